@@ -1,0 +1,3 @@
+//! What the portable SIMD of `pulp` has no words for.
+
+pub mod cpuid;

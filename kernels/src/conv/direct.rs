@@ -1,0 +1,241 @@
+//! Direct convolution: register tiles that read NHWC in place.
+//!
+//! A tile takes up to `pixels` neighbouring output pixels of one row and a panel of output channels
+//! through all taps of the kernel (see [`crate::gemm::tile`]); nothing is copied, and the zero halo
+//! of the source stands in for padding. A row is cut into tiles of nearly equal size, since a tile
+//! with few pixels reads its weights for little work. Without a halo, the pixels of a pointwise
+//! convolution of stride 1 are one row.
+//!
+//! ```text
+//! order 0                                order 1
+//! for panel in panels:                   for block of tiles:
+//!   for block of tiles:                    for panel in panels:
+//!     for tile in block: tile x panel        for tile in block: tile x panel
+//! ```
+//!
+//! Order 0 keeps a panel in cache while the image streams by; order 1 keeps a block of the image
+//! while the weights stream by.
+//!
+//! It wins where little else applies: pointwise convolutions, stride 2 and few input channels.
+
+use std::ops::Range;
+
+use crate::cpu::{Cpu, Isa};
+use crate::filter::{Filter, Folded};
+use crate::gemm::panels::Panels;
+use crate::gemm::tile::{Finish, Operands, Taps, dispatch, max_pixels};
+use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning, validate};
+use crate::problem::{Conv, Padding, Problem};
+use crate::scratch::{Scratch, ScratchReq};
+use crate::tensor::{Format, Formats};
+
+/// The kernel, for one instruction set.
+#[derive(Debug)]
+pub struct Direct<I> {
+    isa: I,
+}
+
+impl<I: Isa> Direct<I> {
+    /// For the table.
+    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Refusal> {
+        Ok(Box::new(Self { isa: I::of(cpu)? }))
+    }
+
+    /// Prepares weights that are folded already.
+    pub(super) fn prepare_folded(
+        isa: I,
+        conv: &Conv,
+        tuning: &Tuning,
+        formats: &Formats,
+        filters: &[Folded],
+    ) -> PreparedDirect<I> {
+        let panels = Panels::pack(&conv.segments, I::F32_LANES, tuning.get("vectors"), filters);
+        let halo = |format: &Format| format.halo == Padding::default();
+        let flat = conv.is_pointwise() && halo(&formats.src) && halo(&formats.dst);
+        PreparedDirect {
+            isa,
+            bound: Bound::new(&Problem::Conv(conv.clone()), formats),
+            conv: conv.clone(),
+            panels,
+            flat,
+            pixels: tuning.get("pixels"),
+            image_stays: tuning.get("order") == 1,
+        }
+    }
+}
+
+/// The convolution of a problem, or the refusal of a kernel that takes nothing else.
+pub(super) fn conv_of(problem: &Problem) -> Result<&Conv, Refusal> {
+    match problem {
+        Problem::Conv(conv) => Ok(conv),
+        _ => Err(Refusal::Kind { takes: "convolutions" }),
+    }
+}
+
+/// Tunings of a tiled product for a tier: tile sizes that fit its registers.
+pub(super) fn tile_sizes<I: Isa>() -> &'static [[usize; 2]] {
+    if I::REGISTERS == 32 { &[[14, 2], [9, 3], [6, 4], [14, 1]] } else { &[[6, 2], [4, 3], [14, 1]] }
+}
+
+impl<I: Isa> Kernel for Direct<I> {
+    fn supports(&self, problem: &Problem) -> Result<(), Refusal> {
+        conv_of(problem).map(|_| ())
+    }
+
+    fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
+        let Ok(conv) = conv_of(problem) else {
+            return Vec::new();
+        };
+        let widest = conv.segments.iter().map(|s| s.channels.div_ceil(I::F32_LANES)).max();
+        let useful = |[_, vectors]: &[usize; 2]| *vectors == 1 || Some(*vectors) <= widest;
+        let sizes = tile_sizes::<I>().iter().filter(|size| useful(size));
+        let tuning = |&[pixels, vectors]: &[usize; 2], order| {
+            Tuning::new([("pixels", pixels), ("vectors", vectors), ("order", order)])
+        };
+        sizes.flat_map(|size| [0, 1].map(|order| tuning(size, order))).collect()
+    }
+
+    fn formats(&self, problem: &Problem, _: &Tuning) -> Vec<Formats> {
+        let Ok(conv) = conv_of(problem) else {
+            return Vec::new();
+        };
+        vec![Formats { src: Format::f32_with_halo(conv.window.padding), dst: Format::F32 }]
+    }
+
+    fn prepare(
+        &self,
+        problem: &Problem,
+        tuning: &Tuning,
+        formats: &Formats,
+        filters: &[Filter],
+    ) -> Result<Box<dyn Prepared>, Refusal> {
+        validate(self, problem, tuning, formats, filters)?;
+        let folded: Vec<Folded> = filters.iter().map(Filter::folded).collect();
+        let conv = conv_of(problem)?;
+        Ok(Box::new(Self::prepare_folded(self.isa, conv, tuning, formats, &folded)))
+    }
+}
+
+/// Direct convolution with packed weights.
+#[derive(Debug)]
+pub(super) struct PreparedDirect<I> {
+    isa: I,
+    bound: Bound,
+    conv: Conv,
+    panels: Panels,
+    /// All pixels of all images are one row.
+    flat: bool,
+    pixels: usize,
+    image_stays: bool,
+}
+
+/// Units that keep a team busy without being too small to be worth dealing.
+const UNITS: usize = 64;
+
+impl<I: Isa> PreparedDirect<I> {
+    /// Rows of output pixels, and pixels in each.
+    fn rows(&self, n: usize) -> (usize, usize) {
+        let [oh, ow] = self.conv.output();
+        if self.flat { (1, n * oh * ow) } else { (n * oh, ow) }
+    }
+
+    /// Tiles of `n` images, and tiles in each row.
+    fn tiles(&self, n: usize) -> (usize, usize) {
+        let (rows, width) = self.rows(n);
+        let each = width.div_ceil(self.pixels);
+        (rows * each, each)
+    }
+
+    /// Blocks that the tiles of `n` images are dealt in.
+    fn blocks(&self, n: usize) -> usize {
+        let panels = self.panels.list().len();
+        UNITS.div_ceil(panels).clamp(1, self.tiles(n).0)
+    }
+}
+
+impl<I: Isa> Prepared for PreparedDirect<I> {
+    fn bound(&self) -> &Bound {
+        &self.bound
+    }
+
+    fn packed_bytes(&self) -> usize {
+        self.panels.bytes()
+    }
+
+    fn scratch(&self) -> ScratchReq {
+        ScratchReq::default()
+    }
+
+    fn units(&self, _: usize, n: usize) -> usize {
+        self.panels.list().len() * self.blocks(n)
+    }
+
+    #[allow(unsafe_code, reason = "tile code")]
+    unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, _: &mut Scratch) {
+        // SAFETY: the caller's promises are passed on.
+        self.isa.vectorize(Run { step: self, units, io })
+    }
+}
+
+struct Run<'a, I: Isa> {
+    step: &'a PreparedDirect<I>,
+    units: Range<usize>,
+    io: &'a Io<'a>,
+}
+
+impl<I: Isa> pulp::WithSimd for Run<'_, I> {
+    type Output = ();
+
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "tile code")]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let Self { step, units, io } = self;
+        let isa = step.isa;
+        let n = io.images();
+        let (_, width) = step.rows(n);
+        let height = step.conv.output()[0];
+        let (tiles, each) = step.tiles(n);
+        let blocks = step.blocks(n);
+        let panels = step.panels.list();
+        let [sh, sw] = step.conv.window.stride;
+        let padding = step.conv.window.padding;
+        let src = io.src.pitch;
+        let taps = Taps::conv(step.conv.window.kernel, step.conv.channels, src.row, src.pixel);
+        for unit in units {
+            let (panel, block) = if step.image_stays {
+                (unit % panels.len(), unit / panels.len())
+            } else {
+                (unit / blocks, unit % blocks)
+            };
+            let panel = &panels[panel];
+            let epilogue = step.conv.segments[panel.segment].epilogue;
+            let dst = io.dst(panel.segment);
+            let bias = if epilogue.bias { step.panels.bias(panel) } else { std::ptr::null() };
+            let finish = Finish { bias, relu: epilogue.relu, width: panel.width };
+            for tile in tiles * block / blocks..tiles * (block + 1) / blocks {
+                let (row, tile) = (tile / each, tile % each);
+                let (first, end) = (width * tile / each, width * (tile + 1) / each);
+                let (a, out) = if step.flat {
+                    let a = io.src.pixel(0, 0, 0).wrapping_add(first * src.pixel);
+                    (a, dst.pixel(0, 0, 0).wrapping_add(first * dst.pitch().pixel))
+                } else {
+                    let (image, y) = (row / height, row % height);
+                    let top = (y * sh) as isize - padding.top as isize;
+                    let left = (first * sw) as isize - padding.left as isize;
+                    (io.src.pixel(image, top, left), dst.pixel(image, y, first))
+                };
+                let operands = Operands {
+                    a,
+                    a_pitch: sw * src.pixel,
+                    b: step.panels.weights(panel),
+                    dst: out.wrapping_add(panel.first),
+                    dst_pitch: dst.pitch().pixel,
+                };
+                debug_assert!(end - first <= max_pixels(I::REGISTERS, panel.vectors));
+                // SAFETY: the source's halo holds the padding, so that all taps of the tile's pixels
+                // may be read; its outputs belong to this unit; the panel has `vectors` vectors.
+                unsafe { dispatch(isa, end - first, panel.vectors, &taps, &operands, &finish) };
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Convolutions: one family a file.
+
+pub mod direct;

@@ -1,0 +1,4 @@
+//! Matrix products on packed weights: panels and the register tiles that consume them.
+
+pub mod panels;
+pub mod tile;

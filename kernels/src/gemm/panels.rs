@@ -1,0 +1,114 @@
+//! Weights packed into panels: the columns that one register tile takes, for all products summed.
+//!
+//! A panel holds `depth` rows of `vectors * LANES` output channels, contiguous. Panels never straddle
+//! segments; the last one of a segment is narrower, and its last vector is padded with zeros.
+
+use crate::filter::Folded;
+use crate::problem::Segment;
+use crate::scratch::{Buffer, round_up};
+
+/// One panel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Panel {
+    /// The segment that its channels belong to.
+    pub segment: usize,
+    /// Its first channel inside the segment.
+    pub first: usize,
+    /// Channels; less than `vectors * LANES` only at the end of a segment.
+    pub width: usize,
+    /// Vectors in a row.
+    pub vectors: usize,
+    /// Elements from the start of the packed weights.
+    offset: usize,
+    /// Elements from the start of the packed biases.
+    bias: usize,
+}
+
+/// All panels of a problem.
+#[derive(Debug)]
+pub struct Panels {
+    list: Vec<Panel>,
+    weights: Buffer,
+    biases: Buffer,
+}
+
+/// Splits the channels of segments into panels of at most `vectors` vectors, as evenly as whole
+/// vectors allow.
+fn split(segments: &[Segment], lanes: usize, vectors: usize, depth: usize) -> Vec<Panel> {
+    let (mut list, mut offset, mut bias) = (Vec::new(), 0, 0);
+    for (segment, &Segment { channels, .. }) in segments.iter().enumerate() {
+        let total = channels.div_ceil(lanes);
+        let count = total.div_ceil(vectors);
+        let mut first = 0;
+        for index in 0..count {
+            let vectors = total * (index + 1) / count - total * index / count;
+            let width = (vectors * lanes).min(channels - first);
+            list.push(Panel { segment, first, width, vectors, offset, bias });
+            offset += round_up(depth * vectors * lanes);
+            bias += vectors * lanes;
+            first += width;
+        }
+    }
+    list
+}
+
+impl Panels {
+    /// Packs one matrix `[depth, channels]` a segment, row-major, with its biases.
+    pub fn pack(segments: &[Segment], lanes: usize, vectors: usize, filters: &[Folded]) -> Self {
+        let [r, s, c, _] = filters[0].dims;
+        let depth = r * s * c;
+        let list = split(segments, lanes, vectors, depth);
+        let last = list.last().expect("a problem has at least one segment");
+        let mut weights = Buffer::zeroed(last.offset + round_up(depth * last.vectors * lanes));
+        let mut biases = Buffer::zeroed(last.bias + last.vectors * lanes);
+        for panel in &list {
+            let filter = &filters[panel.segment];
+            let from = |row: usize| row * filter.dims[3] + panel.first;
+            let pitch = panel.vectors * lanes;
+            let packed = &mut weights.as_mut_slice()[panel.offset..][..depth * pitch];
+            for (row, packed) in packed.chunks_exact_mut(pitch).enumerate() {
+                let source = &filter.weights[from(row)..from(row) + panel.width];
+                packed[..panel.width].copy_from_slice(source);
+            }
+            let source = &filter.bias[panel.first..panel.first + panel.width];
+            biases.as_mut_slice()[panel.bias..][..panel.width].copy_from_slice(source);
+        }
+        Self { list, weights, biases }
+    }
+
+    /// Panels, in the order of their channels.
+    pub fn list(&self) -> &[Panel] {
+        &self.list
+    }
+
+    /// The packed rows of a panel.
+    #[inline(always)]
+    pub fn weights(&self, panel: &Panel) -> *const f32 {
+        self.weights.as_slice()[panel.offset..].as_ptr()
+    }
+
+    /// The biases of a panel, padded to whole vectors.
+    #[inline(always)]
+    pub fn bias(&self, panel: &Panel) -> *const f32 {
+        self.biases.as_slice()[panel.bias..].as_ptr()
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        (self.weights.len() + self.biases.len()) * size_of::<f32>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::Epilogue;
+
+    #[test]
+    fn panels_are_even_and_stay_inside_segments() {
+        let segment = |channels| Segment { channels, epilogue: Epilogue::NONE };
+        let list = split(&[segment(80), segment(17)], 16, 3, 10);
+        let shape: Vec<_> = list.iter().map(|p| (p.segment, p.first, p.width, p.vectors)).collect();
+        assert_eq!(shape, [(0, 0, 32, 2), (0, 32, 48, 3), (1, 0, 17, 2)]);
+    }
+}

@@ -1,0 +1,236 @@
+//! The register tile: `MR` pixels by `NR` vectors of output channels.
+//!
+//! ```text
+//! for (r, s) in taps:
+//!   for c in 0..len:
+//!     b[0..NR] = load weights                     NR registers
+//!     for i in 0..MR:
+//!       x = broadcast a[i * pitch + c]            1 register
+//!       acc[i][0..NR] += x * b[0..NR]             MR * NR registers
+//! ```
+//!
+//! The pixels of a tile lie at one distance from each other; a matrix product is the case of one tap,
+//! whose pixels are the rows of a matrix. On 32 registers 14x2 and 9x3 leave 3 and 2 registers over;
+//! on 16, 6x2 and 4x3 do.
+
+use crate::cpu::Isa;
+
+/// Where the inputs of one output pixel lie.
+#[derive(Clone, Copy, Debug)]
+pub struct Taps {
+    /// Kernel rows.
+    pub rows: usize,
+    /// Elements from one to the next.
+    pub row_pitch: usize,
+    /// Runs in a kernel row: its columns, or 1 where they are contiguous.
+    pub columns: usize,
+    /// Elements from one to the next.
+    pub column_pitch: usize,
+    /// Contiguous elements of a run.
+    pub len: usize,
+}
+
+impl Taps {
+    /// One run: a row of a matrix.
+    pub fn matrix(len: usize) -> Self {
+        Self { rows: 1, row_pitch: 0, columns: 1, column_pitch: 0, len }
+    }
+
+    /// The taps of a convolution over `channels` channels; columns that are contiguous become one run.
+    pub fn conv(kernel: [usize; 2], channels: usize, row_pitch: usize, pixel_pitch: usize) -> Self {
+        let [rows, columns] = kernel;
+        if pixel_pitch == channels {
+            let len = columns * channels;
+            Self { rows, row_pitch, columns: 1, column_pitch: 0, len }
+        } else {
+            Self { rows, row_pitch, columns, column_pitch: pixel_pitch, len: channels }
+        }
+    }
+}
+
+/// What a finished tile goes through on its way to memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Finish {
+    /// `vectors * LANES` biases, or null for none.
+    pub bias: *const f32,
+    /// Clamp at zero.
+    pub relu: bool,
+    /// Channels to store; the rest of the last vector is dropped.
+    pub width: usize,
+}
+
+/// A tile's operands.
+#[derive(Clone, Copy, Debug)]
+pub struct Operands {
+    /// Channel 0 of the first tap of the first pixel.
+    pub a: *const f32,
+    /// Elements from a pixel to the next.
+    pub a_pitch: usize,
+    /// The panel.
+    pub b: *const f32,
+    /// The first output.
+    pub dst: *mut f32,
+    /// Elements from an output pixel to the next.
+    pub dst_pitch: usize,
+}
+
+/// Loads a vector.
+///
+/// # Safety
+/// `LANES` elements at `ptr` may be read.
+#[inline(always)]
+#[allow(unsafe_code, reason = "tile code")]
+pub unsafe fn load<I: Isa>(ptr: *const f32) -> I::f32s {
+    // SAFETY: by the caller; `f32s` is plain data of `LANES` f32.
+    unsafe { ptr.cast::<I::f32s>().read_unaligned() }
+}
+
+/// Stores a vector.
+///
+/// # Safety
+/// `LANES` elements at `ptr` may be written.
+#[inline(always)]
+#[allow(unsafe_code, reason = "tile code")]
+pub unsafe fn store<I: Isa>(ptr: *mut f32, value: I::f32s) {
+    // SAFETY: by the caller.
+    unsafe { ptr.cast::<I::f32s>().write_unaligned(value) }
+}
+
+/// Stores the first `width` elements of a vector, at most all.
+///
+/// # Safety
+/// `min(width, LANES)` elements at `ptr` may be written.
+#[inline(always)]
+#[allow(unsafe_code, reason = "tile code")]
+pub unsafe fn store_first<I: Isa>(isa: I, ptr: *mut f32, value: I::f32s, width: usize) {
+    if width >= I::F32_LANES {
+        // SAFETY: by the caller.
+        unsafe { store::<I>(ptr, value) };
+    } else {
+        // SAFETY: by the caller.
+        let tail = unsafe { std::slice::from_raw_parts_mut(ptr, width) };
+        isa.partial_store_f32s(tail, value);
+    }
+}
+
+/// Loads the first `width` elements of a vector, at most all; the rest is zero.
+///
+/// # Safety
+/// `min(width, LANES)` elements at `ptr` may be read.
+#[inline(always)]
+#[allow(unsafe_code, reason = "tile code")]
+pub unsafe fn load_first<I: Isa>(isa: I, ptr: *const f32, width: usize) -> I::f32s {
+    if width >= I::F32_LANES {
+        // SAFETY: by the caller.
+        unsafe { load::<I>(ptr) }
+    } else {
+        // SAFETY: by the caller.
+        isa.partial_load_f32s(unsafe { std::slice::from_raw_parts(ptr, width) })
+    }
+}
+
+/// The sums of a tile.
+///
+/// # Safety
+/// All taps of `MR` pixels may be read from `a`, and `rows * columns * len` rows of `NR` vectors
+/// from `b`.
+#[inline(always)]
+#[allow(unsafe_code, reason = "tile code")]
+unsafe fn sums<I: Isa, const MR: usize, const NR: usize>(
+    isa: I,
+    taps: &Taps,
+    o: &Operands,
+) -> [[I::f32s; NR]; MR] {
+    let mut acc = [[isa.splat_f32s(0.0); NR]; MR];
+    let mut b = o.b;
+    for r in 0..taps.rows {
+        for s in 0..taps.columns {
+            let mut a = o.a.wrapping_add(r * taps.row_pitch + s * taps.column_pitch);
+            for _ in 0..taps.len {
+                // SAFETY: by the caller.
+                let row: [I::f32s; NR] =
+                    std::array::from_fn(|j| unsafe { load::<I>(b.add(j * I::F32_LANES)) });
+                for (i, acc) in acc.iter_mut().enumerate() {
+                    // SAFETY: by the caller.
+                    let x = isa.splat_f32s(unsafe { *a.wrapping_add(i * o.a_pitch) });
+                    for (acc, b) in acc.iter_mut().zip(row) {
+                        *acc = isa.fma(x, b, *acc);
+                    }
+                }
+                a = a.wrapping_add(1);
+                b = b.wrapping_add(NR * I::F32_LANES);
+            }
+        }
+    }
+    acc
+}
+
+/// Computes a tile and stores it.
+///
+/// # Safety
+/// As for the sums; `MR` pixels of `finish.width` channels at `dst` may be written by this caller
+/// alone.
+#[inline(always)]
+#[allow(unsafe_code, reason = "tile code")]
+unsafe fn tile<I: Isa, const MR: usize, const NR: usize>(isa: I, taps: &Taps, o: &Operands, finish: &Finish) {
+    // SAFETY: by the caller.
+    let acc = unsafe { sums::<I, MR, NR>(isa, taps, o) };
+    let zero = isa.splat_f32s(0.0);
+    for j in 0..NR {
+        let first = j * I::F32_LANES;
+        let bias = if finish.bias.is_null() {
+            zero
+        } else {
+            // SAFETY: a bias pointer has `NR` vectors.
+            unsafe { load::<I>(finish.bias.add(first)) }
+        };
+        for (i, acc) in acc.iter().enumerate() {
+            let mut y = isa.add_f32s(acc[j], bias);
+            if finish.relu {
+                y = isa.max_f32s(y, zero);
+            }
+            let dst = o.dst.wrapping_add(i * o.dst_pitch + first);
+            // SAFETY: by the caller.
+            unsafe { store_first(isa, dst, y, finish.width - first) };
+        }
+    }
+}
+
+/// The largest number of pixels of a tile with `vectors` vectors, by registers.
+pub const fn max_pixels(registers: usize, vectors: usize) -> usize {
+    let fit = (registers - vectors - 1) / vectors;
+    if fit > 14 { 14 } else { fit }
+}
+
+/// Computes a tile of `pixels` by `vectors` and stores it.
+///
+/// # Safety
+/// As for [`tile`], and `pixels` is from 1 to [`max_pixels`], `vectors` from 1 to 4.
+#[inline(always)]
+#[allow(unsafe_code, reason = "tile code")]
+pub unsafe fn dispatch<I: Isa>(
+    isa: I,
+    pixels: usize,
+    vectors: usize,
+    taps: &Taps,
+    o: &Operands,
+    finish: &Finish,
+) {
+    macro_rules! arms {
+        ($($nr:literal: $($mr:literal)*;)*) => {
+            match (vectors, pixels) {
+                $($(($nr, $mr) if const { $mr <= max_pixels(I::REGISTERS, $nr) } => {
+                    // SAFETY: by the caller.
+                    unsafe { tile::<I, $mr, $nr>(isa, taps, o, finish) }
+                })*)*
+                _ => unreachable!("no tile of {pixels} pixels by {vectors} vectors"),
+            }
+        };
+    }
+    arms! {
+        1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14;
+        2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14;
+        3: 1 2 3 4 5 6 7 8 9;
+        4: 1 2 3 4 5 6;
+    }
+}

@@ -1,0 +1,373 @@
+//! The traits that every implementation stands behind, and the table of all of them.
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::cpu::{Cpu, Tier};
+use crate::filter::Filter;
+use crate::problem::Problem;
+use crate::scratch::{Scratch, ScratchReq};
+use crate::tensor::{Dtype, Formats, Shape, View, ViewMut};
+
+/// Why a kernel does not take a problem, a tuning or a machine.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The processor lacks the instructions.
+    #[error("this processor has no {needed}")]
+    Isa {
+        /// What the kernel is written for.
+        needed: Tier,
+    },
+    /// The user does not allow the instructions.
+    #[error("needs {needed}, limited to {limit}")]
+    IsaLimited {
+        /// What the kernel is written for.
+        needed: Tier,
+        /// What is allowed.
+        limit: Tier,
+    },
+    /// Another kind of problem.
+    #[error("takes {takes} only")]
+    Kind {
+        /// What it takes.
+        takes: &'static str,
+    },
+    /// A property of the shape that the kernel is not made for.
+    #[error("{what} is {found}, expected {expected}")]
+    Shape {
+        /// The property.
+        what: &'static str,
+        /// Its value.
+        found: String,
+        /// What the kernel takes.
+        expected: &'static str,
+    },
+    /// A tuning that the kernel does not offer for the problem.
+    #[error("no tuning {found} for this problem")]
+    Tuning {
+        /// The tuning.
+        found: String,
+    },
+    /// Formats that the kernel does not take with the tuning.
+    #[error("formats are {found}, expected at least {expected}")]
+    Formats {
+        /// What was given.
+        found: String,
+        /// What it takes.
+        expected: String,
+    },
+    /// Filters that do not belong to the problem.
+    #[error("filter {index} is {found}, expected {expected}")]
+    Filters {
+        /// Which of the filters.
+        index: usize,
+        /// Its dimensions.
+        found: String,
+        /// The problem's.
+        expected: String,
+    },
+}
+
+/// Choices that a kernel leaves open, as named integers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Tuning(Vec<(&'static str, usize)>);
+
+impl Tuning {
+    /// Names and values, in the order they are shown.
+    pub fn new(values: impl Into<Vec<(&'static str, usize)>>) -> Self {
+        Self(values.into())
+    }
+
+    /// The value of a name that the kernel put there itself.
+    ///
+    /// # Panics
+    /// If the name is not there.
+    pub fn get(&self, name: &str) -> usize {
+        let found = self.0.iter().find(|(n, _)| *n == name);
+        found.unwrap_or_else(|| panic!("tuning {self} has no `{name}`")).1
+    }
+
+    /// Names and values, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        self.0.iter().copied()
+    }
+}
+
+impl fmt::Display for Tuning {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let parts: Vec<String> = self.iter().map(|(n, v)| format!("{n}={v}")).collect();
+        f.write_str(if parts.is_empty() { "-".to_string() } else { parts.join(",") }.as_str())
+    }
+}
+
+/// What a kernel does to the exactness of its results.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Numerics {
+    /// What inputs and weights are rounded to before they are multiplied.
+    pub rounding: Dtype,
+    /// RMS error over that of a direct sum in f32; 1 for anything that is one.
+    pub growth: f64,
+}
+
+impl Numerics {
+    /// A direct sum in f32.
+    pub const DIRECT_F32: Self = Self { rounding: Dtype::F32, growth: 1.0 };
+}
+
+/// One way to compute a problem. Stateless; holding one proves that its instructions are there.
+pub trait Kernel: Send + Sync {
+    /// Whether it computes the problem, and if not, why not.
+    fn supports(&self, problem: &Problem) -> Result<(), Refusal>;
+
+    /// The choices it leaves open for a problem it supports; the first is the default.
+    fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
+        let _ = problem;
+        vec![Tuning::default()]
+    }
+
+    /// The formats it takes: a source with at least that halo, any destination of that type.
+    fn formats(&self, problem: &Problem, tuning: &Tuning) -> Vec<Formats> {
+        let _ = (problem, tuning);
+        vec![Formats::F32]
+    }
+
+    /// What it does to exactness.
+    fn numerics(&self, problem: &Problem, tuning: &Tuning) -> Numerics {
+        let _ = (problem, tuning);
+        Numerics::DIRECT_F32
+    }
+
+    /// Multiply-adds that it executes for the problem; fewer than the problem's for a fast algorithm.
+    fn multiply_adds(&self, problem: &Problem, tuning: &Tuning) -> u64 {
+        let _ = tuning;
+        problem.flops() / 2
+    }
+
+    /// Packs the filters, one a segment (none for a pool), for a problem, tuning and formats.
+    ///
+    /// # Errors
+    /// Whatever does not fit together, as a [`Refusal`].
+    fn prepare(
+        &self,
+        problem: &Problem,
+        tuning: &Tuning,
+        formats: &Formats,
+        filters: &[Filter],
+    ) -> Result<Box<dyn Prepared>, Refusal>;
+}
+
+/// A kernel bound to a problem; owns its packed weights. Accepts any batch up to the problem's.
+pub trait Prepared: Send + Sync {
+    /// What it was prepared for.
+    fn bound(&self) -> &Bound;
+
+    /// Bytes of packed weights.
+    fn packed_bytes(&self) -> usize;
+
+    /// Scratch that [`Self::run`] uses.
+    fn scratch(&self) -> ScratchReq;
+
+    /// Units of independent work for `n` images, phase by phase.
+    fn phases(&self, n: usize) -> Vec<usize> {
+        (0..self.phase_count()).map(|phase| self.units(phase, n)).collect()
+    }
+
+    /// Number of phases.
+    fn phase_count(&self) -> usize {
+        1
+    }
+
+    /// Units of one phase for `n` images.
+    fn units(&self, phase: usize, n: usize) -> usize;
+
+    /// Computes a range of a phase's units, without allocating.
+    ///
+    /// # Safety
+    /// - `io` has the shapes of [`Self::bound`] (with `n` images of at most its batch) and exactly its
+    ///   formats, and nobody writes its source or reads its destinations during the step.
+    /// - Every unit of the phase is given to one caller at a time, and all units of the phases
+    ///   before have returned.
+    /// - `scratch` has what [`Self::scratch`] asks for; the shared part is the same for all callers
+    ///   of the step and the worker's part is this caller's alone.
+    #[allow(unsafe_code, reason = "workers share a destination; the contract keeps them apart")]
+    unsafe fn run(&self, phase: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch);
+}
+
+/// The problem and formats that a [`Prepared`] is bound to.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// The problem, with its largest batch.
+    pub problem: Problem,
+    /// The formats, with the halos that source and destinations really have.
+    pub formats: Formats,
+    /// Shape of the source.
+    pub src: Shape,
+    /// Shapes of the destinations, one a segment.
+    pub dst: Vec<Shape>,
+}
+
+impl Bound {
+    /// To a problem and formats.
+    pub fn new(problem: &Problem, formats: &Formats) -> Self {
+        let (src, dst) = (problem.src(), problem.dst());
+        Self { problem: problem.clone(), formats: *formats, src, dst }
+    }
+}
+
+/// The largest number of segments of a problem.
+pub const MAX_SEGMENTS: usize = 8;
+
+/// Source and destinations of one step.
+#[derive(Clone, Copy, Debug)]
+pub struct Io<'a> {
+    /// What is read.
+    pub src: View<'a>,
+    dst: [Option<ViewMut<'a>>; MAX_SEGMENTS],
+    segments: usize,
+}
+
+impl<'a> Io<'a> {
+    /// A source and one destination a segment.
+    ///
+    /// # Panics
+    /// If there are more than [`MAX_SEGMENTS`].
+    pub fn new(src: View<'a>, destinations: impl IntoIterator<Item = ViewMut<'a>>) -> Self {
+        let mut dst = [None; MAX_SEGMENTS];
+        let mut segments = 0;
+        for view in destinations {
+            dst[segments] = Some(view);
+            segments += 1;
+        }
+        Self { src, dst, segments }
+    }
+
+    /// The destination of a segment.
+    #[inline(always)]
+    pub fn dst(&self, segment: usize) -> ViewMut<'a> {
+        self.dst[segment].expect("a destination a segment")
+    }
+
+    /// Destinations.
+    pub fn segments(&self) -> usize {
+        self.segments
+    }
+
+    /// Images.
+    pub fn images(&self) -> usize {
+        self.src.shape.n
+    }
+}
+
+/// What a row of the table is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Measured, and chosen where it wins.
+    Candidate,
+    /// Measured to compare with, and used only where asked for by name.
+    Baseline {
+        /// Why it is not chosen.
+        because: &'static str,
+    },
+    /// The reference that the others are checked against; never timed unless asked.
+    Oracle,
+}
+
+/// A row of the table of kernels.
+#[derive(Clone, Copy)]
+pub struct Row {
+    /// Plan id, test name and bench name.
+    pub id: &'static str,
+    /// The algorithm, whatever the instruction set.
+    pub family: &'static str,
+    /// What it is for.
+    pub role: Role,
+    /// Makes the kernel, or says what this machine lacks.
+    pub make: fn(&Cpu) -> Result<Box<dyn Kernel>, Refusal>,
+}
+
+/// Expands a macro with all rows of the table: `id: family, role, constructor;`.
+///
+/// # How to add a kernel
+///
+/// 1. Write one file with a struct that implements [`Kernel`] and one that implements [`Prepared`],
+///    beside the family it is nearest to, and declare it with `mod`.
+/// 2. Add one row here. Its name is its id for good: in plans, logs, tests and benches.
+///
+/// The row is what makes the tuner measure it, the conformance tests check it and the benches draw
+/// it: nothing else lists kernels.
+#[macro_export]
+macro_rules! kernel_table {
+    ($then:ident) => {
+        $then! {
+            reference: "reference", $crate::kernel::Role::Oracle, $crate::reference::Reference::make;
+            direct_avx512: "direct", $crate::kernel::Role::Candidate, $crate::conv::direct::Direct::<$crate::cpu::Avx512>::make;
+            direct_avx2: "direct", $crate::kernel::Role::Candidate, $crate::conv::direct::Direct::<$crate::cpu::Avx2>::make;
+            direct_plain: "direct", $crate::kernel::Role::Candidate, $crate::conv::direct::Direct::<$crate::cpu::Plain>::make;
+        }
+    };
+}
+
+macro_rules! rows {
+    ($($id:ident: $family:literal, $role:expr, $make:expr;)*) => {
+        &[$(Row { id: stringify!($id), family: $family, role: $role, make: $make }),*]
+    };
+}
+
+/// All rows, in the order that settles ties.
+pub fn table() -> &'static [Row] {
+    kernel_table!(rows)
+}
+
+/// The row of an id.
+pub fn row(id: &str) -> Option<&'static Row> {
+    table().iter().find(|row| row.id == id)
+}
+
+/// Refuses tunings, formats and filters that do not belong to the problem; for `prepare`.
+pub(crate) fn validate(
+    kernel: &dyn Kernel,
+    problem: &Problem,
+    tuning: &Tuning,
+    formats: &Formats,
+    filters: &[Filter],
+) -> Result<(), Refusal> {
+    kernel.supports(problem)?;
+    if !kernel.tunings(problem).contains(tuning) {
+        return Err(Refusal::Tuning { found: tuning.to_string() });
+    }
+    let taken = kernel.formats(problem, tuning);
+    let covers = |wanted: &Formats| {
+        let (have, want) = (formats.src.halo, wanted.src.halo);
+        formats.src.dtype == wanted.src.dtype
+            && formats.dst.dtype == wanted.dst.dtype
+            && have.top >= want.top
+            && have.bottom >= want.bottom
+            && have.left >= want.left
+            && have.right >= want.right
+    };
+    if !taken.iter().any(covers) {
+        let expected = taken.iter().map(|f| format!("{} -> {}", f.src, f.dst));
+        return Err(Refusal::Formats {
+            found: format!("{} -> {}", formats.src, formats.dst),
+            expected: expected.collect::<Vec<_>>().join(" or "),
+        });
+    }
+    let wanted: Vec<[usize; 4]> = match problem {
+        Problem::Conv(conv) => {
+            let [r, s] = conv.window.kernel;
+            conv.segments.iter().map(|segment| [r, s, conv.channels, segment.channels]).collect()
+        }
+        _ => Vec::new(),
+    };
+    for index in 0..wanted.len().max(filters.len()) {
+        let text = |dims: Option<[usize; 4]>| match dims {
+            Some(dims) => format!("{dims:?}"),
+            None => "absent".to_string(),
+        };
+        let (found, expected) = (filters.get(index).map(|f| f.dims), wanted.get(index).copied());
+        if found != expected {
+            return Err(Refusal::Filters { index, found: text(found), expected: text(expected) });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,25 @@
+//! Convolution and pooling kernels for InceptionV3 on CPUs.
+//!
+//! The way of a tensor, in reading order:
+//!
+//! 1. [`problem`]: what is to be computed, as shapes.
+//! 2. [`tensor`]: how activations lie in memory (NHWC with a zero halo) and the views of them.
+//! 3. [`filter`]: weights and the BatchNorms that follow, folded or not.
+//! 4. [`kernel`]: the traits that every implementation stands behind, and the table of all of them.
+//! 5. [`conv`], [`pool`], [`softmax`]: the implementations; [`gemm`]: what they multiply with.
+//! 6. [`team`]: how workers share a step.
+//! 7. [`mod@reference`]: the naive oracle, and the tolerance that each kernel is held to.
+//!
+//! The library does no I/O and starts no threads.
+
+pub mod arch;
+pub mod conv;
+pub mod cpu;
+pub mod filter;
+pub mod gemm;
+pub mod kernel;
+pub mod problem;
+pub mod reference;
+pub mod scratch;
+pub mod team;
+pub mod tensor;

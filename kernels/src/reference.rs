@@ -1,0 +1,262 @@
+//! The oracle: naive loops with f64 sums, and the tolerance that every kernel is held to.
+//!
+//! # Tolerance
+//!
+//! A sum of `K` products of independent terms with root mean square `sigma`, each partial sum rounded
+//! to f32, is off by about `eps * K * sigma` (the partial sums grow like `sqrt(k) * sigma`, and `K`
+//! independent roundings of up to `eps / 2` of them add up in quadrature; N. Higham and T. Mary, "A new
+//! approach to probabilistic rounding error analysis", 2019). Where the terms have a mean, the partial
+//! sums grow to the sum itself instead, which adds `eps * sqrt(K) * |sum|`. So with
+//!
+//! ```text
+//! magnitude = max over outputs of (sigma + |sum| / sqrt(K))
+//! tolerance = eps * K * magnitude * growth + eps * max |output|
+//! ```
+//!
+//! where `growth` is the kernel's own ([`crate::kernel::Numerics`]); the last term is the rounding of
+//! the result. One number holds for the whole tensor, since a fast algorithm spreads the errors of a
+//! pixel over its tile.
+
+use std::ops::Range;
+
+use crate::cpu::Cpu;
+use crate::filter::Filter;
+use crate::kernel::{Bound, Io, Kernel, Numerics, Prepared, Refusal, Tuning, validate};
+use crate::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Window};
+use crate::scratch::{Scratch, ScratchReq};
+use crate::tensor::{Formats, Shape};
+
+/// Exact outputs of some pixels of one segment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expected {
+    /// `[pixel, channel]`.
+    pub values: Vec<f64>,
+    /// `max (sigma + |sum| / sqrt(K))`, see the module.
+    pub magnitude: f64,
+    /// Products summed for an output.
+    pub depth: usize,
+}
+
+impl Expected {
+    /// The largest error that a kernel of these numerics may make.
+    pub fn tolerance(&self, numerics: &Numerics) -> f64 {
+        let eps = f32::EPSILON as f64;
+        let largest = self.values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+        eps * self.depth as f64 * self.magnitude * numerics.growth + eps * largest
+    }
+}
+
+/// An output pixel of a problem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pixel {
+    /// Image.
+    pub n: usize,
+    /// Row.
+    pub y: usize,
+    /// Column.
+    pub x: usize,
+}
+
+/// All output pixels of a shape, row by row.
+pub fn all_pixels(shape: Shape) -> Vec<Pixel> {
+    let count = shape.n * shape.h * shape.w;
+    let pixel = |i: usize| Pixel { n: i / (shape.h * shape.w), y: i / shape.w % shape.h, x: i % shape.w };
+    (0..count).map(pixel).collect()
+}
+
+/// Exact outputs of the given pixels, one result a segment.
+///
+/// `src` holds `[n, h, w, c]` values; `filters` has one a segment, none for a pool.
+pub fn expected(problem: &Problem, src: &[f32], filters: &[Filter], pixels: &[Pixel]) -> Vec<Expected> {
+    let shape = problem.src();
+    assert_eq!(src.len(), shape.elements(), "source of {problem}");
+    let read = |n: usize, h: usize, w: usize| {
+        let at = ((n * shape.h + h) * shape.w + w) * shape.c;
+        &src[at..at + shape.c]
+    };
+    let exact = |depth: usize| Expected { values: Vec::new(), magnitude: 0.0, depth };
+    match problem {
+        Problem::Conv(conv) => (0..conv.segments.len())
+            .map(|segment| {
+                let mut result = exact(conv.depth());
+                for &pixel in pixels {
+                    conv_pixel(conv, segment, &filters[segment], pixel, read, &mut result);
+                }
+                result
+            })
+            .collect(),
+        Problem::Pool(pool) => {
+            let mut result = exact(pool.window.kernel.iter().product());
+            for &pixel in pixels {
+                pool_pixel(pool, pixel, read, &mut result);
+            }
+            vec![result]
+        }
+        Problem::Softmax { channels, .. } => {
+            let mut result = exact(*channels);
+            for pixel in pixels {
+                let x = read(pixel.n, 0, 0);
+                let largest = x.iter().fold(f64::NEG_INFINITY, |m, &v| m.max(v as f64));
+                let powers: Vec<f64> = x.iter().map(|&v| (v as f64 - largest).exp()).collect();
+                let sum: f64 = powers.iter().sum();
+                result.values.extend(powers.iter().map(|p| p / sum));
+                result.magnitude = 1.0 / sum.min(*channels as f64);
+            }
+            vec![result]
+        }
+    }
+}
+
+/// Calls `visit(r, s, y, x)` for the taps of an output pixel that lie in the image.
+fn taps(window: &Window, image: [usize; 2], at: Pixel, mut visit: impl FnMut(usize, usize, usize, usize)) {
+    for r in 0..window.kernel[0] {
+        for s in 0..window.kernel[1] {
+            let y = (at.y * window.stride[0] + r).wrapping_sub(window.padding.top);
+            let x = (at.x * window.stride[1] + s).wrapping_sub(window.padding.left);
+            if y < image[0] && x < image[1] {
+                visit(r, s, y, x);
+            }
+        }
+    }
+}
+
+fn finish(value: f64, epilogue: Epilogue) -> f64 {
+    if epilogue.relu { value.max(0.0) } else { value }
+}
+
+fn conv_pixel<'a>(
+    conv: &Conv,
+    segment: usize,
+    filter: &Filter,
+    at: Pixel,
+    read: impl Fn(usize, usize, usize) -> &'a [f32],
+    result: &mut Expected,
+) {
+    let k = filter.dims[3];
+    let (mut sums, mut squares) = (vec![0.0f64; k], vec![0.0f64; k]);
+    taps(&conv.window, conv.image, at, |r, s, y, x| {
+        for (c, &x) in read(at.n, y, x).iter().enumerate() {
+            let row = (r * filter.dims[1] + s) * filter.dims[2] + c;
+            let weights = &filter.weights[row * k..(row + 1) * k];
+            for ((sum, square), &w) in sums.iter_mut().zip(&mut squares).zip(weights) {
+                let product = x as f64 * w as f64;
+                *sum += product;
+                *square += product * product;
+            }
+        }
+    });
+    let depth = conv.depth() as f64;
+    let epilogue = conv.segments[segment].epilogue;
+    for (k, (sum, square)) in sums.into_iter().zip(squares).enumerate() {
+        let (scale, shift) = filter.scale_shift(k);
+        let sigma = (square / depth).sqrt();
+        result.magnitude = result.magnitude.max(scale.abs() * (sigma + sum.abs() / depth.sqrt()));
+        let shift = if epilogue.bias { shift } else { 0.0 };
+        result.values.push(finish(sum * scale + shift, epilogue));
+    }
+}
+
+fn pool_pixel<'a>(
+    pool: &Pool,
+    at: Pixel,
+    read: impl Fn(usize, usize, usize) -> &'a [f32],
+    result: &mut Expected,
+) {
+    let mut count = 0;
+    let mut values = vec![if pool.kind == PoolKind::Max { f64::NEG_INFINITY } else { 0.0 }; pool.channels];
+    taps(&pool.window, pool.image, at, |_, _, y, x| {
+        count += 1;
+        for (value, &x) in values.iter_mut().zip(read(at.n, y, x)) {
+            let x = x as f64;
+            *value = if pool.kind == PoolKind::Max { value.max(x) } else { *value + x };
+            result.magnitude = result.magnitude.max(x.abs() / result.depth as f64);
+        }
+    });
+    let divisor = match pool.kind {
+        PoolKind::Max => 1,
+        PoolKind::Average => count,
+        PoolKind::AverageCountingBorder => result.depth,
+    };
+    let mean = |value: f64| finish(value / divisor as f64, pool.epilogue);
+    result.values.extend(values.into_iter().map(mean));
+}
+
+/// The oracle as a row of the table: correct for every problem, and as slow as it looks.
+#[derive(Debug)]
+pub struct Reference;
+
+impl Reference {
+    /// For the table.
+    pub fn make(_: &Cpu) -> Result<Box<dyn Kernel>, Refusal> {
+        Ok(Box::new(Self))
+    }
+}
+
+impl Kernel for Reference {
+    fn supports(&self, _: &Problem) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn prepare(
+        &self,
+        problem: &Problem,
+        tuning: &Tuning,
+        formats: &Formats,
+        filters: &[Filter],
+    ) -> Result<Box<dyn Prepared>, Refusal> {
+        validate(self, problem, tuning, formats, filters)?;
+        Ok(Box::new(PreparedReference { bound: Bound::new(problem, formats), filters: filters.to_vec() }))
+    }
+}
+
+struct PreparedReference {
+    bound: Bound,
+    filters: Vec<Filter>,
+}
+
+impl Prepared for PreparedReference {
+    fn bound(&self) -> &Bound {
+        &self.bound
+    }
+
+    fn packed_bytes(&self) -> usize {
+        self.filters.iter().map(|f| f.weights.len() * size_of::<f32>()).sum()
+    }
+
+    fn scratch(&self) -> ScratchReq {
+        ScratchReq::default()
+    }
+
+    /// One image.
+    fn units(&self, _: usize, n: usize) -> usize {
+        n
+    }
+
+    #[allow(unsafe_code, reason = "reads and writes views")]
+    unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, _: &mut Scratch) {
+        let shape = self.bound.src;
+        for n in units {
+            let mut src = Vec::with_capacity(shape.elements());
+            for h in 0..shape.h {
+                for w in 0..shape.w {
+                    let pixel = io.src.pixel(n, h as isize, w as isize);
+                    // SAFETY: a pixel of the source.
+                    src.extend_from_slice(unsafe { std::slice::from_raw_parts(pixel, shape.c) });
+                }
+            }
+            let problem = self.bound.problem.with_batch(1);
+            let output = problem.dst()[0];
+            let results = expected(&problem, &src, &self.filters, &all_pixels(output));
+            for (segment, result) in results.iter().enumerate() {
+                let dst = io.dst(segment);
+                let values = result.values.chunks_exact(dst.shape().c);
+                for (pixel, values) in all_pixels(output).iter().zip(values) {
+                    for (c, &value) in values.iter().enumerate() {
+                        // SAFETY: a channel of a pixel of this unit's image.
+                        unsafe { *dst.pixel(n, pixel.y, pixel.x).add(c) = value as f32 };
+                    }
+                }
+            }
+        }
+    }
+}

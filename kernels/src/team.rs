@@ -1,0 +1,193 @@
+//! A team of workers that walk through the same steps: who computes which units, and the barrier
+//! between phases. The workers' threads are the caller's; nothing here starts one.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::kernel::{Io, Prepared};
+use crate::problem::Padding;
+use crate::scratch::{Buffer, Scratch};
+use crate::tensor::{Formats, Shape, View};
+
+/// Spins before a waiting worker gives its core away.
+const SPINS: u32 = 20_000;
+
+/// Keeps cells that different workers write on different cache lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Padded(AtomicUsize);
+
+/// Shared state of the workers of one fork-join region.
+#[derive(Debug)]
+pub struct Team {
+    workers: usize,
+    claimed: Padded,
+    arrived: Padded,
+    generation: Padded,
+    next: Padded,
+}
+
+/// A worker's place in its team; there is one for each number below the team's size.
+#[derive(Debug)]
+pub struct Member<'a> {
+    team: &'a Team,
+    index: usize,
+}
+
+impl Team {
+    /// For `workers` threads, at least one.
+    pub fn new(workers: usize) -> Self {
+        Self {
+            workers: workers.max(1),
+            claimed: Padded::default(),
+            arrived: Padded::default(),
+            generation: Padded::default(),
+            next: Padded::default(),
+        }
+    }
+
+    /// Number of workers.
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// Starts a region in which each worker joins once. `&mut` proves that no member is left.
+    pub fn open(&mut self) -> &Self {
+        self.claimed.0.store(0, Ordering::Relaxed);
+        self.next.0.store(0, Ordering::Relaxed);
+        self
+    }
+
+    /// The calling thread's place.
+    ///
+    /// # Panics
+    /// If all places of this region are taken.
+    pub fn join(&self) -> Member<'_> {
+        let index = self.claimed.0.fetch_add(1, Ordering::Relaxed);
+        assert!(index < self.workers, "a team of {} was joined once more", self.workers);
+        Member { team: self, index }
+    }
+
+    /// Waits for all workers; the last to arrive sets the deal back to the first unit.
+    fn barrier(&self) {
+        if self.workers == 1 {
+            return;
+        }
+        let generation = self.generation.0.load(Ordering::Acquire);
+        if self.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == self.workers {
+            self.arrived.0.store(0, Ordering::Relaxed);
+            self.next.0.store(0, Ordering::Relaxed);
+            self.generation.0.store(generation.wrapping_add(1), Ordering::Release);
+            return;
+        }
+        let mut spins = 0;
+        while self.generation.0.load(Ordering::Acquire) == generation {
+            spins += 1;
+            if spins < SPINS {
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
+impl Member<'_> {
+    /// The worker's number.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Waits for the other workers.
+    pub fn wait(&self) {
+        self.team.barrier();
+    }
+
+    /// Computes this worker's share of a step and returns when the whole step is done.
+    ///
+    /// Restores the halo of the destinations. Debug builds fill destinations and scratch with NaN
+    /// first. All members must call this with the same arguments.
+    ///
+    /// # Panics
+    /// If `io` does not have the shapes of the step's problem, or `scratch` is too small.
+    #[allow(unsafe_code, reason = "deals disjoint units to the workers")]
+    pub fn run(&self, step: &dyn Prepared, io: &Io, scratch: &Buffer) {
+        self.check(step, io);
+        let workers = self.team.workers;
+        let mut mine = Scratch::of(scratch, step.scratch(), workers, self.index);
+        if cfg!(debug_assertions) {
+            if self.index == 0 {
+                // SAFETY: the others wait at the barrier.
+                unsafe { poison(step, io, &mine, workers) };
+            }
+            self.wait();
+        }
+        for segment in 0..io.segments() {
+            let dst = io.dst(segment);
+            let rows = dst.padded_rows();
+            let share = |i| rows * i / workers;
+            // SAFETY: the workers' shares are disjoint, and kernels write interiors only.
+            unsafe { dst.clear_halo(share(self.index)..share(self.index + 1)) };
+        }
+        let images = io.images();
+        for phase in 0..step.phase_count() {
+            let units = step.units(phase, images);
+            if workers == 1 {
+                // SAFETY: the only worker takes all units, phase after phase; `check` has compared
+                // the shapes; the scratch parts are disjoint by `Scratch::of`.
+                unsafe { step.run(phase, 0..units, io, &mut mine) };
+                continue;
+            }
+            let chunk = (units / (4 * workers)).max(1);
+            loop {
+                let start = self.team.next.0.fetch_add(chunk, Ordering::Relaxed);
+                if start >= units {
+                    break;
+                }
+                let end = (start + chunk).min(units);
+                // SAFETY: the counter gives each unit away once, and the barrier below ends the
+                // phase; the rest as above.
+                unsafe { step.run(phase, start..end, io, &mut mine) };
+            }
+            self.wait();
+        }
+    }
+
+    fn check(&self, step: &dyn Prepared, io: &Io) {
+        let bound = step.bound();
+        let n = io.images();
+        assert!(n >= 1 && n <= bound.src.n, "{n} images for {}", bound.problem);
+        let same = |view: &View, shape: Shape, halo: Padding| {
+            view.shape == Shape { n, ..shape } && view.halo == halo && view.is_regular()
+        };
+        let Formats { src, dst } = bound.formats;
+        assert!(same(&io.src, bound.src, src.halo), "source of {}", bound.problem);
+        assert_eq!(io.segments(), bound.dst.len(), "destinations of {}", bound.problem);
+        for (index, &want) in bound.dst.iter().enumerate() {
+            let view = io.dst(index).as_view();
+            assert!(same(&view, want, dst.halo), "destination {index} of {}", bound.problem);
+        }
+    }
+}
+
+/// # Safety
+/// Nobody else uses destinations or scratch.
+#[allow(unsafe_code, reason = "fills memory that kernels must not rely on")]
+unsafe fn poison(step: &dyn Prepared, io: &Io, first: &Scratch, workers: usize) {
+    for segment in 0..io.segments() {
+        // SAFETY: by the caller.
+        unsafe { io.dst(segment).poison() };
+    }
+    let len = step.scratch().total(workers);
+    // SAFETY: `Scratch::of` has checked that the buffer holds `len` elements from `shared` on.
+    unsafe { std::slice::from_raw_parts_mut(first.shared, len) }.fill(f32::NAN);
+}
+
+/// Runs a step on the calling thread alone.
+pub fn run_alone(step: &dyn Prepared, io: &Io, scratch: &Buffer) {
+    Team::new(1).open().join().run(step, io, scratch);
+}
+
+/// Scratch for a step and a team.
+pub fn scratch_for(step: &dyn Prepared, workers: usize) -> Buffer {
+    Buffer::zeroed(step.scratch().total(workers))
+}
