@@ -147,6 +147,17 @@ impl Cpu {
         self
     }
 
+    /// The highest tier that is allowed.
+    pub fn limit(&self) -> Tier {
+        self.limit
+    }
+
+    /// Without a limit.
+    pub fn unlimited(mut self) -> Self {
+        self.limit = Tier::Avx512;
+        self
+    }
+
     /// The highest tier that the processor has and the limit allows.
     pub fn tier(&self) -> Tier {
         let has = |tier: &Tier| match tier {

@@ -303,6 +303,22 @@ macro_rules! kernel_table {
             direct_avx512: "direct", $crate::kernel::Role::Candidate, $crate::conv::direct::Direct::<$crate::cpu::Avx512>::make;
             direct_avx2: "direct", $crate::kernel::Role::Candidate, $crate::conv::direct::Direct::<$crate::cpu::Avx2>::make;
             direct_plain: "direct", $crate::kernel::Role::Candidate, $crate::conv::direct::Direct::<$crate::cpu::Plain>::make;
+            winograd_avx512: "winograd", $crate::kernel::Role::Candidate, $crate::conv::winograd::Winograd::<$crate::cpu::Avx512>::make;
+            winograd_avx2: "winograd", $crate::kernel::Role::Candidate, $crate::conv::winograd::Winograd::<$crate::cpu::Avx2>::make;
+            winograd_plain: "winograd", $crate::kernel::Role::Candidate, $crate::conv::winograd::Winograd::<$crate::cpu::Plain>::make;
+            separable_avx512: "separable", $crate::kernel::Role::Candidate, $crate::conv::separable::Separable::<$crate::cpu::Avx512>::make;
+            separable_avx2: "separable", $crate::kernel::Role::Candidate, $crate::conv::separable::Separable::<$crate::cpu::Avx2>::make;
+            separable_plain: "separable", $crate::kernel::Role::Candidate, $crate::conv::separable::Separable::<$crate::cpu::Plain>::make;
+            im2col_gemm: "im2col_gemm", $crate::conv::im2col::ROLE, $crate::conv::im2col::Im2colGemm::make;
+            unfused_avx512: "unfused", $crate::kernel::Role::Candidate, $crate::conv::unfused::Unfused::<$crate::cpu::Avx512>::make;
+            unfused_avx2: "unfused", $crate::kernel::Role::Candidate, $crate::conv::unfused::Unfused::<$crate::cpu::Avx2>::make;
+            unfused_plain: "unfused", $crate::kernel::Role::Candidate, $crate::conv::unfused::Unfused::<$crate::cpu::Plain>::make;
+            pool_avx512: "pool", $crate::kernel::Role::Candidate, $crate::pool::Pooling::<$crate::cpu::Avx512>::make;
+            pool_avx2: "pool", $crate::kernel::Role::Candidate, $crate::pool::Pooling::<$crate::cpu::Avx2>::make;
+            pool_plain: "pool", $crate::kernel::Role::Candidate, $crate::pool::Pooling::<$crate::cpu::Plain>::make;
+            softmax_avx512: "softmax", $crate::kernel::Role::Candidate, $crate::softmax::Softmax::<$crate::cpu::Avx512>::make;
+            softmax_avx2: "softmax", $crate::kernel::Role::Candidate, $crate::softmax::Softmax::<$crate::cpu::Avx2>::make;
+            softmax_plain: "softmax", $crate::kernel::Role::Candidate, $crate::softmax::Softmax::<$crate::cpu::Plain>::make;
         }
     };
 }

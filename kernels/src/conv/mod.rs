@@ -1,3 +1,8 @@
 //! Convolutions: one family a file.
 
 pub mod direct;
+pub mod im2col;
+pub mod separable;
+pub mod transform;
+pub mod unfused;
+pub mod winograd;

@@ -1,4 +1,5 @@
 //! Matrix products on packed weights: panels and the register tiles that consume them.
 
 pub mod panels;
+pub mod product;
 pub mod tile;

@@ -24,6 +24,13 @@ pub struct Panel {
     bias: usize,
 }
 
+impl Panel {
+    /// Its first column where the panels lie side by side, each padded to whole vectors.
+    pub fn column(&self) -> usize {
+        self.bias
+    }
+}
+
 /// All panels of a problem.
 #[derive(Debug)]
 pub struct Panels {
@@ -91,6 +98,11 @@ impl Panels {
     #[inline(always)]
     pub fn bias(&self, panel: &Panel) -> *const f32 {
         self.biases.as_slice()[panel.bias..].as_ptr()
+    }
+
+    /// Columns of panels that lie side by side, each padded to whole vectors.
+    pub fn columns(&self) -> usize {
+        self.biases.len()
     }
 
     /// Bytes in memory.

@@ -1,0 +1,233 @@
+//! im2col and the `gemm` crate: the textbook way, and the baseline of every product here.
+//!
+//! ```text
+//! for block of pixels:
+//!   patches[pixel, (r, s, c)] = the taps of each pixel     copied to the worker's scratch
+//!   dst = patches * weights                                gemm::gemm
+//!   dst = relu(dst + bias)                                 while it is in cache
+//! ```
+//!
+//! A pointwise convolution of stride 1 without halos reads the image in place of the patches.
+//!
+//! `gemm` packs its operands into fresh memory on every call and picks its instructions itself, so it
+//! neither keeps to a run without allocation nor to a lower tier.
+
+use std::ops::Range;
+
+use crate::conv::direct::conv_of;
+use crate::cpu::{Cpu, Tier};
+use crate::filter::{Filter, Folded};
+use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Role, Tuning, validate};
+use crate::problem::{Conv, Padding, Problem, Segment};
+use crate::scratch::{Scratch, ScratchReq, round_up};
+use crate::tensor::{Format, Formats};
+
+/// Its role in the table.
+pub const ROLE: Role = Role::Baseline { because: "the gemm crate allocates on every call" };
+
+/// The kernel.
+#[derive(Debug)]
+pub struct Im2colGemm;
+
+impl Im2colGemm {
+    /// For the table.
+    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Refusal> {
+        let limit = cpu.limit();
+        if limit < cpu.clone().unlimited().tier() {
+            return Err(Refusal::IsaLimited { needed: Tier::Avx512, limit });
+        }
+        Ok(Box::new(Self))
+    }
+}
+
+impl Kernel for Im2colGemm {
+    fn supports(&self, problem: &Problem) -> Result<(), Refusal> {
+        conv_of(problem).map(|_| ())
+    }
+
+    fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
+        let Ok(conv) = conv_of(problem) else { return Vec::new() };
+        let [oh, ow] = conv.output();
+        let pixels = conv.batch * oh * ow;
+        let mut blocks: Vec<usize> = [512, 128, 2048].into_iter().map(|block| pixels.min(block)).collect();
+        blocks.dedup();
+        blocks.into_iter().map(|block| Tuning::new([("block", block)])).collect()
+    }
+
+    fn formats(&self, problem: &Problem, _: &Tuning) -> Vec<Formats> {
+        let Ok(conv) = conv_of(problem) else { return Vec::new() };
+        vec![Formats { src: Format::f32_with_halo(conv.window.padding), dst: Format::F32 }]
+    }
+
+    fn prepare(
+        &self,
+        problem: &Problem,
+        tuning: &Tuning,
+        formats: &Formats,
+        filters: &[Filter],
+    ) -> Result<Box<dyn Prepared>, Refusal> {
+        validate(self, problem, tuning, formats, filters)?;
+        let conv = conv_of(problem)?.clone();
+        let no_halo = |format: Format| format.halo == Padding::default();
+        Ok(Box::new(PreparedIm2col {
+            bound: Bound::new(problem, formats),
+            in_place: conv.is_pointwise() && no_halo(formats.src),
+            flat_dst: no_halo(formats.dst),
+            conv,
+            filters: filters.iter().map(Filter::folded).collect(),
+            block: tuning.get("block"),
+        }))
+    }
+}
+
+struct PreparedIm2col {
+    bound: Bound,
+    conv: Conv,
+    filters: Vec<Folded>,
+    /// The image itself is the matrix of patches.
+    in_place: bool,
+    /// Output pixels lie at one distance.
+    flat_dst: bool,
+    block: usize,
+}
+
+/// A strided run of output pixels.
+#[derive(Clone, Copy)]
+struct Rows {
+    first: usize,
+    count: usize,
+}
+
+impl PreparedIm2col {
+    fn pixels(&self, n: usize) -> usize {
+        let [oh, ow] = self.conv.output();
+        n * oh * ow
+    }
+
+    fn depth_pitch(&self) -> usize {
+        round_up(self.conv.depth())
+    }
+
+    /// Image, row and column of an output pixel.
+    fn position(&self, pixel: usize) -> (usize, usize, usize) {
+        let [oh, ow] = self.conv.output();
+        (pixel / (oh * ow), pixel / ow % oh, pixel % ow)
+    }
+
+    /// Copies the taps of the pixels into the rows of `patches`.
+    #[allow(unsafe_code, reason = "reads views")]
+    unsafe fn gather(&self, io: &Io, rows: Rows, patches: *mut f32) {
+        let window = &self.conv.window;
+        let [r, s] = window.kernel;
+        let channels = self.conv.channels;
+        for i in 0..rows.count {
+            let (n, y, x) = self.position(rows.first + i);
+            let top = (y * window.stride[0]) as isize - window.padding.top as isize;
+            let left = (x * window.stride[1]) as isize - window.padding.left as isize;
+            let mut to = patches.wrapping_add(i * self.depth_pitch());
+            for dy in 0..r as isize {
+                for dx in 0..s as isize {
+                    let from = io.src.pixel(n, top + dy, left + dx);
+                    // SAFETY: a pixel of the source or its halo; `patches` has a row a pixel.
+                    unsafe { std::ptr::copy_nonoverlapping(from, to, channels) };
+                    to = to.wrapping_add(channels);
+                }
+            }
+        }
+    }
+
+    /// `dst = relu(a * weights + bias)` for pixels that lie at one distance in both.
+    #[allow(unsafe_code, reason = "calls the gemm crate and writes views")]
+    unsafe fn product(&self, io: &Io, rows: Rows, a: *const f32, a_pitch: usize) {
+        for (index, (filter, segment)) in self.filters.iter().zip(&self.conv.segments).enumerate() {
+            let Segment { channels, epilogue } = *segment;
+            let dst = io.dst(index);
+            let (n, y, x) = self.position(rows.first);
+            let out = dst.pixel(n, y, x);
+            let pitch = dst.pitch().pixel;
+            // SAFETY: `a` has `count` rows of `depth` elements, the weights `depth` rows of
+            // `channels`, and the output pixels of this unit are written by it alone.
+            unsafe {
+                gemm::gemm(
+                    rows.count,
+                    channels,
+                    self.conv.depth(),
+                    out,
+                    1,
+                    pitch as isize,
+                    false,
+                    a,
+                    1,
+                    a_pitch as isize,
+                    filter.weights.as_ptr(),
+                    1,
+                    channels as isize,
+                    0.0,
+                    1.0,
+                    false,
+                    false,
+                    false,
+                    gemm::Parallelism::None,
+                );
+            }
+            pulp::Arch::new().dispatch(|| {
+                for i in 0..rows.count {
+                    // SAFETY: as above.
+                    let y = unsafe { std::slice::from_raw_parts_mut(out.wrapping_add(i * pitch), channels) };
+                    if epilogue.bias {
+                        y.iter_mut().zip(&filter.bias).for_each(|(y, b)| *y += b);
+                    }
+                    if epilogue.relu {
+                        y.iter_mut().for_each(|y| *y = y.max(0.0));
+                    }
+                }
+            });
+        }
+    }
+}
+
+impl Prepared for PreparedIm2col {
+    fn bound(&self) -> &Bound {
+        &self.bound
+    }
+
+    fn packed_bytes(&self) -> usize {
+        self.filters.iter().map(|f| (f.weights.len() + f.bias.len()) * size_of::<f32>()).sum()
+    }
+
+    fn scratch(&self) -> ScratchReq {
+        let worker = if self.in_place { 0 } else { self.block * self.depth_pitch() };
+        ScratchReq { shared: 0, worker }
+    }
+
+    fn units(&self, _: usize, n: usize) -> usize {
+        self.pixels(n).div_ceil(self.block)
+    }
+
+    #[allow(unsafe_code, reason = "reads and writes views")]
+    unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
+        let total = self.pixels(io.images());
+        let width = self.conv.output()[1];
+        for unit in units {
+            let end = ((unit + 1) * self.block).min(total);
+            let mut first = unit * self.block;
+            while first < end {
+                // Pixels of a destination with a halo lie at one distance within a row only.
+                let left = if self.flat_dst { end - first } else { (width - first % width).min(end - first) };
+                let rows = Rows { first, count: left };
+                // SAFETY: the scratch holds `block` rows; the pixels belong to this unit.
+                unsafe {
+                    if self.in_place {
+                        let (n, y, x) = self.position(first);
+                        let a = io.src.pixel(n, y as isize, x as isize);
+                        self.product(io, rows, a, io.src.pitch.pixel);
+                    } else {
+                        self.gather(io, rows, scratch.worker);
+                        self.product(io, rows, scratch.worker, self.depth_pitch());
+                    }
+                }
+                first += left;
+            }
+        }
+    }
+}

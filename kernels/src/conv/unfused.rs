@@ -1,0 +1,186 @@
+//! Convolution, BatchNorm and ReLU as three passes over memory.
+//!
+//! ```text
+//! phase 0: y = direct(x, weights)         the filter as it is in the file
+//! phase 1: y = y * scale + shift          BatchNorm, a channel at a time
+//! phase 2: y = max(y, 0)
+//! ```
+//!
+//! The convolution is that of [`super::direct`], so that the difference to it is what fusing gains.
+
+use std::ops::Range;
+
+use crate::conv::direct::{Direct, PreparedDirect, conv_of};
+use crate::cpu::{Cpu, Isa};
+use crate::filter::{Filter, Folded};
+use crate::gemm::tile::{load_first, store_first};
+use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning, validate};
+use crate::problem::{Epilogue, Problem};
+use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};
+use crate::tensor::{Formats, ViewMut};
+
+/// The kernel, for one instruction set.
+#[derive(Debug)]
+pub struct Unfused<I> {
+    isa: I,
+    direct: Box<dyn Kernel>,
+}
+
+impl std::fmt::Debug for dyn Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str("Kernel")
+    }
+}
+
+impl<I: Isa> Unfused<I> {
+    /// For the table.
+    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Refusal> {
+        Ok(Box::new(Self { isa: I::of(cpu)?, direct: Direct::<I>::make(cpu)? }))
+    }
+}
+
+impl<I: Isa> Kernel for Unfused<I> {
+    fn supports(&self, problem: &Problem) -> Result<(), Refusal> {
+        self.direct.supports(problem)
+    }
+
+    fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
+        self.direct.tunings(problem)
+    }
+
+    fn formats(&self, problem: &Problem, tuning: &Tuning) -> Vec<Formats> {
+        self.direct.formats(problem, tuning)
+    }
+
+    fn prepare(
+        &self,
+        problem: &Problem,
+        tuning: &Tuning,
+        formats: &Formats,
+        filters: &[Filter],
+    ) -> Result<Box<dyn Prepared>, Refusal> {
+        validate(self, problem, tuning, formats, filters)?;
+        let mut conv = conv_of(problem)?.clone();
+        let epilogues: Vec<Epilogue> = conv.segments.iter().map(|s| s.epilogue).collect();
+        for segment in &mut conv.segments {
+            segment.epilogue = Epilogue::NONE;
+        }
+        let plain =
+            |f: &Filter| Folded { dims: f.dims, weights: f.weights.clone(), bias: vec![0.0; f.dims[3]] };
+        let plain: Vec<Folded> = filters.iter().map(plain).collect();
+        Ok(Box::new(PreparedUnfused {
+            isa: self.isa,
+            bound: Bound::new(problem, formats),
+            conv: Direct::prepare_folded(self.isa, &conv, tuning, formats, &plain),
+            norms: filters.iter().zip(epilogues).map(|(f, e)| Norm::new(f, e)).collect(),
+        }))
+    }
+}
+
+/// The passes that follow the convolution of one segment.
+#[derive(Debug)]
+struct Norm {
+    scale: Buffer,
+    shift: Buffer,
+    relu: bool,
+}
+
+impl Norm {
+    fn new(filter: &Filter, epilogue: Epilogue) -> Self {
+        let k = filter.dims[3];
+        let (mut scale, mut shift) = (Buffer::zeroed(round_up(k)), Buffer::zeroed(round_up(k)));
+        for k in 0..k {
+            let (a, b) = filter.scale_shift(k);
+            scale.as_mut_slice()[k] = a as f32;
+            shift.as_mut_slice()[k] = if epilogue.bias { b as f32 } else { 0.0 };
+        }
+        Self { scale, shift, relu: epilogue.relu }
+    }
+}
+
+struct PreparedUnfused<I> {
+    isa: I,
+    bound: Bound,
+    conv: PreparedDirect<I>,
+    norms: Vec<Norm>,
+}
+
+impl<I: Isa> Prepared for PreparedUnfused<I> {
+    fn bound(&self) -> &Bound {
+        &self.bound
+    }
+
+    fn packed_bytes(&self) -> usize {
+        let passes: usize = self.norms.iter().map(|n| n.scale.len() + n.shift.len()).sum();
+        self.conv.packed_bytes() + passes * size_of::<f32>()
+    }
+
+    fn scratch(&self) -> ScratchReq {
+        ScratchReq::default()
+    }
+
+    fn phase_count(&self) -> usize {
+        3
+    }
+
+    /// Phases 1 and 2: an output row of all segments.
+    fn units(&self, phase: usize, n: usize) -> usize {
+        if phase == 0 { self.conv.units(0, n) } else { n * self.bound.dst[0].h }
+    }
+
+    #[allow(unsafe_code, reason = "tile code")]
+    unsafe fn run(&self, phase: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
+        if phase == 0 {
+            // SAFETY: the promises of the caller hold for the convolution alone.
+            return unsafe { self.conv.run(0, units, io, scratch) };
+        }
+        for (segment, norm) in self.norms.iter().enumerate() {
+            let dst = io.dst(segment);
+            self.isa.vectorize(Pass { isa: self.isa, norm, dst, rows: units.clone(), relu: phase == 2 });
+        }
+    }
+}
+
+struct Pass<'a, I> {
+    isa: I,
+    norm: &'a Norm,
+    dst: ViewMut<'a>,
+    rows: Range<usize>,
+    relu: bool,
+}
+
+impl<I: Isa> pulp::WithSimd for Pass<'_, I> {
+    type Output = ();
+
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "tile code")]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let Self { isa, norm, dst, rows, relu } = self;
+        if relu && !norm.relu {
+            return;
+        }
+        let shape = dst.shape();
+        let zero = isa.splat_f32s(0.0);
+        for row in rows {
+            for x in 0..shape.w {
+                let pixel = dst.pixel(row / shape.h, row % shape.h, x);
+                for k in (0..shape.c).step_by(I::F32_LANES) {
+                    let (at, left) = (pixel.wrapping_add(k), shape.c - k);
+                    // SAFETY: `left` channels of a pixel of this unit; scale and shift are padded to
+                    // whole vectors.
+                    unsafe {
+                        let y = load_first(isa, at, left);
+                        let y = if relu {
+                            isa.max_f32s(y, zero)
+                        } else {
+                            let scale = load_first(isa, norm.scale.as_ptr().add(k), left);
+                            let shift = load_first(isa, norm.shift.as_ptr().add(k), left);
+                            isa.fma(y, scale, shift)
+                        };
+                        store_first(isa, at, y, left);
+                    }
+                }
+            }
+        }
+    }
+}

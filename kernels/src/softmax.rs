@@ -1,0 +1,146 @@
+//! Softmax over the channels of a pixel: `exp(x - max) / sum`.
+//!
+//! `exp` is `2^n * e^r` with `n = round(x / ln 2)`, `|r| <= ln 2 / 2` and a polynomial of degree 6 for
+//! `e^r` (its Taylor series ends below `2^-24` there). `n` is found by adding `1.5 * 2^23`, which leaves
+//! it in the low bits of the sum.
+
+use std::ops::Range;
+
+use crate::cpu::{Cpu, Isa};
+use crate::filter::Filter;
+use crate::gemm::tile::{load_first, store_first};
+use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning, validate};
+use crate::problem::Problem;
+use crate::scratch::{Scratch, ScratchReq};
+use crate::tensor::{Formats, View, ViewMut};
+
+/// The kernel, for one instruction set.
+#[derive(Debug)]
+pub struct Softmax<I> {
+    isa: I,
+}
+
+impl<I: Isa> Softmax<I> {
+    /// For the table.
+    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Refusal> {
+        Ok(Box::new(Self { isa: I::of(cpu)? }))
+    }
+}
+
+impl<I: Isa> Kernel for Softmax<I> {
+    fn supports(&self, problem: &Problem) -> Result<(), Refusal> {
+        match problem {
+            Problem::Softmax { .. } => Ok(()),
+            _ => Err(Refusal::Kind { takes: "softmax" }),
+        }
+    }
+
+    fn prepare(
+        &self,
+        problem: &Problem,
+        tuning: &Tuning,
+        formats: &Formats,
+        filters: &[Filter],
+    ) -> Result<Box<dyn Prepared>, Refusal> {
+        validate(self, problem, tuning, formats, filters)?;
+        Ok(Box::new(PreparedSoftmax { isa: self.isa, bound: Bound::new(problem, formats) }))
+    }
+}
+
+struct PreparedSoftmax<I> {
+    isa: I,
+    bound: Bound,
+}
+
+impl<I: Isa> Prepared for PreparedSoftmax<I> {
+    fn bound(&self) -> &Bound {
+        &self.bound
+    }
+
+    fn packed_bytes(&self) -> usize {
+        0
+    }
+
+    fn scratch(&self) -> ScratchReq {
+        ScratchReq::default()
+    }
+
+    /// An image.
+    fn units(&self, _: usize, n: usize) -> usize {
+        n
+    }
+
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, _: &mut Scratch) {
+        self.isa.vectorize(Run { isa: self.isa, src: io.src, dst: io.dst(0), images: units })
+    }
+}
+
+struct Run<'a, I> {
+    isa: I,
+    src: View<'a>,
+    dst: ViewMut<'a>,
+    images: Range<usize>,
+}
+
+/// `e^x` for `x <= 0`; below -87 it stays at `e^-87`.
+#[inline(always)]
+fn exp<I: Isa>(isa: I, x: I::f32s) -> I::f32s {
+    let splat = |v| isa.splat_f32s(v);
+    let shifter = splat(12_582_912.0);
+    let x = isa.max_f32s(x, splat(-87.0));
+    let shifted = isa.add_f32s(isa.mul_f32s(x, splat(std::f32::consts::LOG2_E)), shifter);
+    let n = isa.sub_f32s(shifted, shifter);
+    // ln 2 in two parts: n times the first is exact.
+    let r = isa.fma(n, splat(-0.693_359_4), x);
+    let r = isa.fma(n, splat(2.121_944_4e-4), r);
+    let mut p = splat(1.0 / 720.0);
+    for c in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+        p = isa.fma(p, r, splat(c));
+    }
+    let exponent = isa.wrapping_dyn_shl_u32s(isa.transmute_u32s_f32s(shifted), isa.splat_u32s(23));
+    isa.transmute_f32s_u32s(isa.add_u32s(isa.transmute_u32s_f32s(p), exponent))
+}
+
+impl<I: Isa> pulp::WithSimd for Run<'_, I> {
+    type Output = ();
+
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let Self { isa, src, dst, images } = self;
+        let channels = src.shape.c;
+        let steps = || (0..channels).step_by(I::F32_LANES);
+        for n in images {
+            let (x, y) = (src.pixel(n, 0, 0), dst.pixel(n, 0, 0));
+            // SAFETY: the channels of a pixel of the source; of the destination, this unit's.
+            let (x, out) = unsafe {
+                (std::slice::from_raw_parts(x, channels), std::slice::from_raw_parts_mut(y, channels))
+            };
+            let largest = x.iter().fold(f32::NEG_INFINITY, |m, &v| m.max(v));
+            let mut sum = isa.splat_f32s(0.0);
+            for c in steps() {
+                // SAFETY: `channels - c` elements are left in both.
+                unsafe {
+                    let power = load_first(isa, x.as_ptr().add(c), channels - c);
+                    let power = exp(isa, isa.sub_f32s(power, isa.splat_f32s(largest)));
+                    store_first(isa, out.as_mut_ptr().add(c), power, channels - c);
+                    sum = isa.add_f32s(sum, load_first(isa, out.as_ptr().add(c), channels - c));
+                }
+            }
+            let scale = isa.splat_f32s(1.0 / isa.reduce_sum_f32s(sum));
+            for c in steps() {
+                // SAFETY: as above.
+                unsafe {
+                    let at = out.as_mut_ptr().add(c);
+                    store_first(
+                        isa,
+                        at,
+                        isa.mul_f32s(load_first(isa, at, channels - c), scale),
+                        channels - c,
+                    );
+                }
+            }
+        }
+    }
+}
