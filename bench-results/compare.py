@@ -1,0 +1,456 @@
+#!/usr/bin/env python3
+"""Measure `tuner run` against ONNX Runtime and OpenVINO, side by side on this machine.
+
+    cargo build --release
+    python3 bench-results/compare.py            # Linux, Python 3.10 or newer, pip
+
+The first run makes a virtual environment with the peers in a cache folder and one ONNX
+file from keras.applications.InceptionV3(weights=None); `--python` uses an interpreter
+that has the packages of PEERS already.  How it measures:
+
+* every (threads, batch) is measured in rounds; in a round each contender has one turn,
+  in an order shuffled anew, so that drift of the machine falls on all alike;
+* a peer's process lives through all rounds and runs two untimed inferences at the start
+  of each turn; ours is a new process a turn, which warms up by itself;
+* all are pinned to the same CPUs, as many as there are threads, on distinct cores first;
+* a latency is the median of all samples of all rounds; a ratio is the median of the
+  rounds' ratios of medians, with its quartiles.  Below 1 we are faster.
+
+Everything is f32: OpenVINO would otherwise pick bf16 on CPUs that have it.
+Writes compare.json (with every sample) and compare.md into bench-results/<machine>/.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import random
+import re
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PEERS = [
+    "onnxruntime==1.32.0",
+    "openvino==2026.4.1",
+    "tensorflow-cpu==2.21.0",
+    "keras==3.15.1",
+    "tf2onnx==1.17.0",
+    "onnx==1.23.2",
+    "numpy==2.4.6",
+]
+TITLES = {"ours": "ours", "ort": "ONNX Runtime f32", "openvino": "OpenVINO f32"}
+ROOT = Path(__file__).resolve().parent.parent
+REST_SECONDS = 0.1  # between turns: a peer's threads stop spinning well within it
+WARM_UP = 2
+
+
+class Failure(Exception):
+    """A failure whose text is the whole message for the user."""
+
+
+# --- inside a peer's interpreter -------------------------------------------------------
+
+
+def make_onnx(path: Path) -> None:
+    """Write InceptionV3 with a free batch dimension; runs where TensorFlow and tf2onnx are."""
+    os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1", KERAS_BACKEND="tensorflow")
+    import keras
+    import onnx
+    import tensorflow as tf
+    import tf2onnx
+
+    model = keras.applications.InceptionV3(weights=None)
+    signature = [tf.TensorSpec([None, 299, 299, 3], tf.float32, name="input")]
+    function = tf.function(lambda x: model(x, training=False))
+    proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=17)
+    temporary = path.with_suffix(".part")
+    onnx.save(proto, temporary)
+    os.replace(temporary, path)
+
+
+def ort_peer(onnx_path: str, threads: int, batch: int):
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    probe = ort.InferenceSession(onnx_path, providers=["CPUExecutionProvider"]).get_inputs()[0]
+    if isinstance(probe.shape[0], str):
+        options.add_free_dimension_override_by_name(probe.shape[0], batch)
+    runner = ort.InferenceSession(onnx_path, options, providers=["CPUExecutionProvider"])
+    return ort.__version__, lambda x: runner.run(None, {probe.name: x})[0]
+
+
+def openvino_peer(onnx_path: str, threads: int, batch: int):
+    import openvino as ov
+
+    core = ov.Core()
+    model = core.read_model(onnx_path)
+    model.reshape([batch, 299, 299, 3])
+    config = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "ENABLE_HYPER_THREADING": True,  # else two threads on one core become one
+    }
+    request = core.compile_model(model, "CPU", config).create_infer_request()
+    return ov.__version__.split("-")[0], lambda x: request.infer([x], share_inputs=True)[0]
+
+
+def serve(peer: str, onnx_path: str, threads: int, batch: int) -> None:
+    """Say the version, then answer each count read from stdin with that many latencies in ms."""
+    import numpy as np
+
+    make = {"ort": ort_peer, "openvino": openvino_peer}[peer]
+    version, infer = make(onnx_path, threads, batch)
+    x = np.random.default_rng(1).uniform(-1, 1, (batch, 299, 299, 3)).astype(np.float32)
+    assert np.asarray(infer(x)).shape == (batch, 1000)
+    print(json.dumps(version), flush=True)
+    for line in sys.stdin:
+        samples = []
+        for i in range(WARM_UP + int(line)):
+            start = time.perf_counter()
+            infer(x)
+            if i >= WARM_UP:
+                samples.append((time.perf_counter() - start) * 1e3)
+        print(json.dumps(samples), flush=True)
+
+
+# --- contenders ------------------------------------------------------------------------
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without settings that slow numpy-based peers down."""
+    return {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
+
+
+def pin(cpus: list[int]) -> list[str]:
+    return ["taskset", "-c", ",".join(map(str, cpus))]
+
+
+class Peer:
+    """A peer's process, kept alive and idle between turns."""
+
+    def __init__(self, python: str, name: str, onnx: Path, threads: int, batch: int, cpus: list[int]):
+        self.name = name
+        self.errors = tempfile.TemporaryFile("w+")
+        command = [*pin(cpus), python, __file__, "--serve", name, str(onnx), str(threads), str(batch)]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+            env=clean_environment(),
+        )
+        self.version = self.answer()
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait()
+            self.errors.seek(0)
+            tail = " | ".join(self.errors.read().strip().splitlines()[-2:])
+            raise Failure(f"{TITLES[self.name]} stopped: {tail}")
+        return json.loads(line)
+
+    def turn(self, repeat: int) -> list[float]:
+        self.process.stdin.write(f"{repeat}\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.errors.close()
+
+
+class Ours:
+    """`tuner run`, a new process a turn."""
+
+    name = "ours"
+
+    def __init__(self, tuner: Path, plan: Path | None, threads: int, batch: int, cpus: list[int]):
+        self.asked = {"threads": threads, "batch": batch}
+        self.command = [*pin(cpus), str(tuner), "run", "--model", "inception_v3", "--json"]
+        self.command += ["--threads", str(threads), "--batch", str(batch)]
+        self.command += ["--plan", str(plan)] if plan else []
+        self.version = None
+
+    def turn(self, repeat: int) -> list[float]:
+        answer = tuner_json([*self.command, "--repeat", str(repeat)])
+        for key, value in self.asked.items():
+            if answer.get(key, value) != value:
+                raise Failure(f"asked `tuner run` for {key} {value}, it ran {answer[key]}")
+        self.version = answer.get("plan")
+        return answer["latency_ms"]
+
+    def close(self) -> None:
+        pass
+
+
+def tuner_json(command: list[str]) -> dict:
+    """The JSON object on the last line of a command's stdout."""
+    result = subprocess.run(command, capture_output=True, text=True, env=clean_environment())
+    lines = result.stdout.strip().splitlines()
+    if result.returncode or not lines:
+        tail = " | ".join(result.stderr.strip().splitlines()[-2:])
+        raise Failure(f"`{shlex.join(command)}` exited with {result.returncode}: {tail}")
+    return json.loads(lines[-1])
+
+
+# --- the machine -----------------------------------------------------------------------
+
+
+def choose_cpus(threads: int) -> list[int]:
+    """As many of our allowed CPUs as threads; the siblings of a core are taken last."""
+
+    def core(cpu: int) -> str:
+        try:
+            return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text()
+        except OSError:
+            return str(cpu)
+
+    first, siblings, seen = [], [], set()
+    for cpu in sorted(os.sched_getaffinity(0)):
+        (siblings if core(cpu) in seen else first).append(cpu)
+        seen.add(core(cpu))
+    cpus = (first + siblings)[:threads]
+    if len(cpus) < threads:
+        raise Failure(f"{threads} threads asked, but only {len(cpus)} CPUs are allowed here")
+    return cpus
+
+
+def describe_machine() -> dict:
+    info = Path("/proc/cpuinfo").read_text()
+    model = re.search(r"^model name\s*:\s*(.+)$", info, re.M)
+    flags = re.search(r"^flags\s*:\s*(.+)$", info, re.M)
+    wanted = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
+    return {
+        "cpu": model.group(1).strip() if model else platform.machine(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "features": [flag for flag in wanted if flags and flag in flags.group(1).split()],
+        "kernel": platform.release(),
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def slug(machine: dict) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']} {machine['cpus']}cpu".lower()).strip("-")
+
+
+# --- preparation -----------------------------------------------------------------------
+
+
+def progress(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def checked(command: list[str], what: str) -> None:
+    progress(what)
+    result = subprocess.run(command, capture_output=True, text=True, env=clean_environment())
+    if result.returncode:
+        tail = " | ".join(result.stderr.strip().splitlines()[-2:])
+        raise Failure(f"{what}: failed: {tail}")
+
+
+def prepare_python(cache: Path) -> str:
+    """The interpreter of a virtual environment that has PEERS; made when it is not there."""
+    venv, stamp = cache / "venv", cache / "venv" / "peers.txt"
+    python = str(venv / "bin" / "python")
+    if not stamp.exists() or stamp.read_text() != "\n".join(PEERS):
+        shutil.rmtree(venv, ignore_errors=True)
+        checked([sys.executable, "-m", "venv", str(venv)], f"making {venv}")
+        checked([python, "-m", "pip", "install", "-q", *PEERS], "installing the peers (about 2 GB, once)")
+        stamp.write_text("\n".join(PEERS))
+    return python
+
+
+def prepare_onnx(cache: Path, python: str) -> Path:
+    path = cache / "inception_v3.onnx"
+    if not path.exists():
+        checked([python, __file__, "--make-onnx", str(path)], f"making {path}")
+    return path
+
+
+# --- measuring -------------------------------------------------------------------------
+
+
+def measure(contenders: list, rounds: int, repeat: int, order: random.Random) -> dict[str, list[list[float]]]:
+    """samples[name][round] in ms a batch."""
+    samples = {contender.name: [] for contender in contenders}
+    for number in range(rounds):
+        for contender in order.sample(contenders, len(contenders)):
+            time.sleep(REST_SECONDS)
+            samples[contender.name].append(contender.turn(repeat))
+        medians = ", ".join(f"{name} {statistics.median(all_[-1]):.1f}" for name, all_ in samples.items())
+        progress(f"  round {number + 1}/{rounds}: {medians} ms")
+    return samples
+
+
+def quartiles(values: list[float]) -> list[float]:
+    """Lower quartile, median, upper quartile."""
+    return statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+
+
+def summarise(samples: dict[str, list[list[float]]], batch: int) -> dict:
+    flat = {name: [s for turn in turns for s in turn] for name, turns in samples.items()}
+    summary = {
+        "median_ms": {name: statistics.median(values) for name, values in flat.items()},
+        "quartiles_ms": {name: quartiles(values) for name, values in flat.items()},
+        "ratio": {},
+    }
+    summary["median_ms_per_image"] = {name: value / batch for name, value in summary["median_ms"].items()}
+    for name in samples.keys() - {"ours"} if "ours" in samples else ():
+        pairs = zip(samples["ours"], samples[name], strict=True)
+        low, middle, high = quartiles([statistics.median(a) / statistics.median(b) for a, b in pairs])
+        summary["ratio"][name] = {"median": middle, "quartiles": [low, high]}
+    return summary
+
+
+def markdown(report: dict) -> str:
+    machine, names = report["machine"], report["contenders"]
+    peers = [name for name in names if name != "ours"] if "ours" in names else []
+    title = ["threads", "batch", *(f"{TITLES[n]}, ms an image" for n in names), *(f"ours / {TITLES[n]}" for n in peers)]
+    rows = [title, ["---:"] * len(title)]
+    for result in report["results"]:
+        row = [str(result["threads"]), str(result["batch"])]
+        row += [f"{result['median_ms_per_image'][n]:.2f}" for n in names]
+        for name in peers:
+            ratio = result["ratio"][name]
+            low, high = ratio["quartiles"]
+            row.append(f"{ratio['median']:.3f} ({low:.3f} to {high:.3f})")
+        rows.append(row)
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    versions = ", ".join(f"{TITLES[n]} {v}" for n, v in report["versions"].items())
+    text = f"# InceptionV3 on {machine['cpu']}\n\n{table}\n\n"
+    text += (
+        f"Median of {report['rounds']} interleaved rounds of {report['repeat']} inferences each"
+        + ("; a ratio is the median of the rounds' ratios (and its quartiles), below 1 we are faster" if peers else "")
+        + f".\n{machine['cpus']} CPUs, {' '.join(machine['features'])}; {versions}; {report['date']}.\n"
+    )
+    if report["peak"]:
+        text += f"\nFMA peak: `{json.dumps(report['peak'])}`\n"
+    return text
+
+
+def numbers(text: str) -> list[int]:
+    values = [int(part) for part in text.split(",")]
+    if min(values) < 1:
+        raise ValueError
+    return values
+
+
+def parse_arguments() -> argparse.Namespace:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "inception-v3-peers"
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tuner", type=Path, default=ROOT / "target/release/tuner")
+    parser.add_argument("--plan", type=Path, help="plan file for `tuner run`")
+    parser.add_argument("--threads", type=numbers, default=[1, 2], metavar="1,2")
+    parser.add_argument("--batch", type=numbers, default=[1, 8], metavar="1,8")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--repeat", type=int, default=5, help="timed inferences a turn")
+    parser.add_argument("--only", default="ours,ort,openvino", metavar="NAMES", help="of ours,ort,openvino")
+    parser.add_argument("--skip-openvino", action="store_true")
+    parser.add_argument("--python", help="an interpreter that has the peers")
+    parser.add_argument("--cache", type=Path, default=cache, metavar="DIR")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: bench-results/<machine>")
+    args = parser.parse_args()
+    args.names = [name for name in TITLES if name in args.only.split(",")]
+    if set(args.only.split(",")) - set(TITLES):
+        parser.error(f"--only takes names of {', '.join(TITLES)}")
+    if args.skip_openvino and "openvino" in args.names:
+        args.names.remove("openvino")
+    if not args.names or args.rounds < 1 or args.repeat < 1:
+        parser.error("nothing to measure")
+    return args
+
+
+def compare(args: argparse.Namespace) -> None:
+    if not shutil.which("taskset"):
+        raise Failure("taskset (util-linux) is needed to pin the contenders")
+    if "ours" in args.names and not args.tuner.is_file():
+        raise Failure(f"{args.tuner} is not there: cargo build --release, or --tuner PATH")
+    args.cache.mkdir(parents=True, exist_ok=True)
+    peers = [name for name in args.names if name != "ours"]
+    if peers:
+        python = args.python or prepare_python(args.cache)
+        onnx = prepare_onnx(args.cache, python)
+
+    machine = describe_machine()
+    report = {
+        "date": datetime.date.today().isoformat(),
+        "machine": machine,
+        "contenders": args.names,
+        "versions": {},
+        "rounds": args.rounds,
+        "repeat": args.repeat,
+        "peak": None,
+        "results": [],
+    }
+    if machine["load_before"] > 0.5:
+        progress(f"warning: the load average is {machine['load_before']:.1f}: something else is running")
+    if "ours" in args.names:
+        try:
+            report["peak"] = tuner_json([str(args.tuner), "peak", "--json"])
+        except (Failure, ValueError):
+            progress("`tuner peak --json` gave nothing: the peak is left out")
+
+    order = random.Random(1)
+    for threads in args.threads:
+        cpus = choose_cpus(threads)
+        for batch in args.batch:
+            progress(f"threads {threads} on CPUs {cpus}, batch {batch}")
+            contenders: list = []
+            try:
+                if "ours" in args.names:
+                    contenders.append(Ours(args.tuner, args.plan, threads, batch, cpus))
+                for name in peers:
+                    contenders.append(Peer(python, name, onnx, threads, batch, cpus))
+                samples = measure(contenders, args.rounds, args.repeat, order)
+                report["versions"] |= {c.name: c.version for c in contenders if c.name != "ours"}
+                plan = next((c.version for c in contenders if c.name == "ours"), None)
+            finally:
+                for contender in contenders:
+                    contender.close()
+            result = {"threads": threads, "batch": batch, "cpus": cpus, "plan": plan}
+            report["results"].append(result | summarise(samples, batch) | {"samples_ms": samples})
+
+    out = args.out or ROOT / "bench-results" / slug(machine)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in (("compare.json", json.dumps(report) + "\n"), ("compare.md", markdown(report))):
+        (out / f"{name}.part").write_text(text)
+        os.replace(out / f"{name}.part", out / name)
+    print(markdown(report))
+    progress(f"wrote {out}/compare.json and compare.md")
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["--make-onnx"]:
+        make_onnx(Path(sys.argv[2]))
+        return 0
+    if sys.argv[1:2] == ["--serve"]:
+        serve(sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+        return 0
+    try:
+        compare(parse_arguments())
+    except (Failure, OSError, ValueError, KeyError) as error:
+        progress(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        progress("stopped")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

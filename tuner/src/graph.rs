@@ -1,0 +1,197 @@
+//! A model as steps on tensors: BatchNorm folded, concat turned into channel ranges.
+//!
+//! A step reads one tensor and writes ranges of channels of others. Concat is no step: what it joins is
+//! written where it belongs.
+
+use kernels::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Segment, Window};
+use kernels::tensor::Shape;
+use std::ops::Range;
+
+use crate::model::{ConvLayer, Model, NodeId, Op};
+
+/// Index of a tensor in its graph.
+pub type TensorId = usize;
+
+/// Channels of a tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// The tensor.
+    pub tensor: TensorId,
+    /// Its channels.
+    pub channels: Range<usize>,
+}
+
+/// Whose weights a segment of a convolution has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// A convolution of the model.
+    Conv(ConvLayer),
+    /// The dense layer.
+    Dense,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The layers it computes.
+    pub layers: Vec<String>,
+    /// The block of the first.
+    pub block: &'static str,
+    /// What it computes.
+    pub problem: Problem,
+    /// What it reads.
+    pub src: Slice,
+    /// Where it writes, one a segment.
+    pub dst: Vec<Slice>,
+    /// Weights, one a segment of a convolution.
+    pub weights: Vec<Weight>,
+}
+
+/// Steps in an order in which each comes after what it reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Graph {
+    /// Images.
+    pub batch: usize,
+    /// Shapes of all tensors; the first is the input.
+    pub tensors: Vec<Shape>,
+    /// The steps.
+    pub steps: Vec<Step>,
+    /// Where each node of the model is found.
+    pub nodes: Vec<Slice>,
+    /// The pooled features.
+    pub features: Option<Slice>,
+    /// The last output.
+    pub output: Slice,
+}
+
+impl Graph {
+    /// Lowers a model for a batch; `average` is the mean that [`PoolKind::Average`] pools take.
+    pub fn new(model: &Model, batch: usize, average: PoolKind) -> Self {
+        let (tensors, nodes) = place(model, batch);
+        let mut steps = Vec::new();
+        for (id, node) in model.nodes.iter().enumerate() {
+            let Some(&input) = node.inputs.first() else { continue };
+            let [h, w, channels] = model.nodes[input].shape;
+            let image = [h, w];
+            let pool = |window, kind| {
+                Problem::Pool(Pool { batch, image, channels, window, kind, epilogue: Epilogue::NONE })
+            };
+            let conv = |window, filters, epilogue| {
+                let segments = vec![Segment { channels: filters, epilogue }];
+                Problem::Conv(Conv { batch, image, channels, window, segments })
+            };
+            let (problem, weights) = match &node.op {
+                Op::Input | Op::Concat => continue,
+                Op::Conv(layer) => {
+                    let problem = conv(layer.window, layer.filters, Epilogue::BIAS_RELU);
+                    (problem, vec![Weight::Conv(layer.clone())])
+                }
+                Op::Pool { window, kind } => {
+                    let kind = if *kind == PoolKind::Average { average } else { *kind };
+                    (pool(*window, kind), vec![])
+                }
+                Op::GlobalAverage => (pool(Window::valid(image, [1, 1]), PoolKind::Average), vec![]),
+                Op::Dense => {
+                    let problem = conv(Window::valid([1, 1], [1, 1]), node.shape[2], Epilogue::BIAS);
+                    (problem, vec![Weight::Dense])
+                }
+                Op::Softmax => (Problem::Softmax { batch, channels }, vec![]),
+            };
+            steps.push(Step {
+                layers: vec![node.name.clone()],
+                block: node.block,
+                problem,
+                src: nodes[input].clone(),
+                dst: vec![nodes[id].clone()],
+                weights,
+            });
+        }
+        let features = model.features.map(|id| nodes[id].clone());
+        let output = nodes[model.output].clone();
+        Self { batch, tensors, steps, nodes, features, output }
+    }
+
+    /// Convolutions of the steps.
+    pub fn convs(&self) -> impl Iterator<Item = (&Step, &Conv)> {
+        self.steps.iter().filter_map(|step| match &step.problem {
+            Problem::Conv(conv) => Some((step, conv)),
+            _ => None,
+        })
+    }
+
+    /// Distinct problems in order of their first step, each with the steps that have it.
+    pub fn problems(&self) -> Vec<(Problem, Vec<usize>)> {
+        let mut list: Vec<(Problem, Vec<usize>)> = Vec::new();
+        for (index, step) in self.steps.iter().enumerate() {
+            match list.iter_mut().find(|(problem, _)| *problem == step.problem) {
+                Some((_, steps)) => steps.push(index),
+                None => list.push((step.problem.clone(), vec![index])),
+            }
+        }
+        list
+    }
+}
+
+/// A tensor for each node that no concat contains, and every node's place in one of them.
+fn place(model: &Model, batch: usize) -> (Vec<Shape>, Vec<Slice>) {
+    let mut parent: Vec<Option<(NodeId, usize)>> = vec![None; model.nodes.len()];
+    for (id, node) in model.nodes.iter().enumerate() {
+        if node.op == Op::Concat {
+            let mut first = 0;
+            for &input in &node.inputs {
+                assert!(parent[input].is_none(), "{} is in two concats", model.nodes[input].name);
+                parent[input] = Some((id, first));
+                first += model.nodes[input].shape[2];
+            }
+        }
+    }
+    let mut tensors = Vec::new();
+    let mut tensor_of = vec![usize::MAX; model.nodes.len()];
+    for (id, node) in model.nodes.iter().enumerate() {
+        if parent[id].is_none() {
+            tensor_of[id] = tensors.len();
+            let [h, w, c] = node.shape;
+            tensors.push(Shape::new(batch, [h, w], c));
+        }
+    }
+    let slice = |id: NodeId| {
+        let (mut root, mut first) = (id, 0);
+        while let Some((up, offset)) = parent[root] {
+            (root, first) = (up, first + offset);
+        }
+        Slice { tensor: tensor_of[root], channels: first..first + model.nodes[id].shape[2] }
+    };
+    (tensors, (0..model.nodes.len()).map(slice).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn concat_is_no_step_and_its_parts_tile_it() {
+        let model = Model::block("mixed10").expect("a block");
+        let graph = Graph::new(&model, 2, PoolKind::Average);
+        let output = &graph.output;
+        let mut parts: Vec<Range<usize>> = graph
+            .steps
+            .iter()
+            .flat_map(|s| &s.dst)
+            .filter(|d| d.tensor == output.tensor)
+            .map(|d| d.channels.clone())
+            .collect();
+        parts.sort_by_key(|r| r.start);
+        assert_eq!(parts, [0..320, 320..704, 704..1088, 1088..1472, 1472..1856, 1856..2048]);
+        assert_eq!(graph.tensors[output.tensor], Shape::new(2, [8, 8], 2048));
+    }
+
+    #[test]
+    fn every_step_reads_what_an_earlier_one_wrote() {
+        let graph = Graph::new(&Model::inception_v3(Some(10)), 1, PoolKind::Average);
+        let mut written = vec![0];
+        for step in &graph.steps {
+            assert!(written.contains(&step.src.tensor), "{:?}", step.layers);
+            written.extend(step.dst.iter().map(|d| d.tensor));
+        }
+    }
+}
