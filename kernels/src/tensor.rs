@@ -310,6 +310,13 @@ impl Placement {
         Self { shape, first_channel: self.first_channel + range.start, ..self }
     }
 
+    /// Element of the buffer at which a row, counted over images, begins.
+    fn row(&self, index: usize) -> usize {
+        let Self { shape, pitch, halo, .. } = *self;
+        let (n, h) = (index / shape.h, index % shape.h);
+        self.offset + n * pitch.image + h * pitch.row + pitch.lead(halo) + self.first_channel
+    }
+
     /// Elements of the buffer that the placement needs, from `offset` on.
     pub fn elements(&self) -> usize {
         self.shape.n * self.pitch.image
@@ -326,6 +333,47 @@ impl Buffer {
         let start = p.offset + p.pitch.lead(p.halo) + p.first_channel;
         let ptr = self.as_ptr().wrapping_add(start);
         View { ptr, shape: p.shape, pitch: p.pitch, halo: p.halo, memory: PhantomData }
+    }
+
+    /// Writes the first `n` images, `[n, h, w, c]` values, and zeros around them.
+    ///
+    /// # Panics
+    /// If there are not as many values as the shape says.
+    pub fn write_images(&mut self, placement: &Placement, n: usize, values: &[f32]) {
+        let end = placement.offset + n * placement.pitch.image;
+        if placement.halo != Padding::default() {
+            self.as_mut_slice()[placement.offset..end].fill(0.0);
+        }
+        self.write_interior(placement, n, values);
+    }
+
+    fn write_interior(&mut self, placement: &Placement, n: usize, values: &[f32]) {
+        let shape = Shape { n, ..placement.shape };
+        assert_eq!(values.len(), shape.elements(), "values of {shape}");
+        for (index, row) in values.chunks_exact(shape.w * shape.c).enumerate() {
+            let at = placement.row(index);
+            let to = &mut self.as_mut_slice()[at..];
+            if placement.pitch.pixel == shape.c {
+                to[..row.len()].copy_from_slice(row);
+                continue;
+            }
+            for (to, pixel) in to.chunks_mut(placement.pitch.pixel).zip(row.chunks_exact(shape.c)) {
+                to[..shape.c].copy_from_slice(pixel);
+            }
+        }
+    }
+
+    /// The first `n` images as `[n, h, w, c]` values.
+    pub fn read_images(&self, placement: &Placement, n: usize) -> Vec<f32> {
+        let shape = Shape { n, ..placement.shape };
+        let mut values = Vec::with_capacity(shape.elements());
+        for index in 0..n * shape.h {
+            let row = &self.as_slice()[placement.row(index)..];
+            for pixel in row.chunks(placement.pitch.pixel).take(shape.w) {
+                values.extend_from_slice(&pixel[..shape.c]);
+            }
+        }
+        values
     }
 
     /// To read.
@@ -380,30 +428,13 @@ impl Tensor {
     /// # Panics
     /// If there are not as many values as the shape says.
     pub fn fill_nhwc(&mut self, values: &[f32]) {
-        let shape = self.placement.shape;
-        assert_eq!(values.len(), shape.elements(), "values of {shape}");
-        for (index, pixel) in values.chunks_exact(shape.c).enumerate() {
-            let at = self.pixel_offset(index);
-            self.buffer.as_mut_slice()[at..at + shape.c].copy_from_slice(pixel);
-        }
+        let placement = self.placement;
+        self.buffer.write_interior(&placement, placement.shape.n, values);
     }
 
     /// The interior as `[n, h, w, c]` values.
     pub fn to_nhwc(&self) -> Vec<f32> {
-        let shape = self.placement.shape;
-        let mut values = Vec::with_capacity(shape.elements());
-        for index in 0..shape.n * shape.h * shape.w {
-            let at = self.pixel_offset(index);
-            values.extend_from_slice(&self.buffer.as_slice()[at..at + shape.c]);
-        }
-        values
-    }
-
-    fn pixel_offset(&self, index: usize) -> usize {
-        let Placement { shape, pitch, halo, first_channel, .. } = self.placement;
-        let (rest, w) = (index / shape.w, index % shape.w);
-        let (n, h) = (rest / shape.h, rest % shape.h);
-        n * pitch.image + h * pitch.row + w * pitch.pixel + pitch.lead(halo) + first_channel
+        self.buffer.read_images(&self.placement, self.placement.shape.n)
     }
 
     /// Where it lies in its buffer.

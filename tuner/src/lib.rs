@@ -1,4 +1,23 @@
 //! Measures the kernels on this machine, plans InceptionV3 and runs it.
+//!
+//! The way of a network, in reading order: [`model`] (data), [`graph`] (steps on tensors), [`weights`],
+//! [`mod@measure`] (candidates of each problem), [`planner`], [`plan`] (JSON), [`session`] (ready to run) on
+//! [`threads`]; [`mod@tune`], [`mod@run`], [`mod@check`] and [`mod@report`] are the commands of [`cli`].
 
+pub mod check;
+pub mod cli;
 pub mod graph;
+pub mod input;
+pub mod machine;
+pub mod measure;
 pub mod model;
+pub mod options;
+pub mod plan;
+pub mod planner;
+pub mod report;
+pub mod run;
+pub mod session;
+pub mod table;
+pub mod threads;
+pub mod tune;
+pub mod weights;

@@ -109,9 +109,9 @@ impl Transform {
         t
     }
 
-    /// `G g` for `r` taps.
-    pub fn filter(&self, taps: impl Fn(usize) -> f64) -> Vec<f64> {
-        self.filter.iter().map(|row| row.iter().enumerate().map(|(k, g)| g * taps(k)).sum()).collect()
+    /// Row `point` of `G`: a coefficient a tap.
+    pub fn filter_row(&self, point: usize) -> &[f64] {
+        &self.filter[point]
     }
 
     /// `Bt d`.

@@ -231,18 +231,20 @@ impl<I: Isa> PreparedWinograd<I> {
 fn transform_filter(transforms: &[Transform; 2], filter: &Folded) -> Vec<Folded> {
     let [r, s, c, k] = filter.dims;
     let [down, across] = transforms;
-    let mut points = vec![vec![0.0f32; c * k]; down.n * across.n];
-    for at in 0..c * k {
-        let tap = |i: usize, j: usize| filter.weights[(i * s + j) * c * k + at] as f64;
-        let rows: Vec<Vec<f64>> = (0..r).map(|i| across.filter(|j| tap(i, j))).collect();
-        for j in 0..across.n {
-            for (i, u) in down.filter(|i| rows[i][j]).into_iter().enumerate() {
-                points[i * across.n + j][at] = u as f32;
+    let point = |index: usize| {
+        let (i, j) = (index / across.n, index % across.n);
+        let mut sums = vec![0.0f64; c * k];
+        for tap in 0..r * s {
+            let g = down.filter_row(i)[tap / s] * across.filter_row(j)[tap % s];
+            let weights = &filter.weights[tap * c * k..(tap + 1) * c * k];
+            if g != 0.0 {
+                sums.iter_mut().zip(weights).for_each(|(sum, &w)| *sum += g * w as f64);
             }
         }
-    }
-    let folded = |weights| Folded { dims: [1, 1, c, k], weights, bias: filter.bias.clone() };
-    points.into_iter().map(folded).collect()
+        let weights = sums.into_iter().map(|u| u as f32).collect();
+        Folded { dims: [1, 1, c, k], weights, bias: filter.bias.clone() }
+    };
+    (0..down.n * across.n).map(point).collect()
 }
 
 impl<I: Isa> Prepared for PreparedWinograd<I> {

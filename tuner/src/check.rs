@@ -1,0 +1,251 @@
+//! `tuner check`: every kernel against the oracle, or against tensors from elsewhere.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use kernels::cpu::Cpu;
+use kernels::filter::Filter;
+use kernels::kernel::{Kernel, Row, row, table};
+use kernels::problem::{Conv, Epilogue, PoolKind, Problem};
+use kernels::reference::{Expected, Pixel, all_pixels, expected};
+use kernels::team::Team;
+
+use crate::graph::Graph;
+use crate::input::{load_expect, load_npy_dyn};
+use crate::measure::{Bench, Comparison, Inputs, sample_pixels};
+use crate::model::Model;
+use crate::options::{Failure, HostArgs, threads};
+use crate::table::Table;
+use crate::threads::Threads;
+
+/// Arguments of `check`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CheckArgs {
+    /// Check all problems of a model: inception_v3 (the default) or a block
+    #[arg(long, value_name = "MODEL", conflicts_with = "shape")]
+    model: Option<String>,
+    /// Check one shape, like n1h17w17c768k192r1s7
+    #[arg(long)]
+    shape: Option<Conv>,
+    /// Check one kernel
+    #[arg(long, value_name = "ID")]
+    kernel: Option<String>,
+    /// Input of the shape, .npy of [N, H, W, C] float32
+    #[arg(long, value_name = "X.npy", requires_all = ["filter", "expect", "shape"])]
+    input: Option<PathBuf>,
+    /// Filter of the shape, .npy of [R, S, C, K] float32 (HWIO, as Keras has it)
+    #[arg(long, value_name = "W.npy", requires = "input")]
+    filter: Option<PathBuf>,
+    /// Expected output, .npy of [N, OH, OW, K], float32 or float64; neither bias nor ReLU
+    #[arg(long, value_name = "Y.npy", requires = "input")]
+    expect: Option<PathBuf>,
+    #[command(flatten)]
+    host: HostArgs,
+}
+
+/// Runs the command; false if a kernel or the expectation is off.
+pub fn check(args: &CheckArgs, out: &mut dyn Write) -> Result<bool, Failure> {
+    let rows = rows(args.kernel.as_deref())?;
+    let cpu = args.host.cpu();
+    let threads = threads(args.host.thread_count())?;
+    let batch = args.host.batch.map(usize::from);
+    let resized = |conv: &Conv| Conv { batch: batch.unwrap_or(conv.batch), ..conv.clone() };
+    let checker = Checker { cpu, threads, rows };
+    match (&args.shape, &args.input, &args.filter, &args.expect) {
+        (Some(conv), Some(input), Some(filter), Some(expect)) => {
+            if batch.is_some() {
+                return Err("--batch: the shape has the batch of the tensors".into());
+            }
+            checker.tensors(conv, [input, filter, expect], out)
+        }
+        (Some(conv), ..) => checker.problems(&[Problem::Conv(resized(conv))], out),
+        (None, ..) => {
+            let name = args.model.as_deref().unwrap_or("inception_v3");
+            let model = Model::by_name(name, None, Some(1000))?;
+            let mut problems: Vec<Problem> = Vec::new();
+            for kind in [PoolKind::Average, PoolKind::AverageCountingBorder] {
+                for (problem, _) in Graph::new(&model, batch.unwrap_or(1), kind).problems() {
+                    if !problems.contains(&problem) {
+                        problems.push(problem);
+                    }
+                }
+            }
+            checker.problems(&problems, out)
+        }
+    }
+}
+
+fn rows(id: Option<&str>) -> Result<Vec<&'static Row>, Failure> {
+    let Some(id) = id else { return Ok(table().iter().collect()) };
+    let found = row(id).ok_or_else(|| {
+        let ids: Vec<&str> = table().iter().map(|row| row.id).collect();
+        format!("--kernel: found `{id}`, expected one of {}", ids.join(" "))
+    })?;
+    Ok(vec![found])
+}
+
+struct Checker {
+    cpu: Cpu,
+    threads: Threads,
+    rows: Vec<&'static Row>,
+}
+
+/// The worst of a kernel's tunings.
+struct Worst {
+    comparison: Comparison,
+    tuning: String,
+    tunings: usize,
+}
+
+impl Checker {
+    /// Checks all tunings of a kernel and gives the one that is nearest to its tolerance or furthest
+    /// beyond.
+    fn kernel(
+        &self,
+        kernel: &dyn Kernel,
+        problem: &Problem,
+        inputs: &Inputs,
+        exact: &[Expected],
+        pixels: &[Pixel],
+    ) -> Result<Worst, Failure> {
+        let mut team = Team::new(self.threads.count());
+        let mut worst: Option<Worst> = None;
+        let tunings = kernel.tunings(problem);
+        for tuning in &tunings {
+            let formats = kernel.formats(problem, tuning)[0];
+            let prepared = kernel.prepare(problem, tuning, &formats, &inputs.filters)?;
+            let mut bench = Bench::new(prepared, &formats, &inputs.src, self.threads.count());
+            bench.run(&self.threads, &mut team);
+            let comparison = bench.compare(exact, pixels, &kernel.numerics(problem, tuning));
+            let share = |c: &Comparison| c.error / c.tolerance;
+            let is_worse = |w: &Worst| {
+                let (new, old) = (share(&comparison), share(&w.comparison));
+                new > old || (!comparison.holds() && w.comparison.holds())
+            };
+            if worst.as_ref().is_none_or(is_worse) {
+                worst = Some(Worst { comparison, tuning: tuning.to_string(), tunings: tunings.len() });
+            }
+        }
+        worst.ok_or_else(|| format!("{problem}: a kernel offers no tuning").into())
+    }
+
+    /// Prints a line a kernel; true if all hold.
+    fn lines(
+        &self,
+        problem: &Problem,
+        inputs: &Inputs,
+        exact: &[Expected],
+        pixels: &[Pixel],
+        out: &mut dyn Write,
+    ) -> Result<bool, Failure> {
+        let mut table = Table::new(&["kernel", "result", "error", "tolerance", "tunings", "worst tuning"]);
+        let (mut all_hold, mut taken) = (true, 0);
+        for row in &self.rows {
+            let kernel = (row.make)(&self.cpu).and_then(|k| k.supports(problem).map(|()| k));
+            let kernel = match kernel {
+                Ok(kernel) => kernel,
+                Err(refusal) => {
+                    let reason = format!("left out: {refusal}");
+                    table.row([
+                        row.id.into(),
+                        reason,
+                        String::new(),
+                        String::new(),
+                        String::new(),
+                        String::new(),
+                    ]);
+                    continue;
+                }
+            };
+            taken += 1;
+            let worst = self.kernel(&*kernel, problem, inputs, exact, pixels)?;
+            let Comparison { error, tolerance, .. } = worst.comparison;
+            all_hold &= worst.comparison.holds();
+            table.row([
+                row.id.to_string(),
+                if worst.comparison.holds() { "ok" } else { "WRONG" }.to_string(),
+                format!("{error:.2e}"),
+                format!("{tolerance:.2e}"),
+                worst.tunings.to_string(),
+                worst.tuning,
+            ]);
+        }
+        if taken == 0 {
+            return Err(format!("{problem}: no kernel that was asked for takes it").into());
+        }
+        writeln!(out, "{problem}\n{table}")?;
+        Ok(all_hold)
+    }
+
+    fn problems(&self, problems: &[Problem], out: &mut dyn Write) -> Result<bool, Failure> {
+        let mut all_hold = true;
+        for problem in problems {
+            let supported =
+                |row: &&&Row| (row.make)(&self.cpu).is_ok_and(|kernel| kernel.supports(problem).is_ok());
+            if self.rows.len() == 1 && problems.len() > 1 && !self.rows.iter().any(|r| supported(&&r)) {
+                continue;
+            }
+            let inputs = Inputs::synthetic(problem);
+            let pixels = sample_pixels(problem.dst()[0], 20);
+            let exact = expected(problem, &inputs.src, &inputs.filters, &pixels);
+            all_hold &= self.lines(problem, &inputs, &exact, &pixels, out)?;
+        }
+        Ok(all_hold)
+    }
+
+    /// Compares every kernel, and the oracle, with an output computed elsewhere.
+    fn tensors(
+        &self,
+        conv: &Conv,
+        [input, filter, expect]: [&PathBuf; 3],
+        out: &mut dyn Write,
+    ) -> Result<bool, Failure> {
+        let mut conv = conv.clone();
+        for segment in &mut conv.segments {
+            segment.epilogue = Epilogue::NONE;
+        }
+        let ([h, w], [r, s], [oh, ow]) = (conv.image, conv.window.kernel, conv.output());
+        let x = load_npy_dyn(input, "input", &[conv.batch, h, w, conv.channels])?;
+        let weights = load_npy_dyn(filter, "filter", &[r, s, conv.channels, conv.filters()])?;
+        let y = load_expect(expect, "expect", &[conv.batch, oh, ow, conv.filters()])?;
+        // Segments would need the filter split; one is the same sums.
+        conv.segments.truncate(1);
+        conv.segments[0].channels = weights.shape()[3];
+        let problem = Problem::Conv(conv);
+        let dims = [r, s, weights.shape()[2], weights.shape()[3]];
+        let inputs = Inputs {
+            src: x.into_iter().collect(),
+            filters: vec![Filter::new(dims, weights.into_iter().collect())],
+        };
+        let pixels = all_pixels(problem.dst()[0]);
+        let oracle = expected(&problem, &inputs.src, &inputs.filters, &pixels).remove(0);
+
+        let values: Vec<f64> = y.values.iter().copied().collect();
+        let direct = kernels::kernel::Numerics::DIRECT_F32;
+        // An output in f64 was summed in f64; one in f32 may have been summed in f32.
+        let eps = if y.is_f64 { f64::EPSILON / f32::EPSILON as f64 } else { 1.0 };
+        let tolerance = oracle.tolerance(&direct) * eps;
+        let (mut worst, mut at) = (0.0, 0);
+        for (index, (own, given)) in oracle.values.iter().zip(&values).enumerate() {
+            let error = (own - given).abs();
+            if error > worst || error.is_nan() {
+                (worst, at) = (if error.is_nan() { f64::INFINITY } else { error }, index);
+            }
+        }
+        let expectation_holds = worst <= tolerance;
+        if !expectation_holds {
+            let k = problem.dst()[0].c;
+            let Pixel { n, y, x } = pixels[at / k];
+            writeln!(
+                out,
+                "expectation is off at [{n}, {y}, {x}, {}]: found {:e}, the oracle has {:e}; error {worst:.2e}, tolerance {tolerance:.2e}",
+                at % k,
+                values[at],
+                oracle.values[at]
+            )?;
+        }
+        let given = Expected { values, ..oracle };
+        let kernels_hold = self.lines(&problem, &inputs, &[given], &pixels, out)?;
+        Ok(expectation_holds && kernels_hold)
+    }
+}

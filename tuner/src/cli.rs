@@ -1,0 +1,177 @@
+//! The command line.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use kernels::cpu::{Cpu, Tier};
+use kernels::kernel::{Role, table};
+use kernels::problem::{PoolKind, Problem};
+
+use crate::check::{CheckArgs, check};
+use crate::graph::Graph;
+use crate::model::Model;
+use crate::options::Failure;
+use crate::report::{ExplainArgs, ReportArgs, explain, report};
+use crate::run::{RunArgs, run};
+use crate::table::Table;
+use crate::tune::{TuneArgs, tune};
+
+/// Convolution kernels of InceptionV3: measured, planned, run.
+///
+/// Without a command it tunes: `tuner --model inception_v3`.
+#[derive(Debug, Parser)]
+#[command(name = "tuner", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    tune: TuneArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure all kernels on this machine and write the plan
+    Tune(TuneArgs),
+    /// Run the network on images by a plan
+    Run(RunArgs),
+    /// Check every kernel against the oracle, or against given tensors
+    Check(CheckArgs),
+    /// List the kernels and whether this machine has them
+    List {
+        /// Highest instruction tier to use: plain, avx2 or avx512
+        #[arg(long, value_name = "TIER", env = "TUNER_ISA")]
+        isa: Option<Tier>,
+    },
+    /// List the distinct problems of a model
+    Shapes {
+        /// inception_v3 or one block of it
+        #[arg(long, default_value = "inception_v3")]
+        model: String,
+        /// Images of one inference
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+        batch: u16,
+    },
+    /// Say why a layer has its kernel
+    Explain(ExplainArgs),
+    /// Draw a plan and its measurements
+    Report(ReportArgs),
+}
+
+/// Exit status where something was found to be wrong.
+const WRONG: u8 = 1;
+/// Exit status of a wrong input.
+const FAILED: u8 = 2;
+
+/// The whole program, on this process's arguments.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            // One line: clap's own first paragraph, its tips and usage left out.
+            let text = error.to_string();
+            let first: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+            eprintln!("{} (see --help)", first.join(" "));
+            return ExitCode::from(FAILED);
+        }
+        Err(help) => {
+            let _ = help.print();
+            return ExitCode::SUCCESS;
+        }
+    };
+    let mut out = std::io::stdout();
+    match dispatch(cli, &mut out).and_then(|right| Ok(out.flush().map(|()| right)?)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(WRONG),
+        Err(failure) if is_closed_pipe(&*failure) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {}", failure.to_string().replace('\n', " "));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// The reader of our output has gone, as `head` does.
+fn is_closed_pipe(failure: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    let io = failure.downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn dispatch(cli: Cli, out: &mut (dyn Write + Send)) -> Result<bool, Failure> {
+    match cli.command {
+        None => tune(&cli.tune, out)?,
+        Some(Command::Tune(args)) => tune(&args, out)?,
+        Some(Command::Run(args)) => run(&args, out)?,
+        Some(Command::Check(args)) => return check(&args, out),
+        Some(Command::List { isa }) => list(isa, out)?,
+        Some(Command::Shapes { model, batch }) => shapes(&model, batch.into(), out)?,
+        Some(Command::Explain(args)) => explain(&args, out)?,
+        Some(Command::Report(args)) => report(&args, out)?,
+    }
+    Ok(true)
+}
+
+fn list(isa: Option<Tier>, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut cpu = Cpu::detect();
+    if let Some(tier) = isa {
+        cpu = cpu.limited_to(tier);
+    }
+    let mut rows = Table::new(&["kernel", "family", "role", "on this machine"]);
+    for row in table() {
+        let role = match row.role {
+            Role::Candidate => "candidate".to_string(),
+            Role::Baseline { because } => format!("baseline: {because}"),
+            Role::Oracle => "oracle".to_string(),
+        };
+        let here = (row.make)(&cpu).map_or_else(|refusal| format!("no: {refusal}"), |_| "yes".to_string());
+        rows.row([row.id.to_string(), row.family.to_string(), role, here]);
+    }
+    write!(out, "{rows}")?;
+    Ok(())
+}
+
+fn shapes(name: &str, batch: usize, out: &mut dyn Write) -> Result<(), Failure> {
+    let model = Model::by_name(name, None, None)?;
+    let graph = Graph::new(&model, batch, PoolKind::Average);
+    let mut rows = Table::new(&["problem", "x", "output", "M multiply-adds", "layers"]);
+    let (mut convs, mut distinct, mut total) = (0, 0, 0);
+    for (problem, steps) in graph.problems() {
+        let Problem::Conv(conv) = &problem else { continue };
+        let work = conv.multiply_adds() * steps.len() as u64;
+        (convs, distinct, total) = (convs + steps.len(), distinct + 1, total + work);
+        let layers: Vec<String> = steps.iter().map(|&s| graph.steps[s].layers.join(" ")).collect();
+        rows.row([
+            problem.to_string(),
+            steps.len().to_string(),
+            problem.dst()[0].to_string(),
+            format!("{:.1}", work as f64 / 1e6),
+            layers.join(" "),
+        ]);
+    }
+    write!(out, "{rows}")?;
+    writeln!(
+        out,
+        "\n{convs} convolutions, {distinct} distinct problems, {:.1} M multiply-adds",
+        total as f64 / 1e6
+    )?;
+    Ok(())
+}
+
+/// A plan that is named, or the newest in the folder of this machine.
+pub fn plan_or_newest(plan: Option<&PathBuf>, results: &std::path::Path) -> Result<PathBuf, Failure> {
+    if let Some(path) = plan {
+        return Ok(path.clone());
+    }
+    let folder = crate::machine::Machine::of(&Cpu::detect()).folder(results);
+    let plans = std::fs::read_dir(&folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let read = |path: PathBuf| Some((crate::plan::Plan::read(&path).ok()?.created, path));
+    let newest = plans.filter(|p| p.extension().is_some_and(|e| e == "json")).filter_map(read).max();
+    newest.map(|(_, path)| path).ok_or_else(|| {
+        format!(
+            "{}: found no plan, expected --plan PLAN.json or one that `tuner --model M` made",
+            folder.display()
+        )
+        .into()
+    })
+}

@@ -1,0 +1,174 @@
+//! What commands have in common: machine, model, weights, threads.
+
+use std::path::{Path, PathBuf};
+
+use kernels::cpu::{Cpu, Tier};
+use kernels::problem::{Conv, PoolKind};
+
+use crate::graph::Graph;
+use crate::input::write_atomically;
+use crate::model::Model;
+use crate::plan::Wanted;
+use crate::session::conv_spec;
+use crate::threads::{Threads, available};
+use crate::weights::{AveragePooling, Source, Spec, Weights};
+
+/// Any error of a command: one line.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Bound on the error of the features where nothing else is asked: f32 arithmetic.
+pub const F32_ERROR: f64 = 1e-5;
+/// Bound where bf16 is asked for.
+pub const BF16_ERROR: f64 = 1e-2;
+
+/// Precision by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Precision {
+    /// f32 arithmetic, features within 1e-5.
+    F32,
+    /// Features within 1e-2.
+    Bf16,
+}
+
+/// Model and weights.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ModelArgs {
+    /// inception_v3, one block of it (stem, mixed0 .. mixed10), or conv2d_bn with --shape
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Shape of a conv2d_bn, like n1h17w17c768k192r1s7
+    #[arg(long)]
+    pub shape: Option<Conv>,
+    /// Keras .h5 or .weights.h5, or torchvision .safetensors; synthetic weights without it
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+    /// Seed of synthetic weights
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// Threads, batch, exactness and instruction set.
+#[derive(Clone, Debug, clap::Args)]
+pub struct HostArgs {
+    /// Worker threads; the cores this process may use by default
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Images of one inference
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub batch: Option<u16>,
+    /// Bound on the relative L2 error of the pooled features; 1e-5 by default
+    #[arg(long, value_name = "E", value_parser = positive)]
+    pub max_rel_error: Option<f64>,
+    /// The bound by name: f32 is 1e-5, bf16 is 1e-2
+    #[arg(long, conflicts_with = "max_rel_error")]
+    pub precision: Option<Precision>,
+    /// Highest instruction tier to use: plain, avx2 or avx512
+    #[arg(long, value_name = "TIER", env = "TUNER_ISA")]
+    pub isa: Option<Tier>,
+    /// Folder of results, one folder a machine inside
+    #[arg(long, value_name = "DIR", env = "TUNER_RESULTS", default_value = "bench-results")]
+    pub results: PathBuf,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|e: &f64| *e > 0.0 && e.is_finite())
+        .ok_or_else(|| "expected a number above 0".into())
+}
+
+impl HostArgs {
+    /// The processor, limited as asked.
+    pub fn cpu(&self) -> Cpu {
+        let cpu = Cpu::detect();
+        match self.isa {
+            Some(tier) => cpu.limited_to(tier),
+            None => cpu,
+        }
+    }
+
+    /// Threads that were asked for, or the default.
+    pub fn thread_count(&self) -> usize {
+        self.threads.map_or_else(available, usize::from)
+    }
+
+    /// Batch that was asked for, or the default.
+    pub fn batch_size(&self) -> usize {
+        self.batch.map_or(1, usize::from)
+    }
+
+    /// Bound on the error of the features.
+    pub fn error_bound(&self) -> f64 {
+        let named = match self.precision {
+            Some(Precision::Bf16) => BF16_ERROR,
+            _ => F32_ERROR,
+        };
+        self.max_rel_error.unwrap_or(named)
+    }
+}
+
+impl ModelArgs {
+    /// The name, or a failure that says what is expected.
+    pub fn name(&self) -> Result<&str, Failure> {
+        let missing =
+            "--model is missing, expected inception_v3, a block (stem, mixed0 .. mixed10) or conv2d_bn";
+        self.model.as_deref().ok_or_else(|| missing.into())
+    }
+
+    /// Model and weights that fit together: the weights say how many classes there are.
+    pub fn open(&self) -> Result<(Model, Weights), Failure> {
+        let bare = Model::by_name(self.name()?, self.shape.as_ref(), None)?;
+        let features = match bare.features {
+            Some(node) => bare.nodes[node].shape[2],
+            None => 0,
+        };
+        let source = match &self.weights {
+            Some(path) => Source::File(path.clone()),
+            None => Source::Synthetic { seed: self.seed },
+        };
+        let graph = Graph::new(&bare, 1, PoolKind::Average);
+        let convs =
+            graph.steps.iter().flat_map(|step| step.weights.iter().filter_map(|w| conv_spec(step, w)));
+        let weights = Weights::open(&source, &Spec { convs: convs.collect(), features })?;
+        let model = Model::by_name(self.name()?, self.shape.as_ref(), weights.classes())?;
+        Ok((model, weights))
+    }
+
+    /// What a run asks of a plan.
+    pub fn wanted(&self, threads: Option<usize>, batch: Option<usize>) -> Result<Wanted<'_>, Failure> {
+        let shape = self.shape.as_ref().map(|conv| Conv { batch: 1, ..conv.clone() }.to_string());
+        Ok(Wanted { model: self.name()?, shape, threads, batch })
+    }
+}
+
+/// The graph of a model for a batch, with the average pooling of the weights.
+pub fn graph(model: &Model, weights: &Weights, batch: usize) -> Graph {
+    let average = match weights.average_pooling() {
+        AveragePooling::Keras => PoolKind::Average,
+        AveragePooling::Torchvision => PoolKind::AverageCountingBorder,
+    };
+    Graph::new(model, batch, average)
+}
+
+/// A pool of threads.
+pub fn threads(count: usize) -> Result<Threads, Failure> {
+    Threads::new(count).map_err(|error| format!("--threads {count}: {error}").into())
+}
+
+/// Creates a folder and all above it.
+pub fn create_folder(folder: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()).into())
+}
+
+/// Writes a text whole or not at all.
+pub fn write_text(path: &Path, text: &str) -> Result<(), Failure> {
+    Ok(write_atomically(path, text.as_bytes())?)
+}
+
+/// Relative L2 distance of two vectors: `|a - b| / |b|`.
+pub fn relative_l2(a: &[f32], b: &[f32]) -> f64 {
+    let square = |x: f64| x * x;
+    let distance: f64 = a.iter().zip(b).map(|(&a, &b)| square(a as f64 - b as f64)).sum();
+    let length: f64 = b.iter().map(|&b| square(b as f64)).sum();
+    if distance == 0.0 { 0.0 } else { (distance / length).sqrt() }
+}

@@ -1,0 +1,424 @@
+//! The plan: which kernel computes which step, as JSON that a person can read and edit.
+//!
+//! A plan is checked in full before anything runs: every step is the graph's, every kernel is in the
+//! table and on this machine, every tuning is one that the kernel offers.
+
+use std::path::{Path, PathBuf};
+
+use kernels::cpu::Cpu;
+use kernels::kernel::{Tuning, row, table};
+use kernels::problem::{PoolKind, Problem};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::graph::{Graph, Step};
+use crate::input::{InputError, write_atomically};
+use crate::machine::Machine;
+use crate::session::Choice;
+
+/// Version of the format.
+pub const SCHEMA: &str = "convolution-plan-1";
+
+/// Why a plan is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The file can't be read.
+    #[error("{file}: {source}")]
+    Read {
+        /// The file.
+        file: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// It is no JSON, or a field is missing or of another type.
+    #[error("{file}: {source}")]
+    Json {
+        /// The file.
+        file: String,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A field does not hold what it must.
+    #[error("{file}: {field} is {found}, expected {expected}")]
+    Field {
+        /// The file.
+        file: String,
+        /// Path of the field.
+        field: String,
+        /// Its value.
+        found: String,
+        /// What it must be.
+        expected: String,
+    },
+    /// The file can't be written.
+    #[error(transparent)]
+    Write(#[from] InputError),
+}
+
+/// Times in microseconds: the median, and the quartiles around it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TimeUs {
+    /// Median.
+    pub median: f64,
+    /// First quartile.
+    pub low: f64,
+    /// Third quartile.
+    pub high: f64,
+}
+
+/// Formats of a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepFormats {
+    /// What it reads.
+    #[serde(rename = "in")]
+    pub src: String,
+    /// What it writes.
+    #[serde(rename = "out")]
+    pub dst: String,
+}
+
+/// The candidate that came second.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunnerUp {
+    /// Its id.
+    pub kernel: String,
+    /// Its tuning.
+    pub tuning: Map<String, Value>,
+    /// Its median.
+    pub time_us: f64,
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanStep {
+    /// Layers that the step computes.
+    pub layers: Vec<String>,
+    /// What it computes.
+    pub problem: String,
+    /// Id of its kernel.
+    pub kernel: String,
+    /// The kernel's tuning.
+    pub tuning: Map<String, Value>,
+    /// Formats.
+    pub formats: StepFormats,
+    /// Threads it runs on.
+    pub threads: usize,
+    /// Measured time.
+    pub time_us: Option<TimeUs>,
+    /// Largest error over the largest output.
+    pub rel_error: Option<f64>,
+    /// Multiply-adds of the problem per nanosecond, times two.
+    pub gflops: Option<f64>,
+    /// The candidate that came second.
+    pub runner_up: Option<RunnerUp>,
+    /// Why this kernel.
+    pub reason: String,
+}
+
+/// A candidate as it was measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CandidateRecord {
+    /// Its id.
+    pub kernel: String,
+    /// Its tuning.
+    pub tuning: Map<String, Value>,
+    /// Measured time; none if its results were wrong.
+    pub time_us: Option<TimeUs>,
+    /// Runs.
+    pub samples: usize,
+    /// Largest error over the largest output.
+    pub rel_error: f64,
+    /// Bytes of packed weights and scratch.
+    pub bytes: usize,
+    /// Multiply-adds that it executes.
+    pub multiply_adds: u64,
+    /// `measured`, `dropped early` or what is wrong.
+    pub outcome: String,
+}
+
+/// All candidates of a problem.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProblemRecord {
+    /// The problem.
+    pub problem: String,
+    /// Its candidates, the fastest first.
+    pub candidates: Vec<CandidateRecord>,
+    /// Rows without candidates: id and reason.
+    pub left_out: Map<String, Value>,
+}
+
+/// A whole network by one way of choosing kernels, measured in turn with the others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Contest {
+    /// The way of choosing.
+    pub plan: String,
+    /// Time of an inference.
+    pub time_us: TimeUs,
+}
+
+/// A plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// The model's name.
+    pub model: String,
+    /// The shape of a `conv2d_bn`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<String>,
+    /// Images of an inference.
+    pub batch: usize,
+    /// Threads.
+    pub threads: usize,
+    /// Bound on the relative L2 error of the features.
+    pub max_rel_error: f64,
+    /// That error as it was measured, against direct f32 kernels.
+    pub rel_error: Option<f64>,
+    /// What it was made on.
+    pub machine: Machine,
+    /// What made it.
+    pub tool: String,
+    /// When, in seconds since 1970.
+    pub created: u64,
+    /// Sum of the steps' times.
+    pub predicted_ms: Option<f64>,
+    /// The whole network's time.
+    pub measured_ms: Option<f64>,
+    /// The whole network by this and by other plans.
+    pub contest: Vec<Contest>,
+    /// The steps in order.
+    pub steps: Vec<PlanStep>,
+    /// What was measured to choose them.
+    pub measurements: Vec<ProblemRecord>,
+}
+
+/// What a run asks of a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted<'a> {
+    /// Model.
+    pub model: &'a str,
+    /// Shape of a `conv2d_bn`.
+    pub shape: Option<String>,
+    /// Threads, if the user says.
+    pub threads: Option<usize>,
+    /// Batch, if the user says.
+    pub batch: Option<usize>,
+}
+
+/// A tuning as a JSON object.
+pub fn tuning_to_json(tuning: &Tuning) -> Map<String, Value> {
+    tuning.iter().map(|(name, value)| (name.to_string(), Value::from(value))).collect()
+}
+
+fn tuning_text(tuning: &Map<String, Value>) -> String {
+    Value::Object(tuning.clone()).to_string()
+}
+
+/// The name that a problem has in plans: average pools and the dense layer have one name whatever the
+/// weights bring, so that a plan serves them all.
+pub fn problem_name(step: &Step) -> String {
+    let mut problem = step.problem.clone();
+    if let Problem::Pool(pool) = &mut problem {
+        if pool.kind == PoolKind::AverageCountingBorder {
+            pool.kind = PoolKind::Average;
+        }
+    }
+    problem.to_string()
+}
+
+/// The dense layer and what follows it: their size is the weights' own.
+fn is_top(step: &Step) -> bool {
+    step.block == "top"
+}
+
+impl Plan {
+    /// Reads a plan; [`Plan::choices`] checks it against a graph.
+    ///
+    /// # Errors
+    /// If it can't be read or is of another schema.
+    pub fn read(path: &Path) -> Result<Self, PlanError> {
+        let file = path.display().to_string();
+        let text =
+            std::fs::read_to_string(path).map_err(|source| PlanError::Read { file: file.clone(), source })?;
+        let json = |source| PlanError::Json { file: file.clone(), source };
+        let value: Value = serde_json::from_str(&text).map_err(json)?;
+        let schema = value.get("schema").cloned().unwrap_or_default();
+        if schema != SCHEMA {
+            return Err(field(path, "schema", schema, format!("\"{SCHEMA}\"")));
+        }
+        serde_json::from_str(&text).map_err(json)
+    }
+
+    /// Writes a plan whole or not at all.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn write(&self, path: &Path) -> Result<(), PlanError> {
+        let mut text = serde_json::to_string_pretty(self)
+            .map_err(|source| PlanError::Json { file: path.display().to_string(), source })?;
+        text.push('\n');
+        Ok(write_atomically(path, text.as_bytes())?)
+    }
+
+    /// Checks that the plan is for what a run asks.
+    ///
+    /// # Errors
+    /// Names the first field that differs.
+    pub fn check_wanted(&self, path: &Path, wanted: &Wanted) -> Result<(), PlanError> {
+        if self.model != wanted.model {
+            return Err(field(path, "model", &self.model, wanted.model));
+        }
+        if self.shape != wanted.shape {
+            let text = |shape: &Option<String>| shape.clone().unwrap_or_else(|| "absent".to_string());
+            return Err(field(path, "shape", text(&self.shape), text(&wanted.shape)));
+        }
+        for (name, found, asked) in
+            [("threads", self.threads, wanted.threads), ("batch", self.batch, wanted.batch)]
+        {
+            if !(1..=4096).contains(&found) {
+                return Err(field(path, name, found, "a number from 1 to 4096"));
+            }
+            if asked.is_some_and(|asked| asked != found) {
+                let asked = asked.unwrap_or_default();
+                return Err(field(path, name, found, format!("{asked} as --{name} asks")));
+            }
+        }
+        if !(self.max_rel_error > 0.0 && self.max_rel_error.is_finite()) {
+            return Err(field(path, "max_rel_error", self.max_rel_error, "a number above 0"));
+        }
+        Ok(())
+    }
+
+    /// The choices for a graph, every one checked. Steps of the top that the plan lacks get a default.
+    ///
+    /// # Errors
+    /// Names the first field that does not hold.
+    pub fn choices(&self, path: &Path, graph: &Graph, cpu: &Cpu) -> Result<Vec<Choice>, PlanError> {
+        let planned_top = |layers: &[String]| self.steps.iter().position(|planned| planned.layers == layers);
+        let body = graph.steps.iter().filter(|step| !is_top(step)).count();
+        let found =
+            self.steps.iter().filter(|step| !step.layers.iter().any(|l| l.starts_with("top."))).count();
+        if found != body {
+            return Err(field(
+                path,
+                "steps",
+                found,
+                format!("{body} steps of {} before its top", self.model),
+            ));
+        }
+        let choose = |(index, step): (usize, &Step)| {
+            let index = if is_top(step) { planned_top(&step.layers) } else { Some(index) };
+            match index {
+                Some(index) => self.choice(path, index, &self.steps[index], step, cpu),
+                None => Ok(crate::planner::default_choice(&step.problem, cpu)),
+            }
+        };
+        graph.steps.iter().enumerate().map(choose).collect()
+    }
+
+    fn choice(
+        &self,
+        path: &Path,
+        index: usize,
+        planned: &PlanStep,
+        step: &Step,
+        cpu: &Cpu,
+    ) -> Result<Choice, PlanError> {
+        let at = |name: &str| format!("steps[{index}].{name}");
+        let quoted = |layers: &[String]| format!("[{}]", layers.join(", "));
+        if planned.layers != step.layers {
+            return Err(field(path, &at("layers"), quoted(&planned.layers), quoted(&step.layers)));
+        }
+        let problem = problem_name(step);
+        if planned.problem != problem && !is_top(step) {
+            return Err(field(path, &at("problem"), &planned.problem, problem));
+        }
+        if planned.threads != self.threads {
+            return Err(field(
+                path,
+                &at("threads"),
+                planned.threads,
+                format!("{} as the plan", self.threads),
+            ));
+        }
+        let Some(row) = row(&planned.kernel) else {
+            let ids: Vec<&str> = table().iter().map(|row| row.id).collect();
+            return Err(field(path, &at("kernel"), &planned.kernel, format!("one of {}", ids.join(" "))));
+        };
+        let refused = |refusal| {
+            let expected = format!("a kernel that takes {} here ({refusal})", step.problem);
+            field(path, &at("kernel"), &planned.kernel, expected)
+        };
+        let kernel = (row.make)(cpu).map_err(refused)?;
+        kernel.supports(&step.problem).map_err(refused)?;
+        let offered = kernel.tunings(&step.problem);
+        let same = |tuning: &&Tuning| {
+            planned.tuning.len() == tuning.iter().count()
+                && tuning.iter().all(|(name, value)| planned.tuning.get(name) == Some(&Value::from(value)))
+        };
+        let tuning = match offered.iter().find(same) {
+            Some(tuning) => tuning.clone(),
+            None if is_top(step) => offered[0].clone(),
+            None => {
+                let list: Vec<String> = offered.iter().map(|t| tuning_text(&tuning_to_json(t))).collect();
+                let expected = format!("one of {}", list.join(" "));
+                return Err(field(path, &at("tuning"), tuning_text(&planned.tuning), expected));
+            }
+        };
+        let formats = kernel.formats(&step.problem, &tuning)[0];
+        let expected = StepFormats { src: formats.src.to_string(), dst: formats.dst.to_string() };
+        if planned.formats != expected {
+            let text = |f: &StepFormats| format!("{} -> {}", f.src, f.dst);
+            return Err(field(path, &at("formats"), text(&planned.formats), text(&expected)));
+        }
+        Ok(Choice { row, tuning })
+    }
+}
+
+fn field(path: &Path, field: &str, found: impl ToString, expected: impl ToString) -> PlanError {
+    let short = |text: String| match text.char_indices().nth(200) {
+        Some((end, _)) => format!("{}..", &text[..end]),
+        None => text,
+    };
+    PlanError::Field {
+        file: path.display().to_string(),
+        field: field.to_string(),
+        found: short(found.to_string()).replace('\n', " "),
+        expected: expected.to_string(),
+    }
+}
+
+/// File name of a plan: what it is for, so that plans for different uses lie side by side.
+pub fn file_name(
+    model: &str,
+    shape: Option<&str>,
+    threads: usize,
+    batch: usize,
+    max_rel_error: f64,
+) -> String {
+    let shape = shape.map(|s| format!("-{s}")).unwrap_or_default();
+    format!("plan-{model}{shape}-t{threads}-b{batch}-e{max_rel_error:e}.json")
+}
+
+/// The newest plan of a folder that is for what a run asks, and its path. Files that are no plans, or
+/// plans for something else, are passed over.
+pub fn newest(
+    folder: &Path,
+    wanted: &Wanted,
+    max_rel_error: f64,
+    machine: &Machine,
+) -> Option<(PathBuf, Plan)> {
+    let mut plans: Vec<(PathBuf, Plan)> = std::fs::read_dir(folder)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|e| e == "json"))
+        .filter_map(|path| Plan::read(&path).ok().map(|plan| (path, plan)))
+        .filter(|(path, plan)| {
+            plan.check_wanted(path, wanted).is_ok()
+                && plan.max_rel_error <= max_rel_error
+                && plan.machine == *machine
+        })
+        .collect();
+    plans.sort_by_key(|(_, plan)| plan.created);
+    plans.pop()
+}

@@ -1,0 +1,285 @@
+//! `tuner run`: the network on images, by a plan.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use kernels::cpu::Cpu;
+use ndarray::Array2;
+use serde_json::json;
+
+use crate::graph::Graph;
+use crate::input::{load_image, load_labels, load_npy, save_npy};
+use crate::machine::Machine;
+use crate::measure::Timing;
+use crate::model::Model;
+use crate::options::{Failure, HostArgs, ModelArgs, graph, threads};
+use crate::plan::{Plan, newest};
+use crate::planner::default_choices;
+use crate::session::{Choice, Session};
+use crate::threads::Threads;
+use crate::weights::{Weights, synthetic};
+
+/// Arguments of `run`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    host: HostArgs,
+    /// The plan; by default the newest valid one of this machine
+    #[arg(long, value_name = "PLAN.json")]
+    plan: Option<PathBuf>,
+    /// JPEG or PNG images of any size
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "input")]
+    image: Vec<PathBuf>,
+    /// Preprocessed images: .npy of [N, 299, 299, 3] float32 in [-1, 1]
+    #[arg(long, value_name = "X.npy")]
+    input: Option<PathBuf>,
+    /// Give the pooled features instead of probabilities
+    #[arg(long)]
+    features: bool,
+    /// Write the results as float32 .npy
+    #[arg(long, value_name = "Y.npy")]
+    output: Option<PathBuf>,
+    /// Names of the classes, one a line
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    /// Classes to print of each image
+    #[arg(long, value_name = "K", default_value_t = 5)]
+    top: usize,
+    /// Measure N inferences of a full batch, after warm-up
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    repeat: Option<u32>,
+    /// Print one line of JSON with the latencies and nothing else
+    #[arg(long, requires = "repeat")]
+    json: bool,
+    /// Print the time of each step of the latest inference
+    #[arg(long, conflicts_with = "json")]
+    profile: bool,
+}
+
+/// Inferences before latencies are taken.
+const WARM_UP: usize = 3;
+
+/// Runs the command.
+pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+    let cpu = args.host.cpu();
+    let (model, weights) = args.model.open()?;
+    if args.features && model.features.is_none() {
+        return Err(format!("--features: {model} has no pooled features, only inception_v3 does").into());
+    }
+    let labels = match (&args.labels, weights.classes()) {
+        (Some(path), Some(classes)) => load_labels(path, classes)?,
+        (Some(path), None) => {
+            return Err(format!("--labels {}: the weights have no classes to name", path.display()).into());
+        }
+        (None, _) => Vec::new(),
+    };
+    let (images, names) = images(args, &model)?;
+    let found = find_plan(args, &model, &weights, &cpu)?;
+    let Found { graph, choices, threads: count, plan } = found;
+    let threads = threads(count)?;
+    let mut session = Session::new(graph, &choices, &weights, &cpu, &threads)?;
+    threads.install(|| {
+        let batch = session.graph().batch;
+        let [h, w, c] = model.input();
+        let size = h * w * c;
+        if let Some(repeat) = args.repeat {
+            let latencies = latencies(&mut session, &threads, &images, size, repeat as usize);
+            if args.json {
+                let line = json!({
+                    "latency_ms": latencies,
+                    "threads": threads.count(),
+                    "batch": batch,
+                    "plan": plan,
+                });
+                writeln!(out, "{line}")?;
+                if args.output.is_none() {
+                    return Ok(());
+                }
+            } else {
+                let Timing { median, quartiles, fastest, samples } = Timing::of(&latencies);
+                writeln!(
+                    out,
+                    "{samples} inferences of {batch}: median {median:.2} ms, quartiles {:.2} .. {:.2}, fastest {fastest:.2}",
+                    quartiles[0], quartiles[1]
+                )?;
+            }
+        }
+        let mut results = Vec::new();
+        for (index, chunk) in images.chunks(batch * size).enumerate() {
+            let n = chunk.len() / size;
+            session.run(&threads, chunk, n);
+            results.extend(if args.features { session.features(n).unwrap_or_default() } else { session.output(n) });
+            if !args.json {
+                let names = &names[index * batch..index * batch + n];
+                print_results(args.features, &model, &session, n, args.top, &labels, names, out)?;
+            }
+        }
+        if args.profile {
+            print_profile(&session, &choices, out)?;
+        }
+        if let Some(path) = &args.output {
+            let columns = results.len() / names.len();
+            save_npy(path, &Array2::from_shape_vec((names.len(), columns), results)?)?;
+        }
+        Ok(())
+    })
+}
+
+/// All images, one after the other, and what they are called.
+fn images(args: &RunArgs, model: &Model) -> Result<(Vec<f32>, Vec<String>), Failure> {
+    let [h, w, c] = model.input();
+    if let Some(path) = &args.input {
+        let tensor = load_npy(path, [h, w, c])?;
+        let names = (0..tensor.dim().0).map(|n| format!("{}[{n}]", path.display())).collect();
+        return Ok((tensor.into_iter().collect(), names));
+    }
+    if args.image.is_empty() {
+        let n = args.host.batch_size();
+        let names = (0..n).map(|n| format!("built-in image {n}")).collect();
+        return Ok((synthetic::image(n, h, w, c, 0), names));
+    }
+    if [h, w, c] != [299, 299, 3] {
+        return Err(format!("--image: {model} takes [{h}, {w}, {c}], not images; use --input").into());
+    }
+    let mut all = Vec::new();
+    for path in &args.image {
+        all.extend(load_image(path)?);
+    }
+    Ok((all, args.image.iter().map(|path| path.display().to_string()).collect()))
+}
+
+struct Found {
+    graph: Graph,
+    choices: Vec<Choice>,
+    threads: usize,
+    /// The plan's file, or `default`.
+    plan: String,
+}
+
+/// The plan that was named, the newest valid one, or the built-in default.
+fn find_plan(args: &RunArgs, model: &Model, weights: &Weights, cpu: &Cpu) -> Result<Found, Failure> {
+    if let Some(path) = &args.plan {
+        let wanted =
+            args.model.wanted(args.host.threads.map(usize::from), args.host.batch.map(usize::from))?;
+        let plan = Plan::read(path)?;
+        plan.check_wanted(path, &wanted)?;
+        let graph = graph(model, weights, plan.batch);
+        let choices = plan.choices(path, &graph, cpu)?;
+        return Ok(Found { graph, choices, threads: plan.threads, plan: path.display().to_string() });
+    }
+    let (threads, batch) = (args.host.thread_count(), args.host.batch_size());
+    let wanted = args.model.wanted(Some(threads), Some(batch))?;
+    let machine = Machine::of(cpu);
+    let folder = machine.folder(&args.host.results);
+    let graph = graph(model, weights, batch);
+    if let Some((path, plan)) = newest(&folder, &wanted, args.host.error_bound(), &machine) {
+        match plan.choices(&path, &graph, cpu) {
+            Ok(choices) => return Ok(Found { graph, choices, threads, plan: path.display().to_string() }),
+            Err(error) => eprintln!("note: {error}; using the built-in default choice"),
+        }
+    } else {
+        eprintln!(
+            "note: no plan for {model} with {threads} threads and batch {batch} in {}; using the built-in default choice (`tuner --model {model}` makes one)",
+            folder.display()
+        );
+    }
+    let choices = default_choices(&graph, cpu);
+    Ok(Found { graph, choices, threads, plan: "default".to_string() })
+}
+
+/// Milliseconds of inferences of a full batch; images repeat where there are fewer.
+fn latencies(
+    session: &mut Session,
+    threads: &Threads,
+    images: &[f32],
+    size: usize,
+    repeat: usize,
+) -> Vec<f64> {
+    let batch = session.graph().batch;
+    let full: Vec<f32> = images.chunks(size).cycle().take(batch).flatten().copied().collect();
+    let mut list = Vec::with_capacity(repeat);
+    for index in 0..WARM_UP + repeat {
+        let start = Instant::now();
+        session.run(threads, &full, batch);
+        if index >= WARM_UP {
+            list.push((start.elapsed().as_secs_f64() * 1e6).round() / 1e3);
+        }
+    }
+    list
+}
+
+#[allow(clippy::too_many_arguments, reason = "one call, all of it what to print")]
+fn print_results(
+    features: bool,
+    model: &Model,
+    session: &Session,
+    n: usize,
+    top: usize,
+    labels: &[String],
+    names: &[String],
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    if !features {
+        return print_classes(model, session, n, top, labels, names, out);
+    }
+    let features = session.features(n).unwrap_or_default();
+    for (name, features) in names.iter().zip(features.chunks(features.len() / n)) {
+        summary(name, features, out)?;
+    }
+    Ok(())
+}
+
+fn summary(name: &str, values: &[f32], out: &mut dyn Write) -> Result<(), Failure> {
+    let count = values.len() as f64;
+    let mean = values.iter().map(|&v| v as f64).sum::<f64>() / count;
+    let rms = (values.iter().map(|&v| (v as f64).powi(2)).sum::<f64>() / count).sqrt();
+    let head: Vec<String> = values.iter().take(4).map(|v| format!("{v:.6}")).collect();
+    writeln!(out, "{name}: {} values, mean {mean:.6}, rms {rms:.6}, first {}", values.len(), head.join(" "))?;
+    Ok(())
+}
+
+/// Prints the likeliest classes of each image, or a summary where there are no classes.
+#[allow(clippy::too_many_arguments, reason = "one call, all of it what to print")]
+pub fn print_classes(
+    model: &Model,
+    session: &Session,
+    n: usize,
+    top: usize,
+    labels: &[String],
+    names: &[String],
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let output = session.output(n);
+    for (name, values) in names.iter().zip(output.chunks(output.len() / n)) {
+        if !model.has_top() {
+            summary(name, values, out)?;
+            continue;
+        }
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
+        writeln!(out, "{name}:")?;
+        for class in order.into_iter().take(top) {
+            let label = labels.get(class).map_or(String::new(), |label| format!("  {label}"));
+            writeln!(out, "  {:8.4}%  class {class}{label}", values[class] * 100.0)?;
+        }
+    }
+    Ok(())
+}
+
+fn print_profile(session: &Session, choices: &[Choice], out: &mut dyn Write) -> Result<(), Failure> {
+    let mut table = crate::table::Table::new(&["layer", "problem", "kernel", "us", "GFLOP/s"]);
+    for ((step, choice), seconds) in session.graph().steps.iter().zip(choices).zip(session.step_seconds()) {
+        table.row([
+            step.layers.join(" "),
+            step.problem.to_string(),
+            format!("{choice:?}"),
+            format!("{:.1}", seconds * 1e6),
+            format!("{:.1}", step.problem.flops() as f64 / seconds / 1e9),
+        ]);
+    }
+    writeln!(out, "{table}")?;
+    Ok(())
+}

@@ -1,0 +1,313 @@
+//! A network ready to run: kernels prepared, memory laid out, one fork-join region an inference.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use kernels::cpu::Cpu;
+use kernels::filter::Filter;
+use kernels::kernel::{Io, Prepared, Refusal, Row, Tuning};
+use kernels::problem::{Padding, Problem};
+use kernels::scratch::{Buffer, round_up};
+use kernels::team::Team;
+use kernels::tensor::{Format, Formats, Pitch, Placement, Shape};
+
+use crate::graph::{Graph, Slice, Step, TensorId, Weight};
+use crate::threads::Threads;
+use crate::weights::{ConvSpec, Weights, WeightsError};
+
+/// The kernel and tuning of one step.
+#[derive(Clone)]
+pub struct Choice {
+    /// Row of the table of kernels.
+    pub row: &'static Row,
+    /// Its tuning.
+    pub tuning: Tuning,
+}
+
+impl std::fmt::Debug for Choice {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "{}[{}]", self.row.id, self.tuning)
+    }
+}
+
+/// Why a session can't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// A kernel does not take its step.
+    #[error("step `{layer}`: kernel {kernel}: {refusal}")]
+    Refused {
+        /// The first layer of the step.
+        layer: String,
+        /// The kernel's id.
+        kernel: &'static str,
+        /// Its reason.
+        refusal: Refusal,
+    },
+    /// Weights that are missing or wrong.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The weights have no dense layer where the graph does.
+    #[error("{weights}: found no dense layer, expected one for the classes")]
+    NoTop {
+        /// Where the weights are from.
+        weights: String,
+    },
+}
+
+struct Ready {
+    prepared: Box<dyn Prepared>,
+    src: Placement,
+    dst: Vec<Placement>,
+}
+
+/// A network bound to weights, kernels and threads.
+pub struct Session {
+    graph: Graph,
+    steps: Vec<Ready>,
+    tensors: Vec<Placement>,
+    arena: Buffer,
+    scratch: Buffer,
+    team: Team,
+    /// Nanoseconds of each step of the latest run.
+    times: Vec<AtomicU64>,
+}
+
+/// What a convolution's weights are called.
+pub fn conv_spec(step: &Step, weight: &Weight) -> Option<ConvSpec> {
+    let Weight::Conv(layer) = weight else { return None };
+    let Problem::Conv(conv) = &step.problem else { return None };
+    let segment = step.weights.iter().position(|w| w == weight)?;
+    Some(ConvSpec {
+        index: layer.index,
+        name: step.layers[segment].clone(),
+        torch: layer.torch.clone(),
+        kernel: layer.window.kernel,
+        channels: conv.channels,
+        filters: layer.filters,
+    })
+}
+
+fn filters(step: &Step, weights: &Weights) -> Result<Vec<Filter>, SessionError> {
+    let one = |weight: &Weight| match conv_spec(step, weight) {
+        Some(spec) => Ok(weights.conv(&spec)?),
+        None => weights.dense()?.ok_or_else(|| SessionError::NoTop { weights: weights.description() }),
+    };
+    step.weights.iter().map(one).collect()
+}
+
+/// The halo of each tensor: what its most demanding reader wants.
+fn halos(graph: &Graph, wanted: &[Formats]) -> Vec<Padding> {
+    let mut halos = vec![Padding::default(); graph.tensors.len()];
+    for (step, formats) in graph.steps.iter().zip(wanted) {
+        let (have, want) = (&mut halos[step.src.tensor], formats.src.halo);
+        *have = Padding {
+            top: have.top.max(want.top),
+            bottom: have.bottom.max(want.bottom),
+            left: have.left.max(want.left),
+            right: have.right.max(want.right),
+        };
+    }
+    halos
+}
+
+/// Elements from a pixel to the next: neighbouring pixels of many channels must not fall into the same
+/// cache sets, which repeat every 4 KiB.
+fn pixel_pitch(channels: usize) -> usize {
+    if channels >= 512 && channels.is_multiple_of(256) { channels + 16 } else { channels }
+}
+
+/// Lays tensors out in one arena so that those alive at the same time do not overlap: the largest
+/// first, each at the lowest place that is free over its life.
+fn lay_out(graph: &Graph, halos: &[Padding]) -> (Vec<Placement>, usize) {
+    let last = graph.steps.len();
+    let mut life = vec![(usize::MAX, 0); graph.tensors.len()];
+    let mut touch = |tensor: TensorId, at: usize| {
+        let (first, end) = &mut life[tensor];
+        (*first, *end) = ((*first).min(at), (*end).max(at));
+    };
+    touch(0, 0);
+    for (at, step) in graph.steps.iter().enumerate() {
+        touch(step.src.tensor, at);
+        step.dst.iter().for_each(|dst| touch(dst.tensor, at));
+    }
+    for slice in graph.features.iter().chain([&graph.output]) {
+        touch(slice.tensor, last);
+    }
+    let placement = |tensor: TensorId, offset| {
+        let (shape, halo): (Shape, Padding) = (graph.tensors[tensor], halos[tensor]);
+        let pitch = Pitch::packed(shape, halo, pixel_pitch(shape.c));
+        Placement { offset, shape, pitch, halo, first_channel: 0 }
+    };
+    let size = |tensor| round_up(placement(tensor, 0).elements());
+    let mut order: Vec<TensorId> = (0..graph.tensors.len()).collect();
+    order.sort_by_key(|&tensor| std::cmp::Reverse(size(tensor)));
+    let mut placed: Vec<(TensorId, usize)> = Vec::new();
+    let mut total = 0;
+    for tensor in order {
+        let overlaps = |other: TensorId| {
+            let ((a, b), (c, d)) = (life[tensor], life[other]);
+            a <= d && c <= b
+        };
+        let mut taken: Vec<(usize, usize)> = placed
+            .iter()
+            .filter(|(t, _)| overlaps(*t))
+            .map(|&(t, offset)| (offset, offset + size(t)))
+            .collect();
+        taken.sort_unstable();
+        let mut offset = 0;
+        for (start, end) in taken {
+            if offset + size(tensor) <= start {
+                break;
+            }
+            offset = offset.max(end);
+        }
+        placed.push((tensor, offset));
+        total = total.max(offset + size(tensor));
+    }
+    let mut placements: Vec<Placement> = (0..graph.tensors.len()).map(|t| placement(t, 0)).collect();
+    for (tensor, offset) in placed {
+        placements[tensor].offset = offset;
+    }
+    (placements, total)
+}
+
+impl Session {
+    /// Prepares every step by its choice, on all threads, and sizes the memory.
+    ///
+    /// # Errors
+    /// If a kernel refuses its step or weights are missing or wrong.
+    ///
+    /// # Panics
+    /// If there is not one choice a step.
+    pub fn new(
+        graph: Graph,
+        choices: &[Choice],
+        weights: &Weights,
+        cpu: &Cpu,
+        threads: &Threads,
+    ) -> Result<Self, SessionError> {
+        assert_eq!(choices.len(), graph.steps.len(), "one choice a step");
+        let refused = |step: &Step, choice: &Choice, refusal| SessionError::Refused {
+            layer: step.layers[0].clone(),
+            kernel: choice.row.id,
+            refusal,
+        };
+        let pairs: Vec<(&Step, &Choice)> = graph.steps.iter().zip(choices).collect();
+        let mut made = Vec::new();
+        for &(step, choice) in &pairs {
+            let kernel = (choice.row.make)(cpu).map_err(|r| refused(step, choice, r))?;
+            kernel.supports(&step.problem).map_err(|r| refused(step, choice, r))?;
+            let formats = kernel.formats(&step.problem, &choice.tuning)[0];
+            made.push((kernel, formats));
+        }
+        let wanted: Vec<Formats> = made.iter().map(|(_, formats)| *formats).collect();
+        let halos = halos(&graph, &wanted);
+        let (tensors, arena) = lay_out(&graph, &halos);
+        let slice = |slice: &Slice| tensors[slice.tensor].channels(slice.channels.clone());
+
+        let jobs: Vec<_> = pairs.iter().zip(&made).collect();
+        let prepared = threads.map(&jobs, |(pair, (kernel, formats))| {
+            let (step, choice) = **pair;
+            let halo = halos[step.dst[0].tensor];
+            assert!(step.dst.iter().all(|dst| halos[dst.tensor] == halo), "one halo for all segments");
+            let formats = Formats {
+                src: Format { halo: halos[step.src.tensor], ..formats.src },
+                dst: Format { halo, ..formats.dst },
+            };
+            let filters = filters(step, weights)?;
+            kernel
+                .prepare(&step.problem, &choice.tuning, &formats, &filters)
+                .map_err(|r| refused(step, choice, r))
+        });
+        let mut steps = Vec::new();
+        for (prepared, step) in prepared.into_iter().zip(&graph.steps) {
+            let dst = step.dst.iter().map(slice).collect();
+            steps.push(Ready { prepared: prepared?, src: slice(&step.src), dst });
+        }
+        let scratch = steps.iter().map(|s| s.prepared.scratch().total(threads.count())).max().unwrap_or(0);
+        Ok(Self {
+            times: steps.iter().map(|_| AtomicU64::new(0)).collect(),
+            arena: Buffer::zeroed(arena),
+            scratch: Buffer::zeroed(scratch),
+            team: Team::new(threads.count()),
+            graph,
+            steps,
+            tensors,
+        })
+    }
+
+    /// The graph it runs.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Bytes of packed weights, of the activation arena and of scratch.
+    pub fn memory(&self) -> [usize; 3] {
+        let packed = self.steps.iter().map(|s| s.prepared.packed_bytes()).sum();
+        [packed, self.arena.len() * size_of::<f32>(), self.scratch.len() * size_of::<f32>()]
+    }
+
+    /// Runs `n` images `[n, h, w, c]` through the network. Allocates nothing if called on the pool
+    /// ([`Threads::install`]).
+    ///
+    /// # Panics
+    /// If `n` exceeds the graph's batch, or the images' size is not the graph's.
+    pub fn run(&mut self, threads: &Threads, images: &[f32], n: usize) {
+        let graph = &self.graph;
+        let input = Shape { n, ..graph.tensors[0] };
+        assert!(n >= 1 && n <= graph.batch, "{n} images in a session for {}", graph.batch);
+        assert_eq!(images.len(), input.elements(), "images of {input}");
+        self.arena.write_images(&self.tensors[0], n, images);
+        let (arena, scratch, steps, times) = (&self.arena, &self.scratch, &self.steps, &self.times);
+        threads.region(&mut self.team, |member| {
+            let mut start = Instant::now();
+            for (step, time) in steps.iter().zip(times) {
+                let src = arena.view(&step.src).images(n);
+                let io = Io::new(src, step.dst.iter().map(|dst| arena.view_mut(dst).images(n)));
+                member.run(&*step.prepared, &io, scratch);
+                if member.index() == 0 {
+                    let now = Instant::now();
+                    time.store((now - start).as_nanos() as u64, Ordering::Relaxed);
+                    start = now;
+                }
+            }
+        });
+    }
+
+    /// Seconds that each step of the latest run took.
+    pub fn step_seconds(&self) -> impl Iterator<Item = f64> {
+        self.times.iter().map(|ns| ns.load(Ordering::Relaxed) as f64 * 1e-9)
+    }
+
+    /// The first `n` images of a slice as `[n, h, w, c]` values. Only the output and the features
+    /// outlive a run.
+    pub fn read(&self, slice: &Slice, n: usize) -> Vec<f32> {
+        self.arena.read_images(&self.tensors[slice.tensor].channels(slice.channels.clone()), n)
+    }
+
+    /// The last output of the latest run, `[n, h, w, c]`.
+    pub fn output(&self, n: usize) -> Vec<f32> {
+        self.read(&self.graph.output, n)
+    }
+
+    /// The pooled features of the latest run, `[n, features]`.
+    pub fn features(&self, n: usize) -> Option<Vec<f32>> {
+        self.graph.features.as_ref().map(|slice| self.read(slice, n))
+    }
+
+    /// Runs up to and including the given number of steps and reads a slice: for checks of what lies
+    /// inside the network.
+    pub fn run_until(
+        &mut self,
+        threads: &Threads,
+        images: &[f32],
+        n: usize,
+        steps: usize,
+        slice: &Slice,
+    ) -> Vec<f32> {
+        let rest = self.steps.split_off(steps);
+        self.run(threads, images, n);
+        self.steps.extend(rest);
+        self.read(slice, n)
+    }
+}

@@ -1,0 +1,95 @@
+//! Worker threads: the one place that calls rayon.
+
+use kernels::team::{Member, Team};
+
+/// A pool of worker threads and the team they form.
+#[derive(Debug)]
+pub struct Threads {
+    /// `None` for one thread: the caller's own.
+    pool: Option<rayon::ThreadPool>,
+    count: usize,
+}
+
+/// Cores that this process may use.
+pub fn available() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+impl Threads {
+    /// A pool of `count` threads, at least one.
+    ///
+    /// # Errors
+    /// If the system refuses to start them.
+    pub fn new(count: usize) -> Result<Self, rayon::ThreadPoolBuildError> {
+        let count = count.max(1);
+        let pool = match count {
+            1 => None,
+            _ => Some(rayon::ThreadPoolBuilder::new().num_threads(count).build()?),
+        };
+        Ok(Self { pool, count })
+    }
+
+    /// Number of threads.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Moves onto the pool; regions inside start without delay and without allocating.
+    pub fn install<R: Send>(&self, body: impl FnOnce() -> R + Send) -> R {
+        match &self.pool {
+            None => body(),
+            Some(pool) => pool.install(body),
+        }
+    }
+
+    /// One fork-join region: `body` runs once on every thread, each a member of the team.
+    pub fn region(&self, team: &mut Team, body: impl Fn(&Member) + Sync) {
+        assert_eq!(team.workers(), self.count, "a team as large as the pool");
+        let team = team.open();
+        self.install(|| fork(team, self.count, &body));
+    }
+
+    /// Maps items on all threads, in order.
+    pub fn map<T: Sync, R: Send>(&self, items: &[T], f: impl Fn(&T) -> R + Sync + Send) -> Vec<R> {
+        use rayon::prelude::*;
+        match self.count {
+            1 => items.iter().map(f).collect(),
+            _ => self.install(|| items.par_iter().map(f).collect()),
+        }
+    }
+}
+
+/// Runs `body` on `count` threads of the current pool at the same time, which holds that many: each
+/// waits in a barrier for the others, so that none runs two.
+fn fork(team: &Team, count: usize, body: &(impl Fn(&Member) + Sync)) {
+    match count {
+        1 => body(&team.join()),
+        _ => {
+            rayon::join(|| body(&team.join()), || fork(team, count - 1, body));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+    use std::sync::Mutex;
+
+    #[test]
+    fn a_region_runs_once_on_every_thread() {
+        for count in [1, 2, 3] {
+            let threads = Threads::new(count).expect("threads");
+            let mut team = Team::new(count);
+            for _ in 0..100 {
+                let seen = Mutex::new(HashSet::new());
+                threads.region(&mut team, |member| {
+                    member.wait();
+                    seen.lock().expect("no panic").insert((member.index(), std::thread::current().id()));
+                    member.wait();
+                });
+                assert_eq!(seen.lock().expect("no panic").len(), count);
+            }
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! `tuner tune`: measures, plans, measures the plan, writes it.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use kernels::cpu::Cpu;
+use kernels::problem::Problem;
+use serde_json::Value;
+
+use crate::graph::{Graph, Step};
+use crate::machine::Machine;
+use crate::measure::{Effort, Measured, Measurement, Outcome, Timing, measure};
+use crate::options::{Failure, HostArgs, ModelArgs, create_folder, graph, relative_l2, threads};
+use crate::plan::{
+    CandidateRecord, Contest, Plan, PlanStep, ProblemRecord, RunnerUp, SCHEMA, StepFormats, TimeUs,
+    file_name, problem_name, tuning_to_json,
+};
+use crate::planner::{default_choice, default_choices, families, family, is_eligible, winners};
+use crate::run::print_classes;
+use crate::session::{Choice, Session};
+use crate::table::Table;
+use crate::threads::Threads;
+use crate::weights::{Weights, synthetic};
+
+/// Arguments of `tune`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct TuneArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    host: HostArgs,
+    /// Seconds for measuring candidates
+    #[arg(long, value_name = "SECONDS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    budget: u32,
+    /// Where to write the plan; a file for this model and machine under --results by default
+    #[arg(long, value_name = "PLAN.json")]
+    out: Option<PathBuf>,
+    /// Ignore earlier measurements
+    #[arg(long)]
+    fresh: bool,
+}
+
+/// Rounds of a problem's candidates at most.
+const ROUNDS: usize = 30;
+/// Rounds in which whole networks are measured in turn.
+const CONTEST_ROUNDS: usize = 12;
+
+/// Runs the command.
+pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    let cpu = args.host.cpu();
+    let (model, weights) = args.model.open()?;
+    let threads = threads(args.host.thread_count())?;
+    let graph = graph(&model, &weights, args.host.batch_size());
+    let max_rel_error = args.host.error_bound();
+    let machine = Machine::of(&cpu);
+    let wanted = args.model.wanted(Some(threads.count()), Some(graph.batch))?;
+    let path = match &args.out {
+        Some(path) => path.clone(),
+        None => {
+            let folder = machine.folder(&args.host.results);
+            create_folder(&folder)?;
+            let shape = wanted.shape.as_deref();
+            folder.join(file_name(wanted.model, shape, threads.count(), graph.batch, max_rel_error))
+        }
+    };
+    writeln!(
+        out,
+        "{model}: {} steps, batch {}, {} on {} ({}), weights {}",
+        graph.steps.len(),
+        graph.batch,
+        if threads.count() == 1 { "1 thread".to_string() } else { format!("{} threads", threads.count()) },
+        machine.cpu,
+        machine.isa,
+        weights.description()
+    )?;
+    let budget = Duration::from_secs(args.budget.into());
+    let measurements = threads.install(|| measure_all(&graph, &cpu, &threads, budget));
+    for measurement in &measurements {
+        for wrong in measurement.candidates.iter().filter(|c| c.timing().is_none()) {
+            let Outcome::Wrong { error, tolerance } = wrong.outcome else { continue };
+            eprintln!(
+                "warning: {} [{}] is wrong on {}: error {error:.2e}, tolerance {tolerance:.2e}; left out",
+                wrong.row.id, wrong.tuning, measurement.problem
+            );
+        }
+    }
+    let network = Network { graph: &graph, weights: &weights, cpu: &cpu, threads: &threads };
+    let outcome = threads.install(|| network.plan(&measurements, max_rel_error))?;
+
+    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let plan = Plan {
+        schema: SCHEMA.to_string(),
+        model: wanted.model.to_string(),
+        shape: wanted.shape.clone(),
+        batch: graph.batch,
+        threads: threads.count(),
+        max_rel_error,
+        rel_error: Some(outcome.error),
+        machine,
+        tool: concat!("tuner ", env!("CARGO_PKG_VERSION")).to_string(),
+        created,
+        predicted_ms: Some(outcome.predicted * 1e3),
+        measured_ms: Some(outcome.contest[0].1.median * 1e3),
+        contest: outcome
+            .contest
+            .iter()
+            .map(|(name, timing)| Contest { plan: name.clone(), time_us: time_us(timing) })
+            .collect(),
+        steps: graph
+            .steps
+            .iter()
+            .zip(&outcome.winners)
+            .map(|(step, won)| plan_step(step, *won, &measurements, &cpu, threads.count()))
+            .collect(),
+        measurements: measurements.iter().map(record).collect(),
+    };
+    plan.write(&path)?;
+    print_steps(&graph, &measurements, &outcome.winners, out)?;
+    print_contest(&plan, out)?;
+    writeln!(out, "\nplan: {}", path.display())?;
+
+    let image = network.image();
+    let mut session = network.session(&outcome.choices)?;
+    session.run(&threads, &image, graph.batch);
+    writeln!(out, "\nbuilt-in image:")?;
+    print_classes(&model, &session, 1, 5, &[], &["built-in".to_string()], out)?;
+    Ok(())
+}
+
+/// Measures every distinct problem, giving each a share of the budget by its work in the network.
+fn measure_all(graph: &Graph, cpu: &Cpu, threads: &Threads, budget: Duration) -> Vec<Measurement> {
+    let problems = graph.problems();
+    let total: f64 = problems.iter().map(|(p, steps)| weight(p, steps.len())).sum();
+    let bar = ProgressBar::new(1000);
+    bar.set_style(
+        ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} {msg}").expect("a template"),
+    );
+    let deadline = Instant::now() + budget;
+    let (mut done, mut list) = (0.0, Vec::new());
+    for (problem, steps) in &problems {
+        let own = weight(problem, steps.len());
+        let left = deadline.saturating_duration_since(Instant::now());
+        let effort = Effort { budget: left.mul_f64((own / (total - done)).min(1.0)), rounds: ROUNDS };
+        bar.set_message(graph.steps[steps[0]].layers[0].clone());
+        let progress = |part: f64| bar.set_position(((done + own * part) / total * 1e3) as u64);
+        list.push(measure(problem, cpu, threads, effort, progress));
+        done += own;
+    }
+    bar.finish_and_clear();
+    list
+}
+
+/// Share of a problem in the budget: its work, and something for having candidates at all.
+fn weight(problem: &Problem, steps: usize) -> f64 {
+    let work = problem.flops() as f64 * (steps as f64).sqrt();
+    match problem {
+        Problem::Conv(_) => work + 5e7,
+        _ => 10.0 * work + 1e6,
+    }
+}
+
+/// A graph with what it needs to be run.
+struct Network<'a> {
+    graph: &'a Graph,
+    weights: &'a Weights,
+    cpu: &'a Cpu,
+    threads: &'a Threads,
+}
+
+/// What planning came to.
+struct Planned<'a> {
+    winners: Vec<Option<&'a Measured>>,
+    choices: Vec<Choice>,
+    /// Sum of the steps' medians in seconds.
+    predicted: f64,
+    /// Error of the features against direct f32 kernels.
+    error: f64,
+    /// Whole networks in turn, this plan first.
+    contest: Vec<(String, Timing)>,
+}
+
+impl Network<'_> {
+    fn session(&self, choices: &[Choice]) -> Result<Session, Failure> {
+        Ok(Session::new(self.graph.clone(), choices, self.weights, self.cpu, self.threads)?)
+    }
+
+    fn image(&self) -> Vec<f32> {
+        let input = self.graph.tensors[0];
+        synthetic::image(input.n, input.h, input.w, input.c, 0)
+    }
+
+    /// Features, or the output where there are none, of the built-in images.
+    fn result(&self, session: &mut Session) -> Vec<f32> {
+        session.run(self.threads, &self.image(), self.graph.batch);
+        session.features(self.graph.batch).unwrap_or_else(|| session.output(self.graph.batch))
+    }
+
+    /// Chooses winners, leaves out the kernels with the largest error growth as long as the bound is
+    /// exceeded, and measures the network.
+    fn plan<'a>(&self, measurements: &'a [Measurement], max_rel_error: f64) -> Result<Planned<'a>, Failure> {
+        let (exact, _) = family(self.graph, measurements, "direct", self.cpu);
+        let mut direct = self.session(&exact)?;
+        let exact_result = self.result(&mut direct);
+        let mut largest_growth = f64::INFINITY;
+        let (winners, choices, mut session, error) = loop {
+            let winners = winners(self.graph, measurements, |c| is_eligible(c) && c.growth <= largest_growth);
+            let choices = self.choices(&winners);
+            let mut session = self.session(&choices)?;
+            let error = relative_l2(&self.result(&mut session), &exact_result);
+            if error <= max_rel_error {
+                break (winners, choices, session, error);
+            }
+            let used = winners.iter().flatten().map(|c| c.growth);
+            largest_growth = used.fold(0.0, f64::max).next_down();
+            if largest_growth < 1.0 {
+                return Err(format!("--max-rel-error {max_rel_error:e}: no plan keeps it, direct kernels differ by {error:.1e}").into());
+            }
+            eprintln!(
+                "features are off by {error:.1e}, above {max_rel_error:e}: planning again without the least exact kernels"
+            );
+        };
+
+        let mut sessions = Vec::new();
+        let mut best: Option<(&str, f64, Vec<Choice>)> = None;
+        for name in families(measurements) {
+            let (choices, seconds) = family(self.graph, measurements, name, self.cpu);
+            if best.as_ref().is_none_or(|(_, least, _)| seconds < *least) {
+                best = Some((name, seconds, choices));
+            }
+        }
+        let mut names = vec!["tuned".to_string(), "default".to_string()];
+        sessions.push(self.session(&default_choices(self.graph, self.cpu))?);
+        if let Some((name, _, choices)) = best {
+            names.push(format!("best single family: {name}"));
+            sessions.push(self.session(&choices)?);
+        }
+        if !names.iter().any(|name| name.ends_with("direct")) {
+            names.push("direct everywhere".to_string());
+            sessions.push(direct);
+        }
+        sessions.insert(0, self.session(&choices)?);
+        std::mem::swap(&mut sessions[0], &mut session);
+        drop(session);
+        let timings = self.contest(&mut sessions);
+        let predicted = winners.iter().flatten().filter_map(|c| c.timing()).map(|t| t.median).sum();
+        Ok(Planned { winners, choices, predicted, error, contest: names.into_iter().zip(timings).collect() })
+    }
+
+    fn choices(&self, winners: &[Option<&Measured>]) -> Vec<Choice> {
+        let choose = |(won, step): (&Option<&Measured>, &Step)| match won {
+            Some(c) => Choice { row: c.row, tuning: c.tuning.clone() },
+            None => default_choice(&step.problem, self.cpu),
+        };
+        winners.iter().zip(&self.graph.steps).map(choose).collect()
+    }
+
+    /// Runs whole networks in turn; two warm-up rounds are not counted.
+    fn contest(&self, sessions: &mut [Session]) -> Vec<Timing> {
+        let image = self.image();
+        let mut samples = vec![Vec::new(); sessions.len()];
+        let bar = ProgressBar::new(CONTEST_ROUNDS as u64 + 2);
+        bar.set_style(
+            ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} whole networks")
+                .expect("a template"),
+        );
+        for round in 0..CONTEST_ROUNDS + 2 {
+            for (session, samples) in sessions.iter_mut().zip(&mut samples) {
+                for _ in 0..2 {
+                    let start = Instant::now();
+                    session.run(self.threads, &image, self.graph.batch);
+                    let seconds = start.elapsed().as_secs_f64();
+                    if round >= 2 {
+                        samples.push(seconds);
+                    }
+                }
+            }
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        samples.iter().map(|samples| Timing::of(samples)).collect()
+    }
+}
+
+fn time_us(timing: &Timing) -> TimeUs {
+    let us = |seconds: f64| (seconds * 1e9).round() / 1e3;
+    TimeUs { median: us(timing.median), low: us(timing.quartiles[0]), high: us(timing.quartiles[1]) }
+}
+
+fn gflops(problem: &Problem, timing: &Timing) -> f64 {
+    problem.flops() as f64 / timing.median / 1e9
+}
+
+/// The fastest candidate that is not the winner.
+fn runner_up<'a>(measurement: &'a Measurement, won: &Measured) -> Option<&'a Measured> {
+    let other = |c: &&Measured| is_eligible(c) && (c.row.id != won.row.id || c.tuning != won.tuning);
+    measurement.ranking().into_iter().find(other)
+}
+
+fn plan_step(
+    step: &Step,
+    won: Option<&Measured>,
+    measurements: &[Measurement],
+    cpu: &Cpu,
+    threads: usize,
+) -> PlanStep {
+    let measurement = measurements.iter().find(|m| m.problem == step.problem);
+    let choice = match won {
+        Some(c) => Choice { row: c.row, tuning: c.tuning.clone() },
+        None => default_choice(&step.problem, cpu),
+    };
+    let formats = (choice.row.make)(cpu).map(|kernel| kernel.formats(&step.problem, &choice.tuning)[0]);
+    let formats = formats.unwrap_or(kernels::tensor::Formats::F32);
+    let timing = won.and_then(Measured::timing);
+    let second = won.zip(measurement).and_then(|(won, m)| runner_up(m, won));
+    let reason = match (timing, second.and_then(Measured::timing)) {
+        (Some(own), Some(other)) if other.median > own.median * 1.01 => {
+            format!("{:.1}% faster than the runner-up", (other.median / own.median - 1.0) * 100.0)
+        }
+        (Some(_), Some(_)) => {
+            "a tie with the runner-up, settled by memory, then error, then order".to_string()
+        }
+        (Some(_), None) => "the only candidate".to_string(),
+        (None, _) => "not measured: fewest multiply-adds".to_string(),
+    };
+    PlanStep {
+        layers: step.layers.clone(),
+        problem: problem_name(step),
+        kernel: choice.row.id.to_string(),
+        tuning: tuning_to_json(&choice.tuning),
+        formats: StepFormats { src: formats.src.to_string(), dst: formats.dst.to_string() },
+        threads,
+        time_us: timing.as_ref().map(time_us),
+        rel_error: won.map(|c| c.relative_error),
+        gflops: timing.map(|t| gflops(&step.problem, &t)),
+        runner_up: second.and_then(|c| {
+            Some(RunnerUp {
+                kernel: c.row.id.to_string(),
+                tuning: tuning_to_json(&c.tuning),
+                time_us: time_us(&c.timing()?).median,
+            })
+        }),
+        reason,
+    }
+}
+
+fn record(measurement: &Measurement) -> ProblemRecord {
+    let wrong = measurement.candidates.iter().filter(|c| c.timing().is_none());
+    let candidate = |c: &Measured| CandidateRecord {
+        kernel: c.row.id.to_string(),
+        tuning: tuning_to_json(&c.tuning),
+        time_us: c.timing().as_ref().map(time_us),
+        samples: c.timing().map_or(0, |t| t.samples),
+        rel_error: c.relative_error,
+        bytes: c.bytes,
+        multiply_adds: c.multiply_adds,
+        outcome: match c.outcome {
+            Outcome::Timed { dropped: false, .. } => "measured".to_string(),
+            Outcome::Timed { dropped: true, .. } => "dropped early".to_string(),
+            Outcome::Wrong { error, tolerance } => {
+                format!("wrong: error {error:.2e}, tolerance {tolerance:.2e}")
+            }
+        },
+    };
+    ProblemRecord {
+        problem: measurement.problem.to_string(),
+        candidates: measurement.ranking().into_iter().chain(wrong).map(candidate).collect(),
+        left_out: measurement
+            .left_out
+            .iter()
+            .map(|l| (l.id.to_string(), Value::from(l.reason.as_str())))
+            .collect(),
+    }
+}
+
+fn print_steps(
+    graph: &Graph,
+    measurements: &[Measurement],
+    winners: &[Option<&Measured>],
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let mut table =
+        Table::new(&["layer", "x", "problem", "kernel", "tuning", "us", "GFLOP/s", "runner-up", "+%"]);
+    for (problem, steps) in graph.problems() {
+        let Some(won) = winners[steps[0]] else { continue };
+        let Some(timing) = won.timing() else { continue };
+        let measurement = measurements.iter().find(|m| m.problem == problem);
+        let second = measurement.and_then(|m| runner_up(m, won));
+        let (name, more) = match second.and_then(|c| Some((c, c.timing()?))) {
+            Some((c, t)) => {
+                let more = format!("{:.1}", (t.median / timing.median - 1.0) * 100.0);
+                (format!("{} [{}]", c.row.id, c.tuning), more)
+            }
+            None => (String::new(), String::new()),
+        };
+        table.row([
+            graph.steps[steps[0]].layers.join(" "),
+            steps.len().to_string(),
+            problem.to_string(),
+            won.row.id.to_string(),
+            won.tuning.to_string(),
+            format!("{:.1}", timing.median * 1e6),
+            format!("{:.1}", gflops(&problem, &timing)),
+            name,
+            more,
+        ]);
+    }
+    writeln!(out, "\n{table}")?;
+    Ok(())
+}
+
+fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut table = Table::new(&["whole network", "ms", "quartiles", "vs tuned"]);
+    for entry in &plan.contest {
+        let (t, own) = (entry.time_us, plan.contest[0].time_us);
+        table.row([
+            entry.plan.clone(),
+            format!("{:.2}", t.median / 1e3),
+            format!("{:.2} .. {:.2}", t.low / 1e3, t.high / 1e3),
+            format!("{:.2}x", t.median / own.median),
+        ]);
+    }
+    writeln!(out, "{table}")?;
+    if let (Some(predicted), Some(measured), Some(error)) =
+        (plan.predicted_ms, plan.measured_ms, plan.rel_error)
+    {
+        writeln!(
+            out,
+            "sum of steps {predicted:.2} ms, measured {measured:.2} ms; features differ by {error:.1e} from direct kernels"
+        )?;
+    }
+    Ok(())
+}

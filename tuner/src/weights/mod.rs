@@ -1,0 +1,186 @@
+//! Weights of the network: made up, or read from a Keras or torchvision file.
+//!
+//! [`Weights::open`] reads headers only and checks every tensor the network needs; values are read
+//! layer by layer, by [`Weights::conv`] and [`Weights::dense`], so that no second copy of the
+//! network is ever held. A file is recognised by its content, not by its name:
+//!
+//! | content | layout | kernels | average pooling |
+//! |---|---|---|---|
+//! | HDF5 | [`keras`]: `.h5` and `.weights.h5` | HWIO | Keras |
+//! | safetensors | [`torch`](mod@safetensors): torchvision, timm | OIHW | torchvision |
+
+mod checkpoint;
+mod error;
+mod keras;
+mod safetensors;
+pub mod synthetic;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use kernels::filter::Filter;
+
+pub use error::WeightsError;
+
+/// Epsilon of every BatchNorm of InceptionV3, in Keras as in torchvision; no file states it.
+const EPSILON: f32 = 1e-3;
+
+/// The convolution whose weights are wanted, followed by one BatchNorm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConvSpec {
+    /// Place in Keras's order of creation, from 0. Keras files are read by it.
+    pub index: usize,
+    /// Name in this crate, such as `mixed0.branch1x1`.
+    pub name: String,
+    /// Name in torchvision, such as `Mixed_5b.branch1x1`. Safetensors files are read by it.
+    pub torch: String,
+    /// Kernel height and width.
+    pub kernel: [usize; 2],
+    /// Input channels.
+    pub channels: usize,
+    /// Output channels.
+    pub filters: usize,
+}
+
+/// What a network, or a part of one, needs of a file; the file may hold more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// Every convolution.
+    pub convs: Vec<ConvSpec>,
+    /// Inputs of the dense layer; 0 if there is none, and then the file's is not looked at.
+    pub features: usize,
+}
+
+/// What a 3x3 average pool divides by at the border.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AveragePooling {
+    /// The inputs under the window: the border is excluded.
+    Keras,
+    /// 9: the border is counted as zeros.
+    Torchvision,
+}
+
+/// Where weights come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Made up, see [`synthetic`].
+    Synthetic {
+        /// Different seeds give different weights.
+        seed: u64,
+    },
+    /// A Keras `.h5` or `.weights.h5`, or a torchvision `.safetensors`.
+    File(PathBuf),
+}
+
+/// Checked weights, read when asked for.
+#[derive(Debug)]
+pub struct Weights {
+    store: Store,
+    description: String,
+    features: usize,
+    classes: Option<usize>,
+}
+
+#[derive(Debug)]
+enum Store {
+    Synthetic { seed: u64 },
+    Keras(keras::Keras),
+    Torch(safetensors::Torch),
+}
+
+impl Weights {
+    /// Opens `source` and checks presence, shape and type of all that `spec` needs: kernel and
+    /// BatchNorm of every convolution, and the dense layer if the file has any tensor of it.
+    /// Values are not read.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, see [`WeightsError`].
+    pub fn open(source: &Source, spec: &Spec) -> Result<Self, WeightsError> {
+        let features = spec.features;
+        let (store, description) = match source {
+            Source::Synthetic { seed } => {
+                (Store::Synthetic { seed: *seed }, format!("synthetic (seed {seed})"))
+            }
+            Source::File(path) => {
+                let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+                (open_file(path)?, crate::input::one_line(&name))
+            }
+        };
+        let classes = match &store {
+            Store::Synthetic { .. } => (features > 0).then_some(synthetic::CLASSES),
+            Store::Keras(file) => checkpoint::check(file, spec)?,
+            Store::Torch(file) => checkpoint::check(file, spec)?,
+        };
+        Ok(Self { store, description, features, classes })
+    }
+
+    /// Outputs of the dense layer; `None` if the file has no such layer or the spec asks for none.
+    pub fn classes(&self) -> Option<usize> {
+        self.classes
+    }
+
+    /// The pooling the weights were trained with.
+    pub fn average_pooling(&self) -> AveragePooling {
+        match self.store {
+            Store::Synthetic { .. } | Store::Keras(_) => AveragePooling::Keras,
+            Store::Torch(_) => AveragePooling::Torchvision,
+        }
+    }
+
+    /// `synthetic (seed 1)`, or the file's name without its folder.
+    pub fn description(&self) -> String {
+        self.description.clone()
+    }
+
+    /// Kernel, bias if there is one, and BatchNorm of one convolution. Reads no other layer.
+    ///
+    /// # Errors
+    /// If a value is not finite or a variance is negative, or the file has changed since it was
+    /// opened.
+    pub fn conv(&self, spec: &ConvSpec) -> Result<Filter, WeightsError> {
+        match &self.store {
+            Store::Synthetic { seed } => Ok(synthetic::conv(*seed, spec)),
+            Store::Keras(file) => checkpoint::conv(file, spec),
+            Store::Torch(file) => checkpoint::conv(file, spec),
+        }
+    }
+
+    /// The dense layer as a 1x1 convolution `[1, 1, features, classes]` with a bias, where
+    /// [`Weights::classes`] is not `None`.
+    ///
+    /// # Errors
+    /// As [`Weights::conv`].
+    pub fn dense(&self) -> Result<Option<Filter>, WeightsError> {
+        if self.classes.is_none() {
+            return Ok(None);
+        }
+        match &self.store {
+            Store::Synthetic { seed } => Ok(Some(synthetic::dense(*seed, self.features))),
+            Store::Keras(file) => checkpoint::dense(file, self.features),
+            Store::Torch(file) => checkpoint::dense(file, self.features),
+        }
+    }
+}
+
+fn open_file(path: &Path) -> Result<Store, WeightsError> {
+    let read = |source| WeightsError::Read { file: error::file_name(path), source };
+    let file = File::open(path).map_err(read)?;
+    let mut magic = Vec::new();
+    (&file).take(9).read_to_end(&mut magic).map_err(read)?;
+    match &magic[..] {
+        [b'\x89', b'H', b'D', b'F', ..] => Ok(Store::Keras(keras::Keras::open(path)?)),
+        [.., b'{'] if magic.len() == 9 => Ok(Store::Torch(safetensors::Torch::open(path, file)?)),
+        other => {
+            let found = match other {
+                [] => "an empty file".to_owned(),
+                [b'P', b'K', ..] => "a zip archive, as .keras and .pth files are".to_owned(),
+                bytes => format!("a file that starts with {bytes:02x?}"),
+            };
+            Err(WeightsError::Unknown { file: error::file_name(path), found })
+        }
+    }
+}

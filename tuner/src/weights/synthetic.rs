@@ -1,0 +1,106 @@
+//! Synthetic weights and images: the same values on every machine, to the bit, from a counter.
+//!
+//! Value `i` of stream `t` is SplitMix64's output for the state
+//! `seed + t * 0xD1B54A32D192ED03 + (i + 1) * 0x9E3779B97F4A7C15`, of which the upper 24 bits make a
+//! number in (0, 1) that f32 and f64 both hold exactly. Convolution `j` in order of creation has
+//! the streams from `8 j`: kernel (HWIO), beta, mean, variance, gamma (unused). Kernels are uniform
+//! in +-sqrt(6 / (r s c)), so that a ReLU network keeps the size of its activations.
+
+use kernels::filter::{BatchNorm, Filter};
+
+use super::{ConvSpec, EPSILON};
+
+/// Outputs of the dense layer.
+pub const CLASSES: usize = 1000;
+/// The seed used where none is asked for; images always have it.
+pub const SEED: u64 = 1;
+
+const DENSE_STREAM: u64 = 1_000_000;
+const IMAGE_STREAM: u64 = 2_000_000;
+
+/// Value `i` of a stream, uniform in (0, 1).
+pub fn unit(seed: u64, stream: u64, i: u64) -> f64 {
+    let mut z = seed
+        .wrapping_add(stream.wrapping_mul(0xD1B5_4A32_D192_ED03))
+        .wrapping_add(i.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^= z >> 31;
+    ((z >> 40) as f64 + 0.5) / (1u64 << 24) as f64
+}
+
+/// The first `len` values of a stream, uniform in (lo, hi).
+pub fn uniform(seed: u64, stream: u64, len: usize, lo: f64, hi: f64) -> Vec<f32> {
+    (0..len as u64).map(|i| (lo + (hi - lo) * unit(seed, stream, i)) as f32).collect()
+}
+
+/// `n` images `[n, h, w, c]`, the first of which has number `first`, in (-1, 1): a diagonal ramp,
+/// different in each channel, and noise of the same amplitude.
+pub fn image(n: usize, h: usize, w: usize, c: usize, first: usize) -> Vec<f32> {
+    let mut values = Vec::with_capacity(n * h * w * c);
+    for stream in (first..first + n).map(|image| IMAGE_STREAM + image as u64) {
+        for (y, x) in (0..h).flat_map(|y| (0..w).map(move |x| (y, x))) {
+            for channel in 0..c {
+                let noise = unit(SEED, stream, ((y * w + x) * c + channel) as u64);
+                let (rise, run) = (channel % 3 + 1, 3 - channel % 3);
+                let ramp = ((y * rise + x * run) % 299) as f64 / 298.0;
+                values.push((noise - 0.5 + ramp - 0.5) as f32);
+            }
+        }
+    }
+    values
+}
+
+/// A convolution and its BatchNorm.
+pub(super) fn conv(seed: u64, spec: &ConvSpec) -> Filter {
+    let ([r, s], c, k) = (spec.kernel, spec.channels, spec.filters);
+    let stream = 8 * spec.index as u64;
+    let limit = (6.0 / (r * s * c) as f64).sqrt();
+    let norm = BatchNorm {
+        gamma: None,
+        beta: uniform(seed, stream + 1, k, -0.1, 0.1),
+        mean: uniform(seed, stream + 2, k, -0.1, 0.1),
+        variance: uniform(seed, stream + 3, k, 0.75, 1.25),
+        epsilon: EPSILON,
+    };
+    let weights = uniform(seed, stream, r * s * c * k, -limit, limit);
+    Filter { norms: vec![norm], ..Filter::new([r, s, c, k], weights) }
+}
+
+/// The dense layer.
+pub(super) fn dense(seed: u64, features: usize) -> Filter {
+    let limit = (3.0 / features as f64).sqrt();
+    let weights = uniform(seed, DENSE_STREAM, features * CLASSES, -limit, limit);
+    let bias = uniform(seed, DENSE_STREAM + 1, CLASSES, -0.1, 0.1);
+    Filter { bias: Some(bias), ..Filter::new([1, 1, features, CLASSES], weights) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_those_of_the_python_twin() {
+        assert_eq!(unit(1, 0, 0), UNITS[0]);
+        assert_eq!(unit(1, 8 * 93 + 3, 12_345), UNITS[1]);
+        assert_eq!(unit(1, 2_000_000, 268_202), UNITS[2]);
+        assert_eq!(image(1, 299, 299, 3, 0)[1000..1003], IMAGE);
+    }
+
+    #[test]
+    fn images_are_numbered_whatever_the_batch() {
+        let both = image(2, 5, 7, 3, 4);
+        assert_eq!(both[5 * 7 * 3..], image(1, 5, 7, 3, 5));
+        assert!(both.iter().all(|v| v.abs() < 1.0));
+    }
+
+    #[test]
+    fn a_fourth_channel_has_the_ramp_of_the_first() {
+        let at = |channel: usize| image(1, 9, 9, 4, 0)[(8 * 9 + 7) * 4 + channel];
+        let noise = |channel: u64| unit(SEED, IMAGE_STREAM, (8 * 9 + 7) * 4 + channel);
+        assert!(((at(3) - at(0)) as f64 - (noise(3) - noise(0))).abs() < 1e-6);
+    }
+
+    const UNITS: [f64; 3] = [0.5665615499019623, 0.5406636893749237, 0.8170965611934662];
+    const IMAGE: [f32; 3] = [-0.56358224, -0.64156383, -0.26833832];
+}
