@@ -165,14 +165,22 @@ fn pool_pixel<'a>(
 ) {
     let mut count = 0;
     let mut values = vec![if pool.kind == PoolKind::Max { f64::NEG_INFINITY } else { 0.0 }; pool.channels];
+    let mut squares = vec![0.0f64; pool.channels];
     taps(&pool.window, pool.image, at, |_, _, y, x| {
         count += 1;
-        for (value, &x) in values.iter_mut().zip(read(at.n, y, x)) {
+        for ((value, square), &x) in values.iter_mut().zip(&mut squares).zip(read(at.n, y, x)) {
             let x = x as f64;
             *value = if pool.kind == PoolKind::Max { value.max(x) } else { *value + x };
-            result.magnitude = result.magnitude.max(x.abs() / result.depth as f64);
+            *square += x * x;
         }
     });
+    // A mean is a sum of `depth` products with `1 / depth`.
+    let depth = result.depth as f64;
+    for (value, square) in values.iter().zip(&squares) {
+        let sigma = (square / depth).sqrt() / depth;
+        let sum = if pool.kind == PoolKind::Max { 0.0 } else { value / depth };
+        result.magnitude = result.magnitude.max(sigma + sum.abs() / depth.sqrt());
+    }
     let divisor = match pool.kind {
         PoolKind::Max => 1,
         PoolKind::Average => count,
