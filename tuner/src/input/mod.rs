@@ -2,6 +2,8 @@
 
 mod image;
 mod npy;
+#[cfg(test)]
+mod tests;
 
 use std::io::Write;
 use std::path::Path;

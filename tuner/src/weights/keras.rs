@@ -2,7 +2,7 @@
 //!
 //! - Keras 3's `.weights.h5` has `.../<group>/vars/<n>`. Groups are numbered in the order of
 //!   `model.layers`, which is not that of creation; the layer's own name is the attribute `name` of
-//!   its `vars`. Files of the first Keras 3 versions lack it and are refused.
+//!   its `vars`. Files without it cannot be put in order and are refused.
 //! - Legacy `.h5`, with weights alone or, under `model_weights`, a whole saved model, has
 //!   `<layer>/.../<variable>`, where the variable may end in `:0`.
 //!
@@ -20,6 +20,8 @@ use super::error::file_name;
 use super::{ConvSpec, WeightsError};
 
 const FORMAT: &str = "HDF5";
+/// The dense layer of Keras's InceptionV3.
+const DENSE: &str = "predictions";
 /// More than any nesting of models, and an end to links that form a ring.
 const MAX_DEPTH: usize = 12;
 /// More than any network's, and an end to links that form a ring.
@@ -95,11 +97,11 @@ impl Keras {
                 Some(name) => Ok(name.to_owned()),
                 None => Err(self.layers(
                     format!("group {} without the layer's name", crate::input::one_line(&path.join("/"))),
-                    "its attribute `name`, as Keras writes since 3.2: save the weights again",
+                    "its attribute `name`, as current versions of Keras write",
                 )),
             };
         }
-        let known = |name: &&String| kind(name) != Kind::Other;
+        let known = |name: &&String| kind(name) != Kind::Other || *name == DENSE;
         Ok(path.iter().find(known).or(path.last()).cloned().unwrap_or_default())
     }
 
@@ -175,14 +177,14 @@ impl Checkpoint for Keras {
         })
     }
 
-    /// The layer `predictions`, or else the only one whose kernel is a matrix.
+    /// [`DENSE`], or else the only one whose kernel is a matrix.
     fn dense_tensors(&self) -> Result<Option<DenseTensors<Dataset>>, WeightsError> {
         let of = |name: &str, layer: &Layer| DenseTensors {
             kernel: self.find(name, Some(layer), "kernel", "0"),
             bias: self.find(name, Some(layer), "bias", "1"),
         };
-        if let Some(layer) = self.others.get("predictions") {
-            return Ok(Some(of("predictions", layer)));
+        if let Some(layer) = self.others.get(DENSE) {
+            return Ok(Some(of(DENSE, layer)));
         }
         let is_dense = |tensors: &DenseTensors<_>| tensors.kernel.as_ref().is_ok_and(|k| k.shape.len() == 2);
         let named = self.others.iter().map(|(name, layer)| (name, of(name, layer)));

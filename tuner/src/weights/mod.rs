@@ -6,8 +6,8 @@
 //!
 //! | content | layout | kernels | average pooling |
 //! |---|---|---|---|
-//! | HDF5 | [`keras`]: `.h5` and `.weights.h5` | HWIO | Keras |
-//! | safetensors | [`torch`](mod@safetensors): torchvision, timm | OIHW | torchvision |
+//! | HDF5 | Keras: `.h5` and `.weights.h5` | HWIO | Keras |
+//! | safetensors | torchvision, timm | OIHW | torchvision |
 
 mod checkpoint;
 mod error;
