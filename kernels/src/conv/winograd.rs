@@ -228,6 +228,7 @@ impl<I: Isa> PreparedWinograd<I> {
 }
 
 /// `U = G g Gt` for each input and output channel: one `[c, k]` matrix a point.
+#[allow(clippy::needless_range_loop, reason = "walks a column of rows")]
 fn transform_filter(transforms: &[Transform; 2], filter: &Folded) -> Vec<Folded> {
     let [r, s, c, k] = filter.dims;
     let [down, across] = transforms;
@@ -408,6 +409,7 @@ impl<I: Isa> Run<'_, I> {
     /// `At M[..] A`, bias and ReLU for one tile and one group of panels.
     #[inline(always)]
     #[allow(unsafe_code, reason = "transform code")]
+    #[allow(clippy::needless_range_loop, reason = "walks a column of rows")]
     unsafe fn output<const N1: usize, const M1: usize, const N2: usize, const M2: usize>(
         &self,
         tile: usize,
