@@ -100,8 +100,10 @@ pub fn expected(problem: &Problem, src: &[f32], filters: &[Filter], pixels: &[Pi
                 let powers: Vec<f64> = x.iter().map(|&v| (v as f64 - largest).exp()).collect();
                 let sum: f64 = powers.iter().sum();
                 result.values.extend(powers.iter().map(|p| p / sum));
-                // Each power is off by a few roundings of itself, whatever the number of channels.
-                result.magnitude = result.magnitude.max(8.0 / sum / *channels as f64);
+                // Each power is off by a few roundings of itself, and their sum, whose terms have a mean,
+                // by `sqrt(K)` of its own.
+                let channels = *channels as f64;
+                result.magnitude = result.magnitude.max((8.0 + channels.sqrt()) / sum / channels);
             }
             vec![result]
         }

@@ -228,6 +228,7 @@ impl<I: Isa> PreparedWinograd<I> {
 }
 
 /// `U = G g Gt` for each input and output channel: one `[c, k]` matrix a point.
+#[allow(clippy::needless_range_loop, reason = "walks a column of rows")]
 fn transform_filter(transforms: &[Transform; 2], filter: &Folded) -> Vec<Folded> {
     let [r, s, c, k] = filter.dims;
     let [down, across] = transforms;
@@ -294,8 +295,8 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
         }
         arms! {
             [4 2 4 2] [6 4 6 4] [8 6 8 6] [6 2 6 2] [8 4 8 4]
-            [1 1 4 2] [1 1 6 4] [1 1 8 6] [1 1 8 2] [1 1 10 4]
-            [4 2 1 1] [6 4 1 1] [8 6 1 1] [8 2 1 1] [10 4 1 1]
+            [1 1 4 2] [1 1 6 4] [1 1 8 6] [1 1 6 2] [1 1 8 4] [1 1 8 2] [1 1 10 4]
+            [4 2 1 1] [6 4 1 1] [8 6 1 1] [6 2 1 1] [8 4 1 1] [8 2 1 1] [10 4 1 1]
         }
     }
 }
@@ -410,6 +411,7 @@ impl<I: Isa> Run<'_, I> {
     /// `At M[..] A`, bias and ReLU for one tile and one group of panels.
     #[inline(always)]
     #[allow(unsafe_code, reason = "transform code")]
+    #[allow(clippy::needless_range_loop, reason = "walks a column of rows")]
     unsafe fn output<const N1: usize, const M1: usize, const N2: usize, const M2: usize>(
         &self,
         tile: usize,

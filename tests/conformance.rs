@@ -1,0 +1,353 @@
+//! Every row of the table keeps to the contract of a kernel; a module a row.
+
+use cross_checks::{Case, Data, EPILOGUES, Layout, RELU, Subject, conv, conv_with, inception_v3, shrunk};
+use kernels::cpu::{Cpu, Tier};
+use kernels::filter::Filter;
+use kernels::kernel::{Refusal, Tuning, table};
+use kernels::problem::{Epilogue, Padding, Pool, PoolKind, Problem, Window};
+use kernels::tensor::{Format, Formats};
+
+macro_rules! conformance {
+    ($($id:ident: $family:literal, $role:expr, $make:expr;)*) => {
+        $(mod $id {
+            const ID: &str = stringify!($id);
+
+            #[test]
+            fn computes_every_problem_of_inception_v3() {
+                super::check_in_turn(ID, super::problems_of_inception_v3(), 1);
+            }
+
+            #[test]
+            fn computes_with_every_tuning() {
+                super::check_all_tunings(ID);
+            }
+
+            #[test]
+            fn computes_tails_of_every_tile() {
+                super::check_in_turn(ID, super::tails(), 1);
+            }
+
+            #[test]
+            fn computes_unusual_windows_strides_and_paddings() {
+                super::check_in_turn(ID, super::unusual_windows(), 1);
+            }
+
+            #[test]
+            fn reads_and_writes_its_channels_only_and_clears_the_halo() {
+                super::check_in_turn(ID, super::slices(), 2);
+            }
+
+            #[test]
+            fn takes_smaller_batches_and_wider_halos() {
+                super::check_in_turn(ID, super::smaller_batches_and_wider_halos(), 2);
+            }
+
+            #[test]
+            fn gives_the_same_bits_with_any_number_of_threads() {
+                super::check_threads(ID);
+            }
+
+            #[test]
+            fn refuses_what_does_not_belong_to_the_problem() {
+                super::check_refusals(ID);
+            }
+
+            #[test]
+            fn needs_its_instruction_set_and_no_more() {
+                super::check_tiers(ID);
+            }
+        })*
+    };
+}
+
+kernels::kernel_table!(conformance);
+
+#[test]
+fn ids_are_unique() {
+    let mut ids: Vec<&str> = table().iter().map(|row| row.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), table().len());
+}
+
+/// Checks the cases that a row supports, of which there must be one.
+fn check_in_turn(id: &str, cases: Vec<Case>, other_tunings: usize) {
+    let Some(subject) = Subject::of(id) else { return };
+    let mut turn = 0;
+    for case in cases {
+        if subject.kernel.supports(&case.problem).is_ok() {
+            subject.check_in_turn(turn, &case, &Data::shared(&case.problem), other_tunings);
+            turn += 1;
+        }
+    }
+    assert!(turn > 0, "{id} supports none of the cases");
+}
+
+fn pool(image: [usize; 2], channels: usize, kind: PoolKind, window: Window) -> Problem {
+    Problem::Pool(Pool { batch: 2, image, channels, window, kind, epilogue: Epilogue::NONE })
+}
+
+fn same(kernel: [usize; 2], stride: [usize; 2]) -> Window {
+    let padding = Padding::symmetric(kernel[0] / 2, kernel[1] / 2);
+    Window { kernel, stride, padding }
+}
+
+const KINDS: [PoolKind; 3] = [PoolKind::Max, PoolKind::Average, PoolKind::AverageCountingBorder];
+
+/// All channels, on images of a few pixels.
+fn problems_of_inception_v3() -> Vec<Case> {
+    let problems = inception_v3(1);
+    problems.iter().map(|problem| Case::packed(shrunk(problem, [9, 11]))).collect()
+}
+
+/// Few channels, but enough of them and of pixels for each tuning to be offered.
+fn check_all_tunings(id: &str) {
+    let Some(subject) = Subject::of(id) else { return };
+    let mut cases: Vec<Case> = [
+        "n1h47w45c5k83r1s1",
+        "n2h9w11c19k131r3s3",
+        "n1h67w61c3k50r3s3",
+        "n1h45w47c3k50r5s5",
+        "n1h9w11c19k131r5s5",
+        "n1h29w31c5k50r1s3",
+        "n1h29w31c5k50r7s1",
+        "n1h29w31c5k50r1s5",
+        "n1h17w17c21k131r1s7",
+        "n2h13w11c7k70r3s3u2",
+    ]
+    .map(Case::conv)
+    .into();
+    cases.extend(small_pools().into_iter().map(Case::packed));
+    cases.push(Case::packed(Problem::Softmax { batch: 3, channels: 1000 }));
+    for case in &cases {
+        if subject.kernel.supports(&case.problem).is_ok() {
+            let data = Data::shared(&case.problem);
+            for tuning in subject.kernel.tunings(&case.problem) {
+                subject.check(case, &data, &tuning, &[1]);
+            }
+        }
+    }
+}
+
+fn small_pools() -> Vec<Problem> {
+    let windows = [same([3, 3], [1, 1]), Window::valid([3, 3], [2, 2]), Window::valid([7, 9], [1, 1])];
+    let problems = windows.iter().flat_map(|&window| KINDS.map(|kind| pool([7, 9], 35, kind, window)));
+    problems.collect()
+}
+
+/// Widths, heights and channels one below and one above the sizes of tiles and vectors.
+fn tails() -> Vec<Case> {
+    const FILTERS: [usize; 13] = [1, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65];
+    const CHANNELS: [usize; 11] = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17];
+    const WINDOWS: [&str; 10] =
+        ["r1s1", "r3s3", "r3s3p0q0", "r5s5", "r1s3", "r3s1", "r1s5", "r5s1p1q0", "r1s7", "r7s1"];
+    let mut cases = Vec::new();
+    for (j, window) in WINDOWS.iter().enumerate() {
+        for width in 1..=15 {
+            let filters = FILTERS[(width * 5 + j * 4) % FILTERS.len()];
+            let channels = CHANNELS[(width * 2 + j * 3) % CHANNELS.len()];
+            let (batch, height) = (1 + (width + j) % 3, 1 + (width * 4 + j) % 9);
+            let [height, width] =
+                if window.contains("p0q0") { [height + 2, width + 2] } else { [height.max(3), width] };
+            let text = format!("n{batch}h{height}w{width}c{channels}k{filters}{window}");
+            cases.push(Case::packed(conv_with(&text, &EPILOGUES[width % 4..])));
+        }
+    }
+    for (i, filters) in FILTERS.into_iter().enumerate() {
+        for (j, channels) in CHANNELS.into_iter().enumerate() {
+            let window = WINDOWS[(i + 3 * j) % WINDOWS.len()];
+            let text = format!("n1h{}w{}c{channels}k{filters}{window}", 4 + i % 3, 4 + j % 4);
+            cases.push(Case::conv(&text));
+        }
+    }
+    for channels in [1, 3, 15, 16, 17, 63, 64, 65, 511, 512, 513] {
+        let window = same([3, 3], [1, 1]);
+        cases.extend(KINDS.map(|kind| Case::packed(pool([3, 4], channels, kind, window))));
+        cases.push(Case::packed(Problem::Softmax { batch: 2, channels }));
+    }
+    cases
+}
+
+fn unusual_windows() -> Vec<Case> {
+    let mut cases: Vec<Case> = [
+        "n1h9w8c5k7r2s2",
+        "n1h9w8c5k17r4s1",
+        "n2h7w9c6k20r2s3u2-1",
+        "n1h11w13c8k18r3s3u1-3",
+        "n1h11w13c8k18r3s3u2p1q1",
+        "n1h12w13c16k18r3s3u3-2p0-1q2-0",
+        "n1h6w7c4k33r3s3p2-0q0-1",
+        "n1h6w7c4k33r5s5p0-4q3-1",
+        "n1h8w9c17k16r1s7p0q6-0",
+        "n1h9w8c17k16r7s1p0-6q0",
+        "n1h9w8c17k16r1s3p2q0",
+        "n1h5w5c3k4r5s5p0q0",
+        "n1h9w9c3k4r1s1u2",
+        "n1h5w6c3k4r1s1p1q1",
+        "n1h1w1c33k65r1s1",
+        "n3h1w1c33k65r3s3",
+        "n1h7w7c3k4r7s7u3",
+    ]
+    .map(Case::conv)
+    .into();
+    let padding = Padding { top: 1, bottom: 0, left: 0, right: 2 };
+    for kind in KINDS {
+        for window in [
+            Window { kernel: [2, 3], stride: [2, 1], padding },
+            Window { kernel: [3, 4], stride: [1, 3], padding },
+            Window { kernel: [2, 3], stride: [3, 3], padding },
+        ] {
+            cases.push(Case::packed(pool([7, 8], 18, kind, window)));
+        }
+        let relu = Pool {
+            batch: 1,
+            image: [5, 5],
+            channels: 20,
+            window: same([3, 3], [1, 1]),
+            kind,
+            epilogue: RELU,
+        };
+        cases.push(Case::packed(Problem::Pool(relu)));
+    }
+    cases.push(Case::packed(Problem::Softmax { batch: 1, channels: 1 }));
+    cases
+}
+
+/// Several destinations among foreign channels, each with its own epilogue.
+fn slices() -> Vec<Case> {
+    let mut cases: Vec<Case> = [
+        "n2h7w9c18k20+33+1+17r1s1",
+        "n1h8w8c35k16+32+48r1s1",
+        "n2h7w9c5k17+40r3s3",
+        "n1h9w10c16k16+5+64+31+1+2+3+100r3s3",
+        "n1h9w7c6k17+9r5s5",
+        "n1h9w13c18k17+32r1s7",
+        "n1h13w9c18k70+3r3s1",
+        "n2h9w9c7k33+15r3s3u2",
+    ]
+    .map(|text| Case::sliced(conv_with(text, &EPILOGUES)))
+    .into();
+    cases.extend(small_pools().into_iter().map(Case::sliced));
+    cases.push(Case::sliced(Problem::Softmax { batch: 3, channels: 37 }));
+    // Each of the two may be sliced or have a halo while the other is closely packed.
+    let halo = Padding { top: 0, bottom: 1, left: 0, right: 2 };
+    cases.extend(cases.clone().into_iter().map(|case| Case { halo, layout: Layout::Packed, ..case }));
+    cases.extend(cases.clone().into_iter().map(|case| Case {
+        halo: Padding::default(),
+        layout: Layout::Slices,
+        ..case
+    }));
+    cases
+}
+
+fn smaller_batches_and_wider_halos() -> Vec<Case> {
+    let mut problems: Vec<Problem> = [
+        "n3h7w6c18k20r1s1",
+        "n3h7w6c18k20r3s3",
+        "n3h5w7c4k20r5s5",
+        "n3h5w7c4k20r1s7",
+        "n3h5w7c4k20r3s1",
+        "n3h7w7c4k20r3s3u2p1q1",
+    ]
+    .map(|text| Problem::Conv(conv(text)))
+    .into();
+    problems.extend(small_pools().iter().map(|problem| problem.with_batch(3)));
+    problems.push(Problem::Softmax { batch: 3, channels: 37 });
+    let extra = Padding { top: 2, bottom: 1, left: 1, right: 3 };
+    let cases = problems.into_iter().flat_map(|problem| {
+        [
+            Case { images: 1, ..Case::packed(problem.clone()) },
+            Case { extra, ..Case::packed(problem.clone()) },
+            Case { images: 2, extra, ..Case::sliced(problem) },
+        ]
+    });
+    cases.collect()
+}
+
+fn check_threads(id: &str) {
+    let Some(subject) = Subject::of(id) else { return };
+    for case in slices().into_iter().filter(|case| case.layout == Layout::Slices).step_by(3) {
+        if subject.kernel.supports(&case.problem).is_ok() {
+            let tunings = subject.kernel.tunings(&case.problem);
+            for tuning in [&tunings[0], &tunings[tunings.len() - 1]] {
+                subject.check(&case, &Data::shared(&case.problem), tuning, &[1, 2, 3]);
+            }
+        }
+    }
+}
+
+fn check_refusals(id: &str) {
+    let Some(subject) = Subject::of(id) else { return };
+    let kernel = &subject.kernel;
+    let mut problems = vec![
+        Problem::Conv(conv("n1h7w9c5k7+3r3s3")),
+        Problem::Conv(conv("n1h7w9c5k7r1s7")),
+        Problem::Conv(conv("n1h9w9c5k7r2s4u2")),
+        Problem::Softmax { batch: 1, channels: 9 },
+    ];
+    problems.extend(small_pools());
+    for problem in problems {
+        let filters = Data::shared(&problem).filters.clone();
+        if let Err(reason) = kernel.supports(&problem) {
+            let refusal = kernel.prepare(&problem, &Tuning::default(), &Formats::F32, &filters).err();
+            assert_eq!(refusal, Some(reason), "{id}: {problem}");
+            continue;
+        }
+        let tuning = kernel.tunings(&problem)[0].clone();
+        let formats = kernel.formats(&problem, &tuning)[0];
+        let refusal = |tuning: &Tuning, formats: &Formats, filters: &[Filter]| {
+            kernel.prepare(&problem, tuning, formats, filters).err()
+        };
+        assert_eq!(refusal(&tuning, &formats, &filters), None, "{id}: {problem}");
+
+        let foreign = refusal(&Tuning::new([("foreign", 7)]), &formats, &filters);
+        assert!(matches!(foreign, Some(Refusal::Tuning { .. })), "{id}: {problem}: {foreign:?}");
+
+        let halo = formats.src.halo;
+        if halo != Padding::default() {
+            let right = halo.right.saturating_sub(1);
+            let bottom = if halo.right == 0 { halo.bottom - 1 } else { halo.bottom };
+            let narrow = Format { halo: Padding { bottom, right, ..halo }, ..formats.src };
+            let narrow = refusal(&tuning, &Formats { src: narrow, ..formats }, &filters);
+            assert!(matches!(narrow, Some(Refusal::Formats { .. })), "{id}: {problem}: {narrow:?}");
+        }
+
+        let mut more = filters.clone();
+        more.push(Filter::new([1, 1, 1, 1], vec![0.0]));
+        let mut wrong = vec![more];
+        if let Some((last, first)) = filters.split_last() {
+            let [r, s, c, k] = last.dims;
+            wrong.push(first.to_vec());
+            for dims in [[s + 1, r, c, k], [r, s, c + 1, k], [r, s, c, k + 1]] {
+                let other = Filter::new(dims, vec![0.0; dims.iter().product()]);
+                wrong.push([first, &[other]].concat());
+            }
+        }
+        for filters in wrong {
+            let wrong = refusal(&tuning, &formats, &filters);
+            assert!(matches!(wrong, Some(Refusal::Filters { .. })), "{id}: {problem}: {wrong:?}");
+        }
+    }
+}
+
+/// The tier that a row is written for, by the end of its id.
+fn tier_of(id: &str) -> Tier {
+    let named = Tier::ALL.into_iter().find(|tier| id.ends_with(&format!("_{tier}")));
+    named.unwrap_or(if id == "im2col_gemm" { Cpu::detect().tier() } else { Tier::Plain })
+}
+
+fn check_tiers(id: &str) {
+    let row = kernels::kernel::row(id).expect("a row of the table");
+    let (needed, has) = (tier_of(id), Cpu::detect().tier());
+    for limit in Tier::ALL {
+        let made = (row.make)(&Cpu::detect().limited_to(limit));
+        match made.err() {
+            None => {
+                assert!(needed <= limit.min(has), "{id} works below {needed}, on {has} limited to {limit}")
+            }
+            Some(Refusal::Isa { .. }) => assert!(needed > has, "{id} on {has}"),
+            Some(Refusal::IsaLimited { .. }) => assert!(limit < needed, "{id} limited to {limit}"),
+            Some(other) => panic!("{id} limited to {limit}: {other}"),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The error growth that fast algorithms claim is what they show.
+
+use cross_checks::{Random, Subject, conv};
+use kernels::filter::Filter;
+use kernels::kernel::{Io, Tuning};
+use kernels::problem::{Epilogue, Problem};
+use kernels::reference::{all_pixels, expected};
+use kernels::team::{run_alone, scratch_for};
+use kernels::tensor::Tensor;
+
+/// Root mean square of the error of a kernel on a convolution.
+fn rms_error(subject: &Subject, problem: &Problem, tuning: &Tuning, src: &[f32], filter: &Filter) -> f64 {
+    let filters = std::slice::from_ref(filter);
+    let formats = subject.kernel.formats(problem, tuning)[0];
+    let step = subject.kernel.prepare(problem, tuning, &formats, filters).expect("a supported problem");
+    let src_tensor = Tensor::from_nhwc(problem.src(), formats.src.halo, src);
+    let mut dst = Tensor::zeros(problem.dst()[0], formats.dst.halo);
+    run_alone(&*step, &Io::new(src_tensor.view(), [dst.view_mut()]), &scratch_for(&*step, 1));
+    let exact = &expected(problem, src, filters, &all_pixels(problem.dst()[0]))[0].values;
+    let squares = dst.to_nhwc().iter().zip(exact).map(|(y, e)| (*y as f64 - e).powi(2)).sum::<f64>();
+    (squares / exact.len() as f64).sqrt()
+}
+
+/// Asserts the claims of `fast` on kernels of the given sizes, relative to `direct` of the same tier.
+fn check_growth(fast: &str, direct: &str, kernels: &[[usize; 2]]) {
+    let (Some(fast), Some(direct)) = (Subject::of(fast), Subject::of(direct)) else { return };
+    for [r, s] in kernels {
+        let mut measured: Vec<(usize, f64, Vec<f64>)> = Vec::new();
+        for channels in [32, 128, 512] {
+            let mut shape = conv(&format!("n1h24w24c{channels}k16r{r}s{s}"));
+            shape.segments[0].epilogue = Epilogue::NONE;
+            let problem = Problem::Conv(shape);
+            let mut random = Random::of(&problem.to_string());
+            let src = random.values(problem.src().elements(), -1.0, 1.0);
+            let weights = random.values(r * s * channels * 16, -1.0, 1.0);
+            let filter = Filter::new([*r, *s, channels, 16], weights);
+            let base = &direct.kernel.tunings(&problem)[0];
+            let base = rms_error(&direct, &problem, base, &src, &filter);
+            let mut seen = Vec::new();
+            for tuning in fast.kernel.tunings(&problem) {
+                let m = tuning.get("m");
+                if seen.contains(&m) {
+                    continue;
+                }
+                seen.push(m);
+                let ratio = rms_error(&fast, &problem, &tuning, &src, &filter) / base;
+                let claimed = fast.kernel.numerics(&problem, &tuning).growth;
+                match measured.iter_mut().find(|(known, ..)| *known == m) {
+                    Some((_, _, ratios)) => ratios.push(ratio),
+                    None => measured.push((m, claimed, vec![ratio])),
+                }
+            }
+        }
+        for (m, claimed, ratios) in measured {
+            let text: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
+            let line = format!(
+                "{} F({m}, {r}x{s}): {} at 32, 128, 512 channels, claimed {claimed}",
+                fast.row.id,
+                text.join(" ")
+            );
+            println!("{line}");
+            let largest = ratios.into_iter().fold(0.0, f64::max);
+            assert!(largest <= claimed && largest >= claimed / 4.0, "{line}");
+        }
+    }
+}
+
+const SQUARE: [[usize; 2]; 2] = [[3, 3], [5, 5]];
+const LINES: [[usize; 2]; 6] = [[1, 3], [3, 1], [1, 5], [5, 1], [1, 7], [7, 1]];
+
+#[test]
+fn winograd_avx512_errs_as_it_claims() {
+    check_growth("winograd_avx512", "direct_avx512", &SQUARE);
+}
+
+#[test]
+fn winograd_avx2_errs_as_it_claims() {
+    check_growth("winograd_avx2", "direct_avx2", &SQUARE);
+}
+
+#[test]
+fn winograd_plain_errs_as_it_claims() {
+    check_growth("winograd_plain", "direct_plain", &SQUARE);
+}
+
+#[test]
+fn separable_avx512_errs_as_it_claims() {
+    check_growth("separable_avx512", "direct_avx512", &LINES);
+}
+
+#[test]
+fn separable_avx2_errs_as_it_claims() {
+    check_growth("separable_avx2", "direct_avx2", &LINES);
+}
+
+#[test]
+fn separable_plain_errs_as_it_claims() {
+    check_growth("separable_plain", "direct_plain", &LINES);
+}

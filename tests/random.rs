@@ -1,0 +1,99 @@
+//! Random problems in random memory: every row that supports one computes it.
+
+use cross_checks::{Case, Data, Layout, Subject};
+use kernels::kernel::table;
+use kernels::problem::{Conv, Epilogue, Padding, Pool, PoolKind, Problem, Segment, Window};
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+
+/// Each side from 0 to `most`.
+fn padding(most: usize) -> impl Strategy<Value = Padding> {
+    let side = 0..=most;
+    let sides = (side.clone(), side.clone(), side.clone(), side);
+    sides.prop_map(|(top, bottom, left, right)| Padding { top, bottom, left, right })
+}
+
+/// Windows that all kernels take and others, and images that hold them.
+fn geometry() -> impl Strategy<Value = (Window, [usize; 2])> {
+    let favoured =
+        prop::sample::select(vec![[1, 1], [3, 3], [5, 5], [1, 3], [3, 1], [1, 5], [5, 1], [1, 7], [7, 1]]);
+    let kernel = prop_oneof![3 => favoured, 1 => [1usize..=5, 1usize..=5]];
+    let stride = prop_oneof![3 => Just([1, 1]), 1 => [1usize..=3, 1usize..=3]];
+    (kernel, stride, padding(3), [0usize..=13, 0usize..=15]).prop_map(|(kernel, stride, mut p, more)| {
+        // A pool's padding is less than its window; no convolution needs more.
+        (p.top, p.bottom) = (p.top.min(kernel[0] - 1), p.bottom.min(kernel[0] - 1));
+        (p.left, p.right) = (p.left.min(kernel[1] - 1), p.right.min(kernel[1] - 1));
+        let smallest =
+            [kernel[0].saturating_sub(p.top + p.bottom), kernel[1].saturating_sub(p.left + p.right)];
+        let image = [0, 1].map(|axis| (smallest[axis] + more[axis]).max(1));
+        (Window { kernel, stride, padding: p }, image)
+    })
+}
+
+fn segment() -> impl Strategy<Value = Segment> {
+    (1usize..=70, any::<bool>(), any::<bool>())
+        .prop_map(|(channels, bias, relu)| Segment { channels, epilogue: Epilogue { bias, relu } })
+}
+
+fn convolution() -> impl Strategy<Value = Problem> {
+    let segments = prop::collection::vec(segment(), 1..=3);
+    (1usize..=3, geometry(), 1usize..=40, segments).prop_map(
+        |(batch, (window, image), channels, segments)| {
+            Problem::Conv(Conv { batch, image, channels, window, segments })
+        },
+    )
+}
+
+fn pool() -> impl Strategy<Value = Problem> {
+    let kind = prop::sample::select(vec![PoolKind::Max, PoolKind::Average, PoolKind::AverageCountingBorder]);
+    (1usize..=3, geometry(), 1usize..=600, kind, any::<bool>())
+        // A window that covers nothing but padding has no maximum and no mean.
+        .prop_filter("windows meet the image", |(_, (window, image), ..)| {
+            let p = &window.padding;
+            window.kernel[0] > p.top.max(p.bottom)
+                && window.kernel[1] > p.left.max(p.right)
+                && image[0] >= p.bottom
+                && image[1] >= p.right
+        })
+        .prop_map(|(batch, (window, image), channels, kind, relu)| {
+            let epilogue = Epilogue { bias: false, relu };
+            Problem::Pool(Pool { batch, image, channels, window, kind, epilogue })
+        })
+}
+
+fn softmax() -> impl Strategy<Value = Problem> {
+    (1usize..=3, 1usize..=1200).prop_map(|(batch, channels)| Problem::Softmax { batch, channels })
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let problem = prop_oneof![6 => convolution(), 2 => pool(), 1 => softmax()];
+    let layout = prop::sample::select(vec![Layout::Packed, Layout::Slices]);
+    let halo = || prop_oneof![Just(Padding::default()), padding(3)];
+    (problem, 1usize..=3, halo(), halo(), layout).prop_map(|(problem, images, extra, halo, layout)| Case {
+        images: images.min(problem.batch()),
+        problem,
+        extra,
+        halo,
+        layout,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 128,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(299),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn every_row_that_supports_a_problem_computes_it(case in case(), turn in 0usize..1000) {
+        let data = Data::new(&case.problem);
+        for row in table() {
+            let Some(subject) = Subject::of(row.id) else { continue };
+            if subject.kernel.supports(&case.problem).is_ok() {
+                subject.check_in_turn(turn, &case, &data, 2);
+            }
+        }
+    }
+}
