@@ -3,6 +3,9 @@
 //! Sources lie among NaN and destinations among sentinels, so that a kernel that reads or writes what is
 //! not its own is seen, and so is a halo that it does not restore.
 
+#[path = "network_rules.rs"]
+pub mod network;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::io::Write;

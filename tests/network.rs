@@ -1,0 +1,142 @@
+//! The whole network on synthetic weights against Keras in f64, block by block.
+//!
+//! `golden/synthetic.py` made `golden/synthetic.json`: samples of the output of each block, the pooled
+//! features and the probabilities, once with Keras's average pooling and once with torchvision's.
+//!
+//! Tolerance: each of `L` layers before a checkpoint adds an independent error of about
+//! `eps * growth` of its output's root mean square (`growth` is the largest of the kernels'), and the
+//! largest of a few hundred samples lies within 8 of the resulting deviations:
+//! `8 * eps * growth * sqrt(L) * rms`. An error of a logit is a relative error of its probability, so
+//! that the largest probability takes the place of the root mean square there.
+
+use cross_checks::network::{Network, growth_of, plans};
+use kernels::problem::PoolKind;
+use kernels::tensor::Shape;
+use serde_json::Value;
+use tuner::weights::synthetic;
+
+/// Nodes at which Keras's outputs were taken.
+fn node_of(checkpoint: &str) -> String {
+    match checkpoint {
+        "stem.conv1a" => "stem.Conv2d_1a_3x3".into(),
+        "stem.conv2a" => "stem.Conv2d_2a_3x3".into(),
+        "stem.conv2b" => "stem.Conv2d_2b_3x3".into(),
+        "stem.pool1" => "stem.maxpool1".into(),
+        "stem.conv3b" => "stem.Conv2d_3b_1x1".into(),
+        "stem.conv4a" => "stem.Conv2d_4a_3x3".into(),
+        "stem.pool2" => "stem.maxpool2".into(),
+        "features" => "top.avg_pool".into(),
+        "probabilities" => "top.softmax".into(),
+        block => format!("{block}.concat"),
+    }
+}
+
+fn golden() -> Value {
+    serde_json::from_str(include_str!("golden/synthetic.json")).expect("the golden file is JSON")
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().expect("a number")
+}
+
+fn check(average: PoolKind, checkpoints: &str, batch: usize) {
+    let golden = golden();
+    let checkpoints = golden[checkpoints].as_array().expect("a list");
+    assert!(checkpoints.len() >= 11, "a checkpoint a block");
+    for threads in [1, 2] {
+        for (plan, choose) in plans() {
+            let network = Network::synthetic(average, batch, threads);
+            let choices = choose(&network.graph, &network.cpu);
+            let growth = growth_of(&network.graph, &choices, &network.cpu);
+            let mut session = network.session(&choices);
+            let mut images = synthetic::image(1, 299, 299, 3, 0);
+            let Shape { n, .. } = network.graph.tensors[0];
+            images = images.repeat(n);
+            for checkpoint in checkpoints {
+                let name = checkpoint["name"].as_str().expect("a name");
+                let node = network.node(&node_of(name));
+                let slice = &network.graph.nodes[node];
+                let steps = network.steps_until(slice);
+                let values = session.run_until(&network.threads, &images, n, steps, slice);
+                let rms = number(&checkpoint["rms"]);
+                let layers = network.graph.steps[..steps].len() as f64;
+                let size = values.len() / n;
+                let pairs: Vec<(usize, f64)> = match checkpoint["values"].as_array() {
+                    Some(all) => all.iter().map(number).enumerate().collect(),
+                    None => checkpoint["samples"]
+                        .as_array()
+                        .expect("samples or values")
+                        .iter()
+                        .map(|pair| (pair[0].as_u64().expect("an index") as usize, number(&pair[1])))
+                        .collect(),
+                };
+                let largest = pairs.iter().fold(0.0f64, |m, (_, v)| m.max(v.abs()));
+                let scale = if name == "probabilities" { largest } else { rms };
+                let tolerance = 8.0 * f32::EPSILON as f64 * growth * layers.sqrt() * scale;
+                assert!(pairs.len() >= 200, "{name}: {} samples", pairs.len());
+                for image in 0..n {
+                    for &(index, exact) in &pairs {
+                        let found = values[image * size + index] as f64;
+                        assert!(
+                            (found - exact).abs() <= tolerance,
+                            "{name} is the first wrong block by plan `{plan}`, {threads} threads: image {image}, element {index} is {found}, Keras has {exact}, tolerance {tolerance:.1e}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_block_is_that_of_keras() {
+    check(PoolKind::Average, "checkpoints", 1);
+}
+
+#[test]
+fn every_block_is_that_of_torchvision_where_pools_count_the_border() {
+    check(PoolKind::AverageCountingBorder, "torchvision", 1);
+}
+
+#[test]
+fn images_of_a_batch_do_not_touch_each_other() {
+    let network = Network::synthetic(PoolKind::Average, 3, 2);
+    let alone = Network::synthetic(PoolKind::Average, 1, 1);
+    let choose = plans()[0].1;
+    let mut batch = network.session(&choose(&network.graph, &network.cpu));
+    let mut single = alone.session(&choose(&alone.graph, &alone.cpu));
+    let images = synthetic::image(3, 299, 299, 3, 0);
+    for n in [3, 2, 1] {
+        batch.run(&network.threads, &images[..n * 299 * 299 * 3], n);
+        let together = batch.features(n).expect("features");
+        for (image, features) in images.chunks(299 * 299 * 3).zip(together.chunks(2048)) {
+            single.run(&alone.threads, image, 1);
+            let error = tuner::options::relative_l2(features, &single.features(1).expect("features"));
+            assert!(error < 1e-5, "an image alone and in a batch of {n} differ by {error:.1e}");
+        }
+    }
+}
+
+#[test]
+fn a_session_gives_the_same_result_every_time() {
+    let network = Network::synthetic(PoolKind::Average, 1, 2);
+    let mut session = network.session(&plans()[0].1(&network.graph, &network.cpu));
+    let image = synthetic::image(1, 299, 299, 3, 0);
+    session.run(&network.threads, &image, 1);
+    let first = session.output(1);
+    assert!((first.iter().sum::<f32>() - 1.0).abs() < 1e-5, "probabilities sum to 1");
+    for _ in 0..3 {
+        session.run(&network.threads, &image, 1);
+        assert_eq!(session.output(1), first);
+    }
+}
+
+#[test]
+fn activations_of_synthetic_weights_stay_in_range() {
+    for checkpoint in golden()["checkpoints"].as_array().expect("a list") {
+        if checkpoint["name"] != "probabilities" {
+            let rms = number(&checkpoint["rms"]);
+            assert!((0.1..10.0).contains(&rms), "{}: rms {rms}", checkpoint["name"]);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! A trained network on photographs against Keras: the 2048 features of each, by every plan, from all
+//! three formats of weights.
+//!
+//! `trained/fetch.py` makes the weights and the inputs in a cache folder; `trained/golden.py` computed
+//! the features. Where the cache is missing the tests are left out, and say so: this file has a harness
+//! of its own, since the standard one can't tell a test that was left out from one that passed.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use cross_checks::network::{Network, plans};
+use kernels::problem::PoolKind;
+use ndarray::Array2;
+use serde_json::Value;
+use tuner::input::{load_npy, load_npy_dyn};
+use tuner::options::relative_l2;
+use tuner::weights::Source;
+
+/// The bound on the relative L2 error of the features of one photograph, for every f32 plan.
+const BOUND: f64 = 1e-5;
+
+struct Trained {
+    cache: PathBuf,
+    inputs: Vec<f32>,
+}
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("trained").join(name)
+}
+
+impl Trained {
+    fn features_are_those_of(
+        &self,
+        weights: &str,
+        average: PoolKind,
+        golden_file: &str,
+    ) -> Result<(), String> {
+        let exact = load_npy_dyn(&golden(golden_file), "golden", &[6, 2048]).map_err(|e| e.to_string())?;
+        let exact: Array2<f32> = exact.into_dimensionality().map_err(|e| e.to_string())?;
+        let source = Source::File(self.cache.join(weights));
+        let network = Network::on(&source, average, 3, 2);
+        let top: Value =
+            serde_json::from_str(include_str!("trained/golden.json")).map_err(|e| e.to_string())?;
+        for (plan, rule) in plans() {
+            let mut session = network.session(&rule(&network.graph, &network.cpu));
+            let size = 299 * 299 * 3;
+            let mut worst = 0.0f64;
+            for (chunk, images) in self.inputs.chunks(3 * size).enumerate() {
+                session.run(&network.threads, images, 3);
+                let features = session.features(3).ok_or("no features")?;
+                let classes = session.output(3);
+                for image in 0..3 {
+                    let at = 3 * chunk + image;
+                    let exact: Vec<f32> = exact.row(at).to_vec();
+                    let error = relative_l2(&features[image * 2048..(image + 1) * 2048], &exact);
+                    worst = worst.max(error);
+                    if !(error <= BOUND) {
+                        return Err(format!(
+                            "plan `{plan}`, photograph {at}: error {error:.1e} above {BOUND:.0e}"
+                        ));
+                    }
+                    let count = classes.len() / 3;
+                    let own = &classes[image * count..(image + 1) * count];
+                    let best = (0..count).max_by(|&a, &b| own[a].total_cmp(&own[b])).ok_or("no classes")?;
+                    let expected = top["top"][at]["class"].as_u64().ok_or("golden.json: top class")? as usize;
+                    if average == PoolKind::Average && best != expected {
+                        return Err(format!(
+                            "plan `{plan}`, photograph {at}: class {best}, Keras has {expected}"
+                        ));
+                    }
+                }
+            }
+            println!("    {weights}, plan `{plan}`: largest error {worst:.2e}");
+        }
+        Ok(())
+    }
+}
+
+/// The cache folder, or why there is none.
+fn open() -> Result<Trained, String> {
+    let cache = match std::env::var_os("INCEPTION_V3_TRAINED") {
+        Some(folder) => PathBuf::from(folder),
+        None => {
+            let home = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+            let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+            home.ok_or("no home folder")?.join("inception-v3-trained")
+        }
+    };
+    if !cache.join("manifest.json").exists() {
+        return Err(format!("{} has no trained weights; tests/trained/fetch.py makes them", cache.display()));
+    }
+    let inputs = load_npy(&cache.join("inputs.npy"), [299, 299, 3]).map_err(|e| e.to_string())?;
+    Ok(Trained { inputs: inputs.into_iter().collect(), cache })
+}
+
+fn main() -> ExitCode {
+    type Test = fn(&Trained) -> Result<(), String>;
+    let tests: [(&str, Test); 3] = [
+        ("safetensors_give_the_features_of_torchvision", |t| {
+            let golden = "golden_features_torchvision.npy";
+            t.features_are_those_of("inception_v3.safetensors", PoolKind::AverageCountingBorder, golden)
+        }),
+        ("the_legacy_keras_file_gives_the_features_of_keras", |t| {
+            t.features_are_those_of("legacy.h5", PoolKind::Average, "golden_features_keras.npy")
+        }),
+        ("the_keras_3_file_gives_the_features_of_keras", |t| {
+            t.features_are_those_of("keras3.weights.h5", PoolKind::Average, "golden_features_keras.npy")
+        }),
+    ];
+    if std::env::args().any(|arg| arg == "--list") {
+        tests.iter().for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    let filters: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let chosen = |name: &str| filters.is_empty() || filters.iter().any(|f| name.contains(f.as_str()));
+    let trained = open();
+    let (mut passed, mut failed, mut left_out) = (0, 0, 0);
+    println!("\nrunning {} tests", tests.iter().filter(|(name, _)| chosen(name)).count());
+    for (name, test) in tests.iter().filter(|(name, _)| chosen(name)) {
+        let result = trained.as_ref().map(test);
+        match result {
+            Err(reason) => {
+                left_out += 1;
+                println!("test {name} ... ignored, left out: {reason}");
+            }
+            Ok(Ok(())) => {
+                passed += 1;
+                println!("test {name} ... ok");
+            }
+            Ok(Err(reason)) => {
+                failed += 1;
+                println!("test {name} ... FAILED: {reason}");
+            }
+        }
+    }
+    let word = if failed == 0 { "ok" } else { "FAILED" };
+    println!(
+        "\ntest result: {word}. {passed} passed; {failed} failed; {left_out} ignored; 0 measured; {} filtered out; finished in 0.00s\n",
+        tests.len() - passed - failed - left_out
+    );
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(101) }
+}
