@@ -3,13 +3,22 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use std::sync::Mutex;
+
 use cross_checks::network::{Network, plans};
-use kernels::problem::PoolKind;
+use cross_checks::{Data, EPILOGUES, Subject, conv_with};
+use kernels::kernel::{Io, Role, table};
+use kernels::problem::{Epilogue, Pool, PoolKind, Problem, Window};
+use kernels::team::{run_alone, scratch_for};
+use kernels::tensor::Tensor;
 use tuner::weights::synthetic;
 
 struct Counting;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+/// Held by a test while it counts: the counter is the process's.
+static ALONE: Mutex<()> = Mutex::new(());
 
 #[allow(unsafe_code, reason = "a global allocator")]
 // SAFETY: forwards to the system's allocator.
@@ -45,6 +54,7 @@ fn allocations(network: &Network, rule: cross_checks::network::Rule) -> usize {
 
 #[test]
 fn inferences_allocate_only_inside_the_gemm_crate() {
+    let _alone = ALONE.lock();
     for threads in [1, 2] {
         let network = Network::synthetic(PoolKind::Average, 1, threads);
         for (name, rule) in plans() {
@@ -53,6 +63,41 @@ fn inferences_allocate_only_inside_the_gemm_crate() {
                 assert!(count > 0, "the counter counts, and the baseline's role tells the truth");
             } else {
                 assert_eq!(count, 0, "plan `{name}` on {threads} threads");
+            }
+        }
+    }
+}
+
+#[test]
+fn candidates_do_not_allocate_while_they_run() {
+    let _alone = ALONE.lock();
+    let shapes = ["n2h9w9c18k20+33r1s1", "n1h9w9c18k20+33r3s3", "n1h9w9c18k20+33r1s7", "n1h9w9c3k20r3s3u2"];
+    let mut problems: Vec<Problem> = shapes.map(|text| conv_with(text, &EPILOGUES)).into();
+    problems.push(Problem::Softmax { batch: 2, channels: 37 });
+    problems.push(Problem::Pool(Pool {
+        batch: 2,
+        image: [9, 9],
+        channels: 37,
+        window: Window::valid([3, 3], [2, 2]),
+        kind: PoolKind::Max,
+        epilogue: Epilogue::NONE,
+    }));
+    for row in table().iter().filter(|row| row.role == Role::Candidate) {
+        let Some(Subject { kernel, .. }) = Subject::of(row.id) else { continue };
+        for problem in problems.iter().filter(|problem| kernel.supports(problem).is_ok()) {
+            let data = Data::shared(problem);
+            for tuning in kernel.tunings(problem) {
+                let formats = kernel.formats(problem, &tuning)[0];
+                let step = kernel.prepare(problem, &tuning, &formats, &data.filters).expect("supported");
+                let src = Tensor::from_nhwc(problem.src(), formats.src.halo, &data.src);
+                let mut dst: Vec<Tensor> =
+                    problem.dst().into_iter().map(|shape| Tensor::zeros(shape, formats.dst.halo)).collect();
+                let io = Io::new(src.view(), dst.iter_mut().map(Tensor::view_mut));
+                let scratch = scratch_for(&*step, 1);
+                let before = ALLOCATIONS.load(Ordering::Relaxed);
+                run_alone(&*step, &io, &scratch);
+                let count = ALLOCATIONS.load(Ordering::Relaxed) - before;
+                assert_eq!(count, 0, "{} on {problem}, tuning {tuning}", row.id);
             }
         }
     }

@@ -320,6 +320,11 @@ impl Subject {
         }
     }
 
+    /// A kernel in the place of the reference, for tests of the checks themselves.
+    pub fn stand_in(kernel: Box<dyn Kernel>) -> Self {
+        Self { row: row("reference").expect("the oracle's row"), kernel, tier: Cpu::detect().tier() }
+    }
+
     /// Computes the case with a tuning, in all formats that the kernel takes, and with each number of
     /// threads. One thread comes first: where one of several panics, the others wait for it for ever.
     ///

@@ -1,0 +1,115 @@
+//! The checks see what a kernel may get wrong: the reference with one fault fails them.
+
+#![allow(unsafe_code, reason = "writes where a kernel must not")]
+
+use std::ops::Range;
+
+use cross_checks::{Case, Data, Subject, conv};
+use kernels::filter::Filter;
+use kernels::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning};
+use kernels::problem::{Padding, Problem};
+use kernels::reference::Reference;
+use kernels::scratch::{Scratch, ScratchReq};
+use kernels::tensor::{Format, Formats};
+
+/// What goes wrong after the reference has computed everything.
+type Fault = fn(&Io, &mut Scratch);
+
+struct Faulty(Fault);
+
+struct PreparedFaulty(Box<dyn Prepared>, Fault);
+
+impl Kernel for Faulty {
+    fn supports(&self, problem: &Problem) -> Result<(), Refusal> {
+        Reference.supports(problem)
+    }
+
+    fn formats(&self, _: &Problem, _: &Tuning) -> Vec<Formats> {
+        vec![Formats { src: Format::f32_with_halo(Padding::symmetric(1, 1)), dst: Format::F32 }]
+    }
+
+    fn prepare(
+        &self,
+        problem: &Problem,
+        tuning: &Tuning,
+        formats: &Formats,
+        filters: &[Filter],
+    ) -> Result<Box<dyn Prepared>, Refusal> {
+        let prepared = Reference.prepare(problem, tuning, formats, filters)?;
+        Ok(Box::new(PreparedFaulty(prepared, self.0)))
+    }
+}
+
+impl Prepared for PreparedFaulty {
+    fn bound(&self) -> &Bound {
+        self.0.bound()
+    }
+
+    fn packed_bytes(&self) -> usize {
+        self.0.packed_bytes()
+    }
+
+    fn scratch(&self) -> ScratchReq {
+        ScratchReq { shared: 0, worker: 16 }
+    }
+
+    fn units(&self, phase: usize, n: usize) -> usize {
+        self.0.units(phase, n)
+    }
+
+    unsafe fn run(&self, phase: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
+        // SAFETY: by the caller.
+        unsafe { self.0.run(phase, units, io, scratch) };
+        self.1(io, scratch);
+    }
+}
+
+fn check(fault: Fault) {
+    let case = Case::sliced(Problem::Conv(conv("n1h5w5c4k6+3r3s3")));
+    let data = Data::shared(&case.problem);
+    Subject::stand_in(Box::new(Faulty(fault))).check(&case, &data, &Tuning::default(), &[1]);
+}
+
+/// Writes an element at a distance from channel 0 of the last pixel of the first segment.
+fn write(io: &Io, offset: isize, value: f32) {
+    let pixel = io.dst(0).pixel(0, 4, 4);
+    // SAFETY: the faults stay inside the buffer of the destinations.
+    unsafe { *pixel.wrapping_offset(offset) = value };
+}
+
+#[test]
+fn no_fault_passes() {
+    check(|_, _| ());
+}
+
+#[test]
+#[should_panic(expected = "row 4, column 4, channel 5")]
+fn one_wrong_element_is_seen() {
+    check(|io, _| write(io, 5, 7.0));
+}
+
+#[test]
+#[should_panic(expected = "channel 2: NaN")]
+fn a_source_read_past_its_channels_is_seen() {
+    // SAFETY: the source is a slice of a wider tensor.
+    check(|io, _| write(io, 2, unsafe { *io.src.pixel(0, 0, 0).add(4) }));
+}
+
+#[test]
+#[should_panic(expected = "no destination's was overwritten")]
+fn a_write_past_the_channels_is_seen() {
+    check(|io, _| write(io, 6, 0.0));
+}
+
+#[test]
+#[should_panic(expected = "halo channel is not zero")]
+fn a_write_into_the_halo_is_seen() {
+    check(|io, _| write(io, io.dst(0).pitch().pixel as isize, 1.0));
+}
+
+#[test]
+#[should_panic(expected = "wrote beyond its scratch")]
+fn a_write_past_the_scratch_is_seen() {
+    // SAFETY: scratch has a guard behind it.
+    check(|_, scratch| unsafe { *scratch.worker.add(16) = 1.0 });
+}
