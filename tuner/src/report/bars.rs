@@ -1,6 +1,6 @@
 //! Horizontal bars from zero with quartile whiskers, a text beside each and notes below.
 
-use plotters::style::RGBColor;
+use plotters::style::{RGBColor, WHITE};
 
 use super::canvas::{
     Canvas, GREY, GRID, INK, MARGIN, Style, WIDTH, fit, ink_on, picture, text_width, ticks, wrap,
@@ -19,7 +19,7 @@ pub struct Bar {
     pub colour: RGBColor,
     /// Its length, above zero.
     pub value: f64,
-    /// Quartiles around the length.
+    /// Quartiles, not above and not below the length.
     pub quartiles: [f64; 2],
     /// Values of the same kind, none larger than the length.
     pub ticks: Vec<f64>,
@@ -104,8 +104,11 @@ impl Bars {
         let scale = scale(&extents, room);
         let x = |value: f64| left + (value * scale).round() as i32;
 
-        let marks = ticks(0.0, f64::from(room) / scale, 10);
-        for (value, name) in &marks {
+        // The axis ends at the first round number beyond all bars.
+        let most = extents.iter().map(|(extent, _)| *extent).fold(0.0, f64::max);
+        let marks = ticks(0.0, f64::from(room) / scale, 12);
+        let end = marks.iter().position(|(value, _)| *value >= most).unwrap_or(marks.len());
+        for (value, name) in marks.iter().take(end + 1) {
             canvas.line((x(*value), top), (x(*value), bottom + 4), GRID)?;
             canvas.text(name, (x(*value), bottom + 14), Style::of(SMALL).colour(GREY).centred())?;
         }
@@ -128,15 +131,18 @@ impl Bars {
                 canvas.line((x(*value), end - 9), (x(*value), end), ink_on(bar.colour))?;
             }
             let [low, high] = bar.quartiles.map(x);
-            canvas.line((low, middle), (high, middle), INK)?;
-            for end in [low, high] {
-                canvas.line((end, middle - 4), (end, middle + 4), INK)?;
-            }
+            let inside = ink_on(bar.colour);
+            canvas.line((low, middle), (x(bar.value), middle), inside)?;
+            canvas.line((low, middle - 4), (low, middle + 4), inside)?;
+            canvas.line((x(bar.value), middle), (high, middle), INK)?;
+            canvas.line((high, middle - 4), (high, middle + 4), INK)?;
             if let Some(value) = bar.pointer {
                 canvas.pointer((x(value), y))?;
             }
             let beside = high.max(x(bar.value)) + GAP;
             let [first, second] = &bar.text;
+            // The grid does not cross the text.
+            canvas.rectangle((beside - 4, middle - 15), (beside + text(bar), middle + 17), WHITE)?;
             canvas.text(&fit(first, BODY, 420), (beside, middle - 7), Style::of(BODY))?;
             canvas.text(&fit(second, SMALL, 420), (beside, middle + 9), Style::of(SMALL).colour(GREY))?;
         }

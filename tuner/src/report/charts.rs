@@ -20,13 +20,7 @@ pub fn problem(view: &ProblemView) -> Result<String, Failure> {
         let best = row.best;
         let all = std::iter::once((best, row.time)).chain(row.others.iter().copied());
         let chosen = all.clone().find(|(candidate, _)| view.is_chosen(candidate));
-        let saved = conv.multiply_adds() as f64 / best.multiply_adds.max(1) as f64;
-        let work = match saved {
-            s if best.multiply_adds > 0 && (s - 1.0).abs() > 0.005 => {
-                format!(", {s:.2}x fewer multiply-adds")
-            }
-            _ => String::new(),
-        };
+        let work = work(conv.multiply_adds(), best.multiply_adds);
         let early = if best.outcome == "dropped early" { ", dropped early" } else { "" };
         Bar {
             label: best.kernel.clone(),
@@ -45,9 +39,11 @@ pub fn problem(view: &ProblemView) -> Result<String, Failure> {
     };
     let rows = view.rows();
     let mut subtitle = vec![shape(view)];
-    if let Some(step) = view.steps.first() {
+    if !view.steps.is_empty() {
         let layers: Vec<String> = view.steps.iter().map(|step| step.layers.join("+")).collect();
         subtitle.push(format!("{}: {}", count(layers.len(), "step"), list(&layers, 6)));
+    }
+    for step in view.choices() {
         subtitle.push(format!("chosen: {} [{}], {}", step.kernel, tuning_text(&step.tuning), step.reason));
     }
     let mut notes = vec![
@@ -68,6 +64,17 @@ pub fn problem(view: &ProblemView) -> Result<String, Failure> {
         notes,
     };
     bars.draw()
+}
+
+/// How executed multiply-adds compare with those of a direct computation, if they do not equal them.
+fn work(direct: u64, executed: u64) -> String {
+    let saved = direct as f64 / executed as f64;
+    match saved {
+        _ if executed == 0 => String::new(),
+        s if s > 1.005 => format!(", {s:.2}x fewer multiply-adds"),
+        s if s < 0.995 => format!(", {:.2}x the multiply-adds", 1.0 / s),
+        _ => String::new(),
+    }
 }
 
 /// Input, output, kernel and work in words.
@@ -142,7 +149,7 @@ const TUNED: plotters::style::RGBColor = plotters::style::RGBColor(0x44, 0x44, 0
 pub fn setting(plan: &Plan) -> String {
     let machine = &plan.machine;
     format!(
-        "{}, batch {}, {}, {} of {}",
+        "{}, batch {}, on {}, {}, {}",
         count(plan.threads, "thread"),
         plan.batch,
         machine.cpu,
@@ -163,6 +170,13 @@ pub fn times(plan: &Plan) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn work_is_told_where_it_differs() {
+        assert_eq!(work(100, 50), ", 2.00x fewer multiply-adds");
+        assert_eq!(work(100, 200), ", 2.00x the multiply-adds");
+        assert_eq!((work(100, 100), work(100, 0)), (String::new(), String::new()));
+    }
 
     #[test]
     fn lists_end_with_what_is_left() {

@@ -199,6 +199,17 @@ impl ProblemView<'_> {
         rows
     }
 
+    /// Steps that differ in kernel or tuning, the first of each; most often one.
+    pub fn choices(&self) -> Vec<&PlanStep> {
+        let mut choices: Vec<&PlanStep> = Vec::new();
+        for step in &self.steps {
+            if !choices.iter().any(|c| c.kernel == step.kernel && c.tuning == step.tuning) {
+                choices.push(step);
+            }
+        }
+        choices
+    }
+
     /// Whether a step has this candidate as its kernel.
     pub fn is_chosen(&self, candidate: &CandidateRecord) -> bool {
         self.steps.iter().any(|step| step.kernel == candidate.kernel && step.tuning == candidate.tuning)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::charts::shape;
 use super::data::{
-    ProblemView, candidate_time, convolution, convolutions, record, short, steps, tuning_text,
+    ProblemView, candidate_time, convolution, convolutions, record, short, steps, time_text, tuning_text,
 };
 use super::page::step_time;
 use crate::cli::plan_or_newest;
@@ -55,7 +55,7 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write) -> Result<(), Failure> {
         let more = (second.time_us / view.us() - 1.0) * 100.0;
         let more = if more.is_finite() { format!(", {more:+.1}%") } else { String::new() };
         let tuning = tuning_text(&second.tuning);
-        writeln!(out, "second   {} [{tuning}], {:.1} us{more}", second.kernel, second.time_us)?;
+        writeln!(out, "second   {} [{tuning}], {}{more}", second.kernel, time_text(second.time_us))?;
     }
     writeln!(out)?;
     let Some(record) = record(&plan, step) else {

@@ -82,10 +82,7 @@ fn header(plan: &Plan) -> String {
     let [l1, l2, l3] = machine.caches_kib;
     let off = match (positive(plan.predicted_ms), positive(plan.measured_ms)) {
         (Some(predicted), Some(measured)) => {
-            format!(
-                ": the network takes {:+.1}% of the sum of its steps",
-                (measured / predicted - 1.0) * 100.0
-            )
+            format!(": {:+.1}% over the sum of the steps", (measured / predicted - 1.0) * 100.0)
         }
         _ => String::new(),
     };
@@ -144,13 +141,13 @@ fn steps_table(steps: &[StepView], total: f64) -> String {
 fn problems_table(problems: &[ProblemView]) -> String {
     let rows = problems.iter().map(|view| {
         let drawn = !view.rows().is_empty();
-        let step = view.steps.first();
-        let took = step.and_then(|step| time(step.time_us)).map(|t| t.median);
+        let chosen: Vec<String> = view.choices().iter().map(|s| kernel(&s.kernel, &s.tuning)).collect();
+        let took = view.steps.first().and_then(|step| time(step.time_us)).map(|t| t.median);
         vec![
             if drawn { format!("[{}]({})", code(view.name), view.file) } else { code(view.name) },
             shape(view),
             view.steps.len().to_string(),
-            step.map_or("in no step".to_string(), |step| kernel(&step.kernel, &step.tuning)),
+            if chosen.is_empty() { "in no step".to_string() } else { chosen.join("; ") },
             took.map_or(String::new(), |us| short(us / 1e3)),
             took.map_or(String::new(), |us| short(super::data::gflops(&view.conv, us))),
             if drawn { view.record.candidates.len().to_string() } else { "not measured".to_string() },
@@ -166,12 +163,17 @@ fn problems_table(problems: &[ProblemView]) -> String {
 /// The page.
 pub fn page(plan: &Plan, steps: &[StepView], problems: &[ProblemView]) -> String {
     let total = total(steps);
-    let unmeasured = steps.iter().filter(|step| step.time.is_none()).count();
-    let note = match unmeasured {
+    let unmeasured = steps.iter().filter(|step| step.time.is_none());
+    let names: Vec<String> = unmeasured.map(|view| code(&view.step.layers.join("+"))).collect();
+    let note = match names.len() {
         0 => String::new(),
-        n => format!("{} without a measured time: not in these sums.\n\n", count(n, "step")),
+        n => format!(
+            "{} without a measured time, not in these sums: {}.\n\n",
+            count(n, "step"),
+            names.join(", ")
+        ),
     };
-    let slowest = match steps.len() - unmeasured {
+    let slowest = match steps.len() - names.len() {
         n if n <= STEPS => "## Steps by time".to_string(),
         _ => format!("## The {STEPS} slowest steps"),
     };

@@ -52,12 +52,27 @@ fn pieces(spans: &[f64], rows: usize) -> Vec<Piece> {
     pieces
 }
 
+/// The widest piece of each of `count` spans: the one that is named.
+fn widest(pieces: &[Piece], count: usize) -> Vec<usize> {
+    let mut named = vec![usize::MAX; count];
+    for (i, piece) in pieces.iter().enumerate() {
+        let best = pieces.get(named[piece.index]);
+        if best.is_none_or(|best| piece.to - piece.from > best.to - best.from) {
+            named[piece.index] = i;
+        }
+    }
+    named
+}
+
 /// Places labels, given by centre and width, so that none covers another or leaves `0..room`: a left
 /// end and a line for each.
 fn place(labels: &[(i32, i32)], room: i32) -> Vec<(i32, usize)> {
     let mut ends: Vec<i32> = Vec::new();
     let mut at = |&(centre, width): &(i32, i32)| {
         let left = (centre - width / 2).min(room - width).max(0);
+        if width == 0 {
+            return (left, 0);
+        }
         let line = ends.iter().position(|end| end + 8 <= left).unwrap_or_else(|| {
             ends.push(0);
             ends.len() - 1
@@ -92,6 +107,7 @@ pub fn network(plan: &Plan, steps: &[StepView]) -> Result<String, Failure> {
     let families = by_family(steps);
     let legend: Vec<(&str, String)> = families
         .iter()
+        .filter(|share| share.us > 0.0)
         .map(|share| {
             let text = format!("{}: {} ({})", share.name, time_text(share.us), percent(share.us, total));
             (share.name, fit(&text, BODY, room / 2))
@@ -108,7 +124,7 @@ pub fn network(plan: &Plan, steps: &[StepView]) -> Result<String, Failure> {
         places.push((x, line));
         x += width;
     }
-    let bottom = TOP + ROW * rows.max(1) as i32;
+    let bottom = if rows == 0 { TOP + 60 } else { TOP + ROW * rows as i32 };
     picture(bottom + 22 * (line + 2) + MARGIN, |canvas| {
         let title = format!("{}: {}, {}", plan.model, count(steps.len(), "step"), times(plan));
         canvas.text(&fit(&title, TITLE, room), (MARGIN, MARGIN), Style::of(TITLE).bold())?;
@@ -147,22 +163,17 @@ fn draw_rows(canvas: &Canvas, steps: &[StepView], rows: usize) -> Result<(), Fai
         for (ms, text) in ticks(start / 1e3, (start + length) / 1e3, 12) {
             let x = x(ms * 1e3 - start);
             canvas.line((x, y - 6), (x, y), GREY)?;
-            // A text in the middle of the edge would leave the picture.
-            let x = x.clamp(MARGIN + 4, WIDTH - MARGIN - 16);
-            canvas.text(&format!("{text} ms"), (x, y - 14), Style::of(SMALL).colour(GREY).centred())?;
+            let text = format!("{text} ms");
+            // Centred on the edge, it would leave the picture.
+            let half = text_width(&text, SMALL) / 2 + 4;
+            let x = x.clamp(half, WIDTH - half);
+            canvas.text(&text, (x, y - 14), Style::of(SMALL).colour(GREY).centred())?;
         }
         canvas.rectangle((MARGIN, y), (MARGIN + room, y + STRIP), GRID)?;
     }
 
     let drawn = pieces(&spans, rows);
-    // The piece of each step that carries its name: the widest.
-    let mut named = vec![usize::MAX; steps.len()];
-    for (i, piece) in drawn.iter().enumerate() {
-        let best = drawn.get(named[piece.index]);
-        if best.is_none_or(|best| piece.to - piece.from > best.to - best.from) {
-            named[piece.index] = i;
-        }
-    }
+    let named = widest(&drawn, steps.len());
     for (i, piece) in drawn.iter().enumerate() {
         let step = &steps[piece.index];
         let (left, right, y) = (x(piece.from), x(piece.to), strip(piece.row));
@@ -199,17 +210,22 @@ fn draw_blocks(
     let runs = blocks(steps);
     let sums: Vec<f64> = runs.iter().map(|(_, range)| spans[range.clone()].iter().sum()).collect();
     let drawn = pieces(&sums, rows);
+    let named = widest(&drawn, sums.len());
     for row in 0..rows {
         let y = TOP + ROW * row as i32 + STRIP_AT + STRIP + 8;
-        let here: Vec<&Piece> = drawn.iter().filter(|piece| piece.row == row).collect();
-        let text = |piece: &Piece| {
-            let (name, goes_on) = (runs[piece.index].0, piece.from == 0.0 && row > 0);
-            let begun = goes_on && drawn.iter().any(|p| p.index == piece.index && p.row < row);
-            let time = if begun { "continued".to_string() } else { time_text(sums[piece.index]) };
-            fit(&format!("{name}, {time}"), BODY, room / 3)
+        let here = || drawn.iter().enumerate().filter(|(_, piece)| piece.row == row);
+        // A block that is cut has its name at the widest piece, at others where there is room.
+        let text = |(i, piece): (usize, &Piece)| {
+            let (name, width) = (runs[piece.index].0, x(piece.to) - x(piece.from));
+            let rest = format!("({name})");
+            match named[piece.index] == i {
+                true => fit(&format!("{name}, {}", time_text(sums[piece.index])), BODY, room / 3),
+                false if text_width(&rest, BODY) <= width => rest,
+                false => String::new(),
+            }
         };
-        let texts: Vec<String> = here.iter().map(|piece| text(piece)).collect();
-        let ends: Vec<(i32, i32)> = here.iter().map(|piece| (x(piece.from), x(piece.to))).collect();
+        let texts: Vec<String> = here().map(text).collect();
+        let ends: Vec<(i32, i32)> = here().map(|(_, piece)| (x(piece.from), x(piece.to))).collect();
         let labels: Vec<(i32, i32)> = ends
             .iter()
             .zip(&texts)
