@@ -103,7 +103,7 @@ pub fn ticks(from: f64, to: f64, count: usize) -> Vec<(f64, String)> {
     let axis: RangedCoordf64 = (from..to).into();
     let values = axis.key_points(count);
     let step = if values.len() > 1 { values[1] - values[0] } else { to - from };
-    let decimals = (-step.log10() + 0.001).ceil().clamp(0.0, 9.0) as usize;
+    let decimals = (-step.log10() - 0.001).ceil().clamp(0.0, 9.0) as usize;
     values.into_iter().map(|value| (value, format!("{value:.decimals$}"))).collect()
 }
 
@@ -235,6 +235,13 @@ mod tests {
     fn ticks_are_round_numbers_in_the_range() {
         let texts = |from, to| ticks(from, to, 6).into_iter().map(|(_, text)| text).collect::<Vec<_>>();
         assert_eq!(texts(0.0, 100.0), ["0", "20", "40", "60", "80", "100"]);
+        assert_eq!(texts(0.0, 6.0)[..2], ["0", "2"]);
+        for to in [0.03, 0.4, 2.5, 7.0, 11.0, 450.0] {
+            for (value, text) in ticks(0.0, to, 8) {
+                let read: f64 = text.parse().expect("a number");
+                assert!((read - value).abs() < 1e-9, "{value} is written {text}");
+            }
+        }
         for (from, to) in [(0.0, 1e-9), (0.0, 1e12), (17.3, 17.4)] {
             assert!(ticks(from, to, 6).iter().all(|(value, _)| (from..=to).contains(value)));
         }
