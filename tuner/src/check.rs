@@ -182,7 +182,7 @@ impl Checker {
         for problem in problems {
             let supported =
                 |row: &&&Row| (row.make)(&self.cpu).is_ok_and(|kernel| kernel.supports(problem).is_ok());
-            if self.rows.len() == 1 && problems.len() > 1 && !self.rows.iter().any(|r| supported(&&r)) {
+            if self.rows.len() == 1 && problems.len() > 1 && !self.rows.iter().any(|r| supported(&r)) {
                 continue;
             }
             let inputs = Inputs::synthetic(problem);

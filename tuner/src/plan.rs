@@ -218,10 +218,10 @@ fn tuning_text(tuning: &Map<String, Value>) -> String {
 /// weights bring, so that a plan serves them all.
 pub fn problem_name(step: &Step) -> String {
     let mut problem = step.problem.clone();
-    if let Problem::Pool(pool) = &mut problem {
-        if pool.kind == PoolKind::AverageCountingBorder {
-            pool.kind = PoolKind::Average;
-        }
+    if let Problem::Pool(pool) = &mut problem
+        && pool.kind == PoolKind::AverageCountingBorder
+    {
+        pool.kind = PoolKind::Average;
     }
     problem.to_string()
 }

@@ -33,7 +33,7 @@ pub fn default_choices(graph: &Graph, cpu: &Cpu) -> Vec<Choice> {
 
 /// The winner of a measurement among the candidates that `allowed` admits: the fastest, and of those
 /// within a hundredth of it the one with the least memory, then the least error, then the first.
-pub fn winner<'a>(measurement: &'a Measurement, allowed: impl Fn(&Measured) -> bool) -> Option<&'a Measured> {
+pub fn winner(measurement: &Measurement, allowed: impl Fn(&Measured) -> bool) -> Option<&Measured> {
     let ranking: Vec<&Measured> = measurement.ranking().into_iter().filter(|c| allowed(c)).collect();
     let median = |c: &Measured| c.timing().map_or(f64::INFINITY, |t| t.median);
     let fastest = median(ranking.first()?);
@@ -61,12 +61,7 @@ pub fn winners<'a>(
 
 /// For every step the best candidate of a family where it has one, of `direct` elsewhere, and the
 /// winner where neither has.
-pub fn family<'a>(
-    graph: &Graph,
-    measurements: &'a [Measurement],
-    name: &str,
-    cpu: &Cpu,
-) -> (Vec<Choice>, f64) {
+pub fn family(graph: &Graph, measurements: &[Measurement], name: &str, cpu: &Cpu) -> (Vec<Choice>, f64) {
     let own = winners(graph, measurements, |c| c.row.family == name);
     let direct = winners(graph, measurements, |c| c.row.family == "direct");
     let any = winners(graph, measurements, is_eligible);

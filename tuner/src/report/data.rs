@@ -1,0 +1,337 @@
+//! A plan as the pictures show it: times that are none are gone, steps have a block and a family.
+
+use kernels::kernel::row;
+use kernels::problem::Conv;
+use serde_json::{Map, Value};
+
+use crate::plan::{CandidateRecord, Plan, PlanStep, ProblemRecord, TimeUs};
+
+/// A number that a plan may give as a time in microseconds: a nanosecond to eleven days.
+fn is_time(us: f64) -> bool {
+    (1e-3..=1e12).contains(&us)
+}
+
+/// A measured time; none if the median is no time. Quartiles that are not around it become it.
+pub fn time(time: Option<TimeUs>) -> Option<TimeUs> {
+    let TimeUs { median, low, high } = time.filter(|t| is_time(t.median))?;
+    let low = if is_time(low) { low.min(median) } else { median };
+    let high = if is_time(high) { high.max(median) } else { median };
+    Some(TimeUs { median, low, high })
+}
+
+/// A number of a plan that must be above zero to mean something.
+pub fn positive(value: Option<f64>) -> Option<f64> {
+    value.filter(|v| *v > 0.0 && v.is_finite())
+}
+
+/// The family of a kernel; for an id that the table lacks, the id without its instruction set.
+pub fn family(kernel: &str) -> &str {
+    let bare = || ["_avx512", "_avx2", "_plain"].iter().find_map(|isa| kernel.strip_suffix(isa));
+    row(kernel).map_or_else(|| bare().unwrap_or(kernel), |row| row.family)
+}
+
+/// A tuning as `name=value,name=value`; `-` where there is nothing to tune.
+pub fn tuning_text(tuning: &Map<String, Value>) -> String {
+    let parts: Vec<String> = tuning.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    if parts.is_empty() { "-".to_string() } else { parts.join(",") }
+}
+
+/// The convolution that a problem's name describes; none for a pool or softmax.
+pub fn convolution(problem: &str) -> Option<Conv> {
+    problem.split(':').next()?.parse().ok()
+}
+
+/// GFLOP/s of a convolution in a time.
+pub fn gflops(conv: &Conv, us: f64) -> f64 {
+    2.0 * conv.multiply_adds() as f64 / us / 1e3
+}
+
+/// A number in four digits at most, where it has that few before the point.
+pub fn short(value: f64) -> String {
+    let decimals = match value {
+        v if v < 10.0 => 3,
+        v if v < 100.0 => 2,
+        v if v < 1000.0 => 1,
+        _ => 0,
+    };
+    format!("{value:.decimals$}")
+}
+
+/// A time in the unit that suits it.
+pub fn time_text(us: f64) -> String {
+    if us < 1e3 { format!("{} µs", short(us)) } else { format!("{} ms", short(us / 1e3)) }
+}
+
+/// `1 thread`, `2 threads`.
+pub fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+/// A step.
+pub struct StepView<'a> {
+    /// As the plan has it.
+    pub step: &'a PlanStep,
+    /// What comes before the first layer's point.
+    pub block: &'a str,
+    /// The first layer without its block, and how many more there are.
+    pub layer: String,
+    /// Family of its kernel.
+    pub family: &'a str,
+    /// Its time.
+    pub time: Option<TimeUs>,
+    /// Its speed.
+    pub gflops: Option<f64>,
+}
+
+impl StepView<'_> {
+    /// Median in microseconds; 0 where it was not measured.
+    pub fn us(&self) -> f64 {
+        self.time.map_or(0.0, |t| t.median)
+    }
+}
+
+fn step_view(step: &PlanStep) -> StepView<'_> {
+    let first = step.layers.first().map_or("", String::as_str);
+    let (block, layer) = first.split_once('.').unwrap_or((first, first));
+    let more = if step.layers.len() > 1 { format!(" +{}", step.layers.len() - 1) } else { String::new() };
+    let time = time(step.time_us);
+    let computed = convolution(&step.problem).zip(time).map(|(conv, t)| gflops(&conv, t.median));
+    StepView {
+        step,
+        block,
+        layer: format!("{layer}{more}"),
+        family: family(&step.kernel),
+        time,
+        gflops: computed.or(time.and_then(|_| positive(step.gflops))),
+    }
+}
+
+/// All steps in order.
+pub fn steps(plan: &Plan) -> Vec<StepView<'_>> {
+    plan.steps.iter().map(step_view).collect()
+}
+
+/// Time of the steps that have something in common.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Share<'a> {
+    /// What they have in common.
+    pub name: &'a str,
+    /// How many they are.
+    pub steps: usize,
+    /// Sum of their medians in microseconds.
+    pub us: f64,
+}
+
+/// Sums the steps by a key, in order of first appearance.
+pub fn shares<'a>(steps: &[StepView<'a>], key: impl Fn(&StepView<'a>) -> &'a str) -> Vec<Share<'a>> {
+    let mut shares: Vec<Share> = Vec::new();
+    for step in steps {
+        let name = key(step);
+        let index = shares.iter().position(|share| share.name == name).unwrap_or_else(|| {
+            shares.push(Share { name, steps: 0, us: 0.0 });
+            shares.len() - 1
+        });
+        shares[index].steps += 1;
+        shares[index].us += step.us();
+    }
+    shares
+}
+
+/// Shares by family, the largest first.
+pub fn by_family<'a>(steps: &[StepView<'a>]) -> Vec<Share<'a>> {
+    let mut shares = shares(steps, |step| step.family);
+    shares.sort_by(|a, b| b.us.total_cmp(&a.us));
+    shares
+}
+
+/// Sum of the medians in microseconds.
+pub fn total(steps: &[StepView]) -> f64 {
+    steps.iter().map(StepView::us).sum()
+}
+
+/// Part of a total in percent.
+pub fn percent(us: f64, total: f64) -> String {
+    if total > 0.0 { format!("{:.1}%", us / total * 100.0) } else { "-".to_string() }
+}
+
+/// A convolution problem, all that was measured of it, and the steps that compute it.
+pub struct ProblemView<'a> {
+    /// Its name in the plan.
+    pub name: &'a str,
+    /// What it is.
+    pub conv: Conv,
+    /// The steps, in order; none if an edited plan has dropped them.
+    pub steps: Vec<&'a PlanStep>,
+    /// Its candidates; what the step itself says where the plan has no record.
+    pub record: ProblemRecord,
+    /// Name of its picture.
+    pub file: String,
+}
+
+/// A row of the table of kernels on one problem.
+pub struct RowView<'a> {
+    /// Its fastest candidate.
+    pub best: &'a CandidateRecord,
+    /// The time of that.
+    pub time: TimeUs,
+    /// Its other tunings.
+    pub others: Vec<(&'a CandidateRecord, TimeUs)>,
+}
+
+/// The time of a candidate whose results were right.
+pub fn candidate_time(candidate: &CandidateRecord) -> Option<TimeUs> {
+    time(candidate.time_us).filter(|_| !candidate.outcome.starts_with("wrong"))
+}
+
+impl ProblemView<'_> {
+    /// Rows with a measured candidate, the fastest first.
+    pub fn rows(&self) -> Vec<RowView<'_>> {
+        let mut timed: Vec<(&CandidateRecord, TimeUs)> =
+            self.record.candidates.iter().filter_map(|c| Some((c, candidate_time(c)?))).collect();
+        timed.sort_by(|(_, a), (_, b)| a.median.total_cmp(&b.median));
+        let mut rows: Vec<RowView> = Vec::new();
+        for (candidate, time) in timed {
+            match rows.iter_mut().find(|row| row.best.kernel == candidate.kernel) {
+                Some(row) => row.others.push((candidate, time)),
+                None => rows.push(RowView { best: candidate, time, others: Vec::new() }),
+            }
+        }
+        rows
+    }
+
+    /// Steps that differ in kernel or tuning, the first of each; most often one.
+    pub fn choices(&self) -> Vec<&PlanStep> {
+        let mut choices: Vec<&PlanStep> = Vec::new();
+        for step in &self.steps {
+            if !choices.iter().any(|c| c.kernel == step.kernel && c.tuning == step.tuning) {
+                choices.push(step);
+            }
+        }
+        choices
+    }
+
+    /// Whether a step has this candidate as its kernel.
+    pub fn is_chosen(&self, candidate: &CandidateRecord) -> bool {
+        self.steps.iter().any(|step| step.kernel == candidate.kernel && step.tuning == candidate.tuning)
+    }
+
+    /// Rows that are not compared and candidates that are wrong, those of one reason together:
+    /// the reason and the ids.
+    pub fn absent(&self) -> Vec<(String, Vec<String>)> {
+        let left_out = self.record.left_out.iter().map(|(id, reason)| {
+            let reason = reason.as_str().map_or_else(|| reason.to_string(), str::to_string);
+            (reason, id.clone())
+        });
+        let wrong = self.record.candidates.iter().filter(|c| candidate_time(c).is_none());
+        let wrong = wrong.map(|c| (c.outcome.clone(), format!("{} [{}]", c.kernel, tuning_text(&c.tuning))));
+        let mut groups: Vec<(String, Vec<String>)> = Vec::new();
+        for (reason, id) in left_out.chain(wrong) {
+            match groups.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, ids)) => ids.push(id),
+                None => groups.push((reason, vec![id])),
+            }
+        }
+        groups
+    }
+}
+
+/// The measurements that a step was chosen by.
+pub fn record<'a>(plan: &'a Plan, step: &PlanStep) -> Option<&'a ProblemRecord> {
+    let plain = |problem: &str| problem.replace("average_counting_border", "average");
+    plan.measurements.iter().find(|r| plain(&r.problem) == step.problem)
+}
+
+/// What a step says of its own kernel and the runner-up, as a record.
+fn record_of_step(step: &PlanStep) -> ProblemRecord {
+    let candidate = |kernel: &str, tuning: &Map<String, Value>, time_us| CandidateRecord {
+        kernel: kernel.to_string(),
+        tuning: tuning.clone(),
+        time_us,
+        samples: 0,
+        rel_error: 0.0,
+        bytes: 0,
+        multiply_adds: 0,
+        outcome: "not measured".to_string(),
+    };
+    let second = step.runner_up.as_ref().map(|r| {
+        let time = TimeUs { median: r.time_us, low: r.time_us, high: r.time_us };
+        candidate(&r.kernel, &r.tuning, Some(time))
+    });
+    let mut candidates = vec![candidate(&step.kernel, &step.tuning, step.time_us)];
+    candidates.extend(second);
+    ProblemRecord { problem: step.problem.clone(), candidates, left_out: Map::new() }
+}
+
+/// All distinct convolutions: those of the steps in order, then those that were only measured.
+pub fn convolutions(plan: &Plan) -> Vec<ProblemView<'_>> {
+    let mut views: Vec<ProblemView> = Vec::new();
+    let names = plan.steps.iter().map(|s| &s.problem).chain(plan.measurements.iter().map(|r| &r.problem));
+    for name in names {
+        if views.iter().any(|view| view.name == name) {
+            continue;
+        }
+        let Some(conv) = convolution(name) else { continue };
+        let steps: Vec<&PlanStep> = plan.steps.iter().filter(|step| step.problem == *name).collect();
+        let known = plan.measurements.iter().find(|r| r.problem == *name).cloned();
+        let Some(record) = known.or_else(|| steps.first().map(|step| record_of_step(step))) else { continue };
+        let file = file_name(name, views.iter().map(|view| view.file.as_str()));
+        views.push(ProblemView { name, conv, steps, record, file });
+    }
+    views
+}
+
+/// Name of a problem's picture: letters, digits and hyphens, unlike all others whatever the case.
+fn file_name<'a>(problem: &str, others: impl Iterator<Item = &'a str> + Clone) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let slug: String = problem.chars().take(100).map(safe).collect();
+    let numbered = |i: usize| if i < 2 { format!("conv-{slug}.svg") } else { format!("conv-{slug}-{i}.svg") };
+    let is_free = |name: &String| others.clone().all(|other| other != name);
+    (1..).map(numbered).find(is_free).expect("a number that none has")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_is_none_is_dropped_and_quartiles_lie_around_the_median() {
+        let of = |median, low, high| time(Some(TimeUs { median, low, high }));
+        for median in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e300] {
+            assert_eq!(of(median, 1.0, 2.0), None, "{median}");
+        }
+        let expected = TimeUs { median: 5.0, low: 5.0, high: 5.0 };
+        assert_eq!(of(5.0, f64::NAN, -3.0), Some(expected));
+        assert_eq!(of(5.0, 7.0, 3.0), Some(expected));
+    }
+
+    #[test]
+    fn problems_are_convolutions_or_not() {
+        for name in ["n1h35w35c192k64r1s1", "n1h1w1c2048k1000r1s1:bias", "n1h35w35c192k64+48r1s1"] {
+            assert!(convolution(name).is_some(), "{name}");
+        }
+        for name in ["max:n1h147w147c64r3s3u2", "softmax:n1c1000", "", ":", "../x", "n0h1w1c1k1r1s1"] {
+            assert!(convolution(name).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn files_have_safe_and_distinct_names() {
+        assert_eq!(file_name("n1h1:bias", [].into_iter()), "conv-n1h1-bias.svg");
+        assert_eq!(file_name("../A", [].into_iter()), "conv----a.svg");
+        assert_eq!(file_name("a:b", ["conv-a-b.svg", "conv-a-b-2.svg"].into_iter()), "conv-a-b-3.svg");
+    }
+
+    #[test]
+    fn families_are_those_of_the_table_or_the_bare_id() {
+        assert_eq!(family("direct_avx2"), "direct");
+        assert_eq!(family("fft_avx512"), "fft");
+        assert_eq!(family("other"), "other");
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        let all = [0.1234, 12.345, 123.45, 1234.5].map(short);
+        assert_eq!(all, ["0.123", "12.35", "123.5", "1234"]);
+        assert_eq!((time_text(999.0), time_text(1500.0)), ("999.0 µs".into(), "1.500 ms".into()));
+    }
+}

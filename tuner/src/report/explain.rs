@@ -1,0 +1,199 @@
+//! `tuner explain`: one layer, what was measured for it and why its kernel won.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use super::charts::shape;
+use super::data::{
+    ProblemView, candidate_time, convolution, convolutions, record, short, steps, time_text, tuning_text,
+};
+use super::page::step_time;
+use crate::cli::plan_or_newest;
+use crate::input::one_line;
+use crate::options::Failure;
+use crate::plan::{CandidateRecord, Plan, ProblemRecord};
+use crate::table::Table;
+
+/// Arguments of `explain`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ExplainArgs {
+    /// The layer, like mixed0.branch1x1
+    layer: String,
+    /// The plan; by default the newest of this machine
+    #[arg(long, value_name = "PLAN.json")]
+    plan: Option<PathBuf>,
+    /// Folder of results, one folder a machine inside
+    #[arg(long, value_name = "DIR", env = "TUNER_RESULTS", default_value = "bench-results")]
+    results: PathBuf,
+}
+
+/// Runs `explain`.
+pub fn explain(args: &ExplainArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    let path = plan_or_newest(args.plan.as_ref(), &args.results)?;
+    let plan = Plan::read(&path)?;
+    let views = steps(&plan);
+    let view = views.iter().find(|view| view.step.layers.contains(&args.layer)).ok_or_else(|| {
+        let expected = nearest(&plan, &args.layer);
+        format!("{}: layer `{}` is not there, expected {expected}", path.display(), one_line(&args.layer))
+    })?;
+    let step = view.step;
+    writeln!(out, "layer    {} of {}, {}", args.layer, plan.model, path.display())?;
+    if step.layers.len() > 1 {
+        writeln!(out, "step     {}", step.layers.join(" + "))?;
+    }
+    writeln!(out, "problem  {}", step.problem)?;
+    let problems = convolutions(&plan);
+    if let Some(problem) = problems.iter().find(|p| p.name == step.problem) {
+        writeln!(out, "         {}", shape(problem))?;
+        print_twins(problem, &args.layer, out)?;
+    }
+    writeln!(out, "kernel   {} [{}]", step.kernel, tuning_text(&step.tuning))?;
+    writeln!(out, "formats  {} -> {}", step.formats.src, step.formats.dst)?;
+    writeln!(out, "time     {}", step_time(view))?;
+    writeln!(out, "because  {}", step.reason)?;
+    if let Some(second) = &step.runner_up {
+        let more = (second.time_us / view.us() - 1.0) * 100.0;
+        let more = if more.is_finite() { format!(", {more:+.1}%") } else { String::new() };
+        let tuning = tuning_text(&second.tuning);
+        writeln!(out, "second   {} [{tuning}], {}{more}", second.kernel, time_text(second.time_us))?;
+    }
+    writeln!(out)?;
+    let Some(record) = record(&plan, step) else {
+        writeln!(out, "the plan has no measurements of this problem")?;
+        return Ok(());
+    };
+    let chosen = |c: &CandidateRecord| c.kernel == step.kernel && c.tuning == step.tuning;
+    write!(out, "{}", candidates(record, chosen))?;
+    writeln!(
+        out,
+        "\n*: chosen. GFLOP/s count a direct computation's operations; executed ones are the kernel's own."
+    )?;
+    if !record.left_out.is_empty() {
+        let mut table = Table::new(&["left out", "reason"]);
+        for (id, reason) in &record.left_out {
+            table.row([id.clone(), reason.as_str().map_or_else(|| reason.to_string(), str::to_string)]);
+        }
+        write!(out, "\n{table}")?;
+    }
+    Ok(())
+}
+
+/// Other layers with the same problem.
+fn print_twins(problem: &ProblemView, layer: &String, out: &mut dyn Write) -> Result<(), Failure> {
+    let others: Vec<&str> = problem
+        .steps
+        .iter()
+        .filter(|step| !step.layers.contains(layer))
+        .flat_map(|step| step.layers.iter().map(String::as_str))
+        .collect();
+    if !others.is_empty() {
+        writeln!(out, "shared   with {}", others.join(" "))?;
+    }
+    Ok(())
+}
+
+/// All candidates of a problem, the fastest first as the plan has them.
+fn candidates(record: &ProblemRecord, chosen: impl Fn(&CandidateRecord) -> bool) -> Table {
+    let conv = convolution(&record.problem);
+    let effective = conv.as_ref().map(|conv| conv.multiply_adds() as f64);
+    let mut table = Table::new(&[
+        "",
+        "kernel",
+        "tuning",
+        "us",
+        "quartiles",
+        "runs",
+        "GFLOP/s",
+        "executed",
+        "M mul-adds",
+        "saved",
+        "KiB",
+        "error",
+        "outcome",
+    ]);
+    for c in &record.candidates {
+        let time = candidate_time(c);
+        let executed = c.multiply_adds as f64;
+        let speed = |multiply_adds: f64| match time {
+            Some(t) => format!("{:.1}", 2.0 * multiply_adds / t.median / 1e3),
+            None => String::new(),
+        };
+        table.row([
+            if chosen(c) { "*" } else { " " }.to_string(),
+            c.kernel.clone(),
+            tuning_text(&c.tuning),
+            time.map_or(String::new(), |t| format!("{:.1}", t.median)),
+            time.map_or(String::new(), |t| format!("{:.1} .. {:.1}", t.low, t.high)),
+            c.samples.to_string(),
+            speed(effective.unwrap_or(executed)),
+            speed(executed),
+            short(executed / 1e6),
+            effective.map_or(String::new(), |effective| format!("{:.2}x", effective / executed.max(1.0))),
+            (c.bytes >> 10).to_string(),
+            format!("{:.1e}", c.rel_error),
+            c.outcome.clone(),
+        ]);
+    }
+    table
+}
+
+/// Names to try instead of a layer that is not there.
+fn nearest(plan: &Plan, wanted: &str) -> String {
+    let block = wanted.split('.').next().unwrap_or(wanted);
+    let all = || plan.steps.iter().flat_map(|step| step.layers.iter());
+    let inside = |layer: &&String| layer.split('.').next() == Some(block);
+    let alike = |layer: &&String| !wanted.is_empty() && layer.contains(wanted);
+    let mut names: Vec<&String> = all().filter(alike).collect();
+    if names.is_empty() {
+        names = all().filter(inside).collect();
+    }
+    if names.is_empty() {
+        let first =
+            all().next().map_or("a plan with steps".to_string(), |name| format!("a name like {name}"));
+        return one_line(&first);
+    }
+    let names: Vec<&str> = names.into_iter().map(String::as_str).take(16).collect();
+    one_line(&format!("one of {}", names.join(" ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::plan;
+    use super::*;
+
+    fn explained(layer: &str) -> Result<String, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("plan.json");
+        plan().write(&path).expect("written");
+        let args = ExplainArgs { layer: layer.to_string(), plan: Some(path), results: PathBuf::new() };
+        let mut out = Vec::new();
+        explain(&args, &mut out).map_err(|failure| failure.to_string())?;
+        Ok(String::from_utf8(out).expect("text"))
+    }
+
+    #[test]
+    fn a_layer_shows_its_winner_its_candidates_and_what_was_left_out() {
+        let text = explained("mixed0.branch1x1").expect("explained");
+        for part in [
+            "35x35x192 to 35x35x64",
+            "15.1 M multiply-adds",
+            "because  19.9% faster",
+            "*  direct_avx512",
+            "winograd_plain  stands aside",
+        ] {
+            assert!(text.contains(part), "`{part}` is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn steps_without_measurements_are_explained_too() {
+        assert!(explained("mixed0.pool").expect("explained").contains("no measurements"));
+    }
+
+    #[test]
+    fn an_unknown_layer_gets_one_line_with_names_to_try() {
+        let failure = explained("branch").expect_err("no such layer");
+        assert!(failure.contains("mixed0.branch1x1") && !failure.contains('\n'), "{failure}");
+        assert!(explained("x\ny").expect_err("no such layer").contains("a name like mixed0"));
+    }
+}

@@ -1,0 +1,229 @@
+//! The Markdown page around the pictures.
+
+use std::fmt::Write;
+
+use super::charts::{shape, times};
+use super::data::{
+    ProblemView, Share, StepView, by_family, count, percent, positive, shares, short, time, time_text, total,
+    tuning_text,
+};
+use crate::plan::Plan;
+
+/// Picture of the network.
+pub const NETWORK: &str = "network.svg";
+/// Picture of whole networks by way of choosing.
+pub const CONTEST: &str = "contest.svg";
+/// Rows of the table of steps.
+const STEPS: usize = 20;
+
+/// A text as Markdown shows it word for word, in one line of a table too.
+fn plain(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            c if c.is_control() => escaped.push(' '),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '&' => escaped.push_str("&amp;"),
+            '\\' | '|' | '*' | '_' | '`' | '[' | ']' | '#' | '~' | '!' => {
+                escaped.push('\\');
+                escaped.push(c);
+            }
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// A name in a code span, in one line of a table too.
+fn code(text: &str) -> String {
+    let mut span = String::from("`");
+    for c in text.chars() {
+        match c {
+            '`' => span.push('\''),
+            '|' => span.push_str("\\|"),
+            c if c.is_control() => span.push(' '),
+            c => span.push(c),
+        }
+    }
+    span.push('`');
+    span
+}
+
+/// A kernel and its tuning.
+fn kernel(id: &str, tuning: &serde_json::Map<String, serde_json::Value>) -> String {
+    let tuning = tuning_text(tuning);
+    if tuning == "-" { code(id) } else { format!("{} {}", code(id), plain(&tuning)) }
+}
+
+/// A table; cells of columns whose mark is `-:` stand to the right.
+fn table(head: &[&str], marks: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut text = format!("| {} |\n|{}|\n", head.join(" | "), marks.join("|"));
+    for row in rows {
+        let _ = writeln!(text, "| {} |", row.join(" | "));
+    }
+    text
+}
+
+/// Day of a time in seconds since 1970 (H. Hinnant, "chrono-compatible low-level date algorithms").
+fn date(seconds: u64) -> String {
+    let days = seconds / 86_400 + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    format!("{:04}-{month:02}-{day:02}", year + era * 400 + u64::from(month <= 2))
+}
+
+fn header(plan: &Plan) -> String {
+    let machine = &plan.machine;
+    let [l1, l2, l3] = machine.caches_kib;
+    let off = match (positive(plan.predicted_ms), positive(plan.measured_ms)) {
+        (Some(predicted), Some(measured)) => {
+            format!(": {:+.1}% over the sum of the steps", (measured / predicted - 1.0) * 100.0)
+        }
+        _ => String::new(),
+    };
+    let error = plan.rel_error.filter(|e| e.is_finite());
+    let mut rows = vec![
+        ("model", plain(&plan.model)),
+        ("machine", format!("{}, {}", plain(&machine.cpu), plain(&machine.os))),
+        ("instructions", plain(&machine.isa)),
+        ("cores, caches", format!("{}, {l1} + {l2} + {l3} KiB", machine.cores)),
+        ("threads, batch", format!("{}, {}", plan.threads, plan.batch)),
+        ("error bound", format!("{:e} on the features, relative L2", plan.max_rel_error)),
+        (
+            "measured error",
+            error.map_or("not measured".to_string(), |e| format!("{e:.1e} from direct f32 kernels")),
+        ),
+        ("time", format!("{}{off}", times(plan))),
+        ("made by", format!("{}, {}", plain(&plan.tool), date(plan.created))),
+    ];
+    if let Some(shape) = &plan.shape {
+        rows.insert(1, ("shape", code(shape)));
+    }
+    table(&["", ""], &["-", "-"], rows.into_iter().map(|(name, value)| vec![name.to_string(), value]))
+}
+
+fn shares_table(what: &str, shares: &[Share], total: f64) -> String {
+    let rows = shares.iter().map(|share| {
+        vec![plain(share.name), share.steps.to_string(), short(share.us / 1e3), percent(share.us, total)]
+    });
+    table(&[what, "steps", "ms", "share"], &["-", "-:", "-:", "-:"], rows)
+}
+
+fn steps_table(steps: &[StepView], total: f64) -> String {
+    let mut slowest: Vec<&StepView> = steps.iter().filter(|step| step.time.is_some()).collect();
+    slowest.sort_by(|a, b| b.us().total_cmp(&a.us()));
+    let rows = slowest.into_iter().take(STEPS).map(|view| {
+        let step = view.step;
+        let second = step.runner_up.as_ref().and_then(|r| Some((r, positive(Some(r.time_us / view.us()))?)));
+        vec![
+            step.layers.iter().map(|layer| code(layer)).collect::<Vec<_>>().join(" "),
+            code(&step.problem),
+            kernel(&step.kernel, &step.tuning),
+            short(view.us() / 1e3),
+            view.gflops.map_or(String::new(), short),
+            percent(view.us(), total),
+            second.map_or(String::new(), |(r, _)| kernel(&r.kernel, &r.tuning)),
+            second.map_or(String::new(), |(_, ratio)| format!("{:+.1}%", (ratio - 1.0) * 100.0)),
+        ]
+    });
+    table(
+        &["layer", "problem", "kernel", "ms", "GFLOP/s", "share", "runner-up", "takes"],
+        &["-", "-", "-", "-:", "-:", "-:", "-", "-:"],
+        rows,
+    )
+}
+
+fn problems_table(problems: &[ProblemView]) -> String {
+    let rows = problems.iter().map(|view| {
+        let drawn = !view.rows().is_empty();
+        let chosen: Vec<String> = view.choices().iter().map(|s| kernel(&s.kernel, &s.tuning)).collect();
+        let took = view.steps.first().and_then(|step| time(step.time_us)).map(|t| t.median);
+        vec![
+            if drawn { format!("[{}]({})", code(view.name), view.file) } else { code(view.name) },
+            shape(view),
+            view.steps.len().to_string(),
+            if chosen.is_empty() { "in no step".to_string() } else { chosen.join("; ") },
+            took.map_or(String::new(), |us| short(us / 1e3)),
+            took.map_or(String::new(), |us| short(super::data::gflops(&view.conv, us))),
+            if drawn { view.record.candidates.len().to_string() } else { "not measured".to_string() },
+        ]
+    });
+    table(
+        &["problem", "in words", "steps", "chosen", "ms", "GFLOP/s", "candidates"],
+        &["-", "-", "-:", "-", "-:", "-:", "-:"],
+        rows,
+    )
+}
+
+/// The page.
+pub fn page(plan: &Plan, steps: &[StepView], problems: &[ProblemView]) -> String {
+    let total = total(steps);
+    let unmeasured = steps.iter().filter(|step| step.time.is_none());
+    let names: Vec<String> = unmeasured.map(|view| code(&view.step.layers.join("+"))).collect();
+    let note = match names.len() {
+        0 => String::new(),
+        n => format!(
+            "{} without a measured time, not in these sums: {}.\n\n",
+            count(n, "step"),
+            names.join(", ")
+        ),
+    };
+    let slowest = match steps.len() - names.len() {
+        n if n <= STEPS => "## Steps by time".to_string(),
+        _ => format!("## The {STEPS} slowest steps"),
+    };
+    format!(
+        "# {model} on {cpu}\n\n{header}\n\
+         ## The whole network\n\n![Whole networks by way of choosing kernels]({CONTEST})\n\n\
+         ## Where the time goes\n\n![The steps of the network in order]({NETWORK})\n\n{note}{families}\n{blocks}\n\
+         {slowest}\n\n{steps}\n\
+         ## Convolution problems\n\n\
+         Each picture shows all kernels on one problem, and why the others are not there.\n\n{problems}",
+        model = plain(&plan.model),
+        cpu = plain(&plan.machine.cpu),
+        header = header(plan),
+        families = shares_table("family", &by_family(steps), total),
+        blocks = shares_table("block", &shares(steps, |step| step.block), total),
+        steps = steps_table(steps, total),
+        problems = problems_table(problems),
+    )
+}
+
+/// What the plan says of one step's time, for `explain`.
+pub fn step_time(view: &StepView) -> String {
+    match view.time {
+        Some(t) => {
+            let speed = view.gflops.map_or(String::new(), |g| format!(", {} GFLOP/s", short(g)));
+            format!(
+                "{} (quartiles {} .. {}){speed}",
+                time_text(t.median),
+                time_text(t.low),
+                time_text(t.high)
+            )
+        }
+        None => "not measured".to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_markdown_or_html_would_read_is_escaped() {
+        assert_eq!(plain("a|b<c>\n_d_ &"), "a\\|b&lt;c&gt; \\_d\\_ &amp;");
+        assert_eq!(code("a`|\nb"), "`a'\\| b`");
+    }
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        assert_eq!(date(0), "1970-01-01");
+        assert_eq!(date(951_782_400), "2000-02-29");
+        assert_eq!(date(1_795_494_631), "2026-11-24");
+    }
+}

@@ -1,0 +1,246 @@
+//! Reports on small plans, right and odd.
+
+use super::*;
+use crate::plan::{CandidateRecord, Contest, PlanStep, ProblemRecord, RunnerUp, SCHEMA, StepFormats, TimeUs};
+use serde_json::{Map, Value, json};
+
+const CONV: &str = "n1h35w35c192k64r1s1";
+
+fn object(value: Value) -> Map<String, Value> {
+    value.as_object().expect("an object").clone()
+}
+
+fn around(median: f64) -> TimeUs {
+    TimeUs { median, low: median * 0.9, high: median * 1.2 }
+}
+
+fn candidate(kernel: &str, order: usize, median: f64) -> CandidateRecord {
+    CandidateRecord {
+        kernel: kernel.to_string(),
+        tuning: object(json!({ "order": order })),
+        time_us: Some(around(median)),
+        samples: 3,
+        rel_error: 1e-7,
+        bytes: 4096,
+        multiply_adds: 15_052_800,
+        outcome: "measured".to_string(),
+    }
+}
+
+fn step(layer: &str, problem: &str, kernel: &str, median: f64) -> PlanStep {
+    PlanStep {
+        layers: vec![layer.to_string()],
+        problem: problem.to_string(),
+        kernel: kernel.to_string(),
+        tuning: object(json!({ "order": 0 })),
+        formats: StepFormats { src: "f32:nhwc".to_string(), dst: "f32:nhwc".to_string() },
+        threads: 1,
+        time_us: Some(around(median)),
+        rel_error: None,
+        gflops: Some(1.0),
+        runner_up: Some(RunnerUp {
+            kernel: "unfused_avx512".to_string(),
+            tuning: Map::new(),
+            time_us: median * 1.2,
+        }),
+        reason: "19.9% faster than the runner-up".to_string(),
+    }
+}
+
+/// Two convolutions of one problem and a pool.
+pub(super) fn plan() -> Plan {
+    let machine = json!({
+        "cpu": "CPU <&\"'> | A", "signature": [6, 1, 2], "isa": "avx512", "cores": 2,
+        "caches_kib": [32, 1024, 0], "os": "linux-x86_64",
+    });
+    Plan {
+        schema: SCHEMA.to_string(),
+        model: "mixed0".to_string(),
+        shape: None,
+        batch: 1,
+        threads: 1,
+        max_rel_error: 1e-5,
+        rel_error: Some(1e-7),
+        machine: serde_json::from_value(machine).expect("a machine"),
+        tool: "tuner".to_string(),
+        created: 0,
+        predicted_ms: Some(0.7),
+        measured_ms: Some(0.8),
+        contest: vec![
+            Contest { plan: "tuned".to_string(), time_us: around(800.0) },
+            Contest { plan: "direct everywhere".to_string(), time_us: around(900.0) },
+        ],
+        steps: vec![
+            step("mixed0.branch1x1", CONV, "direct_avx512", 300.0),
+            step("mixed0.branch<5>&x_1", CONV, "direct_avx512", 300.0),
+            step("mixed0.pool", "average:n1h35w35c192r3s3", "pool_avx512", 100.0),
+        ],
+        measurements: vec![ProblemRecord {
+            problem: CONV.to_string(),
+            candidates: vec![
+                candidate("direct_avx512", 0, 300.0),
+                candidate("unfused_avx512", 0, 360.0),
+                candidate("direct_avx512", 1, 400.0),
+                CandidateRecord {
+                    time_us: None,
+                    outcome: "wrong: error 1, tolerance 0".to_string(),
+                    ..candidate("winograd_avx512", 0, 1.0)
+                },
+            ],
+            left_out: object(json!({ "winograd_plain": "stands aside <for now>" })),
+        }],
+    }
+}
+
+/// Draws a report into an empty folder and gives its files by name, all pictures checked.
+fn drawn(plan: &Plan) -> Vec<(String, String)> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("plan.json");
+    let out = folder.path().join("deep/report");
+    std::fs::write(&path, serde_json::to_string(plan).expect("JSON")).expect("written");
+    let args = ReportArgs { plan: Some(path), out: out.clone(), results: PathBuf::new() };
+    report(&args, &mut Vec::new()).expect("a report");
+    let mut files: Vec<(String, String)> = std::fs::read_dir(&out)
+        .expect("the folder")
+        .map(|entry| entry.expect("an entry").path())
+        .map(|path| (path.file_name().expect("a name").display().to_string(), path))
+        .map(|(name, path)| (name, std::fs::read_to_string(path).expect("text")))
+        .collect();
+    files.sort();
+    for (name, text) in files.iter().filter(|(name, _)| name.ends_with(".svg")) {
+        check_xml(name, text);
+    }
+    files
+}
+
+/// Every tag is closed in order, no coordinate is no number, and every `&` begins an entity.
+fn check_xml(name: &str, text: &str) {
+    let mut open = Vec::new();
+    for part in text.split('<').skip(1) {
+        let (tag, _) = part.split_once('>').unwrap_or_else(|| panic!("{name}: `{part}` has no end"));
+        for rest in part.split('&').skip(1) {
+            let known = ["lt;", "gt;", "amp;", "quot;", "apos;"];
+            assert!(known.iter().any(|entity| rest.starts_with(entity)), "{name}: &{rest}");
+        }
+        assert!(!tag.contains("NaN") && !tag.contains("inf"), "{name}: <{tag}>");
+        let word = tag.split_whitespace().next().unwrap_or_default();
+        match word.strip_prefix('/') {
+            Some(closed) => assert_eq!(open.pop(), Some(closed), "{name}"),
+            None if tag.starts_with(['?', '!']) || tag.ends_with('/') => {}
+            None => open.push(word),
+        }
+    }
+    assert!(open.is_empty(), "{name}: {open:?} not closed");
+}
+
+fn text<'a>(files: &'a [(String, String)], name: &str) -> &'a str {
+    let found = files.iter().find(|(n, _)| n == name);
+    &found.unwrap_or_else(|| panic!("no {name} in {:?}", files.iter().map(|f| &f.0).collect::<Vec<_>>())).1
+}
+
+#[test]
+fn a_plan_becomes_a_page_with_its_pictures() {
+    let files = drawn(&plan());
+    let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["contest.svg", "conv-n1h35w35c192k64r1s1.svg", "network.svg", "report.md"]);
+    let page = text(&files, "report.md");
+    for part in [
+        "# mixed0 on CPU &lt;&amp;\"'&gt; \\| A",
+        "![The steps of the network in order](network.svg)",
+        "](conv-n1h35w35c192k64r1s1.svg)",
+        "| direct | 2 | 0.600 | 85.7% |",
+        "+20.0%",
+    ] {
+        assert!(page.contains(part), "`{part}` is not in\n{page}");
+    }
+    let problem = text(&files, "conv-n1h35w35c192k64r1s1.svg");
+    for part in
+        ["direct_avx512", "2 tunings", "winograd_plain: stands aside &lt;for now&gt;", "wrong: error 1"]
+    {
+        assert!(problem.contains(part), "`{part}` is not in\n{problem}");
+    }
+    assert!(text(&files, "network.svg").contains("branch&lt;5&gt;&amp;x_1"));
+}
+
+#[test]
+fn a_plan_without_times_still_becomes_a_page() {
+    let mut plan = plan();
+    for step in &mut plan.steps {
+        (step.time_us, step.gflops, step.runner_up) = (None, None, None);
+    }
+    (plan.predicted_ms, plan.measured_ms, plan.rel_error) = (None, None, None);
+    plan.contest.clear();
+    plan.measurements.clear();
+    let files = drawn(&plan);
+    assert_eq!(files.len(), 3);
+    assert!(text(&files, "network.svg").contains("no step has a measured time"));
+    assert!(text(&files, "contest.svg").contains("no contest"));
+    assert!(text(&files, "report.md").contains("3 steps without a measured time"));
+}
+
+#[test]
+fn a_plan_without_measurements_draws_what_its_steps_say() {
+    let mut plan = plan();
+    plan.measurements.clear();
+    let files = drawn(&plan);
+    let problem = text(&files, "conv-n1h35w35c192k64r1s1.svg");
+    assert!(problem.contains("direct_avx512") && problem.contains("unfused_avx512"));
+}
+
+#[test]
+fn a_plan_without_steps_or_with_layers_of_no_block_is_drawn() {
+    let mut plan = plan();
+    plan.steps[0].layers = vec![String::new()];
+    plan.steps[1].layers = Vec::new();
+    plan.steps[2].kernel = "x\u{1}\n|`".repeat(500);
+    drawn(&plan);
+    plan.steps.clear();
+    drawn(&plan);
+}
+
+#[test]
+fn times_that_are_none_do_not_get_far() {
+    let odd = [0.0, -1.0, 1e-320, 1e308, f64::MAX, -f64::MAX, 1e-3, 1e12];
+    for median in odd {
+        for other in odd {
+            let mut plan = plan();
+            let time = TimeUs { median, low: other, high: median };
+            (plan.steps[0].time_us, plan.steps[0].gflops) = (Some(time), Some(other));
+            plan.steps[0].runner_up.as_mut().expect("one").time_us = other;
+            plan.measurements[0].candidates[0].time_us = Some(time);
+            plan.contest[0].time_us = time;
+            (plan.predicted_ms, plan.measured_ms) = (Some(median), Some(other));
+            let files = files(&plan).expect("a report");
+            for (name, text) in files.iter().filter(|(name, _)| name.ends_with(".svg")) {
+                check_xml(name, text);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_network_of_many_steps_has_rows_with_all_blocks() {
+    let mut plan = plan();
+    plan.steps = (0..110)
+        .map(|i| {
+            let layer = format!("block{}.layer{i}", i / 10);
+            step(&layer, "max:n1h35w35c288r3s3u2", "pool_avx512", 1.0 + (i % 7) as f64)
+        })
+        .collect();
+    let files = files(&plan).expect("a report");
+    let network = text(&files, "network.svg");
+    for block in 0..11 {
+        assert!(network.contains(&format!("block{block}, ")), "block{block}");
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_is_named_in_one_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("plan.json");
+    plan().write(&path).expect("written");
+    let args = ReportArgs { plan: Some(path.clone()), out: path.clone(), results: PathBuf::new() };
+    let failure = report(&args, &mut Vec::new()).expect_err("a file is no folder").to_string();
+    assert!(failure.contains("plan.json") && !failure.contains('\n'), "{failure}");
+    assert!(Plan::read(&path).is_ok(), "the file is as it was");
+}
