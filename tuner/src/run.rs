@@ -54,7 +54,7 @@ pub struct RunArgs {
     /// Print one line of JSON with the latencies and nothing else
     #[arg(long, requires = "repeat")]
     json: bool,
-    /// Print the time of each step of the latest inference
+    /// Print the time of each step: the median of --repeat, or of the latest inference
     #[arg(long, conflicts_with = "json")]
     profile: bool,
 }
@@ -85,8 +85,10 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
         let batch = session.graph().batch;
         let [h, w, c] = model.input();
         let size = h * w * c;
+        let mut step_seconds = vec![Vec::new(); session.graph().steps.len()];
         if let Some(repeat) = args.repeat {
-            let latencies = latencies(&mut session, &threads, &images, size, repeat as usize);
+            let latencies =
+                latencies(&mut session, &threads, &images, size, repeat as usize, &mut step_seconds);
             if args.json {
                 let line = json!({
                     "latency_ms": latencies,
@@ -118,7 +120,10 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
             }
         }
         if args.profile {
-            print_profile(&session, &choices, out)?;
+            if args.repeat.is_none() {
+                step_seconds = session.step_seconds().map(|seconds| vec![seconds]).collect();
+            }
+            print_profile(&session, &choices, &step_seconds, out)?;
         }
         if let Some(path) = &args.output {
             let columns = results.len() / names.len();
@@ -190,13 +195,15 @@ fn find_plan(args: &RunArgs, model: &Model, weights: &Weights, cpu: &Cpu) -> Res
     Ok(Found { graph, choices, threads, plan: "default".to_string() })
 }
 
-/// Milliseconds of inferences of a full batch; images repeat where there are fewer.
+/// Milliseconds of inferences of a full batch, and the seconds of their steps; images repeat where there
+/// are fewer.
 fn latencies(
     session: &mut Session,
     threads: &Threads,
     images: &[f32],
     size: usize,
     repeat: usize,
+    step_seconds: &mut [Vec<f64>],
 ) -> Vec<f64> {
     let batch = session.graph().batch;
     let full: Vec<f32> = images.chunks(size).cycle().take(batch).flatten().copied().collect();
@@ -206,6 +213,10 @@ fn latencies(
         session.run(threads, &full, batch);
         if index >= WARM_UP {
             list.push((start.elapsed().as_secs_f64() * 1e6).round() / 1e3);
+            step_seconds
+                .iter_mut()
+                .zip(session.step_seconds())
+                .for_each(|(list, seconds)| list.push(seconds));
         }
     }
     list
@@ -269,15 +280,21 @@ pub fn print_classes(
     Ok(())
 }
 
-fn print_profile(session: &Session, choices: &[Choice], out: &mut dyn Write) -> Result<(), Failure> {
+fn print_profile(
+    session: &Session,
+    choices: &[Choice],
+    step_seconds: &[Vec<f64>],
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     let mut table = crate::table::Table::new(&["layer", "problem", "kernel", "us", "GFLOP/s"]);
-    for ((step, choice), seconds) in session.graph().steps.iter().zip(choices).zip(session.step_seconds()) {
+    for ((step, choice), seconds) in session.graph().steps.iter().zip(choices).zip(step_seconds) {
+        let median = Timing::of(seconds).median;
         table.row([
             step.layers.join(" "),
             step.problem.to_string(),
             format!("{choice:?}"),
-            format!("{:.1}", seconds * 1e6),
-            format!("{:.1}", step.problem.flops() as f64 / seconds / 1e9),
+            format!("{:.1}", median * 1e6),
+            format!("{:.1}", step.problem.flops() as f64 / median / 1e9),
         ]);
     }
     writeln!(out, "{table}")?;

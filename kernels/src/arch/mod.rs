@@ -1,3 +1,4 @@
 //! What the portable SIMD of `pulp` has no words for.
 
 pub mod cpuid;
+pub mod prefetch;

@@ -212,7 +212,9 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
             let dst = io.dst(panel.segment);
             let bias = if epilogue.bias { step.panels.bias(panel) } else { std::ptr::null() };
             let finish = Finish { bias, relu: epilogue.relu, width: panel.width };
-            for tile in tiles * block / blocks..tiles * (block + 1) / blocks {
+            let block_start = tiles * block / blocks;
+            for tile in block_start..tiles * (block + 1) / blocks {
+                let next = step.panels.ahead(panel, tile - block_start);
                 let (row, tile) = (tile / each, tile % each);
                 let (first, end) = (width * tile / each, width * (tile + 1) / each);
                 let (a, out) = if step.flat {
@@ -228,6 +230,7 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
                     a,
                     a_pitch: sw * src.pixel,
                     b: step.panels.weights(panel),
+                    next,
                     dst: out.wrapping_add(panel.first),
                     dst_pitch: dst.pitch().pixel,
                 };

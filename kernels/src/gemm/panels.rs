@@ -3,6 +3,7 @@
 //! A panel holds `depth` rows of `vectors * LANES` output channels, contiguous. Panels never straddle
 //! segments; the last one of a segment is narrower, and its last vector is padded with zeros.
 
+use crate::arch::prefetch::LINE;
 use crate::filter::Folded;
 use crate::problem::Segment;
 use crate::scratch::{Buffer, round_up};
@@ -34,6 +35,8 @@ impl Panel {
 /// All panels of a problem.
 #[derive(Debug)]
 pub struct Panels {
+    lanes: usize,
+    depth: usize,
     list: Vec<Panel>,
     weights: Buffer,
     biases: Buffer,
@@ -80,7 +83,7 @@ impl Panels {
             let source = &filter.bias[panel.first..panel.first + panel.width];
             biases.as_mut_slice()[panel.bias..][..panel.width].copy_from_slice(source);
         }
-        Self { list, weights, biases }
+        Self { lanes, depth, list, weights, biases }
     }
 
     /// Panels, in the order of their channels.
@@ -92,6 +95,17 @@ impl Panels {
     #[inline(always)]
     pub fn weights(&self, panel: &Panel) -> *const f32 {
         self.weights.as_slice()[panel.offset..].as_ptr()
+    }
+
+    /// What tile number `tile` of a panel should bring near: its share of the panel that follows, a line a
+    /// row; the panel's own rows again once all is on its way.
+    #[inline(always)]
+    pub fn ahead(&self, panel: &Panel, tile: usize) -> *const f32 {
+        let row = panel.vectors * self.lanes;
+        if tile * LINE >= row {
+            return self.weights(panel);
+        }
+        self.weights(panel).wrapping_add((row + tile * LINE) * self.depth)
     }
 
     /// The biases of a panel, padded to whole vectors.

@@ -63,6 +63,7 @@ impl<I: Isa> pulp::WithSimd for Product<'_, I> {
                     a: self.a.wrapping_add(first * self.a_pitch),
                     a_pitch: self.a_pitch,
                     b: self.panels.weights(panel),
+                    next: self.panels.ahead(panel, tile),
                     dst: self.dst.wrapping_add(first * self.dst_pitch + column),
                     dst_pitch: self.dst_pitch,
                 };

@@ -13,6 +13,7 @@
 //! whose pixels are the rows of a matrix. On 32 registers 14x2 and 9x3 leave 3 and 2 registers over;
 //! on 16, 6x2 and 4x3 do.
 
+use crate::arch::prefetch::{LINE, to_l2};
 use crate::cpu::Isa;
 
 /// Where the inputs of one output pixel lie.
@@ -68,6 +69,8 @@ pub struct Operands {
     pub a_pitch: usize,
     /// The panel.
     pub b: *const f32,
+    /// Weights to bring near meanwhile, a line for each row of the panel; null for none.
+    pub next: *const f32,
     /// The first output.
     pub dst: *mut f32,
     /// Elements from an output pixel to the next.
@@ -143,10 +146,13 @@ unsafe fn sums<I: Isa, const MR: usize, const NR: usize>(
 ) -> [[I::f32s; NR]; MR] {
     let mut acc = [[isa.splat_f32s(0.0); NR]; MR];
     let mut b = o.b;
+    let mut next = o.next;
     for r in 0..taps.rows {
         for s in 0..taps.columns {
             let mut a = o.a.wrapping_add(r * taps.row_pitch + s * taps.column_pitch);
             for _ in 0..taps.len {
+                to_l2(next);
+                next = next.wrapping_add(LINE);
                 // SAFETY: by the caller.
                 let row: [I::f32s; NR] =
                     std::array::from_fn(|j| unsafe { load::<I>(b.add(j * I::F32_LANES)) });
