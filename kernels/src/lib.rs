@@ -18,6 +18,7 @@ pub mod cpu;
 pub mod filter;
 pub mod gemm;
 pub mod kernel;
+pub mod peak;
 pub mod pool;
 pub mod problem;
 pub mod reference;

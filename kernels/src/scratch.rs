@@ -2,6 +2,9 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::arch::pages::Region;
 
 /// Alignment of every buffer and of every part of a scratch, in bytes: a cache line and an AVX-512
 /// register.
@@ -13,10 +16,35 @@ pub const fn round_up(elements: usize) -> usize {
 }
 
 /// Zero-initialised f32 memory, aligned to [`ALIGN`] bytes.
+///
+/// Buffers of a page and more are cut one after the other from regions on huge pages, so that weights
+/// prepared in turn lie in turn. A region is given back when its last buffer is dropped.
 #[derive(Debug)]
 pub struct Buffer {
     ptr: NonNull<f32>,
     len: usize,
+    /// The region it is cut from; `None` for memory of its own.
+    region: Option<Arc<Region>>,
+}
+
+/// Bytes of a region, unless one buffer needs more.
+const REGION: usize = 64 << 20;
+/// Bytes from which on a buffer is cut from a region.
+const FROM_REGION: usize = 4096;
+
+/// The region that buffers are being cut from, and the bytes already taken.
+static CURRENT: Mutex<Option<(Arc<Region>, usize)>> = Mutex::new(None);
+
+/// Cuts `bytes`, a multiple of [`ALIGN`], from the current region or a new one.
+fn cut(bytes: usize) -> Option<(NonNull<f32>, Arc<Region>)> {
+    let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
+    let (region, taken) = match current.take() {
+        Some((region, taken)) if taken + bytes <= region.len() => (region, taken),
+        _ => (Arc::new(Region::new(bytes.max(REGION))?), 0),
+    };
+    let ptr = NonNull::new(region.start().wrapping_add(taken).cast())?;
+    *current = Some((Arc::clone(&region), taken + bytes));
+    Some((ptr, region))
 }
 
 #[allow(unsafe_code, reason = "owns aligned memory")]
@@ -38,15 +66,21 @@ mod owner {
         /// `len` zeros.
         pub fn zeroed(len: usize) -> Self {
             let layout = Self::layout(len);
+            if layout.size() >= FROM_REGION
+                && let Some((ptr, region)) = cut(layout.pad_to_align().size())
+            {
+                return Self { ptr, len, region: Some(region) };
+            }
             // SAFETY: the layout is never empty.
             let ptr = unsafe { alloc_zeroed(layout) }.cast();
             let ptr = NonNull::new(ptr).unwrap_or_else(|| handle_alloc_error(layout));
-            Self { ptr, len }
+            Self { ptr, len, region: None }
         }
 
         /// All elements.
         pub fn as_slice(&self) -> &[f32] {
-            // SAFETY: `len` initialised elements are owned.
+            // SAFETY: `len` initialised elements are owned: cut from a region for this buffer alone,
+            // or allocated.
             unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
         }
 
@@ -59,8 +93,10 @@ mod owner {
 
     impl Drop for Buffer {
         fn drop(&mut self) {
-            // SAFETY: allocated by `zeroed` with the same layout.
-            unsafe { dealloc(self.ptr.as_ptr().cast(), Self::layout(self.len)) }
+            if self.region.is_none() {
+                // SAFETY: allocated by `zeroed` with the same layout.
+                unsafe { dealloc(self.ptr.as_ptr().cast(), Self::layout(self.len)) }
+            }
         }
     }
 }

@@ -286,6 +286,8 @@ fn print_profile(
     step_seconds: &[Vec<f64>],
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
+    let peak = kernels::peak::fma_peak(&Cpu::detect(), 20_000);
+    writeln!(out, "FMA peak of one core now: {:.1} GFLOP/s", peak / 1e9)?;
     let mut table = crate::table::Table::new(&["layer", "problem", "kernel", "us", "GFLOP/s"]);
     for ((step, choice), seconds) in session.graph().steps.iter().zip(choices).zip(step_seconds) {
         let median = Timing::of(seconds).median;

@@ -1,4 +1,5 @@
 //! What the portable SIMD of `pulp` has no words for.
 
 pub mod cpuid;
+pub mod pages;
 pub mod prefetch;
