@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::cpu::{Cpu, Tier};
 use crate::filter::Filter;
 use crate::problem::Problem;
-use crate::scratch::{Scratch, ScratchReq};
+use crate::scratch::{Buffer, Scratch, ScratchReq};
 use crate::tensor::{Dtype, Formats, Shape, View, ViewMut};
 
 /// Why a kernel does not take a problem, a tuning or a machine.
@@ -161,8 +161,13 @@ pub trait Prepared: Send + Sync {
     /// What it was prepared for.
     fn bound(&self) -> &Bound;
 
+    /// The packed weights.
+    fn packed(&self) -> Vec<&Buffer>;
+
     /// Bytes of packed weights.
-    fn packed_bytes(&self) -> usize;
+    fn packed_bytes(&self) -> usize {
+        self.packed().iter().map(|buffer| buffer.len() * size_of::<f32>()).sum()
+    }
 
     /// Scratch that [`Self::run`] uses.
     fn scratch(&self) -> ScratchReq;

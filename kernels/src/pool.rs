@@ -16,7 +16,7 @@ use crate::filter::Filter;
 use crate::gemm::tile::{load_first, store_first};
 use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning, validate};
 use crate::problem::{Pool, PoolKind, Problem};
-use crate::scratch::{Scratch, ScratchReq};
+use crate::scratch::{Buffer, Scratch, ScratchReq};
 use crate::tensor::Formats;
 
 /// The kernel, for one instruction set.
@@ -83,8 +83,8 @@ impl<I: Isa> Prepared for PreparedPool<I> {
         &self.bound
     }
 
-    fn packed_bytes(&self) -> usize {
-        0
+    fn packed(&self) -> Vec<&Buffer> {
+        Vec::new()
     }
 
     fn scratch(&self) -> ScratchReq {

@@ -23,7 +23,7 @@ use crate::cpu::Cpu;
 use crate::filter::Filter;
 use crate::kernel::{Bound, Io, Kernel, Numerics, Prepared, Refusal, Tuning, validate};
 use crate::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Window};
-use crate::scratch::{Scratch, ScratchReq};
+use crate::scratch::{Buffer, Scratch, ScratchReq};
 use crate::tensor::{Formats, Shape};
 
 /// Exact outputs of some pixels of one segment.
@@ -230,8 +230,8 @@ impl Prepared for PreparedReference {
         &self.bound
     }
 
-    fn packed_bytes(&self) -> usize {
-        self.filters.iter().map(|f| f.weights.len() * size_of::<f32>()).sum()
+    fn packed(&self) -> Vec<&Buffer> {
+        Vec::new()
     }
 
     fn scratch(&self) -> ScratchReq {

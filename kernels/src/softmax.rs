@@ -11,7 +11,7 @@ use crate::filter::Filter;
 use crate::gemm::tile::{load_first, store_first};
 use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning, validate};
 use crate::problem::Problem;
-use crate::scratch::{Scratch, ScratchReq};
+use crate::scratch::{Buffer, Scratch, ScratchReq};
 use crate::tensor::{Formats, View, ViewMut};
 
 /// The kernel, for one instruction set.
@@ -57,8 +57,8 @@ impl<I: Isa> Prepared for PreparedSoftmax<I> {
         &self.bound
     }
 
-    fn packed_bytes(&self) -> usize {
-        0
+    fn packed(&self) -> Vec<&Buffer> {
+        Vec::new()
     }
 
     fn scratch(&self) -> ScratchReq {

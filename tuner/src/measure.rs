@@ -1,13 +1,14 @@
 //! Measures the candidates of one problem: checked against the oracle first, then timed in shuffled,
 //! interleaved rounds, the clear losers dropped early.
 //!
-//! Every candidate has its own packed weights, and a round runs each of them once, so that a candidate
-//! finds its weights as cold as the others' have left the caches: nearer to their state in the network
-//! than a loop over one of them.
+//! Weights are evicted from the caches before each run. In a network, the weights of all other layers
+//! have passed since a layer's turn, more than the caches hold; a loop over one layer finds them warm and
+//! favours what reads them often.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use kernels::arch::cache::evict;
 use kernels::cpu::Cpu;
 use kernels::filter::{BatchNorm, Filter};
 use kernels::kernel::{Io, Kernel, Prepared, Role, Row, Tuning, table};
@@ -235,8 +236,10 @@ impl Bench {
         Self { prepared, src, dst, scratch }
     }
 
-    /// Runs it once on all threads; the seconds from when all are there to when all are done.
+    /// Runs it once on all threads, with cold weights; the seconds from when all are there to when all
+    /// are done.
     pub fn run(&mut self, threads: &Threads, team: &mut Team) -> f64 {
+        self.prepared.packed().into_iter().for_each(|weights| evict(weights.as_slice()));
         let io = Io::new(self.src.view(), self.dst.iter_mut().map(Tensor::view_mut));
         let (prepared, scratch) = (&self.prepared, &self.scratch);
         let nanoseconds = AtomicU64::new(0);

@@ -1,5 +1,6 @@
 //! What the portable SIMD of `pulp` has no words for.
 
+pub mod cache;
 pub mod cpuid;
 pub mod pages;
 pub mod prefetch;

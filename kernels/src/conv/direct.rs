@@ -16,17 +16,22 @@
 //! Order 0 keeps a panel in cache while the image streams by; order 1 keeps a block of the image
 //! while the weights stream by.
 //!
+//! A long pointwise sum may be taken in parts of `depth` products, for all tiles of a block in turn, with
+//! the sums so far in the destination: a part of a panel then stays in the first-level cache while the
+//! tiles pass.
+//!
 //! It wins where little else applies: pointwise convolutions, stride 2 and few input channels.
 
 use std::ops::Range;
 
+use crate::arch::prefetch::LINE;
 use crate::cpu::{Cpu, Isa};
 use crate::filter::{Filter, Folded};
 use crate::gemm::panels::Panels;
 use crate::gemm::tile::{Finish, Operands, Taps, dispatch, max_pixels};
 use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning, validate};
 use crate::problem::{Conv, Padding, Problem};
-use crate::scratch::{Scratch, ScratchReq};
+use crate::scratch::{Buffer, Scratch, ScratchReq};
 use crate::tensor::{Format, Formats};
 
 /// The kernel, for one instruction set.
@@ -60,6 +65,7 @@ impl<I: Isa> Direct<I> {
             flat,
             pixels: tuning.get("pixels"),
             image_stays: tuning.get("order") == 1,
+            part: tuning.get("depth"),
         }
     }
 }
@@ -89,10 +95,14 @@ impl<I: Isa> Kernel for Direct<I> {
         let widest = conv.segments.iter().map(|s| s.channels.div_ceil(I::F32_LANES)).max();
         let useful = |[_, vectors]: &[usize; 2]| *vectors == 1 || Some(*vectors) <= widest;
         let sizes = tile_sizes::<I>().iter().filter(|size| useful(size));
-        let tuning = |&[pixels, vectors]: &[usize; 2], order| {
-            Tuning::new([("pixels", pixels), ("vectors", vectors), ("order", order)])
+        let tuning = |&[pixels, vectors]: &[usize; 2], order, depth| {
+            Tuning::new([("pixels", pixels), ("vectors", vectors), ("order", order), ("depth", depth)])
         };
-        sizes.flat_map(|size| [0, 1].map(|order| tuning(size, order))).collect()
+        let all = conv.depth();
+        let parts: &[usize] = if conv.is_pointwise() && all > 256 { &[all, 256] } else { &[all] };
+        let orders =
+            |size| parts.iter().flat_map(move |&depth| [0, 1].map(|order| tuning(size, order, depth)));
+        sizes.flat_map(orders).collect()
     }
 
     fn formats(&self, problem: &Problem, _: &Tuning) -> Vec<Formats> {
@@ -127,6 +137,8 @@ pub(super) struct PreparedDirect<I> {
     flat: bool,
     pixels: usize,
     image_stays: bool,
+    /// Products of a pointwise sum that are taken at a time.
+    part: usize,
 }
 
 /// Units that keep a team busy without being too small to be worth dealing.
@@ -158,8 +170,8 @@ impl<I: Isa> Prepared for PreparedDirect<I> {
         &self.bound
     }
 
-    fn packed_bytes(&self) -> usize {
-        self.panels.bytes()
+    fn packed(&self) -> Vec<&Buffer> {
+        self.panels.buffers().into()
     }
 
     fn scratch(&self) -> ScratchReq {
@@ -211,33 +223,46 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
             let epilogue = step.conv.segments[panel.segment].epilogue;
             let dst = io.dst(panel.segment);
             let bias = if epilogue.bias { step.panels.bias(panel) } else { std::ptr::null() };
-            let finish = Finish { bias, relu: epilogue.relu, width: panel.width };
-            let block_start = tiles * block / blocks;
-            for tile in block_start..tiles * (block + 1) / blocks {
-                let next = step.panels.ahead(panel, tile - block_start);
-                let (row, tile) = (tile / each, tile % each);
-                let (first, end) = (width * tile / each, width * (tile + 1) / each);
-                let (a, out) = if step.flat {
-                    let a = io.src.pixel(0, 0, 0).wrapping_add(first * src.pixel);
-                    (a, dst.pixel(0, 0, 0).wrapping_add(first * dst.pitch().pixel))
-                } else {
-                    let (image, y) = (row / height, row % height);
-                    let top = (y * sh) as isize - padding.top as isize;
-                    let left = (first * sw) as isize - padding.left as isize;
-                    (io.src.pixel(image, top, left), dst.pixel(image, y, first))
+            let first_tile = tiles * block / blocks;
+            let mut done = 0;
+            while done < step.conv.depth() {
+                let part = step.part.min(step.conv.depth() - done);
+                let last = done + part == step.conv.depth();
+                let finish = Finish {
+                    bias: if last { bias } else { std::ptr::null() },
+                    relu: last && epilogue.relu,
+                    accumulate: done > 0,
+                    width: panel.width,
                 };
-                let operands = Operands {
-                    a,
-                    a_pitch: sw * src.pixel,
-                    b: step.panels.weights(panel),
-                    next,
-                    dst: out.wrapping_add(panel.first),
-                    dst_pitch: dst.pitch().pixel,
-                };
-                debug_assert!(end - first <= max_pixels(I::REGISTERS, panel.vectors));
-                // SAFETY: the source's halo holds the padding, so that all taps of the tile's pixels
-                // may be read; its outputs belong to this unit; the panel has `vectors` vectors.
-                unsafe { dispatch(isa, end - first, panel.vectors, &taps, &operands, &finish) };
+                let taps = if last && done == 0 { taps } else { Taps::matrix(part) };
+                for tile in first_tile..tiles * (block + 1) / blocks {
+                    let next = step.panels.ahead(panel, tile - first_tile);
+                    let (row, tile) = (tile / each, tile % each);
+                    let (first, end) = (width * tile / each, width * (tile + 1) / each);
+                    let (a, out) = if step.flat {
+                        let a = io.src.pixel(0, 0, 0).wrapping_add(first * src.pixel);
+                        (a, dst.pixel(0, 0, 0).wrapping_add(first * dst.pitch().pixel))
+                    } else {
+                        let (image, y) = (row / height, row % height);
+                        let top = (y * sh) as isize - padding.top as isize;
+                        let left = (first * sw) as isize - padding.left as isize;
+                        (io.src.pixel(image, top, left), dst.pixel(image, y, first))
+                    };
+                    let operands = Operands {
+                        a: a.wrapping_add(done),
+                        a_pitch: sw * src.pixel,
+                        b: step.panels.weights(panel).wrapping_add(done * panel.vectors * I::F32_LANES),
+                        next: next.wrapping_add(done * LINE),
+                        dst: out.wrapping_add(panel.first),
+                        dst_pitch: dst.pitch().pixel,
+                    };
+                    debug_assert!(end - first <= max_pixels(I::REGISTERS, panel.vectors));
+                    // SAFETY: the source's halo holds the padding, so that all taps of the tile's
+                    // pixels may be read; its outputs belong to this unit; the panel has `vectors`
+                    // vectors and `depth` rows.
+                    unsafe { dispatch(isa, end - first, panel.vectors, &taps, &operands, &finish) };
+                }
+                done += part;
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::cpu::{Cpu, Tier};
 use crate::filter::{Filter, Folded};
 use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Role, Tuning, validate};
 use crate::problem::{Conv, Padding, Problem, Segment};
-use crate::scratch::{Scratch, ScratchReq, round_up};
+use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};
 use crate::tensor::{Format, Formats};
 
 /// Its role in the table.
@@ -74,16 +74,26 @@ impl Kernel for Im2colGemm {
             in_place: conv.is_pointwise() && no_halo(formats.src),
             flat_dst: no_halo(formats.dst),
             conv,
-            filters: filters.iter().map(Filter::folded).collect(),
+            filters: filters.iter().map(|filter| rows(&filter.folded())).collect(),
             block: tuning.get("block"),
         }))
     }
 }
 
+/// Weights as they are, row-major, and the biases behind them.
+fn rows(filter: &Folded) -> Buffer {
+    let mut buffer = Buffer::zeroed(filter.weights.len() + filter.bias.len());
+    let (weights, biases) = buffer.as_mut_slice().split_at_mut(filter.weights.len());
+    weights.copy_from_slice(&filter.weights);
+    biases.copy_from_slice(&filter.bias);
+    buffer
+}
+
 struct PreparedIm2col {
     bound: Bound,
     conv: Conv,
-    filters: Vec<Folded>,
+    /// Weights `[depth, channels]`, then the biases.
+    filters: Vec<Buffer>,
     /// The image itself is the matrix of patches.
     in_place: bool,
     /// Output pixels lie at one distance.
@@ -159,7 +169,7 @@ impl PreparedIm2col {
                     a,
                     1,
                     a_pitch as isize,
-                    filter.weights.as_ptr(),
+                    filter.as_ptr(),
                     1,
                     channels as isize,
                     0.0,
@@ -170,12 +180,13 @@ impl PreparedIm2col {
                     gemm::Parallelism::None,
                 );
             }
+            let bias = &filter.as_slice()[self.conv.depth() * channels..];
             pulp::Arch::new().dispatch(|| {
                 for i in 0..rows.count {
                     // SAFETY: as above.
                     let y = unsafe { std::slice::from_raw_parts_mut(out.wrapping_add(i * pitch), channels) };
                     if epilogue.bias {
-                        y.iter_mut().zip(&filter.bias).for_each(|(y, b)| *y += b);
+                        y.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
                     }
                     if epilogue.relu {
                         y.iter_mut().for_each(|y| *y = y.max(0.0));
@@ -191,8 +202,8 @@ impl Prepared for PreparedIm2col {
         &self.bound
     }
 
-    fn packed_bytes(&self) -> usize {
-        self.filters.iter().map(|f| (f.weights.len() + f.bias.len()) * size_of::<f32>()).sum()
+    fn packed(&self) -> Vec<&Buffer> {
+        self.filters.iter().collect()
     }
 
     fn scratch(&self) -> ScratchReq {

@@ -110,9 +110,9 @@ impl<I: Isa> Prepared for PreparedUnfused<I> {
         &self.bound
     }
 
-    fn packed_bytes(&self) -> usize {
-        let passes: usize = self.norms.iter().map(|n| n.scale.len() + n.shift.len()).sum();
-        self.conv.packed_bytes() + passes * size_of::<f32>()
+    fn packed(&self) -> Vec<&Buffer> {
+        let passes = self.norms.iter().flat_map(|norm| [&norm.scale, &norm.shift]);
+        self.conv.packed().into_iter().chain(passes).collect()
     }
 
     fn scratch(&self) -> ScratchReq {

@@ -30,7 +30,7 @@ use crate::gemm::product::Product;
 use crate::gemm::tile::{load, load_first, store, store_first};
 use crate::kernel::{Bound, Io, Kernel, Numerics, Prepared, Refusal, Tuning, validate};
 use crate::problem::{Conv, Problem};
-use crate::scratch::{Scratch, ScratchReq, round_up};
+use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};
 use crate::tensor::{Dtype, Formats};
 
 /// Square kernels of stride 1, for one instruction set.
@@ -253,8 +253,8 @@ impl<I: Isa> Prepared for PreparedWinograd<I> {
         &self.bound
     }
 
-    fn packed_bytes(&self) -> usize {
-        self.points.iter().map(Panels::bytes).sum()
+    fn packed(&self) -> Vec<&Buffer> {
+        self.points.iter().flat_map(Panels::buffers).collect()
     }
 
     fn scratch(&self) -> ScratchReq {

@@ -119,9 +119,9 @@ impl Panels {
         self.biases.len()
     }
 
-    /// Bytes in memory.
-    pub fn bytes(&self) -> usize {
-        (self.weights.len() + self.biases.len()) * size_of::<f32>()
+    /// Weights and biases.
+    pub fn buffers(&self) -> [&Buffer; 2] {
+        [&self.weights, &self.biases]
     }
 }
 

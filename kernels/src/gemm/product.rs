@@ -56,7 +56,7 @@ impl<I: Isa> pulp::WithSimd for Product<'_, I> {
         for panel in list {
             let column = panel.column() - origin;
             let width = panel.vectors * I::F32_LANES;
-            let finish = Finish { bias: std::ptr::null(), relu: false, width };
+            let finish = Finish { bias: std::ptr::null(), relu: false, accumulate: false, width };
             for tile in 0..tiles {
                 let (first, end) = (self.rows * tile / tiles, self.rows * (tile + 1) / tiles);
                 let operands = Operands {

@@ -56,6 +56,8 @@ pub struct Finish {
     pub bias: *const f32,
     /// Clamp at zero.
     pub relu: bool,
+    /// Add to what the destination holds: all but the first part of a sum taken in parts.
+    pub accumulate: bool,
     /// Channels to store; the rest of the last vector is dropped.
     pub width: usize,
 }
@@ -191,11 +193,15 @@ unsafe fn tile<I: Isa, const MR: usize, const NR: usize>(isa: I, taps: &Taps, o:
             unsafe { load::<I>(finish.bias.add(first)) }
         };
         for (i, acc) in acc.iter().enumerate() {
+            let dst = o.dst.wrapping_add(i * o.dst_pitch + first);
             let mut y = isa.add_f32s(acc[j], bias);
+            if finish.accumulate {
+                // SAFETY: by the caller.
+                y = isa.add_f32s(y, unsafe { load_first(isa, dst, finish.width - first) });
+            }
             if finish.relu {
                 y = isa.max_f32s(y, zero);
             }
-            let dst = o.dst.wrapping_add(i * o.dst_pitch + first);
             // SAFETY: by the caller.
             unsafe { store_first(isa, dst, y, finish.width - first) };
         }
