@@ -178,17 +178,21 @@ impl Checker {
     }
 
     fn problems(&self, problems: &[Problem], out: &mut dyn Write) -> Result<bool, Failure> {
-        let mut all_hold = true;
+        let (mut all_hold, mut taken) = (true, false);
         for problem in problems {
             let supported =
                 |row: &&&Row| (row.make)(&self.cpu).is_ok_and(|kernel| kernel.supports(problem).is_ok());
             if self.rows.len() == 1 && problems.len() > 1 && !self.rows.iter().any(|r| supported(&r)) {
                 continue;
             }
+            taken = true;
             let inputs = Inputs::synthetic(problem);
             let pixels = sample_pixels(problem.dst()[0], 20);
             let exact = expected(problem, &inputs.src, &inputs.filters, &pixels);
             all_hold &= self.lines(problem, &inputs, &exact, &pixels, out)?;
+        }
+        if !taken {
+            return Err(format!("--kernel: {} takes no problem of the model", self.rows[0].id).into());
         }
         Ok(all_hold)
     }
