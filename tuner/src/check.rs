@@ -139,12 +139,13 @@ impl Checker {
         out: &mut dyn Write,
     ) -> Result<bool, Failure> {
         let mut table = Table::new(&["kernel", "result", "error", "tolerance", "tunings", "worst tuning"]);
-        let (mut all_hold, mut taken) = (true, 0);
+        let (mut all_hold, mut taken, mut reasons) = (true, 0, Vec::new());
         for row in &self.rows {
             let kernel = (row.make)(&self.cpu).and_then(|k| k.supports(problem).map(|()| k));
             let kernel = match kernel {
                 Ok(kernel) => kernel,
                 Err(refusal) => {
+                    reasons.push(refusal.to_string());
                     let reason = format!("left out: {refusal}");
                     table.row([
                         row.id.into(),
@@ -171,7 +172,8 @@ impl Checker {
             ]);
         }
         if taken == 0 {
-            return Err(format!("{problem}: no kernel that was asked for takes it").into());
+            let rows = self.rows.iter().map(|row| row.id).collect::<Vec<_>>().join(" ");
+            return Err(format!("--kernel: {rows} does not take {problem}: {}", reasons.join(", ")).into());
         }
         writeln!(out, "{problem}\n{table}")?;
         Ok(all_hold)
