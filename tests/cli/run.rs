@@ -26,6 +26,21 @@ fn results_do_not_depend_on_how_images_are_batched() {
 }
 
 #[test]
+fn the_shape_says_how_many_images_there_are() {
+    let folder = folder();
+    let shape = "--model conv2d_bn --shape n3h9w9c16k24r3s3 --threads 1";
+    succeeds(folder.path(), &format!("run {shape} --output y.npy"));
+    result(folder.path(), "y.npy", &[3, SMALL_OUTPUT]);
+    succeeds(folder.path(), &format!("tune {shape} --budget 1 --out p.json"));
+    assert_eq!(json(&folder.path().join("p.json"))["batch"], 3);
+    succeeds(folder.path(), &format!("run {shape} --plan p.json"));
+    let other = shape.replace("n3", "n2");
+    refuses(folder.path(), &format!("run {other} --plan p.json"), &["batch is 3"]);
+    let more = shape.replace("n3", "n1025");
+    refuses(folder.path(), &format!("run {more}"), &["--shape", "1025"]);
+}
+
+#[test]
 fn features_and_probabilities_of_the_network_have_a_row_an_image() {
     let folder = folder();
     let images = values("images", 3 * 299 * 299 * 3);

@@ -140,7 +140,7 @@ fn images(args: &RunArgs, model: &Model) -> Result<(Vec<f32>, Vec<String>), Fail
         return Ok((tensor.into_iter().collect(), names));
     }
     if args.image.is_empty() {
-        let n = args.host.batch_size();
+        let n = args.model.batch(&args.host).unwrap_or(1);
         let names = (0..n).map(|n| format!("built-in image {n}")).collect();
         return Ok((synthetic::image(n, h, w, c, 0), names));
     }
@@ -165,8 +165,7 @@ struct Found {
 /// The plan that was named, the newest valid one, or the built-in default.
 fn find_plan(args: &RunArgs, model: &Model, weights: &Weights, cpu: &Cpu) -> Result<Found, Failure> {
     if let Some(path) = &args.plan {
-        let wanted =
-            args.model.wanted(args.host.threads.map(usize::from), args.host.batch.map(usize::from))?;
+        let wanted = args.model.wanted(args.host.threads.map(usize::from), args.model.batch(&args.host))?;
         let plan = Plan::read(path)?;
         plan.check_wanted(path, &wanted)?;
         let stated = args.host.max_rel_error.is_some() || args.host.precision.is_some();
@@ -178,7 +177,7 @@ fn find_plan(args: &RunArgs, model: &Model, weights: &Weights, cpu: &Cpu) -> Res
         let choices = plan.choices(path, &graph, cpu)?;
         return Ok(Found { graph, choices, threads: plan.threads, plan: path.display().to_string() });
     }
-    let (threads, batch) = (args.host.thread_count(), args.host.batch_size());
+    let (threads, batch) = (args.host.thread_count(), args.model.batch(&args.host).unwrap_or(1));
     let wanted = args.model.wanted(Some(threads), Some(batch))?;
     let machine = Machine::of(cpu);
     let folder = machine.folder(&args.host.results);

@@ -53,7 +53,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let cpu = args.host.cpu();
     let (model, weights) = args.model.open()?;
     let threads = threads(args.host.thread_count())?;
-    let graph = graph(&model, &weights, args.host.batch_size());
+    let graph = graph(&model, &weights, args.model.batch(&args.host).unwrap_or(1));
     let max_rel_error = args.host.error_bound();
     let machine = Machine::of(&cpu);
     let wanted = args.model.wanted(Some(threads.count()), Some(graph.batch))?;
