@@ -54,7 +54,7 @@ impl Trained {
                     let exact: Vec<f32> = exact.row(at).to_vec();
                     let error = relative_l2(&features[image * 2048..(image + 1) * 2048], &exact);
                     worst = worst.max(error);
-                    if !(error <= BOUND) {
+                    if error.is_nan() || error > BOUND {
                         return Err(format!(
                             "plan `{plan}`, photograph {at}: error {error:.1e} above {BOUND:.0e}"
                         ));

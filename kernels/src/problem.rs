@@ -5,6 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::kernel::MAX_SEGMENTS;
 use crate::tensor::Shape;
 
 /// The largest extent of any axis, and the largest number of elements of any tensor of a problem.
@@ -309,7 +310,7 @@ fn pair(found: &str, separator: char) -> Option<(usize, usize)> {
 /// The text form of a convolution: `n1h17w17c768k192r1s7`, then optional `u2` (stride of rows and
 /// columns; `u2-1` where they differ) and `p0q3` (padding of rows and of columns; `p0-1` where the
 /// two sides differ). Without them the stride is 1 and the padding Keras's `same` for stride 1 and
-/// none for any other. Several segments are written `k64+48`.
+/// none for any other. Several segments, at most [`MAX_SEGMENTS`], are written `k64+48`.
 ///
 /// The epilogue is no part of the text; parsing gives [`Epilogue::BIAS_RELU`].
 impl FromStr for Conv {
@@ -370,6 +371,9 @@ impl FromStr for Conv {
             .map(|channels| channels.map(|channels| Segment { channels, epilogue: Epilogue::BIAS_RELU }))
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| bad('k', filters, &range))?;
+        if segments.len() > MAX_SEGMENTS {
+            return Err(bad('k', filters, &format!("at most {MAX_SEGMENTS} segments")));
+        }
         let stride = match find('u') {
             None => [1, 1],
             Some(found) => pair(found, '-')
@@ -535,6 +539,8 @@ mod tests {
             ("n1h-3w17c768k192r1s7", "`h` is `-3`"),
             ("n1h17w17c768k192r1s7u0", "`u` is `0`"),
             ("n1h17w17c768k192r1s7px", "field"),
+            ("n1h17w17c768k1+1+1+1+1+1+1+1+1r1s7", "at most 8 segments"),
+            ("n1h17w17c768k1++1r1s7", "`k` is `1++1`"),
             ("n1h3w3c1k1r5s5p0q0", "exceeds the padded image"),
             ("n1048576h1048576w1048576c1048576k1r1s1", "elements"),
             ("n99999999999999999999h1w1c1k1r1s1", "`n`"),

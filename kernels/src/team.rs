@@ -11,6 +11,10 @@ use crate::tensor::{Formats, Shape, View};
 /// Spins before a waiting worker gives its core away.
 const SPINS: u32 = 20_000;
 
+/// Bit of the generation that is set once a worker has panicked: a waiting worker sees it in the
+/// word that it polls anyway.
+const POISONED: usize = 1 << (usize::BITS - 1);
+
 /// Keeps cells that different workers write on different cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -50,8 +54,11 @@ impl Team {
         self.workers
     }
 
-    /// Starts a region in which each worker joins once. `&mut` proves that no member is left.
+    /// Starts a region in which each worker joins once. `&mut` proves that no member is left; what a
+    /// panic in the region before has left behind is undone.
     pub fn open(&mut self) -> &Self {
+        *self.generation.0.get_mut() &= !POISONED;
+        self.arrived.0.store(0, Ordering::Relaxed);
         self.claimed.0.store(0, Ordering::Relaxed);
         self.next.0.store(0, Ordering::Relaxed);
         self
@@ -68,25 +75,46 @@ impl Team {
     }
 
     /// Waits for all workers; the last to arrive sets the deal back to the first unit.
+    ///
+    /// # Panics
+    /// If a worker has panicked in this region: it will not arrive.
     fn barrier(&self) {
         if self.workers == 1 {
             return;
         }
         let generation = self.generation.0.load(Ordering::Acquire);
+        Self::check_alive(generation);
         if self.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == self.workers {
             self.arrived.0.store(0, Ordering::Relaxed);
             self.next.0.store(0, Ordering::Relaxed);
-            self.generation.0.store(generation.wrapping_add(1), Ordering::Release);
+            self.generation.0.store((generation + 1) & !POISONED, Ordering::Release);
             return;
         }
         let mut spins = 0;
-        while self.generation.0.load(Ordering::Acquire) == generation {
+        loop {
+            let now = self.generation.0.load(Ordering::Acquire);
+            if now != generation {
+                return Self::check_alive(now);
+            }
             spins += 1;
             if spins < SPINS {
                 std::hint::spin_loop();
             } else {
                 std::thread::yield_now();
             }
+        }
+    }
+
+    fn check_alive(generation: usize) {
+        assert!(generation & POISONED == 0, "another worker of the team has panicked");
+    }
+}
+
+impl Drop for Member<'_> {
+    /// The others must not wait for a worker that unwinds.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.team.generation.0.fetch_or(POISONED, Ordering::Release);
         }
     }
 }
@@ -98,6 +126,9 @@ impl Member<'_> {
     }
 
     /// Waits for the other workers.
+    ///
+    /// # Panics
+    /// If one of them has panicked.
     pub fn wait(&self) {
         self.team.barrier();
     }
@@ -108,7 +139,8 @@ impl Member<'_> {
     /// first. All members must call this with the same arguments.
     ///
     /// # Panics
-    /// If `io` does not have the shapes of the step's problem, or `scratch` is too small.
+    /// If `io` does not have the shapes of the step's problem, `scratch` is too small, or another
+    /// member has panicked.
     #[allow(unsafe_code, reason = "deals disjoint units to the workers")]
     pub fn run(&self, step: &dyn Prepared, io: &Io, scratch: &Buffer) {
         self.check(step, io);
@@ -190,4 +222,36 @@ pub fn run_alone(step: &dyn Prepared, io: &Io, scratch: &Buffer) {
 /// Scratch for a step and a team.
 pub fn scratch_for(step: &dyn Prepared, workers: usize) -> Buffer {
     Buffer::zeroed(step.scratch().total(workers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of three workers panic; `culprit` does after as many waits.
+    fn panics(team: &mut Team, culprit: Option<usize>, waits: usize) -> usize {
+        let team = team.open();
+        std::thread::scope(|scope| {
+            let work = || {
+                let member = team.join();
+                for turn in 0..100 {
+                    if culprit == Some(member.index()) && turn == waits {
+                        std::panic::resume_unwind(Box::new(()));
+                    }
+                    member.wait();
+                }
+            };
+            let workers = [scope.spawn(work), scope.spawn(work), scope.spawn(work)];
+            workers.into_iter().filter_map(|worker| worker.join().err()).count()
+        })
+    }
+
+    #[test]
+    fn a_panic_of_one_worker_ends_all_and_the_team_starts_afresh() {
+        let mut team = Team::new(3);
+        for waits in [0, 1, 50] {
+            assert_eq!(panics(&mut team, Some(1), waits), 3);
+            assert_eq!(panics(&mut team, None, 0), 0);
+        }
+    }
 }

@@ -139,12 +139,13 @@ impl Checker {
         out: &mut dyn Write,
     ) -> Result<bool, Failure> {
         let mut table = Table::new(&["kernel", "result", "error", "tolerance", "tunings", "worst tuning"]);
-        let (mut all_hold, mut taken) = (true, 0);
+        let (mut all_hold, mut taken, mut reasons) = (true, 0, Vec::new());
         for row in &self.rows {
             let kernel = (row.make)(&self.cpu).and_then(|k| k.supports(problem).map(|()| k));
             let kernel = match kernel {
                 Ok(kernel) => kernel,
                 Err(refusal) => {
+                    reasons.push(refusal.to_string());
                     let reason = format!("left out: {refusal}");
                     table.row([
                         row.id.into(),
@@ -171,24 +172,29 @@ impl Checker {
             ]);
         }
         if taken == 0 {
-            return Err(format!("{problem}: no kernel that was asked for takes it").into());
+            let rows = self.rows.iter().map(|row| row.id).collect::<Vec<_>>().join(" ");
+            return Err(format!("--kernel: {rows} does not take {problem}: {}", reasons.join(", ")).into());
         }
         writeln!(out, "{problem}\n{table}")?;
         Ok(all_hold)
     }
 
     fn problems(&self, problems: &[Problem], out: &mut dyn Write) -> Result<bool, Failure> {
-        let mut all_hold = true;
+        let (mut all_hold, mut taken) = (true, false);
         for problem in problems {
             let supported =
                 |row: &&&Row| (row.make)(&self.cpu).is_ok_and(|kernel| kernel.supports(problem).is_ok());
             if self.rows.len() == 1 && problems.len() > 1 && !self.rows.iter().any(|r| supported(&r)) {
                 continue;
             }
+            taken = true;
             let inputs = Inputs::synthetic(problem);
             let pixels = sample_pixels(problem.dst()[0], 20);
             let exact = expected(problem, &inputs.src, &inputs.filters, &pixels);
             all_hold &= self.lines(problem, &inputs, &exact, &pixels, out)?;
+        }
+        if !taken {
+            return Err(format!("--kernel: {} takes no problem of the model", self.rows[0].id).into());
         }
         Ok(all_hold)
     }

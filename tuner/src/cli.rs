@@ -11,6 +11,7 @@ use kernels::problem::{PoolKind, Problem};
 
 use crate::check::{CheckArgs, check};
 use crate::graph::Graph;
+use crate::input::one_line;
 use crate::model::Model;
 use crate::options::Failure;
 use crate::report::{ExplainArgs, ReportArgs, explain, report};
@@ -86,7 +87,7 @@ pub fn main() -> ExitCode {
         Ok(false) => ExitCode::from(WRONG),
         Err(failure) if is_closed_pipe(&*failure) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {}", failure.to_string().replace('\n', " "));
+            eprintln!("error: {}", one_line(&failure.to_string()));
             ExitCode::from(FAILED)
         }
     }

@@ -21,6 +21,9 @@ pub const F32_ERROR: f64 = 1e-5;
 /// Bound where bf16 is asked for.
 pub const BF16_ERROR: f64 = 1e-2;
 
+/// The most images of one inference.
+const MAX_BATCH: usize = 1024;
+
 /// Precision by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Precision {
@@ -92,11 +95,6 @@ impl HostArgs {
         self.threads.map_or_else(available, usize::from)
     }
 
-    /// Batch that was asked for, or the default.
-    pub fn batch_size(&self) -> usize {
-        self.batch.map_or(1, usize::from)
-    }
-
     /// Bound on the error of the features.
     pub fn error_bound(&self) -> f64 {
         let named = match self.precision {
@@ -117,6 +115,9 @@ impl ModelArgs {
 
     /// Model and weights that fit together: the weights say how many classes there are.
     pub fn open(&self) -> Result<(Model, Weights), Failure> {
+        if let Some(n) = self.shape.as_ref().map(|conv| conv.batch).filter(|&n| n > MAX_BATCH) {
+            return Err(format!("--shape: n is {n}, expected at most {MAX_BATCH} images").into());
+        }
         let bare = Model::by_name(self.name()?, self.shape.as_ref(), None)?;
         let features = match bare.features {
             Some(node) => bare.nodes[node].shape[2],
@@ -132,6 +133,12 @@ impl ModelArgs {
         let weights = Weights::open(&source, &Spec { convs: convs.collect(), features })?;
         let model = Model::by_name(self.name()?, self.shape.as_ref(), weights.classes())?;
         Ok((model, weights))
+    }
+
+    /// Batch that was asked for: by `--batch`, or by a shape of more than one image.
+    pub fn batch(&self, host: &HostArgs) -> Option<usize> {
+        let of_shape = self.shape.as_ref().map(|conv| conv.batch).filter(|&n| n > 1);
+        host.batch.map(usize::from).or(of_shape)
     }
 
     /// What a run asks of a plan.

@@ -31,10 +31,12 @@ pub enum PlanError {
         source: std::io::Error,
     },
     /// It is no JSON, or a field is missing or of another type.
-    #[error("{file}: {source}")]
+    #[error("{file}: {field}: {source}")]
     Json {
         /// The file.
         file: String,
+        /// Path of the field, `plan` for the whole.
+        field: String,
         /// Where and why.
         source: serde_json::Error,
     },
@@ -240,13 +242,19 @@ impl Plan {
         let file = path.display().to_string();
         let text =
             std::fs::read_to_string(path).map_err(|source| PlanError::Read { file: file.clone(), source })?;
-        let json = |source| PlanError::Json { file: file.clone(), source };
-        let value: Value = serde_json::from_str(&text).map_err(json)?;
+        let json = |field: String, source| PlanError::Json { file: file.clone(), field, source };
+        let value: Value = serde_json::from_str(&text).map_err(|source| json("plan".to_string(), source))?;
         let schema = value.get("schema").cloned().unwrap_or_default();
         if schema != SCHEMA {
             return Err(field(path, "schema", schema, format!("\"{SCHEMA}\"")));
         }
-        serde_json::from_str(&text).map_err(json)
+        serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(&text)).map_err(|error| {
+            let field = match error.path().to_string().as_str() {
+                "." => "plan".to_string(),
+                path => path.to_string(),
+            };
+            json(field, error.into_inner())
+        })
     }
 
     /// Writes a plan whole or not at all.
@@ -254,8 +262,11 @@ impl Plan {
     /// # Errors
     /// If the system refuses.
     pub fn write(&self, path: &Path) -> Result<(), PlanError> {
-        let mut text = serde_json::to_string_pretty(self)
-            .map_err(|source| PlanError::Json { file: path.display().to_string(), source })?;
+        let mut text = serde_json::to_string_pretty(self).map_err(|source| PlanError::Json {
+            file: path.display().to_string(),
+            field: "plan".to_string(),
+            source,
+        })?;
         text.push('\n');
         Ok(write_atomically(path, text.as_bytes())?)
     }

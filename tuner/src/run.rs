@@ -9,7 +9,7 @@ use ndarray::Array2;
 use serde_json::json;
 
 use crate::graph::Graph;
-use crate::input::{load_image, load_labels, load_npy, save_npy};
+use crate::input::{check_writable, load_image, load_labels, load_npy, save_npy};
 use crate::machine::Machine;
 use crate::measure::Timing;
 use crate::model::Model;
@@ -77,6 +77,9 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
         (None, _) => Vec::new(),
     };
     let (images, names) = images(args, &model)?;
+    if let Some(path) = &args.output {
+        check_writable(path)?;
+    }
     let found = find_plan(args, &model, &weights, &cpu)?;
     let Found { graph, choices, threads: count, plan } = found;
     let threads = threads(count)?;
@@ -142,7 +145,7 @@ fn images(args: &RunArgs, model: &Model) -> Result<(Vec<f32>, Vec<String>), Fail
         return Ok((tensor.into_iter().collect(), names));
     }
     if args.image.is_empty() {
-        let n = args.host.batch_size();
+        let n = args.model.batch(&args.host).unwrap_or(1);
         let names = (0..n).map(|n| format!("built-in image {n}")).collect();
         return Ok((synthetic::image(n, h, w, c, 0), names));
     }
@@ -167,15 +170,19 @@ struct Found {
 /// The plan that was named, the newest valid one, or the built-in default.
 fn find_plan(args: &RunArgs, model: &Model, weights: &Weights, cpu: &Cpu) -> Result<Found, Failure> {
     if let Some(path) = &args.plan {
-        let wanted =
-            args.model.wanted(args.host.threads.map(usize::from), args.host.batch.map(usize::from))?;
+        let wanted = args.model.wanted(args.host.threads.map(usize::from), args.model.batch(&args.host))?;
         let plan = Plan::read(path)?;
         plan.check_wanted(path, &wanted)?;
+        let stated = args.host.max_rel_error.is_some() || args.host.precision.is_some();
+        if stated && plan.max_rel_error > args.host.error_bound() {
+            let (file, found, bound) = (path.display(), plan.max_rel_error, args.host.error_bound());
+            return Err(format!("{file}: max_rel_error is {found:e}, expected at most {bound:e}").into());
+        }
         let graph = graph(model, weights, plan.batch);
         let choices = plan.choices(path, &graph, cpu)?;
         return Ok(Found { graph, choices, threads: plan.threads, plan: path.display().to_string() });
     }
-    let (threads, batch) = (args.host.thread_count(), args.host.batch_size());
+    let (threads, batch) = (args.host.thread_count(), args.model.batch(&args.host).unwrap_or(1));
     let wanted = args.model.wanted(Some(threads), Some(batch))?;
     let machine = Machine::of(cpu);
     let folder = machine.folder(&args.host.results);

@@ -92,4 +92,20 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_panic_of_one_worker_ends_the_region_and_not_the_pool() {
+        let threads = Threads::new(3).expect("threads");
+        let mut team = Team::new(3);
+        let region = || {
+            threads.region(&mut team, |member| {
+                if member.index() == 2 {
+                    std::panic::resume_unwind(Box::new("on purpose"));
+                }
+                member.wait();
+            });
+        };
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(region)).is_err());
+        threads.region(&mut team, |member| member.wait());
+    }
 }

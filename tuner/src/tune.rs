@@ -10,6 +10,7 @@ use kernels::problem::Problem;
 use serde_json::Value;
 
 use crate::graph::{Graph, Step};
+use crate::input::check_writable;
 use crate::machine::Machine;
 use crate::measure::{Effort, Measured, Measurement, Outcome, Timing, measure};
 use crate::options::{Failure, HostArgs, ModelArgs, create_folder, graph, relative_l2, threads};
@@ -52,7 +53,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let cpu = args.host.cpu();
     let (model, weights) = args.model.open()?;
     let threads = threads(args.host.thread_count())?;
-    let graph = graph(&model, &weights, args.host.batch_size());
+    let graph = graph(&model, &weights, args.model.batch(&args.host).unwrap_or(1));
     let max_rel_error = args.host.error_bound();
     let machine = Machine::of(&cpu);
     let wanted = args.model.wanted(Some(threads.count()), Some(graph.batch))?;
@@ -65,6 +66,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
             folder.join(file_name(wanted.model, shape, threads.count(), graph.batch, max_rel_error))
         }
     };
+    check_writable(&path)?;
     writeln!(
         out,
         "{model}: {} steps, batch {}, {} on {} ({}), weights {}",

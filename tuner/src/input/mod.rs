@@ -131,6 +131,31 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), InputError> {
     write_with(path, |out| out.write_all(bytes))
 }
 
+/// Whether [`write_atomically`] can be expected to write there, before anything is spent on what to
+/// write.
+///
+/// # Errors
+/// If the folder is not there or not writable, or a folder has the name.
+pub fn check_writable(path: &Path) -> Result<(), InputError> {
+    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let checked = match std::fs::metadata(&target) {
+        Ok(there) if there.is_dir() => Err(std::io::ErrorKind::IsADirectory.into()),
+        Ok(there) if !there.is_file() => Ok(()),
+        _ => tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder_of(&target)).map(drop),
+    };
+    checked.map_err(|source| InputError::Write { file: file_name(path), source })
+}
+
+/// How the names of temporary files start.
+const TEMPORARY: &str = ".tuner-";
+
+fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
 fn write_with(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
@@ -143,17 +168,13 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()
     if std::fs::metadata(&target).is_ok_and(|there| !there.is_file()) {
         return write(&mut std::fs::OpenOptions::new().write(true).open(&target)?);
     }
-    let folder = match target.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    let mut temporary = builder.prefix(".tuner-").tempfile_in(folder)?;
+    let mut temporary = builder.prefix(TEMPORARY).tempfile_in(folder_of(&target))?;
     let mut buffered = std::io::BufWriter::new(temporary.as_file_mut());
     write(&mut buffered)?;
     buffered.flush()?;

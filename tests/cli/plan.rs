@@ -1,0 +1,164 @@
+//! Plans given to `run`: found, edited, damaged.
+
+use super::*;
+
+const RUN: &str = "run --model conv2d_bn --shape n1h9w9c16k24r3s3";
+
+/// A plan with one edit, and the field that the refusal names.
+type Edit = (&'static str, fn(&mut Value));
+
+#[test]
+fn an_edited_plan_is_refused_by_file_and_field() {
+    let folder = folder();
+    let edits: &[Edit] = &[
+        ("schema", |p| p["schema"] = "convolution-plan-0".into()),
+        ("model", |p| p["model"] = "mixed0".into()),
+        ("shape", |p| p["shape"] = "n1h9w9c16k24r1s1".into()),
+        ("threads is 0", |p| p["threads"] = 0.into()),
+        ("threads", |p| p["threads"] = (-1).into()),
+        ("threads", |p| p["threads"] = "one".into()),
+        ("threads", |p| p["threads"] = 1.5.into()),
+        ("batch is 1000000000", |p| p["batch"] = 1_000_000_000.into()),
+        ("steps[0].problem", |p| p["batch"] = 2.into()),
+        ("max_rel_error", |p| p["max_rel_error"] = (-1.0).into()),
+        ("max_rel_error", |p| p["max_rel_error"] = Value::Null),
+        ("steps", |p| p["steps"] = Value::Array(Vec::new())),
+        ("steps", |p| p["steps"] = 3.into()),
+        ("steps[0].layers", |p| p["steps"][0]["layers"][0] = "mixed0.conv".into()),
+        ("steps[0].layers", |p| p["steps"][0]["layers"] = Value::Array(Vec::new())),
+        ("steps[0].problem", |p| p["steps"][0]["problem"] = "n1h9w9c16k24r1s1".into()),
+        ("steps[0].threads", |p| p["steps"][0]["threads"] = 2.into()),
+        ("steps[0].kernel", |p| p["steps"][0]["kernel"] = "no_such_kernel".into()),
+        ("steps[0].kernel", |p| p["steps"][0]["kernel"] = "pool_plain".into()),
+        ("steps[0].tuning", |p| p["steps"][0]["tuning"]["pixels"] = 777.into()),
+        ("steps[0].tuning", |p| p["steps"][0]["tuning"]["no such name"] = 1.into()),
+        ("steps[0].formats", |p| p["steps"][0]["formats"]["in"] = "bf16:nchw".into()),
+        ("steps[0].formats", |p| p["steps"][0]["formats"] = Value::Null),
+        ("steps[0].time_us", |p| p["steps"][0]["time_us"]["median"] = "fast".into()),
+    ];
+    for (index, (field, edit)) in edits.iter().enumerate() {
+        let mut plan = SMALL_PLAN.clone();
+        edit(&mut plan);
+        let name = format!("edited-{index}.json");
+        write(folder.path(), &name, plan.to_string());
+        write(folder.path(), "y.npy", "old");
+        refuses(folder.path(), &format!("{RUN} --plan {name} --output y.npy"), &[&name, field]);
+        assert_eq!(std::fs::read(folder.path().join("y.npy")).expect("readable"), b"old");
+    }
+}
+
+#[test]
+fn a_plan_with_steps_left_out_twice_or_swapped_is_refused() {
+    let folder = folder();
+    let edits: [Edit; 3] = [
+        ("steps is 9", |p| drop(p["steps"].as_array_mut().expect("steps").remove(3))),
+        ("steps is 11", |p| {
+            let steps = p["steps"].as_array_mut().expect("steps");
+            steps.push(steps[0].clone());
+        }),
+        ("steps[0].layers", |p| p["steps"].as_array_mut().expect("steps").swap(0, 1)),
+    ];
+    for (field, edit) in edits {
+        let mut plan = BLOCK_PLAN.0.clone();
+        edit(&mut plan);
+        write(folder.path(), "p.json", plan.to_string());
+        refuses(folder.path(), "run --model mixed10 --plan p.json", &["p.json", field]);
+    }
+}
+
+#[test]
+fn what_is_no_plan_is_refused_by_every_command_that_reads_one() {
+    let folder = folder();
+    let text = SMALL_PLAN.to_string();
+    let mut random = cross_checks::Random::of("no plan");
+    let mut contents: Vec<Vec<u8>> = [
+        "",
+        "{",
+        "[]",
+        "null",
+        "not JSON",
+        r#"{"schema": "convolution-plan-1"}"#,
+        &text[..text.len() / 2],
+        &text.replacen("\"max_rel_error\":0.00001", "\"max_rel_error\":NaN", 1),
+        &text.replacen("\"threads\":1", "\"threads\":1e999", 1),
+        &format!("{text}{text}"),
+        &"[".repeat(100_000),
+    ]
+    .into_iter()
+    .map(|text| text.as_bytes().to_vec())
+    .collect();
+    contents.extend((0..8).map(|_| (0..200).map(|_| random.bits() as u8).collect()));
+    for bytes in contents {
+        assert_ne!(bytes, text.as_bytes());
+        write(folder.path(), "p.json", &bytes);
+        for command in [RUN, "explain conv2d_bn.conv", "report --out report"] {
+            refuses(folder.path(), &format!("{command} --plan p.json"), &["p.json"]);
+        }
+        assert!(!folder.path().join("report").exists());
+    }
+    std::fs::create_dir(folder.path().join("dir")).expect("a folder");
+    refuses(folder.path(), &format!("{RUN} --plan dir"), &["dir"]);
+    refuses(folder.path(), &format!("{RUN} --plan nothing.json"), &["nothing.json"]);
+}
+
+#[test]
+fn what_differs_from_the_plan_is_refused_by_name() {
+    let folder = folder();
+    write(folder.path(), "p.json", SMALL_PLAN.to_string());
+    for (args, field) in [
+        ("--threads 2", "threads is 1"),
+        ("--batch 2", "batch is 1"),
+        ("--max-rel-error 1e-9", "max_rel_error is 1e-5"),
+    ] {
+        refuses(folder.path(), &format!("{RUN} --plan p.json {args}"), &["p.json", field]);
+    }
+    succeeds(folder.path(), &format!("{RUN} --plan p.json --threads 1 --batch 1 --precision bf16"));
+    refuses(folder.path(), "run --model mixed9 --plan p.json", &["p.json", "model is conv2d_bn"]);
+}
+
+#[test]
+fn another_valid_kernel_gives_the_same_result() {
+    let folder = folder();
+    let mut plan = SMALL_PLAN.clone();
+    write(folder.path(), "p.json", plan.to_string());
+    succeeds(folder.path(), &format!("{RUN} --plan p.json --output tuned.npy"));
+    plan["steps"][0]["kernel"] = "reference".into();
+    plan["steps"][0]["tuning"] = Value::Object(Default::default());
+    plan["steps"][0]["formats"] = serde_json::json!({"in": "f32:nhwc", "out": "f32:nhwc"});
+    write(folder.path(), "p.json", plan.to_string());
+    succeeds(folder.path(), &format!("{RUN} --plan p.json --output edited.npy"));
+    let [tuned, edited] = ["tuned.npy", "edited.npy"].map(|y| result(folder.path(), y, &[1, SMALL_OUTPUT]));
+    alike(&tuned, &edited);
+}
+
+#[test]
+fn the_newest_plan_is_taken_and_without_one_the_default_with_a_notice() {
+    let folder = folder();
+    let line = format!("{RUN} --threads 1 --repeat 1 --json");
+    let plan_of = |ran: &Ran| -> String {
+        let line: Value = serde_json::from_str(&ran.out).expect("JSON");
+        line["plan"].as_str().expect("a plan").to_string()
+    };
+    let none = tuner(folder.path(), &line);
+    assert_eq!((none.status, plan_of(&none).as_str()), (Some(0), "default"));
+    assert!(none.err.lines().count() == 1 && none.err.contains("no plan"), "{}", none.err);
+
+    succeeds(folder.path(), &format!("tune {SMALL} --budget 1 --threads 1"));
+    let first = tuner(folder.path(), &line);
+    assert_eq!((first.status, first.err.as_str()), (Some(0), ""));
+    let path = folder.path().join(plan_of(&first));
+
+    let mut newer = json(&path);
+    newer["created"] = (newer["created"].as_u64().expect("seconds") + 1).into();
+    std::fs::write(path.with_file_name("newer.json"), newer.to_string()).expect("written");
+    newer["created"] = (newer["created"].as_u64().expect("seconds") + 1).into();
+    newer["threads"] = 2.into();
+    std::fs::write(path.with_file_name("for-others.json"), newer.to_string()).expect("written");
+    std::fs::write(path.with_file_name("damaged.json"), "{").expect("written");
+    let second = tuner(folder.path(), &line);
+    assert!(plan_of(&second).ends_with("newer.json"), "{}", second.out);
+    assert_eq!(second.err, "");
+
+    let other_batch = tuner(folder.path(), &format!("{line} --batch 2"));
+    assert_eq!(plan_of(&other_batch), "default");
+}

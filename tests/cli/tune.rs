@@ -1,0 +1,108 @@
+//! Tuning, and the plan it writes.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+
+#[test]
+fn tuning_writes_a_plan_that_states_everything_and_prints_tables() {
+    let (plan, Ran { status, out, err }) = &*BLOCK_PLAN;
+    assert_eq!(*status, Some(0), "{err}");
+    for key in ["schema", "model", "batch", "threads", "max_rel_error", "machine", "tool"] {
+        assert!(!plan[key].is_null(), "`{key}` is missing");
+    }
+    assert_eq!((&plan["model"], &plan["batch"], &plan["threads"]), (&"mixed10".into(), &1.into(), &1.into()));
+    assert_eq!(plan["max_rel_error"], 1e-5);
+    assert!(plan["rel_error"].as_f64().expect("a number") <= 1e-5);
+    for key in ["predicted_ms", "measured_ms"] {
+        assert!(plan[key].as_f64().expect(key) > 0.0, "{key}");
+    }
+    let steps = plan["steps"].as_array().expect("steps");
+    assert_eq!(steps.len(), 10);
+    for step in steps {
+        assert!(!step["layers"].as_array().expect("layers").is_empty());
+        assert!(kernels::kernel::row(step["kernel"].as_str().expect("kernel")).is_some(), "{step}");
+        assert!(step["tuning"].as_object().expect("tuning").values().all(Value::is_u64), "{step}");
+        assert!(step["formats"]["in"].is_string() && step["formats"]["out"].is_string(), "{step}");
+        assert_eq!(step["threads"], 1);
+        let time = |key: &str| step["time_us"][key].as_f64().expect(key);
+        assert!(0.0 < time("low") && time("low") <= time("median") && time("median") <= time("high"));
+        assert!(step["rel_error"].as_f64().is_some_and(|e| e < 1e-4), "{step}");
+        let problem = step["problem"].as_str().expect("problem");
+        assert!(out.contains(problem), "{problem} is not in\n{out}");
+    }
+    assert!(out.contains("whole network"), "{out}");
+    assert_eq!(err, "", "progress shows on terminals only");
+}
+
+#[test]
+fn tuning_is_what_happens_without_a_command() {
+    let folder = folder();
+    let tail = format!("{SMALL} --budget 1 --threads 1 --batch 2");
+    succeeds(folder.path(), &format!("{tail} --results a"));
+    succeeds(folder.path(), &format!("tune {tail} --results b"));
+    let plan = |results: &str| {
+        let path = walk(&folder.path().join(results)).pop().expect("a plan");
+        (path.file_name().expect("a name").to_owned(), json(&path))
+    };
+    let ((name, plain), (other_name, other)) = (plan("a"), plan("b"));
+    assert_eq!(name, other_name);
+    for key in ["model", "shape", "batch", "threads", "max_rel_error", "machine"] {
+        assert_eq!(plain[key], other[key]);
+    }
+    assert_eq!(plain["batch"], 2);
+}
+
+/// All files below a folder.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    paths.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn the_named_plan_is_replaced_and_nothing_else_is_written() {
+    let folder = folder();
+    let old = write(folder.path(), "p.json", "old");
+    std::fs::hard_link(&old, folder.path().join("same")).expect("a link");
+    succeeds(folder.path(), &format!("tune {SMALL} --budget 1 --threads 1 --out p.json"));
+    assert_eq!(json(&old)["schema"], "convolution-plan-1");
+    assert_eq!(std::fs::read(folder.path().join("same")).expect("readable"), b"old");
+    assert_eq!(walk(folder.path()).len(), 2);
+}
+
+#[test]
+fn a_plan_that_cannot_be_written_is_refused_before_measuring() {
+    let folder = folder();
+    write(folder.path(), "file", "");
+    let start = Instant::now();
+    for out in ["nowhere/p.json", ".", "file/p.json"] {
+        refuses(folder.path(), &format!("tune {SMALL} --budget 600 --out {out}"), &[out, "cannot write"]);
+    }
+    refuses(folder.path(), &format!("tune {SMALL} --budget 600 --results file"), &["file"]);
+    assert!(start.elapsed() < Duration::from_secs(60));
+}
+
+#[test]
+fn wrong_arguments_are_refused() {
+    let folder = folder();
+    for (args, part) in [
+        ("", "--model"),
+        ("frobnicate", "frobnicate"),
+        ("--model", "--model"),
+        ("--model nope", "`nope`"),
+        ("--model conv2d_bn", "--shape"),
+        ("--model mixed10 --shape n1h9w9c16k24r3s3", "--shape"),
+        ("--model mixed10 --threads 0", "--threads"),
+        ("--model mixed10 --batch 0", "--batch"),
+        ("--model mixed10 --batch x", "--batch"),
+        ("--model mixed10 --budget 0", "--budget"),
+        ("--model mixed10 --max-rel-error nan", "--max-rel-error"),
+        ("--model mixed10 --max-rel-error 0", "--max-rel-error"),
+        ("--model mixed10 --precision f16", "--precision"),
+        ("--model mixed10 --precision f32 --max-rel-error 1", "--precision"),
+        ("--model mixed10 --isa sse9", "sse9"),
+        ("--model mixed10 --weights nothing.h5", "nothing.h5"),
+    ] {
+        refuses(folder.path(), args, &[part]);
+    }
+}
