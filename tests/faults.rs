@@ -9,7 +9,7 @@ use kernels::filter::Filter;
 use kernels::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning};
 use kernels::problem::{Padding, Problem};
 use kernels::reference::Reference;
-use kernels::scratch::{Scratch, ScratchReq};
+use kernels::scratch::{Buffer, Scratch, ScratchReq};
 use kernels::tensor::{Format, Formats};
 
 /// What goes wrong after the reference has computed everything.
@@ -45,8 +45,8 @@ impl Prepared for PreparedFaulty {
         self.0.bound()
     }
 
-    fn packed_bytes(&self) -> usize {
-        self.0.packed_bytes()
+    fn packed(&self) -> Vec<&Buffer> {
+        self.0.packed()
     }
 
     fn scratch(&self) -> ScratchReq {

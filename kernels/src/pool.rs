@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use crate::cpu::{Cpu, Isa};
 use crate::filter::Filter;
-use crate::gemm::tile::{load_first, store_first};
+use crate::gemm::tile::{load, load_first, store, store_first};
 use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning, validate};
 use crate::problem::{Pool, PoolKind, Problem};
 use crate::scratch::{Buffer, Scratch, ScratchReq};
@@ -124,8 +124,7 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
         let isa = step.isa;
         let Pool { image, channels, ref window, kind, epilogue, .. } = step.pool;
         let [oh, ow] = step.pool.output();
-        let (dst, zero) = (io.dst(0), isa.splat_f32s(0.0));
-        let start = if kind == PoolKind::Max { isa.splat_f32s(f32::NEG_INFINITY) } else { zero };
+        let dst = io.dst(0);
         for unit in units {
             let (row, chunk) = (unit / step.chunks(), unit % step.chunks());
             let (n, y) = (row / oh, row % oh);
@@ -138,40 +137,80 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
                     PoolKind::Average => rows.len() * columns.len(),
                     PoolKind::AverageCountingBorder => window.kernel[0] * window.kernel[1],
                 };
-                let scale = isa.splat_f32s(1.0 / count as f32);
-                let out = dst.pixel(n, y, x);
-                for c in (chunk * CHUNK..end).step_by(VECTORS * I::F32_LANES) {
-                    let mut acc = [start; VECTORS];
-                    for h in rows.clone() {
-                        for w in columns.clone() {
-                            let pixel = io.src.pixel(n, h as isize, w as isize);
-                            for (v, acc) in acc.iter_mut().enumerate() {
-                                let c = c + v * I::F32_LANES;
-                                if c < end {
-                                    // SAFETY: `end - c` channels of a pixel of the image.
-                                    let x = unsafe { load_first(isa, pixel.wrapping_add(c), end - c) };
-                                    *acc = if kind == PoolKind::Max {
-                                        isa.max_f32s(*acc, x)
-                                    } else {
-                                        isa.add_f32s(*acc, x)
-                                    };
-                                }
-                            }
-                        }
-                    }
-                    for (v, acc) in acc.into_iter().enumerate() {
-                        let c = c + v * I::F32_LANES;
-                        if c < end {
-                            let mut y = if kind == PoolKind::Max { acc } else { isa.mul_f32s(acc, scale) };
-                            if epilogue.relu {
-                                y = isa.max_f32s(y, zero);
-                            }
-                            // SAFETY: `end - c` channels of an output pixel of this unit.
-                            unsafe { store_first(isa, out.wrapping_add(c), y, end - c) };
-                        }
-                    }
+                let tap = Taps { io, n, rows: rows.clone(), columns };
+                let finish = Finish {
+                    scale: isa.splat_f32s(1.0 / count as f32),
+                    relu: epilogue.relu,
+                    out: dst.pixel(n, y, x),
+                };
+                let mut c = chunk * CHUNK;
+                while c + VECTORS * I::F32_LANES <= end {
+                    // SAFETY: whole vectors of channels of this unit.
+                    unsafe { reduce::<I, VECTORS, true>(isa, kind, &tap, &finish, c, end) };
+                    c += VECTORS * I::F32_LANES;
+                }
+                while c < end {
+                    // SAFETY: the channels that are left of this unit.
+                    unsafe { reduce::<I, 1, false>(isa, kind, &tap, &finish, c, end) };
+                    c += I::F32_LANES;
                 }
             }
         }
+    }
+}
+
+/// The pixels under a window.
+struct Taps<'a> {
+    io: &'a Io<'a>,
+    n: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+/// What becomes of a sum or maximum.
+struct Finish<I: Isa> {
+    scale: I::f32s,
+    relu: bool,
+    out: *mut f32,
+}
+
+/// Reduces `V` vectors of channels from `c` on; unless they are `WHOLE` they may end at `end`.
+///
+/// # Safety
+/// The channels up to `end`, or `V` whole vectors, may be read from all taps and written at `out` by this
+/// caller alone.
+#[inline(always)]
+#[allow(unsafe_code, reason = "tile code")]
+unsafe fn reduce<I: Isa, const V: usize, const WHOLE: bool>(
+    isa: I,
+    kind: PoolKind,
+    taps: &Taps,
+    finish: &Finish<I>,
+    c: usize,
+    end: usize,
+) {
+    let zero = isa.splat_f32s(0.0);
+    let start = if kind == PoolKind::Max { isa.splat_f32s(f32::NEG_INFINITY) } else { zero };
+    let mut acc = [start; V];
+    for h in taps.rows.clone() {
+        let mut pixel = taps.io.src.pixel(taps.n, h as isize, taps.columns.start as isize).wrapping_add(c);
+        for _ in taps.columns.clone() {
+            for (v, acc) in acc.iter_mut().enumerate() {
+                let at = pixel.wrapping_add(v * I::F32_LANES);
+                // SAFETY: by the caller.
+                let x = unsafe { if WHOLE { load::<I>(at) } else { load_first(isa, at, end - c) } };
+                *acc = if kind == PoolKind::Max { isa.max_f32s(*acc, x) } else { isa.add_f32s(*acc, x) };
+            }
+            pixel = pixel.wrapping_add(taps.io.src.pitch.pixel);
+        }
+    }
+    for (v, acc) in acc.into_iter().enumerate() {
+        let mut y = if kind == PoolKind::Max { acc } else { isa.mul_f32s(acc, finish.scale) };
+        if finish.relu {
+            y = isa.max_f32s(y, zero);
+        }
+        let at = finish.out.wrapping_add(c + v * I::F32_LANES);
+        // SAFETY: by the caller.
+        unsafe { if WHOLE { store::<I>(at, y) } else { store_first(isa, at, y, end - c) } };
     }
 }

@@ -38,7 +38,7 @@ pub struct TuneArgs {
     /// Where to write the plan; a file for this model and machine under --results by default
     #[arg(long, value_name = "PLAN.json")]
     out: Option<PathBuf>,
-    /// Ignore earlier measurements
+    /// Ignore earlier measurements; tune takes all of them anew anyway
     #[arg(long)]
     fresh: bool,
 }
