@@ -172,17 +172,12 @@ pub trait Prepared: Send + Sync {
     /// Scratch that [`Self::run`] uses.
     fn scratch(&self) -> ScratchReq;
 
-    /// Units of independent work for `n` images, phase by phase.
-    fn phases(&self, n: usize) -> Vec<usize> {
-        (0..self.phase_count()).map(|phase| self.units(phase, n)).collect()
-    }
-
     /// Number of phases.
     fn phase_count(&self) -> usize {
         1
     }
 
-    /// Units of one phase for `n` images.
+    /// Units of independent work of one phase for `n` images.
     fn units(&self, phase: usize, n: usize) -> usize;
 
     /// Computes a range of a phase's units, without allocating.

@@ -23,6 +23,7 @@ pub mod pool;
 pub mod problem;
 pub mod reference;
 pub mod scratch;
+mod shape_text;
 pub mod softmax;
 pub mod team;
 pub mod tensor;

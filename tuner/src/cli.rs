@@ -165,10 +165,8 @@ pub fn plan_or_newest(plan: Option<&PathBuf>, results: &std::path::Path) -> Resu
         return Ok(path.clone());
     }
     let folder = crate::machine::Machine::of(&Cpu::detect()).folder(results);
-    let plans = std::fs::read_dir(&folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
-    let read = |path: PathBuf| Some((crate::plan::Plan::read(&path).ok()?.created, path));
-    let newest = plans.filter(|p| p.extension().is_some_and(|e| e == "json")).filter_map(read).max();
-    newest.map(|(_, path)| path).ok_or_else(|| {
+    let newest = crate::plan::in_folder(&folder).max_by_key(|(_, plan)| plan.created);
+    newest.map(|(path, _)| path).ok_or_else(|| {
         format!(
             "{}: found no plan, expected --plan PLAN.json or one that `tuner --model M` made",
             folder.display()

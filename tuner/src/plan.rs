@@ -419,17 +419,18 @@ pub fn newest(
     max_rel_error: f64,
     machine: &Machine,
 ) -> Option<(PathBuf, Plan)> {
-    let mut plans: Vec<(PathBuf, Plan)> = std::fs::read_dir(folder)
-        .ok()?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|e| e == "json"))
-        .filter_map(|path| Plan::read(&path).ok().map(|plan| (path, plan)))
-        .filter(|(path, plan)| {
-            plan.check_wanted(path, wanted).is_ok()
-                && plan.max_rel_error <= max_rel_error
-                && plan.machine == *machine
-        })
-        .collect();
-    plans.sort_by_key(|(_, plan)| plan.created);
-    plans.pop()
+    let fits = |(path, plan): &(PathBuf, Plan)| {
+        plan.check_wanted(path, wanted).is_ok()
+            && plan.max_rel_error <= max_rel_error
+            && plan.machine == *machine
+    };
+    in_folder(folder).filter(fits).max_by_key(|(_, plan)| plan.created)
+}
+
+/// All plans of a folder; files that are none are passed over.
+pub fn in_folder(folder: &Path) -> impl Iterator<Item = (PathBuf, Plan)> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let json = paths.filter(|path| path.extension().is_some_and(|e| e == "json"));
+    json.filter_map(|path| Plan::read(&path).ok().map(|plan| (path, plan)))
 }

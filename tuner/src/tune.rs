@@ -89,7 +89,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         }
     }
     let network = Network { graph: &graph, weights: &weights, cpu: &cpu, threads: &threads };
-    let outcome = threads.install(|| network.plan(&measurements, max_rel_error))?;
+    let mut outcome = threads.install(|| network.plan(&measurements, max_rel_error))?;
 
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let plan = Plan {
@@ -113,8 +113,8 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         steps: graph
             .steps
             .iter()
-            .zip(&outcome.winners)
-            .map(|(step, won)| plan_step(step, *won, &measurements, &cpu, threads.count()))
+            .zip(outcome.choices.iter().zip(&outcome.winners))
+            .map(|(step, (choice, won))| plan_step(step, choice, *won, &measurements, &cpu, threads.count()))
             .collect(),
         measurements: measurements.iter().map(record).collect(),
     };
@@ -124,10 +124,9 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     writeln!(out, "\nplan: {}", path.display())?;
 
     let image = network.image();
-    let mut session = network.session(&outcome.choices)?;
-    session.run(&threads, &image, graph.batch);
+    outcome.session.run(&threads, &image, graph.batch);
     writeln!(out, "\nbuilt-in image:")?;
-    print_classes(&model, &session, 1, 5, &[], &["built-in".to_string()], out)?;
+    print_classes(&model, &outcome.session, 1, 5, &[], &["built-in".to_string()], out)?;
     Ok(())
 }
 
@@ -175,6 +174,8 @@ struct Network<'a> {
 struct Planned<'a> {
     winners: Vec<Option<&'a Measured>>,
     choices: Vec<Choice>,
+    /// The network by these choices.
+    session: Session,
     /// Sum of the steps' medians in seconds.
     predicted: f64,
     /// Error of the features against direct f32 kernels.
@@ -206,7 +207,7 @@ impl Network<'_> {
         let mut direct = self.session(&exact)?;
         let exact_result = self.result(&mut direct);
         let mut largest_growth = f64::INFINITY;
-        let (winners, choices, mut session, error) = loop {
+        let (winners, choices, tuned, error) = loop {
             let winners = winners(self.graph, measurements, |c| is_eligible(c) && c.growth <= largest_growth);
             let choices = self.choices(&winners);
             let mut session = self.session(&choices)?;
@@ -224,7 +225,6 @@ impl Network<'_> {
             );
         };
 
-        let mut sessions = Vec::new();
         let mut best: Option<(&str, f64, Vec<Choice>)> = None;
         for name in families(measurements) {
             let (choices, seconds) = family(self.graph, measurements, name, self.cpu);
@@ -233,7 +233,7 @@ impl Network<'_> {
             }
         }
         let mut names = vec!["tuned".to_string(), "default".to_string()];
-        sessions.push(self.session(&default_choices(self.graph, self.cpu))?);
+        let mut sessions = vec![tuned, self.session(&default_choices(self.graph, self.cpu))?];
         if let Some((name, _, choices)) = best {
             names.push(format!("best single family: {name}"));
             sessions.push(self.session(&choices)?);
@@ -242,12 +242,11 @@ impl Network<'_> {
             names.push("direct everywhere".to_string());
             sessions.push(direct);
         }
-        sessions.insert(0, self.session(&choices)?);
-        std::mem::swap(&mut sessions[0], &mut session);
-        drop(session);
         let timings = self.contest(&mut sessions);
+        let session = sessions.swap_remove(0);
         let predicted = winners.iter().flatten().filter_map(|c| c.timing()).map(|t| t.median).sum();
-        Ok(Planned { winners, choices, predicted, error, contest: names.into_iter().zip(timings).collect() })
+        let contest = names.into_iter().zip(timings).collect();
+        Ok(Planned { winners, choices, session, predicted, error, contest })
     }
 
     fn choices(&self, winners: &[Option<&Measured>]) -> Vec<Choice> {
@@ -302,16 +301,13 @@ fn runner_up<'a>(measurement: &'a Measurement, won: &Measured) -> Option<&'a Mea
 
 fn plan_step(
     step: &Step,
+    choice: &Choice,
     won: Option<&Measured>,
     measurements: &[Measurement],
     cpu: &Cpu,
     threads: usize,
 ) -> PlanStep {
     let measurement = measurements.iter().find(|m| m.problem == step.problem);
-    let choice = match won {
-        Some(c) => Choice { row: c.row, tuning: c.tuning.clone() },
-        None => default_choice(&step.problem, cpu),
-    };
     let formats = (choice.row.make)(cpu).map(|kernel| kernel.formats(&step.problem, &choice.tuning)[0]);
     let formats = formats.unwrap_or(kernels::tensor::Formats::F32);
     let timing = won.and_then(Measured::timing);
