@@ -1,171 +1,329 @@
-//! One-dimensional Winograd (Toom-Cook) transforms F(m, r): `m` outputs of an `r`-tap correlation from
-//! `n = m + r - 1` products.
+//! One-dimensional fast algorithms F(m, r): `m` outputs of an `r`-tap correlation from `n` products.
 //!
 //! ```text
 //! y = At ((G g) * (Bt d))        S. Winograd 1980; A. Lavin and S. Gray, "Fast Algorithms for
 //!                                Convolutional Neural Networks", 2016
 //! ```
 //!
-//! With the points `0, +-p_1, .., +-p_P, infinity` and `M(x) = x * prod (x^2 - p_j^2)`, the rows of `Bt`
-//! are the coefficients of `M(x) / (x - a)` for each finite point `a`, and of `M(x)` for infinity. For
-//! a pair of points they share their even and their odd part,
+//! **Stride 1** is Toom-Cook, `n = m + r - 1`, on the points `+-p_1, .., +-p_P`, infinity, and for even
+//! `n` also 0. `M` is the product of `x - a` over the finite points `a`; the rows of `Bt` are the
+//! coefficients of `M(x) / (x - a)`, and of `M(x)` for infinity. The two points of a pair share their
+//! even and their odd part; with `q_i(z) = prod over j != i of (z - p_j^2)`
 //!
 //! ```text
-//! M(x) / (x -+ p_i) = x^2 q_i(x^2) +- p_i x q_i(x^2),     q_i(z) = prod over j != i of (z - p_j^2)
+//! even n    M(x) = x prod (x^2 - p_j^2)      M(x) / (x -+ p_i) = x^2 q_i(x^2) +- p_i x q_i(x^2)
+//! odd n     M(x) =   prod (x^2 - p_j^2)      M(x) / (x -+ p_i) = x q_i(x^2)   +- p_i q_i(x^2)
 //! ```
 //!
 //! so that a pair costs two short sums, one addition and one subtraction. `G` holds the powers of each
 //! point over `prod (a - b)` for all other finite points `b`, `At` the powers.
+//!
+//! **Stride 2** with three taps splits the samples by parity: the even ones go through F(m, 2) with the
+//! outer taps, the odd ones are multiplied by the middle tap; `n = 2m + 1` products in place of `3m`.
+//!
+//! The coefficients are constants of the types' parameters, so that the compiler sees ones and unrolls.
 
 use crate::cpu::Isa;
 
 /// The largest number of pairs of points.
-const MAX_PAIRS: usize = 4;
+const MAX_PAIRS: usize = 5;
+/// The largest number of products.
+const MAX_PRODUCTS: usize = 12;
+/// The largest number of taps.
+const MAX_TAPS: usize = 7;
 
 /// The coefficients of F(m, r).
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Transform {
     /// Outputs of a tile.
     pub m: usize,
     /// Taps.
     pub r: usize,
-    /// Products, `m + r - 1`; 1 for the identity F(1, 1).
+    /// Samples from one output to the next: 1, or 2 for three taps.
+    pub stride: usize,
+    /// Products, and samples of a tile; 1 for the identity F(1, 1).
     pub n: usize,
-    /// Positive point of each pair.
-    points: [f32; MAX_PAIRS],
-    /// Coefficients of `q_i`, from the lowest power.
-    even: [[f32; MAX_PAIRS]; MAX_PAIRS],
-    /// Those of `p_i q_i`.
-    odd: [[f32; MAX_PAIRS]; MAX_PAIRS],
-    /// Coefficients of `prod (z - p_j^2)`.
-    whole: [f32; MAX_PAIRS + 1],
-    /// `G`, `n` rows of `r`.
-    filter: Vec<Vec<f64>>,
+    toom: Toom,
 }
 
-/// Points besides 0 and infinity, chosen for small errors: one of each pair.
-fn points(m: usize, r: usize, dimensions: usize) -> &'static [f64] {
-    match (m + r - 1, dimensions) {
-        (4, _) => &[1.0],
-        (6, 2) => &[0.5, 1.5],
-        (6, _) => &[1.0, 2.0],
-        (8, _) => &[1.0, 2.0, 0.5],
-        (10, _) => &[0.5, 0.75, 4.0 / 3.0, 2.0],
-        (n, _) => unreachable!("no points for {n} products"),
+/// The Toom-Cook part: all of it for stride 1, that of the even samples for stride 2.
+#[derive(Clone, Copy, Debug)]
+struct Toom {
+    n: usize,
+    pairs: usize,
+    /// 0 is one of the points.
+    zero: bool,
+    /// Positive point of each pair.
+    points: [f64; MAX_PAIRS],
+    /// Coefficients of `q_i`, from the lowest power.
+    q: [[f64; MAX_PAIRS]; MAX_PAIRS],
+    /// Coefficients of `prod (z - p_j^2)`.
+    whole: [f64; MAX_PAIRS + 1],
+    /// `G`.
+    filter: [[f64; MAX_TAPS]; MAX_PRODUCTS],
+}
+
+/// The positive point of each pair, found by search for the least error of whole convolutions; all are
+/// short binary fractions, so that their coefficients are exact.
+const fn points(n: usize) -> &'static [f64] {
+    match n {
+        3 | 4 => &[1.0],
+        5 => &[0.5, 1.25],
+        6 => &[0.625, 1.5],
+        7 => &[0.25, 0.875, 1.75],
+        8 => &[0.5, 1.0, 2.0],
+        9 => &[0.25, 0.625, 1.25, 2.0],
+        10 => &[0.375, 0.75, 1.25, 2.5],
+        11 => &[0.25, 0.625, 0.875, 1.5, 2.75],
+        12 => &[0.375, 0.6875, 1.0, 1.5, 3.0],
+        _ => panic!("a fast algorithm has 3 to 12 products"),
     }
 }
 
-/// Coefficients of `prod (z - root)`, from the lowest power.
-fn from_roots(roots: impl Iterator<Item = f64>) -> Vec<f64> {
-    roots.fold(vec![1.0], |poly, root| {
-        let mut next = vec![0.0; poly.len() + 1];
-        for (power, c) in poly.iter().enumerate() {
-            next[power + 1] += c;
-            next[power] -= root * c;
+/// Coefficients of the product of `z - p^2` over all points but number `without`, from the lowest power.
+const fn product(points: &[f64], without: usize) -> [f64; MAX_PAIRS + 1] {
+    let mut poly = [0.0; MAX_PAIRS + 1];
+    poly[0] = 1.0;
+    let mut j = 0;
+    while j < points.len() {
+        if j != without {
+            let root = points[j] * points[j];
+            let mut power = MAX_PAIRS;
+            while power > 0 {
+                poly[power] = poly[power - 1] - root * poly[power];
+                power -= 1;
+            }
+            poly[0] *= -root;
         }
-        next
-    })
+        j += 1;
+    }
+    poly
 }
 
-impl Transform {
-    /// F(m, r) as one of `dimensions` transforms; F(1, 1) is the identity.
-    ///
-    /// # Panics
-    /// If `m + r - 1` is neither 1 nor an even number from 4 to 10.
-    pub fn new(m: usize, r: usize, dimensions: usize) -> Self {
+impl Toom {
+    const NONE: Self = Self {
+        n: 1,
+        pairs: 0,
+        zero: false,
+        points: [0.0; MAX_PAIRS],
+        q: [[0.0; MAX_PAIRS]; MAX_PAIRS],
+        whole: [0.0; MAX_PAIRS + 1],
+        filter: [[1.0; MAX_TAPS]; MAX_PRODUCTS],
+    };
+
+    const fn new(m: usize, r: usize) -> Self {
         let n = m + r - 1;
-        let pairs = if n == 1 { &[] } else { points(m, r, dimensions) };
-        let others = |i: usize| pairs.iter().enumerate().filter(move |(j, _)| *j != i).map(|(_, p)| p * p);
-        let mut t = Self {
-            m,
-            r,
-            n,
-            points: [0.0; MAX_PAIRS],
-            even: [[0.0; MAX_PAIRS]; MAX_PAIRS],
-            odd: [[0.0; MAX_PAIRS]; MAX_PAIRS],
-            whole: [0.0; MAX_PAIRS + 1],
-            filter: Vec::new(),
-        };
-        if n == 1 {
-            t.filter.push(vec![1.0]);
-            return t;
-        }
-        for (i, &p) in pairs.iter().enumerate() {
-            t.points[i] = p as f32;
-            for (j, c) in from_roots(others(i)).into_iter().enumerate() {
-                t.even[i][j] = c as f32;
-                t.odd[i][j] = (p * c) as f32;
+        let pairs = points(n);
+        let mut t = Self { n, pairs: pairs.len(), zero: n.is_multiple_of(2), ..Self::NONE };
+        t.whole = product(pairs, usize::MAX);
+        // The finite points, in the order of their products.
+        let mut finite = [0.0; MAX_PRODUCTS];
+        let first = t.zero as usize;
+        let mut i = 0;
+        while i < pairs.len() {
+            t.points[i] = pairs[i];
+            let q = product(pairs, i);
+            let mut j = 0;
+            while j < MAX_PAIRS {
+                t.q[i][j] = q[j];
+                j += 1;
             }
+            finite[first + 2 * i] = pairs[i];
+            finite[first + 2 * i + 1] = -pairs[i];
+            i += 1;
         }
-        for (j, c) in from_roots(pairs.iter().map(|p| p * p)).into_iter().enumerate() {
-            t.whole[j] = c as f32;
+        let mut a = 0;
+        while a < n {
+            let infinity = a == n - 1;
+            let mut scale = 1.0;
+            let mut b = 0;
+            while b < n - 1 && !infinity {
+                if b != a {
+                    scale *= finite[a] - finite[b];
+                }
+                b += 1;
+            }
+            let mut power = 1.0;
+            let mut k = 0;
+            while k < r {
+                t.filter[a][k] = if infinity { (k == r - 1) as u8 as f64 } else { power / scale };
+                power *= finite[a];
+                k += 1;
+            }
+            a += 1;
         }
-        let finite: Vec<f64> = [0.0].into_iter().chain(pairs.iter().flat_map(|&p| [p, -p])).collect();
-        for &a in &finite {
-            let scale: f64 = finite.iter().filter(|&&b| b != a).map(|b| a - b).product();
-            t.filter.push((0..r).map(|k| a.powi(k as i32) / scale).collect());
-        }
-        t.filter.push((0..r).map(|k| if k == r - 1 { 1.0 } else { 0.0 }).collect());
         t
     }
 
-    /// Row `point` of `G`: a coefficient a tap.
-    pub fn filter_row(&self, point: usize) -> &[f64] {
-        &self.filter[point]
+    /// `Bt d`, where sample `k` is `d[step * k]`, into the first `n` of `out`.
+    #[inline(always)]
+    fn input<I: Isa>(&self, isa: I, d: &[I::f32s], step: usize, out: &mut [I::f32s]) {
+        let (zero, pairs) = (self.zero as usize, self.pairs);
+        if self.zero {
+            out[0] = dot(isa, &self.whole, pairs, d, [0, step], 1.0);
+        }
+        out[self.n - 1] = dot(isa, &self.whole, pairs, d, [zero, step], 1.0);
+        for i in 0..pairs {
+            let outer = dot(isa, &self.q[i], pairs - 1, d, [zero + 1, step], 1.0);
+            let inner = dot(isa, &self.q[i], pairs - 1, d, [zero, step], self.points[i]);
+            out[zero + 2 * i] = isa.add_f32s(outer, inner);
+            out[zero + 2 * i + 1] = isa.sub_f32s(outer, inner);
+        }
+    }
+
+    /// `At x` of the first `n` of `x`, added to what each of `out` holds.
+    #[inline(always)]
+    fn output<I: Isa, const M: usize>(&self, isa: I, x: &[I::f32s], out: &mut [Option<I::f32s>; M]) {
+        let zero = self.zero as usize;
+        if self.zero {
+            add(isa, &mut out[0], x[0]);
+        }
+        add(isa, &mut out[M - 1], x[self.n - 1]);
+        for i in 0..self.pairs {
+            let (plus, minus) = (x[zero + 2 * i], x[zero + 2 * i + 1]);
+            let parts = [isa.add_f32s(plus, minus), isa.sub_f32s(plus, minus)];
+            let mut power = 1.0;
+            for (k, out) in out.iter_mut().enumerate() {
+                let splat = isa.splat_f32s(power as f32);
+                *out = Some(match *out {
+                    Some(sum) => isa.fma(splat, parts[k % 2], sum),
+                    None => isa.mul_f32s(splat, parts[k % 2]),
+                });
+                power *= self.points[i];
+            }
+        }
+    }
+}
+
+/// `scale * (c[0] d[0] + .. + c[last - 1] d[last - 1] + d[last])` of every second sample from `first` on,
+/// where `step` elements lie between neighbours.
+#[inline(always)]
+fn dot<I: Isa>(
+    isa: I,
+    c: &[f64],
+    last: usize,
+    d: &[I::f32s],
+    [first, step]: [usize; 2],
+    scale: f64,
+) -> I::f32s {
+    let mut sum = isa.mul_f32s(isa.splat_f32s(scale as f32), d[step * (first + 2 * last)]);
+    for j in 0..last {
+        sum = isa.fma(isa.splat_f32s((scale * c[j]) as f32), d[step * (first + 2 * j)], sum);
+    }
+    sum
+}
+
+/// Adds a term to a sum that may be empty.
+#[inline(always)]
+fn add<I: Isa>(isa: I, sum: &mut Option<I::f32s>, term: I::f32s) {
+    *sum = Some(match *sum {
+        Some(sum) => isa.add_f32s(sum, term),
+        None => term,
+    });
+}
+
+impl Transform {
+    /// F(m, r) for a stride; F(1, 1) is the identity.
+    ///
+    /// # Panics
+    /// If there are fewer than 3 or more than 12 products, or the stride is 2 and the taps are not 3.
+    pub const fn new(m: usize, r: usize, stride: usize) -> Self {
+        let (n, toom) = match (m, r, stride) {
+            (1, 1, _) => (1, Toom::NONE),
+            (_, _, 1) => (m + r - 1, Toom::new(m, r)),
+            (_, 3, 2) => (2 * m + 1, Toom::new(m, 2)),
+            _ => panic!("stride 2 is for three taps"),
+        };
+        Self { m, r, stride, n, toom }
+    }
+
+    /// Coefficient of tap `k` in product `point`: an element of `G`.
+    pub fn filter(&self, point: usize, k: usize) -> f64 {
+        match self.stride {
+            1 => self.toom.filter[point][k],
+            _ if point < self.toom.n => [self.toom.filter[point][0], 0.0, self.toom.filter[point][1]][k],
+            _ => [0.0, 1.0, 0.0][k],
+        }
+    }
+
+    /// How much larger than that of a direct sum the error of the outputs is, if the error of each
+    /// product is independent and relative to the root mean square of its sum: the root of
+    /// `sum over i of |At_i|^2 |G_i|^2 |Bt_i|^2 / (m r)`, norms of columns of `At` and of rows.
+    pub fn growth(&self) -> f64 {
+        let (t, m, stride) = (&self.toom, self.m, self.stride);
+        if self.n == 1 {
+            return 1.0;
+        }
+        let zero = t.zero as usize;
+        let square = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>();
+        let product = |i: usize| {
+            let (input, output) = if i == t.n - 1 {
+                (square(&t.whole), 1.0)
+            } else if t.zero && i == 0 {
+                (square(&t.whole), 1.0)
+            } else {
+                let (q, p) = (&t.q[(i - zero) / 2], t.points[(i - zero) / 2]);
+                let powers: f64 = (0..m).map(|k| p.powi(2 * k as i32)).sum();
+                (square(q) * (1.0 + p * p), powers)
+            };
+            input * output * square(&t.filter[i][..self.r + 1 - stride])
+        };
+        let odd = if stride == 2 { m as f64 } else { 0.0 };
+        (((0..t.n).map(product).sum::<f64>() + odd) / (m * self.r) as f64).sqrt()
     }
 
     /// `Bt d`.
     #[inline(always)]
-    pub fn input<I: Isa, const N: usize>(&self, isa: I, d: [I::f32s; N]) -> [I::f32s; N] {
+    fn input<I: Isa, const N: usize>(&self, isa: I, d: [I::f32s; N]) -> [I::f32s; N] {
         if N == 1 {
             return d;
         }
-        let pairs = (N - 2) / 2;
-        let splat = |c: f32| isa.splat_f32s(c);
         let mut out = d;
-        let mut first = isa.mul_f32s(splat(self.whole[0]), d[0]);
-        let mut last = isa.mul_f32s(splat(self.whole[0]), d[1]);
-        for j in 1..pairs {
-            first = isa.fma(splat(self.whole[j]), d[2 * j], first);
-            last = isa.fma(splat(self.whole[j]), d[2 * j + 1], last);
-        }
-        out[0] = isa.add_f32s(first, d[2 * pairs]);
-        out[N - 1] = isa.add_f32s(last, d[2 * pairs + 1]);
-        for i in 0..pairs {
-            let mut even = d[2 * pairs];
-            let mut odd = isa.mul_f32s(splat(self.points[i]), d[2 * pairs - 1]);
-            for j in 0..pairs - 1 {
-                even = isa.fma(splat(self.even[i][j]), d[2 + 2 * j], even);
-                odd = isa.fma(splat(self.odd[i][j]), d[1 + 2 * j], odd);
+        self.toom.input(isa, &d, self.stride, &mut out);
+        if self.stride == 2 {
+            for k in 0..self.m {
+                out[self.toom.n + k] = d[2 * k + 1];
             }
-            out[1 + 2 * i] = isa.add_f32s(even, odd);
-            out[2 + 2 * i] = isa.sub_f32s(even, odd);
         }
         out
     }
 
-    /// `At x`, of which the first `M` are the result.
+    /// `At x`.
     #[inline(always)]
-    pub fn output<I: Isa, const N: usize, const M: usize>(&self, isa: I, x: [I::f32s; N]) -> [I::f32s; M] {
+    fn output<I: Isa, const N: usize, const M: usize>(&self, isa: I, x: [I::f32s; N]) -> [I::f32s; M] {
         if N == 1 {
             return [x[0]; M];
         }
-        let pairs = (N - 2) / 2;
-        let mut out = [isa.splat_f32s(0.0); M];
-        out[0] = x[0];
-        out[M - 1] = x[N - 1];
-        for i in 0..pairs {
-            let (plus, minus) = (x[1 + 2 * i], x[2 + 2 * i]);
-            let (mut even, mut odd) = (isa.add_f32s(plus, minus), isa.sub_f32s(plus, minus));
-            let p = isa.splat_f32s(self.points[i]);
-            let square = isa.mul_f32s(p, p);
-            odd = isa.mul_f32s(p, odd);
-            for (k, out) in out.iter_mut().enumerate() {
-                let power = if k % 2 == 0 { &mut even } else { &mut odd };
-                *out = isa.add_f32s(*out, *power);
-                *power = isa.mul_f32s(square, *power);
+        let mut sums = [None; M];
+        if self.stride == 2 {
+            for (k, sum) in sums.iter_mut().enumerate() {
+                *sum = Some(x[self.toom.n + k]);
             }
         }
+        self.toom.output(isa, &x, &mut sums);
+        let mut out = [x[0]; M];
+        for (out, sum) in out.iter_mut().zip(sums) {
+            *out = sum.unwrap_or(*out);
+        }
         out
+    }
+}
+
+/// The transform of `N` samples to `M` outputs at stride `U`, with constant coefficients.
+pub struct Fixed<const N: usize, const M: usize, const U: usize>;
+
+impl<const N: usize, const M: usize, const U: usize> Fixed<N, M, U> {
+    const T: Transform = Transform::new(M, if N == 1 { 1 } else { N - U * (M - 1) }, U);
+
+    /// `Bt d`.
+    #[inline(always)]
+    pub fn input<I: Isa>(isa: I, d: [I::f32s; N]) -> [I::f32s; N] {
+        const { Self::T }.input(isa, d)
+    }
+
+    /// `At x`.
+    #[inline(always)]
+    pub fn output<I: Isa>(isa: I, x: [I::f32s; N]) -> [I::f32s; M] {
+        const { Self::T }.output(isa, x)
     }
 }

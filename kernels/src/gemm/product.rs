@@ -1,74 +1,89 @@
-//! Matrix product with packed weights: `dst[rows, columns] = a[rows, depth] * panels`.
+//! A batch of matrix products with one packed panel: the middle of every bilinear algorithm.
+//!
+//! ```text
+//! for point in 0..points:
+//!   dst[point][rows, width] = a[point][rows, depth] * panel[point][depth, width]
+//! ```
 
-use std::ops::Range;
-
+use crate::arch::prefetch::LINE;
 use crate::cpu::Isa;
-use crate::gemm::panels::Panels;
 use crate::gemm::tile::{Finish, Operands, Taps, dispatch};
 
-/// A product of a row-major matrix with some panels.
+/// The batch.
 #[derive(Debug)]
-pub struct Product<'a, I> {
+pub struct Products<I> {
     /// Proof of the instruction set.
     pub isa: I,
-    /// Rows of `a` and of the result.
+    /// Products.
+    pub points: usize,
+    /// Rows of each `a` and of each result.
     pub rows: usize,
-    /// Columns of `a`.
+    /// Columns of each `a`.
     pub depth: usize,
-    /// The left matrix.
+    /// Terms that are summed before they are added to the rest; all, or fewer for a smaller error.
+    pub part: usize,
+    /// The first left matrix.
     pub a: *const f32,
-    /// Elements from one of its rows to the next.
-    pub a_pitch: usize,
-    /// The right matrix.
-    pub panels: &'a Panels,
-    /// Which panels to compute.
-    pub which: Range<usize>,
-    /// Column 0 of the first panel of the result; panels are padded to whole vectors.
+    /// Elements from one of its rows to the next, and from a matrix to the next.
+    pub a_pitch: [usize; 2],
+    /// The right matrices, one after the other.
+    pub panel: *const f32,
+    /// Vectors in a row of the panel.
+    pub vectors: usize,
+    /// The first result.
     pub dst: *mut f32,
-    /// Elements from a row of the result to the next.
-    pub dst_pitch: usize,
+    /// Elements from one of its rows to the next, and from a result to the next.
+    pub dst_pitch: [usize; 2],
     /// Rows of a register tile.
     pub pixels: usize,
 }
 
-impl<I: Isa> Product<'_, I> {
-    /// Computes the product.
+impl<I: Isa> Products<I> {
+    /// Computes the products.
     ///
     /// # Safety
-    /// `rows` rows of `depth` elements at `a` may be read, and `rows` rows of all the panels' columns
-    /// at `dst` may be written by this caller alone; `pixels` fits the panels' vectors.
+    /// `rows` rows of `depth` elements of each left matrix may be read, and `depth` rows of `vectors`
+    /// vectors of each right one; `rows` rows of `vectors` vectors of each result may be written by
+    /// this caller alone; `pixels` fits the vectors.
     #[allow(unsafe_code, reason = "matrix code")]
     pub unsafe fn run(self) {
         self.isa.vectorize(self)
     }
 }
 
-impl<I: Isa> pulp::WithSimd for Product<'_, I> {
+impl<I: Isa> pulp::WithSimd for Products<I> {
     type Output = ();
 
     #[inline(always)]
     #[allow(unsafe_code, reason = "matrix code")]
     fn with_simd<S: pulp::Simd>(self, _: S) {
-        let taps = Taps::matrix(self.depth);
         let tiles = self.rows.div_ceil(self.pixels);
-        let list = &self.panels.list()[self.which];
-        let origin = list.first().map_or(0, |panel| panel.column());
-        for panel in list {
-            let column = panel.column() - origin;
-            let width = panel.vectors * I::F32_LANES;
-            let finish = Finish { bias: std::ptr::null(), relu: false, accumulate: false, width };
-            for tile in 0..tiles {
-                let (first, end) = (self.rows * tile / tiles, self.rows * (tile + 1) / tiles);
-                let operands = Operands {
-                    a: self.a.wrapping_add(first * self.a_pitch),
-                    a_pitch: self.a_pitch,
-                    b: self.panels.weights(panel),
-                    next: self.panels.ahead(panel, tile),
-                    dst: self.dst.wrapping_add(first * self.dst_pitch + column),
-                    dst_pitch: self.dst_pitch,
-                };
-                // SAFETY: promised to `Product::run`, the only caller.
-                unsafe { dispatch(self.isa, end - first, panel.vectors, &taps, &operands, &finish) };
+        let width = self.vectors * I::F32_LANES;
+        let parts = self.depth.div_ceil(self.part);
+        let lines = width.div_ceil(LINE);
+        for point in 0..self.points {
+            for part in 0..parts {
+                let (begin, stop) = (self.depth * part / parts, self.depth * (part + 1) / parts);
+                let taps = Taps::matrix(stop - begin);
+                let finish = Finish { bias: std::ptr::null(), relu: false, accumulate: part > 0, width };
+                let b = self.panel.wrapping_add((point * self.depth + begin) * width);
+                for tile in 0..tiles {
+                    let (first, end) = (self.rows * tile / tiles, self.rows * (tile + 1) / tiles);
+                    // What the next point will read, a line a row.
+                    let ahead = if tile < lines { self.depth * width + tile * (stop - begin) * LINE } else { 0 };
+                    let row = point * self.a_pitch[1] + first * self.a_pitch[0] + begin;
+                    let out = point * self.dst_pitch[1] + first * self.dst_pitch[0];
+                    let operands = Operands {
+                        a: self.a.wrapping_add(row),
+                        a_pitch: self.a_pitch[0],
+                        b,
+                        next: b.wrapping_add(ahead),
+                        dst: self.dst.wrapping_add(out),
+                        dst_pitch: self.dst_pitch[0],
+                    };
+                    // SAFETY: promised to `run`, the only caller.
+                    unsafe { dispatch(self.isa, end - first, self.vectors, &taps, &operands, &finish) };
+                }
             }
         }
     }

@@ -62,6 +62,14 @@ pub struct Finish {
     pub width: usize,
 }
 
+impl Finish {
+    /// Nothing but `width` elements to store.
+    #[inline(always)]
+    fn is_plain(&self, width: usize) -> bool {
+        self.bias.is_null() && !self.relu && !self.accumulate && self.width == width
+    }
+}
+
 /// A tile's operands.
 #[derive(Clone, Copy, Debug)]
 pub struct Operands {
@@ -183,6 +191,15 @@ unsafe fn sums<I: Isa, const MR: usize, const NR: usize>(
 unsafe fn tile<I: Isa, const MR: usize, const NR: usize>(isa: I, taps: &Taps, o: &Operands, finish: &Finish) {
     // SAFETY: by the caller.
     let acc = unsafe { sums::<I, MR, NR>(isa, taps, o) };
+    if finish.is_plain(NR * I::F32_LANES) {
+        for (i, acc) in acc.into_iter().enumerate() {
+            for (j, y) in acc.into_iter().enumerate() {
+                // SAFETY: by the caller.
+                unsafe { store::<I>(o.dst.wrapping_add(i * o.dst_pitch + j * I::F32_LANES), y) };
+            }
+        }
+        return;
+    }
     let zero = isa.splat_f32s(0.0);
     for j in 0..NR {
         let first = j * I::F32_LANES;

@@ -1,0 +1,435 @@
+//! The engine of the fast algorithms: transform tiles of the image, multiply, transform back.
+//!
+//! ```text
+//! for block of tiles:                        V stays in the worker's second-level cache
+//!   for tile in block:                       input transform, vectorised over channels
+//!     V[0..n*n][tile] = Bt d B
+//!   for panel of output channels:            M stays in the first
+//!     for point in 0..n*n:                   n*n products [tiles, c] x [c, panel]
+//!       M[point] = V[point] * U[panel][point]
+//!     for tile in block:                     output transform, bias and ReLU
+//!       y = At M[..][tile] A
+//! ```
+//!
+//! It is generic over the two one-dimensional transforms; with the identity on one axis it is a
+//! one-dimensional algorithm. The image is read with bounds instead of a halo, so that any source will
+//! do: a tile that hangs over an edge is patched with zeros, vector by vector. Transformed filters `U`
+//! are computed in f64 once.
+//!
+//! Sums over channels make most of the error, since the output transform magnifies it; they are taken in
+//! parts of at most [`PART`] products.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use crate::conv::transform::{Fixed, Transform};
+use crate::cpu::Isa;
+use crate::filter::{Filter, Folded};
+use crate::gemm::panels::{Panel, Panels};
+use crate::gemm::product::Products;
+use crate::gemm::tile::{load, load_first, store, store_first};
+use crate::kernel::{Bound, Io, Prepared, Tuning};
+use crate::problem::{Conv, Problem};
+use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};
+use crate::tensor::{Formats, ViewMut};
+
+/// Products that are summed in registers before they are added to the rest of a sum.
+const PART: usize = 96;
+
+/// The transforms of a convolution, down and across, for `m` outputs along each axis where the kernel has
+/// extent.
+pub(super) fn transforms(conv: &Conv, m: usize) -> [Transform; 2] {
+    [0, 1].map(|axis| match conv.window.kernel[axis] {
+        1 => Transform::new(1, 1, 1),
+        r => Transform::new(m, r, conv.window.stride[axis]),
+    })
+}
+
+/// Tiles that cover the output of a convolution, down and across.
+fn grid(conv: &Conv, transforms: &[Transform; 2]) -> [usize; 2] {
+    let output = conv.output();
+    [0, 1].map(|axis| output[axis].div_ceil(transforms[axis].m))
+}
+
+/// Tiles of one image.
+pub(super) fn tiles(conv: &Conv, transforms: &[Transform; 2]) -> usize {
+    grid(conv, transforms).into_iter().product()
+}
+
+/// Multiply-adds of the products; the transforms are left out.
+pub(super) fn multiply_adds(conv: &Conv, transforms: &[Transform; 2]) -> u64 {
+    let products: usize = transforms.iter().map(|t| t.n).product();
+    (conv.batch * tiles(conv, transforms) * products * conv.channels * conv.filters()) as u64
+}
+
+/// A convolution with transformed filters.
+pub(super) struct PreparedTiles<I> {
+    isa: I,
+    bound: Bound,
+    conv: Conv,
+    /// Down and across.
+    transforms: [Transform; 2],
+    /// A panel holds its matrix `[c, width]` of each point in turn.
+    panels: Panels,
+    pixels: usize,
+    block: usize,
+    groups: usize,
+}
+
+impl<I: Isa> PreparedTiles<I> {
+    pub(super) fn new(
+        isa: I,
+        conv: &Conv,
+        transforms: [Transform; 2],
+        tuning: &Tuning,
+        formats: &Formats,
+        filters: &[Filter],
+    ) -> Self {
+        let transformed: Vec<Folded> =
+            filters.iter().map(|filter| transform_filter(&transforms, filter.folded())).collect();
+        let panels = Panels::pack(&conv.segments, I::F32_LANES, tuning.get("vectors"), &transformed);
+        Self {
+            isa,
+            bound: Bound::new(&Problem::Conv(conv.clone()), formats),
+            conv: conv.clone(),
+            transforms,
+            groups: tuning.get("groups").min(panels.list().len()),
+            panels,
+            pixels: tuning.get("pixels"),
+            block: tuning.get("block"),
+        }
+    }
+
+    fn points(&self) -> usize {
+        self.transforms.iter().map(|t| t.n).product()
+    }
+
+    fn tiles(&self, n: usize) -> usize {
+        n * tiles(&self.conv, &self.transforms)
+    }
+
+    fn blocks(&self, n: usize) -> usize {
+        self.tiles(n).div_ceil(self.block)
+    }
+
+    /// Panels of a group.
+    fn group(&self, group: usize) -> &[Panel] {
+        let panels = self.panels.list();
+        &panels[panels.len() * group / self.groups..panels.len() * (group + 1) / self.groups]
+    }
+
+    /// Elements from a row of V to the next: whole vectors, and rows that do not share cache sets.
+    fn v_pitch(&self) -> usize {
+        round_up(self.conv.channels) + round_up(1)
+    }
+
+    /// Elements of a row of M.
+    fn m_pitch(&self) -> usize {
+        let widths = self.panels.list().iter().map(|panel| panel.vectors * I::F32_LANES);
+        round_up(widths.max().expect("at least one panel"))
+    }
+}
+
+/// `U = G g Gt` for each input and output channel: one matrix `[c, k]` a point, in place of taps.
+fn transform_filter(transforms: &[Transform; 2], filter: Folded) -> Folded {
+    let [r, s, c, k] = filter.dims;
+    let [down, across] = transforms;
+    let points = down.n * across.n;
+    let mut weights = Vec::with_capacity(points * c * k);
+    let mut sums = vec![0.0f64; k];
+    for point in 0..points {
+        for channel in 0..c {
+            sums.fill(0.0);
+            for tap in 0..r * s {
+                let g = down.filter(point / across.n, tap / s) * across.filter(point % across.n, tap % s);
+                if g != 0.0 {
+                    let row = &filter.weights[(tap * c + channel) * k..][..k];
+                    sums.iter_mut().zip(row).for_each(|(sum, &w)| *sum += g * w as f64);
+                }
+            }
+            weights.extend(sums.iter().map(|&u| u as f32));
+        }
+    }
+    Folded { dims: [points, 1, c, k], weights, bias: filter.bias }
+}
+
+impl<I: Isa> Prepared for PreparedTiles<I> {
+    fn bound(&self) -> &Bound {
+        &self.bound
+    }
+
+    fn packed(&self) -> Vec<&Buffer> {
+        self.panels.buffers().into()
+    }
+
+    fn scratch(&self) -> ScratchReq {
+        let row = self.v_pitch() + self.m_pitch();
+        ScratchReq { shared: 0, worker: self.points() * self.block * row }
+    }
+
+    fn units(&self, _: usize, n: usize) -> usize {
+        self.groups * self.blocks(n)
+    }
+
+    #[allow(unsafe_code, reason = "transform code")]
+    unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
+        self.isa.vectorize(Run { step: self, units, io, v: scratch.worker })
+    }
+}
+
+struct Run<'a, I: Isa> {
+    step: &'a PreparedTiles<I>,
+    units: Range<usize>,
+    io: &'a Io<'a>,
+    /// The worker's scratch: V, then M.
+    v: *mut f32,
+}
+
+impl<I: Isa> pulp::WithSimd for Run<'_, I> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let [down, across] = &self.step.transforms;
+        macro_rules! arms {
+            (square: $([$n:literal $m:literal $u:literal])* line: $([$ln:literal $lm:literal])*) => {
+                match (down.n, across.n, down.m.max(across.m), down.stride.max(across.stride)) {
+                    $(($n, $n, $m, $u) => self.blocks::<$n, $m, $n, $m, $u>(false),)*
+                    $(($ln, 1, $lm, 1) => self.blocks::<$ln, $lm, 1, 1, 1>(false),)*
+                    $((1, $ln, $lm, 1) => self.blocks::<$ln, $lm, 1, 1, 1>(true),)*
+                    other => unreachable!("no transform {other:?}"),
+                }
+            };
+        }
+        arms! {
+            square: [4 2 1] [5 3 1] [6 4 1] [7 5 1] [8 6 1] [6 2 1] [7 3 1] [8 4 1] [9 5 1]
+                [5 2 2] [7 3 2] [9 4 2]
+            line: [4 2] [5 3] [6 4] [8 6] [6 2] [8 4] [8 2] [9 3] [10 4] [11 5] [12 6]
+        }
+    }
+}
+
+/// One axis of a tile: `samples` of the image from `origin` on, `outputs` of the output from `first` on.
+#[derive(Clone, Copy)]
+struct Span {
+    /// First sample; negative in the padding.
+    origin: isize,
+    /// Samples that lie inside the image.
+    inside: [usize; 2],
+    /// First output.
+    first: usize,
+    /// Outputs that lie inside the output.
+    outputs: usize,
+}
+
+impl<I: Isa> Run<'_, I> {
+    /// Computes the units; the axes of `N1` and `N2` are down and across, or the other way round where
+    /// `swap` is set.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "transform code")]
+    fn blocks<const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>(
+        self,
+        swap: bool,
+    ) {
+        let step = self.step;
+        let images = self.io.images();
+        let (tiles, blocks) = (step.tiles(images), step.blocks(images));
+        let m = self.v.wrapping_add(N1 * N2 * step.block * step.v_pitch());
+        let mut transformed = None;
+        for unit in self.units.clone() {
+            let (block, group) = (unit / step.groups, unit % step.groups);
+            let first = tiles * block / blocks;
+            let count = tiles * (block + 1) / blocks - first;
+            if transformed != Some(block) {
+                for tile in 0..count {
+                    let v = self.v.wrapping_add(tile * step.v_pitch());
+                    // SAFETY: `count` tiles of at most `block` fit V.
+                    unsafe { self.input::<N1, M1, N2, M2, U>(first + tile, swap, v) };
+                }
+                transformed = Some(block);
+            }
+            for panel in step.group(group) {
+                let products = Products {
+                    isa: step.isa,
+                    points: N1 * N2,
+                    rows: count,
+                    depth: step.conv.channels,
+                    part: PART,
+                    a: self.v,
+                    a_pitch: [step.v_pitch(), step.block * step.v_pitch()],
+                    panel: step.panels.weights(panel),
+                    vectors: panel.vectors,
+                    dst: m,
+                    dst_pitch: [step.m_pitch(), step.block * step.m_pitch()],
+                    pixels: step.pixels,
+                };
+                // SAFETY: V holds `count` transformed rows a point, M has room for a panel.
+                unsafe { products.run() };
+                for tile in 0..count {
+                    let m = m.wrapping_add(tile * step.m_pitch());
+                    // SAFETY: M holds the products of `count` tiles; their outputs are this unit's.
+                    unsafe { self.output::<N1, M1, N2, M2, U>(first + tile, swap, m, panel) };
+                }
+            }
+        }
+    }
+
+    /// Image, and the spans of a tile, in the order of the axes.
+    #[inline(always)]
+    fn position(&self, tile: usize, swap: bool) -> (usize, [Span; 2]) {
+        let Conv { image, window, .. } = &self.step.conv;
+        let [rows, columns] = grid(&self.step.conv, &self.step.transforms);
+        let (n, rest) = (tile / (rows * columns), tile % (rows * columns));
+        let (output, padding) = (self.step.conv.output(), &window.padding);
+        let span = |axis: usize, index: usize, before: usize| {
+            let t = &self.step.transforms[axis];
+            let first = index * t.m;
+            let origin = (first * window.stride[axis]) as isize - before as isize;
+            let clip = |at: isize| (at - origin).clamp(0, t.n as isize) as usize;
+            let inside = [clip(0), clip(image[axis] as isize)];
+            Span { origin, inside, first, outputs: t.m.min(output[axis] - first) }
+        };
+        let [down, across] = [span(0, rest / columns, padding.top), span(1, rest % columns, padding.left)];
+        (n, if swap { [across, down] } else { [down, across] })
+    }
+
+    /// `V[..] = Bt d B` for one tile; `v` is its row in the matrix of the first point.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "transform code")]
+    unsafe fn input<const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>(
+        &self,
+        tile: usize,
+        swap: bool,
+        v: *mut f32,
+    ) {
+        let step = self.step;
+        let isa = step.isa;
+        let (n, [a, b]) = self.position(tile, swap);
+        let (src, channels) = (&self.io.src, step.conv.channels);
+        let mut pitch = [src.pitch.row, src.pitch.pixel];
+        if swap {
+            pitch.reverse();
+        }
+        // The first sample, from the first pixel of the image; samples outside are never read.
+        let origin = a.origin * pitch[0] as isize + b.origin * pitch[1] as isize;
+        let first = src.pixel(n, 0, 0).wrapping_offset(origin);
+        let zero = isa.splat_f32s(0.0);
+        let whole = a.inside == [0, N1] && b.inside == [0, N2] && channels.is_multiple_of(I::F32_LANES);
+        // Written before it is read: the patch where the tile is not whole, the columns always.
+        let mut patch = MaybeUninit::<[[I::f32s; N2]; N1]>::uninit();
+        let patch = patch.as_mut_ptr().cast::<I::f32s>();
+        let mut columns = MaybeUninit::<[[I::f32s; N2]; N1]>::uninit();
+        let columns = columns.as_mut_ptr().cast::<I::f32s>();
+        if !whole {
+            for at in 0..N1 * N2 {
+                // SAFETY: inside the patch.
+                unsafe { patch.add(at).write(zero) };
+            }
+        }
+        let stride = step.block * step.v_pitch();
+        for c in (0..channels).step_by(I::F32_LANES) {
+            let mut d = first.wrapping_add(c);
+            let mut pitch = pitch;
+            if !whole {
+                for i in a.inside[0]..a.inside[1] {
+                    for j in b.inside[0]..b.inside[1] {
+                        let at = d.wrapping_add(i * pitch[0] + j * pitch[1]);
+                        // SAFETY: a pixel of the image, with `channels - c` more channels.
+                        unsafe { patch.add(i * N2 + j).write(load_first(isa, at, channels - c)) };
+                    }
+                }
+                d = patch.cast_const().cast();
+                pitch = [N2 * I::F32_LANES, I::F32_LANES];
+            }
+            for j in 0..N2 {
+                let mut column = [zero; N1];
+                for (i, sample) in column.iter_mut().enumerate() {
+                    // SAFETY: a vector of a pixel inside the image, or of the patch.
+                    *sample = unsafe { load::<I>(d.wrapping_add(i * pitch[0] + j * pitch[1])) };
+                }
+                let column = Fixed::<N1, M1, U>::input(isa, column);
+                for (i, value) in column.into_iter().enumerate() {
+                    // SAFETY: inside the columns.
+                    unsafe { columns.add(i * N2 + j).write(value) };
+                }
+            }
+            for i in 0..N1 {
+                // SAFETY: all columns have been written.
+                let row = unsafe { columns.add(i * N2).cast::<[I::f32s; N2]>().read() };
+                for (j, value) in Fixed::<N2, M2, U>::input(isa, row).into_iter().enumerate() {
+                    // SAFETY: V has a row of whole vectors for each point of the tile.
+                    unsafe { store::<I>(v.wrapping_add((i * N2 + j) * stride + c), value) };
+                }
+            }
+        }
+    }
+
+    /// `At M[..] A`, bias and ReLU for one tile and one panel; `m` is the tile's row in the matrix of the
+    /// first point.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "transform code")]
+    unsafe fn output<const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>(
+        &self,
+        tile: usize,
+        swap: bool,
+        m: *const f32,
+        panel: &Panel,
+    ) {
+        let step = self.step;
+        let isa = step.isa;
+        let (n, [a, b]) = self.position(tile, swap);
+        let zero = isa.splat_f32s(0.0);
+        let stride = step.block * step.m_pitch();
+        let epilogue = step.conv.segments[panel.segment].epilogue;
+        let dst: ViewMut = self.io.dst(panel.segment);
+        let mut pitch = [dst.pitch().row, dst.pitch().pixel];
+        let mut position = [a.first, b.first];
+        if swap {
+            pitch.reverse();
+            position.reverse();
+        }
+        let first = dst.pixel(n, position[0], position[1]).wrapping_add(panel.first);
+        let whole = a.outputs == M1 && b.outputs == M2;
+        for vector in 0..panel.vectors {
+            let k = vector * I::F32_LANES;
+            let mut sums = MaybeUninit::<[[I::f32s; N2]; M1]>::uninit();
+            let sums = sums.as_mut_ptr().cast::<I::f32s>();
+            for j in 0..N2 {
+                let mut column = [zero; N1];
+                for (i, product) in column.iter_mut().enumerate() {
+                    // SAFETY: M has a row of the panel's vectors for each point of the tile.
+                    *product = unsafe { load::<I>(m.wrapping_add((i * N2 + j) * stride + k)) };
+                }
+                let column: [I::f32s; M1] = Fixed::<N1, M1, U>::output(isa, column);
+                for (i, value) in column.into_iter().enumerate() {
+                    // SAFETY: inside the sums.
+                    unsafe { sums.add(i * N2 + j).write(value) };
+                }
+            }
+            let bias = if epilogue.bias {
+                // SAFETY: a panel has a bias for each of its vectors.
+                unsafe { load::<I>(step.panels.bias(panel).add(k)) }
+            } else {
+                zero
+            };
+            let floor = isa.splat_f32s(if epilogue.relu { 0.0 } else { f32::NEG_INFINITY });
+            let width = panel.width - k;
+            for i in 0..M1 {
+                // SAFETY: all sums have been written.
+                let row = unsafe { sums.add(i * N2).cast::<[I::f32s; N2]>().read() };
+                let row: [I::f32s; M2] = Fixed::<N2, M2, U>::output(isa, row);
+                for (j, value) in row.into_iter().enumerate() {
+                    let value = isa.max_f32s(floor, isa.add_f32s(value, bias));
+                    let at = first.wrapping_add(i * pitch[0] + j * pitch[1] + k);
+                    if whole && width >= I::F32_LANES {
+                        // SAFETY: a vector of an output pixel of this unit.
+                        unsafe { store::<I>(at, value) };
+                    } else if i < a.outputs && j < b.outputs {
+                        // SAFETY: an output pixel of this unit; `width` channels are the panel's.
+                        unsafe { store_first(isa, at, value, width) };
+                    }
+                }
+            }
+        }
+    }
+}
