@@ -311,6 +311,9 @@ macro_rules! kernel_table {
             separable_avx512: "separable", $crate::kernel::Role::Candidate, $crate::conv::separable::Separable::<$crate::cpu::Avx512>::make;
             separable_avx2: "separable", $crate::kernel::Role::Candidate, $crate::conv::separable::Separable::<$crate::cpu::Avx2>::make;
             separable_plain: "separable", $crate::kernel::Role::Candidate, $crate::conv::separable::Separable::<$crate::cpu::Plain>::make;
+            strassen_avx512: "strassen", $crate::kernel::Role::Candidate, $crate::conv::strassen::Strassen::<$crate::cpu::Avx512>::make;
+            strassen_avx2: "strassen", $crate::kernel::Role::Candidate, $crate::conv::strassen::Strassen::<$crate::cpu::Avx2>::make;
+            strassen_plain: "strassen", $crate::kernel::Role::Candidate, $crate::conv::strassen::Strassen::<$crate::cpu::Plain>::make;
             im2col_gemm: "im2col_gemm", $crate::conv::im2col::ROLE, $crate::conv::im2col::Im2colGemm::make;
             unfused_avx512: "unfused", $crate::kernel::Role::Candidate, $crate::conv::unfused::Unfused::<$crate::cpu::Avx512>::make;
             unfused_avx2: "unfused", $crate::kernel::Role::Candidate, $crate::conv::unfused::Unfused::<$crate::cpu::Avx2>::make;

@@ -3,6 +3,7 @@
 pub mod direct;
 pub mod im2col;
 pub mod separable;
+pub mod strassen;
 mod tiles;
 pub mod transform;
 pub mod unfused;

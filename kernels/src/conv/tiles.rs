@@ -26,15 +26,12 @@ use crate::conv::transform::{Fixed, Transform};
 use crate::cpu::Isa;
 use crate::filter::{Filter, Folded};
 use crate::gemm::panels::{Panel, Panels};
-use crate::gemm::product::Products;
+use crate::gemm::product::{PART, Products};
 use crate::gemm::tile::{load, load_first, store, store_first};
 use crate::kernel::{Bound, Io, Prepared, Tuning};
 use crate::problem::{Conv, Problem};
 use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};
 use crate::tensor::{Formats, ViewMut};
-
-/// Products that are summed in registers before they are added to the rest of a sum.
-const PART: usize = 96;
 
 /// The transforms of a convolution, down and across, for `m` outputs along each axis where the kernel has
 /// extent.
@@ -71,6 +68,11 @@ pub(super) struct PreparedTiles<I> {
     transforms: [Transform; 2],
     /// A panel holds its matrix `[c, width]` of each point in turn.
     panels: Panels,
+    /// Tiles of an image, and its output pixels, down and across.
+    grid: [usize; 2],
+    output: [usize; 2],
+    /// Elements of a row of M.
+    m_pitch: usize,
     pixels: usize,
     block: usize,
     groups: usize,
@@ -88,8 +90,12 @@ impl<I: Isa> PreparedTiles<I> {
         let transformed: Vec<Folded> =
             filters.iter().map(|filter| transform_filter(&transforms, filter.folded())).collect();
         let panels = Panels::pack(&conv.segments, I::F32_LANES, tuning.get("vectors"), &transformed);
+        let widths = panels.list().iter().map(|panel| panel.vectors * I::F32_LANES);
         Self {
             isa,
+            grid: grid(conv, &transforms),
+            output: conv.output(),
+            m_pitch: round_up(widths.max().expect("at least one panel")),
             bound: Bound::new(&Problem::Conv(conv.clone()), formats),
             conv: conv.clone(),
             transforms,
@@ -121,12 +127,6 @@ impl<I: Isa> PreparedTiles<I> {
     /// Elements from a row of V to the next: whole vectors, and rows that do not share cache sets.
     fn v_pitch(&self) -> usize {
         round_up(self.conv.channels) + round_up(1)
-    }
-
-    /// Elements of a row of M.
-    fn m_pitch(&self) -> usize {
-        let widths = self.panels.list().iter().map(|panel| panel.vectors * I::F32_LANES);
-        round_up(widths.max().expect("at least one panel"))
     }
 }
 
@@ -163,7 +163,7 @@ impl<I: Isa> Prepared for PreparedTiles<I> {
     }
 
     fn scratch(&self) -> ScratchReq {
-        let row = self.v_pitch() + self.m_pitch();
+        let row = self.v_pitch() + self.m_pitch;
         ScratchReq { shared: 0, worker: self.points() * self.block * row }
     }
 
@@ -209,6 +209,28 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
     }
 }
 
+/// A tile's place: its image, and its row and column among the image's tiles.
+#[derive(Clone, Copy)]
+struct Place {
+    n: usize,
+    row: usize,
+    column: usize,
+}
+
+impl Place {
+    /// Moves on to the next tile.
+    #[inline(always)]
+    fn step(&mut self, [rows, columns]: [usize; 2]) {
+        self.column += 1;
+        if self.column == columns {
+            (self.column, self.row) = (0, self.row + 1);
+            if self.row == rows {
+                (self.row, self.n) = (0, self.n + 1);
+            }
+        }
+    }
+}
+
 /// One axis of a tile: `samples` of the image from `origin` on, `outputs` of the output from `first` on.
 #[derive(Clone, Copy)]
 struct Span {
@@ -240,11 +262,16 @@ impl<I: Isa> Run<'_, I> {
             let (block, group) = (unit / step.groups, unit % step.groups);
             let first = tiles * block / blocks;
             let count = tiles * (block + 1) / blocks - first;
+            let [rows, columns] = step.grid;
+            let start =
+                Place { n: first / (rows * columns), row: first / columns % rows, column: first % columns };
             if transformed != Some(block) {
+                let mut place = start;
                 for tile in 0..count {
                     let v = self.v.wrapping_add(tile * step.v_pitch());
                     // SAFETY: `count` tiles of at most `block` fit V.
-                    unsafe { self.input::<N1, M1, N2, M2, U>(first + tile, swap, v) };
+                    unsafe { self.input::<N1, M1, N2, M2, U>(place, swap, v) };
+                    place.step(step.grid);
                 }
                 transformed = Some(block);
             }
@@ -260,27 +287,27 @@ impl<I: Isa> Run<'_, I> {
                     panel: step.panels.weights(panel),
                     vectors: panel.vectors,
                     dst: m,
-                    dst_pitch: [step.m_pitch(), step.block * step.m_pitch()],
+                    dst_pitch: [step.m_pitch, step.block * step.m_pitch],
                     pixels: step.pixels,
                 };
                 // SAFETY: V holds `count` transformed rows a point, M has room for a panel.
                 unsafe { products.run() };
+                let mut place = start;
                 for tile in 0..count {
-                    let m = m.wrapping_add(tile * step.m_pitch());
+                    let m = m.wrapping_add(tile * step.m_pitch);
                     // SAFETY: M holds the products of `count` tiles; their outputs are this unit's.
-                    unsafe { self.output::<N1, M1, N2, M2, U>(first + tile, swap, m, panel) };
+                    unsafe { self.output::<N1, M1, N2, M2, U>(place, swap, m, panel) };
+                    place.step(step.grid);
                 }
             }
         }
     }
 
-    /// Image, and the spans of a tile, in the order of the axes.
+    /// The spans of a tile, in the order of the axes.
     #[inline(always)]
-    fn position(&self, tile: usize, swap: bool) -> (usize, [Span; 2]) {
+    fn spans(&self, place: Place, swap: bool) -> [Span; 2] {
         let Conv { image, window, .. } = &self.step.conv;
-        let [rows, columns] = grid(&self.step.conv, &self.step.transforms);
-        let (n, rest) = (tile / (rows * columns), tile % (rows * columns));
-        let (output, padding) = (self.step.conv.output(), &window.padding);
+        let (output, padding) = (self.step.output, &window.padding);
         let span = |axis: usize, index: usize, before: usize| {
             let t = &self.step.transforms[axis];
             let first = index * t.m;
@@ -289,8 +316,8 @@ impl<I: Isa> Run<'_, I> {
             let inside = [clip(0), clip(image[axis] as isize)];
             Span { origin, inside, first, outputs: t.m.min(output[axis] - first) }
         };
-        let [down, across] = [span(0, rest / columns, padding.top), span(1, rest % columns, padding.left)];
-        (n, if swap { [across, down] } else { [down, across] })
+        let [down, across] = [span(0, place.row, padding.top), span(1, place.column, padding.left)];
+        if swap { [across, down] } else { [down, across] }
     }
 
     /// `V[..] = Bt d B` for one tile; `v` is its row in the matrix of the first point.
@@ -298,13 +325,13 @@ impl<I: Isa> Run<'_, I> {
     #[allow(unsafe_code, reason = "transform code")]
     unsafe fn input<const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>(
         &self,
-        tile: usize,
+        place: Place,
         swap: bool,
         v: *mut f32,
     ) {
         let step = self.step;
         let isa = step.isa;
-        let (n, [a, b]) = self.position(tile, swap);
+        let [a, b] = self.spans(place, swap);
         let (src, channels) = (&self.io.src, step.conv.channels);
         let mut pitch = [src.pitch.row, src.pitch.pixel];
         if swap {
@@ -312,7 +339,7 @@ impl<I: Isa> Run<'_, I> {
         }
         // The first sample, from the first pixel of the image; samples outside are never read.
         let origin = a.origin * pitch[0] as isize + b.origin * pitch[1] as isize;
-        let first = src.pixel(n, 0, 0).wrapping_offset(origin);
+        let first = src.pixel(place.n, 0, 0).wrapping_offset(origin);
         let zero = isa.splat_f32s(0.0);
         let whole = a.inside == [0, N1] && b.inside == [0, N2] && channels.is_multiple_of(I::F32_LANES);
         // Written before it is read: the patch where the tile is not whole, the columns always.
@@ -370,16 +397,16 @@ impl<I: Isa> Run<'_, I> {
     #[allow(unsafe_code, reason = "transform code")]
     unsafe fn output<const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>(
         &self,
-        tile: usize,
+        place: Place,
         swap: bool,
         m: *const f32,
         panel: &Panel,
     ) {
         let step = self.step;
         let isa = step.isa;
-        let (n, [a, b]) = self.position(tile, swap);
+        let [a, b] = self.spans(place, swap);
         let zero = isa.splat_f32s(0.0);
-        let stride = step.block * step.m_pitch();
+        let stride = step.block * step.m_pitch;
         let epilogue = step.conv.segments[panel.segment].epilogue;
         let dst: ViewMut = self.io.dst(panel.segment);
         let mut pitch = [dst.pitch().row, dst.pitch().pixel];
@@ -388,7 +415,7 @@ impl<I: Isa> Run<'_, I> {
             pitch.reverse();
             position.reverse();
         }
-        let first = dst.pixel(n, position[0], position[1]).wrapping_add(panel.first);
+        let first = dst.pixel(place.n, position[0], position[1]).wrapping_add(panel.first);
         let whole = a.outputs == M1 && b.outputs == M2;
         for vector in 0..panel.vectors {
             let k = vector * I::F32_LANES;

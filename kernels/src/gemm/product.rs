@@ -9,6 +9,10 @@ use crate::arch::prefetch::LINE;
 use crate::cpu::Isa;
 use crate::gemm::tile::{Finish, Operands, Taps, dispatch};
 
+/// Products that a fast algorithm sums in registers before it adds them to the rest of a sum: sums make
+/// most of its error, since it magnifies them.
+pub const PART: usize = 96;
+
 /// The batch.
 #[derive(Debug)]
 pub struct Products<I> {
@@ -70,7 +74,8 @@ impl<I: Isa> pulp::WithSimd for Products<I> {
                 for tile in 0..tiles {
                     let (first, end) = (self.rows * tile / tiles, self.rows * (tile + 1) / tiles);
                     // What the next point will read, a line a row.
-                    let ahead = if tile < lines { self.depth * width + tile * (stop - begin) * LINE } else { 0 };
+                    let ahead =
+                        if tile < lines { self.depth * width + tile * (stop - begin) * LINE } else { 0 };
                     let row = point * self.a_pitch[1] + first * self.a_pitch[0] + begin;
                     let out = point * self.dst_pitch[1] + first * self.dst_pitch[0];
                     let operands = Operands {

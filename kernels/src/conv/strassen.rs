@@ -1,0 +1,534 @@
+//! Strassen's algorithm: fewer multiplications for any convolution, above all for 1x1 kernels, which no
+//! Winograd algorithm helps.
+//!
+//! A convolution is a product of a matrix of pixels `[M, K]`, `K = r * s * c`, with one of weights
+//! `[K, N]`. V. Strassen, "Gaussian Elimination is not Optimal" (1969), multiplies 2x2 blocks with seven
+//! products in place of eight:
+//!
+//! ```text
+//! M1 = (A11 + A22)(B11 + B22)    M5 = (A11 + A12) B22             C11 = M1 + M4 - M5 + M7
+//! M2 = (A21 + A22) B11           M6 = (A21 - A11)(B11 + B12)      C12 = M3 + M5
+//! M3 = A11 (B12 - B22)           M7 = (A12 - A22)(B21 + B22)      C21 = M2 + M4
+//! M4 = A22 (B21 - B11)                                            C22 = M1 - M2 + M3 + M6
+//! ```
+//!
+//! The halves of K are those of the channels, the halves of N those of each segment. The sums of
+//! weights are made once, at prepare. The sums of pixels are made for a block at a time, which is as
+//! cheap as a copy, and so are the sums of products, in the epilogue: the scheme is that of
+//! [`super::tiles`].
+//!
+//! ```text
+//! for block of pixels:
+//!   for row in block / 2:      V[0..7][row] = sums of pixels row and row + block / 2
+//!   for panel of N / 2:
+//!     for point in 0..7:       M[point] = V[point] * U[panel][point]
+//!     for row in block / 2:    two pixels of both halves of the channels, bias and ReLU
+//! ```
+//!
+//! Two levels do it to each of the seven again: 49 products in place of 64. Each level doubles the RMS
+//! error: the variances of the terms of C add up to four times that of C. Packed weights grow by 7/4 a
+//! level.
+
+use std::ops::Range;
+
+use crate::conv::direct::{conv_of, tile_sizes};
+use crate::cpu::{Cpu, Isa};
+use crate::filter::{Filter, Folded};
+use crate::gemm::panels::{Panel, Panels};
+use crate::gemm::product::{PART, Products};
+use crate::gemm::tile::{load, store};
+use crate::kernel::{Bound, Io, Kernel, Numerics, Prepared, Refusal, Tuning, validate};
+use crate::problem::{Conv, Padding, Problem, Segment};
+use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};
+use crate::tensor::{Dtype, Format, Formats, ViewMut};
+
+/// The kernel, for one instruction set.
+#[derive(Debug)]
+pub struct Strassen<I> {
+    isa: I,
+}
+
+impl<I: Isa> Strassen<I> {
+    /// For the table.
+    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Refusal> {
+        Ok(Box::new(Self { isa: I::of(cpu)? }))
+    }
+}
+
+/// Whether channels in and out split into whole vectors at `levels` levels.
+fn splits<I: Isa>(conv: &Conv, levels: usize) -> bool {
+    let whole = I::F32_LANES << levels;
+    conv.channels.is_multiple_of(whole) && conv.segments.iter().all(|s| s.channels.is_multiple_of(whole))
+}
+
+impl<I: Isa> Kernel for Strassen<I> {
+    fn supports(&self, problem: &Problem) -> Result<(), Refusal> {
+        let conv = conv_of(problem)?;
+        if splits::<I>(conv, 1) {
+            return Ok(());
+        }
+        let found: Vec<String> = conv.segments.iter().map(|s| s.channels.to_string()).collect();
+        let found = format!("{} -> {}", conv.channels, found.join(" + "));
+        Err(Refusal::Shape { what: "channels", found, expected: "multiples of two vectors" })
+    }
+
+    fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
+        let Ok(conv) = conv_of(problem) else { return Vec::new() };
+        let [oh, ow] = conv.output();
+        let pixels_in_all = conv.batch * oh * ow;
+        let mut list = Vec::new();
+        for levels in (1..=2).filter(|&levels| splits::<I>(conv, levels)) {
+            let widest = conv.segments.iter().map(|s| (s.channels >> levels) / I::F32_LANES).max();
+            for &[pixels, vectors] in tile_sizes::<I>().iter().filter(|size| matches!(size[1], 2 | 3)) {
+                if vectors > 2 && Some(vectors) > widest {
+                    continue;
+                }
+                let smallest = pixels << levels;
+                let mut blocks: Vec<usize> =
+                    [2, 4, 8, 24].iter().map(|n| (n * smallest).min(pixels_in_all)).collect();
+                blocks.dedup();
+                let tuning = |block| {
+                    let block = ("block", block);
+                    Tuning::new([("levels", levels), ("pixels", pixels), ("vectors", vectors), block])
+                };
+                list.extend(blocks.into_iter().map(tuning));
+            }
+        }
+        list
+    }
+
+    fn formats(&self, problem: &Problem, _: &Tuning) -> Vec<Formats> {
+        let Ok(conv) = conv_of(problem) else { return Vec::new() };
+        vec![Formats { src: Format::f32_with_halo(conv.window.padding), dst: Format::F32 }]
+    }
+
+    fn numerics(&self, _: &Problem, tuning: &Tuning) -> Numerics {
+        Numerics { rounding: Dtype::F32, growth: f64::from(1 << tuning.get("levels")) }
+    }
+
+    fn multiply_adds(&self, problem: &Problem, tuning: &Tuning) -> u64 {
+        let (direct, levels) = (problem.flops() / 2, tuning.get("levels") as u32);
+        direct * 7u64.pow(levels) / 8u64.pow(levels)
+    }
+
+    fn prepare(
+        &self,
+        problem: &Problem,
+        tuning: &Tuning,
+        formats: &Formats,
+        filters: &[Filter],
+    ) -> Result<Box<dyn Prepared>, Refusal> {
+        validate(self, problem, tuning, formats, filters)?;
+        let conv = conv_of(problem)?;
+        let levels = tuning.get("levels");
+        let mut biases = Buffer::zeroed(conv.filters());
+        let mut first = 0;
+        let mut split = Vec::new();
+        for filter in filters {
+            let folded = filter.folded();
+            let k = folded.bias.len();
+            biases.as_mut_slice()[first..first + k].copy_from_slice(&folded.bias);
+            first += k;
+            split.push(split_filter(folded, levels));
+        }
+        let part = |s: &Segment| Segment { channels: s.channels >> levels, ..*s };
+        let segments: Vec<Segment> = conv.segments.iter().map(part).collect();
+        let [oh, ow] = conv.output();
+        Ok(Box::new(PreparedStrassen {
+            isa: self.isa,
+            bound: Bound::new(problem, formats),
+            conv: conv.clone(),
+            panels: Panels::pack(&segments, I::F32_LANES, tuning.get("vectors"), &split),
+            biases,
+            levels,
+            pixels: tuning.get("pixels"),
+            block: tuning.get("block").min(conv.batch * oh * ow),
+        }))
+    }
+}
+
+/// The seven sums of weights of each level: `[points, taps, c, k]` with parts of `c` and `k`.
+fn split_filter(filter: Folded, levels: usize) -> Folded {
+    let [r, s, c, k] = filter.dims;
+    let mut matrices = vec![(filter.weights, [r * s, c, k])];
+    for _ in 0..levels {
+        matrices = matrices.iter().flat_map(|(weights, dims)| seven(weights, *dims)).collect();
+    }
+    let [taps, c, k] = matrices[0].1;
+    let dims = [matrices.len(), taps, c, k];
+    Folded {
+        dims,
+        weights: matrices.into_iter().flat_map(|(weights, _)| weights).collect(),
+        bias: filter.bias,
+    }
+}
+
+/// The right factors of Strassen's products.
+fn seven(weights: &[f32], [taps, c, k]: [usize; 3]) -> Vec<(Vec<f32>, [usize; 3])> {
+    // Each is a sum of up to two blocks `(half of c, half of k, sign)`.
+    const FACTORS: [&[(usize, usize, f32)]; 7] = [
+        &[(0, 0, 1.0), (1, 1, 1.0)],
+        &[(0, 0, 1.0)],
+        &[(0, 1, 1.0), (1, 1, -1.0)],
+        &[(1, 0, 1.0), (0, 0, -1.0)],
+        &[(1, 1, 1.0)],
+        &[(0, 0, 1.0), (0, 1, 1.0)],
+        &[(1, 0, 1.0), (1, 1, 1.0)],
+    ];
+    let half = [taps, c / 2, k / 2];
+    let factor = |terms: &&[(usize, usize, f32)]| {
+        let mut sum = vec![0.0; taps * c / 2 * (k / 2)];
+        for (row, sum) in sum.chunks_exact_mut(k / 2).enumerate() {
+            let (tap, channel) = (row / (c / 2), row % (c / 2));
+            for &(ch, kh, sign) in *terms {
+                let at = (tap * c + ch * (c / 2) + channel) * k + kh * (k / 2);
+                sum.iter_mut().zip(&weights[at..at + k / 2]).for_each(|(sum, w)| *sum += sign * w);
+            }
+        }
+        (sum, half)
+    };
+    FACTORS.iter().map(factor).collect()
+}
+
+/// A convolution with sums of weights.
+#[derive(Debug)]
+struct PreparedStrassen<I> {
+    isa: I,
+    bound: Bound,
+    conv: Conv,
+    /// Of the parts of the segments; a panel holds its matrix `[K, width]` of each point in turn.
+    panels: Panels,
+    /// Biases of all segments.
+    biases: Buffer,
+    levels: usize,
+    pixels: usize,
+    block: usize,
+}
+
+impl<I: Isa> PreparedStrassen<I> {
+    fn points(&self) -> usize {
+        7usize.pow(self.levels as u32)
+    }
+
+    /// Rows of each matrix for a block of pixels.
+    fn rows(&self, pixels: usize) -> usize {
+        pixels.div_ceil(1 << self.levels)
+    }
+
+    /// Columns of each left matrix.
+    fn depth(&self) -> usize {
+        self.conv.depth() >> self.levels
+    }
+
+    /// Elements from a row of V to the next: rows must not share cache sets.
+    fn v_pitch(&self) -> usize {
+        round_up(self.depth()) + round_up(1)
+    }
+
+    /// Elements of a row of M.
+    fn m_pitch(&self) -> usize {
+        let widths = self.panels.list().iter().map(|panel| panel.vectors * I::F32_LANES);
+        round_up(widths.max().expect("at least one panel"))
+    }
+
+    fn output_pixels(&self, n: usize) -> usize {
+        let [oh, ow] = self.conv.output();
+        n * oh * ow
+    }
+
+    /// Bias of channel 0 of a segment.
+    fn bias(&self, segment: usize) -> *const f32 {
+        let first: usize = self.conv.segments[..segment].iter().map(|s| s.channels).sum();
+        self.biases.as_slice()[first..].as_ptr()
+    }
+}
+
+impl<I: Isa> Prepared for PreparedStrassen<I> {
+    fn bound(&self) -> &Bound {
+        &self.bound
+    }
+
+    fn packed(&self) -> Vec<&Buffer> {
+        let [weights, _] = self.panels.buffers();
+        vec![weights, &self.biases]
+    }
+
+    fn scratch(&self) -> ScratchReq {
+        let row = self.v_pitch() + self.m_pitch();
+        ScratchReq { shared: 0, worker: self.points() * self.rows(self.block) * row }
+    }
+
+    fn units(&self, _: usize, n: usize) -> usize {
+        self.output_pixels(n).div_ceil(self.block)
+    }
+
+    #[allow(unsafe_code, reason = "block code")]
+    unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
+        self.isa.vectorize(Run { step: self, units, io, v: scratch.worker })
+    }
+}
+
+struct Run<'a, I> {
+    step: &'a PreparedStrassen<I>,
+    units: Range<usize>,
+    io: &'a Io<'a>,
+    /// The worker's scratch: V, then M.
+    v: *mut f32,
+}
+
+impl<I: Isa> pulp::WithSimd for Run<'_, I> {
+    type Output = ();
+
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "block code")]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let step = self.step;
+        let images = self.io.images();
+        let (pixels, blocks) = (step.output_pixels(images), step.units(0, images));
+        for unit in self.units.clone() {
+            let first = pixels * unit / blocks;
+            let block = first..pixels * (unit + 1) / blocks;
+            // SAFETY: the block's outputs are this unit's; V and M have room for it.
+            unsafe {
+                match step.levels {
+                    1 => self.block::<2, 7>(block),
+                    _ => self.block::<4, 49>(block),
+                }
+            }
+        }
+    }
+}
+
+/// Left factors: `x[q][h]` is pixel `q` of two, half `h` of its channels.
+#[inline(always)]
+fn left<I: Isa>(isa: I, x: [[I::f32s; 2]; 2]) -> [I::f32s; 7] {
+    let [[a11, a12], [a21, a22]] = x;
+    [
+        isa.add_f32s(a11, a22),
+        isa.add_f32s(a21, a22),
+        a11,
+        a22,
+        isa.add_f32s(a11, a12),
+        isa.sub_f32s(a21, a11),
+        isa.sub_f32s(a12, a22),
+    ]
+}
+
+/// Outputs of the seven products.
+#[inline(always)]
+fn join<I: Isa>(isa: I, [m1, m2, m3, m4, m5, m6, m7]: [I::f32s; 7]) -> [[I::f32s; 2]; 2] {
+    let (add, sub) = (I::add_f32s, I::sub_f32s);
+    let c11 = add(isa, sub(isa, add(isa, m1, m4), m5), m7);
+    let c22 = add(isa, add(isa, sub(isa, m1, m2), m3), m6);
+    [[c11, add(isa, m3, m5)], [add(isa, m2, m4), c22]]
+}
+
+impl<I: Isa> Run<'_, I> {
+    /// Computes a block of pixels; `S` parts of rows, of channels in and of channels out, `P` products.
+    ///
+    /// # Safety
+    /// Nobody else writes the block's outputs, and V and M have room for it.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "block code")]
+    unsafe fn block<const S: usize, const P: usize>(&self, block: Range<usize>) {
+        let step = self.step;
+        let rows = step.rows(block.len());
+        let v_point = rows * step.v_pitch();
+        let m_point = rows * step.m_pitch();
+        let m = self.v.wrapping_add(P * v_point);
+        for row in 0..rows {
+            // SAFETY: V has `rows` rows a point.
+            unsafe { self.input::<S, P>(&block, rows, row, v_point) };
+        }
+        for panel in step.panels.list() {
+            let products = Products {
+                isa: step.isa,
+                points: P,
+                rows,
+                depth: step.depth(),
+                part: PART,
+                a: self.v,
+                a_pitch: [step.v_pitch(), v_point],
+                panel: step.panels.weights(panel),
+                vectors: panel.vectors,
+                dst: m,
+                dst_pitch: [step.m_pitch(), m_point],
+                pixels: step.pixels,
+            };
+            // SAFETY: V holds `rows` rows a point, M has room for a panel.
+            unsafe { products.run() };
+            for row in 0..rows {
+                let m = m.wrapping_add(row * step.m_pitch());
+                // SAFETY: M holds the products; the outputs are this block's.
+                unsafe { self.output::<S, P>(&block, rows, row, panel, m, m_point) };
+            }
+        }
+    }
+
+    /// Image, row and column of an output pixel.
+    #[inline(always)]
+    fn position(&self, pixel: usize) -> (usize, usize, usize) {
+        let [oh, ow] = self.step.conv.output();
+        (pixel / (oh * ow), pixel / ow % oh, pixel % ow)
+    }
+
+    /// The first channel of an output pixel; without a halo, all pixels lie at one distance.
+    #[inline(always)]
+    fn out(&self, dst: &ViewMut, pixel: usize) -> *mut f32 {
+        if dst.as_view().halo == Padding::default() {
+            return dst.pixel(0, 0, 0).wrapping_add(pixel * dst.pitch().pixel);
+        }
+        let (n, y, x) = self.position(pixel);
+        dst.pixel(n, y, x)
+    }
+
+    /// The left factors of one row of the matrices.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "block code")]
+    unsafe fn input<const S: usize, const P: usize>(
+        &self,
+        block: &Range<usize>,
+        rows: usize,
+        row: usize,
+        v_point: usize,
+    ) {
+        let step = self.step;
+        let isa = step.isa;
+        let Conv { channels, ref window, .. } = step.conv;
+        let part = channels / S;
+        let mut pixels = [std::ptr::null::<f32>(); S];
+        for (q, pixel) in pixels.iter_mut().enumerate() {
+            // A row past the block's last pixel repeats it; its output is dropped.
+            let (n, y, x) = self.position((block.start + q * rows + row).min(block.end - 1));
+            let top = (y * window.stride[0]) as isize - window.padding.top as isize;
+            let left = (x * window.stride[1]) as isize - window.padding.left as isize;
+            *pixel = self.io.src.pixel(n, top, left);
+        }
+        let v = self.v.wrapping_add(row * step.v_pitch());
+        let pitch = self.io.src.pitch;
+        for tap in 0..window.kernel[0] * window.kernel[1] {
+            let (r, s) = (tap / window.kernel[1], tap % window.kernel[1]);
+            let at = r * pitch.row + s * pitch.pixel;
+            for c in (0..part).step_by(I::F32_LANES) {
+                let zero = isa.splat_f32s(0.0);
+                let mut x = [[zero; S]; S];
+                for (q, x) in x.iter_mut().enumerate() {
+                    for (h, x) in x.iter_mut().enumerate() {
+                        // SAFETY: the source's halo holds the padding; parts of channels are whole
+                        // vectors.
+                        *x = unsafe { load::<I>(pixels[q].wrapping_add(at + h * part + c)) };
+                    }
+                }
+                let out = v.wrapping_add(tap * part + c);
+                if S == 2 {
+                    let x = [[x[0][0], x[0][S - 1]], [x[S - 1][0], x[S - 1][S - 1]]];
+                    for (point, value) in left(isa, x).into_iter().enumerate() {
+                        // SAFETY: by the caller.
+                        unsafe { store::<I>(out.wrapping_add(point * v_point), value) };
+                    }
+                    continue;
+                }
+                // The outer level on the four quadrants, then the inner one on each of its sums.
+                let mut outer = [[zero; 4]; 7];
+                for (inner, at) in [[0, 0], [0, 1], [1, 0], [1, 1]].into_iter().enumerate() {
+                    let quadrant = |q: usize, h: usize| (at[0] + 2 * q, at[1] + 2 * h);
+                    let [a, b, c, d] = [quadrant(0, 0), quadrant(0, 1), quadrant(1, 0), quadrant(1, 1)];
+                    let x = [
+                        [x[a.0 % S][a.1 % S], x[b.0 % S][b.1 % S]],
+                        [x[c.0 % S][c.1 % S], x[d.0 % S][d.1 % S]],
+                    ];
+                    for (outer, value) in outer.iter_mut().zip(left(isa, x)) {
+                        outer[inner] = value;
+                    }
+                }
+                for (i, [a, b, c, d]) in outer.into_iter().enumerate() {
+                    for (j, value) in left(isa, [[a, b], [c, d]]).into_iter().enumerate() {
+                        // SAFETY: by the caller.
+                        unsafe { store::<I>(out.wrapping_add((7 * i + j) * v_point), value) };
+                    }
+                }
+            }
+        }
+    }
+
+    /// The outputs of one row of the matrices: `S` pixels, `S` parts of the panel's segment.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "block code")]
+    unsafe fn output<const S: usize, const P: usize>(
+        &self,
+        block: &Range<usize>,
+        rows: usize,
+        row: usize,
+        panel: &Panel,
+        m: *const f32,
+        m_point: usize,
+    ) {
+        let step = self.step;
+        let isa = step.isa;
+        let dst = self.io.dst(panel.segment);
+        let segment = step.conv.segments[panel.segment];
+        let part = segment.channels / S;
+        let zero = isa.splat_f32s(0.0);
+        let floor = isa.splat_f32s(if segment.epilogue.relu { 0.0 } else { f32::NEG_INFINITY });
+        let bias = step.bias(panel.segment).wrapping_add(panel.first);
+        let mut pixels = [std::ptr::null_mut(); S];
+        let mut inside = 0;
+        for (q, pixel) in pixels.iter_mut().enumerate() {
+            let index = block.start + q * rows + row;
+            if index < block.end {
+                *pixel = self.out(&dst, index).wrapping_add(panel.first);
+                inside = q + 1;
+            }
+        }
+        for vector in 0..panel.vectors {
+            let k = vector * I::F32_LANES;
+            // SAFETY: M has a row of the panel's vectors a point.
+            let product = |point: usize| unsafe { load::<I>(m.wrapping_add(point * m_point + k)) };
+            let mut y = [[zero; S]; S];
+            if S == 2 {
+                let mut products = [zero; 7];
+                for (point, value) in products.iter_mut().enumerate() {
+                    *value = product(point);
+                }
+                for (q, row) in join(isa, products).into_iter().enumerate() {
+                    for (h, value) in row.into_iter().enumerate() {
+                        y[q % S][h % S] = value;
+                    }
+                }
+            } else {
+                let mut outer = [[zero; 7]; 4];
+                for i in 0..7 {
+                    let mut products = [zero; 7];
+                    for (j, value) in products.iter_mut().enumerate() {
+                        *value = product((7 * i + j) % P);
+                    }
+                    let [[a, b], [c, d]] = join(isa, products);
+                    for (outer, value) in outer.iter_mut().zip([a, b, c, d]) {
+                        outer[i] = value;
+                    }
+                }
+                for (inner, products) in outer.into_iter().enumerate() {
+                    for (q, row) in join(isa, products).into_iter().enumerate() {
+                        for (h, value) in row.into_iter().enumerate() {
+                            y[(inner / 2 + 2 * q) % S][(inner % 2 + 2 * h) % S] = value;
+                        }
+                    }
+                }
+            }
+            for (y, pixel) in y.into_iter().zip(pixels).take(inside) {
+                for (h, value) in y.into_iter().enumerate() {
+                    let channel = h * part + k;
+                    let bias = if segment.epilogue.bias {
+                        // SAFETY: a bias a channel, parts are whole vectors.
+                        unsafe { load::<I>(bias.wrapping_add(channel)) }
+                    } else {
+                        zero
+                    };
+                    let value = isa.max_f32s(floor, isa.add_f32s(value, bias));
+                    // SAFETY: an output pixel of this block.
+                    unsafe { store::<I>(pixel.wrapping_add(channel), value) };
+                }
+            }
+        }
+    }
+}
