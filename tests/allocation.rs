@@ -74,14 +74,12 @@ fn candidates_do_not_allocate_while_they_run() {
     let shapes = ["n2h9w9c18k20+33r1s1", "n1h9w9c18k20+33r3s3", "n1h9w9c18k20+33r1s7", "n1h9w9c3k20r3s3u2"];
     let mut problems: Vec<Problem> = shapes.map(|text| conv_with(text, &EPILOGUES)).into();
     problems.push(Problem::Softmax { batch: 2, channels: 37 });
-    problems.push(Problem::Pool(Pool {
-        batch: 2,
-        image: [9, 9],
-        channels: 37,
-        window: Window::valid([3, 3], [2, 2]),
-        kind: PoolKind::Max,
-        epilogue: Epilogue::NONE,
-    }));
+    for (stride, kind, epilogue) in
+        [([2, 2], PoolKind::Max, Epilogue::NONE), ([1, 1], PoolKind::Average, Epilogue::BIAS_RELU)]
+    {
+        let window = Window::valid([3, 3], stride);
+        problems.push(Problem::Pool(Pool { batch: 2, image: [9, 9], channels: 37, window, kind, epilogue }));
+    }
     for row in table().iter().filter(|row| row.role == Role::Candidate) {
         let Some(Subject { kernel, .. }) = Subject::of(row.id) else { continue };
         for problem in problems.iter().filter(|problem| kernel.supports(problem).is_ok()) {

@@ -208,12 +208,8 @@ impl Session {
         let jobs: Vec<_> = pairs.iter().zip(&made).collect();
         let prepared = threads.map(&jobs, |(pair, (kernel, formats))| {
             let (step, choice) = **pair;
-            let halo = halos[step.dst[0].tensor];
-            assert!(step.dst.iter().all(|dst| halos[dst.tensor] == halo), "one halo for all segments");
-            let formats = Formats {
-                src: Format { halo: halos[step.src.tensor], ..formats.src },
-                dst: Format { halo, ..formats.dst },
-            };
+            let src = Format { halo: halos[step.src.tensor], ..formats.src };
+            let formats = Formats { src, ..*formats };
             let filters = filters(step, weights)?;
             kernel
                 .prepare(&step.problem, &choice.tuning, &formats, &filters)
