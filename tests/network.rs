@@ -55,7 +55,7 @@ fn check(average: PoolKind, checkpoints: &str, batch: usize) {
             for checkpoint in checkpoints {
                 let name = checkpoint["name"].as_str().expect("a name");
                 let node = network.node(&node_of(name));
-                let slice = &network.graph.nodes[node];
+                let slice = network.graph.nodes[node].as_ref().expect("a block's output");
                 let steps = network.steps_until(slice);
                 let values = session.run_until(&network.threads, &images, n, steps, slice);
                 let rms = number(&checkpoint["rms"]);

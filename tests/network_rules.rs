@@ -6,7 +6,7 @@ use kernels::problem::{PoolKind, Problem};
 use tuner::graph::{Graph, Slice};
 use tuner::model::Model;
 use tuner::planner::{default_choice, default_choices};
-use tuner::session::{Choice, Session, conv_spec};
+use tuner::session::{Choice, Session};
 use tuner::threads::Threads;
 use tuner::weights::{Source, Spec, Weights};
 
@@ -27,8 +27,7 @@ pub struct Network {
 /// All that InceptionV3 needs of a weights file.
 pub fn spec() -> Spec {
     let graph = Graph::new(&Model::inception_v3(None), 1, PoolKind::Average);
-    let convs = graph.steps.iter().flat_map(|s| s.weights.iter().filter_map(|w| conv_spec(s, w))).collect();
-    Spec { convs, features: 2048 }
+    Spec { convs: graph.conv_specs().cloned().collect(), features: 2048 }
 }
 
 impl Network {

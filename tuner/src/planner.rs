@@ -1,11 +1,12 @@
-//! Chooses a kernel for each step of a graph.
+//! Chooses a form for each block of a graph, and a kernel for each step.
 
 use kernels::cpu::Cpu;
 use kernels::kernel::Role;
 use kernels::problem::Problem;
 
-use crate::graph::Graph;
+use crate::graph::{Graph, Step};
 use crate::measure::{Measured, Measurement, available};
+use crate::rewrite::{Block, Rewrite, rewritten};
 use crate::session::Choice;
 
 /// Times closer than this are one: the noise of an unloaded machine from run to run.
@@ -59,6 +60,56 @@ pub fn winners<'a>(
     graph.steps.iter().map(|step| winner(of(&step.problem)?, &allowed)).collect()
 }
 
+/// The form of a block that was chosen, and what all its forms cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BlockChoice {
+    /// The block.
+    pub block: &'static str,
+    /// The chosen form.
+    pub rewrite: Rewrite,
+    /// Its forms, the plain one first, each with the seconds of the steps that differ from form to form;
+    /// none where one of them has no winner.
+    pub costs: Vec<(Rewrite, Option<f64>)>,
+}
+
+/// For every block with several forms the one whose winners take the least time together; the plain one
+/// where no other gains more than what counts as a tie.
+pub fn choose_forms(
+    graph: &Graph,
+    measurements: &[Measurement],
+    allowed: impl Fn(&Measured) -> bool,
+) -> Vec<BlockChoice> {
+    let seconds = |step: &Step| {
+        let measurement = measurements.iter().find(|m| m.problem == step.problem)?;
+        Some(winner(measurement, &allowed)?.timing()?.median)
+    };
+    let choose = |block: Block| {
+        let costs: Vec<(Rewrite, Option<f64>)> = block
+            .forms
+            .iter()
+            .map(|(rewrite, steps)| (*rewrite, steps.iter().map(seconds).sum::<Option<f64>>()))
+            .collect();
+        let known = costs.iter().filter_map(|(rewrite, cost)| Some((*rewrite, (*cost)?)));
+        let best = known.min_by(|(_, a), (_, b)| a.total_cmp(b));
+        let rewrite = match (best, costs[0].1) {
+            (Some((best, cost)), Some(plain)) if cost * (1.0 + TIE) < plain => best,
+            _ => Rewrite::PLAIN,
+        };
+        BlockChoice { block: block.name, rewrite, costs }
+    };
+    Block::all(graph).into_iter().map(choose).collect()
+}
+
+/// A plain graph with its blocks in the chosen forms.
+///
+/// # Panics
+/// If a block has no such form.
+pub fn in_forms(graph: &Graph, choices: &[BlockChoice]) -> Graph {
+    choices.iter().fold(graph.clone(), |graph, choice| {
+        rewritten(&graph, choice.block, choice.rewrite).expect("a form of the block")
+    })
+}
+
 /// For every step the best candidate of a family where it has one, of `direct` elsewhere, and the
 /// winner where neither has.
 pub fn family(graph: &Graph, measurements: &[Measurement], name: &str, cpu: &Cpu) -> (Vec<Choice>, f64) {
@@ -66,14 +117,13 @@ pub fn family(graph: &Graph, measurements: &[Measurement], name: &str, cpu: &Cpu
     let direct = winners(graph, measurements, |c| c.row.family == "direct");
     let any = winners(graph, measurements, is_eligible);
     let mut seconds = 0.0;
-    let choose =
-        |(index, step): (usize, &crate::graph::Step)| match own[index].or(direct[index]).or(any[index]) {
-            Some(c) => {
-                seconds += c.timing().map_or(0.0, |t| t.median);
-                Choice { row: c.row, tuning: c.tuning.clone() }
-            }
-            None => default_choice(&step.problem, cpu),
-        };
+    let choose = |(index, step): (usize, &Step)| match own[index].or(direct[index]).or(any[index]) {
+        Some(c) => {
+            seconds += c.timing().map_or(0.0, |t| t.median);
+            Choice { row: c.row, tuning: c.tuning.clone() }
+        }
+        None => default_choice(&step.problem, cpu),
+    };
     let choices = graph.steps.iter().enumerate().map(choose).collect();
     (choices, seconds)
 }

@@ -70,6 +70,7 @@ pub(super) fn plan() -> Plan {
             Contest { plan: "tuned".to_string(), time_us: around(800.0) },
             Contest { plan: "direct everywhere".to_string(), time_us: around(900.0) },
         ],
+        rewrites: Vec::new(),
         steps: vec![
             step("mixed0.branch1x1", CONV, "direct_avx512", 300.0),
             step("mixed0.branch<5>&x_1", CONV, "direct_avx512", 300.0),
