@@ -11,6 +11,7 @@ use kernels::kernel::{Io, Role, table};
 use kernels::problem::{Epilogue, Pool, PoolKind, Problem, Window};
 use kernels::team::{run_alone, scratch_for};
 use kernels::tensor::Tensor;
+use tuner::rewrite::Rewrite;
 use tuner::weights::synthetic;
 
 struct Counting;
@@ -55,14 +56,14 @@ fn allocations(network: &Network, rule: cross_checks::network::Rule) -> usize {
 #[test]
 fn inferences_allocate_only_inside_the_gemm_crate() {
     let _alone = ALONE.lock();
-    for threads in [1, 2] {
-        let network = Network::synthetic(PoolKind::Average, 1, threads);
+    for (threads, rewrite) in [(1, Rewrite::PLAIN), (2, Rewrite::PLAIN), (2, Rewrite::ALL[3])] {
+        let network = Network::synthetic(PoolKind::Average, 1, threads).in_form(rewrite);
         for (name, rule) in plans() {
             let count = allocations(&network, rule);
             if name == "im2col_gemm" {
                 assert!(count > 0, "the counter counts, and the baseline's role tells the truth");
             } else {
-                assert_eq!(count, 0, "plan `{name}` on {threads} threads");
+                assert_eq!(count, 0, "plan `{name}`, {rewrite}, on {threads} threads");
             }
         }
     }

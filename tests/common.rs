@@ -21,6 +21,7 @@ use kernels::team::Team;
 use kernels::tensor::{Format, Formats, Placement, Shape};
 use tuner::graph::Graph;
 use tuner::model::Model;
+use tuner::rewrite::problems;
 
 /// Deterministic pseudo-random numbers.
 #[derive(Clone, Debug)]
@@ -193,12 +194,13 @@ pub const RELU: Epilogue = Epilogue { bias: false, relu: true };
 /// All epilogues.
 pub const EPILOGUES: [Epilogue; 4] = [Epilogue::BIAS_RELU, Epilogue::NONE, Epilogue::BIAS, RELU];
 
-/// All distinct problems of InceptionV3 with its top, and the average pools of both frameworks.
+/// All distinct problems of InceptionV3 with its top, those of all forms of its blocks, and the average
+/// pools of both frameworks.
 pub fn inception_v3(batch: usize) -> Vec<Problem> {
     let model = Model::inception_v3(Some(1000));
     let mut list = Vec::new();
     for average in [PoolKind::Average, PoolKind::AverageCountingBorder] {
-        for (problem, _) in Graph::new(&model, batch, average).problems() {
+        for (problem, _) in problems(&Graph::new(&model, batch, average)) {
             if !list.contains(&problem) {
                 list.push(problem);
             }

@@ -281,7 +281,7 @@ mod tests {
         }
         let is = |text: &str| list.iter().find(|(p, _)| p.to_string() == text).map(|(_, steps)| steps.len());
         assert_eq!(is("average:n1h17w17c192r3s3:bias_relu"), Some(4));
-        assert_eq!(is("n1h17w17c768k192r1s1"), Some(3 * 4 + 2));
+        assert_eq!(is("n1h17w17c768k192r1s1"), Some(12));
     }
 
     #[test]

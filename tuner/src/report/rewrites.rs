@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-use super::data::{positive, short};
+use super::data::{microseconds, short, time_text};
+use crate::input::one_line;
 use crate::options::Failure;
 use crate::plan::{BlockRewrite, Plan};
 use crate::rewrite::Rewrite;
@@ -13,14 +14,19 @@ use crate::table::Table;
 pub fn cells(block: &BlockRewrite) -> Vec<String> {
     let cost = |rewrite: Rewrite| {
         let known = block.alternatives.iter().find(|a| a.rewrite == rewrite.to_string());
-        known.and_then(|a| positive(a.time_us)).map_or(String::new(), short)
+        known.and_then(|a| microseconds(a.time_us)).map_or(String::new(), short)
     };
-    let [plain, own] = block.gain_us().map_or([None; 2], |us| us.map(|us| positive(Some(us))));
-    let more = plain.zip(own).map(|(plain, own)| format!("{:+.1}%", (own / plain - 1.0) * 100.0));
+    let more = gain(block).map(|[plain, own]| format!("{:+.1}%", (own / plain - 1.0) * 100.0));
     let mut cells = vec![block.block.clone()];
     cells.extend(Rewrite::ALL.map(cost));
     cells.extend([block.rewrite.clone(), more.unwrap_or_default()]);
     cells
+}
+
+/// Microseconds of the plain form and of the chosen one.
+fn gain(block: &BlockRewrite) -> Option<[f64; 2]> {
+    let [plain, own] = block.gain_us()?;
+    Some([microseconds(Some(plain))?, microseconds(Some(own))?])
 }
 
 /// What heads [`cells`].
@@ -31,9 +37,7 @@ pub fn head() -> Vec<String> {
 
 /// Microseconds that the plain forms of the blocks and the chosen ones take in all.
 pub fn total(blocks: &[BlockRewrite]) -> [f64; 2] {
-    let known = blocks.iter().filter_map(|block| block.gain_us());
-    let usable = known.filter(|us| us.iter().all(|us| positive(Some(*us)).is_some()));
-    usable.fold([0.0; 2], |sum, us| [sum[0] + us[0], sum[1] + us[1]])
+    blocks.iter().filter_map(gain).fold([0.0; 2], |sum, us| [sum[0] + us[0], sum[1] + us[1]])
 }
 
 /// The total in words; none where nothing was measured.
@@ -47,6 +51,23 @@ pub fn summary(blocks: &[BlockRewrite]) -> Option<String> {
             (own / plain - 1.0) * 100.0
         )
     })
+}
+
+/// The form of a block, what its steps take and what those of the others take, in words.
+pub fn form(block: &BlockRewrite) -> String {
+    let time = |us: Option<f64>| microseconds(us).map_or("not measured".to_string(), time_text);
+    let own = block.alternatives.iter().find(|a| a.rewrite == block.rewrite);
+    let others = block.alternatives.iter().filter(|a| a.rewrite != block.rewrite);
+    let others: Vec<String> = others.map(|a| format!("{} {}", a.rewrite, time(a.time_us))).collect();
+    let text = format!(
+        "{} of {}: {} for {}; {}",
+        block.rewrite,
+        block.block,
+        time(own.and_then(|a| a.time_us)),
+        others.join(", "),
+        block.reason
+    );
+    one_line(&text)
 }
 
 /// Prints the forms of all blocks that have several.
