@@ -113,5 +113,7 @@ mod tests {
         let folded = filter.folded();
         assert_eq!(folded.weights, [6.0, -2.0]);
         assert_eq!(folded.bias, [-5.0]);
+        let rest = filter.without_weights();
+        assert_eq!((rest.dims, rest.folded().bias), ([0, 0, 0, 1], vec![-5.0]));
     }
 }

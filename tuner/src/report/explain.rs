@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn the_form_of_the_block_is_told_with_its_alternatives() {
         let text = explained("mixed0.branch1x1").expect("explained");
-        let form = "form     siblings of mixed0: 600.0 µs for plain 700.0 µs, swap 650.0 µs; saves 14.3%";
+        let form = "form     siblings of mixed0: 600.0 µs; plain 700.0 µs, swap 650.0 µs; saves 14.3%";
         assert!(text.contains(form), "{text}");
     }
 

@@ -60,7 +60,7 @@ pub fn form(block: &BlockRewrite) -> String {
     let others = block.alternatives.iter().filter(|a| a.rewrite != block.rewrite);
     let others: Vec<String> = others.map(|a| format!("{} {}", a.rewrite, time(a.time_us))).collect();
     let text = format!(
-        "{} of {}: {} for {}; {}",
+        "{} of {}: {}; {}; {}",
         block.rewrite,
         block.block,
         time(own.and_then(|a| a.time_us)),
