@@ -141,3 +141,74 @@ pub fn families(measurements: &[Measurement]) -> Vec<&'static str> {
     }
     names
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::{Outcome, Timing};
+    use crate::model::Model;
+    use crate::rewrite::problems;
+    use kernels::kernel::{Tuning, row};
+    use kernels::problem::{Epilogue, PoolKind};
+    use kernels::tensor::Formats;
+
+    /// Every problem of mixed0 with one candidate, which takes a second, or what is said.
+    fn measurements(graph: &Graph, seconds: impl Fn(&Problem) -> f64) -> Vec<Measurement> {
+        let measurement = |problem: Problem| {
+            let timing = Timing::of(&[seconds(&problem)]);
+            let candidate = Measured {
+                row: row("direct_plain").expect("a row"),
+                tuning: Tuning::default(),
+                formats: Formats::F32,
+                relative_error: 0.0,
+                growth: 1.0,
+                bytes: 0,
+                multiply_adds: 0,
+                outcome: Outcome::Timed { timing, dropped: false },
+            };
+            Measurement { problem, candidates: vec![candidate], left_out: Vec::new() }
+        };
+        problems(graph).into_iter().map(|(problem, _)| measurement(problem)).collect()
+    }
+
+    fn graph() -> Graph {
+        Graph::new(&Model::block("mixed0").expect("a block"), 1, PoolKind::Average)
+    }
+
+    #[test]
+    fn the_cheapest_form_is_chosen_and_ties_stay_plain() {
+        let graph = graph();
+        // Three siblings, a pool and the convolution behind it.
+        let choose = |siblings: f64, pool: f64| {
+            let seconds = |problem: &Problem| match problem {
+                Problem::Conv(conv) => {
+                    conv.segments.len() as f64 * if conv.segments.len() > 1 { siblings } else { 1.0 }
+                }
+                Problem::Pool(p) if p.epilogue != Epilogue::NONE => pool,
+                _ => 1.0,
+            };
+            let choices = choose_forms(&graph, &measurements(&graph, seconds), |_| true);
+            assert_eq!(choices.len(), 1);
+            let costs: Vec<f64> = choices[0].costs.iter().map(|(_, cost)| cost.expect("measured")).collect();
+            assert_eq!(costs[0], 5.0);
+            assert_eq!(costs[3], 4.0 * siblings + pool);
+            (choices[0].rewrite, in_forms(&graph, &choices).steps.len())
+        };
+        let [plain, siblings, swap, both] = Rewrite::ALL;
+        assert_eq!(choose(1.0, 1.0), (plain, 8));
+        assert_eq!(choose(0.99, 0.995), (plain, 8));
+        assert_eq!(choose(0.97, 1.2), (siblings, 6));
+        assert_eq!(choose(1.1, 0.5), (swap, 8));
+        assert_eq!(choose(0.9, 0.9), (both, 5));
+    }
+
+    #[test]
+    fn a_form_that_was_not_measured_is_not_chosen() {
+        let graph = graph();
+        let mut known = measurements(&graph, |_| 1.0);
+        known.retain(|m| !matches!(&m.problem, Problem::Conv(conv) if conv.segments.len() > 1));
+        let choices = choose_forms(&graph, &known, |_| true);
+        assert_eq!((choices[0].rewrite, choices[0].costs[1].1), (Rewrite::PLAIN, None));
+        assert_eq!(choose_forms(&graph, &known, |_| false)[0].costs[0].1, None);
+    }
+}

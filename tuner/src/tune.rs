@@ -487,3 +487,18 @@ fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faster_means_by_more_than_the_noise_of_both() {
+        let timing = |[low, median, high]: [f64; 3]| Timing::of(&[low, low, median, high, high]);
+        let slow = timing([10.0, 11.0, 12.0]);
+        assert!(is_faster(&timing([8.0, 9.0, 9.5]), &slow));
+        assert!(!is_faster(&timing([8.0, 10.5, 10.8]), &slow));
+        assert!(!is_faster(&timing([8.0, 9.0, 11.5]), &slow));
+        assert!(!is_faster(&slow, &slow));
+    }
+}
