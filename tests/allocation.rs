@@ -11,6 +11,7 @@ use kernels::kernel::{Io, Role, table};
 use kernels::problem::{Epilogue, Pool, PoolKind, Problem, Window};
 use kernels::team::{run_alone, scratch_for};
 use kernels::tensor::Tensor;
+use tuner::rewrite::Rewrite;
 use tuner::weights::synthetic;
 
 struct Counting;
@@ -55,14 +56,14 @@ fn allocations(network: &Network, rule: cross_checks::network::Rule) -> usize {
 #[test]
 fn inferences_allocate_only_inside_the_gemm_crate() {
     let _alone = ALONE.lock();
-    for threads in [1, 2] {
-        let network = Network::synthetic(PoolKind::Average, 1, threads);
+    for (threads, rewrite) in [(1, Rewrite::PLAIN), (2, Rewrite::PLAIN), (2, Rewrite::ALL[3])] {
+        let network = Network::synthetic(PoolKind::Average, 1, threads).in_form(rewrite);
         for (name, rule) in plans() {
             let count = allocations(&network, rule);
             if name == "im2col_gemm" {
                 assert!(count > 0, "the counter counts, and the baseline's role tells the truth");
             } else {
-                assert_eq!(count, 0, "plan `{name}` on {threads} threads");
+                assert_eq!(count, 0, "plan `{name}`, {rewrite}, on {threads} threads");
             }
         }
     }
@@ -74,14 +75,12 @@ fn candidates_do_not_allocate_while_they_run() {
     let shapes = ["n2h9w9c18k20+33r1s1", "n1h9w9c18k20+33r3s3", "n1h9w9c18k20+33r1s7", "n1h9w9c3k20r3s3u2"];
     let mut problems: Vec<Problem> = shapes.map(|text| conv_with(text, &EPILOGUES)).into();
     problems.push(Problem::Softmax { batch: 2, channels: 37 });
-    problems.push(Problem::Pool(Pool {
-        batch: 2,
-        image: [9, 9],
-        channels: 37,
-        window: Window::valid([3, 3], [2, 2]),
-        kind: PoolKind::Max,
-        epilogue: Epilogue::NONE,
-    }));
+    for (stride, kind, epilogue) in
+        [([2, 2], PoolKind::Max, Epilogue::NONE), ([1, 1], PoolKind::Average, Epilogue::BIAS_RELU)]
+    {
+        let window = Window::valid([3, 3], stride);
+        problems.push(Problem::Pool(Pool { batch: 2, image: [9, 9], channels: 37, window, kind, epilogue }));
+    }
     for row in table().iter().filter(|row| row.role == Role::Candidate) {
         let Some(Subject { kernel, .. }) = Subject::of(row.id) else { continue };
         for problem in problems.iter().filter(|problem| kernel.supports(problem).is_ok()) {

@@ -11,6 +11,8 @@ use tempfile::TempDir;
 mod check;
 #[path = "cli/plan.rs"]
 mod plan;
+#[path = "cli/rewrites.rs"]
+mod rewrites;
 #[path = "cli/run.rs"]
 mod run;
 #[path = "cli/show.rs"]

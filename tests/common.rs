@@ -21,6 +21,7 @@ use kernels::team::Team;
 use kernels::tensor::{Format, Formats, Placement, Shape};
 use tuner::graph::Graph;
 use tuner::model::Model;
+use tuner::rewrite::problems;
 
 /// Deterministic pseudo-random numbers.
 #[derive(Clone, Debug)]
@@ -55,7 +56,7 @@ impl Random {
 pub struct Data {
     /// `[n, h, w, c]`.
     pub src: Vec<f32>,
-    /// One a segment of a convolution.
+    /// As the problem asks for.
     pub filters: Vec<Filter>,
     /// All pixels, one a segment.
     pub expected: Vec<Expected>,
@@ -72,12 +73,8 @@ impl Data {
         if rectified {
             src.iter_mut().for_each(|x| *x = x.max(0.0));
         }
-        let filters: Vec<Filter> = match problem {
-            Problem::Conv(conv) => {
-                conv.segments.iter().map(|s| random_filter(&mut random, conv, s.channels)).collect()
-            }
-            _ => Vec::new(),
-        };
+        let dims = problem.filter_dims();
+        let filters: Vec<Filter> = dims.into_iter().map(|dims| random_filter(&mut random, dims)).collect();
         let expected = expected(problem, &src, &filters, &all_pixels(problem.dst()[0]));
         Self { src, filters, expected }
     }
@@ -94,10 +91,9 @@ impl Data {
     }
 }
 
-fn random_filter(random: &mut Random, conv: &Conv, channels: usize) -> Filter {
-    let [r, s] = conv.window.kernel;
-    let dims = [r, s, conv.channels, channels];
-    let largest = (3.0 / conv.depth() as f32).sqrt();
+fn random_filter(random: &mut Random, dims: [usize; 4]) -> Filter {
+    let [r, s, c, channels] = dims;
+    let largest = (3.0 / (r * s * c) as f32).sqrt();
     let weights = random.values(dims.iter().product(), -largest, largest);
     let mut filter = Filter::new(dims, weights);
     if random.bits().is_multiple_of(2) {
@@ -134,7 +130,8 @@ pub struct Case {
     pub images: usize,
     /// Halo of the source beyond what the kernel demands.
     pub extra: Padding,
-    /// Halo of the destinations.
+    /// Halo of the first destination, and of all that are channels of one tensor. Of those by themselves,
+    /// the second has none and the third has other sides, in turn.
     pub halo: Padding,
     /// Whole tensors or ranges of channels.
     pub layout: Layout,
@@ -197,12 +194,13 @@ pub const RELU: Epilogue = Epilogue { bias: false, relu: true };
 /// All epilogues.
 pub const EPILOGUES: [Epilogue; 4] = [Epilogue::BIAS_RELU, Epilogue::NONE, Epilogue::BIAS, RELU];
 
-/// All distinct problems of InceptionV3 with its top, and the average pools of both frameworks.
+/// All distinct problems of InceptionV3 with its top, those of all forms of its blocks, and the average
+/// pools of both frameworks.
 pub fn inception_v3(batch: usize) -> Vec<Problem> {
     let model = Model::inception_v3(Some(1000));
     let mut list = Vec::new();
     for average in [PoolKind::Average, PoolKind::AverageCountingBorder] {
-        for (problem, _) in Graph::new(&model, batch, average).problems() {
+        for (problem, _) in problems(&Graph::new(&model, batch, average)) {
             if !list.contains(&problem) {
                 list.push(problem);
             }
@@ -237,7 +235,11 @@ fn place(shapes: &[Shape], halo: Padding, layout: Layout) -> (Vec<Placement>, us
     let placements = match layout {
         Layout::Packed => shapes
             .iter()
-            .map(|&shape| {
+            .enumerate()
+            .map(|(index, &shape)| {
+                let Padding { top, bottom, left, right } = halo;
+                let turned = Padding { top: left, bottom: top, left: right, right: bottom };
+                let halo = [halo, Padding::default(), turned][index % 3];
                 let placement = Placement::packed(end, shape, halo);
                 end += placement.elements() + GUARD;
                 placement
@@ -339,8 +341,7 @@ impl Subject {
                 left: a.left + b.left,
                 right: a.right + b.right,
             };
-            let formats =
-                Formats { src: Format { halo, ..wanted.src }, dst: Format { halo: case.halo, ..wanted.dst } };
+            let formats = Formats { src: Format { halo, ..wanted.src }, ..wanted };
             let context = format!("{} (tier {}) on {case}, tuning {tuning}", self.row.id, self.tier);
             let prepared = self
                 .kernel

@@ -131,8 +131,14 @@ fn check_all_tunings(id: &str) {
 
 fn small_pools() -> Vec<Problem> {
     let windows = [same([3, 3], [1, 1]), Window::valid([3, 3], [2, 2]), Window::valid([7, 9], [1, 1])];
-    let problems = windows.iter().flat_map(|&window| KINDS.map(|kind| pool([7, 9], 35, kind, window)));
-    problems.collect()
+    let mut problems: Vec<Problem> =
+        windows.iter().flat_map(|&window| KINDS.map(|kind| pool([7, 9], 35, kind, window))).collect();
+    for (kind, window) in KINDS.into_iter().zip(windows) {
+        problems.extend([Epilogue::BIAS_RELU, Epilogue::BIAS, RELU].map(|epilogue| {
+            Problem::Pool(Pool { batch: 2, image: [7, 9], channels: 35, window, kind, epilogue })
+        }));
+    }
+    problems
 }
 
 /// Widths, heights and channels one below and one above the sizes of tiles and vectors.
@@ -163,6 +169,7 @@ fn tails() -> Vec<Case> {
     for channels in [1, 3, 15, 16, 17, 63, 64, 65, 511, 512, 513] {
         let window = same([3, 3], [1, 1]);
         cases.extend(KINDS.map(|kind| Case::packed(pool([3, 4], channels, kind, window))));
+        cases.extend([6, 7, 11].map(|w| Case::packed(pool([2, w], channels, PoolKind::Average, window))));
         cases.push(Case::packed(Problem::Softmax { batch: 2, channels }));
     }
     cases
@@ -199,21 +206,17 @@ fn unusual_windows() -> Vec<Case> {
         ] {
             cases.push(Case::packed(pool([7, 8], 18, kind, window)));
         }
-        let relu = Pool {
-            batch: 1,
-            image: [5, 5],
-            channels: 20,
-            window: same([3, 3], [1, 1]),
-            kind,
-            epilogue: RELU,
-        };
-        cases.push(Case::packed(Problem::Pool(relu)));
+        for epilogue in EPILOGUES {
+            let (image, window) = ([5, 9], same([3, 3], [1, 1]));
+            let pool = Pool { batch: 1, image, channels: 20, window, kind, epilogue };
+            cases.push(Case::packed(Problem::Pool(pool)));
+        }
     }
     cases.push(Case::packed(Problem::Softmax { batch: 1, channels: 1 }));
     cases
 }
 
-/// Several destinations among foreign channels, each with its own epilogue.
+/// Several destinations, each with its own epilogue: among foreign channels, or each with its own halo.
 fn slices() -> Vec<Case> {
     let mut cases: Vec<Case> = [
         "n2h7w9c18k20+33+1+17r1s1",
@@ -229,7 +232,8 @@ fn slices() -> Vec<Case> {
     .into();
     cases.extend(small_pools().into_iter().map(Case::sliced));
     cases.push(Case::sliced(Problem::Softmax { batch: 3, channels: 37 }));
-    // Each of the two may be sliced or have a halo while the other is closely packed.
+    // Each of the two may be sliced or have a halo while the other is closely packed; destinations that
+    // are closely packed have different halos.
     let halo = Padding { top: 0, bottom: 1, left: 0, right: 2 };
     cases.extend(cases.clone().into_iter().map(|case| Case { halo, layout: Layout::Packed, ..case }));
     cases.extend(cases.clone().into_iter().map(|case| Case {

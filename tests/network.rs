@@ -4,15 +4,19 @@
 //! features and the probabilities, once with Keras's average pooling and once with torchvision's.
 //!
 //! Tolerance: each of `L` layers before a checkpoint adds an independent error of about
-//! `eps * growth` of its output's root mean square (`growth` is the largest of the kernels'), and the
-//! largest of a few hundred samples lies within 8 of the resulting deviations:
-//! `8 * eps * growth * sqrt(L) * rms`. An error of a logit is a relative error of its probability, so
+//! `2 * eps * growth` of its output's root mean square (`growth` is the largest of the kernels'; a sum of
+//! hundreds of products in turn is off by more than its last rounding), and the largest of a few hundred
+//! samples, whose channels differ in size, lies within 8 of the resulting deviations:
+//! `16 * eps * growth * sqrt(L) * rms`. An error of a logit is a relative error of its probability, so
 //! that the largest probability takes the place of the root mean square there.
 
 use cross_checks::network::{Network, growth_of, plans};
 use kernels::problem::PoolKind;
 use kernels::tensor::Shape;
 use serde_json::Value;
+use tuner::model::BLOCKS;
+use tuner::options::relative_l2;
+use tuner::rewrite::Rewrite;
 use tuner::weights::synthetic;
 
 /// Nodes at which Keras's outputs were taken.
@@ -39,13 +43,18 @@ fn number(value: &Value) -> f64 {
     value.as_f64().expect("a number")
 }
 
-fn check(average: PoolKind, checkpoints: &str, batch: usize) {
+/// The largest error after so many layers, see the module.
+fn tolerance(growth: f64, layers: usize, rms: f64) -> f64 {
+    16.0 * f32::EPSILON as f64 * growth * (layers as f64).sqrt() * rms
+}
+
+fn check(average: PoolKind, checkpoints: &str, rewrite: Rewrite, threads: &[usize]) {
     let golden = golden();
     let checkpoints = golden[checkpoints].as_array().expect("a list");
     assert!(checkpoints.len() >= 11, "a checkpoint a block");
-    for threads in [1, 2] {
+    for &threads in threads {
         for (plan, choose) in plans() {
-            let network = Network::synthetic(average, batch, threads);
+            let network = Network::synthetic(average, 1, threads).in_form(rewrite);
             let choices = choose(&network.graph, &network.cpu);
             let growth = growth_of(&network.graph, &choices, &network.cpu);
             let mut session = network.session(&choices);
@@ -55,11 +64,11 @@ fn check(average: PoolKind, checkpoints: &str, batch: usize) {
             for checkpoint in checkpoints {
                 let name = checkpoint["name"].as_str().expect("a name");
                 let node = network.node(&node_of(name));
-                let slice = &network.graph.nodes[node];
+                let slice = network.graph.nodes[node].as_ref().expect("a block's output");
                 let steps = network.steps_until(slice);
                 let values = session.run_until(&network.threads, &images, n, steps, slice);
                 let rms = number(&checkpoint["rms"]);
-                let layers = network.graph.steps[..steps].len() as f64;
+                let layers = network.graph.steps[..steps].len();
                 let size = values.len() / n;
                 let pairs: Vec<(usize, f64)> = match checkpoint["values"].as_array() {
                     Some(all) => all.iter().map(number).enumerate().collect(),
@@ -72,14 +81,14 @@ fn check(average: PoolKind, checkpoints: &str, batch: usize) {
                 };
                 let largest = pairs.iter().fold(0.0f64, |m, (_, v)| m.max(v.abs()));
                 let scale = if name == "probabilities" { largest } else { rms };
-                let tolerance = 8.0 * f32::EPSILON as f64 * growth * layers.sqrt() * scale;
+                let tolerance = tolerance(growth, layers, scale);
                 assert!(pairs.len() >= 200, "{name}: {} samples", pairs.len());
                 for image in 0..n {
                     for &(index, exact) in &pairs {
                         let found = values[image * size + index] as f64;
                         assert!(
                             (found - exact).abs() <= tolerance,
-                            "{name} is the first wrong block by plan `{plan}`, {threads} threads: image {image}, element {index} is {found}, Keras has {exact}, tolerance {tolerance:.1e}"
+                            "{name} is the first wrong block by plan `{plan}`, {rewrite}, {threads} threads: image {image}, element {index} is {found}, Keras has {exact}, tolerance {tolerance:.1e}"
                         );
                     }
                 }
@@ -90,12 +99,52 @@ fn check(average: PoolKind, checkpoints: &str, batch: usize) {
 
 #[test]
 fn every_block_is_that_of_keras() {
-    check(PoolKind::Average, "checkpoints", 1);
+    check(PoolKind::Average, "checkpoints", Rewrite::PLAIN, &[1, 2]);
+}
+
+#[test]
+fn every_block_is_that_of_keras_in_every_form() {
+    for rewrite in &Rewrite::ALL[1..] {
+        check(PoolKind::Average, "checkpoints", *rewrite, &[2]);
+    }
 }
 
 #[test]
 fn every_block_is_that_of_torchvision_where_pools_count_the_border() {
-    check(PoolKind::AverageCountingBorder, "torchvision", 1);
+    for rewrite in Rewrite::ALL {
+        check(PoolKind::AverageCountingBorder, "torchvision", rewrite, &[1]);
+    }
+}
+
+#[test]
+fn a_block_computes_the_same_in_every_form() {
+    for average in [PoolKind::Average, PoolKind::AverageCountingBorder] {
+        for (block, [h, w, c]) in BLOCKS {
+            let images = synthetic::image(2, h, w, c, 0);
+            let network = |rewrite| Network::block(block, average, 2, 2).in_form(rewrite);
+            for (plan_name, choose) in plans() {
+                let output = |rewrite: Rewrite| {
+                    let network = network(rewrite);
+                    let choices = choose(&network.graph, &network.cpu);
+                    let mut session = network.session(&choices);
+                    session.run(&network.threads, &images, 2);
+                    let growth = growth_of(&network.graph, &choices, &network.cpu);
+                    (session.output(2), growth, network.graph.steps.len())
+                };
+                let (plain, growth, layers) = output(Rewrite::PLAIN);
+                for rewrite in &Rewrite::ALL[1..] {
+                    let (values, own_growth, own_layers) = output(*rewrite);
+                    let error = relative_l2(&values, &plain);
+                    // The errors of both add up, and those of all elements are one deviation together.
+                    let tolerance = tolerance(growth.max(own_growth), layers + own_layers, 1.0) / 8.0;
+                    assert!(
+                        error <= tolerance,
+                        "{block}, {rewrite}, plan `{plan_name}`: differs by {error:.1e} from the plain form, tolerance {tolerance:.1e}"
+                    );
+                }
+            }
+        }
+    }
 }
 
 #[test]
@@ -111,7 +160,7 @@ fn images_of_a_batch_do_not_touch_each_other() {
         let together = batch.features(n).expect("features");
         for (image, features) in images.chunks(299 * 299 * 3).zip(together.chunks(2048)) {
             single.run(&alone.threads, image, 1);
-            let error = tuner::options::relative_l2(features, &single.features(1).expect("features"));
+            let error = relative_l2(features, &single.features(1).expect("features"));
             assert!(error < 1e-5, "an image alone and in a batch of {n} differ by {error:.1e}");
         }
     }

@@ -4,13 +4,14 @@ use kernels::cpu::Cpu;
 use kernels::kernel::{Tuning, table};
 use kernels::problem::{PoolKind, Problem};
 use tuner::graph::{Graph, Slice};
-use tuner::model::Model;
+use tuner::model::{BLOCKS, Model};
 use tuner::planner::{default_choice, default_choices};
-use tuner::session::{Choice, Session, conv_spec};
+use tuner::rewrite::{Rewrite, rewritten};
+use tuner::session::{Choice, Session};
 use tuner::threads::Threads;
 use tuner::weights::{Source, Spec, Weights};
 
-/// InceptionV3 with weights and threads.
+/// InceptionV3 or a block of it, with weights and threads.
 pub struct Network {
     /// The model.
     pub model: Model,
@@ -27,8 +28,7 @@ pub struct Network {
 /// All that InceptionV3 needs of a weights file.
 pub fn spec() -> Spec {
     let graph = Graph::new(&Model::inception_v3(None), 1, PoolKind::Average);
-    let convs = graph.steps.iter().flat_map(|s| s.weights.iter().filter_map(|w| conv_spec(s, w))).collect();
-    Spec { convs, features: 2048 }
+    Spec { convs: graph.conv_specs().cloned().collect(), features: 2048 }
 }
 
 impl Network {
@@ -40,10 +40,31 @@ impl Network {
     /// On given weights.
     pub fn on(source: &Source, average: PoolKind, batch: usize, threads: usize) -> Self {
         let weights = Weights::open(source, &spec()).unwrap_or_else(|e| panic!("{e}"));
-        let model = Model::inception_v3(weights.classes());
+        Self::of(Model::inception_v3(weights.classes()), weights, average, batch, threads)
+    }
+
+    /// One block on synthetic weights.
+    ///
+    /// # Panics
+    /// If there is no such block.
+    pub fn block(name: &str, average: PoolKind, batch: usize, threads: usize) -> Self {
+        let weights =
+            Weights::open(&Source::Synthetic { seed: 1 }, &spec()).unwrap_or_else(|e| panic!("{e}"));
+        Self::of(Model::block(name).expect("a block"), weights, average, batch, threads)
+    }
+
+    fn of(model: Model, weights: Weights, average: PoolKind, batch: usize, threads: usize) -> Self {
         let graph = Graph::new(&model, batch, average);
         let threads = Threads::new(threads).expect("threads");
         Self { model, graph, weights, cpu: Cpu::detect(), threads }
+    }
+
+    /// With all blocks that have such a form in it.
+    pub fn in_form(mut self, rewrite: Rewrite) -> Self {
+        for (block, _) in BLOCKS {
+            self.graph = rewritten(&self.graph, block, rewrite).unwrap_or(self.graph);
+        }
+        self
     }
 
     /// Ready to run.

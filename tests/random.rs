@@ -46,7 +46,7 @@ fn convolution() -> impl Strategy<Value = Problem> {
 
 fn pool() -> impl Strategy<Value = Problem> {
     let kind = prop::sample::select(vec![PoolKind::Max, PoolKind::Average, PoolKind::AverageCountingBorder]);
-    (1usize..=3, geometry(), 1usize..=600, kind, any::<bool>())
+    (1usize..=3, geometry(), 1usize..=600, kind, [any::<bool>(), any::<bool>()])
         // A window that covers nothing but padding has no maximum and no mean.
         .prop_filter("windows meet the image", |(_, (window, image), ..)| {
             let p = &window.padding;
@@ -55,8 +55,8 @@ fn pool() -> impl Strategy<Value = Problem> {
                 && image[0] >= p.bottom
                 && image[1] >= p.right
         })
-        .prop_map(|(batch, (window, image), channels, kind, relu)| {
-            let epilogue = Epilogue { bias: false, relu };
+        .prop_map(|(batch, (window, image), channels, kind, [bias, relu])| {
+            let epilogue = Epilogue { bias, relu };
             Problem::Pool(Pool { batch, image, channels, window, kind, epilogue })
         })
 }

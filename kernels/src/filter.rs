@@ -58,6 +58,12 @@ impl Filter {
         Self { dims, weights, bias: None, norms: Vec::new() }
     }
 
+    /// What follows the products, alone: bias and BatchNorms over no taps, `[0, 0, 0, k]`. A pool that ends
+    /// what a convolution has left to it takes this, and adds the folded bias.
+    pub fn without_weights(&self) -> Self {
+        Self { dims: [0, 0, 0, self.dims[3]], weights: Vec::new(), ..self.clone() }
+    }
+
     /// `sum * scale + shift` of output channel `k` through bias and all BatchNorms, in f64.
     pub fn scale_shift(&self, k: usize) -> (f64, f64) {
         let bias = self.bias.as_ref().map_or(0.0, |b| b[k] as f64);
@@ -107,5 +113,7 @@ mod tests {
         let folded = filter.folded();
         assert_eq!(folded.weights, [6.0, -2.0]);
         assert_eq!(folded.bias, [-5.0]);
+        let rest = filter.without_weights();
+        assert_eq!((rest.dims, rest.folded().bias), ([0, 0, 0, 1], vec![-5.0]));
     }
 }

@@ -125,7 +125,8 @@ pub trait Kernel: Send + Sync {
         vec![Tuning::default()]
     }
 
-    /// The formats it takes: a source with at least that halo, any destination of that type.
+    /// The formats it takes: a source with at least that halo, and destinations of that type, each with
+    /// any halo.
     fn formats(&self, problem: &Problem, tuning: &Tuning) -> Vec<Formats> {
         let _ = (problem, tuning);
         vec![Formats::F32]
@@ -143,7 +144,8 @@ pub trait Kernel: Send + Sync {
         problem.flops() / 2
     }
 
-    /// Packs the filters, one a segment (none for a pool), for a problem, tuning and formats.
+    /// Packs the filters, whose number and dimensions are [`Problem::filter_dims`], for a problem, tuning
+    /// and formats.
     ///
     /// # Errors
     /// Whatever does not fit together, as a [`Refusal`].
@@ -183,8 +185,9 @@ pub trait Prepared: Send + Sync {
     /// Computes a range of a phase's units, without allocating.
     ///
     /// # Safety
-    /// - `io` has the shapes of [`Self::bound`] (with `n` images of at most its batch) and exactly its
-    ///   formats, and nobody writes its source or reads its destinations during the step.
+    /// - `io` has the shapes of [`Self::bound`] (with `n` images of at most its batch), its source exactly
+    ///   the format there and its destinations any halo, and nobody writes its source or reads its
+    ///   destinations during the step.
     /// - Every unit of the phase is given to one caller at a time, and all units of the phases
     ///   before have returned.
     /// - `scratch` has what [`Self::scratch`] asks for; the shared part is the same for all callers
@@ -198,7 +201,7 @@ pub trait Prepared: Send + Sync {
 pub struct Bound {
     /// The problem, with its largest batch.
     pub problem: Problem,
-    /// The formats, with the halos that source and destinations really have.
+    /// The formats, with the halo that the source really has.
     pub formats: Formats,
     /// Shape of the source.
     pub src: Shape,
@@ -379,13 +382,7 @@ pub(crate) fn validate(
             expected: expected.collect::<Vec<_>>().join(" or "),
         });
     }
-    let wanted: Vec<[usize; 4]> = match problem {
-        Problem::Conv(conv) => {
-            let [r, s] = conv.window.kernel;
-            conv.segments.iter().map(|segment| [r, s, conv.channels, segment.channels]).collect()
-        }
-        _ => Vec::new(),
-    };
+    let wanted = problem.filter_dims();
     for index in 0..wanted.len().max(filters.len()) {
         let text = |dims: Option<[usize; 4]>| match dims {
             Some(dims) => format!("{dims:?}"),

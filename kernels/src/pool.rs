@@ -1,13 +1,16 @@
 //! Pooling: maximum and mean over a window, global pooling included.
 //!
 //! ```text
-//! for output pixel:
-//!   for 4 vectors of channels:
-//!     for tap inside the image: acc = max(acc, x), or acc + x
-//!     y = relu(acc * 1 / count)
+//! for tile of output pixels in a row:
+//!   for vector of channels:
+//!     for column of the tile's windows:
+//!       for row: column = max(column, x), or column + x
+//!     for pixel: y = relu((its columns) * 1 / count + bias)
 //! ```
 //!
-//! Taps outside the image are left out rather than read as zeros, so that no halo is needed.
+//! Windows of neighbouring pixels overlap: at stride 1, four pixels of a window 3 wide read 6 columns in
+//! place of 12. Taps outside the image are left out rather than read as zeros, so that no halo is needed;
+//! pixels that have such, and those of other windows, are tiles of their own.
 
 use std::ops::Range;
 
@@ -17,7 +20,7 @@ use crate::gemm::tile::{load, load_first, store, store_first};
 use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning, validate};
 use crate::problem::{Pool, PoolKind, Problem};
 use crate::scratch::{Buffer, Scratch, ScratchReq};
-use crate::tensor::Formats;
+use crate::tensor::{Formats, Pitch};
 
 /// The kernel, for one instruction set.
 #[derive(Debug)]
@@ -35,10 +38,6 @@ impl<I: Isa> Pooling<I> {
 impl<I: Isa> Kernel for Pooling<I> {
     fn supports(&self, problem: &Problem) -> Result<(), Refusal> {
         let Problem::Pool(pool) = problem else { return Err(Refusal::Kind { takes: "pools" }) };
-        if pool.epilogue.bias {
-            let found = "bias".to_string();
-            return Err(Refusal::Shape { what: "epilogue", found, expected: "none or ReLU" });
-        }
         let (window, p) = (&pool.window, &pool.window.padding);
         if p.top.max(p.bottom) >= window.kernel[0] || p.left.max(p.right) >= window.kernel[1] {
             let found = format!("{p:?}");
@@ -56,8 +55,12 @@ impl<I: Isa> Kernel for Pooling<I> {
     ) -> Result<Box<dyn Prepared>, Refusal> {
         validate(self, problem, tuning, formats, filters)?;
         let Problem::Pool(pool) = problem else { return Err(Refusal::Kind { takes: "pools" }) };
+        let mut bias = Buffer::zeroed(pool.channels);
+        if let [filter] = filters {
+            bias.as_mut_slice().copy_from_slice(&filter.folded().bias);
+        }
         let bound = Bound::new(problem, formats);
-        Ok(Box::new(PreparedPool { isa: self.isa, bound, pool: pool.clone() }))
+        Ok(Box::new(PreparedPool { isa: self.isa, bound, pool: pool.clone(), bias }))
     }
 }
 
@@ -70,6 +73,8 @@ struct PreparedPool<I> {
     isa: I,
     bound: Bound,
     pool: Pool,
+    /// One value a channel; zeros where the pool has no bias.
+    bias: Buffer,
 }
 
 impl<I: Isa> PreparedPool<I> {
@@ -84,7 +89,7 @@ impl<I: Isa> Prepared for PreparedPool<I> {
     }
 
     fn packed(&self) -> Vec<&Buffer> {
-        Vec::new()
+        vec![&self.bias]
     }
 
     fn scratch(&self) -> ScratchReq {
@@ -118,99 +123,204 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
     type Output = ();
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
     fn with_simd<S: pulp::Simd>(self, _: S) {
+        match self.step.pool.kind {
+            PoolKind::Max => self.units::<true>(),
+            PoolKind::Average | PoolKind::AverageCountingBorder => self.units::<false>(),
+        }
+    }
+}
+
+/// Pixels of a tile.
+const TILE: usize = 4;
+
+impl<I: Isa> Run<'_, I> {
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "tile code")]
+    fn units<const MAX: bool>(self) {
         let Self { step, units, io } = self;
-        let isa = step.isa;
-        let Pool { image, channels, ref window, kind, epilogue, .. } = step.pool;
+        let Pool { image, channels, ref window, kind, .. } = step.pool;
         let [oh, ow] = step.pool.output();
-        let dst = io.dst(0);
+        let [r, s] = window.kernel;
         for unit in units {
             let (row, chunk) = (unit / step.chunks(), unit % step.chunks());
             let (n, y) = (row / oh, row % oh);
-            let end = channels.min((chunk + 1) * CHUNK);
-            let rows = inside(y, window.stride[0], window.kernel[0], window.padding.top, image[0]);
-            for x in 0..ow {
-                let columns = inside(x, window.stride[1], window.kernel[1], window.padding.left, image[1]);
+            let rows = inside(y, window.stride[0], r, window.padding.top, image[0]);
+            let columns = |x| inside(x, window.stride[1], s, window.padding.left, image[1]);
+            let mut x = 0;
+            while x < ow {
+                let first = columns(x);
+                let is_whole = |x: usize| columns(x).len() == s;
+                let is_tile = s == 3
+                    && window.stride[1] == 1
+                    && x + TILE <= ow
+                    && is_whole(x)
+                    && is_whole(x + TILE - 1);
                 let count = match kind {
                     PoolKind::Max => 1,
-                    PoolKind::Average => rows.len() * columns.len(),
-                    PoolKind::AverageCountingBorder => window.kernel[0] * window.kernel[1],
+                    PoolKind::Average => rows.len() * first.len(),
+                    PoolKind::AverageCountingBorder => r * s,
                 };
-                let tap = Taps { io, n, rows: rows.clone(), columns };
-                let finish = Finish {
-                    scale: isa.splat_f32s(1.0 / count as f32),
-                    relu: epilogue.relu,
-                    out: dst.pixel(n, y, x),
+                let tile = Tile::<I, MAX> {
+                    step,
+                    src: io.src.pixel(n, rows.start as isize, first.start as isize),
+                    src_pitch: io.src.pitch,
+                    rows: rows.len(),
+                    columns: first.len(),
+                    dst: io.dst(0).pixel(n, y, x),
+                    dst_pitch: io.dst(0).pitch().pixel,
+                    scale: step.isa.splat_f32s(1.0 / count as f32),
+                    channels: chunk * CHUNK..channels.min((chunk + 1) * CHUNK),
                 };
-                let mut c = chunk * CHUNK;
-                while c + VECTORS * I::F32_LANES <= end {
-                    // SAFETY: whole vectors of channels of this unit.
-                    unsafe { reduce::<I, VECTORS, true>(isa, kind, &tap, &finish, c, end) };
-                    c += VECTORS * I::F32_LANES;
-                }
-                while c < end {
-                    // SAFETY: the channels that are left of this unit.
-                    unsafe { reduce::<I, 1, false>(isa, kind, &tap, &finish, c, end) };
-                    c += I::F32_LANES;
-                }
+                // SAFETY: the taps of the pixels lie in the image, and their channels are this unit's.
+                unsafe { if is_tile { tile.many() } else { tile.one() } };
+                x += if is_tile { TILE } else { 1 };
             }
         }
     }
 }
 
-/// The pixels under a window.
-struct Taps<'a> {
-    io: &'a Io<'a>,
-    n: usize,
-    rows: Range<usize>,
-    columns: Range<usize>,
-}
-
-/// What becomes of a sum or maximum.
-struct Finish<I: Isa> {
+/// One or [`TILE`] pixels of an output row; of maxima if `MAX`.
+struct Tile<'a, I: Isa, const MAX: bool> {
+    step: &'a PreparedPool<I>,
+    /// Channel 0 of the first tap.
+    src: *const f32,
+    src_pitch: Pitch,
+    /// Rows of the windows.
+    rows: usize,
+    /// Columns of each window.
+    columns: usize,
+    /// Channel 0 of the first pixel.
+    dst: *mut f32,
+    dst_pitch: usize,
+    /// What sums are multiplied with.
     scale: I::f32s,
-    relu: bool,
-    out: *mut f32,
+    channels: Range<usize>,
 }
 
-/// Reduces `V` vectors of channels from `c` on; unless they are `WHOLE` they may end at `end`.
-///
-/// # Safety
-/// The channels up to `end`, or `V` whole vectors, may be read from all taps and written at `out` by this
-/// caller alone.
-#[inline(always)]
-#[allow(unsafe_code, reason = "tile code")]
-unsafe fn reduce<I: Isa, const V: usize, const WHOLE: bool>(
-    isa: I,
-    kind: PoolKind,
-    taps: &Taps,
-    finish: &Finish<I>,
-    c: usize,
-    end: usize,
-) {
-    let zero = isa.splat_f32s(0.0);
-    let start = if kind == PoolKind::Max { isa.splat_f32s(f32::NEG_INFINITY) } else { zero };
-    let mut acc = [start; V];
-    for h in taps.rows.clone() {
-        let mut pixel = taps.io.src.pixel(taps.n, h as isize, taps.columns.start as isize).wrapping_add(c);
-        for _ in taps.columns.clone() {
-            for (v, acc) in acc.iter_mut().enumerate() {
-                let at = pixel.wrapping_add(v * I::F32_LANES);
-                // SAFETY: by the caller.
-                let x = unsafe { if WHOLE { load::<I>(at) } else { load_first(isa, at, end - c) } };
-                *acc = if kind == PoolKind::Max { isa.max_f32s(*acc, x) } else { isa.add_f32s(*acc, x) };
-            }
-            pixel = pixel.wrapping_add(taps.io.src.pitch.pixel);
+impl<I: Isa, const MAX: bool> Tile<'_, I, MAX> {
+    /// One pixel with any window.
+    ///
+    /// # Safety
+    /// The channels of all taps may be read, and those of the pixel written by this caller alone.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "tile code")]
+    unsafe fn one(&self) {
+        let mut c = self.channels.start;
+        while c + VECTORS * I::F32_LANES <= self.channels.end {
+            // SAFETY: by the caller; whole vectors.
+            unsafe { self.window::<VECTORS, true>(c) };
+            c += VECTORS * I::F32_LANES;
+        }
+        while c < self.channels.end {
+            // SAFETY: by the caller.
+            unsafe { self.window::<1, false>(c) };
+            c += I::F32_LANES;
         }
     }
-    for (v, acc) in acc.into_iter().enumerate() {
-        let mut y = if kind == PoolKind::Max { acc } else { isa.mul_f32s(acc, finish.scale) };
-        if finish.relu {
-            y = isa.max_f32s(y, zero);
+
+    /// [`TILE`] pixels of windows 3 wide at stride 1.
+    ///
+    /// # Safety
+    /// The channels of all taps may be read, and those of the pixels written by this caller alone.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "tile code")]
+    unsafe fn many(&self) {
+        let mut c = self.channels.start;
+        while c + I::F32_LANES <= self.channels.end {
+            // SAFETY: by the caller; a whole vector.
+            unsafe { self.windows::<true>(c) };
+            c += I::F32_LANES;
         }
-        let at = finish.out.wrapping_add(c + v * I::F32_LANES);
+        if c < self.channels.end {
+            // SAFETY: by the caller.
+            unsafe { self.windows::<false>(c) };
+        }
+    }
+
+    /// # Safety
+    /// As for [`Self::one`]; `WHOLE` vectors.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "tile code")]
+    unsafe fn window<const V: usize, const WHOLE: bool>(&self, c: usize) {
+        let mut acc = [self.identity(); V];
+        for row in 0..self.rows {
+            let mut pixel = self.src.wrapping_add(row * self.src_pitch.row + c);
+            for _ in 0..self.columns {
+                for (v, acc) in acc.iter_mut().enumerate() {
+                    // SAFETY: by the caller.
+                    let x = unsafe { self.load::<WHOLE>(pixel.wrapping_add(v * I::F32_LANES), c) };
+                    *acc = self.join(*acc, x);
+                }
+                pixel = pixel.wrapping_add(self.src_pitch.pixel);
+            }
+        }
+        for (v, acc) in acc.into_iter().enumerate() {
+            let c = c + v * I::F32_LANES;
+            // SAFETY: by the caller.
+            unsafe { self.store::<WHOLE>(self.dst.wrapping_add(c), acc, c) };
+        }
+    }
+
+    /// # Safety
+    /// As for [`Self::many`]; a `WHOLE` vector.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "tile code")]
+    unsafe fn windows<const WHOLE: bool>(&self, c: usize) {
+        let mut columns = [self.identity(); TILE + 2];
+        for row in 0..self.rows {
+            let from = self.src.wrapping_add(row * self.src_pitch.row + c);
+            for (i, column) in columns.iter_mut().enumerate() {
+                // SAFETY: by the caller.
+                let x = unsafe { self.load::<WHOLE>(from.wrapping_add(i * self.src_pitch.pixel), c) };
+                *column = self.join(*column, x);
+            }
+        }
+        for pixel in 0..TILE {
+            let [a, b, d] = [0, 1, 2].map(|i| columns[pixel + i]);
+            let to = self.dst.wrapping_add(pixel * self.dst_pitch + c);
+            // SAFETY: by the caller.
+            unsafe { self.store::<WHOLE>(to, self.join(self.join(a, b), d), c) };
+        }
+    }
+
+    /// What changes nothing when it is joined.
+    #[inline(always)]
+    fn identity(&self) -> I::f32s {
+        self.step.isa.splat_f32s(if MAX { f32::NEG_INFINITY } else { 0.0 })
+    }
+
+    /// Sum or maximum of two.
+    #[inline(always)]
+    fn join(&self, a: I::f32s, b: I::f32s) -> I::f32s {
+        if MAX { self.step.isa.max_f32s(a, b) } else { self.step.isa.add_f32s(a, b) }
+    }
+
+    /// # Safety
+    /// A vector may be read, or if it is not `WHOLE` the channels that are left from `c` on.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "tile code")]
+    unsafe fn load<const WHOLE: bool>(&self, at: *const f32, c: usize) -> I::f32s {
         // SAFETY: by the caller.
-        unsafe { if WHOLE { store::<I>(at, y) } else { store_first(isa, at, y, end - c) } };
+        unsafe { if WHOLE { load::<I>(at) } else { load_first(self.step.isa, at, self.channels.end - c) } }
+    }
+
+    /// Ends a sum or maximum.
+    ///
+    /// # Safety
+    /// A vector may be written, or if it is not `WHOLE` the channels that are left from `c` on.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "tile code")]
+    unsafe fn store<const WHOLE: bool>(&self, at: *mut f32, value: I::f32s, c: usize) {
+        let isa = self.step.isa;
+        let bias = self.step.bias.as_ptr().wrapping_add(c);
+        // SAFETY: a bias for each channel; the rest by the caller.
+        unsafe {
+            let mut y = isa.fma(value, self.scale, self.load::<WHOLE>(bias, c));
+            if self.step.pool.epilogue.relu {
+                y = isa.max_f32s(y, isa.splat_f32s(0.0));
+            }
+            if WHOLE { store::<I>(at, y) } else { store_first(isa, at, y, self.channels.end - c) }
+        }
     }
 }

@@ -145,7 +145,8 @@ pub enum PoolKind {
     AverageCountingBorder,
 }
 
-/// A pool. Its epilogue lets a convolution before it leave bias and ReLU to it.
+/// A pool. Its epilogue lets a pointwise convolution that follows a mean go before it: both are linear
+/// and may change places, while bias and ReLU stay last.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pool {
     /// Images.
@@ -201,6 +202,19 @@ impl Problem {
             Self::Conv(p) => p.segments.iter().map(|s| Shape::new(p.batch, p.output(), s.channels)).collect(),
             Self::Pool(p) => vec![Shape::new(p.batch, p.output(), p.channels)],
             Self::Softmax { .. } => vec![self.src()],
+        }
+    }
+
+    /// Dimensions of the filters that it takes: one a segment of a convolution, and for a pool with a bias
+    /// one without taps ([`crate::filter::Filter::without_weights`]).
+    pub fn filter_dims(&self) -> Vec<[usize; 4]> {
+        match self {
+            Self::Conv(p) => {
+                let [r, s] = p.window.kernel;
+                p.segments.iter().map(|segment| [r, s, p.channels, segment.channels]).collect()
+            }
+            Self::Pool(p) if p.epilogue.bias => vec![[0, 0, 0, p.channels]],
+            Self::Pool(_) | Self::Softmax { .. } => Vec::new(),
         }
     }
 

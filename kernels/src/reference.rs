@@ -66,7 +66,7 @@ pub fn all_pixels(shape: Shape) -> Vec<Pixel> {
 
 /// Exact outputs of the given pixels, one result a segment.
 ///
-/// `src` holds `[n, h, w, c]` values; `filters` has one a segment, none for a pool.
+/// `src` holds `[n, h, w, c]` values; `filters` are as [`Problem::filter_dims`] says.
 pub fn expected(problem: &Problem, src: &[f32], filters: &[Filter], pixels: &[Pixel]) -> Vec<Expected> {
     let shape = problem.src();
     assert_eq!(src.len(), shape.elements(), "source of {problem}");
@@ -88,7 +88,7 @@ pub fn expected(problem: &Problem, src: &[f32], filters: &[Filter], pixels: &[Pi
         Problem::Pool(pool) => {
             let mut result = exact(pool.window.kernel.iter().product());
             for &pixel in pixels {
-                pool_pixel(pool, pixel, read, &mut result);
+                pool_pixel(pool, filters.first(), pixel, read, &mut result);
             }
             vec![result]
         }
@@ -161,6 +161,7 @@ fn conv_pixel<'a>(
 
 fn pool_pixel<'a>(
     pool: &Pool,
+    filter: Option<&Filter>,
     at: Pixel,
     read: impl Fn(usize, usize, usize) -> &'a [f32],
     result: &mut Expected,
@@ -188,8 +189,9 @@ fn pool_pixel<'a>(
         PoolKind::Average => count,
         PoolKind::AverageCountingBorder => result.depth,
     };
-    let mean = |value: f64| finish(value / divisor as f64, pool.epilogue);
-    result.values.extend(values.into_iter().map(mean));
+    let shift = |k: usize| filter.map_or(0.0, |filter| filter.scale_shift(k).1);
+    let mean = |(k, value): (usize, f64)| finish(value / divisor as f64 + shift(k), pool.epilogue);
+    result.values.extend(values.into_iter().enumerate().map(mean));
 }
 
 /// The oracle as a row of the table: correct for every problem, and as slow as it looks.

@@ -55,8 +55,9 @@ impl fmt::Display for Dtype {
 
 /// How an activation lies in memory: NHWC, channels contiguous, with zeros around each image.
 ///
-/// As a kernel's demand ([`crate::kernel::Kernel::formats`]) the halo is a minimum: a source may have
-/// more of it, and a destination has whatever its consumers want. At prepare it is exact.
+/// As a kernel's demand ([`crate::kernel::Kernel::formats`]) the halo of a source is a minimum; at prepare
+/// it is exact. Destinations are written with whatever halo their readers want, each with its own: it is
+/// known from their views when the kernel runs, and their format says nothing of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Format {
     /// Type of the elements.
@@ -91,7 +92,7 @@ impl fmt::Display for Format {
 pub struct Formats {
     /// What the kernel reads.
     pub src: Format,
-    /// What it writes; one for all segments.
+    /// What it writes, in all segments; without a halo.
     pub dst: Format,
 }
 
@@ -212,6 +213,12 @@ impl<'a> ViewMut<'a> {
     #[inline(always)]
     pub fn pixel(&self, n: usize, h: usize, w: usize) -> *mut f32 {
         self.view.pixel(n, h as isize, w as isize).cast_mut()
+    }
+
+    /// Without a halo: all pixels of all images lie at one distance.
+    #[inline(always)]
+    pub fn is_flat(&self) -> bool {
+        self.view.halo == Padding::default()
     }
 
     /// The same activation, to read.

@@ -18,7 +18,11 @@ fn tuning_writes_a_plan_that_states_everything_and_prints_tables() {
         assert!(plan[key].as_f64().expect(key) > 0.0, "{key}");
     }
     let steps = plan["steps"].as_array().expect("steps");
-    assert_eq!(steps.len(), 10);
+    let mut layers: Vec<&Value> =
+        steps.iter().flat_map(|step| step["layers"].as_array().expect("layers")).collect();
+    layers.sort_by_key(|layer| layer.as_str());
+    layers.dedup();
+    assert_eq!(layers.len(), 10, "every layer once: {layers:?}");
     for step in steps {
         assert!(!step["layers"].as_array().expect("layers").is_empty());
         assert!(kernels::kernel::row(step["kernel"].as_str().expect("kernel")).is_some(), "{step}");
@@ -32,6 +36,7 @@ fn tuning_writes_a_plan_that_states_everything_and_prints_tables() {
         assert!(out.contains(problem), "{problem} is not in\n{out}");
     }
     assert!(out.contains("whole network"), "{out}");
+    assert!(out.contains("the steps that rewrites touch take"), "{out}");
     assert_eq!(err, "", "progress shows on terminals only");
 }
 

@@ -15,13 +15,14 @@ use crate::input::{load_expect, load_npy_dyn};
 use crate::measure::{Bench, Comparison, Inputs, sample_pixels};
 use crate::model::Model;
 use crate::options::{Failure, HostArgs, threads};
+use crate::rewrite;
 use crate::table::Table;
 use crate::threads::Threads;
 
 /// Arguments of `check`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CheckArgs {
-    /// Check all problems of a model: inception_v3 (the default) or a block
+    /// Check all problems of a model, rewritten or not: inception_v3 (the default) or a block
     #[arg(long, value_name = "MODEL", conflicts_with = "shape")]
     model: Option<String>,
     /// Check one shape, like n1h17w17c768k192r1s7
@@ -64,7 +65,8 @@ pub fn check(args: &CheckArgs, out: &mut dyn Write) -> Result<bool, Failure> {
             let model = Model::by_name(name, None, Some(1000))?;
             let mut problems: Vec<Problem> = Vec::new();
             for kind in [PoolKind::Average, PoolKind::AverageCountingBorder] {
-                for (problem, _) in Graph::new(&model, batch.unwrap_or(1), kind).problems() {
+                let graph = Graph::new(&model, batch.unwrap_or(1), kind);
+                for (problem, _) in rewrite::problems(&graph) {
                     if !problems.contains(&problem) {
                         problems.push(problem);
                     }

@@ -7,7 +7,8 @@ use kernels::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Segment, Window}
 use kernels::tensor::Shape;
 use std::ops::Range;
 
-use crate::model::{ConvLayer, Model, NodeId, Op};
+use crate::model::{Model, NodeId, Op};
+use crate::weights::ConvSpec;
 
 /// Index of a tensor in its graph.
 pub type TensorId = usize;
@@ -21,11 +22,13 @@ pub struct Slice {
     pub channels: Range<usize>,
 }
 
-/// Whose weights a segment of a convolution has.
+/// Whose weights a segment of a convolution has, or a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Weight {
     /// A convolution of the model.
-    Conv(ConvLayer),
+    Conv(ConvSpec),
+    /// The bias and BatchNorms of one, whose weights another step has.
+    Bias(ConvSpec),
     /// The dense layer.
     Dense,
 }
@@ -43,7 +46,7 @@ pub struct Step {
     pub src: Slice,
     /// Where it writes, one a segment.
     pub dst: Vec<Slice>,
-    /// Weights, one a segment of a convolution.
+    /// Whose weights, one a filter that the problem takes.
     pub weights: Vec<Weight>,
 }
 
@@ -56,8 +59,8 @@ pub struct Graph {
     pub tensors: Vec<Shape>,
     /// The steps.
     pub steps: Vec<Step>,
-    /// Where each node of the model is found.
-    pub nodes: Vec<Slice>,
+    /// Where each node of the model is found; none for one that a rewrite does without.
+    pub nodes: Vec<Option<Slice>>,
     /// The pooled features.
     pub features: Option<Slice>,
     /// The last output.
@@ -84,7 +87,15 @@ impl Graph {
                 Op::Input | Op::Concat => continue,
                 Op::Conv(layer) => {
                     let problem = conv(layer.window, layer.filters, Epilogue::BIAS_RELU);
-                    (problem, vec![Weight::Conv(layer.clone())])
+                    let spec = ConvSpec {
+                        index: layer.index,
+                        name: node.name.clone(),
+                        torch: layer.torch.clone(),
+                        kernel: layer.window.kernel,
+                        channels,
+                        filters: layer.filters,
+                    };
+                    (problem, vec![Weight::Conv(spec)])
                 }
                 Op::Pool { window, kind } => {
                     let kind = if *kind == PoolKind::Average { average } else { *kind };
@@ -108,6 +119,7 @@ impl Graph {
         }
         let features = model.features.map(|id| nodes[id].clone());
         let output = nodes[model.output].clone();
+        let nodes = nodes.into_iter().map(Some).collect();
         Self { batch, tensors, steps, nodes, features, output }
     }
 
@@ -116,6 +128,15 @@ impl Graph {
         self.steps.iter().filter_map(|step| match &step.problem {
             Problem::Conv(conv) => Some((step, conv)),
             _ => None,
+        })
+    }
+
+    /// The convolutions whose weights it has.
+    pub fn conv_specs(&self) -> impl Iterator<Item = &ConvSpec> {
+        let weights = self.steps.iter().flat_map(|step| &step.weights);
+        weights.filter_map(|weight| match weight {
+            Weight::Conv(spec) => Some(spec),
+            Weight::Bias(_) | Weight::Dense => None,
         })
     }
 

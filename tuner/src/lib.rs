@@ -1,6 +1,7 @@
 //! Measures the kernels on this machine, plans InceptionV3 and runs it.
 //!
-//! The way of a network, in reading order: [`model`] (data), [`graph`] (steps on tensors), [`weights`],
+//! The way of a network, in reading order: [`model`] (data), [`graph`] (steps on tensors), [`rewrite`] (other
+//! forms of its blocks), [`weights`],
 //! [`mod@measure`] (candidates of each problem), [`planner`], [`plan`] (JSON), [`session`] (ready to run) on
 //! [`threads`]; [`mod@tune`], [`mod@run`], [`mod@check`] and [`mod@report`] are the commands of [`cli`].
 
@@ -15,6 +16,7 @@ pub mod options;
 pub mod plan;
 pub mod planner;
 pub mod report;
+pub mod rewrite;
 pub mod run;
 pub mod session;
 pub mod table;

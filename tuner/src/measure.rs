@@ -12,7 +12,7 @@ use kernels::arch::cache::evict;
 use kernels::cpu::Cpu;
 use kernels::filter::{BatchNorm, Filter};
 use kernels::kernel::{Io, Kernel, Prepared, Role, Row, Tuning, table};
-use kernels::problem::Problem;
+use kernels::problem::{Padding, Problem};
 use kernels::reference::{Expected, Pixel, expected};
 use kernels::scratch::Buffer;
 use kernels::team::Team;
@@ -163,7 +163,7 @@ impl Measurement {
 pub struct Inputs {
     /// `[n, h, w, c]` values from 0 to 1, as after a ReLU.
     pub src: Vec<f32>,
-    /// One a segment.
+    /// As the problem asks for.
     pub filters: Vec<Filter>,
 }
 
@@ -172,30 +172,24 @@ impl Inputs {
     pub fn synthetic(problem: &Problem) -> Self {
         let value = |stream, i: usize| unit(7, stream, i as u64);
         let src = (0..problem.src().elements()).map(|i| value(0, i) as f32).collect();
-        let filters = match problem {
-            Problem::Conv(conv) => {
-                let limit = (6.0 / conv.depth() as f64).sqrt();
-                let [r, s] = conv.window.kernel;
-                let filter = |(stream, channels): (usize, usize)| {
-                    let stream = 10 * (stream as u64 + 1);
-                    let range = |offset, lo: f64, hi: f64, count: usize| -> Vec<f32> {
-                        (0..count).map(|i| (lo + (hi - lo) * value(stream + offset, i)) as f32).collect()
-                    };
-                    let dims = [r, s, conv.channels, channels];
-                    let norm = BatchNorm {
-                        gamma: None,
-                        beta: range(1, -0.1, 0.1, channels),
-                        mean: range(2, -0.1, 0.1, channels),
-                        variance: range(3, 0.75, 1.25, channels),
-                        epsilon: 1e-3,
-                    };
-                    let weights = range(0, -limit, limit, dims.iter().product());
-                    Filter { norms: vec![norm], ..Filter::new(dims, weights) }
-                };
-                conv.segments.iter().map(|s| s.channels).enumerate().map(filter).collect()
-            }
-            _ => Vec::new(),
+        let filter = |(stream, dims): (usize, [usize; 4])| {
+            let stream = 10 * (stream as u64 + 1);
+            let range = |offset, lo: f64, hi: f64, count: usize| -> Vec<f32> {
+                (0..count).map(|i| (lo + (hi - lo) * value(stream + offset, i)) as f32).collect()
+            };
+            let [r, s, c, channels] = dims;
+            let norm = BatchNorm {
+                gamma: None,
+                beta: range(1, -0.1, 0.1, channels),
+                mean: range(2, -0.1, 0.1, channels),
+                variance: range(3, 0.75, 1.25, channels),
+                epsilon: 1e-3,
+            };
+            let limit = (6.0 / (r * s * c) as f64).sqrt();
+            let weights = range(0, -limit, limit, dims.iter().product());
+            Filter { norms: vec![norm], ..Filter::new(dims, weights) }
         };
+        let filters = problem.filter_dims().into_iter().enumerate().map(filter).collect();
         Self { src, filters }
     }
 }
@@ -231,7 +225,7 @@ impl Bench {
     pub fn new(prepared: Box<dyn Prepared>, formats: &Formats, src: &[f32], workers: usize) -> Self {
         let bound = prepared.bound();
         let src = Tensor::from_nhwc(bound.src, formats.src.halo, src);
-        let dst = bound.dst.iter().map(|&shape| Tensor::zeros(shape, formats.dst.halo)).collect();
+        let dst = bound.dst.iter().map(|&shape| Tensor::zeros(shape, Padding::default())).collect();
         let scratch = Buffer::zeroed(prepared.scratch().total(workers));
         Self { prepared, src, dst, scratch }
     }

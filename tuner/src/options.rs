@@ -9,7 +9,6 @@ use crate::graph::Graph;
 use crate::input::write_atomically;
 use crate::model::Model;
 use crate::plan::Wanted;
-use crate::session::conv_spec;
 use crate::threads::{Threads, available};
 use crate::weights::{AveragePooling, Source, Spec, Weights};
 
@@ -128,9 +127,8 @@ impl ModelArgs {
             None => Source::Synthetic { seed: self.seed },
         };
         let graph = Graph::new(&bare, 1, PoolKind::Average);
-        let convs =
-            graph.steps.iter().flat_map(|step| step.weights.iter().filter_map(|w| conv_spec(step, w)));
-        let weights = Weights::open(&source, &Spec { convs: convs.collect(), features })?;
+        let spec = Spec { convs: graph.conv_specs().cloned().collect(), features };
+        let weights = Weights::open(&source, &spec)?;
         let model = Model::by_name(self.name()?, self.shape.as_ref(), weights.classes())?;
         Ok((model, weights))
     }

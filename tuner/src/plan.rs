@@ -1,7 +1,10 @@
 //! The plan: which kernel computes which step, as JSON that a person can read and edit.
 //!
-//! A plan is checked in full before anything runs: every step is the graph's, every kernel is in the
-//! table and on this machine, every tuning is one that the kernel offers.
+//! A plan is checked in full before anything runs: every rewrite is one that its block has, every step is
+//! the graph's, every kernel is in the table and on this machine, every tuning is one that the kernel
+//! offers.
+
+mod rewrites;
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +18,8 @@ use crate::graph::{Graph, Step};
 use crate::input::{InputError, write_atomically};
 use crate::machine::Machine;
 use crate::session::Choice;
+
+pub use rewrites::{Alternative, BlockRewrite};
 
 /// Version of the format.
 pub const SCHEMA: &str = "convolution-plan-1";
@@ -188,6 +193,9 @@ pub struct Plan {
     pub measured_ms: Option<f64>,
     /// The whole network by this and by other plans.
     pub contest: Vec<Contest>,
+    /// The forms of the blocks that have several; a plan that lacks a block has it plain.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rewrites: Vec<BlockRewrite>,
     /// The steps in order.
     pub steps: Vec<PlanStep>,
     /// What was measured to choose them.
@@ -300,11 +308,18 @@ impl Plan {
         Ok(())
     }
 
-    /// The choices for a graph, every one checked. Steps of the top that the plan lacks get a default.
+    /// A plain graph with its blocks in the plan's forms, and the choices for it, every one checked. Steps
+    /// of the top that the plan lacks get a default.
     ///
     /// # Errors
     /// Names the first field that does not hold.
-    pub fn choices(&self, path: &Path, graph: &Graph, cpu: &Cpu) -> Result<Vec<Choice>, PlanError> {
+    pub fn network(&self, path: &Path, plain: &Graph, cpu: &Cpu) -> Result<(Graph, Vec<Choice>), PlanError> {
+        let graph = self.graph(path, plain)?;
+        let choices = self.choices(path, &graph, cpu)?;
+        Ok((graph, choices))
+    }
+
+    fn choices(&self, path: &Path, graph: &Graph, cpu: &Cpu) -> Result<Vec<Choice>, PlanError> {
         let planned_top = |layers: &[String]| self.steps.iter().position(|planned| planned.layers == layers);
         let body = graph.steps.iter().filter(|step| !is_top(step)).count();
         let found =
@@ -314,7 +329,7 @@ impl Plan {
                 path,
                 "steps",
                 found,
-                format!("{body} steps of {} before its top", self.model),
+                format!("{body} steps of {}{} before its top", self.model, self.in_forms()),
             ));
         }
         let choose = |(index, step): (usize, &Step)| {

@@ -1,11 +1,12 @@
-//! Chooses a kernel for each step of a graph.
+//! Chooses a form for each block of a graph, and a kernel for each step.
 
 use kernels::cpu::Cpu;
 use kernels::kernel::Role;
 use kernels::problem::Problem;
 
-use crate::graph::Graph;
+use crate::graph::{Graph, Step};
 use crate::measure::{Measured, Measurement, available};
+use crate::rewrite::{Block, Rewrite, rewritten};
 use crate::session::Choice;
 
 /// Times closer than this are one: the noise of an unloaded machine from run to run.
@@ -59,6 +60,56 @@ pub fn winners<'a>(
     graph.steps.iter().map(|step| winner(of(&step.problem)?, &allowed)).collect()
 }
 
+/// The form of a block that was chosen, and what all its forms cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BlockChoice {
+    /// The block.
+    pub block: &'static str,
+    /// The chosen form.
+    pub rewrite: Rewrite,
+    /// Its forms, the plain one first, each with the seconds of the steps that differ from form to form;
+    /// none where one of them has no winner.
+    pub costs: Vec<(Rewrite, Option<f64>)>,
+}
+
+/// For every block with several forms the one whose winners take the least time together; the plain one
+/// where no other gains more than what counts as a tie.
+pub fn choose_forms(
+    graph: &Graph,
+    measurements: &[Measurement],
+    allowed: impl Fn(&Measured) -> bool,
+) -> Vec<BlockChoice> {
+    let seconds = |step: &Step| {
+        let measurement = measurements.iter().find(|m| m.problem == step.problem)?;
+        Some(winner(measurement, &allowed)?.timing()?.median)
+    };
+    let choose = |block: Block| {
+        let costs: Vec<(Rewrite, Option<f64>)> = block
+            .forms
+            .iter()
+            .map(|(rewrite, steps)| (*rewrite, steps.iter().map(seconds).sum::<Option<f64>>()))
+            .collect();
+        let known = costs.iter().filter_map(|(rewrite, cost)| Some((*rewrite, (*cost)?)));
+        let best = known.min_by(|(_, a), (_, b)| a.total_cmp(b));
+        let rewrite = match (best, costs[0].1) {
+            (Some((best, cost)), Some(plain)) if cost * (1.0 + TIE) < plain => best,
+            _ => Rewrite::PLAIN,
+        };
+        BlockChoice { block: block.name, rewrite, costs }
+    };
+    Block::all(graph).into_iter().map(choose).collect()
+}
+
+/// A plain graph with its blocks in the chosen forms.
+///
+/// # Panics
+/// If a block has no such form.
+pub fn in_forms(graph: &Graph, choices: &[BlockChoice]) -> Graph {
+    choices.iter().fold(graph.clone(), |graph, choice| {
+        rewritten(&graph, choice.block, choice.rewrite).expect("a form of the block")
+    })
+}
+
 /// For every step the best candidate of a family where it has one, of `direct` elsewhere, and the
 /// winner where neither has.
 pub fn family(graph: &Graph, measurements: &[Measurement], name: &str, cpu: &Cpu) -> (Vec<Choice>, f64) {
@@ -66,14 +117,13 @@ pub fn family(graph: &Graph, measurements: &[Measurement], name: &str, cpu: &Cpu
     let direct = winners(graph, measurements, |c| c.row.family == "direct");
     let any = winners(graph, measurements, is_eligible);
     let mut seconds = 0.0;
-    let choose =
-        |(index, step): (usize, &crate::graph::Step)| match own[index].or(direct[index]).or(any[index]) {
-            Some(c) => {
-                seconds += c.timing().map_or(0.0, |t| t.median);
-                Choice { row: c.row, tuning: c.tuning.clone() }
-            }
-            None => default_choice(&step.problem, cpu),
-        };
+    let choose = |(index, step): (usize, &Step)| match own[index].or(direct[index]).or(any[index]) {
+        Some(c) => {
+            seconds += c.timing().map_or(0.0, |t| t.median);
+            Choice { row: c.row, tuning: c.tuning.clone() }
+        }
+        None => default_choice(&step.problem, cpu),
+    };
     let choices = graph.steps.iter().enumerate().map(choose).collect();
     (choices, seconds)
 }
@@ -90,4 +140,75 @@ pub fn families(measurements: &[Measurement]) -> Vec<&'static str> {
         }
     }
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::{Outcome, Timing};
+    use crate::model::Model;
+    use crate::rewrite::problems;
+    use kernels::kernel::{Tuning, row};
+    use kernels::problem::{Epilogue, PoolKind};
+    use kernels::tensor::Formats;
+
+    /// Every problem of mixed0 with one candidate, which takes a second, or what is said.
+    fn measurements(graph: &Graph, seconds: impl Fn(&Problem) -> f64) -> Vec<Measurement> {
+        let measurement = |problem: Problem| {
+            let timing = Timing::of(&[seconds(&problem)]);
+            let candidate = Measured {
+                row: row("direct_plain").expect("a row"),
+                tuning: Tuning::default(),
+                formats: Formats::F32,
+                relative_error: 0.0,
+                growth: 1.0,
+                bytes: 0,
+                multiply_adds: 0,
+                outcome: Outcome::Timed { timing, dropped: false },
+            };
+            Measurement { problem, candidates: vec![candidate], left_out: Vec::new() }
+        };
+        problems(graph).into_iter().map(|(problem, _)| measurement(problem)).collect()
+    }
+
+    fn graph() -> Graph {
+        Graph::new(&Model::block("mixed0").expect("a block"), 1, PoolKind::Average)
+    }
+
+    #[test]
+    fn the_cheapest_form_is_chosen_and_ties_stay_plain() {
+        let graph = graph();
+        // Three siblings, a pool and the convolution behind it.
+        let choose = |siblings: f64, pool: f64| {
+            let seconds = |problem: &Problem| match problem {
+                Problem::Conv(conv) => {
+                    conv.segments.len() as f64 * if conv.segments.len() > 1 { siblings } else { 1.0 }
+                }
+                Problem::Pool(p) if p.epilogue != Epilogue::NONE => pool,
+                _ => 1.0,
+            };
+            let choices = choose_forms(&graph, &measurements(&graph, seconds), |_| true);
+            assert_eq!(choices.len(), 1);
+            let costs: Vec<f64> = choices[0].costs.iter().map(|(_, cost)| cost.expect("measured")).collect();
+            assert_eq!(costs[0], 5.0);
+            assert_eq!(costs[3], 4.0 * siblings + pool);
+            (choices[0].rewrite, in_forms(&graph, &choices).steps.len())
+        };
+        let [plain, siblings, swap, both] = Rewrite::ALL;
+        assert_eq!(choose(1.0, 1.0), (plain, 8));
+        assert_eq!(choose(0.99, 0.995), (plain, 8));
+        assert_eq!(choose(0.97, 1.2), (siblings, 6));
+        assert_eq!(choose(1.1, 0.5), (swap, 8));
+        assert_eq!(choose(0.9, 0.9), (both, 5));
+    }
+
+    #[test]
+    fn a_form_that_was_not_measured_is_not_chosen() {
+        let graph = graph();
+        let mut known = measurements(&graph, |_| 1.0);
+        known.retain(|m| !matches!(&m.problem, Problem::Conv(conv) if conv.segments.len() > 1));
+        let choices = choose_forms(&graph, &known, |_| true);
+        assert_eq!((choices[0].rewrite, choices[0].costs[1].1), (Rewrite::PLAIN, None));
+        assert_eq!(choose_forms(&graph, &known, |_| false)[0].costs[0].1, None);
+    }
 }

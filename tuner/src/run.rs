@@ -178,8 +178,7 @@ fn find_plan(args: &RunArgs, model: &Model, weights: &Weights, cpu: &Cpu) -> Res
             let (file, found, bound) = (path.display(), plan.max_rel_error, args.host.error_bound());
             return Err(format!("{file}: max_rel_error is {found:e}, expected at most {bound:e}").into());
         }
-        let graph = graph(model, weights, plan.batch);
-        let choices = plan.choices(path, &graph, cpu)?;
+        let (graph, choices) = plan.network(path, &graph(model, weights, plan.batch), cpu)?;
         return Ok(Found { graph, choices, threads: plan.threads, plan: path.display().to_string() });
     }
     let (threads, batch) = (args.host.thread_count(), args.model.batch(&args.host).unwrap_or(1));
@@ -188,8 +187,10 @@ fn find_plan(args: &RunArgs, model: &Model, weights: &Weights, cpu: &Cpu) -> Res
     let folder = machine.folder(&args.host.results);
     let graph = graph(model, weights, batch);
     if let Some((path, plan)) = newest(&folder, &wanted, args.host.error_bound(), &machine) {
-        match plan.choices(&path, &graph, cpu) {
-            Ok(choices) => return Ok(Found { graph, choices, threads, plan: path.display().to_string() }),
+        match plan.network(&path, &graph, cpu) {
+            Ok((graph, choices)) => {
+                return Ok(Found { graph, choices, threads, plan: path.display().to_string() });
+            }
             Err(error) => eprintln!("note: {error}; using the built-in default choice"),
         }
     } else {

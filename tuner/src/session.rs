@@ -6,14 +6,14 @@ use std::time::Instant;
 use kernels::cpu::Cpu;
 use kernels::filter::Filter;
 use kernels::kernel::{Io, Prepared, Refusal, Row, Tuning};
-use kernels::problem::{Padding, Problem};
+use kernels::problem::Padding;
 use kernels::scratch::{Buffer, round_up};
 use kernels::team::Team;
 use kernels::tensor::{Format, Formats, Pitch, Placement, Shape};
 
 use crate::graph::{Graph, Slice, Step, TensorId, Weight};
 use crate::threads::Threads;
-use crate::weights::{ConvSpec, Weights, WeightsError};
+use crate::weights::{Weights, WeightsError};
 
 /// The kernel and tuning of one step.
 #[derive(Clone)]
@@ -72,25 +72,14 @@ pub struct Session {
     times: Vec<AtomicU64>,
 }
 
-/// What a convolution's weights are called.
-pub fn conv_spec(step: &Step, weight: &Weight) -> Option<ConvSpec> {
-    let Weight::Conv(layer) = weight else { return None };
-    let Problem::Conv(conv) = &step.problem else { return None };
-    let segment = step.weights.iter().position(|w| w == weight)?;
-    Some(ConvSpec {
-        index: layer.index,
-        name: step.layers[segment].clone(),
-        torch: layer.torch.clone(),
-        kernel: layer.window.kernel,
-        channels: conv.channels,
-        filters: layer.filters,
-    })
-}
-
+/// The filters that a step's kernel packs.
 fn filters(step: &Step, weights: &Weights) -> Result<Vec<Filter>, SessionError> {
-    let one = |weight: &Weight| match conv_spec(step, weight) {
-        Some(spec) => Ok(weights.conv(&spec)?),
-        None => weights.dense()?.ok_or_else(|| SessionError::NoTop { weights: weights.description() }),
+    let one = |weight: &Weight| match weight {
+        Weight::Conv(spec) => Ok(weights.conv(spec)?),
+        Weight::Bias(spec) => Ok(weights.conv(spec)?.without_weights()),
+        Weight::Dense => {
+            weights.dense()?.ok_or_else(|| SessionError::NoTop { weights: weights.description() })
+        }
     };
     step.weights.iter().map(one).collect()
 }
@@ -208,12 +197,8 @@ impl Session {
         let jobs: Vec<_> = pairs.iter().zip(&made).collect();
         let prepared = threads.map(&jobs, |(pair, (kernel, formats))| {
             let (step, choice) = **pair;
-            let halo = halos[step.dst[0].tensor];
-            assert!(step.dst.iter().all(|dst| halos[dst.tensor] == halo), "one halo for all segments");
-            let formats = Formats {
-                src: Format { halo: halos[step.src.tensor], ..formats.src },
-                dst: Format { halo, ..formats.dst },
-            };
+            let src = Format { halo: halos[step.src.tensor], ..formats.src };
+            let formats = Formats { src, ..*formats };
             let filters = filters(step, weights)?;
             kernel
                 .prepare(&step.problem, &choice.tuning, &formats, &filters)

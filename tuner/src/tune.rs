@@ -15,10 +15,14 @@ use crate::machine::Machine;
 use crate::measure::{Effort, Measured, Measurement, Outcome, Timing, measure};
 use crate::options::{Failure, HostArgs, ModelArgs, create_folder, graph, relative_l2, threads};
 use crate::plan::{
-    CandidateRecord, Contest, Plan, PlanStep, ProblemRecord, RunnerUp, SCHEMA, StepFormats, TimeUs,
-    file_name, problem_name, tuning_to_json,
+    BlockRewrite, CandidateRecord, Contest, Plan, PlanStep, ProblemRecord, RunnerUp, SCHEMA, StepFormats,
+    TimeUs, file_name, problem_name, tuning_to_json,
 };
-use crate::planner::{default_choice, default_choices, families, family, is_eligible, winners};
+use crate::planner::{
+    choose_forms, default_choice, default_choices, families, family, in_forms, is_eligible, winners,
+};
+use crate::report::print_rewrites;
+use crate::rewrite;
 use crate::run::print_classes;
 use crate::session::{Choice, Session};
 use crate::table::Table;
@@ -89,7 +93,8 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         }
     }
     let network = Network { graph: &graph, weights: &weights, cpu: &cpu, threads: &threads };
-    let mut outcome = threads.install(|| network.plan(&measurements, max_rel_error))?;
+    let Planned { mut tuned, rewrites, contest } =
+        threads.install(|| network.plan(&measurements, max_rel_error))?;
 
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let plan = Plan {
@@ -99,40 +104,42 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         batch: graph.batch,
         threads: threads.count(),
         max_rel_error,
-        rel_error: Some(outcome.error),
+        rel_error: Some(tuned.error),
         machine,
         tool: concat!("tuner ", env!("CARGO_PKG_VERSION")).to_string(),
         created,
-        predicted_ms: Some(outcome.predicted * 1e3),
-        measured_ms: Some(outcome.contest[0].1.median * 1e3),
-        contest: outcome
-            .contest
+        predicted_ms: Some(tuned.predicted() * 1e3),
+        measured_ms: Some(contest[0].1.median * 1e3),
+        contest: contest
             .iter()
             .map(|(name, timing)| Contest { plan: name.clone(), time_us: time_us(timing) })
             .collect(),
-        steps: graph
+        rewrites,
+        steps: tuned
+            .graph
             .steps
             .iter()
-            .zip(outcome.choices.iter().zip(&outcome.winners))
+            .zip(tuned.choices.iter().zip(&tuned.winners))
             .map(|(step, (choice, won))| plan_step(step, choice, *won, &measurements, &cpu, threads.count()))
             .collect(),
         measurements: measurements.iter().map(record).collect(),
     };
     plan.write(&path)?;
-    print_steps(&graph, &measurements, &outcome.winners, out)?;
+    print_steps(&tuned.graph, &measurements, &tuned.winners, out)?;
+    print_rewrites(&plan, out)?;
     print_contest(&plan, out)?;
     writeln!(out, "\nplan: {}", path.display())?;
 
     let image = network.image();
-    outcome.session.run(&threads, &image, graph.batch);
+    tuned.session.run(&threads, &image, graph.batch);
     writeln!(out, "\nbuilt-in image:")?;
-    print_classes(&model, &outcome.session, 1, 5, &[], &["built-in".to_string()], out)?;
+    print_classes(&model, &tuned.session, 1, 5, &[], &["built-in".to_string()], out)?;
     Ok(())
 }
 
-/// Measures every distinct problem, giving each a share of the budget by its work in the network.
+/// Measures every distinct problem of the graph and of the other forms of its blocks, giving each a share of the budget by its work in the network.
 fn measure_all(graph: &Graph, cpu: &Cpu, threads: &Threads, budget: Duration) -> Vec<Measurement> {
-    let problems = graph.problems();
+    let problems = rewrite::problems(graph);
     let total: f64 = problems.iter().map(|(p, steps)| weight(p, steps.len())).sum();
     let bar = ProgressBar::new(1000);
     bar.set_style(
@@ -144,7 +151,7 @@ fn measure_all(graph: &Graph, cpu: &Cpu, threads: &Threads, budget: Duration) ->
         let own = weight(problem, steps.len());
         let left = deadline.saturating_duration_since(Instant::now());
         let effort = Effort { budget: left.mul_f64((own / (total - done)).min(1.0)), rounds: ROUNDS };
-        bar.set_message(graph.steps[steps[0]].layers[0].clone());
+        bar.set_message(steps[0].layers[0].clone());
         let progress = |part: f64| bar.set_position(((done + own * part) / total * 1e3) as u64);
         list.push(measure(problem, cpu, threads, effort, progress));
         done += own;
@@ -170,23 +177,36 @@ struct Network<'a> {
     threads: &'a Threads,
 }
 
-/// What planning came to.
-struct Planned<'a> {
+/// A graph with its winners, and the network by them.
+struct Tuned<'a> {
+    graph: Graph,
     winners: Vec<Option<&'a Measured>>,
     choices: Vec<Choice>,
-    /// The network by these choices.
     session: Session,
-    /// Sum of the steps' medians in seconds.
-    predicted: f64,
     /// Error of the features against direct f32 kernels.
     error: f64,
-    /// Whole networks in turn, this plan first.
+}
+
+impl Tuned<'_> {
+    /// Sum of the steps' medians in seconds.
+    fn predicted(&self) -> f64 {
+        self.winners.iter().flatten().filter_map(|c| c.timing()).map(|t| t.median).sum()
+    }
+}
+
+/// What planning came to.
+struct Planned<'a> {
+    /// The best.
+    tuned: Tuned<'a>,
+    /// The forms of its blocks.
+    rewrites: Vec<BlockRewrite>,
+    /// Whole networks in turn, the best first.
     contest: Vec<(String, Timing)>,
 }
 
 impl Network<'_> {
-    fn session(&self, choices: &[Choice]) -> Result<Session, Failure> {
-        Ok(Session::new(self.graph.clone(), choices, self.weights, self.cpu, self.threads)?)
+    fn session(&self, graph: &Graph, choices: &[Choice]) -> Result<Session, Failure> {
+        Ok(Session::new(graph.clone(), choices, self.weights, self.cpu, self.threads)?)
     }
 
     fn image(&self) -> Vec<f32> {
@@ -200,22 +220,22 @@ impl Network<'_> {
         session.features(self.graph.batch).unwrap_or_else(|| session.output(self.graph.batch))
     }
 
-    /// Chooses winners, leaves out the kernels with the largest error growth as long as the bound is
+    /// Chooses forms and winners, leaves out the kernels with the largest error growth as long as the bound is
     /// exceeded, and measures the network.
     fn plan<'a>(&self, measurements: &'a [Measurement], max_rel_error: f64) -> Result<Planned<'a>, Failure> {
         let (exact, _) = family(self.graph, measurements, "direct", self.cpu);
-        let mut direct = self.session(&exact)?;
+        let mut direct = self.session(self.graph, &exact)?;
         let exact_result = self.result(&mut direct);
         let mut largest_growth = f64::INFINITY;
-        let (winners, choices, tuned, error) = loop {
-            let winners = winners(self.graph, measurements, |c| is_eligible(c) && c.growth <= largest_growth);
-            let choices = self.choices(&winners);
-            let mut session = self.session(&choices)?;
-            let error = relative_l2(&self.result(&mut session), &exact_result);
+        let (forms, mut tuned) = loop {
+            let allowed = |c: &Measured| is_eligible(c) && c.growth <= largest_growth;
+            let forms = choose_forms(self.graph, measurements, allowed);
+            let tuned = self.tuned(in_forms(self.graph, &forms), measurements, allowed, &exact_result)?;
+            let error = tuned.error;
             if error <= max_rel_error {
-                break (winners, choices, session, error);
+                break (forms, tuned);
             }
-            let used = winners.iter().flatten().map(|c| c.growth);
+            let used = tuned.winners.iter().flatten().map(|c| c.growth);
             largest_growth = used.fold(0.0, f64::max).next_down();
             if largest_growth < 1.0 {
                 return Err(format!("--max-rel-error {max_rel_error:e}: no plan keeps it, direct kernels differ by {error:.1e}").into());
@@ -224,6 +244,12 @@ impl Network<'_> {
                 "features are off by {error:.1e}, above {max_rel_error:e}: planning again without the least exact kernels"
             );
         };
+        let mut plain = None;
+        if tuned.graph != *self.graph {
+            let allowed = |c: &Measured| is_eligible(c) && c.growth <= largest_growth;
+            let tuned = self.tuned(self.graph.clone(), measurements, allowed, &exact_result)?;
+            plain = Some(tuned).filter(|tuned| tuned.error <= max_rel_error);
+        }
 
         let mut best: Option<(&str, f64, Vec<Choice>)> = None;
         for name in families(measurements) {
@@ -232,42 +258,64 @@ impl Network<'_> {
                 best = Some((name, seconds, choices));
             }
         }
-        let mut names = vec!["tuned".to_string(), "default".to_string()];
-        let mut sessions = vec![tuned, self.session(&default_choices(self.graph, self.cpu))?];
+        let default = self.session(self.graph, &default_choices(self.graph, self.cpu))?;
+        let mut others = vec![("default".to_string(), default)];
         if let Some((name, _, choices)) = best {
-            names.push(format!("best single family: {name}"));
-            sessions.push(self.session(&choices)?);
+            let session = self.session(self.graph, &choices)?;
+            others.push((format!("best single family: {name}"), session));
         }
-        if !names.iter().any(|name| name.ends_with("direct")) {
-            names.push("direct everywhere".to_string());
-            sessions.push(direct);
+        if !others.iter().any(|(name, _)| name.ends_with("direct")) {
+            others.push(("direct everywhere".to_string(), direct));
         }
-        let timings = self.contest(&mut sessions);
-        let session = sessions.swap_remove(0);
-        let predicted = winners.iter().flatten().filter_map(|c| c.timing()).map(|t| t.median).sum();
-        let contest = names.into_iter().zip(timings).collect();
-        Ok(Planned { winners, choices, session, predicted, error, contest })
+        let mut entries = vec![("tuned".to_string(), &mut tuned.session)];
+        entries.extend(plain.iter_mut().map(|plain| (WITHOUT_REWRITES.to_string(), &mut plain.session)));
+        entries.extend(others.iter_mut().map(|(name, session)| (name.clone(), session)));
+        let mut contest = self.contest(entries);
+        let mut rewrites: Vec<BlockRewrite> = forms.iter().map(BlockRewrite::new).collect();
+        if let Some(plain) = plain.filter(|_| is_faster(&contest[1].1, &contest[0].1)) {
+            tuned = plain;
+            contest.swap(0, 1);
+            contest[0].0 = "tuned".to_string();
+            contest[1].0 = "tuned, with rewrites".to_string();
+            rewrites.iter_mut().for_each(BlockRewrite::overrule);
+        }
+        Ok(Planned { tuned, rewrites, contest })
     }
 
-    fn choices(&self, winners: &[Option<&Measured>]) -> Vec<Choice> {
+    /// The winners on a graph, and the network by them.
+    fn tuned<'a>(
+        &self,
+        graph: Graph,
+        measurements: &'a [Measurement],
+        allowed: impl Fn(&Measured) -> bool,
+        exact: &[f32],
+    ) -> Result<Tuned<'a>, Failure> {
+        let winners = winners(&graph, measurements, allowed);
+        let choices = self.choices(&graph, &winners);
+        let mut session = self.session(&graph, &choices)?;
+        let error = relative_l2(&self.result(&mut session), exact);
+        Ok(Tuned { graph, winners, choices, session, error })
+    }
+
+    fn choices(&self, graph: &Graph, winners: &[Option<&Measured>]) -> Vec<Choice> {
         let choose = |(won, step): (&Option<&Measured>, &Step)| match won {
             Some(c) => Choice { row: c.row, tuning: c.tuning.clone() },
             None => default_choice(&step.problem, self.cpu),
         };
-        winners.iter().zip(&self.graph.steps).map(choose).collect()
+        winners.iter().zip(&graph.steps).map(choose).collect()
     }
 
     /// Runs whole networks in turn; two warm-up rounds are not counted.
-    fn contest(&self, sessions: &mut [Session]) -> Vec<Timing> {
+    fn contest(&self, mut entries: Vec<(String, &mut Session)>) -> Vec<(String, Timing)> {
         let image = self.image();
-        let mut samples = vec![Vec::new(); sessions.len()];
+        let mut samples = vec![Vec::new(); entries.len()];
         let bar = ProgressBar::new(CONTEST_ROUNDS as u64 + 2);
         bar.set_style(
             ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} whole networks")
                 .expect("a template"),
         );
         for round in 0..CONTEST_ROUNDS + 2 {
-            for (session, samples) in sessions.iter_mut().zip(&mut samples) {
+            for ((_, session), samples) in entries.iter_mut().zip(&mut samples) {
                 for _ in 0..2 {
                     let start = Instant::now();
                     session.run(self.threads, &image, self.graph.batch);
@@ -280,8 +328,17 @@ impl Network<'_> {
             bar.inc(1);
         }
         bar.finish_and_clear();
-        samples.iter().map(|samples| Timing::of(samples)).collect()
+        let timing = |((name, _), samples): ((String, _), &Vec<f64>)| (name, Timing::of(samples));
+        entries.into_iter().zip(&samples).map(timing).collect()
     }
+}
+
+/// Whole networks by the winners on the plain graph.
+const WITHOUT_REWRITES: &str = "tuned, without rewrites";
+
+/// Faster by more than the noise of both: each median lies outside the other's quartiles.
+fn is_faster(a: &Timing, b: &Timing) -> bool {
+    a.median < b.quartiles[0] && a.quartiles[1] < b.median
 }
 
 fn time_us(timing: &Timing) -> TimeUs {
@@ -429,4 +486,19 @@ fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
         )?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faster_means_by_more_than_the_noise_of_both() {
+        let timing = |[low, median, high]: [f64; 3]| Timing::of(&[low, low, median, high, high]);
+        let slow = timing([10.0, 11.0, 12.0]);
+        assert!(is_faster(&timing([8.0, 9.0, 9.5]), &slow));
+        assert!(!is_faster(&timing([8.0, 10.5, 10.8]), &slow));
+        assert!(!is_faster(&timing([8.0, 9.0, 11.5]), &slow));
+        assert!(!is_faster(&slow, &slow));
+    }
 }

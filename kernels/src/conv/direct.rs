@@ -3,8 +3,8 @@
 //! A tile takes up to `pixels` neighbouring output pixels of one row and a panel of output channels
 //! through all taps of the kernel (see [`crate::gemm::tile`]); nothing is copied, and the zero halo
 //! of the source stands in for padding. A row is cut into tiles of nearly equal size, since a tile
-//! with few pixels reads its weights for little work. Without a halo, the pixels of a pointwise
-//! convolution of stride 1 are one row.
+//! with few pixels reads its weights for little work. Where neither the source nor a segment's destination
+//! has a halo, the pixels of a pointwise convolution of stride 1 are one row.
 //!
 //! ```text
 //! order 0                                order 1
@@ -55,8 +55,7 @@ impl<I: Isa> Direct<I> {
         filters: &[Folded],
     ) -> PreparedDirect<I> {
         let panels = Panels::pack(&conv.segments, I::F32_LANES, tuning.get("vectors"), filters);
-        let halo = |format: &Format| format.halo == Padding::default();
-        let flat = conv.is_pointwise() && halo(&formats.src) && halo(&formats.dst);
+        let flat = conv.is_pointwise() && formats.src.halo == Padding::default();
         PreparedDirect {
             isa,
             bound: Bound::new(&Problem::Conv(conv.clone()), formats),
@@ -133,7 +132,7 @@ pub(super) struct PreparedDirect<I> {
     bound: Bound,
     conv: Conv,
     panels: Panels,
-    /// All pixels of all images are one row.
+    /// All pixels of all images of the source are one row.
     flat: bool,
     pixels: usize,
     image_stays: bool,
@@ -141,27 +140,33 @@ pub(super) struct PreparedDirect<I> {
     part: usize,
 }
 
+/// The output pixels of a step, cut into tiles.
+struct Tiles {
+    /// All tiles.
+    count: usize,
+    /// Tiles in a row.
+    each: usize,
+    /// Pixels in a row.
+    width: usize,
+}
+
 /// Units that keep a team busy without being too small to be worth dealing.
 const UNITS: usize = 64;
 
 impl<I: Isa> PreparedDirect<I> {
-    /// Rows of output pixels, and pixels in each.
-    fn rows(&self, n: usize) -> (usize, usize) {
+    /// Tiles of `n` images, with all pixels as one row or not.
+    fn tiles(&self, n: usize, flat: bool) -> Tiles {
         let [oh, ow] = self.conv.output();
-        if self.flat { (1, n * oh * ow) } else { (n * oh, ow) }
-    }
-
-    /// Tiles of `n` images, and tiles in each row.
-    fn tiles(&self, n: usize) -> (usize, usize) {
-        let (rows, width) = self.rows(n);
+        let (rows, width) = if flat { (1, n * oh * ow) } else { (n * oh, ow) };
         let each = width.div_ceil(self.pixels);
-        (rows * each, each)
+        Tiles { count: rows * each, each, width }
     }
 
-    /// Blocks that the tiles of `n` images are dealt in.
+    /// Blocks that the tiles of `n` images are dealt in: at most as many as the fewest tiles that a
+    /// destination may be cut into.
     fn blocks(&self, n: usize) -> usize {
         let panels = self.panels.list().len();
-        UNITS.div_ceil(panels).clamp(1, self.tiles(n).0)
+        UNITS.div_ceil(panels).clamp(1, self.tiles(n, self.flat).count)
     }
 }
 
@@ -204,9 +209,7 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
         let Self { step, units, io } = self;
         let isa = step.isa;
         let n = io.images();
-        let (_, width) = step.rows(n);
         let height = step.conv.output()[0];
-        let (tiles, each) = step.tiles(n);
         let blocks = step.blocks(n);
         let panels = step.panels.list();
         let [sh, sw] = step.conv.window.stride;
@@ -222,8 +225,10 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
             let panel = &panels[panel];
             let epilogue = step.conv.segments[panel.segment].epilogue;
             let dst = io.dst(panel.segment);
+            let flat = step.flat && dst.is_flat();
+            let Tiles { count, each, width } = step.tiles(n, flat);
             let bias = if epilogue.bias { step.panels.bias(panel) } else { std::ptr::null() };
-            let first_tile = tiles * block / blocks;
+            let first_tile = count * block / blocks;
             let mut done = 0;
             while done < step.conv.depth() {
                 let part = step.part.min(step.conv.depth() - done);
@@ -235,11 +240,11 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
                     width: panel.width,
                 };
                 let taps = if last && done == 0 { taps } else { Taps::matrix(part) };
-                for tile in first_tile..tiles * (block + 1) / blocks {
+                for tile in first_tile..count * (block + 1) / blocks {
                     let next = step.panels.ahead(panel, tile - first_tile);
                     let (row, tile) = (tile / each, tile % each);
                     let (first, end) = (width * tile / each, width * (tile + 1) / each);
-                    let (a, out) = if step.flat {
+                    let (a, out) = if flat {
                         let a = io.src.pixel(0, 0, 0).wrapping_add(first * src.pixel);
                         (a, dst.pixel(0, 0, 0).wrapping_add(first * dst.pitch().pixel))
                     } else {

@@ -68,11 +68,9 @@ impl Kernel for Im2colGemm {
     ) -> Result<Box<dyn Prepared>, Refusal> {
         validate(self, problem, tuning, formats, filters)?;
         let conv = conv_of(problem)?.clone();
-        let no_halo = |format: Format| format.halo == Padding::default();
         Ok(Box::new(PreparedIm2col {
             bound: Bound::new(problem, formats),
-            in_place: conv.is_pointwise() && no_halo(formats.src),
-            flat_dst: no_halo(formats.dst),
+            in_place: conv.is_pointwise() && formats.src.halo == Padding::default(),
             conv,
             filters: filters.iter().map(|filter| rows(&filter.folded())).collect(),
             block: tuning.get("block"),
@@ -96,8 +94,6 @@ struct PreparedIm2col {
     filters: Vec<Buffer>,
     /// The image itself is the matrix of patches.
     in_place: bool,
-    /// Output pixels lie at one distance.
-    flat_dst: bool,
     block: usize,
 }
 
@@ -219,12 +215,13 @@ impl Prepared for PreparedIm2col {
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
         let total = self.pixels(io.images());
         let width = self.conv.output()[1];
+        let flat = (0..io.segments()).all(|segment| io.dst(segment).is_flat());
         for unit in units {
             let end = ((unit + 1) * self.block).min(total);
             let mut first = unit * self.block;
             while first < end {
                 // Pixels of a destination with a halo lie at one distance within a row only.
-                let left = if self.flat_dst { end - first } else { (width - first % width).min(end - first) };
+                let left = if flat { end - first } else { (width - first % width).min(end - first) };
                 let rows = Rows { first, count: left };
                 // SAFETY: the scratch holds `block` rows; the pixels belong to this unit.
                 unsafe {

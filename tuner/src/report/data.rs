@@ -11,6 +11,11 @@ fn is_time(us: f64) -> bool {
     (1e-3..=1e12).contains(&us)
 }
 
+/// Such a number; none if it is no time.
+pub fn microseconds(us: Option<f64>) -> Option<f64> {
+    us.filter(|us| is_time(*us))
+}
+
 /// A measured time; none if the median is no time. Quartiles that are not around it become it.
 pub fn time(time: Option<TimeUs>) -> Option<TimeUs> {
     let TimeUs { median, low, high } = time.filter(|t| is_time(t.median))?;

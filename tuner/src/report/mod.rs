@@ -9,12 +9,14 @@ mod charts;
 mod data;
 mod explain;
 mod page;
+mod rewrites;
 mod strip;
 
 use std::io::Write;
 use std::path::PathBuf;
 
 pub use self::explain::{ExplainArgs, explain};
+pub use self::rewrites::print_rewrites;
 use crate::cli::plan_or_newest;
 use crate::options::{Failure, create_folder, write_text};
 use crate::plan::Plan;

@@ -7,6 +7,7 @@ use super::data::{
     ProblemView, Share, StepView, by_family, count, percent, positive, shares, short, time, time_text, total,
     tuning_text,
 };
+use super::rewrites::{cells, head, summary};
 use crate::plan::Plan;
 
 /// Picture of the network.
@@ -160,6 +161,23 @@ fn problems_table(problems: &[ProblemView]) -> String {
     )
 }
 
+/// The forms of blocks; nothing where none has several.
+fn rewrites(plan: &Plan) -> String {
+    if plan.rewrites.is_empty() {
+        return String::new();
+    }
+    let head = head();
+    let marks: Vec<&str> = head.iter().map(|cell| if cell.ends_with(", us") { "-:" } else { "-" }).collect();
+    let rows = plan.rewrites.iter().map(|block| cells(block).iter().map(|cell| plain(cell)).collect());
+    let sum = summary(&plan.rewrites).map_or(String::new(), |text| format!("In all, {text}.\n\n"));
+    format!(
+        "## Rewrites\n\n\
+         The time of the steps in which the forms of a block differ: pointwise convolutions of one tensor as \
+         one (siblings), and a pointwise convolution before the mean that it follows (swap). {sum}{}\n",
+        table(&head.iter().map(String::as_str).collect::<Vec<_>>(), &marks, rows)
+    )
+}
+
 /// The page.
 pub fn page(plan: &Plan, steps: &[StepView], problems: &[ProblemView]) -> String {
     let total = total(steps);
@@ -180,7 +198,7 @@ pub fn page(plan: &Plan, steps: &[StepView], problems: &[ProblemView]) -> String
     format!(
         "# {model} on {cpu}\n\n{header}\n\
          ## The whole network\n\n![Whole networks by way of choosing kernels]({CONTEST})\n\n\
-         ## Where the time goes\n\n![The steps of the network in order]({NETWORK})\n\n{note}{families}\n{blocks}\n\
+         ## Where the time goes\n\n![The steps of the network in order]({NETWORK})\n\n{note}{families}\n{blocks}\n{rewrites}\
          {slowest}\n\n{steps}\n\
          ## Convolution problems\n\n\
          Each picture shows all kernels on one problem, and why the others are not there.\n\n{problems}",
@@ -189,6 +207,7 @@ pub fn page(plan: &Plan, steps: &[StepView], problems: &[ProblemView]) -> String
         header = header(plan),
         families = shares_table("family", &by_family(steps), total),
         blocks = shares_table("block", &shares(steps, |step| step.block), total),
+        rewrites = rewrites(plan),
         steps = steps_table(steps, total),
         problems = problems_table(problems),
     )

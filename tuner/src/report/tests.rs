@@ -1,7 +1,10 @@
 //! Reports on small plans, right and odd.
 
 use super::*;
-use crate::plan::{CandidateRecord, Contest, PlanStep, ProblemRecord, RunnerUp, SCHEMA, StepFormats, TimeUs};
+use crate::plan::{
+    Alternative, BlockRewrite, CandidateRecord, Contest, PlanStep, ProblemRecord, RunnerUp, SCHEMA,
+    StepFormats, TimeUs,
+};
 use serde_json::{Map, Value, json};
 
 const CONV: &str = "n1h35w35c192k64r1s1";
@@ -70,6 +73,14 @@ pub(super) fn plan() -> Plan {
             Contest { plan: "tuned".to_string(), time_us: around(800.0) },
             Contest { plan: "direct everywhere".to_string(), time_us: around(900.0) },
         ],
+        rewrites: vec![BlockRewrite {
+            block: "mixed0".to_string(),
+            rewrite: "siblings".to_string(),
+            alternatives: [("plain", 700.0), ("siblings", 600.0), ("swap", 650.0)]
+                .map(|(rewrite, us)| Alternative { rewrite: rewrite.to_string(), time_us: Some(us) })
+                .into(),
+            reason: "saves 14.3%".to_string(),
+        }],
         steps: vec![
             step("mixed0.branch1x1", CONV, "direct_avx512", 300.0),
             step("mixed0.branch<5>&x_1", CONV, "direct_avx512", 300.0),
@@ -150,6 +161,8 @@ fn a_plan_becomes_a_page_with_its_pictures() {
         "](conv-n1h35w35c192k64r1s1.svg)",
         "| direct | 2 | 0.600 | 85.7% |",
         "+20.0%",
+        "| mixed0 | 700.0 | 600.0 | 650.0 |  | siblings | -14.3% |",
+        "take 0.600 ms, 0.700 ms without rewrites",
     ] {
         assert!(page.contains(part), "`{part}` is not in\n{page}");
     }
@@ -210,6 +223,8 @@ fn times_that_are_none_do_not_get_far() {
             plan.measurements[0].candidates[0].time_us = Some(time);
             plan.contest[0].time_us = time;
             (plan.predicted_ms, plan.measured_ms) = (Some(median), Some(other));
+            (plan.rewrites[0].alternatives[0].time_us, plan.rewrites[0].alternatives[1].time_us) =
+                (Some(median), Some(other));
             let files = files(&plan).expect("a report");
             for (name, text) in files.iter().filter(|(name, _)| name.ends_with(".svg")) {
                 check_xml(name, text);

@@ -1,0 +1,140 @@
+//! Plans whose blocks have other forms than the plain one.
+
+use kernels::cpu::Cpu;
+use kernels::problem::PoolKind;
+use serde_json::json;
+use tuner::graph::{Graph, Step};
+use tuner::model::Model;
+use tuner::plan::{problem_name, tuning_to_json};
+use tuner::planner::default_choice;
+use tuner::rewrite::{Rewrite, rewritten};
+
+use super::*;
+
+const OUTPUT: usize = 8 * 8 * 2048;
+
+/// A plan of mixed10 in a form, with default choices and no measurements.
+fn plan_in(rewrite: Rewrite) -> Value {
+    let cpu = Cpu::detect();
+    let graph = Graph::new(&Model::block("mixed10").expect("a block"), 1, PoolKind::Average);
+    let graph = rewritten(&graph, "mixed10", rewrite).expect("a form of the block");
+    let step = |step: &Step| {
+        let choice = default_choice(&step.problem, &cpu);
+        let kernel = (choice.row.make)(&cpu).expect("a kernel of this machine");
+        let formats = kernel.formats(&step.problem, &choice.tuning)[0];
+        json!({
+            "layers": step.layers,
+            "problem": problem_name(step),
+            "kernel": choice.row.id,
+            "tuning": tuning_to_json(&choice.tuning),
+            "formats": {"in": formats.src.to_string(), "out": formats.dst.to_string()},
+            "threads": 1,
+            "reason": "",
+        })
+    };
+    let mut plan = BLOCK_PLAN.0.clone();
+    plan["steps"] = graph.steps.iter().map(step).collect();
+    plan["rewrites"] = json!([{
+        "block": "mixed10",
+        "rewrite": rewrite.to_string(),
+        "alternatives": [],
+        "reason": "",
+    }]);
+    plan
+}
+
+#[test]
+fn a_plan_is_run_in_its_form_and_gives_the_same_result() {
+    let folder = folder();
+    let run = |plan: &Value| -> Vec<f32> {
+        write(folder.path(), "p.json", plan.to_string());
+        succeeds(folder.path(), "run --model mixed10 --plan p.json --output y.npy");
+        result(folder.path(), "y.npy", &[1, OUTPUT])
+    };
+    let mut older = plan_in(Rewrite::PLAIN);
+    older.as_object_mut().expect("an object").remove("rewrites");
+    let plain = run(&older);
+    for rewrite in Rewrite::ALL {
+        alike(&run(&plan_in(rewrite)), &plain);
+    }
+    alike(&run(&BLOCK_PLAN.0), &plain);
+}
+
+#[test]
+fn the_steps_of_a_form_are_shown_by_layer() {
+    let folder = folder();
+    write(folder.path(), "p.json", plan_in(Rewrite::ALL[3]).to_string());
+    let profile = succeeds(folder.path(), "run --model mixed10 --plan p.json --profile");
+    assert!(profile.contains("k320+384+448+192r1s1"), "{profile}");
+    for layer in ["mixed10.branch3x3_1", "mixed10.branch_pool"] {
+        let out = succeeds(folder.path(), &format!("explain {layer} --plan p.json"));
+        for part in ["siblings+swap of mixed10", "mixed10.branch1x1 + mixed10.branch3x3_1", "320+384+448+192"]
+        {
+            assert!(out.contains(part), "`{part}` is not in\n{out}");
+        }
+    }
+    let out = succeeds(folder.path(), "explain mixed10.pool --plan p.json");
+    assert!(out.contains("average:n1h8w8c192r3s3:bias_relu"), "{out}");
+}
+
+#[test]
+fn a_tuned_plan_says_what_each_form_costs() {
+    let (plan, Ran { out, .. }) = &*BLOCK_PLAN;
+    let rewrites = plan["rewrites"].as_array().expect("rewrites");
+    assert_eq!(rewrites.len(), 1);
+    assert_eq!(rewrites[0]["block"], "mixed10");
+    let forms = rewrites[0]["alternatives"].as_array().expect("alternatives");
+    let names: Vec<String> = Rewrite::ALL.map(|rewrite| rewrite.to_string()).into();
+    assert!(forms.iter().map(|form| &form["rewrite"]).eq(&names), "{forms:?}");
+    assert!(forms.iter().all(|form| form["time_us"].as_f64().is_some_and(|us| us > 0.0)), "{forms:?}");
+    let contest: Vec<&str> =
+        plan["contest"].as_array().expect("a contest").iter().filter_map(|c| c["plan"].as_str()).collect();
+    let compared =
+        ["tuned, without rewrites", "tuned, with rewrites"].iter().any(|name| contest.contains(name));
+    assert_eq!(contest[0], "tuned");
+    assert!(compared || rewrites[0]["rewrite"] == "plain", "{contest:?}");
+    assert!(out.contains("siblings+swap, us"), "{out}");
+}
+
+#[test]
+fn a_form_that_the_block_or_the_steps_do_not_have_is_refused_by_field() {
+    let folder = folder();
+    type Edit = (&'static str, fn(&mut Value));
+    let edits: &[Edit] = &[
+        ("rewrites[0].block is mixed9", |p| p["rewrites"][0]["block"] = "mixed9".into()),
+        ("rewrites[0].block", |p| p["rewrites"][0]["block"] = 7.into()),
+        ("rewrites[0].rewrite is sideways, expected one of plain siblings", |p| {
+            p["rewrites"][0]["rewrite"] = "sideways".into()
+        }),
+        ("rewrites[1].block is mixed10, expected each block once", |p| {
+            let list = p["rewrites"].as_array_mut().expect("rewrites");
+            list.push(list[0].clone());
+        }),
+        ("rewrites", |p| p["rewrites"] = 3.into()),
+        ("steps is 7, expected 8 steps of mixed10 with mixed10 siblings", |p| {
+            p["rewrites"][0]["rewrite"] = "siblings".into()
+        }),
+        ("steps is 7, expected 10 steps of mixed10 before", |p| p["rewrites"] = json!([])),
+        ("steps is 7, expected 10 steps", |p| drop(p.as_object_mut().expect("an object").remove("rewrites"))),
+        ("steps is 7, expected 10 steps", |p| p["rewrites"][0]["rewrite"] = "swap".into()),
+        ("steps[0].layers", |p| p["steps"][0]["layers"].as_array_mut().expect("layers").swap(0, 1)),
+        ("steps[0].layers", |p| drop(p["steps"][0]["layers"].as_array_mut().expect("layers").pop())),
+        ("steps[0].problem", |p| p["steps"][0]["problem"] = "n1h8w8c2048k320+384+448+192r1s1".into()),
+    ];
+    for (field, edit) in edits {
+        let mut plan = plan_in(Rewrite::ALL[3]);
+        edit(&mut plan);
+        write(folder.path(), "p.json", plan.to_string());
+        refuses(folder.path(), "run --model mixed10 --plan p.json", &["p.json", field]);
+    }
+    let mut plan = plan_in(Rewrite::PLAIN);
+    for (model, block, field) in [
+        ("mixed8", "mixed8", "rewrites[0].rewrite is swap, expected one of plain siblings"),
+        ("stem", "stem", "rewrites[0].block is stem, expected no rewrites"),
+    ] {
+        plan["model"] = model.into();
+        plan["rewrites"][0] = json!({"block": block, "rewrite": "swap", "alternatives": [], "reason": ""});
+        write(folder.path(), "p.json", plan.to_string());
+        refuses(folder.path(), &format!("run --model {model} --plan p.json"), &["p.json", field]);
+    }
+}

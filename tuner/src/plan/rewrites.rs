@@ -1,0 +1,107 @@
+//! The forms of blocks in a plan.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Plan, PlanError, field};
+use crate::graph::Graph;
+use crate::planner::BlockChoice;
+use crate::rewrite::{Block, Rewrite, rewritten};
+
+/// A form of a block, and what it costs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Alternative {
+    /// Its name.
+    pub rewrite: String,
+    /// Sum of the medians of the steps that differ from form to form, in microseconds.
+    pub time_us: Option<f64>,
+}
+
+/// The form of a block.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BlockRewrite {
+    /// The block.
+    pub block: String,
+    /// The form it has.
+    pub rewrite: String,
+    /// All its forms, the plain one first.
+    pub alternatives: Vec<Alternative>,
+    /// Why this form.
+    pub reason: String,
+}
+
+impl BlockRewrite {
+    /// Why a block is plain although its steps would gain.
+    pub const OVERRULED: &str = "the whole network is faster without rewrites";
+
+    /// Of a choice.
+    pub fn new(choice: &BlockChoice) -> Self {
+        let us = |seconds: f64| (seconds * 1e9).round() / 1e3;
+        let alternative = |(rewrite, cost): &(Rewrite, Option<f64>)| Alternative {
+            rewrite: rewrite.to_string(),
+            time_us: cost.map(us),
+        };
+        let mut this = Self {
+            block: choice.block.to_string(),
+            rewrite: choice.rewrite.to_string(),
+            alternatives: choice.costs.iter().map(alternative).collect(),
+            reason: String::new(),
+        };
+        this.reason = match this.gain_us() {
+            Some([plain, own]) if choice.rewrite != Rewrite::PLAIN => {
+                format!("saves {:.1}% of the plain form's time", (1.0 - own / plain) * 100.0)
+            }
+            Some(_) => "no other form is faster by more than a tie".to_string(),
+            None => "not measured".to_string(),
+        };
+        this
+    }
+
+    /// Makes the block plain: it did not gain in the whole network what its steps gain alone.
+    pub fn overrule(&mut self) {
+        self.rewrite = Rewrite::PLAIN.to_string();
+        self.reason = Self::OVERRULED.to_string();
+    }
+
+    /// Microseconds of the plain form and of its own.
+    pub fn gain_us(&self) -> Option<[f64; 2]> {
+        let of = |name: &str| self.alternatives.iter().find(|a| a.rewrite == name)?.time_us;
+        Some([of(&Rewrite::PLAIN.to_string())?, of(&self.rewrite)?])
+    }
+}
+
+impl Plan {
+    /// A plain graph with its blocks in the plan's forms.
+    pub(super) fn graph(&self, path: &Path, plain: &Graph) -> Result<Graph, PlanError> {
+        let blocks = Block::all(plain);
+        let mut graph = plain.clone();
+        for (index, planned) in self.rewrites.iter().enumerate() {
+            let at = |name: &str| format!("rewrites[{index}].{name}");
+            if self.rewrites[..index].iter().any(|other| other.block == planned.block) {
+                return Err(field(path, &at("block"), &planned.block, "each block once"));
+            }
+            let Some(block) = blocks.iter().find(|block| block.name == planned.block) else {
+                let names: Vec<&str> = blocks.iter().map(|block| block.name).collect();
+                let expected = match names.len() {
+                    0 => format!("no rewrites: {} has none", self.model),
+                    _ => format!("one of {}", names.join(" ")),
+                };
+                return Err(field(path, &at("block"), &planned.block, expected));
+            };
+            let form = Rewrite::of(&planned.rewrite).and_then(|form| rewritten(&graph, block.name, form));
+            graph = form.ok_or_else(|| {
+                let names: Vec<String> = block.forms.iter().map(|(form, _)| form.to_string()).collect();
+                field(path, &at("rewrite"), &planned.rewrite, format!("one of {}", names.join(" ")))
+            })?;
+        }
+        Ok(graph)
+    }
+
+    /// ` with mixed0 siblings, mixed4 swap`: the forms that are not plain, in words.
+    pub(super) fn in_forms(&self) -> String {
+        let others = self.rewrites.iter().filter(|r| r.rewrite != Rewrite::PLAIN.to_string());
+        let list: Vec<String> = others.map(|r| format!("{} {}", r.block, r.rewrite)).collect();
+        if list.is_empty() { String::new() } else { format!(" with {}", list.join(", ")) }
+    }
+}
