@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod cli;
+pub mod exact;
 pub mod graph;
 pub mod input;
 pub mod machine;

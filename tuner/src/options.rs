@@ -173,9 +173,9 @@ pub fn write_text(path: &Path, text: &str) -> Result<(), Failure> {
 }
 
 /// Relative L2 distance of two vectors: `|a - b| / |b|`.
-pub fn relative_l2(a: &[f32], b: &[f32]) -> f64 {
+pub fn relative_l2<A: Into<f64> + Copy, B: Into<f64> + Copy>(a: &[A], b: &[B]) -> f64 {
     let square = |x: f64| x * x;
-    let distance: f64 = a.iter().zip(b).map(|(&a, &b)| square(a as f64 - b as f64)).sum();
-    let length: f64 = b.iter().map(|&b| square(b as f64)).sum();
+    let distance: f64 = a.iter().zip(b).map(|(&a, &b)| square(a.into() - b.into())).sum();
+    let length: f64 = b.iter().map(|&b| square(b.into())).sum();
     if distance == 0.0 { 0.0 } else { (distance / length).sqrt() }
 }

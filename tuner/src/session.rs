@@ -87,7 +87,11 @@ pub fn conv_spec(step: &Step, weight: &Weight) -> Option<ConvSpec> {
     })
 }
 
-fn filters(step: &Step, weights: &Weights) -> Result<Vec<Filter>, SessionError> {
+/// The filters of a step, one a segment of its convolution.
+///
+/// # Errors
+/// If weights are missing or wrong.
+pub fn filters(step: &Step, weights: &Weights) -> Result<Vec<Filter>, SessionError> {
     let one = |weight: &Weight| match conv_spec(step, weight) {
         Some(spec) => Ok(weights.conv(&spec)?),
         None => weights.dense()?.ok_or_else(|| SessionError::NoTop { weights: weights.description() }),

@@ -51,6 +51,18 @@ pub fn image(n: usize, h: usize, w: usize, c: usize, first: usize) -> Vec<f32> {
     values
 }
 
+/// One image `[h, w, c]` in (-1, 1) without noise: the same waves in all channels, longer across than down,
+/// brighter from channel to channel.
+pub fn smooth(h: usize, w: usize, c: usize) -> Vec<f32> {
+    let wave = |x: usize, length: f64| (x as f64 / length).sin();
+    let value = |i: usize| {
+        let (y, x, channel) = (i / c / w, i / c % w, i % c);
+        let grey = wave(y, 17.0) * wave(x, 29.0) + wave(x + 2 * y, 61.0);
+        (0.4 * grey + 0.1 * (channel % 3) as f64 - 0.1) as f32
+    };
+    (0..h * w * c).map(value).collect()
+}
+
 /// A convolution and its BatchNorm.
 pub(super) fn conv(seed: u64, spec: &ConvSpec) -> Filter {
     let ([r, s], c, k) = (spec.kernel, spec.channels, spec.filters);
