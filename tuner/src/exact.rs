@@ -1,6 +1,7 @@
 //! The network in f64: what the features of a plan are compared with.
 
 use kernels::exact::exact;
+use kernels::tensor::Shape;
 
 use crate::graph::{Graph, Slice};
 use crate::options::relative_l2;
@@ -37,26 +38,27 @@ impl Exact {
         Ok(Self { probes: images.into_iter().zip(results).map(probe).collect::<Result<_, SessionError>>()? })
     }
 
-    /// As [`Self::of`], on two images of different kinds: the built-in one, which is rough, and a smooth one.
+    /// As [`Self::of`], on three images of different kinds: rough (the built-in one), smooth and plain.
     ///
     /// # Errors
     /// If weights are missing or wrong.
     pub fn new(graph: &Graph, weights: &Weights, threads: &Threads) -> Result<Self, SessionError> {
-        let input = graph.tensors[0];
-        let [h, w, c] = [input.h, input.w, input.c];
-        Self::of(graph, weights, threads, vec![synthetic::image(1, h, w, c, 0), synthetic::smooth(h, w, c)])
+        let Shape { h, w, c, .. } = graph.tensors[0];
+        let rough = synthetic::image(1, h, w, c, 0);
+        Self::of(graph, weights, threads, vec![rough, synthetic::smooth(h, w, c), synthetic::plain(h, w, c)])
     }
 
-    /// The largest relative L2 error of a session's features, or output where there are none, over the
-    /// images; infinite where a result is no number.
-    pub fn error(&self, session: &mut Session, threads: &Threads) -> f64 {
+    /// The largest relative L2 error of a session's features, or output where there are none, and the
+    /// image that has it; infinite where a result is no number.
+    pub fn error(&self, session: &mut Session, threads: &Threads) -> (f64, &[f32]) {
         let error = |probe: &Probe| {
             session.run(threads, &probe.image, 1);
-            let found = session.features(1).unwrap_or_else(|| session.output(1));
-            let error = relative_l2(&found, &probe.result);
+            let error = relative_l2(&session.result(1), &probe.result);
             if error.is_nan() { f64::INFINITY } else { error }
         };
-        self.probes.iter().map(error).fold(0.0, f64::max)
+        let errors: Vec<f64> = self.probes.iter().map(error).collect();
+        let pairs = errors.into_iter().zip(self.probes.iter().map(|probe| &probe.image[..]));
+        pairs.max_by(|a, b| a.0.total_cmp(&b.0)).expect("at least one image")
     }
 }
 

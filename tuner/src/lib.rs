@@ -4,7 +4,9 @@
 //! [`mod@measure`] (candidates of each problem), [`planner`], [`plan`] (JSON), [`session`] (ready to run) on
 //! [`threads`]; [`mod@tune`], [`mod@run`], [`mod@check`] and [`mod@report`] are the commands of [`cli`].
 
+pub mod budget;
 pub mod check;
+pub mod choose;
 pub mod cli;
 pub mod exact;
 pub mod graph;

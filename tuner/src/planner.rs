@@ -40,7 +40,7 @@ pub fn winner(measurement: &Measurement, allowed: impl Fn(&Measured) -> bool) ->
     ranking
         .into_iter()
         .take_while(|c| median(c) <= fastest * (1.0 + TIE))
-        .min_by(|a, b| a.bytes.cmp(&b.bytes).then(a.relative_error.total_cmp(&b.relative_error)))
+        .min_by(|a, b| a.bytes().cmp(&b.bytes()).then(a.relative_error.total_cmp(&b.relative_error)))
 }
 
 /// Candidates that a plan may use: none that is there only to compare with.

@@ -1,5 +1,6 @@
 //! A network ready to run: kernels prepared, memory laid out, one fork-join region an inference.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -257,12 +258,17 @@ impl Session {
     /// # Panics
     /// If `n` exceeds the graph's batch, or the images' size is not the graph's.
     pub fn run(&mut self, threads: &Threads, images: &[f32], n: usize) {
-        let graph = &self.graph;
-        let input = Shape { n, ..graph.tensors[0] };
-        assert!(n >= 1 && n <= graph.batch, "{n} images in a session for {}", graph.batch);
+        let input = Shape { n, ..self.graph.tensors[0] };
+        assert!(n >= 1 && n <= self.graph.batch, "{n} images in a session for {}", self.graph.batch);
         assert_eq!(images.len(), input.elements(), "images of {input}");
         self.arena.write_images(&self.tensors[0], n, images);
-        let (arena, scratch, steps, times) = (&self.arena, &self.scratch, &self.steps, &self.times);
+        self.run_steps(threads, n, 0..self.steps.len());
+    }
+
+    /// Runs a range of the steps for `n` images, on what the steps before have left.
+    fn run_steps(&mut self, threads: &Threads, n: usize, range: Range<usize>) {
+        let (arena, scratch) = (&self.arena, &self.scratch);
+        let (steps, times) = (&self.steps[range.clone()], &self.times[range]);
         threads.region(&mut self.team, |member| {
             let mut start = Instant::now();
             for (step, time) in steps.iter().zip(times) {
@@ -276,6 +282,31 @@ impl Session {
                 }
             }
         });
+    }
+
+    /// Runs one image with the outputs of one step changed on the way; the features, or the output where
+    /// there are none.
+    pub fn run_changed(
+        &mut self,
+        threads: &Threads,
+        image: &[f32],
+        step: usize,
+        change: impl Fn(&mut [f32]),
+    ) -> Vec<f32> {
+        self.arena.write_images(&self.tensors[0], 1, image);
+        self.run_steps(threads, 1, 0..step + 1);
+        for dst in &self.steps[step].dst {
+            let mut values = self.arena.read_images(dst, 1);
+            change(&mut values);
+            self.arena.write_interior(dst, 1, &values);
+        }
+        self.run_steps(threads, 1, step + 1..self.steps.len());
+        self.result(1)
+    }
+
+    /// The features of the latest run, or the output where there are none.
+    pub fn result(&self, n: usize) -> Vec<f32> {
+        self.features(n).unwrap_or_else(|| self.output(n))
     }
 
     /// Seconds that each step of the latest run took.

@@ -9,21 +9,22 @@ use kernels::cpu::Cpu;
 use kernels::problem::Problem;
 use serde_json::Value;
 
+use crate::choose::{Bounds, Chosen, Network, PROCESS};
 use crate::graph::{Graph, Step};
 use crate::input::check_writable;
 use crate::machine::Machine;
 use crate::measure::{Effort, Measured, Measurement, Outcome, Timing, measure};
-use crate::options::{Failure, HostArgs, ModelArgs, create_folder, graph, relative_l2, threads};
+use crate::options::{Failure, HostArgs, ModelArgs, create_folder, graph, threads};
 use crate::plan::{
-    CandidateRecord, Contest, Plan, PlanStep, ProblemRecord, RunnerUp, SCHEMA, StepFormats, TimeUs,
-    file_name, problem_name, tuning_to_json,
+    CandidateRecord, Contest, MemoryBytes, Plan, PlanStep, ProblemRecord, RunnerUp, SCHEMA, StepFormats,
+    TimeUs, file_name, problem_name, tuning_to_json,
 };
-use crate::planner::{default_choice, default_choices, families, family, is_eligible, winners};
+use crate::planner::{default_choices, families, family, is_eligible};
 use crate::run::print_classes;
 use crate::session::{Choice, Session};
 use crate::table::Table;
 use crate::threads::Threads;
-use crate::weights::{Weights, synthetic};
+use crate::weights::synthetic;
 
 /// Arguments of `tune`.
 #[derive(Clone, Debug, clap::Args)]
@@ -35,6 +36,9 @@ pub struct TuneArgs {
     /// Seconds for measuring candidates
     #[arg(long, value_name = "SECONDS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     budget: u32,
+    /// Bound on the memory of a process that runs the plan
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
+    max_memory: Option<u32>,
     /// Where to write the plan; a file for this model and machine under --results by default
     #[arg(long, value_name = "PLAN.json")]
     out: Option<PathBuf>,
@@ -54,7 +58,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let (model, weights) = args.model.open()?;
     let threads = threads(args.host.thread_count())?;
     let graph = graph(&model, &weights, args.model.batch(&args.host).unwrap_or(1));
-    let max_rel_error = args.host.error_bound();
+    let bounds = Bounds { error: args.host.error_bound(), memory: args.max_memory };
     let machine = Machine::of(&cpu);
     let wanted = args.model.wanted(Some(threads.count()), Some(graph.batch))?;
     let path = match &args.out {
@@ -63,7 +67,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
             let folder = machine.folder(&args.host.results);
             create_folder(&folder)?;
             let shape = wanted.shape.as_deref();
-            folder.join(file_name(wanted.model, shape, threads.count(), graph.batch, max_rel_error))
+            folder.join(file_name(wanted.model, shape, threads.count(), graph.batch, &bounds))
         }
     };
     check_writable(&path)?;
@@ -89,7 +93,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         }
     }
     let network = Network { graph: &graph, weights: &weights, cpu: &cpu, threads: &threads };
-    let mut outcome = threads.install(|| network.plan(&measurements, max_rel_error))?;
+    let mut outcome = threads.install(|| plan(&network, &measurements, &bounds))?;
 
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let plan = Plan {
@@ -98,8 +102,10 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         shape: wanted.shape.clone(),
         batch: graph.batch,
         threads: threads.count(),
-        max_rel_error,
-        rel_error: Some(outcome.error),
+        max_rel_error: bounds.error,
+        rel_error: Some(outcome.chosen.error),
+        max_memory_mib: bounds.memory,
+        memory_bytes: Some(memory_bytes(&outcome.chosen.session)),
         machine,
         tool: concat!("tuner ", env!("CARGO_PKG_VERSION")).to_string(),
         created,
@@ -113,20 +119,20 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         steps: graph
             .steps
             .iter()
-            .zip(outcome.choices.iter().zip(&outcome.winners))
+            .zip(outcome.chosen.choices.iter().zip(&outcome.chosen.winners))
             .map(|(step, (choice, won))| plan_step(step, choice, *won, &measurements, &cpu, threads.count()))
             .collect(),
         measurements: measurements.iter().map(record).collect(),
     };
     plan.write(&path)?;
-    print_steps(&graph, &measurements, &outcome.winners, out)?;
+    print_steps(&graph, &measurements, &outcome.chosen.winners, out)?;
     print_contest(&plan, out)?;
     writeln!(out, "\nplan: {}", path.display())?;
 
-    let image = network.image();
-    outcome.session.run(&threads, &image, graph.batch);
+    let session = &mut outcome.chosen.session;
+    session.run(&threads, &images(&graph), graph.batch);
     writeln!(out, "\nbuilt-in image:")?;
-    print_classes(&model, &outcome.session, 1, 5, &[], &["built-in".to_string()], out)?;
+    print_classes(&model, session, 1, 5, &[], &["built-in".to_string()], out)?;
     Ok(())
 }
 
@@ -162,126 +168,78 @@ fn weight(problem: &Problem, steps: usize) -> f64 {
     }
 }
 
-/// A graph with what it needs to be run.
-struct Network<'a> {
-    graph: &'a Graph,
-    weights: &'a Weights,
-    cpu: &'a Cpu,
-    threads: &'a Threads,
+/// The built-in images of a whole batch.
+fn images(graph: &Graph) -> Vec<f32> {
+    let input = graph.tensors[0];
+    synthetic::image(input.n, input.h, input.w, input.c, 0)
 }
 
 /// What planning came to.
 struct Planned<'a> {
-    winners: Vec<Option<&'a Measured>>,
-    choices: Vec<Choice>,
-    /// The network by these choices.
-    session: Session,
+    chosen: Chosen<'a>,
     /// Sum of the steps' medians in seconds.
     predicted: f64,
-    /// Error of the features against direct f32 kernels.
-    error: f64,
     /// Whole networks in turn, this plan first.
     contest: Vec<(String, Timing)>,
 }
 
-impl Network<'_> {
-    fn session(&self, choices: &[Choice]) -> Result<Session, Failure> {
-        Ok(Session::new(self.graph.clone(), choices, self.weights, self.cpu, self.threads)?)
+/// Chooses kernels within the bounds, and measures the network by them and by others.
+fn plan<'a>(
+    network: &Network,
+    measurements: &'a [Measurement],
+    bounds: &Bounds,
+) -> Result<Planned<'a>, Failure> {
+    let mut chosen = network.choose(measurements, bounds)?;
+    let mut names = vec!["default".to_string()];
+    let mut others = vec![network.session(&default_choices(network.graph, network.cpu))?];
+    let by_family = families(measurements)
+        .into_iter()
+        .map(|name| (name, family(network.graph, measurements, name, network.cpu)));
+    let best = by_family.min_by(|(_, (_, a)), (_, (_, b))| a.total_cmp(b));
+    if let Some((name, (choices, _))) = best {
+        names.push(format!("best single family: {name}"));
+        others.push(network.session(&choices)?);
     }
-
-    fn image(&self) -> Vec<f32> {
-        let input = self.graph.tensors[0];
-        synthetic::image(input.n, input.h, input.w, input.c, 0)
+    if !names.iter().any(|name| name.ends_with("direct")) {
+        names.push("direct everywhere".to_string());
+        let (choices, _) = family(network.graph, measurements, "direct", network.cpu);
+        others.push(network.session(&choices)?);
     }
+    names.insert(0, "tuned".to_string());
+    let sessions = std::iter::once(&mut chosen.session).chain(&mut others).collect();
+    let timings = contest(network, sessions);
+    let predicted = chosen.winners.iter().flatten().filter_map(|c| c.timing()).map(|t| t.median).sum();
+    Ok(Planned { chosen, predicted, contest: names.into_iter().zip(timings).collect() })
+}
 
-    /// Features, or the output where there are none, of the built-in images.
-    fn result(&self, session: &mut Session) -> Vec<f32> {
-        session.run(self.threads, &self.image(), self.graph.batch);
-        session.features(self.graph.batch).unwrap_or_else(|| session.output(self.graph.batch))
-    }
-
-    /// Chooses winners, leaves out the kernels with the largest error growth as long as the bound is
-    /// exceeded, and measures the network.
-    fn plan<'a>(&self, measurements: &'a [Measurement], max_rel_error: f64) -> Result<Planned<'a>, Failure> {
-        let (exact, _) = family(self.graph, measurements, "direct", self.cpu);
-        let mut direct = self.session(&exact)?;
-        let exact_result = self.result(&mut direct);
-        let mut largest_growth = f64::INFINITY;
-        let (winners, choices, tuned, error) = loop {
-            let winners = winners(self.graph, measurements, |c| is_eligible(c) && c.growth <= largest_growth);
-            let choices = self.choices(&winners);
-            let mut session = self.session(&choices)?;
-            let error = relative_l2(&self.result(&mut session), &exact_result);
-            if error <= max_rel_error {
-                break (winners, choices, session, error);
-            }
-            let used = winners.iter().flatten().map(|c| c.growth);
-            largest_growth = used.fold(0.0, f64::max).next_down();
-            if largest_growth < 1.0 {
-                return Err(format!("--max-rel-error {max_rel_error:e}: no plan keeps it, direct kernels differ by {error:.1e}").into());
-            }
-            eprintln!(
-                "features are off by {error:.1e}, above {max_rel_error:e}: planning again without the least exact kernels"
-            );
-        };
-
-        let mut best: Option<(&str, f64, Vec<Choice>)> = None;
-        for name in families(measurements) {
-            let (choices, seconds) = family(self.graph, measurements, name, self.cpu);
-            if best.as_ref().is_none_or(|(_, least, _)| seconds < *least) {
-                best = Some((name, seconds, choices));
-            }
-        }
-        let mut names = vec!["tuned".to_string(), "default".to_string()];
-        let mut sessions = vec![tuned, self.session(&default_choices(self.graph, self.cpu))?];
-        if let Some((name, _, choices)) = best {
-            names.push(format!("best single family: {name}"));
-            sessions.push(self.session(&choices)?);
-        }
-        if !names.iter().any(|name| name.ends_with("direct")) {
-            names.push("direct everywhere".to_string());
-            sessions.push(direct);
-        }
-        let timings = self.contest(&mut sessions);
-        let session = sessions.swap_remove(0);
-        let predicted = winners.iter().flatten().filter_map(|c| c.timing()).map(|t| t.median).sum();
-        let contest = names.into_iter().zip(timings).collect();
-        Ok(Planned { winners, choices, session, predicted, error, contest })
-    }
-
-    fn choices(&self, winners: &[Option<&Measured>]) -> Vec<Choice> {
-        let choose = |(won, step): (&Option<&Measured>, &Step)| match won {
-            Some(c) => Choice { row: c.row, tuning: c.tuning.clone() },
-            None => default_choice(&step.problem, self.cpu),
-        };
-        winners.iter().zip(&self.graph.steps).map(choose).collect()
-    }
-
-    /// Runs whole networks in turn; two warm-up rounds are not counted.
-    fn contest(&self, sessions: &mut [Session]) -> Vec<Timing> {
-        let image = self.image();
-        let mut samples = vec![Vec::new(); sessions.len()];
-        let bar = ProgressBar::new(CONTEST_ROUNDS as u64 + 2);
-        bar.set_style(
-            ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} whole networks")
-                .expect("a template"),
-        );
-        for round in 0..CONTEST_ROUNDS + 2 {
-            for (session, samples) in sessions.iter_mut().zip(&mut samples) {
-                for _ in 0..2 {
-                    let start = Instant::now();
-                    session.run(self.threads, &image, self.graph.batch);
-                    let seconds = start.elapsed().as_secs_f64();
-                    if round >= 2 {
-                        samples.push(seconds);
-                    }
+/// Runs whole networks in turn; two warm-up rounds are not counted.
+fn contest(network: &Network, mut sessions: Vec<&mut Session>) -> Vec<Timing> {
+    let images = images(network.graph);
+    let mut samples = vec![Vec::new(); sessions.len()];
+    let bar = ProgressBar::new(CONTEST_ROUNDS as u64 + 2);
+    bar.set_style(
+        ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} whole networks").expect("a template"),
+    );
+    for round in 0..CONTEST_ROUNDS + 2 {
+        for (session, samples) in sessions.iter_mut().zip(&mut samples) {
+            for _ in 0..2 {
+                let start = Instant::now();
+                session.run(network.threads, &images, network.graph.batch);
+                let seconds = start.elapsed().as_secs_f64();
+                if round >= 2 {
+                    samples.push(seconds);
                 }
             }
-            bar.inc(1);
         }
-        bar.finish_and_clear();
-        samples.iter().map(|samples| Timing::of(samples)).collect()
+        bar.inc(1);
     }
+    bar.finish_and_clear();
+    samples.iter().map(|samples| Timing::of(samples)).collect()
+}
+
+fn memory_bytes(session: &Session) -> MemoryBytes {
+    let [weights, activations, scratch] = session.memory();
+    MemoryBytes { weights, activations, scratch }
 }
 
 fn time_us(timing: &Timing) -> TimeUs {
@@ -315,6 +273,9 @@ fn plan_step(
     let reason = match (timing, second.and_then(Measured::timing)) {
         (Some(own), Some(other)) if other.median > own.median * 1.01 => {
             format!("{:.1}% faster than the runner-up", (other.median / own.median - 1.0) * 100.0)
+        }
+        (Some(own), Some(other)) if own.median > other.median * 1.01 => {
+            "the bounds on error and memory leave no faster one".to_string()
         }
         (Some(_), Some(_)) => {
             "a tie with the runner-up, settled by memory, then error, then order".to_string()
@@ -351,7 +312,8 @@ fn record(measurement: &Measurement) -> ProblemRecord {
         time_us: c.timing().as_ref().map(time_us),
         samples: c.timing().map_or(0, |t| t.samples),
         rel_error: c.relative_error,
-        bytes: c.bytes,
+        rms_error: Some(c.rms_error),
+        bytes: c.bytes(),
         multiply_adds: c.multiply_adds,
         outcome: match c.outcome {
             Outcome::Timed { dropped: false, .. } => "measured".to_string(),
@@ -380,10 +342,16 @@ fn print_steps(
 ) -> Result<(), Failure> {
     let mut table =
         Table::new(&["layer", "x", "problem", "kernel", "tuning", "us", "GFLOP/s", "runner-up", "+%"]);
-    for (problem, steps) in graph.problems() {
-        let Some(won) = winners[steps[0]] else { continue };
-        let Some(timing) = won.timing() else { continue };
-        let measurement = measurements.iter().find(|m| m.problem == problem);
+    for (first, won) in winners.iter().enumerate() {
+        let problem = &graph.steps[first].problem;
+        // One line for all steps with the same problem and the same candidate.
+        let same = |step: &usize| winners[*step].zip(*won).is_some_and(|(a, b)| std::ptr::eq(a, b));
+        let steps = (0..winners.len()).filter(same).collect::<Vec<_>>();
+        let Some((won, timing)) = won.and_then(|c| Some((c, c.timing()?))) else { continue };
+        if steps[0] != first {
+            continue;
+        }
+        let measurement = measurements.iter().find(|m| m.problem == *problem);
         let second = measurement.and_then(|m| runner_up(m, won));
         let (name, more) = match second.and_then(|c| Some((c, c.timing()?))) {
             Some((c, t)) => {
@@ -393,13 +361,13 @@ fn print_steps(
             None => (String::new(), String::new()),
         };
         table.row([
-            graph.steps[steps[0]].layers.join(" "),
+            graph.steps[first].layers.join(" "),
             steps.len().to_string(),
             problem.to_string(),
             won.row.id.to_string(),
             won.tuning.to_string(),
             format!("{:.1}", timing.median * 1e6),
-            format!("{:.1}", gflops(&problem, &timing)),
+            format!("{:.1}", gflops(problem, &timing)),
             name,
             more,
         ]);
@@ -425,7 +393,18 @@ fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
     {
         writeln!(
             out,
-            "sum of steps {predicted:.2} ms, measured {measured:.2} ms; features differ by {error:.1e} from direct kernels"
+            "sum of steps {predicted:.2} ms, measured {measured:.2} ms; error against f64 {error:.1e}"
+        )?;
+    }
+    if let Some(MemoryBytes { weights, activations, scratch }) = plan.memory_bytes {
+        let mib = |bytes: usize| bytes as f64 / (1 << 20) as f64;
+        writeln!(
+            out,
+            "memory: weights {:.1}, activations {:.1}, scratch {:.1} MiB; a process takes up to {:.0}",
+            mib(weights),
+            mib(activations),
+            mib(scratch),
+            mib(weights + activations + scratch + PROCESS).ceil()
         )?;
     }
     Ok(())
