@@ -42,13 +42,15 @@ pub struct Network<'a> {
 pub struct Bounds {
     /// Relative L2 error of the features against f64.
     pub error: f64,
-    /// MiB of the process that runs the plan, see [`PROCESS`].
+    /// MiB of the process that runs the plan, with [`process_bytes`].
     pub memory: Option<u32>,
 }
 
-/// Bytes that a process takes beside what [`Session::memory`] counts: the program, images and results, and
-/// the largest layer's weights on their way from the file.
-pub const PROCESS: usize = 32 << 20;
+/// Bytes that a process takes beside what [`Session::memory`] counts: the program, images and results, and for
+/// each thread a layer's weights on their way from the file to their packed form.
+pub fn process_bytes(threads: usize) -> usize {
+    (12 + 10 * threads) << 20
+}
 
 /// A choice that was made into a network and measured.
 pub struct Chosen<'a> {
@@ -89,7 +91,7 @@ impl Network<'_> {
             options,
             costs,
             memory,
-            left: memory.saturating_sub(PROCESS),
+            left: memory,
         };
         let Some(fastest) = search.attempt(f64::INFINITY)? else {
             let least = search.least_mib()?;
@@ -180,14 +182,19 @@ impl<'a> Search<'a, '_> {
     fn attempt(&mut self, error: f64) -> Result<Option<Chosen<'a>>, Failure> {
         while let Some(picks) = choose(&self.costs, &Limits { error, memory: self.left }) {
             let chosen = self.chosen(picks)?;
-            let over = (chosen.bytes() + PROCESS).saturating_sub(self.memory);
+            let over = self.bytes(&chosen).saturating_sub(self.memory);
             if over == 0 {
                 return Ok(Some(chosen));
             }
-            // Activations, which differ with the halos that kernels ask for, take more than was left.
+            // Activations, which differ with the halos that kernels ask for, and the process take the rest.
             self.left = self.left.saturating_sub(over);
         }
         Ok(None)
+    }
+
+    /// Bytes of a process that runs the choice.
+    fn bytes(&self, chosen: &Chosen) -> usize {
+        chosen.session.memory().iter().sum::<usize>() + process_bytes(self.network.threads.count())
     }
 
     fn chosen(&self, picks: Vec<usize>) -> Result<Chosen<'a>, Failure> {
@@ -204,7 +211,7 @@ impl<'a> Search<'a, '_> {
     fn least_mib(&self) -> Result<usize, Failure> {
         let limits = Limits { memory: least_memory(&self.costs), ..Limits::NONE };
         let picks = choose(&self.costs, &limits).ok_or("no plan takes the least memory")?;
-        Ok((self.chosen(picks)?.bytes() + PROCESS).div_ceil(1 << 20))
+        Ok(self.bytes(&self.chosen(picks)?).div_ceil(1 << 20))
     }
 
     /// The fastest choice with an error of at most `bound`, which the fastest of all exceeds.
@@ -253,11 +260,5 @@ impl<'a> Search<'a, '_> {
                 .into())
             }
         }
-    }
-}
-
-impl Chosen<'_> {
-    fn bytes(&self) -> usize {
-        self.session.memory().iter().sum()
     }
 }

@@ -1,8 +1,9 @@
 //! Measures the kernels on this machine, plans InceptionV3 and runs it.
 //!
 //! The way of a network, in reading order: [`model`] (data), [`graph`] (steps on tensors), [`weights`],
-//! [`mod@measure`] (candidates of each problem), [`planner`], [`plan`] (JSON), [`session`] (ready to run) on
-//! [`threads`]; [`mod@tune`], [`mod@run`], [`mod@check`] and [`mod@report`] are the commands of [`cli`].
+//! [`mod@measure`] (candidates of each problem), [`planner`], [`choose`] with [`budget`] and [`exact`] (bounds on error
+//! and memory), [`plan`] (JSON), [`session`] (ready to run) on
+//! [`threads`]; [`mod@tune`], [`mod@run`], [`mod@check`], [`mod@report`] and [`mod@peak`] are the commands of [`cli`].
 
 pub mod budget;
 pub mod check;
@@ -15,6 +16,7 @@ pub mod machine;
 pub mod measure;
 pub mod model;
 pub mod options;
+pub mod peak;
 pub mod plan;
 pub mod planner;
 pub mod report;

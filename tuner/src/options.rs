@@ -83,11 +83,7 @@ fn positive(text: &str) -> Result<f64, String> {
 impl HostArgs {
     /// The processor, limited as asked.
     pub fn cpu(&self) -> Cpu {
-        let cpu = Cpu::detect();
-        match self.isa {
-            Some(tier) => cpu.limited_to(tier),
-            None => cpu,
-        }
+        cpu(self.isa)
     }
 
     /// Threads that were asked for, or the default.
@@ -155,6 +151,14 @@ pub fn graph(model: &Model, weights: &Weights, batch: usize) -> Graph {
         AveragePooling::Torchvision => PoolKind::AverageCountingBorder,
     };
     Graph::new(model, batch, average)
+}
+
+/// The processor, limited to a tier.
+pub fn cpu(isa: Option<Tier>) -> Cpu {
+    match isa {
+        Some(tier) => Cpu::detect().limited_to(tier),
+        None => Cpu::detect(),
+    }
 }
 
 /// A pool of threads.

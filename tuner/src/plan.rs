@@ -112,6 +112,9 @@ pub struct PlanStep {
     pub rel_error: Option<f64>,
     /// Multiply-adds of the problem per nanosecond, times two.
     pub gflops: Option<f64>,
+    /// Multiply-adds that the kernel executes.
+    #[serde(default)]
+    pub multiply_adds: Option<u64>,
     /// The candidate that came second.
     pub runner_up: Option<RunnerUp>,
     /// Why this kernel.

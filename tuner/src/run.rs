@@ -93,11 +93,14 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
             let latencies =
                 latencies(&mut session, &threads, &images, size, repeat as usize, &mut step_seconds);
             if args.json {
+                let steps = session.graph().steps.iter().zip(&choices);
+                let executed: u64 = steps.map(|(step, c)| c.multiply_adds(&step.problem, &cpu)).sum();
                 let line = json!({
                     "latency_ms": latencies,
                     "threads": threads.count(),
                     "batch": batch,
                     "plan": plan,
+                    "multiply_adds": executed,
                 });
                 writeln!(out, "{line}")?;
                 if args.output.is_none() {

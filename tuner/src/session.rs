@@ -31,6 +31,17 @@ impl std::fmt::Debug for Choice {
     }
 }
 
+impl Choice {
+    /// Multiply-adds that it executes for a convolution; 0 for other problems, and where this machine lacks
+    /// the kernel.
+    pub fn multiply_adds(&self, problem: &Problem, cpu: &Cpu) -> u64 {
+        match ((self.row.make)(cpu), problem) {
+            (Ok(kernel), Problem::Conv(_)) => kernel.multiply_adds(problem, &self.tuning),
+            _ => 0,
+        }
+    }
+}
+
 /// Why a session can't be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
@@ -98,6 +109,20 @@ pub fn filters(step: &Step, weights: &Weights) -> Result<Vec<Filter>, SessionErr
         None => weights.dense()?.ok_or_else(|| SessionError::NoTop { weights: weights.description() }),
     };
     step.weights.iter().map(one).collect()
+}
+
+/// Filters of this many weights are prepared first: while they are packed, they are in memory more than once.
+const LARGE: usize = 1 << 20;
+
+/// The order in which steps are prepared: theirs, so that weights lie as they are used, but for large ones.
+fn preparation_order(graph: &Graph) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..graph.steps.len()).collect();
+    let weights = |index: usize| match &graph.steps[index].problem {
+        Problem::Conv(conv) => conv.depth() * conv.filters(),
+        _ => 0,
+    };
+    order.sort_by_key(|&index| std::cmp::Reverse(Some(weights(index)).filter(|&weights| weights >= LARGE)));
+    order
 }
 
 /// The halo of each tensor: what its most demanding reader wants.
@@ -210,9 +235,9 @@ impl Session {
         let (tensors, arena) = lay_out(&graph, &halos);
         let slice = |slice: &Slice| tensors[slice.tensor].channels(slice.channels.clone());
 
-        let jobs: Vec<_> = pairs.iter().zip(&made).collect();
-        let prepared = threads.map(&jobs, |(pair, (kernel, formats))| {
-            let (step, choice) = **pair;
+        let order = preparation_order(&graph);
+        let prepared = threads.map(&order, |&index| {
+            let ((step, choice), (kernel, formats)) = (pairs[index], &made[index]);
             let halo = halos[step.dst[0].tensor];
             assert!(step.dst.iter().all(|dst| halos[dst.tensor] == halo), "one halo for all segments");
             let formats = Formats {
@@ -224,8 +249,10 @@ impl Session {
                 .prepare(&step.problem, &choice.tuning, &formats, &filters)
                 .map_err(|r| refused(step, choice, r))
         });
+        let mut prepared: Vec<_> = order.into_iter().zip(prepared).collect();
+        prepared.sort_unstable_by_key(|(index, _)| *index);
         let mut steps = Vec::new();
-        for (prepared, step) in prepared.into_iter().zip(&graph.steps) {
+        for ((_, prepared), step) in prepared.into_iter().zip(&graph.steps) {
             let dst = step.dst.iter().map(slice).collect();
             steps.push(Ready { prepared: prepared?, src: slice(&step.src), dst });
         }

@@ -9,7 +9,7 @@ use kernels::cpu::Cpu;
 use kernels::problem::Problem;
 use serde_json::Value;
 
-use crate::choose::{Bounds, Chosen, Network, PROCESS};
+use crate::choose::{Bounds, Chosen, Network, process_bytes};
 use crate::graph::{Graph, Step};
 use crate::input::check_writable;
 use crate::machine::Machine;
@@ -293,6 +293,7 @@ fn plan_step(
         time_us: timing.as_ref().map(time_us),
         rel_error: won.map(|c| c.relative_error),
         gflops: timing.map(|t| gflops(&step.problem, &t)),
+        multiply_adds: Some(choice.multiply_adds(&step.problem, cpu)),
         runner_up: second.and_then(|c| {
             Some(RunnerUp {
                 kernel: c.row.id.to_string(),
@@ -404,7 +405,7 @@ fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
             mib(weights),
             mib(activations),
             mib(scratch),
-            mib(weights + activations + scratch + PROCESS).ceil()
+            mib(weights + activations + scratch + process_bytes(plan.threads)).ceil()
         )?;
     }
     Ok(())

@@ -39,6 +39,7 @@ fn step(layer: &str, problem: &str, kernel: &str, median: f64) -> PlanStep {
         time_us: Some(around(median)),
         rel_error: None,
         gflops: Some(1.0),
+        multiply_adds: None,
         runner_up: Some(RunnerUp {
             kernel: "unfused_avx512".to_string(),
             tuning: Map::new(),
