@@ -12,6 +12,7 @@
 //! of the model are, so that it is off by a factor of its own for each network. Bisection finds the largest sum
 //! whose plan keeps the bound when it is measured.
 
+use indicatif::{ProgressBar, ProgressStyle};
 use kernels::cpu::Cpu;
 
 use crate::budget::{Cost, Limits, choose, least_memory, picked, total};
@@ -120,7 +121,7 @@ impl Network<'_> {
     fn gains(&self, session: &mut Session, image: &[f32]) -> Vec<f64> {
         session.run(self.threads, image, 1);
         let before = session.result(1);
-        let gain = |step: usize| {
+        let mut gain = |step: usize| {
             let change = |values: &mut [f32]| {
                 let squares: f64 = values.iter().map(|&v| (v as f64).powi(2)).sum();
                 let size = CHANGE * (12.0 * squares / values.len() as f64).sqrt();
@@ -130,7 +131,12 @@ impl Network<'_> {
             };
             relative_l2(&session.run_changed(self.threads, image, step, change), &before) / CHANGE
         };
-        (0..self.graph.steps.len()).map(gain).collect()
+        let bar = ProgressBar::new(self.graph.steps.len() as u64);
+        bar.set_style(
+            ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} errors of steps")
+                .expect("a template"),
+        );
+        (0..self.graph.steps.len()).map(|step| (gain(step), bar.inc(1)).0).collect()
     }
 }
 
@@ -216,7 +222,6 @@ impl<'a> Search<'a, '_> {
 
     /// The fastest choice with an error of at most `bound`, which the fastest of all exceeds.
     fn within(&mut self, mut fastest: Chosen<'a>, bound: f64) -> Result<Chosen<'a>, Failure> {
-        eprintln!("the fastest plan is off by {:.1e}, above {bound:e}: looking for the next", fastest.error);
         let gains = self.network.gains(&mut fastest.session, &fastest.image);
         for ((costs, options), gain) in self.costs.iter_mut().zip(&self.options).zip(gains) {
             *costs = options.iter().map(|c| cost(c, gain)).collect();

@@ -48,6 +48,11 @@ impl Exact {
         Self::of(graph, weights, threads, vec![rough, synthetic::smooth(h, w, c), synthetic::plain(h, w, c)])
     }
 
+    /// What the network makes of each image.
+    pub fn results(&self) -> impl Iterator<Item = &[f64]> {
+        self.probes.iter().map(|probe| &probe.result[..])
+    }
+
     /// The largest relative L2 error of a session's features, or output where there are none, and the
     /// image that has it; infinite where a result is no number.
     pub fn error(&self, session: &mut Session, threads: &Threads) -> (f64, &[f32]) {

@@ -22,6 +22,7 @@ pub mod planner;
 pub mod report;
 pub mod run;
 pub mod session;
+pub mod size;
 pub mod table;
 pub mod threads;
 pub mod tune;

@@ -201,6 +201,11 @@ fn lay_out(graph: &Graph, halos: &[Padding]) -> (Vec<Placement>, usize) {
     (placements, total)
 }
 
+/// Elements that the tensors of a graph take without halos.
+pub fn arena_elements(graph: &Graph) -> usize {
+    lay_out(graph, &vec![Padding::default(); graph.tensors.len()]).1
+}
+
 impl Session {
     /// Prepares every step by its choice, on all threads, and sizes the memory.
     ///

@@ -22,6 +22,7 @@ use crate::plan::{
 use crate::planner::{default_choices, families, family, is_eligible};
 use crate::run::print_classes;
 use crate::session::{Choice, Session};
+use crate::size::{ensure_measured, ensure_runs};
 use crate::table::Table;
 use crate::threads::Threads;
 use crate::weights::synthetic;
@@ -58,6 +59,8 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let (model, weights) = args.model.open()?;
     let threads = threads(args.host.thread_count())?;
     let graph = graph(&model, &weights, args.model.batch(&args.host).unwrap_or(1));
+    ensure_runs(&model.to_string(), &graph)?;
+    ensure_measured(graph.problems().iter().map(|(problem, _)| problem), &cpu)?;
     let bounds = Bounds { error: args.host.error_bound(), memory: args.max_memory };
     let machine = Machine::of(&cpu);
     let wanted = args.model.wanted(Some(threads.count()), Some(graph.batch))?;
