@@ -14,7 +14,10 @@ that has the packages of PEERS already.  How it measures:
   of each turn; ours is a new process a turn, which warms up by itself;
 * all are pinned to the same CPUs, as many as there are threads, on distinct cores first;
 * a latency is the median of all samples of all rounds; a ratio is the median of the
-  rounds' ratios of medians, with its quartiles.  Below 1 we are faster.
+  rounds' ratios of medians, with its quartiles.  Below 1 we are faster;
+* before each setting `tuner peak` measures what the same CPUs can do at that minute.  An
+  effective rate counts a direct computation's operations, so that it compares across
+  contenders; an executed one counts what our plan really multiplies.
 
 Everything is f32: OpenVINO would otherwise pick bf16 on CPUs that have it.
 Writes compare.json (with every sample) and compare.md into bench-results/<machine>/.
@@ -49,6 +52,7 @@ TITLES = {"ours": "ours", "ort": "ONNX Runtime f32", "openvino": "OpenVINO f32"}
 ROOT = Path(__file__).resolve().parent.parent
 REST_SECONDS = 0.1  # between turns: a peer's threads stop spinning well within it
 WARM_UP = 2
+GFLOP_AN_IMAGE = 11.4224  # two a multiply-add of the direct network: `tuner shapes`
 
 
 class Failure(Exception):
@@ -185,6 +189,7 @@ class Ours:
         self.command += ["--threads", str(threads), "--batch", str(batch)]
         self.command += ["--plan", str(plan)] if plan else []
         self.version = None
+        self.gflop = None  # executed an image
 
     def turn(self, repeat: int) -> list[float]:
         answer = tuner_json([*self.command, "--repeat", str(repeat)])
@@ -192,6 +197,7 @@ class Ours:
             if answer.get(key, value) != value:
                 raise Failure(f"asked `tuner run` for {key} {value}, it ran {answer[key]}")
         self.version = answer.get("plan")
+        self.gflop = 2e-9 * answer["multiply_adds"] / answer["batch"]
         return answer["latency_ms"]
 
     def close(self) -> None:
@@ -206,6 +212,17 @@ def tuner_json(command: list[str]) -> dict:
         tail = " | ".join(result.stderr.strip().splitlines()[-2:])
         raise Failure(f"`{shlex.join(command)}` exited with {result.returncode}: {tail}")
     return json.loads(lines[-1])
+
+
+def fma_peak(tuner: Path, threads: int, cpus: list[int]) -> dict | None:
+    """The FMA peak of all threads at once on these CPUs, by the highest instruction set."""
+    try:
+        answer = tuner_json([*pin(cpus), str(tuner), "peak", "--json", "--threads", str(threads)])
+        peaks = [p for p in answer["peaks"] if p["threads"] == threads and p["isa"] == answer["isa"]]
+        return peaks[0]
+    except (Failure, ValueError, LookupError):
+        progress("`tuner peak --json` gave nothing: the peak is left out")
+        return None
 
 
 # --- the machine -----------------------------------------------------------------------
@@ -338,9 +355,26 @@ def markdown(report: dict) -> str:
         + ("; a ratio is the median of the rounds' ratios (and its quartiles), below 1 we are faster" if peers else "")
         + f".\n{machine['cpus']} CPUs, {' '.join(machine['features'])}; {versions}; {report['date']}.\n"
     )
-    if report["peak"]:
-        text += f"\nFMA peak: `{json.dumps(report['peak'])}`\n"
-    return text
+    return text + rates(report)
+
+
+def rates(report: dict) -> str:
+    """A table of GFLOP/s of all cores together, beside the FMA peak of the same minute."""
+    names = report["contenders"]
+    effective = [f"{TITLES[n]}, effective" for n in names]
+    title = ["threads", "batch", "FMA peak", *effective, *(["ours, executed", "of the peak"] if "ours" in names else [])]
+    rows = [title, ["---:"] * len(title)]
+    for result in report["results"]:
+        peak = result["peak"] and result["peak"]["gflops_a_core"] * result["threads"]
+        seconds = {n: result["median_ms_per_image"][n] / 1e3 for n in names}
+        row = [str(result["threads"]), str(result["batch"]), f"{peak:.0f}" if peak else "-"]
+        row += [f"{GFLOP_AN_IMAGE / seconds[n]:.0f}" for n in names]
+        if "ours" in names:
+            executed = result["executed_gflop"] / seconds["ours"]
+            row += [f"{executed:.0f}", f"{executed / peak:.0%}" if peak else "-"]
+        rows.append(row)
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"\nGFLOP/s of all cores together:\n\n{table}\n"
 
 
 def numbers(text: str) -> list[int]:
@@ -394,16 +428,10 @@ def compare(args: argparse.Namespace) -> None:
         "versions": {},
         "rounds": args.rounds,
         "repeat": args.repeat,
-        "peak": None,
         "results": [],
     }
     if machine["load_before"] > 0.5:
         progress(f"warning: the load average is {machine['load_before']:.1f}: something else is running")
-    if "ours" in args.names:
-        try:
-            report["peak"] = tuner_json([str(args.tuner), "peak", "--json"])
-        except (Failure, ValueError):
-            progress("`tuner peak --json` gave nothing: the peak is left out")
 
     order = random.Random(1)
     for threads in args.threads:
@@ -411,6 +439,9 @@ def compare(args: argparse.Namespace) -> None:
         for batch in args.batch:
             progress(f"threads {threads} on CPUs {cpus}, batch {batch}")
             contenders: list = []
+            peak = fma_peak(args.tuner, threads, cpus) if "ours" in args.names else None
+            if peak:
+                progress(f"  FMA peak {peak['gflops_a_core']:.1f} GFLOP/s a core ({peak['isa']})")
             try:
                 if "ours" in args.names:
                     contenders.append(Ours(args.tuner, args.plan, threads, batch, cpus))
@@ -418,11 +449,12 @@ def compare(args: argparse.Namespace) -> None:
                     contenders.append(Peer(python, name, onnx, threads, batch, cpus))
                 samples = measure(contenders, args.rounds, args.repeat, order)
                 report["versions"] |= {c.name: c.version for c in contenders if c.name != "ours"}
-                plan = next((c.version for c in contenders if c.name == "ours"), None)
+                ours = next((c for c in contenders if c.name == "ours"), None)
             finally:
                 for contender in contenders:
                     contender.close()
-            result = {"threads": threads, "batch": batch, "cpus": cpus, "plan": plan}
+            result = {"threads": threads, "batch": batch, "cpus": cpus, "peak": peak}
+            result |= {"plan": ours and ours.version, "executed_gflop": ours and ours.gflop}
             report["results"].append(result | summarise(samples, batch) | {"samples_ms": samples})
 
     out = args.out or ROOT / "bench-results" / slug(machine)

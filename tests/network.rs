@@ -14,8 +14,10 @@ use cross_checks::network::{Network, growth_of, plans};
 use kernels::problem::PoolKind;
 use kernels::tensor::Shape;
 use serde_json::Value;
+use tuner::exact::Exact;
 use tuner::model::BLOCKS;
 use tuner::options::relative_l2;
+use tuner::planner::default_choices;
 use tuner::rewrite::Rewrite;
 use tuner::weights::synthetic;
 
@@ -187,5 +189,40 @@ fn activations_of_synthetic_weights_stay_in_range() {
             let rms = number(&checkpoint["rms"]);
             assert!((0.1..10.0).contains(&rms), "{}: rms {rms}", checkpoint["name"]);
         }
+    }
+}
+
+/// Features of the networks that are closest to f64 are off by some roundings, and by no more than that.
+#[test]
+fn errors_are_measured_against_f64() {
+    let network = Network::synthetic(PoolKind::Average, 2, 2);
+    let exact = Exact::new(&network.graph, &network.weights, &network.threads).expect("weights");
+    for (plan, choose) in plans() {
+        let choices = choose(&network.graph, &network.cpu);
+        let mut session = network.session(&choices);
+        let (error, image) = exact.error(&mut session, &network.threads);
+        let growth = growth_of(&network.graph, &choices, &network.cpu);
+        let eps = f32::EPSILON as f64;
+        assert!(error > eps / 4.0 && error < 10.0 * eps * growth, "plan `{plan}`: {error:e}");
+        assert_eq!(image.len(), 299 * 299 * 3);
+    }
+}
+
+/// A change of a step's outputs reaches the features, and nothing else changes with it.
+#[test]
+fn a_change_of_one_step_is_all_that_changes() {
+    let network = Network::synthetic(PoolKind::Average, 1, 2);
+    let mut session = network.session(&default_choices(&network.graph, &network.cpu));
+    let image = synthetic::image(1, 299, 299, 3, 0);
+    session.run(&network.threads, &image, 1);
+    let features = session.result(1);
+    let last = network.graph.steps.len() - 1;
+    for step in (0..=last).step_by(7).chain([last]) {
+        let same = session.run_changed(&network.threads, &image, step, |_| ());
+        assert_eq!(same, features, "step {step}");
+        let changed = session.run_changed(&network.threads, &image, step, |values| values.fill(0.5));
+        let is_before = !network.graph.steps[step].layers[0].starts_with("top.");
+        let is_pool = network.graph.steps[step].layers[0] == "top.avg_pool";
+        assert_eq!(changed != features, is_before || is_pool, "step {step}");
     }
 }

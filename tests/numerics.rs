@@ -1,9 +1,10 @@
-//! The error growth that fast algorithms claim is what they show.
+//! The error growth that fast algorithms claim is what they show, and what errors are measured against.
 
-use cross_checks::{Random, Subject, conv};
+use cross_checks::{Data, EPILOGUES, Random, Subject, conv, conv_with};
+use kernels::exact::exact;
 use kernels::filter::Filter;
 use kernels::kernel::{Io, Tuning};
-use kernels::problem::{Epilogue, Problem};
+use kernels::problem::{Epilogue, Padding, Pool, PoolKind, Problem, Window};
 use kernels::reference::{all_pixels, expected};
 use kernels::team::{run_alone, scratch_for};
 use kernels::tensor::Tensor;
@@ -96,4 +97,41 @@ fn separable_avx2_errs_as_it_claims() {
 #[test]
 fn separable_plain_errs_as_it_claims() {
     check_growth("separable_plain", "direct_plain", &LINES);
+}
+
+/// Whole tensors in f64, which take folded weights and matrix products, are those of the oracle, which takes
+/// neither.
+#[test]
+fn exact_tensors_are_those_of_the_oracle() {
+    let mut problems: Vec<Problem> = [
+        "n2h9w7c5k6+3r3s3",
+        "n1h9w9c4k5r3s3u2",
+        "n1h8w9c3k4r1s7",
+        "n1h7w7c3k4r5s3p2-1q0-3u1-2",
+        "n1h17w17c8k8+8+8+8r1s1",
+    ]
+    .map(|text| conv_with(text, &EPILOGUES))
+    .into();
+    for kind in [PoolKind::Max, PoolKind::Average, PoolKind::AverageCountingBorder] {
+        let window = Window { padding: Padding::symmetric(1, 1), ..Window::valid([3, 3], [2, 1]) };
+        let epilogue = Epilogue { bias: false, relu: kind == PoolKind::Average };
+        problems.push(Problem::Pool(Pool { batch: 2, image: [7, 8], channels: 5, window, kind, epilogue }));
+    }
+    problems.push(Problem::Softmax { batch: 3, channels: 11 });
+    for problem in &problems {
+        let data = Data::shared(problem);
+        let src: Vec<f64> = data.src.iter().map(|&x| x.into()).collect();
+        let found = exact(problem, &src, &data.filters);
+        assert_eq!(found.len(), data.expected.len(), "{problem}");
+        for (found, expected) in found.iter().zip(&data.expected) {
+            assert_eq!(found.len(), expected.values.len(), "{problem}");
+            for (at, (found, expected)) in found.iter().zip(&expected.values).enumerate() {
+                let error = (found - expected).abs();
+                assert!(
+                    error <= 1e-13 * (1.0 + expected.abs()),
+                    "{problem}: [{at}] is {found}, not {expected}"
+                );
+            }
+        }
+    }
 }

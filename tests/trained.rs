@@ -12,8 +12,10 @@ use cross_checks::network::{Network, plans};
 use kernels::problem::PoolKind;
 use ndarray::Array2;
 use serde_json::Value;
+use tuner::exact::Exact;
 use tuner::input::{load_npy, load_npy_dyn};
 use tuner::options::relative_l2;
+use tuner::planner::default_choices;
 use tuner::weights::Source;
 
 /// The bound on the relative L2 error of the features of one photograph, for every f32 plan.
@@ -76,6 +78,30 @@ impl Trained {
     }
 }
 
+impl Trained {
+    /// The f64 network that plans are measured against has the features of Keras, rounded as they were
+    /// written: to f32.
+    fn the_network_in_f64_is_that_of_keras(&self) -> Result<(), String> {
+        let golden = load_npy_dyn(&golden("golden_features_keras.npy"), "golden", &[6, 2048]);
+        let golden: Vec<f32> = golden.map_err(|e| e.to_string())?.into_iter().collect();
+        let source = Source::File(self.cache.join("legacy.h5"));
+        let network = Network::on(&source, PoolKind::Average, 1, 2);
+        let images = self.inputs.chunks(299 * 299 * 3).map(<[f32]>::to_vec).collect();
+        let exact = Exact::of(&network.graph, &network.weights, &network.threads, images);
+        let exact = exact.map_err(|e| e.to_string())?;
+        for (at, (own, keras)) in exact.results().zip(golden.chunks(2048)).enumerate() {
+            let error = relative_l2(keras, own);
+            if error.is_nan() || error > f32::EPSILON as f64 / 2.0 {
+                return Err(format!("photograph {at}: error {error:.1e}"));
+            }
+        }
+        let mut session = network.session(&default_choices(&network.graph, &network.cpu));
+        let (error, _) = exact.error(&mut session, &network.threads);
+        println!("    largest error of the default choice against f64: {error:.2e}");
+        Ok(())
+    }
+}
+
 /// The cache folder, or why there is none.
 fn open() -> Result<Trained, String> {
     let cache = match std::env::var_os("INCEPTION_V3_TRAINED") {
@@ -95,7 +121,7 @@ fn open() -> Result<Trained, String> {
 
 fn main() -> ExitCode {
     type Test = fn(&Trained) -> Result<(), String>;
-    let tests: [(&str, Test); 3] = [
+    let tests: [(&str, Test); 4] = [
         ("safetensors_give_the_features_of_torchvision", |t| {
             let golden = "golden_features_torchvision.npy";
             t.features_are_those_of("inception_v3.safetensors", PoolKind::AverageCountingBorder, golden)
@@ -106,6 +132,7 @@ fn main() -> ExitCode {
         ("the_keras_3_file_gives_the_features_of_keras", |t| {
             t.features_are_those_of("keras3.weights.h5", PoolKind::Average, "golden_features_keras.npy")
         }),
+        ("the_network_in_f64_is_that_of_keras", Trained::the_network_in_f64_is_that_of_keras),
     ];
     if std::env::args().any(|arg| arg == "--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));

@@ -8,13 +8,15 @@
 //! 4. [`kernel`]: the traits that every implementation stands behind, and the table of all of them.
 //! 5. [`conv`], [`pool`], [`softmax`]: the implementations; [`gemm`]: what they multiply with.
 //! 6. [`team`]: how workers share a step.
-//! 7. [`mod@reference`]: the naive oracle, and the tolerance that each kernel is held to.
+//! 7. [`mod@reference`]: the naive oracle, and the tolerance that each kernel is held to; [`mod@exact`]: whole
+//!    tensors in f64.
 //!
 //! The library does no I/O and starts no threads.
 
 pub mod arch;
 pub mod conv;
 pub mod cpu;
+pub mod exact;
 pub mod filter;
 pub mod gemm;
 pub mod kernel;

@@ -37,16 +37,23 @@ fn of<I: Isa>(isa: I, rounds: usize) -> f64 {
     isa.vectorize(Peak { isa, rounds })
 }
 
-/// Floating-point operations a second of the calling thread, by the highest tier that is allowed,
-/// measured for about `microseconds` on a core of 3 GHz.
-pub fn fma_peak(cpu: &Cpu, microseconds: usize) -> f64 {
+/// Floating-point operations a second of the calling thread, by the instructions of a tier, measured for about
+/// `microseconds` on a core of 3 GHz; none where the tier is not there or not allowed.
+pub fn tier_peak(cpu: &Cpu, tier: Tier, microseconds: usize) -> Option<f64> {
     let rounds = microseconds * 3000 / (SUMS / 2);
-    match cpu.tier() {
+    match tier {
         #[cfg(target_arch = "x86_64")]
         Tier::Avx512 => crate::cpu::Avx512::of(cpu).map(|isa| of(isa, rounds)),
         #[cfg(target_arch = "x86_64")]
         Tier::Avx2 => crate::cpu::Avx2::of(cpu).map(|isa| of(isa, rounds)),
-        _ => Plain::of(cpu).map(|isa| of(isa, rounds)),
+        #[cfg(not(target_arch = "x86_64"))]
+        Tier::Avx512 | Tier::Avx2 => return None,
+        Tier::Plain => Plain::of(cpu).map(|isa| of(isa, rounds)),
     }
-    .unwrap_or(0.0)
+    .ok()
+}
+
+/// As [`tier_peak`], by the highest tier that is allowed.
+pub fn fma_peak(cpu: &Cpu, microseconds: usize) -> f64 {
+    tier_peak(cpu, cpu.tier(), microseconds).unwrap_or(0.0)
 }

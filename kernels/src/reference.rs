@@ -111,7 +111,12 @@ pub fn expected(problem: &Problem, src: &[f32], filters: &[Filter], pixels: &[Pi
 }
 
 /// Calls `visit(r, s, y, x)` for the taps of an output pixel that lie in the image.
-fn taps(window: &Window, image: [usize; 2], at: Pixel, mut visit: impl FnMut(usize, usize, usize, usize)) {
+pub(crate) fn taps(
+    window: &Window,
+    image: [usize; 2],
+    at: Pixel,
+    mut visit: impl FnMut(usize, usize, usize, usize),
+) {
     for r in 0..window.kernel[0] {
         for s in 0..window.kernel[1] {
             let y = (at.y * window.stride[0] + r).wrapping_sub(window.padding.top);

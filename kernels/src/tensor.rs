@@ -354,7 +354,11 @@ impl Buffer {
         self.write_interior(placement, n, values);
     }
 
-    fn write_interior(&mut self, placement: &Placement, n: usize, values: &[f32]) {
+    /// Writes `[n, h, w, c]` values of the first `n` images; halo and other channels stay as they are.
+    ///
+    /// # Panics
+    /// If the values are not as many as that.
+    pub fn write_interior(&mut self, placement: &Placement, n: usize, values: &[f32]) {
         let shape = Shape { n, ..placement.shape };
         assert_eq!(values.len(), shape.elements(), "values of {shape}");
         for (index, row) in values.chunks_exact(shape.w * shape.c).enumerate() {

@@ -159,7 +159,32 @@ fn latencies_are_one_line_of_json() {
     result(folder.path(), "y.npy", &[3, SMALL_OUTPUT]);
     write(folder.path(), "p.json", SMALL_PLAN.to_string());
     let out = succeeds(folder.path(), &format!("{RUN} --plan p.json --repeat 3 --json"));
-    assert_eq!(serde_json::from_str::<Value>(&out).expect("JSON")["plan"], "p.json");
+    let line: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(line["plan"], "p.json");
+    assert!(line["multiply_adds"].as_u64().is_some_and(|executed| executed > 0));
+    assert_eq!(line["multiply_adds"], SMALL_PLAN["steps"][0]["multiply_adds"]);
+}
+
+#[test]
+fn what_does_not_fit_in_memory_is_refused_before_anything_is_taken() {
+    let folder = folder();
+    let shape = "--shape n1h40000w40000c1k1r3s3 --batch 1024";
+    for command in ["run --model conv2d_bn", "tune --model conv2d_bn", "check"] {
+        refuses(folder.path(), &format!("{command} {shape}"), &["GiB of memory"]);
+    }
+    let filter = "--shape n1h1w1c40000k50000r1s1";
+    let few = |command: &str| {
+        let mut limited = Command::new("sh");
+        let program = env!("CARGO_BIN_EXE_tuner-for-tests");
+        limited.args(["-c", &format!("ulimit -v 4000000; exec {program} {command} --threads 1 {filter}")]);
+        limited.current_dir(folder.path());
+        start(limited)
+    };
+    if cfg!(target_os = "linux") {
+        for command in ["run --model conv2d_bn", "tune --model conv2d_bn", "check"] {
+            is_refusal(&few(command), command, &["GiB of memory", "at most 3.8 GiB"]);
+        }
+    }
 }
 
 #[test]

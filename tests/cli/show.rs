@@ -71,3 +71,25 @@ fn a_reader_that_has_gone_is_no_error() {
         assert_eq!(output.status.code(), Some(0), "{args}: {err}");
     }
 }
+
+#[test]
+fn the_peak_is_measured_for_each_tier_and_number_of_threads() {
+    let folder = folder();
+    let peaks = |args: &str| {
+        let out = succeeds(folder.path(), &format!("peak --json {args}"));
+        assert_eq!(out.lines().count(), 1, "{out}");
+        serde_json::from_str::<Value>(&out).expect("JSON")["peaks"].as_array().expect("a list").clone()
+    };
+    let plain = peaks("--threads 3 --isa plain");
+    let threads: Vec<_> = plain.iter().map(|peak| peak["threads"].as_u64().expect("a number")).collect();
+    assert_eq!(threads, [1, 2, 3]);
+    for peak in &plain {
+        assert_eq!(peak["isa"], "plain");
+        // Any core of the last decades does some, and none does a hundred times as much.
+        assert!(peak["gflops_a_core"].as_f64().is_some_and(|g| (0.1..1000.0).contains(&g)), "{peak}");
+    }
+    let tier = kernels::cpu::Cpu::detect().tier().to_string();
+    assert!(peaks("--threads 1").iter().any(|peak| peak["isa"] == tier.as_str()));
+    assert!(succeeds(folder.path(), "peak --threads 1").contains(&tier));
+    refuses(folder.path(), "peak --threads 0", &["--threads"]);
+}

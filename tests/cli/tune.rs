@@ -35,8 +35,11 @@ fn tuning_writes_a_plan_that_states_everything_and_prints_tables() {
         let problem = step["problem"].as_str().expect("problem");
         assert!(out.contains(problem), "{problem} is not in\n{out}");
     }
-    assert!(out.contains("whole network"), "{out}");
+    assert!(out.contains("whole network") && out.contains("against f64"), "{out}");
     assert!(out.contains("the steps that rewrites touch take"), "{out}");
+    for key in ["weights", "activations"] {
+        assert!(plan["memory_bytes"][key].as_u64().expect(key) > 1 << 20, "{key}");
+    }
     assert_eq!(err, "", "progress shows on terminals only");
 }
 
@@ -101,6 +104,7 @@ fn wrong_arguments_are_refused() {
         ("--model mixed10 --batch 0", "--batch"),
         ("--model mixed10 --batch x", "--batch"),
         ("--model mixed10 --budget 0", "--budget"),
+        ("--model mixed10 --max-memory 0", "--max-memory"),
         ("--model mixed10 --max-rel-error nan", "--max-rel-error"),
         ("--model mixed10 --max-rel-error 0", "--max-rel-error"),
         ("--model mixed10 --precision f16", "--precision"),
@@ -110,4 +114,67 @@ fn wrong_arguments_are_refused() {
     ] {
         refuses(folder.path(), args, &[part]);
     }
+}
+
+/// The number before a unit or at the end of a refusal.
+fn number_after(err: &str, words: &str) -> f64 {
+    let (_, rest) = err.split_once(words).unwrap_or_else(|| panic!("`{words}` is not in {err}"));
+    rest.split_whitespace().next().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{err}"))
+}
+
+#[test]
+fn an_error_bound_is_kept_or_refused_with_the_best_there_is() {
+    let folder = folder();
+    let tune = "tune --model mixed10 --budget 2 --threads 1 --out p.json --max-rel-error";
+    let refused = tuner(folder.path(), &format!("{tune} 1e-12"));
+    assert_eq!((refused.status, refused.err.lines().count()), (Some(2), 1), "{}", refused.err);
+    assert!(!folder.path().join("p.json").exists());
+    // The best is printed with two digits.
+    let bound = 1.05 * number_after(&refused.err, "the best reaches ");
+    succeeds(folder.path(), &format!("{tune} {bound:e}"));
+    let plan = json(&folder.path().join("p.json"));
+    assert!(plan["rel_error"].as_f64().is_some_and(|error| error <= bound), "{} {bound}", plan["rel_error"]);
+    assert_eq!(plan["max_rel_error"], bound);
+}
+
+#[test]
+fn a_memory_bound_is_kept_by_the_process_or_refused_with_the_least_there_is() {
+    let folder = folder();
+    let tune = "tune --model mixed10 --budget 2 --threads 1 --out p.json --max-memory";
+    let refused = tuner(folder.path(), &format!("{tune} 1"));
+    assert_eq!((refused.status, refused.err.lines().count()), (Some(2), 1), "{}", refused.err);
+    let least = number_after(&refused.err, "the least is ") as u64;
+    refuses_to_plan(folder.path(), &format!("{tune} {}", least - 1));
+    succeeds(folder.path(), &format!("{tune} {least}"));
+    let plan = json(&folder.path().join("p.json"));
+    assert_eq!(plan["max_memory_mib"], least);
+    #[cfg(target_os = "linux")]
+    {
+        let run = command(folder.path(), "run --model mixed10 --plan p.json --output y.npy");
+        let peak = peak_kib(run);
+        assert!(peak <= least << 10, "{peak} KiB at its peak, the bound is {least} MiB");
+        let weights = plan["memory_bytes"]["weights"].as_u64().expect("bytes");
+        assert!(peak > weights >> 10, "{peak} KiB can not be the peak of {weights} bytes of weights");
+    }
+}
+
+fn refuses_to_plan(folder: &Path, args: &str) {
+    let ran = tuner(folder, args);
+    assert_eq!(ran.status, Some(2), "{args}: {}", ran.err);
+}
+
+/// The largest resident set of a program, which succeeds.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "asks the system what a process took")]
+fn peak_kib(mut command: Command) -> u64 {
+    unsafe extern "C" {
+        fn wait4(pid: i32, status: *mut i32, options: i32, usage: *mut [i64; 18]) -> i32;
+    }
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
+    let (mut status, mut usage) = (0, [0; 18]);
+    // SAFETY: the child is not waited for elsewhere; `struct rusage` is 18 words on 64-bit Linux.
+    unsafe { wait4(child.id() as i32, &mut status, 0, &mut usage) };
+    assert_eq!(status, 0);
+    // Two times of two words each come before `ru_maxrss`.
+    usage[4] as u64
 }

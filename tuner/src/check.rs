@@ -16,6 +16,7 @@ use crate::measure::{Bench, Comparison, Inputs, sample_pixels};
 use crate::model::Model;
 use crate::options::{Failure, HostArgs, threads};
 use crate::rewrite;
+use crate::size::ensure_checked;
 use crate::table::Table;
 use crate::threads::Threads;
 
@@ -182,6 +183,7 @@ impl Checker {
     }
 
     fn problems(&self, problems: &[Problem], out: &mut dyn Write) -> Result<bool, Failure> {
+        ensure_checked(problems)?;
         let (mut all_hold, mut taken) = (true, false);
         for problem in problems {
             let supported =

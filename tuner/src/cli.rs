@@ -13,7 +13,8 @@ use crate::check::{CheckArgs, check};
 use crate::graph::Graph;
 use crate::input::one_line;
 use crate::model::Model;
-use crate::options::Failure;
+use crate::options::{Failure, cpu};
+use crate::peak::{PeakArgs, peak};
 use crate::report::{ExplainArgs, ReportArgs, explain, report};
 use crate::run::{RunArgs, run};
 use crate::table::Table;
@@ -58,6 +59,8 @@ enum Command {
     Explain(ExplainArgs),
     /// Draw a plan and its measurements
     Report(ReportArgs),
+    /// Measure the fused multiply-adds that the cores do in a second
+    Peak(PeakArgs),
 }
 
 /// Exit status where something was found to be wrong.
@@ -67,6 +70,7 @@ const FAILED: u8 = 2;
 
 /// The whole program, on this process's arguments.
 pub fn main() -> ExitCode {
+    kernels::arch::pages::return_large_blocks();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
@@ -109,15 +113,13 @@ fn dispatch(cli: Cli, out: &mut (dyn Write + Send)) -> Result<bool, Failure> {
         Some(Command::Shapes { model, batch }) => shapes(&model, batch.into(), out)?,
         Some(Command::Explain(args)) => explain(&args, out)?,
         Some(Command::Report(args)) => report(&args, out)?,
+        Some(Command::Peak(args)) => peak(&args, out)?,
     }
     Ok(true)
 }
 
 fn list(isa: Option<Tier>, out: &mut dyn Write) -> Result<(), Failure> {
-    let mut cpu = Cpu::detect();
-    if let Some(tier) = isa {
-        cpu = cpu.limited_to(tier);
-    }
+    let cpu = cpu(isa);
     let mut rows = Table::new(&["kernel", "family", "role", "on this machine"]);
     for row in table() {
         let role = match row.role {

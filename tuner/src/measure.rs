@@ -118,10 +118,12 @@ pub struct Measured {
     pub formats: Formats,
     /// Largest error over the largest output.
     pub relative_error: f64,
-    /// Error growth that the kernel states.
-    pub growth: f64,
-    /// Bytes of packed weights and scratch.
-    pub bytes: usize,
+    /// Root mean square of the errors over that of the outputs.
+    pub rms_error: f64,
+    /// Bytes of packed weights.
+    pub packed: usize,
+    /// Bytes of scratch.
+    pub scratch: usize,
     /// Multiply-adds that it executes.
     pub multiply_adds: u64,
     /// What became of it.
@@ -129,6 +131,11 @@ pub struct Measured {
 }
 
 impl Measured {
+    /// Bytes of packed weights and scratch.
+    pub fn bytes(&self) -> usize {
+        self.packed + self.scratch
+    }
+
     /// Its times, if its results are right.
     pub fn timing(&self) -> Option<Timing> {
         match self.outcome {
@@ -253,20 +260,21 @@ impl Bench {
         self.dst[segment].to_nhwc()
     }
 
-    /// Bytes of packed weights and scratch.
-    pub fn bytes(&self) -> usize {
-        self.prepared.packed_bytes() + self.scratch.len() * size_of::<f32>()
+    /// Bytes of packed weights, and of scratch.
+    pub fn bytes(&self) -> [usize; 2] {
+        [self.prepared.packed_bytes(), self.scratch.len() * size_of::<f32>()]
     }
 
-    /// Largest error, largest allowed error and largest output over all segments; an output that is
-    /// no number has an infinite error.
+    /// Largest error, largest allowed error, largest output and mean squares over all segments; an output
+    /// that is no number has an infinite error.
     pub fn compare(
         &self,
         exact: &[Expected],
         pixels: &[Pixel],
         numerics: &kernels::kernel::Numerics,
     ) -> Comparison {
-        let mut worst = Comparison { error: 0.0, tolerance: f64::INFINITY, largest: 0.0 };
+        let mut worst = Comparison { error: 0.0, tolerance: f64::INFINITY, largest: 0.0, rms: 0.0 };
+        let (mut errors, mut outputs) = (0.0, 0.0);
         for (segment, exact) in exact.iter().enumerate() {
             let shape = self.prepared.bound().dst[segment];
             let output = self.output(segment);
@@ -277,10 +285,13 @@ impl Bench {
                     let error = (y as f64 - exact).abs();
                     worst.error = worst.error.max(if error.is_nan() { f64::INFINITY } else { error });
                     worst.largest = worst.largest.max(exact.abs());
+                    errors += error * error;
+                    outputs += exact * exact;
                 }
             }
             worst.tolerance = worst.tolerance.min(tolerance);
         }
+        worst.rms = if errors == 0.0 { 0.0 } else { (errors / outputs).sqrt() };
         worst
     }
 }
@@ -294,6 +305,8 @@ pub struct Comparison {
     pub tolerance: f64,
     /// Largest exact output.
     pub largest: f64,
+    /// Root mean square of the errors over that of the exact outputs.
+    pub rms: f64,
 }
 
 impl Comparison {
@@ -365,13 +378,15 @@ pub fn measure(
         } else {
             Outcome::Wrong { error, tolerance }
         };
+        let [packed, scratch] = bench.bytes();
         candidates.push(Measured {
             row: a.row,
             tuning: tuning.clone(),
             formats,
             relative_error: comparison.relative(),
-            growth: numerics.growth,
-            bytes: bench.bytes(),
+            rms_error: comparison.rms,
+            packed,
+            scratch,
             multiply_adds: a.kernel.multiply_adds(problem, tuning),
             outcome,
         });

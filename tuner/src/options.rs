@@ -82,11 +82,7 @@ fn positive(text: &str) -> Result<f64, String> {
 impl HostArgs {
     /// The processor, limited as asked.
     pub fn cpu(&self) -> Cpu {
-        let cpu = Cpu::detect();
-        match self.isa {
-            Some(tier) => cpu.limited_to(tier),
-            None => cpu,
-        }
+        cpu(self.isa)
     }
 
     /// Threads that were asked for, or the default.
@@ -155,6 +151,14 @@ pub fn graph(model: &Model, weights: &Weights, batch: usize) -> Graph {
     Graph::new(model, batch, average)
 }
 
+/// The processor, limited to a tier.
+pub fn cpu(isa: Option<Tier>) -> Cpu {
+    match isa {
+        Some(tier) => Cpu::detect().limited_to(tier),
+        None => Cpu::detect(),
+    }
+}
+
 /// A pool of threads.
 pub fn threads(count: usize) -> Result<Threads, Failure> {
     Threads::new(count).map_err(|error| format!("--threads {count}: {error}").into())
@@ -171,9 +175,9 @@ pub fn write_text(path: &Path, text: &str) -> Result<(), Failure> {
 }
 
 /// Relative L2 distance of two vectors: `|a - b| / |b|`.
-pub fn relative_l2(a: &[f32], b: &[f32]) -> f64 {
+pub fn relative_l2<A: Into<f64> + Copy, B: Into<f64> + Copy>(a: &[A], b: &[B]) -> f64 {
     let square = |x: f64| x * x;
-    let distance: f64 = a.iter().zip(b).map(|(&a, &b)| square(a as f64 - b as f64)).sum();
-    let length: f64 = b.iter().map(|&b| square(b as f64)).sum();
+    let distance: f64 = a.iter().zip(b).map(|(&a, &b)| square(a.into() - b.into())).sum();
+    let length: f64 = b.iter().map(|&b| square(b.into())).sum();
     if distance == 0.0 { 0.0 } else { (distance / length).sqrt() }
 }

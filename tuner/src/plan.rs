@@ -14,6 +14,7 @@ use kernels::problem::{PoolKind, Problem};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::choose::Bounds;
 use crate::graph::{Graph, Step};
 use crate::input::{InputError, write_atomically};
 use crate::machine::Machine;
@@ -116,6 +117,9 @@ pub struct PlanStep {
     pub rel_error: Option<f64>,
     /// Multiply-adds of the problem per nanosecond, times two.
     pub gflops: Option<f64>,
+    /// Multiply-adds that the kernel executes.
+    #[serde(default)]
+    pub multiply_adds: Option<u64>,
     /// The candidate that came second.
     pub runner_up: Option<RunnerUp>,
     /// Why this kernel.
@@ -135,6 +139,9 @@ pub struct CandidateRecord {
     pub samples: usize,
     /// Largest error over the largest output.
     pub rel_error: f64,
+    /// Root mean square of the errors over that of the outputs.
+    #[serde(default)]
+    pub rms_error: Option<f64>,
     /// Bytes of packed weights and scratch.
     pub bytes: usize,
     /// Multiply-adds that it executes.
@@ -163,6 +170,17 @@ pub struct Contest {
     pub time_us: TimeUs,
 }
 
+/// Memory of a prepared network, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryBytes {
+    /// Packed weights.
+    pub weights: usize,
+    /// Activations.
+    pub activations: usize,
+    /// Scratch.
+    pub scratch: usize,
+}
+
 /// A plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
@@ -179,8 +197,14 @@ pub struct Plan {
     pub threads: usize,
     /// Bound on the relative L2 error of the features.
     pub max_rel_error: f64,
-    /// That error as it was measured, against direct f32 kernels.
+    /// The largest such error that was measured, against the network in f64.
     pub rel_error: Option<f64>,
+    /// Bound on the memory of a process that runs the plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_memory_mib: Option<u32>,
+    /// Memory of the prepared network.
+    #[serde(default)]
+    pub memory_bytes: Option<MemoryBytes>,
     /// What it was made on.
     pub machine: Machine,
     /// What made it.
@@ -415,15 +439,10 @@ fn field(path: &Path, field: &str, found: impl ToString, expected: impl ToString
 }
 
 /// File name of a plan: what it is for, so that plans for different uses lie side by side.
-pub fn file_name(
-    model: &str,
-    shape: Option<&str>,
-    threads: usize,
-    batch: usize,
-    max_rel_error: f64,
-) -> String {
+pub fn file_name(model: &str, shape: Option<&str>, threads: usize, batch: usize, bounds: &Bounds) -> String {
     let shape = shape.map(|s| format!("-{s}")).unwrap_or_default();
-    format!("plan-{model}{shape}-t{threads}-b{batch}-e{max_rel_error:e}.json")
+    let memory = bounds.memory.map(|mib| format!("-m{mib}")).unwrap_or_default();
+    format!("plan-{model}{shape}-t{threads}-b{batch}-e{:e}{memory}.json", bounds.error)
 }
 
 /// The newest plan of a folder that is for what a run asks, and its path. Files that are no plans, or

@@ -41,7 +41,7 @@ pub fn winner(measurement: &Measurement, allowed: impl Fn(&Measured) -> bool) ->
     ranking
         .into_iter()
         .take_while(|c| median(c) <= fastest * (1.0 + TIE))
-        .min_by(|a, b| a.bytes.cmp(&b.bytes).then(a.relative_error.total_cmp(&b.relative_error)))
+        .min_by(|a, b| a.bytes().cmp(&b.bytes()).then(a.relative_error.total_cmp(&b.relative_error)))
 }
 
 /// Candidates that a plan may use: none that is there only to compare with.
@@ -161,8 +161,9 @@ mod tests {
                 tuning: Tuning::default(),
                 formats: Formats::F32,
                 relative_error: 0.0,
-                growth: 1.0,
-                bytes: 0,
+                rms_error: 0.0,
+                packed: 0,
+                scratch: 0,
                 multiply_adds: 0,
                 outcome: Outcome::Timed { timing, dropped: false },
             };

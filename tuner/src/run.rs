@@ -17,6 +17,7 @@ use crate::options::{Failure, HostArgs, ModelArgs, graph, threads};
 use crate::plan::{Plan, newest};
 use crate::planner::default_choices;
 use crate::session::{Choice, Session};
+use crate::size::ensure_runs;
 use crate::threads::Threads;
 use crate::weights::{Weights, synthetic};
 
@@ -76,11 +77,14 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
         }
         (None, _) => Vec::new(),
     };
+    let batch = args.model.batch(&args.host).unwrap_or(1);
+    ensure_runs(&model.to_string(), &graph(&model, &weights, batch))?;
     let (images, names) = images(args, &model)?;
     if let Some(path) = &args.output {
         check_writable(path)?;
     }
     let found = find_plan(args, &model, &weights, &cpu)?;
+    ensure_runs(&model.to_string(), &found.graph)?;
     let Found { graph, choices, threads: count, plan } = found;
     let threads = threads(count)?;
     let mut session = Session::new(graph, &choices, &weights, &cpu, &threads)?;
@@ -93,11 +97,14 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
             let latencies =
                 latencies(&mut session, &threads, &images, size, repeat as usize, &mut step_seconds);
             if args.json {
+                let steps = session.graph().steps.iter().zip(&choices);
+                let executed: u64 = steps.map(|(step, c)| c.multiply_adds(&step.problem, &cpu)).sum();
                 let line = json!({
                     "latency_ms": latencies,
                     "threads": threads.count(),
                     "batch": batch,
                     "plan": plan,
+                    "multiply_adds": executed,
                 });
                 writeln!(out, "{line}")?;
                 if args.output.is_none() {

@@ -1,12 +1,13 @@
 //! A network ready to run: kernels prepared, memory laid out, one fork-join region an inference.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use kernels::cpu::Cpu;
 use kernels::filter::Filter;
 use kernels::kernel::{Io, Prepared, Refusal, Row, Tuning};
-use kernels::problem::Padding;
+use kernels::problem::{Padding, Problem};
 use kernels::scratch::{Buffer, round_up};
 use kernels::team::Team;
 use kernels::tensor::{Format, Formats, Pitch, Placement, Shape};
@@ -27,6 +28,17 @@ pub struct Choice {
 impl std::fmt::Debug for Choice {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         write!(f, "{}[{}]", self.row.id, self.tuning)
+    }
+}
+
+impl Choice {
+    /// Multiply-adds that it executes for a convolution; 0 for other problems, and where this machine lacks
+    /// the kernel.
+    pub fn multiply_adds(&self, problem: &Problem, cpu: &Cpu) -> u64 {
+        match ((self.row.make)(cpu), problem) {
+            (Ok(kernel), Problem::Conv(_)) => kernel.multiply_adds(problem, &self.tuning),
+            _ => 0,
+        }
     }
 }
 
@@ -73,7 +85,10 @@ pub struct Session {
 }
 
 /// The filters that a step's kernel packs.
-fn filters(step: &Step, weights: &Weights) -> Result<Vec<Filter>, SessionError> {
+///
+/// # Errors
+/// If weights are missing or wrong.
+pub fn filters(step: &Step, weights: &Weights) -> Result<Vec<Filter>, SessionError> {
     let one = |weight: &Weight| match weight {
         Weight::Conv(spec) => Ok(weights.conv(spec)?),
         Weight::Bias(spec) => Ok(weights.conv(spec)?.without_weights()),
@@ -82,6 +97,20 @@ fn filters(step: &Step, weights: &Weights) -> Result<Vec<Filter>, SessionError> 
         }
     };
     step.weights.iter().map(one).collect()
+}
+
+/// Filters of this many weights are prepared first: while they are packed, they are in memory more than once.
+const LARGE: usize = 1 << 20;
+
+/// The order in which steps are prepared: theirs, so that weights lie as they are used, but for large ones.
+fn preparation_order(graph: &Graph) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..graph.steps.len()).collect();
+    let weights = |index: usize| match &graph.steps[index].problem {
+        Problem::Conv(conv) => conv.depth() * conv.filters(),
+        _ => 0,
+    };
+    order.sort_by_key(|&index| std::cmp::Reverse(Some(weights(index)).filter(|&weights| weights >= LARGE)));
+    order
 }
 
 /// The halo of each tensor: what its most demanding reader wants.
@@ -160,6 +189,11 @@ fn lay_out(graph: &Graph, halos: &[Padding]) -> (Vec<Placement>, usize) {
     (placements, total)
 }
 
+/// Elements that the tensors of a graph take without halos.
+pub fn arena_elements(graph: &Graph) -> usize {
+    lay_out(graph, &vec![Padding::default(); graph.tensors.len()]).1
+}
+
 impl Session {
     /// Prepares every step by its choice, on all threads, and sizes the memory.
     ///
@@ -194,9 +228,9 @@ impl Session {
         let (tensors, arena) = lay_out(&graph, &halos);
         let slice = |slice: &Slice| tensors[slice.tensor].channels(slice.channels.clone());
 
-        let jobs: Vec<_> = pairs.iter().zip(&made).collect();
-        let prepared = threads.map(&jobs, |(pair, (kernel, formats))| {
-            let (step, choice) = **pair;
+        let order = preparation_order(&graph);
+        let prepared = threads.map(&order, |&index| {
+            let ((step, choice), (kernel, formats)) = (pairs[index], &made[index]);
             let src = Format { halo: halos[step.src.tensor], ..formats.src };
             let formats = Formats { src, ..*formats };
             let filters = filters(step, weights)?;
@@ -204,8 +238,10 @@ impl Session {
                 .prepare(&step.problem, &choice.tuning, &formats, &filters)
                 .map_err(|r| refused(step, choice, r))
         });
+        let mut prepared: Vec<_> = order.into_iter().zip(prepared).collect();
+        prepared.sort_unstable_by_key(|(index, _)| *index);
         let mut steps = Vec::new();
-        for (prepared, step) in prepared.into_iter().zip(&graph.steps) {
+        for ((_, prepared), step) in prepared.into_iter().zip(&graph.steps) {
             let dst = step.dst.iter().map(slice).collect();
             steps.push(Ready { prepared: prepared?, src: slice(&step.src), dst });
         }
@@ -238,12 +274,17 @@ impl Session {
     /// # Panics
     /// If `n` exceeds the graph's batch, or the images' size is not the graph's.
     pub fn run(&mut self, threads: &Threads, images: &[f32], n: usize) {
-        let graph = &self.graph;
-        let input = Shape { n, ..graph.tensors[0] };
-        assert!(n >= 1 && n <= graph.batch, "{n} images in a session for {}", graph.batch);
+        let input = Shape { n, ..self.graph.tensors[0] };
+        assert!(n >= 1 && n <= self.graph.batch, "{n} images in a session for {}", self.graph.batch);
         assert_eq!(images.len(), input.elements(), "images of {input}");
         self.arena.write_images(&self.tensors[0], n, images);
-        let (arena, scratch, steps, times) = (&self.arena, &self.scratch, &self.steps, &self.times);
+        self.run_steps(threads, n, 0..self.steps.len());
+    }
+
+    /// Runs a range of the steps for `n` images, on what the steps before have left.
+    fn run_steps(&mut self, threads: &Threads, n: usize, range: Range<usize>) {
+        let (arena, scratch) = (&self.arena, &self.scratch);
+        let (steps, times) = (&self.steps[range.clone()], &self.times[range]);
         threads.region(&mut self.team, |member| {
             let mut start = Instant::now();
             for (step, time) in steps.iter().zip(times) {
@@ -257,6 +298,31 @@ impl Session {
                 }
             }
         });
+    }
+
+    /// Runs one image with the outputs of one step changed on the way; the features, or the output where
+    /// there are none.
+    pub fn run_changed(
+        &mut self,
+        threads: &Threads,
+        image: &[f32],
+        step: usize,
+        change: impl Fn(&mut [f32]),
+    ) -> Vec<f32> {
+        self.arena.write_images(&self.tensors[0], 1, image);
+        self.run_steps(threads, 1, 0..step + 1);
+        for dst in &self.steps[step].dst {
+            let mut values = self.arena.read_images(dst, 1);
+            change(&mut values);
+            self.arena.write_interior(dst, 1, &values);
+        }
+        self.run_steps(threads, 1, step + 1..self.steps.len());
+        self.result(1)
+    }
+
+    /// The features of the latest run, or the output where there are none.
+    pub fn result(&self, n: usize) -> Vec<f32> {
+        self.features(n).unwrap_or_else(|| self.output(n))
     }
 
     /// Seconds that each step of the latest run took.

@@ -9,25 +9,25 @@ use kernels::cpu::Cpu;
 use kernels::problem::Problem;
 use serde_json::Value;
 
+use crate::choose::{Bounds, Chosen, Network, process_bytes};
 use crate::graph::{Graph, Step};
 use crate::input::check_writable;
 use crate::machine::Machine;
 use crate::measure::{Effort, Measured, Measurement, Outcome, Timing, measure};
-use crate::options::{Failure, HostArgs, ModelArgs, create_folder, graph, relative_l2, threads};
+use crate::options::{Failure, HostArgs, ModelArgs, create_folder, graph, threads};
 use crate::plan::{
-    BlockRewrite, CandidateRecord, Contest, Plan, PlanStep, ProblemRecord, RunnerUp, SCHEMA, StepFormats,
-    TimeUs, file_name, problem_name, tuning_to_json,
+    BlockRewrite, CandidateRecord, Contest, MemoryBytes, Plan, PlanStep, ProblemRecord, RunnerUp, SCHEMA,
+    StepFormats, TimeUs, file_name, problem_name, tuning_to_json,
 };
-use crate::planner::{
-    choose_forms, default_choice, default_choices, families, family, in_forms, is_eligible, winners,
-};
+use crate::planner::{choose_forms, default_choices, families, family, in_forms, is_eligible};
 use crate::report::print_rewrites;
 use crate::rewrite;
 use crate::run::print_classes;
 use crate::session::{Choice, Session};
+use crate::size::{ensure_measured, ensure_runs};
 use crate::table::Table;
 use crate::threads::Threads;
-use crate::weights::{Weights, synthetic};
+use crate::weights::synthetic;
 
 /// Arguments of `tune`.
 #[derive(Clone, Debug, clap::Args)]
@@ -39,6 +39,9 @@ pub struct TuneArgs {
     /// Seconds for measuring candidates
     #[arg(long, value_name = "SECONDS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     budget: u32,
+    /// Bound on the memory of a process that runs the plan
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
+    max_memory: Option<u32>,
     /// Where to write the plan; a file for this model and machine under --results by default
     #[arg(long, value_name = "PLAN.json")]
     out: Option<PathBuf>,
@@ -58,7 +61,9 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let (model, weights) = args.model.open()?;
     let threads = threads(args.host.thread_count())?;
     let graph = graph(&model, &weights, args.model.batch(&args.host).unwrap_or(1));
-    let max_rel_error = args.host.error_bound();
+    ensure_runs(&model.to_string(), &graph)?;
+    ensure_measured(graph.problems().iter().map(|(problem, _)| problem), &cpu)?;
+    let bounds = Bounds { error: args.host.error_bound(), memory: args.max_memory };
     let machine = Machine::of(&cpu);
     let wanted = args.model.wanted(Some(threads.count()), Some(graph.batch))?;
     let path = match &args.out {
@@ -67,7 +72,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
             let folder = machine.folder(&args.host.results);
             create_folder(&folder)?;
             let shape = wanted.shape.as_deref();
-            folder.join(file_name(wanted.model, shape, threads.count(), graph.batch, max_rel_error))
+            folder.join(file_name(wanted.model, shape, threads.count(), graph.batch, &bounds))
         }
     };
     check_writable(&path)?;
@@ -94,7 +99,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     }
     let network = Network { graph: &graph, weights: &weights, cpu: &cpu, threads: &threads };
     let Planned { mut tuned, rewrites, contest } =
-        threads.install(|| network.plan(&measurements, max_rel_error))?;
+        threads.install(|| plan(&network, &measurements, &bounds))?;
 
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let plan = Plan {
@@ -103,8 +108,10 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         shape: wanted.shape.clone(),
         batch: graph.batch,
         threads: threads.count(),
-        max_rel_error,
-        rel_error: Some(tuned.error),
+        max_rel_error: bounds.error,
+        rel_error: Some(tuned.chosen.error),
+        max_memory_mib: bounds.memory,
+        memory_bytes: Some(memory_bytes(&tuned.chosen.session)),
         machine,
         tool: concat!("tuner ", env!("CARGO_PKG_VERSION")).to_string(),
         created,
@@ -119,21 +126,21 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
             .graph
             .steps
             .iter()
-            .zip(tuned.choices.iter().zip(&tuned.winners))
+            .zip(tuned.chosen.choices.iter().zip(&tuned.chosen.winners))
             .map(|(step, (choice, won))| plan_step(step, choice, *won, &measurements, &cpu, threads.count()))
             .collect(),
         measurements: measurements.iter().map(record).collect(),
     };
     plan.write(&path)?;
-    print_steps(&tuned.graph, &measurements, &tuned.winners, out)?;
+    print_steps(&tuned.graph, &measurements, &tuned.chosen.winners, out)?;
     print_rewrites(&plan, out)?;
     print_contest(&plan, out)?;
     writeln!(out, "\nplan: {}", path.display())?;
 
-    let image = network.image();
-    tuned.session.run(&threads, &image, graph.batch);
+    let image = images(&graph);
+    tuned.chosen.session.run(&threads, &image, graph.batch);
     writeln!(out, "\nbuilt-in image:")?;
-    print_classes(&model, &tuned.session, 1, 5, &[], &["built-in".to_string()], out)?;
+    print_classes(&model, &tuned.chosen.session, 1, 5, &[], &["built-in".to_string()], out)?;
     Ok(())
 }
 
@@ -169,28 +176,22 @@ fn weight(problem: &Problem, steps: usize) -> f64 {
     }
 }
 
-/// A graph with what it needs to be run.
-struct Network<'a> {
-    graph: &'a Graph,
-    weights: &'a Weights,
-    cpu: &'a Cpu,
-    threads: &'a Threads,
+/// The built-in images of a whole batch.
+fn images(graph: &Graph) -> Vec<f32> {
+    let input = graph.tensors[0];
+    synthetic::image(input.n, input.h, input.w, input.c, 0)
 }
 
-/// A graph with its winners, and the network by them.
+/// A network in some form, and what was chosen for it.
 struct Tuned<'a> {
     graph: Graph,
-    winners: Vec<Option<&'a Measured>>,
-    choices: Vec<Choice>,
-    session: Session,
-    /// Error of the features against direct f32 kernels.
-    error: f64,
+    chosen: Chosen<'a>,
 }
 
 impl Tuned<'_> {
     /// Sum of the steps' medians in seconds.
     fn predicted(&self) -> f64 {
-        self.winners.iter().flatten().filter_map(|c| c.timing()).map(|t| t.median).sum()
+        self.chosen.winners.iter().flatten().filter_map(|c| c.timing()).map(|t| t.median).sum()
     }
 }
 
@@ -204,133 +205,93 @@ struct Planned<'a> {
     contest: Vec<(String, Timing)>,
 }
 
-impl Network<'_> {
-    fn session(&self, graph: &Graph, choices: &[Choice]) -> Result<Session, Failure> {
-        Ok(Session::new(graph.clone(), choices, self.weights, self.cpu, self.threads)?)
-    }
-
-    fn image(&self) -> Vec<f32> {
-        let input = self.graph.tensors[0];
-        synthetic::image(input.n, input.h, input.w, input.c, 0)
-    }
-
-    /// Features, or the output where there are none, of the built-in images.
-    fn result(&self, session: &mut Session) -> Vec<f32> {
-        session.run(self.threads, &self.image(), self.graph.batch);
-        session.features(self.graph.batch).unwrap_or_else(|| session.output(self.graph.batch))
-    }
-
-    /// Chooses forms and winners, leaves out the kernels with the largest error growth as long as the bound is
-    /// exceeded, and measures the network.
-    fn plan<'a>(&self, measurements: &'a [Measurement], max_rel_error: f64) -> Result<Planned<'a>, Failure> {
-        let (exact, _) = family(self.graph, measurements, "direct", self.cpu);
-        let mut direct = self.session(self.graph, &exact)?;
-        let exact_result = self.result(&mut direct);
-        let mut largest_growth = f64::INFINITY;
-        let (forms, mut tuned) = loop {
-            let allowed = |c: &Measured| is_eligible(c) && c.growth <= largest_growth;
-            let forms = choose_forms(self.graph, measurements, allowed);
-            let tuned = self.tuned(in_forms(self.graph, &forms), measurements, allowed, &exact_result)?;
-            let error = tuned.error;
-            if error <= max_rel_error {
-                break (forms, tuned);
+/// Chooses forms and kernels within the bounds, and measures the network by them and by others.
+fn plan<'a>(
+    network: &Network,
+    measurements: &'a [Measurement],
+    bounds: &Bounds,
+) -> Result<Planned<'a>, Failure> {
+    let choose = |graph: Graph| {
+        let chosen = Network { graph: &graph, ..*network }.choose(measurements, bounds)?;
+        Ok::<_, Failure>(Tuned { graph, chosen })
+    };
+    let forms = choose_forms(network.graph, measurements, is_eligible);
+    let mut rewrites: Vec<BlockRewrite> = forms.iter().map(BlockRewrite::new).collect();
+    let rewritten = in_forms(network.graph, &forms);
+    let mut plain = None;
+    let mut tuned = if rewritten == *network.graph {
+        choose(rewritten)?
+    } else {
+        plain = choose(network.graph.clone()).ok();
+        match (choose(rewritten), plain.take()) {
+            (Ok(tuned), kept) => {
+                plain = kept;
+                tuned
             }
-            let used = tuned.winners.iter().flatten().map(|c| c.growth);
-            largest_growth = used.fold(0.0, f64::max).next_down();
-            if largest_growth < 1.0 {
-                return Err(format!("--max-rel-error {max_rel_error:e}: no plan keeps it, direct kernels differ by {error:.1e}").into());
+            (Err(_), Some(plain)) => {
+                rewrites.iter_mut().for_each(BlockRewrite::overrule);
+                plain
             }
-            eprintln!(
-                "features are off by {error:.1e}, above {max_rel_error:e}: planning again without the least exact kernels"
-            );
-        };
-        let mut plain = None;
-        if tuned.graph != *self.graph {
-            let allowed = |c: &Measured| is_eligible(c) && c.growth <= largest_growth;
-            let tuned = self.tuned(self.graph.clone(), measurements, allowed, &exact_result)?;
-            plain = Some(tuned).filter(|tuned| tuned.error <= max_rel_error);
+            (Err(failure), None) => return Err(failure),
         }
+    };
 
-        let mut best: Option<(&str, f64, Vec<Choice>)> = None;
-        for name in families(measurements) {
-            let (choices, seconds) = family(self.graph, measurements, name, self.cpu);
-            if best.as_ref().is_none_or(|(_, least, _)| seconds < *least) {
-                best = Some((name, seconds, choices));
-            }
-        }
-        let default = self.session(self.graph, &default_choices(self.graph, self.cpu))?;
-        let mut others = vec![("default".to_string(), default)];
-        if let Some((name, _, choices)) = best {
-            let session = self.session(self.graph, &choices)?;
-            others.push((format!("best single family: {name}"), session));
-        }
-        if !others.iter().any(|(name, _)| name.ends_with("direct")) {
-            others.push(("direct everywhere".to_string(), direct));
-        }
-        let mut entries = vec![("tuned".to_string(), &mut tuned.session)];
-        entries.extend(plain.iter_mut().map(|plain| (WITHOUT_REWRITES.to_string(), &mut plain.session)));
-        entries.extend(others.iter_mut().map(|(name, session)| (name.clone(), session)));
-        let mut contest = self.contest(entries);
-        let mut rewrites: Vec<BlockRewrite> = forms.iter().map(BlockRewrite::new).collect();
-        if let Some(plain) = plain.filter(|_| is_faster(&contest[1].1, &contest[0].1)) {
-            tuned = plain;
-            contest.swap(0, 1);
-            contest[0].0 = "tuned".to_string();
-            contest[1].0 = "tuned, with rewrites".to_string();
-            rewrites.iter_mut().for_each(BlockRewrite::overrule);
-        }
-        Ok(Planned { tuned, rewrites, contest })
+    let default = network.session(&default_choices(network.graph, network.cpu))?;
+    let mut others = vec![("default".to_string(), default)];
+    let by_family = families(measurements)
+        .into_iter()
+        .map(|name| (name, family(network.graph, measurements, name, network.cpu)));
+    let best = by_family.min_by(|(_, (_, a)), (_, (_, b))| a.total_cmp(b));
+    if let Some((name, (choices, _))) = best {
+        others.push((format!("best single family: {name}"), network.session(&choices)?));
     }
-
-    /// The winners on a graph, and the network by them.
-    fn tuned<'a>(
-        &self,
-        graph: Graph,
-        measurements: &'a [Measurement],
-        allowed: impl Fn(&Measured) -> bool,
-        exact: &[f32],
-    ) -> Result<Tuned<'a>, Failure> {
-        let winners = winners(&graph, measurements, allowed);
-        let choices = self.choices(&graph, &winners);
-        let mut session = self.session(&graph, &choices)?;
-        let error = relative_l2(&self.result(&mut session), exact);
-        Ok(Tuned { graph, winners, choices, session, error })
+    if !others.iter().any(|(name, _)| name.ends_with("direct")) {
+        let (choices, _) = family(network.graph, measurements, "direct", network.cpu);
+        others.push(("direct everywhere".to_string(), network.session(&choices)?));
     }
-
-    fn choices(&self, graph: &Graph, winners: &[Option<&Measured>]) -> Vec<Choice> {
-        let choose = |(won, step): (&Option<&Measured>, &Step)| match won {
-            Some(c) => Choice { row: c.row, tuning: c.tuning.clone() },
-            None => default_choice(&step.problem, self.cpu),
-        };
-        winners.iter().zip(&graph.steps).map(choose).collect()
+    let mut entries = vec![("tuned".to_string(), &mut tuned.chosen.session)];
+    entries.extend(plain.iter_mut().map(|plain| (WITHOUT_REWRITES.to_string(), &mut plain.chosen.session)));
+    entries.extend(others.iter_mut().map(|(name, session)| (name.clone(), session)));
+    let mut contest = contest(network, entries);
+    if let Some(plain) = plain.filter(|_| is_faster(&contest[1].1, &contest[0].1)) {
+        tuned = plain;
+        contest.swap(0, 1);
+        contest[0].0 = "tuned".to_string();
+        contest[1].0 = "tuned, with rewrites".to_string();
+        rewrites.iter_mut().for_each(BlockRewrite::overrule);
     }
+    Ok(Planned { tuned, rewrites, contest })
+}
 
-    /// Runs whole networks in turn; two warm-up rounds are not counted.
-    fn contest(&self, mut entries: Vec<(String, &mut Session)>) -> Vec<(String, Timing)> {
-        let image = self.image();
-        let mut samples = vec![Vec::new(); entries.len()];
-        let bar = ProgressBar::new(CONTEST_ROUNDS as u64 + 2);
-        bar.set_style(
-            ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} whole networks")
-                .expect("a template"),
-        );
-        for round in 0..CONTEST_ROUNDS + 2 {
-            for ((_, session), samples) in entries.iter_mut().zip(&mut samples) {
-                for _ in 0..2 {
-                    let start = Instant::now();
-                    session.run(self.threads, &image, self.graph.batch);
-                    let seconds = start.elapsed().as_secs_f64();
-                    if round >= 2 {
-                        samples.push(seconds);
-                    }
+/// Runs whole networks in turn; two warm-up rounds are not counted.
+fn contest(network: &Network, mut entries: Vec<(String, &mut Session)>) -> Vec<(String, Timing)> {
+    let images = images(network.graph);
+    let mut samples = vec![Vec::new(); entries.len()];
+    let bar = ProgressBar::new(CONTEST_ROUNDS as u64 + 2);
+    bar.set_style(
+        ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} whole networks").expect("a template"),
+    );
+    for round in 0..CONTEST_ROUNDS + 2 {
+        for ((_, session), samples) in entries.iter_mut().zip(&mut samples) {
+            for _ in 0..2 {
+                let start = Instant::now();
+                session.run(network.threads, &images, network.graph.batch);
+                let seconds = start.elapsed().as_secs_f64();
+                if round >= 2 {
+                    samples.push(seconds);
                 }
             }
-            bar.inc(1);
         }
-        bar.finish_and_clear();
-        let timing = |((name, _), samples): ((String, _), &Vec<f64>)| (name, Timing::of(samples));
-        entries.into_iter().zip(&samples).map(timing).collect()
+        bar.inc(1);
     }
+    bar.finish_and_clear();
+    let timing = |((name, _), samples): ((String, _), &Vec<f64>)| (name, Timing::of(samples));
+    entries.into_iter().zip(&samples).map(timing).collect()
+}
+
+fn memory_bytes(session: &Session) -> MemoryBytes {
+    let [weights, activations, scratch] = session.memory();
+    MemoryBytes { weights, activations, scratch }
 }
 
 /// Whole networks by the winners on the plain graph.
@@ -373,6 +334,9 @@ fn plan_step(
         (Some(own), Some(other)) if other.median > own.median * 1.01 => {
             format!("{:.1}% faster than the runner-up", (other.median / own.median - 1.0) * 100.0)
         }
+        (Some(own), Some(other)) if own.median > other.median * 1.01 => {
+            "the bounds on error and memory leave no faster one".to_string()
+        }
         (Some(_), Some(_)) => {
             "a tie with the runner-up, settled by memory, then error, then order".to_string()
         }
@@ -389,6 +353,7 @@ fn plan_step(
         time_us: timing.as_ref().map(time_us),
         rel_error: won.map(|c| c.relative_error),
         gflops: timing.map(|t| gflops(&step.problem, &t)),
+        multiply_adds: Some(choice.multiply_adds(&step.problem, cpu)),
         runner_up: second.and_then(|c| {
             Some(RunnerUp {
                 kernel: c.row.id.to_string(),
@@ -408,7 +373,8 @@ fn record(measurement: &Measurement) -> ProblemRecord {
         time_us: c.timing().as_ref().map(time_us),
         samples: c.timing().map_or(0, |t| t.samples),
         rel_error: c.relative_error,
-        bytes: c.bytes,
+        rms_error: Some(c.rms_error),
+        bytes: c.bytes(),
         multiply_adds: c.multiply_adds,
         outcome: match c.outcome {
             Outcome::Timed { dropped: false, .. } => "measured".to_string(),
@@ -437,10 +403,16 @@ fn print_steps(
 ) -> Result<(), Failure> {
     let mut table =
         Table::new(&["layer", "x", "problem", "kernel", "tuning", "us", "GFLOP/s", "runner-up", "+%"]);
-    for (problem, steps) in graph.problems() {
-        let Some(won) = winners[steps[0]] else { continue };
-        let Some(timing) = won.timing() else { continue };
-        let measurement = measurements.iter().find(|m| m.problem == problem);
+    for (first, won) in winners.iter().enumerate() {
+        let problem = &graph.steps[first].problem;
+        // One line for all steps with the same problem and the same candidate.
+        let same = |step: &usize| winners[*step].zip(*won).is_some_and(|(a, b)| std::ptr::eq(a, b));
+        let steps = (0..winners.len()).filter(same).collect::<Vec<_>>();
+        let Some((won, timing)) = won.and_then(|c| Some((c, c.timing()?))) else { continue };
+        if steps[0] != first {
+            continue;
+        }
+        let measurement = measurements.iter().find(|m| m.problem == *problem);
         let second = measurement.and_then(|m| runner_up(m, won));
         let (name, more) = match second.and_then(|c| Some((c, c.timing()?))) {
             Some((c, t)) => {
@@ -450,13 +422,13 @@ fn print_steps(
             None => (String::new(), String::new()),
         };
         table.row([
-            graph.steps[steps[0]].layers.join(" "),
+            graph.steps[first].layers.join(" "),
             steps.len().to_string(),
             problem.to_string(),
             won.row.id.to_string(),
             won.tuning.to_string(),
             format!("{:.1}", timing.median * 1e6),
-            format!("{:.1}", gflops(&problem, &timing)),
+            format!("{:.1}", gflops(problem, &timing)),
             name,
             more,
         ]);
@@ -482,7 +454,18 @@ fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
     {
         writeln!(
             out,
-            "sum of steps {predicted:.2} ms, measured {measured:.2} ms; features differ by {error:.1e} from direct kernels"
+            "sum of steps {predicted:.2} ms, measured {measured:.2} ms; error against f64 {error:.1e}"
+        )?;
+    }
+    if let Some(MemoryBytes { weights, activations, scratch }) = plan.memory_bytes {
+        let mib = |bytes: usize| bytes as f64 / (1 << 20) as f64;
+        writeln!(
+            out,
+            "memory: weights {:.1}, activations {:.1}, scratch {:.1} MiB; a process takes up to {:.0}",
+            mib(weights),
+            mib(activations),
+            mib(scratch),
+            mib(weights + activations + scratch + process_bytes(plan.threads)).ceil()
         )?;
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! Memory regions on huge pages: weights of a whole network miss the TLB on every page otherwise.
+//! Memory regions on huge pages: weights of a whole network miss the TLB on every page otherwise. And large
+//! blocks of the heap that go back to the system when they are freed.
 
 /// Size of a huge page, to which regions are aligned.
 pub const HUGE: usize = 2 << 20;
@@ -95,5 +96,22 @@ impl Region {
     /// Regions are known on Linux only.
     pub fn new(_: usize) -> Option<Self> {
         None
+    }
+}
+
+/// From here on, heap blocks of a MiB and more have pages of their own and go back to the system when they are
+/// freed. The C library of GNU/Linux otherwise learns to keep them, once some have been freed, and a layer's
+/// weights as they were in their file would stay in memory for good. Does nothing elsewhere.
+pub fn return_large_blocks() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[allow(unsafe_code, reason = "asks the C library")]
+    {
+        use std::ffi::c_int;
+        unsafe extern "C" {
+            fn mallopt(parameter: c_int, value: c_int) -> c_int;
+        }
+        const MMAP_THRESHOLD: c_int = -3;
+        // SAFETY: sets a number; a refusal leaves it as it was.
+        unsafe { mallopt(MMAP_THRESHOLD, 1 << 20) };
     }
 }

@@ -254,6 +254,7 @@ fn record_of_step(step: &PlanStep) -> ProblemRecord {
         time_us,
         samples: 0,
         rel_error: 0.0,
+        rms_error: None,
         bytes: 0,
         multiply_adds: 0,
         outcome: "not measured".to_string(),

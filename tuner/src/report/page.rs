@@ -95,10 +95,7 @@ fn header(plan: &Plan) -> String {
         ("cores, caches", format!("{}, {l1} + {l2} + {l3} KiB", machine.cores)),
         ("threads, batch", format!("{}, {}", plan.threads, plan.batch)),
         ("error bound", format!("{:e} on the features, relative L2", plan.max_rel_error)),
-        (
-            "measured error",
-            error.map_or("not measured".to_string(), |e| format!("{e:.1e} from direct f32 kernels")),
-        ),
+        ("measured error", error.map_or("not measured".to_string(), |e| format!("{e:.1e} against f64"))),
         ("time", format!("{}{off}", times(plan))),
         ("made by", format!("{}, {}", plain(&plan.tool), date(plan.created))),
     ];

@@ -51,6 +51,29 @@ pub fn image(n: usize, h: usize, w: usize, c: usize, first: usize) -> Vec<f32> {
     values
 }
 
+/// One image `[h, w, c]` in (-1, 1) without noise: waves, longer across than down, brighter from channel to
+/// channel.
+pub fn smooth(h: usize, w: usize, c: usize) -> Vec<f32> {
+    let wave = |x: usize, length: f64| (x as f64 / length).sin();
+    let value = |y, x, channel| {
+        let grey = wave(y, 17.0) * wave(x, 29.0) + wave(x + 2 * y, 61.0);
+        0.4 * grey + 0.1 * (channel % 3) as f64 - 0.1
+    };
+    pixels(h, w, c, value)
+}
+
+/// One image `[h, w, c]` of two plain surfaces, dark above and bright below a slanting edge: errors of
+/// alike pixels add up where those of unlike ones cancel.
+pub fn plain(h: usize, w: usize, c: usize) -> Vec<f32> {
+    let value = |y, x, _| if (10 * y * w + 3 * x * h) > 6 * h * w { 0.7 } else { -0.9 };
+    pixels(h, w, c, value)
+}
+
+/// Values `[h, w, c]` of row, column and channel.
+fn pixels(h: usize, w: usize, c: usize, value: impl Fn(usize, usize, usize) -> f64) -> Vec<f32> {
+    (0..h * w * c).map(|i| value(i / c / w, i / c % w, i % c) as f32).collect()
+}
+
 /// A convolution and its BatchNorm.
 pub(super) fn conv(seed: u64, spec: &ConvSpec) -> Filter {
     let ([r, s], c, k) = (spec.kernel, spec.channels, spec.filters);

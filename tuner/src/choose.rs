@@ -1,0 +1,269 @@
+//! Chooses the kernels of a network: the least time within bounds on its error and its memory.
+//!
+//! The error of a plan is measured: the whole network against f64, see [`crate::exact`]. Where the fastest
+//! choice exceeds the bound, a model says which others are worth a try:
+//!
+//! ```text
+//! error^2 ~ sum over steps of (gain * rms error of the step's candidate)^2
+//! ```
+//!
+//! The candidate's error is against the oracle, on synthetic data; a step's gain is what the result makes of a
+//! small random change of its outputs. Errors of real kernels are not independent from pixel to pixel as those
+//! of the model are, so that it is off by a factor of its own for each network. Bisection finds the largest sum
+//! whose plan keeps the bound when it is measured.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use kernels::cpu::Cpu;
+
+use crate::budget::{Cost, Limits, choose, least_memory, picked, total};
+use crate::exact::Exact;
+use crate::graph::{Graph, Step};
+use crate::measure::{Measured, Measurement};
+use crate::options::{Failure, relative_l2};
+use crate::planner::{default_choice, is_eligible, winner};
+use crate::session::{Choice, Session};
+use crate::threads::Threads;
+use crate::weights::Weights;
+use crate::weights::synthetic::unit;
+
+/// A graph with what it needs to be run.
+pub struct Network<'a> {
+    /// The steps.
+    pub graph: &'a Graph,
+    /// Their weights.
+    pub weights: &'a Weights,
+    /// The processor.
+    pub cpu: &'a Cpu,
+    /// Worker threads.
+    pub threads: &'a Threads,
+}
+
+/// What a plan must keep.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bounds {
+    /// Relative L2 error of the features against f64.
+    pub error: f64,
+    /// MiB of the process that runs the plan, with [`process_bytes`].
+    pub memory: Option<u32>,
+}
+
+/// Bytes that a process takes beside what [`Session::memory`] counts: the program, images and results, and for
+/// each thread a layer's weights on their way from the file to their packed form.
+pub fn process_bytes(threads: usize) -> usize {
+    (12 + 10 * threads) << 20
+}
+
+/// A choice that was made into a network and measured.
+pub struct Chosen<'a> {
+    /// The candidates; `None` for a step that has none.
+    pub winners: Vec<Option<&'a Measured>>,
+    /// The same, and default choices for the others.
+    pub choices: Vec<Choice>,
+    /// The network.
+    pub session: Session,
+    /// Its error against f64.
+    pub error: f64,
+    picks: Vec<usize>,
+    /// The image with that error.
+    image: Vec<f32>,
+}
+
+impl Network<'_> {
+    /// The network by the given choices.
+    pub fn session(&self, choices: &[Choice]) -> Result<Session, Failure> {
+        Ok(Session::new(self.graph.clone(), choices, self.weights, self.cpu, self.threads)?)
+    }
+
+    /// The fastest choice within the bounds.
+    ///
+    /// # Errors
+    /// If nothing keeps the bounds, with the least that can be had.
+    pub fn choose<'a>(
+        &self,
+        measurements: &'a [Measurement],
+        bounds: &Bounds,
+    ) -> Result<Chosen<'a>, Failure> {
+        let options = options(self.graph, measurements);
+        let costs = options.iter().map(|step| step.iter().map(|c| cost(c, 0.0)).collect()).collect();
+        let memory = bounds.memory.map_or(usize::MAX, |mib| (mib as usize) << 20);
+        let mut search = Search {
+            network: self,
+            exact: Exact::new(self.graph, self.weights, self.threads)?,
+            options,
+            costs,
+            memory,
+            left: memory,
+        };
+        let Some(fastest) = search.attempt(f64::INFINITY)? else {
+            let least = search.least_mib()?;
+            return Err(format!(
+                "--max-memory {} MiB: no plan keeps it, the least is {least} MiB",
+                memory >> 20
+            )
+            .into());
+        };
+        if fastest.error <= bounds.error {
+            return Ok(fastest);
+        }
+        search.within(fastest, bounds.error)
+    }
+
+    fn choices(&self, winners: &[Option<&Measured>]) -> Vec<Choice> {
+        let choose = |(won, step): (&Option<&Measured>, &Step)| match won {
+            Some(c) => Choice { row: c.row, tuning: c.tuning.clone() },
+            None => default_choice(&step.problem, self.cpu),
+        };
+        winners.iter().zip(&self.graph.steps).map(choose).collect()
+    }
+
+    /// For each step, how many times its own relative size a small random change of the step's outputs
+    /// has in the result.
+    fn gains(&self, session: &mut Session, image: &[f32]) -> Vec<f64> {
+        session.run(self.threads, image, 1);
+        let before = session.result(1);
+        let mut gain = |step: usize| {
+            let change = |values: &mut [f32]| {
+                let squares: f64 = values.iter().map(|&v| (v as f64).powi(2)).sum();
+                let size = CHANGE * (12.0 * squares / values.len() as f64).sqrt();
+                for (i, value) in values.iter_mut().enumerate().filter(|(_, v)| **v != 0.0) {
+                    *value += (size * (unit(17, step as u64, i as u64) - 0.5)) as f32;
+                }
+            };
+            relative_l2(&session.run_changed(self.threads, image, step, change), &before) / CHANGE
+        };
+        let bar = ProgressBar::new(self.graph.steps.len() as u64);
+        bar.set_style(
+            ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} errors of steps")
+                .expect("a template"),
+        );
+        (0..self.graph.steps.len()).map(|step| (gain(step), bar.inc(1)).0).collect()
+    }
+}
+
+/// Size of the random changes that gains are taken from: well above the roundings that they cause, well below
+/// what would turn ReLUs on and off.
+const CHANGE: f64 = 1e-3;
+/// Plans that are measured in search of the loosest sum of errors.
+const TRIES: usize = 7;
+/// A sum this near to one that fails is near enough.
+const NEAR: f64 = 1.15;
+
+/// Eligible candidates of each step, the [`winner`] first and the others by time.
+fn options<'a>(graph: &Graph, measurements: &'a [Measurement]) -> Vec<Vec<&'a Measured>> {
+    let of = |step: &Step| {
+        let Some(measurement) = measurements.iter().find(|m| m.problem == step.problem) else {
+            return Vec::new();
+        };
+        let first = winner(measurement, is_eligible);
+        let others = measurement.ranking().into_iter().filter(|c| is_eligible(c));
+        let others = others.filter(|c| first.is_none_or(|first| !std::ptr::eq(*c, first)));
+        first.into_iter().chain(others).collect()
+    };
+    graph.steps.iter().map(of).collect()
+}
+
+fn cost(candidate: &Measured, gain: f64) -> Cost {
+    Cost {
+        seconds: candidate.timing().map_or(f64::INFINITY, |t| t.median),
+        error: (gain * candidate.rms_error).powi(2),
+        packed: candidate.packed,
+        scratch: candidate.scratch,
+    }
+}
+
+/// The search for a choice within bounds.
+struct Search<'a, 'n> {
+    network: &'n Network<'n>,
+    exact: Exact,
+    options: Vec<Vec<&'a Measured>>,
+    costs: Vec<Vec<Cost>>,
+    /// Bytes of the process.
+    memory: usize,
+    /// Bytes of them for packed weights and scratch, as far as known.
+    left: usize,
+}
+
+impl<'a> Search<'a, '_> {
+    /// The fastest choice whose errors have at most that sum and that keeps the memory, measured.
+    fn attempt(&mut self, error: f64) -> Result<Option<Chosen<'a>>, Failure> {
+        while let Some(picks) = choose(&self.costs, &Limits { error, memory: self.left }) {
+            let chosen = self.chosen(picks)?;
+            let over = self.bytes(&chosen).saturating_sub(self.memory);
+            if over == 0 {
+                return Ok(Some(chosen));
+            }
+            // Activations, which differ with the halos that kernels ask for, and the process take the rest.
+            self.left = self.left.saturating_sub(over);
+        }
+        Ok(None)
+    }
+
+    /// Bytes of a process that runs the choice.
+    fn bytes(&self, chosen: &Chosen) -> usize {
+        chosen.session.memory().iter().sum::<usize>() + process_bytes(self.network.threads.count())
+    }
+
+    fn chosen(&self, picks: Vec<usize>) -> Result<Chosen<'a>, Failure> {
+        let network = self.network;
+        let winners: Vec<_> =
+            self.options.iter().zip(&picks).map(|(step, &pick)| step.get(pick).copied()).collect();
+        let choices = network.choices(&winners);
+        let mut session = network.session(&choices)?;
+        let (error, image) = self.exact.error(&mut session, network.threads);
+        Ok(Chosen { winners, choices, error, picks, image: image.to_vec(), session })
+    }
+
+    /// The least MiB that any plan takes.
+    fn least_mib(&self) -> Result<usize, Failure> {
+        let limits = Limits { memory: least_memory(&self.costs), ..Limits::NONE };
+        let picks = choose(&self.costs, &limits).ok_or("no plan takes the least memory")?;
+        Ok(self.bytes(&self.chosen(picks)?).div_ceil(1 << 20))
+    }
+
+    /// The fastest choice with an error of at most `bound`, which the fastest of all exceeds.
+    fn within(&mut self, mut fastest: Chosen<'a>, bound: f64) -> Result<Chosen<'a>, Failure> {
+        let gains = self.network.gains(&mut fastest.session, &fastest.image);
+        for ((costs, options), gain) in self.costs.iter_mut().zip(&self.options).zip(gains) {
+            *costs = options.iter().map(|c| cost(c, gain)).collect();
+        }
+        let sum = |search: &Self, chosen: &Chosen| total(picked(&search.costs, &chosen.picks)).error;
+        let most_exact = |costs: &Vec<Cost>| costs.iter().map(|c| c.error).min_by(f64::total_cmp);
+        // Rounding of the sums must not rule the most exact choice out.
+        let least = self.costs.iter().filter_map(most_exact).sum::<f64>() * (1.0 + 1e-9);
+        let (mut low, mut high) = (least, sum(self, &fastest));
+        let (mut held, mut reached): (Option<Chosen>, f64) = (None, fastest.error);
+        let mut target = high * (bound / fastest.error).powi(2);
+        for _ in 0..TRIES {
+            target = target.max(least);
+            match self.attempt(target)? {
+                Some(chosen) if chosen.error <= bound => {
+                    low = target;
+                    held = Some(chosen);
+                }
+                Some(chosen) => {
+                    reached = reached.min(chosen.error);
+                    high = sum(self, &chosen).min(target);
+                }
+                None => high = target,
+            }
+            if low * NEAR >= high {
+                break;
+            }
+            target = (low * high).sqrt();
+        }
+        if held.is_none() {
+            held = self.attempt(least)?;
+        }
+        match held {
+            Some(chosen) if chosen.error <= bound => Ok(chosen),
+            last => {
+                let reached = last.map_or(reached, |chosen| chosen.error.min(reached));
+                let memory = if self.memory == usize::MAX { "" } else { " with --max-memory" };
+                Err(format!(
+                    "--max-rel-error {bound:e}: no plan keeps it{memory}, the best reaches {reached:.1e}"
+                )
+                .into())
+            }
+        }
+    }
+}
