@@ -114,6 +114,7 @@ fn check_all_tunings(id: &str) {
         "n1h29w31c5k50r1s5",
         "n1h17w17c21k131r1s7",
         "n2h13w11c7k70r3s3u2",
+        "n1h13w11c64k192r1s1",
     ]
     .map(Case::conv)
     .into();
@@ -194,6 +195,7 @@ fn unusual_windows() -> Vec<Case> {
         "n1h1w1c33k65r1s1",
         "n3h1w1c33k65r3s3",
         "n1h7w7c3k4r7s7u3",
+        "n2h8w9c64k64r2s3u2-1p0-1q1",
     ]
     .map(Case::conv)
     .into();
@@ -227,6 +229,8 @@ fn slices() -> Vec<Case> {
         "n1h9w13c18k17+32r1s7",
         "n1h13w9c18k70+3r3s1",
         "n2h9w9c7k33+15r3s3u2",
+        "n1h7w9c64k64+128r1s1",
+        "n2h7w6c64k64+192r3s3u2",
     ]
     .map(|text| Case::sliced(conv_with(text, &EPILOGUES)))
     .into();
@@ -252,6 +256,7 @@ fn smaller_batches_and_wider_halos() -> Vec<Case> {
         "n3h5w7c4k20r1s7",
         "n3h5w7c4k20r3s1",
         "n3h7w7c4k20r3s3u2p1q1",
+        "n3h7w5c64k64r1s1",
     ]
     .map(|text| Problem::Conv(conv(text)))
     .into();

@@ -246,9 +246,10 @@ impl Transform {
         }
     }
 
-    /// How much larger than that of a direct sum the error of the outputs is, if the error of each
-    /// product is independent and relative to the root mean square of its sum: the root of
-    /// `sum over i of |At_i|^2 |G_i|^2 |Bt_i|^2 / (m r)`, norms of columns of `At` and of rows.
+    /// How much larger than that of a direct sum the RMS error of the outputs is along one axis: the
+    /// root of `sum over i of |At_i|^2 |G_i|^2 |Bt_i|^2 / (1.5 m r)`, norms of columns of `At` and of rows,
+    /// at least 1. Errors of products are taken as independent and relative to the root mean square of
+    /// their sums; the 1.5 is for direct sums, which are longer.
     pub fn growth(&self) -> f64 {
         let (t, m, stride) = (&self.toom, self.m, self.stride);
         if self.n == 1 {
@@ -269,7 +270,7 @@ impl Transform {
             input * output * square(&t.filter[i][..self.r + 1 - stride])
         };
         let odd = if stride == 2 { m as f64 } else { 0.0 };
-        (((0..t.n).map(product).sum::<f64>() + odd) / (m * self.r) as f64).sqrt()
+        (((0..t.n).map(product).sum::<f64>() + odd) / (1.5 * (m * self.r) as f64)).sqrt().max(1.0)
     }
 
     /// `Bt d`.
