@@ -166,6 +166,7 @@ fn refuses_to_plan(folder: &Path, args: &str) {
 /// The largest resident set of a program, which succeeds.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "asks the system what a process took")]
+#[allow(clippy::zombie_processes, reason = "`wait4` waits")]
 fn peak_kib(mut command: Command) -> u64 {
     unsafe extern "C" {
         fn wait4(pid: i32, status: *mut i32, options: i32, usage: *mut [i64; 18]) -> i32;

@@ -258,9 +258,7 @@ impl Transform {
         let zero = t.zero as usize;
         let square = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>();
         let product = |i: usize| {
-            let (input, output) = if i == t.n - 1 {
-                (square(&t.whole), 1.0)
-            } else if t.zero && i == 0 {
+            let (input, output) = if i == t.n - 1 || t.zero && i == 0 {
                 (square(&t.whole), 1.0)
             } else {
                 let (q, p) = (&t.q[(i - zero) / 2], t.points[(i - zero) / 2]);
