@@ -114,7 +114,7 @@ fn exact_tensors_are_those_of_the_oracle() {
     .into();
     for kind in [PoolKind::Max, PoolKind::Average, PoolKind::AverageCountingBorder] {
         let window = Window { padding: Padding::symmetric(1, 1), ..Window::valid([3, 3], [2, 1]) };
-        let epilogue = Epilogue { bias: false, relu: kind == PoolKind::Average };
+        let epilogue = Epilogue { bias: kind != PoolKind::Max, relu: kind == PoolKind::Average };
         problems.push(Problem::Pool(Pool { batch: 2, image: [7, 8], channels: 5, window, kind, epilogue }));
     }
     problems.push(Problem::Softmax { batch: 3, channels: 11 });

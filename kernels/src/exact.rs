@@ -19,7 +19,7 @@ const BLOCK: usize = 256;
 
 /// All outputs `[n, oh, ow, k]` of a problem in f64, one tensor a segment.
 ///
-/// `src` holds `[n, h, w, c]` values; `filters` has one a segment, none for a pool or a softmax.
+/// `src` holds `[n, h, w, c]` values; `filters` has one a segment, one for a pool with a bias, none else.
 ///
 /// # Panics
 /// If `src` or `filters` do not have the problem's sizes.
@@ -27,7 +27,7 @@ pub fn exact(problem: &Problem, src: &[f64], filters: &[Filter]) -> Vec<Vec<f64>
     assert_eq!(src.len(), problem.src().elements(), "source of {problem}");
     match problem {
         Problem::Conv(conv) => convolution(problem, conv, src, filters),
-        Problem::Pool(pool) => vec![pooled(problem, pool, src)],
+        Problem::Pool(pool) => vec![pooled(problem, pool, src, filters.first())],
         Problem::Softmax { channels, .. } => vec![src.chunks_exact(*channels).flat_map(softmax).collect()],
     }
 }
@@ -114,7 +114,12 @@ fn product(a: &[f64], b: &[f64], dst: &mut [f64], depth: usize) {
     }
 }
 
-fn pooled(problem: &Problem, pool: &Pool, src: &[f64]) -> Vec<f64> {
+fn pooled(problem: &Problem, pool: &Pool, src: &[f64], filter: Option<&Filter>) -> Vec<f64> {
+    let shift = |k: usize| match filter {
+        Some(filter) if pool.epilogue.bias => filter.scale_shift(k).1,
+        _ => 0.0,
+    };
+    let shifts: Vec<f64> = (0..pool.channels).map(shift).collect();
     let mut output = Vec::new();
     for pixel in all_pixels(problem.dst()[0]) {
         let is_max = pool.kind == PoolKind::Max;
@@ -131,7 +136,8 @@ fn pooled(problem: &Problem, pool: &Pool, src: &[f64]) -> Vec<f64> {
             PoolKind::Average => count,
             PoolKind::AverageCountingBorder => pool.window.kernel.iter().product(),
         };
-        output.extend(values.into_iter().map(|value| finish(value / divisor as f64, pool.epilogue)));
+        let shifted = values.into_iter().zip(&shifts).map(|(value, shift)| value / divisor as f64 + shift);
+        output.extend(shifted.map(|value| finish(value, pool.epilogue)));
     }
     output
 }

@@ -74,7 +74,7 @@ impl Network<'_> {
         Ok(Session::new(self.graph.clone(), choices, self.weights, self.cpu, self.threads)?)
     }
 
-    /// The fastest choice within the bounds.
+    /// The fastest choice within the bounds; `exact` is of this graph or another form of it.
     ///
     /// # Errors
     /// If nothing keeps the bounds, with the least that can be had.
@@ -82,18 +82,12 @@ impl Network<'_> {
         &self,
         measurements: &'a [Measurement],
         bounds: &Bounds,
+        exact: &Exact,
     ) -> Result<Chosen<'a>, Failure> {
         let options = options(self.graph, measurements);
         let costs = options.iter().map(|step| step.iter().map(|c| cost(c, 0.0)).collect()).collect();
         let memory = bounds.memory.map_or(usize::MAX, |mib| (mib as usize) << 20);
-        let mut search = Search {
-            network: self,
-            exact: Exact::new(self.graph, self.weights, self.threads)?,
-            options,
-            costs,
-            memory,
-            left: memory,
-        };
+        let mut search = Search { network: self, exact, options, costs, memory, left: memory };
         let Some(fastest) = search.attempt(f64::INFINITY)? else {
             let least = search.least_mib()?;
             return Err(format!(
@@ -174,7 +168,7 @@ fn cost(candidate: &Measured, gain: f64) -> Cost {
 /// The search for a choice within bounds.
 struct Search<'a, 'n> {
     network: &'n Network<'n>,
-    exact: Exact,
+    exact: &'n Exact,
     options: Vec<Vec<&'a Measured>>,
     costs: Vec<Vec<Cost>>,
     /// Bytes of the process.

@@ -10,6 +10,7 @@ use kernels::problem::Problem;
 use serde_json::Value;
 
 use crate::choose::{Bounds, Chosen, Network, process_bytes};
+use crate::exact::Exact;
 use crate::graph::{Graph, Step};
 use crate::input::check_writable;
 use crate::machine::Machine;
@@ -211,8 +212,9 @@ fn plan<'a>(
     measurements: &'a [Measurement],
     bounds: &Bounds,
 ) -> Result<Planned<'a>, Failure> {
+    let exact = Exact::new(network.graph, network.weights, network.threads)?;
     let choose = |graph: Graph| {
-        let chosen = Network { graph: &graph, ..*network }.choose(measurements, bounds)?;
+        let chosen = Network { graph: &graph, ..*network }.choose(measurements, bounds, &exact)?;
         Ok::<_, Failure>(Tuned { graph, chosen })
     };
     let forms = choose_forms(network.graph, measurements, is_eligible);
@@ -228,7 +230,8 @@ fn plan<'a>(
                 plain = kept;
                 tuned
             }
-            (Err(_), Some(plain)) => {
+            (Err(failure), Some(plain)) => {
+                eprintln!("the plan with rewrites is left out: {failure}");
                 rewrites.iter_mut().for_each(BlockRewrite::overrule);
                 plain
             }
