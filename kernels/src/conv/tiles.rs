@@ -22,6 +22,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use crate::arch::prefetch::{LINE, to_l1, to_l2};
 use crate::conv::transform::{Fixed, Transform};
 use crate::cpu::Isa;
 use crate::filter::{Filter, Folded};
@@ -218,15 +219,15 @@ struct Place {
 }
 
 impl Place {
-    /// Moves on to the next tile.
+    /// The tile that follows.
     #[inline(always)]
-    fn step(&mut self, [rows, columns]: [usize; 2]) {
-        self.column += 1;
-        if self.column == columns {
-            (self.column, self.row) = (0, self.row + 1);
-            if self.row == rows {
-                (self.row, self.n) = (0, self.n + 1);
-            }
+    fn next(self, [rows, columns]: [usize; 2]) -> Self {
+        if self.column + 1 < columns {
+            Self { column: self.column + 1, ..self }
+        } else if self.row + 1 < rows {
+            Self { column: 0, row: self.row + 1, ..self }
+        } else {
+            Self { column: 0, row: 0, n: self.n + 1 }
         }
     }
 }
@@ -269,13 +270,15 @@ impl<I: Isa> Run<'_, I> {
                 let mut place = start;
                 for tile in 0..count {
                     let v = self.v.wrapping_add(tile * step.v_pitch());
+                    let next = place.next(step.grid);
                     // SAFETY: `count` tiles of at most `block` fit V.
-                    unsafe { self.input::<N1, M1, N2, M2, U>(place, swap, v) };
-                    place.step(step.grid);
+                    unsafe { self.input::<N1, M1, N2, M2, U>([place, next], swap, v) };
+                    place = next;
                 }
                 transformed = Some(block);
             }
             for panel in step.group(group) {
+                let weights = step.panels.weights(panel);
                 let products = Products {
                     isa: step.isa,
                     points: N1 * N2,
@@ -284,7 +287,7 @@ impl<I: Isa> Run<'_, I> {
                     part: PART,
                     a: self.v,
                     a_pitch: [step.v_pitch(), step.block * step.v_pitch()],
-                    panel: step.panels.weights(panel),
+                    panel: weights,
                     vectors: panel.vectors,
                     dst: m,
                     dst_pitch: [step.m_pitch, step.block * step.m_pitch],
@@ -295,9 +298,10 @@ impl<I: Isa> Run<'_, I> {
                 let mut place = start;
                 for tile in 0..count {
                     let m = m.wrapping_add(tile * step.m_pitch);
+                    let next = place.next(step.grid);
                     // SAFETY: M holds the products of `count` tiles; their outputs are this unit's.
-                    unsafe { self.output::<N1, M1, N2, M2, U>(place, swap, m, panel) };
-                    place.step(step.grid);
+                    unsafe { self.output::<N1, M1, N2, M2, U>([place, next], swap, m, panel) };
+                    place = next;
                 }
             }
         }
@@ -325,7 +329,7 @@ impl<I: Isa> Run<'_, I> {
     #[allow(unsafe_code, reason = "transform code")]
     unsafe fn input<const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>(
         &self,
-        place: Place,
+        [place, next]: [Place; 2],
         swap: bool,
         v: *mut f32,
     ) {
@@ -338,8 +342,12 @@ impl<I: Isa> Run<'_, I> {
             pitch.reverse();
         }
         // The first sample, from the first pixel of the image; samples outside are never read.
-        let origin = a.origin * pitch[0] as isize + b.origin * pitch[1] as isize;
-        let first = src.pixel(place.n, 0, 0).wrapping_offset(origin);
+        let pixel = |place: Place, [a, b]: [Span; 2]| {
+            let origin = a.origin * pitch[0] as isize + b.origin * pitch[1] as isize;
+            src.pixel(place.n, 0, 0).wrapping_offset(origin)
+        };
+        let first = pixel(place, [a, b]);
+        let following = pixel(next, self.spans(next, swap));
         let zero = isa.splat_f32s(0.0);
         let whole = a.inside == [0, N1] && b.inside == [0, N2] && channels.is_multiple_of(I::F32_LANES);
         // Written before it is read: the patch where the tile is not whole, the columns always.
@@ -356,37 +364,42 @@ impl<I: Isa> Run<'_, I> {
         let stride = step.block * step.v_pitch();
         for c in (0..channels).step_by(I::F32_LANES) {
             let mut d = first.wrapping_add(c);
-            let mut pitch = pitch;
+            let mut following = following.wrapping_add(c);
+            let [from, mut pitch] = [pitch; 2];
             if !whole {
                 for i in a.inside[0]..a.inside[1] {
+                    let mut at = d.wrapping_add(i * pitch[0] + b.inside[0] * pitch[1]);
                     for j in b.inside[0]..b.inside[1] {
-                        let at = d.wrapping_add(i * pitch[0] + j * pitch[1]);
                         // SAFETY: a pixel of the image, with `channels - c` more channels.
                         unsafe { patch.add(i * N2 + j).write(load_first(isa, at, channels - c)) };
+                        at = at.wrapping_add(pitch[1]);
                     }
                 }
                 d = patch.cast_const().cast();
                 pitch = [N2 * I::F32_LANES, I::F32_LANES];
             }
             for j in 0..N2 {
-                let mut column = [zero; N1];
-                for (i, sample) in column.iter_mut().enumerate() {
-                    // SAFETY: a vector of a pixel inside the image, or of the patch.
-                    *sample = unsafe { load::<I>(d.wrapping_add(i * pitch[0] + j * pitch[1])) };
+                if c.is_multiple_of(LINE) {
+                    near::<N1>(following, from[0], to_l2);
+                    following = following.wrapping_add(from[1]);
                 }
-                let column = Fixed::<N1, M1, U>::input(isa, column);
-                for (i, value) in column.into_iter().enumerate() {
+                // SAFETY: vectors of pixels inside the image, or of the patch.
+                let column = unsafe { line::<I, N1>(d, pitch[0]) };
+                d = d.wrapping_add(pitch[1]);
+                for (i, value) in Fixed::<N1, M1, U>::input(isa, column).into_iter().enumerate() {
                     // SAFETY: inside the columns.
                     unsafe { columns.add(i * N2 + j).write(value) };
                 }
             }
+            let mut v = v.wrapping_add(c);
             for i in 0..N1 {
                 // SAFETY: all columns have been written.
                 let row = unsafe { columns.add(i * N2).cast::<[I::f32s; N2]>().read() };
                 for (j, value) in Fixed::<N2, M2, U>::input(isa, row).into_iter().enumerate() {
                     // SAFETY: V has a row of whole vectors for each point of the tile.
-                    unsafe { store::<I>(v.wrapping_add((i * N2 + j) * stride + c), value) };
+                    unsafe { store::<I>(v.wrapping_add(j * stride), value) };
                 }
+                v = v.wrapping_add(N2 * stride);
             }
         }
     }
@@ -397,7 +410,7 @@ impl<I: Isa> Run<'_, I> {
     #[allow(unsafe_code, reason = "transform code")]
     unsafe fn output<const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>(
         &self,
-        place: Place,
+        [place, next]: [Place; 2],
         swap: bool,
         m: *const f32,
         panel: &Panel,
@@ -410,23 +423,22 @@ impl<I: Isa> Run<'_, I> {
         let epilogue = step.conv.segments[panel.segment].epilogue;
         let dst: ViewMut = self.io.dst(panel.segment);
         let mut pitch = [dst.pitch().row, dst.pitch().pixel];
-        let mut position = [a.first, b.first];
+        let [m1, m2] = [step.transforms[0].m, step.transforms[1].m];
+        let pixel = |place: Place| dst.pixel(place.n, place.row * m1, place.column * m2);
+        let first = pixel(place).wrapping_add(panel.first);
+        let next = pixel(next).wrapping_add(panel.first);
         if swap {
             pitch.reverse();
-            position.reverse();
         }
-        let first = dst.pixel(place.n, position[0], position[1]).wrapping_add(panel.first);
-        let whole = a.outputs == M1 && b.outputs == M2;
         for vector in 0..panel.vectors {
             let k = vector * I::F32_LANES;
             let mut sums = MaybeUninit::<[[I::f32s; N2]; M1]>::uninit();
             let sums = sums.as_mut_ptr().cast::<I::f32s>();
+            let mut at = m.wrapping_add(k);
             for j in 0..N2 {
-                let mut column = [zero; N1];
-                for (i, product) in column.iter_mut().enumerate() {
-                    // SAFETY: M has a row of the panel's vectors for each point of the tile.
-                    *product = unsafe { load::<I>(m.wrapping_add((i * N2 + j) * stride + k)) };
-                }
+                // SAFETY: M has a row of the panel's vectors for each point of the tile.
+                let column = unsafe { line::<I, N1>(at, N2 * stride) };
+                at = at.wrapping_add(stride);
                 let column: [I::f32s; M1] = Fixed::<N1, M1, U>::output(isa, column);
                 for (i, value) in column.into_iter().enumerate() {
                     // SAFETY: inside the sums.
@@ -441,22 +453,57 @@ impl<I: Isa> Run<'_, I> {
             };
             let floor = isa.splat_f32s(if epilogue.relu { 0.0 } else { f32::NEG_INFINITY });
             let width = panel.width - k;
-            for i in 0..M1 {
+            let whole = b.outputs == M2 && width >= I::F32_LANES;
+            let mut row = first.wrapping_add(k);
+            let mut following = next.wrapping_add(k);
+            for i in 0..a.outputs {
                 // SAFETY: all sums have been written.
-                let row = unsafe { sums.add(i * N2).cast::<[I::f32s; N2]>().read() };
-                let row: [I::f32s; M2] = Fixed::<N2, M2, U>::output(isa, row);
-                for (j, value) in row.into_iter().enumerate() {
+                let values = unsafe { sums.add(i * N2).cast::<[I::f32s; N2]>().read() };
+                let values: [I::f32s; M2] = Fixed::<N2, M2, U>::output(isa, values);
+                let mut at = row;
+                for (j, value) in values.into_iter().enumerate() {
                     let value = isa.max_f32s(floor, isa.add_f32s(value, bias));
-                    let at = first.wrapping_add(i * pitch[0] + j * pitch[1] + k);
-                    if whole && width >= I::F32_LANES {
+                    if whole {
                         // SAFETY: a vector of an output pixel of this unit.
                         unsafe { store::<I>(at, value) };
-                    } else if i < a.outputs && j < b.outputs {
+                    } else if j < b.outputs {
                         // SAFETY: an output pixel of this unit; `width` channels are the panel's.
                         unsafe { store_first(isa, at, value, width) };
                     }
+                    at = at.wrapping_add(pitch[1]);
+                }
+                row = row.wrapping_add(pitch[0]);
+                if k.is_multiple_of(LINE) {
+                    near::<M2>(following, pitch[1], to_l1);
+                    following = following.wrapping_add(pitch[0]);
                 }
             }
         }
+    }
+}
+
+/// `N` vectors, `pitch` elements apart.
+///
+/// # Safety
+/// All may be read.
+#[inline(always)]
+#[allow(unsafe_code, reason = "transform code")]
+unsafe fn line<I: Isa, const N: usize>(mut at: *const f32, pitch: usize) -> [I::f32s; N] {
+    let mut vectors = MaybeUninit::<[I::f32s; N]>::uninit();
+    for i in 0..N {
+        // SAFETY: by the caller; inside the vectors.
+        unsafe { vectors.as_mut_ptr().cast::<I::f32s>().add(i).write(load::<I>(at)) };
+        at = at.wrapping_add(pitch);
+    }
+    // SAFETY: all have been written.
+    unsafe { vectors.assume_init() }
+}
+
+/// Brings `N` pixels near, `pitch` elements apart.
+#[inline(always)]
+fn near<const N: usize>(mut at: *const f32, pitch: usize, prefetch: fn(*const f32)) {
+    for _ in 0..N {
+        prefetch(at);
+        at = at.wrapping_add(pitch);
     }
 }

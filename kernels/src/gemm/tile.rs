@@ -63,10 +63,10 @@ pub struct Finish {
 }
 
 impl Finish {
-    /// Nothing but `width` elements to store.
+    /// No more than `width` elements to store or to add to.
     #[inline(always)]
     fn is_plain(&self, width: usize) -> bool {
-        self.bias.is_null() && !self.relu && !self.accumulate && self.width == width
+        self.bias.is_null() && !self.relu && self.width == width
     }
 }
 
@@ -160,21 +160,32 @@ unsafe fn sums<I: Isa, const MR: usize, const NR: usize>(
     for r in 0..taps.rows {
         for s in 0..taps.columns {
             let mut a = o.a.wrapping_add(r * taps.row_pitch + s * taps.column_pitch);
-            for _ in 0..taps.len {
-                to_l2(next);
-                next = next.wrapping_add(LINE);
-                // SAFETY: by the caller.
-                let row: [I::f32s; NR] =
-                    std::array::from_fn(|j| unsafe { load::<I>(b.add(j * I::F32_LANES)) });
-                for (i, acc) in acc.iter_mut().enumerate() {
+            macro_rules! step {
+                () => {
+                    to_l2(next);
+                    next = next.wrapping_add(LINE);
                     // SAFETY: by the caller.
-                    let x = isa.splat_f32s(unsafe { *a.wrapping_add(i * o.a_pitch) });
-                    for (acc, b) in acc.iter_mut().zip(row) {
-                        *acc = isa.fma(x, b, *acc);
+                    let row: [I::f32s; NR] =
+                        std::array::from_fn(|j| unsafe { load::<I>(b.add(j * I::F32_LANES)) });
+                    for (i, acc) in acc.iter_mut().enumerate() {
+                        // SAFETY: by the caller.
+                        let x = isa.splat_f32s(unsafe { *a.wrapping_add(i * o.a_pitch) });
+                        for (acc, b) in acc.iter_mut().zip(row) {
+                            *acc = isa.fma(x, b, *acc);
+                        }
                     }
-                }
-                a = a.wrapping_add(1);
-                b = b.wrapping_add(NR * I::F32_LANES);
+                    a = a.wrapping_add(1);
+                    b = b.wrapping_add(NR * I::F32_LANES);
+                };
+            }
+            for _ in 0..taps.len / 4 {
+                step!();
+                step!();
+                step!();
+                step!();
+            }
+            for _ in 0..taps.len % 4 {
+                step!();
             }
         }
     }
@@ -194,8 +205,11 @@ unsafe fn tile<I: Isa, const MR: usize, const NR: usize>(isa: I, taps: &Taps, o:
     if finish.is_plain(NR * I::F32_LANES) {
         for (i, acc) in acc.into_iter().enumerate() {
             for (j, y) in acc.into_iter().enumerate() {
+                let dst = o.dst.wrapping_add(i * o.dst_pitch + j * I::F32_LANES);
                 // SAFETY: by the caller.
-                unsafe { store::<I>(o.dst.wrapping_add(i * o.dst_pitch + j * I::F32_LANES), y) };
+                let y = if finish.accumulate { isa.add_f32s(y, unsafe { load::<I>(dst) }) } else { y };
+                // SAFETY: by the caller.
+                unsafe { store::<I>(dst, y) };
             }
         }
         return;
