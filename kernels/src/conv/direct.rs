@@ -229,6 +229,8 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
             let Tiles { count, each, width } = step.tiles(n, flat);
             let bias = if epilogue.bias { step.panels.bias(panel) } else { std::ptr::null() };
             let first_tile = count * block / blocks;
+            // The first tiles of a row take a pixel more.
+            let (least, more) = (width / each, width % each);
             let mut done = 0;
             while done < step.conv.depth() {
                 let part = step.part.min(step.conv.depth() - done);
@@ -240,32 +242,41 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
                     width: panel.width,
                 };
                 let taps = if last && done == 0 { taps } else { Taps::matrix(part) };
-                for tile in first_tile..count * (block + 1) / blocks {
-                    let next = step.panels.ahead(panel, tile - first_tile);
-                    let (row, tile) = (tile / each, tile % each);
-                    let (first, end) = (width * tile / each, width * (tile + 1) / each);
+                let (mut row, mut tile) = (first_tile / each, first_tile % each);
+                for number in 0..count * (block + 1) / blocks - first_tile {
+                    let first = tile * least + tile.min(more);
+                    let pixels = least + usize::from(tile < more);
                     let (a, out) = if flat {
                         let a = io.src.pixel(0, 0, 0).wrapping_add(first * src.pixel);
                         (a, dst.pixel(0, 0, 0).wrapping_add(first * dst.pitch().pixel))
                     } else {
-                        let (image, y) = (row / height, row % height);
+                        let (image, y) = if n == 1 { (0, row) } else { (row / height, row % height) };
                         let top = (y * sh) as isize - padding.top as isize;
                         let left = (first * sw) as isize - padding.left as isize;
                         (io.src.pixel(image, top, left), dst.pixel(image, y, first))
                     };
+                    // The next panel, then the image.
+                    let next = match step.panels.ahead(panel, number) {
+                        Some(weights) => weights.wrapping_add(done * LINE),
+                        None => a.wrapping_add(done + pixels * sw * src.pixel),
+                    };
+                    tile += 1;
+                    if tile == each {
+                        (row, tile) = (row + 1, 0);
+                    }
                     let operands = Operands {
                         a: a.wrapping_add(done),
                         a_pitch: sw * src.pixel,
                         b: step.panels.weights(panel).wrapping_add(done * panel.vectors * I::F32_LANES),
-                        next: next.wrapping_add(done * LINE),
+                        next,
                         dst: out.wrapping_add(panel.first),
                         dst_pitch: dst.pitch().pixel,
                     };
-                    debug_assert!(end - first <= max_pixels(I::REGISTERS, panel.vectors));
+                    debug_assert!(pixels <= max_pixels(I::REGISTERS, panel.vectors));
                     // SAFETY: the source's halo holds the padding, so that all taps of the tile's
                     // pixels may be read; its outputs belong to this unit; the panel has `vectors`
                     // vectors and `depth` rows.
-                    unsafe { dispatch(isa, end - first, panel.vectors, &taps, &operands, &finish) };
+                    unsafe { dispatch(isa, pixels, panel.vectors, &taps, &operands, &finish) };
                 }
                 done += part;
             }

@@ -98,14 +98,11 @@ impl Panels {
     }
 
     /// What tile number `tile` of a panel should bring near: its share of the panel that follows, a line a
-    /// row; the panel's own rows again once all is on its way.
+    /// row; nothing once all is on its way.
     #[inline(always)]
-    pub fn ahead(&self, panel: &Panel, tile: usize) -> *const f32 {
+    pub fn ahead(&self, panel: &Panel, tile: usize) -> Option<*const f32> {
         let row = panel.vectors * self.lanes;
-        if tile * LINE >= row {
-            return self.weights(panel);
-        }
-        self.weights(panel).wrapping_add((row + tile * LINE) * self.depth)
+        (tile * LINE < row).then_some(self.weights(panel).wrapping_add((row + tile * LINE) * self.depth))
     }
 
     /// The biases of a panel, padded to whole vectors.

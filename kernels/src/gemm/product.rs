@@ -62,32 +62,38 @@ impl<I: Isa> pulp::WithSimd for Products<I> {
     #[allow(unsafe_code, reason = "matrix code")]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let tiles = self.rows.div_ceil(self.pixels);
+        // The first tiles take a row more.
+        let (each, more) = (self.rows / tiles, self.rows % tiles);
         let width = self.vectors * I::F32_LANES;
         let parts = self.depth.div_ceil(self.part);
         let lines = width.div_ceil(LINE);
+        let matrix = self.depth * width;
         for point in 0..self.points {
+            let b = self.panel.wrapping_add(point * matrix);
+            let a = self.a.wrapping_add(point * self.a_pitch[1]);
+            let dst = self.dst.wrapping_add(point * self.dst_pitch[1]);
             for part in 0..parts {
                 let (begin, stop) = (self.depth * part / parts, self.depth * (part + 1) / parts);
                 let taps = Taps::matrix(stop - begin);
                 let finish = Finish { bias: std::ptr::null(), relu: false, accumulate: part > 0, width };
-                let b = self.panel.wrapping_add((point * self.depth + begin) * width);
+                let b = b.wrapping_add(begin * width);
+                let (mut a, mut dst) = (a.wrapping_add(begin), dst);
                 for tile in 0..tiles {
-                    let (first, end) = (self.rows * tile / tiles, self.rows * (tile + 1) / tiles);
+                    let rows = each + usize::from(tile < more);
                     // What the next point will read, a line a row.
-                    let ahead =
-                        if tile < lines { self.depth * width + tile * (stop - begin) * LINE } else { 0 };
-                    let row = point * self.a_pitch[1] + first * self.a_pitch[0] + begin;
-                    let out = point * self.dst_pitch[1] + first * self.dst_pitch[0];
+                    let ahead = if tile < lines { matrix + tile * (stop - begin) * LINE } else { 0 };
                     let operands = Operands {
-                        a: self.a.wrapping_add(row),
+                        a,
                         a_pitch: self.a_pitch[0],
                         b,
                         next: b.wrapping_add(ahead),
-                        dst: self.dst.wrapping_add(out),
+                        dst,
                         dst_pitch: self.dst_pitch[0],
                     };
                     // SAFETY: promised to `run`, the only caller.
-                    unsafe { dispatch(self.isa, end - first, self.vectors, &taps, &operands, &finish) };
+                    unsafe { dispatch(self.isa, rows, self.vectors, &taps, &operands, &finish) };
+                    a = a.wrapping_add(rows * self.a_pitch[0]);
+                    dst = dst.wrapping_add(rows * self.dst_pitch[0]);
                 }
             }
         }
