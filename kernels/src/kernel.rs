@@ -338,6 +338,9 @@ macro_rules! rows {
 }
 
 /// All rows, in the order that settles ties.
+///
+/// Inlined elsewhere, it would have each crate that calls it compile all kernels again.
+#[inline(never)]
 pub fn table() -> &'static [Row] {
     kernel_table!(rows)
 }

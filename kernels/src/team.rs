@@ -1,6 +1,7 @@
 //! A team of workers that walk through the same steps: who computes which units, and the barrier
 //! between phases. The workers' threads are the caller's; nothing here starts one.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::kernel::{Io, Prepared};
@@ -26,7 +27,8 @@ pub struct Team {
     claimed: Padded,
     arrived: Padded,
     generation: Padded,
-    next: Padded,
+    /// Units of each worker's share that have been taken.
+    taken: Vec<Padded>,
 }
 
 /// A worker's place in its team; there is one for each number below the team's size.
@@ -39,12 +41,13 @@ pub struct Member<'a> {
 impl Team {
     /// For `workers` threads, at least one.
     pub fn new(workers: usize) -> Self {
+        let workers = workers.max(1);
         Self {
-            workers: workers.max(1),
+            workers,
             claimed: Padded::default(),
             arrived: Padded::default(),
             generation: Padded::default(),
-            next: Padded::default(),
+            taken: (0..workers).map(|_| Padded::default()).collect(),
         }
     }
 
@@ -59,8 +62,25 @@ impl Team {
         *self.generation.0.get_mut() &= !POISONED;
         self.arrived.0.store(0, Ordering::Relaxed);
         self.claimed.0.store(0, Ordering::Relaxed);
-        self.next.0.store(0, Ordering::Relaxed);
+        self.give_back();
         self
+    }
+
+    /// Sets the deal back to the first units.
+    fn give_back(&self) {
+        self.taken.iter().for_each(|taken| taken.0.store(0, Ordering::Relaxed));
+    }
+
+    /// Takes up to `chunk` units that nobody has taken yet: of the worker's own share, which is the same part
+    /// of the image for many steps, then of the others'.
+    fn take(&self, worker: usize, units: usize, chunk: usize) -> Option<Range<usize>> {
+        (0..self.workers).find_map(|offset| {
+            let owner = (worker + offset) % self.workers;
+            let share = |worker| units * worker / self.workers;
+            let start = share(owner) + self.taken[owner].0.fetch_add(chunk, Ordering::Relaxed);
+            let end = share(owner + 1);
+            (start < end).then(|| start..end.min(start + chunk))
+        })
     }
 
     /// The calling thread's place.
@@ -73,7 +93,7 @@ impl Team {
         Member { team: self, index }
     }
 
-    /// Waits for all workers; the last to arrive sets the deal back to the first unit.
+    /// Waits for all workers; the last to arrive sets the deal back.
     ///
     /// # Panics
     /// If a worker has panicked in this region: it will not arrive.
@@ -85,7 +105,7 @@ impl Team {
         Self::check_alive(generation);
         if self.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == self.workers {
             self.arrived.0.store(0, Ordering::Relaxed);
-            self.next.0.store(0, Ordering::Relaxed);
+            self.give_back();
             self.generation.0.store((generation + 1) & !POISONED, Ordering::Release);
             return;
         }
@@ -169,15 +189,10 @@ impl Member<'_> {
                 continue;
             }
             let chunk = (units / (4 * workers)).max(1);
-            loop {
-                let start = self.team.next.0.fetch_add(chunk, Ordering::Relaxed);
-                if start >= units {
-                    break;
-                }
-                let end = (start + chunk).min(units);
-                // SAFETY: the counter gives each unit away once, and the barrier below ends the
-                // phase; the rest as above.
-                unsafe { step.run(phase, start..end, io, &mut mine) };
+            while let Some(taken) = self.team.take(self.index, units, chunk) {
+                // SAFETY: counters give each unit away once, and the barrier below ends the phase; the rest
+                // as above.
+                unsafe { step.run(phase, taken, io, &mut mine) };
             }
             self.wait();
         }
@@ -241,6 +256,22 @@ mod tests {
             let workers = [scope.spawn(work), scope.spawn(work), scope.spawn(work)];
             workers.into_iter().filter_map(|worker| worker.join().err()).count()
         })
+    }
+
+    #[test]
+    fn units_are_taken_once_by_their_owner_first() {
+        let mut team = Team::new(3);
+        for units in [0, 1, 2, 10, 100] {
+            let team = team.open();
+            let mut taken = Vec::new();
+            while let Some(range) = team.take(1, units, 4) {
+                taken.extend(range);
+            }
+            let own = units / 3..2 * units / 3;
+            assert!(taken.iter().copied().take(own.len()).eq(own), "{units} units: {taken:?}");
+            taken.sort_unstable();
+            assert!(taken.into_iter().eq(0..units));
+        }
     }
 
     #[test]

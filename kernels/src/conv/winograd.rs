@@ -108,7 +108,7 @@ pub(super) fn tunings<I: Isa>(conv: &Conv, outputs: &[usize]) -> Vec<Tuning> {
             if vectors > 2 && Some(vectors) > widest {
                 continue;
             }
-            let mut blocks: Vec<usize> = [2, 4, 8].iter().map(|count| (count * pixels).min(tiles)).collect();
+            let mut blocks: Vec<usize> = [2, 3, 6].iter().map(|count| (count * pixels).min(tiles)).collect();
             blocks.dedup();
             for block in blocks {
                 let groups: &[usize] =
