@@ -27,7 +27,7 @@ pub struct Team {
     claimed: Padded,
     arrived: Padded,
     generation: Padded,
-    /// Units of each worker's share that have been taken.
+    /// Units of each worker's share that have been taken; a lone worker takes all at once.
     taken: Vec<Padded>,
 }
 
@@ -47,7 +47,7 @@ impl Team {
             claimed: Padded::default(),
             arrived: Padded::default(),
             generation: Padded::default(),
-            taken: (0..workers).map(|_| Padded::default()).collect(),
+            taken: if workers == 1 { Vec::new() } else { (0..workers).map(|_| Padded::default()).collect() },
         }
     }
 

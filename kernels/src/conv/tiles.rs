@@ -219,15 +219,17 @@ struct Place {
 }
 
 impl Place {
-    /// The tile that follows.
+    /// The tile that follows in `images`; the last is its own.
     #[inline(always)]
-    fn next(self, [rows, columns]: [usize; 2]) -> Self {
+    fn next(self, [rows, columns]: [usize; 2], images: usize) -> Self {
         if self.column + 1 < columns {
             Self { column: self.column + 1, ..self }
         } else if self.row + 1 < rows {
             Self { column: 0, row: self.row + 1, ..self }
-        } else {
+        } else if self.n + 1 < images {
             Self { column: 0, row: 0, n: self.n + 1 }
+        } else {
+            self
         }
     }
 }
@@ -239,8 +241,6 @@ struct Span {
     origin: isize,
     /// Samples that lie inside the image.
     inside: [usize; 2],
-    /// First output.
-    first: usize,
     /// Outputs that lie inside the output.
     outputs: usize,
 }
@@ -270,7 +270,7 @@ impl<I: Isa> Run<'_, I> {
                 let mut place = start;
                 for tile in 0..count {
                     let v = self.v.wrapping_add(tile * step.v_pitch());
-                    let next = place.next(step.grid);
+                    let next = place.next(step.grid, images);
                     // SAFETY: `count` tiles of at most `block` fit V.
                     unsafe { self.input::<N1, M1, N2, M2, U>([place, next], swap, v) };
                     place = next;
@@ -298,7 +298,7 @@ impl<I: Isa> Run<'_, I> {
                 let mut place = start;
                 for tile in 0..count {
                     let m = m.wrapping_add(tile * step.m_pitch);
-                    let next = place.next(step.grid);
+                    let next = place.next(step.grid, images);
                     // SAFETY: M holds the products of `count` tiles; their outputs are this unit's.
                     unsafe { self.output::<N1, M1, N2, M2, U>([place, next], swap, m, panel) };
                     place = next;
@@ -318,7 +318,7 @@ impl<I: Isa> Run<'_, I> {
             let origin = (first * window.stride[axis]) as isize - before as isize;
             let clip = |at: isize| (at - origin).clamp(0, t.n as isize) as usize;
             let inside = [clip(0), clip(image[axis] as isize)];
-            Span { origin, inside, first, outputs: t.m.min(output[axis] - first) }
+            Span { origin, inside, outputs: t.m.min(output[axis] - first) }
         };
         let [down, across] = [span(0, place.row, padding.top), span(1, place.column, padding.left)];
         if swap { [across, down] } else { [down, across] }
