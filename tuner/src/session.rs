@@ -268,8 +268,8 @@ impl Session {
         [packed, self.arena.len() * size_of::<f32>(), self.scratch.len() * size_of::<f32>()]
     }
 
-    /// Runs `n` images `[n, h, w, c]` through the network. Allocates nothing if called on the pool
-    /// ([`Threads::install`]).
+    /// Runs `n` images `[n, h, w, c]` through the network, in one region ([`Threads::region`]); nothing else
+    /// allocates.
     ///
     /// # Panics
     /// If `n` exceeds the graph's batch, or the images' size is not the graph's.

@@ -34,7 +34,7 @@ impl Threads {
         self.count
     }
 
-    /// Moves onto the pool; regions inside start without delay and without allocating.
+    /// Moves onto the pool; regions inside start without delay.
     pub fn install<R: Send>(&self, body: impl FnOnce() -> R + Send) -> R {
         match &self.pool {
             None => body(),
@@ -42,11 +42,20 @@ impl Threads {
         }
     }
 
-    /// One fork-join region: `body` runs once on every thread, each a member of the team.
+    /// One fork-join region: `body` runs once on every thread, each a member of the team. Starting it on several
+    /// threads is all that allocates: a few words.
+    ///
+    /// A broadcast, since `body` waits in barriers for the other members: rayon's `join` may leave both halves
+    /// to one thread, when the push of a job and another thread's falling asleep miss each other.
     pub fn region(&self, team: &mut Team, body: impl Fn(&Member) + Sync) {
         assert_eq!(team.workers(), self.count, "a team as large as the pool");
         let team = team.open();
-        self.install(|| fork(team, self.count, &body));
+        match &self.pool {
+            None => body(&team.join()),
+            Some(pool) => {
+                pool.broadcast(|_| body(&team.join()));
+            }
+        }
     }
 
     /// Maps items on all threads, in order.
@@ -55,17 +64,6 @@ impl Threads {
         match self.count {
             1 => items.iter().map(f).collect(),
             _ => self.install(|| items.par_iter().map(f).collect()),
-        }
-    }
-}
-
-/// Runs `body` on `count` threads of the current pool at the same time, which holds that many: each
-/// waits in a barrier for the others, so that none runs two.
-fn fork(team: &Team, count: usize, body: &(impl Fn(&Member) + Sync)) {
-    match count {
-        1 => body(&team.join()),
-        _ => {
-            rayon::join(|| body(&team.join()), || fork(team, count - 1, body));
         }
     }
 }
