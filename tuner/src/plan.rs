@@ -265,6 +265,13 @@ fn is_top(step: &Step) -> bool {
     step.block == "top"
 }
 
+/// What tells whether the rest can be read.
+#[derive(Deserialize)]
+struct Header {
+    #[serde(default)]
+    schema: Value,
+}
+
 impl Plan {
     /// Reads a plan; [`Plan::choices`] checks it against a graph.
     ///
@@ -275,8 +282,9 @@ impl Plan {
         let text =
             std::fs::read_to_string(path).map_err(|source| PlanError::Read { file: file.clone(), source })?;
         let json = |field: String, source| PlanError::Json { file: file.clone(), field, source };
-        let value: Value = serde_json::from_str(&text).map_err(|source| json("plan".to_string(), source))?;
-        let schema = value.get("schema").cloned().unwrap_or_default();
+        // The rest is skipped, not kept.
+        let Header { schema } =
+            serde_json::from_str(&text).map_err(|source| json("plan".to_string(), source))?;
         if schema != SCHEMA {
             return Err(field(path, "schema", schema, format!("\"{SCHEMA}\"")));
         }
@@ -287,6 +295,14 @@ impl Plan {
             };
             json(field, error.into_inner())
         })
+    }
+
+    /// Reads what a run needs: nothing of the measurements stays in memory.
+    ///
+    /// # Errors
+    /// As for [`Self::read`].
+    pub fn read_steps(path: &Path) -> Result<Self, PlanError> {
+        Ok(Self { measurements: Vec::new(), ..Self::read(path)? })
     }
 
     /// Writes a plan whole or not at all.
@@ -466,5 +482,5 @@ pub fn in_folder(folder: &Path) -> impl Iterator<Item = (PathBuf, Plan)> {
     let entries = std::fs::read_dir(folder).into_iter().flatten();
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let json = paths.filter(|path| path.extension().is_some_and(|e| e == "json"));
-    json.filter_map(|path| Plan::read(&path).ok().map(|plan| (path, plan)))
+    json.filter_map(|path| Plan::read_steps(&path).ok().map(|plan| (path, plan)))
 }

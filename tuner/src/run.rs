@@ -178,7 +178,7 @@ struct Found {
 fn find_plan(args: &RunArgs, model: &Model, weights: &Weights, cpu: &Cpu) -> Result<Found, Failure> {
     if let Some(path) = &args.plan {
         let wanted = args.model.wanted(args.host.threads.map(usize::from), args.model.batch(&args.host))?;
-        let plan = Plan::read(path)?;
+        let plan = Plan::read_steps(path)?;
         plan.check_wanted(path, &wanted)?;
         let stated = args.host.max_rel_error.is_some() || args.host.precision.is_some();
         if stated && plan.max_rel_error > args.host.error_bound() {

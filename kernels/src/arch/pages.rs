@@ -99,7 +99,7 @@ impl Region {
     }
 }
 
-/// From here on, heap blocks of a MiB and more have pages of their own and go back to the system when they are
+/// From here on, heap blocks of a quarter of a MiB and more have pages of their own and go back to the system when they are
 /// freed. The C library of GNU/Linux otherwise learns to keep them, once some have been freed, and a layer's
 /// weights as they were in their file would stay in memory for good. Does nothing elsewhere.
 pub fn return_large_blocks() {
@@ -112,6 +112,6 @@ pub fn return_large_blocks() {
         }
         const MMAP_THRESHOLD: c_int = -3;
         // SAFETY: sets a number; a refusal leaves it as it was.
-        unsafe { mallopt(MMAP_THRESHOLD, 1 << 20) };
+        unsafe { mallopt(MMAP_THRESHOLD, 1 << 18) };
     }
 }

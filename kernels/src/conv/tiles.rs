@@ -88,9 +88,8 @@ impl<I: Isa> PreparedTiles<I> {
         formats: &Formats,
         filters: &[Filter],
     ) -> Self {
-        let transformed: Vec<Folded> =
-            filters.iter().map(|filter| transform_filter(&transforms, filter.folded())).collect();
-        let panels = Panels::pack(&conv.segments, I::F32_LANES, tuning.get("vectors"), &transformed);
+        let folded: Vec<Folded> = filters.iter().map(Filter::folded).collect();
+        let panels = pack(&transforms, conv, I::F32_LANES, tuning.get("vectors"), &folded);
         let widths = panels.list().iter().map(|panel| panel.vectors * I::F32_LANES);
         Self {
             isa,
@@ -132,26 +131,34 @@ impl<I: Isa> PreparedTiles<I> {
 }
 
 /// `U = G g Gt` for each input and output channel: one matrix `[c, k]` a point, in place of taps.
-fn transform_filter(transforms: &[Transform; 2], filter: Folded) -> Folded {
-    let [r, s, c, k] = filter.dims;
-    let [down, across] = transforms;
-    let points = down.n * across.n;
-    let mut weights = Vec::with_capacity(points * c * k);
-    let mut sums = vec![0.0f64; k];
-    for point in 0..points {
-        for channel in 0..c {
-            sums.fill(0.0);
-            for tap in 0..r * s {
-                let g = down.filter(point / across.n, tap / s) * across.filter(point % across.n, tap % s);
-                if g != 0.0 {
-                    let row = &filter.weights[(tap * c + channel) * k..][..k];
-                    sums.iter_mut().zip(row).for_each(|(sum, &w)| *sum += g * w as f64);
-                }
+fn pack(
+    [down, across]: &[Transform; 2],
+    conv: &Conv,
+    lanes: usize,
+    vectors: usize,
+    filters: &[Folded],
+) -> Panels {
+    let [r, s] = conv.window.kernel;
+    let (c, points) = (conv.channels, down.n * across.n);
+    let coefficients: Vec<f64> = (0..points * r * s)
+        .map(|at| {
+            let (point, tap) = (at / (r * s), at % (r * s));
+            down.filter(point / across.n, tap / s) * across.filter(point % across.n, tap % s)
+        })
+        .collect();
+    let mut sums = Vec::new();
+    Panels::pack_rows(&conv.segments, lanes, vectors, points * c, filters, |filter, panel, row, packed| {
+        let (point, channel) = (row / c, row % c);
+        sums.clear();
+        sums.resize(panel.width, 0.0);
+        for (tap, &g) in coefficients[point * r * s..][..r * s].iter().enumerate() {
+            if g != 0.0 {
+                let weights = &filter.weights[(tap * c + channel) * filter.dims[3] + panel.first..];
+                sums.iter_mut().zip(weights).for_each(|(sum, &w)| *sum += g * w as f64);
             }
-            weights.extend(sums.iter().map(|&u| u as f32));
         }
-    }
-    Folded { dims: [points, 1, c, k], weights, bias: filter.bias }
+        packed.iter_mut().zip(&sums).for_each(|(u, &sum)| *u = sum as f32);
+    })
 }
 
 impl<I: Isa> Prepared for PreparedTiles<I> {

@@ -66,19 +66,32 @@ impl Panels {
     /// Packs one matrix `[depth, channels]` a segment, row-major, with its biases.
     pub fn pack(segments: &[Segment], lanes: usize, vectors: usize, filters: &[Folded]) -> Self {
         let [r, s, c, _] = filters[0].dims;
-        let depth = r * s * c;
+        Self::pack_rows(segments, lanes, vectors, r * s * c, filters, |filter, panel, row, packed| {
+            let from = row * filter.dims[3] + panel.first;
+            packed.copy_from_slice(&filter.weights[from..from + panel.width]);
+        })
+    }
+
+    /// Packs matrices of `depth` rows that are made of filters, with the filters' biases: `fill` writes the
+    /// channels of a panel in one of the rows.
+    pub fn pack_rows(
+        segments: &[Segment],
+        lanes: usize,
+        vectors: usize,
+        depth: usize,
+        filters: &[Folded],
+        mut fill: impl FnMut(&Folded, &Panel, usize, &mut [f32]),
+    ) -> Self {
         let list = split(segments, lanes, vectors, depth);
         let last = list.last().expect("a problem has at least one segment");
         let mut weights = Buffer::zeroed(last.offset + round_up(depth * last.vectors * lanes));
         let mut biases = Buffer::zeroed(last.bias + last.vectors * lanes);
         for panel in &list {
             let filter = &filters[panel.segment];
-            let from = |row: usize| row * filter.dims[3] + panel.first;
             let pitch = panel.vectors * lanes;
             let packed = &mut weights.as_mut_slice()[panel.offset..][..depth * pitch];
             for (row, packed) in packed.chunks_exact_mut(pitch).enumerate() {
-                let source = &filter.weights[from(row)..from(row) + panel.width];
-                packed[..panel.width].copy_from_slice(source);
+                fill(filter, panel, row, &mut packed[..panel.width]);
             }
             let source = &filter.bias[panel.first..panel.first + panel.width];
             biases.as_mut_slice()[panel.bias..][..panel.width].copy_from_slice(source);
