@@ -142,6 +142,35 @@ pub unsafe fn load_first<I: Isa>(isa: I, ptr: *const f32, width: usize) -> I::f3
     }
 }
 
+/// Adds the products of one channel and moves on to the next.
+///
+/// # Safety
+/// The channel of `MR` pixels may be read from `a`, and a row of `NR` vectors from `b`.
+#[inline(always)]
+#[allow(unsafe_code, reason = "tile code")]
+unsafe fn step<I: Isa, const MR: usize, const NR: usize>(
+    isa: I,
+    a: &mut *const f32,
+    a_pitch: usize,
+    b: &mut *const f32,
+    next: &mut *const f32,
+    acc: &mut [[I::f32s; NR]; MR],
+) {
+    to_l2(*next);
+    // SAFETY: by the caller.
+    let row: [I::f32s; NR] = std::array::from_fn(|j| unsafe { load::<I>(b.add(j * I::F32_LANES)) });
+    for (i, acc) in acc.iter_mut().enumerate() {
+        // SAFETY: by the caller.
+        let x = isa.splat_f32s(unsafe { *a.wrapping_add(i * a_pitch) });
+        for (acc, b) in acc.iter_mut().zip(row) {
+            *acc = isa.fma(x, b, *acc);
+        }
+    }
+    *a = a.wrapping_add(1);
+    *b = b.wrapping_add(NR * I::F32_LANES);
+    *next = next.wrapping_add(LINE);
+}
+
 /// The sums of a tile.
 ///
 /// # Safety
@@ -160,32 +189,19 @@ unsafe fn sums<I: Isa, const MR: usize, const NR: usize>(
     for r in 0..taps.rows {
         for s in 0..taps.columns {
             let mut a = o.a.wrapping_add(r * taps.row_pitch + s * taps.column_pitch);
-            macro_rules! step {
-                () => {
-                    to_l2(next);
-                    next = next.wrapping_add(LINE);
-                    // SAFETY: by the caller.
-                    let row: [I::f32s; NR] =
-                        std::array::from_fn(|j| unsafe { load::<I>(b.add(j * I::F32_LANES)) });
-                    for (i, acc) in acc.iter_mut().enumerate() {
-                        // SAFETY: by the caller.
-                        let x = isa.splat_f32s(unsafe { *a.wrapping_add(i * o.a_pitch) });
-                        for (acc, b) in acc.iter_mut().zip(row) {
-                            *acc = isa.fma(x, b, *acc);
-                        }
-                    }
-                    a = a.wrapping_add(1);
-                    b = b.wrapping_add(NR * I::F32_LANES);
-                };
-            }
+            // Four at a time: the processor then foresees where a short sum ends.
             for _ in 0..taps.len / 4 {
-                step!();
-                step!();
-                step!();
-                step!();
+                // SAFETY: by the caller.
+                unsafe {
+                    step::<I, MR, NR>(isa, &mut a, o.a_pitch, &mut b, &mut next, &mut acc);
+                    step::<I, MR, NR>(isa, &mut a, o.a_pitch, &mut b, &mut next, &mut acc);
+                    step::<I, MR, NR>(isa, &mut a, o.a_pitch, &mut b, &mut next, &mut acc);
+                    step::<I, MR, NR>(isa, &mut a, o.a_pitch, &mut b, &mut next, &mut acc);
+                }
             }
             for _ in 0..taps.len % 4 {
-                step!();
+                // SAFETY: by the caller.
+                unsafe { step::<I, MR, NR>(isa, &mut a, o.a_pitch, &mut b, &mut next, &mut acc) };
             }
         }
     }
