@@ -99,9 +99,9 @@ impl Region {
     }
 }
 
-/// From here on, heap blocks of a quarter of a MiB and more have pages of their own and go back to the system when they are
-/// freed. The C library of GNU/Linux otherwise learns to keep them, once some have been freed, and a layer's
-/// weights as they were in their file would stay in memory for good. Does nothing elsewhere.
+/// From here on, heap blocks of a quarter of a MiB and more have pages of their own and go back to the system
+/// when they are freed. The C library of GNU/Linux otherwise learns to keep them, once some have been freed, and
+/// a layer's weights as they were in their file would stay in memory for good. Does nothing elsewhere.
 pub fn return_large_blocks() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[allow(unsafe_code, reason = "asks the C library")]

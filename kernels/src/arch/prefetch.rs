@@ -1,32 +1,32 @@
-//! Prefetching of weights that the next panel will need.
+//! Prefetching of what will be needed next: weights, and pixels of an image.
 
 /// Elements of a cache line.
 pub const LINE: usize = 16;
 
+/// The hints of the instruction, as in `core::arch`.
+const T0: i32 = 3;
+const T1: i32 = 2;
+
 /// Asks for the line at `ptr` to be brought to the first-level cache. Any address will do.
 #[inline(always)]
 pub fn to_l1(ptr: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    #[allow(unsafe_code, reason = "an instruction that pulp lacks")]
-    // SAFETY: as below.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(ptr.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = ptr;
+    prefetch::<T0>(ptr);
 }
 
 /// Asks for the line at `ptr` to be brought to the second-level cache. Any address will do.
 #[inline(always)]
 pub fn to_l2(ptr: *const f32) {
+    prefetch::<T1>(ptr);
+}
+
+#[inline(always)]
+fn prefetch<const HINT: i32>(ptr: *const f32) {
     #[cfg(target_arch = "x86_64")]
     #[allow(unsafe_code, reason = "an instruction that pulp lacks")]
     // SAFETY: a prefetch reads nothing that the program can see and never faults; SSE is part of
     // x86-64.
     unsafe {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T1>(ptr.cast());
+        std::arch::x86_64::_mm_prefetch::<HINT>(ptr.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = ptr;

@@ -285,7 +285,6 @@ impl<I: Isa> Run<'_, I> {
                 transformed = Some(block);
             }
             for panel in step.group(group) {
-                let weights = step.panels.weights(panel);
                 let products = Products {
                     isa: step.isa,
                     points: N1 * N2,
@@ -294,7 +293,7 @@ impl<I: Isa> Run<'_, I> {
                     part: PART,
                     a: self.v,
                     a_pitch: [step.v_pitch(), step.block * step.v_pitch()],
-                    panel: weights,
+                    panel: step.panels.weights(panel),
                     vectors: panel.vectors,
                     dst: m,
                     dst_pitch: [step.m_pitch, step.block * step.m_pitch],
