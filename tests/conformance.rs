@@ -3,8 +3,8 @@
 use cross_checks::{Case, Data, EPILOGUES, Layout, RELU, Subject, conv, conv_with, inception_v3, shrunk};
 use kernels::cpu::{Cpu, Tier};
 use kernels::filter::Filter;
-use kernels::kernel::{Refusal, Tuning, table};
-use kernels::problem::{Epilogue, Padding, Pool, PoolKind, Problem, Window};
+use kernels::kernel::{MAX_SEGMENTS, Refusal, Tuning, table};
+use kernels::problem::{Conv, Epilogue, Padding, Pool, PoolKind, Problem, Window};
 use kernels::tensor::{Format, Formats};
 
 macro_rules! conformance {
@@ -336,6 +336,15 @@ fn check_refusals(id: &str) {
             let wrong = refusal(&tuning, &formats, &filters);
             assert!(matches!(wrong, Some(Refusal::Filters { .. })), "{id}: {problem}: {wrong:?}");
         }
+    }
+
+    let one = conv("n1h5w5c4k3r3s3");
+    for count in [0, MAX_SEGMENTS + 1] {
+        let problem = Problem::Conv(Conv { segments: vec![one.segments[0]; count], ..one.clone() });
+        let filters = vec![Filter::new([3, 3, 4, 3], vec![0.0; 108]); count];
+        let refusal = kernel.prepare(&problem, &Tuning::default(), &Formats::F32, &filters).err();
+        let (found, expected) = (count.to_string(), "1 to 8");
+        assert_eq!(refusal, Some(Refusal::Shape { what: "number of segments", found, expected }), "{id}");
     }
 }
 

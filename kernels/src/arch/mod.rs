@@ -4,3 +4,21 @@ pub mod cache;
 pub mod cpuid;
 pub mod pages;
 pub mod prefetch;
+
+/// The same pointer, of which the compiler knows nothing.
+#[inline(always)]
+pub fn opaque<P: Copy>(pointer: *mut P) -> *mut P {
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code, reason = "no other way to end an optimisation")]
+    #[allow(clippy::pointers_in_nomem_asm_block, reason = "nothing is read or written")]
+    {
+        let mut pointer = pointer;
+        // SAFETY: no instruction at all.
+        unsafe {
+            std::arch::asm!("/* {0} */", inout(reg) pointer, options(pure, nomem, nostack, preserves_flags));
+        }
+        pointer
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    pointer
+}

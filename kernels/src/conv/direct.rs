@@ -2,8 +2,7 @@
 //!
 //! A tile takes up to `pixels` neighbouring output pixels of one row and a panel of output channels
 //! through all taps of the kernel (see [`crate::gemm::tile`]); nothing is copied, and the zero halo
-//! of the source stands in for padding. A row is cut into tiles of nearly equal size, since a tile
-//! with few pixels reads its weights for little work. Where neither the source nor a segment's destination
+//! of the source stands in for padding. Where neither the source nor a segment's destination
 //! has a halo, the pixels of a pointwise convolution of stride 1 are one row.
 //!
 //! ```text
@@ -24,11 +23,11 @@
 
 use std::ops::Range;
 
-use crate::arch::prefetch::LINE;
 use crate::cpu::{Cpu, Isa};
 use crate::filter::{Filter, Folded};
 use crate::gemm::panels::Panels;
-use crate::gemm::tile::{Finish, Operands, Taps, dispatch, max_pixels};
+use crate::gemm::rows::{Ahead, Cut, Rows};
+use crate::gemm::tile::{Finish, Operands, Taps};
 use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning, validate};
 use crate::problem::{Conv, Padding, Problem};
 use crate::scratch::{Buffer, Scratch, ScratchReq};
@@ -140,33 +139,22 @@ pub(super) struct PreparedDirect<I> {
     part: usize,
 }
 
-/// The output pixels of a step, cut into tiles.
-struct Tiles {
-    /// All tiles.
-    count: usize,
-    /// Tiles in a row.
-    each: usize,
-    /// Pixels in a row.
-    width: usize,
-}
-
 /// Units that keep a team busy without being too small to be worth dealing.
 const UNITS: usize = 64;
 
 impl<I: Isa> PreparedDirect<I> {
-    /// Tiles of `n` images, with all pixels as one row or not.
-    fn tiles(&self, n: usize, flat: bool) -> Tiles {
+    /// Rows of output pixels of `n` images and their width, with all pixels as one row or not.
+    fn rows(&self, n: usize, flat: bool) -> (usize, usize) {
         let [oh, ow] = self.conv.output();
-        let (rows, width) = if flat { (1, n * oh * ow) } else { (n * oh, ow) };
-        let each = width.div_ceil(self.pixels);
-        Tiles { count: rows * each, each, width }
+        if flat { (1, n * oh * ow) } else { (n * oh, ow) }
     }
 
     /// Blocks that the tiles of `n` images are dealt in: at most as many as the fewest tiles that a
     /// destination may be cut into.
     fn blocks(&self, n: usize) -> usize {
         let panels = self.panels.list().len();
-        UNITS.div_ceil(panels).clamp(1, self.tiles(n, self.flat).count)
+        let (rows, width) = self.rows(n, self.flat);
+        UNITS.div_ceil(panels).clamp(1, rows * width.div_ceil(self.pixels))
     }
 }
 
@@ -187,6 +175,7 @@ impl<I: Isa> Prepared for PreparedDirect<I> {
         self.panels.list().len() * self.blocks(n)
     }
 
+    #[inline(never)]
     #[allow(unsafe_code, reason = "tile code")]
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, _: &mut Scratch) {
         // SAFETY: the caller's promises are passed on.
@@ -226,11 +215,11 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
             let epilogue = step.conv.segments[panel.segment].epilogue;
             let dst = io.dst(panel.segment);
             let flat = step.flat && dst.is_flat();
-            let Tiles { count, each, width } = step.tiles(n, flat);
+            let (rows, width) = step.rows(n, flat);
+            let cut = Cut::<I>::new(width, step.pixels, panel.vectors);
+            let count = rows * cut.tiles;
             let bias = if epilogue.bias { step.panels.bias(panel) } else { std::ptr::null() };
-            let first_tile = count * block / blocks;
-            // The first tiles of a row take a pixel more.
-            let (least, more) = (width / each, width % each);
+            let (first_tile, last_tile) = (count * block / blocks, count * (block + 1) / blocks);
             let mut done = 0;
             while done < step.conv.depth() {
                 let part = step.part.min(step.conv.depth() - done);
@@ -242,41 +231,37 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
                     width: panel.width,
                 };
                 let taps = if last && done == 0 { taps } else { Taps::matrix(part) };
-                let (mut row, mut tile) = (first_tile / each, first_tile % each);
-                for number in 0..count * (block + 1) / blocks - first_tile {
-                    let first = tile * least + tile.min(more);
-                    let pixels = least + usize::from(tile < more);
+                let row = done * panel.vectors * I::F32_LANES;
+                let mut tile = first_tile;
+                while tile < last_tile {
+                    let (row_index, begin) = (tile / cut.tiles, tile % cut.tiles);
+                    let tiles = begin..cut.tiles.min(begin + last_tile - tile);
+                    let first = cut.first(begin);
                     let (a, out) = if flat {
                         let a = io.src.pixel(0, 0, 0).wrapping_add(first * src.pixel);
                         (a, dst.pixel(0, 0, 0).wrapping_add(first * dst.pitch().pixel))
                     } else {
-                        let (image, y) = if n == 1 { (0, row) } else { (row / height, row % height) };
+                        let (image, y) =
+                            if n == 1 { (0, row_index) } else { (row_index / height, row_index % height) };
                         let top = (y * sh) as isize - padding.top as isize;
                         let left = (first * sw) as isize - padding.left as isize;
                         (io.src.pixel(image, top, left), dst.pixel(image, y, first))
                     };
-                    // The next panel, then the image.
-                    let next = match step.panels.ahead(panel, number) {
-                        Some(weights) => weights.wrapping_add(done * LINE),
-                        None => a.wrapping_add(done + pixels * sw * src.pixel),
-                    };
-                    tile += 1;
-                    if tile == each {
-                        (row, tile) = (row + 1, 0);
-                    }
                     let operands = Operands {
                         a: a.wrapping_add(done),
                         a_pitch: sw * src.pixel,
-                        b: step.panels.weights(panel).wrapping_add(done * panel.vectors * I::F32_LANES),
-                        next,
+                        b: step.panels.weights(panel).wrapping_add(row),
                         dst: out.wrapping_add(panel.first),
                         dst_pitch: dst.pitch().pixel,
                     };
-                    debug_assert!(pixels <= max_pixels(I::REGISTERS, panel.vectors));
-                    // SAFETY: the source's halo holds the padding, so that all taps of the tile's
-                    // pixels may be read; its outputs belong to this unit; the panel has `vectors`
+                    let panel = step.panels.following(panel).wrapping_add(row);
+                    let ahead = Ahead { panel, done: tile - first_tile, pixels: true };
+                    tile += tiles.len();
+                    let rows = Rows { count: 1, pitch: [0; 3], parts: 1, taps, operands, ahead, finish };
+                    // SAFETY: the source's halo holds the padding, so that all taps of the tiles'
+                    // pixels may be read; their outputs belong to this unit; the panel has `vectors`
                     // vectors and `depth` rows.
-                    unsafe { dispatch(isa, pixels, panel.vectors, &taps, &operands, &finish) };
+                    unsafe { cut.run(isa, tiles, &rows) };
                 }
                 done += part;
             }

@@ -6,7 +6,8 @@
 //! 17 pixels wide map, whose last tile is part waste, that is 2.4 and 3.3 times less.
 
 use crate::conv::direct::conv_of;
-use crate::conv::tiles::{PreparedTiles, multiply_adds, transforms};
+use crate::conv::tiles::PreparedTiles;
+use crate::conv::tiling::Tiling;
 use crate::conv::winograd::{numerics, require_stride, tunings};
 use crate::cpu::{Cpu, Isa};
 use crate::filter::Filter;
@@ -58,7 +59,7 @@ impl<I: Isa> Kernel for Separable<I> {
 
     fn multiply_adds(&self, problem: &Problem, tuning: &Tuning) -> u64 {
         let Ok(conv) = conv_of(problem) else { return 0 };
-        multiply_adds(conv, &transforms(conv, tuning.get("m")))
+        Tiling::new(conv, tuning.get("m")).multiply_adds()
     }
 
     fn prepare(
@@ -70,7 +71,7 @@ impl<I: Isa> Kernel for Separable<I> {
     ) -> Result<Box<dyn Prepared>, Refusal> {
         validate(self, problem, tuning, formats, filters)?;
         let conv = conv_of(problem)?;
-        let transforms = transforms(conv, tuning.get("m"));
-        Ok(Box::new(PreparedTiles::new(self.isa, conv, transforms, tuning, formats, filters)))
+        let tiling = Tiling::new(conv, tuning.get("m"));
+        Ok(Box::new(PreparedTiles::new(self.isa, tiling, tuning, formats, filters)))
     }
 }

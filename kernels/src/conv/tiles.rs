@@ -23,55 +23,25 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use crate::arch::prefetch::{LINE, to_l1, to_l2};
-use crate::conv::transform::{Fixed, Transform};
+use crate::conv::tiling::{Place, Span, Tiling, pack};
+use crate::conv::transform::Fixed;
 use crate::cpu::Isa;
 use crate::filter::{Filter, Folded};
 use crate::gemm::panels::{Panel, Panels};
 use crate::gemm::product::{PART, Products};
 use crate::gemm::tile::{load, load_first, store, store_first};
 use crate::kernel::{Bound, Io, Prepared, Tuning};
-use crate::problem::{Conv, Problem};
+use crate::problem::Problem;
 use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};
 use crate::tensor::{Formats, ViewMut};
-
-/// The transforms of a convolution, down and across, for `m` outputs along each axis where the kernel has
-/// extent.
-pub(super) fn transforms(conv: &Conv, m: usize) -> [Transform; 2] {
-    [0, 1].map(|axis| match conv.window.kernel[axis] {
-        1 => Transform::new(1, 1, 1),
-        r => Transform::new(m, r, conv.window.stride[axis]),
-    })
-}
-
-/// Tiles that cover the output of a convolution, down and across.
-fn grid(conv: &Conv, transforms: &[Transform; 2]) -> [usize; 2] {
-    let output = conv.output();
-    [0, 1].map(|axis| output[axis].div_ceil(transforms[axis].m))
-}
-
-/// Tiles of one image.
-pub(super) fn tiles(conv: &Conv, transforms: &[Transform; 2]) -> usize {
-    grid(conv, transforms).into_iter().product()
-}
-
-/// Multiply-adds of the products; the transforms are left out.
-pub(super) fn multiply_adds(conv: &Conv, transforms: &[Transform; 2]) -> u64 {
-    let products: usize = transforms.iter().map(|t| t.n).product();
-    (conv.batch * tiles(conv, transforms) * products * conv.channels * conv.filters()) as u64
-}
 
 /// A convolution with transformed filters.
 pub(super) struct PreparedTiles<I> {
     isa: I,
     bound: Bound,
-    conv: Conv,
-    /// Down and across.
-    transforms: [Transform; 2],
+    tiling: Tiling,
     /// A panel holds its matrix `[c, width]` of each point in turn.
     panels: Panels,
-    /// Tiles of an image, and its output pixels, down and across.
-    grid: [usize; 2],
-    output: [usize; 2],
     /// Elements of a row of M.
     m_pitch: usize,
     pixels: usize,
@@ -82,23 +52,19 @@ pub(super) struct PreparedTiles<I> {
 impl<I: Isa> PreparedTiles<I> {
     pub(super) fn new(
         isa: I,
-        conv: &Conv,
-        transforms: [Transform; 2],
+        tiling: Tiling,
         tuning: &Tuning,
         formats: &Formats,
         filters: &[Filter],
     ) -> Self {
         let folded: Vec<Folded> = filters.iter().map(Filter::folded).collect();
-        let panels = pack(&transforms, conv, I::F32_LANES, tuning.get("vectors"), &folded);
+        let panels = pack(&tiling, I::F32_LANES, tuning.get("vectors"), &folded);
         let widths = panels.list().iter().map(|panel| panel.vectors * I::F32_LANES);
         Self {
             isa,
-            grid: grid(conv, &transforms),
-            output: conv.output(),
             m_pitch: round_up(widths.max().expect("at least one panel")),
-            bound: Bound::new(&Problem::Conv(conv.clone()), formats),
-            conv: conv.clone(),
-            transforms,
+            bound: Bound::new(&Problem::Conv(tiling.conv.clone()), formats),
+            tiling,
             groups: tuning.get("groups").min(panels.list().len()),
             panels,
             pixels: tuning.get("pixels"),
@@ -106,16 +72,20 @@ impl<I: Isa> PreparedTiles<I> {
         }
     }
 
-    fn points(&self) -> usize {
-        self.transforms.iter().map(|t| t.n).product()
-    }
-
-    fn tiles(&self, n: usize) -> usize {
-        n * tiles(&self.conv, &self.transforms)
+    /// Computes units with transforms of known sizes.
+    #[inline(never)]
+    fn of<const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>(
+        &self,
+        units: Range<usize>,
+        io: &Io,
+        v: *mut f32,
+        swap: bool,
+    ) {
+        self.isa.vectorize(Run::<I, N1, M1, N2, M2, U> { step: self, units, io, v, swap })
     }
 
     fn blocks(&self, n: usize) -> usize {
-        self.tiles(n).div_ceil(self.block)
+        (n * self.tiling.tiles()).div_ceil(self.block)
     }
 
     /// Panels of a group.
@@ -126,39 +96,8 @@ impl<I: Isa> PreparedTiles<I> {
 
     /// Elements from a row of V to the next: whole vectors, and rows that do not share cache sets.
     fn v_pitch(&self) -> usize {
-        round_up(self.conv.channels) + round_up(1)
+        round_up(self.tiling.conv.channels) + round_up(1)
     }
-}
-
-/// `U = G g Gt` for each input and output channel: one matrix `[c, k]` a point, in place of taps.
-fn pack(
-    [down, across]: &[Transform; 2],
-    conv: &Conv,
-    lanes: usize,
-    vectors: usize,
-    filters: &[Folded],
-) -> Panels {
-    let [r, s] = conv.window.kernel;
-    let (c, points) = (conv.channels, down.n * across.n);
-    let coefficients: Vec<f64> = (0..points * r * s)
-        .map(|at| {
-            let (point, tap) = (at / (r * s), at % (r * s));
-            down.filter(point / across.n, tap / s) * across.filter(point % across.n, tap % s)
-        })
-        .collect();
-    let mut sums = Vec::new();
-    Panels::pack_rows(&conv.segments, lanes, vectors, points * c, filters, |filter, panel, row, packed| {
-        let (point, channel) = (row / c, row % c);
-        sums.clear();
-        sums.resize(panel.width, 0.0);
-        for (tap, &g) in coefficients[point * r * s..][..r * s].iter().enumerate() {
-            if g != 0.0 {
-                let weights = &filter.weights[(tap * c + channel) * filter.dims[3] + panel.first..];
-                sums.iter_mut().zip(weights).for_each(|(sum, &w)| *sum += g * w as f64);
-            }
-        }
-        packed.iter_mut().zip(&sums).for_each(|(u, &sum)| *u = sum as f32);
-    })
 }
 
 impl<I: Isa> Prepared for PreparedTiles<I> {
@@ -172,7 +111,7 @@ impl<I: Isa> Prepared for PreparedTiles<I> {
 
     fn scratch(&self) -> ScratchReq {
         let row = self.v_pitch() + self.m_pitch;
-        ScratchReq { shared: 0, worker: self.points() * self.block * row }
+        ScratchReq { shared: 0, worker: self.tiling.points() * self.block * row }
     }
 
     fn units(&self, _: usize, n: usize) -> usize {
@@ -181,30 +120,13 @@ impl<I: Isa> Prepared for PreparedTiles<I> {
 
     #[allow(unsafe_code, reason = "transform code")]
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
-        self.isa.vectorize(Run { step: self, units, io, v: scratch.worker })
-    }
-}
-
-struct Run<'a, I: Isa> {
-    step: &'a PreparedTiles<I>,
-    units: Range<usize>,
-    io: &'a Io<'a>,
-    /// The worker's scratch: V, then M.
-    v: *mut f32,
-}
-
-impl<I: Isa> pulp::WithSimd for Run<'_, I> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) {
-        let [down, across] = &self.step.transforms;
+        let ([down, across], v) = (&self.tiling.transforms, scratch.worker);
         macro_rules! arms {
             (square: $([$n:literal $m:literal $u:literal])* line: $([$ln:literal $lm:literal])*) => {
                 match (down.n, across.n, down.m.max(across.m), down.stride.max(across.stride)) {
-                    $(($n, $n, $m, $u) => self.blocks::<$n, $m, $n, $m, $u>(false),)*
-                    $(($ln, 1, $lm, 1) => self.blocks::<$ln, $lm, 1, 1, 1>(false),)*
-                    $((1, $ln, $lm, 1) => self.blocks::<$ln, $lm, 1, 1, 1>(true),)*
+                    $(($n, $n, $m, $u) => self.of::<$n, $m, $n, $m, $u>(units, io, v, false),)*
+                    $(($ln, 1, $lm, 1) => self.of::<$ln, $lm, 1, 1, 1>(units, io, v, false),)*
+                    $((1, $ln, $lm, 1) => self.of::<$ln, $lm, 1, 1, 1>(units, io, v, true),)*
                     other => unreachable!("no transform {other:?}"),
                 }
             };
@@ -217,69 +139,52 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
     }
 }
 
-/// A tile's place: its image, and its row and column among the image's tiles.
-#[derive(Clone, Copy)]
-struct Place {
-    n: usize,
-    row: usize,
-    column: usize,
+/// The units of a step whose axes of `N1` and `N2` are down and across, or the other way round where
+/// `swap` is set.
+struct Run<'a, I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize> {
+    step: &'a PreparedTiles<I>,
+    units: Range<usize>,
+    io: &'a Io<'a>,
+    /// The worker's scratch: V, then M.
+    v: *mut f32,
+    swap: bool,
 }
 
-impl Place {
-    /// The tile that follows in `images`; the last is its own.
+impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>
+    pulp::WithSimd for Run<'_, I, N1, M1, N2, M2, U>
+{
+    type Output = ();
+
     #[inline(always)]
-    fn next(self, [rows, columns]: [usize; 2], images: usize) -> Self {
-        if self.column + 1 < columns {
-            Self { column: self.column + 1, ..self }
-        } else if self.row + 1 < rows {
-            Self { column: 0, row: self.row + 1, ..self }
-        } else if self.n + 1 < images {
-            Self { column: 0, row: 0, n: self.n + 1 }
-        } else {
-            self
-        }
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        self.blocks();
     }
 }
 
-/// One axis of a tile: `samples` of the image from `origin` on, `outputs` of the output from `first` on.
-#[derive(Clone, Copy)]
-struct Span {
-    /// First sample; negative in the padding.
-    origin: isize,
-    /// Samples that lie inside the image.
-    inside: [usize; 2],
-    /// Outputs that lie inside the output.
-    outputs: usize,
-}
-
-impl<I: Isa> Run<'_, I> {
-    /// Computes the units; the axes of `N1` and `N2` are down and across, or the other way round where
-    /// `swap` is set.
+impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>
+    Run<'_, I, N1, M1, N2, M2, U>
+{
+    /// Computes the units.
     #[inline(always)]
     #[allow(unsafe_code, reason = "transform code")]
-    fn blocks<const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>(
-        self,
-        swap: bool,
-    ) {
+    fn blocks(self) {
         let step = self.step;
         let images = self.io.images();
-        let (tiles, blocks) = (step.tiles(images), step.blocks(images));
+        let (tiles, blocks) = (images * step.tiling.tiles(), step.blocks(images));
         let m = self.v.wrapping_add(N1 * N2 * step.block * step.v_pitch());
         let mut transformed = None;
         for unit in self.units.clone() {
             let (block, group) = (unit / step.groups, unit % step.groups);
             let first = tiles * block / blocks;
             let count = tiles * (block + 1) / blocks - first;
-            let [rows, columns] = step.grid;
-            let start =
-                Place { n: first / (rows * columns), row: first / columns % rows, column: first % columns };
+            let start = step.tiling.place(first);
             if transformed != Some(block) {
                 let mut place = start;
                 for tile in 0..count {
                     let v = self.v.wrapping_add(tile * step.v_pitch());
-                    let next = place.next(step.grid, images);
+                    let next = step.tiling.next(place, images);
                     // SAFETY: `count` tiles of at most `block` fit V.
-                    unsafe { self.input::<N1, M1, N2, M2, U>([place, next], swap, v) };
+                    unsafe { self.input([place, next], v) };
                     place = next;
                 }
                 transformed = Some(block);
@@ -289,7 +194,7 @@ impl<I: Isa> Run<'_, I> {
                     isa: step.isa,
                     points: N1 * N2,
                     rows: count,
-                    depth: step.conv.channels,
+                    depth: step.tiling.conv.channels,
                     part: PART,
                     a: self.v,
                     a_pitch: [step.v_pitch(), step.block * step.v_pitch()],
@@ -304,9 +209,9 @@ impl<I: Isa> Run<'_, I> {
                 let mut place = start;
                 for tile in 0..count {
                     let m = m.wrapping_add(tile * step.m_pitch);
-                    let next = place.next(step.grid, images);
+                    let next = step.tiling.next(place, images);
                     // SAFETY: M holds the products of `count` tiles; their outputs are this unit's.
-                    unsafe { self.output::<N1, M1, N2, M2, U>([place, next], swap, m, panel) };
+                    unsafe { self.output([place, next], m, panel) };
                     place = next;
                 }
             }
@@ -315,36 +220,21 @@ impl<I: Isa> Run<'_, I> {
 
     /// The spans of a tile, in the order of the axes.
     #[inline(always)]
-    fn spans(&self, place: Place, swap: bool) -> [Span; 2] {
-        let Conv { image, window, .. } = &self.step.conv;
-        let (output, padding) = (self.step.output, &window.padding);
-        let span = |axis: usize, index: usize, before: usize| {
-            let t = &self.step.transforms[axis];
-            let first = index * t.m;
-            let origin = (first * window.stride[axis]) as isize - before as isize;
-            let clip = |at: isize| (at - origin).clamp(0, t.n as isize) as usize;
-            let inside = [clip(0), clip(image[axis] as isize)];
-            Span { origin, inside, outputs: t.m.min(output[axis] - first) }
-        };
-        let [down, across] = [span(0, place.row, padding.top), span(1, place.column, padding.left)];
-        if swap { [across, down] } else { [down, across] }
+    fn spans(&self, place: Place) -> [Span; 2] {
+        let [down, across] = self.step.tiling.spans(place);
+        if self.swap { [across, down] } else { [down, across] }
     }
 
     /// `V[..] = Bt d B` for one tile; `v` is its row in the matrix of the first point.
     #[inline(always)]
     #[allow(unsafe_code, reason = "transform code")]
-    unsafe fn input<const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>(
-        &self,
-        [place, next]: [Place; 2],
-        swap: bool,
-        v: *mut f32,
-    ) {
+    unsafe fn input(&self, [place, next]: [Place; 2], v: *mut f32) {
         let step = self.step;
         let isa = step.isa;
-        let [a, b] = self.spans(place, swap);
-        let (src, channels) = (&self.io.src, step.conv.channels);
+        let [a, b] = self.spans(place);
+        let (src, channels) = (&self.io.src, step.tiling.conv.channels);
         let mut pitch = [src.pitch.row, src.pitch.pixel];
-        if swap {
+        if self.swap {
             pitch.reverse();
         }
         // The first sample, from the first pixel of the image; samples outside are never read.
@@ -353,7 +243,7 @@ impl<I: Isa> Run<'_, I> {
             src.pixel(place.n, 0, 0).wrapping_offset(origin)
         };
         let first = pixel(place, [a, b]);
-        let following = pixel(next, self.spans(next, swap));
+        let following = pixel(next, self.spans(next));
         let zero = isa.splat_f32s(0.0);
         let whole = a.inside == [0, N1] && b.inside == [0, N2] && channels.is_multiple_of(I::F32_LANES);
         // Written before it is read: the patch where the tile is not whole, the columns always.
@@ -414,26 +304,20 @@ impl<I: Isa> Run<'_, I> {
     /// first point.
     #[inline(always)]
     #[allow(unsafe_code, reason = "transform code")]
-    unsafe fn output<const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>(
-        &self,
-        [place, next]: [Place; 2],
-        swap: bool,
-        m: *const f32,
-        panel: &Panel,
-    ) {
+    unsafe fn output(&self, [place, next]: [Place; 2], m: *const f32, panel: &Panel) {
         let step = self.step;
         let isa = step.isa;
-        let [a, b] = self.spans(place, swap);
+        let [a, b] = self.spans(place);
         let zero = isa.splat_f32s(0.0);
         let stride = step.block * step.m_pitch;
-        let epilogue = step.conv.segments[panel.segment].epilogue;
+        let epilogue = step.tiling.conv.segments[panel.segment].epilogue;
         let dst: ViewMut = self.io.dst(panel.segment);
         let mut pitch = [dst.pitch().row, dst.pitch().pixel];
-        let [m1, m2] = [step.transforms[0].m, step.transforms[1].m];
+        let [m1, m2] = [0, 1].map(|axis| step.tiling.transforms[axis].m);
         let pixel = |place: Place| dst.pixel(place.n, place.row * m1, place.column * m2);
         let first = pixel(place).wrapping_add(panel.first);
         let next = pixel(next).wrapping_add(panel.first);
-        if swap {
+        if self.swap {
             pitch.reverse();
         }
         for vector in 0..panel.vectors {

@@ -9,7 +9,8 @@
 //! that of the smallest tile. So `m` is a tuning.
 
 use crate::conv::direct::{conv_of, tile_sizes};
-use crate::conv::tiles::{PreparedTiles, multiply_adds, tiles, transforms};
+use crate::conv::tiles::PreparedTiles;
+use crate::conv::tiling::Tiling;
 use crate::cpu::{Cpu, Isa};
 use crate::filter::Filter;
 use crate::kernel::{Kernel, Numerics, Prepared, Refusal, Tuning, validate};
@@ -61,7 +62,7 @@ impl<I: Isa> Kernel for Winograd<I> {
 
     fn multiply_adds(&self, problem: &Problem, tuning: &Tuning) -> u64 {
         let Ok(conv) = conv_of(problem) else { return 0 };
-        multiply_adds(conv, &transforms(conv, tuning.get("m")))
+        Tiling::new(conv, tuning.get("m")).multiply_adds()
     }
 
     fn prepare(
@@ -73,8 +74,8 @@ impl<I: Isa> Kernel for Winograd<I> {
     ) -> Result<Box<dyn Prepared>, Refusal> {
         validate(self, problem, tuning, formats, filters)?;
         let conv = conv_of(problem)?;
-        let transforms = transforms(conv, tuning.get("m"));
-        Ok(Box::new(PreparedTiles::new(self.isa, conv, transforms, tuning, formats, filters)))
+        let tiling = Tiling::new(conv, tuning.get("m"));
+        Ok(Box::new(PreparedTiles::new(self.isa, tiling, tuning, formats, filters)))
     }
 }
 
@@ -89,9 +90,7 @@ fn outputs(conv: &Conv) -> &'static [usize] {
 
 /// The claim of the transforms that a tuning chooses.
 pub(super) fn numerics(problem: &Problem, tuning: &Tuning) -> Numerics {
-    let growth = conv_of(problem).map_or(1.0, |conv| {
-        transforms(conv, tuning.get("m")).iter().map(|transform| transform.growth()).product()
-    });
+    let growth = conv_of(problem).map_or(1.0, |conv| Tiling::new(conv, tuning.get("m")).growth());
     Numerics { rounding: Dtype::F32, growth }
 }
 
@@ -100,10 +99,10 @@ pub(super) fn numerics(problem: &Problem, tuning: &Tuning) -> Numerics {
 /// An output tile with no fewer products than a smaller one is left out: it has only drawbacks.
 pub(super) fn tunings<I: Isa>(conv: &Conv, outputs: &[usize]) -> Vec<Tuning> {
     let widest = conv.segments.iter().map(|s| s.channels.div_ceil(I::F32_LANES)).max();
-    let work = |m| multiply_adds(conv, &transforms(conv, m));
+    let work = |m| Tiling::new(conv, m).multiply_adds();
     let mut list = Vec::new();
     for &m in outputs.iter().filter(|&&m| outputs.iter().all(|&less| less >= m || work(less) > work(m))) {
-        let tiles = conv.batch * tiles(conv, &transforms(conv, m));
+        let tiles = conv.batch * Tiling::new(conv, m).tiles();
         for &[pixels, vectors] in tile_sizes::<I>().iter().filter(|size| matches!(size[1], 2 | 3)) {
             if vectors > 2 && Some(vectors) > widest {
                 continue;

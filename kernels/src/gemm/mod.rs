@@ -2,4 +2,5 @@
 
 pub mod panels;
 pub mod product;
+pub mod rows;
 pub mod tile;

@@ -3,7 +3,6 @@
 //! A panel holds `depth` rows of `vectors * LANES` output channels, contiguous. Panels never straddle
 //! segments; the last one of a segment is narrower, and its last vector is padded with zeros.
 
-use crate::arch::prefetch::LINE;
 use crate::filter::Folded;
 use crate::problem::Segment;
 use crate::scratch::{Buffer, round_up};
@@ -110,12 +109,10 @@ impl Panels {
         self.weights.as_slice()[panel.offset..].as_ptr()
     }
 
-    /// What tile number `tile` of a panel should bring near: its share of the panel that follows, a line a
-    /// row; nothing once all is on its way.
+    /// The packed rows of the panel that follows.
     #[inline(always)]
-    pub fn ahead(&self, panel: &Panel, tile: usize) -> Option<*const f32> {
-        let row = panel.vectors * self.lanes;
-        (tile * LINE < row).then_some(self.weights(panel).wrapping_add((row + tile * LINE) * self.depth))
+    pub fn following(&self, panel: &Panel) -> *const f32 {
+        self.weights(panel).wrapping_add(self.depth * panel.vectors * self.lanes)
     }
 
     /// The biases of a panel, padded to whole vectors.

@@ -5,9 +5,9 @@
 //!   dst[point][rows, width] = a[point][rows, depth] * panel[point][depth, width]
 //! ```
 
-use crate::arch::prefetch::LINE;
 use crate::cpu::Isa;
-use crate::gemm::tile::{Finish, Operands, Taps, dispatch};
+use crate::gemm::rows::{Ahead, Cut, Rows};
+use crate::gemm::tile::{Finish, Operands, Taps};
 
 /// Products that a fast algorithm sums in registers before it adds them to the rest of a sum: sums make
 /// most of its error, since it magnifies them.
@@ -49,53 +49,28 @@ impl<I: Isa> Products<I> {
     /// `rows` rows of `depth` elements of each left matrix may be read, and `depth` rows of `vectors`
     /// vectors of each right one; `rows` rows of `vectors` vectors of each result may be written by
     /// this caller alone; `pixels` fits the vectors.
-    #[allow(unsafe_code, reason = "matrix code")]
-    pub unsafe fn run(self) {
-        self.isa.vectorize(self)
-    }
-}
-
-impl<I: Isa> pulp::WithSimd for Products<I> {
-    type Output = ();
-
     #[inline(always)]
     #[allow(unsafe_code, reason = "matrix code")]
-    fn with_simd<S: pulp::Simd>(self, _: S) {
-        let tiles = self.rows.div_ceil(self.pixels);
-        // The first tiles take a row more.
-        let (each, more) = (self.rows / tiles, self.rows % tiles);
+    pub unsafe fn run(self) {
+        let cut = Cut::new(self.rows, self.pixels, self.vectors);
         let width = self.vectors * I::F32_LANES;
-        let parts = self.depth.div_ceil(self.part);
-        let lines = width.div_ceil(LINE);
         let matrix = self.depth * width;
-        for point in 0..self.points {
-            let b = self.panel.wrapping_add(point * matrix);
-            let a = self.a.wrapping_add(point * self.a_pitch[1]);
-            let dst = self.dst.wrapping_add(point * self.dst_pitch[1]);
-            for part in 0..parts {
-                let (begin, stop) = (self.depth * part / parts, self.depth * (part + 1) / parts);
-                let taps = Taps::matrix(stop - begin);
-                let finish = Finish { bias: std::ptr::null(), relu: false, accumulate: part > 0, width };
-                let b = b.wrapping_add(begin * width);
-                let (mut a, mut dst) = (a.wrapping_add(begin), dst);
-                for tile in 0..tiles {
-                    let rows = each + usize::from(tile < more);
-                    // What the next point will read, a line a row.
-                    let ahead = if tile < lines { matrix + tile * (stop - begin) * LINE } else { 0 };
-                    let operands = Operands {
-                        a,
-                        a_pitch: self.a_pitch[0],
-                        b,
-                        next: b.wrapping_add(ahead),
-                        dst,
-                        dst_pitch: self.dst_pitch[0],
-                    };
-                    // SAFETY: promised to `run`, the only caller.
-                    unsafe { dispatch(self.isa, rows, self.vectors, &taps, &operands, &finish) };
-                    a = a.wrapping_add(rows * self.a_pitch[0]);
-                    dst = dst.wrapping_add(rows * self.dst_pitch[0]);
-                }
-            }
-        }
+        let rows = Rows {
+            count: self.points,
+            pitch: [self.a_pitch[1], matrix, self.dst_pitch[1]],
+            parts: self.depth.div_ceil(self.part),
+            taps: Taps::matrix(self.depth),
+            operands: Operands {
+                a: self.a,
+                a_pitch: self.a_pitch[0],
+                b: self.panel,
+                dst: self.dst,
+                dst_pitch: self.dst_pitch[0],
+            },
+            ahead: Ahead { panel: self.panel.wrapping_add(matrix), done: 0, pixels: false },
+            finish: Finish { bias: std::ptr::null(), relu: false, accumulate: false, width },
+        };
+        // SAFETY: by the caller.
+        unsafe { cut.run(self.isa, 0..cut.tiles, &rows) };
     }
 }

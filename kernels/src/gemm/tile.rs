@@ -70,7 +70,7 @@ impl Finish {
     }
 }
 
-/// A tile's operands.
+/// The operands of a row of tiles.
 #[derive(Clone, Copy, Debug)]
 pub struct Operands {
     /// Channel 0 of the first tap of the first pixel.
@@ -79,8 +79,6 @@ pub struct Operands {
     pub a_pitch: usize,
     /// The panel.
     pub b: *const f32,
-    /// Weights to bring near meanwhile, a line for each row of the panel; null for none.
-    pub next: *const f32,
     /// The first output.
     pub dst: *mut f32,
     /// Elements from an output pixel to the next.
@@ -182,10 +180,10 @@ unsafe fn sums<I: Isa, const MR: usize, const NR: usize>(
     isa: I,
     taps: &Taps,
     o: &Operands,
+    mut next: *const f32,
 ) -> [[I::f32s; NR]; MR] {
     let mut acc = [[isa.splat_f32s(0.0); NR]; MR];
     let mut b = o.b;
-    let mut next = o.next;
     for r in 0..taps.rows {
         for s in 0..taps.columns {
             let mut a = o.a.wrapping_add(r * taps.row_pitch + s * taps.column_pitch);
@@ -211,13 +209,19 @@ unsafe fn sums<I: Isa, const MR: usize, const NR: usize>(
 /// Computes a tile and stores it.
 ///
 /// # Safety
-/// As for the sums; `MR` pixels of `finish.width` channels at `dst` may be written by this caller
+/// As for the sums; `MR` pixels of `finish.width` channels at `o.dst` may be written by this caller
 /// alone.
 #[inline(always)]
 #[allow(unsafe_code, reason = "tile code")]
-unsafe fn tile<I: Isa, const MR: usize, const NR: usize>(isa: I, taps: &Taps, o: &Operands, finish: &Finish) {
+pub unsafe fn tile<I: Isa, const MR: usize, const NR: usize>(
+    isa: I,
+    taps: &Taps,
+    o: &Operands,
+    finish: &Finish,
+    next: *const f32,
+) {
     // SAFETY: by the caller.
-    let acc = unsafe { sums::<I, MR, NR>(isa, taps, o) };
+    let acc = unsafe { sums::<I, MR, NR>(isa, taps, o, next) };
     if finish.is_plain(NR * I::F32_LANES) {
         for (i, acc) in acc.into_iter().enumerate() {
             for (j, y) in acc.into_iter().enumerate() {
@@ -231,26 +235,24 @@ unsafe fn tile<I: Isa, const MR: usize, const NR: usize>(isa: I, taps: &Taps, o:
         return;
     }
     let zero = isa.splat_f32s(0.0);
-    for j in 0..NR {
-        let first = j * I::F32_LANES;
-        let bias = if finish.bias.is_null() {
-            zero
-        } else {
-            // SAFETY: a bias pointer has `NR` vectors.
-            unsafe { load::<I>(finish.bias.add(first)) }
-        };
-        for (i, acc) in acc.iter().enumerate() {
+    for (i, acc) in acc.into_iter().enumerate() {
+        for (j, mut y) in acc.into_iter().enumerate() {
+            let first = j * I::F32_LANES;
             let dst = o.dst.wrapping_add(i * o.dst_pitch + first);
-            let mut y = isa.add_f32s(acc[j], bias);
+            let width = finish.width - first;
+            if !finish.bias.is_null() {
+                // SAFETY: a bias pointer has `NR` vectors.
+                y = isa.add_f32s(y, unsafe { load::<I>(finish.bias.add(first)) });
+            }
             if finish.accumulate {
                 // SAFETY: by the caller.
-                y = isa.add_f32s(y, unsafe { load_first(isa, dst, finish.width - first) });
+                y = isa.add_f32s(y, unsafe { load_first(isa, dst, width) });
             }
             if finish.relu {
                 y = isa.max_f32s(y, zero);
             }
             // SAFETY: by the caller.
-            unsafe { store_first(isa, dst, y, finish.width - first) };
+            unsafe { store_first(isa, dst, y, width) };
         }
     }
 }
@@ -259,37 +261,4 @@ unsafe fn tile<I: Isa, const MR: usize, const NR: usize>(isa: I, taps: &Taps, o:
 pub const fn max_pixels(registers: usize, vectors: usize) -> usize {
     let fit = (registers - vectors - 1) / vectors;
     if fit > 14 { 14 } else { fit }
-}
-
-/// Computes a tile of `pixels` by `vectors` and stores it.
-///
-/// # Safety
-/// As for [`tile`], and `pixels` is from 1 to [`max_pixels`], `vectors` from 1 to 4.
-#[inline(always)]
-#[allow(unsafe_code, reason = "tile code")]
-pub unsafe fn dispatch<I: Isa>(
-    isa: I,
-    pixels: usize,
-    vectors: usize,
-    taps: &Taps,
-    o: &Operands,
-    finish: &Finish,
-) {
-    macro_rules! arms {
-        ($($nr:literal: $($mr:literal)*;)*) => {
-            match (vectors, pixels) {
-                $($(($nr, $mr) if const { $mr <= max_pixels(I::REGISTERS, $nr) } => {
-                    // SAFETY: by the caller.
-                    unsafe { tile::<I, $mr, $nr>(isa, taps, o, finish) }
-                })*)*
-                _ => unreachable!("no tile of {pixels} pixels by {vectors} vectors"),
-            }
-        };
-    }
-    arms! {
-        1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14;
-        2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14;
-        3: 1 2 3 4 5 6 7 8 9;
-        4: 1 2 3 4 5 6;
-    }
 }

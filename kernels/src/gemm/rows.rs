@@ -1,0 +1,231 @@
+//! Rows of register tiles: what a kernel calls.
+//!
+//! ```text
+//! for row in rows:                          the points of a fast algorithm, or one row of an image
+//!   for part in parts:                      of the sums
+//!     for tile in row: tile x panel         see [`super::tile`]
+//! ```
+//!
+//! A row is cut into tiles of two sizes, which differ by one pixel. For each such pair the loops are
+//! compiled once, as a function that all kernels share.
+
+use std::ops::Range;
+
+use crate::arch::opaque;
+use crate::arch::prefetch::LINE;
+use crate::cpu::Isa;
+use crate::gemm::tile::{Finish, Operands, Taps, max_pixels, tile};
+
+/// What to bring near while tiles are computed.
+#[derive(Clone, Copy, Debug)]
+pub struct Ahead {
+    /// The panel that will be read next: each tile asks for its share, a line for each row of its own
+    /// panel.
+    pub panel: *const f32,
+    /// Tiles that have asked already.
+    pub done: usize,
+    /// Once all of it is on its way, ask for the pixels of the next tile.
+    pub pixels: bool,
+}
+
+/// What the next tile should bring near.
+struct Next<'a> {
+    ahead: &'a Ahead,
+    /// Where the panel's part begins, and the elements of a tile's share of it.
+    panel: *const f32,
+    share: usize,
+    /// Tiles that have asked.
+    tile: usize,
+    /// Elements of a row of the panel.
+    width: usize,
+}
+
+impl Next<'_> {
+    #[inline(always)]
+    fn of(&mut self, near: *const f32, pixels: *const f32) -> *const f32 {
+        let tile = self.tile;
+        self.tile += 1;
+        if tile * LINE < self.width {
+            self.panel.wrapping_add(tile * self.share)
+        } else if self.ahead.pixels {
+            pixels
+        } else {
+            near
+        }
+    }
+}
+
+/// Rows of tiles that are alike, for a panel each or the same one.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows {
+    /// Rows.
+    pub count: usize,
+    /// Elements from the operands of a row to those of the next: of `a`, of `b` and of the outputs.
+    pub pitch: [usize; 3],
+    /// Parts that each sum is taken in; 1 where there are several runs in a sum.
+    pub parts: usize,
+    /// What a sum runs over.
+    pub taps: Taps,
+    /// Those of the first row.
+    pub operands: Operands,
+    /// What comes after the first row's panel.
+    pub ahead: Ahead,
+    /// What is done with a sum.
+    pub finish: Finish,
+}
+
+/// Computes `count` tiles side by side, stores them and moves on.
+///
+/// # Safety
+/// As for [`tile`], for each of them.
+#[inline(always)]
+#[allow(unsafe_code, reason = "tile code")]
+unsafe fn series<I: Isa, const MR: usize, const NR: usize>(
+    isa: I,
+    count: usize,
+    taps: &Taps,
+    o: &mut Operands,
+    finish: &Finish,
+    next: &mut Next,
+) {
+    for _ in 0..count {
+        let following = o.a.wrapping_add(MR * o.a_pitch);
+        let near = next.of(o.b, following);
+        // Else the compiler keeps a pointer a pixel from tile to tile, more than there are registers.
+        let here = Operands { a: opaque(o.a.cast_mut()), dst: opaque(o.dst), ..*o };
+        // SAFETY: by the caller.
+        unsafe { tile::<I, MR, NR>(isa, taps, &here, finish, near) };
+        o.a = following;
+        o.dst = o.dst.wrapping_add(MR * o.dst_pitch);
+    }
+}
+
+/// Rows of tiles of two sizes. For each it is a function of its own, which callers share.
+struct Run<'a, I, const MR: usize, const LESS: usize, const NR: usize> {
+    isa: I,
+    rows: &'a Rows,
+    /// Tiles in a row: first those of `MR` pixels, then those of `LESS`.
+    tiles: [usize; 2],
+}
+
+impl<I: Isa, const MR: usize, const LESS: usize, const NR: usize> pulp::WithSimd
+    for Run<'_, I, MR, LESS, NR>
+{
+    type Output = ();
+
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "tile code")]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let Self { isa, rows, tiles: [larger, smaller] } = self;
+        let Rows { taps, operands, ahead, .. } = rows;
+        let width = NR * I::F32_LANES;
+        for row in 0..rows.count {
+            for part in 0..rows.parts {
+                let bound =
+                    |part| if rows.parts == 1 { part * taps.len } else { part * taps.len / rows.parts };
+                let (begin, end) = (bound(part), bound(part + 1));
+                let taps = Taps { len: end - begin, ..*taps };
+                let mut o = Operands {
+                    a: operands.a.wrapping_add(row * rows.pitch[0] + begin),
+                    b: operands.b.wrapping_add(row * rows.pitch[1] + begin * width),
+                    dst: operands.dst.wrapping_add(row * rows.pitch[2]),
+                    ..*operands
+                };
+                let finish = Finish { accumulate: rows.finish.accumulate || part > 0, ..rows.finish };
+                let panel = ahead.panel.wrapping_add(row * rows.pitch[1] + begin * width);
+                let share = taps.rows * taps.columns * taps.len * LINE;
+                let mut next = Next { ahead, panel, share, tile: ahead.done, width };
+                // SAFETY: promised to `run`, the only caller.
+                unsafe {
+                    series::<I, MR, NR>(isa, larger, &taps, &mut o, &finish, &mut next);
+                    series::<I, LESS, NR>(isa, smaller, &taps, &mut o, &finish, &mut next);
+                }
+            }
+        }
+    }
+}
+
+/// Computes rows of tiles and stores them.
+///
+/// # Safety
+/// As for [`tile`], for each of them.
+#[inline(never)]
+#[allow(unsafe_code, reason = "tile code")]
+unsafe fn run<I: Isa, const MR: usize, const LESS: usize, const NR: usize>(
+    isa: I,
+    rows: &Rows,
+    tiles: [usize; 2],
+) {
+    isa.vectorize(Run::<I, MR, LESS, NR> { isa, rows, tiles })
+}
+
+/// [`run`] for one size.
+type RunFn<I> = unsafe fn(I, &Rows, [usize; 2]);
+
+/// The function for tiles of `pixels` and one pixel less by `vectors`.
+///
+/// # Panics
+/// If that many do not fit the registers: `pixels` is from 1 to [`max_pixels`], `vectors` from 1 to 4.
+fn function<I: Isa>(pixels: usize, vectors: usize) -> RunFn<I> {
+    macro_rules! arms {
+        ($($nr:literal: $([$mr:literal $less:literal])*;)*) => {
+            match (vectors, pixels) {
+                $($(($nr, $mr) if const { $mr <= max_pixels(I::REGISTERS, $nr) } => run::<I, $mr, $less, $nr>,)*)*
+                _ => panic!("no tile of {pixels} pixels by {vectors} vectors"),
+            }
+        };
+    }
+    arms! {
+        1: [1 1] [2 1] [3 2] [4 3] [5 4] [6 5] [7 6] [8 7] [9 8] [10 9] [11 10] [12 11] [13 12] [14 13];
+        2: [1 1] [2 1] [3 2] [4 3] [5 4] [6 5] [7 6] [8 7] [9 8] [10 9] [11 10] [12 11] [13 12] [14 13];
+        3: [1 1] [2 1] [3 2] [4 3] [5 4] [6 5] [7 6] [8 7] [9 8];
+        4: [1 1] [2 1] [3 2] [4 3] [5 4] [6 5];
+    }
+}
+
+/// A row of pixels, cut into tiles of nearly equal size: a tile with few pixels would read its weights
+/// for little work.
+#[derive(Clone, Copy)]
+pub struct Cut<I> {
+    /// Tiles of the row.
+    pub tiles: usize,
+    /// Pixels of the larger tiles.
+    pixels: usize,
+    /// How many are large; the others, which follow, have a pixel less.
+    larger: usize,
+    function: RunFn<I>,
+}
+
+impl<I: Isa> Cut<I> {
+    /// Of `width` pixels into tiles of at most `pixels` by `vectors`.
+    ///
+    /// # Panics
+    /// If that many do not fit the registers.
+    #[inline(always)]
+    pub fn new(width: usize, pixels: usize, vectors: usize) -> Self {
+        let tiles = width.div_ceil(pixels);
+        let pixels = width.div_ceil(tiles);
+        Self { tiles, pixels, larger: width - tiles * (pixels - 1), function: function(pixels, vectors) }
+    }
+
+    /// The first pixel of a tile.
+    #[inline(always)]
+    pub fn first(&self, tile: usize) -> usize {
+        tile * (self.pixels - 1) + tile.min(self.larger)
+    }
+
+    /// Computes the same tiles of each row and stores them.
+    ///
+    /// # Safety
+    /// All taps of the tiles' pixels may be read from `a`, and a row of `vectors` vectors for each product
+    /// of them from `b`; `finish.width` channels of the tiles' pixels at `dst` may be written by this
+    /// caller alone.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "tile code")]
+    pub unsafe fn run(&self, isa: I, tiles: Range<usize>, rows: &Rows) {
+        debug_assert!(rows.parts == 1 || rows.taps.rows * rows.taps.columns == 1);
+        let larger = self.larger.clamp(tiles.start, tiles.end) - tiles.start;
+        // SAFETY: by the caller.
+        unsafe { (self.function)(isa, rows, [larger, tiles.len() - larger]) }
+    }
+}
