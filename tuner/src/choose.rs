@@ -1,4 +1,5 @@
-//! Chooses the kernels of a network: the least time within bounds on its error and its memory.
+//! Chooses the kernels of a network: the least time within bounds on its error and its memory, and of what is
+//! within half a hundredth of that the least memory.
 //!
 //! The error of a plan is measured: the whole network against f64, see [`crate::exact`]. Where the fastest
 //! choice exceeds the bound, a model says which others are worth a try:
@@ -15,7 +16,7 @@
 use indicatif::{ProgressBar, ProgressStyle};
 use kernels::cpu::Cpu;
 
-use crate::budget::{Cost, Limits, choose, least_memory, picked, total};
+use crate::budget::{Cost, Limits, choose, least_memory, lighter, picked, total};
 use crate::exact::Exact;
 use crate::graph::{Graph, Step};
 use crate::measure::{Measured, Measurement};
@@ -53,6 +54,9 @@ pub fn process_bytes(threads: usize) -> usize {
     (12 + 10 * threads) << 20
 }
 
+/// Share of the time that may go for less memory: less than two runs of one plan differ by.
+const LIGHTER: f64 = 0.005;
+
 /// A choice that was made into a network and measured.
 pub struct Chosen<'a> {
     /// The candidates; `None` for a step that has none.
@@ -74,7 +78,7 @@ impl Network<'_> {
         Ok(Session::new(self.graph.clone(), choices, self.weights, self.cpu, self.threads)?)
     }
 
-    /// The fastest choice within the bounds; `exact` is of this graph or another form of it.
+    /// The lightest choice of those within half a hundredth of the fastest that keeps the bounds; `exact` is of this graph or another form of it.
     ///
     /// # Errors
     /// If nothing keeps the bounds, with the least that can be had.
@@ -181,7 +185,7 @@ impl<'a> Search<'a, '_> {
     /// The fastest choice whose errors have at most that sum and that keeps the memory, measured.
     fn attempt(&mut self, error: f64) -> Result<Option<Chosen<'a>>, Failure> {
         while let Some(picks) = choose(&self.costs, &Limits { error, memory: self.left }) {
-            let chosen = self.chosen(picks)?;
+            let chosen = self.chosen(lighter(&self.costs, picks, error, LIGHTER))?;
             let over = self.bytes(&chosen).saturating_sub(self.memory);
             if over == 0 {
                 return Ok(Some(chosen));

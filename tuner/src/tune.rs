@@ -338,7 +338,8 @@ fn plan_step(
             format!("{:.1}% faster than the runner-up", (other.median / own.median - 1.0) * 100.0)
         }
         (Some(own), Some(other)) if own.median > other.median * 1.01 => {
-            "the bounds on error and memory leave no faster one".to_string()
+            let share = (own.median / other.median - 1.0) * 100.0;
+            format!("{share:.1}% slower than the fastest, for less memory or a smaller error of the network")
         }
         (Some(_), Some(_)) => {
             "a tie with the runner-up, settled by memory, then error, then order".to_string()
