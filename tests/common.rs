@@ -3,6 +3,7 @@
 //! Sources lie among NaN and destinations among sentinels, so that a kernel that reads or writes what is
 //! not its own is seen, and so is a halo that it does not restore.
 
+mod memory;
 #[path = "network_rules.rs"]
 pub mod network;
 
@@ -13,15 +14,17 @@ use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
 use kernels::cpu::{Cpu, Tier};
 use kernels::filter::{BatchNorm, Filter};
-use kernels::kernel::{Io, Kernel, Prepared, Row, Tuning, row};
+use kernels::kernel::{Io, Kernel, Numerics, Prepared, Row, Tuning, row};
 use kernels::problem::{Conv, Epilogue, Padding, Pool, PoolKind, Problem};
 use kernels::reference::{Expected, all_pixels, expected};
 use kernels::scratch::Buffer;
 use kernels::team::Team;
-use kernels::tensor::{Format, Formats, Placement, Shape};
+use kernels::tensor::{Dtype, Format, Formats, Placement, Shape};
 use tuner::graph::Graph;
 use tuner::model::Model;
 use tuner::rewrite::problems;
+
+use memory::{GUARD, SENTINEL, Units, each_pixel, halves, place, source};
 
 /// Deterministic pseudo-random numbers.
 #[derive(Clone, Debug)]
@@ -60,6 +63,8 @@ pub struct Data {
     pub filters: Vec<Filter>,
     /// All pixels, one a segment.
     pub expected: Vec<Expected>,
+    /// The same with a source, and with source and folded weights, that are rounded to bf16.
+    rounded: [OnceLock<Box<Data>>; 2],
 }
 
 impl Data {
@@ -75,8 +80,32 @@ impl Data {
         }
         let dims = problem.filter_dims();
         let filters: Vec<Filter> = dims.into_iter().map(|dims| random_filter(&mut random, dims)).collect();
+        Self::of(problem, src, filters)
+    }
+
+    fn of(problem: &Problem, src: Vec<f32>, filters: Vec<Filter>) -> Self {
         let expected = expected(problem, &src, &filters, &all_pixels(problem.dst()[0]));
-        Self { src, filters, expected }
+        Self { src, filters, expected, rounded: Default::default() }
+    }
+
+    /// As a kernel sees it that reads a source of type `src` and rounds its inputs as `numerics` says.
+    fn seen(&self, problem: &Problem, src: Dtype, numerics: &Numerics) -> &Self {
+        let which = match (src, numerics.rounding) {
+            (Dtype::F32, Dtype::F32) => return self,
+            (Dtype::Bf16, Dtype::F32) => 0,
+            (_, Dtype::Bf16) => 1,
+        };
+        let round = |values: &[f32]| values.iter().map(|&v| Dtype::Bf16.round(v)).collect();
+        let rounded = |filter: &Filter| {
+            let folded = filter.folded();
+            Filter { bias: Some(folded.bias), ..Filter::new(folded.dims, round(&folded.weights)) }
+        };
+        self.rounded[which].get_or_init(|| {
+            let filters = self.filters.iter();
+            let filters =
+                if which == 0 { filters.cloned().collect() } else { filters.map(rounded).collect() };
+            Box::new(Self::of(problem, round(&self.src), filters))
+        })
     }
 
     /// As [`Self::new`], kept for the other kernels that are checked on the problem.
@@ -222,79 +251,6 @@ pub fn shrunk(problem: &Problem, [h, w]: [usize; 2]) -> Problem {
     problem
 }
 
-/// Unlike any value of a result.
-const SENTINEL: f32 = -1.234_567_9e30;
-/// Elements before the first and after the last placement of a buffer.
-const GUARD: usize = 21;
-/// Channels between two ranges of a wide tensor.
-const GAP: usize = 3;
-
-/// Where tensors of these shapes lie, and the elements of the buffer that holds them.
-fn place(shapes: &[Shape], halo: Padding, layout: Layout) -> (Vec<Placement>, usize) {
-    let mut end = GUARD;
-    let placements = match layout {
-        Layout::Packed => shapes
-            .iter()
-            .enumerate()
-            .map(|(index, &shape)| {
-                let Padding { top, bottom, left, right } = halo;
-                let turned = Padding { top: left, bottom: top, left: right, right: bottom };
-                let halo = [halo, Padding::default(), turned][index % 3];
-                let placement = Placement::packed(end, shape, halo);
-                end += placement.elements() + GUARD;
-                placement
-            })
-            .collect(),
-        Layout::Slices => {
-            let channels = shapes.iter().map(|s| s.c + GAP).sum::<usize>() + GAP;
-            let whole = Placement::packed(end, Shape { c: channels, ..shapes[0] }, halo);
-            end += whole.elements() + GUARD;
-            let mut first = 0;
-            let slice = |shape: &Shape| {
-                first += GAP;
-                let range = first..first + shape.c;
-                first = range.end;
-                whole.channels(range)
-            };
-            shapes.iter().map(slice).collect()
-        }
-    };
-    (placements, end)
-}
-
-/// Calls `visit(start, pixel)` for all pixels of the first `images` images with their halo: where the
-/// channels start in the buffer, and which pixel of the interior it is, counted through all images.
-fn each_pixel(p: &Placement, images: usize, mut visit: impl FnMut(usize, Option<usize>)) {
-    let Placement { shape, pitch, halo, .. } = *p;
-    for n in 0..images {
-        for row in 0..halo.top + shape.h + halo.bottom {
-            for column in 0..halo.left + shape.w + halo.right {
-                let at = p.offset + n * pitch.image + row * pitch.row + column * pitch.pixel;
-                let (y, x) = (row.wrapping_sub(halo.top), column.wrapping_sub(halo.left));
-                let inside = y < shape.h && x < shape.w;
-                visit(at + p.first_channel, inside.then(|| (n * shape.h + y) * shape.w + x));
-            }
-        }
-    }
-}
-
-/// A source among NaN, with zeros in its halo.
-fn source(case: &Case, halo: Padding, values: &[f32]) -> (Buffer, Placement) {
-    let shape = case.problem.src();
-    let (placements, len) = place(&[shape], halo, case.layout);
-    let mut buffer = Buffer::zeroed(len);
-    let memory = buffer.as_mut_slice();
-    memory.fill(f32::NAN);
-    each_pixel(&placements[0], case.images, |at, pixel| {
-        let channels = &mut memory[at..at + shape.c];
-        match pixel {
-            Some(i) => channels.copy_from_slice(&values[i * shape.c..(i + 1) * shape.c]),
-            None => channels.fill(0.0),
-        }
-    });
-    (buffer, placements[0])
-}
-
 /// A row of the table on this machine.
 pub struct Subject {
     /// The row.
@@ -342,17 +298,20 @@ impl Subject {
                 right: a.right + b.right,
             };
             let formats = Formats { src: Format { halo, ..wanted.src }, ..wanted };
-            let context = format!("{} (tier {}) on {case}, tuning {tuning}", self.row.id, self.tier);
+            let types = format!("{} to {}", wanted.src.dtype, wanted.dst.dtype);
+            let context = format!("{} (tier {}) on {case}, {types}, tuning {tuning}", self.row.id, self.tier);
             let prepared = self
                 .kernel
                 .prepare(&case.problem, tuning, &formats, &data.filters)
                 .unwrap_or_else(|refusal| panic!("{context}: {refusal}"));
-            let (src, src_at) = source(case, halo, &data.src);
+            let numerics = self.kernel.numerics(&case.problem, tuning);
+            let data = data.seen(&case.problem, wanted.src.dtype, &numerics);
+            let (src, src_at) = source(case, formats.src, &data.src);
             let mut first: Option<Vec<f32>> = None;
             for &workers in threads {
                 let context = format!("{context}, {workers} threads");
                 let (dst, dst_at) = run(&*prepared, case, &src, &src_at, workers, &context);
-                self.compare(case, data, tuning, &dst, &dst_at, &context);
+                self.compare(case, data, &numerics, &dst, &dst_at, &context);
                 if let Some(first) = &first {
                     let differs = |(a, b): (&f32, &f32)| a.to_bits() != b.to_bits();
                     let at = dst.as_slice().iter().zip(first).position(differs);
@@ -380,30 +339,36 @@ impl Subject {
         &self,
         case: &Case,
         data: &Data,
-        tuning: &Tuning,
+        numerics: &Numerics,
         dst: &Buffer,
         placements: &[Placement],
         context: &str,
     ) {
-        let numerics = self.kernel.numerics(&case.problem, tuning);
-        let memory = dst.as_slice();
-        let mut foreign = vec![true; memory.len()];
+        let units = Units::of(dst);
+        let mut foreign = vec![true; units.all().len()];
         for (segment, placement) in placements.iter().enumerate() {
-            let Shape { h, w, c, .. } = placement.shape;
+            let Placement { shape: Shape { h, w, c, .. }, dtype, .. } = *placement;
+            let width = dtype.bytes() / 2;
             let expected = &data.expected[segment];
-            let tolerance = expected.tolerance(&numerics);
+            let tolerance = expected.tolerance(numerics);
             each_pixel(placement, case.images, |at, pixel| {
-                foreign[at..at + c].fill(false);
-                let found = &memory[at..at + c];
+                foreign[at..at + c * width].fill(false);
                 let Some(pixel) = pixel else {
-                    let wrong = found.iter().position(|v| v.to_bits() != 0);
+                    let wrong = units.all()[at..at + c * width].iter().position(|unit| *unit != 0);
                     assert_eq!(wrong, None, "{context}: segment {segment}: halo channel is not zero");
                     return;
                 };
                 let exact = &expected.values[pixel * c..(pixel + 1) * c];
-                for (channel, (&found, &exact)) in found.iter().zip(exact).enumerate() {
+                for (channel, &exact) in exact.iter().enumerate() {
+                    let found = units.get(dtype, at + channel * width);
                     let error = (found as f64 - exact).abs();
                     let (n, y, x) = (pixel / (h * w), pixel / w % h, pixel % w);
+                    // What is stored in bf16 is rounded once more.
+                    let stored = match dtype {
+                        Dtype::F32 => 0.0,
+                        Dtype::Bf16 => dtype.unit_roundoff() * (exact.abs() + tolerance),
+                    };
+                    let tolerance = tolerance + stored;
                     assert!(
                         error <= tolerance,
                         "{context}: segment {segment}, image {n}, row {y}, column {x}, channel {channel}: \
@@ -412,9 +377,10 @@ impl Subject {
                 }
             });
         }
-        let touched = |(value, foreign): (&f32, bool)| foreign && value.to_bits() != SENTINEL.to_bits();
-        let at = memory.iter().zip(foreign).position(touched);
-        assert_eq!(at, None, "{context}: element that is no destination's was overwritten");
+        let sentinel = halves(SENTINEL);
+        let touched = |at: &usize| foreign[*at] && units.all()[*at] != sentinel[at % 2];
+        let at = (0..foreign.len()).find(touched);
+        assert_eq!(at, None, "{context}: memory that is no destination's was overwritten");
     }
 }
 
@@ -427,7 +393,8 @@ fn run(
     workers: usize,
     context: &str,
 ) -> (Buffer, Vec<Placement>) {
-    let (placements, len) = place(&case.problem.dst(), case.halo, case.layout);
+    let dtype = step.bound().formats.dst.dtype;
+    let (placements, len) = place(&case.problem.dst(), dtype, case.halo, case.layout);
     let mut dst = Buffer::zeroed(len);
     dst.as_mut_slice().fill(SENTINEL);
     let needed = step.scratch().total(workers);

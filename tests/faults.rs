@@ -4,18 +4,20 @@
 
 use std::ops::Range;
 
+use half::bf16;
+
 use cross_checks::{Case, Data, Subject, conv};
 use kernels::filter::Filter;
 use kernels::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning};
 use kernels::problem::{Padding, Problem};
 use kernels::reference::Reference;
 use kernels::scratch::{Buffer, Scratch, ScratchReq};
-use kernels::tensor::{Format, Formats};
+use kernels::tensor::{Dtype, Format, Formats};
 
 /// What goes wrong after the reference has computed everything.
 type Fault = fn(&Io, &mut Scratch);
 
-struct Faulty(Fault);
+struct Faulty(Fault, Dtype);
 
 struct PreparedFaulty(Box<dyn Prepared>, Fault);
 
@@ -25,7 +27,9 @@ impl Kernel for Faulty {
     }
 
     fn formats(&self, _: &Problem, _: &Tuning) -> Vec<Formats> {
-        vec![Formats { src: Format::f32_with_halo(Padding::symmetric(1, 1)), dst: Format::F32 }]
+        let (dtype, none) = (self.1, Padding::default());
+        let format = |halo| Format { dtype, halo };
+        vec![Formats { src: format(Padding::symmetric(1, 1)), dst: format(none) }]
     }
 
     fn prepare(
@@ -65,9 +69,13 @@ impl Prepared for PreparedFaulty {
 }
 
 fn check(fault: Fault) {
+    check_in(Dtype::F32, fault);
+}
+
+fn check_in(dtype: Dtype, fault: Fault) {
     let case = Case::sliced(Problem::Conv(conv("n1h5w5c4k6+3r3s3")));
     let data = Data::shared(&case.problem);
-    Subject::stand_in(Box::new(Faulty(fault))).check(&case, &data, &Tuning::default(), &[1]);
+    Subject::stand_in(Box::new(Faulty(fault, dtype))).check(&case, &data, &Tuning::default(), &[1]);
 }
 
 /// Writes an element at a distance from channel 0 of the last pixel of the first segment.
@@ -75,6 +83,13 @@ fn write(io: &Io, offset: isize, value: f32) {
     let pixel = io.dst(0).pixel(0, 4, 4);
     // SAFETY: the faults stay inside the buffer of the destinations.
     unsafe { *pixel.wrapping_offset(offset) = value };
+}
+
+/// Changes an element of bf16 as [`write`] does one of f32.
+fn change_bf16(io: &Io, offset: isize, change: fn(u16) -> u16) {
+    let pixel = io.dst(0).at::<bf16>(0, 4, 4).cast::<u16>().wrapping_offset(offset);
+    // SAFETY: the faults stay inside the buffer of the destinations.
+    unsafe { *pixel = change(*pixel) };
 }
 
 #[test]
@@ -112,4 +127,33 @@ fn a_write_into_the_halo_is_seen() {
 fn a_write_past_the_scratch_is_seen() {
     // SAFETY: scratch has a guard behind it.
     check(|_, scratch| unsafe { *scratch.worker.add(16) = 1.0 });
+}
+
+#[test]
+fn no_fault_passes_in_bf16() {
+    check_in(Dtype::Bf16, |_, _| ());
+}
+
+#[test]
+#[should_panic(expected = "row 4, column 4, channel")]
+fn elements_that_are_not_the_nearest_in_bf16_are_seen() {
+    check_in(Dtype::Bf16, |io, _| (0..6).for_each(|channel| change_bf16(io, channel, |bits| bits + 2)));
+}
+
+#[test]
+#[should_panic(expected = "no destination's was overwritten")]
+fn a_write_past_the_channels_is_seen_in_bf16() {
+    check_in(Dtype::Bf16, |io, _| change_bf16(io, 6, |_| 0));
+}
+
+#[test]
+#[should_panic(expected = "halo channel is not zero")]
+fn a_write_into_the_halo_is_seen_in_bf16() {
+    check_in(Dtype::Bf16, |io, _| change_bf16(io, io.dst(0).pitch().pixel as isize, |_| 1));
+}
+
+#[test]
+#[should_panic(expected = "f32 read as bf16")]
+fn an_element_of_another_type_is_not_read() {
+    check_in(Dtype::F32, |io, _| change_bf16(io, 0, |bits| bits));
 }

@@ -125,8 +125,8 @@ pub trait Kernel: Send + Sync {
         vec![Tuning::default()]
     }
 
-    /// The formats it takes: a source with at least that halo, and destinations of that type, each with
-    /// any halo.
+    /// The formats it takes, f32 in and out first: a source with at least that halo, and destinations of
+    /// that type, each with any halo.
     fn formats(&self, problem: &Problem, tuning: &Tuning) -> Vec<Formats> {
         let _ = (problem, tuning);
         vec![Formats::F32]

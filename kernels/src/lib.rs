@@ -6,7 +6,8 @@
 //! 2. [`tensor`]: how activations lie in memory (NHWC with a zero halo) and the views of them.
 //! 3. [`filter`]: weights and the BatchNorms that follow, folded or not.
 //! 4. [`kernel`]: the traits that every implementation stands behind, and the table of all of them.
-//! 5. [`conv`], [`pool`], [`softmax`]: the implementations; [`gemm`]: what they multiply with.
+//! 5. [`conv`], [`pool`], [`softmax`]: the implementations; [`gemm`]: what they multiply with;
+//!    [`vector`]: how they load and store.
 //! 6. [`team`]: how workers share a step.
 //! 7. [`mod@reference`]: the naive oracle, and the tolerance that each kernel is held to; [`mod@exact`]: whole
 //!    tensors in f64.
@@ -29,3 +30,4 @@ mod shape_text;
 pub mod softmax;
 pub mod team;
 pub mod tensor;
+pub mod vector;

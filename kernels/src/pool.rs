@@ -11,16 +11,20 @@
 //! Windows of neighbouring pixels overlap: at stride 1, four pixels of a window 3 wide read 6 columns in
 //! place of 12. Taps outside the image are left out rather than read as zeros, so that no halo is needed;
 //! pixels that have such, and those of other windows, are tiles of their own.
+//!
+//! Elements of other types are widened as they are loaded, summed in f32, and rounded as they are stored.
 
 use std::ops::Range;
 
+use half::bf16;
+
 use crate::cpu::{Cpu, Isa};
 use crate::filter::Filter;
-use crate::gemm::tile::{load, load_first, store, store_first};
 use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning, validate};
 use crate::problem::{Pool, PoolKind, Problem};
 use crate::scratch::{Buffer, Scratch, ScratchReq};
-use crate::tensor::{Formats, Pitch};
+use crate::tensor::{Dtype, Element, Format, Formats, Pitch};
+use crate::vector::{load_first, narrow_first, widen, widen_first};
 
 /// The kernel, for one instruction set.
 #[derive(Debug)]
@@ -44,6 +48,10 @@ impl<I: Isa> Kernel for Pooling<I> {
             return Err(Refusal::Shape { what: "padding", found, expected: "less than the window" });
         }
         Ok(())
+    }
+
+    fn formats(&self, _: &Problem, _: &Tuning) -> Vec<Formats> {
+        [Format::F32, Format::BF16].map(|format| Formats { src: format, dst: format }).into()
     }
 
     fn prepare(
@@ -124,9 +132,11 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) {
-        match self.step.pool.kind {
-            PoolKind::Max => self.units::<true>(),
-            PoolKind::Average | PoolKind::AverageCountingBorder => self.units::<false>(),
+        match (self.step.pool.kind, self.io.src.dtype) {
+            (PoolKind::Max, Dtype::F32) => self.units::<f32, true>(),
+            (PoolKind::Max, Dtype::Bf16) => self.units::<bf16, true>(),
+            (_, Dtype::F32) => self.units::<f32, false>(),
+            (_, Dtype::Bf16) => self.units::<bf16, false>(),
         }
     }
 }
@@ -137,7 +147,7 @@ const TILE: usize = 4;
 impl<I: Isa> Run<'_, I> {
     #[inline(always)]
     #[allow(unsafe_code, reason = "tile code")]
-    fn units<const MAX: bool>(self) {
+    fn units<T: Element, const MAX: bool>(self) {
         let Self { step, units, io } = self;
         let Pool { image, channels, ref window, kind, .. } = step.pool;
         let [oh, ow] = step.pool.output();
@@ -161,13 +171,13 @@ impl<I: Isa> Run<'_, I> {
                     PoolKind::Average => rows.len() * first.len(),
                     PoolKind::AverageCountingBorder => r * s,
                 };
-                let tile = Tile::<I, MAX> {
+                let tile = Tile::<I, T, MAX> {
                     step,
-                    src: io.src.pixel(n, rows.start as isize, first.start as isize),
+                    src: io.src.at(n, rows.start as isize, first.start as isize),
                     src_pitch: io.src.pitch,
                     rows: rows.len(),
                     columns: first.len(),
-                    dst: io.dst(0).pixel(n, y, x),
+                    dst: io.dst(0).at(n, y, x),
                     dst_pitch: io.dst(0).pitch().pixel,
                     scale: step.isa.splat_f32s(1.0 / count as f32),
                     channels: chunk * CHUNK..channels.min((chunk + 1) * CHUNK),
@@ -181,24 +191,24 @@ impl<I: Isa> Run<'_, I> {
 }
 
 /// One or [`TILE`] pixels of an output row; of maxima if `MAX`.
-struct Tile<'a, I: Isa, const MAX: bool> {
+struct Tile<'a, I: Isa, T, const MAX: bool> {
     step: &'a PreparedPool<I>,
     /// Channel 0 of the first tap.
-    src: *const f32,
+    src: *const T,
     src_pitch: Pitch,
     /// Rows of the windows.
     rows: usize,
     /// Columns of each window.
     columns: usize,
     /// Channel 0 of the first pixel.
-    dst: *mut f32,
+    dst: *mut T,
     dst_pitch: usize,
     /// What sums are multiplied with.
     scale: I::f32s,
     channels: Range<usize>,
 }
 
-impl<I: Isa, const MAX: bool> Tile<'_, I, MAX> {
+impl<I: Isa, T: Element, const MAX: bool> Tile<'_, I, T, MAX> {
     /// One pixel with any window.
     ///
     /// # Safety
@@ -300,9 +310,11 @@ impl<I: Isa, const MAX: bool> Tile<'_, I, MAX> {
     /// A vector may be read, or if it is not `WHOLE` the channels that are left from `c` on.
     #[inline(always)]
     #[allow(unsafe_code, reason = "tile code")]
-    unsafe fn load<const WHOLE: bool>(&self, at: *const f32, c: usize) -> I::f32s {
+    unsafe fn load<const WHOLE: bool>(&self, at: *const T, c: usize) -> I::f32s {
         // SAFETY: by the caller.
-        unsafe { if WHOLE { load::<I>(at) } else { load_first(self.step.isa, at, self.channels.end - c) } }
+        unsafe {
+            if WHOLE { widen::<I, T>(at) } else { widen_first(self.step.isa, at, self.channels.end - c) }
+        }
     }
 
     /// Ends a sum or maximum.
@@ -311,16 +323,17 @@ impl<I: Isa, const MAX: bool> Tile<'_, I, MAX> {
     /// A vector may be written, or if it is not `WHOLE` the channels that are left from `c` on.
     #[inline(always)]
     #[allow(unsafe_code, reason = "tile code")]
-    unsafe fn store<const WHOLE: bool>(&self, at: *mut f32, value: I::f32s, c: usize) {
+    unsafe fn store<const WHOLE: bool>(&self, at: *mut T, value: I::f32s, c: usize) {
         let isa = self.step.isa;
         let bias = self.step.bias.as_ptr().wrapping_add(c);
+        let width = if WHOLE { I::F32_LANES } else { self.channels.end - c };
         // SAFETY: a bias for each channel; the rest by the caller.
         unsafe {
-            let mut y = isa.fma(value, self.scale, self.load::<WHOLE>(bias, c));
+            let mut y = isa.fma(value, self.scale, load_first(isa, bias, width));
             if self.step.pool.epilogue.relu {
                 y = isa.max_f32s(y, isa.splat_f32s(0.0));
             }
-            if WHOLE { store::<I>(at, y) } else { store_first(isa, at, y, self.channels.end - c) }
+            narrow_first(isa, at, y, width);
         }
     }
 }

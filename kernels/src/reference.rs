@@ -19,12 +19,14 @@
 
 use std::ops::Range;
 
+use half::bf16;
+
 use crate::cpu::Cpu;
 use crate::filter::Filter;
 use crate::kernel::{Bound, Io, Kernel, Numerics, Prepared, Refusal, Tuning, validate};
 use crate::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Window};
 use crate::scratch::{Buffer, Scratch, ScratchReq};
-use crate::tensor::{Formats, Shape};
+use crate::tensor::{Dtype, Element, Format, Formats, Shape, View, ViewMut};
 
 /// Exact outputs of some pixels of one segment.
 #[derive(Clone, Debug, PartialEq)]
@@ -215,6 +217,11 @@ impl Kernel for Reference {
         Ok(())
     }
 
+    fn formats(&self, _: &Problem, _: &Tuning) -> Vec<Formats> {
+        let [f32, bf16] = [Format::F32, Format::BF16];
+        [(f32, f32), (f32, bf16), (bf16, f32), (bf16, bf16)].map(|(src, dst)| Formats { src, dst }).into()
+    }
+
     fn prepare(
         &self,
         problem: &Problem,
@@ -252,29 +259,59 @@ impl Prepared for PreparedReference {
 
     #[allow(unsafe_code, reason = "reads and writes views")]
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, _: &mut Scratch) {
-        let shape = self.bound.src;
         for n in units {
-            let mut src = Vec::with_capacity(shape.elements());
-            for h in 0..shape.h {
-                for w in 0..shape.w {
-                    let pixel = io.src.pixel(n, h as isize, w as isize);
-                    // SAFETY: a pixel of the source.
-                    src.extend_from_slice(unsafe { std::slice::from_raw_parts(pixel, shape.c) });
+            // SAFETY: the source may be read.
+            let src = unsafe {
+                match io.src.dtype {
+                    Dtype::F32 => values::<f32>(&io.src, n),
+                    Dtype::Bf16 => values::<bf16>(&io.src, n),
                 }
-            }
+            };
             let problem = self.bound.problem.with_batch(1);
-            let output = problem.dst()[0];
-            let results = expected(&problem, &src, &self.filters, &all_pixels(output));
+            let pixels = all_pixels(problem.dst()[0]);
+            let results = expected(&problem, &src, &self.filters, &pixels);
             for (segment, result) in results.iter().enumerate() {
                 let dst = io.dst(segment);
-                let values = result.values.chunks_exact(dst.shape().c);
-                for (pixel, values) in all_pixels(output).iter().zip(values) {
-                    for (c, &value) in values.iter().enumerate() {
-                        // SAFETY: a channel of a pixel of this unit's image.
-                        unsafe { *dst.pixel(n, pixel.y, pixel.x).add(c) = value as f32 };
+                // SAFETY: the image is this unit's.
+                unsafe {
+                    match dst.as_view().dtype {
+                        Dtype::F32 => store::<f32>(&dst, n, &pixels, &result.values),
+                        Dtype::Bf16 => store::<bf16>(&dst, n, &pixels, &result.values),
                     }
                 }
             }
+        }
+    }
+}
+
+/// The values of an image.
+///
+/// # Safety
+/// It may be read.
+#[allow(unsafe_code, reason = "reads a view")]
+unsafe fn values<T: Element>(src: &View, n: usize) -> Vec<f32> {
+    let mut values = Vec::with_capacity(src.shape.elements() / src.shape.n);
+    for h in 0..src.shape.h {
+        for w in 0..src.shape.w {
+            let pixel = src.at::<T>(n, h as isize, w as isize);
+            // SAFETY: a pixel of the source.
+            let pixel = unsafe { std::slice::from_raw_parts(pixel, src.shape.c) };
+            values.extend(pixel.iter().map(|element| element.value()));
+        }
+    }
+    values
+}
+
+/// Stores the pixels of an image.
+///
+/// # Safety
+/// They may be written by this caller alone.
+#[allow(unsafe_code, reason = "writes a view")]
+unsafe fn store<T: Element>(dst: &ViewMut, n: usize, pixels: &[Pixel], values: &[f64]) {
+    for (pixel, values) in pixels.iter().zip(values.chunks_exact(dst.shape().c)) {
+        for (c, &value) in values.iter().enumerate() {
+            // SAFETY: a channel of a pixel of the image.
+            unsafe { *dst.at::<T>(n, pixel.y, pixel.x).add(c) = T::of(value as f32) };
         }
     }
 }

@@ -8,11 +8,11 @@ use std::ops::Range;
 
 use crate::cpu::{Cpu, Isa};
 use crate::filter::Filter;
-use crate::gemm::tile::{load_first, store_first};
 use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning, validate};
 use crate::problem::Problem;
 use crate::scratch::{Buffer, Scratch, ScratchReq};
 use crate::tensor::{Formats, View, ViewMut};
+use crate::vector::{load_first, store_first};
 
 /// The kernel, for one instruction set.
 #[derive(Debug)]

@@ -4,8 +4,13 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use half::bf16;
+
 use crate::problem::Padding;
-use crate::scratch::Buffer;
+
+mod placement;
+
+pub use placement::{Placement, Tensor};
 
 /// Extents of an activation: images, rows, columns, channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,13 +48,95 @@ impl fmt::Display for Shape {
 pub enum Dtype {
     /// IEEE binary32.
     F32,
+    /// The upper half of an IEEE binary32: 8 significant bits. Values are rounded to nearest, ties to even.
+    Bf16,
+}
+
+impl Dtype {
+    /// Bytes of an element.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+
+    /// Largest relative error of rounding to it.
+    pub const fn unit_roundoff(self) -> f64 {
+        match self {
+            Self::F32 => f32::EPSILON as f64 / 2.0,
+            Self::Bf16 => 1.0 / 256.0,
+        }
+    }
+
+    /// A value as it is when it has been stored.
+    pub fn round(self, value: f32) -> f32 {
+        match self {
+            Self::F32 => value,
+            Self::Bf16 => bf16::from_f32(value).to_f32(),
+        }
+    }
 }
 
 impl fmt::Display for Dtype {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
             Self::F32 => "f32",
+            Self::Bf16 => "bf16",
         })
+    }
+}
+
+mod sealed {
+    /// Types of which every pattern of bits is a value.
+    pub trait Plain: Copy + 'static {}
+    impl Plain for f32 {}
+    impl Plain for half::bf16 {}
+}
+
+/// A type that elements have in memory.
+pub trait Element: sealed::Plain {
+    /// Which it is.
+    const DTYPE: Dtype;
+    /// Zero.
+    const ZERO: Self;
+    /// No number.
+    const NAN: Self;
+    /// The nearest, ties to even.
+    fn of(value: f32) -> Self;
+    /// Its value.
+    fn value(self) -> f32;
+}
+
+impl Element for f32 {
+    const DTYPE: Dtype = Dtype::F32;
+    const ZERO: Self = 0.0;
+    const NAN: Self = f32::NAN;
+
+    #[inline(always)]
+    fn of(value: f32) -> Self {
+        value
+    }
+
+    #[inline(always)]
+    fn value(self) -> f32 {
+        self
+    }
+}
+
+impl Element for bf16 {
+    const DTYPE: Dtype = Dtype::Bf16;
+    const ZERO: Self = Self::ZERO;
+    const NAN: Self = Self::NAN;
+
+    #[inline(always)]
+    fn of(value: f32) -> Self {
+        Self::from_f32(value)
+    }
+
+    #[inline(always)]
+    fn value(self) -> f32 {
+        self.to_f32()
     }
 }
 
@@ -69,6 +156,9 @@ pub struct Format {
 impl Format {
     /// f32 without a halo.
     pub const F32: Self = Self { dtype: Dtype::F32, halo: Padding { top: 0, bottom: 0, left: 0, right: 0 } };
+
+    /// bf16 without a halo.
+    pub const BF16: Self = Self { dtype: Dtype::Bf16, ..Self::F32 };
 
     /// f32 with a halo.
     pub fn f32_with_halo(halo: Padding) -> Self {
@@ -128,14 +218,16 @@ impl Pitch {
 /// A read-only activation, or a range of its channels.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
-    ptr: *const f32,
+    ptr: *const u8,
+    /// Type of the elements.
+    pub dtype: Dtype,
     /// Extents of the interior.
     pub shape: Shape,
     /// Distances.
     pub pitch: Pitch,
     /// Zeros around the interior that may be read.
     pub halo: Padding,
-    memory: PhantomData<&'a [f32]>,
+    memory: PhantomData<&'a [u8]>,
 }
 
 /// A writable activation, or a range of its channels; the workers of a team share it.
@@ -160,9 +252,16 @@ mod shared {
 }
 
 impl<'a> View<'a> {
-    /// Pointer to channel 0 of the pixel; negative and overhanging coordinates lie in the halo.
+    /// Pointer to channel 0 of the pixel of an f32 activation, as [`Self::at`].
     #[inline(always)]
     pub fn pixel(&self, n: usize, h: isize, w: isize) -> *const f32 {
+        self.at(n, h, w)
+    }
+
+    /// Pointer to channel 0 of the pixel; negative and overhanging coordinates lie in the halo.
+    #[inline(always)]
+    pub fn at<T: Element>(&self, n: usize, h: isize, w: isize) -> *const T {
+        debug_assert!(self.dtype == T::DTYPE, "{} read as {}", self.dtype, T::DTYPE);
         debug_assert!(n < self.shape.n, "image {n} of {}", self.shape.n);
         debug_assert!(
             h >= -(self.halo.top as isize) && h < (self.shape.h + self.halo.bottom) as isize,
@@ -178,7 +277,7 @@ impl<'a> View<'a> {
         );
         let at =
             (n * self.pitch.image) as isize + h * self.pitch.row as isize + w * self.pitch.pixel as isize;
-        self.ptr.wrapping_offset(at)
+        self.ptr.cast::<T>().wrapping_offset(at)
     }
 
     /// The first `n` images.
@@ -209,10 +308,16 @@ impl<'a> ViewMut<'a> {
         self.view.pitch
     }
 
-    /// Pointer to channel 0 of the pixel, as [`View::pixel`].
+    /// Pointer to channel 0 of the pixel of an f32 activation, as [`View::pixel`].
     #[inline(always)]
     pub fn pixel(&self, n: usize, h: usize, w: usize) -> *mut f32 {
-        self.view.pixel(n, h as isize, w as isize).cast_mut()
+        self.at(n, h, w)
+    }
+
+    /// Pointer to channel 0 of the pixel, as [`View::at`].
+    #[inline(always)]
+    pub fn at<T: Element>(&self, n: usize, h: usize, w: usize) -> *mut T {
+        self.view.at::<T>(n, h as isize, w as isize).cast_mut()
     }
 
     /// Without a halo: all pixels of all images lie at one distance.
@@ -238,6 +343,19 @@ impl<'a> ViewMut<'a> {
     /// Nobody else may read or write those halo pixels' channels at the same time.
     #[allow(unsafe_code, reason = "the disjoint writer of views")]
     pub unsafe fn clear_halo(&self, rows: Range<usize>) {
+        // SAFETY: by the caller.
+        unsafe {
+            match self.view.dtype {
+                Dtype::F32 => self.clear_halo_of::<f32>(rows),
+                Dtype::Bf16 => self.clear_halo_of::<bf16>(rows),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As for [`Self::clear_halo`].
+    #[allow(unsafe_code, reason = "the disjoint writer of views")]
+    unsafe fn clear_halo_of<T: Element>(&self, rows: Range<usize>) {
         let Self { view: View { shape, halo, pitch, .. } } = *self;
         if halo == Padding::default() {
             return;
@@ -245,10 +363,10 @@ impl<'a> ViewMut<'a> {
         let padded = halo.top + shape.h + halo.bottom;
         let clear = |n: usize, h: isize, columns: Range<isize>| {
             for w in columns {
-                let pixel = self.view.pixel(n, h, w).cast_mut();
+                let pixel = self.view.at::<T>(n, h, w).cast_mut();
                 // SAFETY: `pixel` checked by construction to lie in the memory of the view with
                 // its halo; the caller keeps others away from it.
-                unsafe { std::slice::from_raw_parts_mut(pixel, shape.c) }.fill(0.0);
+                unsafe { std::slice::from_raw_parts_mut(pixel, shape.c) }.fill(T::ZERO);
             }
         };
         debug_assert!(pitch.pixel >= shape.c);
@@ -276,200 +394,27 @@ impl<'a> ViewMut<'a> {
     /// Nobody else may read or write the interior at the same time.
     #[allow(unsafe_code, reason = "the disjoint writer of views")]
     pub unsafe fn poison(&self) {
+        // SAFETY: by the caller.
+        unsafe {
+            match self.view.dtype {
+                Dtype::F32 => self.poison_of::<f32>(),
+                Dtype::Bf16 => self.poison_of::<bf16>(),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As for [`Self::poison`].
+    #[allow(unsafe_code, reason = "the disjoint writer of views")]
+    unsafe fn poison_of<T: Element>(&self) {
         let shape = self.view.shape;
         for n in 0..shape.n {
             for h in 0..shape.h {
                 for w in 0..shape.w {
                     // SAFETY: inside the view; the caller keeps others away.
-                    unsafe { std::slice::from_raw_parts_mut(self.pixel(n, h, w), shape.c) }.fill(f32::NAN);
+                    unsafe { std::slice::from_raw_parts_mut(self.at(n, h, w), shape.c) }.fill(T::NAN);
                 }
             }
         }
-    }
-}
-
-/// Where an activation lies inside a [`Buffer`], and which of its channels are meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placement {
-    /// Elements from the start of the buffer to the first element of the first halo row.
-    pub offset: usize,
-    /// Extents of the interior, of the channels meant.
-    pub shape: Shape,
-    /// Distances.
-    pub pitch: Pitch,
-    /// Zeros around the interior.
-    pub halo: Padding,
-    /// The first channel meant.
-    pub first_channel: usize,
-}
-
-impl Placement {
-    /// At `offset`, closely packed.
-    pub fn packed(offset: usize, shape: Shape, halo: Padding) -> Self {
-        let pitch = Pitch::packed(shape, halo, shape.c);
-        Self { offset, shape, pitch, halo, first_channel: 0 }
-    }
-
-    /// A range of the channels.
-    pub fn channels(self, range: Range<usize>) -> Self {
-        assert!(range.end <= self.shape.c, "channels {range:?} of {}", self.shape.c);
-        let shape = Shape { c: range.len(), ..self.shape };
-        Self { shape, first_channel: self.first_channel + range.start, ..self }
-    }
-
-    /// Element of the buffer at which a row, counted over images, begins.
-    fn row(&self, index: usize) -> usize {
-        let Self { shape, pitch, halo, .. } = *self;
-        let (n, h) = (index / shape.h, index % shape.h);
-        self.offset + n * pitch.image + h * pitch.row + pitch.lead(halo) + self.first_channel
-    }
-
-    /// Elements of the buffer that the placement needs, from `offset` on.
-    pub fn elements(&self) -> usize {
-        self.shape.n * self.pitch.image
-    }
-}
-
-impl Buffer {
-    fn place(&self, p: &Placement) -> View<'_> {
-        let last = p.offset + p.elements();
-        assert!(last <= self.len(), "a placement ends at {last} of {}", self.len());
-        assert!(p.first_channel + p.shape.c <= p.pitch.pixel, "channels overlap the next pixel");
-        assert!(p.pitch.pixel * (p.shape.w + p.halo.left + p.halo.right) <= p.pitch.row);
-        assert!(p.pitch.row * (p.shape.h + p.halo.top + p.halo.bottom) <= p.pitch.image);
-        let start = p.offset + p.pitch.lead(p.halo) + p.first_channel;
-        let ptr = self.as_ptr().wrapping_add(start);
-        View { ptr, shape: p.shape, pitch: p.pitch, halo: p.halo, memory: PhantomData }
-    }
-
-    /// Writes the first `n` images, `[n, h, w, c]` values, and zeros around them.
-    ///
-    /// # Panics
-    /// If there are not as many values as the shape says.
-    pub fn write_images(&mut self, placement: &Placement, n: usize, values: &[f32]) {
-        let end = placement.offset + n * placement.pitch.image;
-        if placement.halo != Padding::default() {
-            self.as_mut_slice()[placement.offset..end].fill(0.0);
-        }
-        self.write_interior(placement, n, values);
-    }
-
-    /// Writes `[n, h, w, c]` values of the first `n` images; halo and other channels stay as they are.
-    ///
-    /// # Panics
-    /// If the values are not as many as that.
-    pub fn write_interior(&mut self, placement: &Placement, n: usize, values: &[f32]) {
-        let shape = Shape { n, ..placement.shape };
-        assert_eq!(values.len(), shape.elements(), "values of {shape}");
-        for (index, row) in values.chunks_exact(shape.w * shape.c).enumerate() {
-            let at = placement.row(index);
-            let to = &mut self.as_mut_slice()[at..];
-            if placement.pitch.pixel == shape.c {
-                to[..row.len()].copy_from_slice(row);
-                continue;
-            }
-            for (to, pixel) in to.chunks_mut(placement.pitch.pixel).zip(row.chunks_exact(shape.c)) {
-                to[..shape.c].copy_from_slice(pixel);
-            }
-        }
-    }
-
-    /// The first `n` images as `[n, h, w, c]` values.
-    pub fn read_images(&self, placement: &Placement, n: usize) -> Vec<f32> {
-        let shape = Shape { n, ..placement.shape };
-        let mut values = Vec::with_capacity(shape.elements());
-        for index in 0..n * shape.h {
-            let row = &self.as_slice()[placement.row(index)..];
-            for pixel in row.chunks(placement.pitch.pixel).take(shape.w) {
-                values.extend_from_slice(&pixel[..shape.c]);
-            }
-        }
-        values
-    }
-
-    /// To read.
-    ///
-    /// # Panics
-    /// If the placement does not lie in the buffer.
-    pub fn view(&self, placement: &Placement) -> View<'_> {
-        self.place(placement)
-    }
-
-    /// To write, by the workers of one step.
-    ///
-    /// # Panics
-    /// If the placement does not lie in the buffer.
-    pub fn view_mut(&self, placement: &Placement) -> ViewMut<'_> {
-        ViewMut { view: self.place(placement) }
-    }
-}
-
-/// An activation that owns its memory: for tests, measurements and the edges of a run.
-#[derive(Debug)]
-pub struct Tensor {
-    buffer: Buffer,
-    placement: Placement,
-}
-
-impl Tensor {
-    /// Zeros, closely packed.
-    pub fn zeros(shape: Shape, halo: Padding) -> Self {
-        Self::with_pixel_pitch(shape, halo, shape.c)
-    }
-
-    /// Zeros, with at least `pixel` elements from pixel to pixel.
-    pub fn with_pixel_pitch(shape: Shape, halo: Padding, pixel: usize) -> Self {
-        let pitch = Pitch::packed(shape, halo, pixel.max(shape.c));
-        let placement = Placement { offset: 0, shape, pitch, halo, first_channel: 0 };
-        Self { buffer: Buffer::zeroed(placement.elements()), placement }
-    }
-
-    /// From `[n, h, w, c]` values.
-    ///
-    /// # Panics
-    /// If there are not as many values as the shape says.
-    pub fn from_nhwc(shape: Shape, halo: Padding, values: &[f32]) -> Self {
-        let mut tensor = Self::zeros(shape, halo);
-        tensor.fill_nhwc(values);
-        tensor
-    }
-
-    /// Overwrites the interior with `[n, h, w, c]` values.
-    ///
-    /// # Panics
-    /// If there are not as many values as the shape says.
-    pub fn fill_nhwc(&mut self, values: &[f32]) {
-        let placement = self.placement;
-        self.buffer.write_interior(&placement, placement.shape.n, values);
-    }
-
-    /// The interior as `[n, h, w, c]` values.
-    pub fn to_nhwc(&self) -> Vec<f32> {
-        self.buffer.read_images(&self.placement, self.placement.shape.n)
-    }
-
-    /// Where it lies in its buffer.
-    pub fn placement(&self) -> &Placement {
-        &self.placement
-    }
-
-    /// The memory behind it, halo and pads included.
-    pub fn buffer(&mut self) -> &mut Buffer {
-        &mut self.buffer
-    }
-
-    /// To read.
-    pub fn view(&self) -> View<'_> {
-        self.buffer.view(&self.placement)
-    }
-
-    /// To write.
-    pub fn view_mut(&mut self) -> ViewMut<'_> {
-        self.buffer.view_mut(&self.placement)
-    }
-
-    /// A range of the channels, to write.
-    pub fn channels_mut(&mut self, range: Range<usize>) -> ViewMut<'_> {
-        self.buffer.view_mut(&self.placement.channels(range))
     }
 }

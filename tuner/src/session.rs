@@ -10,7 +10,7 @@ use kernels::kernel::{Io, Prepared, Refusal, Row, Tuning};
 use kernels::problem::{Padding, Problem};
 use kernels::scratch::{Buffer, round_up};
 use kernels::team::Team;
-use kernels::tensor::{Format, Formats, Pitch, Placement, Shape};
+use kernels::tensor::{Dtype, Format, Formats, Placement, Shape};
 
 use crate::graph::{Graph, Slice, Step, TensorId, Weight};
 use crate::threads::Threads;
@@ -153,8 +153,7 @@ fn lay_out(graph: &Graph, halos: &[Padding]) -> (Vec<Placement>, usize) {
     }
     let placement = |tensor: TensorId, offset| {
         let (shape, halo): (Shape, Padding) = (graph.tensors[tensor], halos[tensor]);
-        let pitch = Pitch::packed(shape, halo, pixel_pitch(shape.c));
-        Placement { offset, shape, pitch, halo, first_channel: 0 }
+        Placement::with_pixel_pitch(offset, Dtype::F32, shape, halo, pixel_pitch(shape.c))
     };
     let size = |tensor| round_up(placement(tensor, 0).elements());
     let mut order: Vec<TensorId> = (0..graph.tensors.len()).collect();

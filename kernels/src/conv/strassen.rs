@@ -36,11 +36,11 @@ use crate::cpu::{Cpu, Isa};
 use crate::filter::{Filter, Folded};
 use crate::gemm::panels::{Panel, Panels};
 use crate::gemm::product::{PART, Products};
-use crate::gemm::tile::{load, store};
 use crate::kernel::{Bound, Io, Kernel, Numerics, Prepared, Refusal, Tuning, validate};
 use crate::problem::{Conv, Padding, Problem, Segment};
 use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};
 use crate::tensor::{Dtype, Format, Formats, ViewMut};
+use crate::vector::{load, store};
 
 /// The kernel, for one instruction set.
 #[derive(Debug)]

@@ -29,11 +29,11 @@ use crate::cpu::Isa;
 use crate::filter::{Filter, Folded};
 use crate::gemm::panels::{Panel, Panels};
 use crate::gemm::product::{PART, Products};
-use crate::gemm::tile::{load, load_first, store, store_first};
 use crate::kernel::{Bound, Io, Prepared, Tuning};
 use crate::problem::Problem;
 use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};
 use crate::tensor::{Formats, ViewMut};
+use crate::vector::{load, load_first, store, store_first};
 
 /// A convolution with transformed filters.
 pub(super) struct PreparedTiles<I> {

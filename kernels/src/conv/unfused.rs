@@ -13,11 +13,11 @@ use std::ops::Range;
 use crate::conv::direct::{Direct, PreparedDirect, conv_of};
 use crate::cpu::{Cpu, Isa};
 use crate::filter::{Filter, Folded};
-use crate::gemm::tile::{load_first, store_first};
 use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning, validate};
 use crate::problem::{Epilogue, Problem};
 use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};
 use crate::tensor::{Formats, ViewMut};
+use crate::vector::{load_first, store_first};
 
 /// The kernel, for one instruction set.
 #[derive(Debug)]

@@ -15,6 +15,7 @@
 
 use crate::arch::prefetch::{LINE, to_l2};
 use crate::cpu::Isa;
+use crate::vector::{load, load_first, store, store_first};
 
 /// Where the inputs of one output pixel lie.
 #[derive(Clone, Copy, Debug)]
@@ -83,61 +84,6 @@ pub struct Operands {
     pub dst: *mut f32,
     /// Elements from an output pixel to the next.
     pub dst_pitch: usize,
-}
-
-/// Loads a vector.
-///
-/// # Safety
-/// `LANES` elements at `ptr` may be read.
-#[inline(always)]
-#[allow(unsafe_code, reason = "tile code")]
-pub unsafe fn load<I: Isa>(ptr: *const f32) -> I::f32s {
-    // SAFETY: by the caller; `f32s` is plain data of `LANES` f32.
-    unsafe { ptr.cast::<I::f32s>().read_unaligned() }
-}
-
-/// Stores a vector.
-///
-/// # Safety
-/// `LANES` elements at `ptr` may be written.
-#[inline(always)]
-#[allow(unsafe_code, reason = "tile code")]
-pub unsafe fn store<I: Isa>(ptr: *mut f32, value: I::f32s) {
-    // SAFETY: by the caller.
-    unsafe { ptr.cast::<I::f32s>().write_unaligned(value) }
-}
-
-/// Stores the first `width` elements of a vector, at most all.
-///
-/// # Safety
-/// `min(width, LANES)` elements at `ptr` may be written.
-#[inline(always)]
-#[allow(unsafe_code, reason = "tile code")]
-pub unsafe fn store_first<I: Isa>(isa: I, ptr: *mut f32, value: I::f32s, width: usize) {
-    if width >= I::F32_LANES {
-        // SAFETY: by the caller.
-        unsafe { store::<I>(ptr, value) };
-    } else {
-        // SAFETY: by the caller.
-        let tail = unsafe { std::slice::from_raw_parts_mut(ptr, width) };
-        isa.partial_store_f32s(tail, value);
-    }
-}
-
-/// Loads the first `width` elements of a vector, at most all; the rest is zero.
-///
-/// # Safety
-/// `min(width, LANES)` elements at `ptr` may be read.
-#[inline(always)]
-#[allow(unsafe_code, reason = "tile code")]
-pub unsafe fn load_first<I: Isa>(isa: I, ptr: *const f32, width: usize) -> I::f32s {
-    if width >= I::F32_LANES {
-        // SAFETY: by the caller.
-        unsafe { load::<I>(ptr) }
-    } else {
-        // SAFETY: by the caller.
-        isa.partial_load_f32s(unsafe { std::slice::from_raw_parts(ptr, width) })
-    }
 }
 
 /// Adds the products of one channel and moves on to the next.

@@ -1,0 +1,243 @@
+//! Where activations lie in buffers, and how values get in and out.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use half::bf16;
+
+use super::{Dtype, Element, Pitch, Shape, View, ViewMut};
+use crate::problem::Padding;
+use crate::scratch::Buffer;
+
+/// Where an activation lies inside a [`Buffer`], and which of its channels are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Elements of the buffer from its start to the first halo row.
+    pub offset: usize,
+    /// Type of the elements.
+    pub dtype: Dtype,
+    /// Extents of the interior, of the channels meant.
+    pub shape: Shape,
+    /// Distances.
+    pub pitch: Pitch,
+    /// Zeros around the interior.
+    pub halo: Padding,
+    /// The first channel meant.
+    pub first_channel: usize,
+}
+
+impl Placement {
+    /// f32 at `offset`, closely packed.
+    pub fn packed(offset: usize, shape: Shape, halo: Padding) -> Self {
+        Self::with_pixel_pitch(offset, Dtype::F32, shape, halo, shape.c)
+    }
+
+    /// At `offset`, with at least `pixel` elements from pixel to pixel.
+    pub fn with_pixel_pitch(offset: usize, dtype: Dtype, shape: Shape, halo: Padding, pixel: usize) -> Self {
+        let pitch = Pitch::packed(shape, halo, pixel);
+        Self { offset, dtype, shape, pitch, halo, first_channel: 0 }
+    }
+
+    /// A range of the channels.
+    pub fn channels(self, range: Range<usize>) -> Self {
+        assert!(range.end <= self.shape.c, "channels {range:?} of {}", self.shape.c);
+        let shape = Shape { c: range.len(), ..self.shape };
+        Self { shape, first_channel: self.first_channel + range.start, ..self }
+    }
+
+    /// Element at which a row, counted over images, begins.
+    fn row(&self, index: usize) -> usize {
+        let Self { shape, pitch, halo, .. } = *self;
+        let (n, h) = (index / shape.h, index % shape.h);
+        n * pitch.image + h * pitch.row + pitch.lead(halo) + self.first_channel
+    }
+
+    /// Elements of the buffer that the placement needs, from `offset` on.
+    pub fn elements(&self) -> usize {
+        self.first(self.shape.n)
+    }
+
+    /// Elements of the buffer that the first `n` images take.
+    fn first(&self, n: usize) -> usize {
+        (n * self.pitch.image * self.dtype.bytes()).div_ceil(size_of::<f32>())
+    }
+}
+
+/// A buffer's memory as elements of a type.
+#[allow(unsafe_code, reason = "plain data of another type")]
+fn elements<T: Element>(memory: &[f32]) -> &[T] {
+    let len = size_of_val(memory) / size_of::<T>();
+    // SAFETY: every pattern of bits is an element (`Plain`), whose alignment is no more than that of f32.
+    unsafe { std::slice::from_raw_parts(memory.as_ptr().cast(), len) }
+}
+
+/// As [`elements`], to write.
+#[allow(unsafe_code, reason = "plain data of another type")]
+fn elements_mut<T: Element>(memory: &mut [f32]) -> &mut [T] {
+    let len = size_of_val(memory) / size_of::<T>();
+    // SAFETY: as for `elements`.
+    unsafe { std::slice::from_raw_parts_mut(memory.as_mut_ptr().cast(), len) }
+}
+
+impl Buffer {
+    fn place(&self, p: &Placement) -> View<'_> {
+        let last = p.offset + p.elements();
+        assert!(last <= self.len(), "a placement ends at {last} of {}", self.len());
+        assert!(p.first_channel + p.shape.c <= p.pitch.pixel, "channels overlap the next pixel");
+        assert!(p.pitch.pixel * (p.shape.w + p.halo.left + p.halo.right) <= p.pitch.row);
+        assert!(p.pitch.row * (p.shape.h + p.halo.top + p.halo.bottom) <= p.pitch.image);
+        let start = p.pitch.lead(p.halo) + p.first_channel;
+        let ptr = self.as_ptr().wrapping_add(p.offset).cast::<u8>().wrapping_add(start * p.dtype.bytes());
+        View { ptr, dtype: p.dtype, shape: p.shape, pitch: p.pitch, halo: p.halo, memory: PhantomData }
+    }
+
+    /// Writes the first `n` images, `[n, h, w, c]` values, and zeros around them.
+    ///
+    /// # Panics
+    /// If there are not as many values as the shape says.
+    pub fn write_images(&mut self, placement: &Placement, n: usize, values: &[f32]) {
+        let end = placement.offset + placement.first(n);
+        if placement.halo != Padding::default() {
+            self.as_mut_slice()[placement.offset..end].fill(0.0);
+        }
+        self.write_interior(placement, n, values);
+    }
+
+    /// Writes `[n, h, w, c]` values of the first `n` images; halo and other channels stay as they are.
+    ///
+    /// # Panics
+    /// If the values are not as many as that.
+    pub fn write_interior(&mut self, placement: &Placement, n: usize, values: &[f32]) {
+        match placement.dtype {
+            Dtype::F32 => self.write_of::<f32>(placement, n, values),
+            Dtype::Bf16 => self.write_of::<bf16>(placement, n, values),
+        }
+    }
+
+    fn write_of<T: Element>(&mut self, placement: &Placement, n: usize, values: &[f32]) {
+        let shape = Shape { n, ..placement.shape };
+        assert_eq!(values.len(), shape.elements(), "values of {shape}");
+        let memory = elements_mut::<T>(&mut self.as_mut_slice()[placement.offset..]);
+        for (index, row) in values.chunks_exact(shape.w * shape.c).enumerate() {
+            let to = &mut memory[placement.row(index)..];
+            if placement.pitch.pixel == shape.c {
+                to.iter_mut().zip(row).for_each(|(to, &value)| *to = T::of(value));
+                continue;
+            }
+            for (to, pixel) in to.chunks_mut(placement.pitch.pixel).zip(row.chunks_exact(shape.c)) {
+                to.iter_mut().zip(pixel).for_each(|(to, &value)| *to = T::of(value));
+            }
+        }
+    }
+
+    /// The first `n` images as `[n, h, w, c]` values.
+    pub fn read_images(&self, placement: &Placement, n: usize) -> Vec<f32> {
+        match placement.dtype {
+            Dtype::F32 => self.read_of::<f32>(placement, n),
+            Dtype::Bf16 => self.read_of::<bf16>(placement, n),
+        }
+    }
+
+    fn read_of<T: Element>(&self, placement: &Placement, n: usize) -> Vec<f32> {
+        let shape = Shape { n, ..placement.shape };
+        let memory = elements::<T>(&self.as_slice()[placement.offset..]);
+        let mut values = Vec::with_capacity(shape.elements());
+        for index in 0..n * shape.h {
+            let row = &memory[placement.row(index)..];
+            for pixel in row.chunks(placement.pitch.pixel).take(shape.w) {
+                values.extend(pixel[..shape.c].iter().map(|element| element.value()));
+            }
+        }
+        values
+    }
+
+    /// To read.
+    ///
+    /// # Panics
+    /// If the placement does not lie in the buffer.
+    pub fn view(&self, placement: &Placement) -> View<'_> {
+        self.place(placement)
+    }
+
+    /// To write, by the workers of one step.
+    ///
+    /// # Panics
+    /// If the placement does not lie in the buffer.
+    pub fn view_mut(&self, placement: &Placement) -> ViewMut<'_> {
+        ViewMut { view: self.place(placement) }
+    }
+}
+
+/// An activation that owns its memory: for tests, measurements and the edges of a run.
+#[derive(Debug)]
+pub struct Tensor {
+    buffer: Buffer,
+    placement: Placement,
+}
+
+impl Tensor {
+    /// f32 zeros, closely packed.
+    pub fn zeros(shape: Shape, halo: Padding) -> Self {
+        Self::with_pixel_pitch(shape, halo, shape.c)
+    }
+
+    /// f32 zeros, with at least `pixel` elements from pixel to pixel.
+    pub fn with_pixel_pitch(shape: Shape, halo: Padding, pixel: usize) -> Self {
+        Self::with_dtype(Dtype::F32, shape, halo, pixel)
+    }
+
+    /// Zeros of a type, with at least `pixel` elements from pixel to pixel.
+    pub fn with_dtype(dtype: Dtype, shape: Shape, halo: Padding, pixel: usize) -> Self {
+        let placement = Placement::with_pixel_pitch(0, dtype, shape, halo, pixel.max(shape.c));
+        Self { buffer: Buffer::zeroed(placement.elements()), placement }
+    }
+
+    /// From `[n, h, w, c]` values.
+    ///
+    /// # Panics
+    /// If there are not as many values as the shape says.
+    pub fn from_nhwc(shape: Shape, halo: Padding, values: &[f32]) -> Self {
+        let mut tensor = Self::zeros(shape, halo);
+        tensor.fill_nhwc(values);
+        tensor
+    }
+
+    /// Overwrites the interior with `[n, h, w, c]` values.
+    ///
+    /// # Panics
+    /// If there are not as many values as the shape says.
+    pub fn fill_nhwc(&mut self, values: &[f32]) {
+        let placement = self.placement;
+        self.buffer.write_interior(&placement, placement.shape.n, values);
+    }
+
+    /// The interior as `[n, h, w, c]` values.
+    pub fn to_nhwc(&self) -> Vec<f32> {
+        self.buffer.read_images(&self.placement, self.placement.shape.n)
+    }
+
+    /// Where it lies in its buffer.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// The memory behind it, halo and pads included.
+    pub fn buffer(&mut self) -> &mut Buffer {
+        &mut self.buffer
+    }
+
+    /// To read.
+    pub fn view(&self) -> View<'_> {
+        self.buffer.view(&self.placement)
+    }
+
+    /// To write.
+    pub fn view_mut(&mut self) -> ViewMut<'_> {
+        self.buffer.view_mut(&self.placement)
+    }
+
+    /// A range of the channels, to write.
+    pub fn channels_mut(&mut self, range: Range<usize>) -> ViewMut<'_> {
+        self.buffer.view_mut(&self.placement.channels(range))
+    }
+}

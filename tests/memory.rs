@@ -1,0 +1,126 @@
+//! The memory around a case: placements among guards, and what lies there, whatever the type of its elements.
+
+use kernels::problem::Padding;
+use kernels::scratch::Buffer;
+use kernels::tensor::{Dtype, Format, Placement, Shape};
+
+use crate::{Case, Layout};
+
+/// Unlike any value of a result.
+pub const SENTINEL: f32 = -1.234_567_9e30;
+/// No number, and its halves are none in bf16.
+const NAN: f32 = f32::from_bits(0x7fc0_7fc0);
+/// Elements before the first and after the last placement of a buffer.
+pub const GUARD: usize = 21;
+/// Channels between two ranges of a wide tensor.
+const GAP: usize = 3;
+
+/// Where tensors of these shapes lie, and the elements of the buffer that holds them.
+pub fn place(shapes: &[Shape], dtype: Dtype, halo: Padding, layout: Layout) -> (Vec<Placement>, usize) {
+    let packed = |end, shape: Shape, halo| Placement::with_pixel_pitch(end, dtype, shape, halo, shape.c);
+    let mut end = GUARD;
+    let placements = match layout {
+        Layout::Packed => shapes
+            .iter()
+            .enumerate()
+            .map(|(index, &shape)| {
+                let Padding { top, bottom, left, right } = halo;
+                let turned = Padding { top: left, bottom: top, left: right, right: bottom };
+                let halo = [halo, Padding::default(), turned][index % 3];
+                let placement = packed(end, shape, halo);
+                end += placement.elements() + GUARD;
+                placement
+            })
+            .collect(),
+        Layout::Slices => {
+            let channels = shapes.iter().map(|s| s.c + GAP).sum::<usize>() + GAP;
+            let whole = packed(end, Shape { c: channels, ..shapes[0] }, halo);
+            end += whole.elements() + GUARD;
+            let mut first = 0;
+            let slice = |shape: &Shape| {
+                first += GAP;
+                let range = first..first + shape.c;
+                first = range.end;
+                whole.channels(range)
+            };
+            shapes.iter().map(slice).collect()
+        }
+    };
+    (placements, end)
+}
+
+/// The units of a value, the lower first.
+pub fn halves(value: f32) -> [u16; 2] {
+    [value.to_bits() as u16, (value.to_bits() >> 16) as u16]
+}
+
+/// Memory as units of 16 bits.
+pub struct Units(Vec<u16>);
+
+impl Units {
+    /// Of a whole buffer.
+    pub fn of(buffer: &Buffer) -> Self {
+        Self(buffer.as_slice().iter().flat_map(|&value| halves(value)).collect())
+    }
+
+    /// All units.
+    pub fn all(&self) -> &[u16] {
+        &self.0
+    }
+
+    fn write_to(&self, buffer: &mut Buffer) {
+        for (value, halves) in buffer.as_mut_slice().iter_mut().zip(self.0.chunks_exact(2)) {
+            *value = f32::from_bits(halves[0] as u32 | (halves[1] as u32) << 16);
+        }
+    }
+
+    /// The value of a type that begins at a unit.
+    pub fn get(&self, dtype: Dtype, at: usize) -> f32 {
+        match dtype {
+            Dtype::F32 => f32::from_bits(self.0[at] as u32 | (self.0[at + 1] as u32) << 16),
+            Dtype::Bf16 => f32::from_bits((self.0[at] as u32) << 16),
+        }
+    }
+
+    /// The value must be one of the type.
+    fn set(&mut self, dtype: Dtype, at: usize, value: f32) {
+        match dtype {
+            Dtype::F32 => self.0[at..at + 2].copy_from_slice(&halves(value)),
+            Dtype::Bf16 => self.0[at] = halves(value)[1],
+        }
+    }
+}
+
+/// Calls `visit(start, pixel)` for all pixels of the first `images` images with their halo: the unit at which
+/// the channels start in the buffer, and which pixel of the interior it is, counted through all images.
+pub fn each_pixel(p: &Placement, images: usize, mut visit: impl FnMut(usize, Option<usize>)) {
+    let Placement { shape, pitch, halo, .. } = *p;
+    for n in 0..images {
+        for row in 0..halo.top + shape.h + halo.bottom {
+            for column in 0..halo.left + shape.w + halo.right {
+                let at = n * pitch.image + row * pitch.row + column * pitch.pixel + p.first_channel;
+                let (y, x) = (row.wrapping_sub(halo.top), column.wrapping_sub(halo.left));
+                let inside = y < shape.h && x < shape.w;
+                let pixel = inside.then(|| (n * shape.h + y) * shape.w + x);
+                visit(2 * p.offset + at * p.dtype.bytes() / 2, pixel);
+            }
+        }
+    }
+}
+
+/// A source among NaN, with zeros in its halo.
+pub fn source(case: &Case, format: Format, values: &[f32]) -> (Buffer, Placement) {
+    let shape = case.problem.src();
+    let (placements, len) = place(&[shape], format.dtype, format.halo, case.layout);
+    let mut buffer = Buffer::zeroed(len);
+    buffer.as_mut_slice().fill(NAN);
+    let mut units = Units::of(&buffer);
+    each_pixel(&placements[0], case.images, |at, pixel| {
+        for c in 0..shape.c {
+            let value = pixel.map_or(0.0, |i| values[i * shape.c + c]);
+            units.set(format.dtype, at + c * format.dtype.bytes() / 2, value);
+        }
+    });
+    units.write_to(&mut buffer);
+    (buffer, placements[0])
+}
