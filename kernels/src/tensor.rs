@@ -73,7 +73,7 @@ impl Dtype {
     pub fn round(self, value: f32) -> f32 {
         match self {
             Self::F32 => value,
-            Self::Bf16 => bf16::from_f32(value).to_f32(),
+            Self::Bf16 => bf16::of(value).value(),
         }
     }
 }
@@ -98,10 +98,6 @@ mod sealed {
 pub trait Element: sealed::Plain {
     /// Which it is.
     const DTYPE: Dtype;
-    /// Zero.
-    const ZERO: Self;
-    /// No number.
-    const NAN: Self;
     /// The nearest, ties to even.
     fn of(value: f32) -> Self;
     /// Its value.
@@ -110,8 +106,6 @@ pub trait Element: sealed::Plain {
 
 impl Element for f32 {
     const DTYPE: Dtype = Dtype::F32;
-    const ZERO: Self = 0.0;
-    const NAN: Self = f32::NAN;
 
     #[inline(always)]
     fn of(value: f32) -> Self {
@@ -126,8 +120,6 @@ impl Element for f32 {
 
 impl Element for bf16 {
     const DTYPE: Dtype = Dtype::Bf16;
-    const ZERO: Self = Self::ZERO;
-    const NAN: Self = Self::NAN;
 
     #[inline(always)]
     fn of(value: f32) -> Self {
@@ -262,6 +254,17 @@ impl<'a> View<'a> {
     #[inline(always)]
     pub fn at<T: Element>(&self, n: usize, h: isize, w: isize) -> *const T {
         debug_assert!(self.dtype == T::DTYPE, "{} read as {}", self.dtype, T::DTYPE);
+        self.ptr.cast::<T>().wrapping_offset(self.element(n, h, w))
+    }
+
+    /// The first byte of a pixel.
+    fn byte(&self, n: usize, h: isize, w: isize) -> *const u8 {
+        self.ptr.wrapping_offset(self.element(n, h, w) * self.dtype.bytes() as isize)
+    }
+
+    /// Elements from the first pixel of the first image to another.
+    #[inline(always)]
+    fn element(&self, n: usize, h: isize, w: isize) -> isize {
         debug_assert!(n < self.shape.n, "image {n} of {}", self.shape.n);
         debug_assert!(
             h >= -(self.halo.top as isize) && h < (self.shape.h + self.halo.bottom) as isize,
@@ -275,9 +278,7 @@ impl<'a> View<'a> {
             self.shape.w,
             self.halo
         );
-        let at =
-            (n * self.pitch.image) as isize + h * self.pitch.row as isize + w * self.pitch.pixel as isize;
-        self.ptr.cast::<T>().wrapping_offset(at)
+        (n * self.pitch.image) as isize + h * self.pitch.row as isize + w * self.pitch.pixel as isize
     }
 
     /// The first `n` images.
@@ -343,30 +344,19 @@ impl<'a> ViewMut<'a> {
     /// Nobody else may read or write those halo pixels' channels at the same time.
     #[allow(unsafe_code, reason = "the disjoint writer of views")]
     pub unsafe fn clear_halo(&self, rows: Range<usize>) {
-        // SAFETY: by the caller.
-        unsafe {
-            match self.view.dtype {
-                Dtype::F32 => self.clear_halo_of::<f32>(rows),
-                Dtype::Bf16 => self.clear_halo_of::<bf16>(rows),
-            }
-        }
-    }
-
-    /// # Safety
-    /// As for [`Self::clear_halo`].
-    #[allow(unsafe_code, reason = "the disjoint writer of views")]
-    unsafe fn clear_halo_of<T: Element>(&self, rows: Range<usize>) {
         let Self { view: View { shape, halo, pitch, .. } } = *self;
         if halo == Padding::default() {
             return;
         }
         let padded = halo.top + shape.h + halo.bottom;
+        // Zero is the same bits in every type.
+        let bytes = shape.c * self.view.dtype.bytes();
         let clear = |n: usize, h: isize, columns: Range<isize>| {
             for w in columns {
-                let pixel = self.view.at::<T>(n, h, w).cast_mut();
+                let pixel = self.view.byte(n, h, w).cast_mut();
                 // SAFETY: `pixel` checked by construction to lie in the memory of the view with
                 // its halo; the caller keeps others away from it.
-                unsafe { std::slice::from_raw_parts_mut(pixel, shape.c) }.fill(T::ZERO);
+                unsafe { std::slice::from_raw_parts_mut(pixel, bytes) }.fill(0);
             }
         };
         debug_assert!(pitch.pixel >= shape.c);
@@ -394,25 +384,15 @@ impl<'a> ViewMut<'a> {
     /// Nobody else may read or write the interior at the same time.
     #[allow(unsafe_code, reason = "the disjoint writer of views")]
     pub unsafe fn poison(&self) {
-        // SAFETY: by the caller.
-        unsafe {
-            match self.view.dtype {
-                Dtype::F32 => self.poison_of::<f32>(),
-                Dtype::Bf16 => self.poison_of::<bf16>(),
-            }
-        }
-    }
-
-    /// # Safety
-    /// As for [`Self::poison`].
-    #[allow(unsafe_code, reason = "the disjoint writer of views")]
-    unsafe fn poison_of<T: Element>(&self) {
         let shape = self.view.shape;
+        // All ones are a NaN in every type.
+        let bytes = shape.c * self.view.dtype.bytes();
         for n in 0..shape.n {
             for h in 0..shape.h {
                 for w in 0..shape.w {
+                    let pixel = self.view.byte(n, h as isize, w as isize).cast_mut();
                     // SAFETY: inside the view; the caller keeps others away.
-                    unsafe { std::slice::from_raw_parts_mut(self.at(n, h, w), shape.c) }.fill(T::NAN);
+                    unsafe { std::slice::from_raw_parts_mut(pixel, bytes) }.fill(0xff);
                 }
             }
         }

@@ -78,7 +78,8 @@ impl Network<'_> {
         Ok(Session::new(self.graph.clone(), choices, self.weights, self.cpu, self.threads)?)
     }
 
-    /// The lightest choice of those within half a hundredth of the fastest that keeps the bounds; `exact` is of this graph or another form of it.
+    /// The lightest choice of those within half a hundredth of the fastest that keeps the bounds; `exact` is of
+    /// this graph or another form of it.
     ///
     /// # Errors
     /// If nothing keeps the bounds, with the least that can be had.

@@ -175,6 +175,7 @@ impl<I: Isa> Prepared for PreparedDirect<I> {
         self.panels.list().len() * self.blocks(n)
     }
 
+    // Inlined into its callers, it would be compiled once for each.
     #[inline(never)]
     #[allow(unsafe_code, reason = "tile code")]
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, _: &mut Scratch) {
@@ -231,18 +232,17 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
                     width: panel.width,
                 };
                 let taps = if last && done == 0 { taps } else { Taps::matrix(part) };
-                let row = done * panel.vectors * I::F32_LANES;
+                let offset = done * panel.vectors * I::F32_LANES;
                 let mut tile = first_tile;
                 while tile < last_tile {
-                    let (row_index, begin) = (tile / cut.tiles, tile % cut.tiles);
+                    let (row, begin) = (tile / cut.tiles, tile % cut.tiles);
                     let tiles = begin..cut.tiles.min(begin + last_tile - tile);
                     let first = cut.first(begin);
                     let (a, out) = if flat {
                         let a = io.src.pixel(0, 0, 0).wrapping_add(first * src.pixel);
                         (a, dst.pixel(0, 0, 0).wrapping_add(first * dst.pitch().pixel))
                     } else {
-                        let (image, y) =
-                            if n == 1 { (0, row_index) } else { (row_index / height, row_index % height) };
+                        let (image, y) = if n == 1 { (0, row) } else { (row / height, row % height) };
                         let top = (y * sh) as isize - padding.top as isize;
                         let left = (first * sw) as isize - padding.left as isize;
                         (io.src.pixel(image, top, left), dst.pixel(image, y, first))
@@ -250,11 +250,11 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
                     let operands = Operands {
                         a: a.wrapping_add(done),
                         a_pitch: sw * src.pixel,
-                        b: step.panels.weights(panel).wrapping_add(row),
+                        b: step.panels.weights(panel).wrapping_add(offset),
                         dst: out.wrapping_add(panel.first),
                         dst_pitch: dst.pitch().pixel,
                     };
-                    let panel = step.panels.following(panel).wrapping_add(row);
+                    let panel = step.panels.following(panel).wrapping_add(offset);
                     let ahead = Ahead { panel, done: tile - first_tile, pixels: true };
                     tile += tiles.len();
                     let rows = Rows { count: 1, pitch: [0; 3], parts: 1, taps, operands, ahead, finish };

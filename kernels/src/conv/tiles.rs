@@ -72,7 +72,7 @@ impl<I: Isa> PreparedTiles<I> {
         }
     }
 
-    /// Computes units with transforms of known sizes.
+    /// Computes units with transforms of known sizes: a function of its own for each, or all would be one.
     #[inline(never)]
     fn of<const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>(
         &self,

@@ -152,7 +152,7 @@ unsafe fn sums<I: Isa, const MR: usize, const NR: usize>(
     acc
 }
 
-/// Computes a tile and stores it.
+/// Computes a tile and stores it; meanwhile `next` is brought near, a line for each row of the panel.
 ///
 /// # Safety
 /// As for the sums; `MR` pixels of `finish.width` channels at `o.dst` may be written by this caller

@@ -27,11 +27,6 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// f32 at `offset`, closely packed.
-    pub fn packed(offset: usize, shape: Shape, halo: Padding) -> Self {
-        Self::with_pixel_pitch(offset, Dtype::F32, shape, halo, shape.c)
-    }
-
     /// At `offset`, with at least `pixel` elements from pixel to pixel.
     pub fn with_pixel_pitch(offset: usize, dtype: Dtype, shape: Shape, halo: Padding, pixel: usize) -> Self {
         let pitch = Pitch::packed(shape, halo, pixel);
@@ -183,12 +178,7 @@ impl Tensor {
 
     /// f32 zeros, with at least `pixel` elements from pixel to pixel.
     pub fn with_pixel_pitch(shape: Shape, halo: Padding, pixel: usize) -> Self {
-        Self::with_dtype(Dtype::F32, shape, halo, pixel)
-    }
-
-    /// Zeros of a type, with at least `pixel` elements from pixel to pixel.
-    pub fn with_dtype(dtype: Dtype, shape: Shape, halo: Padding, pixel: usize) -> Self {
-        let placement = Placement::with_pixel_pitch(0, dtype, shape, halo, pixel.max(shape.c));
+        let placement = Placement::with_pixel_pitch(0, Dtype::F32, shape, halo, pixel.max(shape.c));
         Self { buffer: Buffer::zeroed(placement.elements()), placement }
     }
 

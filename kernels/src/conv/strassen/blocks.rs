@@ -1,0 +1,355 @@
+//! The block of a run: sums of pixels, products, sums of products.
+
+use std::ops::Range;
+
+use crate::cpu::Isa;
+use crate::gemm::panels::{Panel, Panels};
+use crate::gemm::product::{PART, Products};
+use crate::kernel::{Bound, Io, Prepared};
+use crate::problem::{Conv, Padding};
+use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};
+use crate::tensor::ViewMut;
+use crate::vector::{load, store};
+
+/// A convolution with sums of weights.
+#[derive(Debug)]
+pub(super) struct PreparedStrassen<I> {
+    pub(super) isa: I,
+    pub(super) bound: Bound,
+    pub(super) conv: Conv,
+    /// Of the parts of the segments; a panel holds its matrix `[K, width]` of each point in turn.
+    pub(super) panels: Panels,
+    /// Biases of all segments.
+    pub(super) biases: Buffer,
+    pub(super) levels: usize,
+    pub(super) pixels: usize,
+    pub(super) block: usize,
+}
+
+impl<I: Isa> PreparedStrassen<I> {
+    fn points(&self) -> usize {
+        7usize.pow(self.levels as u32)
+    }
+
+    /// Rows of each matrix for a block of pixels.
+    fn rows(&self, pixels: usize) -> usize {
+        pixels.div_ceil(1 << self.levels)
+    }
+
+    /// Columns of each left matrix.
+    fn depth(&self) -> usize {
+        self.conv.depth() >> self.levels
+    }
+
+    /// Elements from a row of V to the next: rows must not share cache sets.
+    fn v_pitch(&self) -> usize {
+        round_up(self.depth()) + round_up(1)
+    }
+
+    /// Elements of a row of M.
+    fn m_pitch(&self) -> usize {
+        let widths = self.panels.list().iter().map(|panel| panel.vectors * I::F32_LANES);
+        round_up(widths.max().expect("at least one panel"))
+    }
+
+    fn output_pixels(&self, n: usize) -> usize {
+        let [oh, ow] = self.conv.output();
+        n * oh * ow
+    }
+
+    /// Bias of channel 0 of a segment.
+    fn bias(&self, segment: usize) -> *const f32 {
+        let first: usize = self.conv.segments[..segment].iter().map(|s| s.channels).sum();
+        self.biases.as_slice()[first..].as_ptr()
+    }
+}
+
+impl<I: Isa> Prepared for PreparedStrassen<I> {
+    fn bound(&self) -> &Bound {
+        &self.bound
+    }
+
+    fn packed(&self) -> Vec<&Buffer> {
+        let [weights, _] = self.panels.buffers();
+        vec![weights, &self.biases]
+    }
+
+    fn scratch(&self) -> ScratchReq {
+        let row = self.v_pitch() + self.m_pitch();
+        ScratchReq { shared: 0, worker: self.points() * self.rows(self.block) * row }
+    }
+
+    fn units(&self, _: usize, n: usize) -> usize {
+        self.output_pixels(n).div_ceil(self.block)
+    }
+
+    #[allow(unsafe_code, reason = "block code")]
+    unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
+        self.isa.vectorize(Run { step: self, units, io, v: scratch.worker })
+    }
+}
+
+struct Run<'a, I> {
+    step: &'a PreparedStrassen<I>,
+    units: Range<usize>,
+    io: &'a Io<'a>,
+    /// The worker's scratch: V, then M.
+    v: *mut f32,
+}
+
+impl<I: Isa> pulp::WithSimd for Run<'_, I> {
+    type Output = ();
+
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "block code")]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let step = self.step;
+        let images = self.io.images();
+        let (pixels, blocks) = (step.output_pixels(images), step.units(0, images));
+        for unit in self.units.clone() {
+            let first = pixels * unit / blocks;
+            let block = first..pixels * (unit + 1) / blocks;
+            // SAFETY: the block's outputs are this unit's; V and M have room for it.
+            unsafe {
+                match step.levels {
+                    1 => self.block::<2, 7>(block),
+                    _ => self.block::<4, 49>(block),
+                }
+            }
+        }
+    }
+}
+
+/// Left factors: `x[q][h]` is pixel `q` of two, half `h` of its channels.
+#[inline(always)]
+fn left<I: Isa>(isa: I, x: [[I::f32s; 2]; 2]) -> [I::f32s; 7] {
+    let [[a11, a12], [a21, a22]] = x;
+    [
+        isa.add_f32s(a11, a22),
+        isa.add_f32s(a21, a22),
+        a11,
+        a22,
+        isa.add_f32s(a11, a12),
+        isa.sub_f32s(a21, a11),
+        isa.sub_f32s(a12, a22),
+    ]
+}
+
+/// Outputs of the seven products.
+#[inline(always)]
+fn join<I: Isa>(isa: I, [m1, m2, m3, m4, m5, m6, m7]: [I::f32s; 7]) -> [[I::f32s; 2]; 2] {
+    let (add, sub) = (I::add_f32s, I::sub_f32s);
+    let c11 = add(isa, sub(isa, add(isa, m1, m4), m5), m7);
+    let c22 = add(isa, add(isa, sub(isa, m1, m2), m3), m6);
+    [[c11, add(isa, m3, m5)], [add(isa, m2, m4), c22]]
+}
+
+impl<I: Isa> Run<'_, I> {
+    /// Computes a block of pixels; `S` parts of rows, of channels in and of channels out, `P` products.
+    ///
+    /// # Safety
+    /// Nobody else writes the block's outputs, and V and M have room for it.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "block code")]
+    unsafe fn block<const S: usize, const P: usize>(&self, block: Range<usize>) {
+        let step = self.step;
+        let rows = step.rows(block.len());
+        let v_point = rows * step.v_pitch();
+        let m_point = rows * step.m_pitch();
+        let m = self.v.wrapping_add(P * v_point);
+        for row in 0..rows {
+            // SAFETY: V has `rows` rows a point.
+            unsafe { self.input::<S, P>(&block, rows, row, v_point) };
+        }
+        for panel in step.panels.list() {
+            let products = Products {
+                isa: step.isa,
+                points: P,
+                rows,
+                depth: step.depth(),
+                part: PART,
+                a: self.v,
+                a_pitch: [step.v_pitch(), v_point],
+                panel: step.panels.weights(panel),
+                vectors: panel.vectors,
+                dst: m,
+                dst_pitch: [step.m_pitch(), m_point],
+                pixels: step.pixels,
+            };
+            // SAFETY: V holds `rows` rows a point, M has room for a panel.
+            unsafe { products.run() };
+            for row in 0..rows {
+                let m = m.wrapping_add(row * step.m_pitch());
+                // SAFETY: M holds the products; the outputs are this block's.
+                unsafe { self.output::<S, P>(&block, rows, row, panel, m, m_point) };
+            }
+        }
+    }
+
+    /// Image, row and column of an output pixel.
+    #[inline(always)]
+    fn position(&self, pixel: usize) -> (usize, usize, usize) {
+        let [oh, ow] = self.step.conv.output();
+        (pixel / (oh * ow), pixel / ow % oh, pixel % ow)
+    }
+
+    /// The first channel of an output pixel; without a halo, all pixels lie at one distance.
+    #[inline(always)]
+    fn out(&self, dst: &ViewMut, pixel: usize) -> *mut f32 {
+        if dst.as_view().halo == Padding::default() {
+            return dst.pixel(0, 0, 0).wrapping_add(pixel * dst.pitch().pixel);
+        }
+        let (n, y, x) = self.position(pixel);
+        dst.pixel(n, y, x)
+    }
+
+    /// The left factors of one row of the matrices.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "block code")]
+    unsafe fn input<const S: usize, const P: usize>(
+        &self,
+        block: &Range<usize>,
+        rows: usize,
+        row: usize,
+        v_point: usize,
+    ) {
+        let step = self.step;
+        let isa = step.isa;
+        let Conv { channels, ref window, .. } = step.conv;
+        let part = channels / S;
+        let mut pixels = [std::ptr::null::<f32>(); S];
+        for (q, pixel) in pixels.iter_mut().enumerate() {
+            // A row past the block's last pixel repeats it; its output is dropped.
+            let (n, y, x) = self.position((block.start + q * rows + row).min(block.end - 1));
+            let top = (y * window.stride[0]) as isize - window.padding.top as isize;
+            let left = (x * window.stride[1]) as isize - window.padding.left as isize;
+            *pixel = self.io.src.pixel(n, top, left);
+        }
+        let v = self.v.wrapping_add(row * step.v_pitch());
+        let pitch = self.io.src.pitch;
+        for tap in 0..window.kernel[0] * window.kernel[1] {
+            let (r, s) = (tap / window.kernel[1], tap % window.kernel[1]);
+            let at = r * pitch.row + s * pitch.pixel;
+            for c in (0..part).step_by(I::F32_LANES) {
+                let zero = isa.splat_f32s(0.0);
+                let mut x = [[zero; S]; S];
+                for (q, x) in x.iter_mut().enumerate() {
+                    for (h, x) in x.iter_mut().enumerate() {
+                        // SAFETY: the source's halo holds the padding; parts of channels are whole
+                        // vectors.
+                        *x = unsafe { load::<I>(pixels[q].wrapping_add(at + h * part + c)) };
+                    }
+                }
+                let out = v.wrapping_add(tap * part + c);
+                if S == 2 {
+                    let x = [[x[0][0], x[0][S - 1]], [x[S - 1][0], x[S - 1][S - 1]]];
+                    for (point, value) in left(isa, x).into_iter().enumerate() {
+                        // SAFETY: by the caller.
+                        unsafe { store::<I>(out.wrapping_add(point * v_point), value) };
+                    }
+                    continue;
+                }
+                // The outer level on the four quadrants, then the inner one on each of its sums.
+                let mut outer = [[zero; 4]; 7];
+                for (inner, at) in [[0, 0], [0, 1], [1, 0], [1, 1]].into_iter().enumerate() {
+                    let quadrant = |q: usize, h: usize| (at[0] + 2 * q, at[1] + 2 * h);
+                    let [a, b, c, d] = [quadrant(0, 0), quadrant(0, 1), quadrant(1, 0), quadrant(1, 1)];
+                    let x = [
+                        [x[a.0 % S][a.1 % S], x[b.0 % S][b.1 % S]],
+                        [x[c.0 % S][c.1 % S], x[d.0 % S][d.1 % S]],
+                    ];
+                    for (outer, value) in outer.iter_mut().zip(left(isa, x)) {
+                        outer[inner] = value;
+                    }
+                }
+                for (i, [a, b, c, d]) in outer.into_iter().enumerate() {
+                    for (j, value) in left(isa, [[a, b], [c, d]]).into_iter().enumerate() {
+                        // SAFETY: by the caller.
+                        unsafe { store::<I>(out.wrapping_add((7 * i + j) * v_point), value) };
+                    }
+                }
+            }
+        }
+    }
+
+    /// The outputs of one row of the matrices: `S` pixels, `S` parts of the panel's segment.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "block code")]
+    unsafe fn output<const S: usize, const P: usize>(
+        &self,
+        block: &Range<usize>,
+        rows: usize,
+        row: usize,
+        panel: &Panel,
+        m: *const f32,
+        m_point: usize,
+    ) {
+        let step = self.step;
+        let isa = step.isa;
+        let dst = self.io.dst(panel.segment);
+        let segment = step.conv.segments[panel.segment];
+        let part = segment.channels / S;
+        let zero = isa.splat_f32s(0.0);
+        let floor = isa.splat_f32s(if segment.epilogue.relu { 0.0 } else { f32::NEG_INFINITY });
+        let bias = step.bias(panel.segment).wrapping_add(panel.first);
+        let mut pixels = [std::ptr::null_mut(); S];
+        let mut inside = 0;
+        for (q, pixel) in pixels.iter_mut().enumerate() {
+            let index = block.start + q * rows + row;
+            if index < block.end {
+                *pixel = self.out(&dst, index).wrapping_add(panel.first);
+                inside = q + 1;
+            }
+        }
+        for vector in 0..panel.vectors {
+            let k = vector * I::F32_LANES;
+            // SAFETY: M has a row of the panel's vectors a point.
+            let product = |point: usize| unsafe { load::<I>(m.wrapping_add(point * m_point + k)) };
+            let mut y = [[zero; S]; S];
+            if S == 2 {
+                let mut products = [zero; 7];
+                for (point, value) in products.iter_mut().enumerate() {
+                    *value = product(point);
+                }
+                for (q, row) in join(isa, products).into_iter().enumerate() {
+                    for (h, value) in row.into_iter().enumerate() {
+                        y[q % S][h % S] = value;
+                    }
+                }
+            } else {
+                let mut outer = [[zero; 7]; 4];
+                for i in 0..7 {
+                    let mut products = [zero; 7];
+                    for (j, value) in products.iter_mut().enumerate() {
+                        *value = product((7 * i + j) % P);
+                    }
+                    let [[a, b], [c, d]] = join(isa, products);
+                    for (outer, value) in outer.iter_mut().zip([a, b, c, d]) {
+                        outer[i] = value;
+                    }
+                }
+                for (inner, products) in outer.into_iter().enumerate() {
+                    for (q, row) in join(isa, products).into_iter().enumerate() {
+                        for (h, value) in row.into_iter().enumerate() {
+                            y[(inner / 2 + 2 * q) % S][(inner % 2 + 2 * h) % S] = value;
+                        }
+                    }
+                }
+            }
+            for (y, pixel) in y.into_iter().zip(pixels).take(inside) {
+                for (h, value) in y.into_iter().enumerate() {
+                    let channel = h * part + k;
+                    let bias = if segment.epilogue.bias {
+                        // SAFETY: a bias a channel, parts are whole vectors.
+                        unsafe { load::<I>(bias.wrapping_add(channel)) }
+                    } else {
+                        zero
+                    };
+                    let value = isa.max_f32s(floor, isa.add_f32s(value, bias));
+                    // SAFETY: an output pixel of this block.
+                    unsafe { store::<I>(pixel.wrapping_add(channel), value) };
+                }
+            }
+        }
+    }
+}
