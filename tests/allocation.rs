@@ -1,9 +1,9 @@
 //! The run path allocates nothing but what starts its threads: a counting allocator is the proof.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
+use std::cell::Cell;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cross_checks::network::{Network, plans};
 use cross_checks::{Data, EPILOGUES, Subject, conv_with};
@@ -22,11 +22,18 @@ static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 /// Held by a test while it counts: the counter is the process's.
 static ALONE: Mutex<()> = Mutex::new(());
 
+thread_local! {
+    /// Whether this thread's allocations count: the test runner's own threads allocate at any moment.
+    static COUNTED: Cell<bool> = const { Cell::new(false) };
+}
+
 #[allow(unsafe_code, reason = "a global allocator")]
 // SAFETY: forwards to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        if COUNTED.get() {
+            ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        }
         // SAFETY: as promised to us.
         unsafe { System.alloc(layout) }
     }
@@ -40,14 +47,30 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// Allocations of this thread in `work`.
+fn allocations_here(work: impl FnOnce()) -> usize {
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    COUNTED.set(true);
+    work();
+    COUNTED.set(false);
+    ALLOCATIONS.load(Ordering::Relaxed) - before
+}
+
+/// Allocations of this thread and of the pool's in `work`.
+fn allocations_of(threads: &Threads, work: impl FnOnce()) -> usize {
+    let mut team = Team::new(threads.count());
+    threads.region(&mut team, |_| COUNTED.set(true));
+    let during = allocations_here(work);
+    threads.region(&mut team, |_| COUNTED.set(false));
+    during
+}
+
 /// Allocations of three fork-join regions in which nothing happens.
 fn allocations_of_regions(threads: &Threads) -> usize {
     let mut team = Team::new(threads.count());
     let mut region = || threads.region(&mut team, |member| member.wait());
     region();
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
-    (0..3).for_each(|_| region());
-    ALLOCATIONS.load(Ordering::Relaxed) - before
+    allocations_of(threads, || (0..3).for_each(|_| region()))
 }
 
 /// Allocations of three inferences after a first one.
@@ -55,11 +78,11 @@ fn allocations(network: &Network, rule: cross_checks::network::Rule) -> usize {
     let mut session = network.session(&rule(&network.graph, &network.cpu));
     let image = synthetic::image(1, 299, 299, 3, 0);
     session.run(&network.threads, &image, 1);
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
-    for _ in 0..3 {
-        session.run(&network.threads, &image, 1);
-    }
-    ALLOCATIONS.load(Ordering::Relaxed) - before
+    allocations_of(&network.threads, || {
+        for _ in 0..3 {
+            session.run(&network.threads, &image, 1);
+        }
+    })
 }
 
 #[test]
@@ -104,9 +127,7 @@ fn candidates_do_not_allocate_while_they_run() {
                     problem.dst().into_iter().map(|shape| Tensor::zeros(shape, formats.dst.halo)).collect();
                 let io = Io::new(src.view(), dst.iter_mut().map(Tensor::view_mut));
                 let scratch = scratch_for(&*step, 1);
-                let before = ALLOCATIONS.load(Ordering::Relaxed);
-                run_alone(&*step, &io, &scratch);
-                let count = ALLOCATIONS.load(Ordering::Relaxed) - before;
+                let count = allocations_here(|| run_alone(&*step, &io, &scratch));
                 assert_eq!(count, 0, "{} on {problem}, tuning {tuning}", row.id);
             }
         }
