@@ -19,8 +19,13 @@ that has the packages of PEERS already.  How it measures:
   effective rate counts a direct computation's operations, so that it compares across
   contenders; an executed one counts what our plan really multiplies.
 
-Everything is f32: OpenVINO would otherwise pick bf16 on CPUs that have it.
-Writes compare.json (with every sample) and compare.md into bench-results/<machine>/.
+Everything is f32: OpenVINO would otherwise pick bf16 on CPUs that have it.  With
+`--precision bf16` we and OpenVINO may both use bf16 (ONNX Runtime, which has none here,
+stays f32 beside them).  `--starts N` adds the time from the start of a process to its
+first result: ours with a plan and, given `--weights`, a weights file; a peer's with its
+imports, reading, compiling and first inference.
+Writes compare.json (with every sample) and compare.md into bench-results/<machine>/,
+compare-bf16.json and .md for bf16.
 """
 
 import argparse
@@ -49,6 +54,7 @@ PEERS = [
     "numpy==2.4.6",
 ]
 TITLES = {"ours": "ours", "ort": "ONNX Runtime f32", "openvino": "OpenVINO f32"}
+F32_TIERS = ("plain", "avx2", "avx512")
 ROOT = Path(__file__).resolve().parent.parent
 REST_SECONDS = 0.1  # between turns: a peer's threads stop spinning well within it
 WARM_UP = 2
@@ -79,7 +85,7 @@ def make_onnx(path: Path) -> None:
     os.replace(temporary, path)
 
 
-def ort_peer(onnx_path: str, threads: int, batch: int):
+def ort_peer(onnx_path: str, threads: int, batch: int, _precision: str):
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -93,14 +99,14 @@ def ort_peer(onnx_path: str, threads: int, batch: int):
     return ort.__version__, lambda x: runner.run(None, {probe.name: x})[0]
 
 
-def openvino_peer(onnx_path: str, threads: int, batch: int):
+def openvino_peer(onnx_path: str, threads: int, batch: int, precision: str):
     import openvino as ov
 
     core = ov.Core()
     model = core.read_model(onnx_path)
     model.reshape([batch, 299, 299, 3])
     config = {
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": precision,
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
@@ -110,12 +116,12 @@ def openvino_peer(onnx_path: str, threads: int, batch: int):
     return ov.__version__.split("-")[0], lambda x: request.infer([x], share_inputs=True)[0]
 
 
-def serve(peer: str, onnx_path: str, threads: int, batch: int) -> None:
+def serve(peer: str, onnx_path: str, threads: int, batch: int, precision: str) -> None:
     """Say the version, then answer each count read from stdin with that many latencies in ms."""
     import numpy as np
 
     make = {"ort": ort_peer, "openvino": openvino_peer}[peer]
-    version, infer = make(onnx_path, threads, batch)
+    version, infer = make(onnx_path, threads, batch, precision)
     x = np.random.default_rng(1).uniform(-1, 1, (batch, 299, 299, 3)).astype(np.float32)
     assert np.asarray(infer(x)).shape == (batch, 1000)
     print(json.dumps(version), flush=True)
@@ -144,10 +150,13 @@ def pin(cpus: list[int]) -> list[str]:
 class Peer:
     """A peer's process, kept alive and idle between turns."""
 
-    def __init__(self, python: str, name: str, onnx: Path, threads: int, batch: int, cpus: list[int]):
+    def __init__(
+        self, python: str, name: str, onnx: Path, threads: int, batch: int, cpus: list[int], precision: str
+    ):
         self.name = name
         self.errors = tempfile.TemporaryFile("w+")
-        command = [*pin(cpus), python, __file__, "--serve", name, str(onnx), str(threads), str(batch)]
+        command = [*pin(cpus), python, __file__, "--serve", name, str(onnx), str(threads), str(batch), precision]
+        start = time.perf_counter()
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -157,6 +166,7 @@ class Peer:
             env=clean_environment(),
         )
         self.version = self.answer()
+        self.start_seconds = time.perf_counter() - start
 
     def answer(self):
         line = self.process.stdout.readline()
@@ -183,22 +193,32 @@ class Ours:
 
     name = "ours"
 
-    def __init__(self, tuner: Path, plan: Path | None, threads: int, batch: int, cpus: list[int]):
+    def __init__(self, args: argparse.Namespace, threads: int, batch: int, cpus: list[int]):
         self.asked = {"threads": threads, "batch": batch}
-        self.command = [*pin(cpus), str(tuner), "run", "--model", "inception_v3", "--json"]
-        self.command += ["--threads", str(threads), "--batch", str(batch)]
-        self.command += ["--plan", str(plan)] if plan else []
+        self.command = [*pin(cpus), str(args.tuner), "run", "--model", "inception_v3"]
+        self.command += ["--threads", str(threads), "--batch", str(batch), "--precision", args.precision]
+        self.command += ["--plan", str(args.plan)] if args.plan else []
+        self.weights = ["--weights", str(args.weights)] if args.weights else []
         self.version = None
         self.gflop = None  # executed an image
 
     def turn(self, repeat: int) -> list[float]:
-        answer = tuner_json([*self.command, "--repeat", str(repeat)])
+        answer = tuner_json([*self.command, "--json", "--repeat", str(repeat)])
         for key, value in self.asked.items():
             if answer.get(key, value) != value:
                 raise Failure(f"asked `tuner run` for {key} {value}, it ran {answer[key]}")
         self.version = answer.get("plan")
         self.gflop = 2e-9 * answer["multiply_adds"] / answer["batch"]
         return answer["latency_ms"]
+
+    def start(self) -> float:
+        """Seconds of a process that prints one result."""
+        command = [*self.command, *self.weights]
+        start = time.perf_counter()
+        result = subprocess.run(command, capture_output=True, text=True, env=clean_environment())
+        if result.returncode:
+            raise Failure(f"`{shlex.join(command)}` exited with {result.returncode}: {result.stderr.strip()}")
+        return time.perf_counter() - start
 
     def close(self) -> None:
         pass
@@ -214,12 +234,12 @@ def tuner_json(command: list[str]) -> dict:
     return json.loads(lines[-1])
 
 
-def fma_peak(tuner: Path, threads: int, cpus: list[int]) -> dict | None:
-    """The FMA peak of all threads at once on these CPUs, by the highest instruction set."""
+def measured_peak(tuner: Path, threads: int, cpus: list[int], precision: str) -> dict | None:
+    """The highest peak of all threads at once on these CPUs: of f32, or of whatever there is."""
     try:
         answer = tuner_json([*pin(cpus), str(tuner), "peak", "--json", "--threads", str(threads)])
-        peaks = [p for p in answer["peaks"] if p["threads"] == threads and p["isa"] == answer["isa"]]
-        return peaks[0]
+        usable = [p for p in answer["peaks"] if precision != "f32" or p["isa"] in F32_TIERS]
+        return max((p for p in usable if p["threads"] == threads), key=lambda p: p["gflops_a_core"])
     except (Failure, ValueError, LookupError):
         progress("`tuner peak --json` gave nothing: the peak is left out")
         return None
@@ -319,6 +339,20 @@ def quartiles(values: list[float]) -> list[float]:
     return statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
 
 
+def measure_starts(args, python: str, onnx: Path | None, threads: int, cpus: list[int]) -> dict[str, float]:
+    """Median seconds from the start of a process to its first result, one image, in turn."""
+    seconds = {name: [] for name in args.names}
+    for _ in range(args.starts):
+        for name in args.names:
+            if name == "ours":
+                seconds[name].append(Ours(args, threads, 1, cpus).start())
+            else:
+                peer = Peer(python, name, onnx, threads, 1, cpus, args.precision)
+                peer.close()
+                seconds[name].append(peer.start_seconds)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
 def summarise(samples: dict[str, list[list[float]]], batch: int) -> dict:
     flat = {name: [s for turn in turns for s in turn] for name, turns in samples.items()}
     summary = {
@@ -355,14 +389,26 @@ def markdown(report: dict) -> str:
         + ("; a ratio is the median of the rounds' ratios (and its quartiles), below 1 we are faster" if peers else "")
         + f".\n{machine['cpus']} CPUs, {' '.join(machine['features'])}; {versions}; {report['date']}.\n"
     )
-    return text + rates(report)
+    return text + rates(report) + starts(report)
+
+
+def starts(report: dict) -> str:
+    """A table of the seconds to a first result."""
+    if not report["starts"]:
+        return ""
+    names = report["contenders"]
+    title = ["threads", *(TITLES[n] for n in names)]
+    rows = [title, ["---:"] * len(title)]
+    rows += [[str(s["threads"]), *(f"{s['seconds'][n]:.3f}" for n in names)] for s in report["starts"]]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"\nSeconds from the start of a process to its first result, one image:\n\n{table}\n"
 
 
 def rates(report: dict) -> str:
     """A table of GFLOP/s of all cores together, beside the FMA peak of the same minute."""
     names = report["contenders"]
     effective = [f"{TITLES[n]}, effective" for n in names]
-    title = ["threads", "batch", "FMA peak", *effective, *(["ours, executed", "of the peak"] if "ours" in names else [])]
+    title = ["threads", "batch", "peak", *effective, *(["ours, executed", "of the peak"] if "ours" in names else [])]
     rows = [title, ["---:"] * len(title)]
     for result in report["results"]:
         peak = result["peak"] and result["peak"]["gflops_a_core"] * result["threads"]
@@ -389,6 +435,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tuner", type=Path, default=ROOT / "target/release/tuner")
     parser.add_argument("--plan", type=Path, help="plan file for `tuner run`")
+    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="ours and OpenVINO's")
+    parser.add_argument("--starts", type=int, default=0, metavar="N", help="starts of processes to time")
+    parser.add_argument("--weights", type=Path, help="weights file for our timed starts")
     parser.add_argument("--threads", type=numbers, default=[1, 2], metavar="1,2")
     parser.add_argument("--batch", type=numbers, default=[1, 8], metavar="1,8")
     parser.add_argument("--rounds", type=int, default=7)
@@ -399,6 +448,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=cache, metavar="DIR")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: bench-results/<machine>")
     args = parser.parse_args()
+    if args.precision != "f32":
+        TITLES["openvino"] = f"OpenVINO {args.precision}"
     args.names = [name for name in TITLES if name in args.only.split(",")]
     if set(args.only.split(",")) - set(TITLES):
         parser.error(f"--only takes names of {', '.join(TITLES)}")
@@ -416,6 +467,7 @@ def compare(args: argparse.Namespace) -> None:
         raise Failure(f"{args.tuner} is not there: cargo build --release, or --tuner PATH")
     args.cache.mkdir(parents=True, exist_ok=True)
     peers = [name for name in args.names if name != "ours"]
+    python, onnx = "", None
     if peers:
         python = args.python or prepare_python(args.cache)
         onnx = prepare_onnx(args.cache, python)
@@ -428,7 +480,9 @@ def compare(args: argparse.Namespace) -> None:
         "versions": {},
         "rounds": args.rounds,
         "repeat": args.repeat,
+        "precision": args.precision,
         "results": [],
+        "starts": [],
     }
     if machine["load_before"] > 0.5:
         progress(f"warning: the load average is {machine['load_before']:.1f}: something else is running")
@@ -439,14 +493,14 @@ def compare(args: argparse.Namespace) -> None:
         for batch in args.batch:
             progress(f"threads {threads} on CPUs {cpus}, batch {batch}")
             contenders: list = []
-            peak = fma_peak(args.tuner, threads, cpus) if "ours" in args.names else None
+            peak = measured_peak(args.tuner, threads, cpus, args.precision) if "ours" in args.names else None
             if peak:
-                progress(f"  FMA peak {peak['gflops_a_core']:.1f} GFLOP/s a core ({peak['isa']})")
+                progress(f"  peak {peak['gflops_a_core']:.1f} GFLOP/s a core ({peak['isa']})")
             try:
                 if "ours" in args.names:
-                    contenders.append(Ours(args.tuner, args.plan, threads, batch, cpus))
+                    contenders.append(Ours(args, threads, batch, cpus))
                 for name in peers:
-                    contenders.append(Peer(python, name, onnx, threads, batch, cpus))
+                    contenders.append(Peer(python, name, onnx, threads, batch, cpus, args.precision))
                 samples = measure(contenders, args.rounds, args.repeat, order)
                 report["versions"] |= {c.name: c.version for c in contenders if c.name != "ours"}
                 ours = next((c for c in contenders if c.name == "ours"), None)
@@ -456,14 +510,18 @@ def compare(args: argparse.Namespace) -> None:
             result = {"threads": threads, "batch": batch, "cpus": cpus, "peak": peak}
             result |= {"plan": ours and ours.version, "executed_gflop": ours and ours.gflop}
             report["results"].append(result | summarise(samples, batch) | {"samples_ms": samples})
+        if args.starts:
+            seconds = measure_starts(args, python, onnx, threads, cpus)
+            report["starts"].append({"threads": threads, "seconds": seconds})
 
     out = args.out or ROOT / "bench-results" / slug(machine)
     out.mkdir(parents=True, exist_ok=True)
-    for name, text in (("compare.json", json.dumps(report) + "\n"), ("compare.md", markdown(report))):
+    stem = "compare" if args.precision == "f32" else f"compare-{args.precision}"
+    for name, text in ((f"{stem}.json", json.dumps(report) + "\n"), (f"{stem}.md", markdown(report))):
         (out / f"{name}.part").write_text(text)
         os.replace(out / f"{name}.part", out / name)
     print(markdown(report))
-    progress(f"wrote {out}/compare.json and compare.md")
+    progress(f"wrote {out}/{stem}.json and {stem}.md")
 
 
 def main() -> int:
@@ -471,7 +529,7 @@ def main() -> int:
         make_onnx(Path(sys.argv[2]))
         return 0
     if sys.argv[1:2] == ["--serve"]:
-        serve(sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+        serve(sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]), sys.argv[6])
         return 0
     try:
         compare(parse_arguments())
