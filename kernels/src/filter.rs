@@ -78,14 +78,12 @@ impl Filter {
     pub fn folded(&self) -> Folded {
         let k = self.dims[3];
         let (scale, shift): (Vec<f64>, Vec<f64>) = (0..k).map(|k| self.scale_shift(k)).unzip();
-        let weights = if self.norms.is_empty() {
-            self.weights.clone()
-        } else {
-            let scaled = |row: &[f32]| -> Vec<f32> {
-                row.iter().zip(&scale).map(|(w, s)| (*w as f64 * s) as f32).collect()
-            };
-            self.weights.chunks_exact(k).flat_map(scaled).collect()
-        };
+        let mut weights = self.weights.clone();
+        if !self.norms.is_empty() {
+            for row in weights.chunks_exact_mut(k) {
+                row.iter_mut().zip(&scale).for_each(|(w, s)| *w = (*w as f64 * s) as f32);
+            }
+        }
         let bias = shift.iter().map(|b| *b as f32).collect();
         Folded { dims: self.dims, weights, bias }
     }
