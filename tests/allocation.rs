@@ -122,9 +122,10 @@ fn candidates_do_not_allocate_while_they_run() {
             for tuning in kernel.tunings(problem) {
                 let formats = kernel.formats(problem, &tuning)[0];
                 let step = kernel.prepare(problem, &tuning, &formats, &data.filters).expect("supported");
-                let src = Tensor::from_nhwc(problem.src(), formats.src.halo, &data.src);
+                let mut src = Tensor::of(problem.src(), &formats.src);
+                src.fill_nhwc(&data.src);
                 let mut dst: Vec<Tensor> =
-                    problem.dst().into_iter().map(|shape| Tensor::zeros(shape, formats.dst.halo)).collect();
+                    problem.dst().into_iter().map(|shape| Tensor::of(shape, &formats.dst)).collect();
                 let io = Io::new(src.view(), dst.iter_mut().map(Tensor::view_mut));
                 let scratch = scratch_for(&*step, 1);
                 let count = allocations_here(|| run_alone(&*step, &io, &scratch));

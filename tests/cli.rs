@@ -19,6 +19,8 @@ mod run;
 mod show;
 #[path = "cli/tune.rs"]
 mod tune;
+#[path = "cli/types.rs"]
+mod types;
 
 /// A convolution that is measured and run in no time.
 const SMALL: &str = "--model conv2d_bn --shape n1h9w9c16k24r3s3";

@@ -16,7 +16,7 @@ use kernels::cpu::{Cpu, Tier};
 use kernels::filter::{BatchNorm, Filter};
 use kernels::kernel::{Io, Kernel, Numerics, Prepared, Row, Tuning, row};
 use kernels::problem::{Conv, Epilogue, Padding, Pool, PoolKind, Problem};
-use kernels::reference::{Expected, all_pixels, expected};
+use kernels::reference::{Expected, all_pixels, as_seen, expected};
 use kernels::scratch::Buffer;
 use kernels::team::Team;
 use kernels::tensor::{Dtype, Format, Formats, Placement, Shape};
@@ -95,16 +95,9 @@ impl Data {
             (Dtype::Bf16, Dtype::F32) => 0,
             (_, Dtype::Bf16) => 1,
         };
-        let round = |values: &[f32]| values.iter().map(|&v| Dtype::Bf16.round(v)).collect();
-        let rounded = |filter: &Filter| {
-            let folded = filter.folded();
-            Filter { bias: Some(folded.bias), ..Filter::new(folded.dims, round(&folded.weights)) }
-        };
         self.rounded[which].get_or_init(|| {
-            let filters = self.filters.iter();
-            let filters =
-                if which == 0 { filters.cloned().collect() } else { filters.map(rounded).collect() };
-            Box::new(Self::of(problem, round(&self.src), filters))
+            let (src, filters) = as_seen(&self.src, &self.filters, src, numerics.rounding);
+            Box::new(Self::of(problem, src, filters))
         })
     }
 

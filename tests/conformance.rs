@@ -115,6 +115,7 @@ fn check_all_tunings(id: &str) {
         "n1h17w17c21k131r1s7",
         "n2h13w11c7k70r3s3u2",
         "n1h13w11c64k192r1s1",
+        "n1h9w8c32k100r3s3",
     ]
     .map(Case::conv)
     .into();
@@ -166,6 +167,13 @@ fn tails() -> Vec<Case> {
             let text = format!("n1h{}w{}c{channels}k{filters}{window}", 4 + i % 3, 4 + j % 4);
             cases.push(Case::conv(&text));
         }
+    }
+    // Whole vectors of halves and quarters of the channels, whatever the tier.
+    for width in 1..=9 {
+        let [channels, filters] = [[32, 96], [64, 64], [96, 32]][width % 3];
+        let window = WINDOWS[width % WINDOWS.len()];
+        let text = format!("n1h4w{}c{channels}k{filters}{window}", width.max(3));
+        cases.push(Case::packed(conv_with(&text, &EPILOGUES[width % 4..])));
     }
     for channels in [1, 3, 15, 16, 17, 63, 64, 65, 511, 512, 513] {
         let window = same([3, 3], [1, 1]);

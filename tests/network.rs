@@ -4,13 +4,15 @@
 //! features and the probabilities, once with Keras's average pooling and once with torchvision's.
 //!
 //! Tolerance: each of `L` layers before a checkpoint adds an independent error of about
-//! `2 * eps * growth` of its output's root mean square (`growth` is the largest of the kernels'; a sum of
+//! `2 * rounding` of its output's root mean square (`rounding` is the spacing of numbers of the lowest type,
+//! times the growth of errors, the largest of the kernels'; a sum of
 //! hundreds of products in turn is off by more than its last rounding), and the largest of a few hundred
 //! samples, whose channels differ in size, lies within 8 of the resulting deviations:
-//! `16 * eps * growth * sqrt(L) * rms`. An error of a logit is a relative error of its probability, so
+//! `16 * rounding * sqrt(L) * rms`. An error of a logit is a relative error of its probability, so
 //! that the largest probability takes the place of the root mean square there.
 
-use cross_checks::network::{Network, Rule, growth_of, plans};
+use cross_checks::network::{Network, Rule, in_bf16, plans, rounding_of};
+use kernels::cpu::Tier;
 use kernels::problem::PoolKind;
 use kernels::tensor::Shape;
 use serde_json::Value;
@@ -46,8 +48,8 @@ fn number(value: &Value) -> f64 {
 }
 
 /// The largest error after so many layers, see the module.
-fn tolerance(growth: f64, layers: usize, rms: f64) -> f64 {
-    16.0 * f32::EPSILON as f64 * growth * (layers as f64).sqrt() * rms
+fn tolerance(rounding: f64, layers: usize, rms: f64) -> f64 {
+    16.0 * rounding * (layers as f64).sqrt() * rms
 }
 
 fn check(average: PoolKind, checkpoints: &str, rewrite: Rewrite, plans: &[(&str, Rule)], threads: &[usize]) {
@@ -58,7 +60,7 @@ fn check(average: PoolKind, checkpoints: &str, rewrite: Rewrite, plans: &[(&str,
         for (plan, choose) in plans {
             let network = Network::synthetic(average, 1, threads).in_form(rewrite);
             let choices = choose(&network.graph, &network.cpu);
-            let growth = growth_of(&network.graph, &choices, &network.cpu);
+            let rounding = rounding_of(&network.graph, &choices, &network.cpu);
             let mut session = network.session(&choices);
             let mut images = synthetic::image(1, 299, 299, 3, 0);
             let Shape { n, .. } = network.graph.tensors[0];
@@ -83,7 +85,7 @@ fn check(average: PoolKind, checkpoints: &str, rewrite: Rewrite, plans: &[(&str,
                 };
                 let largest = pairs.iter().fold(0.0f64, |m, (_, v)| m.max(v.abs()));
                 let scale = if name == "probabilities" { largest } else { rms };
-                let tolerance = tolerance(growth, layers, scale);
+                let tolerance = tolerance(rounding, layers, scale);
                 assert!(pairs.len() >= 200, "{name}: {} samples", pairs.len());
                 for image in 0..n {
                     for &(index, exact) in &pairs {
@@ -131,15 +133,15 @@ fn a_block_computes_the_same_in_every_form() {
                     let choices = choose(&network.graph, &network.cpu);
                     let mut session = network.session(&choices);
                     session.run(&network.threads, &images, 2);
-                    let growth = growth_of(&network.graph, &choices, &network.cpu);
-                    (session.output(2), growth, network.graph.steps.len())
+                    let rounding = rounding_of(&network.graph, &choices, &network.cpu);
+                    (session.output(2), rounding, network.graph.steps.len())
                 };
-                let (plain, growth, layers) = output(Rewrite::PLAIN);
+                let (plain, rounding, layers) = output(Rewrite::PLAIN);
                 for rewrite in &Rewrite::ALL[1..] {
-                    let (values, own_growth, own_layers) = output(*rewrite);
+                    let (values, own_rounding, own_layers) = output(*rewrite);
                     let error = relative_l2(&values, &plain);
                     // The errors of both add up, and those of all elements are one deviation together.
-                    let tolerance = tolerance(growth.max(own_growth), layers + own_layers, 1.0) / 8.0;
+                    let tolerance = tolerance(rounding.max(own_rounding), layers + own_layers, 1.0) / 8.0;
                     assert!(
                         error <= tolerance,
                         "{block}, {rewrite}, plan `{plan_name}`: differs by {error:.1e} from the plain form, tolerance {tolerance:.1e}"
@@ -147,6 +149,19 @@ fn a_block_computes_the_same_in_every_form() {
                 }
             }
         }
+    }
+}
+
+/// Whatever the instructions for bf16, a plan gives the same within its rounding.
+#[test]
+fn a_block_in_bf16_is_that_of_f64_at_every_tier() {
+    let network = Network::block("mixed10", PoolKind::Average, 1, 2);
+    let exact = Exact::new(&network.graph, &network.weights, &network.threads).expect("weights");
+    for tier in Tier::ALL.into_iter().filter(|tier| *tier <= network.cpu.tier()) {
+        let choices = in_bf16(&network.graph, &network.cpu.clone().limited_to(tier));
+        let rounding = rounding_of(&network.graph, &choices, &network.cpu);
+        let (error, _) = exact.error(&mut network.session(&choices), &network.threads);
+        assert!(error > rounding / 16.0 && error <= rounding, "{tier}: {error:e}, rounding {rounding:e}");
     }
 }
 
@@ -202,9 +217,9 @@ fn errors_are_measured_against_f64() {
         let choices = choose(&network.graph, &network.cpu);
         let mut session = network.session(&choices);
         let (error, image) = exact.error(&mut session, &network.threads);
-        let growth = growth_of(&network.graph, &choices, &network.cpu);
-        let eps = f32::EPSILON as f64;
-        assert!(error > eps / 4.0 && error < 10.0 * eps * growth, "plan `{plan}`: {error:e}");
+        let rounding = rounding_of(&network.graph, &choices, &network.cpu);
+        let least = if plan.starts_with("bf16") { rounding } else { f32::EPSILON as f64 } / 4.0;
+        assert!(error > least && error < 10.0 * rounding, "plan `{plan}`: {error:e}");
         assert_eq!(image.len(), 299 * 299 * 3);
     }
 }

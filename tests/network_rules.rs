@@ -1,14 +1,16 @@
 //! Whole networks for tests: graph, weights, kernels by a rule.
 
 use kernels::cpu::Cpu;
-use kernels::kernel::{Tuning, table};
+use kernels::kernel::{Role, Tuning, table};
 use kernels::problem::{PoolKind, Problem};
+use kernels::tensor::Dtype;
 use tuner::graph::{Graph, Slice};
 use tuner::model::{BLOCKS, Model};
 use tuner::planner::{default_choice, default_choices};
 use tuner::rewrite::{Rewrite, rewritten};
 use tuner::session::{Choice, Session};
 use tuner::threads::Threads;
+use tuner::types::{cheapest, pair};
 use tuner::weights::{Source, Spec, Weights};
 
 /// InceptionV3 or a block of it, with weights and threads.
@@ -96,13 +98,13 @@ fn by_family(graph: &Graph, cpu: &Cpu, family: &str, pick: impl Fn(&[Tuning]) ->
         let taken = rows.filter_map(|row| {
             let kernel = (row.make)(cpu).ok()?;
             kernel.supports(problem).ok()?;
-            Some(Choice { row, tuning: pick(&kernel.tunings(problem)) })
+            Some(Choice::of(row, &*kernel, problem, pick(&kernel.tunings(problem))))
         });
         let direct = || {
             table().iter().filter(|row| row.family == "direct").find_map(|row| {
                 let kernel = (row.make)(cpu).ok()?;
                 kernel.supports(problem).ok()?;
-                Some(Choice { row, tuning: kernel.tunings(problem)[0].clone() })
+                Some(Choice::of(row, &*kernel, problem, kernel.tunings(problem)[0].clone()))
             })
         };
         taken.into_iter().next().or_else(direct).unwrap_or_else(|| default_choice(problem, cpu))
@@ -119,6 +121,36 @@ fn largest_tile(tunings: &[Tuning]) -> Tuning {
     tunings.iter().max_by_key(|t| t.get("m")).expect("a tuning").clone()
 }
 
+/// As little f32 as the kernels that a processor has allow.
+pub fn in_bf16(graph: &Graph, cpu: &Cpu) -> Vec<Choice> {
+    let offers = |problem: &Problem| -> Vec<(f64, Choice)> {
+        let mut list = Vec::new();
+        for row in table().iter().filter(|row| row.role == Role::Candidate) {
+            let Ok(kernel) = (row.make)(cpu) else { continue };
+            if kernel.supports(problem).is_err() {
+                continue;
+            }
+            let tuning = kernel.tunings(problem)[0].clone();
+            for formats in kernel.formats(problem, &tuning) {
+                let arithmetic = kernel.numerics(problem, &tuning).rounding;
+                let [src, dst] = pair(&formats);
+                let cost = [arithmetic, arithmetic, src, dst].map(|t| (t == Dtype::F32) as u32 as f64);
+                list.push((cost.iter().sum::<f64>(), Choice { row, tuning: tuning.clone(), formats }));
+            }
+        }
+        list.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        list
+    };
+    let offers: Vec<_> = graph.steps.iter().map(|step| offers(&step.problem)).collect();
+    let best = |step: usize, types| offers[step].iter().find(|(_, choice)| pair(&choice.formats) == types);
+    let types = cheapest(graph, |step, types| Some(best(step, types)?.0)).expect("f32 is a way");
+    let choose = |(index, step): (usize, &tuner::graph::Step)| {
+        let wanted = [types[step.src.tensor], types[step.dst[0].tensor]];
+        best(index, wanted).expect("what the types were chosen by").1.clone()
+    };
+    graph.steps.iter().enumerate().map(choose).collect()
+}
+
 /// Rules that together use every family, the least exact tunings among them.
 pub fn plans() -> Vec<(&'static str, Rule)> {
     vec![
@@ -128,14 +160,18 @@ pub fn plans() -> Vec<(&'static str, Rule)> {
         ("separable, largest tiles", |g, cpu| by_family(g, cpu, "separable", largest_tile)),
         ("im2col_gemm", |g, cpu| by_family(g, cpu, "im2col_gemm", first)),
         ("unfused", |g, cpu| by_family(g, cpu, "unfused", first)),
+        ("bf16", in_bf16),
     ]
 }
 
-/// The largest error growth among choices.
-pub fn growth_of(graph: &Graph, choices: &[Choice], cpu: &Cpu) -> f64 {
-    let growth = |(step, choice): (&tuner::graph::Step, &Choice)| {
+/// The largest rounding among choices: the spacing of numbers of the type, times the kernel's growth of errors.
+pub fn rounding_of(graph: &Graph, choices: &[Choice], cpu: &Cpu) -> f64 {
+    let rounding = |(step, choice): (&tuner::graph::Step, &Choice)| {
         let kernel = (choice.row.make)(cpu).expect("a chosen kernel is there");
-        kernel.numerics(&step.problem, &choice.tuning).growth
+        let numerics = kernel.numerics(&step.problem, &choice.tuning);
+        let [src, dst] = pair(&choice.formats);
+        let spacing = [numerics.rounding, src, dst].map(|dtype| 2.0 * dtype.unit_roundoff());
+        spacing.into_iter().fold(f32::EPSILON as f64 * numerics.growth, f64::max)
     };
-    graph.steps.iter().zip(choices).map(growth).fold(1.0, f64::max)
+    graph.steps.iter().zip(choices).map(rounding).fold(0.0, f64::max)
 }

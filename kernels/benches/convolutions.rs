@@ -135,12 +135,14 @@ impl Step {
         let prepared = kernel
             .prepare(problem, tuning, &formats, &filters)
             .unwrap_or_else(|refusal| panic!("{problem}: {refusal}"));
-        let src = problem.src();
+        let shape = problem.src();
+        let mut src = Tensor::of(shape, &formats.src);
+        src.fill_nhwc(&values(shape.elements()));
         Self {
             scratch: scratch_for(&*prepared, 1),
             prepared,
-            src: Tensor::from_nhwc(src, formats.src.halo, &values(src.elements())),
-            dst: problem.dst().into_iter().map(|shape| Tensor::zeros(shape, formats.dst.halo)).collect(),
+            src,
+            dst: problem.dst().into_iter().map(|shape| Tensor::of(shape, &formats.dst)).collect(),
         }
     }
 

@@ -16,11 +16,15 @@ pub enum Tier {
     Avx2,
     /// AVX-512 F, BW, CD, DQ, VL: 512-bit vectors.
     Avx512,
+    /// AVX-512 with products of pairs of bf16.
+    Avx512Bf16,
+    /// Tiles of bf16, beside all of that.
+    Amx,
 }
 
 impl Tier {
     /// All tiers.
-    pub const ALL: [Self; 3] = [Self::Plain, Self::Avx2, Self::Avx512];
+    pub const ALL: [Self; 5] = [Self::Plain, Self::Avx2, Self::Avx512, Self::Avx512Bf16, Self::Amx];
 }
 
 impl fmt::Display for Tier {
@@ -29,6 +33,8 @@ impl fmt::Display for Tier {
             Self::Plain => "plain",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Avx512Bf16 => "avx512bf16",
+            Self::Amx => "amx",
         })
     }
 }
@@ -40,7 +46,7 @@ impl FromStr for Tier {
         Self::ALL
             .into_iter()
             .find(|tier| tier.to_string() == text)
-            .ok_or_else(|| format!("found `{text}`, expected plain, avx2 or avx512"))
+            .ok_or_else(|| format!("found `{text}`, expected plain, avx2, avx512, avx512bf16 or amx"))
     }
 }
 
@@ -118,10 +124,35 @@ mod x86 {
 #[cfg(target_arch = "x86_64")]
 pub use x86::{Avx2, Avx512};
 
+#[cfg(target_arch = "x86_64")]
+pub use crate::arch::{amx::Amx, bf16::Avx512Bf16};
+
+#[cfg(target_arch = "x86_64")]
+impl Avx512Bf16 {
+    fn try_new() -> Option<Self> {
+        Avx512::try_new().and_then(|_| Self::new())
+    }
+
+    /// The proof, where the processor has the instructions and the user allows them.
+    pub fn of(cpu: &Cpu) -> Result<Self, Refusal> {
+        cpu.token(Tier::Avx512Bf16, Self::try_new())
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Amx {
+    /// The proof, where the processor has the instructions and system and user allow them.
+    pub fn of(cpu: &Cpu) -> Result<Self, Refusal> {
+        cpu.token(Tier::Amx, cpu.amx.filter(|_| Avx512Bf16::try_new().is_some()))
+    }
+}
+
 /// The processor as kernels may use it.
 #[derive(Clone, Debug)]
 pub struct Cpu {
     limit: Tier,
+    #[cfg(target_arch = "x86_64")]
+    amx: Option<Amx>,
     /// Data caches of a core.
     pub caches: Caches,
     /// Brand string.
@@ -138,7 +169,15 @@ impl Cpu {
         let or = |size, default| if size == 0 { default } else { size };
         let caches =
             Caches { l1d: or(known.l1d, 32 << 10), l2: or(known.l2, 512 << 10), l3: or(known.l3, 8 << 20) };
-        Self { limit: Tier::Avx512, caches, name: cpuid::name(), signature: cpuid::signature() }
+        Self {
+            limit: Tier::Amx,
+            // Before there are threads, so that all have the permission.
+            #[cfg(target_arch = "x86_64")]
+            amx: Amx::new(),
+            caches,
+            name: cpuid::name(),
+            signature: cpuid::signature(),
+        }
     }
 
     /// Pretends to have nothing above `tier`.
@@ -154,7 +193,7 @@ impl Cpu {
 
     /// Without a limit.
     pub fn unlimited(mut self) -> Self {
-        self.limit = Tier::Avx512;
+        self.limit = Tier::Amx;
         self
     }
 
@@ -166,6 +205,10 @@ impl Cpu {
             Tier::Avx2 => Avx2::of(self).is_ok(),
             #[cfg(target_arch = "x86_64")]
             Tier::Avx512 => Avx512::of(self).is_ok(),
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512Bf16 => Avx512Bf16::of(self).is_ok(),
+            #[cfg(target_arch = "x86_64")]
+            Tier::Amx => Amx::of(self).is_ok(),
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         };

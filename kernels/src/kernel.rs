@@ -306,6 +306,11 @@ macro_rules! kernel_table {
             direct_avx512: "direct", $crate::kernel::Role::Candidate, $crate::conv::direct::Direct::<$crate::cpu::Avx512>::make;
             direct_avx2: "direct", $crate::kernel::Role::Candidate, $crate::conv::direct::Direct::<$crate::cpu::Avx2>::make;
             direct_plain: "direct", $crate::kernel::Role::Candidate, $crate::conv::direct::Direct::<$crate::cpu::Plain>::make;
+            tiles_bf16_amx: "tiles_bf16", $crate::kernel::Role::Candidate, $crate::conv::amx::AmxConv::make;
+            direct_bf16_avx512bf16: "direct_bf16", $crate::kernel::Role::Candidate, $crate::conv::direct::Direct::<$crate::cpu::Avx512, $crate::cpu::Avx512Bf16>::make;
+            direct_bf16_avx512: "direct_bf16", $crate::kernel::Role::Candidate, $crate::conv::direct::Direct::<$crate::cpu::Avx512, $crate::gemm::multiply::Widened>::make;
+            direct_bf16_avx2: "direct_bf16", $crate::kernel::Role::Candidate, $crate::conv::direct::Direct::<$crate::cpu::Avx2, $crate::gemm::multiply::Widened>::make;
+            direct_bf16_plain: "direct_bf16", $crate::kernel::Role::Candidate, $crate::conv::direct::Direct::<$crate::cpu::Plain, $crate::gemm::multiply::Widened>::make;
             winograd_avx512: "winograd", $crate::kernel::Role::Candidate, $crate::conv::winograd::Winograd::<$crate::cpu::Avx512>::make;
             winograd_avx2: "winograd", $crate::kernel::Role::Candidate, $crate::conv::winograd::Winograd::<$crate::cpu::Avx2>::make;
             winograd_plain: "winograd", $crate::kernel::Role::Candidate, $crate::conv::winograd::Winograd::<$crate::cpu::Plain>::make;

@@ -1,4 +1,4 @@
-//! The fused multiply-adds that a core does in a second: what every kernel's rate is a share of.
+//! The multiply-adds that a core does in a second: what every kernel's rate is a share of.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -37,8 +37,81 @@ fn of<I: Isa>(isa: I, rounds: usize) -> f64 {
     isa.vectorize(Peak { isa, rounds })
 }
 
-/// Floating-point operations a second of the calling thread, by the instructions of a tier, measured for about
-/// `microseconds` on a core of 3 GHz; none where the tier is not there or not allowed.
+#[cfg(target_arch = "x86_64")]
+mod bf16 {
+    use super::*;
+    use crate::arch::amx::{BLOCK_ROWS, Block, COLUMNS, DEPTH, ROWS, Tiles};
+    use crate::cpu::{Amx, Avx512, Avx512Bf16};
+    use crate::gemm::multiply::Multiply;
+    use crate::scratch::Buffer;
+
+    struct Pairs {
+        isa: Avx512,
+        rounds: usize,
+    }
+
+    impl pulp::WithSimd for Pairs {
+        type Output = f64;
+
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(self, _: S) -> f64 {
+            use pulp::Simd as _;
+            let Self { isa, rounds } = self;
+            // Two small numbers of bf16.
+            let x = isa.splat_f32s(f32::from_bits(black_box(0x3d00_3d00)));
+            let mut sums = [x; SUMS];
+            let start = Instant::now();
+            for _ in 0..rounds {
+                for sum in &mut sums {
+                    *sum = <Avx512Bf16 as Multiply<Avx512>>::add(isa, x, x, *sum);
+                }
+            }
+            black_box(sums);
+            (4 * rounds * SUMS * Avx512::F32_LANES) as f64 / start.elapsed().as_secs_f64()
+        }
+    }
+
+    /// Products of pairs of bf16.
+    pub fn pairs(isa: Avx512, _: Avx512Bf16, rounds: usize) -> f64 {
+        pulp::Simd::vectorize(isa, Pairs { isa, rounds })
+    }
+
+    /// Two by two tiles, whose operands come from the first-level cache.
+    #[allow(unsafe_code, reason = "tile code")]
+    pub fn tiles(amx: Amx, microseconds: usize) -> f64 {
+        const STEPS: usize = 8;
+        /// Bytes of a step's row of a tile.
+        const BYTES: usize = DEPTH * 2;
+        let (a, b) =
+            (Buffer::zeroed(BLOCK_ROWS * STEPS * BYTES / 4), Buffer::zeroed(STEPS * COLUMNS * BYTES / 4));
+        let mut sums = Buffer::zeroed(BLOCK_ROWS * COLUMNS);
+        let offsets: [usize; STEPS] = std::array::from_fn(|step| step * BYTES);
+        let first = a.as_ptr().cast::<u8>();
+        let block = Block {
+            a: [first, first.wrapping_add(ROWS * STEPS * BYTES)],
+            pitch: STEPS * BYTES,
+            offsets: offsets.as_ptr(),
+            steps: STEPS,
+            b: b.as_ptr().cast(),
+            vectors: 2,
+            sums: sums.as_mut_slice().as_mut_ptr(),
+            accumulate: true,
+            next: b.as_ptr().cast(),
+        };
+        let tiles = Tiles::new(amx, ROWS);
+        let rounds = microseconds * 3000 / (STEPS * 4 * ROWS);
+        let start = Instant::now();
+        for _ in 0..rounds {
+            // SAFETY: the buffers hold the rows of all steps of two tiles each, and their sums.
+            unsafe { tiles.multiply(&block) };
+        }
+        (2 * rounds * STEPS * BLOCK_ROWS * COLUMNS * DEPTH) as f64 / start.elapsed().as_secs_f64()
+    }
+}
+
+/// Floating-point operations a second of the calling thread, by the instructions that a tier adds (of bf16 above
+/// AVX-512, else of f32), measured for about `microseconds` on a core of 3 GHz; none where the tier is not there
+/// or not allowed.
 pub fn tier_peak(cpu: &Cpu, tier: Tier, microseconds: usize) -> Option<f64> {
     let rounds = microseconds * 3000 / (SUMS / 2);
     match tier {
@@ -47,13 +120,22 @@ pub fn tier_peak(cpu: &Cpu, tier: Tier, microseconds: usize) -> Option<f64> {
         #[cfg(target_arch = "x86_64")]
         Tier::Avx2 => crate::cpu::Avx2::of(cpu).map(|isa| of(isa, rounds)),
         #[cfg(not(target_arch = "x86_64"))]
-        Tier::Avx512 | Tier::Avx2 => return None,
+        Tier::Amx | Tier::Avx512Bf16 | Tier::Avx512 | Tier::Avx2 => return None,
+        #[cfg(target_arch = "x86_64")]
+        Tier::Avx512Bf16 => {
+            let proof = crate::cpu::Avx512Bf16::of(cpu);
+            proof.and_then(|proof| Ok(bf16::pairs(crate::cpu::Avx512::of(cpu)?, proof, rounds)))
+        }
+        #[cfg(target_arch = "x86_64")]
+        Tier::Amx => crate::cpu::Amx::of(cpu).map(|amx| bf16::tiles(amx, microseconds)),
         Tier::Plain => Plain::of(cpu).map(|isa| of(isa, rounds)),
     }
     .ok()
 }
 
-/// As [`tier_peak`], by the highest tier that is allowed.
+/// As [`tier_peak`], by the highest tier of f32 that is allowed.
 pub fn fma_peak(cpu: &Cpu, microseconds: usize) -> f64 {
-    tier_peak(cpu, cpu.tier(), microseconds).unwrap_or(0.0)
+    let of_f32 = Tier::ALL.into_iter().rev().filter(|tier| *tier <= Tier::Avx512);
+    let highest = of_f32.into_iter().find_map(|tier| tier_peak(cpu, tier, microseconds));
+    highest.unwrap_or(0.0)
 }

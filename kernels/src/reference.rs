@@ -39,7 +39,45 @@ pub struct Expected {
     pub depth: usize,
 }
 
+/// Source and filters as a kernel multiplies them: the source as it is stored, and where the kernel rounds its
+/// inputs, source and folded weights as `rounding` has them.
+pub fn as_seen(src: &[f32], filters: &[Filter], stored: Dtype, rounding: Dtype) -> (Vec<f32>, Vec<Filter>) {
+    let src = src.iter().map(|&value| rounding.round(stored.round(value))).collect();
+    let filter = |filter: &Filter| match rounding {
+        Dtype::F32 => filter.clone(),
+        _ => {
+            let folded = filter.folded();
+            let weights = folded.weights.iter().map(|&weight| rounding.round(weight)).collect();
+            Filter { bias: Some(folded.bias), ..Filter::new(folded.dims, weights) }
+        }
+    };
+    (src, filters.iter().map(filter).collect())
+}
+
 impl Expected {
+    /// The largest error that a kernel of these numerics may make whose outputs have that type: what is stored
+    /// is rounded once more.
+    pub fn tolerance_of(&self, numerics: &Numerics, stored: Dtype) -> f64 {
+        let tolerance = self.tolerance(numerics);
+        match stored {
+            Dtype::F32 => tolerance,
+            _ => {
+                let largest = self.values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+                tolerance + stored.unit_roundoff() * (largest + tolerance)
+            }
+        }
+    }
+
+    /// As [`Self::tolerance_of`], where the inputs were rounded and these outputs are of what they were before:
+    /// source and weights are off by up to a unit roundoff `u` each, their products by `2 u + u^2`, and the sum
+    /// of the magnitudes of `K` products is at most `K sigma`.
+    pub fn tolerance_unrounded(&self, numerics: &Numerics, formats: &Formats) -> f64 {
+        let unit = |dtype: Dtype| if dtype == Dtype::F32 { 0.0 } else { dtype.unit_roundoff() };
+        let (src, weights) = (unit(numerics.rounding).max(unit(formats.src.dtype)), unit(numerics.rounding));
+        let inputs = (src + weights + src * weights) * self.depth as f64 * self.magnitude;
+        self.tolerance_of(numerics, formats.dst.dtype) + inputs * (1.0 + unit(formats.dst.dtype))
+    }
+
     /// The largest error that a kernel of these numerics may make.
     pub fn tolerance(&self, numerics: &Numerics) -> f64 {
         let eps = f32::EPSILON as f64;

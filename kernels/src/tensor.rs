@@ -154,7 +154,12 @@ impl Format {
 
     /// f32 with a halo.
     pub fn f32_with_halo(halo: Padding) -> Self {
-        Self { dtype: Dtype::F32, halo }
+        Self::with_halo(Dtype::F32, halo)
+    }
+
+    /// A type with a halo.
+    pub fn with_halo(dtype: Dtype, halo: Padding) -> Self {
+        Self { dtype, halo }
     }
 }
 
@@ -181,6 +186,14 @@ pub struct Formats {
 impl Formats {
     /// f32 on both sides, no halo wanted.
     pub const F32: Self = Self { src: Format::F32, dst: Format::F32 };
+
+    /// All pairs of types, f32 on both sides first; no halo wanted.
+    pub const ALL: [Self; 4] = [
+        Self::F32,
+        Self { src: Format::F32, dst: Format::BF16 },
+        Self { src: Format::BF16, dst: Format::F32 },
+        Self { src: Format::BF16, dst: Format::BF16 },
+    ];
 }
 
 /// Distances in elements from one image, row or pixel to the next.
@@ -257,8 +270,9 @@ impl<'a> View<'a> {
         self.ptr.cast::<T>().wrapping_offset(self.element(n, h, w))
     }
 
-    /// The first byte of a pixel.
-    fn byte(&self, n: usize, h: isize, w: isize) -> *const u8 {
+    /// The first byte of channel 0 of the pixel, as [`Self::at`].
+    #[inline(always)]
+    pub fn byte(&self, n: usize, h: isize, w: isize) -> *const u8 {
         self.ptr.wrapping_offset(self.element(n, h, w) * self.dtype.bytes() as isize)
     }
 
@@ -319,6 +333,18 @@ impl<'a> ViewMut<'a> {
     #[inline(always)]
     pub fn at<T: Element>(&self, n: usize, h: usize, w: usize) -> *mut T {
         self.view.at::<T>(n, h as isize, w as isize).cast_mut()
+    }
+
+    /// Type of the elements.
+    #[inline(always)]
+    pub fn dtype(&self) -> Dtype {
+        self.view.dtype
+    }
+
+    /// The first byte of channel 0 of the pixel, whatever the type.
+    #[inline(always)]
+    pub fn byte(&self, n: usize, h: usize, w: usize) -> *mut u8 {
+        self.view.byte(n, h as isize, w as isize).cast_mut()
     }
 
     /// Without a halo: all pixels of all images lie at one distance.

@@ -72,11 +72,13 @@ pub unsafe fn widen<I: Isa, T: Element>(ptr: *const T) -> I::f32s {
         return unsafe { load::<I>(ptr.cast()) };
     }
     let mut vector = MaybeUninit::<I::f32s>::uninit();
-    let lanes = vector.as_mut_ptr().cast::<f32>();
-    for lane in 0..I::F32_LANES {
-        // SAFETY: by the caller; `f32s` is plain data of `LANES` f32.
-        unsafe { lanes.add(lane).write(ptr.add(lane).read().value()) };
-    }
+    let lanes = vector.as_mut_ptr().cast::<MaybeUninit<f32>>();
+    // SAFETY: by the caller; `f32s` is plain data of `LANES` f32.
+    let (lanes, elements) = unsafe {
+        let lanes = std::slice::from_raw_parts_mut(lanes, I::F32_LANES);
+        (lanes, std::slice::from_raw_parts(ptr, I::F32_LANES))
+    };
+    lanes.iter_mut().zip(elements).for_each(|(lane, element)| _ = lane.write(element.value()));
     // SAFETY: all lanes have been written.
     unsafe { vector.assume_init() }
 }
@@ -98,10 +100,10 @@ pub unsafe fn widen_first<I: Isa, T: Element>(isa: I, ptr: *const T, width: usiz
     }
     let mut vector = isa.splat_f32s(0.0);
     let lanes = (&raw mut vector).cast::<f32>();
-    for lane in 0..width {
-        // SAFETY: by the caller; a lane of the vector.
-        unsafe { lanes.add(lane).write(ptr.add(lane).read().value()) };
-    }
+    // SAFETY: by the caller; `width` is less than the lanes.
+    let (lanes, elements) =
+        unsafe { (std::slice::from_raw_parts_mut(lanes, width), std::slice::from_raw_parts(ptr, width)) };
+    lanes.iter_mut().zip(elements).for_each(|(lane, element)| *lane = element.value());
     vector
 }
 
@@ -116,16 +118,38 @@ pub unsafe fn narrow_first<I: Isa, T: Element>(isa: I, ptr: *mut T, value: I::f3
         // SAFETY: by the caller.
         return unsafe { store_first(isa, ptr.cast(), value, width) };
     }
-    let lanes = (&raw const value).cast::<f32>();
-    if width >= I::F32_LANES {
-        for lane in 0..I::F32_LANES {
-            // SAFETY: by the caller; a lane of the vector.
-            unsafe { ptr.add(lane).write(T::of(lanes.add(lane).read())) };
-        }
-        return;
-    }
-    for lane in 0..width {
-        // SAFETY: by the caller; a lane of the vector.
-        unsafe { ptr.add(lane).write(T::of(lanes.add(lane).read())) };
-    }
+    let bits = rounded(isa, value);
+    let lanes = (&raw const bits).cast::<u32>();
+    let store = |count: usize| {
+        // SAFETY: by the caller; `count` is at most the lanes.
+        let (lanes, elements) = unsafe {
+            let elements = std::slice::from_raw_parts_mut(ptr.cast::<u16>(), count);
+            (std::slice::from_raw_parts(lanes, count), elements)
+        };
+        elements.iter_mut().zip(lanes).for_each(|(element, lane)| *element = (lane >> 16) as u16);
+    };
+    // The number of lanes is a constant, for which there are instructions.
+    if width >= I::F32_LANES { store(I::F32_LANES) } else { store(width) }
+}
+
+/// An operation on each lane, which becomes one of vectors where there is one.
+#[inline(always)]
+#[allow(unsafe_code, reason = "vector code")]
+pub fn each<I: Isa>(mut vector: I::u32s, operation: impl Fn(u32) -> u32) -> I::u32s {
+    let lanes = (&raw mut vector).cast::<u32>();
+    // SAFETY: `u32s` is plain data of as many u32 as `f32s` is of f32.
+    let lanes = unsafe { std::slice::from_raw_parts_mut(lanes, I::F32_LANES) };
+    lanes.iter_mut().for_each(|lane| *lane = operation(*lane));
+    vector
+}
+
+/// f32 whose upper halves are the nearest bf16, ties to even; what is no number stays none.
+#[inline(always)]
+fn rounded<I: Isa>(isa: I, value: I::f32s) -> I::u32s {
+    let bits = isa.transmute_u32s_f32s(value);
+    // One more than half of the last place where that is odd, else half less one: ties go to even.
+    let odd = isa.and_u32s(each::<I>(bits, |bits| bits >> 16), isa.splat_u32s(1));
+    let nearest = isa.add_u32s(isa.add_u32s(bits, isa.splat_u32s(0x7fff)), odd);
+    let quiet = isa.or_u32s(bits, isa.splat_u32s(1 << 22));
+    isa.select_u32s(isa.equal_f32s(value, value), nearest, quiet)
 }

@@ -1,39 +1,39 @@
 //! Plans whose blocks have other forms than the plain one.
 
+use cross_checks::network::Rule;
 use kernels::cpu::Cpu;
 use kernels::problem::PoolKind;
 use serde_json::json;
 use tuner::graph::{Graph, Step};
 use tuner::model::Model;
 use tuner::plan::{problem_name, tuning_to_json};
-use tuner::planner::default_choice;
+use tuner::planner::default_choices;
 use tuner::rewrite::{Rewrite, rewritten};
+use tuner::session::Choice;
 
 use super::*;
 
 const OUTPUT: usize = 8 * 8 * 2048;
 
-/// A plan of mixed10 in a form, with default choices and no measurements.
-fn plan_in(rewrite: Rewrite) -> Value {
+/// A plan of mixed10 in a form by a rule, without measurements.
+pub fn plan_by(rule: Rule, rewrite: Rewrite) -> Value {
     let cpu = Cpu::detect();
     let graph = Graph::new(&Model::block("mixed10").expect("a block"), 1, PoolKind::Average);
     let graph = rewritten(&graph, "mixed10", rewrite).expect("a form of the block");
-    let step = |step: &Step| {
-        let choice = default_choice(&step.problem, &cpu);
-        let kernel = (choice.row.make)(&cpu).expect("a kernel of this machine");
-        let formats = kernel.formats(&step.problem, &choice.tuning)[0];
+    let step = |(step, choice): (&Step, Choice)| {
+        let Choice { row, tuning, formats } = choice;
         json!({
             "layers": step.layers,
             "problem": problem_name(step),
-            "kernel": choice.row.id,
-            "tuning": tuning_to_json(&choice.tuning),
+            "kernel": row.id,
+            "tuning": tuning_to_json(&tuning),
             "formats": {"in": formats.src.to_string(), "out": formats.dst.to_string()},
             "threads": 1,
             "reason": "",
         })
     };
     let mut plan = BLOCK_PLAN.0.clone();
-    plan["steps"] = graph.steps.iter().map(step).collect();
+    plan["steps"] = graph.steps.iter().zip(rule(&graph, &cpu)).map(step).collect();
     plan["rewrites"] = json!([{
         "block": "mixed10",
         "rewrite": rewrite.to_string(),
@@ -41,6 +41,11 @@ fn plan_in(rewrite: Rewrite) -> Value {
         "reason": "",
     }]);
     plan
+}
+
+/// With default choices.
+fn plan_in(rewrite: Rewrite) -> Value {
+    plan_by(default_choices, rewrite)
 }
 
 #[test]

@@ -7,18 +7,21 @@ use kernels::cpu::Cpu;
 use kernels::filter::Filter;
 use kernels::kernel::{Kernel, Row, row, table};
 use kernels::problem::{Conv, Epilogue, PoolKind, Problem};
-use kernels::reference::{Expected, Pixel, all_pixels, expected};
+use kernels::reference::{Pixel, all_pixels};
 use kernels::team::Team;
+use kernels::tensor::Dtype;
 
 use crate::graph::Graph;
 use crate::input::{load_expect, load_npy_dyn};
-use crate::measure::{Bench, Comparison, Inputs, sample_pixels};
+use crate::measure::Bench;
 use crate::model::Model;
 use crate::options::{Failure, HostArgs, threads};
+use crate::oracle::{Comparison, Inputs, Oracle, Verdict, sample_pixels};
 use crate::rewrite;
 use crate::size::ensure_checked;
 use crate::table::Table;
 use crate::threads::Threads;
+use crate::types::pair;
 
 /// Arguments of `check`.
 #[derive(Clone, Debug, clap::Args)]
@@ -93,40 +96,44 @@ struct Checker {
     rows: Vec<&'static Row>,
 }
 
-/// The worst of a kernel's tunings.
+/// The worst of a kernel's tunings and formats.
 struct Worst {
-    comparison: Comparison,
+    verdict: Verdict,
     tuning: String,
     tunings: usize,
 }
 
 impl Checker {
-    /// Checks all tunings of a kernel and gives the one that is nearest to its tolerance or furthest
-    /// beyond.
+    /// Checks all tunings of a kernel in all its formats and gives the one that is nearest to its tolerance or
+    /// furthest beyond.
     fn kernel(
         &self,
         kernel: &dyn Kernel,
         problem: &Problem,
         inputs: &Inputs,
-        exact: &[Expected],
-        pixels: &[Pixel],
+        oracle: &Oracle,
     ) -> Result<Worst, Failure> {
         let mut team = Team::new(self.threads.count());
         let mut worst: Option<Worst> = None;
         let tunings = kernel.tunings(problem);
-        for tuning in &tunings {
-            let formats = kernel.formats(problem, tuning)[0];
+        let in_formats =
+            |tuning| kernel.formats(problem, tuning).into_iter().map(move |formats| (tuning, formats));
+        for (tuning, formats) in tunings.iter().flat_map(in_formats) {
             let prepared = kernel.prepare(problem, tuning, &formats, &inputs.filters)?;
             let mut bench = Bench::new(prepared, &formats, &inputs.src, self.threads.count());
             bench.run(&self.threads, &mut team);
-            let comparison = bench.compare(exact, pixels, &kernel.numerics(problem, tuning));
-            let share = |c: &Comparison| c.error / c.tolerance;
+            let verdict = oracle.judge(&bench, &kernel.numerics(problem, tuning));
+            let share = |v: &Verdict| v.nearer().error / v.nearer().tolerance;
             let is_worse = |w: &Worst| {
-                let (new, old) = (share(&comparison), share(&w.comparison));
-                new > old || (!comparison.holds() && w.comparison.holds())
+                let (new, old) = (share(&verdict), share(&w.verdict));
+                new > old || (!verdict.holds() && w.verdict.holds())
             };
             if worst.as_ref().is_none_or(is_worse) {
-                worst = Some(Worst { comparison, tuning: tuning.to_string(), tunings: tunings.len() });
+                let types = match pair(&formats) {
+                    [Dtype::F32, Dtype::F32] => String::new(),
+                    [src, dst] => format!(", {src} to {dst}"),
+                };
+                worst = Some(Worst { verdict, tuning: format!("{tuning}{types}"), tunings: tunings.len() });
             }
         }
         worst.ok_or_else(|| format!("{problem}: a kernel offers no tuning").into())
@@ -137,8 +144,7 @@ impl Checker {
         &self,
         problem: &Problem,
         inputs: &Inputs,
-        exact: &[Expected],
-        pixels: &[Pixel],
+        oracle: &Oracle,
         out: &mut dyn Write,
     ) -> Result<bool, Failure> {
         let mut table = Table::new(&["kernel", "result", "error", "tolerance", "tunings", "worst tuning"]);
@@ -162,12 +168,12 @@ impl Checker {
                 }
             };
             taken += 1;
-            let worst = self.kernel(&*kernel, problem, inputs, exact, pixels)?;
-            let Comparison { error, tolerance, .. } = worst.comparison;
-            all_hold &= worst.comparison.holds();
+            let worst = self.kernel(&*kernel, problem, inputs, oracle)?;
+            let Comparison { error, tolerance, .. } = worst.verdict.nearer();
+            all_hold &= worst.verdict.holds();
             table.row([
                 row.id.to_string(),
-                if worst.comparison.holds() { "ok" } else { "WRONG" }.to_string(),
+                if worst.verdict.holds() { "ok" } else { "WRONG" }.to_string(),
                 format!("{error:.2e}"),
                 format!("{tolerance:.2e}"),
                 worst.tunings.to_string(),
@@ -193,9 +199,8 @@ impl Checker {
             }
             taken = true;
             let inputs = Inputs::synthetic(problem);
-            let pixels = sample_pixels(problem.dst()[0], 20);
-            let exact = expected(problem, &inputs.src, &inputs.filters, &pixels);
-            all_hold &= self.lines(problem, &inputs, &exact, &pixels, out)?;
+            let oracle = Oracle::new(problem, &inputs, sample_pixels(problem.dst()[0], 20));
+            all_hold &= self.lines(problem, &inputs, &oracle, out)?;
         }
         if !taken {
             return Err(format!("--kernel: {} takes no problem of the model", self.rows[0].id).into());
@@ -227,16 +232,16 @@ impl Checker {
             src: x.into_iter().collect(),
             filters: vec![Filter::new(dims, weights.into_iter().collect())],
         };
-        let pixels = all_pixels(problem.dst()[0]);
-        let oracle = expected(&problem, &inputs.src, &inputs.filters, &pixels).remove(0);
+        let oracle = Oracle::new(&problem, &inputs, all_pixels(problem.dst()[0]));
+        let own = &oracle.given()[0];
 
         let values: Vec<f64> = y.values.iter().copied().collect();
         let direct = kernels::kernel::Numerics::DIRECT_F32;
         // An output in f64 was summed in f64; one in f32 may have been summed in f32.
         let eps = if y.is_f64 { f64::EPSILON / f32::EPSILON as f64 } else { 1.0 };
-        let tolerance = oracle.tolerance(&direct) * eps;
+        let tolerance = own.tolerance(&direct) * eps;
         let (mut worst, mut at) = (0.0, 0);
-        for (index, (own, given)) in oracle.values.iter().zip(&values).enumerate() {
+        for (index, (own, given)) in own.values.iter().zip(&values).enumerate() {
             let error = (own - given).abs();
             if error > worst || error.is_nan() {
                 (worst, at) = (if error.is_nan() { f64::INFINITY } else { error }, index);
@@ -245,17 +250,16 @@ impl Checker {
         let expectation_holds = worst <= tolerance;
         if !expectation_holds {
             let k = problem.dst()[0].c;
-            let Pixel { n, y, x } = pixels[at / k];
+            let Pixel { n, y, x } = oracle.pixels()[at / k];
             writeln!(
                 out,
                 "expectation is off at [{n}, {y}, {x}, {}]: found {:e}, the oracle has {:e}; error {worst:.2e}, tolerance {tolerance:.2e}",
                 at % k,
                 values[at],
-                oracle.values[at]
+                own.values[at]
             )?;
         }
-        let given = Expected { values, ..oracle };
-        let kernels_hold = self.lines(&problem, &inputs, &[given], &pixels, out)?;
+        let kernels_hold = self.lines(&problem, &inputs, &oracle.with_values(values), out)?;
         Ok(expectation_holds && kernels_hold)
     }
 }

@@ -15,17 +15,19 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 use kernels::cpu::Cpu;
+use kernels::tensor::{Dtype, Formats};
 
 use crate::budget::{Cost, Limits, choose, least_memory, lighter, picked, total};
 use crate::exact::Exact;
 use crate::graph::{Graph, Step};
 use crate::measure::{Measured, Measurement};
 use crate::options::{Failure, relative_l2};
-use crate::planner::{default_choice, is_eligible, winner};
+use crate::planner::{default_choice, default_choices, is_eligible, winner};
 use crate::session::{Choice, Session};
 use crate::threads::Threads;
+use crate::types::{Types, cheapest, pair};
 use crate::weights::Weights;
-use crate::weights::synthetic::unit;
+use crate::weights::synthetic::{image, unit};
 
 /// A graph with what it needs to be run.
 pub struct Network<'a> {
@@ -51,7 +53,7 @@ pub struct Bounds {
 /// Bytes that a process takes beside what [`Session::memory`] counts: the program, images and results, and for
 /// each thread a layer's weights on their way from the file to their packed form.
 pub fn process_bytes(threads: usize) -> usize {
-    (12 + 10 * threads) << 20
+    (12 + 12 * threads) << 20
 }
 
 /// Share of the time that may go for less memory: less than two runs of one plan differ by.
@@ -89,10 +91,23 @@ impl Network<'_> {
         bounds: &Bounds,
         exact: &Exact,
     ) -> Result<Chosen<'a>, Failure> {
-        let options = options(self.graph, measurements);
-        let costs = options.iter().map(|step| step.iter().map(|c| cost(c, 0.0)).collect()).collect();
         let memory = bounds.memory.map_or(usize::MAX, |mib| (mib as usize) << 20);
-        let mut search = Search { network: self, exact, options, costs, memory, left: memory };
+        let search = |types: &[Dtype]| {
+            let options = options(self.graph, measurements, types);
+            let costs = options.iter().map(|step| step.iter().map(|c| cost(c, 0.0)).collect()).collect();
+            Search { network: self, exact, options, costs, memory, left: memory }
+        };
+        let f32_alone = vec![Dtype::F32; self.graph.tensors.len()];
+        if Types::within(bounds.error) == Types::Lower {
+            for types in self.typings(measurements)? {
+                if let Some(chosen) = search(&types).attempt(f64::INFINITY)?
+                    && chosen.error <= bounds.error
+                {
+                    return Ok(chosen);
+                }
+            }
+        }
+        let mut search = search(&f32_alone);
         let Some(fastest) = search.attempt(f64::INFINITY)? else {
             let least = search.least_mib()?;
             return Err(format!(
@@ -107,9 +122,54 @@ impl Network<'_> {
         search.within(fastest, bounds.error)
     }
 
+    /// Types of tensors that are worth a try, the fastest first: each keeps fewer of the steps that add most to
+    /// the error for the time they save in a lower type.
+    fn typings(&self, measurements: &[Measurement]) -> Result<Vec<Vec<Dtype>>, Failure> {
+        let classes: Vec<Vec<([Dtype; 2], Cost)>> = {
+            let mut session = self.session(&default_choices(self.graph, self.cpu))?;
+            let image = synthetic_image(self.graph);
+            let gains = self.gains(&mut session, &image);
+            let of = |(step, gain): (&Step, f64)| {
+                let measurement = measurements.iter().find(|m| m.problem == step.problem);
+                let best = |types| {
+                    let allowed = |c: &Measured| is_eligible(c) && pair(&c.formats) == types;
+                    match measurement {
+                        Some(measurement) => Some((types, cost(winner(measurement, allowed)?, gain))),
+                        // What was not measured is a default choice, in f32.
+                        None => (types == [Dtype::F32; 2]).then_some((types, Cost::default())),
+                    }
+                };
+                Formats::ALL.iter().filter_map(|formats| best(pair(formats))).collect()
+            };
+            self.graph.steps.iter().zip(gains).map(of).collect()
+        };
+        let class =
+            |step: usize, types| classes[step].iter().find(|(t, _)| *t == types).map(|(_, cost)| *cost);
+        let priced = |price: f64| {
+            cheapest(self.graph, |step, types| class(step, types).map(|c| c.seconds + price * c.error))
+        };
+        let Some(fastest) = priced(0.0) else { return Ok(Vec::new()) };
+        let sum = |types: &[Dtype]| {
+            let of = |(index, step): (usize, &Step)| {
+                class(index, [types[step.src.tensor], types[step.dst[0].tensor]]).unwrap_or_default()
+            };
+            total(&self.graph.steps.iter().enumerate().map(of).collect::<Vec<_>>())
+        };
+        let Cost { seconds, error, .. } = sum(&fastest);
+        let mut list = vec![fastest];
+        for price in PRICES {
+            if let Some(types) = priced(price * seconds / error.max(f64::MIN_POSITIVE))
+                && list.last() != Some(&types)
+            {
+                list.push(types);
+            }
+        }
+        Ok(list)
+    }
+
     fn choices(&self, winners: &[Option<&Measured>]) -> Vec<Choice> {
         let choose = |(won, step): (&Option<&Measured>, &Step)| match won {
-            Some(c) => Choice { row: c.row, tuning: c.tuning.clone() },
+            Some(c) => c.choice(),
             None => default_choice(&step.problem, self.cpu),
         };
         winners.iter().zip(&self.graph.steps).map(choose).collect()
@@ -147,14 +207,26 @@ const TRIES: usize = 7;
 /// A sum this near to one that fails is near enough.
 const NEAR: f64 = 1.15;
 
-/// Eligible candidates of each step, the [`winner`] first and the others by time.
-fn options<'a>(graph: &Graph, measurements: &'a [Measurement]) -> Vec<Vec<&'a Measured>> {
+/// What a squared error as large as that of the fastest types may cost, as shares of their time, in search of
+/// types that keep a bound.
+const PRICES: [f64; 7] = [0.01, 0.03, 0.1, 0.3, 1.0, 10.0, 100.0];
+
+/// The built-in image.
+fn synthetic_image(graph: &Graph) -> Vec<f32> {
+    let input = graph.tensors[0];
+    image(1, input.h, input.w, input.c, 0)
+}
+
+/// Eligible candidates of each step for tensors of given types, the [`winner`] first and the others by time.
+fn options<'a>(graph: &Graph, measurements: &'a [Measurement], types: &[Dtype]) -> Vec<Vec<&'a Measured>> {
     let of = |step: &Step| {
         let Some(measurement) = measurements.iter().find(|m| m.problem == step.problem) else {
             return Vec::new();
         };
-        let first = winner(measurement, is_eligible);
-        let others = measurement.ranking().into_iter().filter(|c| is_eligible(c));
+        let wanted = [types[step.src.tensor], types[step.dst[0].tensor]];
+        let allowed = |c: &Measured| is_eligible(c) && pair(&c.formats) == wanted;
+        let first = winner(measurement, allowed);
+        let others = measurement.ranking().into_iter().filter(|c| allowed(c));
         let others = others.filter(|c| first.is_none_or(|first| !std::ptr::eq(*c, first)));
         first.into_iter().chain(others).collect()
     };

@@ -42,7 +42,7 @@ enum Command {
     Check(CheckArgs),
     /// List the kernels and whether this machine has them
     List {
-        /// Highest instruction tier to use: plain, avx2 or avx512
+        /// Highest instruction tier to use: plain, avx2, avx512, avx512bf16 or amx
         #[arg(long, value_name = "TIER", env = "TUNER_ISA")]
         isa: Option<Tier>,
     },

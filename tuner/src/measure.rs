@@ -10,15 +10,16 @@ use std::time::{Duration, Instant};
 
 use kernels::arch::cache::evict;
 use kernels::cpu::Cpu;
-use kernels::filter::{BatchNorm, Filter};
-use kernels::kernel::{Io, Kernel, Prepared, Role, Row, Tuning, table};
-use kernels::problem::{Padding, Problem};
-use kernels::reference::{Expected, Pixel, expected};
+use kernels::kernel::{Bound, Io, Kernel, Prepared, Role, Row, Tuning, table};
+use kernels::problem::Problem;
 use kernels::scratch::Buffer;
 use kernels::team::Team;
-use kernels::tensor::{Formats, Shape, Tensor};
+use kernels::tensor::{Dtype, Formats, Tensor};
 
+use crate::oracle::{Comparison, Inputs, Oracle, sample_pixels};
+use crate::session::Choice;
 use crate::threads::Threads;
+use crate::types::{Types, pair};
 use crate::weights::synthetic::unit;
 
 /// A kernel of the table that this machine can run, for one problem.
@@ -136,6 +137,11 @@ impl Measured {
         self.packed + self.scratch
     }
 
+    /// To run it.
+    pub fn choice(&self) -> Choice {
+        Choice { row: self.row, tuning: self.tuning.clone(), formats: self.formats }
+    }
+
     /// Its times, if its results are right.
     pub fn timing(&self) -> Option<Timing> {
         match self.outcome {
@@ -166,59 +172,6 @@ impl Measurement {
     }
 }
 
-/// Source and filters for a problem: the same for all its candidates.
-pub struct Inputs {
-    /// `[n, h, w, c]` values from 0 to 1, as after a ReLU.
-    pub src: Vec<f32>,
-    /// As the problem asks for.
-    pub filters: Vec<Filter>,
-}
-
-impl Inputs {
-    /// Pseudo-random values for a problem.
-    pub fn synthetic(problem: &Problem) -> Self {
-        let value = |stream, i: usize| unit(7, stream, i as u64);
-        let src = (0..problem.src().elements()).map(|i| value(0, i) as f32).collect();
-        let filter = |(stream, dims): (usize, [usize; 4])| {
-            let stream = 10 * (stream as u64 + 1);
-            let range = |offset, lo: f64, hi: f64, count: usize| -> Vec<f32> {
-                (0..count).map(|i| (lo + (hi - lo) * value(stream + offset, i)) as f32).collect()
-            };
-            let [r, s, c, channels] = dims;
-            let norm = BatchNorm {
-                gamma: None,
-                beta: range(1, -0.1, 0.1, channels),
-                mean: range(2, -0.1, 0.1, channels),
-                variance: range(3, 0.75, 1.25, channels),
-                epsilon: 1e-3,
-            };
-            let limit = (6.0 / (r * s * c) as f64).sqrt();
-            let weights = range(0, -limit, limit, dims.iter().product());
-            Filter { norms: vec![norm], ..Filter::new(dims, weights) }
-        };
-        let filters = problem.filter_dims().into_iter().enumerate().map(filter).collect();
-        Self { src, filters }
-    }
-}
-
-/// Output pixels to check: the corners, where the last tile of each edge ends, and some between.
-pub fn sample_pixels(shape: Shape, count: usize) -> Vec<Pixel> {
-    let ends = |extent: usize| [0, extent - 1];
-    let mut pixels = Vec::new();
-    for y in ends(shape.h) {
-        for x in ends(shape.w) {
-            pixels.push(Pixel { n: shape.n - 1, y, x });
-        }
-    }
-    for i in 0..count as u64 {
-        let at = |stream, extent: usize| (unit(11, stream, i) * extent as f64) as usize;
-        pixels.push(Pixel { n: at(0, shape.n), y: at(1, shape.h), x: at(2, shape.w) });
-    }
-    pixels.sort_by_key(|p| (p.n, p.y, p.x));
-    pixels.dedup();
-    pixels
-}
-
 /// Memory and a prepared kernel, ready to be run again and again.
 pub struct Bench {
     prepared: Box<dyn Prepared>,
@@ -231,10 +184,11 @@ impl Bench {
     /// Lays out a prepared kernel's tensors.
     pub fn new(prepared: Box<dyn Prepared>, formats: &Formats, src: &[f32], workers: usize) -> Self {
         let bound = prepared.bound();
-        let src = Tensor::from_nhwc(bound.src, formats.src.halo, src);
-        let dst = bound.dst.iter().map(|&shape| Tensor::zeros(shape, Padding::default())).collect();
+        let mut source = Tensor::of(bound.src, &formats.src);
+        source.fill_nhwc(src);
+        let dst = bound.dst.iter().map(|&shape| Tensor::of(shape, &formats.dst)).collect();
         let scratch = Buffer::zeroed(prepared.scratch().total(workers));
-        Self { prepared, src, dst, scratch }
+        Self { prepared, src: source, dst, scratch }
     }
 
     /// Runs it once on all threads, with cold weights; the seconds from when all are there to when all
@@ -255,6 +209,11 @@ impl Bench {
         nanoseconds.into_inner() as f64 * 1e-9
     }
 
+    /// The problem and formats.
+    pub fn bound(&self) -> &Bound {
+        self.prepared.bound()
+    }
+
     /// Outputs of a segment.
     pub fn output(&self, segment: usize) -> Vec<f32> {
         self.dst[segment].to_nhwc()
@@ -263,61 +222,6 @@ impl Bench {
     /// Bytes of packed weights, and of scratch.
     pub fn bytes(&self) -> [usize; 2] {
         [self.prepared.packed_bytes(), self.scratch.len() * size_of::<f32>()]
-    }
-
-    /// Largest error, largest allowed error, largest output and mean squares over all segments; an output
-    /// that is no number has an infinite error.
-    pub fn compare(
-        &self,
-        exact: &[Expected],
-        pixels: &[Pixel],
-        numerics: &kernels::kernel::Numerics,
-    ) -> Comparison {
-        let mut worst = Comparison { error: 0.0, tolerance: f64::INFINITY, largest: 0.0, rms: 0.0 };
-        let (mut errors, mut outputs) = (0.0, 0.0);
-        for (segment, exact) in exact.iter().enumerate() {
-            let shape = self.prepared.bound().dst[segment];
-            let output = self.output(segment);
-            let tolerance = exact.tolerance(numerics);
-            for (pixel, exact) in pixels.iter().zip(exact.values.chunks_exact(shape.c)) {
-                let at = ((pixel.n * shape.h + pixel.y) * shape.w + pixel.x) * shape.c;
-                for (&y, &exact) in output[at..at + shape.c].iter().zip(exact) {
-                    let error = (y as f64 - exact).abs();
-                    worst.error = worst.error.max(if error.is_nan() { f64::INFINITY } else { error });
-                    worst.largest = worst.largest.max(exact.abs());
-                    errors += error * error;
-                    outputs += exact * exact;
-                }
-            }
-            worst.tolerance = worst.tolerance.min(tolerance);
-        }
-        worst.rms = if errors == 0.0 { 0.0 } else { (errors / outputs).sqrt() };
-        worst
-    }
-}
-
-/// A candidate's results beside the oracle's.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Comparison {
-    /// Largest error.
-    pub error: f64,
-    /// What the kernel's numerics allow.
-    pub tolerance: f64,
-    /// Largest exact output.
-    pub largest: f64,
-    /// Root mean square of the errors over that of the exact outputs.
-    pub rms: f64,
-}
-
-impl Comparison {
-    /// Within tolerance.
-    pub fn holds(&self) -> bool {
-        self.error <= self.tolerance
-    }
-
-    /// Error over the largest output.
-    pub fn relative(&self) -> f64 {
-        if self.largest > 0.0 { self.error / self.largest } else { self.error }
     }
 }
 
@@ -331,98 +235,185 @@ pub struct Effort {
 }
 
 /// A candidate whose fastest run is this much slower than the leader's median is dropped after so many
-/// rounds.
+/// rounds. Each pair of types has a leader of its own.
 const DROP: [(usize, f64); 4] = [(1, 2.0), (2, 1.3), (4, 1.1), (8, 1.04)];
 
-/// Checks and times all candidates of a problem.
+/// Share of the budget that the first formats of all tunings take where there are other formats.
+const FIRST: f64 = 0.5;
+
+/// Tunings of a kernel that are measured in its other formats: the fastest in its first.
+const FINALISTS: usize = 2;
+
+/// A candidate that is still measured.
+struct Entrant {
+    /// Its number among all.
+    index: usize,
+    bench: Bench,
+    samples: Vec<f64>,
+}
+
+/// The candidates of a problem on their way.
+struct Field<'a> {
+    problem: &'a Problem,
+    threads: &'a Threads,
+    inputs: &'a Inputs,
+    oracle: Oracle<'a>,
+    team: Team,
+    candidates: Vec<Measured>,
+    left_out: Vec<LeftOut>,
+    alive: Vec<Entrant>,
+}
+
+impl Field<'_> {
+    /// Prepares candidates, checks them, and lets those that are right in.
+    fn enter(&mut self, jobs: &[(&Available, Tuning, Formats)]) {
+        let (problem, inputs) = (self.problem, self.inputs);
+        let prepared = self.threads.map(jobs, |(available, tuning, formats)| {
+            available.kernel.prepare(problem, tuning, formats, &inputs.filters)
+        });
+        for ((available, tuning, formats), prepared) in jobs.iter().zip(prepared) {
+            let (row, kernel) = (available.row, &available.kernel);
+            let prepared = match prepared {
+                Ok(prepared) => prepared,
+                Err(refusal) => {
+                    self.left_out.push(LeftOut { id: row.id, reason: format!("{tuning}: {refusal}") });
+                    continue;
+                }
+            };
+            let mut bench = Bench::new(prepared, formats, &inputs.src, self.threads.count());
+            let first = bench.run(self.threads, &mut self.team);
+            let verdict = self.oracle.judge(&bench, &kernel.numerics(problem, tuning));
+            let outcome = if verdict.holds() {
+                Outcome::Timed { timing: Timing::of(&[first]), dropped: false }
+            } else {
+                let Comparison { error, tolerance, .. } = verdict.nearer();
+                Outcome::Wrong { error, tolerance }
+            };
+            let [packed, scratch] = bench.bytes();
+            self.candidates.push(Measured {
+                row,
+                tuning: tuning.clone(),
+                formats: *formats,
+                relative_error: verdict.given.relative(),
+                rms_error: verdict.given.rms,
+                packed,
+                scratch,
+                multiply_adds: kernel.multiply_adds(problem, tuning),
+                outcome,
+            });
+            if verdict.holds() {
+                let index = self.candidates.len() - 1;
+                self.alive.push(Entrant { index, bench, samples: Vec::new() });
+            }
+        }
+    }
+
+    /// Times all that are left, round by round, and drops the clear losers.
+    fn rounds(&mut self, effort: Effort, mut progress: impl FnMut(f64)) {
+        let start = Instant::now();
+        for round in 1..=effort.rounds {
+            shuffle(&mut self.alive, round as u64);
+            for entrant in &mut self.alive {
+                entrant.samples.push(entrant.bench.run(self.threads, &mut self.team));
+            }
+            if let Some((_, factor)) = DROP.iter().rev().find(|(after, _)| round >= *after) {
+                self.drop_losers(*factor);
+            }
+            let spent = start.elapsed().as_secs_f64() / effort.budget.as_secs_f64().max(1e-9);
+            progress(spent.max(round as f64 / effort.rounds as f64).min(1.0));
+            if spent >= 1.0 && round >= 3 {
+                break;
+            }
+        }
+        for Entrant { index, samples, .. } in self.alive.iter().filter(|e| !e.samples.is_empty()) {
+            self.candidates[*index].outcome = Outcome::Timed { timing: Timing::of(samples), dropped: false };
+        }
+    }
+
+    fn drop_losers(&mut self, factor: f64) {
+        let candidates = &mut self.candidates;
+        let mut leaders: Vec<([Dtype; 2], f64)> = Vec::new();
+        for Entrant { index, samples, .. } in &self.alive {
+            let (types, median) = (pair(&candidates[*index].formats), Timing::of(samples).median);
+            match leaders.iter_mut().find(|(known, _)| *known == types) {
+                Some((_, least)) => *least = least.min(median),
+                None => leaders.push((types, median)),
+            }
+        }
+        self.alive.retain(|Entrant { index, samples, .. }| {
+            let candidate = &mut candidates[*index];
+            let types = pair(&candidate.formats);
+            let leader = leaders.iter().find(|(known, _)| *known == types).map_or(f64::INFINITY, |l| l.1);
+            let timing = Timing::of(samples);
+            let stays = timing.fastest <= leader * factor;
+            if !stays {
+                candidate.outcome = Outcome::Timed { timing, dropped: true };
+            }
+            stays
+        });
+    }
+
+    /// The fastest tunings of a row.
+    fn finalists(&self, row: &Row) -> Vec<Tuning> {
+        let mut own: Vec<&Measured> =
+            self.candidates.iter().filter(|c| c.row.id == row.id && c.timing().is_some()).collect();
+        let median = |c: &Measured| c.timing().map_or(f64::INFINITY, |t| t.median);
+        own.sort_by(|a, b| median(a).total_cmp(&median(b)));
+        own.iter().take(FINALISTS).map(|c| c.tuning.clone()).collect()
+    }
+}
+
+/// Checks and times all candidates of a problem of the given types: each tuning in its kernel's first formats,
+/// then the best tunings in the others, together with those that were not dropped.
 pub fn measure(
     problem: &Problem,
     cpu: &Cpu,
     threads: &Threads,
+    types: Types,
     effort: Effort,
     mut progress: impl FnMut(f64),
 ) -> Measurement {
     let (kernels, left_out) = available(cpu, problem);
     let inputs = Inputs::synthetic(problem);
-    let outputs = problem.dst();
-    let pixels = sample_pixels(outputs[0], 12);
-    let exact = expected(problem, &inputs.src, &inputs.filters, &pixels);
-    let mut team = Team::new(threads.count());
-    let mut candidates = Vec::new();
-    let mut alive: Vec<(usize, Bench, Vec<f64>)> = Vec::new();
-
-    let jobs: Vec<(&Available, Tuning)> = kernels
-        .iter()
-        .flat_map(|a| a.kernel.tunings(problem).into_iter().map(move |tuning| (a, tuning)))
-        .collect();
-    let prepared = threads.map(&jobs, |(a, tuning)| {
-        let formats = a.kernel.formats(problem, tuning)[0];
-        a.kernel.prepare(problem, tuning, &formats, &inputs.filters).map(|prepared| (formats, prepared))
-    });
-    let mut left_out = left_out;
-    for ((a, tuning), prepared) in jobs.iter().zip(prepared) {
-        let (formats, prepared) = match prepared {
-            Ok(made) => made,
-            Err(refusal) => {
-                left_out.push(LeftOut { id: a.row.id, reason: format!("{tuning}: {refusal}") });
-                continue;
+    let mut field = Field {
+        problem,
+        threads,
+        inputs: &inputs,
+        oracle: Oracle::new(problem, &inputs, sample_pixels(problem.dst()[0], 12)),
+        team: Team::new(threads.count()),
+        candidates: Vec::new(),
+        left_out,
+        alive: Vec::new(),
+    };
+    let mut jobs = Vec::new();
+    for available in &kernels {
+        let before = jobs.len();
+        for tuning in available.kernel.tunings(problem) {
+            let first = types.formats(&*available.kernel, problem, &tuning).first().copied();
+            jobs.extend(first.map(|formats| (available, tuning, formats)));
+        }
+        if jobs.len() == before {
+            let reason = "rounds to a lower precision, which is not asked for".to_string();
+            field.left_out.push(LeftOut { id: available.row.id, reason });
+        }
+    }
+    field.enter(&jobs);
+    if types == Types::F32 {
+        field.rounds(effort, progress);
+    } else {
+        let part = |share| Effort { budget: effort.budget.mul_f64(share), ..effort };
+        field.rounds(part(FIRST), |done| progress(FIRST * done));
+        let mut others = Vec::new();
+        for available in &kernels {
+            for tuning in field.finalists(available.row) {
+                let formats = types.formats(&*available.kernel, problem, &tuning);
+                others.extend(formats.into_iter().skip(1).map(|f| (available, tuning.clone(), f)));
             }
-        };
-        let mut bench = Bench::new(prepared, &formats, &inputs.src, threads.count());
-        let numerics = a.kernel.numerics(problem, tuning);
-        let first = bench.run(threads, &mut team);
-        let comparison = bench.compare(&exact, &pixels, &numerics);
-        let Comparison { error, tolerance, .. } = comparison;
-        let outcome = if comparison.holds() {
-            Outcome::Timed { timing: Timing::of(&[first]), dropped: false }
-        } else {
-            Outcome::Wrong { error, tolerance }
-        };
-        let [packed, scratch] = bench.bytes();
-        candidates.push(Measured {
-            row: a.row,
-            tuning: tuning.clone(),
-            formats,
-            relative_error: comparison.relative(),
-            rms_error: comparison.rms,
-            packed,
-            scratch,
-            multiply_adds: a.kernel.multiply_adds(problem, tuning),
-            outcome,
-        });
-        if comparison.holds() {
-            alive.push((candidates.len() - 1, bench, Vec::new()));
         }
+        field.enter(&others);
+        field.rounds(part(1.0 - FIRST), |done| progress(FIRST + (1.0 - FIRST) * done));
     }
-
-    let start = Instant::now();
-    for round in 1..=effort.rounds {
-        shuffle(&mut alive, round as u64);
-        for (_, bench, samples) in &mut alive {
-            samples.push(bench.run(threads, &mut team));
-        }
-        let leader = alive.iter().map(|(_, _, s)| Timing::of(s).median).fold(f64::INFINITY, f64::min);
-        if let Some((_, factor)) = DROP.iter().rev().find(|(after, _)| round >= *after) {
-            alive.retain(|(index, _, samples)| {
-                let timing = Timing::of(samples);
-                let stays = timing.fastest <= leader * factor;
-                if !stays {
-                    candidates[*index].outcome = Outcome::Timed { timing, dropped: true };
-                }
-                stays
-            });
-        }
-        let spent = start.elapsed().as_secs_f64() / effort.budget.as_secs_f64().max(1e-9);
-        progress(spent.max(round as f64 / effort.rounds as f64).min(1.0));
-        if spent >= 1.0 && round >= 3 {
-            break;
-        }
-    }
-    for (index, _, samples) in alive {
-        if !samples.is_empty() {
-            candidates[index].outcome = Outcome::Timed { timing: Timing::of(&samples), dropped: false };
-        }
-    }
+    let Field { candidates, left_out, .. } = field;
     Measurement { problem: problem.clone(), candidates, left_out }
 }
 

@@ -64,7 +64,7 @@ pub struct HostArgs {
     /// The bound by name: f32 is 1e-5, bf16 is 1e-2
     #[arg(long, conflicts_with = "max_rel_error")]
     pub precision: Option<Precision>,
-    /// Highest instruction tier to use: plain, avx2 or avx512
+    /// Highest instruction tier to use: plain, avx2, avx512, avx512bf16 or amx
     #[arg(long, value_name = "TIER", env = "TUNER_ISA")]
     pub isa: Option<Tier>,
     /// Folder of results, one folder a machine inside

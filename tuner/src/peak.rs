@@ -18,7 +18,7 @@ pub struct PeakArgs {
     /// Measure 1 to N threads at once; the cores this process may use by default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Highest instruction tier to use: plain, avx2 or avx512
+    /// Highest instruction tier to use: plain, avx2, avx512, avx512bf16 or amx
     #[arg(long, value_name = "TIER", env = "TUNER_ISA")]
     isa: Option<Tier>,
     /// Print one line of JSON and nothing else

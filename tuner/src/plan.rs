@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use kernels::cpu::Cpu;
 use kernels::kernel::{Tuning, row, table};
 use kernels::problem::{PoolKind, Problem};
+use kernels::tensor::Formats;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -19,6 +20,7 @@ use crate::graph::{Graph, Step};
 use crate::input::{InputError, write_atomically};
 use crate::machine::Machine;
 use crate::session::Choice;
+use crate::types::{Disagreement, of_tensors};
 
 pub use rewrites::{Alternative, BlockRewrite};
 
@@ -85,6 +87,26 @@ pub struct StepFormats {
     pub dst: String,
 }
 
+impl StepFormats {
+    /// Of a kernel.
+    pub fn of(formats: &Formats) -> Self {
+        Self { src: formats.src.to_string(), dst: formats.dst.to_string() }
+    }
+
+    /// The types alone, like `f32` or `bf16 to f32`.
+    pub fn types(&self) -> String {
+        let of = |format: &str| format.split(':').next().unwrap_or_default().to_string();
+        let (src, dst) = (of(&self.src), of(&self.dst));
+        if src == dst { src } else { format!("{src} to {dst}") }
+    }
+}
+
+impl std::fmt::Display for StepFormats {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "{} -> {}", self.src, self.dst)
+    }
+}
+
 /// The candidate that came second.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunnerUp {
@@ -133,6 +155,9 @@ pub struct CandidateRecord {
     pub kernel: String,
     /// Its tuning.
     pub tuning: Map<String, Value>,
+    /// The formats it was measured in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub formats: Option<StepFormats>,
     /// Measured time; none if its results were wrong.
     pub time_us: Option<TimeUs>,
     /// Runs.
@@ -148,6 +173,15 @@ pub struct CandidateRecord {
     pub multiply_adds: u64,
     /// `measured`, `dropped early` or what is wrong.
     pub outcome: String,
+}
+
+impl CandidateRecord {
+    /// Whether a step runs it.
+    pub fn is_of(&self, step: &PlanStep) -> bool {
+        self.kernel == step.kernel
+            && self.tuning == step.tuning
+            && self.formats.as_ref().is_none_or(|formats| *formats == step.formats)
+    }
 }
 
 /// All candidates of a problem.
@@ -379,7 +413,15 @@ impl Plan {
                 None => Ok(crate::planner::default_choice(&step.problem, cpu)),
             }
         };
-        graph.steps.iter().enumerate().map(choose).collect()
+        let choices: Vec<Choice> = graph.steps.iter().enumerate().map(choose).collect::<Result<_, _>>()?;
+        match of_tensors(graph, &choices) {
+            Ok(_) => Ok(choices),
+            Err(Disagreement { step, reads, found, expected }) => {
+                let side = if reads { "in" } else { "out" };
+                let expected = format!("{expected} as the steps before it");
+                Err(field(path, &format!("steps[{step}].formats.{side}"), found, expected))
+            }
+        }
     }
 
     fn choice(
@@ -431,13 +473,14 @@ impl Plan {
                 return Err(field(path, &at("tuning"), tuning_text(&planned.tuning), expected));
             }
         };
-        let formats = kernel.formats(&step.problem, &tuning)[0];
-        let expected = StepFormats { src: formats.src.to_string(), dst: formats.dst.to_string() };
-        if planned.formats != expected {
-            let text = |f: &StepFormats| format!("{} -> {}", f.src, f.dst);
-            return Err(field(path, &at("formats"), text(&planned.formats), text(&expected)));
+        let offered = kernel.formats(&step.problem, &tuning);
+        match offered.iter().find(|formats| StepFormats::of(formats) == planned.formats) {
+            Some(&formats) => Ok(Choice { row, tuning, formats }),
+            None => {
+                let list: Vec<String> = offered.iter().map(|f| StepFormats::of(f).to_string()).collect();
+                Err(field(path, &at("formats"), &planned.formats, list.join(" or ")))
+            }
         }
-        Ok(Choice { row, tuning })
     }
 }
 
@@ -461,8 +504,9 @@ pub fn file_name(model: &str, shape: Option<&str>, threads: usize, batch: usize,
     format!("plan-{model}{shape}-t{threads}-b{batch}-e{:e}{memory}.json", bounds.error)
 }
 
-/// The newest plan of a folder that is for what a run asks, and its path. Files that are no plans, or
-/// plans for something else, are passed over.
+/// The newest plan of a folder that is for what a run asks, and its path: of those with the run's own bound on
+/// the error, if there is one, else of those with a tighter one. Files that are no plans, or plans for something
+/// else, are passed over.
 pub fn newest(
     folder: &Path,
     wanted: &Wanted,
@@ -474,7 +518,7 @@ pub fn newest(
             && plan.max_rel_error <= max_rel_error
             && plan.machine == *machine
     };
-    in_folder(folder).filter(fits).max_by_key(|(_, plan)| plan.created)
+    in_folder(folder).filter(fits).max_by_key(|(_, plan)| (plan.max_rel_error == max_rel_error, plan.created))
 }
 
 /// All plans of a folder; files that are none are passed over.

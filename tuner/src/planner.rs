@@ -3,25 +3,28 @@
 use kernels::cpu::Cpu;
 use kernels::kernel::Role;
 use kernels::problem::Problem;
+use kernels::tensor::Dtype;
 
 use crate::graph::{Graph, Step};
 use crate::measure::{Measured, Measurement, available};
 use crate::rewrite::{Block, Rewrite, rewritten};
 use crate::session::Choice;
+use crate::types::{Types, pair};
 
 /// Times closer than this are one: the noise of an unloaded machine from run to run.
 const TIE: f64 = 0.01;
 
-/// A choice without measurements: of the rows that this machine has, the one with the fewest
+/// A choice without measurements, in f32: of the rows that this machine has, the one with the fewest
 /// multiply-adds by its default tuning; the first in the table where several are equal.
 ///
 /// # Panics
 /// If no row of the table takes the problem.
 pub fn default_choice(problem: &Problem, cpu: &Cpu) -> Choice {
     let (list, _) = available(cpu, problem);
-    let tuned = list.iter().filter(|a| a.row.role == Role::Candidate).map(|a| {
+    let tuned = list.iter().filter(|a| a.row.role == Role::Candidate).filter_map(|a| {
         let tuning = a.kernel.tunings(problem).swap_remove(0);
-        (a.kernel.multiply_adds(problem, &tuning), Choice { row: a.row, tuning })
+        let formats = *Types::F32.formats(&*a.kernel, problem, &tuning).first()?;
+        Some((a.kernel.multiply_adds(problem, &tuning), Choice { row: a.row, tuning, formats }))
     });
     let best = tuned.min_by_key(|(work, _)| *work);
     best.unwrap_or_else(|| panic!("no kernel takes {problem}")).1
@@ -110,17 +113,17 @@ pub fn in_forms(graph: &Graph, choices: &[BlockChoice]) -> Graph {
     })
 }
 
-/// For every step the best candidate of a family where it has one, of `direct` elsewhere, and the
+/// For every step the best candidate in f32 of a family where it has one, of `direct` elsewhere, and the
 /// winner where neither has.
 pub fn family(graph: &Graph, measurements: &[Measurement], name: &str, cpu: &Cpu) -> (Vec<Choice>, f64) {
-    let own = winners(graph, measurements, |c| c.row.family == name);
-    let direct = winners(graph, measurements, |c| c.row.family == "direct");
-    let any = winners(graph, measurements, is_eligible);
+    let own = winners(graph, measurements, |c| is_f32(c) && c.row.family == name);
+    let direct = winners(graph, measurements, |c| is_f32(c) && c.row.family == "direct");
+    let any = winners(graph, measurements, |c| is_f32(c) && is_eligible(c));
     let mut seconds = 0.0;
     let choose = |(index, step): (usize, &Step)| match own[index].or(direct[index]).or(any[index]) {
         Some(c) => {
             seconds += c.timing().map_or(0.0, |t| t.median);
-            Choice { row: c.row, tuning: c.tuning.clone() }
+            c.choice()
         }
         None => default_choice(&step.problem, cpu),
     };
@@ -128,12 +131,18 @@ pub fn family(graph: &Graph, measurements: &[Measurement], name: &str, cpu: &Cpu
     (choices, seconds)
 }
 
-/// Names of the families with a candidate among measurements, in the order of the table.
+/// Reads and writes f32.
+fn is_f32(candidate: &Measured) -> bool {
+    pair(&candidate.formats) == [Dtype::F32; 2]
+}
+
+/// Names of the families with a candidate in f32 among measurements, in the order of the table.
 pub fn families(measurements: &[Measurement]) -> Vec<&'static str> {
     let mut names = Vec::new();
     for row in kernels::kernel::table() {
         let measured = |m: &Measurement| {
-            matches!(m.problem, Problem::Conv(_)) && m.candidates.iter().any(|c| c.row.family == row.family)
+            matches!(m.problem, Problem::Conv(_))
+                && m.candidates.iter().any(|c| c.row.family == row.family && is_f32(c))
         };
         if !names.contains(&row.family) && measurements.iter().any(measured) {
             names.push(row.family);

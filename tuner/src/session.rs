@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use kernels::cpu::Cpu;
 use kernels::filter::Filter;
-use kernels::kernel::{Io, Prepared, Refusal, Row, Tuning};
+use kernels::kernel::{Io, Kernel, Prepared, Refusal, Row, Tuning};
 use kernels::problem::{Padding, Problem};
 use kernels::scratch::{Buffer, round_up};
 use kernels::team::Team;
@@ -14,6 +14,7 @@ use kernels::tensor::{Dtype, Format, Formats, Placement, Shape};
 
 use crate::graph::{Graph, Slice, Step, TensorId, Weight};
 use crate::threads::Threads;
+use crate::types;
 use crate::weights::{Weights, WeightsError};
 
 /// The kernel and tuning of one step.
@@ -23,15 +24,26 @@ pub struct Choice {
     pub row: &'static Row,
     /// Its tuning.
     pub tuning: Tuning,
+    /// What it reads, with the halo that it wants, and what it writes.
+    pub formats: Formats,
 }
 
 impl std::fmt::Debug for Choice {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(f, "{}[{}]", self.row.id, self.tuning)
+        write!(f, "{}[{}] {} to {}", self.row.id, self.tuning, self.formats.src, self.formats.dst)
     }
 }
 
 impl Choice {
+    /// A kernel and a tuning that it offers, in its first formats.
+    ///
+    /// # Panics
+    /// If it has none.
+    pub fn of(row: &'static Row, kernel: &dyn Kernel, problem: &Problem, tuning: Tuning) -> Self {
+        let formats = kernel.formats(problem, &tuning)[0];
+        Self { row, tuning, formats }
+    }
+
     /// Multiply-adds that it executes for a convolution; 0 for other problems, and where this machine lacks
     /// the kernel.
     pub fn multiply_adds(&self, problem: &Problem, cpu: &Cpu) -> u64 {
@@ -54,6 +66,18 @@ pub enum SessionError {
         kernel: &'static str,
         /// Its reason.
         refusal: Refusal,
+    },
+    /// Steps that do not agree on the type of a tensor.
+    #[error("step `{layer}`: {what} {found}, expected {expected} as the steps before it")]
+    Types {
+        /// The first layer of the step.
+        layer: String,
+        /// Reads or writes.
+        what: &'static str,
+        /// Its type.
+        found: Dtype,
+        /// Theirs.
+        expected: Dtype,
     },
     /// Weights that are missing or wrong.
     #[error(transparent)]
@@ -113,11 +137,18 @@ fn preparation_order(graph: &Graph) -> Vec<usize> {
     order
 }
 
-/// The halo of each tensor: what its most demanding reader wants.
-fn halos(graph: &Graph, wanted: &[Formats]) -> Vec<Padding> {
-    let mut halos = vec![Padding::default(); graph.tensors.len()];
-    for (step, formats) in graph.steps.iter().zip(wanted) {
-        let (have, want) = (&mut halos[step.src.tensor], formats.src.halo);
+/// The format of each tensor: its type, and the halo that its most demanding reader wants.
+fn formats(graph: &Graph, choices: &[Choice]) -> Result<Vec<Format>, SessionError> {
+    let types = types::of_tensors(graph, choices).map_err(|d| SessionError::Types {
+        layer: graph.steps[d.step].layers[0].clone(),
+        what: if d.reads { "reads" } else { "writes" },
+        found: d.found,
+        expected: d.expected,
+    })?;
+    let mut list: Vec<Format> =
+        types.into_iter().map(|dtype| Format::with_halo(dtype, Padding::default())).collect();
+    for (step, choice) in graph.steps.iter().zip(choices) {
+        let (have, want) = (&mut list[step.src.tensor].halo, choice.formats.src.halo);
         *have = Padding {
             top: have.top.max(want.top),
             bottom: have.bottom.max(want.bottom),
@@ -125,18 +156,19 @@ fn halos(graph: &Graph, wanted: &[Formats]) -> Vec<Padding> {
             right: have.right.max(want.right),
         };
     }
-    halos
+    Ok(list)
 }
 
 /// Elements from a pixel to the next: neighbouring pixels of many channels must not fall into the same
 /// cache sets, which repeat every 4 KiB.
-fn pixel_pitch(channels: usize) -> usize {
-    if channels >= 512 && channels.is_multiple_of(256) { channels + 16 } else { channels }
+fn pixel_pitch(channels: usize, dtype: Dtype) -> usize {
+    let bytes = channels * dtype.bytes();
+    if bytes >= 2048 && bytes.is_multiple_of(1024) { channels + 64 / dtype.bytes() } else { channels }
 }
 
 /// Lays tensors out in one arena so that those alive at the same time do not overlap: the largest
 /// first, each at the lowest place that is free over its life.
-fn lay_out(graph: &Graph, halos: &[Padding]) -> (Vec<Placement>, usize) {
+fn lay_out(graph: &Graph, formats: &[Format]) -> (Vec<Placement>, usize) {
     let last = graph.steps.len();
     let mut life = vec![(usize::MAX, 0); graph.tensors.len()];
     let mut touch = |tensor: TensorId, at: usize| {
@@ -152,8 +184,8 @@ fn lay_out(graph: &Graph, halos: &[Padding]) -> (Vec<Placement>, usize) {
         touch(slice.tensor, last);
     }
     let placement = |tensor: TensorId, offset| {
-        let (shape, halo): (Shape, Padding) = (graph.tensors[tensor], halos[tensor]);
-        Placement::with_pixel_pitch(offset, Dtype::F32, shape, halo, pixel_pitch(shape.c))
+        let (shape, Format { dtype, halo }): (Shape, Format) = (graph.tensors[tensor], formats[tensor]);
+        Placement::with_pixel_pitch(offset, dtype, shape, halo, pixel_pitch(shape.c, dtype))
     };
     let size = |tensor| round_up(placement(tensor, 0).elements());
     let mut order: Vec<TensorId> = (0..graph.tensors.len()).collect();
@@ -188,16 +220,16 @@ fn lay_out(graph: &Graph, halos: &[Padding]) -> (Vec<Placement>, usize) {
     (placements, total)
 }
 
-/// Elements that the tensors of a graph take without halos.
+/// Elements that the tensors of a graph take in f32 without halos.
 pub fn arena_elements(graph: &Graph) -> usize {
-    lay_out(graph, &vec![Padding::default(); graph.tensors.len()]).1
+    lay_out(graph, &vec![Format::F32; graph.tensors.len()]).1
 }
 
 impl Session {
     /// Prepares every step by its choice, on all threads, and sizes the memory.
     ///
     /// # Errors
-    /// If a kernel refuses its step or weights are missing or wrong.
+    /// If a kernel refuses its step, steps do not agree on types, or weights are missing or wrong.
     ///
     /// # Panics
     /// If there is not one choice a step.
@@ -219,21 +251,18 @@ impl Session {
         for &(step, choice) in &pairs {
             let kernel = (choice.row.make)(cpu).map_err(|r| refused(step, choice, r))?;
             kernel.supports(&step.problem).map_err(|r| refused(step, choice, r))?;
-            let formats = kernel.formats(&step.problem, &choice.tuning)[0];
-            made.push((kernel, formats));
+            made.push(kernel);
         }
-        let wanted: Vec<Formats> = made.iter().map(|(_, formats)| *formats).collect();
-        let halos = halos(&graph, &wanted);
-        let (tensors, arena) = lay_out(&graph, &halos);
+        let formats = formats(&graph, choices)?;
+        let (tensors, arena) = lay_out(&graph, &formats);
         let slice = |slice: &Slice| tensors[slice.tensor].channels(slice.channels.clone());
 
         let order = preparation_order(&graph);
         let prepared = threads.map(&order, |&index| {
-            let ((step, choice), (kernel, formats)) = (pairs[index], &made[index]);
-            let src = Format { halo: halos[step.src.tensor], ..formats.src };
-            let formats = Formats { src, ..*formats };
+            let (step, choice) = pairs[index];
+            let formats = Formats { src: formats[step.src.tensor], ..choice.formats };
             let filters = filters(step, weights)?;
-            kernel
+            made[index]
                 .prepare(&step.problem, &choice.tuning, &formats, &filters)
                 .map_err(|r| refused(step, choice, r))
         });

@@ -28,6 +28,7 @@ use crate::session::{Choice, Session};
 use crate::size::{ensure_measured, ensure_runs};
 use crate::table::Table;
 use crate::threads::Threads;
+use crate::types::{Types, pair};
 use crate::weights::synthetic;
 
 /// Arguments of `tune`.
@@ -88,7 +89,8 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         weights.description()
     )?;
     let budget = Duration::from_secs(args.budget.into());
-    let measurements = threads.install(|| measure_all(&graph, &cpu, &threads, budget));
+    let measurements =
+        threads.install(|| measure_all(&graph, &cpu, &threads, Types::within(bounds.error), budget));
     for measurement in &measurements {
         for wrong in measurement.candidates.iter().filter(|c| c.timing().is_none()) {
             let Outcome::Wrong { error, tolerance } = wrong.outcome else { continue };
@@ -146,7 +148,13 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 /// Measures every distinct problem of the graph and of the other forms of its blocks, giving each a share of the budget by its work in the network.
-fn measure_all(graph: &Graph, cpu: &Cpu, threads: &Threads, budget: Duration) -> Vec<Measurement> {
+fn measure_all(
+    graph: &Graph,
+    cpu: &Cpu,
+    threads: &Threads,
+    types: Types,
+    budget: Duration,
+) -> Vec<Measurement> {
     let problems = rewrite::problems(graph);
     let total: f64 = problems.iter().map(|(p, steps)| weight(p, steps.len())).sum();
     let bar = ProgressBar::new(1000);
@@ -161,7 +169,7 @@ fn measure_all(graph: &Graph, cpu: &Cpu, threads: &Threads, budget: Duration) ->
         let effort = Effort { budget: left.mul_f64((own / (total - done)).min(1.0)), rounds: ROUNDS };
         bar.set_message(steps[0].layers[0].clone());
         let progress = |part: f64| bar.set_position(((done + own * part) / total * 1e3) as u64);
-        list.push(measure(problem, cpu, threads, effort, progress));
+        list.push(measure(problem, cpu, threads, types, effort, progress));
         done += own;
     }
     bar.finish_and_clear();
@@ -314,9 +322,13 @@ fn gflops(problem: &Problem, timing: &Timing) -> f64 {
     problem.flops() as f64 / timing.median / 1e9
 }
 
-/// The fastest candidate that is not the winner.
+/// The fastest candidate of the same types that is not the winner.
 fn runner_up<'a>(measurement: &'a Measurement, won: &Measured) -> Option<&'a Measured> {
-    let other = |c: &&Measured| is_eligible(c) && (c.row.id != won.row.id || c.tuning != won.tuning);
+    let other = |c: &&Measured| {
+        is_eligible(c)
+            && pair(&c.formats) == pair(&won.formats)
+            && (c.row.id != won.row.id || c.tuning != won.tuning)
+    };
     measurement.ranking().into_iter().find(other)
 }
 
@@ -329,8 +341,6 @@ fn plan_step(
     threads: usize,
 ) -> PlanStep {
     let measurement = measurements.iter().find(|m| m.problem == step.problem);
-    let formats = (choice.row.make)(cpu).map(|kernel| kernel.formats(&step.problem, &choice.tuning)[0]);
-    let formats = formats.unwrap_or(kernels::tensor::Formats::F32);
     let timing = won.and_then(Measured::timing);
     let second = won.zip(measurement).and_then(|(won, m)| runner_up(m, won));
     let reason = match (timing, second.and_then(Measured::timing)) {
@@ -352,7 +362,7 @@ fn plan_step(
         problem: problem_name(step),
         kernel: choice.row.id.to_string(),
         tuning: tuning_to_json(&choice.tuning),
-        formats: StepFormats { src: formats.src.to_string(), dst: formats.dst.to_string() },
+        formats: StepFormats::of(&choice.formats),
         threads,
         time_us: timing.as_ref().map(time_us),
         rel_error: won.map(|c| c.relative_error),
@@ -374,6 +384,7 @@ fn record(measurement: &Measurement) -> ProblemRecord {
     let candidate = |c: &Measured| CandidateRecord {
         kernel: c.row.id.to_string(),
         tuning: tuning_to_json(&c.tuning),
+        formats: Some(StepFormats::of(&c.formats)),
         time_us: c.timing().as_ref().map(time_us),
         samples: c.timing().map_or(0, |t| t.samples),
         rel_error: c.relative_error,
@@ -405,8 +416,18 @@ fn print_steps(
     winners: &[Option<&Measured>],
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let mut table =
-        Table::new(&["layer", "x", "problem", "kernel", "tuning", "us", "GFLOP/s", "runner-up", "+%"]);
+    let mut table = Table::new(&[
+        "layer",
+        "x",
+        "problem",
+        "kernel",
+        "tuning",
+        "types",
+        "us",
+        "GFLOP/s",
+        "runner-up",
+        "+%",
+    ]);
     for (first, won) in winners.iter().enumerate() {
         let problem = &graph.steps[first].problem;
         // One line for all steps with the same problem and the same candidate.
@@ -431,6 +452,7 @@ fn print_steps(
             problem.to_string(),
             won.row.id.to_string(),
             won.tuning.to_string(),
+            StepFormats::of(&won.formats).types(),
             format!("{:.1}", timing.median * 1e6),
             format!("{:.1}", gflops(problem, &timing)),
             name,

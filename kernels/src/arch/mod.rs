@@ -1,5 +1,8 @@
 //! What the portable SIMD of `pulp` has no words for.
 
+pub mod amx;
+#[cfg(target_arch = "x86_64")]
+pub mod bf16;
 pub mod cache;
 pub mod cpuid;
 pub mod pages;

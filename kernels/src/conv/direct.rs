@@ -20,29 +20,37 @@
 //! tiles pass.
 //!
 //! It wins where little else applies: pointwise convolutions, stride 2 and few input channels.
+//!
+//! In bf16 ([`crate::gemm::multiply`]) it reads half the bytes, sums in f32, and rounds once, on the way to
+//! memory.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use crate::cpu::{Cpu, Isa};
 use crate::filter::{Filter, Folded};
+use crate::gemm::multiply::{Multiply, Single};
 use crate::gemm::panels::Panels;
 use crate::gemm::rows::{Ahead, Cut, Rows};
 use crate::gemm::tile::{Finish, Operands, Taps};
-use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning, validate};
+use crate::kernel::{Bound, Io, Kernel, Numerics, Prepared, Refusal, Tuning, validate};
 use crate::problem::{Conv, Padding, Problem};
 use crate::scratch::{Buffer, Scratch, ScratchReq};
-use crate::tensor::{Format, Formats};
+use crate::tensor::{Dtype, Element, Format, Formats};
 
-/// The kernel, for one instruction set.
+/// The kernel, for one instruction set and one way to multiply.
 #[derive(Debug)]
-pub struct Direct<I> {
+pub struct Direct<I, M = Single> {
     isa: I,
+    multiply: PhantomData<M>,
 }
 
-impl<I: Isa> Direct<I> {
+impl<I: Isa, M: Multiply<I>> Direct<I, M> {
     /// For the table.
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Refusal> {
-        Ok(Box::new(Self { isa: I::of(cpu)? }))
+        let isa = I::of(cpu)?;
+        M::of(cpu)?;
+        Ok(Box::new(Self { isa, multiply: PhantomData }))
     }
 
     /// Prepares weights that are folded already.
@@ -52,8 +60,12 @@ impl<I: Isa> Direct<I> {
         tuning: &Tuning,
         formats: &Formats,
         filters: &[Folded],
-    ) -> PreparedDirect<I> {
-        let panels = Panels::pack(&conv.segments, I::F32_LANES, tuning.get("vectors"), filters);
+    ) -> PreparedDirect<I, M> {
+        let pack = match M::Source::DTYPE {
+            Dtype::F32 => Panels::pack,
+            Dtype::Bf16 => Panels::pack_pairs,
+        };
+        let panels = pack(&conv.segments, I::F32_LANES, tuning.get("vectors"), filters);
         let flat = conv.is_pointwise() && formats.src.halo == Padding::default();
         PreparedDirect {
             isa,
@@ -64,6 +76,7 @@ impl<I: Isa> Direct<I> {
             pixels: tuning.get("pixels"),
             image_stays: tuning.get("order") == 1,
             part: tuning.get("depth"),
+            multiply: PhantomData,
         }
     }
 }
@@ -81,9 +94,17 @@ pub(super) fn tile_sizes<I: Isa>() -> &'static [[usize; 2]] {
     if I::REGISTERS == 32 { &[[14, 2], [9, 3], [6, 4], [14, 1]] } else { &[[6, 2], [4, 3], [14, 1]] }
 }
 
-impl<I: Isa> Kernel for Direct<I> {
+impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
     fn supports(&self, problem: &Problem) -> Result<(), Refusal> {
-        conv_of(problem).map(|_| ())
+        let channels = conv_of(problem)?.channels;
+        if channels.is_multiple_of(M::GROUP) {
+            return Ok(());
+        }
+        Err(Refusal::Shape {
+            what: "input channels",
+            found: channels.to_string(),
+            expected: "an even number",
+        })
     }
 
     fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
@@ -103,11 +124,22 @@ impl<I: Isa> Kernel for Direct<I> {
         sizes.flat_map(orders).collect()
     }
 
-    fn formats(&self, problem: &Problem, _: &Tuning) -> Vec<Formats> {
+    /// A sum in parts stays in f32.
+    fn formats(&self, problem: &Problem, tuning: &Tuning) -> Vec<Formats> {
         let Ok(conv) = conv_of(problem) else {
             return Vec::new();
         };
-        vec![Formats { src: Format::f32_with_halo(conv.window.padding), dst: Format::F32 }]
+        let src = Format::with_halo(M::Source::DTYPE, conv.window.padding);
+        let to = |dst| Formats { src, dst };
+        match (M::Source::DTYPE, tuning.get("depth") < conv.depth()) {
+            (_, true) => vec![to(Format::F32)],
+            (Dtype::F32, false) => vec![to(Format::F32), to(Format::BF16)],
+            (Dtype::Bf16, false) => vec![to(Format::BF16), to(Format::F32)],
+        }
+    }
+
+    fn numerics(&self, _: &Problem, _: &Tuning) -> Numerics {
+        Numerics { rounding: M::Source::DTYPE, growth: 1.0 }
     }
 
     fn prepare(
@@ -126,8 +158,9 @@ impl<I: Isa> Kernel for Direct<I> {
 
 /// Direct convolution with packed weights.
 #[derive(Debug)]
-pub(super) struct PreparedDirect<I> {
+pub(super) struct PreparedDirect<I, M = Single> {
     isa: I,
+    multiply: PhantomData<M>,
     bound: Bound,
     conv: Conv,
     panels: Panels,
@@ -142,7 +175,7 @@ pub(super) struct PreparedDirect<I> {
 /// Units that keep a team busy without being too small to be worth dealing.
 const UNITS: usize = 64;
 
-impl<I: Isa> PreparedDirect<I> {
+impl<I: Isa, M: Multiply<I>> PreparedDirect<I, M> {
     /// Rows of output pixels of `n` images and their width, with all pixels as one row or not.
     fn rows(&self, n: usize, flat: bool) -> (usize, usize) {
         let [oh, ow] = self.conv.output();
@@ -158,7 +191,7 @@ impl<I: Isa> PreparedDirect<I> {
     }
 }
 
-impl<I: Isa> Prepared for PreparedDirect<I> {
+impl<I: Isa, M: Multiply<I>> Prepared for PreparedDirect<I, M> {
     fn bound(&self) -> &Bound {
         &self.bound
     }
@@ -184,13 +217,13 @@ impl<I: Isa> Prepared for PreparedDirect<I> {
     }
 }
 
-struct Run<'a, I: Isa> {
-    step: &'a PreparedDirect<I>,
+struct Run<'a, I, M> {
+    step: &'a PreparedDirect<I, M>,
     units: Range<usize>,
     io: &'a Io<'a>,
 }
 
-impl<I: Isa> pulp::WithSimd for Run<'_, I> {
+impl<I: Isa, M: Multiply<I>> pulp::WithSimd for Run<'_, I, M> {
     type Output = ();
 
     #[inline(always)]
@@ -215,9 +248,10 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
             let panel = &panels[panel];
             let epilogue = step.conv.segments[panel.segment].epilogue;
             let dst = io.dst(panel.segment);
+            let dst_pitch = dst.pitch().pixel * dst.dtype().bytes();
             let flat = step.flat && dst.is_flat();
             let (rows, width) = step.rows(n, flat);
-            let cut = Cut::<I>::new(width, step.pixels, panel.vectors);
+            let cut = Cut::<I, M>::new(width, step.pixels, panel.vectors);
             let count = rows * cut.tiles;
             let bias = if epilogue.bias { step.panels.bias(panel) } else { std::ptr::null() };
             let (first_tile, last_tile) = (count * block / blocks, count * (block + 1) / blocks);
@@ -229,30 +263,31 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
                     bias: if last { bias } else { std::ptr::null() },
                     relu: last && epilogue.relu,
                     accumulate: done > 0,
+                    dtype: dst.dtype(),
                     width: panel.width,
                 };
                 let taps = if last && done == 0 { taps } else { Taps::matrix(part) };
-                let offset = done * panel.vectors * I::F32_LANES;
+                let offset = done / M::GROUP * panel.vectors * I::F32_LANES;
                 let mut tile = first_tile;
                 while tile < last_tile {
                     let (row, begin) = (tile / cut.tiles, tile % cut.tiles);
                     let tiles = begin..cut.tiles.min(begin + last_tile - tile);
                     let first = cut.first(begin);
                     let (a, out) = if flat {
-                        let a = io.src.pixel(0, 0, 0).wrapping_add(first * src.pixel);
-                        (a, dst.pixel(0, 0, 0).wrapping_add(first * dst.pitch().pixel))
+                        let a = io.src.at::<M::Source>(0, 0, 0).wrapping_add(first * src.pixel);
+                        (a, dst.byte(0, 0, 0).wrapping_add(first * dst_pitch))
                     } else {
                         let (image, y) = if n == 1 { (0, row) } else { (row / height, row % height) };
                         let top = (y * sh) as isize - padding.top as isize;
                         let left = (first * sw) as isize - padding.left as isize;
-                        (io.src.pixel(image, top, left), dst.pixel(image, y, first))
+                        (io.src.at::<M::Source>(image, top, left), dst.byte(image, y, first))
                     };
                     let operands = Operands {
                         a: a.wrapping_add(done),
                         a_pitch: sw * src.pixel,
                         b: step.panels.weights(panel).wrapping_add(offset),
-                        dst: out.wrapping_add(panel.first),
-                        dst_pitch: dst.pitch().pixel,
+                        dst: out.wrapping_add(panel.first * dst.dtype().bytes()),
+                        dst_pitch,
                     };
                     let panel = step.panels.following(panel).wrapping_add(offset);
                     let ahead = Ahead { panel, done: tile - first_tile, pixels: true };

@@ -1,5 +1,6 @@
 //! Convolutions: one family a file.
 
+pub mod amx;
 pub mod direct;
 pub mod im2col;
 pub mod separable;

@@ -53,6 +53,10 @@ impl<I: Isa> Kernel for Separable<I> {
         tunings::<I>(conv, outputs)
     }
 
+    fn formats(&self, _: &Problem, _: &Tuning) -> Vec<Formats> {
+        Formats::ALL.into()
+    }
+
     fn numerics(&self, problem: &Problem, tuning: &Tuning) -> Numerics {
         numerics(problem, tuning)
     }

@@ -16,11 +16,16 @@
 //! do: a tile that hangs over an edge is patched with zeros, vector by vector. Transformed filters `U`
 //! are computed in f64 once.
 //!
+//! Source and destinations may be bf16: a tile is then widened to a patch, or rounded from one, outside the
+//! transforms, and all between is f32.
+//!
 //! Sums over channels make most of the error, since the output transform magnifies it; they are taken in
 //! parts of at most [`PART`] products.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
+
+use half::bf16;
 
 use crate::arch::prefetch::{LINE, to_l1, to_l2};
 use crate::conv::tiling::{Place, Span, Tiling, pack};
@@ -32,8 +37,8 @@ use crate::gemm::product::{PART, Products};
 use crate::kernel::{Bound, Io, Prepared, Tuning};
 use crate::problem::Problem;
 use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};
-use crate::tensor::{Formats, ViewMut};
-use crate::vector::{load, load_first, store, store_first};
+use crate::tensor::{Dtype, Formats, ViewMut};
+use crate::vector::{load, load_first, narrow_first, store, store_first, widen_first};
 
 /// A convolution with transformed filters.
 pub(super) struct PreparedTiles<I> {
@@ -240,12 +245,14 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         // The first sample, from the first pixel of the image; samples outside are never read.
         let pixel = |place: Place, [a, b]: [Span; 2]| {
             let origin = a.origin * pitch[0] as isize + b.origin * pitch[1] as isize;
-            src.pixel(place.n, 0, 0).wrapping_offset(origin)
+            src.byte(place.n, 0, 0).cast::<f32>().wrapping_offset(origin)
         };
         let first = pixel(place, [a, b]);
         let following = pixel(next, self.spans(next));
         let zero = isa.splat_f32s(0.0);
-        let whole = a.inside == [0, N1] && b.inside == [0, N2] && channels.is_multiple_of(I::F32_LANES);
+        let wide = src.dtype == Dtype::F32;
+        let whole =
+            wide && a.inside == [0, N1] && b.inside == [0, N2] && channels.is_multiple_of(I::F32_LANES);
         // Written before it is read: the patch where the tile is not whole, the columns always.
         let mut patch = MaybeUninit::<[[I::f32s; N2]; N1]>::uninit();
         let patch = patch.as_mut_ptr().cast::<I::f32s>();
@@ -262,7 +269,14 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
             let mut d = first.wrapping_add(c);
             let mut following = following.wrapping_add(c);
             let [from, mut pitch] = [pitch; 2];
-            if !whole {
+            if !wide {
+                let pixels = [a.inside, b.inside].map(|[from, to]| from..to);
+                let origin = a.origin * pitch[0] as isize + b.origin * pitch[1] as isize + c as isize;
+                let first = src.at::<bf16>(place.n, 0, 0).wrapping_offset(origin);
+                let tile = Lower { first: first.cast_mut(), pitch, pixels, width: channels - c };
+                // SAFETY: pixels of the image, with `channels - c` more channels; the patch holds them.
+                unsafe { widen_tile(isa, &tile, patch, N2) };
+            } else if !whole {
                 for i in a.inside[0]..a.inside[1] {
                     let mut at = d.wrapping_add(i * pitch[0] + b.inside[0] * pitch[1]);
                     for j in b.inside[0]..b.inside[1] {
@@ -271,11 +285,13 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
                         at = at.wrapping_add(pitch[1]);
                     }
                 }
+            }
+            if !whole {
                 d = patch.cast_const().cast();
                 pitch = [N2 * I::F32_LANES, I::F32_LANES];
             }
             for j in 0..N2 {
-                if c.is_multiple_of(LINE) {
+                if c.is_multiple_of(LINE) && wide {
                     near::<N1>(following, from[0], to_l2);
                     following = following.wrapping_add(from[1]);
                 }
@@ -314,11 +330,19 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         let dst: ViewMut = self.io.dst(panel.segment);
         let mut pitch = [dst.pitch().row, dst.pitch().pixel];
         let [m1, m2] = [0, 1].map(|axis| step.tiling.transforms[axis].m);
-        let pixel = |place: Place| dst.pixel(place.n, place.row * m1, place.column * m2);
-        let first = pixel(place).wrapping_add(panel.first);
-        let next = pixel(next).wrapping_add(panel.first);
+        let wide = dst.dtype() == Dtype::F32;
+        let pixel = |place: Place| dst.byte(place.n, place.row * m1, place.column * m2);
+        let lower = pixel(place).cast::<bf16>().wrapping_add(panel.first);
+        let mut patch = MaybeUninit::<[[I::f32s; M2]; M1]>::uninit();
+        let patch = patch.as_mut_ptr().cast::<f32>();
+        let first = if wide { pixel(place).cast::<f32>().wrapping_add(panel.first) } else { patch };
+        let next = pixel(next).cast::<f32>().wrapping_add(panel.first);
         if self.swap {
             pitch.reverse();
+        }
+        let lower_pitch = pitch;
+        if !wide {
+            pitch = [M2 * I::F32_LANES, I::F32_LANES];
         }
         for vector in 0..panel.vectors {
             let k = vector * I::F32_LANES;
@@ -343,8 +367,8 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
             };
             let floor = isa.splat_f32s(if epilogue.relu { 0.0 } else { f32::NEG_INFINITY });
             let width = panel.width - k;
-            let whole = b.outputs == M2 && width >= I::F32_LANES;
-            let mut row = first.wrapping_add(k);
+            let whole = !wide || b.outputs == M2 && width >= I::F32_LANES;
+            let mut row = if wide { first.wrapping_add(k) } else { first };
             let mut following = next.wrapping_add(k);
             for i in 0..a.outputs {
                 // SAFETY: all sums have been written.
@@ -363,12 +387,107 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
                     at = at.wrapping_add(pitch[1]);
                 }
                 row = row.wrapping_add(pitch[0]);
-                if k.is_multiple_of(LINE) {
+                if k.is_multiple_of(LINE) && wide {
                     near::<M2>(following, pitch[1], to_l1);
                     following = following.wrapping_add(pitch[0]);
                 }
             }
+            if !wide {
+                let first = lower.wrapping_add(k);
+                let tile = Lower { first, pitch: lower_pitch, pixels: [0..a.outputs, 0..b.outputs], width };
+                // SAFETY: output pixels of this unit, of which `width` channels are the panel's; all have
+                // been written to the patch.
+                unsafe { narrow_tile(isa, &tile, patch.cast_const().cast(), M2) };
+            }
         }
+    }
+}
+
+/// Pixels of a tile in bf16.
+struct Lower {
+    /// A vector's first channel of the tile's first pixel.
+    first: *mut bf16,
+    /// Elements from a row of pixels to the next, and from a pixel to the next.
+    pitch: [usize; 2],
+    /// Which pixels there are.
+    pixels: [Range<usize>; 2],
+    /// Channels from the vector on.
+    width: usize,
+}
+
+impl Lower {
+    /// Calls `visit` for each pixel, with its number in a patch of rows of `columns`.
+    #[inline(always)]
+    fn each(&self, columns: usize, mut visit: impl FnMut(usize, *mut bf16)) {
+        for i in self.pixels[0].clone() {
+            for j in self.pixels[1].clone() {
+                visit(i * columns + j, self.first.wrapping_add(i * self.pitch[0] + j * self.pitch[1]));
+            }
+        }
+    }
+}
+
+/// Reads a vector of each pixel into a patch of rows of `columns`.
+///
+/// # Safety
+/// A vector of each pixel, or `width` channels, may be read, and a vector of the patch written for each.
+// A function of its own, which all transforms share: inside them it would take registers from f32.
+#[inline(never)]
+#[allow(unsafe_code, reason = "transform code")]
+unsafe fn widen_tile<I: Isa>(isa: I, tile: &Lower, patch: *mut I::f32s, columns: usize) {
+    isa.vectorize(Widen { isa, tile, patch, columns });
+}
+
+struct Widen<'a, I: Isa> {
+    isa: I,
+    tile: &'a Lower,
+    patch: *mut I::f32s,
+    columns: usize,
+}
+
+impl<I: Isa> pulp::WithSimd for Widen<'_, I> {
+    type Output = ();
+
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "transform code")]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let Self { isa, tile, patch, columns } = self;
+        tile.each(columns, |at, pixel| {
+            // SAFETY: promised to `widen_tile`, the only caller.
+            unsafe { patch.add(at).write(widen_first(isa, pixel.cast_const(), tile.width)) };
+        });
+    }
+}
+
+/// Writes a vector of each pixel, rounded, from a patch of rows of `columns`.
+///
+/// # Safety
+/// `width` channels of each pixel, at most a vector, may be written by this caller alone, and a vector of the
+/// patch be read for each.
+#[inline(never)]
+#[allow(unsafe_code, reason = "transform code")]
+unsafe fn narrow_tile<I: Isa>(isa: I, tile: &Lower, patch: *const I::f32s, columns: usize) {
+    isa.vectorize(Narrow { isa, tile, patch, columns });
+}
+
+struct Narrow<'a, I: Isa> {
+    isa: I,
+    tile: &'a Lower,
+    patch: *const I::f32s,
+    columns: usize,
+}
+
+impl<I: Isa> pulp::WithSimd for Narrow<'_, I> {
+    type Output = ();
+
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "transform code")]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let Self { isa, tile, patch, columns } = self;
+        tile.each(columns, |at, pixel| {
+            // SAFETY: promised to `narrow_tile`, the only caller.
+            unsafe { narrow_first(isa, pixel, patch.add(at).read(), tile.width) };
+        });
     }
 }
 

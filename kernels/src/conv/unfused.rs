@@ -16,7 +16,7 @@ use crate::filter::{Filter, Folded};
 use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning, validate};
 use crate::problem::{Epilogue, Problem};
 use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};
-use crate::tensor::{Formats, ViewMut};
+use crate::tensor::{Format, Formats, ViewMut};
 use crate::vector::{load_first, store_first};
 
 /// The kernel, for one instruction set.
@@ -49,7 +49,8 @@ impl<I: Isa> Kernel for Unfused<I> {
     }
 
     fn formats(&self, problem: &Problem, tuning: &Tuning) -> Vec<Formats> {
-        self.direct.formats(problem, tuning)
+        let all = self.direct.formats(problem, tuning);
+        all.into_iter().filter(|formats| formats.dst == Format::F32).collect()
     }
 
     fn prepare(
@@ -71,7 +72,7 @@ impl<I: Isa> Kernel for Unfused<I> {
         Ok(Box::new(PreparedUnfused {
             isa: self.isa,
             bound: Bound::new(problem, formats),
-            conv: Direct::prepare_folded(self.isa, &conv, tuning, formats, &plain),
+            conv: Direct::<I>::prepare_folded(self.isa, &conv, tuning, formats, &plain),
             norms: filters.iter().zip(epilogues).map(|(f, e)| Norm::new(f, e)).collect(),
         }))
     }

@@ -56,6 +56,10 @@ impl<I: Isa> Kernel for Winograd<I> {
         tunings::<I>(conv, outputs(conv))
     }
 
+    fn formats(&self, _: &Problem, _: &Tuning) -> Vec<Formats> {
+        Formats::ALL.into()
+    }
+
     fn numerics(&self, problem: &Problem, tuning: &Tuning) -> Numerics {
         numerics(problem, tuning)
     }

@@ -1,5 +1,6 @@
 //! Matrix products on packed weights: panels and the register tiles that consume them.
 
+pub mod multiply;
 pub mod panels;
 pub mod product;
 pub mod rows;

@@ -3,6 +3,8 @@
 //! A panel holds `depth` rows of `vectors * LANES` output channels, contiguous. Panels never straddle
 //! segments; the last one of a segment is narrower, and its last vector is padded with zeros.
 
+use half::bf16;
+
 use crate::filter::Folded;
 use crate::problem::Segment;
 use crate::scratch::{Buffer, round_up};
@@ -68,6 +70,23 @@ impl Panels {
         Self::pack_rows(segments, lanes, vectors, r * s * c, filters, |filter, panel, row, packed| {
             let from = row * filter.dims[3] + panel.first;
             packed.copy_from_slice(&filter.weights[from..from + panel.width]);
+        })
+    }
+
+    /// As [`Self::pack`], in bf16: a row holds the pairs of two rows of the matrix, the first in the lower
+    /// half of each element.
+    ///
+    /// # Panics
+    /// If the matrix has an odd number of rows.
+    pub fn pack_pairs(segments: &[Segment], lanes: usize, vectors: usize, filters: &[Folded]) -> Self {
+        let [r, s, c, _] = filters[0].dims;
+        assert!((r * s * c).is_multiple_of(2), "{} rows in pairs", r * s * c);
+        let bits = |weight: f32| u32::from(bf16::from_f32(weight).to_bits());
+        Self::pack_rows(segments, lanes, vectors, r * s * c / 2, filters, |filter, panel, pair, packed| {
+            let row = |row: usize| &filter.weights[row * filter.dims[3] + panel.first..];
+            for ((packed, &low), &high) in packed.iter_mut().zip(row(2 * pair)).zip(row(2 * pair + 1)) {
+                *packed = f32::from_bits(bits(low) | bits(high) << 16);
+            }
         })
     }
 

@@ -6,8 +6,10 @@
 //! ```
 
 use crate::cpu::Isa;
+use crate::gemm::multiply::Single;
 use crate::gemm::rows::{Ahead, Cut, Rows};
 use crate::gemm::tile::{Finish, Operands, Taps};
+use crate::tensor::Dtype;
 
 /// Products that a fast algorithm sums in registers before it adds them to the rest of a sum: sums make
 /// most of its error, since it magnifies them.
@@ -52,23 +54,29 @@ impl<I: Isa> Products<I> {
     #[inline(always)]
     #[allow(unsafe_code, reason = "matrix code")]
     pub unsafe fn run(self) {
-        let cut = Cut::new(self.rows, self.pixels, self.vectors);
+        let cut = Cut::<I, Single>::new(self.rows, self.pixels, self.vectors);
         let width = self.vectors * I::F32_LANES;
         let matrix = self.depth * width;
         let rows = Rows {
             count: self.points,
-            pitch: [self.a_pitch[1], matrix, self.dst_pitch[1]],
+            pitch: [self.a_pitch[1], matrix, self.dst_pitch[1] * size_of::<f32>()],
             parts: self.depth.div_ceil(self.part),
             taps: Taps::matrix(self.depth),
             operands: Operands {
                 a: self.a,
                 a_pitch: self.a_pitch[0],
                 b: self.panel,
-                dst: self.dst,
-                dst_pitch: self.dst_pitch[0],
+                dst: self.dst.cast(),
+                dst_pitch: self.dst_pitch[0] * size_of::<f32>(),
             },
             ahead: Ahead { panel: self.panel.wrapping_add(matrix), done: 0, pixels: false },
-            finish: Finish { bias: std::ptr::null(), relu: false, accumulate: false, width },
+            finish: Finish {
+                bias: std::ptr::null(),
+                relu: false,
+                accumulate: false,
+                dtype: Dtype::F32,
+                width,
+            },
         };
         // SAFETY: by the caller.
         unsafe { cut.run(self.isa, 0..cut.tiles, &rows) };

@@ -14,6 +14,7 @@ use std::ops::Range;
 use crate::arch::opaque;
 use crate::arch::prefetch::LINE;
 use crate::cpu::Isa;
+use crate::gemm::multiply::{Multiply, Single};
 use crate::gemm::tile::{Finish, Operands, Taps, max_pixels, tile};
 
 /// What to bring near while tiles are computed.
@@ -57,17 +58,17 @@ impl Next<'_> {
 
 /// Rows of tiles that are alike, for a panel each or the same one.
 #[derive(Clone, Copy, Debug)]
-pub struct Rows {
+pub struct Rows<T> {
     /// Rows.
     pub count: usize,
-    /// Elements from the operands of a row to those of the next: of `a`, of `b` and of the outputs.
+    /// From the operands of a row to those of the next: elements of `a` and of `b`, bytes of the outputs.
     pub pitch: [usize; 3],
     /// Parts that each sum is taken in; 1 where there are several runs in a sum.
     pub parts: usize,
     /// What a sum runs over.
     pub taps: Taps,
     /// Those of the first row.
-    pub operands: Operands,
+    pub operands: Operands<T>,
     /// What comes after the first row's panel.
     pub ahead: Ahead,
     /// What is done with a sum.
@@ -80,36 +81,36 @@ pub struct Rows {
 /// As for [`tile`], for each of them.
 #[inline(always)]
 #[allow(unsafe_code, reason = "tile code")]
-unsafe fn series<I: Isa, const MR: usize, const NR: usize>(
+unsafe fn series<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     isa: I,
     count: usize,
     taps: &Taps,
-    o: &mut Operands,
+    o: &mut Operands<M::Source>,
     finish: &Finish,
     next: &mut Next,
 ) {
     for _ in 0..count {
         let following = o.a.wrapping_add(MR * o.a_pitch);
-        let near = next.of(o.b, following);
+        let near = next.of(o.b, following.cast());
         // Else the compiler keeps a pointer a pixel from tile to tile, more than there are registers.
         let here = Operands { a: opaque(o.a.cast_mut()), dst: opaque(o.dst), ..*o };
         // SAFETY: by the caller.
-        unsafe { tile::<I, MR, NR>(isa, taps, &here, finish, near) };
+        unsafe { tile::<I, M, MR, NR>(isa, taps, &here, finish, near) };
         o.a = following;
         o.dst = o.dst.wrapping_add(MR * o.dst_pitch);
     }
 }
 
 /// Rows of tiles of two sizes. For each it is a function of its own, which callers share.
-struct Run<'a, I, const MR: usize, const LESS: usize, const NR: usize> {
+struct Run<'a, I: Isa, M: Multiply<I>, const MR: usize, const LESS: usize, const NR: usize> {
     isa: I,
-    rows: &'a Rows,
+    rows: &'a Rows<M::Source>,
     /// Tiles in a row: first those of `MR` pixels, then those of `LESS`.
     tiles: [usize; 2],
 }
 
-impl<I: Isa, const MR: usize, const LESS: usize, const NR: usize> pulp::WithSimd
-    for Run<'_, I, MR, LESS, NR>
+impl<I: Isa, M: Multiply<I>, const MR: usize, const LESS: usize, const NR: usize> pulp::WithSimd
+    for Run<'_, I, M, MR, LESS, NR>
 {
     type Output = ();
 
@@ -127,18 +128,18 @@ impl<I: Isa, const MR: usize, const LESS: usize, const NR: usize> pulp::WithSimd
                 let taps = Taps { len: end - begin, ..*taps };
                 let mut o = Operands {
                     a: operands.a.wrapping_add(row * rows.pitch[0] + begin),
-                    b: operands.b.wrapping_add(row * rows.pitch[1] + begin * width),
+                    b: operands.b.wrapping_add(row * rows.pitch[1] + begin / M::GROUP * width),
                     dst: operands.dst.wrapping_add(row * rows.pitch[2]),
                     ..*operands
                 };
                 let finish = Finish { accumulate: rows.finish.accumulate || part > 0, ..rows.finish };
-                let panel = ahead.panel.wrapping_add(row * rows.pitch[1] + begin * width);
-                let share = taps.rows * taps.columns * taps.len * LINE;
+                let panel = ahead.panel.wrapping_add(row * rows.pitch[1] + begin / M::GROUP * width);
+                let share = taps.rows * taps.columns * taps.len / M::GROUP * LINE;
                 let mut next = Next { ahead, panel, share, tile: ahead.done, width };
                 // SAFETY: promised to `run`, the only caller.
                 unsafe {
-                    series::<I, MR, NR>(isa, larger, &taps, &mut o, &finish, &mut next);
-                    series::<I, LESS, NR>(isa, smaller, &taps, &mut o, &finish, &mut next);
+                    series::<I, M, MR, NR>(isa, larger, &taps, &mut o, &finish, &mut next);
+                    series::<I, M, LESS, NR>(isa, smaller, &taps, &mut o, &finish, &mut next);
                 }
             }
         }
@@ -151,26 +152,26 @@ impl<I: Isa, const MR: usize, const LESS: usize, const NR: usize> pulp::WithSimd
 /// As for [`tile`], for each of them.
 #[inline(never)]
 #[allow(unsafe_code, reason = "tile code")]
-unsafe fn run<I: Isa, const MR: usize, const LESS: usize, const NR: usize>(
+unsafe fn run<I: Isa, M: Multiply<I>, const MR: usize, const LESS: usize, const NR: usize>(
     isa: I,
-    rows: &Rows,
+    rows: &Rows<M::Source>,
     tiles: [usize; 2],
 ) {
-    isa.vectorize(Run::<I, MR, LESS, NR> { isa, rows, tiles })
+    isa.vectorize(Run::<I, M, MR, LESS, NR> { isa, rows, tiles })
 }
 
 /// [`run`] for one size.
-type RunFn<I> = unsafe fn(I, &Rows, [usize; 2]);
+type RunFn<I, T> = unsafe fn(I, &Rows<T>, [usize; 2]);
 
 /// The function for tiles of `pixels` and one pixel less by `vectors`.
 ///
 /// # Panics
 /// If that many do not fit the registers: `pixels` is from 1 to [`max_pixels`], `vectors` from 1 to 4.
-fn function<I: Isa>(pixels: usize, vectors: usize) -> RunFn<I> {
+fn function<I: Isa, M: Multiply<I>>(pixels: usize, vectors: usize) -> RunFn<I, M::Source> {
     macro_rules! arms {
         ($($nr:literal: $([$mr:literal $less:literal])*;)*) => {
             match (vectors, pixels) {
-                $($(($nr, $mr) if const { $mr <= max_pixels(I::REGISTERS, $nr) } => run::<I, $mr, $less, $nr>,)*)*
+                $($(($nr, $mr) if const { $mr <= max_pixels(I::REGISTERS, $nr) } => run::<I, M, $mr, $less, $nr>,)*)*
                 _ => panic!("no tile of {pixels} pixels by {vectors} vectors"),
             }
         };
@@ -186,17 +187,17 @@ fn function<I: Isa>(pixels: usize, vectors: usize) -> RunFn<I> {
 /// A row of pixels, cut into tiles of nearly equal size: a tile with few pixels would read its weights
 /// for little work.
 #[derive(Clone, Copy)]
-pub struct Cut<I> {
+pub struct Cut<I: Isa, M: Multiply<I> = Single> {
     /// Tiles of the row.
     pub tiles: usize,
     /// Pixels of the larger tiles.
     pixels: usize,
     /// How many are large; the others, which follow, have a pixel less.
     larger: usize,
-    function: RunFn<I>,
+    function: RunFn<I, M::Source>,
 }
 
-impl<I: Isa> Cut<I> {
+impl<I: Isa, M: Multiply<I>> Cut<I, M> {
     /// Of `width` pixels into tiles of at most `pixels` by `vectors`.
     ///
     /// # Panics
@@ -205,7 +206,12 @@ impl<I: Isa> Cut<I> {
     pub fn new(width: usize, pixels: usize, vectors: usize) -> Self {
         let tiles = width.div_ceil(pixels);
         let pixels = width.div_ceil(tiles);
-        Self { tiles, pixels, larger: width - tiles * (pixels - 1), function: function(pixels, vectors) }
+        Self {
+            tiles,
+            pixels,
+            larger: width - tiles * (pixels - 1),
+            function: function::<I, M>(pixels, vectors),
+        }
     }
 
     /// The first pixel of a tile.
@@ -217,12 +223,12 @@ impl<I: Isa> Cut<I> {
     /// Computes the same tiles of each row and stores them.
     ///
     /// # Safety
-    /// All taps of the tiles' pixels may be read from `a`, and a row of `vectors` vectors for each product
-    /// of them from `b`; `finish.width` channels of the tiles' pixels at `dst` may be written by this
+    /// All taps of the tiles' pixels, in whole groups, may be read from `a`, and a row of `vectors` vectors for
+    /// each group of them from `b`; `finish.width` channels of the tiles' pixels at `dst` may be written by this
     /// caller alone.
     #[inline(always)]
     #[allow(unsafe_code, reason = "tile code")]
-    pub unsafe fn run(&self, isa: I, tiles: Range<usize>, rows: &Rows) {
+    pub unsafe fn run(&self, isa: I, tiles: Range<usize>, rows: &Rows<M::Source>) {
         debug_assert!(rows.parts == 1 || rows.taps.rows * rows.taps.columns == 1);
         let larger = self.larger.clamp(tiles.start, tiles.end) - tiles.start;
         // SAFETY: by the caller.

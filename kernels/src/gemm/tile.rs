@@ -9,13 +9,20 @@
 //!       acc[i][0..NR] += x * b[0..NR]             MR * NR registers
 //! ```
 //!
+//! Of bf16, two channels are taken at a time ([`super::multiply`]).
+//!
 //! The pixels of a tile lie at one distance from each other; a matrix product is the case of one tap,
 //! whose pixels are the rows of a matrix. On 32 registers 14x2 and 9x3 leave 3 and 2 registers over;
 //! on 16, 6x2 and 4x3 do.
 
+use half::bf16;
+
+use crate::arch::opaque;
 use crate::arch::prefetch::{LINE, to_l2};
 use crate::cpu::Isa;
-use crate::vector::{load, load_first, store, store_first};
+use crate::gemm::multiply::Multiply;
+use crate::tensor::Dtype;
+use crate::vector::{load, load_first, narrow_first, store, store_first};
 
 /// Where the inputs of one output pixel lie.
 #[derive(Clone, Copy, Debug)]
@@ -57,60 +64,69 @@ pub struct Finish {
     pub bias: *const f32,
     /// Clamp at zero.
     pub relu: bool,
-    /// Add to what the destination holds: all but the first part of a sum taken in parts.
+    /// Add to what the destination holds: all but the first part of a sum taken in parts. In f32 only.
     pub accumulate: bool,
+    /// Type of the outputs.
+    pub dtype: Dtype,
     /// Channels to store; the rest of the last vector is dropped.
     pub width: usize,
 }
 
 impl Finish {
-    /// No more than `width` elements to store or to add to.
+    /// No more than `width` elements of f32 to store or to add to.
     #[inline(always)]
     fn is_plain(&self, width: usize) -> bool {
-        self.bias.is_null() && !self.relu && self.width == width
+        self.bias.is_null() && !self.relu && self.width == width && self.dtype == Dtype::F32
     }
 }
 
 /// The operands of a row of tiles.
 #[derive(Clone, Copy, Debug)]
-pub struct Operands {
+pub struct Operands<T> {
     /// Channel 0 of the first tap of the first pixel.
-    pub a: *const f32,
+    pub a: *const T,
     /// Elements from a pixel to the next.
     pub a_pitch: usize,
     /// The panel.
     pub b: *const f32,
     /// The first output.
-    pub dst: *mut f32,
-    /// Elements from an output pixel to the next.
+    pub dst: *mut u8,
+    /// Bytes from an output pixel to the next.
     pub dst_pitch: usize,
 }
 
-/// Adds the products of one channel and moves on to the next.
+/// Adds the products of one group of channels and moves on to the next.
 ///
 /// # Safety
-/// The channel of `MR` pixels may be read from `a`, and a row of `NR` vectors from `b`.
+/// The group of `MR` pixels may be read from `a`, and a row of `NR` vectors from `b`.
 #[inline(always)]
 #[allow(unsafe_code, reason = "tile code")]
-unsafe fn step<I: Isa, const MR: usize, const NR: usize>(
+unsafe fn step<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     isa: I,
-    a: &mut *const f32,
+    a: &mut *const M::Source,
     a_pitch: usize,
     b: &mut *const f32,
     next: &mut *const f32,
     acc: &mut [[I::f32s; NR]; MR],
 ) {
     to_l2(*next);
-    // SAFETY: by the caller.
-    let row: [I::f32s; NR] = std::array::from_fn(|j| unsafe { load::<I>(b.add(j * I::F32_LANES)) });
-    for (i, acc) in acc.iter_mut().enumerate() {
+    for turn in 0..M::TURNS {
+        if turn > 0 {
+            // Else the compiler keeps what it has loaded, for which there are no registers.
+            (*a, *b) = (opaque(a.cast_mut()), opaque(b.cast_mut()));
+        }
         // SAFETY: by the caller.
-        let x = isa.splat_f32s(unsafe { *a.wrapping_add(i * a_pitch) });
-        for (acc, b) in acc.iter_mut().zip(row) {
-            *acc = isa.fma(x, b, *acc);
+        let row: [M::Weights; NR] =
+            std::array::from_fn(|j| unsafe { M::weights(isa, turn, b.add(j * I::F32_LANES)) });
+        for (i, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: by the caller.
+            let x = unsafe { M::pixel(isa, turn, a.wrapping_add(i * a_pitch)) };
+            for (acc, b) in acc.iter_mut().zip(row) {
+                *acc = M::add(isa, x, b, *acc);
+            }
         }
     }
-    *a = a.wrapping_add(1);
+    *a = a.wrapping_add(M::GROUP);
     *b = b.wrapping_add(NR * I::F32_LANES);
     *next = next.wrapping_add(LINE);
 }
@@ -118,34 +134,35 @@ unsafe fn step<I: Isa, const MR: usize, const NR: usize>(
 /// The sums of a tile.
 ///
 /// # Safety
-/// All taps of `MR` pixels may be read from `a`, and `rows * columns * len` rows of `NR` vectors
+/// All taps of `MR` pixels may be read from `a`, and `rows * columns * len / GROUP` rows of `NR` vectors
 /// from `b`.
 #[inline(always)]
 #[allow(unsafe_code, reason = "tile code")]
-unsafe fn sums<I: Isa, const MR: usize, const NR: usize>(
+unsafe fn sums<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     isa: I,
     taps: &Taps,
-    o: &Operands,
+    o: &Operands<M::Source>,
     mut next: *const f32,
 ) -> [[I::f32s; NR]; MR] {
     let mut acc = [[isa.splat_f32s(0.0); NR]; MR];
     let mut b = o.b;
+    let groups = taps.len / M::GROUP;
     for r in 0..taps.rows {
         for s in 0..taps.columns {
             let mut a = o.a.wrapping_add(r * taps.row_pitch + s * taps.column_pitch);
             // Four at a time: the processor then foresees where a short sum ends.
-            for _ in 0..taps.len / 4 {
+            for _ in 0..groups / 4 {
                 // SAFETY: by the caller.
                 unsafe {
-                    step::<I, MR, NR>(isa, &mut a, o.a_pitch, &mut b, &mut next, &mut acc);
-                    step::<I, MR, NR>(isa, &mut a, o.a_pitch, &mut b, &mut next, &mut acc);
-                    step::<I, MR, NR>(isa, &mut a, o.a_pitch, &mut b, &mut next, &mut acc);
-                    step::<I, MR, NR>(isa, &mut a, o.a_pitch, &mut b, &mut next, &mut acc);
+                    step::<I, M, MR, NR>(isa, &mut a, o.a_pitch, &mut b, &mut next, &mut acc);
+                    step::<I, M, MR, NR>(isa, &mut a, o.a_pitch, &mut b, &mut next, &mut acc);
+                    step::<I, M, MR, NR>(isa, &mut a, o.a_pitch, &mut b, &mut next, &mut acc);
+                    step::<I, M, MR, NR>(isa, &mut a, o.a_pitch, &mut b, &mut next, &mut acc);
                 }
             }
-            for _ in 0..taps.len % 4 {
+            for _ in 0..groups % 4 {
                 // SAFETY: by the caller.
-                unsafe { step::<I, MR, NR>(isa, &mut a, o.a_pitch, &mut b, &mut next, &mut acc) };
+                unsafe { step::<I, M, MR, NR>(isa, &mut a, o.a_pitch, &mut b, &mut next, &mut acc) };
             }
         }
     }
@@ -159,19 +176,19 @@ unsafe fn sums<I: Isa, const MR: usize, const NR: usize>(
 /// alone.
 #[inline(always)]
 #[allow(unsafe_code, reason = "tile code")]
-pub unsafe fn tile<I: Isa, const MR: usize, const NR: usize>(
+pub unsafe fn tile<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     isa: I,
     taps: &Taps,
-    o: &Operands,
+    o: &Operands<M::Source>,
     finish: &Finish,
     next: *const f32,
 ) {
     // SAFETY: by the caller.
-    let acc = unsafe { sums::<I, MR, NR>(isa, taps, o, next) };
+    let acc = unsafe { sums::<I, M, MR, NR>(isa, taps, o, next) };
     if finish.is_plain(NR * I::F32_LANES) {
         for (i, acc) in acc.into_iter().enumerate() {
             for (j, y) in acc.into_iter().enumerate() {
-                let dst = o.dst.wrapping_add(i * o.dst_pitch + j * I::F32_LANES);
+                let dst = o.dst.wrapping_add(i * o.dst_pitch).cast::<f32>().wrapping_add(j * I::F32_LANES);
                 // SAFETY: by the caller.
                 let y = if finish.accumulate { isa.add_f32s(y, unsafe { load::<I>(dst) }) } else { y };
                 // SAFETY: by the caller.
@@ -184,7 +201,8 @@ pub unsafe fn tile<I: Isa, const MR: usize, const NR: usize>(
     for (i, acc) in acc.into_iter().enumerate() {
         for (j, mut y) in acc.into_iter().enumerate() {
             let first = j * I::F32_LANES;
-            let dst = o.dst.wrapping_add(i * o.dst_pitch + first);
+            let pixel = o.dst.wrapping_add(i * o.dst_pitch);
+            let dst = pixel.cast::<f32>().wrapping_add(first);
             let width = finish.width - first;
             if !finish.bias.is_null() {
                 // SAFETY: a bias pointer has `NR` vectors.
@@ -198,7 +216,12 @@ pub unsafe fn tile<I: Isa, const MR: usize, const NR: usize>(
                 y = isa.max_f32s(y, zero);
             }
             // SAFETY: by the caller.
-            unsafe { store_first(isa, dst, y, width) };
+            unsafe {
+                match finish.dtype {
+                    Dtype::F32 => store_first(isa, dst, y, width),
+                    Dtype::Bf16 => narrow_first(isa, pixel.cast::<bf16>().wrapping_add(first), y, width),
+                }
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use half::bf16;
 
-use super::{Dtype, Element, Pitch, Shape, View, ViewMut};
+use super::{Dtype, Element, Format, Pitch, Shape, View, ViewMut};
 use crate::problem::Padding;
 use crate::scratch::Buffer;
 
@@ -173,13 +173,21 @@ pub struct Tensor {
 impl Tensor {
     /// f32 zeros, closely packed.
     pub fn zeros(shape: Shape, halo: Padding) -> Self {
-        Self::with_pixel_pitch(shape, halo, shape.c)
+        Self::of(shape, &Format::f32_with_halo(halo))
+    }
+
+    /// Zeros in a format, closely packed.
+    pub fn of(shape: Shape, format: &Format) -> Self {
+        Self::at(Placement::with_pixel_pitch(0, format.dtype, shape, format.halo, shape.c))
+    }
+
+    fn at(placement: Placement) -> Self {
+        Self { buffer: Buffer::zeroed(placement.elements()), placement }
     }
 
     /// f32 zeros, with at least `pixel` elements from pixel to pixel.
     pub fn with_pixel_pitch(shape: Shape, halo: Padding, pixel: usize) -> Self {
-        let placement = Placement::with_pixel_pitch(0, Dtype::F32, shape, halo, pixel.max(shape.c));
-        Self { buffer: Buffer::zeroed(placement.elements()), placement }
+        Self::at(Placement::with_pixel_pitch(0, Dtype::F32, shape, halo, pixel.max(shape.c)))
     }
 
     /// From `[n, h, w, c]` values.

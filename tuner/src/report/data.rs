@@ -204,11 +204,14 @@ impl ProblemView<'_> {
         rows
     }
 
-    /// Steps that differ in kernel or tuning, the first of each; most often one.
+    /// Steps that differ in kernel, tuning or formats, the first of each; most often one.
     pub fn choices(&self) -> Vec<&PlanStep> {
         let mut choices: Vec<&PlanStep> = Vec::new();
         for step in &self.steps {
-            if !choices.iter().any(|c| c.kernel == step.kernel && c.tuning == step.tuning) {
+            if !choices
+                .iter()
+                .any(|c| (&c.kernel, &c.tuning, &c.formats) == (&step.kernel, &step.tuning, &step.formats))
+            {
                 choices.push(step);
             }
         }
@@ -217,7 +220,7 @@ impl ProblemView<'_> {
 
     /// Whether a step has this candidate as its kernel.
     pub fn is_chosen(&self, candidate: &CandidateRecord) -> bool {
-        self.steps.iter().any(|step| step.kernel == candidate.kernel && step.tuning == candidate.tuning)
+        self.steps.iter().any(|step| candidate.is_of(step))
     }
 
     /// Rows that are not compared and candidates that are wrong, those of one reason together:
@@ -251,6 +254,7 @@ fn record_of_step(step: &PlanStep) -> ProblemRecord {
     let candidate = |kernel: &str, tuning: &Map<String, Value>, time_us| CandidateRecord {
         kernel: kernel.to_string(),
         tuning: tuning.clone(),
+        formats: Some(step.formats.clone()),
         time_us,
         samples: 0,
         rel_error: 0.0,

@@ -12,7 +12,7 @@ use super::rewrites::form;
 use crate::cli::plan_or_newest;
 use crate::input::one_line;
 use crate::options::Failure;
-use crate::plan::{CandidateRecord, Plan, ProblemRecord};
+use crate::plan::{CandidateRecord, Plan, ProblemRecord, StepFormats};
 use crate::table::Table;
 
 /// Arguments of `explain`.
@@ -66,8 +66,7 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write) -> Result<(), Failure> {
         writeln!(out, "the plan has no measurements of this problem")?;
         return Ok(());
     };
-    let chosen = |c: &CandidateRecord| c.kernel == step.kernel && c.tuning == step.tuning;
-    write!(out, "{}", candidates(record, chosen))?;
+    write!(out, "{}", candidates(record, |c| c.is_of(step)))?;
     writeln!(
         out,
         "\n*: chosen. GFLOP/s count a direct computation's operations; executed ones are the kernel's own."
@@ -104,6 +103,7 @@ fn candidates(record: &ProblemRecord, chosen: impl Fn(&CandidateRecord) -> bool)
         "",
         "kernel",
         "tuning",
+        "types",
         "us",
         "quartiles",
         "runs",
@@ -126,6 +126,7 @@ fn candidates(record: &ProblemRecord, chosen: impl Fn(&CandidateRecord) -> bool)
             if chosen(c) { "*" } else { " " }.to_string(),
             c.kernel.clone(),
             tuning_text(&c.tuning),
+            c.formats.as_ref().map_or(String::new(), StepFormats::types),
             time.map_or(String::new(), |t| format!("{:.1}", t.median)),
             time.map_or(String::new(), |t| format!("{:.1} .. {:.1}", t.low, t.high)),
             c.samples.to_string(),

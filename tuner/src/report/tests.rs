@@ -20,6 +20,7 @@ fn around(median: f64) -> TimeUs {
 fn candidate(kernel: &str, order: usize, median: f64) -> CandidateRecord {
     CandidateRecord {
         kernel: kernel.to_string(),
+        formats: None,
         tuning: object(json!({ "order": order })),
         time_us: Some(around(median)),
         samples: 3,

@@ -1,0 +1,41 @@
+//! Products of pairs of bf16 by AVX512-BF16.
+
+use std::arch::x86_64::{__cpuid_count, __m512};
+
+/// Proof that the processor has AVX512-BF16, beside AVX-512.
+#[derive(Clone, Copy, Debug)]
+pub struct Avx512Bf16(());
+
+#[allow(unsafe_code, reason = "CPUID, and an instruction that pulp lacks")]
+#[allow(unused_unsafe, reason = "CPUID became safe to call after the oldest supported Rust")]
+impl Avx512Bf16 {
+    /// Asks the processor; that the system keeps the registers is for AVX-512's own proof to say.
+    pub fn new() -> Option<Self> {
+        // SAFETY: every x86-64 processor has CPUID.
+        let highest = unsafe { __cpuid_count(7, 0) }.eax;
+        // SAFETY: as above.
+        let features = if highest >= 1 { unsafe { __cpuid_count(7, 1) }.eax } else { 0 };
+        (features >> 5 & 1 == 1).then_some(Self(()))
+    }
+
+    /// Adds the products of both elements of each pair to the sums: VDPBF16PS.
+    ///
+    /// # Safety
+    /// The processor has AVX512-BF16.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub unsafe fn add_products(sums: __m512, a: __m512, b: __m512) -> __m512 {
+        let mut sums = sums;
+        // SAFETY: by the caller.
+        unsafe {
+            std::arch::asm!(
+                "vdpbf16ps {sums}, {a}, {b}",
+                sums = inout(zmm_reg) sums,
+                a = in(zmm_reg) a,
+                b = in(zmm_reg) b,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        sums
+    }
+}

@@ -1,0 +1,171 @@
+//! How a register tile multiplies: what it reads of a source, and what of the packed weights.
+//!
+//! Elements of bf16 come in pairs: two neighbouring elements of a sum lie in the 32 bits of one lane, for
+//! pixels as well as for weights, the first in the lower half. A value of bf16 is the upper half of one of
+//! f32, so that either half becomes f32 by one instruction, a shift or a mask; the product of two is exact
+//! in f32.
+
+use half::bf16;
+
+use crate::cpu::{Cpu, Isa};
+use crate::kernel::Refusal;
+use crate::tensor::Element;
+use crate::vector::{each, load};
+use pulp::Simd as _;
+
+/// A way to multiply on an instruction set; holding one proves that its instructions are there.
+pub trait Multiply<I: Isa>: Copy + Send + Sync + 'static {
+    /// Type of the source's elements.
+    type Source: Element;
+    /// Neighbouring elements of a sum that a row of weights holds; runs of a sum are multiples of it.
+    const GROUP: usize;
+    /// Products that are taken of a row of weights, one after the other.
+    const TURNS: usize;
+    /// A group of a pixel's elements, in all lanes.
+    type Pixel: Copy;
+    /// A vector of a row of weights.
+    type Weights: Copy;
+
+    /// The proof.
+    fn of(cpu: &Cpu) -> Result<Self, Refusal>;
+
+    /// The part of a group that a turn multiplies.
+    ///
+    /// # Safety
+    /// `GROUP` elements at `ptr` may be read.
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn pixel(isa: I, turn: usize, ptr: *const Self::Source) -> Self::Pixel;
+
+    /// The part of a vector of weights that a turn multiplies.
+    ///
+    /// # Safety
+    /// A vector at `ptr` may be read.
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn weights(isa: I, turn: usize, ptr: *const f32) -> Self::Weights;
+
+    /// The sums with the products added.
+    fn add(isa: I, pixel: Self::Pixel, weights: Self::Weights, sums: I::f32s) -> I::f32s;
+}
+
+/// f32 by fused multiply-add.
+#[derive(Clone, Copy, Debug)]
+pub struct Single;
+
+impl<I: Isa> Multiply<I> for Single {
+    type Source = f32;
+    const GROUP: usize = 1;
+    const TURNS: usize = 1;
+    type Pixel = I::f32s;
+    type Weights = I::f32s;
+
+    fn of(_: &Cpu) -> Result<Self, Refusal> {
+        Ok(Self)
+    }
+
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn pixel(isa: I, _: usize, ptr: *const f32) -> I::f32s {
+        // SAFETY: by the caller.
+        isa.splat_f32s(unsafe { *ptr })
+    }
+
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn weights(_: I, _: usize, ptr: *const f32) -> I::f32s {
+        // SAFETY: by the caller.
+        unsafe { load::<I>(ptr) }
+    }
+
+    #[inline(always)]
+    fn add(isa: I, pixel: I::f32s, weights: I::f32s, sums: I::f32s) -> I::f32s {
+        isa.fma(pixel, weights, sums)
+    }
+}
+
+/// Pairs of bf16, each half widened to f32: what any processor can do.
+#[derive(Clone, Copy, Debug)]
+pub struct Widened;
+
+/// A half of the pairs as f32: the lower one first.
+#[inline(always)]
+fn half<I: Isa>(isa: I, turn: usize, pairs: I::u32s) -> I::f32s {
+    let bits = match turn {
+        0 => each::<I>(pairs, |pair| pair << 16),
+        _ => isa.and_u32s(pairs, isa.splat_u32s(0xffff_0000)),
+    };
+    isa.transmute_f32s_u32s(bits)
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::__m512;
+
+    use super::*;
+    use crate::cpu::{Avx512, Avx512Bf16};
+
+    impl Multiply<Avx512> for Avx512Bf16 {
+        type Source = bf16;
+        const GROUP: usize = 2;
+        const TURNS: usize = 1;
+        type Pixel = <Avx512 as pulp::Simd>::f32s;
+        type Weights = <Avx512 as pulp::Simd>::f32s;
+
+        fn of(cpu: &Cpu) -> Result<Self, Refusal> {
+            Self::of(cpu)
+        }
+
+        #[inline(always)]
+        #[allow(unsafe_code, reason = "vector code")]
+        unsafe fn pixel(isa: Avx512, _: usize, ptr: *const bf16) -> Self::Pixel {
+            // SAFETY: by the caller.
+            let pair = isa.splat_u32s(unsafe { ptr.cast::<u32>().read_unaligned() });
+            isa.transmute_f32s_u32s(pair)
+        }
+
+        #[inline(always)]
+        #[allow(unsafe_code, reason = "vector code")]
+        unsafe fn weights(_: Avx512, _: usize, ptr: *const f32) -> Self::Weights {
+            // SAFETY: by the caller.
+            unsafe { load::<Avx512>(ptr) }
+        }
+
+        #[inline(always)]
+        #[allow(unsafe_code, reason = "an instruction that pulp lacks")]
+        fn add(_: Avx512, pixel: Self::Pixel, weights: Self::Weights, sums: Self::Pixel) -> Self::Pixel {
+            let [sums, a, b]: [__m512; 3] = [sums, pixel, weights].map(pulp::cast);
+            // SAFETY: nothing makes a kernel of this type without the proof.
+            pulp::cast(unsafe { Self::add_products(sums, a, b) })
+        }
+    }
+}
+
+impl<I: Isa> Multiply<I> for Widened {
+    type Source = bf16;
+    const GROUP: usize = 2;
+    const TURNS: usize = 2;
+    type Pixel = I::f32s;
+    type Weights = I::f32s;
+
+    fn of(_: &Cpu) -> Result<Self, Refusal> {
+        Ok(Self)
+    }
+
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn pixel(isa: I, turn: usize, ptr: *const bf16) -> I::f32s {
+        // SAFETY: by the caller.
+        half(isa, turn, isa.splat_u32s(unsafe { ptr.cast::<u32>().read_unaligned() }))
+    }
+
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn weights(isa: I, turn: usize, ptr: *const f32) -> I::f32s {
+        // SAFETY: by the caller.
+        half(isa, turn, isa.transmute_u32s_f32s(unsafe { load::<I>(ptr) }))
+    }
+
+    #[inline(always)]
+    fn add(isa: I, pixel: I::f32s, weights: I::f32s, sums: I::f32s) -> I::f32s {
+        isa.fma(pixel, weights, sums)
+    }
+}
