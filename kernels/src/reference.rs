@@ -26,7 +26,7 @@ use crate::filter::Filter;
 use crate::kernel::{Bound, Io, Kernel, Numerics, Prepared, Refusal, Tuning, validate};
 use crate::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Window};
 use crate::scratch::{Buffer, Scratch, ScratchReq};
-use crate::tensor::{Dtype, Element, Format, Formats, Shape, View, ViewMut};
+use crate::tensor::{Dtype, Element, Formats, Shape, View, ViewMut};
 
 /// Exact outputs of some pixels of one segment.
 #[derive(Clone, Debug, PartialEq)]
@@ -256,8 +256,7 @@ impl Kernel for Reference {
     }
 
     fn formats(&self, _: &Problem, _: &Tuning) -> Vec<Formats> {
-        let [f32, bf16] = [Format::F32, Format::BF16];
-        [(f32, f32), (f32, bf16), (bf16, f32), (bf16, bf16)].map(|(src, dst)| Formats { src, dst }).into()
+        Formats::ALL.into()
     }
 
     fn prepare(

@@ -21,30 +21,29 @@ pub trait Multiply<I: Isa>: Copy + Send + Sync + 'static {
     const GROUP: usize;
     /// Products that are taken of a row of weights, one after the other.
     const TURNS: usize;
-    /// A group of a pixel's elements, in all lanes.
-    type Pixel: Copy;
-    /// A vector of a row of weights.
-    type Weights: Copy;
 
     /// The proof.
     fn of(cpu: &Cpu) -> Result<Self, Refusal>;
 
-    /// The part of a group that a turn multiplies.
+    /// The part of a pixel's group that a turn multiplies, in all lanes.
     ///
     /// # Safety
     /// `GROUP` elements at `ptr` may be read.
     #[allow(unsafe_code, reason = "vector code")]
-    unsafe fn pixel(isa: I, turn: usize, ptr: *const Self::Source) -> Self::Pixel;
+    unsafe fn pixel(isa: I, turn: usize, ptr: *const Self::Source) -> I::f32s;
 
     /// The part of a vector of weights that a turn multiplies.
     ///
     /// # Safety
     /// A vector at `ptr` may be read.
     #[allow(unsafe_code, reason = "vector code")]
-    unsafe fn weights(isa: I, turn: usize, ptr: *const f32) -> Self::Weights;
+    unsafe fn weights(isa: I, turn: usize, ptr: *const f32) -> I::f32s;
 
-    /// The sums with the products added.
-    fn add(isa: I, pixel: Self::Pixel, weights: Self::Weights, sums: I::f32s) -> I::f32s;
+    /// The sums with the products added, those of the parts of all lanes.
+    #[inline(always)]
+    fn add(isa: I, pixel: I::f32s, weights: I::f32s, sums: I::f32s) -> I::f32s {
+        isa.fma(pixel, weights, sums)
+    }
 }
 
 /// f32 by fused multiply-add.
@@ -55,8 +54,6 @@ impl<I: Isa> Multiply<I> for Single {
     type Source = f32;
     const GROUP: usize = 1;
     const TURNS: usize = 1;
-    type Pixel = I::f32s;
-    type Weights = I::f32s;
 
     fn of(_: &Cpu) -> Result<Self, Refusal> {
         Ok(Self)
@@ -74,11 +71,6 @@ impl<I: Isa> Multiply<I> for Single {
     unsafe fn weights(_: I, _: usize, ptr: *const f32) -> I::f32s {
         // SAFETY: by the caller.
         unsafe { load::<I>(ptr) }
-    }
-
-    #[inline(always)]
-    fn add(isa: I, pixel: I::f32s, weights: I::f32s, sums: I::f32s) -> I::f32s {
-        isa.fma(pixel, weights, sums)
     }
 }
 
@@ -103,12 +95,12 @@ mod x86 {
     use super::*;
     use crate::cpu::{Avx512, Avx512Bf16};
 
+    type F32s = <Avx512 as pulp::Simd>::f32s;
+
     impl Multiply<Avx512> for Avx512Bf16 {
         type Source = bf16;
         const GROUP: usize = 2;
         const TURNS: usize = 1;
-        type Pixel = <Avx512 as pulp::Simd>::f32s;
-        type Weights = <Avx512 as pulp::Simd>::f32s;
 
         fn of(cpu: &Cpu) -> Result<Self, Refusal> {
             Self::of(cpu)
@@ -116,7 +108,7 @@ mod x86 {
 
         #[inline(always)]
         #[allow(unsafe_code, reason = "vector code")]
-        unsafe fn pixel(isa: Avx512, _: usize, ptr: *const bf16) -> Self::Pixel {
+        unsafe fn pixel(isa: Avx512, _: usize, ptr: *const bf16) -> F32s {
             // SAFETY: by the caller.
             let pair = isa.splat_u32s(unsafe { ptr.cast::<u32>().read_unaligned() });
             isa.transmute_f32s_u32s(pair)
@@ -124,14 +116,14 @@ mod x86 {
 
         #[inline(always)]
         #[allow(unsafe_code, reason = "vector code")]
-        unsafe fn weights(_: Avx512, _: usize, ptr: *const f32) -> Self::Weights {
+        unsafe fn weights(_: Avx512, _: usize, ptr: *const f32) -> F32s {
             // SAFETY: by the caller.
             unsafe { load::<Avx512>(ptr) }
         }
 
         #[inline(always)]
         #[allow(unsafe_code, reason = "an instruction that pulp lacks")]
-        fn add(_: Avx512, pixel: Self::Pixel, weights: Self::Weights, sums: Self::Pixel) -> Self::Pixel {
+        fn add(_: Avx512, pixel: F32s, weights: F32s, sums: F32s) -> F32s {
             let [sums, a, b]: [__m512; 3] = [sums, pixel, weights].map(pulp::cast);
             // SAFETY: nothing makes a kernel of this type without the proof.
             pulp::cast(unsafe { Self::add_products(sums, a, b) })
@@ -143,8 +135,6 @@ impl<I: Isa> Multiply<I> for Widened {
     type Source = bf16;
     const GROUP: usize = 2;
     const TURNS: usize = 2;
-    type Pixel = I::f32s;
-    type Weights = I::f32s;
 
     fn of(_: &Cpu) -> Result<Self, Refusal> {
         Ok(Self)
@@ -162,10 +152,5 @@ impl<I: Isa> Multiply<I> for Widened {
     unsafe fn weights(isa: I, turn: usize, ptr: *const f32) -> I::f32s {
         // SAFETY: by the caller.
         half(isa, turn, isa.transmute_u32s_f32s(unsafe { load::<I>(ptr) }))
-    }
-
-    #[inline(always)]
-    fn add(isa: I, pixel: I::f32s, weights: I::f32s, sums: I::f32s) -> I::f32s {
-        isa.fma(pixel, weights, sums)
     }
 }

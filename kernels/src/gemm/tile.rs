@@ -116,7 +116,7 @@ unsafe fn step<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
             (*a, *b) = (opaque(a.cast_mut()), opaque(b.cast_mut()));
         }
         // SAFETY: by the caller.
-        let row: [M::Weights; NR] =
+        let row: [I::f32s; NR] =
             std::array::from_fn(|j| unsafe { M::weights(isa, turn, b.add(j * I::F32_LANES)) });
         for (i, acc) in acc.iter_mut().enumerate() {
             // SAFETY: by the caller.
