@@ -1,5 +1,7 @@
 //! Weights of a convolution and the BatchNorms that follow it.
 
+use std::ops::Range;
+
 /// Inference-time batch normalisation: `gamma * (x - mean) / sqrt(variance + epsilon) + beta`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchNorm {
@@ -37,15 +39,33 @@ pub struct Filter {
     pub norms: Vec<BatchNorm>,
 }
 
-/// A [`Filter`] with its BatchNorms folded into weights and bias.
+/// A [`Filter`] with its BatchNorms folded into weights and bias. Weights are scaled as they are read, so
+/// that there is no second copy of them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Folded {
+pub struct Folded<'a> {
     /// Kernel height, kernel width, input channels, output channels.
     pub dims: [usize; 4],
-    /// `r * s * c * k` values, output channels contiguous.
-    pub weights: Vec<f32>,
     /// One value an output channel.
     pub bias: Vec<f32>,
+    weights: &'a [f32],
+    scale: Vec<f64>,
+}
+
+impl Folded<'_> {
+    /// Rows of the matrix `[r * s * c, k]`.
+    pub fn rows(&self) -> usize {
+        let [r, s, c, _] = self.dims;
+        r * s * c
+    }
+
+    /// The weights of some output channels in a row of the matrix `[r * s * c, k]`, each scaled in f64 and
+    /// rounded once.
+    #[inline(always)]
+    pub fn row(&self, row: usize, channels: Range<usize>) -> impl Iterator<Item = f32> {
+        let first = row * self.dims[3];
+        let weights = &self.weights[first + channels.start..first + channels.end];
+        weights.iter().zip(&self.scale[channels]).map(|(&weight, scale)| (weight as f64 * scale) as f32)
+    }
 }
 
 impl Filter {
@@ -75,17 +95,16 @@ impl Filter {
 
     /// Folds the BatchNorms: `scale * (w . x) + shift = (scale * w) . x + shift`, computed in f64
     /// and rounded once.
-    pub fn folded(&self) -> Folded {
-        let k = self.dims[3];
-        let (scale, shift): (Vec<f64>, Vec<f64>) = (0..k).map(|k| self.scale_shift(k)).unzip();
-        let mut weights = self.weights.clone();
-        if !self.norms.is_empty() {
-            for row in weights.chunks_exact_mut(k) {
-                row.iter_mut().zip(&scale).for_each(|(w, s)| *w = (*w as f64 * s) as f32);
-            }
-        }
+    pub fn folded(&self) -> Folded<'_> {
+        let (scale, shift): (Vec<f64>, Vec<f64>) = (0..self.dims[3]).map(|k| self.scale_shift(k)).unzip();
         let bias = shift.iter().map(|b| *b as f32).collect();
-        Folded { dims: self.dims, weights, bias }
+        Folded { dims: self.dims, bias, weights: &self.weights, scale }
+    }
+
+    /// The weights alone, with neither bias nor BatchNorms.
+    pub fn unfolded(&self) -> Folded<'_> {
+        let k = self.dims[3];
+        Folded { dims: self.dims, bias: vec![0.0; k], weights: &self.weights, scale: vec![1.0; k] }
     }
 }
 
@@ -109,7 +128,8 @@ mod tests {
         };
         // y1 = 2 (x + 0.5 - 3) / 2 + 1 = x - 1.5; y2 = 2 (y1 - 0.5) - 1 = 2 x - 5
         let folded = filter.folded();
-        assert_eq!(folded.weights, [6.0, -2.0]);
+        let weights: Vec<f32> = (0..folded.rows()).flat_map(|row| folded.row(row, 0..1)).collect();
+        assert_eq!(weights, [6.0, -2.0]);
         assert_eq!(folded.bias, [-5.0]);
         let rest = filter.without_weights();
         assert_eq!((rest.dims, rest.folded().bias), ([0, 0, 0, 1], vec![-5.0]));

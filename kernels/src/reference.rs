@@ -47,7 +47,8 @@ pub fn as_seen(src: &[f32], filters: &[Filter], stored: Dtype, rounding: Dtype) 
         Dtype::F32 => filter.clone(),
         _ => {
             let folded = filter.folded();
-            let weights = folded.weights.iter().map(|&weight| rounding.round(weight)).collect();
+            let rows = (0..folded.rows()).flat_map(|row| folded.row(row, 0..folded.dims[3]));
+            let weights = rows.map(|weight| rounding.round(weight)).collect();
             Filter { bias: Some(folded.bias), ..Filter::new(folded.dims, weights) }
         }
     };

@@ -30,7 +30,7 @@ use crate::arch::amx::{Amx, BLOCK_ROWS, Block, COLUMNS, DEPTH, ROWS, Tiles};
 use crate::conv::direct::conv_of;
 use crate::cpu::{Avx512, Cpu, Isa};
 use crate::filter::{Filter, Folded};
-use crate::gemm::panels::{Panel, Panels};
+use crate::gemm::panels::{Panel, Panels, set_half};
 use crate::kernel::{Bound, Io, Kernel, Numerics, Prepared, Refusal, Tuning, validate};
 use crate::problem::{Conv, Padding, Problem};
 use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};
@@ -156,16 +156,12 @@ fn pack(conv: &Conv, steps: &[Step], filters: &[Folded]) -> Panels {
     let pairs = DEPTH / 2;
     Panels::pack_rows(&conv.segments, ROWS, 2, steps.len() * pairs, filters, |filter, panel, row, packed| {
         let (step, pair) = (&steps[row / pairs], row % pairs);
-        let bits = |element: usize, k: usize| {
-            let [before, after] = step.idle;
-            if element < before || element >= DEPTH - after {
-                return 0;
+        let [before, after] = step.idle;
+        for half in 0..2 {
+            let element = 2 * pair + half;
+            if (before..DEPTH - after).contains(&element) {
+                set_half(packed, half, filter.row(step.row + element, panel.channels()));
             }
-            let weight = filter.weights[(step.row + element) * filter.dims[3] + panel.first + k];
-            u32::from(bf16::from_f32(weight).to_bits())
-        };
-        for (k, packed) in packed.iter_mut().enumerate() {
-            *packed = f32::from_bits(bits(2 * pair, k) | bits(2 * pair + 1, k) << 16);
         }
     })
 }

@@ -80,9 +80,12 @@ impl Kernel for Im2colGemm {
 
 /// Weights as they are, row-major, and the biases behind them.
 fn rows(filter: &Folded) -> Buffer {
-    let mut buffer = Buffer::zeroed(filter.weights.len() + filter.bias.len());
-    let (weights, biases) = buffer.as_mut_slice().split_at_mut(filter.weights.len());
-    weights.copy_from_slice(&filter.weights);
+    let k = filter.bias.len();
+    let mut buffer = Buffer::zeroed((filter.rows() + 1) * k);
+    let (weights, biases) = buffer.as_mut_slice().split_at_mut(filter.rows() * k);
+    for (row, packed) in weights.chunks_exact_mut(k).enumerate() {
+        packed.iter_mut().zip(filter.row(row, 0..k)).for_each(|(packed, weight)| *packed = weight);
+    }
     biases.copy_from_slice(&filter.bias);
     buffer
 }

@@ -129,8 +129,9 @@ impl<I: Isa> Kernel for Strassen<I> {
             let k = folded.bias.len();
             biases.as_mut_slice()[first..first + k].copy_from_slice(&folded.bias);
             first += k;
-            split.push(split_filter(folded, levels));
+            split.push(split_filter(&folded, levels));
         }
+        let split: Vec<Folded> = split.iter().map(Filter::folded).collect();
         let part = |s: &Segment| Segment { channels: s.channels >> levels, ..*s };
         let segments: Vec<Segment> = conv.segments.iter().map(part).collect();
         let [oh, ow] = conv.output();
@@ -148,19 +149,16 @@ impl<I: Isa> Kernel for Strassen<I> {
 }
 
 /// The seven sums of weights of each level: `[points, taps, c, k]` with parts of `c` and `k`.
-fn split_filter(filter: Folded, levels: usize) -> Folded {
+fn split_filter(filter: &Folded, levels: usize) -> Filter {
     let [r, s, c, k] = filter.dims;
-    let mut matrices = vec![(filter.weights, [r * s, c, k])];
+    let weights: Vec<f32> = (0..filter.rows()).flat_map(|row| filter.row(row, 0..k)).collect();
+    let mut matrices = vec![(weights, [r * s, c, k])];
     for _ in 0..levels {
         matrices = matrices.iter().flat_map(|(weights, dims)| seven(weights, *dims)).collect();
     }
     let [taps, c, k] = matrices[0].1;
     let dims = [matrices.len(), taps, c, k];
-    Folded {
-        dims,
-        weights: matrices.into_iter().flat_map(|(weights, _)| weights).collect(),
-        bias: filter.bias,
-    }
+    Filter::new(dims, matrices.into_iter().flat_map(|(weights, _)| weights).collect())
 }
 
 /// The right factors of Strassen's products.

@@ -63,7 +63,7 @@ impl<I: Isa> PreparedTiles<I> {
         filters: &[Filter],
     ) -> Self {
         let folded: Vec<Folded> = filters.iter().map(Filter::folded).collect();
-        let panels = pack(&tiling, I::F32_LANES, tuning.get("vectors"), &folded);
+        let panels = pack(isa, &tiling, tuning.get("vectors"), &folded);
         let widths = panels.list().iter().map(|panel| panel.vectors * I::F32_LANES);
         Self {
             isa,

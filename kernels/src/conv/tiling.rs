@@ -1,8 +1,9 @@
 //! How the output of a convolution is cut into tiles that are transformed, and filters with them.
 
 use crate::conv::transform::Transform;
+use crate::cpu::Isa;
 use crate::filter::Folded;
-use crate::gemm::panels::Panels;
+use crate::gemm::panels::{Panel, Panels};
 use crate::problem::Conv;
 
 /// A tile's place: its image, and its row and column among the image's tiles.
@@ -108,27 +109,84 @@ impl Tiling {
 }
 
 /// `U = G g Gt` for each input and output channel: one matrix `[c, k]` a point, in place of taps.
-pub(super) fn pack(tiling: &Tiling, lanes: usize, vectors: usize, filters: &[Folded]) -> Panels {
+pub(super) fn pack<I: Isa>(isa: I, tiling: &Tiling, vectors: usize, filters: &[Folded]) -> Panels {
     let Tiling { conv, transforms: [down, across], .. } = tiling;
-    let [r, s] = conv.window.kernel;
-    let (c, points) = (conv.channels, down.n * across.n);
-    let coefficients: Vec<f64> = (0..points * r * s)
-        .map(|at| {
-            let (point, tap) = (at / (r * s), at % (r * s));
-            down.filter(point / across.n, tap / s) * across.filter(point % across.n, tap % s)
-        })
-        .collect();
-    let mut sums = Vec::new();
-    Panels::pack_rows(&conv.segments, lanes, vectors, points * c, filters, |filter, panel, row, packed| {
-        let (point, channel) = (row / c, row % c);
-        sums.clear();
-        sums.resize(panel.width, 0.0);
-        for (tap, &g) in coefficients[point * r * s..][..r * s].iter().enumerate() {
-            if g != 0.0 {
-                let weights = &filter.weights[(tap * c + channel) * filter.dims[3] + panel.first..];
-                sums.iter_mut().zip(weights).for_each(|(sum, &w)| *sum += g * w as f64);
+    let depth = down.n * across.n * conv.channels;
+    let matrix =
+        |t: &Transform| -> Vec<f64> { (0..t.n * t.r).map(|at| t.filter(at / t.r, at % t.r)).collect() };
+    let [down, across] = [matrix(down), matrix(across)];
+    let lanes = I::F32_LANES;
+    Panels::pack_panels(&conv.segments, lanes, vectors, depth, filters, |filter, panel, packed| {
+        let pitch = panel.vectors * lanes;
+        isa.vectorize(Pack { conv, down: &down, across: &across, filter, panel, pitch, packed });
+    })
+}
+
+/// Output channels that are transformed side by side.
+const SIDE: usize = 8;
+
+/// The transformed filters of a panel.
+struct Pack<'a> {
+    conv: &'a Conv,
+    /// `G` of the two axes, row-major.
+    down: &'a [f64],
+    across: &'a [f64],
+    filter: &'a Folded<'a>,
+    panel: &'a Panel,
+    /// Elements of a packed row.
+    pitch: usize,
+    packed: &'a mut [f32],
+}
+
+impl pulp::WithSimd for Pack<'_> {
+    type Output = ();
+
+    /// `(G g) Gt` of one input channel after the other.
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let Self { conv, down, across, filter, panel, pitch, packed } = self;
+        let ([r, s], channels) = (conv.window.kernel, conv.channels);
+        let [n1, n2] = [down.len() / r, across.len() / s];
+        let blocks = panel.width.div_ceil(SIDE);
+        // Of each block, so that a sum is over neighbours: taps by columns, and `G g` by rows.
+        let mut taps = vec![[0.0; SIDE]; blocks * s * r];
+        let mut rows = vec![[0.0; SIDE]; blocks * n1 * s];
+        for channel in 0..channels {
+            for tap in 0..r * s {
+                let at = tap % s * r + tap / s;
+                for (block, taps) in taps.chunks_exact_mut(r * s).enumerate() {
+                    let first = panel.first + block * SIDE;
+                    let some = first..panel.channels().end.min(first + SIDE);
+                    let row = filter.row(tap * channels + channel, some);
+                    taps[at].iter_mut().zip(row).for_each(|(tap, weight)| *tap = weight as f64);
+                }
+            }
+            for (taps, rows) in taps.chunks_exact(r * s).zip(rows.chunks_exact_mut(n1 * s)) {
+                for (down, rows) in down.chunks_exact(r).zip(rows.chunks_exact_mut(s)) {
+                    let columns = taps.chunks_exact(r);
+                    rows.iter_mut().zip(columns).for_each(|(sum, column)| *sum = product(down, column));
+                }
+            }
+            for i in 0..n1 {
+                for (j, across) in across.chunks_exact(s).enumerate() {
+                    let row = ((i * n2 + j) * channels + channel) * pitch;
+                    let packed = packed[row..][..panel.width].chunks_mut(SIDE);
+                    for (packed, rows) in packed.zip(rows.chunks_exact(n1 * s)) {
+                        let sum = product(across, &rows[i * s..][..s]);
+                        packed.iter_mut().zip(sum).for_each(|(packed, sum)| *packed = sum as f32);
+                    }
+                }
             }
         }
-        packed.iter_mut().zip(&sums).for_each(|(u, &sum)| *u = sum as f32);
-    })
+    }
+}
+
+/// `sum coefficients[i] * values[i]`.
+#[inline(always)]
+fn product(coefficients: &[f64], values: &[[f64; SIDE]]) -> [f64; SIDE] {
+    let mut sum = [0.0; SIDE];
+    for (coefficient, values) in coefficients.iter().zip(values) {
+        sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += coefficient * value);
+    }
+    sum
 }

@@ -66,9 +66,7 @@ impl<I: Isa> Kernel for Unfused<I> {
         for segment in &mut conv.segments {
             segment.epilogue = Epilogue::NONE;
         }
-        let plain =
-            |f: &Filter| Folded { dims: f.dims, weights: f.weights.clone(), bias: vec![0.0; f.dims[3]] };
-        let plain: Vec<Folded> = filters.iter().map(plain).collect();
+        let plain: Vec<Folded> = filters.iter().map(Filter::unfolded).collect();
         Ok(Box::new(PreparedUnfused {
             isa: self.isa,
             bound: Bound::new(problem, formats),

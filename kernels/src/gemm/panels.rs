@@ -3,6 +3,8 @@
 //! A panel holds `depth` rows of `vectors * LANES` output channels, contiguous. Panels never straddle
 //! segments; the last one of a segment is narrower, and its last vector is padded with zeros.
 
+use std::ops::Range;
+
 use half::bf16;
 
 use crate::filter::Folded;
@@ -27,9 +29,22 @@ pub struct Panel {
 }
 
 impl Panel {
+    /// Its channels inside the segment.
+    pub fn channels(&self) -> Range<usize> {
+        self.first..self.first + self.width
+    }
+
     /// Its first column where the panels lie side by side, each padded to whole vectors.
     pub fn column(&self) -> usize {
         self.bias
+    }
+}
+
+/// Sets the lower (0) or upper (1) half of zeroed elements to weights, rounded to bf16.
+pub fn set_half(packed: &mut [f32], half: usize, weights: impl Iterator<Item = f32>) {
+    for (packed, weight) in packed.iter_mut().zip(weights) {
+        let bits = u32::from(bf16::from_f32(weight).to_bits()) << (16 * half);
+        *packed = f32::from_bits(packed.to_bits() | bits);
     }
 }
 
@@ -66,10 +81,10 @@ fn split(segments: &[Segment], lanes: usize, vectors: usize, depth: usize) -> Ve
 impl Panels {
     /// Packs one matrix `[depth, channels]` a segment, row-major, with its biases.
     pub fn pack(segments: &[Segment], lanes: usize, vectors: usize, filters: &[Folded]) -> Self {
-        let [r, s, c, _] = filters[0].dims;
-        Self::pack_rows(segments, lanes, vectors, r * s * c, filters, |filter, panel, row, packed| {
-            let from = row * filter.dims[3] + panel.first;
-            packed.copy_from_slice(&filter.weights[from..from + panel.width]);
+        let depth = filters[0].rows();
+        Self::pack_rows(segments, lanes, vectors, depth, filters, |filter, panel, row, packed| {
+            let row = filter.row(row, panel.channels());
+            packed.iter_mut().zip(row).for_each(|(packed, weight)| *packed = weight);
         })
     }
 
@@ -79,19 +94,17 @@ impl Panels {
     /// # Panics
     /// If the matrix has an odd number of rows.
     pub fn pack_pairs(segments: &[Segment], lanes: usize, vectors: usize, filters: &[Folded]) -> Self {
-        let [r, s, c, _] = filters[0].dims;
-        assert!((r * s * c).is_multiple_of(2), "{} rows in pairs", r * s * c);
-        let bits = |weight: f32| u32::from(bf16::from_f32(weight).to_bits());
-        Self::pack_rows(segments, lanes, vectors, r * s * c / 2, filters, |filter, panel, pair, packed| {
-            let row = |row: usize| &filter.weights[row * filter.dims[3] + panel.first..];
-            for ((packed, &low), &high) in packed.iter_mut().zip(row(2 * pair)).zip(row(2 * pair + 1)) {
-                *packed = f32::from_bits(bits(low) | bits(high) << 16);
+        let depth = filters[0].rows();
+        assert!(depth.is_multiple_of(2), "{depth} rows in pairs");
+        Self::pack_rows(segments, lanes, vectors, depth / 2, filters, |filter, panel, pair, packed| {
+            for half in 0..2 {
+                set_half(packed, half, filter.row(2 * pair + half, panel.channels()));
             }
         })
     }
 
     /// Packs matrices of `depth` rows that are made of filters, with the filters' biases: `fill` writes the
-    /// channels of a panel in one of the rows.
+    /// channels of a panel in one of the rows, which are zero.
     pub fn pack_rows(
         segments: &[Segment],
         lanes: usize,
@@ -100,19 +113,32 @@ impl Panels {
         filters: &[Folded],
         mut fill: impl FnMut(&Folded, &Panel, usize, &mut [f32]),
     ) -> Self {
+        Self::pack_panels(segments, lanes, vectors, depth, filters, |filter, panel, packed| {
+            for (row, packed) in packed.chunks_exact_mut(panel.vectors * lanes).enumerate() {
+                fill(filter, panel, row, &mut packed[..panel.width]);
+            }
+        })
+    }
+
+    /// As [`Self::pack_rows`]; `fill` writes all rows of a panel, one behind the other.
+    pub fn pack_panels(
+        segments: &[Segment],
+        lanes: usize,
+        vectors: usize,
+        depth: usize,
+        filters: &[Folded],
+        mut fill: impl FnMut(&Folded, &Panel, &mut [f32]),
+    ) -> Self {
         let list = split(segments, lanes, vectors, depth);
         let last = list.last().expect("a problem has at least one segment");
         let mut weights = Buffer::zeroed(last.offset + round_up(depth * last.vectors * lanes));
         let mut biases = Buffer::zeroed(last.bias + last.vectors * lanes);
         for panel in &list {
             let filter = &filters[panel.segment];
-            let pitch = panel.vectors * lanes;
-            let packed = &mut weights.as_mut_slice()[panel.offset..][..depth * pitch];
-            for (row, packed) in packed.chunks_exact_mut(pitch).enumerate() {
-                fill(filter, panel, row, &mut packed[..panel.width]);
-            }
-            let source = &filter.bias[panel.first..panel.first + panel.width];
-            biases.as_mut_slice()[panel.bias..][..panel.width].copy_from_slice(source);
+            let packed = &mut weights.as_mut_slice()[panel.offset..][..depth * panel.vectors * lanes];
+            fill(filter, panel, packed);
+            biases.as_mut_slice()[panel.bias..][..panel.width]
+                .copy_from_slice(&filter.bias[panel.channels()]);
         }
         Self { lanes, depth, list, weights, biases }
     }
