@@ -316,6 +316,38 @@ impl Subject {
         }
     }
 
+    /// Prepares the case from hollow filters and fills in the packed weights of the real ones: the results are
+    /// the same bits.
+    ///
+    /// # Panics
+    /// If they are not, or the buffers are others.
+    pub fn check_packed(&self, case: &Case, data: &Data, tuning: &Tuning) {
+        let hollow: Vec<Filter> = data.filters.iter().map(|filter| Filter::hollow(filter.dims)).collect();
+        for formats in self.kernel.formats(&case.problem, tuning) {
+            let context = format!("{} on {case}, {formats:?}, tuning {tuning}", self.row.id);
+            let prepare = |filters: &[Filter]| {
+                let prepared = self.kernel.prepare(&case.problem, tuning, &formats, filters);
+                prepared.unwrap_or_else(|refusal| panic!("{context}: {refusal}"))
+            };
+            let real = prepare(&data.filters);
+            if real.packed().is_empty() {
+                continue;
+            }
+            let mut filled = prepare(&hollow);
+            assert_eq!(filled.packed_mut().len(), real.packed().len(), "{context}");
+            for (to, from) in filled.packed_mut().into_iter().zip(real.packed()) {
+                to.as_mut_slice().copy_from_slice(from.as_slice());
+            }
+            let numerics = self.kernel.numerics(&case.problem, tuning);
+            let seen = data.seen(&case.problem, formats.src.dtype, &numerics);
+            let (src, src_at) = source(case, formats.src, &seen.src);
+            let [a, b] = [&real, &filled].map(|step| run(&**step, case, &src, &src_at, 1, &context).0);
+            let bits =
+                |buffer: &Buffer| -> Vec<u32> { buffer.as_slice().iter().map(|v| v.to_bits()).collect() };
+            assert!(bits(&a) == bits(&b), "{context}: results differ");
+        }
+    }
+
     /// As [`Self::check`], with the default tuning and some others, and 1 to 3 threads, in turn.
     pub fn check_in_turn(&self, turn: usize, case: &Case, data: &Data, others: usize) {
         let tunings = self.kernel.tunings(&case.problem);

@@ -53,6 +53,11 @@ macro_rules! conformance {
             }
 
             #[test]
+            fn packed_weights_are_all_that_it_keeps_of_filters() {
+                super::check_packed(ID);
+            }
+
+            #[test]
             fn needs_its_instruction_set_and_no_more() {
                 super::check_tiers(ID);
             }
@@ -288,6 +293,18 @@ fn check_threads(id: &str) {
             let tunings = subject.kernel.tunings(&case.problem);
             for tuning in [&tunings[0], &tunings[tunings.len() - 1]] {
                 subject.check(&case, &Data::shared(&case.problem), tuning, &[1, 2, 3]);
+            }
+        }
+    }
+}
+
+fn check_packed(id: &str) {
+    let Some(subject) = Subject::of(id) else { return };
+    for case in tails().into_iter().chain(unusual_windows()) {
+        if subject.kernel.supports(&case.problem).is_ok() {
+            let tunings = subject.kernel.tunings(&case.problem);
+            for tuning in [&tunings[0], &tunings[tunings.len() - 1]] {
+                subject.check_packed(&case, &Data::shared(&case.problem), tuning);
             }
         }
     }

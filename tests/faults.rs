@@ -53,6 +53,10 @@ impl Prepared for PreparedFaulty {
         self.0.packed()
     }
 
+    fn packed_mut(&mut self) -> Vec<&mut Buffer> {
+        self.0.packed_mut()
+    }
+
     fn scratch(&self) -> ScratchReq {
         ScratchReq { shared: 0, worker: 16 }
     }

@@ -52,6 +52,11 @@ pub struct Folded<'a> {
 }
 
 impl Folded<'_> {
+    /// Made from a [`Filter::hollow`]: there are no rows to read.
+    pub fn is_hollow(&self) -> bool {
+        self.weights.is_empty()
+    }
+
     /// Rows of the matrix `[r * s * c, k]`.
     pub fn rows(&self) -> usize {
         let [r, s, c, _] = self.dims;
@@ -76,6 +81,12 @@ impl Filter {
     pub fn new(dims: [usize; 4], weights: Vec<f32>) -> Self {
         assert_eq!(weights.len(), dims.iter().product(), "weights of {dims:?}");
         Self { dims, weights, bias: None, norms: Vec::new() }
+    }
+
+    /// A filter that has only its dimensions: what is prepared from it has memory for packed weights, but
+    /// none in it.
+    pub fn hollow(dims: [usize; 4]) -> Self {
+        Self { dims, weights: Vec::new(), bias: None, norms: Vec::new() }
     }
 
     /// What follows the products, alone: bias and BatchNorms over no taps, `[0, 0, 0, k]`. A pool that ends

@@ -163,8 +163,11 @@ pub trait Prepared: Send + Sync {
     /// What it was prepared for.
     fn bound(&self) -> &Bound;
 
-    /// The packed weights.
+    /// The packed weights; nothing where the filters are kept as they are.
     fn packed(&self) -> Vec<&Buffer>;
+
+    /// The same, to be filled where they were prepared from [`Filter::hollow`].
+    fn packed_mut(&mut self) -> Vec<&mut Buffer>;
 
     /// Bytes of packed weights.
     fn packed_bytes(&self) -> usize {

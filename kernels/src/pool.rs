@@ -100,6 +100,10 @@ impl<I: Isa> Prepared for PreparedPool<I> {
         vec![&self.bias]
     }
 
+    fn packed_mut(&mut self) -> Vec<&mut Buffer> {
+        vec![&mut self.bias]
+    }
+
     fn scratch(&self) -> ScratchReq {
         ScratchReq::default()
     }

@@ -286,6 +286,10 @@ impl Prepared for PreparedReference {
         Vec::new()
     }
 
+    fn packed_mut(&mut self) -> Vec<&mut Buffer> {
+        Vec::new()
+    }
+
     fn scratch(&self) -> ScratchReq {
         ScratchReq::default()
     }

@@ -61,6 +61,10 @@ impl<I: Isa> Prepared for PreparedSoftmax<I> {
         Vec::new()
     }
 
+    fn packed_mut(&mut self) -> Vec<&mut Buffer> {
+        Vec::new()
+    }
+
     fn scratch(&self) -> ScratchReq {
         ScratchReq::default()
     }

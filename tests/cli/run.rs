@@ -57,6 +57,45 @@ fn features_and_probabilities_of_the_network_have_a_row_an_image() {
 }
 
 #[test]
+fn packed_weights_are_kept_used_and_checked() {
+    let folder = folder();
+    small_input(folder.path(), "x.npy", 1);
+    let at = |name: &str| folder.path().join(name);
+    let run = |more: &str| {
+        let line = format!("{RUN} --input x.npy --output y.npy --packed w.packed {more}");
+        let Ran { status, err, .. } = tuner(folder.path(), &line);
+        assert_eq!(status, Some(0), "{line}: {err}");
+        (result(folder.path(), "y.npy", &[1, SMALL_OUTPUT]), err)
+    };
+    let plain = run("").0;
+    let written = std::fs::read(at("w.packed")).expect("packed weights");
+    assert_eq!(run("").0, plain, "the same bits by packed weights");
+    assert_eq!(std::fs::read(at("w.packed")).expect("packed weights"), written, "not written again");
+
+    let mut changed = written.clone();
+    *changed.last_mut().expect("values") ^= 1;
+    let header = written.iter().position(|&byte| byte == b'\n').expect("a header") + 1;
+    for damaged in [&changed[..], &written[..written.len() - 1], &written[..header]] {
+        std::fs::write(at("w.packed"), damaged).expect("written");
+        let (results, notes) = run("");
+        assert_eq!(results, plain);
+        assert!(notes.contains("w.packed") && notes.contains("packed anew"), "{notes}");
+        assert_eq!(std::fs::read(at("w.packed")).expect("packed weights"), written);
+    }
+    assert!(run("--seed 2").1.contains("packed anew"), "other weights");
+    assert!(run("").1.contains("packed anew"), "those of seed 2");
+
+    for foreign in ["", "notes\n", "{}\n", "no line end"] {
+        std::fs::write(at("w.packed"), foreign).expect("written");
+        let Ran { status, out, err } = tuner(folder.path(), &format!("{RUN} --packed w.packed"));
+        assert_eq!((status, &out[..]), (Some(2), ""), "{err}");
+        assert!(err.contains("w.packed: found another kind of file"), "{err}");
+        assert_eq!(std::fs::read(at("w.packed")).expect("a file"), foreign.as_bytes());
+    }
+    assert_eq!(tuner(folder.path(), &format!("{RUN} --packed none/w.packed")).status, Some(2));
+}
+
+#[test]
 fn wrong_tensors_are_refused_and_the_output_stays_as_it_was() {
     let folder = folder();
     let [h, w, c] = SMALL_INPUT;

@@ -17,6 +17,7 @@ pub mod measure;
 pub mod model;
 pub mod options;
 pub mod oracle;
+pub mod packed;
 pub mod peak;
 pub mod plan;
 pub mod planner;

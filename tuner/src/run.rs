@@ -14,9 +14,10 @@ use crate::machine::Machine;
 use crate::measure::Timing;
 use crate::model::Model;
 use crate::options::{Failure, HostArgs, ModelArgs, graph, threads};
+use crate::packed::{self, Packed, PackedError};
 use crate::plan::{Plan, newest};
 use crate::planner::default_choices;
-use crate::session::{Choice, Session};
+use crate::session::{Choice, Session, SessionError};
 use crate::size::ensure_runs;
 use crate::threads::Threads;
 use crate::weights::{Weights, synthetic};
@@ -43,6 +44,9 @@ pub struct RunArgs {
     /// Write the results as float32 .npy
     #[arg(long, value_name = "Y.npy")]
     output: Option<PathBuf>,
+    /// Keep packed weights in this file: a start that finds its own there packs none
+    #[arg(long, value_name = "FILE")]
+    packed: Option<PathBuf>,
     /// Names of the classes, one a line
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
@@ -87,7 +91,7 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
     ensure_runs(&model.to_string(), &found.graph)?;
     let Found { graph, choices, threads: count, plan } = found;
     let threads = threads(count)?;
-    let mut session = Session::new(graph, &choices, &weights, &cpu, &threads)?;
+    let (mut session, to_write) = session(args, graph, &choices, &weights, &cpu, &threads)?;
     threads.install(|| {
         let batch = session.graph().batch;
         let [h, w, c] = model.input();
@@ -139,8 +143,44 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
             let columns = results.len() / names.len();
             save_npy(path, &Array2::from_shape_vec((names.len(), columns), results)?)?;
         }
-        Ok(())
-    })
+        Ok::<_, Failure>(())
+    })?;
+    if let (Some(path), Some(key)) = (&args.packed, to_write) {
+        packed::write(path, key, &session.packed())?;
+    }
+    Ok(())
+}
+
+/// The session, and the key under which its packed weights are to be written.
+fn session(
+    args: &RunArgs,
+    graph: Graph,
+    choices: &[Choice],
+    weights: &Weights,
+    cpu: &Cpu,
+    threads: &Threads,
+) -> Result<(Session, Option<String>), Failure> {
+    let mut to_write = None;
+    if let Some(path) = &args.packed {
+        let key = packed::key(args.model.weights.as_ref(), args.model.seed, &graph, choices)?;
+        let session = match Packed::open(path, &key) {
+            Ok(None) => None,
+            Ok(Some(packed)) => {
+                Some(Session::of_packed(graph.clone(), choices, &packed, weights, cpu, threads))
+            }
+            Err(error @ PackedError::Other { .. }) => Some(Err(error.into())),
+            Err(error) => return Err(error.into()),
+        };
+        match session {
+            Some(Ok(session)) => return Ok((session, None)),
+            Some(Err(SessionError::Packed(error))) => eprintln!("note: {error}; packed anew"),
+            Some(Err(error)) => return Err(error.into()),
+            None => {}
+        }
+        check_writable(path)?;
+        to_write = Some(key);
+    }
+    Ok((Session::new(graph, choices, weights, cpu, threads)?, to_write))
 }
 
 /// All images, one after the other, and what they are called.

@@ -13,6 +13,7 @@ use kernels::team::Team;
 use kernels::tensor::{Dtype, Format, Formats, Placement, Shape};
 
 use crate::graph::{Graph, Slice, Step, TensorId, Weight};
+use crate::packed::{Packed, PackedError};
 use crate::threads::Threads;
 use crate::types;
 use crate::weights::{Weights, WeightsError};
@@ -82,6 +83,9 @@ pub enum SessionError {
     /// Weights that are missing or wrong.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// Packed weights that are not what they must be.
+    #[error(transparent)]
+    Packed(#[from] PackedError),
     /// The weights have no dense layer where the graph does.
     #[error("{weights}: found no dense layer, expected one for the classes")]
     NoTop {
@@ -240,6 +244,39 @@ impl Session {
         cpu: &Cpu,
         threads: &Threads,
     ) -> Result<Self, SessionError> {
+        let filters = |_, step: &Step| filters(step, weights);
+        Self::build(graph, choices, cpu, threads, filters, |_, _| Ok(()))
+    }
+
+    /// As [`Self::new`], with weights that have been packed before; the others are of those that keep their
+    /// filters as they are.
+    ///
+    /// # Errors
+    /// If a kernel refuses its step, steps do not agree on types, or the packed weights are not theirs.
+    pub fn of_packed(
+        graph: Graph,
+        choices: &[Choice],
+        packed: &Packed,
+        weights: &Weights,
+        cpu: &Cpu,
+        threads: &Threads,
+    ) -> Result<Self, SessionError> {
+        let hollow = |index, step: &Step| match packed.has(index) {
+            true => Ok(step.problem.filter_dims().into_iter().map(Filter::hollow).collect()),
+            false => filters(step, weights),
+        };
+        let read = |step, prepared: &mut dyn Prepared| Ok(packed.read(step, prepared.packed_mut())?);
+        Self::build(graph, choices, cpu, threads, hollow, read)
+    }
+
+    fn build(
+        graph: Graph,
+        choices: &[Choice],
+        cpu: &Cpu,
+        threads: &Threads,
+        filters: impl Fn(usize, &Step) -> Result<Vec<Filter>, SessionError> + Sync,
+        complete: impl Fn(usize, &mut dyn Prepared) -> Result<(), SessionError> + Sync,
+    ) -> Result<Self, SessionError> {
         assert_eq!(choices.len(), graph.steps.len(), "one choice a step");
         let refused = |step: &Step, choice: &Choice, refusal| SessionError::Refused {
             layer: step.layers[0].clone(),
@@ -261,10 +298,11 @@ impl Session {
         let prepared = threads.map(&order, |&index| {
             let (step, choice) = pairs[index];
             let formats = Formats { src: formats[step.src.tensor], ..choice.formats };
-            let filters = filters(step, weights)?;
-            made[index]
-                .prepare(&step.problem, &choice.tuning, &formats, &filters)
-                .map_err(|r| refused(step, choice, r))
+            let mut prepared = made[index]
+                .prepare(&step.problem, &choice.tuning, &formats, &filters(index, step)?)
+                .map_err(|r| refused(step, choice, r))?;
+            complete(index, &mut *prepared)?;
+            Ok::<_, SessionError>(prepared)
         });
         let mut prepared: Vec<_> = order.into_iter().zip(prepared).collect();
         prepared.sort_unstable_by_key(|(index, _)| *index);
@@ -288,6 +326,11 @@ impl Session {
     /// The graph it runs.
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// The packed weights of each step.
+    pub fn packed(&self) -> Vec<Vec<&Buffer>> {
+        self.steps.iter().map(|step| step.prepared.packed()).collect()
     }
 
     /// Bytes of packed weights, of the activation arena and of scratch.

@@ -246,6 +246,10 @@ impl Prepared for PreparedAmx {
         self.panels.buffers().into()
     }
 
+    fn packed_mut(&mut self) -> Vec<&mut Buffer> {
+        self.panels.buffers_mut().into()
+    }
+
     fn scratch(&self) -> ScratchReq {
         ScratchReq { shared: 0, worker: self.worker().iter().sum() }
     }

@@ -200,6 +200,10 @@ impl<I: Isa, M: Multiply<I>> Prepared for PreparedDirect<I, M> {
         self.panels.buffers().into()
     }
 
+    fn packed_mut(&mut self) -> Vec<&mut Buffer> {
+        self.panels.buffers_mut().into()
+    }
+
     fn scratch(&self) -> ScratchReq {
         ScratchReq::default()
     }

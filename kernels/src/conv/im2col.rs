@@ -82,6 +82,9 @@ impl Kernel for Im2colGemm {
 fn rows(filter: &Folded) -> Buffer {
     let k = filter.bias.len();
     let mut buffer = Buffer::zeroed((filter.rows() + 1) * k);
+    if filter.is_hollow() {
+        return buffer;
+    }
     let (weights, biases) = buffer.as_mut_slice().split_at_mut(filter.rows() * k);
     for (row, packed) in weights.chunks_exact_mut(k).enumerate() {
         packed.iter_mut().zip(filter.row(row, 0..k)).for_each(|(packed, weight)| *packed = weight);
@@ -203,6 +206,10 @@ impl Prepared for PreparedIm2col {
 
     fn packed(&self) -> Vec<&Buffer> {
         self.filters.iter().collect()
+    }
+
+    fn packed_mut(&mut self) -> Vec<&mut Buffer> {
+        self.filters.iter_mut().collect()
     }
 
     fn scratch(&self) -> ScratchReq {

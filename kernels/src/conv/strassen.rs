@@ -151,6 +151,9 @@ impl<I: Isa> Kernel for Strassen<I> {
 /// The seven sums of weights of each level: `[points, taps, c, k]` with parts of `c` and `k`.
 fn split_filter(filter: &Folded, levels: usize) -> Filter {
     let [r, s, c, k] = filter.dims;
+    if filter.is_hollow() {
+        return Filter::hollow([7usize.pow(levels as u32), r * s, c >> levels, k >> levels]);
+    }
     let weights: Vec<f32> = (0..filter.rows()).flat_map(|row| filter.row(row, 0..k)).collect();
     let mut matrices = vec![(weights, [r * s, c, k])];
     for _ in 0..levels {

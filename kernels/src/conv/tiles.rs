@@ -114,6 +114,10 @@ impl<I: Isa> Prepared for PreparedTiles<I> {
         self.panels.buffers().into()
     }
 
+    fn packed_mut(&mut self) -> Vec<&mut Buffer> {
+        self.panels.buffers_mut().into()
+    }
+
     fn scratch(&self) -> ScratchReq {
         let row = self.v_pitch() + self.m_pitch;
         ScratchReq { shared: 0, worker: self.tiling.points() * self.block * row }

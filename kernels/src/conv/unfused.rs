@@ -114,6 +114,11 @@ impl<I: Isa> Prepared for PreparedUnfused<I> {
         self.conv.packed().into_iter().chain(passes).collect()
     }
 
+    fn packed_mut(&mut self) -> Vec<&mut Buffer> {
+        let passes = self.norms.iter_mut().flat_map(|norm| [&mut norm.scale, &mut norm.shift]);
+        self.conv.packed_mut().into_iter().chain(passes).collect()
+    }
+
     fn scratch(&self) -> ScratchReq {
         ScratchReq::default()
     }

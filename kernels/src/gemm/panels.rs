@@ -136,7 +136,9 @@ impl Panels {
         for panel in &list {
             let filter = &filters[panel.segment];
             let packed = &mut weights.as_mut_slice()[panel.offset..][..depth * panel.vectors * lanes];
-            fill(filter, panel, packed);
+            if !filter.is_hollow() {
+                fill(filter, panel, packed);
+            }
             biases.as_mut_slice()[panel.bias..][..panel.width]
                 .copy_from_slice(&filter.bias[panel.channels()]);
         }
@@ -174,6 +176,11 @@ impl Panels {
     /// Weights and biases.
     pub fn buffers(&self) -> [&Buffer; 2] {
         [&self.weights, &self.biases]
+    }
+
+    /// The same, to be filled.
+    pub fn buffers_mut(&mut self) -> [&mut Buffer; 2] {
+        [&mut self.weights, &mut self.biases]
     }
 }
 

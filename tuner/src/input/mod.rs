@@ -156,7 +156,8 @@ fn folder_of(file: &Path) -> &Path {
     }
 }
 
-fn write_with(
+/// As [`write_atomically`], what a closure writes.
+pub fn write_with(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<(), InputError> {

@@ -74,6 +74,11 @@ impl<I: Isa> Prepared for PreparedStrassen<I> {
         vec![weights, &self.biases]
     }
 
+    fn packed_mut(&mut self) -> Vec<&mut Buffer> {
+        let [weights, _] = self.panels.buffers_mut();
+        vec![weights, &mut self.biases]
+    }
+
     fn scratch(&self) -> ScratchReq {
         let row = self.v_pitch() + self.m_pitch();
         ScratchReq { shared: 0, worker: self.points() * self.rows(self.block) * row }
