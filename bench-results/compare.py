@@ -22,8 +22,9 @@ that has the packages of PEERS already.  How it measures:
 Everything is f32: OpenVINO would otherwise pick bf16 on CPUs that have it.  With
 `--precision bf16` we and OpenVINO may both use bf16 (ONNX Runtime, which has none here,
 stays f32 beside them).  `--starts N` adds the time from the start of a process to its
-first result: ours with a plan and, given `--weights`, a weights file; a peer's with its
-imports, reading, compiling and first inference.
+first result: ours with a plan and, given `--weights`, a weights file, once packing them
+and once with weights that an earlier start has packed; a peer's with its imports,
+reading, compiling and first inference.
 Writes compare.json (with every sample) and compare.md into bench-results/<machine>/,
 compare-bf16.json and .md for bf16.
 """
@@ -54,6 +55,7 @@ PEERS = [
     "numpy==2.4.6",
 ]
 TITLES = {"ours": "ours", "ort": "ONNX Runtime f32", "openvino": "OpenVINO f32"}
+PACKED = "ours, packed"
 F32_TIERS = ("plain", "avx2", "avx512")
 ROOT = Path(__file__).resolve().parent.parent
 REST_SECONDS = 0.1  # between turns: a peer's threads stop spinning well within it
@@ -211,9 +213,9 @@ class Ours:
         self.gflop = 2e-9 * answer["multiply_adds"] / answer["batch"]
         return answer["latency_ms"]
 
-    def start(self) -> float:
-        """Seconds of a process that prints one result."""
-        command = [*self.command, *self.weights]
+    def start(self, packed: Path | None = None) -> float:
+        """Seconds of a process that prints one result, by packed weights where there is a file of them."""
+        command = [*self.command, *self.weights, *(["--packed", str(packed)] if packed else [])]
         start = time.perf_counter()
         result = subprocess.run(command, capture_output=True, text=True, env=clean_environment())
         if result.returncode:
@@ -341,16 +343,28 @@ def quartiles(values: list[float]) -> list[float]:
 
 def measure_starts(args, python: str, onnx: Path | None, threads: int, cpus: list[int]) -> dict[str, float]:
     """Median seconds from the start of a process to its first result, one image, in turn."""
-    seconds = {name: [] for name in args.names}
-    for _ in range(args.starts):
-        for name in args.names:
-            if name == "ours":
-                seconds[name].append(Ours(args, threads, 1, cpus).start())
-            else:
-                peer = Peer(python, name, onnx, threads, 1, cpus, args.precision)
-                peer.close()
-                seconds[name].append(peer.start_seconds)
+    names = start_names(args.names)
+    seconds = {name: [] for name in names}
+    with tempfile.TemporaryDirectory() as folder:
+        packed = Path(folder) / "packed"
+        if "ours" in names:
+            Ours(args, threads, 1, cpus).start(packed)
+        for _ in range(args.starts):
+            for name in names:
+                if name == "ours":
+                    seconds[name].append(Ours(args, threads, 1, cpus).start())
+                elif name == PACKED:
+                    seconds[name].append(Ours(args, threads, 1, cpus).start(packed))
+                else:
+                    peer = Peer(python, name, onnx, threads, 1, cpus, args.precision)
+                    peer.close()
+                    seconds[name].append(peer.start_seconds)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def start_names(names: list[str]) -> list[str]:
+    """The contenders, and after ours a start by weights that are packed already."""
+    return [start for name in names for start in ([name, PACKED] if name == "ours" else [name])]
 
 
 def summarise(samples: dict[str, list[list[float]]], batch: int) -> dict:
@@ -396,8 +410,8 @@ def starts(report: dict) -> str:
     """A table of the seconds to a first result."""
     if not report["starts"]:
         return ""
-    names = report["contenders"]
-    title = ["threads", *(TITLES[n] for n in names)]
+    names = start_names(report["contenders"])
+    title = ["threads", *(TITLES.get(n, n) for n in names)]
     rows = [title, ["---:"] * len(title)]
     rows += [[str(s["threads"]), *(f"{s['seconds'][n]:.3f}" for n in names)] for s in report["starts"]]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
