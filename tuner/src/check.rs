@@ -11,9 +11,9 @@ use kernels::reference::{Pixel, all_pixels};
 use kernels::team::Team;
 use kernels::tensor::Dtype;
 
+use crate::bench::Bench;
 use crate::graph::Graph;
 use crate::input::{load_expect, load_npy_dyn};
-use crate::measure::Bench;
 use crate::model::Model;
 use crate::options::{Failure, HostArgs, threads};
 use crate::oracle::{Comparison, Inputs, Oracle, Verdict, sample_pixels};

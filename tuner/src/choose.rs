@@ -13,6 +13,8 @@
 //! of the model are, so that it is off by a factor of its own for each network. Bisection finds the largest sum
 //! whose plan keeps the bound when it is measured.
 
+use std::time::Duration;
+
 use indicatif::{ProgressBar, ProgressStyle};
 use kernels::cpu::Cpu;
 use kernels::tensor::{Dtype, Formats};
@@ -20,10 +22,11 @@ use kernels::tensor::{Dtype, Formats};
 use crate::budget::{Cost, Limits, choose, least_memory, lighter, picked, total};
 use crate::exact::Exact;
 use crate::graph::{Graph, Step};
-use crate::measure::{Measured, Measurement};
+use crate::measure::{Measured, Measurement, Timing};
 use crate::options::{Failure, relative_l2};
-use crate::planner::{default_choice, default_choices, is_eligible, winner};
+use crate::planner::{by_tie, default_choice, default_choices, is_eligible, winner};
 use crate::session::{Choice, Session};
+use crate::settle::{finalists, settle};
 use crate::threads::Threads;
 use crate::types::{Types, cheapest, pair};
 use crate::weights::Weights;
@@ -69,9 +72,20 @@ pub struct Chosen<'a> {
     pub session: Session,
     /// Its error against f64.
     pub error: f64,
+    /// Of each step, the candidates that were timed in the running network.
+    pub settled: Vec<Vec<(&'a Measured, Timing)>>,
     picks: Vec<usize>,
     /// The image with that error.
     image: Vec<f32>,
+}
+
+impl Chosen<'_> {
+    /// The time of a step: in the running network where that was taken, else alone.
+    pub fn timing(&self, step: usize) -> Option<Timing> {
+        let won = self.winners[step]?;
+        let settled = self.settled.get(step).into_iter().flatten().find(|(c, _)| std::ptr::eq(*c, won));
+        settled.map(|(_, time)| *time).or(won.timing())
+    }
 }
 
 impl Network<'_> {
@@ -92,18 +106,35 @@ impl Network<'_> {
         exact: &Exact,
     ) -> Result<Chosen<'a>, Failure> {
         let memory = bounds.memory.map_or(usize::MAX, |mib| (mib as usize) << 20);
+        let tie = measurements.iter().map(|m| m.tie).fold(0.0, f64::max);
         let search = |types: &[Dtype]| {
             let options = options(self.graph, measurements, types);
-            let costs = options.iter().map(|step| step.iter().map(|c| cost(c, 0.0)).collect()).collect();
-            Search { network: self, exact, options, costs, memory, left: memory }
+            let alone = |c: &&Measured| c.timing().map_or(f64::INFINITY, |t| t.median);
+            let seconds: Vec<Vec<f64>> =
+                options.iter().map(|step| step.iter().map(alone).collect()).collect();
+            let settled = options.iter().map(|_| Vec::new()).collect();
+            let mut search = Search {
+                network: self,
+                exact,
+                options,
+                seconds,
+                costs: Vec::new(),
+                settled,
+                tie,
+                memory,
+                left: memory,
+            };
+            search.price(&vec![0.0; self.graph.steps.len()]);
+            search
         };
         let f32_alone = vec![Dtype::F32; self.graph.tensors.len()];
         if Types::within(bounds.error) == Types::Lower {
             for types in self.typings(measurements)? {
-                if let Some(chosen) = search(&types).attempt(f64::INFINITY)?
+                let mut search = search(&types);
+                if let Some(chosen) = search.attempt(f64::INFINITY)?
                     && chosen.error <= bounds.error
                 {
-                    return Ok(chosen);
+                    return search.in_place(chosen, bounds.error);
                 }
             }
         }
@@ -116,10 +147,11 @@ impl Network<'_> {
             )
             .into());
         };
-        if fastest.error <= bounds.error {
-            return Ok(fastest);
-        }
-        search.within(fastest, bounds.error)
+        let chosen = match fastest.error <= bounds.error {
+            true => fastest,
+            false => search.within(fastest, bounds.error)?,
+        };
+        search.in_place(chosen, bounds.error)
     }
 
     /// Types of tensors that are worth a try, the fastest first: each keeps fewer of the steps that add most to
@@ -199,6 +231,9 @@ impl Network<'_> {
     }
 }
 
+/// Time for candidates in the running network.
+const IN_PLACE: Duration = Duration::from_secs(6);
+
 /// Size of the random changes that gains are taken from: well above the roundings that they cause, well below
 /// what would turn ReLUs on and off.
 const CHANGE: f64 = 1e-3;
@@ -247,7 +282,12 @@ struct Search<'a, 'n> {
     network: &'n Network<'n>,
     exact: &'n Exact,
     options: Vec<Vec<&'a Measured>>,
+    /// What each takes: alone, or in place once that is known.
+    seconds: Vec<Vec<f64>>,
     costs: Vec<Vec<Cost>>,
+    /// Options that were timed in place, and their times.
+    settled: Vec<Vec<(&'a Measured, Timing)>>,
+    tie: f64,
     /// Bytes of the process.
     memory: usize,
     /// Bytes of them for packed weights and scratch, as far as known.
@@ -255,6 +295,54 @@ struct Search<'a, 'n> {
 }
 
 impl<'a> Search<'a, '_> {
+    /// What the options cost where errors of the steps are magnified so much.
+    fn price(&mut self, gains: &[f64]) {
+        let of = |((options, seconds), &gain): ((&Vec<&Measured>, &Vec<f64>), &f64)| {
+            options.iter().zip(seconds).map(|(c, &seconds)| Cost { seconds, ..cost(c, gain) }).collect()
+        };
+        self.costs = self.options.iter().zip(&self.seconds).zip(gains).map(of).collect();
+    }
+
+    /// Times what is close to a choice in the running network, and chooses again by that.
+    fn in_place(&mut self, mut chosen: Chosen<'a>, bound: f64) -> Result<Chosen<'a>, Failure> {
+        let network = self.network;
+        let input = network.graph.tensors[0];
+        let images = image(input.n, input.h, input.w, input.c, 0);
+        let lists: Vec<Vec<usize>> = (self.options.iter().zip(&chosen.picks).enumerate())
+            .map(|(step, (options, &pick))| finalists(&chosen.session, step, options, pick))
+            .collect();
+        let candidates: Vec<Vec<&Measured>> =
+            lists.iter().zip(&self.options).map(|(list, o)| list.iter().map(|&i| o[i]).collect()).collect();
+        let times = settle(network, &mut chosen.session, &candidates, &images, IN_PLACE)?;
+        for (step, (list, times)) in lists.iter().zip(&times).enumerate() {
+            let (options, seconds) = (&mut self.options[step], &mut self.seconds[step]);
+            let Some(&pick) = list.first() else { continue };
+            // What was not timed in place is as much slower there as the chosen one.
+            let factor = times[0].median / seconds[pick];
+            seconds.iter_mut().for_each(|seconds| *seconds *= factor);
+            list.iter().zip(times).for_each(|(&option, time)| seconds[option] = time.median);
+            self.settled[step] =
+                list.iter().zip(times).map(|(&option, time)| (options[option], *time)).collect();
+            let fastest = times.iter().map(|t| t.median).fold(f64::INFINITY, f64::min);
+            let tied = list.iter().filter(|&&option| seconds[option] <= fastest * (1.0 + self.tie));
+            let first = *tied.min_by(|&&a, &&b| by_tie(options[a], options[b])).unwrap_or(&pick);
+            let mut order: Vec<usize> = (0..options.len()).collect();
+            order.sort_by(|&a, &b| (a != first).cmp(&(b != first)).then(seconds[a].total_cmp(&seconds[b])));
+            *options = order.iter().map(|&option| options[option]).collect();
+            *seconds = order.iter().map(|&option| seconds[option]).collect();
+        }
+        self.price(&vec![0.0; network.graph.steps.len()]);
+        let again = match self.attempt(f64::INFINITY)? {
+            Some(again) if again.error <= bound => Some(again),
+            Some(again) => self.within(again, bound).ok(),
+            None => None,
+        };
+        // The same choice keeps what it was, with its times in place.
+        let mut chosen = again.unwrap_or(chosen);
+        chosen.settled = std::mem::take(&mut self.settled);
+        Ok(chosen)
+    }
+
     /// The fastest choice whose errors have at most that sum and that keeps the memory, measured.
     fn attempt(&mut self, error: f64) -> Result<Option<Chosen<'a>>, Failure> {
         while let Some(picks) = choose(&self.costs, &Limits { error, memory: self.left }) {
@@ -281,7 +369,8 @@ impl<'a> Search<'a, '_> {
         let choices = network.choices(&winners);
         let mut session = network.session(&choices)?;
         let (error, image) = self.exact.error(&mut session, network.threads);
-        Ok(Chosen { winners, choices, error, picks, image: image.to_vec(), session })
+        let settled = Vec::new();
+        Ok(Chosen { winners, choices, error, settled, picks, image: image.to_vec(), session })
     }
 
     /// The least MiB that any plan takes.
@@ -294,9 +383,7 @@ impl<'a> Search<'a, '_> {
     /// The fastest choice with an error of at most `bound`, which the fastest of all exceeds.
     fn within(&mut self, mut fastest: Chosen<'a>, bound: f64) -> Result<Chosen<'a>, Failure> {
         let gains = self.network.gains(&mut fastest.session, &fastest.image);
-        for ((costs, options), gain) in self.costs.iter_mut().zip(&self.options).zip(gains) {
-            *costs = options.iter().map(|c| cost(c, gain)).collect();
-        }
+        self.price(&gains);
         let sum = |search: &Self, chosen: &Chosen| total(picked(&search.costs, &chosen.picks)).error;
         let most_exact = |costs: &Vec<Cost>| costs.iter().map(|c| c.error).min_by(f64::total_cmp);
         // Rounding of the sums must not rule the most exact choice out.

@@ -5,6 +5,7 @@
 //! [`budget`] and [`exact`] (bounds on error and memory), [`plan`] (JSON), [`session`] (ready to run) on
 //! [`threads`]; [`mod@tune`], [`mod@run`], [`mod@check`], [`mod@report`] and [`mod@peak`] are the commands of [`cli`].
 
+pub mod bench;
 pub mod budget;
 pub mod check;
 pub mod choose;
@@ -15,6 +16,7 @@ pub mod input;
 pub mod machine;
 pub mod measure;
 pub mod model;
+pub mod noise;
 pub mod options;
 pub mod oracle;
 pub mod packed;
@@ -25,7 +27,9 @@ pub mod report;
 pub mod rewrite;
 pub mod run;
 pub mod session;
+pub mod settle;
 pub mod size;
+pub mod stats;
 pub mod table;
 pub mod threads;
 pub mod tune;

@@ -1,23 +1,18 @@
 //! Measures the candidates of one problem: checked against the oracle first, then timed in shuffled,
 //! interleaved rounds, the clear losers dropped early.
-//!
-//! Weights are evicted from the caches before each run. In a network, the weights of all other layers
-//! have passed since a layer's turn, more than the caches hold; a loop over one layer finds them warm and
-//! favours what reads them often.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use kernels::arch::cache::evict;
 use kernels::cpu::Cpu;
-use kernels::kernel::{Bound, Io, Kernel, Prepared, Role, Row, Tuning, table};
+use kernels::kernel::{Kernel, Role, Row, Tuning, table};
 use kernels::problem::Problem;
-use kernels::scratch::Buffer;
 use kernels::team::Team;
-use kernels::tensor::{Dtype, Formats, Tensor};
+use kernels::tensor::{Dtype, Formats};
 
+use crate::bench::{Bench, Watch};
 use crate::oracle::{Comparison, Inputs, Oracle, sample_pixels};
 use crate::session::Choice;
+use crate::stats::{Interval, median, ratio};
 use crate::threads::Threads;
 use crate::types::{Types, pair};
 use crate::weights::synthetic::unit;
@@ -80,6 +75,17 @@ pub struct Timing {
 }
 
 impl Timing {
+    /// The same for one that takes `factor` times as long.
+    pub fn scaled(self, factor: f64) -> Self {
+        let [low, high] = self.quartiles;
+        Self {
+            median: self.median * factor,
+            quartiles: [low * factor, high * factor],
+            fastest: self.fastest * factor,
+            ..self
+        }
+    }
+
     /// Of at least one sample.
     pub fn of(samples: &[f64]) -> Self {
         let mut sorted = samples.to_vec();
@@ -127,6 +133,10 @@ pub struct Measured {
     pub scratch: usize,
     /// Multiply-adds that it executes.
     pub multiply_adds: u64,
+    /// Its time over that of the fastest candidate of the same types, in the rounds that both were in.
+    pub versus: Option<Interval>,
+    /// Of its runs, those that something else on the machine disturbed, however often they were repeated.
+    pub disturbed: usize,
     /// What became of it.
     pub outcome: Outcome,
 }
@@ -160,6 +170,8 @@ pub struct Measurement {
     pub candidates: Vec<Measured>,
     /// Rows without candidates.
     pub left_out: Vec<LeftOut>,
+    /// Times within this share of each other are ties.
+    pub tie: f64,
 }
 
 impl Measurement {
@@ -172,59 +184,6 @@ impl Measurement {
     }
 }
 
-/// Memory and a prepared kernel, ready to be run again and again.
-pub struct Bench {
-    prepared: Box<dyn Prepared>,
-    src: Tensor,
-    dst: Vec<Tensor>,
-    scratch: Buffer,
-}
-
-impl Bench {
-    /// Lays out a prepared kernel's tensors.
-    pub fn new(prepared: Box<dyn Prepared>, formats: &Formats, src: &[f32], workers: usize) -> Self {
-        let bound = prepared.bound();
-        let mut source = Tensor::of(bound.src, &formats.src);
-        source.fill_nhwc(src);
-        let dst = bound.dst.iter().map(|&shape| Tensor::of(shape, &formats.dst)).collect();
-        let scratch = Buffer::zeroed(prepared.scratch().total(workers));
-        Self { prepared, src: source, dst, scratch }
-    }
-
-    /// Runs it once on all threads, with cold weights; the seconds from when all are there to when all
-    /// are done.
-    pub fn run(&mut self, threads: &Threads, team: &mut Team) -> f64 {
-        self.prepared.packed().into_iter().for_each(|weights| evict(weights.as_slice()));
-        let io = Io::new(self.src.view(), self.dst.iter_mut().map(Tensor::view_mut));
-        let (prepared, scratch) = (&self.prepared, &self.scratch);
-        let nanoseconds = AtomicU64::new(0);
-        threads.region(team, |member| {
-            member.wait();
-            let start = Instant::now();
-            member.run(&**prepared, &io, scratch);
-            if member.index() == 0 {
-                nanoseconds.store(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
-            }
-        });
-        nanoseconds.into_inner() as f64 * 1e-9
-    }
-
-    /// The problem and formats.
-    pub fn bound(&self) -> &Bound {
-        self.prepared.bound()
-    }
-
-    /// Outputs of a segment.
-    pub fn output(&self, segment: usize) -> Vec<f32> {
-        self.dst[segment].to_nhwc()
-    }
-
-    /// Bytes of packed weights, and of scratch.
-    pub fn bytes(&self) -> [usize; 2] {
-        [self.prepared.packed_bytes(), self.scratch.len() * size_of::<f32>()]
-    }
-}
-
 /// How long to measure, and what to leave out.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
@@ -234,9 +193,27 @@ pub struct Effort {
     pub rounds: usize,
 }
 
+/// Where it is measured.
+pub struct Host<'a> {
+    /// The processor.
+    pub cpu: &'a Cpu,
+    /// Worker threads.
+    pub threads: &'a Threads,
+    /// Sees what disturbs them.
+    pub watch: &'a Watch,
+    /// Times within this share of each other are ties.
+    pub tie: f64,
+}
+
 /// A candidate whose fastest run is this much slower than the leader's median is dropped after so many
-/// rounds. Each pair of types has a leader of its own.
-const DROP: [(usize, f64); 4] = [(1, 2.0), (2, 1.3), (4, 1.1), (8, 1.04)];
+/// rounds, while they are too few for intervals. Each pair of types has a leader of its own.
+const DROP: [(usize, f64); 3] = [(1, 2.0), (2, 1.3), (4, 1.1)];
+
+/// Rounds after which a candidate is dropped whose interval lies wholly above the leader's time and a tie with it.
+const DECIDE: [usize; 5] = [7, 10, 14, 19, 25];
+
+/// How often a disturbed run is repeated.
+const REPEATS: usize = 3;
 
 /// Share of the budget that the first formats of all tunings take where there are other formats.
 const FIRST: f64 = 0.5;
@@ -249,7 +226,23 @@ struct Entrant {
     /// Its number among all.
     index: usize,
     bench: Bench,
-    samples: Vec<f64>,
+}
+
+/// A candidate's times.
+#[derive(Default)]
+struct Samples {
+    /// The round of the first one; the others followed.
+    first: usize,
+    seconds: Vec<f64>,
+}
+
+impl Samples {
+    /// `self / other` in the rounds that both were in.
+    fn ratio(&self, other: &Self) -> Option<Interval> {
+        let from = self.first.max(other.first);
+        let shared = |s: &Self| s.seconds.get(from - s.first..).unwrap_or_default().to_vec();
+        ratio(&shared(self), &shared(other))
+    }
 }
 
 /// The candidates of a problem on their way.
@@ -259,7 +252,13 @@ struct Field<'a> {
     inputs: &'a Inputs,
     oracle: Oracle<'a>,
     team: Team,
+    watch: &'a Watch,
+    tie: f64,
     candidates: Vec<Measured>,
+    /// Of each candidate.
+    samples: Vec<Samples>,
+    /// Rounds so far.
+    round: usize,
     left_out: Vec<LeftOut>,
     alive: Vec<Entrant>,
 }
@@ -299,11 +298,14 @@ impl Field<'_> {
                 packed,
                 scratch,
                 multiply_adds: kernel.multiply_adds(problem, tuning),
+                versus: None,
+                disturbed: 0,
                 outcome,
             });
+            self.samples.push(Samples { first: self.round, ..Samples::default() });
             if verdict.holds() {
                 let index = self.candidates.len() - 1;
-                self.alive.push(Entrant { index, bench, samples: Vec::new() });
+                self.alive.push(Entrant { index, bench });
             }
         }
     }
@@ -312,12 +314,31 @@ impl Field<'_> {
     fn rounds(&mut self, effort: Effort, mut progress: impl FnMut(f64)) {
         let start = Instant::now();
         for round in 1..=effort.rounds {
-            shuffle(&mut self.alive, round as u64);
-            for entrant in &mut self.alive {
-                entrant.samples.push(entrant.bench.run(self.threads, &mut self.team));
+            shuffle(&mut self.alive, self.round as u64 + 1);
+            for Entrant { index, bench } in &mut self.alive {
+                let (mut seconds, mut disturbed) = (f64::INFINITY, true);
+                for _ in 0..REPEATS {
+                    let sample = self.watch.sample(|| bench.run(self.threads, &mut self.team));
+                    seconds = seconds.min(sample.0);
+                    if !sample.1 {
+                        (seconds, disturbed) = sample;
+                        break;
+                    }
+                }
+                self.samples[*index].seconds.push(seconds);
+                self.candidates[*index].disturbed += usize::from(disturbed);
             }
-            if let Some((_, factor)) = DROP.iter().rev().find(|(after, _)| round >= *after) {
-                self.drop_losers(*factor);
+            self.round += 1;
+            match DROP.iter().rev().find(|(after, _)| round >= *after) {
+                _ if DECIDE.contains(&round) => {
+                    let tie = self.tie;
+                    self.drop(|own, leader| own.ratio(leader).is_some_and(|ratio| ratio.low > 1.0 + tie));
+                }
+                Some((_, factor)) if round < DECIDE[0] => self.drop(|own, leader| {
+                    let fastest = own.seconds.iter().copied().min_by(f64::total_cmp);
+                    fastest > median(&leader.seconds).map(|leader| leader * factor)
+                }),
+                _ => {}
             }
             let spent = start.elapsed().as_secs_f64() / effort.budget.as_secs_f64().max(1e-9);
             progress(spent.max(round as f64 / effort.rounds as f64).min(1.0));
@@ -325,32 +346,58 @@ impl Field<'_> {
                 break;
             }
         }
-        for Entrant { index, samples, .. } in self.alive.iter().filter(|e| !e.samples.is_empty()) {
-            self.candidates[*index].outcome = Outcome::Timed { timing: Timing::of(samples), dropped: false };
-        }
+        self.conclude();
     }
 
-    fn drop_losers(&mut self, factor: f64) {
-        let candidates = &mut self.candidates;
-        let mut leaders: Vec<([Dtype; 2], f64)> = Vec::new();
-        for Entrant { index, samples, .. } in &self.alive {
-            let (types, median) = (pair(&candidates[*index].formats), Timing::of(samples).median);
+    /// Of those still measured, the fastest of each pair of types.
+    fn leaders(&self) -> Vec<([Dtype; 2], usize)> {
+        let median = |index: usize| median(&self.samples[index].seconds).unwrap_or(f64::INFINITY);
+        let mut leaders: Vec<([Dtype; 2], usize)> = Vec::new();
+        for &Entrant { index, .. } in &self.alive {
+            let types = pair(&self.candidates[index].formats);
             match leaders.iter_mut().find(|(known, _)| *known == types) {
-                Some((_, least)) => *least = least.min(median),
-                None => leaders.push((types, median)),
+                Some((_, first)) if median(index) < median(*first) => *first = index,
+                Some(_) => {}
+                None => leaders.push((types, index)),
             }
         }
-        self.alive.retain(|Entrant { index, samples, .. }| {
-            let candidate = &mut candidates[*index];
+        leaders
+    }
+
+    /// Drops those that lose to the leader of their types.
+    fn drop(&mut self, loses: impl Fn(&Samples, &Samples) -> bool) {
+        let leaders = self.leaders();
+        let (candidates, samples) = (&mut self.candidates, &self.samples);
+        self.alive.retain(|&Entrant { index, .. }| {
+            let candidate = &mut candidates[index];
             let types = pair(&candidate.formats);
-            let leader = leaders.iter().find(|(known, _)| *known == types).map_or(f64::INFINITY, |l| l.1);
-            let timing = Timing::of(samples);
-            let stays = timing.fastest <= leader * factor;
+            let leader = leaders.iter().find(|(known, _)| *known == types).map_or(index, |(_, first)| *first);
+            let stays = leader == index || !loses(&samples[index], &samples[leader]);
             if !stays {
-                candidate.outcome = Outcome::Timed { timing, dropped: true };
+                candidate.outcome =
+                    Outcome::Timed { timing: Timing::of(&samples[index].seconds), dropped: true };
             }
             stays
         });
+    }
+
+    /// The times of all: the leaders' own, and for the others the leader's times what they took in the rounds
+    /// that both were in, so that drift of the machine does not favour those that left early.
+    fn conclude(&mut self) {
+        let leaders = self.leaders();
+        let is_alive = |index| self.alive.iter().any(|entrant| entrant.index == index);
+        for (index, candidate) in self.candidates.iter_mut().enumerate() {
+            let Outcome::Timed { dropped, .. } = candidate.outcome else { continue };
+            let own = &self.samples[index];
+            let types = pair(&candidate.formats);
+            let leader = leaders.iter().find(|(known, _)| *known == types).map(|(_, l)| &self.samples[*l]);
+            let (Some(leader), false) = (leader, own.seconds.is_empty()) else { continue };
+            candidate.versus = own.ratio(leader);
+            let timing = Timing::of(&own.seconds);
+            let fair = candidate.versus.map(|v| v.value * Timing::of(&leader.seconds).median / timing.median);
+            let timing = timing.scaled(fair.unwrap_or(1.0));
+            candidate.outcome = Outcome::Timed { timing, dropped: dropped && !is_alive(index) };
+        }
     }
 
     /// The fastest tunings of a row.
@@ -367,12 +414,12 @@ impl Field<'_> {
 /// then the best tunings in the others, together with those that were not dropped.
 pub fn measure(
     problem: &Problem,
-    cpu: &Cpu,
-    threads: &Threads,
+    host: &Host,
     types: Types,
     effort: Effort,
     mut progress: impl FnMut(f64),
 ) -> Measurement {
+    let Host { cpu, threads, watch, tie } = *host;
     let (kernels, left_out) = available(cpu, problem);
     let inputs = Inputs::synthetic(problem);
     let mut field = Field {
@@ -381,7 +428,11 @@ pub fn measure(
         inputs: &inputs,
         oracle: Oracle::new(problem, &inputs, sample_pixels(problem.dst()[0], 12)),
         team: Team::new(threads.count()),
+        watch,
+        tie,
         candidates: Vec::new(),
+        samples: Vec::new(),
+        round: 0,
         left_out,
         alive: Vec::new(),
     };
@@ -414,11 +465,11 @@ pub fn measure(
         field.rounds(part(1.0 - FIRST), |done| progress(FIRST + (1.0 - FIRST) * done));
     }
     let Field { candidates, left_out, .. } = field;
-    Measurement { problem: problem.clone(), candidates, left_out }
+    Measurement { problem: problem.clone(), candidates, left_out, tie }
 }
 
 /// Fisher-Yates, the same order for the same seed.
-fn shuffle<T>(items: &mut [T], seed: u64) {
+pub fn shuffle<T>(items: &mut [T], seed: u64) {
     for i in (1..items.len()).rev() {
         items.swap(i, (unit(13, seed, i as u64) * (i + 1) as f64) as usize);
     }

@@ -8,7 +8,7 @@ use kernels::problem::Problem;
 use kernels::reference::{Expected, Pixel, as_seen, expected};
 use kernels::tensor::{Dtype, Shape};
 
-use crate::measure::Bench;
+use crate::bench::Bench;
 use crate::weights::synthetic::unit;
 
 /// Source and filters for a problem: the same for all its candidates.

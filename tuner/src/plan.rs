@@ -7,6 +7,7 @@
 mod rewrites;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kernels::cpu::Cpu;
 use kernels::kernel::{Tuning, row, table};
@@ -19,6 +20,8 @@ use crate::choose::Bounds;
 use crate::graph::{Graph, Step};
 use crate::input::{InputError, write_atomically};
 use crate::machine::Machine;
+use crate::measure::Measurement;
+use crate::noise;
 use crate::session::Choice;
 use crate::types::{Disagreement, of_tensors};
 
@@ -133,8 +136,17 @@ pub struct PlanStep {
     pub formats: StepFormats,
     /// Threads it runs on.
     pub threads: usize,
-    /// Measured time.
+    /// Measured time: in the running network where it was timed there, else alone.
     pub time_us: Option<TimeUs>,
+    /// Its median when it was timed alone.
+    #[serde(default)]
+    pub alone_us: Option<f64>,
+    /// Its median when the whole network was measured at last.
+    #[serde(default)]
+    pub network_us: Option<f64>,
+    /// Candidates that were timed in the running network.
+    #[serde(default)]
+    pub in_place: Vec<InPlace>,
     /// Largest error over the largest output.
     pub rel_error: Option<f64>,
     /// Multiply-adds of the problem per nanosecond, times two.
@@ -146,6 +158,61 @@ pub struct PlanStep {
     pub runner_up: Option<RunnerUp>,
     /// Why this kernel.
     pub reason: String,
+}
+
+impl PlanStep {
+    /// Microseconds that the step took more in the whole network, measured at last, than was predicted.
+    pub fn residual_us(&self) -> Option<f64> {
+        Some(self.network_us? - self.time_us?.median)
+    }
+
+    /// Whether the running network chose another candidate than the times alone, and by more than a tie.
+    pub fn flips(&self, tie: f64) -> bool {
+        let own = self.in_place.iter().find(|c| c.kernel == self.kernel && c.tuning == self.tuning);
+        let slower =
+            |(first, own): (&InPlace, &InPlace)| first.time_us.median > own.time_us.median * (1.0 + tie);
+        self.in_place.first().zip(own).is_some_and(slower)
+    }
+}
+
+/// A candidate in the running network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InPlace {
+    /// Its id.
+    pub kernel: String,
+    /// Its tuning.
+    pub tuning: Map<String, Value>,
+    /// Its time.
+    pub time_us: TimeUs,
+}
+
+/// How quiet the machine was.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Noise {
+    /// How far from 1 the ratio of a kernel's times to those of a copy of itself may be, in 95 of 100 cases.
+    pub floor: f64,
+    /// The share within which times are ties.
+    pub tie: f64,
+    /// Share of the runs that something else disturbed, however often they were repeated.
+    pub disturbed: f64,
+    /// Share of all cores' time that the host gave to others.
+    pub stolen: f64,
+}
+
+impl Noise {
+    /// Of measurements that took some time, in which the host took so many hundredths of a second of all cores.
+    pub fn new(floor: f64, measurements: &[Measurement], stolen: u64, time: Duration) -> Self {
+        let candidates = || measurements.iter().flat_map(|m| &m.candidates);
+        let runs: usize = candidates().filter_map(|c| c.timing()).map(|t| t.samples).sum();
+        let disturbed: usize = candidates().map(|c| c.disturbed).sum();
+        let cores = crate::threads::available() as f64;
+        Self {
+            floor,
+            tie: noise::tie(floor),
+            disturbed: disturbed as f64 / runs.max(1) as f64,
+            stolen: stolen as f64 / 100.0 / (time.as_secs_f64() * cores).max(1e-9),
+        }
+    }
 }
 
 /// A candidate as it was measured.
@@ -162,6 +229,13 @@ pub struct CandidateRecord {
     pub time_us: Option<TimeUs>,
     /// Runs.
     pub samples: usize,
+    /// Its time over that of the fastest of the same types in the rounds that both were in: the median, and the
+    /// interval that holds it in 95 of 100 cases.
+    #[serde(default)]
+    pub versus: Option<[f64; 3]>,
+    /// Of the runs, those that something else disturbed.
+    #[serde(default)]
+    pub disturbed: usize,
     /// Largest error over the largest output.
     pub rel_error: f64,
     /// Root mean square of the errors over that of the outputs.
@@ -249,6 +323,9 @@ pub struct Plan {
     pub predicted_ms: Option<f64>,
     /// The whole network's time.
     pub measured_ms: Option<f64>,
+    /// How quiet the machine was.
+    #[serde(default)]
+    pub noise: Option<Noise>,
     /// The whole network by this and by other plans.
     pub contest: Vec<Contest>,
     /// The forms of the blocks that have several; a plan that lacks a block has it plain.

@@ -1,7 +1,7 @@
 //! Chooses a form for each block of a graph, and a kernel for each step.
 
 use kernels::cpu::Cpu;
-use kernels::kernel::Role;
+use kernels::kernel::{Role, table};
 use kernels::problem::Problem;
 use kernels::tensor::Dtype;
 
@@ -10,9 +10,6 @@ use crate::measure::{Measured, Measurement, available};
 use crate::rewrite::{Block, Rewrite, rewritten};
 use crate::session::Choice;
 use crate::types::{Types, pair};
-
-/// Times closer than this are one: the noise of an unloaded machine from run to run.
-const TIE: f64 = 0.01;
 
 /// A choice without measurements, in f32: of the rows that this machine has, the one with the fewest
 /// multiply-adds by its default tuning; the first in the table where several are equal.
@@ -36,15 +33,23 @@ pub fn default_choices(graph: &Graph, cpu: &Cpu) -> Vec<Choice> {
 }
 
 /// The winner of a measurement among the candidates that `allowed` admits: the fastest, and of those
-/// within a hundredth of it the one with the least memory, then the least error, then the first.
+/// within a tie of it the one with the least memory, then the least error, then the first.
 pub fn winner(measurement: &Measurement, allowed: impl Fn(&Measured) -> bool) -> Option<&Measured> {
     let ranking: Vec<&Measured> = measurement.ranking().into_iter().filter(|c| allowed(c)).collect();
     let median = |c: &Measured| c.timing().map_or(f64::INFINITY, |t| t.median);
     let fastest = median(ranking.first()?);
     ranking
         .into_iter()
-        .take_while(|c| median(c) <= fastest * (1.0 + TIE))
-        .min_by(|a, b| a.bytes().cmp(&b.bytes()).then(a.relative_error.total_cmp(&b.relative_error)))
+        .take_while(|c| median(c) <= fastest * (1.0 + measurement.tie))
+        .min_by(|a, b| by_tie(a, b))
+}
+
+/// Which of two that are equally fast is taken: that with the least memory, then the least error, then the first in
+/// the table.
+pub fn by_tie(a: &Measured, b: &Measured) -> std::cmp::Ordering {
+    let place = |c: &Measured| table().iter().position(|row| row.id == c.row.id);
+    let error = a.relative_error.total_cmp(&b.relative_error);
+    a.bytes().cmp(&b.bytes()).then(error).then(place(a).cmp(&place(b)))
 }
 
 /// Candidates that a plan may use: none that is there only to compare with.
@@ -86,6 +91,7 @@ pub fn choose_forms(
         let measurement = measurements.iter().find(|m| m.problem == step.problem)?;
         Some(winner(measurement, &allowed)?.timing()?.median)
     };
+    let tie = measurements.iter().map(|m| m.tie).fold(0.0, f64::max);
     let choose = |block: Block| {
         let costs: Vec<(Rewrite, Option<f64>)> = block
             .forms
@@ -95,7 +101,7 @@ pub fn choose_forms(
         let known = costs.iter().filter_map(|(rewrite, cost)| Some((*rewrite, (*cost)?)));
         let best = known.min_by(|(_, a), (_, b)| a.total_cmp(b));
         let rewrite = match (best, costs[0].1) {
-            (Some((best, cost)), Some(plain)) if cost * (1.0 + TIE) < plain => best,
+            (Some((best, cost)), Some(plain)) if cost * (1.0 + tie) < plain => best,
             _ => Rewrite::PLAIN,
         };
         BlockChoice { block: block.name, rewrite, costs }
@@ -174,9 +180,11 @@ mod tests {
                 packed: 0,
                 scratch: 0,
                 multiply_adds: 0,
+                versus: None,
+                disturbed: 0,
                 outcome: Outcome::Timed { timing, dropped: false },
             };
-            Measurement { problem, candidates: vec![candidate], left_out: Vec::new() }
+            Measurement { problem, candidates: vec![candidate], left_out: Vec::new(), tie: 0.01 }
         };
         problems(graph).into_iter().map(|(problem, _)| measurement(problem)).collect()
     }

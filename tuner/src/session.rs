@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use kernels::cpu::Cpu;
 use kernels::filter::Filter;
-use kernels::kernel::{Io, Kernel, Prepared, Refusal, Row, Tuning};
+use kernels::kernel::{Bound, Io, Kernel, Prepared, Refusal, Row, Tuning};
 use kernels::problem::{Padding, Problem};
 use kernels::scratch::{Buffer, round_up};
 use kernels::team::Team;
@@ -15,7 +15,7 @@ use kernels::tensor::{Dtype, Format, Formats, Placement, Shape};
 use crate::graph::{Graph, Slice, Step, TensorId, Weight};
 use crate::packed::{Packed, PackedError};
 use crate::threads::Threads;
-use crate::types;
+use crate::types::{self, pair};
 use crate::weights::{Weights, WeightsError};
 
 /// The kernel and tuning of one step.
@@ -337,6 +337,49 @@ impl Session {
     pub fn memory(&self) -> [usize; 3] {
         let packed = self.steps.iter().map(|s| s.prepared.packed_bytes()).sum();
         [packed, self.arena.len() * size_of::<f32>(), self.scratch.len() * size_of::<f32>()]
+    }
+
+    /// Whether a kernel may take a step's place without its neighbours': its types are the step's, and the
+    /// network has the halo that it wants.
+    pub fn takes(&self, step: usize, formats: &Formats) -> bool {
+        let bound = self.steps[step].prepared.bound().formats;
+        let (have, want) = (bound.src.halo, formats.src.halo);
+        pair(&bound) == pair(formats)
+            && have.top >= want.top
+            && have.bottom >= want.bottom
+            && have.left >= want.left
+            && have.right >= want.right
+    }
+
+    /// Prepares another kernel for a step that it takes ([`Self::takes`]).
+    ///
+    /// # Errors
+    /// If the kernel refuses, or weights are missing or wrong.
+    pub fn alternative(
+        &self,
+        step: usize,
+        choice: &Choice,
+        weights: &Weights,
+        cpu: &Cpu,
+    ) -> Result<Box<dyn Prepared>, SessionError> {
+        let refused = |refusal| SessionError::Refused {
+            layer: self.graph.steps[step].layers[0].clone(),
+            kernel: choice.row.id,
+            refusal,
+        };
+        let kernel = (choice.row.make)(cpu).map_err(refused)?;
+        let Bound { problem, formats, .. } = self.steps[step].prepared.bound();
+        let filters = filters(&self.graph.steps[step], weights)?;
+        kernel.prepare(problem, &choice.tuning, formats, &filters).map_err(refused)
+    }
+
+    /// Puts an alternative in a step's place, and gives what was there.
+    pub fn replace(&mut self, step: usize, prepared: Box<dyn Prepared>) -> Box<dyn Prepared> {
+        let needed = prepared.scratch().total(self.team.workers());
+        if needed > self.scratch.len() {
+            self.scratch = Buffer::zeroed(needed);
+        }
+        std::mem::replace(&mut self.steps[step].prepared, prepared)
     }
 
     /// Runs `n` images `[n, h, w, c]` through the network, in one region ([`Threads::region`]); nothing else

@@ -9,25 +9,27 @@ use kernels::cpu::Cpu;
 use kernels::problem::Problem;
 use serde_json::Value;
 
+use crate::bench::Watch;
 use crate::choose::{Bounds, Chosen, Network, process_bytes};
 use crate::exact::Exact;
 use crate::graph::{Graph, Step};
 use crate::input::check_writable;
 use crate::machine::Machine;
-use crate::measure::{Effort, Measured, Measurement, Outcome, Timing, measure};
+use crate::measure::{Effort, Host, Measured, Measurement, Outcome, Timing, measure};
+use crate::noise;
 use crate::options::{Failure, HostArgs, ModelArgs, create_folder, graph, threads};
 use crate::plan::{
-    BlockRewrite, CandidateRecord, Contest, MemoryBytes, Plan, PlanStep, ProblemRecord, RunnerUp, SCHEMA,
-    StepFormats, TimeUs, file_name, problem_name, tuning_to_json,
+    BlockRewrite, CandidateRecord, Contest, InPlace, MemoryBytes, Noise, Plan, PlanStep, ProblemRecord,
+    RunnerUp, SCHEMA, StepFormats, TimeUs, file_name, problem_name, tuning_to_json,
 };
 use crate::planner::{choose_forms, default_choices, families, family, in_forms, is_eligible};
 use crate::report::print_rewrites;
 use crate::rewrite;
 use crate::run::print_classes;
-use crate::session::{Choice, Session};
+use crate::session::Session;
 use crate::size::{ensure_measured, ensure_runs};
+use crate::stats::median;
 use crate::table::Table;
-use crate::threads::Threads;
 use crate::types::{Types, pair};
 use crate::weights::synthetic;
 
@@ -54,8 +56,9 @@ pub struct TuneArgs {
 
 /// Rounds of a problem's candidates at most.
 const ROUNDS: usize = 30;
-/// Rounds in which whole networks are measured in turn.
-const CONTEST_ROUNDS: usize = 12;
+/// Rounds in which whole networks are measured in turn, and runs of each that count.
+const CONTEST_ROUNDS: usize = 10;
+const CONTEST_RUNS: usize = 3;
 
 /// Runs the command.
 pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
@@ -89,8 +92,14 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         weights.description()
     )?;
     let budget = Duration::from_secs(args.budget.into());
-    let measurements =
-        threads.install(|| measure_all(&graph, &cpu, &threads, Types::within(bounds.error), budget));
+    let watch = Watch::new(&threads);
+    let stolen = watch.stolen();
+    let start = Instant::now();
+    let (floor, measurements) = threads.install(|| {
+        let floor = noise::floor(&graph, &cpu, &threads, &watch);
+        let host = Host { cpu: &cpu, threads: &threads, watch: &watch, tie: noise::tie(floor) };
+        (floor, measure_all(&graph, &host, Types::within(bounds.error), budget))
+    });
     for measurement in &measurements {
         for wrong in measurement.candidates.iter().filter(|c| c.timing().is_none()) {
             let Outcome::Wrong { error, tolerance } = wrong.outcome else { continue };
@@ -103,6 +112,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let network = Network { graph: &graph, weights: &weights, cpu: &cpu, threads: &threads };
     let Planned { mut tuned, rewrites, contest } =
         threads.install(|| plan(&network, &measurements, &bounds))?;
+    let noise = Noise::new(floor, &measurements, watch.stolen() - stolen, start.elapsed());
 
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let plan = Plan {
@@ -119,25 +129,30 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         tool: concat!("tuner ", env!("CARGO_PKG_VERSION")).to_string(),
         created,
         predicted_ms: Some(tuned.predicted() * 1e3),
-        measured_ms: Some(contest[0].1.median * 1e3),
+        measured_ms: Some(contest[0].timing.median * 1e3),
+        noise: Some(noise),
         contest: contest
             .iter()
-            .map(|(name, timing)| Contest { plan: name.clone(), time_us: time_us(timing) })
+            .map(|entry| Contest { plan: entry.name.clone(), time_us: time_us(&entry.timing) })
             .collect(),
         rewrites,
         steps: tuned
             .graph
             .steps
             .iter()
-            .zip(tuned.chosen.choices.iter().zip(&tuned.chosen.winners))
-            .map(|(step, (choice, won))| plan_step(step, choice, *won, &measurements, &cpu, threads.count()))
+            .enumerate()
+            .map(|(index, step)| PlanStep {
+                network_us: Some(us(contest[0].steps[index])),
+                ..plan_step(index, step, &tuned.chosen, &measurements, &cpu, threads.count())
+            })
             .collect(),
         measurements: measurements.iter().map(record).collect(),
     };
     plan.write(&path)?;
-    print_steps(&tuned.graph, &measurements, &tuned.chosen.winners, out)?;
+    print_steps(&tuned, &measurements, out)?;
     print_rewrites(&plan, out)?;
     print_contest(&plan, out)?;
+    audit(&plan);
     writeln!(out, "\nplan: {}", path.display())?;
 
     let image = images(&graph);
@@ -148,13 +163,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 /// Measures every distinct problem of the graph and of the other forms of its blocks, giving each a share of the budget by its work in the network.
-fn measure_all(
-    graph: &Graph,
-    cpu: &Cpu,
-    threads: &Threads,
-    types: Types,
-    budget: Duration,
-) -> Vec<Measurement> {
+fn measure_all(graph: &Graph, host: &Host, types: Types, budget: Duration) -> Vec<Measurement> {
     let problems = rewrite::problems(graph);
     let total: f64 = problems.iter().map(|(p, steps)| weight(p, steps.len())).sum();
     let bar = ProgressBar::new(1000);
@@ -166,10 +175,11 @@ fn measure_all(
     for (problem, steps) in &problems {
         let own = weight(problem, steps.len());
         let left = deadline.saturating_duration_since(Instant::now());
-        let effort = Effort { budget: left.mul_f64((own / (total - done)).min(1.0)), rounds: ROUNDS };
+        let budget = left.mul_f64((own / (total - done)).min(1.0));
+        let effort = Effort { budget, rounds: ROUNDS };
         bar.set_message(steps[0].layers[0].clone());
         let progress = |part: f64| bar.set_position(((done + own * part) / total * 1e3) as u64);
-        list.push(measure(problem, cpu, threads, types, effort, progress));
+        list.push(measure(problem, host, types, effort, progress));
         done += own;
     }
     bar.finish_and_clear();
@@ -198,9 +208,10 @@ struct Tuned<'a> {
 }
 
 impl Tuned<'_> {
-    /// Sum of the steps' medians in seconds.
+    /// Sum of the steps' medians in seconds: in the running network where they were taken there.
     fn predicted(&self) -> f64 {
-        self.chosen.winners.iter().flatten().filter_map(|c| c.timing()).map(|t| t.median).sum()
+        let steps = 0..self.chosen.winners.len();
+        steps.filter_map(|step| self.chosen.timing(step)).map(|t| t.median).sum()
     }
 }
 
@@ -211,7 +222,15 @@ struct Planned<'a> {
     /// The forms of its blocks.
     rewrites: Vec<BlockRewrite>,
     /// Whole networks in turn, the best first.
-    contest: Vec<(String, Timing)>,
+    contest: Vec<Entry>,
+}
+
+/// A whole network in the contest.
+struct Entry {
+    name: String,
+    timing: Timing,
+    /// Medians of its steps in seconds.
+    steps: Vec<f64>,
 }
 
 /// Chooses forms and kernels within the bounds, and measures the network by them and by others.
@@ -264,40 +283,48 @@ fn plan<'a>(
     entries.extend(plain.iter_mut().map(|plain| (WITHOUT_REWRITES.to_string(), &mut plain.chosen.session)));
     entries.extend(others.iter_mut().map(|(name, session)| (name.clone(), session)));
     let mut contest = contest(network, entries);
-    if let Some(plain) = plain.filter(|_| is_faster(&contest[1].1, &contest[0].1)) {
+    if let Some(plain) = plain.filter(|_| is_faster(&contest[1].timing, &contest[0].timing)) {
         tuned = plain;
         contest.swap(0, 1);
-        contest[0].0 = "tuned".to_string();
-        contest[1].0 = "tuned, with rewrites".to_string();
+        contest[0].name = "tuned".to_string();
+        contest[1].name = "tuned, with rewrites".to_string();
         rewrites.iter_mut().for_each(BlockRewrite::overrule);
     }
     Ok(Planned { tuned, rewrites, contest })
 }
 
-/// Runs whole networks in turn; two warm-up rounds are not counted.
-fn contest(network: &Network, mut entries: Vec<(String, &mut Session)>) -> Vec<(String, Timing)> {
+/// Runs whole networks in turn. The first of the runs of each turn finds the caches as another network has left
+/// them, and is not counted.
+fn contest(network: &Network, mut entries: Vec<(String, &mut Session)>) -> Vec<Entry> {
     let images = images(network.graph);
     let mut samples = vec![Vec::new(); entries.len()];
-    let bar = ProgressBar::new(CONTEST_ROUNDS as u64 + 2);
+    let steps = |(_, session): &(String, &mut Session)| vec![Vec::new(); session.graph().steps.len()];
+    let mut steps: Vec<Vec<Vec<f64>>> = entries.iter().map(steps).collect();
+    let bar = ProgressBar::new(CONTEST_ROUNDS as u64);
     bar.set_style(
         ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} whole networks").expect("a template"),
     );
-    for round in 0..CONTEST_ROUNDS + 2 {
-        for ((_, session), samples) in entries.iter_mut().zip(&mut samples) {
-            for _ in 0..2 {
+    for _ in 0..CONTEST_ROUNDS {
+        for (((_, session), samples), steps) in entries.iter_mut().zip(&mut samples).zip(&mut steps) {
+            for run in 0..=CONTEST_RUNS {
                 let start = Instant::now();
                 session.run(network.threads, &images, network.graph.batch);
                 let seconds = start.elapsed().as_secs_f64();
-                if round >= 2 {
+                if run > 0 {
                     samples.push(seconds);
+                    steps.iter_mut().zip(session.step_seconds()).for_each(|(list, s)| list.push(s));
                 }
             }
         }
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let timing = |((name, _), samples): ((String, _), &Vec<f64>)| (name, Timing::of(samples));
-    entries.into_iter().zip(&samples).map(timing).collect()
+    let entry = |(index, (name, _)): (usize, (String, _))| Entry {
+        name,
+        timing: Timing::of(&samples[index]),
+        steps: steps[index].iter().filter_map(|samples| median(samples)).collect(),
+    };
+    entries.into_iter().enumerate().map(entry).collect()
 }
 
 fn memory_bytes(session: &Session) -> MemoryBytes {
@@ -313,8 +340,11 @@ fn is_faster(a: &Timing, b: &Timing) -> bool {
     a.median < b.quartiles[0] && a.quartiles[1] < b.median
 }
 
+fn us(seconds: f64) -> f64 {
+    (seconds * 1e9).round() / 1e3
+}
+
 fn time_us(timing: &Timing) -> TimeUs {
-    let us = |seconds: f64| (seconds * 1e9).round() / 1e3;
     TimeUs { median: us(timing.median), low: us(timing.quartiles[0]), high: us(timing.quartiles[1]) }
 }
 
@@ -322,32 +352,44 @@ fn gflops(problem: &Problem, timing: &Timing) -> f64 {
     problem.flops() as f64 / timing.median / 1e9
 }
 
-/// The fastest candidate of the same types that is not the winner.
-fn runner_up<'a>(measurement: &'a Measurement, won: &Measured) -> Option<&'a Measured> {
-    let other = |c: &&Measured| {
-        is_eligible(c)
-            && pair(&c.formats) == pair(&won.formats)
-            && (c.row.id != won.row.id || c.tuning != won.tuning)
-    };
-    measurement.ranking().into_iter().find(other)
+/// The fastest other candidate of the same types and its time: of those timed in place where there are any, else
+/// of those timed alone.
+fn runner_up<'a>(
+    chosen: &Chosen<'a>,
+    step: usize,
+    measurement: &'a Measurement,
+) -> Option<(&'a Measured, Timing)> {
+    let won = chosen.winners[step]?;
+    let in_place = chosen.settled.get(step).into_iter().flatten().filter(|(c, _)| !std::ptr::eq(*c, won));
+    if let Some(second) = in_place.min_by(|(_, a), (_, b)| a.median.total_cmp(&b.median)) {
+        return Some(*second);
+    }
+    let other =
+        |c: &&Measured| is_eligible(c) && pair(&c.formats) == pair(&won.formats) && !std::ptr::eq(*c, won);
+    let second = measurement.ranking().into_iter().find(other)?;
+    // Both alone, and the winner's time in place.
+    let factor = chosen.timing(step)?.median / won.timing()?.median;
+    Some((second, second.timing()?.scaled(factor)))
 }
 
 fn plan_step(
+    index: usize,
     step: &Step,
-    choice: &Choice,
-    won: Option<&Measured>,
+    chosen: &Chosen,
     measurements: &[Measurement],
     cpu: &Cpu,
     threads: usize,
 ) -> PlanStep {
+    let (choice, won) = (&chosen.choices[index], chosen.winners[index]);
     let measurement = measurements.iter().find(|m| m.problem == step.problem);
-    let timing = won.and_then(Measured::timing);
-    let second = won.zip(measurement).and_then(|(won, m)| runner_up(m, won));
-    let reason = match (timing, second.and_then(Measured::timing)) {
-        (Some(own), Some(other)) if other.median > own.median * 1.01 => {
+    let timing = chosen.timing(index);
+    let second = measurement.and_then(|measurement| runner_up(chosen, index, measurement));
+    let tie = measurement.map_or(0.0, |m| m.tie);
+    let reason = match (timing, second) {
+        (Some(own), Some((_, other))) if other.median > own.median * (1.0 + tie) => {
             format!("{:.1}% faster than the runner-up", (other.median / own.median - 1.0) * 100.0)
         }
-        (Some(own), Some(other)) if own.median > other.median * 1.01 => {
+        (Some(own), Some((_, other))) if own.median > other.median * (1.0 + tie) => {
             let share = (own.median / other.median - 1.0) * 100.0;
             format!("{share:.1}% slower than the fastest, for less memory or a smaller error of the network")
         }
@@ -357,6 +399,11 @@ fn plan_step(
         (Some(_), None) => "the only candidate".to_string(),
         (None, _) => "not measured: fewest multiply-adds".to_string(),
     };
+    let in_place = chosen.settled.get(index).into_iter().flatten().map(|(c, time)| InPlace {
+        kernel: c.row.id.to_string(),
+        tuning: tuning_to_json(&c.tuning),
+        time_us: time_us(time),
+    });
     PlanStep {
         layers: step.layers.clone(),
         problem: problem_name(step),
@@ -365,15 +412,16 @@ fn plan_step(
         formats: StepFormats::of(&choice.formats),
         threads,
         time_us: timing.as_ref().map(time_us),
+        alone_us: won.and_then(Measured::timing).map(|t| us(t.median)),
+        network_us: None,
+        in_place: in_place.collect(),
         rel_error: won.map(|c| c.relative_error),
         gflops: timing.map(|t| gflops(&step.problem, &t)),
         multiply_adds: Some(choice.multiply_adds(&step.problem, cpu)),
-        runner_up: second.and_then(|c| {
-            Some(RunnerUp {
-                kernel: c.row.id.to_string(),
-                tuning: tuning_to_json(&c.tuning),
-                time_us: time_us(&c.timing()?).median,
-            })
+        runner_up: second.map(|(c, timing)| RunnerUp {
+            kernel: c.row.id.to_string(),
+            tuning: tuning_to_json(&c.tuning),
+            time_us: us(timing.median),
         }),
         reason,
     }
@@ -387,6 +435,8 @@ fn record(measurement: &Measurement) -> ProblemRecord {
         formats: Some(StepFormats::of(&c.formats)),
         time_us: c.timing().as_ref().map(time_us),
         samples: c.timing().map_or(0, |t| t.samples),
+        versus: c.versus.map(|v| [v.value, v.low, v.high]),
+        disturbed: c.disturbed,
         rel_error: c.relative_error,
         rms_error: Some(c.rms_error),
         bytes: c.bytes(),
@@ -410,12 +460,9 @@ fn record(measurement: &Measurement) -> ProblemRecord {
     }
 }
 
-fn print_steps(
-    graph: &Graph,
-    measurements: &[Measurement],
-    winners: &[Option<&Measured>],
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
+fn print_steps(tuned: &Tuned, measurements: &[Measurement], out: &mut dyn Write) -> Result<(), Failure> {
+    let (graph, chosen) = (&tuned.graph, &tuned.chosen);
+    let winners = &chosen.winners;
     let mut table = Table::new(&[
         "layer",
         "x",
@@ -433,13 +480,12 @@ fn print_steps(
         // One line for all steps with the same problem and the same candidate.
         let same = |step: &usize| winners[*step].zip(*won).is_some_and(|(a, b)| std::ptr::eq(a, b));
         let steps = (0..winners.len()).filter(same).collect::<Vec<_>>();
-        let Some((won, timing)) = won.and_then(|c| Some((c, c.timing()?))) else { continue };
+        let Some((won, timing)) = won.and_then(|c| Some((c, chosen.timing(first)?))) else { continue };
         if steps[0] != first {
             continue;
         }
         let measurement = measurements.iter().find(|m| m.problem == *problem);
-        let second = measurement.and_then(|m| runner_up(m, won));
-        let (name, more) = match second.and_then(|c| Some((c, c.timing()?))) {
+        let (name, more) = match measurement.and_then(|m| runner_up(chosen, first, m)) {
             Some((c, t)) => {
                 let more = format!("{:.1}", (t.median / timing.median - 1.0) * 100.0);
                 (format!("{} [{}]", c.row.id, c.tuning), more)
@@ -480,7 +526,25 @@ fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
     {
         writeln!(
             out,
-            "sum of steps {predicted:.2} ms, measured {measured:.2} ms; error against f64 {error:.1e}"
+            "sum of steps {predicted:.2} ms, measured {measured:.2} ms ({:+.1}%); error against f64 {error:.1e}",
+            (measured / predicted - 1.0) * 100.0
+        )?;
+    }
+    let tie = plan.noise.map_or(0.0, |noise| noise.tie);
+    let flips = plan.steps.iter().filter(|step| step.flips(tie)).count();
+    let settled = plan.steps.iter().filter(|step| step.in_place.len() > 1).count();
+    writeln!(
+        out,
+        "in place: {settled} steps had close candidates, {flips} chose another than when timed alone"
+    )?;
+    if let Some(noise) = plan.noise {
+        writeln!(
+            out,
+            "noise: a kernel against itself differs by up to {:.1}%, ties are {:.1}%; {:.1}% of the runs were disturbed, the host took {:.1}% of the time",
+            noise.floor * 100.0,
+            noise.tie * 100.0,
+            noise.disturbed * 100.0,
+            noise.stolen * 100.0
         )?;
     }
     if let Some(MemoryBytes { weights, activations, scratch }) = plan.memory_bytes {
@@ -495,6 +559,27 @@ fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
         )?;
     }
     Ok(())
+}
+
+/// A prediction further off than this is reported.
+const OFF: f64 = 0.05;
+
+/// Warns of a whole network that takes longer or shorter than its steps, and names those that are furthest off.
+fn audit(plan: &Plan) {
+    let (Some(predicted), Some(measured)) = (plan.predicted_ms, plan.measured_ms) else { return };
+    if (measured / predicted - 1.0).abs() <= OFF {
+        return;
+    }
+    let mut residuals: Vec<(f64, &str)> =
+        plan.steps.iter().filter_map(|step| Some((step.residual_us()?, &step.layers[0][..]))).collect();
+    residuals.sort_by(|(a, _), (b, _)| b.abs().total_cmp(&a.abs()));
+    let list: Vec<String> =
+        residuals.iter().take(3).map(|(us, layer)| format!("{layer} {us:+.0} µs")).collect();
+    eprintln!(
+        "warning: the network takes {measured:.2} ms, its steps {predicted:.2} ms together, {:+.1}%; furthest off: {}",
+        (measured / predicted - 1.0) * 100.0,
+        list.join(", ")
+    );
 }
 
 #[cfg(test)]

@@ -214,6 +214,11 @@ impl Tensor {
         self.buffer.read_images(&self.placement, self.placement.shape.n)
     }
 
+    /// All of its memory, halo included.
+    pub fn as_slice(&self) -> &[f32] {
+        self.buffer.as_slice()
+    }
+
     /// Where it lies in its buffer.
     pub fn placement(&self) -> &Placement {
         &self.placement

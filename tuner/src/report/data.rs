@@ -252,6 +252,8 @@ pub fn record<'a>(plan: &'a Plan, step: &PlanStep) -> Option<&'a ProblemRecord> 
 /// What a step says of its own kernel and the runner-up, as a record.
 fn record_of_step(step: &PlanStep) -> ProblemRecord {
     let candidate = |kernel: &str, tuning: &Map<String, Value>, time_us| CandidateRecord {
+        versus: None,
+        disturbed: 0,
         kernel: kernel.to_string(),
         tuning: tuning.clone(),
         formats: Some(step.formats.clone()),

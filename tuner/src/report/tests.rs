@@ -19,6 +19,8 @@ fn around(median: f64) -> TimeUs {
 
 fn candidate(kernel: &str, order: usize, median: f64) -> CandidateRecord {
     CandidateRecord {
+        versus: None,
+        disturbed: 0,
         kernel: kernel.to_string(),
         formats: None,
         tuning: object(json!({ "order": order })),
@@ -34,6 +36,9 @@ fn candidate(kernel: &str, order: usize, median: f64) -> CandidateRecord {
 
 fn step(layer: &str, problem: &str, kernel: &str, median: f64) -> PlanStep {
     PlanStep {
+        alone_us: None,
+        network_us: None,
+        in_place: Vec::new(),
         layers: vec![layer.to_string()],
         problem: problem.to_string(),
         kernel: kernel.to_string(),
@@ -60,6 +65,7 @@ pub(super) fn plan() -> Plan {
         "caches_kib": [32, 1024, 0], "os": "linux-x86_64",
     });
     Plan {
+        noise: None,
         schema: SCHEMA.to_string(),
         model: "mixed0".to_string(),
         shape: None,

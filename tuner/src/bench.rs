@@ -1,0 +1,178 @@
+//! One prepared kernel that is run again and again, as cold as it is in a network; and what else the machine did
+//! in the meantime.
+//!
+//! In a network, the weights of all other layers have passed since a layer's turn, more than the caches hold, and
+//! its source has just been written by all workers, each a share. So before each run the weights and the
+//! destinations are evicted from the caches, and each worker reads its share of the source. A loop over one layer
+//! would find all of them warm and favour what reads them often.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use kernels::arch::cache::evict;
+use kernels::kernel::{Bound, Io, Prepared};
+use kernels::scratch::Buffer;
+use kernels::team::Team;
+use kernels::tensor::{Formats, Tensor};
+
+use crate::threads::Threads;
+
+/// Memory and a prepared kernel, ready to be run again and again.
+pub struct Bench {
+    prepared: Box<dyn Prepared>,
+    src: Tensor,
+    dst: Vec<Tensor>,
+    scratch: Buffer,
+}
+
+impl Bench {
+    /// Lays out a prepared kernel's tensors.
+    pub fn new(prepared: Box<dyn Prepared>, formats: &Formats, src: &[f32], workers: usize) -> Self {
+        let bound = prepared.bound();
+        let mut source = Tensor::of(bound.src, &formats.src);
+        source.fill_nhwc(src);
+        let dst = bound.dst.iter().map(|&shape| Tensor::of(shape, &formats.dst)).collect();
+        let scratch = Buffer::zeroed(prepared.scratch().total(workers));
+        Self { prepared, src: source, dst, scratch }
+    }
+
+    /// Runs it once on all threads, cold; the seconds from when the first worker starts to when the last has
+    /// finished.
+    pub fn run(&mut self, threads: &Threads, team: &mut Team) -> f64 {
+        let packed = self.prepared.packed();
+        let written: Vec<&[f32]> = self.dst.iter().map(Tensor::as_slice).collect();
+        let src = self.src.as_slice();
+        let workers = threads.count();
+        threads.region(team, |member| {
+            let weights = packed.iter().map(|weights| weights.as_slice());
+            weights
+                .chain(written.iter().copied())
+                .for_each(|values| evict(share(values, member.index(), workers)));
+            std::hint::black_box(share(src, member.index(), workers).iter().step_by(16).sum::<f32>());
+        });
+        let io = Io::new(self.src.view(), self.dst.iter_mut().map(Tensor::view_mut));
+        let (prepared, scratch) = (&self.prepared, &self.scratch);
+        let (epoch, first, last) = (Instant::now(), AtomicU64::new(u64::MAX), AtomicU64::new(0));
+        let now = || epoch.elapsed().as_nanos() as u64;
+        threads.region(team, |member| {
+            member.wait();
+            first.fetch_min(now(), Ordering::Relaxed);
+            member.run(&**prepared, &io, scratch);
+            last.fetch_max(now(), Ordering::Relaxed);
+        });
+        last.into_inner().saturating_sub(first.into_inner()) as f64 * 1e-9
+    }
+
+    /// The problem and formats.
+    pub fn bound(&self) -> &Bound {
+        self.prepared.bound()
+    }
+
+    /// Outputs of a segment.
+    pub fn output(&self, segment: usize) -> Vec<f32> {
+        self.dst[segment].to_nhwc()
+    }
+
+    /// Bytes of packed weights, and of scratch.
+    pub fn bytes(&self) -> [usize; 2] {
+        [self.prepared.packed_bytes(), self.scratch.len() * size_of::<f32>()]
+    }
+}
+
+/// A worker's part of a slice.
+fn share(values: &[f32], worker: usize, workers: usize) -> &[f32] {
+    &values[values.len() * worker / workers..values.len() * (worker + 1) / workers]
+}
+
+/// Sees whether workers had to wait for a core that others used, or the whole machine for its host.
+pub struct Watch {
+    /// `schedstat` of each worker: nanoseconds on a core, and waiting for one.
+    workers: Vec<File>,
+    stat: Option<File>,
+}
+
+/// Share of a run's time that its workers may have waited for a core.
+const WAITED: f64 = 0.02;
+
+impl Watch {
+    /// Of the workers of a pool; sees nothing where the system does not say.
+    pub fn new(threads: &Threads) -> Self {
+        let files = Mutex::new(Vec::new());
+        threads.region(&mut Team::new(threads.count()), |member| {
+            if let Ok(file) = File::open("/proc/thread-self/schedstat") {
+                files.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(file);
+            }
+            member.wait();
+        });
+        let workers = files.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Self { workers, stat: File::open("/proc/stat").ok() }
+    }
+
+    /// Seconds that all workers together have waited for a core.
+    fn waited(&self) -> f64 {
+        let of = |file: &File| number(file, 1).unwrap_or(0) as f64 * 1e-9;
+        self.workers.iter().map(of).sum()
+    }
+
+    /// Hundredths of a second, of all cores together, that the host gave to others.
+    pub fn stolen(&self) -> u64 {
+        self.stat.as_ref().and_then(|file| number(file, 8)).unwrap_or(0)
+    }
+
+    /// What `run` gives, the seconds that it took, and whether it was disturbed.
+    pub fn sample(&self, run: impl FnOnce() -> f64) -> (f64, bool) {
+        let before = self.waited();
+        let seconds = run();
+        (seconds, self.waited() - before > WAITED * seconds)
+    }
+}
+
+/// The number at a place of a file's first line.
+fn number(file: &File, place: usize) -> Option<u64> {
+    let mut text = [0; 256];
+    let length = file.read_at(&mut text, 0).ok()?;
+    let line = std::str::from_utf8(&text[..length]).ok()?.lines().next()?;
+    line.split_whitespace().nth(place)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn waiting_for_a_core_is_seen_and_an_undisturbed_run_is_not() {
+        let threads = Threads::new(1).expect("a thread");
+        let watch = Watch::new(&threads);
+        let busy = |time: Duration| {
+            let start = Instant::now();
+            while start.elapsed() < time {
+                std::hint::spin_loop();
+            }
+            start.elapsed().as_secs_f64()
+        };
+        if watch.workers.is_empty() {
+            return;
+        }
+        let quiet = (0..200).any(|_| !watch.sample(|| busy(Duration::from_micros(200))).1);
+        assert!(quiet, "every one of 200 short runs was disturbed");
+        // More threads than cores: over a second, this one must wait.
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let disturbed = std::thread::scope(|scope| {
+            for _ in 0..2 * crate::threads::available() {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                });
+            }
+            let (_, disturbed) = watch.sample(|| busy(Duration::from_millis(1000)));
+            stop.store(true, Ordering::Relaxed);
+            disturbed
+        });
+        assert!(disturbed, "a run beside more busy threads than cores counts as undisturbed");
+    }
+}

@@ -1,0 +1,63 @@
+//! How far apart this machine's times of the same thing are now: one kernel against a copy of itself.
+
+use kernels::cpu::Cpu;
+use kernels::problem::Problem;
+use kernels::team::Team;
+
+use crate::bench::{Bench, Watch};
+use crate::graph::Graph;
+use crate::oracle::Inputs;
+use crate::planner::default_choice;
+use crate::stats::{median, ratio};
+use crate::threads::Threads;
+
+/// Problems that are measured: a small, a middling and a large one.
+const PROBLEMS: usize = 3;
+/// Runs of each of the two.
+const ROUNDS: usize = 24;
+
+/// Times closer than this are one even on the quietest machine.
+const LEAST: f64 = 0.01;
+/// Times further apart than this are not ties even on the noisiest: what is settled by memory would cost as much.
+const MOST: f64 = 0.02;
+
+/// What is taken for a tie where the noise floor is so high.
+pub fn tie(floor: f64) -> f64 {
+    floor.clamp(LEAST, MOST)
+}
+
+/// The noise floor: how far from 1 the median ratio of a kernel to a copy of itself may be, in 95 of 100
+/// cases; the median over some convolutions of a graph, 0 if it has none.
+pub fn floor(graph: &Graph, cpu: &Cpu, threads: &Threads, watch: &Watch) -> f64 {
+    let mut problems: Vec<Problem> = graph.problems().into_iter().map(|(problem, _)| problem).collect();
+    problems.retain(|problem| matches!(problem, Problem::Conv(_)));
+    problems.sort_by_key(Problem::flops);
+    let some = PROBLEMS.min(problems.len());
+    let floors: Vec<f64> = (0..some)
+        .filter_map(|i| of_problem(&problems[(2 * i + 1) * problems.len() / (2 * some)], cpu, threads, watch))
+        .collect();
+    median(&floors).unwrap_or(0.0)
+}
+
+fn of_problem(problem: &Problem, cpu: &Cpu, threads: &Threads, watch: &Watch) -> Option<f64> {
+    let choice = default_choice(problem, cpu);
+    let kernel = (choice.row.make)(cpu).ok()?;
+    let inputs = Inputs::synthetic(problem);
+    let bench = || {
+        let prepared = kernel.prepare(problem, &choice.tuning, &choice.formats, &inputs.filters).ok()?;
+        Some(Bench::new(prepared, &choice.formats, &inputs.src, threads.count()))
+    };
+    let (mut benches, mut team) = ([bench()?, bench()?], Team::new(threads.count()));
+    let mut samples = [const { Vec::new() }; 2];
+    for round in 0..ROUNDS + 2 {
+        for turn in 0..2 {
+            let which = (round + turn) % 2;
+            let (seconds, _) = watch.sample(|| benches[which].run(threads, &mut team));
+            if round >= 2 {
+                samples[which].push(seconds);
+            }
+        }
+    }
+    let ratio = ratio(&samples[0], &samples[1])?;
+    Some((ratio.high - 1.0).max(1.0 - ratio.low))
+}

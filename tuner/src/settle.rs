@@ -1,0 +1,140 @@
+//! Candidates that are close alone are settled in place: in the running network, where caches, neighbours and
+//! memory are what they will be.
+//!
+//! One run of the network times one candidate of every step, since each step's time is taken by itself; so as
+//! many runs as the longest list has candidates are a round in which all steps time all of theirs, and rounds
+//! compare in pairs as elsewhere.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::bench::Watch;
+use crate::choose::Network;
+use crate::measure::{Measured, Timing, shuffle};
+use crate::options::Failure;
+use crate::session::Session;
+use crate::stats::{median, ratio};
+
+/// Candidates of a step at most.
+const CANDIDATES: usize = 5;
+/// How much slower alone than the chosen one a candidate may be to be tried in place: the best of another family,
+/// or another tuning.
+const SLOWER: [f64; 2] = [1.2, 1.06];
+/// Rounds at least, and at most.
+const ROUNDS: [usize; 2] = [5, 16];
+/// How often a disturbed run is repeated.
+const REPEATS: usize = 2;
+
+/// The options of a step that are worth a try in place, the chosen one first. Others that need a wider halo than
+/// the network has would change their neighbours, and stay out.
+pub fn finalists(session: &Session, step: usize, options: &[&Measured], pick: usize) -> Vec<usize> {
+    let Some(chosen) = options.get(pick) else { return Vec::new() };
+    let seconds = |c: &Measured| c.timing().map_or(f64::INFINITY, |t| t.median);
+    let mut order: Vec<usize> = (0..options.len()).filter(|&option| option != pick).collect();
+    order.sort_by(|&a, &b| seconds(options[a]).total_cmp(&seconds(options[b])));
+    let mut families = vec![chosen.row.family];
+    let mut list = vec![pick];
+    for option in order {
+        let candidate = options[option];
+        let is_new = !families.contains(&candidate.row.family);
+        let [other, same] = SLOWER.map(|factor| seconds(candidate) <= factor * seconds(chosen));
+        if (same || is_new && other) && session.takes(step, &candidate.formats) && list.len() < CANDIDATES {
+            families.push(candidate.row.family);
+            list.push(option);
+        }
+    }
+    list
+}
+
+/// Times the finalists of every step in a network that runs the first of each.
+///
+/// # Errors
+/// If a kernel refuses what it was measured with.
+pub fn settle(
+    network: &Network,
+    session: &mut Session,
+    finalists: &[Vec<&Measured>],
+    images: &[f32],
+    budget: Duration,
+) -> Result<Vec<Vec<Timing>>, Failure> {
+    let threads = network.threads;
+    let jobs: Vec<(usize, &Measured)> = finalists
+        .iter()
+        .enumerate()
+        .flat_map(|(step, list)| list.iter().skip(1).map(move |candidate| (step, *candidate)))
+        .collect();
+    let prepared = threads.map(&jobs, |(step, candidate)| {
+        session.alternative(*step, &candidate.choice(), network.weights, network.cpu)
+    });
+    let mut kept: Vec<Vec<_>> = finalists.iter().map(|_| Vec::new()).collect();
+    for ((step, _), prepared) in jobs.iter().zip(prepared) {
+        kept[*step].push(Some(prepared?));
+    }
+    let counts: Vec<usize> = finalists.iter().map(|list| list.len().max(1)).collect();
+    let turns = counts.iter().copied().max().unwrap_or(1);
+    let watch = Watch::new(threads);
+    let mut samples: Vec<Vec<Vec<f64>>> = counts.iter().map(|&count| vec![Vec::new(); count]).collect();
+    let bar = ProgressBar::new(ROUNDS[1] as u64);
+    bar.set_style(
+        ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} in place").expect("a template"),
+    );
+    let start = Instant::now();
+    for round in 0..ROUNDS[1] {
+        let orders: Vec<Vec<usize>> = counts
+            .iter()
+            .enumerate()
+            .map(|(step, &count)| {
+                let mut order: Vec<usize> = (0..count).collect();
+                shuffle(&mut order, (round * counts.len() + step) as u64);
+                order
+            })
+            .collect();
+        let mut seconds: Vec<Vec<Vec<f64>>> = counts.iter().map(|&count| vec![Vec::new(); count]).collect();
+        for turn in 0..turns {
+            let now: Vec<usize> = orders.iter().map(|order| order[turn % order.len()]).collect();
+            let mut exchange = |session: &mut Session| {
+                for (step, &candidate) in now.iter().enumerate() {
+                    if let Some(place) = candidate.checked_sub(1).map(|other| &mut kept[step][other]) {
+                        *place = place.take().map(|prepared| session.replace(step, prepared));
+                    }
+                }
+            };
+            exchange(session);
+            for repeat in 1..=REPEATS {
+                let (_, disturbed) = watch.sample(|| {
+                    session.run(threads, images, network.graph.batch);
+                    session.step_seconds().sum()
+                });
+                if !disturbed || repeat == REPEATS {
+                    break;
+                }
+            }
+            for ((step, seconds), &candidate) in seconds.iter_mut().enumerate().zip(&now) {
+                seconds[candidate].push(session.step_seconds().nth(step).unwrap_or(f64::NAN));
+            }
+            exchange(session);
+        }
+        // The first round finds memory that nobody has touched.
+        if round > 0 {
+            for (samples, seconds) in samples.iter_mut().flatten().zip(seconds.iter().flatten()) {
+                samples.extend(median(seconds));
+            }
+        }
+        bar.inc(1);
+        if round + 1 >= ROUNDS[0] && start.elapsed() > budget {
+            break;
+        }
+    }
+    bar.finish_and_clear();
+    let fair = |candidates: &Vec<Vec<f64>>| {
+        let first = Timing::of(&candidates[0]);
+        let timing = |own: &Vec<f64>| {
+            let timing = Timing::of(own);
+            let paired = ratio(own, &candidates[0]).map_or(1.0, |ratio| ratio.value);
+            timing.scaled(paired * first.median / timing.median)
+        };
+        candidates.iter().map(timing).collect()
+    };
+    Ok(samples.iter().map(fair).collect())
+}
