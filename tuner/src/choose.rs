@@ -74,12 +74,21 @@ pub struct Chosen<'a> {
     pub error: f64,
     /// Of each step, the candidates that were timed in the running network.
     pub settled: Vec<Vec<(&'a Measured, Timing)>>,
+    /// The network that was chosen by times alone; none where nothing else would do.
+    pub alone: Option<Session>,
     picks: Vec<usize>,
     /// The image with that error.
     image: Vec<f32>,
 }
 
 impl Chosen<'_> {
+    /// How many times as long as by the choice of times alone a step takes in place.
+    pub fn against_alone(&self, step: usize) -> f64 {
+        let first = self.settled.get(step).and_then(|list| list.first());
+        let ratio = |(own, (_, first)): (Timing, &(&Measured, Timing))| own.median / first.median;
+        self.timing(step).zip(first).map_or(1.0, ratio)
+    }
+
     /// The time of a step: in the running network where that was taken, else alone.
     pub fn timing(&self, step: usize) -> Option<Timing> {
         let won = self.winners[step]?;
@@ -337,10 +346,11 @@ impl<'a> Search<'a, '_> {
             Some(again) => self.within(again, bound).ok(),
             None => None,
         };
-        // The same choice keeps what it was, with its times in place.
-        let mut chosen = again.unwrap_or(chosen);
-        chosen.settled = std::mem::take(&mut self.settled);
-        Ok(chosen)
+        let settled = std::mem::take(&mut self.settled);
+        Ok(match again {
+            Some(again) => Chosen { settled, alone: Some(chosen.session), ..again },
+            None => Chosen { settled, ..chosen },
+        })
     }
 
     /// The fastest choice whose errors have at most that sum and that keeps the memory, measured.
@@ -369,8 +379,8 @@ impl<'a> Search<'a, '_> {
         let choices = network.choices(&winners);
         let mut session = network.session(&choices)?;
         let (error, image) = self.exact.error(&mut session, network.threads);
-        let settled = Vec::new();
-        Ok(Chosen { winners, choices, error, settled, picks, image: image.to_vec(), session })
+        let (settled, alone) = (Vec::new(), None);
+        Ok(Chosen { winners, choices, error, settled, alone, picks, image: image.to_vec(), session })
     }
 
     /// The least MiB that any plan takes.

@@ -144,7 +144,10 @@ pub struct PlanStep {
     /// Its median when the whole network was measured at last.
     #[serde(default)]
     pub network_us: Option<f64>,
-    /// Candidates that were timed in the running network.
+    /// What was predicted for it then, from the rounds in which it was chosen.
+    #[serde(default)]
+    pub predicted_us: Option<f64>,
+    /// Candidates that were timed in the running network, first the best of those timed alone.
     #[serde(default)]
     pub in_place: Vec<InPlace>,
     /// Largest error over the largest output.
@@ -163,7 +166,7 @@ pub struct PlanStep {
 impl PlanStep {
     /// Microseconds that the step took more in the whole network, measured at last, than was predicted.
     pub fn residual_us(&self) -> Option<f64> {
-        Some(self.network_us? - self.time_us?.median)
+        Some(self.network_us? - self.predicted_us?)
     }
 
     /// Whether the running network chose another candidate than the times alone, and by more than a tie.
@@ -319,7 +322,7 @@ pub struct Plan {
     pub tool: String,
     /// When, in seconds since 1970.
     pub created: u64,
-    /// Sum of the steps' times.
+    /// Sum of what was predicted for the steps.
     pub predicted_ms: Option<f64>,
     /// The whole network's time.
     pub measured_ms: Option<f64>,

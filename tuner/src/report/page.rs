@@ -83,7 +83,7 @@ fn header(plan: &Plan) -> String {
     let [l1, l2, l3] = machine.caches_kib;
     let off = match (positive(plan.predicted_ms), positive(plan.measured_ms)) {
         (Some(predicted), Some(measured)) => {
-            format!(": {:+.1}% over the sum of the steps", (measured / predicted - 1.0) * 100.0)
+            format!(": {:+.1}% against what was predicted", (measured / predicted - 1.0) * 100.0)
         }
         _ => String::new(),
     };

@@ -38,6 +38,7 @@ fn step(layer: &str, problem: &str, kernel: &str, median: f64) -> PlanStep {
     PlanStep {
         alone_us: None,
         network_us: None,
+        predicted_us: None,
         in_place: Vec::new(),
         layers: vec![layer.to_string()],
         problem: problem.to_string(),
