@@ -87,6 +87,11 @@ impl Tuning {
         found.unwrap_or_else(|| panic!("tuning {self} has no `{name}`")).1
     }
 
+    /// How many of its numbers are not those of another tuning.
+    pub fn distance(&self, other: &Self) -> usize {
+        self.0.iter().filter(|pair| !other.0.contains(pair)).count()
+    }
+
     /// Names and values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, usize)> {
         self.0.iter().copied()

@@ -42,6 +42,8 @@ pub struct Network<'a> {
     pub cpu: &'a Cpu,
     /// Worker threads.
     pub threads: &'a Threads,
+    /// Time for candidates in the running network.
+    pub in_place: Duration,
 }
 
 /// What a plan must keep.
@@ -240,9 +242,6 @@ impl Network<'_> {
     }
 }
 
-/// Time for candidates in the running network.
-const IN_PLACE: Duration = Duration::from_secs(6);
-
 /// Size of the random changes that gains are taken from: well above the roundings that they cause, well below
 /// what would turn ReLUs on and off.
 const CHANGE: f64 = 1e-3;
@@ -322,19 +321,18 @@ impl<'a> Search<'a, '_> {
             .collect();
         let candidates: Vec<Vec<&Measured>> =
             lists.iter().zip(&self.options).map(|(list, o)| list.iter().map(|&i| o[i]).collect()).collect();
-        let times = settle(network, &mut chosen.session, &candidates, &images, IN_PLACE)?;
+        let times = settle(network, &mut chosen.session, &candidates, &images, self.tie)?;
         for (step, (list, times)) in lists.iter().zip(&times).enumerate() {
             let (options, seconds) = (&mut self.options[step], &mut self.seconds[step]);
             let Some(&pick) = list.first() else { continue };
             // What was not timed in place is as much slower there as the chosen one.
-            let factor = times[0].median / seconds[pick];
+            let factor = times[0].timing.median / seconds[pick];
             seconds.iter_mut().for_each(|seconds| *seconds *= factor);
-            list.iter().zip(times).for_each(|(&option, time)| seconds[option] = time.median);
+            list.iter().zip(times).for_each(|(&option, time)| seconds[option] = time.timing.median);
             self.settled[step] =
-                list.iter().zip(times).map(|(&option, time)| (options[option], *time)).collect();
-            let fastest = times.iter().map(|t| t.median).fold(f64::INFINITY, f64::min);
-            let tied = list.iter().filter(|&&option| seconds[option] <= fastest * (1.0 + self.tie));
-            let first = *tied.min_by(|&&a, &&b| by_tie(options[a], options[b])).unwrap_or(&pick);
+                list.iter().zip(times).map(|(&option, time)| (options[option], time.timing)).collect();
+            let tied = list.iter().zip(times).filter(|(_, time)| time.tied).map(|(option, _)| *option);
+            let first = tied.min_by(|&a, &b| by_tie(options[a], options[b])).unwrap_or(pick);
             let mut order: Vec<usize> = (0..options.len()).collect();
             order.sort_by(|&a, &b| (a != first).cmp(&(b != first)).then(seconds[a].total_cmp(&seconds[b])));
             *options = order.iter().map(|&option| options[option]).collect();

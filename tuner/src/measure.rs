@@ -187,7 +187,7 @@ impl Measurement {
 /// How long to measure, and what to leave out.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// Time for timing, checks and preparation apart.
+    /// Time for all of it; the walk through tunings is never cut short.
     pub budget: Duration,
     /// Rounds at most.
     pub rounds: usize,
@@ -214,6 +214,14 @@ const DECIDE: [usize; 5] = [7, 10, 14, 19, 25];
 
 /// How often a disturbed run is repeated.
 const REPEATS: usize = 3;
+
+/// Steps of the walk through tunings at most, and the rounds of each.
+const SWEEPS: usize = 4;
+const SWEEP_ROUNDS: usize = 2;
+/// The walk goes on from tunings of a kernel that is at most so many times as slow as the fastest.
+const HOPE: f64 = 1.3;
+/// Rounds after the walk at least.
+const LEAST_ROUNDS: usize = 2;
 
 /// Share of the budget that the first formats of all tunings take where there are other formats.
 const FIRST: f64 = 0.5;
@@ -310,43 +318,93 @@ impl Field<'_> {
         }
     }
 
-    /// Times all that are left, round by round, and drops the clear losers.
+    /// Times all that are left once, in a shuffled order, and drops the clear losers.
+    fn round(&mut self) {
+        self.round += 1;
+        shuffle(&mut self.alive, self.round as u64);
+        for Entrant { index, bench } in &mut self.alive {
+            let (mut seconds, mut disturbed) = (f64::INFINITY, true);
+            for _ in 0..REPEATS {
+                let sample = self.watch.sample(|| bench.run(self.threads, &mut self.team));
+                seconds = seconds.min(sample.0);
+                if !sample.1 {
+                    (seconds, disturbed) = sample;
+                    break;
+                }
+            }
+            self.samples[*index].seconds.push(seconds);
+            self.candidates[*index].disturbed += usize::from(disturbed);
+        }
+        let tie = self.tie;
+        self.drop(|own, leader| match DROP.iter().rev().find(|(after, _)| own.seconds.len() >= *after) {
+            _ if DECIDE.contains(&own.seconds.len()) => {
+                own.ratio(leader).is_some_and(|ratio| ratio.low > 1.0 + tie)
+            }
+            Some((_, factor)) if own.seconds.len() < DECIDE[0] => {
+                let fastest = own.seconds.iter().copied().min_by(f64::total_cmp);
+                fastest > median(&leader.seconds).map(|leader| leader * factor)
+            }
+            _ => false,
+        });
+    }
+
+    /// Rounds until the time or their number has been used.
     fn rounds(&mut self, effort: Effort, mut progress: impl FnMut(f64)) {
         let start = Instant::now();
         for round in 1..=effort.rounds {
-            shuffle(&mut self.alive, self.round as u64 + 1);
-            for Entrant { index, bench } in &mut self.alive {
-                let (mut seconds, mut disturbed) = (f64::INFINITY, true);
-                for _ in 0..REPEATS {
-                    let sample = self.watch.sample(|| bench.run(self.threads, &mut self.team));
-                    seconds = seconds.min(sample.0);
-                    if !sample.1 {
-                        (seconds, disturbed) = sample;
-                        break;
-                    }
-                }
-                self.samples[*index].seconds.push(seconds);
-                self.candidates[*index].disturbed += usize::from(disturbed);
-            }
-            self.round += 1;
-            match DROP.iter().rev().find(|(after, _)| round >= *after) {
-                _ if DECIDE.contains(&round) => {
-                    let tie = self.tie;
-                    self.drop(|own, leader| own.ratio(leader).is_some_and(|ratio| ratio.low > 1.0 + tie));
-                }
-                Some((_, factor)) if round < DECIDE[0] => self.drop(|own, leader| {
-                    let fastest = own.seconds.iter().copied().min_by(f64::total_cmp);
-                    fastest > median(&leader.seconds).map(|leader| leader * factor)
-                }),
-                _ => {}
-            }
+            self.round();
             let spent = start.elapsed().as_secs_f64() / effort.budget.as_secs_f64().max(1e-9);
             progress(spent.max(round as f64 / effort.rounds as f64).min(1.0));
-            if spent >= 1.0 && round >= 3 {
+            if spent >= 1.0 && round >= LEAST_ROUNDS {
                 break;
             }
         }
         self.conclude();
+    }
+
+    /// Walks through the tunings of each kernel: the default and all that differ from it by one number, then those
+    /// that differ so from the fastest, for as long as that becomes another.
+    fn walk<'k>(&mut self, kernels: &'k [Available], types: Types) {
+        let problem = self.problem;
+        let spaces: Vec<Vec<Tuning>> = kernels.iter().map(|a| a.kernel.tunings(problem)).collect();
+        let mut tried: Vec<Vec<Tuning>> = vec![Vec::new(); kernels.len()];
+        let mut centres: Vec<Option<Tuning>> = spaces.iter().map(|space| space.first().cloned()).collect();
+        for _ in 0..SWEEPS {
+            let mut jobs: Vec<(&'k Available, Tuning, Formats)> = Vec::new();
+            for (((available, space), tried), centre) in
+                kernels.iter().zip(&spaces).zip(&mut tried).zip(&centres)
+            {
+                let Some(centre) = centre else { continue };
+                for tuning in space.iter().filter(|tuning| tuning.distance(centre) <= 1) {
+                    if !tried.contains(tuning) {
+                        tried.push(tuning.clone());
+                        let first = types.formats(&*available.kernel, problem, tuning).first().copied();
+                        jobs.extend(first.map(|formats| (available, tuning.clone(), formats)));
+                    }
+                }
+            }
+            if jobs.is_empty() {
+                break;
+            }
+            self.enter(&jobs);
+            (0..SWEEP_ROUNDS).for_each(|_| self.round());
+            let leaders = self.leaders();
+            let leader = leaders
+                .iter()
+                .filter_map(|(_, l)| median(&self.samples[*l].seconds))
+                .fold(f64::INFINITY, f64::min);
+            for (available, centre) in kernels.iter().zip(&mut centres) {
+                let best = self.fastest(available.row);
+                *centre = best.filter(|(_, seconds)| *seconds <= leader * HOPE).map(|(tuning, _)| tuning);
+            }
+        }
+    }
+
+    /// The fastest tuning of a row so far.
+    fn fastest(&self, row: &Row) -> Option<(Tuning, f64)> {
+        let own = self.candidates.iter().zip(&self.samples).filter(|(c, _)| c.row.id == row.id);
+        let timed = own.filter_map(|(c, samples)| Some((c, median(&samples.seconds)?)));
+        timed.min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(c, seconds)| (c.tuning.clone(), seconds))
     }
 
     /// Of those still measured, the fastest of each pair of types.
@@ -410,8 +468,8 @@ impl Field<'_> {
     }
 }
 
-/// Checks and times all candidates of a problem of the given types: each tuning in its kernel's first formats,
-/// then the best tunings in the others, together with those that were not dropped.
+/// Checks and times candidates of a problem of the given types: tunings in their kernel's first formats, found by
+/// a walk, then the best ones in the others, together with those that were not dropped.
 pub fn measure(
     problem: &Problem,
     host: &Host,
@@ -436,19 +494,16 @@ pub fn measure(
         left_out,
         alive: Vec::new(),
     };
-    let mut jobs = Vec::new();
+    let start = Instant::now();
+    field.walk(&kernels, types);
     for available in &kernels {
-        let before = jobs.len();
-        for tuning in available.kernel.tunings(problem) {
-            let first = types.formats(&*available.kernel, problem, &tuning).first().copied();
-            jobs.extend(first.map(|formats| (available, tuning, formats)));
-        }
-        if jobs.len() == before {
+        let is_there = field.candidates.iter().any(|c| c.row.id == available.row.id);
+        if !is_there && !field.left_out.iter().any(|l| l.id == available.row.id) {
             let reason = "rounds to a lower precision, which is not asked for".to_string();
             field.left_out.push(LeftOut { id: available.row.id, reason });
         }
     }
-    field.enter(&jobs);
+    let effort = Effort { budget: effort.budget.saturating_sub(start.elapsed()), ..effort };
     if types == Types::F32 {
         field.rounds(effort, progress);
     } else {

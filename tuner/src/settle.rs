@@ -5,7 +5,7 @@
 //! many runs as the longest list has candidates are a round in which all steps time all of theirs, and rounds
 //! compare in pairs as elsewhere.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -22,7 +22,9 @@ const CANDIDATES: usize = 5;
 /// or another tuning.
 const SLOWER: [f64; 2] = [1.2, 1.06];
 /// Rounds at least, and at most.
-const ROUNDS: [usize; 2] = [5, 16];
+const ROUNDS: [usize; 2] = [5, 30];
+/// Times closer than this are equal whatever their intervals.
+const EQUAL: f64 = 0.003;
 /// How often a disturbed run is repeated.
 const REPEATS: usize = 2;
 
@@ -56,8 +58,8 @@ pub fn settle(
     session: &mut Session,
     finalists: &[Vec<&Measured>],
     images: &[f32],
-    budget: Duration,
-) -> Result<Vec<Vec<Timing>>, Failure> {
+    tie: f64,
+) -> Result<Vec<Vec<Settled>>, Failure> {
     let threads = network.threads;
     let jobs: Vec<(usize, &Measured)> = finalists
         .iter()
@@ -122,19 +124,63 @@ pub fn settle(
             }
         }
         bar.inc(1);
-        if round + 1 >= ROUNDS[0] && start.elapsed() > budget {
+        if round + 1 >= ROUNDS[0] && start.elapsed() > network.in_place {
             break;
         }
     }
     bar.finish_and_clear();
-    let fair = |candidates: &Vec<Vec<f64>>| {
-        let first = Timing::of(&candidates[0]);
-        let timing = |own: &Vec<f64>| {
-            let timing = Timing::of(own);
-            let paired = ratio(own, &candidates[0]).map_or(1.0, |ratio| ratio.value);
-            timing.scaled(paired * first.median / timing.median)
-        };
-        candidates.iter().map(timing).collect()
+    Ok(samples.iter().map(|candidates| settled(candidates, tie)).collect())
+}
+
+/// The times of one step's candidates, from samples of the same rounds.
+fn settled(candidates: &[Vec<f64>], tie: f64) -> Vec<Settled> {
+    let first = Timing::of(&candidates[0]);
+    let fair = |own: &Vec<f64>| {
+        let timing = Timing::of(own);
+        let paired = ratio(own, &candidates[0]).map_or(1.0, |ratio| ratio.value);
+        timing.scaled(paired * first.median / timing.median)
     };
-    Ok(samples.iter().map(fair).collect())
+    let timings: Vec<Timing> = candidates.iter().map(fair).collect();
+    let fastest =
+        (0..timings.len()).min_by(|&a, &b| timings[a].median.total_cmp(&timings[b].median)).unwrap_or(0);
+    let is_tied = |own: &Vec<f64>| {
+        let versus = ratio(own, &candidates[fastest]);
+        versus.is_some_and(|v| v.value <= 1.0 + EQUAL || v.value <= 1.0 + tie && v.low <= 1.0)
+    };
+    timings.iter().zip(candidates).map(|(&timing, own)| Settled { timing, tied: is_tied(own) }).collect()
+}
+
+/// What was found out about a candidate in place.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settled {
+    /// Its times.
+    pub timing: Timing,
+    /// As fast as the fastest, as far as can be told.
+    pub tied: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::synthetic::unit;
+
+    #[test]
+    fn what_is_slower_in_nearly_every_round_is_no_tie_and_what_may_be_equal_is() {
+        let times = |stream: u64, scale: f64, noise: f64| -> Vec<f64> {
+            let load = |round: u64| 1.0 + 0.5 * unit(31, 0, round);
+            (0..20)
+                .map(|round| scale * load(round) * (1.0 + noise * (unit(31, stream, round) - 0.5)))
+                .collect()
+        };
+        let tied = |noise: f64| -> Vec<bool> {
+            let candidates = [1.0, 1.003, 1.015, 1.1].into_iter().enumerate();
+            let all: Vec<Vec<f64>> = candidates.map(|(i, scale)| times(i as u64 + 1, scale, noise)).collect();
+            settled(&all, 0.02).into_iter().map(|settled| settled.tied).collect()
+        };
+        assert_eq!(tied(0.001), [true, true, false, false]);
+        assert!(!tied(0.04)[3]);
+        let ratio = |a: &Settled, b: &Settled| a.timing.median / b.timing.median;
+        let both = settled(&[times(1, 1.0, 0.001), times(2, 1.2, 0.001)], 0.02);
+        assert!((ratio(&both[1], &both[0]) - 1.2).abs() < 0.01, "{both:?}");
+    }
 }

@@ -40,7 +40,7 @@ pub struct TuneArgs {
     model: ModelArgs,
     #[command(flatten)]
     host: HostArgs,
-    /// Seconds for measuring candidates
+    /// Seconds for all measuring
     #[arg(long, value_name = "SECONDS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     budget: u32,
     /// Bound on the memory of a process that runs the plan
@@ -56,8 +56,12 @@ pub struct TuneArgs {
 
 /// Rounds of a problem's candidates at most.
 const ROUNDS: usize = 30;
-/// Rounds in which whole networks are measured in turn, and runs of each that count.
-const CONTEST_ROUNDS: usize = 12;
+/// Shares of the budget for candidates alone, and for those of one form of the network in place; whole networks
+/// take the rest.
+const ALONE: f64 = 0.7;
+const IN_PLACE: f64 = 0.06;
+/// Rounds in which whole networks are measured in turn, at least and at most, and runs of each that count.
+const CONTEST_ROUNDS: [usize; 2] = [4, 16];
 const CONTEST_RUNS: usize = 2;
 
 /// Runs the command.
@@ -92,13 +96,14 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         weights.description()
     )?;
     let budget = Duration::from_secs(args.budget.into());
+    let start = Instant::now();
+    let end = start + budget;
     let watch = Watch::new(&threads);
     let stolen = watch.stolen();
-    let start = Instant::now();
     let (floor, measurements) = threads.install(|| {
         let floor = noise::floor(&graph, &cpu, &threads, &watch);
         let host = Host { cpu: &cpu, threads: &threads, watch: &watch, tie: noise::tie(floor) };
-        (floor, measure_all(&graph, &host, Types::within(bounds.error), budget))
+        (floor, measure_all(&graph, &host, Types::within(bounds.error), start + budget.mul_f64(ALONE)))
     });
     for measurement in &measurements {
         for wrong in measurement.candidates.iter().filter(|c| c.timing().is_none()) {
@@ -109,9 +114,10 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
             );
         }
     }
-    let network = Network { graph: &graph, weights: &weights, cpu: &cpu, threads: &threads };
+    let in_place = budget.mul_f64(IN_PLACE);
+    let network = Network { graph: &graph, weights: &weights, cpu: &cpu, threads: &threads, in_place };
     let Planned { mut tuned, rewrites, contest, predicted } =
-        threads.install(|| plan(&network, &measurements, &bounds))?;
+        threads.install(|| plan(&network, &measurements, &bounds, end))?;
     let noise = Noise::new(floor, &measurements, watch.stolen() - stolen, start.elapsed());
 
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
@@ -164,14 +170,13 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 /// Measures every distinct problem of the graph and of the other forms of its blocks, giving each a share of the budget by its work in the network.
-fn measure_all(graph: &Graph, host: &Host, types: Types, budget: Duration) -> Vec<Measurement> {
+fn measure_all(graph: &Graph, host: &Host, types: Types, deadline: Instant) -> Vec<Measurement> {
     let problems = rewrite::problems(graph);
     let total: f64 = problems.iter().map(|(p, steps)| weight(p, steps.len())).sum();
     let bar = ProgressBar::new(1000);
     bar.set_style(
         ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} {msg}").expect("a template"),
     );
-    let deadline = Instant::now() + budget;
     let (mut done, mut list) = (0.0, Vec::new());
     for (problem, steps) in &problems {
         let own = weight(problem, steps.len());
@@ -235,6 +240,7 @@ fn plan<'a>(
     network: &Network,
     measurements: &'a [Measurement],
     bounds: &Bounds,
+    end: Instant,
 ) -> Result<Planned<'a>, Failure> {
     let exact = Exact::new(network.graph, network.weights, network.threads)?;
     let choose = |graph: Graph| {
@@ -284,7 +290,7 @@ fn plan<'a>(
         entries.extend(alone.iter_mut().map(|alone| (format!("{name}, {BY_TIMES_ALONE}"), alone)));
     }
     entries.extend(others.iter_mut().map(|(name, session)| (name.clone(), session)));
-    let mut contest = contest(network, entries);
+    let mut contest = contest(network, entries, end);
     let other = contest.iter().position(|entry| entry.name == WITHOUT_REWRITES);
     let faster = other.filter(|&other| is_faster(&contest[other].timing, &contest[0].timing));
     if let Some((plain, other)) = plain.zip(faster) {
@@ -304,16 +310,19 @@ fn plan<'a>(
 
 /// Runs whole networks in turn. The first of the runs of each turn finds the caches as another network has left
 /// them, and is not counted.
-fn contest(network: &Network, mut entries: Vec<(String, &mut Session)>) -> Vec<Entry> {
+fn contest(network: &Network, mut entries: Vec<(String, &mut Session)>, end: Instant) -> Vec<Entry> {
     let images = images(network.graph);
     let mut samples = vec![Vec::new(); entries.len()];
     let steps = |(_, session): &(String, &mut Session)| vec![Vec::new(); session.graph().steps.len()];
     let mut steps: Vec<Vec<Vec<f64>>> = entries.iter().map(steps).collect();
-    let bar = ProgressBar::new(CONTEST_ROUNDS as u64);
+    let bar = ProgressBar::new(CONTEST_ROUNDS[1] as u64);
     bar.set_style(
         ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} whole networks").expect("a template"),
     );
-    for _ in 0..CONTEST_ROUNDS {
+    for round in 0..CONTEST_ROUNDS[1] {
+        if round >= CONTEST_ROUNDS[0] && Instant::now() >= end {
+            break;
+        }
         for (((_, session), samples), steps) in entries.iter_mut().zip(&mut samples).zip(&mut steps) {
             for run in 0..=CONTEST_RUNS {
                 let start = Instant::now();
