@@ -218,6 +218,9 @@ const REPEATS: usize = 3;
 /// Steps of the walk through tunings at most, and the rounds of each.
 const SWEEPS: usize = 4;
 const SWEEP_ROUNDS: usize = 2;
+/// Share of the budget that may go into tunings far from the fastest, and how many are tried at a time.
+const EXPLORED: f64 = 0.5;
+const WIDE: usize = 8;
 /// The walk goes on from tunings of a kernel that is at most so many times as slow as the fastest.
 const HOPE: f64 = 1.3;
 /// Rounds after the walk at least.
@@ -363,39 +366,47 @@ impl Field<'_> {
     }
 
     /// Walks through the tunings of each kernel: the default and all that differ from it by one number, then those
-    /// that differ so from the fastest, for as long as that becomes another.
-    fn walk<'k>(&mut self, kernels: &'k [Available], types: Types) {
-        let problem = self.problem;
-        let spaces: Vec<Vec<Tuning>> = kernels.iter().map(|a| a.kernel.tunings(problem)).collect();
+    /// that differ so from the fastest, for as long as that becomes another. After that, and until `wide` is over,
+    /// all others of the kernels that are near the fastest, those that differ least first.
+    fn walk<'k>(&mut self, kernels: &'k [Available], types: Types, wide: Instant) {
+        let spaces: Vec<Vec<Tuning>> = kernels.iter().map(|a| a.kernel.tunings(self.problem)).collect();
         let mut tried: Vec<Vec<Tuning>> = vec![Vec::new(); kernels.len()];
         let mut centres: Vec<Option<Tuning>> = spaces.iter().map(|space| space.first().cloned()).collect();
-        for _ in 0..SWEEPS {
-            let mut jobs: Vec<(&'k Available, Tuning, Formats)> = Vec::new();
-            for (((available, space), tried), centre) in
-                kernels.iter().zip(&spaces).zip(&mut tried).zip(&centres)
-            {
+        for sweep in 0.. {
+            let is_wide = sweep >= SWEEPS;
+            let mut steps: Vec<(usize, usize, &Tuning)> = Vec::new();
+            for (index, centre) in centres.iter().enumerate() {
                 let Some(centre) = centre else { continue };
-                for tuning in space.iter().filter(|tuning| tuning.distance(centre) <= 1) {
-                    if !tried.contains(tuning) {
-                        tried.push(tuning.clone());
-                        let first = types.formats(&*available.kernel, problem, tuning).first().copied();
-                        jobs.extend(first.map(|formats| (available, tuning.clone(), formats)));
-                    }
-                }
+                let others = spaces[index].iter().filter(|tuning| !tried[index].contains(tuning));
+                let reach = if is_wide { usize::MAX } else { 1 };
+                let steps_from = others.map(|tuning| (tuning.distance(centre), index, tuning));
+                steps.extend(steps_from.filter(|(distance, ..)| *distance <= reach));
+            }
+            if is_wide {
+                steps.sort_by_key(|(distance, ..)| *distance);
+                steps.truncate(WIDE);
+            }
+            if is_wide && (steps.is_empty() || Instant::now() >= wide) {
+                return;
+            }
+            let mut jobs: Vec<(&'k Available, Tuning, Formats)> = Vec::new();
+            for (_, index, tuning) in steps {
+                tried[index].push(tuning.clone());
+                let available = &kernels[index];
+                let first = types.formats(&*available.kernel, self.problem, tuning).first().copied();
+                jobs.extend(first.map(|formats| (available, tuning.clone(), formats)));
             }
             if jobs.is_empty() {
-                break;
+                continue;
             }
             self.enter(&jobs);
             (0..SWEEP_ROUNDS).for_each(|_| self.round());
             let leaders = self.leaders();
-            let leader = leaders
-                .iter()
-                .filter_map(|(_, l)| median(&self.samples[*l].seconds))
-                .fold(f64::INFINITY, f64::min);
+            let times = leaders.iter().filter_map(|(_, leader)| median(&self.samples[*leader].seconds));
+            let least = times.fold(f64::INFINITY, f64::min);
             for (available, centre) in kernels.iter().zip(&mut centres) {
                 let best = self.fastest(available.row);
-                *centre = best.filter(|(_, seconds)| *seconds <= leader * HOPE).map(|(tuning, _)| tuning);
+                *centre = best.filter(|(_, seconds)| *seconds <= least * HOPE).map(|(tuning, _)| tuning);
             }
         }
     }
@@ -495,7 +506,7 @@ pub fn measure(
         alive: Vec::new(),
     };
     let start = Instant::now();
-    field.walk(&kernels, types);
+    field.walk(&kernels, types, start + effort.budget.mul_f64(EXPLORED));
     for available in &kernels {
         let is_there = field.candidates.iter().any(|c| c.row.id == available.row.id);
         if !is_there && !field.left_out.iter().any(|l| l.id == available.row.id) {
