@@ -40,7 +40,43 @@ fn tuning_writes_a_plan_that_states_everything_and_prints_tables() {
     for key in ["weights", "activations"] {
         assert!(plan["memory_bytes"][key].as_u64().expect(key) > 1 << 20, "{key}");
     }
-    assert_eq!(err, "", "progress shows on terminals only");
+    let is_warning =
+        |line: &str| line.starts_with("warning: the network takes") || line.starts_with("warning: busy");
+    assert!(err.lines().all(is_warning), "progress shows on terminals only: {err}");
+    for part in ["predicted", "in place: ", "noise: a kernel against itself"] {
+        assert!(out.contains(part), "`{part}` is not in\n{out}");
+    }
+    let noise = |key: &str| plan["noise"][key].as_f64().unwrap_or_else(|| panic!("{key}"));
+    assert!(noise("floor") >= 0.0 && (0.01..=0.02).contains(&noise("tie")));
+    assert!((0.0..=1.0).contains(&noise("disturbed")) && (0.0..=1.0).contains(&noise("stolen")));
+}
+
+#[test]
+fn candidates_that_were_timed_in_place_hold_the_chosen_one_and_the_prediction_adds_up() {
+    let (plan, _) = &*BLOCK_PLAN;
+    let steps = plan["steps"].as_array().expect("steps");
+    let mut sum = 0.0;
+    for step in steps {
+        let number = |key: &str| step[key].as_f64().unwrap_or_else(|| panic!("{key} of {step}"));
+        assert!(number("alone_us") > 0.0 && number("network_us") > 0.0);
+        sum += number("predicted_us");
+        let in_place = step["in_place"].as_array().expect("candidates");
+        let is_chosen = |c: &&Value| c["kernel"] == step["kernel"] && c["tuning"] == step["tuning"];
+        let chosen =
+            in_place.iter().find(is_chosen).unwrap_or_else(|| panic!("{step} was not timed in place"));
+        assert_eq!(chosen["time_us"], step["time_us"]);
+        let times = in_place.iter().map(|c| c["time_us"]["median"].as_f64().expect("a time"));
+        let (least, own) = (times.fold(f64::INFINITY, f64::min), number_in(step, "time_us"));
+        // A tie, and what may go for less memory.
+        let tie = plan["noise"]["tie"].as_f64().expect("a tie");
+        assert!(own <= least * (1.0 + tie) * 1.05, "{own} us, the fastest takes {least}: {step}");
+    }
+    let predicted = plan["predicted_ms"].as_f64().expect("a time");
+    assert!((sum / 1e3 - predicted).abs() < 1e-3 * predicted, "{sum} us, {predicted} ms");
+}
+
+fn number_in(step: &Value, key: &str) -> f64 {
+    step[key]["median"].as_f64().expect("a median")
 }
 
 #[test]

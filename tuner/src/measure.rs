@@ -9,7 +9,7 @@ use kernels::problem::Problem;
 use kernels::team::Team;
 use kernels::tensor::{Dtype, Formats};
 
-use crate::bench::{Bench, Watch};
+use crate::bench::{Bench, undisturbed};
 use crate::oracle::{Comparison, Inputs, Oracle, sample_pixels};
 use crate::session::Choice;
 use crate::stats::{Interval, median, ratio};
@@ -199,8 +199,6 @@ pub struct Host<'a> {
     pub cpu: &'a Cpu,
     /// Worker threads.
     pub threads: &'a Threads,
-    /// Sees what disturbs them.
-    pub watch: &'a Watch,
     /// Times within this share of each other are ties.
     pub tie: f64,
 }
@@ -212,8 +210,8 @@ const DROP: [(usize, f64); 3] = [(1, 2.0), (2, 1.3), (4, 1.1)];
 /// Rounds after which a candidate is dropped whose interval lies wholly above the leader's time and a tie with it.
 const DECIDE: [usize; 5] = [7, 10, 14, 19, 25];
 
-/// How often a disturbed run is repeated.
-const REPEATS: usize = 3;
+/// Tries of a run that is disturbed.
+const TRIES: usize = 8;
 
 /// Steps of the walk through tunings at most, and the rounds of each.
 const SWEEPS: usize = 4;
@@ -263,7 +261,6 @@ struct Field<'a> {
     inputs: &'a Inputs,
     oracle: Oracle<'a>,
     team: Team,
-    watch: &'a Watch,
     tie: f64,
     candidates: Vec<Measured>,
     /// Of each candidate.
@@ -291,7 +288,7 @@ impl Field<'_> {
                 }
             };
             let mut bench = Bench::new(prepared, formats, &inputs.src, self.threads.count());
-            let first = bench.run(self.threads, &mut self.team);
+            let (first, _) = bench.run(self.threads, &mut self.team);
             let verdict = self.oracle.judge(&bench, &kernel.numerics(problem, tuning));
             let outcome = if verdict.holds() {
                 Outcome::Timed { timing: Timing::of(&[first]), dropped: false }
@@ -326,15 +323,8 @@ impl Field<'_> {
         self.round += 1;
         shuffle(&mut self.alive, self.round as u64);
         for Entrant { index, bench } in &mut self.alive {
-            let (mut seconds, mut disturbed) = (f64::INFINITY, true);
-            for _ in 0..REPEATS {
-                let sample = self.watch.sample(|| bench.run(self.threads, &mut self.team));
-                seconds = seconds.min(sample.0);
-                if !sample.1 {
-                    (seconds, disturbed) = sample;
-                    break;
-                }
-            }
+            let run = || bench.run(self.threads, &mut self.team);
+            let (seconds, disturbed) = undisturbed(TRIES, run);
             self.samples[*index].seconds.push(seconds);
             self.candidates[*index].disturbed += usize::from(disturbed);
         }
@@ -488,7 +478,7 @@ pub fn measure(
     effort: Effort,
     mut progress: impl FnMut(f64),
 ) -> Measurement {
-    let Host { cpu, threads, watch, tie } = *host;
+    let Host { cpu, threads, tie } = *host;
     let (kernels, left_out) = available(cpu, problem);
     let inputs = Inputs::synthetic(problem);
     let mut field = Field {
@@ -497,7 +487,6 @@ pub fn measure(
         inputs: &inputs,
         oracle: Oracle::new(problem, &inputs, sample_pixels(problem.dst()[0], 12)),
         team: Team::new(threads.count()),
-        watch,
         tie,
         candidates: Vec::new(),
         samples: Vec::new(),

@@ -4,7 +4,7 @@ use kernels::cpu::Cpu;
 use kernels::problem::Problem;
 use kernels::team::Team;
 
-use crate::bench::{Bench, Watch};
+use crate::bench::Bench;
 use crate::graph::Graph;
 use crate::oracle::Inputs;
 use crate::planner::default_choice;
@@ -28,18 +28,18 @@ pub fn tie(floor: f64) -> f64 {
 
 /// The noise floor: how far from 1 the median ratio of a kernel to a copy of itself may be, in 95 of 100
 /// cases; the median over some convolutions of a graph, 0 if it has none.
-pub fn floor(graph: &Graph, cpu: &Cpu, threads: &Threads, watch: &Watch) -> f64 {
+pub fn floor(graph: &Graph, cpu: &Cpu, threads: &Threads) -> f64 {
     let mut problems: Vec<Problem> = graph.problems().into_iter().map(|(problem, _)| problem).collect();
     problems.retain(|problem| matches!(problem, Problem::Conv(_)));
     problems.sort_by_key(Problem::flops);
     let some = PROBLEMS.min(problems.len());
     let floors: Vec<f64> = (0..some)
-        .filter_map(|i| of_problem(&problems[(2 * i + 1) * problems.len() / (2 * some)], cpu, threads, watch))
+        .filter_map(|i| of_problem(&problems[(2 * i + 1) * problems.len() / (2 * some)], cpu, threads))
         .collect();
     median(&floors).unwrap_or(0.0)
 }
 
-fn of_problem(problem: &Problem, cpu: &Cpu, threads: &Threads, watch: &Watch) -> Option<f64> {
+fn of_problem(problem: &Problem, cpu: &Cpu, threads: &Threads) -> Option<f64> {
     let choice = default_choice(problem, cpu);
     let kernel = (choice.row.make)(cpu).ok()?;
     let inputs = Inputs::synthetic(problem);
@@ -52,7 +52,7 @@ fn of_problem(problem: &Problem, cpu: &Cpu, threads: &Threads, watch: &Watch) ->
     for round in 0..ROUNDS + 2 {
         for turn in 0..2 {
             let which = (round + turn) % 2;
-            let (seconds, _) = watch.sample(|| benches[which].run(threads, &mut team));
+            let (seconds, _) = benches[which].run(threads, &mut team);
             if round >= 2 {
                 samples[which].push(seconds);
             }

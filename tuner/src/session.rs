@@ -108,8 +108,8 @@ pub struct Session {
     arena: Buffer,
     scratch: Buffer,
     team: Team,
-    /// Nanoseconds of each step of the latest run.
-    times: Vec<AtomicU64>,
+    /// When each step of the latest run ended, in nanoseconds from its start.
+    ends: Vec<AtomicU64>,
 }
 
 /// The filters that a step's kernel packs.
@@ -313,7 +313,7 @@ impl Session {
         }
         let scratch = steps.iter().map(|s| s.prepared.scratch().total(threads.count())).max().unwrap_or(0);
         Ok(Self {
-            times: steps.iter().map(|_| AtomicU64::new(0)).collect(),
+            ends: steps.iter().map(|_| AtomicU64::new(0)).collect(),
             arena: Buffer::zeroed(arena),
             scratch: Buffer::zeroed(scratch),
             team: Team::new(threads.count()),
@@ -398,18 +398,16 @@ impl Session {
     /// Runs a range of the steps for `n` images, on what the steps before have left.
     fn run_steps(&mut self, threads: &Threads, n: usize, range: Range<usize>) {
         let (arena, scratch) = (&self.arena, &self.scratch);
-        let (steps, times) = (&self.steps[range.clone()], &self.times[range]);
+        let (steps, ends) = (&self.steps[range.clone()], &self.ends[range]);
+        ends.iter().for_each(|end| end.store(u64::MAX, Ordering::Relaxed));
+        let start = Instant::now();
         threads.region(&mut self.team, |member| {
-            let mut start = Instant::now();
-            for (step, time) in steps.iter().zip(times) {
+            for (step, end) in steps.iter().zip(ends) {
                 let src = arena.view(&step.src).images(n);
                 let io = Io::new(src, step.dst.iter().map(|dst| arena.view_mut(dst).images(n)));
                 member.run(&*step.prepared, &io, scratch);
-                if member.index() == 0 {
-                    let now = Instant::now();
-                    time.store((now - start).as_nanos() as u64, Ordering::Relaxed);
-                    start = now;
-                }
+                // The first to leave the barrier: another may have lost its core.
+                end.fetch_min(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
             }
         });
     }
@@ -441,7 +439,13 @@ impl Session {
 
     /// Seconds that each step of the latest run took.
     pub fn step_seconds(&self) -> impl Iterator<Item = f64> {
-        self.times.iter().map(|ns| ns.load(Ordering::Relaxed) as f64 * 1e-9)
+        let mut before = 0;
+        self.ends.iter().map(move |end| {
+            let end = end.load(Ordering::Relaxed);
+            let nanoseconds = end.saturating_sub(before);
+            before = end;
+            nanoseconds as f64 * 1e-9
+        })
     }
 
     /// The first `n` images of a slice as `[n, h, w, c]` values. Only the output and the features

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::bench::Watch;
+use crate::bench::{Watch, undisturbed};
 use crate::choose::Network;
 use crate::measure::{Measured, Timing, shuffle};
 use crate::options::Failure;
@@ -25,8 +25,11 @@ const SLOWER: [f64; 2] = [1.2, 1.06];
 const ROUNDS: [usize; 2] = [5, 30];
 /// Times closer than this are equal whatever their intervals.
 const EQUAL: f64 = 0.003;
-/// How often a disturbed run is repeated.
-const REPEATS: usize = 2;
+/// Tries of a run that is disturbed.
+const TRIES: usize = 2;
+/// Where a larger share of the runs is disturbed, the median of a step's times is that of others' turns on the cores;
+/// its first quartile is not.
+const BUSY: f64 = 0.3;
 
 /// The options of a step that are worth a try in place, the chosen one first. Others that need a wider halo than
 /// the network has would change their neighbours, and stay out.
@@ -82,6 +85,7 @@ pub fn settle(
         ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} in place").expect("a template"),
     );
     let start = Instant::now();
+    let (mut runs, mut disturbed_runs) = (0, 0);
     for round in 0..ROUNDS[1] {
         let orders: Vec<Vec<usize>> = counts
             .iter()
@@ -103,15 +107,14 @@ pub fn settle(
                 }
             };
             exchange(session);
-            for repeat in 1..=REPEATS {
-                let (_, disturbed) = watch.sample(|| {
+            let (_, disturbed) = undisturbed(TRIES, || {
+                watch.sample(|| {
                     session.run(threads, images, network.graph.batch);
                     session.step_seconds().sum()
-                });
-                if !disturbed || repeat == REPEATS {
-                    break;
-                }
-            }
+                })
+            });
+            runs += 1;
+            disturbed_runs += usize::from(disturbed);
             for ((step, seconds), &candidate) in seconds.iter_mut().enumerate().zip(&now) {
                 seconds[candidate].push(session.step_seconds().nth(step).unwrap_or(f64::NAN));
             }
@@ -129,6 +132,8 @@ pub fn settle(
         }
     }
     bar.finish_and_clear();
+    let is_busy = disturbed_runs as f64 > BUSY * runs as f64;
+    let settled = if is_busy { settled_by_quartiles } else { settled };
     Ok(samples.iter().map(|candidates| settled(candidates, tie)).collect())
 }
 
@@ -148,6 +153,17 @@ fn settled(candidates: &[Vec<f64>], tie: f64) -> Vec<Settled> {
         versus.is_some_and(|v| v.value <= 1.0 + EQUAL || v.value <= 1.0 + tie && v.low <= 1.0)
     };
     timings.iter().zip(candidates).map(|(&timing, own)| Settled { timing, tied: is_tied(own) }).collect()
+}
+
+/// The same by first quartiles, where most runs were disturbed.
+fn settled_by_quartiles(candidates: &[Vec<f64>], tie: f64) -> Vec<Settled> {
+    let timings: Vec<Timing> = candidates.iter().map(|own| Timing::of(own)).collect();
+    let least = timings.iter().map(|t| t.quartiles[0]).fold(f64::INFINITY, f64::min);
+    let fair = |timing: &Timing| Settled {
+        timing: timing.scaled(timing.quartiles[0] / timing.median),
+        tied: timing.quartiles[0] <= least * (1.0 + tie),
+    };
+    timings.iter().map(fair).collect()
 }
 
 /// What was found out about a candidate in place.
@@ -179,6 +195,14 @@ mod tests {
         };
         assert_eq!(tied(0.001), [true, true, false, false]);
         assert!(!tied(0.04)[3]);
+        // Most rounds are disturbed, and none of the first quartile.
+        let disturb = |mut times: Vec<f64>| {
+            times.iter_mut().enumerate().filter(|(i, _)| i % 3 > 0).for_each(|(i, t)| *t *= 2.0 + i as f64);
+            times
+        };
+        let all = [disturb(times(1, 1.0, 0.0)), disturb(times(1, 1.1, 0.0))];
+        let tied = settled_by_quartiles(&all, 0.02);
+        assert!(tied[0].tied && !tied[1].tied, "{tied:?}");
         let ratio = |a: &Settled, b: &Settled| a.timing.median / b.timing.median;
         let both = settled(&[times(1, 1.0, 0.001), times(2, 1.2, 0.001)], 0.02);
         assert!((ratio(&both[1], &both[0]) - 1.2).abs() < 0.01, "{both:?}");

@@ -101,8 +101,8 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let watch = Watch::new(&threads);
     let stolen = watch.stolen();
     let (floor, measurements) = threads.install(|| {
-        let floor = noise::floor(&graph, &cpu, &threads, &watch);
-        let host = Host { cpu: &cpu, threads: &threads, watch: &watch, tie: noise::tie(floor) };
+        let floor = noise::floor(&graph, &cpu, &threads);
+        let host = Host { cpu: &cpu, threads: &threads, tie: noise::tie(floor) };
         (floor, measure_all(&graph, &host, Types::within(bounds.error), start + budget.mul_f64(ALONE)))
     });
     for measurement in &measurements {
@@ -159,6 +159,12 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     print_steps(&tuned, &measurements, out)?;
     print_rewrites(&plan, out)?;
     print_contest(&plan, out)?;
+    if let Some(noise) = plan.noise.filter(|noise| noise.disturbed > BUSY) {
+        eprintln!(
+            "warning: busy: others used the cores in {:.0}% of the runs, so that the choice may not be the best",
+            noise.disturbed * 100.0
+        );
+    }
     audit(&plan);
     writeln!(out, "\nplan: {}", path.display())?;
 
@@ -583,6 +589,8 @@ fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A larger share of disturbed runs is reported.
+const BUSY: f64 = 0.1;
 /// A prediction further off than this is reported.
 const OFF: f64 = 0.05;
 

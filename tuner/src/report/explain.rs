@@ -12,7 +12,7 @@ use super::rewrites::form;
 use crate::cli::plan_or_newest;
 use crate::input::one_line;
 use crate::options::Failure;
-use crate::plan::{CandidateRecord, Plan, ProblemRecord, StepFormats};
+use crate::plan::{CandidateRecord, InPlace, Plan, PlanStep, ProblemRecord, StepFormats};
 use crate::table::Table;
 
 /// Arguments of `explain`.
@@ -61,7 +61,16 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write) -> Result<(), Failure> {
         let tuning = tuning_text(&second.tuning);
         writeln!(out, "second   {} [{tuning}], {}{more}", second.kernel, time_text(second.time_us))?;
     }
+    if let (Some(alone), Some(predicted), Some(network)) = (step.alone_us, step.predicted_us, step.network_us)
+    {
+        let [alone, predicted, network] = [alone, predicted, network].map(time_text);
+        writeln!(out, "alone    {alone}; in the whole network predicted {predicted}, measured {network}")?;
+    }
     writeln!(out)?;
+    if step.in_place.len() > 1 {
+        writeln!(out, "In the running network, where what is close alone was settled:\n")?;
+        writeln!(out, "{}\nAlone:\n", in_place(step))?;
+    }
     let Some(record) = record(&plan, step) else {
         writeln!(out, "the plan has no measurements of this problem")?;
         return Ok(());
@@ -79,6 +88,26 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write) -> Result<(), Failure> {
         write!(out, "\n{table}")?;
     }
     Ok(())
+}
+
+/// Candidates that were timed in the running network, the fastest first.
+fn in_place(step: &PlanStep) -> Table {
+    let mut table = Table::new(&["", "kernel", "tuning", "us", "quartiles", "vs chosen"]);
+    let mut list: Vec<&InPlace> = step.in_place.iter().collect();
+    list.sort_by(|a, b| a.time_us.median.total_cmp(&b.time_us.median));
+    let own = step.time_us.map_or(f64::NAN, |time| time.median);
+    for c in list {
+        let is_chosen = c.kernel == step.kernel && c.tuning == step.tuning;
+        table.row([
+            if is_chosen { "*" } else { " " }.to_string(),
+            c.kernel.clone(),
+            tuning_text(&c.tuning),
+            format!("{:.1}", c.time_us.median),
+            format!("{:.1} .. {:.1}", c.time_us.low, c.time_us.high),
+            format!("{:.3}", c.time_us.median / own),
+        ]);
+    }
+    table
 }
 
 /// Other layers with the same problem.
@@ -106,6 +135,7 @@ fn candidates(record: &ProblemRecord, chosen: impl Fn(&CandidateRecord) -> bool)
         "types",
         "us",
         "quartiles",
+        "vs fastest, 95%",
         "runs",
         "GFLOP/s",
         "executed",
@@ -129,6 +159,8 @@ fn candidates(record: &ProblemRecord, chosen: impl Fn(&CandidateRecord) -> bool)
             c.formats.as_ref().map_or(String::new(), StepFormats::types),
             time.map_or(String::new(), |t| format!("{:.1}", t.median)),
             time.map_or(String::new(), |t| format!("{:.1} .. {:.1}", t.low, t.high)),
+            c.versus
+                .map_or(String::new(), |[value, low, high]| format!("{value:.3} ({low:.3} .. {high:.3})")),
             c.samples.to_string(),
             speed(effective.unwrap_or(executed)),
             speed(executed),
