@@ -56,6 +56,7 @@ fn candidates_that_were_timed_in_place_hold_the_chosen_one_and_the_prediction_ad
     let (plan, _) = &*BLOCK_PLAN;
     let steps = plan["steps"].as_array().expect("steps");
     let mut sum = 0.0;
+    let total: f64 = steps.iter().map(|step| number_in(step, "time_us")).sum();
     for step in steps {
         let number = |key: &str| step[key].as_f64().unwrap_or_else(|| panic!("{key} of {step}"));
         assert!(number("alone_us") > 0.0 && number("network_us") > 0.0);
@@ -67,9 +68,9 @@ fn candidates_that_were_timed_in_place_hold_the_chosen_one_and_the_prediction_ad
         assert_eq!(chosen["time_us"], step["time_us"]);
         let times = in_place.iter().map(|c| c["time_us"]["median"].as_f64().expect("a time"));
         let (least, own) = (times.fold(f64::INFINITY, f64::min), number_in(step, "time_us"));
-        // A tie, and what may go for less memory.
+        // A tie, and half a hundredth of all that may go for less memory.
         let tie = plan["noise"]["tie"].as_f64().expect("a tie");
-        assert!(own <= least * (1.0 + tie) * 1.05, "{own} us, the fastest takes {least}: {step}");
+        assert!(own <= least * (1.0 + tie) + 0.006 * total, "{own} us, the fastest takes {least}: {step}");
     }
     let predicted = plan["predicted_ms"].as_f64().expect("a time");
     assert!((sum / 1e3 - predicted).abs() < 1e-3 * predicted, "{sum} us, {predicted} ms");
