@@ -210,8 +210,8 @@ const DROP: [(usize, f64); 3] = [(1, 2.0), (2, 1.3), (4, 1.1)];
 /// Rounds after which a candidate is dropped whose interval lies wholly above the leader's time and a tie with it.
 const DECIDE: [usize; 5] = [7, 10, 14, 19, 25];
 
-/// Tries of a run that is disturbed.
-const TRIES: usize = 8;
+/// Tries of a run that is disturbed, as long as no more than half of a problem's runs are disturbed all the same.
+const TRIES: usize = 3;
 
 /// Steps of the walk through tunings at most, and the rounds of each.
 const SWEEPS: usize = 4;
@@ -267,6 +267,9 @@ struct Field<'a> {
     samples: Vec<Samples>,
     /// Rounds so far.
     round: usize,
+    /// Runs so far, and those of them that were disturbed.
+    runs: usize,
+    disturbed: usize,
     left_out: Vec<LeftOut>,
     alive: Vec<Entrant>,
 }
@@ -324,9 +327,12 @@ impl Field<'_> {
         shuffle(&mut self.alive, self.round as u64);
         for Entrant { index, bench } in &mut self.alive {
             let run = || bench.run(self.threads, &mut self.team);
-            let (seconds, disturbed) = undisturbed(TRIES, run);
+            let tries = if 2 * self.disturbed > self.runs { 1 } else { TRIES };
+            let (seconds, disturbed) = undisturbed(tries, run);
             self.samples[*index].seconds.push(seconds);
             self.candidates[*index].disturbed += usize::from(disturbed);
+            self.runs += 1;
+            self.disturbed += usize::from(disturbed);
         }
         let tie = self.tie;
         self.drop(|own, leader| match DROP.iter().rev().find(|(after, _)| own.seconds.len() >= *after) {
@@ -491,6 +497,8 @@ pub fn measure(
         candidates: Vec::new(),
         samples: Vec::new(),
         round: 0,
+        runs: 0,
+        disturbed: 0,
         left_out,
         alive: Vec::new(),
     };
