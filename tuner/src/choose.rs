@@ -120,9 +120,8 @@ impl Network<'_> {
         let tie = measurements.iter().map(|m| m.tie).fold(0.0, f64::max);
         let search = |types: &[Dtype]| {
             let options = options(self.graph, measurements, types);
-            let alone = |c: &&Measured| c.timing().map_or(f64::INFINITY, |t| t.median);
-            let seconds: Vec<Vec<f64>> =
-                options.iter().map(|step| step.iter().map(alone).collect()).collect();
+            let alone = |step: &Vec<&Measured>| step.iter().map(|c| c.seconds()).collect();
+            let seconds: Vec<Vec<f64>> = options.iter().map(alone).collect();
             let settled = options.iter().map(|_| Vec::new()).collect();
             let mut search = Search {
                 network: self,
@@ -170,7 +169,7 @@ impl Network<'_> {
     fn typings(&self, measurements: &[Measurement]) -> Result<Vec<Vec<Dtype>>, Failure> {
         let classes: Vec<Vec<([Dtype; 2], Cost)>> = {
             let mut session = self.session(&default_choices(self.graph, self.cpu))?;
-            let image = synthetic_image(self.graph);
+            let image = built_in_images(self.graph, 1);
             let gains = self.gains(&mut session, &image);
             let of = |(step, gain): (&Step, f64)| {
                 let measurement = measurements.iter().find(|m| m.problem == step.problem);
@@ -254,10 +253,10 @@ const NEAR: f64 = 1.15;
 /// types that keep a bound.
 const PRICES: [f64; 7] = [0.01, 0.03, 0.1, 0.3, 1.0, 10.0, 100.0];
 
-/// The built-in image.
-fn synthetic_image(graph: &Graph) -> Vec<f32> {
+/// As many built-in images.
+pub fn built_in_images(graph: &Graph, n: usize) -> Vec<f32> {
     let input = graph.tensors[0];
-    image(1, input.h, input.w, input.c, 0)
+    image(n, input.h, input.w, input.c, 0)
 }
 
 /// Eligible candidates of each step for tensors of given types, the [`winner`] first and the others by time.
@@ -278,7 +277,7 @@ fn options<'a>(graph: &Graph, measurements: &'a [Measurement], types: &[Dtype]) 
 
 fn cost(candidate: &Measured, gain: f64) -> Cost {
     Cost {
-        seconds: candidate.timing().map_or(f64::INFINITY, |t| t.median),
+        seconds: candidate.seconds(),
         error: (gain * candidate.rms_error).powi(2),
         packed: candidate.packed,
         scratch: candidate.scratch,
@@ -314,8 +313,7 @@ impl<'a> Search<'a, '_> {
     /// Times what is close to a choice in the running network, and chooses again by that.
     fn in_place(&mut self, mut chosen: Chosen<'a>, bound: f64) -> Result<Chosen<'a>, Failure> {
         let network = self.network;
-        let input = network.graph.tensors[0];
-        let images = image(input.n, input.h, input.w, input.c, 0);
+        let images = built_in_images(network.graph, network.graph.batch);
         let lists: Vec<Vec<usize>> = (self.options.iter().zip(&chosen.picks).enumerate())
             .map(|(step, (options, &pick))| finalists(&chosen.session, step, options, pick))
             .collect();

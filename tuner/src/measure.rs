@@ -152,6 +152,11 @@ impl Measured {
         Choice { row: self.row, tuning: self.tuning.clone(), formats: self.formats }
     }
 
+    /// Its median time; infinite if its results are wrong.
+    pub fn seconds(&self) -> f64 {
+        self.timing().map_or(f64::INFINITY, |timing| timing.median)
+    }
+
     /// Its times, if its results are right.
     pub fn timing(&self) -> Option<Timing> {
         match self.outcome {
@@ -178,8 +183,7 @@ impl Measurement {
     /// Candidates whose results are right, the fastest first.
     pub fn ranking(&self) -> Vec<&Measured> {
         let mut list: Vec<&Measured> = self.candidates.iter().filter(|c| c.timing().is_some()).collect();
-        let median = |c: &Measured| c.timing().map_or(f64::INFINITY, |t| t.median);
-        list.sort_by(|a, b| median(a).total_cmp(&median(b)));
+        list.sort_by(|a, b| a.seconds().total_cmp(&b.seconds()));
         list
     }
 }
@@ -469,8 +473,7 @@ impl Field<'_> {
     fn finalists(&self, row: &Row) -> Vec<Tuning> {
         let mut own: Vec<&Measured> =
             self.candidates.iter().filter(|c| c.row.id == row.id && c.timing().is_some()).collect();
-        let median = |c: &Measured| c.timing().map_or(f64::INFINITY, |t| t.median);
-        own.sort_by(|a, b| median(a).total_cmp(&median(b)));
+        own.sort_by(|a, b| a.seconds().total_cmp(&b.seconds()));
         own.iter().take(FINALISTS).map(|c| c.tuning.clone()).collect()
     }
 }

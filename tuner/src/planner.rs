@@ -36,11 +36,10 @@ pub fn default_choices(graph: &Graph, cpu: &Cpu) -> Vec<Choice> {
 /// within a tie of it the one with the least memory, then the least error, then the first.
 pub fn winner(measurement: &Measurement, allowed: impl Fn(&Measured) -> bool) -> Option<&Measured> {
     let ranking: Vec<&Measured> = measurement.ranking().into_iter().filter(|c| allowed(c)).collect();
-    let median = |c: &Measured| c.timing().map_or(f64::INFINITY, |t| t.median);
-    let fastest = median(ranking.first()?);
+    let fastest = ranking.first()?.seconds();
     ranking
         .into_iter()
-        .take_while(|c| median(c) <= fastest * (1.0 + measurement.tie))
+        .take_while(|c| c.seconds() <= fastest * (1.0 + measurement.tie))
         .min_by(|a, b| by_tie(a, b))
 }
 

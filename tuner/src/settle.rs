@@ -35,15 +35,14 @@ const BUSY: f64 = 0.3;
 /// the network has would change their neighbours, and stay out.
 pub fn finalists(session: &Session, step: usize, options: &[&Measured], pick: usize) -> Vec<usize> {
     let Some(chosen) = options.get(pick) else { return Vec::new() };
-    let seconds = |c: &Measured| c.timing().map_or(f64::INFINITY, |t| t.median);
     let mut order: Vec<usize> = (0..options.len()).filter(|&option| option != pick).collect();
-    order.sort_by(|&a, &b| seconds(options[a]).total_cmp(&seconds(options[b])));
+    order.sort_by(|&a, &b| options[a].seconds().total_cmp(&options[b].seconds()));
     let mut families = vec![chosen.row.family];
     let mut list = vec![pick];
     for option in order {
         let candidate = options[option];
         let is_new = !families.contains(&candidate.row.family);
-        let [other, same] = SLOWER.map(|factor| seconds(candidate) <= factor * seconds(chosen));
+        let [other, same] = SLOWER.map(|factor| candidate.seconds() <= factor * chosen.seconds());
         if (same || is_new && other) && session.takes(step, &candidate.formats) && list.len() < CANDIDATES {
             families.push(candidate.row.family);
             list.push(option);
@@ -115,8 +114,8 @@ pub fn settle(
             });
             runs += 1;
             disturbed_runs += usize::from(disturbed);
-            for ((step, seconds), &candidate) in seconds.iter_mut().enumerate().zip(&now) {
-                seconds[candidate].push(session.step_seconds().nth(step).unwrap_or(f64::NAN));
+            for ((seconds, &candidate), own) in seconds.iter_mut().zip(&now).zip(session.step_seconds()) {
+                seconds[candidate].push(own);
             }
             exchange(session);
         }

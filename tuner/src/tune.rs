@@ -10,7 +10,7 @@ use kernels::problem::Problem;
 use serde_json::Value;
 
 use crate::bench::Watch;
-use crate::choose::{Bounds, Chosen, Network, process_bytes};
+use crate::choose::{Bounds, Chosen, Network, built_in_images, process_bytes};
 use crate::exact::Exact;
 use crate::graph::{Graph, Step};
 use crate::input::check_writable;
@@ -31,7 +31,6 @@ use crate::size::{ensure_measured, ensure_runs};
 use crate::stats::median;
 use crate::table::Table;
 use crate::types::{Types, pair};
-use crate::weights::synthetic;
 
 /// Arguments of `tune`.
 #[derive(Clone, Debug, clap::Args)]
@@ -168,7 +167,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     audit(&plan);
     writeln!(out, "\nplan: {}", path.display())?;
 
-    let image = images(&graph);
+    let image = built_in_images(&graph, graph.batch);
     tuned.chosen.session.run(&threads, &image, graph.batch);
     writeln!(out, "\nbuilt-in image:")?;
     print_classes(&model, &tuned.chosen.session, 1, 5, &[], &["built-in".to_string()], out)?;
@@ -205,12 +204,6 @@ fn weight(problem: &Problem, steps: usize) -> f64 {
         Problem::Conv(_) => work + 5e7,
         _ => 10.0 * work + 1e6,
     }
-}
-
-/// The built-in images of a whole batch.
-fn images(graph: &Graph) -> Vec<f32> {
-    let input = graph.tensors[0];
-    synthetic::image(input.n, input.h, input.w, input.c, 0)
 }
 
 /// A network in some form, and what was chosen for it.
@@ -317,7 +310,7 @@ fn plan<'a>(
 /// Runs whole networks in turn. The first of the runs of each turn finds the caches as another network has left
 /// them, and is not counted.
 fn contest(network: &Network, mut entries: Vec<(String, &mut Session)>, end: Instant) -> Vec<Entry> {
-    let images = images(network.graph);
+    let images = built_in_images(network.graph, network.graph.batch);
     let mut samples = vec![Vec::new(); entries.len()];
     let steps = |(_, session): &(String, &mut Session)| vec![Vec::new(); session.graph().steps.len()];
     let mut steps: Vec<Vec<Vec<f64>>> = entries.iter().map(steps).collect();
