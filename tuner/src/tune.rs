@@ -1,36 +1,35 @@
 //! `tuner tune`: measures, plans, measures the plan, writes it.
 
+mod contest;
+mod print;
+mod record;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use kernels::cpu::Cpu;
 use kernels::problem::Problem;
-use serde_json::Value;
 
 use crate::bench::Watch;
-use crate::choose::{Bounds, Chosen, Network, built_in_images, process_bytes};
+use crate::choose::{Bounds, Chosen, Network, built_in_images};
 use crate::exact::Exact;
-use crate::graph::{Graph, Step};
+use crate::graph::Graph;
 use crate::input::check_writable;
 use crate::machine::Machine;
-use crate::measure::{Effort, Host, Measured, Measurement, Outcome, Timing, measure};
+use crate::measure::{Effort, Host, Measurement, Outcome, measure};
 use crate::noise;
 use crate::options::{Failure, HostArgs, ModelArgs, create_folder, graph, threads};
-use crate::plan::{
-    BlockRewrite, CandidateRecord, Contest, InPlace, MemoryBytes, Noise, Plan, PlanStep, ProblemRecord,
-    RunnerUp, SCHEMA, StepFormats, TimeUs, file_name, problem_name, tuning_to_json,
-};
+use crate::plan::{BlockRewrite, Contest, Noise, Plan, PlanStep, SCHEMA, file_name};
 use crate::planner::{choose_forms, default_choices, families, family, in_forms, is_eligible};
 use crate::report::print_rewrites;
 use crate::rewrite;
 use crate::run::print_classes;
-use crate::session::Session;
 use crate::size::{ensure_measured, ensure_runs};
-use crate::stats::median;
-use crate::table::Table;
-use crate::types::{Types, pair};
+use crate::types::Types;
+use contest::{BY_TIMES_ALONE, Entry, WITHOUT_REWRITES, contest, is_faster};
+use print::{BUSY, audit, print_contest, print_steps};
+use record::{memory_bytes, plan_step, record, time_us, us};
 
 /// Arguments of `tune`.
 #[derive(Clone, Debug, clap::Args)]
@@ -59,9 +58,6 @@ const ROUNDS: usize = 30;
 /// take the rest.
 const ALONE: f64 = 0.7;
 const IN_PLACE: f64 = 0.06;
-/// Rounds in which whole networks are measured in turn, at least and at most, and runs of each that count.
-const CONTEST_ROUNDS: [usize; 2] = [4, 16];
-const CONTEST_RUNS: usize = 2;
 
 /// Runs the command.
 pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
@@ -226,14 +222,6 @@ struct Planned<'a> {
     predicted: Option<Vec<f64>>,
 }
 
-/// A whole network in the contest.
-struct Entry {
-    name: String,
-    timing: Timing,
-    /// Medians of its steps in seconds.
-    steps: Vec<f64>,
-}
-
 /// Chooses forms and kernels within the bounds, and measures the network by them and by others.
 fn plan<'a>(
     network: &Network,
@@ -305,317 +293,4 @@ fn plan<'a>(
     let predict = |(step, seconds): (usize, &f64)| seconds * tuned.chosen.against_alone(step);
     let predicted = alone.map(|steps| steps.iter().enumerate().map(predict).collect());
     Ok(Planned { tuned, rewrites, contest, predicted })
-}
-
-/// Runs whole networks in turn. The first of the runs of each turn finds the caches as another network has left
-/// them, and is not counted.
-fn contest(network: &Network, mut entries: Vec<(String, &mut Session)>, end: Instant) -> Vec<Entry> {
-    let images = built_in_images(network.graph, network.graph.batch);
-    let mut samples = vec![Vec::new(); entries.len()];
-    let steps = |(_, session): &(String, &mut Session)| vec![Vec::new(); session.graph().steps.len()];
-    let mut steps: Vec<Vec<Vec<f64>>> = entries.iter().map(steps).collect();
-    let bar = ProgressBar::new(CONTEST_ROUNDS[1] as u64);
-    bar.set_style(
-        ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} whole networks").expect("a template"),
-    );
-    for round in 0..CONTEST_ROUNDS[1] {
-        if round >= CONTEST_ROUNDS[0] && Instant::now() >= end {
-            break;
-        }
-        for (((_, session), samples), steps) in entries.iter_mut().zip(&mut samples).zip(&mut steps) {
-            for run in 0..=CONTEST_RUNS {
-                let start = Instant::now();
-                session.run(network.threads, &images, network.graph.batch);
-                let seconds = start.elapsed().as_secs_f64();
-                if run > 0 {
-                    samples.push(seconds);
-                    steps.iter_mut().zip(session.step_seconds()).for_each(|(list, s)| list.push(s));
-                }
-            }
-        }
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    let entry = |(index, (name, _)): (usize, (String, _))| Entry {
-        name,
-        timing: Timing::of(&samples[index]),
-        steps: steps[index].iter().filter_map(|samples| median(samples)).collect(),
-    };
-    entries.into_iter().enumerate().map(entry).collect()
-}
-
-fn memory_bytes(session: &Session) -> MemoryBytes {
-    let [weights, activations, scratch] = session.memory();
-    MemoryBytes { weights, activations, scratch }
-}
-
-/// Whole networks by the winners on the plain graph.
-const WITHOUT_REWRITES: &str = "tuned, without rewrites";
-
-/// Whole networks before close candidates were settled in place.
-const BY_TIMES_ALONE: &str = "by times alone";
-
-/// Faster by more than the noise of both: each median lies outside the other's quartiles.
-fn is_faster(a: &Timing, b: &Timing) -> bool {
-    a.median < b.quartiles[0] && a.quartiles[1] < b.median
-}
-
-fn us(seconds: f64) -> f64 {
-    (seconds * 1e9).round() / 1e3
-}
-
-fn time_us(timing: &Timing) -> TimeUs {
-    TimeUs { median: us(timing.median), low: us(timing.quartiles[0]), high: us(timing.quartiles[1]) }
-}
-
-fn gflops(problem: &Problem, timing: &Timing) -> f64 {
-    problem.flops() as f64 / timing.median / 1e9
-}
-
-/// The fastest other candidate of the same types and its time: of those timed in place where there are any, else
-/// of those timed alone.
-fn runner_up<'a>(
-    chosen: &Chosen<'a>,
-    step: usize,
-    measurement: &'a Measurement,
-) -> Option<(&'a Measured, Timing)> {
-    let won = chosen.winners[step]?;
-    let in_place = chosen.settled.get(step).into_iter().flatten().filter(|(c, _)| !std::ptr::eq(*c, won));
-    if let Some(second) = in_place.min_by(|(_, a), (_, b)| a.median.total_cmp(&b.median)) {
-        return Some(*second);
-    }
-    let other =
-        |c: &&Measured| is_eligible(c) && pair(&c.formats) == pair(&won.formats) && !std::ptr::eq(*c, won);
-    let second = measurement.ranking().into_iter().find(other)?;
-    // Both alone, and the winner's time in place.
-    let factor = chosen.timing(step)?.median / won.timing()?.median;
-    Some((second, second.timing()?.scaled(factor)))
-}
-
-fn plan_step(
-    index: usize,
-    step: &Step,
-    chosen: &Chosen,
-    measurements: &[Measurement],
-    cpu: &Cpu,
-    threads: usize,
-) -> PlanStep {
-    let (choice, won) = (&chosen.choices[index], chosen.winners[index]);
-    let measurement = measurements.iter().find(|m| m.problem == step.problem);
-    let timing = chosen.timing(index);
-    let second = measurement.and_then(|measurement| runner_up(chosen, index, measurement));
-    let tie = measurement.map_or(0.0, |m| m.tie);
-    let reason = match (timing, second) {
-        (Some(own), Some((_, other))) if other.median > own.median * (1.0 + tie) => {
-            format!("{:.1}% faster than the runner-up", (other.median / own.median - 1.0) * 100.0)
-        }
-        (Some(own), Some((_, other))) if own.median > other.median * (1.0 + tie) => {
-            let share = (own.median / other.median - 1.0) * 100.0;
-            format!("{share:.1}% slower than the fastest, for less memory or a smaller error of the network")
-        }
-        (Some(_), Some(_)) => {
-            "a tie with the runner-up, settled by memory, then error, then order".to_string()
-        }
-        (Some(_), None) => "the only candidate".to_string(),
-        (None, _) => "not measured: fewest multiply-adds".to_string(),
-    };
-    let in_place = chosen.settled.get(index).into_iter().flatten().map(|(c, time)| InPlace {
-        kernel: c.row.id.to_string(),
-        tuning: tuning_to_json(&c.tuning),
-        time_us: time_us(time),
-    });
-    PlanStep {
-        layers: step.layers.clone(),
-        problem: problem_name(step),
-        kernel: choice.row.id.to_string(),
-        tuning: tuning_to_json(&choice.tuning),
-        formats: StepFormats::of(&choice.formats),
-        threads,
-        time_us: timing.as_ref().map(time_us),
-        alone_us: won.and_then(Measured::timing).map(|t| us(t.median)),
-        network_us: None,
-        predicted_us: None,
-        in_place: in_place.collect(),
-        rel_error: won.map(|c| c.relative_error),
-        gflops: timing.map(|t| gflops(&step.problem, &t)),
-        multiply_adds: Some(choice.multiply_adds(&step.problem, cpu)),
-        runner_up: second.map(|(c, timing)| RunnerUp {
-            kernel: c.row.id.to_string(),
-            tuning: tuning_to_json(&c.tuning),
-            time_us: us(timing.median),
-        }),
-        reason,
-    }
-}
-
-fn record(measurement: &Measurement) -> ProblemRecord {
-    let wrong = measurement.candidates.iter().filter(|c| c.timing().is_none());
-    let candidate = |c: &Measured| CandidateRecord {
-        kernel: c.row.id.to_string(),
-        tuning: tuning_to_json(&c.tuning),
-        formats: Some(StepFormats::of(&c.formats)),
-        time_us: c.timing().as_ref().map(time_us),
-        samples: c.timing().map_or(0, |t| t.samples),
-        versus: c.versus.map(|v| [v.value, v.low, v.high]),
-        disturbed: c.disturbed,
-        rel_error: c.relative_error,
-        rms_error: Some(c.rms_error),
-        bytes: c.bytes(),
-        multiply_adds: c.multiply_adds,
-        outcome: match c.outcome {
-            Outcome::Timed { dropped: false, .. } => "measured".to_string(),
-            Outcome::Timed { dropped: true, .. } => "dropped early".to_string(),
-            Outcome::Wrong { error, tolerance } => {
-                format!("wrong: error {error:.2e}, tolerance {tolerance:.2e}")
-            }
-        },
-    };
-    ProblemRecord {
-        problem: measurement.problem.to_string(),
-        candidates: measurement.ranking().into_iter().chain(wrong).map(candidate).collect(),
-        left_out: measurement
-            .left_out
-            .iter()
-            .map(|l| (l.id.to_string(), Value::from(l.reason.as_str())))
-            .collect(),
-    }
-}
-
-fn print_steps(tuned: &Tuned, measurements: &[Measurement], out: &mut dyn Write) -> Result<(), Failure> {
-    let (graph, chosen) = (&tuned.graph, &tuned.chosen);
-    let winners = &chosen.winners;
-    let mut table = Table::new(&[
-        "layer",
-        "x",
-        "problem",
-        "kernel",
-        "tuning",
-        "types",
-        "us",
-        "GFLOP/s",
-        "runner-up",
-        "+%",
-    ]);
-    for (first, won) in winners.iter().enumerate() {
-        let problem = &graph.steps[first].problem;
-        // One line for all steps with the same problem and the same candidate.
-        let same = |step: &usize| winners[*step].zip(*won).is_some_and(|(a, b)| std::ptr::eq(a, b));
-        let steps = (0..winners.len()).filter(same).collect::<Vec<_>>();
-        let Some((won, timing)) = won.and_then(|c| Some((c, chosen.timing(first)?))) else { continue };
-        if steps[0] != first {
-            continue;
-        }
-        let measurement = measurements.iter().find(|m| m.problem == *problem);
-        let (name, more) = match measurement.and_then(|m| runner_up(chosen, first, m)) {
-            Some((c, t)) => {
-                let more = format!("{:.1}", (t.median / timing.median - 1.0) * 100.0);
-                (format!("{} [{}]", c.row.id, c.tuning), more)
-            }
-            None => (String::new(), String::new()),
-        };
-        table.row([
-            graph.steps[first].layers.join(" "),
-            steps.len().to_string(),
-            problem.to_string(),
-            won.row.id.to_string(),
-            won.tuning.to_string(),
-            StepFormats::of(&won.formats).types(),
-            format!("{:.1}", timing.median * 1e6),
-            format!("{:.1}", gflops(problem, &timing)),
-            name,
-            more,
-        ]);
-    }
-    writeln!(out, "\n{table}")?;
-    Ok(())
-}
-
-fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
-    let mut table = Table::new(&["whole network", "ms", "quartiles", "vs tuned"]);
-    for entry in &plan.contest {
-        let (t, own) = (entry.time_us, plan.contest[0].time_us);
-        table.row([
-            entry.plan.clone(),
-            format!("{:.2}", t.median / 1e3),
-            format!("{:.2} .. {:.2}", t.low / 1e3, t.high / 1e3),
-            format!("{:.2}x", t.median / own.median),
-        ]);
-    }
-    writeln!(out, "{table}")?;
-    if let (Some(predicted), Some(measured), Some(error)) =
-        (plan.predicted_ms, plan.measured_ms, plan.rel_error)
-    {
-        writeln!(
-            out,
-            "predicted {predicted:.2} ms, measured {measured:.2} ms ({:+.1}%); error against f64 {error:.1e}",
-            (measured / predicted - 1.0) * 100.0
-        )?;
-    }
-    let tie = plan.noise.map_or(0.0, |noise| noise.tie);
-    let flips = plan.steps.iter().filter(|step| step.flips(tie)).count();
-    let settled = plan.steps.iter().filter(|step| step.in_place.len() > 1).count();
-    writeln!(
-        out,
-        "in place: {settled} steps had close candidates, {flips} chose another than when timed alone"
-    )?;
-    if let Some(noise) = plan.noise {
-        writeln!(
-            out,
-            "noise: a kernel against itself differs by up to {:.1}%, ties are {:.1}%; {:.1}% of the runs were disturbed, the host took {:.1}% of the time",
-            noise.floor * 100.0,
-            noise.tie * 100.0,
-            noise.disturbed * 100.0,
-            noise.stolen * 100.0
-        )?;
-    }
-    if let Some(MemoryBytes { weights, activations, scratch }) = plan.memory_bytes {
-        let mib = |bytes: usize| bytes as f64 / (1 << 20) as f64;
-        writeln!(
-            out,
-            "memory: weights {:.1}, activations {:.1}, scratch {:.1} MiB; a process takes up to {:.0}",
-            mib(weights),
-            mib(activations),
-            mib(scratch),
-            mib(weights + activations + scratch + process_bytes(plan.threads)).ceil()
-        )?;
-    }
-    Ok(())
-}
-
-/// A larger share of disturbed runs is reported.
-const BUSY: f64 = 0.1;
-/// A prediction further off than this is reported.
-const OFF: f64 = 0.05;
-
-/// Warns of a whole network that takes longer or shorter than predicted, and names the steps that are furthest off.
-fn audit(plan: &Plan) {
-    let (Some(predicted), Some(measured)) = (plan.predicted_ms, plan.measured_ms) else { return };
-    if (measured / predicted - 1.0).abs() <= OFF {
-        return;
-    }
-    let mut residuals: Vec<(f64, &str)> =
-        plan.steps.iter().filter_map(|step| Some((step.residual_us()?, &step.layers[0][..]))).collect();
-    residuals.sort_by(|(a, _), (b, _)| b.abs().total_cmp(&a.abs()));
-    let list: Vec<String> =
-        residuals.iter().take(3).map(|(us, layer)| format!("{layer} {us:+.0} µs")).collect();
-    eprintln!(
-        "warning: the network takes {measured:.2} ms, predicted were {predicted:.2} ms, {:+.1}%; furthest off: {}",
-        (measured / predicted - 1.0) * 100.0,
-        list.join(", ")
-    );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn faster_means_by_more_than_the_noise_of_both() {
-        let timing = |[low, median, high]: [f64; 3]| Timing::of(&[low, low, median, high, high]);
-        let slow = timing([10.0, 11.0, 12.0]);
-        assert!(is_faster(&timing([8.0, 9.0, 9.5]), &slow));
-        assert!(!is_faster(&timing([8.0, 10.5, 10.8]), &slow));
-        assert!(!is_faster(&timing([8.0, 9.0, 11.5]), &slow));
-        assert!(!is_faster(&slow, &slow));
-    }
 }

@@ -1,0 +1,135 @@
+//! What tuning says at its end.
+
+use std::io::Write;
+
+use super::Tuned;
+use super::record::{gflops, runner_up};
+use crate::choose::process_bytes;
+use crate::measure::Measurement;
+use crate::options::Failure;
+use crate::plan::{MemoryBytes, Plan, StepFormats};
+use crate::table::Table;
+
+pub fn print_steps(tuned: &Tuned, measurements: &[Measurement], out: &mut dyn Write) -> Result<(), Failure> {
+    let (graph, chosen) = (&tuned.graph, &tuned.chosen);
+    let winners = &chosen.winners;
+    let mut table = Table::new(&[
+        "layer",
+        "x",
+        "problem",
+        "kernel",
+        "tuning",
+        "types",
+        "us",
+        "GFLOP/s",
+        "runner-up",
+        "+%",
+    ]);
+    for (first, won) in winners.iter().enumerate() {
+        let problem = &graph.steps[first].problem;
+        // One line for all steps with the same problem and the same candidate.
+        let same = |step: &usize| winners[*step].zip(*won).is_some_and(|(a, b)| std::ptr::eq(a, b));
+        let steps = (0..winners.len()).filter(same).collect::<Vec<_>>();
+        let Some((won, timing)) = won.and_then(|c| Some((c, chosen.timing(first)?))) else { continue };
+        if steps[0] != first {
+            continue;
+        }
+        let measurement = measurements.iter().find(|m| m.problem == *problem);
+        let (name, more) = match measurement.and_then(|m| runner_up(chosen, first, m)) {
+            Some((c, t)) => {
+                let more = format!("{:.1}", (t.median / timing.median - 1.0) * 100.0);
+                (format!("{} [{}]", c.row.id, c.tuning), more)
+            }
+            None => (String::new(), String::new()),
+        };
+        table.row([
+            graph.steps[first].layers.join(" "),
+            steps.len().to_string(),
+            problem.to_string(),
+            won.row.id.to_string(),
+            won.tuning.to_string(),
+            StepFormats::of(&won.formats).types(),
+            format!("{:.1}", timing.median * 1e6),
+            format!("{:.1}", gflops(problem, &timing)),
+            name,
+            more,
+        ]);
+    }
+    writeln!(out, "\n{table}")?;
+    Ok(())
+}
+
+pub fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut table = Table::new(&["whole network", "ms", "quartiles", "vs tuned"]);
+    for entry in &plan.contest {
+        let (t, own) = (entry.time_us, plan.contest[0].time_us);
+        table.row([
+            entry.plan.clone(),
+            format!("{:.2}", t.median / 1e3),
+            format!("{:.2} .. {:.2}", t.low / 1e3, t.high / 1e3),
+            format!("{:.2}x", t.median / own.median),
+        ]);
+    }
+    writeln!(out, "{table}")?;
+    if let (Some(predicted), Some(measured), Some(error)) =
+        (plan.predicted_ms, plan.measured_ms, plan.rel_error)
+    {
+        writeln!(
+            out,
+            "predicted {predicted:.2} ms, measured {measured:.2} ms ({:+.1}%); error against f64 {error:.1e}",
+            (measured / predicted - 1.0) * 100.0
+        )?;
+    }
+    let tie = plan.noise.map_or(0.0, |noise| noise.tie);
+    let flips = plan.steps.iter().filter(|step| step.flips(tie)).count();
+    let settled = plan.steps.iter().filter(|step| step.in_place.len() > 1).count();
+    writeln!(
+        out,
+        "in place: {settled} steps had close candidates, {flips} chose another than when timed alone"
+    )?;
+    if let Some(noise) = plan.noise {
+        writeln!(
+            out,
+            "noise: a kernel against itself differs by up to {:.1}%, ties are {:.1}%; {:.1}% of the runs were disturbed, the host took {:.1}% of the time",
+            noise.floor * 100.0,
+            noise.tie * 100.0,
+            noise.disturbed * 100.0,
+            noise.stolen * 100.0
+        )?;
+    }
+    if let Some(MemoryBytes { weights, activations, scratch }) = plan.memory_bytes {
+        let mib = |bytes: usize| bytes as f64 / (1 << 20) as f64;
+        writeln!(
+            out,
+            "memory: weights {:.1}, activations {:.1}, scratch {:.1} MiB; a process takes up to {:.0}",
+            mib(weights),
+            mib(activations),
+            mib(scratch),
+            mib(weights + activations + scratch + process_bytes(plan.threads)).ceil()
+        )?;
+    }
+    Ok(())
+}
+
+/// A larger share of disturbed runs is reported.
+pub const BUSY: f64 = 0.1;
+/// A prediction further off than this is reported.
+const OFF: f64 = 0.05;
+
+/// Warns of a whole network that takes longer or shorter than predicted, and names the steps that are furthest off.
+pub fn audit(plan: &Plan) {
+    let (Some(predicted), Some(measured)) = (plan.predicted_ms, plan.measured_ms) else { return };
+    if (measured / predicted - 1.0).abs() <= OFF {
+        return;
+    }
+    let mut residuals: Vec<(f64, &str)> =
+        plan.steps.iter().filter_map(|step| Some((step.residual_us()?, &step.layers[0][..]))).collect();
+    residuals.sort_by(|(a, _), (b, _)| b.abs().total_cmp(&a.abs()));
+    let list: Vec<String> =
+        residuals.iter().take(3).map(|(us, layer)| format!("{layer} {us:+.0} µs")).collect();
+    eprintln!(
+        "warning: the network takes {measured:.2} ms, predicted were {predicted:.2} ms, {:+.1}%; furthest off: {}",
+        (measured / predicted - 1.0) * 100.0,
+        list.join(", ")
+    );
+}

@@ -1,0 +1,143 @@
+//! What was measured and chosen, as a plan states it.
+
+use kernels::cpu::Cpu;
+use kernels::problem::Problem;
+use serde_json::Value;
+
+use crate::choose::Chosen;
+use crate::graph::Step;
+use crate::measure::{Measured, Measurement, Outcome, Timing};
+use crate::plan::{
+    CandidateRecord, InPlace, MemoryBytes, PlanStep, ProblemRecord, RunnerUp, StepFormats, TimeUs,
+    problem_name, tuning_to_json,
+};
+use crate::planner::is_eligible;
+use crate::session::Session;
+use crate::types::pair;
+
+pub fn us(seconds: f64) -> f64 {
+    (seconds * 1e9).round() / 1e3
+}
+
+pub fn time_us(timing: &Timing) -> TimeUs {
+    TimeUs { median: us(timing.median), low: us(timing.quartiles[0]), high: us(timing.quartiles[1]) }
+}
+
+pub fn gflops(problem: &Problem, timing: &Timing) -> f64 {
+    problem.flops() as f64 / timing.median / 1e9
+}
+
+/// The fastest other candidate of the same types and its time: of those timed in place where there are any, else
+/// of those timed alone.
+pub fn runner_up<'a>(
+    chosen: &Chosen<'a>,
+    step: usize,
+    measurement: &'a Measurement,
+) -> Option<(&'a Measured, Timing)> {
+    let won = chosen.winners[step]?;
+    let in_place = chosen.settled.get(step).into_iter().flatten().filter(|(c, _)| !std::ptr::eq(*c, won));
+    if let Some(second) = in_place.min_by(|(_, a), (_, b)| a.median.total_cmp(&b.median)) {
+        return Some(*second);
+    }
+    let other =
+        |c: &&Measured| is_eligible(c) && pair(&c.formats) == pair(&won.formats) && !std::ptr::eq(*c, won);
+    let second = measurement.ranking().into_iter().find(other)?;
+    // Both alone, and the winner's time in place.
+    let factor = chosen.timing(step)?.median / won.timing()?.median;
+    Some((second, second.timing()?.scaled(factor)))
+}
+
+pub fn plan_step(
+    index: usize,
+    step: &Step,
+    chosen: &Chosen,
+    measurements: &[Measurement],
+    cpu: &Cpu,
+    threads: usize,
+) -> PlanStep {
+    let (choice, won) = (&chosen.choices[index], chosen.winners[index]);
+    let measurement = measurements.iter().find(|m| m.problem == step.problem);
+    let timing = chosen.timing(index);
+    let second = measurement.and_then(|measurement| runner_up(chosen, index, measurement));
+    let tie = measurement.map_or(0.0, |m| m.tie);
+    let reason = match (timing, second) {
+        (Some(own), Some((_, other))) if other.median > own.median * (1.0 + tie) => {
+            format!("{:.1}% faster than the runner-up", (other.median / own.median - 1.0) * 100.0)
+        }
+        (Some(own), Some((_, other))) if own.median > other.median * (1.0 + tie) => {
+            let share = (own.median / other.median - 1.0) * 100.0;
+            format!("{share:.1}% slower than the fastest, for less memory or a smaller error of the network")
+        }
+        (Some(_), Some(_)) => {
+            "a tie with the runner-up, settled by memory, then error, then order".to_string()
+        }
+        (Some(_), None) => "the only candidate".to_string(),
+        (None, _) => "not measured: fewest multiply-adds".to_string(),
+    };
+    let in_place = chosen.settled.get(index).into_iter().flatten().map(|(c, time)| InPlace {
+        kernel: c.row.id.to_string(),
+        tuning: tuning_to_json(&c.tuning),
+        time_us: time_us(time),
+    });
+    PlanStep {
+        layers: step.layers.clone(),
+        problem: problem_name(step),
+        kernel: choice.row.id.to_string(),
+        tuning: tuning_to_json(&choice.tuning),
+        formats: StepFormats::of(&choice.formats),
+        threads,
+        time_us: timing.as_ref().map(time_us),
+        alone_us: won.and_then(Measured::timing).map(|t| us(t.median)),
+        network_us: None,
+        predicted_us: None,
+        in_place: in_place.collect(),
+        rel_error: won.map(|c| c.relative_error),
+        gflops: timing.map(|t| gflops(&step.problem, &t)),
+        multiply_adds: Some(choice.multiply_adds(&step.problem, cpu)),
+        runner_up: second.map(|(c, timing)| RunnerUp {
+            kernel: c.row.id.to_string(),
+            tuning: tuning_to_json(&c.tuning),
+            time_us: us(timing.median),
+        }),
+        reason,
+    }
+}
+
+pub fn record(measurement: &Measurement) -> ProblemRecord {
+    let wrong = measurement.candidates.iter().filter(|c| c.timing().is_none());
+    let candidate = |c: &Measured| CandidateRecord {
+        kernel: c.row.id.to_string(),
+        tuning: tuning_to_json(&c.tuning),
+        formats: Some(StepFormats::of(&c.formats)),
+        time_us: c.timing().as_ref().map(time_us),
+        samples: c.timing().map_or(0, |t| t.samples),
+        versus: c.versus.map(|v| [v.value, v.low, v.high]),
+        disturbed: c.disturbed,
+        rel_error: c.relative_error,
+        rms_error: Some(c.rms_error),
+        bytes: c.bytes(),
+        multiply_adds: c.multiply_adds,
+        outcome: match c.outcome {
+            Outcome::Timed { dropped: false, .. } => "measured".to_string(),
+            Outcome::Timed { dropped: true, .. } => "dropped early".to_string(),
+            Outcome::Wrong { error, tolerance } => {
+                format!("wrong: error {error:.2e}, tolerance {tolerance:.2e}")
+            }
+        },
+    };
+    ProblemRecord {
+        problem: measurement.problem.to_string(),
+        candidates: measurement.ranking().into_iter().chain(wrong).map(candidate).collect(),
+        left_out: measurement
+            .left_out
+            .iter()
+            .map(|l| (l.id.to_string(), Value::from(l.reason.as_str())))
+            .collect(),
+    }
+}
+
+/// Bytes of a session.
+pub fn memory_bytes(session: &Session) -> MemoryBytes {
+    let [weights, activations, scratch] = session.memory();
+    MemoryBytes { weights, activations, scratch }
+}
