@@ -40,10 +40,9 @@ fn of<I: Isa>(isa: I, rounds: usize) -> f64 {
 #[cfg(target_arch = "x86_64")]
 mod bf16 {
     use super::*;
-    use crate::arch::amx::{BLOCK_ROWS, Block, COLUMNS, DEPTH, ROWS, Tiles};
+    use crate::arch::amx::{DEPTH, ROWS, SUMS as SUMS_OF_BLOCK, Tiles};
     use crate::cpu::{Amx, Avx512, Avx512Bf16};
     use crate::gemm::multiply::Multiply;
-    use crate::scratch::Buffer;
 
     struct Pairs {
         isa: Avx512,
@@ -76,36 +75,13 @@ mod bf16 {
         pulp::Simd::vectorize(isa, Pairs { isa, rounds })
     }
 
-    /// Two by two tiles, whose operands come from the first-level cache.
-    #[allow(unsafe_code, reason = "tile code")]
+    /// Two by two tiles whose operands stay where they are.
     pub fn tiles(amx: Amx, microseconds: usize) -> f64 {
-        const STEPS: usize = 8;
-        /// Bytes of a step's row of a tile.
-        const BYTES: usize = DEPTH * 2;
-        let (a, b) =
-            (Buffer::zeroed(BLOCK_ROWS * STEPS * BYTES / 4), Buffer::zeroed(STEPS * COLUMNS * BYTES / 4));
-        let mut sums = Buffer::zeroed(BLOCK_ROWS * COLUMNS);
-        let offsets: [usize; STEPS] = std::array::from_fn(|step| step * BYTES);
-        let first = a.as_ptr().cast::<u8>();
-        let block = Block {
-            a: [first, first.wrapping_add(ROWS * STEPS * BYTES)],
-            pitch: STEPS * BYTES,
-            offsets: offsets.as_ptr(),
-            steps: STEPS,
-            b: b.as_ptr().cast(),
-            vectors: 2,
-            sums: sums.as_mut_slice().as_mut_ptr(),
-            accumulate: true,
-            next: b.as_ptr().cast(),
-        };
         let tiles = Tiles::new(amx, ROWS);
-        let rounds = microseconds * 3000 / (STEPS * 4 * ROWS);
+        let rounds = (microseconds * 3000 / (4 * ROWS)).max(1);
         let start = Instant::now();
-        for _ in 0..rounds {
-            // SAFETY: the buffers hold the rows of all steps of two tiles each, and their sums.
-            unsafe { tiles.multiply(&block) };
-        }
-        (2 * rounds * STEPS * BLOCK_ROWS * COLUMNS * DEPTH) as f64 / start.elapsed().as_secs_f64()
+        tiles.products(rounds);
+        (2 * rounds * SUMS_OF_BLOCK * DEPTH) as f64 / start.elapsed().as_secs_f64()
     }
 }
 

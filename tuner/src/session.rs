@@ -164,10 +164,16 @@ fn formats(graph: &Graph, choices: &[Choice]) -> Result<Vec<Format>, SessionErro
 }
 
 /// Elements from a pixel to the next: neighbouring pixels of many channels must not fall into the same
-/// cache sets, which repeat every 4 KiB.
+/// cache sets, which repeat every 4 KiB. Tiles of bf16 read 16 pixels at once, for which an odd number of lines is
+/// best.
 fn pixel_pitch(channels: usize, dtype: Dtype) -> usize {
+    const LINE: usize = 64;
     let bytes = channels * dtype.bytes();
-    if bytes >= 2048 && bytes.is_multiple_of(1024) { channels + 64 / dtype.bytes() } else { channels }
+    let collides = match dtype {
+        Dtype::F32 => bytes >= 2048 && bytes.is_multiple_of(1024),
+        Dtype::Bf16 => bytes >= 4 * LINE && bytes.is_multiple_of(2 * LINE),
+    };
+    if collides { channels + LINE / dtype.bytes() } else { channels }
 }
 
 /// Lays tensors out in one arena so that those alive at the same time do not overlap: the largest

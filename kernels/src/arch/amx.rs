@@ -10,9 +10,11 @@ use std::marker::PhantomData;
 pub const ROWS: usize = 16;
 /// Elements of bf16 in a row of a tile.
 pub const DEPTH: usize = 32;
-/// Columns of the sums of a block: two tiles.
-pub const COLUMNS: usize = 32;
-/// Rows of the sums of a block: two tiles.
+/// Elements of f32 of a tile of sums.
+pub const TILE: usize = ROWS * ROWS;
+/// Elements of f32 of the sums of a block: two by two tiles.
+pub const SUMS: usize = 4 * TILE;
+/// Rows of the sums of a block.
 pub const BLOCK_ROWS: usize = 2 * ROWS;
 
 /// Bytes of a row of a tile.
@@ -81,7 +83,6 @@ impl Amx {
 /// Tiles of this thread, configured; released when dropped.
 #[derive(Debug)]
 pub struct Tiles {
-    rows: usize,
     /// The configuration is the thread's.
     of_this_thread: PhantomData<*const ()>,
 }
@@ -96,6 +97,23 @@ struct Config {
     rows: [u8; 16],
 }
 
+/// Which operands pass by the first-level cache on their way from the second, and leave what is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Streamed {
+    /// Neither.
+    None,
+    /// The rows of `a`.
+    A,
+    /// Those of `b`.
+    B,
+    /// Both.
+    Both,
+}
+
+/// Steps after which a tile is stored for no other reason than that a processor whose tiles have not been stored
+/// for some 2000 cycles takes 1100 for the next one.
+const AWAKE: usize = 16;
+
 /// A block of up to two by two tiles of sums.
 #[derive(Clone, Copy, Debug)]
 pub struct Block {
@@ -107,16 +125,21 @@ pub struct Block {
     pub offsets: *const usize,
     /// Steps, at least one.
     pub steps: usize,
-    /// For each step, 16 rows of `vectors` times 64 bytes.
+    /// For each step, `vectors` tiles of 16 rows.
     pub b: *const u8,
-    /// Tiles of `b` side by side: 1 or 2.
+    /// Tiles of `b` of a step: 1 or 2.
     pub vectors: usize,
-    /// The sums: [`BLOCK_ROWS`] rows of [`COLUMNS`], the second tile's from row 16 on.
+    /// Which of them is streamed.
+    pub streamed: Streamed,
+    /// The sums, tile by tile: those of the first of `a` by each of `b`, then the second's; [`SUMS`] elements, and
+    /// a tile more behind them that means nothing.
     pub sums: *mut f32,
     /// Add to the sums that are there.
     pub accumulate: bool,
-    /// What to bring near, four lines a step.
+    /// What to bring to the second-level cache.
     pub next: *const u8,
+    /// Lines of it to bring near in each step.
+    pub lines: usize,
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -137,28 +160,50 @@ impl Tiles {
         }
         // SAFETY: `Amx` proves that the instruction is there; the configuration is one of palette 1.
         unsafe { std::arch::asm!("ldtilecfg [{0}]", in(reg) &raw const config, options(nostack, readonly)) };
-        Self { rows, of_this_thread: PhantomData }
+        Self { of_this_thread: PhantomData }
     }
 
-    /// Rows of a tile of `a`.
-    pub fn rows(&self) -> usize {
-        self.rows
+    /// Multiplies zeros, four products in each of `rounds`, at least one, and loads nothing: what the tiles can do
+    /// at most.
+    pub fn products(&self, rounds: usize) {
+        assert!(rounds > 0, "no rounds");
+        // SAFETY: tiles are configured.
+        unsafe {
+            std::arch::asm!(
+                "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+                "tilezero tmm4", "tilezero tmm5", "tilezero tmm6", "tilezero tmm7",
+                "2:",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "dec {rounds}",
+                "jnz 2b",
+                rounds = inout(reg) rounds => _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, nomem),
+            );
+        }
     }
 
     /// Sums the products of a block.
     ///
     /// # Safety
-    /// [`Self::rows`] rows of 64 bytes may be read of each tile of `a` at each offset, and the steps' rows of
-    /// `b`; the sums may be read and written.
+    /// The rows of 64 bytes that the tiles were made for may be read of each tile of `a` at each offset, and
+    /// the steps' tiles of `b`; the sums may be read and written.
     #[inline(always)]
     pub unsafe fn multiply(&self, block: &Block) {
         // SAFETY: by the caller.
         unsafe {
-            match (block.a[1].is_null(), block.vectors) {
-                (false, 2) => two_by_two(block),
-                (false, _) => two_by_one(block),
-                (true, 2) => one_by_two(block),
-                (true, _) => one_by_one(block),
+            match (block.a[1].is_null(), block.vectors, block.streamed) {
+                (false, 2, Streamed::None) => two_by_two(block),
+                (false, 2, Streamed::A) => two_by_two_streaming_a(block),
+                (false, 2, Streamed::B) => two_by_two_streaming_b(block),
+                (false, 2, Streamed::Both) => two_by_two_streaming(block),
+                (false, _, _) => two_by_one(block),
+                (true, 2, _) => one_by_two(block),
+                (true, _, _) => one_by_one(block),
             }
         }
     }
@@ -173,38 +218,47 @@ impl Drop for Tiles {
     }
 }
 
-/// Defines a function for one size of blocks: what each step does, and which tiles of sums there are.
+/// Defines a function for one size of blocks: what each step does, which tiles of sums there are, and the bytes
+/// of `b` that a step takes.
 #[cfg(target_arch = "x86_64")]
 macro_rules! block {
-    ($name:ident, [$($step:literal)*], [$($tile:literal at $offset:literal),*], $b_pitch:literal) => {
+    ($name:ident, [$($step:expr),*], [$($tile:literal at $offset:literal),*], $b_bytes:literal) => {
         /// # Safety
         /// As for [`Tiles::multiply`], with the number of tiles in the name; tiles are configured.
-        #[inline(always)]
         #[allow(unsafe_code, reason = "instructions that nothing else has")]
         unsafe fn $name(block: &Block) {
             // SAFETY: by the caller.
             unsafe {
                 std::arch::asm!(
-                    "test {accumulate}, {accumulate}",
+                    "test {t}, {t}",
                     "jnz 3f",
                     $(concat!("tilezero tmm", $tile),)*
                     "jmp 2f",
                     "3:",
-                    $(concat!("tileloadd tmm", $tile, ", [{sums} + {sums_pitch} + ", $offset, "]"),)*
+                    $(concat!("tileloadd tmm", $tile, ", [{sums} + {row} + ", $offset, "]"),)*
                     "2:",
+                    "mov {t}, {lines}",
+                    "test {t}, {t}",
+                    "jz 5f",
+                    "4:",
+                    "prefetcht1 [{next}]",
+                    "add {next}, 64",
+                    "dec {t}",
+                    "jnz 4b",
+                    "5:",
                     "mov {at}, [{offsets}]",
                     $($step,)*
-                    "prefetcht1 [{next}]",
-                    "prefetcht1 [{next} + 64]",
-                    "prefetcht1 [{next} + 128]",
-                    "prefetcht1 [{next} + 192]",
-                    "add {next}, 256",
-                    concat!("add {b}, 16 * ", $b_pitch),
+                    concat!("add {b}, ", $b_bytes),
                     "add {offsets}, 8",
                     "dec {steps}",
+                    "jz 6f",
+                    "test {steps}, {awake}",
                     "jnz 2b",
-                    $(concat!("tilestored [{sums} + {sums_pitch} + ", $offset, "], tmm", $tile),)*
-                    accumulate = inout(reg) usize::from(block.accumulate) => _,
+                    "tilestored [{sums} + {row} + 4096], tmm6",
+                    "jmp 2b",
+                    "6:",
+                    $(concat!("tilestored [{sums} + {row} + ", $offset, "], tmm", $tile),)*
+                    t = inout(reg) usize::from(block.accumulate) => _,
                     at = out(reg) _,
                     first = in(reg) block.a[0],
                     second = in(reg) block.a[1],
@@ -212,10 +266,11 @@ macro_rules! block {
                     offsets = inout(reg) block.offsets => _,
                     steps = inout(reg) block.steps => _,
                     b = inout(reg) block.b => _,
-                    b_pitch = in(reg) $b_pitch as usize,
+                    row = in(reg) ROW_BYTES,
                     sums = in(reg) block.sums,
-                    sums_pitch = in(reg) COLUMNS * size_of::<f32>(),
                     next = inout(reg) block.next => _,
+                    lines = in(reg) block.lines,
+                    awake = const AWAKE - 1,
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                     out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                     options(nostack),
@@ -225,69 +280,83 @@ macro_rules! block {
     };
 }
 
+/// Defines the function of two by two tiles, whose operands are loaded by the given instructions.
 #[cfg(target_arch = "x86_64")]
-block! {
-    two_by_two,
-    [
-        "add {at}, {first}"
-        "tileloadd tmm4, [{at} + {pitch}]"
-        "tileloadd tmm6, [{b} + {b_pitch}]"
-        "tdpbf16ps tmm0, tmm4, tmm6"
-        "tileloadd tmm7, [{b} + {b_pitch} + 64]"
-        "tdpbf16ps tmm1, tmm4, tmm7"
-        "mov {at}, [{offsets}]"
-        "add {at}, {second}"
-        "tileloadd tmm5, [{at} + {pitch}]"
-        "tdpbf16ps tmm2, tmm5, tmm6"
-        "tdpbf16ps tmm3, tmm5, tmm7"
-    ],
-    [0 at 0, 1 at 64, 2 at 2048, 3 at 2112],
-    128
+macro_rules! two_by_two {
+    ($name:ident, $a:literal, $b:literal) => {
+        block! {
+            $name,
+            [
+                "add {at}, {first}",
+                concat!($a, " tmm4, [{at} + {pitch}]"),
+                concat!($b, " tmm6, [{b} + {row}]"),
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                concat!($b, " tmm7, [{b} + {row} + 1024]"),
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "mov {at}, [{offsets}]",
+                "add {at}, {second}",
+                concat!($a, " tmm5, [{at} + {pitch}]"),
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7"
+            ],
+            [0 at 0, 1 at 1024, 2 at 2048, 3 at 3072],
+            2048
+        }
+    };
 }
+
+#[cfg(target_arch = "x86_64")]
+two_by_two!(two_by_two, "tileloadd", "tileloadd");
+#[cfg(target_arch = "x86_64")]
+two_by_two!(two_by_two_streaming_a, "tileloaddt1", "tileloadd");
+#[cfg(target_arch = "x86_64")]
+two_by_two!(two_by_two_streaming_b, "tileloadd", "tileloaddt1");
+#[cfg(target_arch = "x86_64")]
+two_by_two!(two_by_two_streaming, "tileloaddt1", "tileloaddt1");
 
 #[cfg(target_arch = "x86_64")]
 block! {
     one_by_two,
     [
-        "add {at}, {first}"
-        "/* {second} */"
-        "tileloadd tmm4, [{at} + {pitch}]"
-        "tileloadd tmm6, [{b} + {b_pitch}]"
-        "tdpbf16ps tmm0, tmm4, tmm6"
-        "tileloadd tmm7, [{b} + {b_pitch} + 64]"
+        "add {at}, {first}",
+        "/* {second} */",
+        "tileloadd tmm4, [{at} + {pitch}]",
+        "tileloadd tmm6, [{b} + {row}]",
+        "tdpbf16ps tmm0, tmm4, tmm6",
+        "tileloadd tmm7, [{b} + {row} + 1024]",
         "tdpbf16ps tmm1, tmm4, tmm7"
     ],
-    [0 at 0, 1 at 64],
-    128
+    [0 at 0, 1 at 1024],
+    2048
 }
 
 #[cfg(target_arch = "x86_64")]
 block! {
     two_by_one,
     [
-        "add {at}, {first}"
-        "tileloadd tmm4, [{at} + {pitch}]"
-        "tileloadd tmm6, [{b} + {b_pitch}]"
-        "tdpbf16ps tmm0, tmm4, tmm6"
-        "mov {at}, [{offsets}]"
-        "add {at}, {second}"
-        "tileloadd tmm5, [{at} + {pitch}]"
+        "add {at}, {first}",
+        "tileloadd tmm4, [{at} + {pitch}]",
+        "tileloadd tmm6, [{b} + {row}]",
+        "tdpbf16ps tmm0, tmm4, tmm6",
+        "mov {at}, [{offsets}]",
+        "add {at}, {second}",
+        "tileloadd tmm5, [{at} + {pitch}]",
         "tdpbf16ps tmm2, tmm5, tmm6"
     ],
     [0 at 0, 2 at 2048],
-    64
+    1024
 }
 
 #[cfg(target_arch = "x86_64")]
 block! {
     one_by_one,
     [
-        "add {at}, {first}"
-        "/* {second} */"
-        "tileloadd tmm4, [{at} + {pitch}]"
-        "tileloadd tmm6, [{b} + {b_pitch}]"
+        "add {at}, {first}",
+        "/* {second} */",
+        "tileloadd tmm4, [{at} + {pitch}]",
+        "tileloadd tmm6, [{b} + {row}]",
         "tdpbf16ps tmm0, tmm4, tmm6"
     ],
     [0 at 0],
-    64
+    1024
 }

@@ -1,6 +1,6 @@
-//! Products of pairs of bf16 by AVX512-BF16.
+//! Products of pairs of bf16, and rounding to bf16, by AVX512-BF16.
 
-use std::arch::x86_64::{__cpuid_count, __m512};
+use std::arch::x86_64::{__cpuid_count, __m512, __m512i};
 
 /// Proof that the processor has AVX512-BF16, beside AVX-512.
 #[derive(Clone, Copy, Debug)]
@@ -37,5 +37,26 @@ impl Avx512Bf16 {
             );
         }
         sums
+    }
+
+    /// Rounds two vectors to bf16, to nearest, ties to even, `low` first: VCVTNE2PS2BF16. Denormals become zero.
+    ///
+    /// # Safety
+    /// The processor has AVX-512.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub unsafe fn narrow(self, low: __m512, high: __m512) -> __m512i {
+        let narrow: __m512i;
+        // SAFETY: by the caller; `self` proves that the instruction is there.
+        unsafe {
+            std::arch::asm!(
+                "vcvtne2ps2bf16 {narrow}, {high}, {low}",
+                narrow = out(zmm_reg) narrow,
+                high = in(zmm_reg) high,
+                low = in(zmm_reg) low,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        narrow
     }
 }
