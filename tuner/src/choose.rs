@@ -13,6 +13,7 @@
 //! of the model are, so that it is off by a factor of its own for each network. Bisection finds the largest sum
 //! whose plan keeps the bound when it is measured.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -139,13 +140,23 @@ impl Network<'_> {
         };
         let f32_alone = vec![Dtype::F32; self.graph.tensors.len()];
         if Types::within(bounds.error) == Types::Lower {
-            for types in self.typings(measurements)? {
-                let mut search = search(&types);
-                if let Some(chosen) = search.attempt(f64::INFINITY)?
-                    && chosen.error <= bounds.error
-                {
-                    return search.in_place(chosen, bounds.error);
+            let list = self.typings(measurements)?;
+            let (mut held, mut next) = (None, 0);
+            // The fastest first, then by halves between what exceeds the bound and what keeps it.
+            let (mut low, mut high) = (0, list.len());
+            while low < high {
+                let mut search = search(&list[next]);
+                match search.attempt(f64::INFINITY)? {
+                    Some(chosen) if chosen.error <= bounds.error => {
+                        held = Some((search, chosen));
+                        high = next;
+                    }
+                    _ => low = next + 1,
                 }
+                next = low.midpoint(high);
+            }
+            if let Some((mut search, chosen)) = held {
+                return search.in_place(chosen, bounds.error);
             }
         }
         let mut search = search(&f32_alone);
@@ -199,8 +210,9 @@ impl Network<'_> {
         };
         let Cost { seconds, error, .. } = sum(&fastest);
         let mut list = vec![fastest];
-        for price in PRICES {
-            if let Some(types) = priced(price * seconds / error.max(f64::MIN_POSITIVE))
+        for exponent in PRICES {
+            let price = 2f64.powi(exponent) * seconds / error.max(f64::MIN_POSITIVE);
+            if let Some(types) = priced(price)
                 && list.last() != Some(&types)
             {
                 list.push(types);
@@ -249,9 +261,9 @@ const TRIES: usize = 7;
 /// A sum this near to one that fails is near enough.
 const NEAR: f64 = 1.15;
 
-/// What a squared error as large as that of the fastest types may cost, as shares of their time, in search of
-/// types that keep a bound.
-const PRICES: [f64; 7] = [0.01, 0.03, 0.1, 0.3, 1.0, 10.0, 100.0];
+/// What a squared error as large as that of the fastest types may cost in search of types that keep a bound: powers
+/// of two of their time.
+const PRICES: RangeInclusive<i32> = -12..=7;
 
 /// As many built-in images.
 pub fn built_in_images(graph: &Graph, n: usize) -> Vec<f32> {
