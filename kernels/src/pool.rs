@@ -1,18 +1,20 @@
 //! Pooling: maximum and mean over a window, global pooling included.
 //!
 //! ```text
-//! for tile of output pixels in a row:
-//!   for vector of channels:
-//!     for column of the tile's windows:
-//!       for row: column = max(column, x), or column + x
-//!     for pixel: y = relu((its columns) * 1 / count + bias)
+//! for output row and some of its channels:            one unit
+//!   for up to four vectors of channels:
+//!     for pixel:
+//!       for column of its window that the pixel before it has not:
+//!         for row: column = max(column, x), or column + x
+//!       y = relu((its columns) * 1 / count + bias)
 //! ```
 //!
-//! Windows of neighbouring pixels overlap: at stride 1, four pixels of a window 3 wide read 6 columns in
-//! place of 12. Taps outside the image are left out rather than read as zeros, so that no halo is needed;
-//! pixels that have such, and those of other windows, are tiles of their own.
+//! Windows of neighbouring pixels overlap: where they are 3 wide, the columns that a pixel shares with the next
+//! stay in registers, so that a pixel reads one column at stride 1 and two at stride 2. Taps outside the image
+//! are left out rather than read as zeros, so that no halo is needed; pixels that have such to their left or
+//! right, and those of windows of other widths, read all of their columns.
 //!
-//! Elements of other types are widened as they are loaded, summed in f32, and rounded as they are stored.
+//! [`join`] has the maxima and sums of vectors of each type.
 
 use std::ops::Range;
 
@@ -23,8 +25,11 @@ use crate::filter::Filter;
 use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning, validate};
 use crate::problem::{Pool, PoolKind, Problem};
 use crate::scratch::{Buffer, Scratch, ScratchReq};
-use crate::tensor::{Dtype, Element, Format, Formats, Pitch};
-use crate::vector::{load_first, narrow_first, widen, widen_first};
+use crate::tensor::{Dtype, Format, Formats, Pitch};
+
+mod join;
+
+use join::{End, Join, Max, Sum, bias_len, order_bias};
 
 /// The kernel, for one instruction set.
 #[derive(Debug)]
@@ -63,25 +68,26 @@ impl<I: Isa> Kernel for Pooling<I> {
     ) -> Result<Box<dyn Prepared>, Refusal> {
         validate(self, problem, tuning, formats, filters)?;
         let Problem::Pool(pool) = problem else { return Err(Refusal::Kind { takes: "pools" }) };
-        let mut bias = Buffer::zeroed(pool.channels);
+        let dtype = formats.src.dtype;
+        let mut bias = Buffer::zeroed(bias_len::<I>(dtype, pool.channels));
         if let [filter] = filters {
-            bias.as_mut_slice().copy_from_slice(&filter.folded().bias);
+            order_bias::<I>(dtype, &filter.folded().bias, bias.as_mut_slice());
         }
         let bound = Bound::new(problem, formats);
         Ok(Box::new(PreparedPool { isa: self.isa, bound, pool: pool.clone(), bias }))
     }
 }
 
-/// Channels of a unit: pools of few rows still split well.
+/// Channels of a unit, whole vectors of every type: pools of few rows still split well.
 const CHUNK: usize = 512;
-/// Vectors that are accumulated side by side.
-const VECTORS: usize = 4;
+/// Width of the windows that share columns.
+const SHARING: usize = 3;
 
 struct PreparedPool<I> {
     isa: I,
     bound: Bound,
     pool: Pool,
-    /// One value a channel; zeros where the pool has no bias.
+    /// In the order of the vectors; zeros where the pool has no bias.
     bias: Buffer,
 }
 
@@ -137,207 +143,260 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         match (self.step.pool.kind, self.io.src.dtype) {
-            (PoolKind::Max, Dtype::F32) => self.units::<f32, true>(),
-            (PoolKind::Max, Dtype::Bf16) => self.units::<bf16, true>(),
-            (_, Dtype::F32) => self.units::<f32, false>(),
-            (_, Dtype::Bf16) => self.units::<bf16, false>(),
+            (PoolKind::Max, Dtype::F32) => self.units::<Max<f32>>(),
+            (PoolKind::Max, Dtype::Bf16) => self.units::<Max<bf16>>(),
+            (_, Dtype::F32) => self.units::<Sum<f32>>(),
+            (_, Dtype::Bf16) => self.units::<Sum<bf16>>(),
         }
     }
 }
-
-/// Pixels of a tile.
-const TILE: usize = 4;
 
 impl<I: Isa> Run<'_, I> {
     #[inline(always)]
     #[allow(unsafe_code, reason = "tile code")]
-    fn units<T: Element, const MAX: bool>(self) {
+    fn units<J: Join<I>>(self) {
         let Self { step, units, io } = self;
-        let Pool { image, channels, ref window, kind, .. } = step.pool;
+        let Pool { image, channels, ref window, .. } = step.pool;
         let [oh, ow] = step.pool.output();
-        let [r, s] = window.kernel;
+        let ([_, s], [_, stride], left) = (window.kernel, window.stride, window.padding.left);
+        let whole = if s == SHARING && stride < s && image[1] + left >= s {
+            let end = ow.min((image[1] + left - s) / stride + 1);
+            end.min(left.div_ceil(stride))..end
+        } else {
+            0..0
+        };
         for unit in units {
             let (row, chunk) = (unit / step.chunks(), unit % step.chunks());
             let (n, y) = (row / oh, row % oh);
-            let rows = inside(y, window.stride[0], r, window.padding.top, image[0]);
-            let columns = |x| inside(x, window.stride[1], s, window.padding.left, image[1]);
-            let mut x = 0;
-            while x < ow {
-                let first = columns(x);
-                let is_whole = |x: usize| columns(x).len() == s;
-                let is_tile = s == 3
-                    && window.stride[1] == 1
-                    && x + TILE <= ow
-                    && is_whole(x)
-                    && is_whole(x + TILE - 1);
-                let count = match kind {
-                    PoolKind::Max => 1,
-                    PoolKind::Average => rows.len() * first.len(),
-                    PoolKind::AverageCountingBorder => r * s,
-                };
-                let tile = Tile::<I, T, MAX> {
-                    step,
-                    src: io.src.at(n, rows.start as isize, first.start as isize),
-                    src_pitch: io.src.pitch,
-                    rows: rows.len(),
-                    columns: first.len(),
-                    dst: io.dst(0).at(n, y, x),
-                    dst_pitch: io.dst(0).pitch().pixel,
-                    scale: step.isa.splat_f32s(1.0 / count as f32),
-                    channels: chunk * CHUNK..channels.min((chunk + 1) * CHUNK),
-                };
-                // SAFETY: the taps of the pixels lie in the image, and their channels are this unit's.
-                unsafe { if is_tile { tile.many() } else { tile.one() } };
-                x += if is_tile { TILE } else { 1 };
-            }
+            let rows = inside(y, window.stride[0], window.kernel[0], window.padding.top, image[0]);
+            let row = Row::<I, J> {
+                step,
+                src: io.src.at(n, rows.start as isize, 0),
+                src_pitch: io.src.pitch,
+                rows: rows.len(),
+                dst: io.dst(0).at(n, y, 0),
+                dst_pitch: io.dst(0).pitch().pixel,
+                pixels: ow,
+                whole: whole.clone(),
+                channels: chunk * CHUNK..channels.min((chunk + 1) * CHUNK),
+            };
+            // SAFETY: the rows lie in the image, and their channels are this unit's.
+            unsafe { row.all() };
         }
     }
 }
 
-/// One or [`TILE`] pixels of an output row; of maxima if `MAX`.
-struct Tile<'a, I: Isa, T, const MAX: bool> {
+/// Some channels of an output row.
+struct Row<'a, I: Isa, J: Join<I>> {
     step: &'a PreparedPool<I>,
-    /// Channel 0 of the first tap.
-    src: *const T,
+    /// Channel 0 of the first column of the first row of the windows.
+    src: *const J::Element,
     src_pitch: Pitch,
     /// Rows of the windows.
     rows: usize,
-    /// Columns of each window.
-    columns: usize,
     /// Channel 0 of the first pixel.
-    dst: *mut T,
+    dst: *mut J::Element,
     dst_pitch: usize,
-    /// What sums are multiplied with.
-    scale: I::f32s,
+    /// Pixels of the row.
+    pixels: usize,
+    /// Those of which all columns lie in the image and some are shared.
+    whole: Range<usize>,
     channels: Range<usize>,
 }
 
-impl<I: Isa, T: Element, const MAX: bool> Tile<'_, I, T, MAX> {
-    /// One pixel with any window.
+impl<I: Isa, J: Join<I>> Row<'_, I, J> {
+    /// All vectors.
     ///
     /// # Safety
-    /// The channels of all taps may be read, and those of the pixel written by this caller alone.
+    /// The channels of the image's rows may be read, and those of the pixels written by this caller alone.
     #[inline(always)]
     #[allow(unsafe_code, reason = "tile code")]
-    unsafe fn one(&self) {
+    unsafe fn all(&self) {
         let mut c = self.channels.start;
-        while c + VECTORS * I::F32_LANES <= self.channels.end {
+        // Several side by side: their lines follow each other in memory, and their sums wait less for each other.
+        while c + 4 * J::LANES <= self.channels.end {
             // SAFETY: by the caller; whole vectors.
-            unsafe { self.window::<VECTORS, true>(c) };
-            c += VECTORS * I::F32_LANES;
+            unsafe { self.vectors::<4, true>(c) };
+            c += 4 * J::LANES;
         }
-        while c < self.channels.end {
-            // SAFETY: by the caller.
-            unsafe { self.window::<1, false>(c) };
-            c += I::F32_LANES;
+        if c + 2 * J::LANES <= self.channels.end {
+            // SAFETY: by the caller; whole vectors.
+            unsafe { self.vectors::<2, true>(c) };
+            c += 2 * J::LANES;
         }
-    }
-
-    /// [`TILE`] pixels of windows 3 wide at stride 1.
-    ///
-    /// # Safety
-    /// The channels of all taps may be read, and those of the pixels written by this caller alone.
-    #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
-    unsafe fn many(&self) {
-        let mut c = self.channels.start;
-        while c + I::F32_LANES <= self.channels.end {
+        if c + J::LANES <= self.channels.end {
             // SAFETY: by the caller; a whole vector.
-            unsafe { self.windows::<true>(c) };
-            c += I::F32_LANES;
+            unsafe { self.vectors::<1, true>(c) };
+            c += J::LANES;
         }
         if c < self.channels.end {
             // SAFETY: by the caller.
-            unsafe { self.windows::<false>(c) };
+            unsafe { self.vectors::<1, false>(c) };
         }
     }
 
-    /// # Safety
-    /// As for [`Self::one`]; `WHOLE` vectors.
-    #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
-    unsafe fn window<const V: usize, const WHOLE: bool>(&self, c: usize) {
-        let mut acc = [self.identity(); V];
-        for row in 0..self.rows {
-            let mut pixel = self.src.wrapping_add(row * self.src_pitch.row + c);
-            for _ in 0..self.columns {
-                for (v, acc) in acc.iter_mut().enumerate() {
-                    // SAFETY: by the caller.
-                    let x = unsafe { self.load::<WHOLE>(pixel.wrapping_add(v * I::F32_LANES), c) };
-                    *acc = self.join(*acc, x);
-                }
-                pixel = pixel.wrapping_add(self.src_pitch.pixel);
-            }
-        }
-        for (v, acc) in acc.into_iter().enumerate() {
-            let c = c + v * I::F32_LANES;
-            // SAFETY: by the caller.
-            unsafe { self.store::<WHOLE>(self.dst.wrapping_add(c), acc, c) };
-        }
-    }
-
-    /// # Safety
-    /// As for [`Self::many`]; a `WHOLE` vector.
-    #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
-    unsafe fn windows<const WHOLE: bool>(&self, c: usize) {
-        let mut columns = [self.identity(); TILE + 2];
-        for row in 0..self.rows {
-            let from = self.src.wrapping_add(row * self.src_pitch.row + c);
-            for (i, column) in columns.iter_mut().enumerate() {
-                // SAFETY: by the caller.
-                let x = unsafe { self.load::<WHOLE>(from.wrapping_add(i * self.src_pitch.pixel), c) };
-                *column = self.join(*column, x);
-            }
-        }
-        for pixel in 0..TILE {
-            let [a, b, d] = [0, 1, 2].map(|i| columns[pixel + i]);
-            let to = self.dst.wrapping_add(pixel * self.dst_pitch + c);
-            // SAFETY: by the caller.
-            unsafe { self.store::<WHOLE>(to, self.join(self.join(a, b), d), c) };
-        }
-    }
-
-    /// What changes nothing when it is joined.
-    #[inline(always)]
-    fn identity(&self) -> I::f32s {
-        self.step.isa.splat_f32s(if MAX { f32::NEG_INFINITY } else { 0.0 })
-    }
-
-    /// Sum or maximum of two.
-    #[inline(always)]
-    fn join(&self, a: I::f32s, b: I::f32s) -> I::f32s {
-        if MAX { self.step.isa.max_f32s(a, b) } else { self.step.isa.add_f32s(a, b) }
-    }
-
-    /// # Safety
-    /// A vector may be read, or if it is not `WHOLE` the channels that are left from `c` on.
-    #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
-    unsafe fn load<const WHOLE: bool>(&self, at: *const T, c: usize) -> I::f32s {
-        // SAFETY: by the caller.
-        unsafe {
-            if WHOLE { widen::<I, T>(at) } else { widen_first(self.step.isa, at, self.channels.end - c) }
-        }
-    }
-
-    /// Ends a sum or maximum.
+    /// All pixels of vectors of channels.
     ///
     /// # Safety
-    /// A vector may be written, or if it is not `WHOLE` the channels that are left from `c` on.
+    /// As for [`Self::all`]; `WHOLE` vectors.
     #[inline(always)]
     #[allow(unsafe_code, reason = "tile code")]
-    unsafe fn store<const WHOLE: bool>(&self, at: *mut T, value: I::f32s, c: usize) {
-        let isa = self.step.isa;
-        let bias = self.step.bias.as_ptr().wrapping_add(c);
-        let width = if WHOLE { I::F32_LANES } else { self.channels.end - c };
-        // SAFETY: a bias for each channel; the rest by the caller.
+    unsafe fn vectors<const V: usize, const WHOLE: bool>(&self, c: usize) {
+        // SAFETY: by the caller; the pixels are those of the row.
         unsafe {
-            let mut y = isa.fma(value, self.scale, load_first(isa, bias, width));
-            if self.step.pool.epilogue.relu {
-                y = isa.max_f32s(y, isa.splat_f32s(0.0));
+            for x in (0..self.whole.start).chain(self.whole.end..self.pixels) {
+                self.pixel::<V, WHOLE>(c, x);
             }
-            narrow_first(isa, at, y, width);
+            if self.whole.is_empty() {
+                return;
+            }
+            match (self.step.pool.window.stride[1], self.rows) {
+                (1, 3) if WHOLE => self.shared::<V, 1, 3, WHOLE>(c),
+                (1, _) => self.shared::<V, 1, 0, WHOLE>(c),
+                (_, 3) if WHOLE => self.shared::<V, 2, 3, WHOLE>(c),
+                _ => self.shared::<V, 2, 0, WHOLE>(c),
+            }
+        }
+    }
+
+    /// A pixel with any window.
+    ///
+    /// # Safety
+    /// As for [`Self::vectors`], of a pixel of the row.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "tile code")]
+    unsafe fn pixel<const V: usize, const WHOLE: bool>(&self, c: usize, x: usize) {
+        let Pool { image, ref window, .. } = self.step.pool;
+        let columns = inside(x, window.stride[1], window.kernel[1], window.padding.left, image[1]);
+        let end = self.end(columns.len());
+        // SAFETY: by the caller; the columns lie in the image, and there is one at least.
+        unsafe {
+            // Row by row, as they lie in memory.
+            let first = self.src.wrapping_add(columns.start * self.src_pitch.pixel + c);
+            let mut sum = self.load::<V, WHOLE>(first, c);
+            for row in 0..self.rows {
+                let first = first.wrapping_add(row * self.src_pitch.row);
+                // That of the first row has been loaded.
+                for column in usize::from(row == 0)..columns.len() {
+                    let at = first.wrapping_add(column * self.src_pitch.pixel);
+                    sum = self.join(sum, self.load::<V, WHOLE>(at, c));
+                }
+            }
+            self.store::<V, WHOLE>(x, c, sum, &end);
+        }
+    }
+
+    /// The pixels that share columns of [`SHARING`], of windows of `ROWS` rows, or any number if that is 0.
+    ///
+    /// # Safety
+    /// As for [`Self::vectors`]; the stride is `STRIDE`, 1 or 2.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "tile code")]
+    unsafe fn shared<const V: usize, const STRIDE: usize, const ROWS: usize, const WHOLE: bool>(
+        &self,
+        c: usize,
+    ) {
+        let end = self.end(SHARING);
+        let mut at = self.whole.start * STRIDE - self.step.pool.window.padding.left;
+        // SAFETY: by the caller; all columns of these windows lie in the image.
+        unsafe {
+            let mut first = self.column::<V, ROWS, WHOLE>(at, c);
+            let mut second = first;
+            if STRIDE == 1 {
+                at += 1;
+                second = self.column::<V, ROWS, WHOLE>(at, c);
+            }
+            for x in self.whole.clone() {
+                if STRIDE == 2 {
+                    at += 1;
+                    second = self.column::<V, ROWS, WHOLE>(at, c);
+                }
+                at += 1;
+                let third = self.column::<V, ROWS, WHOLE>(at, c);
+                self.store::<V, WHOLE>(x, c, self.join(self.join(first, second), third), &end);
+                (first, second) = if STRIDE == 1 { (second, third) } else { (third, third) };
+            }
+        }
+    }
+
+    /// A column, of `ROWS` rows or as many as there are if that is 0.
+    ///
+    /// # Safety
+    /// As for [`Self::vectors`]; the column lies in the image.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "tile code")]
+    unsafe fn column<const V: usize, const ROWS: usize, const WHOLE: bool>(
+        &self,
+        column: usize,
+        c: usize,
+    ) -> [J::Vector; V] {
+        let at = self.src.wrapping_add(column * self.src_pitch.pixel + c);
+        // SAFETY: by the caller, here and below.
+        let mut sum = unsafe { self.load::<V, WHOLE>(at, c) };
+        for row in 1..if ROWS == 0 { self.rows } else { ROWS } {
+            // SAFETY: as above.
+            let next = unsafe { self.load::<V, WHOLE>(at.wrapping_add(row * self.src_pitch.row), c) };
+            sum = self.join(sum, next);
+        }
+        sum
+    }
+
+    #[inline(always)]
+    fn join<const V: usize>(&self, a: [J::Vector; V], b: [J::Vector; V]) -> [J::Vector; V] {
+        let mut joined = a;
+        joined.iter_mut().zip(b).for_each(|(a, b)| *a = J::join(self.step.isa, *a, b));
+        joined
+    }
+
+    /// What ends the maxima or sums of windows of so many columns.
+    #[inline(always)]
+    fn end(&self, columns: usize) -> End<I> {
+        let Pool { ref window, kind, epilogue, .. } = self.step.pool;
+        let count = match kind {
+            PoolKind::Max => 1,
+            PoolKind::Average => self.rows * columns,
+            PoolKind::AverageCountingBorder => window.kernel[0] * window.kernel[1],
+        };
+        End { scale: self.step.isa.splat_f32s(1.0 / count as f32), epilogue }
+    }
+
+    /// # Safety
+    /// As for [`Self::vectors`]; `at` is channel `c` of a pixel of the image.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "tile code")]
+    unsafe fn load<const V: usize, const WHOLE: bool>(
+        &self,
+        at: *const J::Element,
+        c: usize,
+    ) -> [J::Vector; V] {
+        let (isa, width) = (self.step.isa, self.channels.end - c);
+        // SAFETY: by the caller, here and below.
+        let mut vectors = [unsafe { J::load::<WHOLE>(isa, at, width) }; V];
+        for (v, vector) in vectors.iter_mut().enumerate().skip(1) {
+            // SAFETY: as above.
+            *vector = unsafe { J::load::<WHOLE>(isa, at.wrapping_add(v * J::LANES), width) };
+        }
+        vectors
+    }
+
+    /// # Safety
+    /// As for [`Self::vectors`], of a pixel of the row.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "tile code")]
+    unsafe fn store<const V: usize, const WHOLE: bool>(
+        &self,
+        x: usize,
+        c: usize,
+        vectors: [J::Vector; V],
+        end: &End<I>,
+    ) {
+        let width = self.channels.end - c;
+        for (v, vector) in vectors.into_iter().enumerate() {
+            let c = c + v * J::LANES;
+            let to = self.dst.wrapping_add(x * self.dst_pitch + c);
+            let bias = self.step.bias.as_ptr().wrapping_add(c);
+            // SAFETY: by the caller; there is a bias for each channel, of whole vectors for bf16.
+            unsafe { J::store::<WHOLE>(self.step.isa, to, vector, end, bias, width) };
         }
     }
 }

@@ -1,0 +1,310 @@
+//! How the elements of a window become one, a vector of channels at a time.
+//!
+//! A vector of bf16 has twice the channels of one of f32, and none of the four ways shuffles them:
+//!
+//! - The largest bf16 is found among the bits. As integers with a sign, those of numbers that have none are in
+//!   order, and those of negative numbers in the opposite order: of numbers that are all negative the largest is
+//!   the smallest integer, of others the largest. Both are kept.
+//! - Sums of bf16 are two of f32: of the even channels, whose bits are shifted up, and of the odd ones, whose
+//!   neighbours' bits are cleared. Rounded, they go back the same way.
+//!
+//! What is no number may or may not win against others in a maximum of bf16; in a mean it stays none.
+
+use std::marker::PhantomData;
+
+use half::bf16;
+use pulp::bytemuck::{cast, cast_slice_mut};
+
+use crate::cpu::Isa;
+use crate::problem::Epilogue;
+use crate::tensor::{Dtype, Element};
+use crate::vector::{each, load, load_first, store_first};
+
+/// The largest.
+pub struct Max<T>(PhantomData<T>);
+/// The sum, which the end multiplies.
+pub struct Sum<T>(PhantomData<T>);
+
+/// A way to make one element of many.
+pub trait Join<I: Isa> {
+    /// Type of the elements.
+    type Element: Element;
+    /// Elements as they are joined, of some channels.
+    type Vector: Copy;
+    /// How many channels.
+    const LANES: usize;
+
+    /// The elements at `at`, or the first `width` of them if they are not `WHOLE`.
+    ///
+    /// # Safety
+    /// So many may be read.
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn load<const WHOLE: bool>(isa: I, at: *const Self::Element, width: usize) -> Self::Vector;
+
+    /// One of two.
+    fn join(isa: I, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+
+    /// Ends and writes what has been joined, or the first `width` channels of it if it is not `WHOLE`.
+    ///
+    /// # Safety
+    /// So many may be written, and their bias may be read: for bf16 that of a whole vector ([`bias_len`]), in the
+    /// order of [`order_bias`].
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn store<const WHOLE: bool>(
+        isa: I,
+        at: *mut Self::Element,
+        vector: Self::Vector,
+        end: &End<I>,
+        bias: *const f32,
+        width: usize,
+    );
+}
+
+/// What becomes of a sum or maximum: `relu(value * scale + bias)`.
+pub struct End<I: Isa> {
+    /// One over the number of elements of a mean.
+    pub scale: I::f32s,
+    /// What there is of bias and ReLU.
+    pub epilogue: Epilogue,
+}
+
+impl<I: Isa> End<I> {
+    /// The end of a vector, of which the first `width` channels are meant.
+    ///
+    /// # Safety
+    /// The bias of so many channels may be read.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn of(&self, isa: I, value: I::f32s, bias: *const f32, width: usize) -> I::f32s {
+        // SAFETY: by the caller.
+        let bias = unsafe { load_first(isa, bias, width) };
+        let y = isa.fma(value, self.scale, bias);
+        if self.epilogue.relu { isa.max_f32s(y, isa.splat_f32s(0.0)) } else { y }
+    }
+}
+
+/// Elements of the bias of so many channels.
+pub fn bias_len<I: Isa>(dtype: Dtype, channels: usize) -> usize {
+    match dtype {
+        Dtype::F32 => channels,
+        Dtype::Bf16 => channels.next_multiple_of(I::U16_LANES),
+    }
+}
+
+/// Writes the bias of each channel where [`Join::store`] finds it: of each vector of bf16 the even ones first.
+pub fn order_bias<I: Isa>(dtype: Dtype, bias: &[f32], ordered: &mut [f32]) {
+    for (channel, &value) in bias.iter().enumerate() {
+        let (first, lane) = (channel - channel % I::U16_LANES, channel % I::U16_LANES);
+        let at = match dtype {
+            Dtype::F32 => channel,
+            Dtype::Bf16 => first + lane % 2 * I::F32_LANES + lane / 2,
+        };
+        ordered[at] = value;
+    }
+}
+
+/// Implements [`Join`] for f32.
+macro_rules! join_f32 {
+    ($join:ident, $operation:ident) => {
+        #[allow(unsafe_code, reason = "vector code")]
+        impl<I: Isa> Join<I> for $join<f32> {
+            type Element = f32;
+            type Vector = I::f32s;
+            const LANES: usize = I::F32_LANES;
+
+            #[inline(always)]
+            unsafe fn load<const WHOLE: bool>(isa: I, at: *const f32, width: usize) -> I::f32s {
+                // SAFETY: by the caller.
+                unsafe { if WHOLE { load::<I>(at) } else { load_first(isa, at, width) } }
+            }
+
+            #[inline(always)]
+            fn join(isa: I, a: I::f32s, b: I::f32s) -> I::f32s {
+                isa.$operation(a, b)
+            }
+
+            #[inline(always)]
+            unsafe fn store<const WHOLE: bool>(
+                isa: I,
+                at: *mut f32,
+                vector: I::f32s,
+                end: &End<I>,
+                bias: *const f32,
+                width: usize,
+            ) {
+                let width = if WHOLE { I::F32_LANES } else { width };
+                // SAFETY: by the caller.
+                unsafe { store_first(isa, at, end.of(isa, vector, bias, width), width) };
+            }
+        }
+    };
+}
+
+join_f32!(Max, max_f32s);
+join_f32!(Sum, add_f32s);
+
+#[allow(unsafe_code, reason = "vector code")]
+impl<I: Isa> Join<I> for Max<bf16> {
+    type Element = bf16;
+    /// The largest and the smallest as integers.
+    type Vector = [I::i16s; 2];
+    const LANES: usize = I::U16_LANES;
+
+    #[inline(always)]
+    unsafe fn load<const WHOLE: bool>(isa: I, at: *const bf16, width: usize) -> Self::Vector {
+        // SAFETY: by the caller.
+        [cast(unsafe { load_bf16::<I, WHOLE>(isa, at, width) }); 2]
+    }
+
+    #[inline(always)]
+    fn join(isa: I, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        [isa.max_i16s(a[0], b[0]), isa.min_i16s(a[1], b[1])]
+    }
+
+    #[inline(always)]
+    unsafe fn store<const WHOLE: bool>(
+        isa: I,
+        at: *mut bf16,
+        [largest, smallest]: Self::Vector,
+        end: &End<I>,
+        bias: *const f32,
+        width: usize,
+    ) {
+        let is_negative = signs::<I>(largest);
+        let other = isa.and_i16s(isa.xor_i16s(largest, smallest), is_negative);
+        let mut value = isa.xor_i16s(largest, other);
+        if end.epilogue.bias {
+            // SAFETY: by the caller.
+            return unsafe { store_sums::<I, WHOLE>(isa, at, halves(isa, cast(value)), end, bias, width) };
+        }
+        if end.epilogue.relu {
+            value = isa.max_i16s(value, isa.splat_i16s(0));
+        }
+        // SAFETY: by the caller.
+        unsafe { store_bf16::<I, WHOLE>(at, cast(value), width) };
+    }
+}
+
+#[allow(unsafe_code, reason = "vector code")]
+impl<I: Isa> Join<I> for Sum<bf16> {
+    type Element = bf16;
+    /// The even and the odd channels.
+    type Vector = [I::f32s; 2];
+    const LANES: usize = I::U16_LANES;
+
+    #[inline(always)]
+    unsafe fn load<const WHOLE: bool>(isa: I, at: *const bf16, width: usize) -> Self::Vector {
+        // SAFETY: by the caller.
+        halves(isa, unsafe { load_bf16::<I, WHOLE>(isa, at, width) })
+    }
+
+    #[inline(always)]
+    fn join(isa: I, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        [isa.add_f32s(a[0], b[0]), isa.add_f32s(a[1], b[1])]
+    }
+
+    #[inline(always)]
+    unsafe fn store<const WHOLE: bool>(
+        isa: I,
+        at: *mut bf16,
+        vector: Self::Vector,
+        end: &End<I>,
+        bias: *const f32,
+        width: usize,
+    ) {
+        // SAFETY: by the caller.
+        unsafe { store_sums::<I, WHOLE>(isa, at, vector, end, bias, width) };
+    }
+}
+
+/// Loads a vector, or its first `width` elements if it is not `WHOLE`; the rest is zero.
+///
+/// # Safety
+/// So many elements may be read.
+#[inline(always)]
+#[allow(unsafe_code, reason = "vector code")]
+unsafe fn load_bf16<I: Isa, const WHOLE: bool>(isa: I, at: *const bf16, width: usize) -> I::u32s {
+    // SAFETY: by the caller; `u32s` is plain data of `U16_LANES` u16, and a bf16 is a u16.
+    unsafe {
+        if WHOLE {
+            at.cast::<I::u32s>().read_unaligned()
+        } else {
+            let mut vector = isa.splat_u32s(0);
+            (&raw mut vector).cast::<bf16>().copy_from_nonoverlapping(at, width.min(I::U16_LANES));
+            vector
+        }
+    }
+}
+
+/// Stores a vector, or its first `width` elements if it is not `WHOLE`.
+///
+/// # Safety
+/// So many elements may be written.
+#[inline(always)]
+#[allow(unsafe_code, reason = "vector code")]
+unsafe fn store_bf16<I: Isa, const WHOLE: bool>(at: *mut bf16, value: I::u32s, width: usize) {
+    // SAFETY: by the caller; `u32s` is plain data of `U16_LANES` u16, and a bf16 is a u16.
+    unsafe {
+        if WHOLE {
+            at.cast::<I::u32s>().write_unaligned(value);
+        } else {
+            at.copy_from_nonoverlapping((&raw const value).cast(), width.min(I::U16_LANES));
+        }
+    }
+}
+
+/// The bits of the second of two neighbours.
+const ODD: u32 = 0xffff_0000;
+
+/// The even and the odd channels.
+#[inline(always)]
+fn halves<I: Isa>(isa: I, pairs: I::u32s) -> [I::f32s; 2] {
+    let even = each::<I>(pairs, |pair| pair << 16);
+    [even, isa.and_u32s(pairs, isa.splat_u32s(ODD))].map(|bits| isa.transmute_f32s_u32s(bits))
+}
+
+/// Ends, rounds and writes sums of the even and the odd channels.
+///
+/// # Safety
+/// As for [`Join::store`] of bf16.
+#[inline(always)]
+#[allow(unsafe_code, reason = "vector code")]
+unsafe fn store_sums<I: Isa, const WHOLE: bool>(
+    isa: I,
+    at: *mut bf16,
+    [even, odd]: [I::f32s; 2],
+    end: &End<I>,
+    bias: *const f32,
+    width: usize,
+) {
+    // SAFETY: by the caller, the bias of a whole vector is there.
+    let [even, odd] = unsafe {
+        [
+            end.of(isa, even, bias, I::F32_LANES),
+            end.of(isa, odd, bias.wrapping_add(I::F32_LANES), I::F32_LANES),
+        ]
+    };
+    let even = each::<I>(nearest(isa, even), |bits| bits >> 16);
+    let odd = isa.and_u32s(nearest(isa, odd), isa.splat_u32s(ODD));
+    // SAFETY: by the caller.
+    unsafe { store_bf16::<I, WHOLE>(at, isa.or_u32s(odd, even), width) };
+}
+
+/// f32 whose upper halves are the nearest bf16, ties to even.
+///
+/// Of what is no number the lower half is zero, as it comes from a bf16 or from an operation: it stays as it is.
+#[inline(always)]
+fn nearest<I: Isa>(isa: I, value: I::f32s) -> I::u32s {
+    let bits = isa.transmute_u32s_f32s(value);
+    // What is over half of the last place is carried into it, and so is a half where that place is odd.
+    let odd = isa.and_u32s(each::<I>(bits, |bits| bits >> 16), isa.splat_u32s(1));
+    isa.add_u32s(isa.or_u32s(bits, odd), isa.splat_u32s(0x7fff))
+}
+
+/// All bits of the negative ones.
+#[inline(always)]
+fn signs<I: Isa>(mut vector: I::i16s) -> I::i16s {
+    let lanes: &mut [i16] = cast_slice_mut(std::slice::from_mut(&mut vector));
+    lanes.iter_mut().for_each(|lane| *lane >>= 15);
+    vector
+}
