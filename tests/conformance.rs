@@ -121,6 +121,8 @@ fn check_all_tunings(id: &str) {
         "n2h13w11c7k70r3s3u2",
         "n1h13w11c64k192r1s1",
         "n1h9w8c32k100r3s3",
+        "n1h17w18c32k40r3s3",
+        "n2h35w17c3k16r3s3u2",
     ]
     .map(Case::conv)
     .into();
@@ -243,6 +245,7 @@ fn slices() -> Vec<Case> {
         "n1h13w9c18k70+3r3s1",
         "n2h9w9c7k33+15r3s3u2",
         "n1h7w9c64k64+128r1s1",
+        "n2h17w18c32k16+20r3s3",
         "n2h7w6c64k64+192r3s3u2",
     ]
     .map(|text| Case::sliced(conv_with(text, &EPILOGUES)))

@@ -179,6 +179,18 @@ pub trait Prepared: Send + Sync {
         self.packed().iter().map(|buffer| buffer.len() * size_of::<f32>()).sum()
     }
 
+    /// The packed weights that one of `workers` is to read for `n` images, in that order, if it gains by their
+    /// being in its second-level cache before.
+    fn reads(&self, worker: usize, workers: usize, n: usize) -> &[f32] {
+        let _ = (worker, workers, n);
+        &[]
+    }
+
+    /// How many elements of [`Io::ahead`] it brings to the second-level cache on the way.
+    fn brings(&self) -> usize {
+        0
+    }
+
     /// Scratch that [`Self::run`] uses.
     fn scratch(&self) -> ScratchReq;
 
@@ -235,6 +247,10 @@ pub struct Io<'a> {
     pub src: View<'a>,
     dst: [Option<ViewMut<'a>>; MAX_SEGMENTS],
     segments: usize,
+    /// How many elements of the worker's weights ([`Prepared::reads`]) a step before has brought near.
+    pub near: usize,
+    /// What the worker reads after this step, for [`Prepared::brings`].
+    pub ahead: &'a [f32],
 }
 
 impl<'a> Io<'a> {
@@ -249,7 +265,12 @@ impl<'a> Io<'a> {
             dst[segments] = Some(view);
             segments += 1;
         }
-        Self { src, dst, segments }
+        Self { src, dst, segments, near: 0, ahead: &[] }
+    }
+
+    /// With weights that have been brought near, and weights to bring near.
+    pub fn amid(self, near: usize, ahead: &'a [f32]) -> Self {
+        Self { near, ahead, ..self }
     }
 
     /// The destination of a segment.

@@ -141,6 +141,10 @@ pub struct Scratch {
     pub shared: *mut f32,
     /// The worker's own part; aligned to [`ALIGN`].
     pub worker: *mut f32,
+    /// The worker's number.
+    pub index: usize,
+    /// Workers.
+    pub workers: usize,
 }
 
 impl Scratch {
@@ -152,6 +156,6 @@ impl Scratch {
         assert!(me < workers && req.total(workers) <= buffer.len(), "scratch is too small");
         let shared = buffer.as_ptr().cast_mut();
         let own = round_up(req.shared) + me * round_up(req.worker);
-        Self { shared, worker: shared.wrapping_add(own) }
+        Self { shared, worker: shared.wrapping_add(own), index: me, workers }
     }
 }

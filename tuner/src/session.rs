@@ -96,6 +96,7 @@ pub enum SessionError {
 
 struct Ready {
     prepared: Box<dyn Prepared>,
+    has_weights: bool,
     src: Placement,
     dst: Vec<Placement>,
 }
@@ -315,7 +316,8 @@ impl Session {
         let mut steps = Vec::new();
         for ((_, prepared), step) in prepared.into_iter().zip(&graph.steps) {
             let dst = step.dst.iter().map(slice).collect();
-            steps.push(Ready { prepared: prepared?, src: slice(&step.src), dst });
+            let has_weights = matches!(step.problem, Problem::Conv(_));
+            steps.push(Ready { prepared: prepared?, has_weights, src: slice(&step.src), dst });
         }
         let scratch = steps.iter().map(|s| s.prepared.scratch().total(threads.count())).max().unwrap_or(0);
         Ok(Self {
@@ -407,11 +409,20 @@ impl Session {
         let (steps, ends) = (&self.steps[range.clone()], &self.ends[range]);
         ends.iter().for_each(|end| end.store(u64::MAX, Ordering::Relaxed));
         let start = Instant::now();
+        let workers = threads.count();
         threads.region(&mut self.team, |member| {
-            for (step, end) in steps.iter().zip(ends) {
+            let mut near = 0;
+            for (index, (step, end)) in steps.iter().zip(ends).enumerate() {
                 let src = arena.view(&step.src).images(n);
+                let brings = step.prepared.brings();
+                let next = steps[index + 1..].iter().find(|next| next.has_weights);
+                let ahead = next.map_or(&[][..], |next| next.prepared.reads(member.index(), workers, n));
+                let ahead = &ahead[..ahead.len().min(brings)];
                 let io = Io::new(src, step.dst.iter().map(|dst| arena.view_mut(dst).images(n)));
-                member.run(&*step.prepared, &io, scratch);
+                member.run(&*step.prepared, &io.amid(near, ahead), scratch);
+                if step.has_weights {
+                    near = ahead.len();
+                }
                 // The first to leave the barrier: another may have lost its core.
                 end.fetch_min(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
             }

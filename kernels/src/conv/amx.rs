@@ -19,30 +19,33 @@
 //!   instruction that leaves no copy there (`stream`: 1 pixels, 2 weights, 3 both).
 //! - A long sum may be taken in parts of `depth` steps, for several blocks in turn, so that a part of the panel
 //!   stays.
-//! - Meanwhile the next panel, or the next layer's first, is brought to the second level.
-//! - **Few input channels**, f32, and channels that do not follow each other where they must, are gathered:
-//!   the inputs of a block's pixels side by side, rounded, padded with zeros.
+//! - Meanwhile the rest of the weights, and the first of the next layer's, are brought to the second level
+//!   ([`ahead`]).
+//! - **Few input channels**, f32, and channels that do not follow each other where they must, are copied: the rows
+//!   of the source that an output row takes, rounded, its channels side by side ([`rows`]).
 
-use std::arch::x86_64::__m512i;
 use std::ops::Range;
 
-use half::bf16;
-
-use crate::arch::amx::{Amx, BLOCK_ROWS, Block, DEPTH, ROWS, SUMS, Streamed, TILE, Tiles};
+use crate::arch::amx::{Amx, Block, SUMS, Streamed, TILE, Tiles};
 use crate::conv::direct::conv_of;
 use crate::cpu::{Avx512, Avx512Bf16, Cpu, Isa};
 use crate::filter::{Filter, Folded};
-use crate::gemm::panels::{Panel, Panels};
+use crate::gemm::panels::Panels;
 use crate::kernel::{Bound, Io, Kernel, Numerics, Prepared, Refusal, Tuning, validate};
 use crate::problem::{Conv, Problem};
 use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};
-use crate::tensor::{Dtype, Format, Formats, View, ViewMut};
-use crate::vector::{load, load_first, narrow_first, store_first};
+use crate::tensor::{Dtype, Format, Formats, View};
 
+mod ahead;
+mod finish;
 mod pixels;
+mod rows;
 mod steps;
 
-use pixels::{Cut, Flat, Tile};
+use ahead::Ahead;
+use finish::finish;
+use pixels::{Cut, Flat};
+use rows::{Layout, Rows};
 use steps::{Step, is_narrow, pack, runs_over_taps, steps};
 
 /// The kernel.
@@ -71,6 +74,9 @@ const GROUP: usize = 10;
 
 /// Elements from the sums of a block to the next: a tile lies between that means nothing.
 const SUMS_PITCH: usize = SUMS + TILE;
+
+/// Elements of the next layer's weights that are brought near: a quarter of a second-level cache of 2 MiB.
+const AHEAD: usize = (512 << 10) / size_of::<f32>();
 
 /// Units that keep a team busy without being too small to be worth dealing.
 const UNITS: usize = 64;
@@ -128,8 +134,10 @@ impl Kernel for AmxConv {
         let folded: Vec<Folded> = filters.iter().map(Filter::folded).collect();
         let steps = steps(conv);
         let halo = formats.src.halo;
-        let neighbours =
-            conv.window.kernel[1] == 1 && conv.window.stride == [1, 1] && halo.left + halo.right == 0;
+        let neighbours = conv.window.kernel[1] == 1
+            && conv.window.stride == [1, 1]
+            && halo.left + halo.right == 0
+            && !is_copied(conv, formats.src.dtype);
         let flat = match neighbours && conv.output()[1] == conv.image[1] {
             true if conv.window.kernel[0] == 1 && halo.top + halo.bottom == 0 => Flat::Images,
             true => Flat::Image,
@@ -141,6 +149,7 @@ impl Kernel for AmxConv {
             bf16: self.bf16,
             bound: Bound::new(problem, formats),
             panels: pack(conv, &steps, &folded),
+            rows: Layout::new(conv),
             part: tuning.get("depth"),
             image_stays: tuning.get("order") == 1,
             streamed: [Streamed::None, Streamed::A, Streamed::B, Streamed::Both][tuning.get("stream")],
@@ -160,6 +169,8 @@ struct PreparedAmx {
     conv: Conv,
     steps: Vec<Step>,
     panels: Panels,
+    /// Of a source that is copied.
+    rows: Layout,
     /// Steps that are taken at a time.
     part: usize,
     image_stays: bool,
@@ -167,58 +178,57 @@ struct PreparedAmx {
     flat: Flat,
 }
 
+/// Whether a source of a type is copied whatever its pitches.
+fn is_copied(conv: &Conv, dtype: Dtype) -> bool {
+    is_narrow(conv) || dtype == Dtype::F32
+}
+
 /// Parts of a worker's scratch, in elements from its start.
 struct Parts {
     sums: usize,
-    gathered: usize,
+    rows: usize,
     end: usize,
 }
 
 impl PreparedAmx {
-    fn cut(&self, n: usize) -> Cut {
-        Cut::new(&self.conv, n, self.flat)
-    }
-
     /// Shares of the blocks of `n` images that are dealt.
     fn shares(&self, n: usize) -> usize {
-        UNITS.div_ceil(self.panels.list().len()).clamp(1, self.cut(n).blocks())
+        UNITS.div_ceil(self.panels.list().len()).clamp(1, Cut::new(&self.conv, n, self.flat, true).blocks())
     }
 
     fn in_parts(&self) -> bool {
         self.part < self.steps.len()
     }
 
-    /// Whether the inputs of pixels of a source are gathered before they are multiplied.
-    fn gathers(&self, src: &View) -> bool {
-        is_narrow(&self.conv)
-            || src.dtype == Dtype::F32
+    /// Whether the rows of a source are copied.
+    fn copies(&self, src: &View) -> bool {
+        is_copied(&self.conv, src.dtype)
             || runs_over_taps(&self.conv) && src.pitch.pixel != self.conv.channels
     }
 
-    /// Whether it may, for any source of the bound format.
-    fn may_gather(&self) -> bool {
-        is_narrow(&self.conv) || self.bound.formats.src.dtype == Dtype::F32 || runs_over_taps(&self.conv)
-    }
-
-    /// Offsets of steps, sums of blocks, gathered pixels.
+    /// Offsets of steps, sums of blocks, rows.
     fn parts(&self) -> Parts {
         let offsets = self.steps.len() * size_of::<usize>() / size_of::<f32>();
         let blocks = if self.in_parts() { GROUP } else { 1 };
-        // Vectors are written whole: a line more behind the last.
-        let gathered = blocks * self.gathered_bytes() / size_of::<f32>() + ROWS;
+        let may_copy = is_copied(&self.conv, self.bound.formats.src.dtype) || runs_over_taps(&self.conv);
         let sums = round_up(offsets);
-        let end = sums + blocks * SUMS_PITCH;
-        Parts { sums, gathered: end, end: end + if self.may_gather() { round_up(gathered) } else { 0 } }
+        let rows = sums + blocks * SUMS_PITCH;
+        // An element of f32 is two of bf16.
+        Parts { sums, rows, end: rows + if may_copy { round_up(self.rows.elements() / 2) } else { 0 } }
     }
 
-    /// Bytes of a pixel's gathered inputs.
-    fn pixel_bytes(&self) -> usize {
-        (self.conv.depth() * size_of::<bf16>()).next_multiple_of(DEPTH * size_of::<bf16>())
+    /// The panels of some units, and the shares of each.
+    fn panels_of(&self, units: &Range<usize>, n: usize) -> Range<usize> {
+        match self.image_stays {
+            true => 0..self.panels.list().len(),
+            false => units.start / self.shares(n)..units.end.div_ceil(self.shares(n)),
+        }
     }
 
-    /// Bytes of a block's.
-    fn gathered_bytes(&self) -> usize {
-        BLOCK_ROWS * self.pixel_bytes()
+    /// The units that are one worker's, unless another takes them first.
+    fn mine(&self, worker: usize, workers: usize, n: usize) -> Range<usize> {
+        let units = self.units(0, n);
+        units * worker / workers..units * (worker + 1) / workers
     }
 }
 
@@ -235,6 +245,16 @@ impl Prepared for PreparedAmx {
         self.panels.buffers_mut().into()
     }
 
+    /// All of them at once where the pixels stay; else panel by panel, in whose time the next one can be brought.
+    fn reads(&self, worker: usize, workers: usize, n: usize) -> &[f32] {
+        let panels = self.panels_of(&self.mine(worker, workers, n), n);
+        self.panels.weights_of(if self.image_stays { panels } else { panels.start..panels.start + 1 })
+    }
+
+    fn brings(&self) -> usize {
+        AHEAD
+    }
+
     fn scratch(&self) -> ScratchReq {
         ScratchReq { shared: 0, worker: self.parts().end }
     }
@@ -246,7 +266,7 @@ impl Prepared for PreparedAmx {
     #[allow(unsafe_code, reason = "tile code")]
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
         // SAFETY: the caller's promises are passed on.
-        pulp::Simd::vectorize(self.isa, Run { step: self, units, io, worker: scratch.worker })
+        pulp::Simd::vectorize(self.isa, Run { step: self, units, io, scratch })
     }
 }
 
@@ -254,8 +274,7 @@ struct Run<'a> {
     step: &'a PreparedAmx,
     units: Range<usize>,
     io: &'a Io<'a>,
-    /// The worker's scratch.
-    worker: *mut f32,
+    scratch: &'a Scratch,
 }
 
 impl pulp::WithSimd for Run<'_> {
@@ -264,52 +283,56 @@ impl pulp::WithSimd for Run<'_> {
     #[inline(always)]
     #[allow(unsafe_code, reason = "tile code")]
     fn with_simd<S: pulp::Simd>(self, _: S) {
-        let Self { step, units, io, worker } = self;
-        let (src, conv) = (&io.src, &step.conv);
+        let Self { step, units, io, scratch } = self;
+        let (src, n, worker) = (&io.src, io.images(), scratch.worker);
         let parts = step.parts();
-        let cut = step.cut(io.images());
-        let gathers = step.gathers(src);
+        let copies = step.copies(src);
+        let cut = Cut::new(&step.conv, n, step.flat, !copies);
         let offsets = worker.cast::<usize>();
-        let [row, pixel] = [src.pitch.row, src.pitch.pixel].map(|pitch| pitch * size_of::<bf16>());
+        let [row, pixel] = match copies {
+            true => [step.rows.row_bytes(), step.conv.channels * Dtype::Bf16.bytes()],
+            false => [src.pitch.row, src.pitch.pixel].map(|pitch| pitch * Dtype::Bf16.bytes()),
+        };
         for (index, one) in step.steps.iter().enumerate() {
-            let offset = match gathers {
-                true => one.row * size_of::<bf16>(),
-                false => one.tap[0] * row + one.tap[1] * pixel + one.element * size_of::<bf16>(),
-            };
+            let offset = one.tap[0] * row + one.tap[1] * pixel + one.element * Dtype::Bf16.bytes();
             // SAFETY: the worker's scratch begins with an offset for each step.
             unsafe { offsets.add(index).write(offset) };
         }
+        let mine = step.mine(scratch.index, scratch.workers, n);
+        let own = step.panels_of(&mine, n);
+        // The first panel is read at once.
+        let near = io.near.max(step.panels.weights_of(own.start..own.start + 1).len());
         let blocks = Blocks {
             step,
-            conv,
             io,
             cut,
             tiles: Tiles::new(step.amx, cut.pixels()),
-            gathers,
+            ahead: Ahead::new(step.panels.weights_of(own), near, io.ahead),
+            copies: copies.then(|| Rows::new(step, src, worker.wrapping_add(parts.rows).cast())),
             offsets,
             sums: worker.wrapping_add(parts.sums),
-            gathered: worker.wrapping_add(parts.gathered).cast(),
         };
-        let (panels, all, shares) = (step.panels.list().len(), cut.blocks(), step.shares(io.images()));
+        let (panels, all, shares) = (step.panels.list().len(), cut.blocks(), step.shares(n));
         let from_share = |share: usize| all * share / shares;
-        if step.image_stays {
-            // Shares one after the other, and in each the panels.
-            for share in units.start / panels..units.end.div_ceil(panels) {
-                let first = units.start.saturating_sub(share * panels);
-                let last = (units.end - share * panels).min(panels);
-                let fetch = share == units.start / panels;
+        let mut unit = units.start;
+        while unit < units.end {
+            // Units that follow each other: the panels of a share, or the shares of a panel.
+            let inner = if step.image_stays { panels } else { shares };
+            let (outer, first) = (unit / inner, unit % inner);
+            let last = inner.min(first + units.end - unit);
+            let due =
+                |from: usize, to: usize| blocks.ahead.due(outer * inner + from..outer * inner + to, &mine);
+            if step.image_stays {
                 for panel in first..last {
+                    let share = from_share(outer)..from_share(outer + 1);
                     // SAFETY: the blocks of the share and the panel are this caller's.
-                    unsafe { blocks.run(panel, from_share(share)..from_share(share + 1), fetch) };
+                    unsafe { blocks.run(panel, share, due(panel, panel + 1)) };
                 }
-            }
-        } else {
-            for panel in units.start / shares..units.end.div_ceil(shares) {
-                let first = units.start.saturating_sub(panel * shares);
-                let last = (units.end - panel * shares).min(shares);
+            } else {
                 // SAFETY: as above.
-                unsafe { blocks.run(panel, from_share(first)..from_share(last), true) };
+                unsafe { blocks.run(outer, from_share(first)..from_share(last), due(first, last)) };
             }
+            unit += last - first;
         }
     }
 }
@@ -317,34 +340,29 @@ impl pulp::WithSimd for Run<'_> {
 /// What is the same for all blocks of a run.
 struct Blocks<'a> {
     step: &'a PreparedAmx,
-    conv: &'a Conv,
     io: &'a Io<'a>,
     cut: Cut,
     tiles: Tiles,
-    gathers: bool,
+    ahead: Ahead<'a>,
+    copies: Option<Rows<'a>>,
     offsets: *const usize,
     sums: *mut f32,
-    gathered: *mut u8,
 }
 
 impl Blocks<'_> {
-    /// Computes a panel of some blocks, and brings the panel that follows near if it is to be fetched.
+    /// Computes a panel of some blocks, and brings lines near on the way.
     ///
     /// # Safety
     /// The outputs are this caller's alone.
     #[inline(always)]
     #[allow(unsafe_code, reason = "tile code")]
-    unsafe fn run(&self, panel: usize, blocks: Range<usize>, fetch: bool) {
-        let Self { step, conv, cut, sums, .. } = self;
-        let list = step.panels.list();
-        let panel = &list[panel];
+    unsafe fn run(&self, panel: usize, blocks: Range<usize>, mut due: Range<usize>) {
+        let Self { step, cut, sums, .. } = self;
+        let panel = &step.panels.list()[panel];
         let dst = self.io.dst(panel.segment);
         let all = step.steps.len();
-        let in_parts = step.in_parts();
-        let step_lines = panel.vectors * TILE * size_of::<f32>() / 64;
-        let lines = if fetch { step_lines.div_ceil(blocks.len().max(1)) } else { 0 };
-        let mut next = step.panels.following(panel).cast::<u8>();
-        let group = if in_parts { GROUP } else { 1 };
+        let lines = due.len().div_ceil((all * blocks.len()).max(1));
+        let group = if step.in_parts() { GROUP } else { 1 };
         let mut begin = blocks.start;
         while begin < blocks.end {
             let end = blocks.end.min(begin + group);
@@ -356,21 +374,13 @@ impl Blocks<'_> {
                     let sums = sums.wrapping_add((block - begin) * SUMS_PITCH);
                     let mut a = [std::ptr::null(); 2];
                     let mut pitch = 0;
-                    for (index, tile) in pair.iter().enumerate() {
+                    for (tile, a) in pair.iter().zip(&mut a) {
                         let Some(tile) = tile else { continue };
-                        let (at, distance) = cut.src(tile, conv, &self.io.src);
-                        (a[index], pitch) = (at, distance);
-                        if self.gathers {
-                            let bytes = step.pixel_bytes();
-                            let place = (block - begin) * BLOCK_ROWS + index * ROWS;
-                            let to = self.gathered.wrapping_add(place * bytes);
-                            if from == 0 {
-                                // SAFETY: the taps of the tile's pixels may be read; the scratch has
-                                // room for them.
-                                unsafe { gather(step, &self.io.src, at, distance, cut.pixels(), to) };
-                            }
-                            (a[index], pitch) = (to.cast_const(), bytes);
-                        }
+                        (*a, pitch) = match &self.copies {
+                            // SAFETY: the taps of the row's pixels may be read; the scratch has room.
+                            Some(rows) => unsafe { rows.at(cut.place(tile, 0)) },
+                            None => cut.src(tile, &step.conv, &self.io.src),
+                        };
                     }
                     let block = Block {
                         a,
@@ -382,19 +392,20 @@ impl Blocks<'_> {
                         streamed: step.streamed,
                         sums,
                         accumulate: from > 0,
-                        next,
-                        lines,
+                        next: self.ahead.line(due.start),
+                        lines: if due.is_empty() { 0 } else { lines },
                     };
-                    next = next.wrapping_add((to - from) * lines * 64);
+                    due.start = due.end.min(due.start + (to - from) * lines);
                     // SAFETY: all taps of the tiles' pixels may be read, 32 elements from each step's
                     // first; the panel has the tiles of all steps.
                     unsafe { self.tiles.multiply(&block) };
                     if to == all {
                         for (index, tile) in pair.iter().enumerate() {
                             let Some(tile) = tile else { continue };
+                            let sums = sums.wrapping_add(2 * index * TILE);
                             // SAFETY: the sums of the tile's pixels are there, whose outputs that no
                             // tile before has are this unit's.
-                            unsafe { self.finish(panel, &dst, sums.wrapping_add(2 * index * TILE), tile) };
+                            unsafe { finish(step, panel, &dst, sums, cut, tile) };
                         }
                     }
                 }
@@ -402,128 +413,5 @@ impl Blocks<'_> {
             }
             begin = end;
         }
-    }
-
-    /// Bias, ReLU and rounding of a tile's pixels on their way to memory.
-    ///
-    /// # Safety
-    /// The sums of the tile may be read; the outputs of the tile's pixels that are not done may be written by this
-    /// caller alone.
-    #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
-    unsafe fn finish(&self, panel: &Panel, dst: &ViewMut, sums: *const f32, tile: &Tile) {
-        use pulp::Simd;
-        let (isa, cut) = (self.step.isa, &self.cut);
-        let epilogue = self.conv.segments[panel.segment].epilogue;
-        let (dtype, zero) = (dst.dtype(), isa.splat_f32s(0.0));
-        let floor = isa.splat_f32s(if epilogue.relu { 0.0 } else { f32::NEG_INFINITY });
-        let mut bias = [zero; 2];
-        if epilogue.bias {
-            for (vector, bias) in bias.iter_mut().take(panel.vectors).enumerate() {
-                // SAFETY: a panel has a bias for each of its vectors.
-                *bias = unsafe { load::<Avx512>(self.step.panels.bias(panel).add(vector * ROWS)) };
-            }
-        }
-        // SAFETY: by the caller.
-        let value = |pixel: usize, vector: usize| unsafe {
-            let sum = load::<Avx512>(sums.add(vector * TILE + pixel * ROWS));
-            isa.max_f32s(floor, isa.add_f32s(sum, bias[vector]))
-        };
-        let whole = dtype == Dtype::Bf16 && panel.width == 2 * ROWS;
-        let mut pixel = tile.done;
-        while pixel < cut.pixels() {
-            let (at, count, pitch) = cut.dst(tile, pixel, dst);
-            let mut at = at.wrapping_add(panel.first * dtype.bytes());
-            for pixel in pixel..pixel + count {
-                if whole {
-                    let [low, high] = [value(pixel, 0), value(pixel, 1)].map(pulp::cast);
-                    // SAFETY: `isa` proves that the vectors are there; 32 outputs may be written.
-                    unsafe { at.cast::<__m512i>().write_unaligned(self.step.bf16.narrow(low, high)) };
-                } else {
-                    for vector in 0..panel.vectors {
-                        let (value, k) = (value(pixel, vector), vector * ROWS);
-                        let at = at.wrapping_add(k * dtype.bytes());
-                        // SAFETY: by the caller.
-                        unsafe {
-                            match dtype {
-                                Dtype::F32 => store_first(isa, at.cast(), value, panel.width - k),
-                                Dtype::Bf16 => narrow_first(isa, at.cast::<bf16>(), value, panel.width - k),
-                            }
-                        }
-                    }
-                }
-                at = at.wrapping_add(pitch);
-            }
-            pixel += count;
-        }
-    }
-}
-
-/// Copies the inputs of pixels side by side in the order of the filter's rows, rounded, zeros behind them.
-///
-/// # Safety
-/// All taps of `pixels` pixels from `from` on, `distance` bytes from each to the next, may be read; after
-/// [`PreparedAmx::pixel_bytes`] for each of them a line more may be written.
-#[inline(always)]
-#[allow(unsafe_code, reason = "tile code")]
-unsafe fn gather(
-    step: &PreparedAmx,
-    src: &View,
-    from: *const u8,
-    distance: usize,
-    pixels: usize,
-    to: *mut u8,
-) {
-    use pulp::Simd;
-    let isa = step.isa;
-    let [r, s] = step.conv.window.kernel;
-    let (channels, bytes) = (step.conv.channels, src.dtype.bytes());
-    // Runs of elements that follow each other, and their first elements' distance.
-    let (runs, length) = if src.pitch.pixel == channels { (1, s * channels) } else { (s, channels) };
-    for pixel in 0..pixels {
-        let from = from.wrapping_add(pixel * distance);
-        let mut to = to.wrapping_add(pixel * step.pixel_bytes());
-        let end = to.wrapping_add(step.pixel_bytes());
-        for run in 0..r * runs {
-            let offset = run / runs * src.pitch.row + run % runs * src.pitch.pixel;
-            let from = from.wrapping_add(offset * bytes);
-            for first in (0..length).step_by(ROWS) {
-                let width = (length - first).min(ROWS);
-                // SAFETY: by the caller.
-                unsafe {
-                    match src.dtype {
-                        Dtype::F32 => {
-                            let value = load_first(isa, from.cast::<f32>().add(first), width);
-                            let [low, high] = [value, isa.splat_f32s(0.0)].map(pulp::cast);
-                            to.cast::<__m512i>().write_unaligned(step.bf16.narrow(low, high));
-                        }
-                        Dtype::Bf16 => copy(from.cast::<u16>().add(first), to.cast(), width),
-                    }
-                }
-                to = to.wrapping_add(width * size_of::<bf16>());
-            }
-        }
-        // SAFETY: by the caller.
-        unsafe { std::ptr::write_bytes(to, 0, end as usize - to as usize) };
-    }
-}
-
-/// Copies up to 16 elements, by two vectors that may overlap where there are eight.
-///
-/// # Safety
-/// `count` elements may be read and written.
-#[inline(always)]
-#[allow(unsafe_code, reason = "tile code")]
-unsafe fn copy(from: *const u16, to: *mut u16, count: usize) {
-    const HALF: usize = ROWS / 2;
-    type Half = [u16; HALF];
-    if !(HALF..=ROWS).contains(&count) {
-        // SAFETY: by the caller.
-        return unsafe { std::ptr::copy_nonoverlapping(from, to, count) };
-    }
-    // SAFETY: by the caller.
-    unsafe {
-        let parts = [0, count - HALF].map(|first| (first, from.add(first).cast::<Half>().read_unaligned()));
-        parts.into_iter().for_each(|(first, part)| to.add(first).cast::<Half>().write_unaligned(part));
     }
 }

@@ -156,6 +156,13 @@ impl Panels {
         self.weights.as_slice()[panel.offset..].as_ptr()
     }
 
+    /// The packed rows of panels that follow each other.
+    pub fn weights_of(&self, panels: Range<usize>) -> &[f32] {
+        let Some(last) = self.list[panels.clone()].last() else { return &[] };
+        let end = last.offset + self.depth * last.vectors * self.lanes;
+        &self.weights.as_slice()[self.list[panels.start].offset..end]
+    }
+
     /// The packed rows of the panel that follows.
     #[inline(always)]
     pub fn following(&self, panel: &Panel) -> *const f32 {

@@ -48,9 +48,11 @@ pub struct Cut {
     lines: usize,
     /// Lines downwards for the columns that `along` leaves, and how many in an image.
     down: Option<(Line, usize)>,
-    downs: usize,
     flat: bool,
 }
+
+/// Image, row and column of an output pixel.
+pub type Place = [usize; 3];
 
 /// The time of a product of tiles of so many rows, in that of a row of a whole one: it has a part that is the same
 /// for any size.
@@ -59,8 +61,8 @@ fn cost(rows: usize) -> usize {
 }
 
 impl Cut {
-    /// For `n` images of a source that is flat in each image, over all images, or not.
-    pub fn new(conv: &Conv, n: usize, flat: Flat) -> Self {
+    /// For `n` images of a source that is flat in each image, over all images, or not; `down` allows columns.
+    pub fn new(conv: &Conv, n: usize, flat: Flat, down: bool) -> Self {
         let image = conv.output();
         let [oh, ow] = image;
         let whole = |lines: usize, length: usize| Self {
@@ -68,7 +70,6 @@ impl Cut {
             along: if length < ROWS { Line::even(length) } else { Line::full(length) },
             lines,
             down: None,
-            downs: 0,
             flat: true,
         };
         match flat {
@@ -77,15 +78,15 @@ impl Cut {
             Flat::No => {}
         }
         let along = Line::even(ow);
-        let lines = Self { image, along, lines: n * oh, down: None, downs: 0, flat: false };
+        let lines = Self { image, along, lines: n * oh, down: None, flat: false };
         let rest = ow % ROWS;
-        if ow < ROWS || oh < ROWS || rest == 0 {
+        if !down || ow < ROWS || oh < ROWS || rest == 0 {
             return lines;
         }
         let (along, down) = (Line::full(ow - rest), Line::full(oh));
         let with_columns = oh * along.tiles + rest * down.tiles;
         if with_columns * cost(ROWS) < oh * lines.along.tiles * cost(lines.along.pixels) {
-            return Self { along, down: Some((down, rest)), downs: n * rest, ..lines };
+            return Self { along, down: Some((down, rest)), ..lines };
         }
         lines
     }
@@ -100,7 +101,8 @@ impl Cut {
     }
 
     fn down_tiles(&self) -> usize {
-        self.down.map_or(0, |(line, _)| self.downs * line.tiles)
+        // Each row of an image is a line of its own where there are columns.
+        self.down.map_or(0, |(line, columns)| self.lines / line.length * columns * line.tiles)
     }
 
     /// Blocks of two tiles that go the same way, the last of each way perhaps of one.
@@ -134,14 +136,13 @@ impl Cut {
 
     /// Image, row and column of a tile's pixel.
     #[inline(always)]
-    fn place(&self, tile: &Tile, pixel: usize) -> [usize; 3] {
+    pub fn place(&self, tile: &Tile, pixel: usize) -> Place {
         let [oh, ow] = self.image;
         let at = tile.first + pixel;
         match tile.way {
             Way::Flat => {
+                // A line is an image, or all of them.
                 let all = tile.line * oh * ow + at;
-                // Lines are images, or one line is all of them.
-                let all = if self.lines == 1 { at } else { all };
                 [all / (oh * ow), all / ow % oh, all % ow]
             }
             Way::Along => [tile.line / oh, tile.line % oh, at],
@@ -218,7 +219,7 @@ mod tests {
                 .flat_map(|(n, h)| [1, 7, 8, 9, 15, 16, 17, 18, 31, 33, 35, 71].map(|w| (n, h, w)))
             {
                 let conv: Conv = format!("n{n}h{h}w{w}c32k8r{kernel}s1").parse().expect("a shape");
-                let cut = Cut::new(&conv, n, flat);
+                let cut = Cut::new(&conv, n, flat, true);
                 let mut stored = vec![0; n * h * w];
                 for tile in (0..cut.blocks()).flat_map(|block| cut.block(block)).flatten() {
                     assert!(tile.done < cut.pixels(), "{conv:?}: {tile:?}");
@@ -235,7 +236,7 @@ mod tests {
     #[test]
     fn the_columns_that_fill_no_tile_go_downwards() {
         let conv: Conv = "n1h17w17c32k8r1s7".parse().expect("a shape");
-        let cut = Cut::new(&conv, 1, Flat::No);
+        let cut = Cut::new(&conv, 1, Flat::No, true);
         assert_eq!((cut.along_tiles(), cut.down_tiles(), cut.pixels()), (17, 2, ROWS));
     }
 }

@@ -18,7 +18,7 @@ pub struct Step {
     pub idle: [usize; 2],
 }
 
-/// Inputs of a pixel that are fewer than a step are copied together.
+/// The inputs of a tap are fewer than a step takes.
 pub fn is_narrow(conv: &Conv) -> bool {
     conv.channels < DEPTH
 }
@@ -30,20 +30,10 @@ pub fn runs_over_taps(conv: &Conv) -> bool {
 
 /// The steps of a sum: 32 channels through all taps, then the next 32, so that taps that share pixels come one
 /// after the other. Where the channels are no multiple, a row of taps is one run, whose last step overlaps the
-/// one before.
+/// one before, or reads on where there is none.
 pub fn steps(conv: &Conv) -> Vec<Step> {
     let [r, s] = conv.window.kernel;
     let channels = conv.channels;
-    if is_narrow(conv) {
-        let all = conv.depth();
-        let step = |first: usize| Step {
-            tap: [0, 0],
-            element: first,
-            row: first,
-            idle: [0, (first + DEPTH).saturating_sub(all)],
-        };
-        return (0..all).step_by(DEPTH).map(step).collect();
-    }
     if channels.is_multiple_of(DEPTH) {
         let of = |element: usize| {
             (0..r * s).map(move |tap| Step {
@@ -58,8 +48,9 @@ pub fn steps(conv: &Conv) -> Vec<Step> {
     let run = s * channels;
     let of = |row: usize| {
         (0..run).step_by(DEPTH).map(move |first| {
-            let element = first.min(run - DEPTH);
-            Step { tap: [row, 0], element, row: row * run + element, idle: [first - element, 0] }
+            let element = first.min(run.saturating_sub(DEPTH));
+            let idle = [first - element, (element + DEPTH).saturating_sub(run)];
+            Step { tap: [row, 0], element, row: row * run + element, idle }
         })
     };
     (0..r).flat_map(of).collect()
@@ -95,6 +86,8 @@ mod tests {
             "n1h5w5c80k8r1s1",
             "n1h5w5c3k8r3s3",
             "n1h5w5c31k8r1s7",
+            "n1h5w5c7k8r3s5",
+            "n1h5w5c20k8r7s1",
             "n1h5w5c33k8r3s1",
             "n1h5w5c64k8r1s3",
             "n1h5w5c96k8r3s3",
@@ -104,10 +97,8 @@ mod tests {
             for step in steps(&conv) {
                 let [before, after] = step.idle;
                 (before..DEPTH - after).for_each(|element| taken[step.row + element] += 1);
-                if !is_narrow(&conv) {
-                    let run = if runs_over_taps(&conv) { conv.window.kernel[1] } else { 1 };
-                    assert!(step.element + DEPTH <= run * conv.channels, "{text}: {step:?}");
-                }
+                let run = if runs_over_taps(&conv) { conv.window.kernel[1] } else { 1 };
+                assert!(is_narrow(&conv) || step.element + DEPTH <= run * conv.channels, "{text}: {step:?}");
             }
             assert!(taken.iter().all(|&times| times == 1), "{text}");
         }

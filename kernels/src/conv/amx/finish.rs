@@ -1,0 +1,149 @@
+//! Bias, ReLU and rounding of sums on their way to memory.
+
+use std::arch::x86_64::{__m256i, __m512i};
+use std::ops::Range;
+
+use half::bf16;
+use pulp::Simd;
+
+use super::PreparedAmx;
+use super::pixels::{Cut, Tile};
+use crate::arch::amx::{ROWS, TILE};
+use crate::cpu::{Avx512, Avx512Bf16};
+use crate::gemm::panels::Panel;
+use crate::tensor::{Dtype, ViewMut};
+use crate::vector::{load, narrow_first, store_first};
+
+/// Ends the sums of a tile's pixels.
+///
+/// # Safety
+/// The sums of the tile, a tile for each vector of the panel, may be read; the outputs of the tile's pixels that are
+/// not done may be written by this caller alone.
+#[inline(always)]
+#[allow(unsafe_code, reason = "tile code")]
+pub unsafe fn finish(
+    step: &PreparedAmx,
+    panel: &Panel,
+    dst: &ViewMut,
+    sums: *const f32,
+    cut: &Cut,
+    tile: &Tile,
+) {
+    let isa = step.isa;
+    let epilogue = step.conv.segments[panel.segment].epilogue;
+    let (dtype, zero) = (dst.dtype(), isa.splat_f32s(0.0));
+    let floor = isa.splat_f32s(if epilogue.relu { 0.0 } else { f32::NEG_INFINITY });
+    let mut bias = [zero; 2];
+    if epilogue.bias {
+        for (vector, bias) in bias.iter_mut().take(panel.vectors).enumerate() {
+            // SAFETY: a panel has a bias for each of its vectors.
+            *bias = unsafe { load::<Avx512>(step.panels.bias(panel).add(vector * ROWS)) };
+        }
+    }
+    let end = End { isa, bf16: step.bf16, bias, floor, sums };
+    let mut pixel = tile.done;
+    while pixel < cut.pixels() {
+        let (at, count, pitch) = cut.dst(tile, pixel, dst);
+        let at = at.wrapping_add(panel.first * dtype.bytes());
+        let pixels = pixel..pixel + count;
+        // SAFETY: by the caller.
+        unsafe {
+            match (dtype, panel.width) {
+                (Dtype::Bf16, WIDE) => end.wide(pixels, at, pitch),
+                (Dtype::Bf16, ROWS) => end.half(pixels, at, pitch),
+                _ => end.first(pixels, at, pitch, dtype, panel.width),
+            }
+        }
+        pixel += count;
+    }
+}
+
+/// Channels of a panel of two vectors.
+const WIDE: usize = 2 * ROWS;
+
+type Vector = <Avx512 as pulp::Simd>::f32s;
+
+/// What ends the sums of a tile.
+struct End {
+    isa: Avx512,
+    bf16: Avx512Bf16,
+    bias: [Vector; 2],
+    floor: Vector,
+    sums: *const f32,
+}
+
+#[allow(unsafe_code, reason = "tile code")]
+impl End {
+    /// An output of a pixel and a vector.
+    ///
+    /// # Safety
+    /// There are such sums.
+    #[inline(always)]
+    unsafe fn value(&self, pixel: usize, vector: usize) -> Vector {
+        // SAFETY: by the caller.
+        let sum = unsafe { load::<Avx512>(self.sums.add(vector * TILE + pixel * ROWS)) };
+        self.isa.max_f32s(self.floor, self.isa.add_f32s(sum, self.bias[vector]))
+    }
+
+    #[inline(always)]
+    fn narrow(&self, [low, high]: [Vector; 2]) -> __m512i {
+        // SAFETY: the token proves that the instruction is there.
+        unsafe { self.bf16.narrow(pulp::cast(low), pulp::cast(high)) }
+    }
+
+    /// Two whole vectors in bf16.
+    ///
+    /// # Safety
+    /// As for [`Self::value`], of each pixel; their outputs may be written at `at`, `pitch` bytes from one to the
+    /// next.
+    #[inline(always)]
+    unsafe fn wide(&self, pixels: Range<usize>, mut at: *mut u8, pitch: usize) {
+        for pixel in pixels {
+            // SAFETY: by the caller.
+            unsafe {
+                let both = self.narrow([self.value(pixel, 0), self.value(pixel, 1)]);
+                at.cast::<__m512i>().write_unaligned(both);
+            }
+            at = at.wrapping_add(pitch);
+        }
+    }
+
+    /// One whole vector in bf16.
+    ///
+    /// # Safety
+    /// As for [`Self::wide`].
+    #[inline(always)]
+    unsafe fn half(&self, pixels: Range<usize>, mut at: *mut u8, pitch: usize) {
+        for pixel in pixels {
+            // SAFETY: as above.
+            unsafe {
+                let both = self.narrow([self.value(pixel, 0), self.floor]);
+                let [half, _]: [__m256i; 2] = pulp::cast(both);
+                at.cast::<__m256i>().write_unaligned(half);
+            }
+            at = at.wrapping_add(pitch);
+        }
+    }
+
+    /// The first `width` channels in any type.
+    ///
+    /// # Safety
+    /// As for [`Self::wide`].
+    #[inline(always)]
+    unsafe fn first(&self, pixels: Range<usize>, mut at: *mut u8, pitch: usize, dtype: Dtype, width: usize) {
+        for pixel in pixels {
+            for (vector, first) in (0..width).step_by(ROWS).enumerate() {
+                let at = at.wrapping_add(first * dtype.bytes());
+                // SAFETY: as above.
+                unsafe {
+                    let value = self.value(pixel, vector);
+                    match dtype {
+                        Dtype::F32 => store_first(self.isa, at.cast(), value, width - first),
+                        Dtype::Bf16 => narrow_first(self.isa, at.cast::<bf16>(), value, width - first),
+                    }
+                }
+            }
+            at = at.wrapping_add(pitch);
+        }
+    }
+}

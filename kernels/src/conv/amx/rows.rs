@@ -1,0 +1,140 @@
+//! Rows of the source copied for the tiles: channels side by side, rounded to bf16, zeros behind the last.
+//!
+//! Tiles of few channels then need no copy a pixel: the inputs of a row of taps follow each other, and so do those
+//! of the next pixel, a stride further on. What a step reads behind them is multiplied by zeros. (Where an input is no
+//! number, so are the outputs of the pixels that read it so.)
+
+use std::arch::x86_64::__m512i;
+use std::cell::Cell;
+
+use half::bf16;
+
+use super::PreparedAmx;
+use super::pixels::Place;
+use crate::arch::amx::{DEPTH, ROWS};
+use crate::problem::Conv;
+use crate::tensor::{Dtype, View};
+use crate::vector::load_first;
+
+/// Output rows whose sources are kept: the tiles of a block may lie in two.
+const LINES: usize = 2;
+
+/// How many elements there are to copy.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// Elements of a row that are read with weights.
+    length: usize,
+    /// Elements from a row to the next.
+    row: usize,
+    /// Rows of an output row.
+    rows: usize,
+}
+
+impl Layout {
+    /// For the output rows of a convolution.
+    pub fn new(conv: &Conv) -> Self {
+        let [rows, s] = conv.window.kernel;
+        let length = ((conv.output()[1] - 1) * conv.window.stride[1] + s) * conv.channels;
+        // The last step of the last pixel reads less than a step behind.
+        Self { length, row: length.next_multiple_of(DEPTH) + DEPTH, rows }
+    }
+
+    /// Elements of scratch.
+    pub fn elements(&self) -> usize {
+        LINES * self.rows * self.row
+    }
+
+    /// Bytes from a row to the next.
+    pub fn row_bytes(&self) -> usize {
+        self.row * size_of::<bf16>()
+    }
+}
+
+/// The copies of a worker.
+pub struct Rows<'a> {
+    step: &'a PreparedAmx,
+    src: &'a View<'a>,
+    to: *mut bf16,
+    /// Image and row of the output rows whose sources are there.
+    held: Cell<[Option<[usize; 2]>; LINES]>,
+}
+
+impl<'a> Rows<'a> {
+    /// None yet, in scratch of [`Layout::elements`].
+    pub fn new(step: &'a PreparedAmx, src: &'a View<'a>, to: *mut bf16) -> Self {
+        Self { step, src, to, held: Cell::new([None; LINES]) }
+    }
+
+    /// Where the inputs of an output pixel begin, and the bytes to those of the next; copies its row's unless
+    /// they are there.
+    ///
+    /// # Safety
+    /// All taps of the pixel's row may be read, and the scratch written by this caller alone.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "tile code")]
+    pub unsafe fn at(&self, [image, y, x]: Place) -> (*const u8, usize) {
+        let (conv, layout) = (&self.step.conv, &self.step.rows);
+        let pixel = conv.window.stride[1] * conv.channels;
+        // Neighbouring rows have different places, of one image and of two.
+        let slot = (image * conv.output()[0] + y) % LINES;
+        let to = self.to.wrapping_add(slot * layout.rows * layout.row);
+        let mut held = self.held.get();
+        if held[slot] != Some([image, y]) {
+            held[slot] = Some([image, y]);
+            self.held.set(held);
+            let padding = conv.window.padding;
+            let top = (y * conv.window.stride[0]) as isize - padding.top as isize;
+            for row in 0..layout.rows {
+                let from = self.src.byte(image, top + row as isize, -(padding.left as isize));
+                // SAFETY: by the caller; the place has as many rows.
+                unsafe { self.copy(from, to.wrapping_add(row * layout.row)) };
+            }
+        }
+        (to.wrapping_add(x * pixel).cast_const().cast(), pixel * size_of::<bf16>())
+    }
+
+    /// Copies a row.
+    ///
+    /// # Safety
+    /// [`Layout::length`] elements may be read, and [`Layout::row`] written.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "tile code")]
+    unsafe fn copy(&self, from: *const u8, to: *mut bf16) {
+        let (channels, Layout { length, .. }) = (self.step.conv.channels, self.step.rows);
+        let pitch = self.src.pitch.pixel;
+        let run = if pitch == channels { length } else { channels };
+        for first in (0..length).step_by(run) {
+            let from = from.wrapping_add(first / channels * pitch * self.src.dtype.bytes());
+            let to = to.wrapping_add(first);
+            // SAFETY: by the caller. A run may be followed by up to a vector of zeros, over which the next one is
+            // written.
+            unsafe {
+                match self.src.dtype {
+                    Dtype::F32 => self.round(from.cast(), to, run),
+                    Dtype::Bf16 => to.copy_from_nonoverlapping(from.cast(), run),
+                }
+            }
+        }
+        // SAFETY: by the caller: the row is longer than what is copied.
+        unsafe { to.add(length).write_bytes(0, self.step.rows.row - length) };
+    }
+
+    /// Rounds a run of elements.
+    ///
+    /// # Safety
+    /// So many may be read, and written in whole vectors of bf16.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "tile code")]
+    unsafe fn round(&self, from: *const f32, to: *mut bf16, count: usize) {
+        let (isa, bf16) = (self.step.isa, self.step.bf16);
+        for first in (0..count).step_by(DEPTH) {
+            let load = |first: usize| {
+                // SAFETY: by the caller.
+                unsafe { load_first(isa, from.wrapping_add(first), count.saturating_sub(first)) }
+            };
+            let [low, high] = [load(first), load(first + ROWS)].map(pulp::cast);
+            // SAFETY: as above; `bf16` proves that the instruction is there.
+            unsafe { to.add(first).cast::<__m512i>().write_unaligned(bf16.narrow(low, high)) };
+        }
+    }
+}
