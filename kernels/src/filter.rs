@@ -1,6 +1,15 @@
 //! Weights of a convolution and the BatchNorms that follow it.
+//!
+//! Rounding weights to bf16 one by one leaves an error in each output's mean, which the next layers carry on:
+//! where all inputs are positive, as after a ReLU, the errors of many weights add up. The mean can be kept without
+//! knowing any image. Given what each input channel is *expected* to be, [`Filter::rounded`] takes of the two
+//! neighbours of each weight the one that keeps the sum of `expected * error` small: channels of large inputs
+//! first, so that those of small ones even out what they leave.
 
+use std::borrow::Cow;
 use std::ops::Range;
+
+use half::bf16;
 
 /// Inference-time batch normalisation: `gamma * (x - mean) / sqrt(variance + epsilon) + beta`.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +46,8 @@ pub struct Filter {
     pub bias: Option<Vec<f32>>,
     /// Applied after the bias.
     pub norms: Vec<BatchNorm>,
+    /// What each input channel is expected to be on average, as far as that is known; only ratios matter.
+    pub expected: Option<Vec<f32>>,
 }
 
 /// A [`Filter`] with its BatchNorms folded into weights and bias. Weights are scaled as they are read, so
@@ -47,7 +58,7 @@ pub struct Folded<'a> {
     pub dims: [usize; 4],
     /// One value an output channel.
     pub bias: Vec<f32>,
-    weights: &'a [f32],
+    weights: Cow<'a, [f32]>,
     scale: Vec<f64>,
 }
 
@@ -80,13 +91,13 @@ impl Filter {
     /// If there are not as many weights as the dimensions say.
     pub fn new(dims: [usize; 4], weights: Vec<f32>) -> Self {
         assert_eq!(weights.len(), dims.iter().product(), "weights of {dims:?}");
-        Self { dims, weights, bias: None, norms: Vec::new() }
+        Self { dims, weights, bias: None, norms: Vec::new(), expected: None }
     }
 
     /// A filter that has only its dimensions: what is prepared from it has memory for packed weights, but
     /// none in it.
     pub fn hollow(dims: [usize; 4]) -> Self {
-        Self { dims, weights: Vec::new(), bias: None, norms: Vec::new() }
+        Self { dims, weights: Vec::new(), bias: None, norms: Vec::new(), expected: None }
     }
 
     /// What follows the products, alone: bias and BatchNorms over no taps, `[0, 0, 0, k]`. A pool that ends
@@ -109,19 +120,121 @@ impl Filter {
     pub fn folded(&self) -> Folded<'_> {
         let (scale, shift): (Vec<f64>, Vec<f64>) = (0..self.dims[3]).map(|k| self.scale_shift(k)).unzip();
         let bias = shift.iter().map(|b| *b as f32).collect();
-        Folded { dims: self.dims, bias, weights: &self.weights, scale }
+        Folded { dims: self.dims, bias, weights: Cow::Borrowed(&self.weights), scale }
+    }
+
+    /// As [`Self::folded`], with weights that are numbers of bf16: the nearest ones, or where inputs are expected
+    /// to have a mean, neighbours whose errors cancel (see the module).
+    pub fn rounded(&self) -> Folded<'_> {
+        let folded = self.folded();
+        if folded.is_hollow() {
+            return folded;
+        }
+        let [r, s, channels, k] = self.dims;
+        let expected = self.expected.as_deref();
+        let mut order: Vec<usize> = (0..channels).collect();
+        if let Some(expected) = expected {
+            order.sort_by(|&a, &b| expected[b].total_cmp(&expected[a]));
+        }
+        let mut weights = vec![0.0; folded.rows() * k];
+        let mut sums = vec![0.0; k];
+        for channel in order {
+            for row in (0..r * s).map(|tap| tap * channels + channel) {
+                let rounded = weights[row * k..][..k].iter_mut().zip(&mut sums);
+                for ((rounded, sum), weight) in rounded.zip(folded.row(row, 0..k)) {
+                    *rounded = match expected {
+                        Some(expected) => round_evening(weight, expected[channel], sum),
+                        None => bf16::from_f32(weight).to_f32(),
+                    };
+                }
+            }
+        }
+        Folded { weights: Cow::Owned(weights), scale: vec![1.0; k], ..folded }
     }
 
     /// The weights alone, with neither bias nor BatchNorms.
     pub fn unfolded(&self) -> Folded<'_> {
         let k = self.dims[3];
-        Folded { dims: self.dims, bias: vec![0.0; k], weights: &self.weights, scale: vec![1.0; k] }
+        Folded {
+            dims: self.dims,
+            bias: vec![0.0; k],
+            weights: Cow::Borrowed(&self.weights),
+            scale: vec![1.0; k],
+        }
     }
+}
+
+/// Of the two numbers of bf16 beside `weight`, the one that leaves the smaller `sum` of `expected * error`; a weight
+/// that is one stays as it is.
+#[inline(always)]
+fn round_evening(weight: f32, expected: f32, sum: &mut f32) -> f32 {
+    const UPPER: u32 = 0xffff_0000;
+    let bits = weight.to_bits();
+    let inner = f32::from_bits(bits & UPPER);
+    let outer = f32::from_bits((bits & UPPER).wrapping_add(UPPER.wrapping_neg()));
+    if inner == weight || !outer.is_finite() {
+        return bf16::from_f32(weight).to_f32();
+    }
+    let [a, b] = [inner, outer].map(|rounded| *sum + expected * (rounded - weight));
+    let is_inner = a.abs() <= b.abs();
+    *sum = if is_inner { a } else { b };
+    if is_inner { inner } else { outer }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensor::Dtype;
+
+    fn weights_of(folded: &Folded) -> Vec<f32> {
+        (0..folded.rows()).flat_map(|row| folded.row(row, 0..folded.dims[3])).collect()
+    }
+
+    #[test]
+    fn rounded_weights_are_neighbours_whose_errors_cancel_for_expected_inputs() {
+        let dims = [3, 3, 40, 5];
+        let mut state = 1u32;
+        let mut random = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 24) as f32 - 0.4
+        };
+        let weights: Vec<f32> = (0..dims.iter().product()).map(|_| random()).collect();
+        let expected: Vec<f32> = (0..40).map(|_| random().abs()).collect();
+        let nearest = Filter::new(dims, weights.clone());
+        let evened = Filter { expected: Some(expected.clone()), ..nearest.clone() };
+        // Of each output channel: the error of its sum of products with the expected inputs.
+        let errors = |filter: &Filter| -> Vec<f64> {
+            let rounded = weights_of(&filter.rounded());
+            (0..5)
+                .map(|k| {
+                    (0..9 * 40)
+                        .map(|row| {
+                            let (q, w) = (rounded[row * 5 + k] as f64, weights[row * 5 + k] as f64);
+                            assert!((q - w).abs() <= w.abs() * 2.0 * Dtype::Bf16.unit_roundoff(), "{w}: {q}");
+                            assert_eq!(bf16::from_f64(q).to_f64(), q);
+                            expected[row % 40] as f64 * (q - w)
+                        })
+                        .sum()
+                })
+                .collect()
+        };
+        // What is left is at most the last step, of one of the smallest inputs.
+        let smallest = expected.iter().fold(f32::INFINITY, |m, &e| m.min(e)) as f64;
+        for error in errors(&evened) {
+            assert!(error.abs() <= smallest * 2f64.powi(-8) + 1e-6, "{error:e}");
+        }
+        assert!(errors(&nearest).iter().any(|error| error.abs() > 1e-3));
+    }
+
+    #[test]
+    fn weights_of_bf16_stay_as_they_are_and_those_without_neighbours_are_rounded() {
+        let weights = vec![1.0, -0.5, 0.0, -0.0, 3.140625, f32::MAX, f32::MIN_POSITIVE];
+        let filter = Filter { expected: Some(vec![1.0; 7]), ..Filter::new([1, 1, 7, 1], weights.clone()) };
+        let rounded = weights_of(&filter.rounded());
+        assert_eq!(rounded[..5], weights[..5]);
+        assert_eq!(rounded[5..], [f32::INFINITY, f32::MIN_POSITIVE]);
+        assert_eq!(weights_of(&Filter { expected: None, ..filter }.rounded()), rounded);
+    }
 
     #[test]
     fn two_norms_fold_into_one_scale_and_shift() {

@@ -45,11 +45,11 @@ pub fn as_seen(src: &[f32], filters: &[Filter], stored: Dtype, rounding: Dtype) 
     let src = src.iter().map(|&value| rounding.round(stored.round(value))).collect();
     let filter = |filter: &Filter| match rounding {
         Dtype::F32 => filter.clone(),
-        _ => {
-            let folded = filter.folded();
-            let rows = (0..folded.rows()).flat_map(|row| folded.row(row, 0..folded.dims[3]));
-            let weights = rows.map(|weight| rounding.round(weight)).collect();
-            Filter { bias: Some(folded.bias), ..Filter::new(folded.dims, weights) }
+        Dtype::Bf16 => {
+            let rounded = filter.rounded();
+            let rows = (0..rounded.rows()).flat_map(|row| rounded.row(row, 0..rounded.dims[3]));
+            let weights = rows.collect();
+            Filter { bias: Some(rounded.bias), ..Filter::new(rounded.dims, weights) }
         }
     };
     (src, filters.iter().map(filter).collect())
@@ -70,11 +70,12 @@ impl Expected {
     }
 
     /// As [`Self::tolerance_of`], where the inputs were rounded and these outputs are of what they were before:
-    /// source and weights are off by up to a unit roundoff `u` each, their products by `2 u + u^2`, and the sum
-    /// of the magnitudes of `K` products is at most `K sigma`.
+    /// source values are off by up to a unit roundoff `u` and weights, which need not be the nearest, by `2 u`, their
+    /// products by `3 u + 2 u^2`, and the sum of the magnitudes of `K` products is at most `K sigma`.
     pub fn tolerance_unrounded(&self, numerics: &Numerics, formats: &Formats) -> f64 {
         let unit = |dtype: Dtype| if dtype == Dtype::F32 { 0.0 } else { dtype.unit_roundoff() };
-        let (src, weights) = (unit(numerics.rounding).max(unit(formats.src.dtype)), unit(numerics.rounding));
+        let (src, weights) =
+            (unit(numerics.rounding).max(unit(formats.src.dtype)), 2.0 * unit(numerics.rounding));
         let inputs = (src + weights + src * weights) * self.depth as f64 * self.magnitude;
         self.tolerance_of(numerics, formats.dst.dtype) + inputs * (1.0 + unit(formats.dst.dtype))
     }

@@ -7,8 +7,8 @@ use kernels::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Segment, Window}
 use kernels::tensor::Shape;
 use std::ops::Range;
 
-use crate::model::{Model, NodeId, Op};
-use crate::weights::ConvSpec;
+use crate::model::{ConvLayer, Model, Node, NodeId, Op};
+use crate::weights::{ConvSpec, InputSpec};
 
 /// Index of a tensor in its graph.
 pub type TensorId = usize;
@@ -67,6 +67,36 @@ pub struct Graph {
     pub output: Slice,
 }
 
+/// The convolution of a node, without its inputs.
+fn conv_spec(model: &Model, node: &Node, layer: &ConvLayer) -> ConvSpec {
+    ConvSpec {
+        index: layer.index,
+        name: node.name.clone(),
+        torch: layer.torch.clone(),
+        kernel: layer.window.kernel,
+        channels: model.nodes[node.inputs[0]].shape[2],
+        filters: layer.filters,
+        inputs: Vec::new(),
+    }
+}
+
+/// What the channels of a node are.
+fn inputs(model: &Model, id: NodeId, maxima: usize) -> Vec<InputSpec> {
+    let node = &model.nodes[id];
+    let channels = node.shape[2];
+    match &node.op {
+        Op::Conv(layer) if layer.norms == 1 => {
+            vec![InputSpec { conv: Some(conv_spec(model, node, layer)), channels, maxima }]
+        }
+        Op::Pool { kind, .. } => inputs(model, node.inputs[0], maxima + usize::from(*kind == PoolKind::Max)),
+        Op::GlobalAverage => inputs(model, node.inputs[0], maxima),
+        Op::Concat => node.inputs.iter().flat_map(|&input| inputs(model, input, maxima)).collect(),
+        Op::Input | Op::Conv(_) | Op::Dense | Op::Softmax => {
+            vec![InputSpec { conv: None, channels, maxima }]
+        }
+    }
+}
+
 impl Graph {
     /// Lowers a model for a batch; `average` is the mean that [`PoolKind::Average`] pools take.
     pub fn new(model: &Model, batch: usize, average: PoolKind) -> Self {
@@ -87,15 +117,8 @@ impl Graph {
                 Op::Input | Op::Concat => continue,
                 Op::Conv(layer) => {
                     let problem = conv(layer.window, layer.filters, Epilogue::BIAS_RELU);
-                    let spec = ConvSpec {
-                        index: layer.index,
-                        name: node.name.clone(),
-                        torch: layer.torch.clone(),
-                        kernel: layer.window.kernel,
-                        channels,
-                        filters: layer.filters,
-                    };
-                    (problem, vec![Weight::Conv(spec)])
+                    let spec = conv_spec(model, node, layer);
+                    (problem, vec![Weight::Conv(ConvSpec { inputs: inputs(model, input, 0), ..spec })])
                 }
                 Op::Pool { window, kind } => {
                     let kind = if *kind == PoolKind::Average { average } else { *kind };

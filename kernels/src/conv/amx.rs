@@ -131,7 +131,7 @@ impl Kernel for AmxConv {
     ) -> Result<Box<dyn Prepared>, Refusal> {
         validate(self, problem, tuning, formats, filters)?;
         let conv = conv_of(problem)?;
-        let folded: Vec<Folded> = filters.iter().map(Filter::folded).collect();
+        let folded: Vec<Folded> = filters.iter().map(Filter::rounded).collect();
         let steps = steps(conv);
         let halo = formats.src.halo;
         let neighbours = conv.window.kernel[1] == 1

@@ -150,7 +150,11 @@ impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
         filters: &[Filter],
     ) -> Result<Box<dyn Prepared>, Refusal> {
         validate(self, problem, tuning, formats, filters)?;
-        let folded: Vec<Folded> = filters.iter().map(Filter::folded).collect();
+        let fold = match M::Source::DTYPE {
+            Dtype::F32 => Filter::folded,
+            Dtype::Bf16 => Filter::rounded,
+        };
+        let folded: Vec<Folded> = filters.iter().map(fold).collect();
         let conv = conv_of(problem)?;
         Ok(Box::new(Self::prepare_folded(self.isa, conv, tuning, formats, &folded)))
     }

@@ -40,7 +40,7 @@ impl Panel {
     }
 }
 
-/// Sets the lower (0) or upper (1) half of zeroed elements to weights, rounded to bf16.
+/// Sets the lower (0) or upper (1) half of zeroed elements to weights, which are numbers of bf16.
 pub fn set_half(packed: &mut [f32], half: usize, weights: impl Iterator<Item = f32>) {
     for (packed, weight) in packed.iter_mut().zip(weights) {
         let bits = u32::from(bf16::from_f32(weight).to_bits()) << (16 * half);

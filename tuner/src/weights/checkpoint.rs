@@ -79,7 +79,9 @@ pub(super) fn check<C: Checkpoint>(file: &C, spec: &Spec) -> Result<Option<usize
 
 /// Reads one convolution, kernel as HWIO.
 pub(super) fn conv<C: Checkpoint>(file: &C, spec: &ConvSpec) -> Result<Filter, WeightsError> {
-    let CheckedConv { kernel, bias, gamma, beta, mean, variance } = checked_conv(file, spec)?;
+    let tensors = checked_conv(file, spec)?;
+    let norm = read_norm(file, &tensors)?;
+    let CheckedConv { kernel, bias, .. } = tensors;
     let [r, s] = spec.kernel;
     let dims = [r, s, spec.channels, spec.filters];
     let weights = finite(file, &kernel)?;
@@ -87,15 +89,24 @@ pub(super) fn conv<C: Checkpoint>(file: &C, spec: &ConvSpec) -> Result<Filter, W
         Axes::Keras => weights,
         Axes::Torch => hwio_from_oihw(&weights, dims),
     };
-    let optional = |tensor: Option<Tensor<C::Handle>>| tensor.map(|t| finite(file, &t)).transpose();
-    let norm = BatchNorm {
-        gamma: optional(gamma)?,
-        beta: finite(file, &beta)?,
-        mean: finite(file, &mean)?,
-        variance: valid(file, &variance, |v| v.is_finite() && v >= 0.0, "a finite number not below 0")?,
+    let bias = bias.map(|bias| finite(file, &bias)).transpose()?;
+    Ok(Filter { bias, norms: vec![norm], ..Filter::new(dims, weights) })
+}
+
+/// Reads the BatchNorm of one convolution.
+pub(super) fn norm<C: Checkpoint>(file: &C, spec: &ConvSpec) -> Result<BatchNorm, WeightsError> {
+    read_norm(file, &checked_conv(file, spec)?)
+}
+
+fn read_norm<C: Checkpoint>(file: &C, tensors: &CheckedConv<C::Handle>) -> Result<BatchNorm, WeightsError> {
+    let CheckedConv { gamma, beta, mean, variance, .. } = tensors;
+    Ok(BatchNorm {
+        gamma: gamma.as_ref().map(|gamma| finite(file, gamma)).transpose()?,
+        beta: finite(file, beta)?,
+        mean: finite(file, mean)?,
+        variance: valid(file, variance, |v| v.is_finite() && v >= 0.0, "a finite number not below 0")?,
         epsilon: EPSILON,
-    };
-    Ok(Filter { bias: optional(bias)?, norms: vec![norm], ..Filter::new(dims, weights) })
+    })
 }
 
 /// Reads the dense layer, if there is one, as a 1x1 convolution.

@@ -11,6 +11,7 @@
 
 mod checkpoint;
 mod error;
+mod expected;
 mod keras;
 mod safetensors;
 pub mod synthetic;
@@ -44,6 +45,19 @@ pub struct ConvSpec {
     pub channels: usize,
     /// Output channels.
     pub filters: usize,
+    /// What its input channels are, in order; nothing where that is not known.
+    pub inputs: Vec<InputSpec>,
+}
+
+/// Input channels that follow each other and come from one layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputSpec {
+    /// The convolution whose outputs they are, after ReLU and pools; none for channels of an image.
+    pub conv: Option<ConvSpec>,
+    /// How many they are.
+    pub channels: usize,
+    /// Maximum pools between.
+    pub maxima: usize,
 }
 
 /// What a network, or a part of one, needs of a file; the file may hold more.
@@ -142,11 +156,33 @@ impl Weights {
     /// If a value is not finite or a variance is negative, or the file has changed since it was
     /// opened.
     pub fn conv(&self, spec: &ConvSpec) -> Result<Filter, WeightsError> {
-        match &self.store {
-            Store::Synthetic { seed } => Ok(synthetic::conv(*seed, spec)),
-            Store::Keras(file) => checkpoint::conv(file, spec),
-            Store::Torch(file) => checkpoint::conv(file, spec),
+        let filter = match &self.store {
+            Store::Synthetic { seed } => synthetic::conv(*seed, spec),
+            Store::Keras(file) => checkpoint::conv(file, spec)?,
+            Store::Torch(file) => checkpoint::conv(file, spec)?,
+        };
+        Ok(Filter { expected: self.expected_inputs(spec)?, ..filter })
+    }
+
+    /// What each input channel of a convolution is on average, as far as BatchNorms tell ([`expected`]).
+    fn expected_inputs(&self, spec: &ConvSpec) -> Result<Option<Vec<f32>>, WeightsError> {
+        if spec.inputs.is_empty() {
+            return Ok(None);
         }
+        let mut inputs = Vec::with_capacity(spec.channels);
+        for InputSpec { conv, channels, maxima } in &spec.inputs {
+            let Some(conv) = conv else {
+                inputs.extend(std::iter::repeat_n(1.0, *channels));
+                continue;
+            };
+            let norm = match &self.store {
+                Store::Synthetic { seed } => synthetic::norm(*seed, conv),
+                Store::Keras(file) => checkpoint::norm(file, conv)?,
+                Store::Torch(file) => checkpoint::norm(file, conv)?,
+            };
+            inputs.extend((0..*channels).map(|channel| expected::after_relu(&norm, channel, *maxima)));
+        }
+        Ok(Some(inputs))
     }
 
     /// The dense layer as a 1x1 convolution `[1, 1, features, classes]` with a bias, where

@@ -74,20 +74,29 @@ fn pixels(h: usize, w: usize, c: usize, value: impl Fn(usize, usize, usize) -> f
     (0..h * w * c).map(|i| value(i / c / w, i / c % w, i % c) as f32).collect()
 }
 
-/// A convolution and its BatchNorm.
-pub(super) fn conv(seed: u64, spec: &ConvSpec) -> Filter {
-    let ([r, s], c, k) = (spec.kernel, spec.channels, spec.filters);
-    let stream = 8 * spec.index as u64;
-    let limit = (6.0 / (r * s * c) as f64).sqrt();
-    let norm = BatchNorm {
+/// The first stream of a convolution.
+fn stream(spec: &ConvSpec) -> u64 {
+    8 * spec.index as u64
+}
+
+/// The BatchNorm of a convolution.
+pub(super) fn norm(seed: u64, spec: &ConvSpec) -> BatchNorm {
+    let (stream, k) = (stream(spec), spec.filters);
+    BatchNorm {
         gamma: None,
         beta: uniform(seed, stream + 1, k, -0.1, 0.1),
         mean: uniform(seed, stream + 2, k, -0.1, 0.1),
         variance: uniform(seed, stream + 3, k, 0.75, 1.25),
         epsilon: EPSILON,
-    };
-    let weights = uniform(seed, stream, r * s * c * k, -limit, limit);
-    Filter { norms: vec![norm], ..Filter::new([r, s, c, k], weights) }
+    }
+}
+
+/// A convolution and its BatchNorm.
+pub(super) fn conv(seed: u64, spec: &ConvSpec) -> Filter {
+    let ([r, s], c, k) = (spec.kernel, spec.channels, spec.filters);
+    let limit = (6.0 / (r * s * c) as f64).sqrt();
+    let weights = uniform(seed, stream(spec), r * s * c * k, -limit, limit);
+    Filter { norms: vec![norm(seed, spec)], ..Filter::new([r, s, c, k], weights) }
 }
 
 /// The dense layer.

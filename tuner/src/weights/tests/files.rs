@@ -16,6 +16,7 @@ const SHAPES: [[usize; 4]; 4] = [[3, 2, 3, 4], [1, 3, 4, 5], [1, 1, 5, 5], [1, 1
 
 pub fn spec() -> Spec {
     let convs = SHAPES.iter().enumerate().map(|(index, &[r, s, channels, filters])| ConvSpec {
+        inputs: Vec::new(),
         index,
         name: format!("conv{index}"),
         torch: format!("Mixed_{index}.branch"),
