@@ -38,14 +38,15 @@ impl Exact {
         Ok(Self { probes: images.into_iter().zip(results).map(probe).collect::<Result<_, SessionError>>()? })
     }
 
-    /// As [`Self::of`], on three images of different kinds: rough (the built-in one), smooth and plain.
+    /// As [`Self::of`], on three images of different kinds: rough (the built-in one), like a photograph,
+    /// and plain.
     ///
     /// # Errors
     /// If weights are missing or wrong.
     pub fn new(graph: &Graph, weights: &Weights, threads: &Threads) -> Result<Self, SessionError> {
         let Shape { h, w, c, .. } = graph.tensors[0];
         let rough = synthetic::image(1, h, w, c, 0);
-        Self::of(graph, weights, threads, vec![rough, synthetic::smooth(h, w, c), synthetic::plain(h, w, c)])
+        Self::of(graph, weights, threads, vec![rough, synthetic::leaves(h, w, c), synthetic::plain(h, w, c)])
     }
 
     /// What the network makes of each image.

@@ -6,7 +6,7 @@ use kernels::cpu::{Cpu, Tier};
 use kernels::problem::{Conv, PoolKind};
 
 use crate::graph::Graph;
-use crate::input::write_atomically;
+use crate::input::{load_image, load_npy, write_atomically};
 use crate::model::Model;
 use crate::plan::Wanted;
 use crate::threads::{Threads, available};
@@ -47,6 +47,40 @@ pub struct ModelArgs {
     /// Seed of synthetic weights
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+}
+
+/// Images.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ImageArgs {
+    /// JPEG or PNG images of any size
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "input")]
+    pub image: Vec<PathBuf>,
+    /// Preprocessed images: .npy of [N, 299, 299, 3] float32 in [-1, 1]
+    #[arg(long, value_name = "X.npy")]
+    pub input: Option<PathBuf>,
+}
+
+impl ImageArgs {
+    /// All images, one after the other, and what they are called; none if none are given.
+    pub fn load(&self, model: &Model) -> Result<Option<(Vec<f32>, Vec<String>)>, Failure> {
+        let [h, w, c] = model.input();
+        if let Some(path) = &self.input {
+            let tensor = load_npy(path, [h, w, c])?;
+            let names = (0..tensor.dim().0).map(|n| format!("{}[{n}]", path.display())).collect();
+            return Ok(Some((tensor.into_iter().collect(), names)));
+        }
+        if self.image.is_empty() {
+            return Ok(None);
+        }
+        if [h, w, c] != [299, 299, 3] {
+            return Err(format!("--image: {model} takes [{h}, {w}, {c}], not images; use --input").into());
+        }
+        let mut all = Vec::new();
+        for path in &self.image {
+            all.extend(load_image(path)?);
+        }
+        Ok(Some((all, self.image.iter().map(|path| path.display().to_string()).collect())))
+    }
 }
 
 /// Threads, batch, exactness and instruction set.

@@ -9,11 +9,11 @@ use ndarray::Array2;
 use serde_json::json;
 
 use crate::graph::Graph;
-use crate::input::{check_writable, load_image, load_labels, load_npy, save_npy};
+use crate::input::{check_writable, load_labels, save_npy};
 use crate::machine::Machine;
 use crate::measure::Timing;
 use crate::model::Model;
-use crate::options::{Failure, HostArgs, ModelArgs, graph, threads};
+use crate::options::{Failure, HostArgs, ImageArgs, ModelArgs, graph, threads};
 use crate::packed::{self, Packed, PackedError};
 use crate::plan::{Plan, newest};
 use crate::planner::default_choices;
@@ -32,12 +32,8 @@ pub struct RunArgs {
     /// The plan; by default the newest valid one of this machine
     #[arg(long, value_name = "PLAN.json")]
     plan: Option<PathBuf>,
-    /// JPEG or PNG images of any size
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "input")]
-    image: Vec<PathBuf>,
-    /// Preprocessed images: .npy of [N, 299, 299, 3] float32 in [-1, 1]
-    #[arg(long, value_name = "X.npy")]
-    input: Option<PathBuf>,
+    #[command(flatten)]
+    images: ImageArgs,
     /// Give the pooled features instead of probabilities
     #[arg(long)]
     features: bool,
@@ -185,25 +181,13 @@ fn session(
 
 /// All images, one after the other, and what they are called.
 fn images(args: &RunArgs, model: &Model) -> Result<(Vec<f32>, Vec<String>), Failure> {
+    if let Some(given) = args.images.load(model)? {
+        return Ok(given);
+    }
     let [h, w, c] = model.input();
-    if let Some(path) = &args.input {
-        let tensor = load_npy(path, [h, w, c])?;
-        let names = (0..tensor.dim().0).map(|n| format!("{}[{n}]", path.display())).collect();
-        return Ok((tensor.into_iter().collect(), names));
-    }
-    if args.image.is_empty() {
-        let n = args.model.batch(&args.host).unwrap_or(1);
-        let names = (0..n).map(|n| format!("built-in image {n}")).collect();
-        return Ok((synthetic::image(n, h, w, c, 0), names));
-    }
-    if [h, w, c] != [299, 299, 3] {
-        return Err(format!("--image: {model} takes [{h}, {w}, {c}], not images; use --input").into());
-    }
-    let mut all = Vec::new();
-    for path in &args.image {
-        all.extend(load_image(path)?);
-    }
-    Ok((all, args.image.iter().map(|path| path.display().to_string()).collect()))
+    let n = args.model.batch(&args.host).unwrap_or(1);
+    let names = (0..n).map(|n| format!("built-in image {n}")).collect();
+    Ok((synthetic::image(n, h, w, c, 0), names))
 }
 
 struct Found {

@@ -17,12 +17,12 @@ use crate::session::Session;
 use crate::stats::{median, ratio};
 
 /// Candidates of a step at most.
-const CANDIDATES: usize = 5;
+const CANDIDATES: usize = 7;
 /// How much slower alone than the chosen one a candidate may be to be tried in place: the best of another family,
 /// or another tuning.
-const SLOWER: [f64; 2] = [1.2, 1.06];
+const SLOWER: [f64; 2] = [1.2, 1.12];
 /// Rounds at least, and at most.
-const ROUNDS: [usize; 2] = [5, 30];
+const ROUNDS: [usize; 2] = [5, 100];
 /// Times closer than this are equal whatever their intervals.
 const EQUAL: f64 = 0.003;
 /// Tries of a run that is disturbed.

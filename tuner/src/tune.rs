@@ -19,7 +19,7 @@ use crate::input::check_writable;
 use crate::machine::Machine;
 use crate::measure::{Effort, Host, Measurement, Outcome, measure};
 use crate::noise;
-use crate::options::{Failure, HostArgs, ModelArgs, create_folder, graph, threads};
+use crate::options::{Failure, HostArgs, ImageArgs, ModelArgs, create_folder, graph, threads};
 use crate::plan::{BlockRewrite, Contest, Noise, Plan, PlanStep, SCHEMA, file_name};
 use crate::planner::{choose_forms, default_choices, families, family, in_forms, is_eligible};
 use crate::report::print_rewrites;
@@ -38,6 +38,9 @@ pub struct TuneArgs {
     model: ModelArgs,
     #[command(flatten)]
     host: HostArgs,
+    /// What the error is measured on; three built-in images by default
+    #[command(flatten)]
+    images: ImageArgs,
     /// Seconds for all measuring
     #[arg(long, value_name = "SECONDS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     budget: u32,
@@ -90,6 +93,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         machine.isa,
         weights.description()
     )?;
+    let images = args.images.load(&model)?;
     let budget = Duration::from_secs(args.budget.into());
     let start = Instant::now();
     let end = start + budget;
@@ -111,8 +115,15 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     }
     let in_place = budget.mul_f64(IN_PLACE);
     let network = Network { graph: &graph, weights: &weights, cpu: &cpu, threads: &threads, in_place };
+    let exact = match images {
+        None => Exact::new(&graph, &weights, &threads)?,
+        Some((values, names)) => {
+            let each = values.chunks(values.len() / names.len()).map(<[f32]>::to_vec);
+            Exact::of(&graph, &weights, &threads, each.collect())?
+        }
+    };
     let Planned { mut tuned, rewrites, contest, predicted } =
-        threads.install(|| plan(&network, &measurements, &bounds, end))?;
+        threads.install(|| plan(&network, &measurements, &bounds, &exact, end))?;
     let noise = Noise::new(floor, &measurements, watch.stolen() - stolen, start.elapsed());
 
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
@@ -227,11 +238,11 @@ fn plan<'a>(
     network: &Network,
     measurements: &'a [Measurement],
     bounds: &Bounds,
+    exact: &Exact,
     end: Instant,
 ) -> Result<Planned<'a>, Failure> {
-    let exact = Exact::new(network.graph, network.weights, network.threads)?;
     let choose = |graph: Graph| {
-        let chosen = Network { graph: &graph, ..*network }.choose(measurements, bounds, &exact)?;
+        let chosen = Network { graph: &graph, ..*network }.choose(measurements, bounds, exact)?;
         Ok::<_, Failure>(Tuned { graph, chosen })
     };
     let forms = choose_forms(network.graph, measurements, is_eligible);

@@ -1,6 +1,6 @@
 //! Whole networks, run in turn.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -9,9 +9,14 @@ use crate::measure::Timing;
 use crate::session::Session;
 use crate::stats::median;
 
-/// Rounds in which whole networks are measured in turn, at least and at most, and runs of each that count.
+/// Rounds in which whole networks are measured in turn, at least and at most.
 const ROUNDS: [usize; 2] = [4, 16];
-const RUNS: usize = 2;
+/// Runs of a turn that count, at least and at most.
+const RUNS: [usize; 2] = [2, 6];
+/// How long a turn warms up, by one run at least, and how long the runs that count go on. A processor takes some
+/// milliseconds to be at its pace after others' instructions, and longer to have others' weights out of its caches.
+const WARM_UP: Duration = Duration::from_millis(30);
+const TURN: Duration = Duration::from_millis(40);
 
 /// A whole network in the contest.
 pub struct Entry {
@@ -23,8 +28,7 @@ pub struct Entry {
     pub steps: Vec<f64>,
 }
 
-/// Runs whole networks in turn. The first of the runs of each turn finds the caches as another network has left
-/// them, and is not counted.
+/// Runs whole networks in turn.
 pub fn contest(network: &Network, mut entries: Vec<(String, &mut Session)>, end: Instant) -> Vec<Entry> {
     let images = built_in_images(network.graph, network.graph.batch);
     let mut samples = vec![Vec::new(); entries.len()];
@@ -39,13 +43,23 @@ pub fn contest(network: &Network, mut entries: Vec<(String, &mut Session)>, end:
             break;
         }
         for (((_, session), samples), steps) in entries.iter_mut().zip(&mut samples).zip(&mut steps) {
-            for run in 0..=RUNS {
+            let mut run = || {
                 let start = Instant::now();
                 session.run(network.threads, &images, network.graph.batch);
-                let seconds = start.elapsed().as_secs_f64();
-                if run > 0 {
-                    samples.push(seconds);
-                    steps.iter_mut().zip(session.step_seconds()).for_each(|(list, s)| list.push(s));
+                (start.elapsed(), session.step_seconds().collect::<Vec<f64>>())
+            };
+            let start = Instant::now();
+            while {
+                run();
+                start.elapsed() < WARM_UP
+            } {}
+            let start = Instant::now();
+            for count in 1..=RUNS[1] {
+                let (time, own) = run();
+                samples.push(time.as_secs_f64());
+                steps.iter_mut().zip(own).for_each(|(list, seconds)| list.push(seconds));
+                if count >= RUNS[0] && start.elapsed() > TURN {
+                    break;
                 }
             }
         }

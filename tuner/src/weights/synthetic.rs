@@ -17,6 +17,7 @@ pub const SEED: u64 = 1;
 
 const DENSE_STREAM: u64 = 1_000_000;
 const IMAGE_STREAM: u64 = 2_000_000;
+const LEAVES_STREAM: u64 = 3_000_000;
 
 /// Value `i` of a stream, uniform in (0, 1).
 pub fn unit(seed: u64, stream: u64, i: u64) -> f64 {
@@ -51,15 +52,33 @@ pub fn image(n: usize, h: usize, w: usize, c: usize, first: usize) -> Vec<f32> {
     values
 }
 
-/// One image `[h, w, c]` in (-1, 1) without noise: waves, longer across than down, brighter from channel to
-/// channel.
-pub fn smooth(h: usize, w: usize, c: usize) -> Vec<f32> {
-    let wave = |x: usize, length: f64| (x as f64 / length).sin();
-    let value = |y, x, channel| {
-        let grey = wave(y, 17.0) * wave(x, 29.0) + wave(x + 2 * y, 61.0);
-        0.4 * grey + 0.1 * (channel % 3) as f64 - 0.1
-    };
-    pixels(h, w, c, value)
+/// One image `[h, w, c]` in (-1, 1) with the statistics of photographs: discs of all sizes and colours, each behind
+/// those before it (the dead leaves model; A. Lee, D. Mumford and J. Huang, "Occlusion Models for Natural Images",
+/// 2001). The density of radii falls as their third power.
+pub fn leaves(h: usize, w: usize, c: usize) -> Vec<f32> {
+    const RADII: [f64; 2] = [2.0, 120.0];
+    const DISCS: u64 = 12_000;
+    let mut image = vec![0.0; h * w * c];
+    let mut covered = vec![false; h * w];
+    let [least, most] = RADII.map(|radius| radius.powi(-2));
+    for disc in 0..DISCS {
+        let value = |i: usize| unit(SEED, LEAVES_STREAM + disc, i as u64);
+        let radius = (least - value(0) * (least - most)).powf(-0.5);
+        // The centre may lie outside.
+        let [y, x] = [(1, h), (2, w)].map(|(i, extent)| value(i) * (extent as f64 + 2.0 * radius) - radius);
+        let span = |at: f64, extent: usize| {
+            let [first, end] = [at - radius, at + radius + 1.0].map(|edge| edge.clamp(0.0, extent as f64));
+            first as usize..end as usize
+        };
+        for (row, column) in span(y, h).flat_map(|row| span(x, w).map(move |column| (row, column))) {
+            let distance = (row as f64 - y).powi(2) + (column as f64 - x).powi(2);
+            if distance <= radius.powi(2) && !std::mem::replace(&mut covered[row * w + column], true) {
+                let pixel = &mut image[(row * w + column) * c..][..c];
+                (3..).zip(pixel).for_each(|(i, channel)| *channel = (2.0 * value(i) - 1.0) as f32);
+            }
+        }
+    }
+    image
 }
 
 /// One image `[h, w, c]` of two plain surfaces, dark above and bright below a slanting edge: errors of
