@@ -165,21 +165,48 @@ fn a_block_in_bf16_is_that_of_f64_at_every_tier() {
     }
 }
 
+/// Taken all at once or some at a time, by the first steps or by all, in any form.
 #[test]
 fn images_of_a_batch_do_not_touch_each_other() {
-    let network = Network::synthetic(PoolKind::Average, 3, 2);
     let alone = Network::synthetic(PoolKind::Average, 1, 1);
     let choose = plans()[0].1;
-    let mut batch = network.session(&choose(&network.graph, &network.cpu));
     let mut single = alone.session(&choose(&alone.graph, &alone.cpu));
     let images = synthetic::image(3, 299, 299, 3, 0);
-    for n in [3, 2, 1] {
-        batch.run(&network.threads, &images[..n * 299 * 299 * 3], n);
-        let together = batch.features(n).expect("features");
-        for (image, features) in images.chunks(299 * 299 * 3).zip(together.chunks(2048)) {
+    let size = 299 * 299 * 3;
+    let expected: Vec<Vec<f32>> = images
+        .chunks(size)
+        .map(|image| {
             single.run(&alone.threads, image, 1);
-            let error = relative_l2(features, &single.features(1).expect("features"));
-            assert!(error < 1e-5, "an image alone and in a batch of {n} differ by {error:.1e}");
+            single.features(1).expect("features")
+        })
+        .collect();
+    let both = Rewrite { siblings: true, swap: true };
+    for (split, form) in [
+        (None, Rewrite::PLAIN),
+        (Some(("mixed4", 1)), Rewrite::PLAIN),
+        (Some(("mixed9", 2)), both),
+        (Some(("", 1)), both),
+        (Some(("top", 2)), Rewrite::PLAIN),
+    ] {
+        let mut network = Network::synthetic(PoolKind::Average, 3, 2);
+        if let Some((before, at_a_time)) = split {
+            network.graph = network.graph.split_before(before, at_a_time);
+        }
+        let network = network.in_form(form);
+        let mut batch = network.session(&choose(&network.graph, &network.cpu));
+        for n in [3, 2, 1] {
+            batch.run(&network.threads, &images[..n * size], n);
+            let together = batch.features(n).expect("features");
+            for (own, features) in together.chunks(2048).zip(&expected) {
+                let error = relative_l2(own, features);
+                assert!(
+                    error < 1e-5,
+                    "an image alone and in a batch of {n} differ by {error:.1e}, {split:?} {form}"
+                );
+            }
+            let seconds = batch.step_seconds();
+            assert_eq!(seconds.len(), network.graph.steps.len());
+            assert!(seconds.iter().all(|&seconds| seconds > 0.0), "{split:?} {form}");
         }
     }
 }

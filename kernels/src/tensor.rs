@@ -301,6 +301,14 @@ impl<'a> View<'a> {
         Self { shape: Shape { n, ..self.shape }, ..self }
     }
 
+    /// The images from the `first` on.
+    pub fn skip(self, first: usize) -> Self {
+        assert!(first <= self.shape.n, "images from {first} on of {}", self.shape.n);
+        let bytes = first * self.pitch.image * self.dtype.bytes();
+        let shape = Shape { n: self.shape.n - first, ..self.shape };
+        Self { ptr: self.ptr.wrapping_add(bytes), shape, ..self }
+    }
+
     /// Padded rows follow each other without a gap, and so do padded images: without a halo all
     /// pixels of all images lie at one distance.
     pub fn is_regular(&self) -> bool {
@@ -361,6 +369,11 @@ impl<'a> ViewMut<'a> {
     /// The first `n` images.
     pub fn images(self, n: usize) -> Self {
         Self { view: self.view.images(n) }
+    }
+
+    /// The images from the `first` on.
+    pub fn skip(self, first: usize) -> Self {
+        Self { view: self.view.skip(first) }
     }
 
     /// Writes zeros into the halo of the rows `rows` of the padded images, of which there are

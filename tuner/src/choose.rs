@@ -43,7 +43,7 @@ pub struct Network<'a> {
     pub cpu: &'a Cpu,
     /// Worker threads.
     pub threads: &'a Threads,
-    /// Time for candidates in the running network.
+    /// Time for candidates in the running network; where it is zero, times alone decide.
     pub in_place: Duration,
 }
 
@@ -96,7 +96,8 @@ impl Chosen<'_> {
     pub fn timing(&self, step: usize) -> Option<Timing> {
         let won = self.winners[step]?;
         let settled = self.settled.get(step).into_iter().flatten().find(|(c, _)| std::ptr::eq(*c, won));
-        settled.map(|(_, time)| *time).or(won.timing())
+        let repeats = self.session.graph().repeats(step) as f64;
+        settled.map(|(_, time)| *time).or(Some(won.timing()?.scaled(repeats)))
     }
 }
 
@@ -121,8 +122,10 @@ impl Network<'_> {
         let tie = measurements.iter().map(|m| m.tie).fold(0.0, f64::max);
         let search = |types: &[Dtype]| {
             let options = options(self.graph, measurements, types);
-            let alone = |step: &Vec<&Measured>| step.iter().map(|c| c.seconds()).collect();
-            let seconds: Vec<Vec<f64>> = options.iter().map(alone).collect();
+            let alone = |(step, options): (usize, &Vec<&Measured>)| {
+                options.iter().map(|c| c.seconds() * self.graph.repeats(step) as f64).collect()
+            };
+            let seconds: Vec<Vec<f64>> = options.iter().enumerate().map(alone).collect();
             let settled = options.iter().map(|_| Vec::new()).collect();
             let mut search = Search {
                 network: self,
@@ -182,19 +185,22 @@ impl Network<'_> {
             let mut session = self.session(&default_choices(self.graph, self.cpu))?;
             let image = built_in_images(self.graph, 1);
             let gains = self.gains(&mut session, &image);
-            let of = |(step, gain): (&Step, f64)| {
+            let of = |((index, step), gain): ((usize, &Step), f64)| {
+                let repeats = self.graph.repeats(index) as f64;
                 let measurement = measurements.iter().find(|m| m.problem == step.problem);
                 let best = |types| {
                     let allowed = |c: &Measured| is_eligible(c) && pair(&c.formats) == types;
                     match measurement {
-                        Some(measurement) => Some((types, cost(winner(measurement, allowed)?, gain))),
+                        Some(measurement) => {
+                            Some((types, cost(winner(measurement, allowed)?, repeats, gain)))
+                        }
                         // What was not measured is a default choice, in f32.
                         None => (types == [Dtype::F32; 2]).then_some((types, Cost::default())),
                     }
                 };
                 Formats::ALL.iter().filter_map(|formats| best(pair(formats))).collect()
             };
-            self.graph.steps.iter().zip(gains).map(of).collect()
+            self.graph.steps.iter().enumerate().zip(gains).map(of).collect()
         };
         let class =
             |step: usize, types| classes[step].iter().find(|(t, _)| *t == types).map(|(_, cost)| *cost);
@@ -287,9 +293,10 @@ fn options<'a>(graph: &Graph, measurements: &'a [Measurement], types: &[Dtype]) 
     graph.steps.iter().map(of).collect()
 }
 
-fn cost(candidate: &Measured, gain: f64) -> Cost {
+/// What a candidate costs where it is taken so many times and its errors are magnified so much.
+fn cost(candidate: &Measured, repeats: f64, gain: f64) -> Cost {
     Cost {
-        seconds: candidate.seconds(),
+        seconds: candidate.seconds() * repeats,
         error: (gain * candidate.rms_error).powi(2),
         packed: candidate.packed,
         scratch: candidate.scratch,
@@ -317,7 +324,7 @@ impl<'a> Search<'a, '_> {
     /// What the options cost where errors of the steps are magnified so much.
     fn price(&mut self, gains: &[f64]) {
         let of = |((options, seconds), &gain): ((&Vec<&Measured>, &Vec<f64>), &f64)| {
-            options.iter().zip(seconds).map(|(c, &seconds)| Cost { seconds, ..cost(c, gain) }).collect()
+            options.iter().zip(seconds).map(|(c, &seconds)| Cost { seconds, ..cost(c, 1.0, gain) }).collect()
         };
         self.costs = self.options.iter().zip(&self.seconds).zip(gains).map(of).collect();
     }
@@ -325,6 +332,9 @@ impl<'a> Search<'a, '_> {
     /// Times what is close to a choice in the running network, and chooses again by that.
     fn in_place(&mut self, mut chosen: Chosen<'a>, bound: f64) -> Result<Chosen<'a>, Failure> {
         let network = self.network;
+        if network.in_place.is_zero() {
+            return Ok(chosen);
+        }
         let images = built_in_images(network.graph, network.graph.batch);
         let lists: Vec<Vec<usize>> = (self.options.iter().zip(&chosen.picks).enumerate())
             .map(|(step, (options, &pick))| finalists(&chosen.session, step, options, pick))

@@ -50,11 +50,23 @@ pub struct Step {
     pub weights: Vec<Weight>,
 }
 
+/// Where a batch is split: what few images make of the first steps stays in the caches that the whole batch would
+/// overflow, while later steps read each of their many weights once for all images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// Steps that take some images at a time, one after the other for those, before the next images have their turn.
+    pub steps: usize,
+    /// How many images.
+    pub images: usize,
+}
+
 /// Steps in an order in which each comes after what it reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Graph {
     /// Images.
     pub batch: usize,
+    /// The problems of its first steps are those of fewer images.
+    pub split: Option<Split>,
     /// Shapes of all tensors; the first is the input.
     pub tensors: Vec<Shape>,
     /// The steps.
@@ -143,7 +155,43 @@ impl Graph {
         let features = model.features.map(|id| nodes[id].clone());
         let output = nodes[model.output].clone();
         let nodes = nodes.into_iter().map(Some).collect();
-        Self { batch, tensors, steps, nodes, features, output }
+        Self { batch, split: None, tensors, steps, nodes, features, output }
+    }
+
+    /// The same steps, those before the first of a block for some images at a time; all of them where there is no such
+    /// block. As it is where the batch has no more images.
+    ///
+    /// # Panics
+    /// If it is split already, or for no images.
+    pub fn split_before(&self, block: &str, images: usize) -> Self {
+        assert!(self.split.is_none() && images > 0, "{images} images of {:?}", self.split);
+        let count = self.steps.iter().position(|step| step.block == block).unwrap_or(self.steps.len());
+        let mut graph = self.clone();
+        if images >= self.batch || count == 0 {
+            return graph;
+        }
+        graph.split = Some(Split { steps: count, images });
+        let (first, rest) = graph.steps.split_at_mut(count);
+        first.iter_mut().for_each(|step| step.problem = step.problem.with_batch(images));
+        // Of all images there are the input, what is kept, and what the other steps read.
+        let kept = graph.features.iter().chain([&graph.output]).map(|slice| slice.tensor);
+        let read = rest.iter().map(|step| step.src.tensor);
+        let written = rest.iter().flat_map(|step| &step.dst).map(|dst| dst.tensor);
+        let whole: Vec<TensorId> = kept.chain(read).chain(written).chain([0]).collect();
+        for step in first.iter() {
+            for dst in step.dst.iter().filter(|dst| !whole.contains(&dst.tensor)) {
+                graph.tensors[dst.tensor].n = images;
+            }
+        }
+        graph
+    }
+
+    /// How many times a step is taken for a full batch.
+    pub fn repeats(&self, step: usize) -> usize {
+        match self.split {
+            Some(split) if step < split.steps => self.batch.div_ceil(split.images),
+            _ => 1,
+        }
     }
 
     /// Convolutions of the steps.

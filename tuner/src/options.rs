@@ -60,14 +60,25 @@ pub struct ImageArgs {
     pub input: Option<PathBuf>,
 }
 
+/// Images that have been read.
+pub struct Images {
+    /// `[n, h, w, c]`.
+    pub values: Vec<f32>,
+    /// What each is called.
+    pub names: Vec<String>,
+}
+
 impl ImageArgs {
-    /// All images, one after the other, and what they are called; none if none are given.
-    pub fn load(&self, model: &Model) -> Result<Option<(Vec<f32>, Vec<String>)>, Failure> {
+    /// The images; none if none are given.
+    ///
+    /// # Errors
+    /// If one can't be read or does not fit the model.
+    pub fn load(&self, model: &Model) -> Result<Option<Images>, Failure> {
         let [h, w, c] = model.input();
         if let Some(path) = &self.input {
             let tensor = load_npy(path, [h, w, c])?;
             let names = (0..tensor.dim().0).map(|n| format!("{}[{n}]", path.display())).collect();
-            return Ok(Some((tensor.into_iter().collect(), names)));
+            return Ok(Some(Images { values: tensor.into_iter().collect(), names }));
         }
         if self.image.is_empty() {
             return Ok(None);
@@ -79,7 +90,8 @@ impl ImageArgs {
         for path in &self.image {
             all.extend(load_image(path)?);
         }
-        Ok(Some((all, self.image.iter().map(|path| path.display().to_string()).collect())))
+        let names = self.image.iter().map(|path| path.display().to_string()).collect();
+        Ok(Some(Images { values: all, names }))
     }
 }
 

@@ -136,6 +136,9 @@ pub struct PlanStep {
     pub formats: StepFormats,
     /// Threads it runs on.
     pub threads: usize,
+    /// How many times it is taken for a batch, each for some of the images; times and work are of all.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub turns: usize,
     /// Measured time: in the running network where it was timed there, else alone.
     pub time_us: Option<TimeUs>,
     /// Its median when it was timed alone.
@@ -161,6 +164,24 @@ pub struct PlanStep {
     pub runner_up: Option<RunnerUp>,
     /// Why this kernel.
     pub reason: String,
+}
+
+fn once() -> usize {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+fn is_once(turns: &usize) -> bool {
+    *turns == 1
+}
+
+/// Blocks that take some images of a batch at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanSplit {
+    /// The first block that takes all images at once; none where none does.
+    pub before: Option<String>,
+    /// Images that the blocks before it take at a time.
+    pub images: usize,
 }
 
 impl PlanStep {
@@ -331,6 +352,9 @@ pub struct Plan {
     pub noise: Option<Noise>,
     /// The whole network by this and by other plans.
     pub contest: Vec<Contest>,
+    /// Where the batch is split; a plan without takes all images at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<PlanSplit>,
     /// The forms of the blocks that have several; a plan that lacks a block has it plain.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rewrites: Vec<BlockRewrite>,

@@ -145,6 +145,11 @@ fn join_siblings(graph: &mut Graph, block: &str) -> bool {
         }
     }
     let joined = steps.len() < graph.steps.len();
+    if let Some(split) = &mut graph.split {
+        let is_first =
+            |step: &&Step| graph.steps[..split.steps].iter().any(|first| first.layers[0] == step.layers[0]);
+        split.steps = steps.iter().filter(is_first).count();
+    }
     graph.steps = steps;
     joined
 }

@@ -8,12 +8,12 @@ use kernels::cpu::Cpu;
 use ndarray::Array2;
 use serde_json::json;
 
-use crate::graph::Graph;
+use crate::graph::{Graph, Step};
 use crate::input::{check_writable, load_labels, save_npy};
 use crate::machine::Machine;
 use crate::measure::Timing;
 use crate::model::Model;
-use crate::options::{Failure, HostArgs, ImageArgs, ModelArgs, graph, threads};
+use crate::options::{Failure, HostArgs, ImageArgs, Images, ModelArgs, graph, threads};
 use crate::packed::{self, Packed, PackedError};
 use crate::plan::{Plan, newest};
 use crate::planner::default_choices;
@@ -79,7 +79,7 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
     };
     let batch = args.model.batch(&args.host).unwrap_or(1);
     ensure_runs(&model.to_string(), &graph(&model, &weights, batch))?;
-    let (images, names) = images(args, &model)?;
+    let Images { values: images, names } = images(args, &model)?;
     if let Some(path) = &args.output {
         check_writable(path)?;
     }
@@ -97,8 +97,11 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
             let latencies =
                 latencies(&mut session, &threads, &images, size, repeat as usize, &mut step_seconds);
             if args.json {
-                let steps = session.graph().steps.iter().zip(&choices);
-                let executed: u64 = steps.map(|(step, c)| c.multiply_adds(&step.problem, &cpu)).sum();
+                let graph = session.graph();
+                let of = |(index, (step, choice)): (usize, (&Step, &Choice))| {
+                    choice.multiply_adds(&step.problem, &cpu) * graph.repeats(index) as u64
+                };
+                let executed: u64 = graph.steps.iter().zip(&choices).enumerate().map(of).sum();
                 let line = json!({
                     "latency_ms": latencies,
                     "threads": threads.count(),
@@ -131,7 +134,7 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
         }
         if args.profile {
             if args.repeat.is_none() {
-                step_seconds = session.step_seconds().map(|seconds| vec![seconds]).collect();
+                step_seconds = session.step_seconds().into_iter().map(|seconds| vec![seconds]).collect();
             }
             print_profile(&session, &choices, &step_seconds, out)?;
         }
@@ -180,14 +183,14 @@ fn session(
 }
 
 /// All images, one after the other, and what they are called.
-fn images(args: &RunArgs, model: &Model) -> Result<(Vec<f32>, Vec<String>), Failure> {
+fn images(args: &RunArgs, model: &Model) -> Result<Images, Failure> {
     if let Some(given) = args.images.load(model)? {
         return Ok(given);
     }
     let [h, w, c] = model.input();
     let n = args.model.batch(&args.host).unwrap_or(1);
     let names = (0..n).map(|n| format!("built-in image {n}")).collect();
-    Ok((synthetic::image(n, h, w, c, 0), names))
+    Ok(Images { values: synthetic::image(n, h, w, c, 0), names })
 }
 
 struct Found {
@@ -328,14 +331,16 @@ fn print_profile(
     let peak = kernels::peak::fma_peak(&Cpu::detect(), 20_000);
     writeln!(out, "FMA peak of one core now: {:.1} GFLOP/s", peak / 1e9)?;
     let mut table = crate::table::Table::new(&["layer", "problem", "kernel", "us", "GFLOP/s"]);
-    for ((step, choice), seconds) in session.graph().steps.iter().zip(choices).zip(step_seconds) {
+    let graph = session.graph();
+    for (index, ((step, choice), seconds)) in graph.steps.iter().zip(choices).zip(step_seconds).enumerate() {
         let median = Timing::of(seconds).median;
+        let flops = step.problem.flops() * graph.repeats(index) as u64;
         table.row([
             step.layers.join(" "),
             step.problem.to_string(),
             format!("{choice:?}"),
             format!("{:.1}", median * 1e6),
-            format!("{:.1}", step.problem.flops() as f64 / median / 1e9),
+            format!("{:.1}", flops as f64 / median / 1e9),
         ]);
     }
     writeln!(out, "{table}")?;

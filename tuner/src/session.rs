@@ -12,7 +12,7 @@ use kernels::scratch::{Buffer, round_up};
 use kernels::team::Team;
 use kernels::tensor::{Dtype, Format, Formats, Placement, Shape};
 
-use crate::graph::{Graph, Slice, Step, TensorId, Weight};
+use crate::graph::{Graph, Slice, Split, Step, TensorId, Weight};
 use crate::packed::{Packed, PackedError};
 use crate::threads::Threads;
 use crate::types::{self, pair};
@@ -109,8 +109,30 @@ pub struct Session {
     arena: Buffer,
     scratch: Buffer,
     team: Team,
-    /// When each step of the latest run ended, in nanoseconds from its start.
+    /// When each turn of the latest run ended, in nanoseconds from its start.
     ends: Vec<AtomicU64>,
+    /// Images of the latest run.
+    latest: usize,
+}
+
+/// A step's turn: the step, and its first and the number of its images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Turn {
+    step: usize,
+    first: usize,
+    count: usize,
+}
+
+/// The turns of a range of steps for `n` images, in order.
+fn turns(graph: &Graph, n: usize, range: Range<usize>) -> impl Iterator<Item = Turn> {
+    let Split { steps, images } = graph.split.unwrap_or(Split { steps: 0, images: n });
+    let (start, end) = (range.start, range.end);
+    let of_some = (0..n).step_by(images).flat_map(move |first| {
+        let count = images.min(n - first);
+        (start..end.min(steps)).map(move |step| Turn { step, first, count })
+    });
+    let of_all = (start.max(steps)..end).map(move |step| Turn { step, first: 0, count: n });
+    of_some.chain(of_all)
 }
 
 /// The filters that a step's kernel packs.
@@ -193,6 +215,14 @@ fn lay_out(graph: &Graph, formats: &[Format]) -> (Vec<Placement>, usize) {
     }
     for slice in graph.features.iter().chain([&graph.output]) {
         touch(slice.tensor, last);
+    }
+    if let Some(Split { steps, images }) = graph.split {
+        // What holds all images must outlive every turn of the steps that take some at a time.
+        for (life, shape) in life.iter_mut().zip(&graph.tensors) {
+            if shape.n > images && life.0 < steps {
+                *life = (0, life.1.max(steps - 1));
+            }
+        }
     }
     let placement = |tensor: TensorId, offset| {
         let (shape, Format { dtype, halo }): (Shape, Format) = (graph.tensors[tensor], formats[tensor]);
@@ -321,7 +351,8 @@ impl Session {
         }
         let scratch = steps.iter().map(|s| s.prepared.scratch().total(threads.count())).max().unwrap_or(0);
         Ok(Self {
-            ends: steps.iter().map(|_| AtomicU64::new(0)).collect(),
+            ends: turns(&graph, graph.batch, 0..steps.len()).map(|_| AtomicU64::new(0)).collect(),
+            latest: 0,
             arena: Buffer::zeroed(arena),
             scratch: Buffer::zeroed(scratch),
             team: Team::new(threads.count()),
@@ -405,22 +436,29 @@ impl Session {
 
     /// Runs a range of the steps for `n` images, on what the steps before have left.
     fn run_steps(&mut self, threads: &Threads, n: usize, range: Range<usize>) {
-        let (arena, scratch) = (&self.arena, &self.scratch);
-        let (steps, ends) = (&self.steps[range.clone()], &self.ends[range]);
+        self.latest = n;
+        let (arena, scratch, steps, graph) = (&self.arena, &self.scratch, &self.steps, &self.graph);
+        let ends = &self.ends;
         ends.iter().for_each(|end| end.store(u64::MAX, Ordering::Relaxed));
         let start = Instant::now();
         let workers = threads.count();
         threads.region(&mut self.team, |member| {
             let mut near = 0;
-            for (index, (step, end)) in steps.iter().zip(ends).enumerate() {
-                let src = arena.view(&step.src).images(n);
-                let brings = step.prepared.brings();
-                let next = steps[index + 1..].iter().find(|next| next.has_weights);
-                let ahead = next.map_or(&[][..], |next| next.prepared.reads(member.index(), workers, n));
-                let ahead = &ahead[..ahead.len().min(brings)];
-                let io = Io::new(src, step.dst.iter().map(|dst| arena.view_mut(dst).images(n)));
-                member.run(&*step.prepared, &io.amid(near, ahead), scratch);
-                if step.has_weights {
+            for (Turn { step, first, count }, end) in turns(graph, n, range.clone()).zip(ends) {
+                let ready = &steps[step];
+                // Tensors of some images at a time begin with the first of them.
+                let skipped = |images: usize| if images > ready.prepared.bound().src.n { first } else { 0 };
+                let src = arena.view(&ready.src);
+                let src = src.skip(skipped(src.shape.n)).images(count);
+                let dst = ready.dst.iter().map(|dst| {
+                    let dst = arena.view_mut(dst);
+                    dst.skip(skipped(dst.shape().n)).images(count)
+                });
+                let next = steps[step + 1..].iter().find(|next| next.has_weights);
+                let ahead = next.map_or(&[][..], |next| next.prepared.reads(member.index(), workers, count));
+                let ahead = &ahead[..ahead.len().min(ready.prepared.brings())];
+                member.run(&*ready.prepared, &Io::new(src, dst).amid(near, ahead), scratch);
+                if ready.has_weights {
                     near = ahead.len();
                 }
                 // The first to leave the barrier: another may have lost its core.
@@ -454,15 +492,16 @@ impl Session {
         self.features(n).unwrap_or_else(|| self.output(n))
     }
 
-    /// Seconds that each step of the latest run took.
-    pub fn step_seconds(&self) -> impl Iterator<Item = f64> {
+    /// Seconds that each step of the latest run took, for all images.
+    pub fn step_seconds(&self) -> Vec<f64> {
+        let mut seconds = vec![0.0; self.steps.len()];
         let mut before = 0;
-        self.ends.iter().map(move |end| {
+        for (turn, end) in turns(&self.graph, self.latest, 0..self.steps.len()).zip(&self.ends) {
             let end = end.load(Ordering::Relaxed);
-            let nanoseconds = end.saturating_sub(before);
+            seconds[turn.step] += end.saturating_sub(before) as f64 * 1e-9;
             before = end;
-            nanoseconds as f64 * 1e-9
-        })
+        }
+        seconds
     }
 
     /// The first `n` images of a slice as `[n, h, w, c]` values. Only the output and the features

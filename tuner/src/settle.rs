@@ -109,7 +109,7 @@ pub fn settle(
             let (_, disturbed) = undisturbed(TRIES, || {
                 watch.sample(|| {
                     session.run(threads, images, network.graph.batch);
-                    session.step_seconds().sum()
+                    session.step_seconds().iter().sum()
                 })
             });
             runs += 1;

@@ -3,7 +3,9 @@
 mod contest;
 mod print;
 mod record;
+mod split;
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -19,8 +21,8 @@ use crate::input::check_writable;
 use crate::machine::Machine;
 use crate::measure::{Effort, Host, Measurement, Outcome, measure};
 use crate::noise;
-use crate::options::{Failure, HostArgs, ImageArgs, ModelArgs, create_folder, graph, threads};
-use crate::plan::{BlockRewrite, Contest, Noise, Plan, PlanStep, SCHEMA, file_name};
+use crate::options::{Failure, HostArgs, ImageArgs, Images, ModelArgs, create_folder, graph, threads};
+use crate::plan::{BlockRewrite, Contest, Noise, Plan, PlanSplit, PlanStep, SCHEMA, file_name};
 use crate::planner::{choose_forms, default_choices, families, family, in_forms, is_eligible};
 use crate::report::print_rewrites;
 use crate::rewrite;
@@ -30,6 +32,7 @@ use crate::types::Types;
 use contest::{BY_TIMES_ALONE, Entry, WITHOUT_REWRITES, contest, is_faster};
 use print::{BUSY, audit, print_contest, print_steps};
 use record::{memory_bytes, plan_step, record, time_us, us};
+use split::split_all;
 
 /// Arguments of `tune`.
 #[derive(Clone, Debug, clap::Args)]
@@ -55,6 +58,8 @@ pub struct TuneArgs {
     fresh: bool,
 }
 
+/// Rounds of whole networks at least.
+const ROUNDS_AT_LEAST: usize = 4;
 /// Rounds of a problem's candidates at most.
 const ROUNDS: usize = 30;
 /// Shares of the budget for candidates alone, and for those of one form of the network in place; whole networks
@@ -102,7 +107,15 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let (floor, measurements) = threads.install(|| {
         let floor = noise::floor(&graph, &cpu, &threads);
         let host = Host { cpu: &cpu, threads: &threads, tie: noise::tie(floor) };
-        (floor, measure_all(&graph, &host, Types::within(bounds.error), start + budget.mul_f64(ALONE)))
+        (
+            floor,
+            measure_all(
+                &[graph.clone(), split_all(&graph)],
+                &host,
+                Types::within(bounds.error),
+                start + budget.mul_f64(ALONE),
+            ),
+        )
     });
     for measurement in &measurements {
         for wrong in measurement.candidates.iter().filter(|c| c.timing().is_none()) {
@@ -117,12 +130,12 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let network = Network { graph: &graph, weights: &weights, cpu: &cpu, threads: &threads, in_place };
     let exact = match images {
         None => Exact::new(&graph, &weights, &threads)?,
-        Some((values, names)) => {
+        Some(Images { values, names }) => {
             let each = values.chunks(values.len() / names.len()).map(<[f32]>::to_vec);
             Exact::of(&graph, &weights, &threads, each.collect())?
         }
     };
-    let Planned { mut tuned, rewrites, contest, predicted } =
+    let Planned { mut tuned, split, rewrites, contest, predicted } =
         threads.install(|| plan(&network, &measurements, &bounds, &exact, end))?;
     let noise = Noise::new(floor, &measurements, watch.stolen() - stolen, start.elapsed());
 
@@ -147,6 +160,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
             .iter()
             .map(|entry| Contest { plan: entry.name.clone(), time_us: time_us(&entry.timing) })
             .collect(),
+        split,
         rewrites,
         steps: tuned
             .graph
@@ -181,9 +195,12 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Measures every distinct problem of the graph and of the other forms of its blocks, giving each a share of the budget by its work in the network.
-fn measure_all(graph: &Graph, host: &Host, types: Types, deadline: Instant) -> Vec<Measurement> {
-    let problems = rewrite::problems(graph);
+/// Measures every distinct problem of graphs and of the other forms of their blocks, giving each a share of the budget
+/// by its work in the network.
+fn measure_all(graphs: &[Graph], host: &Host, types: Types, deadline: Instant) -> Vec<Measurement> {
+    let mut problems = graphs.iter().flat_map(rewrite::problems).collect::<Vec<_>>();
+    let mut seen = HashSet::new();
+    problems.retain(|(problem, _)| seen.insert(problem.to_string()));
     let total: f64 = problems.iter().map(|(p, steps)| weight(p, steps.len())).sum();
     let bar = ProgressBar::new(1000);
     bar.set_style(
@@ -223,6 +240,8 @@ struct Tuned<'a> {
 struct Planned<'a> {
     /// The best.
     tuned: Tuned<'a>,
+    /// Where its batch is split.
+    split: Option<PlanSplit>,
     /// The forms of its blocks.
     rewrites: Vec<BlockRewrite>,
     /// Whole networks in turn, the best first.
@@ -245,14 +264,15 @@ fn plan<'a>(
         let chosen = Network { graph: &graph, ..*network }.choose(measurements, bounds, exact)?;
         Ok::<_, Failure>(Tuned { graph, chosen })
     };
-    let forms = choose_forms(network.graph, measurements, is_eligible);
+    let (split, graph, mut at_once) = split::split(network, measurements, bounds, exact)?;
+    let forms = choose_forms(&graph, measurements, is_eligible);
     let mut rewrites: Vec<BlockRewrite> = forms.iter().map(BlockRewrite::new).collect();
-    let rewritten = in_forms(network.graph, &forms);
+    let rewritten = in_forms(&graph, &forms);
     let mut plain = None;
-    let mut tuned = if rewritten == *network.graph {
+    let mut tuned = if rewritten == graph {
         choose(rewritten)?
     } else {
-        plain = choose(network.graph.clone()).ok();
+        plain = choose(graph).ok();
         match (choose(rewritten), plain.take()) {
             (Ok(tuned), kept) => {
                 plain = kept;
@@ -287,8 +307,9 @@ fn plan<'a>(
         entries.push((name.to_string(), session));
         entries.extend(alone.iter_mut().map(|alone| (format!("{name}, {BY_TIMES_ALONE}"), alone)));
     }
+    entries.extend(at_once.iter_mut().map(|session| (split::AT_ONCE.to_string(), session)));
     entries.extend(others.iter_mut().map(|(name, session)| (name.clone(), session)));
-    let mut contest = contest(network, entries, end);
+    let mut contest = contest(network, entries, ROUNDS_AT_LEAST, end);
     let other = contest.iter().position(|entry| entry.name == WITHOUT_REWRITES);
     let faster = other.filter(|&other| is_faster(&contest[other].timing, &contest[0].timing));
     if let Some((plain, other)) = plain.zip(faster) {
@@ -303,5 +324,5 @@ fn plan<'a>(
     let alone = tuned.chosen.alone.is_some().then(|| &contest[1].steps);
     let predict = |(step, seconds): (usize, &f64)| seconds * tuned.chosen.against_alone(step);
     let predicted = alone.map(|steps| steps.iter().enumerate().map(predict).collect());
-    Ok(Planned { tuned, rewrites, contest, predicted })
+    Ok(Planned { tuned, split, rewrites, contest, predicted })
 }

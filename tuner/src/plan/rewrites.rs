@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Plan, PlanError, field};
+use super::{Plan, PlanError, PlanSplit, field};
 use crate::graph::Graph;
 use crate::planner::BlockChoice;
 use crate::rewrite::{Block, Rewrite, rewritten};
@@ -74,8 +74,11 @@ impl BlockRewrite {
 impl Plan {
     /// A plain graph with its blocks in the plan's forms.
     pub(super) fn graph(&self, path: &Path, plain: &Graph) -> Result<Graph, PlanError> {
-        let blocks = Block::all(plain);
-        let mut graph = plain.clone();
+        let mut graph = match &self.split {
+            None => plain.clone(),
+            Some(split) => self.split_graph(path, plain, split)?,
+        };
+        let blocks = Block::all(&graph);
         for (index, planned) in self.rewrites.iter().enumerate() {
             let at = |name: &str| format!("rewrites[{index}].{name}");
             if self.rewrites[..index].iter().any(|other| other.block == planned.block) {
@@ -96,6 +99,21 @@ impl Plan {
             })?;
         }
         Ok(graph)
+    }
+
+    fn split_graph(&self, path: &Path, plain: &Graph, split: &PlanSplit) -> Result<Graph, PlanError> {
+        let mut names: Vec<&str> = plain.steps.iter().map(|step| step.block).collect();
+        names.dedup();
+        // Before the first there is nothing to split.
+        let later = names.split_first().map_or(&[][..], |(_, later)| later);
+        if let Some(before) = split.before.as_deref().filter(|before| !later.contains(before)) {
+            return Err(field(path, "split.before", before, format!("one of {}", later.join(" "))));
+        }
+        if !(1..self.batch).contains(&split.images) {
+            let expected = format!("a number from 1 to {}, below the batch", self.batch.saturating_sub(1));
+            return Err(field(path, "split.images", split.images, expected));
+        }
+        Ok(plain.split_before(split.before.as_deref().unwrap_or_default(), split.images))
     }
 
     /// ` with mixed0 siblings, mixed4 swap`: the forms that are not plain, in words.

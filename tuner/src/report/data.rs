@@ -100,7 +100,8 @@ fn step_view(step: &PlanStep) -> StepView<'_> {
     let (block, layer) = first.split_once('.').unwrap_or((first, first));
     let more = if step.layers.len() > 1 { format!(" +{}", step.layers.len() - 1) } else { String::new() };
     let time = time(step.time_us);
-    let computed = convolution(&step.problem).zip(time).map(|(conv, t)| gflops(&conv, t.median));
+    let computed =
+        convolution(&step.problem).zip(time).map(|(conv, t)| gflops(&conv, t.median / step.turns as f64));
     StepView {
         step,
         block,

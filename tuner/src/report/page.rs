@@ -140,7 +140,7 @@ fn problems_table(problems: &[ProblemView]) -> String {
     let rows = problems.iter().map(|view| {
         let drawn = !view.rows().is_empty();
         let chosen: Vec<String> = view.choices().iter().map(|s| kernel(&s.kernel, &s.tuning)).collect();
-        let took = view.steps.first().and_then(|step| time(step.time_us)).map(|t| t.median);
+        let took = view.steps.first().and_then(|step| Some(time(step.time_us)?.median / step.turns as f64));
         vec![
             if drawn { format!("[{}]({})", code(view.name), view.file) } else { code(view.name) },
             shape(view),

@@ -36,6 +36,7 @@ fn candidate(kernel: &str, order: usize, median: f64) -> CandidateRecord {
 
 fn step(layer: &str, problem: &str, kernel: &str, median: f64) -> PlanStep {
     PlanStep {
+        turns: 1,
         alone_us: None,
         network_us: None,
         predicted_us: None,

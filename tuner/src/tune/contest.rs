@@ -9,8 +9,8 @@ use crate::measure::Timing;
 use crate::session::Session;
 use crate::stats::median;
 
-/// Rounds in which whole networks are measured in turn, at least and at most.
-const ROUNDS: [usize; 2] = [4, 16];
+/// Rounds in which whole networks are measured in turn, at most.
+const ROUNDS: usize = 16;
 /// Runs of a turn that count, at least and at most.
 const RUNS: [usize; 2] = [2, 6];
 /// How long a turn warms up, by one run at least, and how long the runs that count go on. A processor takes some
@@ -28,25 +28,30 @@ pub struct Entry {
     pub steps: Vec<f64>,
 }
 
-/// Runs whole networks in turn.
-pub fn contest(network: &Network, mut entries: Vec<(String, &mut Session)>, end: Instant) -> Vec<Entry> {
+/// Runs whole networks in turn, in so many rounds at least.
+pub fn contest(
+    network: &Network,
+    mut entries: Vec<(String, &mut Session)>,
+    least: usize,
+    end: Instant,
+) -> Vec<Entry> {
     let images = built_in_images(network.graph, network.graph.batch);
     let mut samples = vec![Vec::new(); entries.len()];
     let steps = |(_, session): &(String, &mut Session)| vec![Vec::new(); session.graph().steps.len()];
     let mut steps: Vec<Vec<Vec<f64>>> = entries.iter().map(steps).collect();
-    let bar = ProgressBar::new(ROUNDS[1] as u64);
+    let bar = ProgressBar::new(ROUNDS as u64);
     bar.set_style(
         ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} whole networks").expect("a template"),
     );
-    for round in 0..ROUNDS[1] {
-        if round >= ROUNDS[0] && Instant::now() >= end {
+    for round in 0..ROUNDS {
+        if round >= least && Instant::now() >= end {
             break;
         }
         for (((_, session), samples), steps) in entries.iter_mut().zip(&mut samples).zip(&mut steps) {
             let mut run = || {
                 let start = Instant::now();
                 session.run(network.threads, &images, network.graph.batch);
-                (start.elapsed(), session.step_seconds().collect::<Vec<f64>>())
+                (start.elapsed(), session.step_seconds())
             };
             let start = Instant::now();
             while {

@@ -50,7 +50,7 @@ pub fn print_steps(tuned: &Tuned, measurements: &[Measurement], out: &mut dyn Wr
             won.tuning.to_string(),
             StepFormats::of(&won.formats).types(),
             format!("{:.1}", timing.median * 1e6),
-            format!("{:.1}", gflops(problem, &timing)),
+            format!("{:.1}", gflops(problem, graph.repeats(first), &timing)),
             name,
             more,
         ]);

@@ -23,8 +23,9 @@ pub fn time_us(timing: &Timing) -> TimeUs {
     TimeUs { median: us(timing.median), low: us(timing.quartiles[0]), high: us(timing.quartiles[1]) }
 }
 
-pub fn gflops(problem: &Problem, timing: &Timing) -> f64 {
-    problem.flops() as f64 / timing.median / 1e9
+/// Of a problem that is taken so many times.
+pub fn gflops(problem: &Problem, turns: usize, timing: &Timing) -> f64 {
+    (problem.flops() * turns as u64) as f64 / timing.median / 1e9
 }
 
 /// The fastest other candidate of the same types and its time: of those timed in place where there are any, else
@@ -57,6 +58,7 @@ pub fn plan_step(
 ) -> PlanStep {
     let (choice, won) = (&chosen.choices[index], chosen.winners[index]);
     let measurement = measurements.iter().find(|m| m.problem == step.problem);
+    let turns = chosen.session.graph().repeats(index);
     let timing = chosen.timing(index);
     let second = measurement.and_then(|measurement| runner_up(chosen, index, measurement));
     let tie = measurement.map_or(0.0, |m| m.tie);
@@ -86,14 +88,15 @@ pub fn plan_step(
         tuning: tuning_to_json(&choice.tuning),
         formats: StepFormats::of(&choice.formats),
         threads,
+        turns,
         time_us: timing.as_ref().map(time_us),
-        alone_us: won.and_then(Measured::timing).map(|t| us(t.median)),
+        alone_us: won.and_then(Measured::timing).map(|t| us(t.median * turns as f64)),
         network_us: None,
         predicted_us: None,
         in_place: in_place.collect(),
         rel_error: won.map(|c| c.relative_error),
-        gflops: timing.map(|t| gflops(&step.problem, &t)),
-        multiply_adds: Some(choice.multiply_adds(&step.problem, cpu)),
+        gflops: timing.map(|t| gflops(&step.problem, turns, &t)),
+        multiply_adds: Some(choice.multiply_adds(&step.problem, cpu) * turns as u64),
         runner_up: second.map(|(c, timing)| RunnerUp {
             kernel: c.row.id.to_string(),
             tuning: tuning_to_json(&c.tuning),
