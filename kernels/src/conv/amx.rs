@@ -96,10 +96,10 @@ impl Kernel for AmxConv {
         let mut tunings = Vec::new();
         for order in [0, 1] {
             for depth in parts.clone() {
-                tunings.extend(
-                    [3, 2, 1, 0]
-                        .map(|stream| Tuning::new([("order", order), ("depth", depth), ("stream", stream)])),
-                );
+                let tuning = |stream| Tuning::new([("order", order), ("depth", depth), ("stream", stream)]);
+                // Pixels that several taps share must not pass by the cache.
+                let streams: &[usize] = if conv.is_pointwise() { &[3, 2, 1, 0] } else { &[2, 0] };
+                tunings.extend(streams.iter().copied().map(tuning));
             }
         }
         tunings

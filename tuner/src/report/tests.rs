@@ -67,6 +67,7 @@ pub(super) fn plan() -> Plan {
         "caches_kib": [32, 1024, 0], "os": "linux-x86_64",
     });
     Plan {
+        split: None,
         noise: None,
         schema: SCHEMA.to_string(),
         model: "mixed0".to_string(),
