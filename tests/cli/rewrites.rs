@@ -17,9 +17,20 @@ const OUTPUT: usize = 8 * 8 * 2048;
 
 /// A plan of mixed10 in a form by a rule, without measurements.
 pub fn plan_by(rule: Rule, rewrite: Rewrite) -> Value {
-    let cpu = Cpu::detect();
     let graph = Graph::new(&Model::block("mixed10").expect("a block"), 1, PoolKind::Average);
-    let graph = rewritten(&graph, "mixed10", rewrite).expect("a form of the block");
+    let mut plan = plan_of(rewritten(&graph, "mixed10", rewrite).expect("a form of the block"), rule);
+    plan["rewrites"] = json!([{
+        "block": "mixed10",
+        "rewrite": rewrite.to_string(),
+        "alternatives": [],
+        "reason": "",
+    }]);
+    plan
+}
+
+/// A plan of a graph of mixed10.
+fn plan_of(graph: Graph, rule: Rule) -> Value {
+    let cpu = Cpu::detect();
     let step = |(step, choice): (&Step, Choice)| {
         let Choice { row, tuning, formats } = choice;
         json!({
@@ -34,13 +45,46 @@ pub fn plan_by(rule: Rule, rewrite: Rewrite) -> Value {
     };
     let mut plan = BLOCK_PLAN.0.clone();
     plan["steps"] = graph.steps.iter().zip(rule(&graph, &cpu)).map(step).collect();
-    plan["rewrites"] = json!([{
-        "block": "mixed10",
-        "rewrite": rewrite.to_string(),
-        "alternatives": [],
-        "reason": "",
-    }]);
     plan
+}
+
+/// A default plan of mixed10 for three images, image by image if it is split.
+fn plan_of_three(is_split: bool) -> Value {
+    let mut graph = Graph::new(&Model::block("mixed10").expect("a block"), 3, PoolKind::Average);
+    if is_split {
+        graph = graph.split_before("", 1);
+    }
+    let mut plan = plan_of(graph, default_choices);
+    plan["batch"] = 3.into();
+    plan["rewrites"] = json!([]);
+    if is_split {
+        plan["split"] = json!({"before": null, "images": 1});
+    }
+    plan
+}
+
+#[test]
+fn a_batch_is_split_as_the_plan_says() {
+    let folder = folder();
+    let run = |plan: &Value| -> Vec<f32> {
+        write(folder.path(), "p.json", plan.to_string());
+        succeeds(folder.path(), "run --model mixed10 --batch 3 --plan p.json --output y.npy");
+        result(folder.path(), "y.npy", &[3, OUTPUT])
+    };
+    alike(&run(&plan_of_three(true)), &run(&plan_of_three(false)));
+    let edits: [(&str, fn(&mut Value)); 5] = [
+        ("split.images is 0, expected a number from 1 to 2", |p| p["split"]["images"] = 0.into()),
+        ("split.images is 3", |p| p["split"]["images"] = 3.into()),
+        ("split.before is mixed10, expected null", |p| p["split"]["before"] = "mixed10".into()),
+        ("split", |p| p["split"] = 1.into()),
+        ("steps[0].problem", |p| drop(p.as_object_mut().expect("an object").remove("split"))),
+    ];
+    for (field, edit) in edits {
+        let mut plan = plan_of_three(true);
+        edit(&mut plan);
+        write(folder.path(), "p.json", plan.to_string());
+        refuses(folder.path(), "run --model mixed10 --plan p.json", &["p.json", field]);
+    }
 }
 
 /// With default choices.

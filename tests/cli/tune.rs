@@ -220,3 +220,25 @@ fn peak_kib(mut command: Command) -> u64 {
         std::thread::sleep(std::time::Duration::from_micros(500));
     }
 }
+
+#[test]
+fn the_error_is_measured_on_the_images_that_are_given() {
+    let folder = folder();
+    let tune = format!("tune {SMALL} --threads 1 --budget 1 --out p.json");
+    let error = |args: &str| -> f64 {
+        succeeds(folder.path(), &format!("{tune} {args}"));
+        let plan = std::fs::read_to_string(folder.path().join("p.json")).expect("a plan");
+        let plan: Value = serde_json::from_str(&plan).expect("JSON");
+        plan["rel_error"].as_f64().expect("an error")
+    };
+    let [h, w, c] = SMALL_INPUT;
+    // Of zeros there is nothing to round but the bias.
+    let zeros = ndarray::Array4::<f32>::zeros((2, h, w, c));
+    tuner::input::save_npy(&folder.path().join("zeros.npy"), &zeros).expect("writable");
+    assert!(error("") > error("--input zeros.npy"));
+    for (args, parts) in
+        [("--input none.npy", vec!["none.npy"]), ("--image a.jpg", vec!["--image", "takes [9, 9, 16]"])]
+    {
+        refuses(folder.path(), &format!("{tune} {args}"), &parts);
+    }
+}

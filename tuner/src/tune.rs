@@ -71,6 +71,7 @@ const IN_PLACE: f64 = 0.06;
 pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let cpu = args.host.cpu();
     let (model, weights) = args.model.open()?;
+    let images = args.images.load(&model)?;
     let threads = threads(args.host.thread_count())?;
     let graph = graph(&model, &weights, args.model.batch(&args.host).unwrap_or(1));
     ensure_runs(&model.to_string(), &graph)?;
@@ -98,7 +99,6 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         machine.isa,
         weights.description()
     )?;
-    let images = args.images.load(&model)?;
     let budget = Duration::from_secs(args.budget.into());
     let start = Instant::now();
     let end = start + budget;

@@ -107,7 +107,11 @@ impl Plan {
         // Before the first there is nothing to split.
         let later = names.split_first().map_or(&[][..], |(_, later)| later);
         if let Some(before) = split.before.as_deref().filter(|before| !later.contains(before)) {
-            return Err(field(path, "split.before", before, format!("one of {}", later.join(" "))));
+            let expected = match later {
+                [] => format!("null: {} has no block after its first", self.model),
+                _ => format!("null or one of {}", later.join(" ")),
+            };
+            return Err(field(path, "split.before", before, expected));
         }
         if !(1..self.batch).contains(&split.images) {
             let expected = format!("a number from 1 to {}, below the batch", self.batch.saturating_sub(1));
