@@ -72,7 +72,8 @@ fn a_batch_is_split_as_the_plan_says() {
         result(folder.path(), "y.npy", &[3, OUTPUT])
     };
     alike(&run(&plan_of_three(true)), &run(&plan_of_three(false)));
-    let edits: [(&str, fn(&mut Value)); 5] = [
+    type Edit = (&'static str, fn(&mut Value));
+    let edits: [Edit; 5] = [
         ("split.images is 0, expected a number from 1 to 2", |p| p["split"]["images"] = 0.into()),
         ("split.images is 3", |p| p["split"]["images"] = 3.into()),
         ("split.before is mixed10, expected null", |p| p["split"]["before"] = "mixed10".into()),
