@@ -8,35 +8,40 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use kernels::arch::cache::evict;
 use kernels::kernel::{Bound, Io, Prepared};
 use kernels::scratch::Buffer;
 use kernels::team::Team;
-use kernels::tensor::{Formats, Tensor};
+use kernels::tensor::{Format, Formats, Shape, Tensor};
 
 use crate::threads::Threads;
 
 /// Memory and a prepared kernel, ready to be run again and again.
 pub struct Bench {
     prepared: Box<dyn Prepared>,
-    src: Tensor,
+    src: Arc<Tensor>,
     dst: Vec<Tensor>,
     scratch: Buffer,
 }
 
 impl Bench {
+    /// A source that benches of one problem share.
+    pub fn source(shape: Shape, format: &Format, values: &[f32]) -> Arc<Tensor> {
+        let mut source = Tensor::of(shape, format);
+        source.fill_nhwc(values);
+        Arc::new(source)
+    }
+
     /// Lays out a prepared kernel's tensors.
-    pub fn new(prepared: Box<dyn Prepared>, formats: &Formats, src: &[f32], workers: usize) -> Self {
+    pub fn new(prepared: Box<dyn Prepared>, formats: &Formats, src: Arc<Tensor>, workers: usize) -> Self {
         let bound = prepared.bound();
-        let mut source = Tensor::of(bound.src, &formats.src);
-        source.fill_nhwc(src);
         let dst = bound.dst.iter().map(|&shape| Tensor::of(shape, &formats.dst)).collect();
         let scratch = Buffer::zeroed(prepared.scratch().total(workers));
-        Self { prepared, src: source, dst, scratch }
+        Self { prepared, src, dst, scratch }
     }
 
     /// Runs it once on all threads, cold; the seconds from when the first worker starts to when the last has
@@ -76,9 +81,9 @@ impl Bench {
         self.prepared.bound()
     }
 
-    /// Outputs of a segment.
-    pub fn output(&self, segment: usize) -> Vec<f32> {
-        self.dst[segment].to_nhwc()
+    /// The outputs of a pixel of a segment, by image, row and column.
+    pub fn output(&self, segment: usize, pixel: [usize; 3]) -> Vec<f32> {
+        self.dst[segment].pixel(pixel)
     }
 
     /// Bytes of packed weights, and of scratch.

@@ -120,7 +120,8 @@ impl Checker {
             |tuning| kernel.formats(problem, tuning).into_iter().map(move |formats| (tuning, formats));
         for (tuning, formats) in tunings.iter().flat_map(in_formats) {
             let prepared = kernel.prepare(problem, tuning, &formats, &inputs.filters)?;
-            let mut bench = Bench::new(prepared, &formats, &inputs.src, self.threads.count());
+            let src = Bench::source(prepared.bound().src, &formats.src, &inputs.src);
+            let mut bench = Bench::new(prepared, &formats, src, self.threads.count());
             bench.run(&self.threads, &mut team);
             let verdict = oracle.judge(&bench, &kernel.numerics(problem, tuning));
             let share = |v: &Verdict| v.nearer().error / v.nearer().tolerance;

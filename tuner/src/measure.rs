@@ -1,13 +1,14 @@
 //! Measures the candidates of one problem: checked against the oracle first, then timed in shuffled,
 //! interleaved rounds, the clear losers dropped early.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kernels::cpu::Cpu;
 use kernels::kernel::{Kernel, Role, Row, Tuning, table};
 use kernels::problem::Problem;
 use kernels::team::Team;
-use kernels::tensor::{Dtype, Formats};
+use kernels::tensor::{Dtype, Format, Formats, Tensor};
 
 use crate::bench::{Bench, undisturbed};
 use crate::oracle::{Comparison, Inputs, Oracle, sample_pixels};
@@ -263,6 +264,8 @@ struct Field<'a> {
     problem: &'a Problem,
     threads: &'a Threads,
     inputs: &'a Inputs,
+    /// The source in each format that was asked for.
+    sources: Vec<(Format, Arc<Tensor>)>,
     oracle: Oracle<'a>,
     team: Team,
     tie: f64,
@@ -294,7 +297,14 @@ impl Field<'_> {
                     continue;
                 }
             };
-            let mut bench = Bench::new(prepared, formats, &inputs.src, self.threads.count());
+            let shape = prepared.bound().src;
+            let known = self.sources.iter().find(|(format, _)| *format == formats.src);
+            let src = known.map(|(_, src)| Arc::clone(src)).unwrap_or_else(|| {
+                let src = Bench::source(shape, &formats.src, &inputs.src);
+                self.sources.push((formats.src, Arc::clone(&src)));
+                src
+            });
+            let mut bench = Bench::new(prepared, formats, src, self.threads.count());
             let (first, _) = bench.run(self.threads, &mut self.team);
             let verdict = self.oracle.judge(&bench, &kernel.numerics(problem, tuning));
             let outcome = if verdict.holds() {
@@ -494,6 +504,7 @@ pub fn measure(
         problem,
         threads,
         inputs: &inputs,
+        sources: Vec::new(),
         oracle: Oracle::new(problem, &inputs, sample_pixels(problem.dst()[0], 12)),
         team: Team::new(threads.count()),
         tie,

@@ -45,7 +45,8 @@ fn of_problem(problem: &Problem, cpu: &Cpu, threads: &Threads) -> Option<f64> {
     let inputs = Inputs::synthetic(problem);
     let bench = || {
         let prepared = kernel.prepare(problem, &choice.tuning, &choice.formats, &inputs.filters).ok()?;
-        Some(Bench::new(prepared, &choice.formats, &inputs.src, threads.count()))
+        let src = Bench::source(prepared.bound().src, &choice.formats.src, &inputs.src);
+        Some(Bench::new(prepared, &choice.formats, src, threads.count()))
     };
     let (mut benches, mut team) = ([bench()?, bench()?], Team::new(threads.count()));
     let mut samples = [const { Vec::new() }; 2];

@@ -124,11 +124,10 @@ impl<'a> Oracle<'a> {
         let (mut errors, mut outputs) = (0.0, 0.0);
         for (segment, exact) in exact.iter().enumerate() {
             let shape = bench.bound().dst[segment];
-            let output = bench.output(segment);
             let mut largest: f64 = 0.0;
             for (pixel, values) in self.pixels.iter().zip(exact.values.chunks_exact(shape.c)) {
-                let at = ((pixel.n * shape.h + pixel.y) * shape.w + pixel.x) * shape.c;
-                for (&y, &exact) in output[at..at + shape.c].iter().zip(values) {
+                let output = bench.output(segment, [pixel.n, pixel.y, pixel.x]);
+                for (&y, &exact) in output.iter().zip(values) {
                     let error = (y as f64 - exact).abs();
                     largest = largest.max(if error.is_nan() { f64::INFINITY } else { error });
                     worst.largest = worst.largest.max(exact.abs());

@@ -146,6 +146,20 @@ impl Buffer {
         values
     }
 
+    /// The channels of a pixel.
+    pub fn read_pixel(&self, placement: &Placement, [n, h, w]: [usize; 3]) -> Vec<f32> {
+        match placement.dtype {
+            Dtype::F32 => self.pixel_of::<f32>(placement, [n, h, w]),
+            Dtype::Bf16 => self.pixel_of::<bf16>(placement, [n, h, w]),
+        }
+    }
+
+    fn pixel_of<T: Element>(&self, placement: &Placement, [n, h, w]: [usize; 3]) -> Vec<f32> {
+        let first = placement.row(n * placement.shape.h + h) + w * placement.pitch.pixel;
+        let memory = elements::<T>(&self.as_slice()[placement.offset..]);
+        memory[first..first + placement.shape.c].iter().map(|element| element.value()).collect()
+    }
+
     /// To read.
     ///
     /// # Panics
@@ -212,6 +226,11 @@ impl Tensor {
     /// The interior as `[n, h, w, c]` values.
     pub fn to_nhwc(&self) -> Vec<f32> {
         self.buffer.read_images(&self.placement, self.placement.shape.n)
+    }
+
+    /// The channels of a pixel, by image, row and column.
+    pub fn pixel(&self, at: [usize; 3]) -> Vec<f32> {
+        self.buffer.read_pixel(&self.placement, at)
     }
 
     /// All of its memory, halo included.

@@ -11,12 +11,12 @@ use crate::stats::median;
 
 /// Rounds in which whole networks are measured in turn, at most.
 const ROUNDS: usize = 16;
-/// Runs of a turn that count, at least and at most.
-const RUNS: [usize; 2] = [2, 6];
+/// Runs of a turn that count, at most.
+const RUNS: usize = 10;
 /// How long a turn warms up, by one run at least, and how long the runs that count go on. A processor takes some
 /// milliseconds to be at its pace after others' instructions, and longer to have others' weights out of its caches.
 const WARM_UP: Duration = Duration::from_millis(30);
-const TURN: Duration = Duration::from_millis(40);
+const TURN: Duration = Duration::from_millis(100);
 
 /// A whole network in the contest.
 pub struct Entry {
@@ -59,11 +59,11 @@ pub fn contest(
                 start.elapsed() < WARM_UP
             } {}
             let start = Instant::now();
-            for count in 1..=RUNS[1] {
+            for _ in 0..RUNS {
                 let (time, own) = run();
                 samples.push(time.as_secs_f64());
                 steps.iter_mut().zip(own).for_each(|(list, seconds)| list.push(seconds));
-                if count >= RUNS[0] && start.elapsed() > TURN {
+                if start.elapsed() > TURN {
                     break;
                 }
             }
