@@ -1,7 +1,7 @@
 //! The network in f64: what the features of a plan are compared with.
 
 use kernels::exact::exact;
-use kernels::tensor::Shape;
+use kernels::tensor::{Dtype, Shape};
 
 use crate::graph::{Graph, Slice};
 use crate::options::relative_l2;
@@ -80,7 +80,7 @@ fn result(graph: &Graph, weights: &Weights, image: &[f32]) -> Result<Vec<f64>, S
             .flat_map(|pixel| &pixel[step.src.channels.clone()])
             .copied()
             .collect();
-        let outputs = exact(&step.problem.with_batch(1), &src, &filters(step, weights)?);
+        let outputs = exact(&step.problem.with_batch(1), &src, &filters(step, weights, Dtype::F32)?);
         for (slice, output) in step.dst.iter().zip(outputs) {
             let shape = graph.tensors[slice.tensor];
             let tensor = &mut tensors[slice.tensor];

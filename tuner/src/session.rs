@@ -8,15 +8,20 @@ use kernels::cpu::Cpu;
 use kernels::filter::Filter;
 use kernels::kernel::{Bound, Io, Kernel, Prepared, Refusal, Row, Tuning};
 use kernels::problem::{Padding, Problem};
-use kernels::scratch::{Buffer, round_up};
+use kernels::scratch::Buffer;
 use kernels::team::Team;
 use kernels::tensor::{Dtype, Format, Formats, Placement, Shape};
 
-use crate::graph::{Graph, Slice, Split, Step, TensorId, Weight};
+use crate::graph::{Graph, Slice, Split, Step, Weight};
 use crate::packed::{Packed, PackedError};
 use crate::threads::Threads;
 use crate::types::{self, pair};
 use crate::weights::{Weights, WeightsError};
+
+mod layout;
+
+pub use layout::arena_elements;
+use layout::lay_out;
 
 /// The kernel and tuning of one step.
 #[derive(Clone)]
@@ -135,13 +140,16 @@ fn turns(graph: &Graph, n: usize, range: Range<usize>) -> impl Iterator<Item = T
     of_some.chain(of_all)
 }
 
-/// The filters that a step's kernel packs.
+/// The filters that a step's kernel packs; with what is expected of their inputs if it rounds weights.
 ///
 /// # Errors
 /// If weights are missing or wrong.
-pub fn filters(step: &Step, weights: &Weights) -> Result<Vec<Filter>, SessionError> {
+pub fn filters(step: &Step, weights: &Weights, rounding: Dtype) -> Result<Vec<Filter>, SessionError> {
     let one = |weight: &Weight| match weight {
-        Weight::Conv(spec) => Ok(weights.conv(spec)?),
+        Weight::Conv(spec) => {
+            let expected = if rounding == Dtype::F32 { None } else { weights.expected_inputs(spec)? };
+            Ok(Filter { expected, ..weights.conv(spec)? })
+        }
         Weight::Bias(spec) => Ok(weights.conv(spec)?.without_weights()),
         Weight::Dense => {
             weights.dense()?.ok_or_else(|| SessionError::NoTop { weights: weights.description() })
@@ -186,86 +194,6 @@ fn formats(graph: &Graph, choices: &[Choice]) -> Result<Vec<Format>, SessionErro
     Ok(list)
 }
 
-/// Elements from a pixel to the next: neighbouring pixels of many channels must not fall into the same
-/// cache sets, which repeat every 4 KiB. Tiles of bf16 read 16 pixels at once, for which an odd number of lines is
-/// best.
-fn pixel_pitch(channels: usize, dtype: Dtype) -> usize {
-    const LINE: usize = 64;
-    let bytes = channels * dtype.bytes();
-    let collides = match dtype {
-        Dtype::F32 => bytes >= 2048 && bytes.is_multiple_of(1024),
-        Dtype::Bf16 => bytes >= 4 * LINE && bytes.is_multiple_of(2 * LINE),
-    };
-    if collides { channels + LINE / dtype.bytes() } else { channels }
-}
-
-/// Lays tensors out in one arena so that those alive at the same time do not overlap: the largest
-/// first, each at the lowest place that is free over its life.
-fn lay_out(graph: &Graph, formats: &[Format]) -> (Vec<Placement>, usize) {
-    let last = graph.steps.len();
-    let mut life = vec![(usize::MAX, 0); graph.tensors.len()];
-    let mut touch = |tensor: TensorId, at: usize| {
-        let (first, end) = &mut life[tensor];
-        (*first, *end) = ((*first).min(at), (*end).max(at));
-    };
-    touch(0, 0);
-    for (at, step) in graph.steps.iter().enumerate() {
-        touch(step.src.tensor, at);
-        step.dst.iter().for_each(|dst| touch(dst.tensor, at));
-    }
-    for slice in graph.features.iter().chain([&graph.output]) {
-        touch(slice.tensor, last);
-    }
-    if let Some(Split { steps, images }) = graph.split {
-        // What holds all images must outlive every turn of the steps that take some at a time.
-        for (life, shape) in life.iter_mut().zip(&graph.tensors) {
-            if shape.n > images && life.0 < steps {
-                *life = (0, life.1.max(steps - 1));
-            }
-        }
-    }
-    let placement = |tensor: TensorId, offset| {
-        let (shape, Format { dtype, halo }): (Shape, Format) = (graph.tensors[tensor], formats[tensor]);
-        Placement::with_pixel_pitch(offset, dtype, shape, halo, pixel_pitch(shape.c, dtype))
-    };
-    let size = |tensor| round_up(placement(tensor, 0).elements());
-    let mut order: Vec<TensorId> = (0..graph.tensors.len()).collect();
-    order.sort_by_key(|&tensor| std::cmp::Reverse(size(tensor)));
-    let mut placed: Vec<(TensorId, usize)> = Vec::new();
-    let mut total = 0;
-    for tensor in order {
-        let overlaps = |other: TensorId| {
-            let ((a, b), (c, d)) = (life[tensor], life[other]);
-            a <= d && c <= b
-        };
-        let mut taken: Vec<(usize, usize)> = placed
-            .iter()
-            .filter(|(t, _)| overlaps(*t))
-            .map(|&(t, offset)| (offset, offset + size(t)))
-            .collect();
-        taken.sort_unstable();
-        let mut offset = 0;
-        for (start, end) in taken {
-            if offset + size(tensor) <= start {
-                break;
-            }
-            offset = offset.max(end);
-        }
-        placed.push((tensor, offset));
-        total = total.max(offset + size(tensor));
-    }
-    let mut placements: Vec<Placement> = (0..graph.tensors.len()).map(|t| placement(t, 0)).collect();
-    for (tensor, offset) in placed {
-        placements[tensor].offset = offset;
-    }
-    (placements, total)
-}
-
-/// Elements that the tensors of a graph take in f32 without halos.
-pub fn arena_elements(graph: &Graph) -> usize {
-    lay_out(graph, &vec![Format::F32; graph.tensors.len()]).1
-}
-
 impl Session {
     /// Prepares every step by its choice, on all threads, and sizes the memory.
     ///
@@ -281,7 +209,7 @@ impl Session {
         cpu: &Cpu,
         threads: &Threads,
     ) -> Result<Self, SessionError> {
-        let filters = |_, step: &Step| filters(step, weights);
+        let filters = |_, step: &Step, rounding| filters(step, weights, rounding);
         Self::build(graph, choices, cpu, threads, filters, |_, _| Ok(()))
     }
 
@@ -298,9 +226,9 @@ impl Session {
         cpu: &Cpu,
         threads: &Threads,
     ) -> Result<Self, SessionError> {
-        let hollow = |index, step: &Step| match packed.has(index) {
+        let hollow = |index, step: &Step, rounding| match packed.has(index) {
             true => Ok(step.problem.filter_dims().into_iter().map(Filter::hollow).collect()),
-            false => filters(step, weights),
+            false => filters(step, weights, rounding),
         };
         let read = |step, prepared: &mut dyn Prepared| Ok(packed.read(step, prepared.packed_mut())?);
         Self::build(graph, choices, cpu, threads, hollow, read)
@@ -311,7 +239,7 @@ impl Session {
         choices: &[Choice],
         cpu: &Cpu,
         threads: &Threads,
-        filters: impl Fn(usize, &Step) -> Result<Vec<Filter>, SessionError> + Sync,
+        filters: impl Fn(usize, &Step, Dtype) -> Result<Vec<Filter>, SessionError> + Sync,
         complete: impl Fn(usize, &mut dyn Prepared) -> Result<(), SessionError> + Sync,
     ) -> Result<Self, SessionError> {
         assert_eq!(choices.len(), graph.steps.len(), "one choice a step");
@@ -335,8 +263,9 @@ impl Session {
         let prepared = threads.map(&order, |&index| {
             let (step, choice) = pairs[index];
             let formats = Formats { src: formats[step.src.tensor], ..choice.formats };
+            let rounding = made[index].numerics(&step.problem, &choice.tuning).rounding;
             let mut prepared = made[index]
-                .prepare(&step.problem, &choice.tuning, &formats, &filters(index, step)?)
+                .prepare(&step.problem, &choice.tuning, &formats, &filters(index, step, rounding)?)
                 .map_err(|r| refused(step, choice, r))?;
             complete(index, &mut *prepared)?;
             Ok::<_, SessionError>(prepared)
@@ -408,7 +337,8 @@ impl Session {
         };
         let kernel = (choice.row.make)(cpu).map_err(refused)?;
         let Bound { problem, formats, .. } = self.steps[step].prepared.bound();
-        let filters = filters(&self.graph.steps[step], weights)?;
+        let rounding = kernel.numerics(problem, &choice.tuning).rounding;
+        let filters = filters(&self.graph.steps[step], weights, rounding)?;
         kernel.prepare(problem, &choice.tuning, formats, &filters).map_err(refused)
     }
 

@@ -156,16 +156,19 @@ impl Weights {
     /// If a value is not finite or a variance is negative, or the file has changed since it was
     /// opened.
     pub fn conv(&self, spec: &ConvSpec) -> Result<Filter, WeightsError> {
-        let filter = match &self.store {
-            Store::Synthetic { seed } => synthetic::conv(*seed, spec),
-            Store::Keras(file) => checkpoint::conv(file, spec)?,
-            Store::Torch(file) => checkpoint::conv(file, spec)?,
-        };
-        Ok(Filter { expected: self.expected_inputs(spec)?, ..filter })
+        match &self.store {
+            Store::Synthetic { seed } => Ok(synthetic::conv(*seed, spec)),
+            Store::Keras(file) => checkpoint::conv(file, spec),
+            Store::Torch(file) => checkpoint::conv(file, spec),
+        }
     }
 
-    /// What each input channel of a convolution is on average, as far as BatchNorms tell ([`expected`]).
-    fn expected_inputs(&self, spec: &ConvSpec) -> Result<Option<Vec<f32>>, WeightsError> {
+    /// What each input channel of a convolution is on average, as far as BatchNorms tell (`expected.rs`), for
+    /// [`Filter::expected`]. Reads the BatchNorms of the layers before it.
+    ///
+    /// # Errors
+    /// As [`Weights::conv`].
+    pub fn expected_inputs(&self, spec: &ConvSpec) -> Result<Option<Vec<f32>>, WeightsError> {
         if spec.inputs.is_empty() {
             return Ok(None);
         }

@@ -1,0 +1,86 @@
+//! Where activations lie: one arena, in which tensors share what they do not need at the same time.
+
+use kernels::scratch::round_up;
+use kernels::tensor::{Dtype, Format, Placement, Shape};
+
+use crate::graph::{Graph, Split, TensorId};
+
+/// Elements from a pixel to the next: neighbouring pixels of many channels must not fall into the same
+/// cache sets, which repeat every 4 KiB. Tiles of bf16 read 16 pixels at once, for which an odd number of lines is
+/// best.
+fn pixel_pitch(channels: usize, dtype: Dtype) -> usize {
+    const LINE: usize = 64;
+    let bytes = channels * dtype.bytes();
+    let collides = match dtype {
+        Dtype::F32 => bytes >= 2048 && bytes.is_multiple_of(1024),
+        Dtype::Bf16 => bytes >= 4 * LINE && bytes.is_multiple_of(2 * LINE),
+    };
+    if collides { channels + LINE / dtype.bytes() } else { channels }
+}
+
+/// Lays tensors out in one arena so that those alive at the same time do not overlap: the largest
+/// first, each at the lowest place that is free over its life.
+pub(super) fn lay_out(graph: &Graph, formats: &[Format]) -> (Vec<Placement>, usize) {
+    let last = graph.steps.len();
+    let mut life = vec![(usize::MAX, 0); graph.tensors.len()];
+    let mut touch = |tensor: TensorId, at: usize| {
+        let (first, end) = &mut life[tensor];
+        (*first, *end) = ((*first).min(at), (*end).max(at));
+    };
+    touch(0, 0);
+    for (at, step) in graph.steps.iter().enumerate() {
+        touch(step.src.tensor, at);
+        step.dst.iter().for_each(|dst| touch(dst.tensor, at));
+    }
+    for slice in graph.features.iter().chain([&graph.output]) {
+        touch(slice.tensor, last);
+    }
+    if let Some(Split { steps, images }) = graph.split {
+        // What holds all images must outlive every turn of the steps that take some at a time.
+        for (life, shape) in life.iter_mut().zip(&graph.tensors) {
+            if shape.n > images && life.0 < steps {
+                *life = (0, life.1.max(steps - 1));
+            }
+        }
+    }
+    let placement = |tensor: TensorId, offset| {
+        let (shape, Format { dtype, halo }): (Shape, Format) = (graph.tensors[tensor], formats[tensor]);
+        Placement::with_pixel_pitch(offset, dtype, shape, halo, pixel_pitch(shape.c, dtype))
+    };
+    let size = |tensor| round_up(placement(tensor, 0).elements());
+    let mut order: Vec<TensorId> = (0..graph.tensors.len()).collect();
+    order.sort_by_key(|&tensor| std::cmp::Reverse(size(tensor)));
+    let mut placed: Vec<(TensorId, usize)> = Vec::new();
+    let mut total = 0;
+    for tensor in order {
+        let overlaps = |other: TensorId| {
+            let ((a, b), (c, d)) = (life[tensor], life[other]);
+            a <= d && c <= b
+        };
+        let mut taken: Vec<(usize, usize)> = placed
+            .iter()
+            .filter(|(t, _)| overlaps(*t))
+            .map(|&(t, offset)| (offset, offset + size(t)))
+            .collect();
+        taken.sort_unstable();
+        let mut offset = 0;
+        for (start, end) in taken {
+            if offset + size(tensor) <= start {
+                break;
+            }
+            offset = offset.max(end);
+        }
+        placed.push((tensor, offset));
+        total = total.max(offset + size(tensor));
+    }
+    let mut placements: Vec<Placement> = (0..graph.tensors.len()).map(|t| placement(t, 0)).collect();
+    for (tensor, offset) in placed {
+        placements[tensor].offset = offset;
+    }
+    (placements, total)
+}
+
+/// Elements that the tensors of a graph take in f32 without halos.
+pub fn arena_elements(graph: &Graph) -> usize {
+    lay_out(graph, &vec![Format::F32; graph.tensors.len()]).1
+}
