@@ -186,6 +186,13 @@ impl Graph {
         graph
     }
 
+    /// Names of the blocks, in order.
+    pub fn blocks(&self) -> Vec<&'static str> {
+        let mut names: Vec<&'static str> = self.steps.iter().map(|step| step.block).collect();
+        names.dedup();
+        names
+    }
+
     /// How many times a step is taken for a full batch.
     pub fn repeats(&self, step: usize) -> usize {
         match self.split {

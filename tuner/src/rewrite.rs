@@ -68,9 +68,7 @@ pub struct Block {
 impl Block {
     /// All such blocks of a plain graph, in order.
     pub fn all(graph: &Graph) -> Vec<Self> {
-        let mut names: Vec<&'static str> = graph.steps.iter().map(|step| step.block).collect();
-        names.dedup();
-        let blocks = names.into_iter().map(|name| Self::new(graph, name));
+        let blocks = graph.blocks().into_iter().map(|name| Self::new(graph, name));
         blocks.filter(|block| block.forms.len() > 1).collect()
     }
 

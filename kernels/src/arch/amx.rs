@@ -254,7 +254,7 @@ macro_rules! block {
                     "jz 6f",
                     "test {steps}, {awake}",
                     "jnz 2b",
-                    "tilestored [{sums} + {row} + 4096], tmm6",
+                    "tilestored [{sums} + {row} + {behind}], tmm6",
                     "jmp 2b",
                     "6:",
                     $(concat!("tilestored [{sums} + {row} + ", $offset, "], tmm", $tile),)*
@@ -271,6 +271,7 @@ macro_rules! block {
                     next = inout(reg) block.next => _,
                     lines = in(reg) block.lines,
                     awake = const AWAKE - 1,
+                    behind = const SUMS * size_of::<f32>(),
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                     out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                     options(nostack),

@@ -217,18 +217,16 @@ impl PreparedAmx {
         Parts { sums, rows, end: rows + if may_copy { round_up(self.rows.elements() / 2) } else { 0 } }
     }
 
-    /// The panels of some units, and the shares of each.
-    fn panels_of(&self, units: &Range<usize>, n: usize) -> Range<usize> {
-        match self.image_stays {
-            true => 0..self.panels.list().len(),
-            false => units.start / self.shares(n)..units.end.div_ceil(self.shares(n)),
-        }
-    }
-
-    /// The units that are one worker's, unless another takes them first.
-    fn mine(&self, worker: usize, workers: usize, n: usize) -> Range<usize> {
-        let units = self.units(0, n);
-        units * worker / workers..units * (worker + 1) / workers
+    /// The units that are one worker's, unless another takes them first, and their panels.
+    fn mine(&self, worker: usize, workers: usize, shares: usize) -> [Range<usize>; 2] {
+        let panels = self.panels.list().len();
+        let units = panels * shares;
+        let mine = units * worker / workers..units * (worker + 1) / workers;
+        let own = match self.image_stays {
+            true => 0..panels,
+            false => mine.start / shares..mine.end.div_ceil(shares),
+        };
+        [mine, own]
     }
 }
 
@@ -247,7 +245,7 @@ impl Prepared for PreparedAmx {
 
     /// All of them at once where the pixels stay; else panel by panel, in whose time the next one can be brought.
     fn reads(&self, worker: usize, workers: usize, n: usize) -> &[f32] {
-        let panels = self.panels_of(&self.mine(worker, workers, n), n);
+        let [_, panels] = self.mine(worker, workers, self.shares(n));
         self.panels.weights_of(if self.image_stays { panels } else { panels.start..panels.start + 1 })
     }
 
@@ -298,8 +296,8 @@ impl pulp::WithSimd for Run<'_> {
             // SAFETY: the worker's scratch begins with an offset for each step.
             unsafe { offsets.add(index).write(offset) };
         }
-        let mine = step.mine(scratch.index, scratch.workers, n);
-        let own = step.panels_of(&mine, n);
+        let shares = step.shares(n);
+        let [mine, own] = step.mine(scratch.index, scratch.workers, shares);
         // The first panel is read at once.
         let near = io.near.max(step.panels.weights_of(own.start..own.start + 1).len());
         let blocks = Blocks {
@@ -312,7 +310,7 @@ impl pulp::WithSimd for Run<'_> {
             offsets,
             sums: worker.wrapping_add(parts.sums),
         };
-        let (panels, all, shares) = (step.panels.list().len(), cut.blocks(), step.shares(n));
+        let (panels, all) = (step.panels.list().len(), cut.blocks());
         let from_share = |share: usize| all * share / shares;
         let mut unit = units.start;
         while unit < units.end {

@@ -102,8 +102,7 @@ impl Plan {
     }
 
     fn split_graph(&self, path: &Path, plain: &Graph, split: &PlanSplit) -> Result<Graph, PlanError> {
-        let mut names: Vec<&str> = plain.steps.iter().map(|step| step.block).collect();
-        names.dedup();
+        let names = plain.blocks();
         // Before the first there is nothing to split.
         let later = names.split_first().map_or(&[][..], |(_, later)| later);
         if let Some(before) = split.before.as_deref().filter(|before| !later.contains(before)) {

@@ -38,7 +38,7 @@ pub fn split(
     exact: &Exact,
 ) -> Result<(Option<PlanSplit>, Graph, Option<Session>), Failure> {
     let whole = network.graph.clone();
-    let blocks = blocks(&whole);
+    let blocks = whole.blocks();
     if whole.batch <= IMAGES || blocks.len() < 2 {
         return Ok((None, whole, None));
     }
@@ -70,13 +70,6 @@ pub fn split(
     let before = blocks.get(count).map(ToString::to_string);
     let graph = whole.split_before(before.as_deref().unwrap_or_default(), IMAGES);
     Ok((Some(PlanSplit { before, images: IMAGES }), graph, Some(at_once)))
-}
-
-/// Names of the blocks, in order.
-fn blocks(graph: &Graph) -> Vec<&'static str> {
-    let mut names: Vec<&'static str> = graph.steps.iter().map(|step| step.block).collect();
-    names.dedup();
-    names
 }
 
 /// How many of the first blocks take single images where that is fastest.
