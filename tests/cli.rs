@@ -9,6 +9,8 @@ use tempfile::TempDir;
 
 #[path = "cli/check.rs"]
 mod check;
+#[path = "cli/log.rs"]
+mod log;
 #[path = "cli/plan.rs"]
 mod plan;
 #[path = "cli/rewrites.rs"]
@@ -135,6 +137,6 @@ static SMALL_PLAN: LazyLock<Value> = LazyLock::new(|| {
 /// A plan for a block with one thread, made once, and what was printed when it was made.
 static BLOCK_PLAN: LazyLock<(Value, Ran)> = LazyLock::new(|| {
     let folder = folder();
-    let ran = tuner(folder.path(), "--model mixed10 --budget 2 --threads 1 --out p.json");
+    let ran = tuner(folder.path(), "--model mixed10 --budget 8 --threads 1 --out p.json");
     (json(&folder.path().join("p.json")), ran)
 });

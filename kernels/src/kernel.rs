@@ -315,6 +315,20 @@ pub struct Row {
     pub role: Role,
     /// Makes the kernel, or says what this machine lacks.
     pub make: fn(&Cpu) -> Result<Box<dyn Kernel>, Refusal>,
+    /// The constructor's path.
+    made_by: &'static str,
+}
+
+/// Of each module of this library, the hash of its code and of all that it uses.
+const CODE: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/code.rs"));
+
+impl Row {
+    /// A hash of the code that computes it: measurements of other code say nothing about it.
+    pub fn code(&self) -> &'static str {
+        let path = self.made_by.replace(' ', "");
+        let is_in = |(module, _): &&(&str, &str)| path.starts_with(&format!("$crate::{module}::"));
+        CODE.iter().filter(is_in).max_by_key(|(module, _)| module.len()).map_or("", |(_, code)| code)
+    }
 }
 
 /// Expands a macro with all rows of the table: `id: family, role, constructor;`.
@@ -365,7 +379,7 @@ macro_rules! kernel_table {
 
 macro_rules! rows {
     ($($id:ident: $family:literal, $role:expr, $make:expr;)*) => {
-        &[$(Row { id: stringify!($id), family: $family, role: $role, make: $make }),*]
+        &[$(Row { id: stringify!($id), family: $family, role: $role, make: $make, made_by: stringify!($make) }),*]
     };
 }
 
@@ -430,4 +444,20 @@ pub(crate) fn validate(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_has_a_hash_of_its_code_that_its_tiers_share_and_other_files_do_not() {
+        let file = |row: &Row| row.made_by.split(['<', ':', ' ']).filter(|p| !p.is_empty()).nth(2);
+        for a in table() {
+            assert_eq!(a.code().len(), 16, "{} {}", a.id, a.made_by);
+            for b in table() {
+                assert_eq!(a.code() == b.code(), file(a) == file(b), "{} {}", a.made_by, b.made_by);
+            }
+        }
+    }
 }

@@ -14,7 +14,7 @@
 //! whose plan keeps the bound when it is measured.
 
 use std::ops::RangeInclusive;
-use std::time::Duration;
+use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use kernels::cpu::Cpu;
@@ -43,8 +43,8 @@ pub struct Network<'a> {
     pub cpu: &'a Cpu,
     /// Worker threads.
     pub threads: &'a Threads,
-    /// Time for candidates in the running network; where it is zero, times alone decide.
-    pub in_place: Duration,
+    /// When candidates in the running network must be done; times alone decide where there is no time for them.
+    pub settled: Option<Instant>,
 }
 
 /// What a plan must keep.
@@ -143,9 +143,9 @@ impl Network<'_> {
         };
         let f32_alone = vec![Dtype::F32; self.graph.tensors.len()];
         if Types::within(bounds.error) == Types::Lower {
-            let list = self.typings(measurements)?;
-            let (mut held, mut next) = (None, 0);
             // The fastest first, then by halves between what exceeds the bound and what keeps it.
+            let mut list = self.typings(measurements, &vec![0.0; self.graph.steps.len()]);
+            let (mut held, mut next) = (None, 0);
             let (mut low, mut high) = (0, list.len());
             while low < high {
                 let mut search = search(&list[next]);
@@ -153,6 +153,12 @@ impl Network<'_> {
                     Some(chosen) if chosen.error <= bounds.error => {
                         held = Some((search, chosen));
                         high = next;
+                    }
+                    _ if next == 0 => {
+                        let mut session = self.session(&default_choices(self.graph, self.cpu))?;
+                        let gains = self.gains(&mut session, &built_in_images(self.graph, 1));
+                        list = self.typings(measurements, &gains);
+                        (low, high) = (1, list.len());
                     }
                     _ => low = next + 1,
                 }
@@ -179,35 +185,29 @@ impl Network<'_> {
     }
 
     /// Types of tensors that are worth a try, the fastest first: each keeps fewer of the steps that add most to
-    /// the error for the time they save in a lower type.
-    fn typings(&self, measurements: &[Measurement]) -> Result<Vec<Vec<Dtype>>, Failure> {
-        let classes: Vec<Vec<([Dtype; 2], Cost)>> = {
-            let mut session = self.session(&default_choices(self.graph, self.cpu))?;
-            let image = built_in_images(self.graph, 1);
-            let gains = self.gains(&mut session, &image);
-            let of = |((index, step), gain): ((usize, &Step), f64)| {
-                let repeats = self.graph.repeats(index) as f64;
-                let measurement = measurements.iter().find(|m| m.problem == step.problem);
-                let best = |types| {
-                    let allowed = |c: &Measured| is_eligible(c) && pair(&c.formats) == types;
-                    match measurement {
-                        Some(measurement) => {
-                            Some((types, cost(winner(measurement, allowed)?, repeats, gain)))
-                        }
-                        // What was not measured is a default choice, in f32.
-                        None => (types == [Dtype::F32; 2]).then_some((types, Cost::default())),
-                    }
-                };
-                Formats::ALL.iter().filter_map(|formats| best(pair(formats))).collect()
+    /// the error, magnified by each step's gain, for the time they save in a lower type.
+    fn typings(&self, measurements: &[Measurement], gains: &[f64]) -> Vec<Vec<Dtype>> {
+        let of = |((index, step), &gain): ((usize, &Step), &f64)| {
+            let repeats = self.graph.repeats(index) as f64;
+            let measurement = measurements.iter().find(|m| m.problem == step.problem);
+            let best = |types| {
+                let allowed = |c: &Measured| is_eligible(c) && pair(&c.formats) == types;
+                match measurement {
+                    Some(measurement) => Some((types, cost(winner(measurement, allowed)?, repeats, gain))),
+                    // What was not measured is a default choice, in f32.
+                    None => (types == [Dtype::F32; 2]).then_some((types, Cost::default())),
+                }
             };
-            self.graph.steps.iter().enumerate().zip(gains).map(of).collect()
+            Formats::ALL.iter().filter_map(|formats| best(pair(formats))).collect()
         };
+        let classes: Vec<Vec<([Dtype; 2], Cost)>> =
+            self.graph.steps.iter().enumerate().zip(gains).map(of).collect();
         let class =
             |step: usize, types| classes[step].iter().find(|(t, _)| *t == types).map(|(_, cost)| *cost);
         let priced = |price: f64| {
             cheapest(self.graph, |step, types| class(step, types).map(|c| c.seconds + price * c.error))
         };
-        let Some(fastest) = priced(0.0) else { return Ok(Vec::new()) };
+        let Some(fastest) = priced(0.0) else { return Vec::new() };
         let sum = |types: &[Dtype]| {
             let of = |(index, step): (usize, &Step)| {
                 class(index, [types[step.src.tensor], types[step.dst[0].tensor]]).unwrap_or_default()
@@ -224,7 +224,7 @@ impl Network<'_> {
                 list.push(types);
             }
         }
-        Ok(list)
+        list
     }
 
     fn choices(&self, winners: &[Option<&Measured>]) -> Vec<Choice> {
@@ -332,16 +332,16 @@ impl<'a> Search<'a, '_> {
     /// Times what is close to a choice in the running network, and chooses again by that.
     fn in_place(&mut self, mut chosen: Chosen<'a>, bound: f64) -> Result<Chosen<'a>, Failure> {
         let network = self.network;
-        if network.in_place.is_zero() {
-            return Ok(chosen);
-        }
+        let Some(end) = network.settled else { return Ok(chosen) };
         let images = built_in_images(network.graph, network.graph.batch);
         let lists: Vec<Vec<usize>> = (self.options.iter().zip(&chosen.picks).enumerate())
             .map(|(step, (options, &pick))| finalists(&chosen.session, step, options, pick))
             .collect();
         let candidates: Vec<Vec<&Measured>> =
             lists.iter().zip(&self.options).map(|(list, o)| list.iter().map(|&i| o[i]).collect()).collect();
-        let times = settle(network, &mut chosen.session, &candidates, &images, self.tie)?;
+        let Some(times) = settle(network, &mut chosen.session, &candidates, &images, self.tie, end)? else {
+            return Ok(chosen);
+        };
         for (step, (list, times)) in lists.iter().zip(&times).enumerate() {
             let (options, seconds) = (&mut self.options[step], &mut self.seconds[step]);
             let Some(&pick) = list.first() else { continue };

@@ -12,6 +12,7 @@ use kernels::problem::{PoolKind, Problem};
 use crate::check::{CheckArgs, check};
 use crate::graph::Graph;
 use crate::input::one_line;
+use crate::log::{MergeArgs, TransferArgs, merge, transfer};
 use crate::model::Model;
 use crate::options::{Failure, cpu};
 use crate::peak::{PeakArgs, peak};
@@ -59,6 +60,10 @@ enum Command {
     Explain(ExplainArgs),
     /// Draw a plan and its measurements
     Report(ReportArgs),
+    /// Unite logs of measurements
+    Merge(MergeArgs),
+    /// Say what the choices of one machine cost on another
+    Transfer(TransferArgs),
     /// Measure the fused multiply-adds that the cores do in a second
     Peak(PeakArgs),
 }
@@ -113,6 +118,8 @@ fn dispatch(cli: Cli, out: &mut (dyn Write + Send)) -> Result<bool, Failure> {
         Some(Command::Shapes { model, batch }) => shapes(&model, batch.into(), out)?,
         Some(Command::Explain(args)) => explain(&args, out)?,
         Some(Command::Report(args)) => report(&args, out)?,
+        Some(Command::Merge(args)) => merge(&args, out)?,
+        Some(Command::Transfer(args)) => transfer(&args, out)?,
         Some(Command::Peak(args)) => peak(&args, out)?,
     }
     Ok(true)

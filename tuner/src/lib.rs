@@ -13,6 +13,7 @@ pub mod cli;
 pub mod exact;
 pub mod graph;
 pub mod input;
+pub mod log;
 pub mod machine;
 pub mod measure;
 pub mod model;

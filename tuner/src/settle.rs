@@ -21,8 +21,10 @@ const CANDIDATES: usize = 7;
 /// How much slower alone than the chosen one a candidate may be to be tried in place: the best of another family,
 /// or another tuning.
 const SLOWER: [f64; 2] = [1.2, 1.12];
-/// Rounds at least, and at most.
+/// Rounds at least, and at most; the first does not count.
 const ROUNDS: [usize; 2] = [5, 100];
+/// Where the rounds at least would take more than so many times the time that is left, there are none.
+const SHORT: f64 = 1.5;
 /// Times closer than this are equal whatever their intervals.
 const EQUAL: f64 = 0.003;
 /// Tries of a run that is disturbed.
@@ -51,7 +53,8 @@ pub fn finalists(session: &Session, step: usize, options: &[&Measured], pick: us
     list
 }
 
-/// Times the finalists of every step in a network that runs the first of each.
+/// Times the finalists of every step in a network that runs the first of each, until the time is over; none where
+/// that is too short.
 ///
 /// # Errors
 /// If a kernel refuses what it was measured with.
@@ -61,8 +64,17 @@ pub fn settle(
     finalists: &[Vec<&Measured>],
     images: &[f32],
     tie: f64,
-) -> Result<Vec<Vec<Settled>>, Failure> {
+    end: Instant,
+) -> Result<Option<Vec<Vec<Settled>>>, Failure> {
     let threads = network.threads;
+    let counts: Vec<usize> = finalists.iter().map(|list| list.len().max(1)).collect();
+    let turns = counts.iter().copied().max().unwrap_or(1);
+    session.run(threads, images, network.graph.batch);
+    let a_round = turns as f64 * session.step_seconds().iter().sum::<f64>();
+    let left = end.saturating_duration_since(Instant::now());
+    if a_round * ROUNDS[0] as f64 > SHORT * left.as_secs_f64() {
+        return Ok(None);
+    }
     let jobs: Vec<(usize, &Measured)> = finalists
         .iter()
         .enumerate()
@@ -75,15 +87,12 @@ pub fn settle(
     for ((step, _), prepared) in jobs.iter().zip(prepared) {
         kept[*step].push(Some(prepared?));
     }
-    let counts: Vec<usize> = finalists.iter().map(|list| list.len().max(1)).collect();
-    let turns = counts.iter().copied().max().unwrap_or(1);
     let watch = Watch::new(threads);
     let mut samples: Vec<Vec<Vec<f64>>> = counts.iter().map(|&count| vec![Vec::new(); count]).collect();
     let bar = ProgressBar::new(ROUNDS[1] as u64);
     bar.set_style(
         ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} in place").expect("a template"),
     );
-    let start = Instant::now();
     let (mut runs, mut disturbed_runs) = (0, 0);
     for round in 0..ROUNDS[1] {
         let orders: Vec<Vec<usize>> = counts
@@ -126,14 +135,14 @@ pub fn settle(
             }
         }
         bar.inc(1);
-        if round + 1 >= ROUNDS[0] && start.elapsed() > network.in_place {
+        if round + 1 >= ROUNDS[0] && Instant::now() >= end {
             break;
         }
     }
     bar.finish_and_clear();
     let is_busy = disturbed_runs as f64 > BUSY * runs as f64;
     let settled = if is_busy { settled_by_quartiles } else { settled };
-    Ok(samples.iter().map(|candidates| settled(candidates, tie)).collect())
+    Ok(Some(samples.iter().map(|candidates| settled(candidates, tie)).collect()))
 }
 
 /// The times of one step's candidates, from samples of the same rounds.

@@ -1,17 +1,14 @@
 //! `tuner tune`: measures, plans, measures the plan, writes it.
 
 mod contest;
+mod measuring;
 mod print;
 mod record;
 mod split;
 
-use std::collections::HashSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-use indicatif::{ProgressBar, ProgressStyle};
-use kernels::problem::Problem;
 
 use crate::bench::Watch;
 use crate::choose::{Bounds, Chosen, Network, built_in_images};
@@ -19,17 +16,17 @@ use crate::exact::Exact;
 use crate::graph::Graph;
 use crate::input::check_writable;
 use crate::machine::Machine;
-use crate::measure::{Effort, Host, Measurement, Outcome, measure};
+use crate::measure::{Host, Measurement, Outcome};
 use crate::noise;
 use crate::options::{Failure, HostArgs, ImageArgs, Images, ModelArgs, create_folder, graph, threads};
 use crate::plan::{BlockRewrite, Contest, Noise, Plan, PlanSplit, PlanStep, SCHEMA, file_name};
 use crate::planner::{choose_forms, default_choices, families, family, in_forms, is_eligible};
 use crate::report::print_rewrites;
-use crate::rewrite;
 use crate::run::print_classes;
 use crate::size::{ensure_measured, ensure_runs};
 use crate::types::Types;
 use contest::{BY_TIMES_ALONE, Entry, WITHOUT_REWRITES, contest, is_faster};
+use measuring::{jobs, measure_all, open_log};
 use print::{BUSY, audit, print_contest, print_steps};
 use record::{memory_bytes, plan_step, record, time_us, us};
 use split::split_all;
@@ -44,28 +41,37 @@ pub struct TuneArgs {
     /// What the error is measured on; three built-in images by default
     #[command(flatten)]
     images: ImageArgs,
-    /// Seconds for all measuring
-    #[arg(long, value_name = "SECONDS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=86_400))]
-    budget: u32,
+    /// Seconds for all measuring; 100 by default
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    budget: Option<u32>,
+    /// A budget of 18 seconds: a plan within some hundredths of the best
+    #[arg(long, conflicts_with = "budget")]
+    quick: bool,
     /// Bound on the memory of a process that runs the plan
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
     max_memory: Option<u32>,
     /// Where to write the plan; a file for this model and machine under --results by default
     #[arg(long, value_name = "PLAN.json")]
     out: Option<PathBuf>,
-    /// Ignore earlier measurements; tune takes all of them anew anyway
+    /// Measure all anew, and take nothing from the log of earlier measurements
     #[arg(long)]
     fresh: bool,
 }
 
-/// Rounds of whole networks at least.
-const ROUNDS_AT_LEAST: usize = 4;
-/// Rounds of a problem's candidates at most.
-const ROUNDS: usize = 30;
-/// Shares of the budget for candidates alone, and for those of one form of the network in place; whole networks
-/// take the rest.
-const ALONE: f64 = 0.7;
-const IN_PLACE: f64 = 0.06;
+/// Seconds for all measuring, where the user does not say, and where it must be quick.
+const BUDGET: u32 = 100;
+const QUICK: u32 = 18;
+/// Shares of the budget after which candidates alone and those in place are done; whole networks take the rest.
+const ALONE: f64 = 0.6;
+const IN_PLACE: f64 = 0.85;
+/// Of the time in place, the share of the network with rewrites where there is one without as well.
+const REWRITTEN: f64 = 0.6;
+
+impl TuneArgs {
+    fn budget(&self) -> u32 {
+        self.budget.unwrap_or(if self.quick { QUICK } else { BUDGET })
+    }
+}
 
 /// Runs the command.
 pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
@@ -78,6 +84,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     ensure_measured(graph.problems().iter().map(|(problem, _)| problem), &cpu)?;
     let bounds = Bounds { error: args.host.error_bound(), memory: args.max_memory };
     let machine = Machine::of(&cpu);
+    let types = Types::within(bounds.error);
     let wanted = args.model.wanted(Some(threads.count()), Some(graph.batch))?;
     let path = match &args.out {
         Some(path) => path.clone(),
@@ -89,6 +96,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         }
     };
     check_writable(&path)?;
+    let log = open_log(&machine, args, threads.count(), types)?;
     writeln!(
         out,
         "{model}: {} steps, batch {}, {} on {} ({}), weights {}",
@@ -99,23 +107,16 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         machine.isa,
         weights.description()
     )?;
-    let budget = Duration::from_secs(args.budget.into());
+    let budget = Duration::from_secs(args.budget().into());
     let start = Instant::now();
     let end = start + budget;
     let watch = Watch::new(&threads);
     let stolen = watch.stolen();
     let (floor, measurements) = threads.install(|| {
         let floor = noise::floor(&graph, &cpu, &threads);
-        let host = Host { cpu: &cpu, threads: &threads, tie: noise::tie(floor) };
-        (
-            floor,
-            measure_all(
-                &[graph.clone(), split_all(&graph)],
-                &host,
-                Types::within(bounds.error),
-                start + budget.mul_f64(ALONE),
-            ),
-        )
+        let host = Host { cpu: &cpu, threads: &threads, tie: noise::tie(floor), log: log.as_ref() };
+        let jobs = jobs(&[graph.clone(), split_all(&graph)]);
+        (floor, measure_all(&jobs, &host, types, (start, budget.mul_f64(ALONE))))
     });
     for measurement in &measurements {
         for wrong in measurement.candidates.iter().filter(|c| c.timing().is_none()) {
@@ -126,8 +127,8 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
             );
         }
     }
-    let in_place = budget.mul_f64(IN_PLACE);
-    let network = Network { graph: &graph, weights: &weights, cpu: &cpu, threads: &threads, in_place };
+    let settled = Some(start + budget.mul_f64(IN_PLACE));
+    let network = Network { graph: &graph, weights: &weights, cpu: &cpu, threads: &threads, settled };
     let exact = match images {
         None => Exact::new(&graph, &weights, &threads)?,
         Some(Images { values, names }) => {
@@ -195,41 +196,6 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Measures every distinct problem of graphs and of the other forms of their blocks, giving each a share of the budget
-/// by its work in the network.
-fn measure_all(graphs: &[Graph], host: &Host, types: Types, deadline: Instant) -> Vec<Measurement> {
-    let mut problems = graphs.iter().flat_map(rewrite::problems).collect::<Vec<_>>();
-    let mut seen = HashSet::new();
-    problems.retain(|(problem, _)| seen.insert(problem.to_string()));
-    let total: f64 = problems.iter().map(|(p, steps)| weight(p, steps.len())).sum();
-    let bar = ProgressBar::new(1000);
-    bar.set_style(
-        ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} {msg}").expect("a template"),
-    );
-    let (mut done, mut list) = (0.0, Vec::new());
-    for (problem, steps) in &problems {
-        let own = weight(problem, steps.len());
-        let left = deadline.saturating_duration_since(Instant::now());
-        let budget = left.mul_f64((own / (total - done)).min(1.0));
-        let effort = Effort { budget, rounds: ROUNDS };
-        bar.set_message(steps[0].layers[0].clone());
-        let progress = |part: f64| bar.set_position(((done + own * part) / total * 1e3) as u64);
-        list.push(measure(problem, host, types, effort, progress));
-        done += own;
-    }
-    bar.finish_and_clear();
-    list
-}
-
-/// Share of a problem in the budget: its work, and something for having candidates at all.
-fn weight(problem: &Problem, steps: usize) -> f64 {
-    let work = problem.flops() as f64 * (steps as f64).sqrt();
-    match problem {
-        Problem::Conv(_) => work + 5e7,
-        _ => 10.0 * work + 1e6,
-    }
-}
-
 /// A network in some form, and what was chosen for it.
 struct Tuned<'a> {
     graph: Graph,
@@ -247,8 +213,8 @@ struct Planned<'a> {
     /// Whole networks in turn, the best first.
     contest: Vec<Entry>,
     /// Seconds of the best's steps as they are predicted: those of the network by times alone in the contest, times
-    /// what each step's candidate took for each second of that network's in place. Drift of the machine
-    /// between the two stages does not show.
+    /// what each step's candidate took for each second of that network's in place, so that drift of the machine
+    /// between the two stages does not show. Where nothing was timed in place, the times alone.
     predicted: Option<Vec<f64>>,
 }
 
@@ -260,8 +226,8 @@ fn plan<'a>(
     exact: &Exact,
     end: Instant,
 ) -> Result<Planned<'a>, Failure> {
-    let choose = |graph: Graph| {
-        let chosen = Network { graph: &graph, ..*network }.choose(measurements, bounds, exact)?;
+    let choose = |graph: Graph, settled: Option<Instant>| {
+        let chosen = Network { graph: &graph, settled, ..*network }.choose(measurements, bounds, exact)?;
         Ok::<_, Failure>(Tuned { graph, chosen })
     };
     let (split, graph, mut at_once) = split::split(network, measurements, bounds, exact)?;
@@ -270,20 +236,21 @@ fn plan<'a>(
     let rewritten = in_forms(&graph, &forms);
     let mut plain = None;
     let mut tuned = if rewritten == graph {
-        choose(rewritten)?
+        choose(rewritten, network.settled)?
     } else {
-        plain = choose(graph).ok();
-        match (choose(rewritten), plain.take()) {
-            (Ok(tuned), kept) => {
-                plain = kept;
+        let now = Instant::now();
+        let first = network.settled.map(|end| now + end.saturating_duration_since(now).mul_f64(REWRITTEN));
+        match choose(rewritten, first) {
+            Ok(tuned) => {
+                plain = choose(graph, network.settled).ok();
                 tuned
             }
-            (Err(failure), Some(plain)) => {
+            Err(failure) => {
+                let plain = choose(graph, network.settled)?;
                 eprintln!("the plan with rewrites is left out: {failure}");
                 rewrites.iter_mut().for_each(BlockRewrite::overrule);
                 plain
             }
-            (Err(failure), None) => return Err(failure),
         }
     };
 
@@ -309,7 +276,7 @@ fn plan<'a>(
     }
     entries.extend(at_once.iter_mut().map(|session| (split::AT_ONCE.to_string(), session)));
     entries.extend(others.iter_mut().map(|(name, session)| (name.clone(), session)));
-    let mut contest = contest(network, entries, ROUNDS_AT_LEAST, end);
+    let mut contest = contest(network, entries, end);
     let other = contest.iter().position(|entry| entry.name == WITHOUT_REWRITES);
     let faster = other.filter(|&other| is_faster(&contest[other].timing, &contest[0].timing));
     if let Some((plain, other)) = plain.zip(faster) {
@@ -321,8 +288,11 @@ fn plan<'a>(
         contest.extend(replaced.into_iter().map(renamed));
         rewrites.iter_mut().for_each(BlockRewrite::overrule);
     }
-    let alone = tuned.chosen.alone.is_some().then(|| &contest[1].steps);
-    let predict = |(step, seconds): (usize, &f64)| seconds * tuned.chosen.against_alone(step);
-    let predicted = alone.map(|steps| steps.iter().enumerate().map(predict).collect());
+    let steps = 0..tuned.graph.steps.len();
+    let predict = |step: usize| match tuned.chosen.alone {
+        Some(_) => Some(contest[1].steps[step] * tuned.chosen.against_alone(step)),
+        None => Some(tuned.chosen.timing(step)?.median),
+    };
+    let predicted = steps.map(predict).collect();
     Ok(Planned { tuned, split, rewrites, contest, predicted })
 }

@@ -9,8 +9,8 @@ use crate::measure::Timing;
 use crate::session::Session;
 use crate::stats::median;
 
-/// Rounds in which whole networks are measured in turn, at most.
-const ROUNDS: usize = 16;
+/// Rounds in which whole networks are measured in turn, at least and at most.
+const ROUNDS: [usize; 2] = [2, 16];
 /// Runs of a turn that count, at most.
 const RUNS: usize = 10;
 /// How long a turn warms up, by one run at least, and how long the runs that count go on. A processor takes some
@@ -28,23 +28,18 @@ pub struct Entry {
     pub steps: Vec<f64>,
 }
 
-/// Runs whole networks in turn, in so many rounds at least.
-pub fn contest(
-    network: &Network,
-    mut entries: Vec<(String, &mut Session)>,
-    least: usize,
-    end: Instant,
-) -> Vec<Entry> {
+/// Runs whole networks in turn until the time is over.
+pub fn contest(network: &Network, mut entries: Vec<(String, &mut Session)>, end: Instant) -> Vec<Entry> {
     let images = built_in_images(network.graph, network.graph.batch);
     let mut samples = vec![Vec::new(); entries.len()];
     let steps = |(_, session): &(String, &mut Session)| vec![Vec::new(); session.graph().steps.len()];
     let mut steps: Vec<Vec<Vec<f64>>> = entries.iter().map(steps).collect();
-    let bar = ProgressBar::new(ROUNDS as u64);
+    let bar = ProgressBar::new(ROUNDS[1] as u64);
     bar.set_style(
         ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} whole networks").expect("a template"),
     );
-    for round in 0..ROUNDS {
-        if round >= least && Instant::now() >= end {
+    for round in 0..ROUNDS[1] {
+        if round >= ROUNDS[0] && Instant::now() >= end {
             break;
         }
         for (((_, session), samples), steps) in entries.iter_mut().zip(&mut samples).zip(&mut steps) {

@@ -1,7 +1,7 @@
 //! Where a batch is split: of blocks that take image by image and of those that take all at once, which is faster in
 //! the running network.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::contest::contest;
 use crate::choose::{Bounds, Network};
@@ -18,8 +18,6 @@ pub const AT_ONCE: &str = "tuned alone, all images at once";
 
 /// Images that are taken at a time.
 const IMAGES: usize = 1;
-/// Rounds of the two networks that are compared.
-const ROUNDS: usize = 2;
 
 /// The graph with all of its steps for one image.
 pub fn split_all(graph: &Graph) -> Graph {
@@ -44,7 +42,7 @@ pub fn split(
     }
     let choose = |graph: Graph| {
         let graph = in_forms(&graph, &choose_forms(&graph, measurements, is_eligible));
-        let quick = Network { graph: &graph, in_place: Duration::ZERO, ..*network };
+        let quick = Network { graph: &graph, settled: None, ..*network };
         Ok::<Session, Failure>(quick.choose(measurements, bounds, exact)?.session)
     };
     let (Ok(mut at_once), Ok(mut single)) = (choose(whole.clone()), choose(split_all(&whole))) else {
@@ -52,7 +50,7 @@ pub fn split(
     };
     let entries = vec![(String::new(), &mut at_once), (String::new(), &mut single)];
     let [at_once_seconds, single_seconds] = {
-        let entries = contest(network, entries, ROUNDS, Instant::now());
+        let entries = contest(network, entries, Instant::now());
         [0, 1].map(|entry: usize| entries[entry].steps.clone())
     };
     let of_blocks = |session: &Session, seconds: &[f64]| -> Vec<f64> {

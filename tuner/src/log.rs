@@ -1,0 +1,283 @@
+//! The log of measurements: one file a machine, to which every tuning appends, a line of JSON at a time.
+//!
+//! ```text
+//! {"line": "run", "run": R, "schema": "measurements-1", "machine": .., "threads": .., "types": ..}
+//! {"line": "candidates", "run": R, "problem": P, "first": n, "list": [candidate, ..]}
+//! {"line": "round", "run": R, "problem": P, "round": i, "times": [[number, ns, disturbed], ..]}
+//! {"line": "resumes", "run": R, "problem": P, "from": an earlier run}
+//! {"line": "done", "run": R, "problem": P, "share": seconds, "complete": ..}
+//! ```
+//!
+//! A run is one process on one machine with one number of threads. Candidates are numbered within a run and problem,
+//! in the order they come; a round holds the times of all that were still measured, so that what is compared
+//! was measured within seconds. A line is written whole, under a lock on the file: several tuners may append at once,
+//! and one that is killed leaves at most a torn last line, which readers pass over and the next writer ends.
+//!
+//! A tuning goes on from the rounds of the newest run of the same machine, threads and types that went furthest
+//! with a problem. Candidates of a kernel whose code has changed since are left out.
+
+mod file;
+mod history;
+mod merge;
+mod transfer;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use kernels::problem::Problem;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::machine::Machine;
+use crate::measure::{Measured, Outcome};
+use crate::plan::{StepFormats, tuning_to_json};
+use crate::types::Types;
+
+pub use file::{LogError, append, read};
+pub use history::{Done, Histories, History};
+pub use merge::{MergeArgs, merge};
+pub use transfer::{TransferArgs, transfer};
+
+/// Version of the format.
+pub const SCHEMA: &str = "measurements-1";
+/// Name of the file in a machine's folder.
+pub const FILE: &str = "measurements.jsonl";
+
+/// One line of a log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "line", rename_all = "snake_case")]
+pub enum Line {
+    /// A run begins.
+    Run(Run),
+    /// Candidates of a problem that are measured from now on.
+    Candidates {
+        /// The run.
+        run: String,
+        /// The problem.
+        problem: String,
+        /// Number of the first.
+        first: usize,
+        /// The candidates.
+        list: Vec<Entry>,
+    },
+    /// All candidates that are left, timed once.
+    Round {
+        /// The run.
+        run: String,
+        /// The problem.
+        problem: String,
+        /// Its number, from 1.
+        round: usize,
+        /// In the order they ran.
+        times: Vec<Time>,
+    },
+    /// The run goes on where another has ended.
+    Resumes {
+        /// The run.
+        run: String,
+        /// The problem.
+        problem: String,
+        /// The other run.
+        from: String,
+    },
+    /// Measured as long as its share of the budget allows.
+    Done {
+        /// The run.
+        run: String,
+        /// The problem.
+        problem: String,
+        /// With what.
+        #[serde(flatten)]
+        done: Done,
+    },
+}
+
+/// One tuning on one machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Its name: when and by which process.
+    pub run: String,
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// What measures.
+    pub tool: String,
+    /// Where.
+    pub machine: Machine,
+    /// On how many threads.
+    pub threads: usize,
+    /// `f32`, or `lower` where lower types are measured too.
+    pub types: String,
+    /// Seconds since 1970.
+    pub started: u64,
+}
+
+/// A candidate as it was found when it was checked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Id of its kernel.
+    pub kernel: String,
+    /// The kernel's tuning.
+    pub tuning: Map<String, Value>,
+    /// Formats.
+    pub formats: StepFormats,
+    /// Hash of the kernel's code.
+    pub code: String,
+    /// Largest error over the largest output.
+    pub rel_error: f64,
+    /// Root mean square of the errors over that of the outputs.
+    pub rms_error: f64,
+    /// Bytes of packed weights.
+    pub packed: usize,
+    /// Bytes of scratch.
+    pub scratch: usize,
+    /// Error and tolerance of one whose results are wrong; it is not timed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrong: Option<[f64; 2]>,
+}
+
+impl Entry {
+    /// Of a candidate that was just checked.
+    pub fn of(candidate: &Measured) -> Self {
+        Self {
+            kernel: candidate.row.id.to_string(),
+            tuning: tuning_to_json(&candidate.tuning),
+            formats: StepFormats::of(&candidate.formats),
+            code: candidate.row.code().to_string(),
+            rel_error: candidate.relative_error,
+            rms_error: candidate.rms_error,
+            packed: candidate.packed,
+            scratch: candidate.scratch,
+            wrong: match candidate.outcome {
+                Outcome::Wrong { error, tolerance } => Some([error, tolerance]),
+                Outcome::Timed { .. } => None,
+            },
+        }
+    }
+}
+
+/// A candidate's time in a round: its number, nanoseconds, and 1 if something else disturbed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Time(pub usize, pub u64, pub u8);
+
+impl Time {
+    /// Of a run.
+    pub fn new(number: usize, seconds: f64, disturbed: bool) -> Self {
+        Self(number, (seconds * 1e9).round() as u64, u8::from(disturbed))
+    }
+
+    /// Seconds.
+    pub fn seconds(&self) -> f64 {
+        self.1 as f64 * 1e-9
+    }
+}
+
+/// The log of a machine, open for one run.
+pub struct Log {
+    path: PathBuf,
+    run: String,
+    histories: Histories,
+    /// It could not be written.
+    failed: AtomicBool,
+}
+
+impl Log {
+    /// Begins a run in the log of a machine's folder. What runs of the same machine, threads and types have found
+    /// is kept at hand, unless it is to be ignored.
+    ///
+    /// # Errors
+    /// If the file is no log, or can't be read or written.
+    pub fn open(
+        folder: &Path,
+        machine: &Machine,
+        threads: usize,
+        types: Types,
+        is_fresh: bool,
+    ) -> Result<Self, LogError> {
+        let path = folder.join(FILE);
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let run = Run {
+            run: format!("{:x}-{:x}", since.as_nanos(), std::process::id()),
+            schema: SCHEMA.to_string(),
+            tool: concat!("tuner ", env!("CARGO_PKG_VERSION")).to_string(),
+            machine: machine.clone(),
+            threads,
+            types: match types {
+                Types::F32 => "f32".to_string(),
+                Types::Lower => "lower".to_string(),
+            },
+            started: since.as_secs(),
+        };
+        let lines = if path.exists() { read(&path)?.0 } else { Vec::new() };
+        let like = |other: &Run| {
+            !is_fresh
+                && other.tool == run.tool
+                && other.machine == run.machine
+                && (other.threads, &other.types) == (run.threads, &run.types)
+        };
+        let histories = Histories::of(lines, like);
+        let name = run.run.clone();
+        append(&path, &Line::Run(run))?;
+        Ok(Self { path, run: name, histories, failed: AtomicBool::new(false) })
+    }
+
+    /// What earlier runs have found out about a problem.
+    pub fn history(&self, problem: &Problem) -> Option<&History> {
+        self.histories.furthest(&problem.to_string())
+    }
+
+    fn append(&self, line: &Line) {
+        if self.failed.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = append(&self.path, line) {
+            self.failed.store(true, Ordering::Relaxed);
+            eprintln!("note: {error}; measurements are no longer logged");
+        }
+    }
+}
+
+/// Writes what happens to one problem.
+pub struct Journal<'a> {
+    log: Option<&'a Log>,
+    problem: String,
+    /// The run that the next line goes on from.
+    from: Option<String>,
+}
+
+impl<'a> Journal<'a> {
+    /// Of a problem; into nothing without a log.
+    pub fn new(log: Option<&'a Log>, problem: &Problem) -> Self {
+        Self { log, problem: problem.to_string(), from: None }
+    }
+
+    fn append(&mut self, line: impl FnOnce(String, String) -> Line) {
+        let Some(log) = self.log else { return };
+        let (run, problem) = (|| log.run.clone(), || self.problem.clone());
+        if let Some(from) = self.from.take() {
+            log.append(&Line::Resumes { run: run(), problem: problem(), from });
+        }
+        log.append(&line(run(), problem()));
+    }
+
+    /// All that follows goes on from there.
+    pub fn resume(&mut self, history: &History) {
+        self.from = Some(history.run.clone());
+    }
+
+    /// Candidates with numbers from `first` on.
+    pub fn candidates(&mut self, first: usize, list: Vec<Entry>) {
+        self.append(|run, problem| Line::Candidates { run, problem, first, list });
+    }
+
+    /// A round.
+    pub fn round(&mut self, round: usize, times: Vec<Time>) {
+        self.append(|run, problem| Line::Round { run, problem, round, times });
+    }
+
+    /// The end.
+    pub fn done(&mut self, share: Duration, complete: bool) {
+        let done = Done { share: share.as_secs_f64(), complete };
+        self.append(|run, problem| Line::Done { run, problem, done });
+    }
+}

@@ -1,0 +1,163 @@
+//! Whole lines into a file that others write too, and out of it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use super::{Line, SCHEMA};
+
+/// Why a log is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The system refused.
+    #[error("{file}: {source}")]
+    Io {
+        /// The file.
+        file: String,
+        /// Its reason.
+        source: std::io::Error,
+    },
+    /// A line says that it is of another version.
+    #[error("{file}: line {line}: schema is {found}, expected \"{SCHEMA}\"")]
+    Schema {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: usize,
+        /// Its schema.
+        found: String,
+    },
+    /// No line could be read.
+    #[error("{file}: found no line of a log of measurements, expected {FILE_KIND}")]
+    Foreign {
+        /// The file.
+        file: String,
+    },
+}
+
+const FILE_KIND: &str = "JSON lines that `tuner tune` appended";
+
+/// Appends a line, whole: under a lock, and after ending what another writer may have left torn.
+///
+/// # Errors
+/// If the system refuses.
+pub fn append(path: &Path, line: &Line) -> Result<(), LogError> {
+    let write = || {
+        let mut file = lock(path)?;
+        let mut text = String::new();
+        if ends_torn(&mut file)? {
+            text.push('\n');
+        }
+        text += &serde_json::to_string(line)?;
+        text.push('\n');
+        file.write_all(text.as_bytes())
+    };
+    write().map_err(|source| LogError::Io { file: path.display().to_string(), source })
+}
+
+/// The file, locked until it is closed. Another process may have put a new one in its place while this waited.
+pub fn lock(path: &Path) -> std::io::Result<File> {
+    loop {
+        let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+        file.lock()?;
+        if is_at(&file, path)? {
+            return Ok(file);
+        }
+    }
+}
+
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> std::io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let own = file.metadata()?;
+    Ok(std::fs::metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino())))
+}
+
+#[cfg(not(unix))]
+fn is_at(_: &File, path: &Path) -> std::io::Result<bool> {
+    Ok(path.exists())
+}
+
+fn ends_torn(file: &mut File) -> std::io::Result<bool> {
+    if file.metadata()?.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
+}
+
+/// All whole lines of a log, and how many others there are.
+///
+/// # Errors
+/// If it can't be read, none of its lines is one of a log, or one is of another version.
+pub fn read(path: &Path) -> Result<(Vec<Line>, usize), LogError> {
+    let file = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|source| LogError::Io { file: file.clone(), source })?;
+    let (mut lines, mut torn) = (Vec::new(), 0);
+    let parts = bytes.split(|&byte| byte == b'\n').enumerate().filter(|(_, part)| !part.is_empty());
+    for (index, part) in parts {
+        match serde_json::from_slice(part) {
+            Ok(Line::Run(run)) if run.schema != SCHEMA => {
+                return Err(LogError::Schema { file, line: index + 1, found: format!("{:?}", run.schema) });
+            }
+            Ok(line) => lines.push(line),
+            Err(_) => torn += 1,
+        }
+    }
+    if lines.is_empty() && torn > 0 {
+        return Err(LogError::Foreign { file });
+    }
+    Ok((lines, torn))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Time;
+
+    fn line(run: usize, round: usize) -> Line {
+        let times = (0..50).map(|number| Time(number, 1000 + number as u64, 0)).collect();
+        Line::Round { run: run.to_string(), problem: "p".to_string(), round, times }
+    }
+
+    #[test]
+    fn lines_of_several_writers_are_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("log");
+        std::thread::scope(|scope| {
+            for run in 0..4 {
+                let path = &path;
+                scope.spawn(move || (0..100).for_each(|i| append(path, &line(run, i)).expect("a line")));
+            }
+        });
+        let (lines, torn) = read(&path).expect("a log");
+        assert_eq!((lines.len(), torn), (400, 0));
+        for run in 0..4 {
+            let own =
+                lines.iter().filter(|l| matches!(l, Line::Round { run: r, .. } if *r == run.to_string()));
+            let expected: Vec<Line> = (0..100).map(|round| line(run, round)).collect();
+            assert!(own.eq(&expected));
+        }
+    }
+
+    #[test]
+    fn a_torn_line_costs_itself_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("log");
+        (0..3).for_each(|round| append(&path, &line(0, round)).expect("a line"));
+        let whole = std::fs::read(&path).expect("a file");
+        for cut in [1, 2, 30, whole.len() / 3 - 1] {
+            std::fs::write(&path, &whole[..whole.len() - cut]).expect("a file");
+            append(&path, &line(1, 9)).expect("a line");
+            let (lines, torn) = read(&path).expect("a log");
+            // Without its end alone, a line still is whole.
+            let left = if cut == 1 { 3 } else { 2 };
+            assert_eq!((lines.len(), torn), (left + 1, 3 - left), "{cut}");
+            assert_eq!(lines.last(), Some(&line(1, 9)));
+        }
+        std::fs::write(&path, "no log").expect("a file");
+        assert!(matches!(read(&path), Err(LogError::Foreign { .. })));
+    }
+}

@@ -1,0 +1,233 @@
+//! What a log says about problems.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Entry, Line, Run, Time};
+use crate::measure::Samples;
+
+/// With what the measuring of a problem came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Done {
+    /// Seconds of the budget that were its share.
+    pub share: f64,
+    /// It had all tunings and rounds that there are.
+    pub complete: bool,
+}
+
+/// What one run, and those it resumed, found out about a problem.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    /// The run.
+    pub run: String,
+    /// Candidates by number.
+    pub candidates: Vec<Entry>,
+    /// Number and times of each round, in order.
+    pub rounds: Vec<(usize, Vec<Time>)>,
+    /// How it ended, if it did.
+    pub done: Option<Done>,
+}
+
+impl History {
+    /// The times of a candidate.
+    pub fn samples(&self, number: usize) -> Samples {
+        let mut samples = Samples::default();
+        for (round, times) in &self.rounds {
+            times
+                .iter()
+                .filter(|time| time.0 == number)
+                .for_each(|time| samples.push(*round, time.seconds()));
+        }
+        samples
+    }
+
+    /// How many of them were disturbed.
+    pub fn disturbed(&self, number: usize) -> usize {
+        self.rounds.iter().flat_map(|(_, times)| times).filter(|time| time.0 == number && time.2 > 0).count()
+    }
+
+    /// Adds a line; one that does not follow from those before is passed over.
+    fn add(&mut self, line: Line) {
+        match line {
+            Line::Candidates { first, list, .. } if first == self.candidates.len() => {
+                self.candidates.extend(list);
+            }
+            Line::Round { round, times, .. } => {
+                let follows = self.rounds.last().is_none_or(|(last, _)| *last < round);
+                if follows && times.iter().all(|time| time.0 < self.candidates.len()) {
+                    self.rounds.push((round, times));
+                    self.done = None;
+                }
+            }
+            Line::Done { done, .. } => self.done = Some(done),
+            _ => {}
+        }
+    }
+}
+
+/// The histories of a log.
+#[derive(Debug, Default)]
+pub struct Histories {
+    /// Runs, in order.
+    pub runs: Vec<Run>,
+    /// By run and problem.
+    of: HashMap<(String, String), History>,
+    /// Problems, in order.
+    pub problems: Vec<String>,
+}
+
+impl Histories {
+    /// Of the runs that `like` admits.
+    pub fn of(lines: Vec<Line>, like: impl Fn(&Run) -> bool) -> Self {
+        let mut all = Self::default();
+        for line in lines {
+            let (run, problem) = match &line {
+                Line::Run(run) => {
+                    if like(run) && !all.is_of(&run.run) {
+                        all.runs.push(run.clone());
+                    }
+                    continue;
+                }
+                Line::Candidates { run, problem, .. }
+                | Line::Round { run, problem, .. }
+                | Line::Resumes { run, problem, .. }
+                | Line::Done { run, problem, .. } => (run.clone(), problem.clone()),
+            };
+            if !all.is_of(&run) {
+                continue;
+            }
+            if !all.problems.contains(&problem) {
+                all.problems.push(problem.clone());
+            }
+            let mut before = History::default();
+            if let Line::Resumes { from, .. } = &line {
+                before = all.of.get(&(from.clone(), problem.clone())).cloned().unwrap_or_default();
+            }
+            let new = || History { run: run.clone(), ..before };
+            all.of.entry((run.clone(), problem)).or_insert_with(new).add(line);
+        }
+        all
+    }
+
+    fn is_of(&self, run: &str) -> bool {
+        self.runs.iter().any(|known| known.run == run)
+    }
+
+    /// Of a problem's histories the newest of those that are done with the largest share of a budget, give or take a
+    /// tenth; where none is done the one with the most rounds.
+    pub fn furthest(&self, problem: &str) -> Option<&History> {
+        let own = || {
+            let own = self.runs.iter().filter_map(|run| self.of.get(&(run.run.clone(), problem.to_string())));
+            own.filter(|history| !history.rounds.is_empty())
+        };
+        let share = |history: &History| history.done.map_or(0.0, |done| done.share);
+        let most = own().map(share).fold(0.0, f64::max);
+        own().max_by_key(|history| {
+            (
+                history.done.is_some() && share(history) >= 0.9 * most,
+                if history.done.is_some() { 0 } else { history.rounds.len() },
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::Machine;
+    use crate::plan::StepFormats;
+    use kernels::cpu::Cpu;
+    use kernels::tensor::Formats;
+
+    fn run(name: &str) -> Line {
+        Line::Run(Run {
+            run: name.to_string(),
+            schema: super::super::SCHEMA.to_string(),
+            tool: String::new(),
+            machine: Machine::of(&Cpu::detect()),
+            threads: 1,
+            types: "f32".to_string(),
+            started: 0,
+        })
+    }
+
+    fn candidates(run: &str, first: usize, count: usize) -> Line {
+        let entry = Entry {
+            kernel: "direct_plain".to_string(),
+            tuning: Default::default(),
+            formats: StepFormats::of(&Formats::F32),
+            code: String::new(),
+            rel_error: 0.0,
+            rms_error: 0.0,
+            packed: 0,
+            scratch: 0,
+            wrong: None,
+        };
+        Line::Candidates { run: run.to_string(), problem: "p".to_string(), first, list: vec![entry; count] }
+    }
+
+    fn round(run: &str, round: usize, numbers: &[usize]) -> Line {
+        let times = numbers.iter().map(|&number| Time(number, 1000 * round as u64, 0)).collect();
+        Line::Round { run: run.to_string(), problem: "p".to_string(), round, times }
+    }
+
+    fn done(run: &str, share: f64) -> Line {
+        let done = Done { share, complete: false };
+        Line::Done { run: run.to_string(), problem: "p".to_string(), done }
+    }
+
+    fn furthest(lines: Vec<Line>) -> Option<History> {
+        Histories::of(lines, |_| true).furthest("p").cloned()
+    }
+
+    #[test]
+    fn rounds_belong_to_the_candidates_before_them_and_what_does_not_follow_is_passed_over() {
+        let history = furthest(vec![
+            run("a"),
+            candidates("a", 0, 2),
+            round("a", 1, &[1, 0]),
+            candidates("a", 5, 1),
+            candidates("a", 2, 1),
+            round("a", 2, &[2, 0]),
+            round("a", 2, &[1]),
+            round("a", 3, &[7]),
+        ])
+        .expect("a history");
+        assert_eq!((history.candidates.len(), history.rounds.len()), (3, 2));
+        assert_eq!(history.samples(0).seconds(), [1e-6, 2e-6]);
+        assert_eq!(history.samples(1).last_round(), Some(1));
+        assert_eq!(furthest(vec![run("a"), candidates("a", 0, 1)]), None);
+        assert_eq!(furthest(vec![candidates("a", 0, 1), round("a", 1, &[0])]), None);
+    }
+
+    #[test]
+    fn a_run_that_resumes_another_has_its_rounds_too() {
+        let lines = vec![
+            run("a"),
+            candidates("a", 0, 1),
+            round("a", 1, &[0]),
+            run("b"),
+            Line::Resumes { run: "b".to_string(), problem: "p".to_string(), from: "a".to_string() },
+            round("b", 2, &[0]),
+            done("b", 1.0),
+        ];
+        let history = furthest(lines).expect("a history");
+        assert_eq!((history.run.as_str(), history.rounds.len()), ("b", 2));
+        assert!(history.done.is_some());
+    }
+
+    #[test]
+    fn the_newest_of_those_with_the_largest_share_is_taken_before_any_that_is_not_done() {
+        let of = |name: &str, rounds: usize, share: Option<f64>| {
+            let rounds = (1..=rounds).map(|i| round(name, i, &[0]));
+            let head = [run(name), candidates(name, 0, 1)];
+            head.into_iter().chain(rounds).chain(share.map(|share| done(name, share))).collect::<Vec<_>>()
+        };
+        let name = |parts: Vec<Vec<Line>>| furthest(parts.concat()).expect("a history").run;
+        assert_eq!(name(vec![of("a", 2, None), of("b", 5, None), of("c", 3, None)]), "b");
+        assert_eq!(name(vec![of("a", 2, Some(1.0)), of("b", 5, None)]), "a");
+        assert_eq!(name(vec![of("a", 2, Some(1.0)), of("b", 1, Some(0.95))]), "b");
+        assert_eq!(name(vec![of("a", 2, Some(1.0)), of("b", 9, Some(0.2))]), "a");
+    }
+}

@@ -1,0 +1,400 @@
+//! The candidates of one problem on their way: checked, timed in rounds, dropped; each step written to the log.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use kernels::kernel::{Kernel, Prepared, Row, Tuning};
+use kernels::problem::Problem;
+use kernels::team::Team;
+use kernels::tensor::{Dtype, Format, Formats, Tensor};
+
+use super::samples::Samples;
+use super::{Available, Effort, Host, LeftOut, Measured, Outcome, Timing, shuffle};
+use crate::bench::{Bench, undisturbed};
+use crate::log::{Entry, History, Journal, Time};
+use crate::oracle::{Comparison, Inputs, Oracle, sample_pixels};
+use crate::plan::{StepFormats, tuning_to_json};
+use crate::threads::Threads;
+use crate::types::{Types, pair};
+
+/// A candidate whose fastest run is this much slower than the leader's median is dropped after so many
+/// rounds, while they are too few for intervals. Each pair of types has a leader of its own.
+const DROP: [(usize, f64); 3] = [(1, 2.0), (2, 1.3), (4, 1.1)];
+
+/// Rounds after which a candidate is dropped whose interval lies wholly above the leader's time and a tie with it.
+const DECIDE: [usize; 5] = [7, 10, 14, 19, 25];
+
+/// Tries of a run that is disturbed, as long as no more than half of a problem's runs are disturbed all the same.
+const TRIES: usize = 3;
+
+/// Rounds after the walk at least.
+const LEAST_ROUNDS: usize = 2;
+
+/// Tunings of a kernel that are measured in its other formats: the fastest in its first.
+const FINALISTS: usize = 2;
+
+/// Tunings of a kernel that are measured again where the code of another kernel has changed.
+const REVIVED: usize = 2;
+
+/// A candidate that is still measured.
+struct Entrant {
+    /// Its number among all.
+    index: usize,
+    /// None for one from the log that has not run yet.
+    bench: Option<Bench>,
+}
+
+/// The candidates of a problem on their way.
+pub struct Field<'a> {
+    pub problem: &'a Problem,
+    threads: &'a Threads,
+    kernels: &'a [Available],
+    inputs: &'a Inputs,
+    /// The source in each format that was asked for.
+    sources: Vec<(Format, Arc<Tensor>)>,
+    oracle: Oracle<'a>,
+    team: Team,
+    tie: f64,
+    journal: Journal<'a>,
+    pub candidates: Vec<Measured>,
+    /// Of each candidate.
+    pub samples: Vec<Samples>,
+    /// Of each candidate, its number in the log, where the next is `next`.
+    numbers: Vec<usize>,
+    next: usize,
+    /// Rounds so far.
+    round: usize,
+    /// Runs so far, and those of them that were disturbed.
+    runs: usize,
+    disturbed: usize,
+    pub left_out: Vec<LeftOut>,
+    alive: Vec<Entrant>,
+}
+
+impl<'a> Field<'a> {
+    /// Without candidates.
+    pub fn new(
+        problem: &'a Problem,
+        host: &Host<'a>,
+        (kernels, left_out): (&'a [Available], Vec<LeftOut>),
+        inputs: &'a Inputs,
+    ) -> Self {
+        Self {
+            problem,
+            threads: host.threads,
+            kernels,
+            inputs,
+            sources: Vec::new(),
+            oracle: Oracle::new(problem, inputs, sample_pixels(problem.dst()[0], 12)),
+            team: Team::new(host.threads.count()),
+            tie: host.tie,
+            journal: Journal::new(host.log, problem),
+            candidates: Vec::new(),
+            samples: Vec::new(),
+            numbers: Vec::new(),
+            next: 0,
+            round: 0,
+            runs: 0,
+            disturbed: 0,
+            left_out,
+            alive: Vec::new(),
+        }
+    }
+
+    /// Takes what an earlier tuning has found out and still holds; whether all of it does.
+    pub fn restore(&mut self, history: &History) -> bool {
+        self.journal.resume(history);
+        self.round = history.rounds.last().map_or(0, |(round, _)| *round);
+        self.next = history.candidates.len();
+        let mut stale = false;
+        for (number, entry) in history.candidates.iter().enumerate() {
+            let samples = history.samples(number);
+            let Some(mut candidate) = self.known(entry) else {
+                stale = true;
+                continue;
+            };
+            let times = samples.seconds();
+            candidate.outcome = match entry.wrong {
+                Some([error, tolerance]) => Outcome::Wrong { error, tolerance },
+                None if samples.is_empty() => continue,
+                None => Outcome::Timed { timing: Timing::of(&times), dropped: true },
+            };
+            candidate.disturbed = history.disturbed(number);
+            if entry.wrong.is_none() && samples.last_round() == Some(self.round) {
+                self.alive.push(Entrant { index: self.candidates.len(), bench: None });
+            }
+            self.runs += times.len();
+            self.disturbed += candidate.disturbed;
+            self.candidates.push(candidate);
+            self.samples.push(samples);
+            self.numbers.push(number);
+        }
+        if stale {
+            self.revive();
+        }
+        !stale
+    }
+
+    /// A candidate of the log, if a kernel still is what it was.
+    fn known(&self, entry: &Entry) -> Option<Measured> {
+        let Available { row, kernel } = self.kernels.iter().find(|a| a.row.id == entry.kernel)?;
+        let offered = kernel.tunings(self.problem);
+        let tuning = offered.into_iter().find(|tuning| tuning_to_json(tuning) == entry.tuning)?;
+        let offered = kernel.formats(self.problem, &tuning);
+        let formats = offered.into_iter().find(|formats| StepFormats::of(formats) == entry.formats)?;
+        (entry.code == row.code()).then(|| Measured {
+            row,
+            formats,
+            relative_error: entry.rel_error,
+            rms_error: entry.rms_error,
+            packed: entry.packed,
+            scratch: entry.scratch,
+            multiply_adds: kernel.multiply_adds(self.problem, &tuning),
+            tuning,
+            versus: None,
+            disturbed: 0,
+            outcome: Outcome::Wrong { error: f64::INFINITY, tolerance: 0.0 },
+        })
+    }
+
+    /// Lets the best of each row in again, since those that they were dropped for may be gone.
+    fn revive(&mut self) {
+        for available in self.kernels {
+            for index in self.best(available.row, REVIVED) {
+                if !self.alive.iter().any(|entrant| entrant.index == index) {
+                    self.alive.push(Entrant { index, bench: None });
+                }
+            }
+        }
+    }
+
+    /// Prepares candidates, checks them, and lets those that are right in.
+    pub fn enter(&mut self, jobs: &[(&Available, Tuning, Formats)]) {
+        let prepared = self.threads.map(jobs, |(available, tuning, formats)| {
+            available.kernel.prepare(self.problem, tuning, formats, &self.inputs.filters)
+        });
+        let first = self.candidates.len();
+        for ((available, tuning, formats), prepared) in jobs.iter().zip(prepared) {
+            let (row, kernel) = (available.row, &available.kernel);
+            let prepared = match prepared {
+                Ok(prepared) => prepared,
+                Err(refusal) => {
+                    self.left_out.push(LeftOut { id: row.id, reason: format!("{tuning}: {refusal}") });
+                    continue;
+                }
+            };
+            let mut bench = self.bench(prepared, formats);
+            let (seconds, _) = bench.run(self.threads, &mut self.team);
+            let verdict = self.oracle.judge(&bench, &kernel.numerics(self.problem, tuning));
+            let outcome = if verdict.holds() {
+                Outcome::Timed { timing: Timing::of(&[seconds]), dropped: false }
+            } else {
+                let Comparison { error, tolerance, .. } = verdict.nearer();
+                Outcome::Wrong { error, tolerance }
+            };
+            let [packed, scratch] = bench.bytes();
+            if verdict.holds() {
+                self.alive.push(Entrant { index: self.candidates.len(), bench: Some(bench) });
+            }
+            self.candidates.push(Measured {
+                row,
+                tuning: tuning.clone(),
+                formats: *formats,
+                relative_error: verdict.given.relative(),
+                rms_error: verdict.given.rms,
+                packed,
+                scratch,
+                multiply_adds: kernel.multiply_adds(self.problem, tuning),
+                versus: None,
+                disturbed: 0,
+                outcome,
+            });
+            self.samples.push(Samples::default());
+            self.numbers.push(self.next);
+            self.next += 1;
+        }
+        let entered: Vec<Entry> = self.candidates[first..].iter().map(Entry::of).collect();
+        self.journal.candidates(self.next - entered.len(), entered);
+    }
+
+    /// To time what was prepared; all in the same format share a source.
+    fn bench(&mut self, prepared: Box<dyn Prepared>, formats: &Formats) -> Bench {
+        let known = self.sources.iter().find(|(format, _)| *format == formats.src);
+        let src = known.map(|(_, src)| Arc::clone(src)).unwrap_or_else(|| {
+            let src = Bench::source(prepared.bound().src, &formats.src, &self.inputs.src);
+            self.sources.push((formats.src, Arc::clone(&src)));
+            src
+        });
+        Bench::new(prepared, formats, src, self.threads.count())
+    }
+
+    /// Prepares those of the log that are about to run.
+    fn prepare(&mut self) {
+        let kernel = |row: &Row| self.kernels.iter().find(|a| a.row.id == row.id).map(|a| &*a.kernel);
+        let is_waiting = |entrant: &Entrant| entrant.bench.is_none();
+        let jobs: Vec<(&dyn Kernel, &Measured)> = (self.alive.iter().filter(|entrant| is_waiting(entrant)))
+            .filter_map(|entrant| {
+                let candidate = &self.candidates[entrant.index];
+                Some((kernel(candidate.row)?, candidate))
+            })
+            .collect();
+        let prepared = self.threads.map(&jobs, |(kernel, c)| {
+            kernel.prepare(self.problem, &c.tuning, &c.formats, &self.inputs.filters).ok()
+        });
+        let mut prepared = prepared.into_iter();
+        let mut alive = std::mem::take(&mut self.alive);
+        for entrant in alive.iter_mut().filter(|entrant| is_waiting(entrant)) {
+            let formats = self.candidates[entrant.index].formats;
+            entrant.bench = prepared.next().flatten().map(|prepared| self.bench(prepared, &formats));
+        }
+        alive.retain(|entrant| !is_waiting(entrant));
+        self.alive = alive;
+    }
+
+    /// Times all that are left once, in a shuffled order, and drops the clear losers.
+    pub fn round(&mut self) {
+        self.prepare();
+        self.round += 1;
+        shuffle(&mut self.alive, self.round as u64);
+        let mut times = Vec::with_capacity(self.alive.len());
+        for Entrant { index, bench } in &mut self.alive {
+            let Some(bench) = bench else { continue };
+            let run = || bench.run(self.threads, &mut self.team);
+            let tries = if 2 * self.disturbed > self.runs { 1 } else { TRIES };
+            let (seconds, disturbed) = undisturbed(tries, run);
+            self.samples[*index].push(self.round, seconds);
+            self.candidates[*index].disturbed += usize::from(disturbed);
+            self.runs += 1;
+            self.disturbed += usize::from(disturbed);
+            times.push(Time::new(self.numbers[*index], seconds, disturbed));
+        }
+        self.journal.round(self.round, times);
+        let tie = self.tie;
+        self.drop(|own, leader| match DROP.iter().rev().find(|(after, _)| own.len() >= *after) {
+            _ if DECIDE.contains(&own.len()) => own.ratio(leader).is_some_and(|ratio| ratio.low > 1.0 + tie),
+            Some((_, factor)) if own.len() < DECIDE[0] => own.fastest() > leader.median() * factor,
+            _ => false,
+        });
+    }
+
+    /// Rounds until the time or their number, those of the log among them, has been used; whether it is their number.
+    pub fn rounds(&mut self, effort: Effort, mut progress: impl FnMut(f64)) -> bool {
+        let start = Instant::now();
+        let done = self.leaders().iter().map(|(_, leader)| self.samples[*leader].len()).max().unwrap_or(0);
+        let rounds = effort.rounds.saturating_sub(done).max(LEAST_ROUNDS);
+        let mut complete = true;
+        for round in 1..=rounds {
+            self.round();
+            let spent = start.elapsed().as_secs_f64() / effort.budget.as_secs_f64().max(1e-9);
+            progress(spent.max(round as f64 / rounds as f64).min(1.0));
+            if spent >= 1.0 && round >= LEAST_ROUNDS {
+                complete = round == rounds;
+                break;
+            }
+        }
+        self.conclude();
+        complete
+    }
+
+    /// Writes to the log that the problem is done, with the share of the budget it was given.
+    pub fn done(&mut self, effort: &Effort, complete: bool) {
+        self.journal.done(effort.share, complete);
+    }
+
+    /// The median of the fastest that is still measured.
+    pub fn least(&self) -> f64 {
+        self.leaders().iter().map(|(_, leader)| self.samples[*leader].median()).fold(f64::INFINITY, f64::min)
+    }
+
+    /// Of those still measured, the fastest of each pair of types.
+    fn leaders(&self) -> Vec<([Dtype; 2], usize)> {
+        let mut leaders: Vec<([Dtype; 2], usize)> = Vec::new();
+        for &Entrant { index, .. } in &self.alive {
+            let types = pair(&self.candidates[index].formats);
+            match leaders.iter_mut().find(|(known, _)| *known == types) {
+                Some((_, first)) if self.samples[index].median() < self.samples[*first].median() => {
+                    *first = index;
+                }
+                Some(_) => {}
+                None => leaders.push((types, index)),
+            }
+        }
+        leaders
+    }
+
+    /// Drops those that lose to the leader of their types.
+    fn drop(&mut self, loses: impl Fn(&Samples, &Samples) -> bool) {
+        let leaders = self.leaders();
+        let (candidates, samples) = (&mut self.candidates, &self.samples);
+        self.alive.retain(|&Entrant { index, .. }| {
+            let candidate = &mut candidates[index];
+            let types = pair(&candidate.formats);
+            let leader = leaders.iter().find(|(known, _)| *known == types).map_or(index, |(_, first)| *first);
+            let stays = leader == index || !loses(&samples[index], &samples[leader]);
+            if !stays {
+                let timing = Timing::of(&samples[index].seconds());
+                candidate.outcome = Outcome::Timed { timing, dropped: true };
+            }
+            stays
+        });
+    }
+
+    /// The times of all: the leaders' own, and for the others the leader's times what they took in the rounds
+    /// that both were in, so that drift of the machine does not favour those that left early.
+    pub fn conclude(&mut self) {
+        let leaders = self.leaders();
+        let is_alive = |index| self.alive.iter().any(|entrant| entrant.index == index);
+        for (index, candidate) in self.candidates.iter_mut().enumerate() {
+            let Outcome::Timed { dropped, .. } = candidate.outcome else { continue };
+            let own = &self.samples[index];
+            let types = pair(&candidate.formats);
+            let leader = leaders.iter().find(|(known, _)| *known == types).map(|(_, l)| &self.samples[*l]);
+            let (Some(leader), false) = (leader, own.is_empty()) else { continue };
+            candidate.versus = own.ratio(leader);
+            let timing = own.beside(leader);
+            candidate.outcome = Outcome::Timed { timing, dropped: dropped && !is_alive(index) };
+        }
+    }
+
+    /// Lets the fastest tunings of each row in once more, in their other formats.
+    pub fn enter_others(&mut self, kernels: &[Available], types: Types) {
+        let mut others = Vec::new();
+        for available in kernels {
+            let mut tunings: Vec<Tuning> = Vec::new();
+            for index in self.best(available.row, usize::MAX) {
+                let tuning = &self.candidates[index].tuning;
+                if !tunings.contains(tuning) && tunings.len() < FINALISTS {
+                    tunings.push(tuning.clone());
+                }
+            }
+            for tuning in tunings {
+                let formats = types.formats(&*available.kernel, self.problem, &tuning);
+                let is_there = |f: &Formats| {
+                    let same =
+                        |c: &&Measured| c.row.id == available.row.id && c.tuning == tuning && c.formats == *f;
+                    self.candidates.iter().any(|c| same(&c))
+                };
+                let new: Vec<Formats> = formats.into_iter().filter(|f| !is_there(f)).collect();
+                others.extend(new.into_iter().map(|f| (available, tuning.clone(), f)));
+            }
+        }
+        if !others.is_empty() {
+            self.enter(&others);
+        }
+    }
+
+    /// Candidates, and rows without any.
+    pub fn into_parts(self) -> (Vec<Measured>, Vec<LeftOut>) {
+        (self.candidates, self.left_out)
+    }
+
+    /// The fastest candidates of a row, by their numbers.
+    fn best(&self, row: &Row, count: usize) -> Vec<usize> {
+        let is_own = |c: &Measured| c.row.id == row.id && c.timing().is_some();
+        let mut own: Vec<usize> =
+            (0..self.candidates.len()).filter(|&index| is_own(&self.candidates[index])).collect();
+        own.sort_by(|&a, &b| self.candidates[a].seconds().total_cmp(&self.candidates[b].seconds()));
+        own.truncate(count);
+        own
+    }
+}

@@ -1,0 +1,71 @@
+//! Which tunings are tried: a walk from the default and from the best so far, one number at a time.
+
+use std::time::Instant;
+
+use kernels::kernel::{Row, Tuning};
+use kernels::tensor::Formats;
+
+use super::Available;
+use super::field::Field;
+use crate::types::Types;
+
+/// Rounds of tunings that have just come.
+const ROUNDS: usize = 2;
+/// How many tunings are tried at a time.
+const AT_A_TIME: usize = 8;
+/// The walk goes on from tunings of a kernel that is at most so many times as slow as the fastest, where its default
+/// alone is known, and where others are.
+const HOPE: [f64; 2] = [1.6, 1.3];
+
+impl Field<'_> {
+    /// Walks through the tunings of each kernel until the time is over: first the defaults, then those that differ
+    /// by the fewest numbers from the fastest of their kernel so far, of the fastest kernels first. What is there
+    /// already is not tried again. Whether nothing is left to try.
+    pub fn walk<'k>(&mut self, kernels: &'k [Available], types: Types, end: Instant) -> bool {
+        let spaces: Vec<Vec<Tuning>> = kernels.iter().map(|a| a.kernel.tunings(self.problem)).collect();
+        let mut tried: Vec<Vec<Tuning>> = kernels.iter().map(|a| self.tunings(a.row)).collect();
+        let defaults = spaces.iter().enumerate().filter_map(|(index, space)| Some((index, space.first()?)));
+        let mut next: Vec<(usize, &Tuning)> =
+            defaults.filter(|(index, tuning)| !tried[*index].contains(tuning)).collect();
+        loop {
+            let mut jobs: Vec<(&'k Available, Tuning, Formats)> = Vec::new();
+            for (index, tuning) in next {
+                tried[index].push(tuning.clone());
+                let available = &kernels[index];
+                let first = types.formats(&*available.kernel, self.problem, tuning).first().copied();
+                jobs.extend(first.map(|formats| (available, tuning.clone(), formats)));
+            }
+            if !jobs.is_empty() {
+                self.enter(&jobs);
+                (0..ROUNDS).for_each(|_| self.round());
+            }
+            let least = self.least();
+            let mut others: Vec<(usize, f64, usize, &Tuning)> = Vec::new();
+            for (index, available) in kernels.iter().enumerate() {
+                let Some((centre, seconds)) = self.fastest(available.row) else { continue };
+                if seconds > least * HOPE[usize::from(tried[index].len() > 1)] {
+                    continue;
+                }
+                let left = spaces[index].iter().filter(|tuning| !tried[index].contains(tuning));
+                others.extend(left.map(|tuning| (tuning.distance(&centre), seconds, index, tuning)));
+            }
+            if others.is_empty() || Instant::now() >= end {
+                return others.is_empty();
+            }
+            others.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+            next = others.into_iter().map(|(_, _, index, tuning)| (index, tuning)).take(AT_A_TIME).collect();
+        }
+    }
+
+    /// Tunings of a row that are there.
+    fn tunings(&self, row: &Row) -> Vec<Tuning> {
+        self.candidates.iter().filter(|c| c.row.id == row.id).map(|c| c.tuning.clone()).collect()
+    }
+
+    /// The fastest tuning of a row so far.
+    fn fastest(&self, row: &Row) -> Option<(Tuning, f64)> {
+        let own = self.candidates.iter().zip(&self.samples).filter(|(c, _)| c.row.id == row.id);
+        let timed = own.filter(|(_, samples)| !samples.is_empty()).map(|(c, samples)| (c, samples.median()));
+        timed.min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(c, seconds)| (c.tuning.clone(), seconds))
+    }
+}

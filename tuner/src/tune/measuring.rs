@@ -1,0 +1,101 @@
+//! Measures all problems within a budget.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use kernels::problem::Problem;
+
+use super::TuneArgs;
+use crate::graph::{Graph, Step};
+use crate::log::{Log, LogError};
+use crate::machine::Machine;
+use crate::measure::{Effort, Host, Measurement, measure};
+use crate::options::{Failure, create_folder};
+use crate::rewrite;
+use crate::types::Types;
+
+/// Rounds of a problem's candidates at most.
+const ROUNDS: usize = 30;
+
+/// The log of this machine; none where its folder can't be written.
+pub fn open_log(
+    machine: &Machine,
+    args: &TuneArgs,
+    threads: usize,
+    types: Types,
+) -> Result<Option<Log>, Failure> {
+    let folder = machine.folder(&args.host.results);
+    let opened =
+        create_folder(&folder).and_then(|()| Ok(Log::open(&folder, machine, threads, types, args.fresh)?));
+    match opened {
+        Ok(log) => Ok(Some(log)),
+        Err(error)
+            if matches!(error.downcast_ref(), Some(LogError::Foreign { .. } | LogError::Schema { .. })) =>
+        {
+            Err(error)
+        }
+        Err(error) => {
+            eprintln!("note: {error}; measurements are not logged");
+            Ok(None)
+        }
+    }
+}
+
+/// A problem to be measured.
+pub struct Job {
+    pub problem: Problem,
+    /// How many steps have it.
+    pub count: usize,
+    /// The first of them.
+    pub name: String,
+}
+
+/// Every distinct problem of graphs and of the other forms of their blocks.
+pub fn jobs(graphs: &[Graph]) -> Vec<Job> {
+    let mut seen = HashSet::new();
+    let job = |(problem, steps): (Problem, Vec<Step>)| Job {
+        problem,
+        count: steps.len(),
+        name: steps[0].layers[0].clone(),
+    };
+    let all = graphs.iter().flat_map(rewrite::problems).map(job);
+    all.filter(|job| seen.insert(job.problem.to_string())).collect()
+}
+
+/// Measures problems, giving each a share, by its work, of the time since the start.
+pub fn measure_all(
+    jobs: &[Job],
+    host: &Host,
+    types: Types,
+    (start, time): (Instant, Duration),
+) -> Vec<Measurement> {
+    let deadline = start + time;
+    let total: f64 = jobs.iter().map(|job| weight(&job.problem, job.count)).sum();
+    let bar = ProgressBar::new(1000);
+    bar.set_style(
+        ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} {msg}").expect("a template"),
+    );
+    let (mut done, mut list) = (0.0, Vec::new());
+    for Job { problem, count, name } in jobs {
+        let own = weight(problem, *count);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let budget = left.mul_f64((own / (total - done)).min(1.0));
+        let effort = Effort { budget, share: time.mul_f64(own / total), rounds: ROUNDS };
+        bar.set_message(name.clone());
+        let progress = |part: f64| bar.set_position(((done + own * part) / total * 1e3) as u64);
+        list.push(measure(problem, host, types, effort, progress));
+        done += own;
+    }
+    bar.finish_and_clear();
+    list
+}
+
+/// Share of a problem in the budget: its work, and something for having candidates at all.
+fn weight(problem: &Problem, steps: usize) -> f64 {
+    let work = problem.flops() as f64 * (steps as f64).sqrt();
+    match problem {
+        Problem::Conv(_) => work + 5e7,
+        _ => 10.0 * work + 1e6,
+    }
+}
