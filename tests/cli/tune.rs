@@ -243,3 +243,28 @@ fn the_error_is_measured_on_the_images_that_are_given() {
         refuses(folder.path(), &format!("{tune} {args}"), &parts);
     }
 }
+
+#[test]
+fn the_convolutions_of_a_list_are_tuned_without_a_model_and_rules_are_priced() {
+    let folder = folder();
+    write(folder.path(), "two.txt", "n1h9w9c16k24r3s3 *2 # twice\n\nn1h9w9c16k32r1s1\n");
+    let out = succeeds(folder.path(), "--shapes two.txt --budget 2 --threads 1 --results r --out out.json");
+    for part in ["n1h9w9c16k24r3s3", "3 convolutions, 2 distinct", "winograd if valid", "direct always"] {
+        assert!(out.contains(part), "`{part}` is not in\n{out}");
+    }
+    let results = json(&folder.path().join("out.json"));
+    assert_eq!(results["schema"], "convolution-shapes-1");
+    let shapes = results["shapes"].as_array().expect("shapes");
+    let median = |shape: &Value| number_in(shape, "time_us") * shape["count"].as_f64().expect("a count");
+    let total: f64 = shapes.iter().map(median).sum();
+    let stated = results["total_us"].as_f64().expect("a time");
+    assert!((total - stated).abs() < 0.01 * stated, "{total} us, stated {stated}");
+    for rule in results["rules"].as_array().expect("rules") {
+        let time = |key: &str| rule[key].as_f64().expect(key);
+        assert!(time("alone_us") >= time("fastest_us") && time("fastest_us") > 0.0, "{rule}");
+    }
+    write(folder.path(), "wrong.txt", "n1h9w9c16k24r3s3\nn1h9w9\n");
+    refuses(folder.path(), "--shapes wrong.txt", &["wrong.txt", "line 2"]);
+    refuses(folder.path(), "--shapes nowhere.txt", &["nowhere.txt"]);
+    refuses(folder.path(), "--shapes two.txt --model mixed0", &["--shapes", "--model"]);
+}

@@ -31,7 +31,7 @@ use serde_json::{Map, Value};
 
 use crate::machine::Machine;
 use crate::measure::{Measured, Outcome};
-use crate::plan::{StepFormats, tuning_to_json};
+use crate::plan::{StepFormats, TOOL, tuning_to_json};
 use crate::types::Types;
 
 pub use file::{LogError, append, read};
@@ -168,7 +168,7 @@ impl Time {
 
     /// Seconds.
     pub fn seconds(&self) -> f64 {
-        self.1 as f64 * 1e-9
+        self.1 as f64 / 1e9
     }
 }
 
@@ -199,7 +199,7 @@ impl Log {
         let run = Run {
             run: format!("{:x}-{:x}", since.as_nanos(), std::process::id()),
             schema: SCHEMA.to_string(),
-            tool: concat!("tuner ", env!("CARGO_PKG_VERSION")).to_string(),
+            tool: TOOL.to_string(),
             machine: machine.clone(),
             threads,
             types: match types {

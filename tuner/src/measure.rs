@@ -23,6 +23,12 @@ use field::Field;
 
 pub use samples::Samples;
 
+/// Candidates of a problem that have memory of their own at a time, at most, where so many kernels take it: those that
+/// are left, and some tunings more or the best of each kernel in all formats.
+pub fn at_a_time(kernels: usize) -> usize {
+    field::MOST + walk::AT_A_TIME.max(kernels * field::FINALISTS * Formats::ALL.len())
+}
+
 /// A kernel of the table that this machine can run, for one problem.
 pub struct Available {
     /// Its row.

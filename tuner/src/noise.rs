@@ -5,7 +5,6 @@ use kernels::problem::Problem;
 use kernels::team::Team;
 
 use crate::bench::Bench;
-use crate::graph::Graph;
 use crate::oracle::Inputs;
 use crate::planner::default_choice;
 use crate::stats::{median, ratio};
@@ -27,9 +26,8 @@ pub fn tie(floor: f64) -> f64 {
 }
 
 /// The noise floor: how far from 1 the median ratio of a kernel to a copy of itself may be, in 95 of 100
-/// cases; the median over some convolutions of a graph, 0 if it has none.
-pub fn floor(graph: &Graph, cpu: &Cpu, threads: &Threads) -> f64 {
-    let mut problems: Vec<Problem> = graph.problems().into_iter().map(|(problem, _)| problem).collect();
+/// cases; the median over some of the convolutions, 0 if there are none.
+pub fn floor(mut problems: Vec<Problem>, cpu: &Cpu, threads: &Threads) -> f64 {
     problems.retain(|problem| matches!(problem, Problem::Conv(_)));
     problems.sort_by_key(Problem::flops);
     let some = PROBLEMS.min(problems.len());

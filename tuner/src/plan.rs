@@ -6,6 +6,7 @@
 
 mod rewrites;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,6 +30,9 @@ pub use rewrites::{Alternative, BlockRewrite};
 
 /// Version of the format.
 pub const SCHEMA: &str = "convolution-plan-1";
+
+/// What makes plans.
+pub const TOOL: &str = concat!("tuner ", env!("CARGO_PKG_VERSION"));
 
 /// Why a plan is not used.
 #[derive(Debug, thiserror::Error)]
@@ -291,6 +295,29 @@ pub struct ProblemRecord {
     pub candidates: Vec<CandidateRecord>,
     /// Rows without candidates: id and reason.
     pub left_out: Map<String, Value>,
+    /// What published rules would take, by name: numbers of candidates.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rules: BTreeMap<String, usize>,
+}
+
+/// What a published rule costs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleRecord {
+    /// Its name.
+    pub rule: String,
+    /// What it says, and whose it is.
+    pub says: String,
+    /// Sum of the times alone of what it takes for the convolutions.
+    pub alone_us: f64,
+    /// The same of the fastest in f32.
+    pub fastest_us: f64,
+}
+
+impl RuleRecord {
+    /// Share of the time that the rule adds.
+    pub fn regret(&self) -> f64 {
+        self.alone_us / self.fastest_us - 1.0
+    }
 }
 
 /// A whole network by one way of choosing kernels, measured in turn with the others.
@@ -352,6 +379,9 @@ pub struct Plan {
     pub noise: Option<Noise>,
     /// The whole network by this and by other plans.
     pub contest: Vec<Contest>,
+    /// What published rules cost on the plain network, in f32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RuleRecord>,
     /// Where the batch is split; a plan without takes all images at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<PlanSplit>,

@@ -8,6 +8,7 @@ use kernels::tensor::Dtype;
 use crate::graph::{Graph, Step};
 use crate::measure::{Measured, Measurement, available};
 use crate::rewrite::{Block, Rewrite, rewritten};
+use crate::rules::Rule;
 use crate::session::Choice;
 use crate::types::{Types, pair};
 
@@ -118,42 +119,20 @@ pub fn in_forms(graph: &Graph, choices: &[BlockChoice]) -> Graph {
     })
 }
 
-/// For every step the best candidate in f32 of a family where it has one, of `direct` elsewhere, and the
-/// winner where neither has.
-pub fn family(graph: &Graph, measurements: &[Measurement], name: &str, cpu: &Cpu) -> (Vec<Choice>, f64) {
-    let own = winners(graph, measurements, |c| is_f32(c) && c.row.family == name);
-    let direct = winners(graph, measurements, |c| is_f32(c) && c.row.family == "direct");
+/// For every step what a rule takes, in f32; the winner where it says nothing.
+pub fn by_rule(graph: &Graph, measurements: &[Measurement], rule: &Rule, cpu: &Cpu) -> Vec<Choice> {
     let any = winners(graph, measurements, |c| is_f32(c) && is_eligible(c));
-    let mut seconds = 0.0;
-    let choose = |(index, step): (usize, &Step)| match own[index].or(direct[index]).or(any[index]) {
-        Some(c) => {
-            seconds += c.timing().map_or(0.0, |t| t.median);
-            c.choice()
-        }
-        None => default_choice(&step.problem, cpu),
+    let choose = |(step, any): (&Step, Option<&Measured>)| {
+        let measurement = measurements.iter().find(|m| m.problem == step.problem);
+        let own = measurement.and_then(|measurement| rule.pick(measurement, is_f32)).or(any);
+        own.map_or_else(|| default_choice(&step.problem, cpu), Measured::choice)
     };
-    let choices = graph.steps.iter().enumerate().map(choose).collect();
-    (choices, seconds)
+    graph.steps.iter().zip(any).map(choose).collect()
 }
 
 /// Reads and writes f32.
-fn is_f32(candidate: &Measured) -> bool {
+pub fn is_f32(candidate: &Measured) -> bool {
     pair(&candidate.formats) == [Dtype::F32; 2]
-}
-
-/// Names of the families with a candidate in f32 among measurements, in the order of the table.
-pub fn families(measurements: &[Measurement]) -> Vec<&'static str> {
-    let mut names = Vec::new();
-    for row in kernels::kernel::table() {
-        let measured = |m: &Measurement| {
-            matches!(m.problem, Problem::Conv(_))
-                && m.candidates.iter().any(|c| c.row.family == row.family && is_f32(c))
-        };
-        if !names.contains(&row.family) && measurements.iter().any(measured) {
-            names.push(row.family);
-        }
-    }
-    names
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use kernels::cpu::Cpu;
 use kernels::problem::Problem;
 
 use crate::graph::Graph;
-use crate::measure::available;
+use crate::measure::{at_a_time, available};
 use crate::options::Failure;
 use crate::session::arena_elements;
 
@@ -38,7 +38,8 @@ pub fn ensure_measured<'a>(
 ) -> Result<(), Failure> {
     for problem in problems {
         let (kernels, _) = available(cpu, problem);
-        let candidates: usize = kernels.iter().map(|a| a.kernel.tunings(problem).len()).sum();
+        let tunings: usize = kernels.iter().map(|a| a.kernel.tunings(problem).len()).sum();
+        let candidates = tunings.min(at_a_time(kernels.len()));
         let [src, dst, filters] = elements(problem);
         ensure(&problem.to_string(), src + filters + candidates as u128 * (src + dst + 2 * filters))?;
     }

@@ -4,11 +4,12 @@ mod contest;
 mod measuring;
 mod print;
 mod record;
+mod shapes;
 mod split;
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::bench::Watch;
 use crate::choose::{Bounds, Chosen, Network, built_in_images};
@@ -19,16 +20,17 @@ use crate::machine::Machine;
 use crate::measure::{Host, Measurement, Outcome};
 use crate::noise;
 use crate::options::{Failure, HostArgs, ImageArgs, Images, ModelArgs, create_folder, graph, threads};
-use crate::plan::{BlockRewrite, Contest, Noise, Plan, PlanSplit, PlanStep, SCHEMA, file_name};
-use crate::planner::{choose_forms, default_choices, families, family, in_forms, is_eligible};
+use crate::plan::{BlockRewrite, Contest, Noise, Plan, PlanSplit, PlanStep, SCHEMA, TOOL, file_name};
+use crate::planner::{by_rule, choose_forms, default_choices, in_forms, is_eligible};
 use crate::report::print_rewrites;
+use crate::rules::{RULES, costs, counted};
 use crate::run::print_classes;
 use crate::size::{ensure_measured, ensure_runs};
 use crate::types::Types;
 use contest::{BY_TIMES_ALONE, Entry, WITHOUT_REWRITES, contest, is_faster};
 use measuring::{jobs, measure_all, open_log};
-use print::{BUSY, audit, print_contest, print_steps};
-use record::{memory_bytes, plan_step, record, time_us, us};
+use print::{BUSY, audit, print_contest, print_rules, print_steps};
+use record::{memory_bytes, now, plan_step, record, time_us, us};
 use split::split_all;
 
 /// Arguments of `tune`.
@@ -38,6 +40,9 @@ pub struct TuneArgs {
     model: ModelArgs,
     #[command(flatten)]
     host: HostArgs,
+    /// Convolutions instead of a model: a shape a line, how often it occurs as *N, comments behind #
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "shape", "weights", "image", "input", "max_memory"])]
+    shapes: Option<PathBuf>,
     /// What the error is measured on; three built-in images by default
     #[command(flatten)]
     images: ImageArgs,
@@ -67,6 +72,19 @@ const IN_PLACE: f64 = 0.85;
 /// Of the time in place, the share of the network with rewrites where there is one without as well.
 const REWRITTEN: f64 = 0.6;
 
+/// Says which candidates gave wrong results.
+fn warn_of_wrong(measurements: &[Measurement]) {
+    for measurement in measurements {
+        for wrong in measurement.candidates.iter().filter(|c| c.timing().is_none()) {
+            let Outcome::Wrong { error, tolerance } = wrong.outcome else { continue };
+            eprintln!(
+                "warning: {} [{}] is wrong on {}: error {error:.2e}, tolerance {tolerance:.2e}; left out",
+                wrong.row.id, wrong.tuning, measurement.problem
+            );
+        }
+    }
+}
+
 impl TuneArgs {
     fn budget(&self) -> u32 {
         self.budget.unwrap_or(if self.quick { QUICK } else { BUDGET })
@@ -75,6 +93,9 @@ impl TuneArgs {
 
 /// Runs the command.
 pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    if let Some(path) = &args.shapes {
+        return shapes::tune_shapes(args, path, out);
+    }
     let cpu = args.host.cpu();
     let (model, weights) = args.model.open()?;
     let images = args.images.load(&model)?;
@@ -113,20 +134,13 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let watch = Watch::new(&threads);
     let stolen = watch.stolen();
     let (floor, measurements) = threads.install(|| {
-        let floor = noise::floor(&graph, &cpu, &threads);
+        let problems = graph.problems().into_iter().map(|(problem, _)| problem);
+        let floor = noise::floor(problems.collect(), &cpu, &threads);
         let host = Host { cpu: &cpu, threads: &threads, tie: noise::tie(floor), log: log.as_ref() };
         let jobs = jobs(&[graph.clone(), split_all(&graph)]);
         (floor, measure_all(&jobs, &host, types, (start, budget.mul_f64(ALONE))))
     });
-    for measurement in &measurements {
-        for wrong in measurement.candidates.iter().filter(|c| c.timing().is_none()) {
-            let Outcome::Wrong { error, tolerance } = wrong.outcome else { continue };
-            eprintln!(
-                "warning: {} [{}] is wrong on {}: error {error:.2e}, tolerance {tolerance:.2e}; left out",
-                wrong.row.id, wrong.tuning, measurement.problem
-            );
-        }
-    }
+    warn_of_wrong(&measurements);
     let settled = Some(start + budget.mul_f64(IN_PLACE));
     let network = Network { graph: &graph, weights: &weights, cpu: &cpu, threads: &threads, settled };
     let exact = match images {
@@ -140,7 +154,6 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         threads.install(|| plan(&network, &measurements, &bounds, &exact, end))?;
     let noise = Noise::new(floor, &measurements, watch.stolen() - stolen, start.elapsed());
 
-    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let plan = Plan {
         schema: SCHEMA.to_string(),
         model: wanted.model.to_string(),
@@ -152,8 +165,8 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         max_memory_mib: bounds.memory,
         memory_bytes: Some(memory_bytes(&tuned.chosen.session)),
         machine,
-        tool: concat!("tuner ", env!("CARGO_PKG_VERSION")).to_string(),
-        created,
+        tool: TOOL.to_string(),
+        created: now(),
         predicted_ms: predicted.as_ref().map(|steps| steps.iter().sum::<f64>() * 1e3),
         measured_ms: Some(contest[0].timing.median * 1e3),
         noise: Some(noise),
@@ -161,6 +174,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
             .iter()
             .map(|entry| Contest { plan: entry.name.clone(), time_us: time_us(&entry.timing) })
             .collect(),
+        rules: costs(&counted(&graph, &measurements)),
         split,
         rewrites,
         steps: tuned
@@ -180,6 +194,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     print_steps(&tuned, &measurements, out)?;
     print_rewrites(&plan, out)?;
     print_contest(&plan, out)?;
+    print_rules(&plan.rules, out)?;
     if let Some(noise) = plan.noise.filter(|noise| noise.disturbed > BUSY) {
         eprintln!(
             "warning: busy: others used the cores in {:.0}% of the runs, so that the choice may not be the best",
@@ -256,16 +271,11 @@ fn plan<'a>(
 
     let default = network.session(&default_choices(network.graph, network.cpu))?;
     let mut others = vec![("default".to_string(), default)];
-    let by_family = families(measurements)
-        .into_iter()
-        .map(|name| (name, family(network.graph, measurements, name, network.cpu)));
-    let best = by_family.min_by(|(_, (_, a)), (_, (_, b))| a.total_cmp(b));
-    if let Some((name, (choices, _))) = best {
-        others.push((format!("best single family: {name}"), network.session(&choices)?));
-    }
-    if !others.iter().any(|(name, _)| name.ends_with("direct")) {
-        let (choices, _) = family(network.graph, measurements, "direct", network.cpu);
-        others.push(("direct everywhere".to_string(), network.session(&choices)?));
+    if Types::within(bounds.error) == Types::F32 {
+        for rule in &RULES {
+            let choices = by_rule(network.graph, measurements, rule, network.cpu);
+            others.push((format!("rule: {}", rule.name), network.session(&choices)?));
+        }
     }
     let mut entries = Vec::new();
     let both = [("tuned", Some(&mut tuned)), (WITHOUT_REWRITES, plain.as_mut())];
@@ -275,8 +285,9 @@ fn plan<'a>(
         entries.extend(alone.iter_mut().map(|alone| (format!("{name}, {BY_TIMES_ALONE}"), alone)));
     }
     entries.extend(at_once.iter_mut().map(|session| (split::AT_ONCE.to_string(), session)));
+    let rivals = entries.len();
     entries.extend(others.iter_mut().map(|(name, session)| (name.clone(), session)));
-    let mut contest = contest(network, entries, end);
+    let mut contest = contest(network, entries, rivals, end);
     let other = contest.iter().position(|entry| entry.name == WITHOUT_REWRITES);
     let faster = other.filter(|&other| is_faster(&contest[other].timing, &contest[0].timing));
     if let Some((plain, other)) = plain.zip(faster) {

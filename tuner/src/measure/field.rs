@@ -27,11 +27,14 @@ const DECIDE: [usize; 5] = [7, 10, 14, 19, 25];
 /// Tries of a run that is disturbed, as long as no more than half of a problem's runs are disturbed all the same.
 const TRIES: usize = 3;
 
+/// Candidates that are measured at a time, at most, but for the leaders of their types.
+pub const MOST: usize = 24;
+
 /// Rounds after the walk at least.
 const LEAST_ROUNDS: usize = 2;
 
 /// Tunings of a kernel that are measured in its other formats: the fastest in its first.
-const FINALISTS: usize = 2;
+pub const FINALISTS: usize = 2;
 
 /// Tunings of a kernel that are measured again where the code of another kernel has changed.
 const REVIVED: usize = 2;
@@ -275,6 +278,16 @@ impl<'a> Field<'a> {
             Some((_, factor)) if own.len() < DECIDE[0] => own.fastest() > leader.median() * factor,
             _ => false,
         });
+        self.limit();
+    }
+
+    /// Drops all but the fastest where they are too many.
+    fn limit(&mut self) {
+        let mut medians: Vec<f64> = self.alive.iter().map(|e| self.samples[e.index].median()).collect();
+        medians.sort_by(f64::total_cmp);
+        if let Some(&slowest) = medians.get(MOST) {
+            self.drop(|own, _| own.median() >= slowest);
+        }
     }
 
     /// Rounds until the time or their number, those of the log among them, has been used; whether it is their number.

@@ -12,7 +12,7 @@ use crate::types::Types;
 /// Rounds of tunings that have just come.
 const ROUNDS: usize = 2;
 /// How many tunings are tried at a time.
-const AT_A_TIME: usize = 8;
+pub const AT_A_TIME: usize = 8;
 /// The walk goes on from tunings of a kernel that is at most so many times as slow as the fastest, where its default
 /// alone is known, and where others are.
 const HOPE: [f64; 2] = [1.6, 1.3];

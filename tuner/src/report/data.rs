@@ -1,5 +1,7 @@
 //! A plan as the pictures show it: times that are none are gone, steps have a block and a family.
 
+use std::collections::BTreeMap;
+
 use kernels::kernel::row;
 use kernels::problem::Conv;
 use serde_json::{Map, Value};
@@ -272,7 +274,7 @@ fn record_of_step(step: &PlanStep) -> ProblemRecord {
     });
     let mut candidates = vec![candidate(&step.kernel, &step.tuning, step.time_us)];
     candidates.extend(second);
-    ProblemRecord { problem: step.problem.clone(), candidates, left_out: Map::new() }
+    ProblemRecord { problem: step.problem.clone(), candidates, left_out: Map::new(), rules: BTreeMap::new() }
 }
 
 /// All distinct convolutions: those of the steps in order, then those that were only measured.

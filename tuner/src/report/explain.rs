@@ -80,6 +80,9 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write) -> Result<(), Failure> {
         out,
         "\n*: chosen. GFLOP/s count a direct computation's operations; executed ones are the kernel's own."
     )?;
+    if !record.rules.is_empty() {
+        write!(out, "\n{}", rules(record))?;
+    }
     if !record.left_out.is_empty() {
         let mut table = Table::new(&["left out", "reason"]);
         for (id, reason) in &record.left_out {
@@ -169,6 +172,26 @@ fn candidates(record: &ProblemRecord, chosen: impl Fn(&CandidateRecord) -> bool)
             (c.bytes >> 10).to_string(),
             format!("{:.1e}", c.rel_error),
             c.outcome.clone(),
+        ]);
+    }
+    table
+}
+
+/// What rules that do not measure would take, in f32, beside the fastest in f32.
+fn rules(record: &ProblemRecord) -> Table {
+    let is_f32 = |c: &&CandidateRecord| c.formats.as_ref().is_none_or(|formats| formats.types() == "f32");
+    let fastest = record.candidates.iter().filter(is_f32).find_map(candidate_time);
+    let mut table = Table::new(&["rule", "would take", "tuning", "us", "regret %"]);
+    for (name, &number) in &record.rules {
+        let Some(c) = record.candidates.get(number) else { continue };
+        let time = candidate_time(c);
+        let regret = time.zip(fastest).map(|(own, fastest)| (own.median / fastest.median - 1.0) * 100.0);
+        table.row([
+            name.clone(),
+            c.kernel.clone(),
+            tuning_text(&c.tuning),
+            time.map_or(String::new(), |time| format!("{:.1}", time.median)),
+            regret.map_or(String::new(), |regret| format!("{regret:.1}")),
         ]);
     }
     table

@@ -83,6 +83,7 @@ pub(super) fn plan() -> Plan {
         created: 0,
         predicted_ms: Some(0.7),
         measured_ms: Some(0.8),
+        rules: Vec::new(),
         contest: vec![
             Contest { plan: "tuned".to_string(), time_us: around(800.0) },
             Contest { plan: "direct everywhere".to_string(), time_us: around(900.0) },
@@ -112,6 +113,7 @@ pub(super) fn plan() -> Plan {
                     ..candidate("winograd_avx512", 0, 1.0)
                 },
             ],
+            rules: [("direct always".to_string(), 0)].into(),
             left_out: object(json!({ "winograd_plain": "stands aside <for now>" })),
         }],
     }

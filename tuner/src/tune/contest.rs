@@ -11,6 +11,8 @@ use crate::stats::median;
 
 /// Rounds in which whole networks are measured in turn, at least and at most.
 const ROUNDS: [usize; 2] = [2, 16];
+/// Rounds in which those are in that only show what another way of choosing costs, at most.
+const SHOWN: usize = 4;
 /// Runs of a turn that count, at most.
 const RUNS: usize = 10;
 /// How long a turn warms up, by one run at least, and how long the runs that count go on. A processor takes some
@@ -28,8 +30,13 @@ pub struct Entry {
     pub steps: Vec<f64>,
 }
 
-/// Runs whole networks in turn until the time is over.
-pub fn contest(network: &Network, mut entries: Vec<(String, &mut Session)>, end: Instant) -> Vec<Entry> {
+/// Runs whole networks in turn until the time is over; the first `rivals` of them in all rounds.
+pub fn contest(
+    network: &Network,
+    mut entries: Vec<(String, &mut Session)>,
+    rivals: usize,
+    end: Instant,
+) -> Vec<Entry> {
     let images = built_in_images(network.graph, network.graph.batch);
     let mut samples = vec![Vec::new(); entries.len()];
     let steps = |(_, session): &(String, &mut Session)| vec![Vec::new(); session.graph().steps.len()];
@@ -42,7 +49,9 @@ pub fn contest(network: &Network, mut entries: Vec<(String, &mut Session)>, end:
         if round >= ROUNDS[0] && Instant::now() >= end {
             break;
         }
-        for (((_, session), samples), steps) in entries.iter_mut().zip(&mut samples).zip(&mut steps) {
+        let count = if round < SHOWN { entries.len() } else { rivals };
+        for (((_, session), samples), steps) in entries[..count].iter_mut().zip(&mut samples).zip(&mut steps)
+        {
             let mut run = || {
                 let start = Instant::now();
                 session.run(network.threads, &images, network.graph.batch);

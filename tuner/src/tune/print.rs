@@ -7,7 +7,7 @@ use super::record::{gflops, runner_up};
 use crate::choose::process_bytes;
 use crate::measure::Measurement;
 use crate::options::Failure;
-use crate::plan::{MemoryBytes, Plan, StepFormats};
+use crate::plan::{MemoryBytes, Plan, RuleRecord, StepFormats};
 use crate::table::Table;
 
 pub fn print_steps(tuned: &Tuned, measurements: &[Measurement], out: &mut dyn Write) -> Result<(), Failure> {
@@ -108,6 +108,24 @@ pub fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
             mib(weights + activations + scratch + process_bytes(plan.threads)).ceil()
         )?;
     }
+    Ok(())
+}
+
+/// What published rules cost beside the fastest of each convolution.
+pub fn print_rules(rules: &[RuleRecord], out: &mut dyn Write) -> Result<(), Failure> {
+    let known: Vec<&RuleRecord> = rules.iter().filter(|rule| rule.fastest_us > 0.0).collect();
+    let Some(first) = known.first() else { return Ok(()) };
+    let mut table = Table::new(&["rule instead of measuring", "ms", "regret %"]);
+    for rule in &known {
+        let regret = format!("{:.1}", rule.regret() * 100.0);
+        table.row([rule.rule.clone(), format!("{:.2}", rule.alone_us / 1e3), regret]);
+    }
+    writeln!(out, "\n{table}")?;
+    writeln!(
+        out,
+        "convolutions in f32, timed alone; the fastest of each take {:.2} ms",
+        first.fastest_us / 1e3
+    )?;
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! What was measured and chosen, as a plan states it.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use kernels::cpu::Cpu;
 use kernels::problem::Problem;
 use serde_json::Value;
@@ -11,9 +13,15 @@ use crate::plan::{
     CandidateRecord, InPlace, MemoryBytes, PlanStep, ProblemRecord, RunnerUp, StepFormats, TimeUs,
     problem_name, tuning_to_json,
 };
-use crate::planner::is_eligible;
+use crate::planner::{is_eligible, is_f32};
+use crate::rules::{RULES, Rule};
 use crate::session::Session;
 use crate::types::pair;
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
 
 pub fn us(seconds: f64) -> f64 {
     (seconds * 1e9).round() / 1e3
@@ -128,9 +136,16 @@ pub fn record(measurement: &Measurement) -> ProblemRecord {
             }
         },
     };
+    let ranking = measurement.ranking();
+    let number = |rule: &Rule| {
+        let own = rule.pick(measurement, is_f32)?;
+        let place = ranking.iter().position(|c| std::ptr::eq(*c, own))?;
+        Some((rule.name.to_string(), place))
+    };
     ProblemRecord {
         problem: measurement.problem.to_string(),
-        candidates: measurement.ranking().into_iter().chain(wrong).map(candidate).collect(),
+        rules: RULES.iter().filter_map(number).collect(),
+        candidates: ranking.iter().copied().chain(wrong).map(candidate).collect(),
         left_out: measurement
             .left_out
             .iter()
