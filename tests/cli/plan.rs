@@ -164,3 +164,43 @@ fn the_newest_plan_is_taken_and_without_one_the_default_with_a_notice() {
     let other_batch = tuner(folder.path(), &format!("{line} --batch 2"));
     assert_eq!(plan_of(&other_batch), "default");
 }
+
+#[test]
+fn a_plan_of_another_machine_is_refused_unless_it_is_asked_for() {
+    let folder = folder();
+    let mut plan = SMALL_PLAN.clone();
+    plan["machine"]["cpu"] = "Another Processor".into();
+    write(folder.path(), "p.json", plan.to_string());
+    refuses(
+        folder.path(),
+        &format!("{RUN} --plan p.json"),
+        &["p.json", "machine.cpu is Another Processor", "--any-machine"],
+    );
+    let ran = tuner(folder.path(), &format!("{RUN} --plan p.json --any-machine"));
+    assert_eq!((ran.status, ran.err.as_str()), (Some(0), ""));
+    plan["steps"][0]["kernel"] = "direct_of_that_machine".into();
+    write(folder.path(), "p.json", plan.to_string());
+    let args = format!("{RUN} --plan p.json --any-machine");
+    refuses(folder.path(), &args, &["p.json", "steps[0].kernel", "direct_of_that_machine"]);
+}
+
+#[test]
+fn what_has_changed_since_the_plan_was_made_is_named() {
+    let folder = folder();
+    let mut plan = SMALL_PLAN.clone();
+    let note = |plan: &Value| {
+        write(folder.path(), "p.json", plan.to_string());
+        let ran = tuner(folder.path(), &format!("{RUN} --plan p.json"));
+        assert_eq!(ran.status, Some(0), "{}", ran.err);
+        ran.err
+    };
+    assert_eq!(note(&plan), "");
+    plan["steps"][0]["code"] = "0123456789abcdef".into();
+    plan["machine"]["cores"] = (plan["machine"]["cores"].as_u64().expect("cores") + 1).into();
+    let text = note(&plan);
+    let kernel = plan["steps"][0]["kernel"].as_str().expect("a kernel");
+    for part in ["note: p.json: ", "cores were online", &format!("the code of {kernel} has changed")] {
+        assert!(text.contains(part), "`{part}` is not in {text}");
+    }
+    assert_eq!(text.lines().count(), 1);
+}

@@ -21,6 +21,15 @@ pub struct Machine {
     pub caches_kib: [usize; 3],
     /// Operating system and architecture.
     pub os: String,
+    /// Revision of the processor's microcode; empty where the system does not say.
+    #[serde(default)]
+    pub microcode: String,
+}
+
+fn microcode() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("microcode"))?;
+    Some(line.split_once(':')?.1.trim().to_string())
 }
 
 /// Processors that are online, where the system says so: a list of ranges such as `0-3,6`.
@@ -47,7 +56,37 @@ impl Machine {
             cores: online().unwrap_or_else(crate::threads::available),
             caches_kib: caches.map(|bytes| bytes >> 10),
             os: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
+            microcode: microcode().unwrap_or_default(),
         }
+    }
+
+    /// The first field that makes another machine another one: its name, this machine's value and the other's.
+    /// Instructions do not, since kernels are checked one by one.
+    pub fn differs(&self, other: &Self) -> Option<[String; 3]> {
+        let text = |machine: &Self| {
+            let list = |numbers: &[String]| format!("[{}]", numbers.join(", "));
+            [
+                ("cpu", machine.cpu.clone()),
+                ("signature", list(&machine.signature.map(|n| n.to_string()))),
+                ("caches_kib", list(&machine.caches_kib.map(|n| n.to_string()))),
+                ("os", machine.os.clone()),
+            ]
+        };
+        let mut pairs = text(self).into_iter().zip(text(other));
+        let ((name, own), (_, theirs)) = pairs.find(|((_, own), (_, theirs))| own != theirs)?;
+        Some([name.to_string(), own, theirs])
+    }
+
+    /// What is not as it was on a machine that is the same.
+    pub fn changes(&self, now: &Self) -> Vec<String> {
+        let mut list = Vec::new();
+        if self.microcode != now.microcode && !self.microcode.is_empty() && !now.microcode.is_empty() {
+            list.push(format!("microcode was {}, is {}", self.microcode, now.microcode));
+        }
+        if self.cores != now.cores {
+            list.push(format!("{} cores were online, {} are", self.cores, now.cores));
+        }
+        list
     }
 
     /// Name of its folder: letters, digits and hyphens.

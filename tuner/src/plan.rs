@@ -4,28 +4,27 @@
 //! the graph's, every kernel is in the table and on this machine, every tuning is one that the kernel
 //! offers.
 
+mod fits;
 mod rewrites;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kernels::cpu::Cpu;
-use kernels::kernel::{Tuning, row, table};
+use kernels::kernel::Tuning;
 use kernels::problem::{PoolKind, Problem};
 use kernels::tensor::Formats;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::choose::Bounds;
-use crate::graph::{Graph, Step};
+use crate::graph::Step;
 use crate::input::{InputError, write_atomically};
 use crate::machine::Machine;
 use crate::measure::Measurement;
 use crate::noise;
-use crate::session::Choice;
-use crate::types::{Disagreement, of_tensors};
 
+pub use fits::Wanted;
 pub use rewrites::{Alternative, BlockRewrite};
 
 /// Version of the format.
@@ -136,6 +135,9 @@ pub struct PlanStep {
     pub kernel: String,
     /// The kernel's tuning.
     pub tuning: Map<String, Value>,
+    /// Hash of the kernel's code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
     /// Formats.
     pub formats: StepFormats,
     /// Threads it runs on.
@@ -366,6 +368,9 @@ pub struct Plan {
     pub memory_bytes: Option<MemoryBytes>,
     /// What it was made on.
     pub machine: Machine,
+    /// Cores that the tuner was allowed to use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cores_allowed: Option<usize>,
     /// What made it.
     pub tool: String,
     /// When, in seconds since 1970.
@@ -394,26 +399,9 @@ pub struct Plan {
     pub measurements: Vec<ProblemRecord>,
 }
 
-/// What a run asks of a plan.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Wanted<'a> {
-    /// Model.
-    pub model: &'a str,
-    /// Shape of a `conv2d_bn`.
-    pub shape: Option<String>,
-    /// Threads, if the user says.
-    pub threads: Option<usize>,
-    /// Batch, if the user says.
-    pub batch: Option<usize>,
-}
-
 /// A tuning as a JSON object.
 pub fn tuning_to_json(tuning: &Tuning) -> Map<String, Value> {
     tuning.iter().map(|(name, value)| (name.to_string(), Value::from(value))).collect()
-}
-
-fn tuning_text(tuning: &Map<String, Value>) -> String {
-    Value::Object(tuning.clone()).to_string()
 }
 
 /// The name that a problem has in plans: average pools and the dense layer have one name whatever the
@@ -428,11 +416,6 @@ pub fn problem_name(step: &Step) -> String {
     problem.to_string()
 }
 
-/// The dense layer and what follows it: their size is the weights' own.
-fn is_top(step: &Step) -> bool {
-    step.block == "top"
-}
-
 /// What tells whether the rest can be read.
 #[derive(Deserialize)]
 struct Header {
@@ -441,7 +424,7 @@ struct Header {
 }
 
 impl Plan {
-    /// Reads a plan; [`Plan::choices`] checks it against a graph.
+    /// Reads a plan; [`Plan::network`] checks it against a graph.
     ///
     /// # Errors
     /// If it can't be read or is of another schema.
@@ -486,136 +469,6 @@ impl Plan {
         text.push('\n');
         Ok(write_atomically(path, text.as_bytes())?)
     }
-
-    /// Checks that the plan is for what a run asks.
-    ///
-    /// # Errors
-    /// Names the first field that differs.
-    pub fn check_wanted(&self, path: &Path, wanted: &Wanted) -> Result<(), PlanError> {
-        if self.model != wanted.model {
-            return Err(field(path, "model", &self.model, wanted.model));
-        }
-        if self.shape != wanted.shape {
-            let text = |shape: &Option<String>| shape.clone().unwrap_or_else(|| "absent".to_string());
-            return Err(field(path, "shape", text(&self.shape), text(&wanted.shape)));
-        }
-        for (name, found, asked) in
-            [("threads", self.threads, wanted.threads), ("batch", self.batch, wanted.batch)]
-        {
-            if !(1..=4096).contains(&found) {
-                return Err(field(path, name, found, "a number from 1 to 4096"));
-            }
-            if asked.is_some_and(|asked| asked != found) {
-                let asked = asked.unwrap_or_default();
-                return Err(field(path, name, found, format!("{asked} as --{name} asks")));
-            }
-        }
-        if !(self.max_rel_error > 0.0 && self.max_rel_error.is_finite()) {
-            return Err(field(path, "max_rel_error", self.max_rel_error, "a number above 0"));
-        }
-        Ok(())
-    }
-
-    /// A plain graph with its blocks in the plan's forms, and the choices for it, every one checked. Steps
-    /// of the top that the plan lacks get a default.
-    ///
-    /// # Errors
-    /// Names the first field that does not hold.
-    pub fn network(&self, path: &Path, plain: &Graph, cpu: &Cpu) -> Result<(Graph, Vec<Choice>), PlanError> {
-        let graph = self.graph(path, plain)?;
-        let choices = self.choices(path, &graph, cpu)?;
-        Ok((graph, choices))
-    }
-
-    fn choices(&self, path: &Path, graph: &Graph, cpu: &Cpu) -> Result<Vec<Choice>, PlanError> {
-        let planned_top = |layers: &[String]| self.steps.iter().position(|planned| planned.layers == layers);
-        let body = graph.steps.iter().filter(|step| !is_top(step)).count();
-        let found =
-            self.steps.iter().filter(|step| !step.layers.iter().any(|l| l.starts_with("top."))).count();
-        if found != body {
-            return Err(field(
-                path,
-                "steps",
-                found,
-                format!("{body} steps of {}{} before its top", self.model, self.in_forms()),
-            ));
-        }
-        let choose = |(index, step): (usize, &Step)| {
-            let index = if is_top(step) { planned_top(&step.layers) } else { Some(index) };
-            match index {
-                Some(index) => self.choice(path, index, &self.steps[index], step, cpu),
-                None => Ok(crate::planner::default_choice(&step.problem, cpu)),
-            }
-        };
-        let choices: Vec<Choice> = graph.steps.iter().enumerate().map(choose).collect::<Result<_, _>>()?;
-        match of_tensors(graph, &choices) {
-            Ok(_) => Ok(choices),
-            Err(Disagreement { step, reads, found, expected }) => {
-                let side = if reads { "in" } else { "out" };
-                let expected = format!("{expected} as the steps before it");
-                Err(field(path, &format!("steps[{step}].formats.{side}"), found, expected))
-            }
-        }
-    }
-
-    fn choice(
-        &self,
-        path: &Path,
-        index: usize,
-        planned: &PlanStep,
-        step: &Step,
-        cpu: &Cpu,
-    ) -> Result<Choice, PlanError> {
-        let at = |name: &str| format!("steps[{index}].{name}");
-        let quoted = |layers: &[String]| format!("[{}]", layers.join(", "));
-        if planned.layers != step.layers {
-            return Err(field(path, &at("layers"), quoted(&planned.layers), quoted(&step.layers)));
-        }
-        let problem = problem_name(step);
-        if planned.problem != problem && !is_top(step) {
-            return Err(field(path, &at("problem"), &planned.problem, problem));
-        }
-        if planned.threads != self.threads {
-            return Err(field(
-                path,
-                &at("threads"),
-                planned.threads,
-                format!("{} as the plan", self.threads),
-            ));
-        }
-        let Some(row) = row(&planned.kernel) else {
-            let ids: Vec<&str> = table().iter().map(|row| row.id).collect();
-            return Err(field(path, &at("kernel"), &planned.kernel, format!("one of {}", ids.join(" "))));
-        };
-        let refused = |refusal| {
-            let expected = format!("a kernel that takes {} here ({refusal})", step.problem);
-            field(path, &at("kernel"), &planned.kernel, expected)
-        };
-        let kernel = (row.make)(cpu).map_err(refused)?;
-        kernel.supports(&step.problem).map_err(refused)?;
-        let offered = kernel.tunings(&step.problem);
-        let same = |tuning: &&Tuning| {
-            planned.tuning.len() == tuning.iter().count()
-                && tuning.iter().all(|(name, value)| planned.tuning.get(name) == Some(&Value::from(value)))
-        };
-        let tuning = match offered.iter().find(same) {
-            Some(tuning) => tuning.clone(),
-            None if is_top(step) => offered[0].clone(),
-            None => {
-                let list: Vec<String> = offered.iter().map(|t| tuning_text(&tuning_to_json(t))).collect();
-                let expected = format!("one of {}", list.join(" "));
-                return Err(field(path, &at("tuning"), tuning_text(&planned.tuning), expected));
-            }
-        };
-        let offered = kernel.formats(&step.problem, &tuning);
-        match offered.iter().find(|formats| StepFormats::of(formats) == planned.formats) {
-            Some(&formats) => Ok(Choice { row, tuning, formats }),
-            None => {
-                let list: Vec<String> = offered.iter().map(|f| StepFormats::of(f).to_string()).collect();
-                Err(field(path, &at("formats"), &planned.formats, list.join(" or ")))
-            }
-        }
-    }
 }
 
 fn field(path: &Path, field: &str, found: impl ToString, expected: impl ToString) -> PlanError {
@@ -650,7 +503,7 @@ pub fn newest(
     let fits = |(path, plan): &(PathBuf, Plan)| {
         plan.check_wanted(path, wanted).is_ok()
             && plan.max_rel_error <= max_rel_error
-            && plan.machine == *machine
+            && plan.machine.differs(machine).is_none()
     };
     in_folder(folder).filter(fits).max_by_key(|(_, plan)| (plan.max_rel_error == max_rel_error, plan.created))
 }

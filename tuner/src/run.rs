@@ -1,7 +1,7 @@
 //! `tuner run`: the network on images, by a plan.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use kernels::cpu::Cpu;
@@ -32,6 +32,9 @@ pub struct RunArgs {
     /// The plan; by default the newest valid one of this machine
     #[arg(long, value_name = "PLAN.json")]
     plan: Option<PathBuf>,
+    /// Take a plan that was made on another machine
+    #[arg(long, requires = "plan")]
+    any_machine: bool,
     #[command(flatten)]
     images: ImageArgs,
     /// Give the pooled features instead of probabilities
@@ -207,12 +210,19 @@ fn find_plan(args: &RunArgs, model: &Model, weights: &Weights, cpu: &Cpu) -> Res
         let wanted = args.model.wanted(args.host.threads.map(usize::from), args.model.batch(&args.host))?;
         let plan = Plan::read_steps(path)?;
         plan.check_wanted(path, &wanted)?;
+        let machine = Machine::of(cpu);
+        if !args.any_machine {
+            plan.check_machine(path, &machine)?;
+        }
         let stated = args.host.max_rel_error.is_some() || args.host.precision.is_some();
         if stated && plan.max_rel_error > args.host.error_bound() {
             let (file, found, bound) = (path.display(), plan.max_rel_error, args.host.error_bound());
             return Err(format!("{file}: max_rel_error is {found:e}, expected at most {bound:e}").into());
         }
         let (graph, choices) = plan.network(path, &graph(model, weights, plan.batch), cpu)?;
+        if !args.any_machine {
+            note_stale(path, &plan, &machine);
+        }
         return Ok(Found { graph, choices, threads: plan.threads, plan: path.display().to_string() });
     }
     let (threads, batch) = (args.host.thread_count(), args.model.batch(&args.host).unwrap_or(1));
@@ -223,6 +233,7 @@ fn find_plan(args: &RunArgs, model: &Model, weights: &Weights, cpu: &Cpu) -> Res
     if let Some((path, plan)) = newest(&folder, &wanted, args.host.error_bound(), &machine) {
         match plan.network(&path, &graph, cpu) {
             Ok((graph, choices)) => {
+                note_stale(&path, &plan, &machine);
                 return Ok(Found { graph, choices, threads, plan: path.display().to_string() });
             }
             Err(error) => eprintln!("note: {error}; using the built-in default choice"),
@@ -235,6 +246,12 @@ fn find_plan(args: &RunArgs, model: &Model, weights: &Weights, cpu: &Cpu) -> Res
     }
     let choices = default_choices(&graph, cpu);
     Ok(Found { graph, choices, threads, plan: "default".to_string() })
+}
+
+fn note_stale(path: &Path, plan: &Plan, machine: &Machine) {
+    if let Some(changes) = plan.stale(machine) {
+        eprintln!("note: {}: {changes}", path.display());
+    }
 }
 
 /// Milliseconds of inferences of a full batch, and the seconds of their steps; images repeat where there

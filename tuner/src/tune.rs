@@ -165,6 +165,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         max_memory_mib: bounds.memory,
         memory_bytes: Some(memory_bytes(&tuned.chosen.session)),
         machine,
+        cores_allowed: Some(crate::threads::available()),
         tool: TOOL.to_string(),
         created: now(),
         predicted_ms: predicted.as_ref().map(|steps| steps.iter().sum::<f64>() * 1e3),

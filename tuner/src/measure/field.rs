@@ -265,11 +265,12 @@ impl<'a> Field<'a> {
             let run = || bench.run(self.threads, &mut self.team);
             let tries = if 2 * self.disturbed > self.runs { 1 } else { TRIES };
             let (seconds, disturbed) = undisturbed(tries, run);
-            self.samples[*index].push(self.round, seconds);
+            let time = Time::new(self.numbers[*index], seconds, disturbed);
+            self.samples[*index].push(self.round, time.seconds());
             self.candidates[*index].disturbed += usize::from(disturbed);
             self.runs += 1;
             self.disturbed += usize::from(disturbed);
-            times.push(Time::new(self.numbers[*index], seconds, disturbed));
+            times.push(time);
         }
         self.journal.round(self.round, times);
         let tie = self.tie;

@@ -94,6 +94,7 @@ pub fn plan_step(
         problem: problem_name(step),
         kernel: choice.row.id.to_string(),
         tuning: tuning_to_json(&choice.tuning),
+        code: Some(choice.row.code().to_string()),
         formats: StepFormats::of(&choice.formats),
         threads,
         turns,
