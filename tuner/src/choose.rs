@@ -92,6 +92,16 @@ impl Chosen<'_> {
         self.timing(step).zip(first).map_or(1.0, ratio)
     }
 
+    /// Seconds of all steps by the choice of times alone.
+    pub fn alone_seconds(&self) -> f64 {
+        let first = |step: usize| self.settled.get(step).and_then(|list| list.first()).map(|(c, _)| *c);
+        let of = |step: usize| {
+            let own = first(step).or(self.winners[step]);
+            own.map_or(0.0, Measured::seconds) * self.session.graph().repeats(step) as f64
+        };
+        (0..self.winners.len()).map(of).sum()
+    }
+
     /// The time of a step: in the running network where that was taken, else alone.
     pub fn timing(&self, step: usize) -> Option<Timing> {
         let won = self.winners[step]?;

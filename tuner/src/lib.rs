@@ -13,6 +13,7 @@ pub mod cli;
 pub mod exact;
 pub mod graph;
 pub mod input;
+pub mod joint;
 pub mod list;
 pub mod log;
 pub mod machine;

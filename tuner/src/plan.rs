@@ -331,6 +331,24 @@ pub struct Contest {
     pub time_us: TimeUs,
 }
 
+/// Sums of the steps' times alone, by which the network was planned before close candidates were settled in place.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Planning {
+    /// A choice layer by layer, on the plain network; none where that ends with types that do not agree.
+    pub greedy_ms: Option<f64>,
+    /// The least of all forms, types and kernels, whatever their error and memory.
+    pub least_ms: f64,
+    /// What was chosen: more by ties that went to less memory or error, and by the bounds.
+    pub chosen_ms: f64,
+}
+
+impl Planning {
+    /// Share of the time by which the choice is above the least.
+    pub fn gap(&self) -> f64 {
+        self.chosen_ms / self.least_ms - 1.0
+    }
+}
+
 /// Memory of a prepared network, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryBytes {
@@ -375,10 +393,16 @@ pub struct Plan {
     pub tool: String,
     /// When, in seconds since 1970.
     pub created: u64,
-    /// Sum of what was predicted for the steps.
+    /// Sum of what was predicted for the steps and around them.
     pub predicted_ms: Option<f64>,
+    /// What was predicted around the steps: to wake the workers and to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub around_us: Option<f64>,
     /// The whole network's time.
     pub measured_ms: Option<f64>,
+    /// How near the choice is to the best there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planning: Option<Planning>,
     /// How quiet the machine was.
     #[serde(default)]
     pub noise: Option<Noise>,

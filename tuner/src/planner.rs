@@ -6,6 +6,7 @@ use kernels::problem::Problem;
 use kernels::tensor::Dtype;
 
 use crate::graph::{Graph, Step};
+use crate::joint::joint;
 use crate::measure::{Measured, Measurement, available};
 use crate::rewrite::{Block, Rewrite, rewritten};
 use crate::rules::Rule;
@@ -107,6 +108,27 @@ pub fn choose_forms(
         BlockChoice { block: block.name, rewrite, costs }
     };
     Block::all(graph).into_iter().map(choose).collect()
+}
+
+/// As [`choose_forms`] among eligible candidates, by what forms cost together with the types of all tensors.
+pub fn choose_forms_and_types(graph: &Graph, measurements: &[Measurement], types: Types) -> Vec<BlockChoice> {
+    let mut list = choose_forms(graph, measurements, is_eligible);
+    let tie = measurements.iter().map(|m| m.tie).fold(0.0, f64::max);
+    let repeats = |block: &str| {
+        graph.steps.iter().position(|step| step.block == block).map_or(1, |step| graph.repeats(step)) as f64
+    };
+    // What does not gain more than a tie stays plain.
+    let extra = |block: &str, rewrite: Rewrite| {
+        let choice = list.iter().find(|choice| choice.block == block).filter(|_| rewrite != Rewrite::PLAIN);
+        let own = choice.and_then(|choice| choice.costs.iter().find(|(form, _)| *form == rewrite)?.1);
+        own.unwrap_or(0.0) * tie * repeats(block)
+    };
+    if let Some(joint) = joint(graph, measurements, types, extra) {
+        for (block, rewrite) in joint.forms {
+            list.iter_mut().filter(|choice| choice.block == block).for_each(|c| c.rewrite = rewrite);
+        }
+    }
+    list
 }
 
 /// A plain graph with its blocks in the chosen forms.

@@ -81,13 +81,18 @@ impl<'a> Candidates<'a> {
 
 impl Rule {
     /// What the rule takes for a problem, of the measured candidates that `admits` lets in; the fastest direct one
-    /// where its own choice is not among them. None where there is none, and for what is no convolution.
+    /// where its own choice is not among them. None where there is none, for what is no convolution, and where types
+    /// below f32 are measured too.
     pub fn pick<'a>(
         &self,
         measurement: &'a Measurement,
         admits: impl Fn(&Measured) -> bool,
     ) -> Option<&'a Measured> {
         let Problem::Conv(conv) = &measurement.problem else { return None };
+        // Where lower types are measured, f32 is not searched for its own sake.
+        if measurement.candidates.iter().any(|c| !is_f32(c)) {
+            return None;
+        }
         let timed = measurement.candidates.iter().filter(|c| c.timing().is_some() && admits(c));
         let candidates = Candidates(timed.collect());
         (self.pick)(conv, &candidates).or_else(|| candidates.fastest(is_direct))

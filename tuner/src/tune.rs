@@ -16,12 +16,15 @@ use crate::choose::{Bounds, Chosen, Network, built_in_images};
 use crate::exact::Exact;
 use crate::graph::Graph;
 use crate::input::check_writable;
+use crate::joint::{greedy, joint};
 use crate::machine::Machine;
 use crate::measure::{Host, Measurement, Outcome};
 use crate::noise;
 use crate::options::{Failure, HostArgs, ImageArgs, Images, ModelArgs, create_folder, graph, threads};
-use crate::plan::{BlockRewrite, Contest, Noise, Plan, PlanSplit, PlanStep, SCHEMA, TOOL, file_name};
-use crate::planner::{by_rule, choose_forms, default_choices, in_forms, is_eligible};
+use crate::plan::{
+    BlockRewrite, Contest, Noise, Plan, PlanSplit, PlanStep, Planning, SCHEMA, TOOL, file_name,
+};
+use crate::planner::{by_rule, choose_forms_and_types, default_choices, in_forms};
 use crate::report::print_rewrites;
 use crate::rules::{RULES, costs, counted};
 use crate::run::print_classes;
@@ -150,7 +153,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
             Exact::of(&graph, &weights, &threads, each.collect())?
         }
     };
-    let Planned { mut tuned, split, rewrites, contest, predicted } =
+    let Planned { mut tuned, split, rewrites, planning, contest, predicted, around } =
         threads.install(|| plan(&network, &measurements, &bounds, &exact, end))?;
     let noise = Noise::new(floor, &measurements, watch.stolen() - stolen, start.elapsed());
 
@@ -168,8 +171,10 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         cores_allowed: Some(crate::threads::available()),
         tool: TOOL.to_string(),
         created: now(),
-        predicted_ms: predicted.as_ref().map(|steps| steps.iter().sum::<f64>() * 1e3),
+        predicted_ms: predicted.as_ref().map(|steps| (steps.iter().sum::<f64>() + around) * 1e3),
+        around_us: Some(us(around)),
         measured_ms: Some(contest[0].timing.median * 1e3),
+        planning,
         noise: Some(noise),
         contest: contest
             .iter()
@@ -226,12 +231,16 @@ struct Planned<'a> {
     split: Option<PlanSplit>,
     /// The forms of its blocks.
     rewrites: Vec<BlockRewrite>,
+    /// How near that is to the least by times alone.
+    planning: Option<Planning>,
     /// Whole networks in turn, the best first.
     contest: Vec<Entry>,
     /// Seconds of the best's steps as they are predicted: those of the network by times alone in the contest, times
     /// what each step's candidate took for each second of that network's in place, so that drift of the machine
     /// between the two stages does not show. Where nothing was timed in place, the times alone.
     predicted: Option<Vec<f64>>,
+    /// Seconds around the steps: what the network by times alone takes beside its own, to wake and to end.
+    around: f64,
 }
 
 /// Chooses forms and kernels within the bounds, and measures the network by them and by others.
@@ -247,7 +256,11 @@ fn plan<'a>(
         Ok::<_, Failure>(Tuned { graph, chosen })
     };
     let (split, graph, mut at_once) = split::split(network, measurements, bounds, exact)?;
-    let forms = choose_forms(&graph, measurements, is_eligible);
+    let types = Types::within(bounds.error);
+    let ms = |seconds: f64| (seconds * 1e9).round() / 1e6;
+    let greedy_ms = greedy(&graph, measurements, types).map(ms);
+    let least = joint(&graph, measurements, types, |_, _| 0.0).map(|joint| ms(joint.seconds));
+    let forms = choose_forms_and_types(&graph, measurements, types);
     let mut rewrites: Vec<BlockRewrite> = forms.iter().map(BlockRewrite::new).collect();
     let rewritten = in_forms(&graph, &forms);
     let mut plain = None;
@@ -272,7 +285,7 @@ fn plan<'a>(
 
     let default = network.session(&default_choices(network.graph, network.cpu))?;
     let mut others = vec![("default".to_string(), default)];
-    if Types::within(bounds.error) == Types::F32 {
+    if types == Types::F32 {
         for rule in &RULES {
             let choices = by_rule(network.graph, measurements, rule, network.cpu);
             others.push((format!("rule: {}", rule.name), network.session(&choices)?));
@@ -306,5 +319,11 @@ fn plan<'a>(
         None => Some(tuned.chosen.timing(step)?.median),
     };
     let predicted = steps.map(predict).collect();
-    Ok(Planned { tuned, split, rewrites, contest, predicted })
+    let around = match tuned.chosen.alone {
+        Some(_) => contest[1].timing.median - contest[1].steps.iter().sum::<f64>(),
+        None => 0.0,
+    };
+    let chosen_ms = ms(tuned.chosen.alone_seconds());
+    let planning = least.map(|least_ms| Planning { greedy_ms, least_ms, chosen_ms });
+    Ok(Planned { tuned, split, rewrites, planning, contest, predicted, around })
 }

@@ -69,6 +69,7 @@ pub(super) fn plan() -> Plan {
     });
     Plan {
         split: None,
+        planning: None,
         noise: None,
         schema: SCHEMA.to_string(),
         model: "mixed0".to_string(),
@@ -84,6 +85,7 @@ pub(super) fn plan() -> Plan {
         tool: "tuner".to_string(),
         created: 0,
         predicted_ms: Some(0.7),
+        around_us: None,
         measured_ms: Some(0.8),
         rules: Vec::new(),
         contest: vec![

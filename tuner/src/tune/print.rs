@@ -80,6 +80,16 @@ pub fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
             (measured / predicted - 1.0) * 100.0
         )?;
     }
+    if let Some(planning) = plan.planning {
+        writeln!(
+            out,
+            "by times alone: {:.2} ms, {:.1}% above the least of all forms, types and kernels ({:.2} ms); layer by layer {}",
+            planning.chosen_ms,
+            planning.gap() * 100.0,
+            planning.least_ms,
+            planning.greedy_ms.map_or("types do not agree".to_string(), |ms| format!("{ms:.2} ms"))
+        )?;
+    }
     let tie = plan.noise.map_or(0.0, |noise| noise.tie);
     let flips = plan.steps.iter().filter(|step| step.flips(tie)).count();
     let settled = plan.steps.iter().filter(|step| step.in_place.len() > 1).count();

@@ -10,8 +10,9 @@ use crate::graph::Graph;
 use crate::measure::Measurement;
 use crate::options::Failure;
 use crate::plan::PlanSplit;
-use crate::planner::{choose_forms, in_forms, is_eligible};
+use crate::planner::{choose_forms_and_types, in_forms};
 use crate::session::Session;
+use crate::types::Types;
 
 /// What the network that takes all images at once is called beside one that does not.
 pub const AT_ONCE: &str = "tuned alone, all images at once";
@@ -41,7 +42,8 @@ pub fn split(
         return Ok((None, whole, None));
     }
     let choose = |graph: Graph| {
-        let graph = in_forms(&graph, &choose_forms(&graph, measurements, is_eligible));
+        let graph =
+            in_forms(&graph, &choose_forms_and_types(&graph, measurements, Types::within(bounds.error)));
         let quick = Network { graph: &graph, settled: None, ..*network };
         Ok::<Session, Failure>(quick.choose(measurements, bounds, exact)?.session)
     };
