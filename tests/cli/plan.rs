@@ -204,3 +204,36 @@ fn what_has_changed_since_the_plan_was_made_is_named() {
     }
     assert_eq!(text.lines().count(), 1);
 }
+
+#[test]
+fn some_entries_of_a_plan_are_measured_again() {
+    let folder = folder();
+    let mut plan = BLOCK_PLAN.0.clone();
+    write(folder.path(), "p.json", plan.to_string());
+    let ran = tuner(folder.path(), "spot --plan p.json --steps 3");
+    assert!(ran.status == Some(0) || ran.status == Some(1), "{}", ran.err);
+    let verdicts = ran.out.lines().filter(|line| line.ends_with("holds") || line.ends_with("lost")).count();
+    assert_eq!(verdicts, 3, "{}", ran.out);
+    // What the plan says was far behind is chosen instead.
+    let steps = plan["steps"].as_array_mut().expect("steps");
+    let conv = steps.iter_mut().max_by_key(|step| step["multiply_adds"].as_u64()).expect("a step");
+    let measured = BLOCK_PLAN.0["measurements"].as_array().expect("measurements");
+    let record = measured.iter().find(|record| record["problem"] == conv["problem"]).expect("a record");
+    let is_slow = |c: &&Value| c["kernel"] == "im2col_gemm";
+    let slow = record["candidates"].as_array().expect("candidates").iter().find(is_slow).expect("a baseline");
+    let best = serde_json::json!({ "kernel": conv["kernel"], "tuning": conv["tuning"], "time_us": 1.0 });
+    conv["runner_up"] = best;
+    for key in ["kernel", "tuning", "formats"] {
+        conv[key] = slow[key].clone();
+    }
+    let layer = conv["layers"][0].as_str().expect("a layer").to_string();
+    let mut text = plan.to_string();
+    // In the plan's own words the two were level.
+    let own = slow["time_us"].to_string();
+    text = text.replace(&own, &record["candidates"][0]["time_us"].to_string());
+    write(folder.path(), "p.json", text);
+    let ran = tuner(folder.path(), "spot --plan p.json --steps 40");
+    assert_eq!(ran.status, Some(1), "{}{}", ran.out, ran.err);
+    assert!(ran.out.lines().any(|line| line.contains(&layer) && line.ends_with("lost")), "{}", ran.out);
+    refuses(folder.path(), "spot --plan nowhere.json", &["nowhere.json"]);
+}

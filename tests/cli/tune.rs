@@ -269,3 +269,20 @@ fn the_convolutions_of_a_list_are_tuned_without_a_model_and_rules_are_priced() {
     refuses(folder.path(), "--shapes nowhere.txt", &["nowhere.txt"]);
     refuses(folder.path(), "--shapes two.txt --model mixed0", &["--shapes", "--model"]);
 }
+
+#[test]
+fn what_an_error_bound_costs_is_a_list_of_plans_of_which_none_beats_another() {
+    let folder = folder();
+    let args = "tune --model mixed10 --threads 1 --budget 2 --precision bf16 --pareto --out p.json";
+    let out = succeeds(folder.path(), args);
+    assert!(out.contains("steps below f32"), "{out}");
+    let plan = json(&folder.path().join("p.json"));
+    let points = plan["pareto"].as_array().expect("points");
+    let of = |point: &Value| (number_in(point, "time_us"), point["rel_error"].as_f64().expect("an error"));
+    assert!(!points.is_empty());
+    for pair in points.windows(2) {
+        let ((fast, loose), (slow, exact)) = (of(&pair[0]), of(&pair[1]));
+        assert!(fast <= slow && loose > exact, "{points:?}");
+    }
+    assert!(of(points.last().expect("a point")).1 < 1e-5, "the last is in f32: {points:?}");
+}

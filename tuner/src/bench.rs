@@ -13,11 +13,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use kernels::arch::cache::evict;
-use kernels::kernel::{Bound, Io, Prepared};
+use kernels::cpu::Cpu;
+use kernels::kernel::{Bound, Io, Prepared, Refusal};
+use kernels::problem::Problem;
 use kernels::scratch::Buffer;
 use kernels::team::Team;
 use kernels::tensor::{Format, Formats, Shape, Tensor};
 
+use crate::oracle::Inputs;
+use crate::session::Choice;
 use crate::threads::Threads;
 
 /// Memory and a prepared kernel, ready to be run again and again.
@@ -34,6 +38,23 @@ impl Bench {
         let mut source = Tensor::of(shape, format);
         source.fill_nhwc(values);
         Arc::new(source)
+    }
+
+    /// Prepares a choice for a problem.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn of(
+        problem: &Problem,
+        choice: &Choice,
+        inputs: &Inputs,
+        cpu: &Cpu,
+        workers: usize,
+    ) -> Result<Self, Refusal> {
+        let kernel = (choice.row.make)(cpu)?;
+        let prepared = kernel.prepare(problem, &choice.tuning, &choice.formats, &inputs.filters)?;
+        let src = Self::source(prepared.bound().src, &choice.formats.src, &inputs.src);
+        Ok(Self::new(prepared, &choice.formats, src, workers))
     }
 
     /// Lays out a prepared kernel's tensors.
@@ -90,6 +111,21 @@ impl Bench {
     pub fn bytes(&self) -> [usize; 2] {
         [self.prepared.packed_bytes(), self.scratch.len() * size_of::<f32>()]
     }
+}
+
+/// Runs two in turn, `rounds` times each after two to warm up: the seconds of both.
+pub fn in_turn(benches: &mut [Bench; 2], rounds: usize, threads: &Threads, team: &mut Team) -> [Vec<f64>; 2] {
+    let mut samples = [const { Vec::new() }; 2];
+    for round in 0..rounds + 2 {
+        for turn in 0..2 {
+            let which = (round + turn) % 2;
+            let (seconds, _) = benches[which].run(threads, team);
+            if round >= 2 {
+                samples[which].push(seconds);
+            }
+        }
+    }
+    samples
 }
 
 /// A worker's part of a slice.

@@ -92,6 +92,15 @@ impl Chosen<'_> {
         self.timing(step).zip(first).map_or(1.0, ratio)
     }
 
+    /// Multiply-adds that it executes for a batch.
+    pub fn multiply_adds(&self, cpu: &Cpu) -> u64 {
+        let graph = self.session.graph();
+        let of = |(index, (step, choice)): (usize, (&Step, &Choice))| {
+            choice.multiply_adds(&step.problem, cpu) * graph.repeats(index) as u64
+        };
+        graph.steps.iter().zip(&self.choices).enumerate().map(of).sum()
+    }
+
     /// Seconds of all steps by the choice of times alone.
     pub fn alone_seconds(&self) -> f64 {
         let first = |step: usize| self.settled.get(step).and_then(|list| list.first()).map(|(c, _)| *c);
@@ -129,28 +138,7 @@ impl Network<'_> {
         exact: &Exact,
     ) -> Result<Chosen<'a>, Failure> {
         let memory = bounds.memory.map_or(usize::MAX, |mib| (mib as usize) << 20);
-        let tie = measurements.iter().map(|m| m.tie).fold(0.0, f64::max);
-        let search = |types: &[Dtype]| {
-            let options = options(self.graph, measurements, types);
-            let alone = |(step, options): (usize, &Vec<&Measured>)| {
-                options.iter().map(|c| c.seconds() * self.graph.repeats(step) as f64).collect()
-            };
-            let seconds: Vec<Vec<f64>> = options.iter().enumerate().map(alone).collect();
-            let settled = options.iter().map(|_| Vec::new()).collect();
-            let mut search = Search {
-                network: self,
-                exact,
-                options,
-                seconds,
-                costs: Vec::new(),
-                settled,
-                tie,
-                memory,
-                left: memory,
-            };
-            search.price(&vec![0.0; self.graph.steps.len()]);
-            search
-        };
+        let search = |types: &[Dtype]| self.search(measurements, exact, types, memory);
         let f32_alone = vec![Dtype::F32; self.graph.tensors.len()];
         if Types::within(bounds.error) == Types::Lower {
             // The fastest first, then by halves between what exceeds the bound and what keeps it.
@@ -192,6 +180,60 @@ impl Network<'_> {
             false => search.within(fastest, bounds.error)?,
         };
         search.in_place(chosen, bounds.error)
+    }
+
+    fn search<'a, 'n>(
+        &'n self,
+        measurements: &'a [Measurement],
+        exact: &'n Exact,
+        types: &[Dtype],
+        memory: usize,
+    ) -> Search<'a, 'n> {
+        let options = options(self.graph, measurements, types);
+        let alone = |(step, options): (usize, &Vec<&Measured>)| {
+            options.iter().map(|c| c.seconds() * self.graph.repeats(step) as f64).collect()
+        };
+        let seconds: Vec<Vec<f64>> = options.iter().enumerate().map(alone).collect();
+        let settled = options.iter().map(|_| Vec::new()).collect();
+        let tie = measurements.iter().map(|m| m.tie).fold(0.0, f64::max);
+        let (network, costs, left) = (self, Vec::new(), memory);
+        let mut search = Search { network, exact, options, seconds, costs, settled, tie, memory, left };
+        search.price(&vec![0.0; self.graph.steps.len()]);
+        search
+    }
+
+    /// Choices from the fastest that types allow to the most exact in f32, by times alone: of each kind up to `count`.
+    ///
+    /// # Errors
+    /// If a kernel refuses what it was measured with.
+    pub fn frontier<'a>(
+        &self,
+        measurements: &'a [Measurement],
+        exact: &Exact,
+        types: Types,
+        count: usize,
+    ) -> Result<Vec<Chosen<'a>>, Failure> {
+        let mut list = Vec::new();
+        if types == Types::Lower {
+            let mut session = self.session(&default_choices(self.graph, self.cpu))?;
+            let gains = self.gains(&mut session, &built_in_images(self.graph, 1));
+            let typings = self.typings(measurements, &gains);
+            let some = count.min(typings.len());
+            for types in (0..some).map(|i| &typings[i * typings.len() / some]) {
+                list.extend(self.search(measurements, exact, types, usize::MAX).attempt(f64::INFINITY)?);
+            }
+        }
+        let f32_alone = vec![Dtype::F32; self.graph.tensors.len()];
+        let mut search = self.search(measurements, exact, &f32_alone, usize::MAX);
+        let Some(mut fastest) = search.attempt(f64::INFINITY)? else { return Ok(list) };
+        search.price(&self.gains(&mut fastest.session, &fastest.image));
+        let [least, most] = [search.least_error(), total(picked(&search.costs, &fastest.picks)).error];
+        list.push(fastest);
+        for i in 1..count {
+            let part = i as f64 / (count - 1).max(1) as f64;
+            list.extend(search.attempt(most * (least / most).powf(part))?);
+        }
+        Ok(list)
     }
 
     /// Types of tensors that are worth a try, the fastest first: each keeps fewer of the steps that add most to
@@ -418,14 +460,19 @@ impl<'a> Search<'a, '_> {
         Ok(self.bytes(&self.chosen(picks)?).div_ceil(1 << 20))
     }
 
+    /// The least sum of errors that any choice has.
+    fn least_error(&self) -> f64 {
+        let most_exact = |costs: &Vec<Cost>| costs.iter().map(|c| c.error).min_by(f64::total_cmp);
+        // Rounding of the sums must not rule the most exact choice out.
+        self.costs.iter().filter_map(most_exact).sum::<f64>() * (1.0 + 1e-9)
+    }
+
     /// The fastest choice with an error of at most `bound`, which the fastest of all exceeds.
     fn within(&mut self, mut fastest: Chosen<'a>, bound: f64) -> Result<Chosen<'a>, Failure> {
         let gains = self.network.gains(&mut fastest.session, &fastest.image);
         self.price(&gains);
         let sum = |search: &Self, chosen: &Chosen| total(picked(&search.costs, &chosen.picks)).error;
-        let most_exact = |costs: &Vec<Cost>| costs.iter().map(|c| c.error).min_by(f64::total_cmp);
-        // Rounding of the sums must not rule the most exact choice out.
-        let least = self.costs.iter().filter_map(most_exact).sum::<f64>() * (1.0 + 1e-9);
+        let least = self.least_error();
         let (mut low, mut high) = (least, sum(self, &fastest));
         let (mut held, mut reached): (Option<Chosen>, f64) = (None, fastest.error);
         let mut target = high * (bound / fastest.error).powi(2);

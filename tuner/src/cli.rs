@@ -18,6 +18,7 @@ use crate::options::{Failure, cpu};
 use crate::peak::{PeakArgs, peak};
 use crate::report::{ExplainArgs, ReportArgs, explain, report};
 use crate::run::{RunArgs, run};
+use crate::spot::{SpotArgs, spot};
 use crate::table::Table;
 use crate::tune::{TuneArgs, tune};
 
@@ -60,6 +61,8 @@ enum Command {
     Explain(ExplainArgs),
     /// Draw a plan and its measurements
     Report(ReportArgs),
+    /// Measure some entries of a plan again, and say whether they hold
+    Spot(SpotArgs),
     /// Unite logs of measurements
     Merge(MergeArgs),
     /// Say what the choices of one machine cost on another
@@ -118,6 +121,7 @@ fn dispatch(cli: Cli, out: &mut (dyn Write + Send)) -> Result<bool, Failure> {
         Some(Command::Shapes { model, batch }) => shapes(&model, batch.into(), out)?,
         Some(Command::Explain(args)) => explain(&args, out)?,
         Some(Command::Report(args)) => report(&args, out)?,
+        Some(Command::Spot(args)) => return spot(&args, out),
         Some(Command::Merge(args)) => merge(&args, out)?,
         Some(Command::Transfer(args)) => transfer(&args, out)?,
         Some(Command::Peak(args)) => peak(&args, out)?,

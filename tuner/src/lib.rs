@@ -33,6 +33,7 @@ pub mod run;
 pub mod session;
 pub mod settle;
 pub mod size;
+pub mod spot;
 pub mod stats;
 pub mod table;
 pub mod threads;

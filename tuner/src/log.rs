@@ -44,6 +44,9 @@ pub const SCHEMA: &str = "measurements-1";
 /// Name of the file in a machine's folder.
 pub const FILE: &str = "measurements.jsonl";
 
+/// A larger share of disturbed runs makes a history worthless.
+const BUSY: f64 = 0.1;
+
 /// One line of a log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "line", rename_all = "snake_case")]
@@ -221,9 +224,10 @@ impl Log {
         Ok(Self { path, run: name, histories, failed: AtomicBool::new(false) })
     }
 
-    /// What earlier runs have found out about a problem.
+    /// What earlier runs have found out about a problem; nothing of a time when others used the cores, which must
+    /// not settle a choice for good.
     pub fn history(&self, problem: &Problem) -> Option<&History> {
-        self.histories.furthest(&problem.to_string())
+        self.histories.furthest(&problem.to_string()).filter(|history| history.disturbed_share() <= BUSY)
     }
 
     fn append(&self, line: &Line) {

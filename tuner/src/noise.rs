@@ -4,7 +4,7 @@ use kernels::cpu::Cpu;
 use kernels::problem::Problem;
 use kernels::team::Team;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, in_turn};
 use crate::oracle::Inputs;
 use crate::planner::default_choice;
 use crate::stats::{median, ratio};
@@ -39,24 +39,10 @@ pub fn floor(mut problems: Vec<Problem>, cpu: &Cpu, threads: &Threads) -> f64 {
 
 fn of_problem(problem: &Problem, cpu: &Cpu, threads: &Threads) -> Option<f64> {
     let choice = default_choice(problem, cpu);
-    let kernel = (choice.row.make)(cpu).ok()?;
     let inputs = Inputs::synthetic(problem);
-    let bench = || {
-        let prepared = kernel.prepare(problem, &choice.tuning, &choice.formats, &inputs.filters).ok()?;
-        let src = Bench::source(prepared.bound().src, &choice.formats.src, &inputs.src);
-        Some(Bench::new(prepared, &choice.formats, src, threads.count()))
-    };
+    let bench = || Bench::of(problem, &choice, &inputs, cpu, threads.count()).ok();
     let (mut benches, mut team) = ([bench()?, bench()?], Team::new(threads.count()));
-    let mut samples = [const { Vec::new() }; 2];
-    for round in 0..ROUNDS + 2 {
-        for turn in 0..2 {
-            let which = (round + turn) % 2;
-            let (seconds, _) = benches[which].run(threads, &mut team);
-            if round >= 2 {
-                samples[which].push(seconds);
-            }
-        }
-    }
+    let samples = in_turn(&mut benches, ROUNDS, threads, &mut team);
     let ratio = ratio(&samples[0], &samples[1])?;
     Some((ratio.high - 1.0).max(1.0 - ratio.low))
 }

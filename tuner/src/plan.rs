@@ -331,6 +331,19 @@ pub struct Contest {
     pub time_us: TimeUs,
 }
 
+/// A plan of which no other is both faster and more exact.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ParetoPoint {
+    /// Time of an inference.
+    pub time_us: TimeUs,
+    /// Its error against f64.
+    pub rel_error: f64,
+    /// Steps that read or write a type below f32.
+    pub lower_steps: usize,
+    /// Multiply-adds that it executes.
+    pub multiply_adds: u64,
+}
+
 /// Sums of the steps' times alone, by which the network was planned before close candidates were settled in place.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Planning {
@@ -411,6 +424,9 @@ pub struct Plan {
     /// What published rules cost on the plain network, in f32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RuleRecord>,
+    /// What an error bound costs: plans by times alone, the fastest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pareto: Vec<ParetoPoint>,
     /// Where the batch is split; a plan without takes all images at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<PlanSplit>,

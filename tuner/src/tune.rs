@@ -2,6 +2,7 @@
 
 mod contest;
 mod measuring;
+mod pareto;
 mod print;
 mod record;
 mod shapes;
@@ -32,7 +33,8 @@ use crate::size::{ensure_measured, ensure_runs};
 use crate::types::Types;
 use contest::{BY_TIMES_ALONE, Entry, WITHOUT_REWRITES, contest, is_faster};
 use measuring::{jobs, measure_all, open_log};
-use print::{BUSY, audit, print_contest, print_rules, print_steps};
+use pareto::pareto;
+use print::{BUSY, audit, print_contest, print_pareto, print_rules, print_steps};
 use record::{memory_bytes, now, plan_step, record, time_us, us};
 use split::split_all;
 
@@ -58,6 +60,9 @@ pub struct TuneArgs {
     /// Bound on the memory of a process that runs the plan
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
     max_memory: Option<u32>,
+    /// Measure plans from the fastest to the most exact as well, which takes some seconds more
+    #[arg(long, conflicts_with = "shapes")]
+    pareto: bool,
     /// Where to write the plan; a file for this model and machine under --results by default
     #[arg(long, value_name = "PLAN.json")]
     out: Option<PathBuf>,
@@ -155,6 +160,13 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     };
     let Planned { mut tuned, split, rewrites, planning, contest, predicted, around } =
         threads.install(|| plan(&network, &measurements, &bounds, &exact, end))?;
+    let pareto = match args.pareto {
+        true => {
+            let network = Network { graph: &tuned.graph, settled: None, ..network };
+            threads.install(|| pareto(&network, &measurements, &exact, types))?
+        }
+        false => Vec::new(),
+    };
     let noise = Noise::new(floor, &measurements, watch.stolen() - stolen, start.elapsed());
 
     let plan = Plan {
@@ -181,6 +193,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
             .map(|entry| Contest { plan: entry.name.clone(), time_us: time_us(&entry.timing) })
             .collect(),
         rules: costs(&counted(&graph, &measurements)),
+        pareto,
         split,
         rewrites,
         steps: tuned
@@ -201,6 +214,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     print_rewrites(&plan, out)?;
     print_contest(&plan, out)?;
     print_rules(&plan.rules, out)?;
+    print_pareto(&plan, out)?;
     if let Some(noise) = plan.noise.filter(|noise| noise.disturbed > BUSY) {
         eprintln!(
             "warning: busy: others used the cores in {:.0}% of the runs, so that the choice may not be the best",

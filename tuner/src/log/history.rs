@@ -47,6 +47,12 @@ impl History {
         self.rounds.iter().flat_map(|(_, times)| times).filter(|time| time.0 == number && time.2 > 0).count()
     }
 
+    /// Share of all runs that were disturbed.
+    pub fn disturbed_share(&self) -> f64 {
+        let times = || self.rounds.iter().flat_map(|(_, times)| times);
+        times().filter(|time| time.2 > 0).count() as f64 / times().count().max(1) as f64
+    }
+
     /// Adds a line; one that does not follow from those before is passed over.
     fn add(&mut self, line: Line) {
         match line {
@@ -214,6 +220,7 @@ mod tests {
         ];
         let history = furthest(lines).expect("a history");
         assert_eq!((history.run.as_str(), history.rounds.len()), ("b", 2));
+        assert_eq!(history.disturbed_share(), 0.0);
         assert!(history.done.is_some());
     }
 

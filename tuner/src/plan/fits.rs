@@ -106,7 +106,11 @@ impl Plan {
         }
     }
 
-    fn choice(
+    /// The choice of a step of the plan, or of one like it, for a step of a graph; every part checked.
+    ///
+    /// # Errors
+    /// Names the first field that does not hold.
+    pub fn choice(
         &self,
         path: &Path,
         index: usize,

@@ -87,6 +87,7 @@ pub(super) fn plan() -> Plan {
         predicted_ms: Some(0.7),
         around_us: None,
         measured_ms: Some(0.8),
+        pareto: Vec::new(),
         rules: Vec::new(),
         contest: vec![
             Contest { plan: "tuned".to_string(), time_us: around(800.0) },

@@ -121,6 +121,24 @@ pub fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What an error bound costs.
+pub fn print_pareto(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
+    if plan.pareto.is_empty() {
+        return Ok(());
+    }
+    let mut table = Table::new(&["error against f64", "ms", "steps below f32", "M multiply-adds"]);
+    for point in &plan.pareto {
+        table.row([
+            format!("{:.1e}", point.rel_error),
+            format!("{:.2}", point.time_us.median / 1e3),
+            format!("{} of {}", point.lower_steps, plan.steps.len()),
+            format!("{:.0}", point.multiply_adds as f64 / 1e6),
+        ]);
+    }
+    writeln!(out, "\n{table}")?;
+    Ok(())
+}
+
 /// What published rules cost beside the fastest of each convolution.
 pub fn print_rules(rules: &[RuleRecord], out: &mut dyn Write) -> Result<(), Failure> {
     let known: Vec<&RuleRecord> = rules.iter().filter(|rule| rule.fastest_us > 0.0).collect();
