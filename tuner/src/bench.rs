@@ -3,7 +3,7 @@
 //!
 //! In a network, the weights of all other layers have passed since a layer's turn, more than the caches hold, and
 //! its source has just been written by all workers, each a share. So before each run the weights and the
-//! destinations are evicted from the caches, and each worker reads its share of the source. A loop over one layer
+//! destinations are moved out of the caches, as far as they would be, and each worker reads its share of the source. A loop over one layer
 //! would find all of them warm and favour what reads them often.
 
 use std::fs::File;
@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use kernels::arch::cache::evict;
 use kernels::cpu::Cpu;
 use kernels::kernel::{Bound, Io, Prepared, Refusal};
 use kernels::problem::Problem;
@@ -20,6 +19,7 @@ use kernels::scratch::Buffer;
 use kernels::team::Team;
 use kernels::tensor::{Format, Formats, Shape, Tensor};
 
+use crate::cold::Cold;
 use crate::oracle::Inputs;
 use crate::session::Choice;
 use crate::threads::Threads;
@@ -30,6 +30,7 @@ pub struct Bench {
     src: Arc<Tensor>,
     dst: Vec<Tensor>,
     scratch: Buffer,
+    cold: Cold,
 }
 
 impl Bench {
@@ -50,19 +51,26 @@ impl Bench {
         inputs: &Inputs,
         cpu: &Cpu,
         workers: usize,
+        cold: Cold,
     ) -> Result<Self, Refusal> {
         let kernel = (choice.row.make)(cpu)?;
         let prepared = kernel.prepare(problem, &choice.tuning, &choice.formats, &inputs.filters)?;
         let src = Self::source(prepared.bound().src, &choice.formats.src, &inputs.src);
-        Ok(Self::new(prepared, &choice.formats, src, workers))
+        Ok(Self::new(prepared, &choice.formats, src, workers, cold))
     }
 
     /// Lays out a prepared kernel's tensors.
-    pub fn new(prepared: Box<dyn Prepared>, formats: &Formats, src: Arc<Tensor>, workers: usize) -> Self {
+    pub fn new(
+        prepared: Box<dyn Prepared>,
+        formats: &Formats,
+        src: Arc<Tensor>,
+        workers: usize,
+        cold: Cold,
+    ) -> Self {
         let bound = prepared.bound();
         let dst = bound.dst.iter().map(|&shape| Tensor::of(shape, &formats.dst)).collect();
         let scratch = Buffer::zeroed(prepared.scratch().total(workers));
-        Self { prepared, src, dst, scratch }
+        Self { prepared, src, dst, scratch, cold }
     }
 
     /// Runs it once on all threads, cold; the seconds from when the first worker starts to when the last has
@@ -71,12 +79,12 @@ impl Bench {
         let packed = self.prepared.packed();
         let written: Vec<&[f32]> = self.dst.iter().map(Tensor::as_slice).collect();
         let src = self.src.as_slice();
-        let workers = threads.count();
+        let (workers, cold) = (threads.count(), self.cold);
         threads.region(team, |member| {
             let weights = packed.iter().map(|weights| weights.as_slice());
             weights
                 .chain(written.iter().copied())
-                .for_each(|values| evict(share(values, member.index(), workers)));
+                .for_each(|values| cold.chill(share(values, member.index(), workers)));
             std::hint::black_box(share(src, member.index(), workers).iter().step_by(16).sum::<f32>());
         });
         let io = Io::new(self.src.view(), self.dst.iter_mut().map(Tensor::view_mut));

@@ -12,6 +12,7 @@ use kernels::team::Team;
 use kernels::tensor::Dtype;
 
 use crate::bench::Bench;
+use crate::cold::Cold;
 use crate::graph::Graph;
 use crate::input::{load_expect, load_npy_dyn};
 use crate::model::Model;
@@ -121,7 +122,7 @@ impl Checker {
         for (tuning, formats) in tunings.iter().flat_map(in_formats) {
             let prepared = kernel.prepare(problem, tuning, &formats, &inputs.filters)?;
             let src = Bench::source(prepared.bound().src, &formats.src, &inputs.src);
-            let mut bench = Bench::new(prepared, &formats, src, self.threads.count());
+            let mut bench = Bench::new(prepared, &formats, src, self.threads.count(), Cold::Memory);
             bench.run(&self.threads, &mut team);
             let verdict = oracle.judge(&bench, &kernel.numerics(problem, tuning));
             let share = |v: &Verdict| v.nearer().error / v.nearer().tolerance;

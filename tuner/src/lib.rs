@@ -10,6 +10,7 @@ pub mod budget;
 pub mod check;
 pub mod choose;
 pub mod cli;
+pub mod cold;
 pub mod exact;
 pub mod graph;
 pub mod input;

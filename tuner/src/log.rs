@@ -29,6 +29,7 @@ use kernels::problem::Problem;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::cold::Cold;
 use crate::machine::Machine;
 use crate::measure::{Measured, Outcome};
 use crate::plan::{StepFormats, TOOL, tuning_to_json};
@@ -111,6 +112,9 @@ pub struct Run {
     pub threads: usize,
     /// `f32`, or `lower` where lower types are measured too.
     pub types: String,
+    /// Where weights were.
+    #[serde(default)]
+    pub cold: Cold,
     /// Seconds since 1970.
     pub started: u64,
 }
@@ -195,6 +199,7 @@ impl Log {
         machine: &Machine,
         threads: usize,
         types: Types,
+        cold: Cold,
         is_fresh: bool,
     ) -> Result<Self, LogError> {
         let path = folder.join(FILE);
@@ -209,6 +214,7 @@ impl Log {
                 Types::F32 => "f32".to_string(),
                 Types::Lower => "lower".to_string(),
             },
+            cold,
             started: since.as_secs(),
         };
         let lines = if path.exists() { read(&path)?.0 } else { Vec::new() };
@@ -216,7 +222,7 @@ impl Log {
             !is_fresh
                 && other.tool == run.tool
                 && other.machine == run.machine
-                && (other.threads, &other.types) == (run.threads, &run.types)
+                && (other.threads, &other.types, other.cold) == (run.threads, &run.types, run.cold)
         };
         let histories = Histories::of(lines, like);
         let name = run.run.clone();

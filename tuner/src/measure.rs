@@ -12,6 +12,7 @@ use kernels::kernel::{Kernel, Role, Row, Tuning, table};
 use kernels::problem::Problem;
 use kernels::tensor::Formats;
 
+use crate::cold::Cold;
 use crate::log::{Done, Log};
 use crate::oracle::Inputs;
 use crate::session::Choice;
@@ -219,6 +220,8 @@ pub struct Host<'a> {
     pub threads: &'a Threads,
     /// Times within this share of each other are ties.
     pub tie: f64,
+    /// Where weights are when a candidate is timed.
+    pub cold: Cold,
     /// Where each round is written, and what earlier ones are taken from.
     pub log: Option<&'a Log>,
 }

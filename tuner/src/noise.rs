@@ -5,6 +5,7 @@ use kernels::problem::Problem;
 use kernels::team::Team;
 
 use crate::bench::{Bench, in_turn};
+use crate::cold::Cold;
 use crate::oracle::Inputs;
 use crate::planner::default_choice;
 use crate::stats::{median, ratio};
@@ -27,20 +28,20 @@ pub fn tie(floor: f64) -> f64 {
 
 /// The noise floor: how far from 1 the median ratio of a kernel to a copy of itself may be, in 95 of 100
 /// cases; the median over some of the convolutions, 0 if there are none.
-pub fn floor(mut problems: Vec<Problem>, cpu: &Cpu, threads: &Threads) -> f64 {
+pub fn floor(mut problems: Vec<Problem>, cpu: &Cpu, threads: &Threads, cold: Cold) -> f64 {
     problems.retain(|problem| matches!(problem, Problem::Conv(_)));
     problems.sort_by_key(Problem::flops);
     let some = PROBLEMS.min(problems.len());
     let floors: Vec<f64> = (0..some)
-        .filter_map(|i| of_problem(&problems[(2 * i + 1) * problems.len() / (2 * some)], cpu, threads))
+        .filter_map(|i| of_problem(&problems[(2 * i + 1) * problems.len() / (2 * some)], cpu, threads, cold))
         .collect();
     median(&floors).unwrap_or(0.0)
 }
 
-fn of_problem(problem: &Problem, cpu: &Cpu, threads: &Threads) -> Option<f64> {
+fn of_problem(problem: &Problem, cpu: &Cpu, threads: &Threads, cold: Cold) -> Option<f64> {
     let choice = default_choice(problem, cpu);
     let inputs = Inputs::synthetic(problem);
-    let bench = || Bench::of(problem, &choice, &inputs, cpu, threads.count()).ok();
+    let bench = || Bench::of(problem, &choice, &inputs, cpu, threads.count(), cold).ok();
     let (mut benches, mut team) = ([bench()?, bench()?], Team::new(threads.count()));
     let samples = in_turn(&mut benches, ROUNDS, threads, &mut team);
     let ratio = ratio(&samples[0], &samples[1])?;

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::choose::Bounds;
+use crate::cold::Cold;
 use crate::graph::Step;
 use crate::input::{InputError, write_atomically};
 use crate::machine::Machine;
@@ -223,6 +224,9 @@ pub struct Noise {
     pub floor: f64,
     /// The share within which times are ties.
     pub tie: f64,
+    /// Where weights were when kernels were timed alone.
+    #[serde(default)]
+    pub cold: Cold,
     /// Share of the runs that something else disturbed, however often they were repeated.
     pub disturbed: f64,
     /// Share of all cores' time that the host gave to others.
@@ -231,13 +235,14 @@ pub struct Noise {
 
 impl Noise {
     /// Of measurements that took some time, in which the host took so many hundredths of a second of all cores.
-    pub fn new(floor: f64, measurements: &[Measurement], stolen: u64, time: Duration) -> Self {
+    pub fn new(floor: f64, cold: Cold, measurements: &[Measurement], stolen: u64, time: Duration) -> Self {
         let candidates = || measurements.iter().flat_map(|m| &m.candidates);
         let runs: usize = candidates().filter_map(|c| c.timing()).map(|t| t.samples).sum();
         let disturbed: usize = candidates().map(|c| c.disturbed).sum();
         let cores = crate::threads::available() as f64;
         Self {
             floor,
+            cold,
             tie: noise::tie(floor),
             disturbed: disturbed as f64 / runs.max(1) as f64,
             stolen: stolen as f64 / 100.0 / (time.as_secs_f64() * cores).max(1e-9),

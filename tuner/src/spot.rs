@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::bench::{Bench, in_turn};
 use crate::cli::plan_or_newest;
+use crate::cold::Cold;
 use crate::graph::Step;
 use crate::machine::Machine;
 use crate::options::{Failure, ModelArgs, cpu, graph, threads};
@@ -76,7 +77,7 @@ pub fn spot(args: &SpotArgs, out: &mut dyn Write) -> Result<bool, Failure> {
     let time = |pair: &Pair| pair.planned.network_us.or(pair.planned.alone_us).unwrap_or(0.0);
     pairs.sort_by(|a, b| time(b).total_cmp(&time(a)));
     pairs.truncate(args.steps.into());
-    let tie = plan.noise.map_or(0.02, |noise| noise.tie);
+    let (tie, cold) = plan.noise.map_or((0.02, Cold::Memory), |noise| (noise.tie, noise.cold));
     let threads = threads(plan.threads)?;
     let mut table =
         Table::new(&["layer", "kernel", "us", "second", "us", "ratio, 95%", "ratio then", "verdict"]);
@@ -85,7 +86,7 @@ pub fn spot(args: &SpotArgs, out: &mut dyn Write) -> Result<bool, Failure> {
         let mut team = Team::new(threads.count());
         for Pair { planned, step, own, second, then } in &pairs {
             let inputs = Inputs::synthetic(&step.problem);
-            let bench = |choice| Bench::of(&step.problem, choice, &inputs, &cpu, threads.count());
+            let bench = |choice| Bench::of(&step.problem, choice, &inputs, &cpu, threads.count(), cold);
             let mut benches = [bench(own)?, bench(second)?];
             let samples = in_turn(&mut benches, ROUNDS, &threads, &mut team);
             let Some(now) = ratio(&samples[0], &samples[1]) else { continue };

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::bench::Watch;
 use crate::choose::{Bounds, Chosen, Network, built_in_images};
+use crate::cold::{Cold, weight_bytes};
 use crate::exact::Exact;
 use crate::graph::Graph;
 use crate::input::check_writable;
@@ -54,7 +55,7 @@ pub struct TuneArgs {
     /// Seconds for all measuring; 100 by default
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     budget: Option<u32>,
-    /// A budget of 18 seconds: a plan within some hundredths of the best
+    /// A budget of 16 seconds: a plan within some hundredths of the best
     #[arg(long, conflicts_with = "budget")]
     quick: bool,
     /// Bound on the memory of a process that runs the plan
@@ -73,7 +74,7 @@ pub struct TuneArgs {
 
 /// Seconds for all measuring, where the user does not say, and where it must be quick.
 const BUDGET: u32 = 100;
-const QUICK: u32 = 18;
+const QUICK: u32 = 16;
 /// Shares of the budget after which candidates alone and those in place are done; whole networks take the rest.
 const ALONE: f64 = 0.6;
 const IN_PLACE: f64 = 0.85;
@@ -125,7 +126,9 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         }
     };
     check_writable(&path)?;
-    let log = open_log(&machine, args, threads.count(), types)?;
+    let work = graph.problems();
+    let cold = Cold::of(weight_bytes(work.iter().map(|(p, steps)| (p, steps.len())), types), &threads);
+    let log = open_log(&machine, args, threads.count(), types, cold)?;
     writeln!(
         out,
         "{model}: {} steps, batch {}, {} on {} ({}), weights {}",
@@ -143,8 +146,8 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let stolen = watch.stolen();
     let (floor, measurements) = threads.install(|| {
         let problems = graph.problems().into_iter().map(|(problem, _)| problem);
-        let floor = noise::floor(problems.collect(), &cpu, &threads);
-        let host = Host { cpu: &cpu, threads: &threads, tie: noise::tie(floor), log: log.as_ref() };
+        let floor = noise::floor(problems.collect(), &cpu, &threads, cold);
+        let host = Host { cpu: &cpu, threads: &threads, tie: noise::tie(floor), cold, log: log.as_ref() };
         let jobs = jobs(&[graph.clone(), split_all(&graph)]);
         (floor, measure_all(&jobs, &host, types, (start, budget.mul_f64(ALONE))))
     });
@@ -167,7 +170,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         }
         false => Vec::new(),
     };
-    let noise = Noise::new(floor, &measurements, watch.stolen() - stolen, start.elapsed());
+    let noise = Noise::new(floor, cold, &measurements, watch.stolen() - stolen, start.elapsed());
 
     let plan = Plan {
         schema: SCHEMA.to_string(),

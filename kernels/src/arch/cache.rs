@@ -1,4 +1,6 @@
-//! Eviction of memory from the caches, to measure a kernel as cold as it is in a network.
+//! Memory out of the caches, to measure a kernel as cold as it is in a network.
+
+pub use super::cpuid::can_demote;
 
 /// Bytes of a cache line.
 #[cfg(target_arch = "x86_64")]
@@ -11,14 +13,35 @@ pub fn evict(values: &[f32]) {
     #[allow(unsafe_code, reason = "an instruction that pulp lacks")]
     {
         use std::arch::x86_64::{_mm_clflush, _mm_mfence};
-        let start = values.as_ptr().cast::<u8>();
-        for offset in (0..size_of_val(values)).step_by(LINE) {
+        for line in lines(values) {
             // SAFETY: the line holds a byte of the slice; SSE2 is part of x86-64.
-            unsafe { _mm_clflush(start.add(offset)) };
+            unsafe { _mm_clflush(line) };
         }
         // SAFETY: as above.
         unsafe { _mm_mfence() };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = values;
+}
+
+/// Moves a range from a core's own caches to the one that the cores share; does nothing where the processor has no
+/// instruction for it, see [`can_demote`].
+pub fn demote(values: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code, reason = "an instruction without an intrinsic")]
+    {
+        for line in lines(values) {
+            // SAFETY: CLDEMOTE is a hint: it changes no memory, and does nothing where it is unknown.
+            unsafe { std::arch::asm!("cldemote [{0}]", in(reg) line, options(nostack, preserves_flags)) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
+}
+
+/// The cache lines of a slice, each by one of its bytes.
+#[cfg(target_arch = "x86_64")]
+fn lines(values: &[f32]) -> impl Iterator<Item = *const u8> {
+    let start = values.as_ptr().cast::<u8>();
+    (0..size_of_val(values)).step_by(LINE).map(move |offset| start.wrapping_add(offset))
 }

@@ -56,6 +56,13 @@ mod x86 {
         caches
     }
 
+    /// Leaf 7, ECX bit 25 (CLDEMOTE).
+    pub fn can_demote() -> bool {
+        // SAFETY: as above.
+        let highest = unsafe { __cpuid(0) }.eax;
+        highest >= 7 && cpuid(7, 0).ecx >> 25 & 1 == 1
+    }
+
     /// The brand string, or an empty one.
     pub fn name() -> String {
         // SAFETY: as above.
@@ -81,7 +88,7 @@ mod x86 {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub use x86::{caches, name, signature};
+pub use x86::{caches, can_demote, name, signature};
 
 #[cfg(not(target_arch = "x86_64"))]
 mod other {
@@ -90,6 +97,11 @@ mod other {
     /// Unknown.
     pub fn caches() -> Caches {
         Caches::default()
+    }
+
+    /// Unknown.
+    pub fn can_demote() -> bool {
+        false
     }
 
     /// Unknown.
@@ -104,4 +116,4 @@ mod other {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-pub use other::{caches, name, signature};
+pub use other::{caches, can_demote, name, signature};

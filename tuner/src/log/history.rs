@@ -154,6 +154,7 @@ mod tests {
             machine: Machine::of(&Cpu::detect()),
             threads: 1,
             types: "f32".to_string(),
+            cold: Default::default(),
             started: 0,
         })
     }

@@ -11,6 +11,7 @@ use kernels::tensor::{Dtype, Format, Formats, Tensor};
 use super::samples::Samples;
 use super::{Available, Effort, Host, LeftOut, Measured, Outcome, Timing, shuffle};
 use crate::bench::{Bench, undisturbed};
+use crate::cold::Cold;
 use crate::log::{Entry, History, Journal, Time};
 use crate::oracle::{Comparison, Inputs, Oracle, sample_pixels};
 use crate::plan::{StepFormats, tuning_to_json};
@@ -58,6 +59,7 @@ pub struct Field<'a> {
     oracle: Oracle<'a>,
     team: Team,
     tie: f64,
+    cold: Cold,
     journal: Journal<'a>,
     pub candidates: Vec<Measured>,
     /// Of each candidate.
@@ -91,6 +93,7 @@ impl<'a> Field<'a> {
             oracle: Oracle::new(problem, inputs, sample_pixels(problem.dst()[0], 12)),
             team: Team::new(host.threads.count()),
             tie: host.tie,
+            cold: host.cold,
             journal: Journal::new(host.log, problem),
             candidates: Vec::new(),
             samples: Vec::new(),
@@ -228,7 +231,7 @@ impl<'a> Field<'a> {
             self.sources.push((formats.src, Arc::clone(&src)));
             src
         });
-        Bench::new(prepared, formats, src, self.threads.count())
+        Bench::new(prepared, formats, src, self.threads.count(), self.cold)
     }
 
     /// Prepares those of the log that are about to run.

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kernels::problem::Problem;
 
 use super::TuneArgs;
+use crate::cold::Cold;
 use crate::graph::{Graph, Step};
 use crate::log::{Log, LogError};
 use crate::machine::Machine;
@@ -24,10 +25,11 @@ pub fn open_log(
     args: &TuneArgs,
     threads: usize,
     types: Types,
+    cold: Cold,
 ) -> Result<Option<Log>, Failure> {
     let folder = machine.folder(&args.host.results);
-    let opened =
-        create_folder(&folder).and_then(|()| Ok(Log::open(&folder, machine, threads, types, args.fresh)?));
+    let opened = create_folder(&folder)
+        .and_then(|()| Ok(Log::open(&folder, machine, threads, types, cold, args.fresh)?));
     match opened {
         Ok(log) => Ok(Some(log)),
         Err(error)

@@ -100,11 +100,12 @@ pub fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
     if let Some(noise) = plan.noise {
         writeln!(
             out,
-            "noise: a kernel against itself differs by up to {:.1}%, ties are {:.1}%; {:.1}% of the runs were disturbed, the host took {:.1}% of the time",
+            "noise: a kernel against itself differs by up to {:.1}%, ties are {:.1}%; {:.1}% of the runs were disturbed, the host took {:.1}% of the time; weights came from {}",
             noise.floor * 100.0,
             noise.tie * 100.0,
             noise.disturbed * 100.0,
-            noise.stolen * 100.0
+            noise.stolen * 100.0,
+            noise.cold
         )?;
     }
     if let Some(MemoryBytes { weights, activations, scratch }) = plan.memory_bytes {

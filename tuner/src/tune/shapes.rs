@@ -11,6 +11,7 @@ use super::print::print_rules;
 use super::record::{gflops, now, record, time_us};
 use super::{TuneArgs, warn_of_wrong};
 use crate::bench::Watch;
+use crate::cold::{Cold, weight_bytes};
 use crate::input::check_writable;
 use crate::list::{Listed, read};
 use crate::machine::Machine;
@@ -76,7 +77,9 @@ pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<
         }
     };
     check_writable(&file)?;
-    let log = open_log(&machine, args, threads.count(), types)?;
+    let work = problems.iter().zip(list.iter().map(|listed| listed.count));
+    let cold = Cold::of(weight_bytes(work, types), &threads);
+    let log = open_log(&machine, args, threads.count(), types, cold)?;
     let jobs: Vec<Job> = list
         .iter()
         .map(|listed| Job { problem: listed.problem(), count: listed.count, name: listed.conv.to_string() })
@@ -85,12 +88,12 @@ pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<
     let watch = Watch::new(&threads);
     let stolen = watch.stolen();
     let (floor, measurements) = threads.install(|| {
-        let floor = noise::floor(problems, &cpu, &threads);
-        let host = Host { cpu: &cpu, threads: &threads, tie: noise::tie(floor), log: log.as_ref() };
+        let floor = noise::floor(problems, &cpu, &threads, cold);
+        let host = Host { cpu: &cpu, threads: &threads, tie: noise::tie(floor), cold, log: log.as_ref() };
         (floor, measure_all(&jobs, &host, types, (start, budget)))
     });
     warn_of_wrong(&measurements);
-    let noise = Noise::new(floor, &measurements, watch.stolen() - stolen, start.elapsed());
+    let noise = Noise::new(floor, cold, &measurements, watch.stolen() - stolen, start.elapsed());
     let counted: Vec<(&Measurement, usize)> =
         measurements.iter().zip(&list).map(|(measurement, listed)| (measurement, listed.count)).collect();
     let rules = costs(&counted);
