@@ -127,7 +127,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     };
     check_writable(&path)?;
     let work = graph.problems();
-    let cold = Cold::of(weight_bytes(work.iter().map(|(p, steps)| (p, steps.len())), types), &threads);
+    let cold = Cold::of(weight_bytes(work.iter().map(|(p, steps)| (p, steps.len())), types), &cpu);
     let log = open_log(&machine, args, threads.count(), types, cold)?;
     writeln!(
         out,

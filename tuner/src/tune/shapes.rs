@@ -78,7 +78,7 @@ pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<
     };
     check_writable(&file)?;
     let work = problems.iter().zip(list.iter().map(|listed| listed.count));
-    let cold = Cold::of(weight_bytes(work, types), &threads);
+    let cold = Cold::of(weight_bytes(work, types), &cpu);
     let log = open_log(&machine, args, threads.count(), types, cold)?;
     let jobs: Vec<Job> = list
         .iter()
