@@ -326,7 +326,10 @@ impl Row {
     /// A hash of the code that computes it: measurements of other code say nothing about it.
     pub fn code(&self) -> &'static str {
         let path = self.made_by.replace(' ', "");
-        let is_in = |(module, _): &&(&str, &str)| path.starts_with(&format!("$crate::{module}::"));
+        let path = path.strip_prefix("$crate::").unwrap_or(&path);
+        let is_in = |(module, _): &&(&str, &str)| {
+            path.strip_prefix(module).is_some_and(|rest| rest.starts_with("::"))
+        };
         CODE.iter().filter(is_in).max_by_key(|(module, _)| module.len()).map_or("", |(_, code)| code)
     }
 }

@@ -3,8 +3,8 @@
 //!
 //! In a network, the weights of all other layers have passed since a layer's turn, more than the caches hold, and
 //! its source has just been written by all workers, each a share. So before each run the weights and the
-//! destinations are moved out of the caches, as far as they would be, and each worker reads its share of the source. A loop over one layer
-//! would find all of them warm and favour what reads them often.
+//! destinations are moved out of the caches, as far as they would be, and each worker reads its share of the source.
+//! A loop over one layer would find all of them warm and favour what reads them often.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -175,6 +175,8 @@ pub struct Watch {
     stat: Option<File>,
 }
 
+/// A time in which a larger share of the runs was disturbed was busy: it is reported, and not taken from a log.
+pub const BUSY: f64 = 0.1;
 /// How long workers sleep before a disturbed run is repeated: longer than others' turn on a core.
 const PAUSE: Duration = Duration::from_millis(4);
 /// Share of a run's time that its workers may have waited for a core.

@@ -92,15 +92,6 @@ impl Chosen<'_> {
         self.timing(step).zip(first).map_or(1.0, ratio)
     }
 
-    /// Multiply-adds that it executes for a batch.
-    pub fn multiply_adds(&self, cpu: &Cpu) -> u64 {
-        let graph = self.session.graph();
-        let of = |(index, (step, choice)): (usize, (&Step, &Choice))| {
-            choice.multiply_adds(&step.problem, cpu) * graph.repeats(index) as u64
-        };
-        graph.steps.iter().zip(&self.choices).enumerate().map(of).sum()
-    }
-
     /// Seconds of all steps by the choice of times alone.
     pub fn alone_seconds(&self) -> f64 {
         let first = |step: usize| self.settled.get(step).and_then(|list| list.first()).map(|(c, _)| *c);
@@ -139,7 +130,6 @@ impl Network<'_> {
     ) -> Result<Chosen<'a>, Failure> {
         let memory = bounds.memory.map_or(usize::MAX, |mib| (mib as usize) << 20);
         let search = |types: &[Dtype]| self.search(measurements, exact, types, memory);
-        let f32_alone = vec![Dtype::F32; self.graph.tensors.len()];
         if Types::within(bounds.error) == Types::Lower {
             // The fastest first, then by halves between what exceeds the bound and what keeps it.
             let mut list = self.typings(measurements, &vec![0.0; self.graph.steps.len()]);
@@ -153,9 +143,7 @@ impl Network<'_> {
                         high = next;
                     }
                     _ if next == 0 => {
-                        let mut session = self.session(&default_choices(self.graph, self.cpu))?;
-                        let gains = self.gains(&mut session, &built_in_images(self.graph, 1));
-                        list = self.typings(measurements, &gains);
+                        list = self.typings(measurements, &self.default_gains()?);
                         (low, high) = (1, list.len());
                     }
                     _ => low = next + 1,
@@ -166,7 +154,7 @@ impl Network<'_> {
                 return search.in_place(chosen, bounds.error);
             }
         }
-        let mut search = search(&f32_alone);
+        let mut search = search(&self.all_f32());
         let Some(fastest) = search.attempt(f64::INFINITY)? else {
             let least = search.least_mib()?;
             return Err(format!(
@@ -180,6 +168,11 @@ impl Network<'_> {
             false => search.within(fastest, bounds.error)?,
         };
         search.in_place(chosen, bounds.error)
+    }
+
+    /// All tensors in f32.
+    fn all_f32(&self) -> Vec<Dtype> {
+        vec![Dtype::F32; self.graph.tensors.len()]
     }
 
     fn search<'a, 'n>(
@@ -215,16 +208,13 @@ impl Network<'_> {
     ) -> Result<Vec<Chosen<'a>>, Failure> {
         let mut list = Vec::new();
         if types == Types::Lower {
-            let mut session = self.session(&default_choices(self.graph, self.cpu))?;
-            let gains = self.gains(&mut session, &built_in_images(self.graph, 1));
-            let typings = self.typings(measurements, &gains);
+            let typings = self.typings(measurements, &self.default_gains()?);
             let some = count.min(typings.len());
             for types in (0..some).map(|i| &typings[i * typings.len() / some]) {
                 list.extend(self.search(measurements, exact, types, usize::MAX).attempt(f64::INFINITY)?);
             }
         }
-        let f32_alone = vec![Dtype::F32; self.graph.tensors.len()];
-        let mut search = self.search(measurements, exact, &f32_alone, usize::MAX);
+        let mut search = self.search(measurements, exact, &self.all_f32(), usize::MAX);
         let Some(mut fastest) = search.attempt(f64::INFINITY)? else { return Ok(list) };
         search.price(&self.gains(&mut fastest.session, &fastest.image));
         let [least, most] = [search.least_error(), total(picked(&search.costs, &fastest.picks)).error];
@@ -285,6 +275,12 @@ impl Network<'_> {
             None => default_choice(&step.problem, self.cpu),
         };
         winners.iter().zip(&self.graph.steps).map(choose).collect()
+    }
+
+    /// [`Self::gains`] of the network by default choices, which is in f32.
+    fn default_gains(&self) -> Result<Vec<f64>, Failure> {
+        let mut session = self.session(&default_choices(self.graph, self.cpu))?;
+        Ok(self.gains(&mut session, &built_in_images(self.graph, 1)))
     }
 
     /// For each step, how many times its own relative size a small random change of the step's outputs

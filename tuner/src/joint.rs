@@ -161,11 +161,10 @@ pub fn greedy(graph: &Graph, measurements: &[Measurement], types: Types) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::{Outcome, Timing};
     use crate::model::Model;
     use crate::rewrite::problems;
     use crate::weights::synthetic::unit;
-    use kernels::kernel::{Tuning, row};
+    use kernels::kernel::Tuning;
     use kernels::problem::{PoolKind, Problem};
     use kernels::tensor::Formats;
 
@@ -173,21 +172,9 @@ mod tests {
     fn measurements(graph: &Graph, seed: u64) -> Vec<Measurement> {
         let all = problems(graph).into_iter().enumerate();
         let measurement = |(index, (problem, _)): (usize, (Problem, _))| {
-            let candidate = |(which, formats): (usize, &Formats)| Measured {
-                row: row("direct_plain").expect("a row"),
-                tuning: Tuning::default(),
-                formats: *formats,
-                relative_error: 0.0,
-                rms_error: 0.0,
-                packed: 0,
-                scratch: 0,
-                multiply_adds: 0,
-                versus: None,
-                disturbed: 0,
-                outcome: Outcome::Timed {
-                    timing: Timing::of(&[0.5 + unit(seed, index as u64, which as u64)]),
-                    dropped: false,
-                },
+            let candidate = |(which, formats): (usize, &Formats)| {
+                let seconds = 0.5 + unit(seed, index as u64, which as u64);
+                Measured::taking(seconds, "direct_plain", *formats, Tuning::default())
             };
             let candidates = Formats::ALL.iter().enumerate().map(candidate).collect();
             Measurement { problem, candidates, left_out: Vec::new(), tie: 0.01 }

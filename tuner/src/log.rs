@@ -29,6 +29,7 @@ use kernels::problem::Problem;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::bench::BUSY;
 use crate::cold::Cold;
 use crate::machine::Machine;
 use crate::measure::{Measured, Outcome};
@@ -44,9 +45,6 @@ pub use transfer::{TransferArgs, transfer};
 pub const SCHEMA: &str = "measurements-1";
 /// Name of the file in a machine's folder.
 pub const FILE: &str = "measurements.jsonl";
-
-/// A larger share of disturbed runs makes a history worthless.
-const BUSY: f64 = 0.1;
 
 /// One line of a log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -233,7 +231,7 @@ impl Log {
     /// What earlier runs have found out about a problem; nothing of a time when others used the cores, which must
     /// not settle a choice for good.
     pub fn history(&self, problem: &Problem) -> Option<&History> {
-        self.histories.furthest(&problem.to_string()).filter(|history| history.disturbed_share() <= BUSY)
+        self.histories.furthest(&problem.to_string(), BUSY)
     }
 
     fn append(&self, line: &Line) {

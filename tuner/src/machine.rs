@@ -1,5 +1,7 @@
 //! What a plan was made on.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use kernels::cpu::Cpu;
@@ -26,9 +28,11 @@ pub struct Machine {
     pub microcode: String,
 }
 
+/// Of the first processor; the list of all is long on large machines.
 fn microcode() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("microcode"))?;
+    let list = BufReader::new(File::open("/proc/cpuinfo").ok()?);
+    let line =
+        list.lines().map_while(Result::ok).find(|line| line.starts_with("microcode") || line.is_empty())?;
     Some(line.split_once(':')?.1.trim().to_string())
 }
 

@@ -155,6 +155,24 @@ pub struct Measured {
 }
 
 impl Measured {
+    /// A candidate that takes so many seconds, to test what chooses.
+    #[cfg(test)]
+    pub fn taking(seconds: f64, id: &str, formats: Formats, tuning: Tuning) -> Self {
+        Self {
+            row: kernels::kernel::row(id).expect("a row"),
+            tuning,
+            formats,
+            relative_error: 0.0,
+            rms_error: 0.0,
+            packed: 0,
+            scratch: 0,
+            multiply_adds: 0,
+            versus: None,
+            disturbed: 0,
+            outcome: Outcome::Timed { timing: Timing::of(&[seconds]), dropped: false },
+        }
+    }
+
     /// Bytes of packed weights and scratch.
     pub fn bytes(&self) -> usize {
         self.packed + self.scratch
@@ -252,14 +270,14 @@ pub fn measure(
     if holds && history.and_then(|history| history.done).is_some_and(|done| is_done(&done)) {
         field.conclude();
     } else {
-        let mut complete = field.walk(&kernels, types, start + effort.budget.mul_f64(EXPLORED));
+        let mut complete = field.walk(types, start + effort.budget.mul_f64(EXPLORED));
         let effort = Effort { budget: effort.budget.saturating_sub(start.elapsed()), ..effort };
         if types == Types::F32 {
             complete &= field.rounds(effort, progress);
         } else {
             let part = |share| Effort { budget: effort.budget.mul_f64(share), ..effort };
             complete &= field.rounds(part(FIRST), |done| progress(FIRST * done));
-            field.enter_others(&kernels, types);
+            field.enter_others(types);
             complete &= field.rounds(part(1.0 - FIRST), |done| progress(FIRST + (1.0 - FIRST) * done));
         }
         field.done(&effort, complete);

@@ -160,30 +160,17 @@ pub fn is_f32(candidate: &Measured) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::{Outcome, Timing};
     use crate::model::Model;
     use crate::rewrite::problems;
-    use kernels::kernel::{Tuning, row};
+    use kernels::kernel::Tuning;
     use kernels::problem::{Epilogue, PoolKind};
     use kernels::tensor::Formats;
 
     /// Every problem of mixed0 with one candidate, which takes a second, or what is said.
     fn measurements(graph: &Graph, seconds: impl Fn(&Problem) -> f64) -> Vec<Measurement> {
         let measurement = |problem: Problem| {
-            let timing = Timing::of(&[seconds(&problem)]);
-            let candidate = Measured {
-                row: row("direct_plain").expect("a row"),
-                tuning: Tuning::default(),
-                formats: Formats::F32,
-                relative_error: 0.0,
-                rms_error: 0.0,
-                packed: 0,
-                scratch: 0,
-                multiply_adds: 0,
-                versus: None,
-                disturbed: 0,
-                outcome: Outcome::Timed { timing, dropped: false },
-            };
+            let seconds = seconds(&problem);
+            let candidate = Measured::taking(seconds, "direct_plain", Formats::F32, Tuning::default());
             Measurement { problem, candidates: vec![candidate], left_out: Vec::new(), tie: 0.01 }
         };
         problems(graph).into_iter().map(|(problem, _)| measurement(problem)).collect()

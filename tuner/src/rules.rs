@@ -172,24 +172,12 @@ fn op_count<'a>(conv: &Conv, candidates: &Candidates<'a>) -> Option<&'a Measured
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::{Outcome, Timing};
-    use kernels::kernel::{Tuning, row};
+    use kernels::kernel::Tuning;
     use kernels::tensor::Formats;
 
     fn measured(id: &str, m: Option<usize>, seconds: f64) -> Measured {
-        Measured {
-            row: row(id).expect("a row"),
-            tuning: m.map_or_else(Tuning::default, |m| Tuning::new([("m", m)])),
-            formats: Formats::F32,
-            relative_error: 0.0,
-            rms_error: 0.0,
-            packed: 0,
-            scratch: 0,
-            multiply_adds: 0,
-            versus: None,
-            disturbed: 0,
-            outcome: Outcome::Timed { timing: Timing::of(&[seconds]), dropped: false },
-        }
+        let tuning = m.map_or_else(Tuning::default, |m| Tuning::new([("m", m)]));
+        Measured::taking(seconds, id, Formats::F32, tuning)
     }
 
     /// What each rule takes for a shape.

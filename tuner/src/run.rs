@@ -8,7 +8,7 @@ use kernels::cpu::Cpu;
 use ndarray::Array2;
 use serde_json::json;
 
-use crate::graph::{Graph, Step};
+use crate::graph::Graph;
 use crate::input::{check_writable, load_labels, save_npy};
 use crate::machine::Machine;
 use crate::measure::Timing;
@@ -17,7 +17,7 @@ use crate::options::{Failure, HostArgs, ImageArgs, Images, ModelArgs, graph, thr
 use crate::packed::{self, Packed, PackedError};
 use crate::plan::{Plan, newest};
 use crate::planner::default_choices;
-use crate::session::{Choice, Session, SessionError};
+use crate::session::{Choice, Session, SessionError, multiply_adds};
 use crate::size::ensure_runs;
 use crate::threads::Threads;
 use crate::weights::{Weights, synthetic};
@@ -100,17 +100,12 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
             let latencies =
                 latencies(&mut session, &threads, &images, size, repeat as usize, &mut step_seconds);
             if args.json {
-                let graph = session.graph();
-                let of = |(index, (step, choice)): (usize, (&Step, &Choice))| {
-                    choice.multiply_adds(&step.problem, &cpu) * graph.repeats(index) as u64
-                };
-                let executed: u64 = graph.steps.iter().zip(&choices).enumerate().map(of).sum();
                 let line = json!({
                     "latency_ms": latencies,
                     "threads": threads.count(),
                     "batch": batch,
                     "plan": plan,
-                    "multiply_adds": executed,
+                    "multiply_adds": multiply_adds(session.graph(), &choices, &cpu),
                 });
                 writeln!(out, "{line}")?;
                 if args.output.is_none() {

@@ -60,6 +60,14 @@ impl Choice {
     }
 }
 
+/// Multiply-adds that choices execute for a batch of a graph.
+pub fn multiply_adds(graph: &Graph, choices: &[Choice], cpu: &Cpu) -> u64 {
+    let of = |(index, (step, choice)): (usize, (&Step, &Choice))| {
+        choice.multiply_adds(&step.problem, cpu) * graph.repeats(index) as u64
+    };
+    graph.steps.iter().zip(choices).enumerate().map(of).sum()
+}
+
 /// Why a session can't be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {

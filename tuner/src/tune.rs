@@ -12,7 +12,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::bench::Watch;
+use crate::bench::{BUSY, Watch};
 use crate::choose::{Bounds, Chosen, Network, built_in_images};
 use crate::cold::{Cold, weight_bytes};
 use crate::exact::Exact;
@@ -35,7 +35,7 @@ use crate::types::Types;
 use contest::{BY_TIMES_ALONE, Entry, WITHOUT_REWRITES, contest, is_faster};
 use measuring::{jobs, measure_all, open_log};
 use pareto::pareto;
-use print::{BUSY, audit, print_contest, print_pareto, print_rules, print_steps};
+use print::{audit, print_contest, print_pareto, print_rules, print_steps};
 use record::{memory_bytes, now, plan_step, record, time_us, us};
 use split::split_all;
 
@@ -111,7 +111,8 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let threads = threads(args.host.thread_count())?;
     let graph = graph(&model, &weights, args.model.batch(&args.host).unwrap_or(1));
     ensure_runs(&model.to_string(), &graph)?;
-    ensure_measured(graph.problems().iter().map(|(problem, _)| problem), &cpu)?;
+    let work = graph.problems();
+    ensure_measured(work.iter().map(|(problem, _)| problem), &cpu)?;
     let bounds = Bounds { error: args.host.error_bound(), memory: args.max_memory };
     let machine = Machine::of(&cpu);
     let types = Types::within(bounds.error);
@@ -126,7 +127,6 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         }
     };
     check_writable(&path)?;
-    let work = graph.problems();
     let cold = Cold::of(weight_bytes(work.iter().map(|(p, steps)| (p, steps.len())), types), &cpu);
     let log = open_log(&machine, args, threads.count(), types, cold)?;
     writeln!(
@@ -145,7 +145,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let watch = Watch::new(&threads);
     let stolen = watch.stolen();
     let (floor, measurements) = threads.install(|| {
-        let problems = graph.problems().into_iter().map(|(problem, _)| problem);
+        let problems = work.into_iter().map(|(problem, _)| problem);
         let floor = noise::floor(problems.collect(), &cpu, &threads, cold);
         let host = Host { cpu: &cpu, threads: &threads, tie: noise::tie(floor), cold, log: log.as_ref() };
         let jobs = jobs(&[graph.clone(), split_all(&graph)]);

@@ -121,11 +121,12 @@ impl Histories {
     }
 
     /// Of a problem's histories the newest of those that are done with the largest share of a budget, give or take a
-    /// tenth; where none is done the one with the most rounds.
-    pub fn furthest(&self, problem: &str) -> Option<&History> {
+    /// tenth; where none is done the one with the most rounds. Only those count of whose runs at most the given share
+    /// was disturbed.
+    pub fn furthest(&self, problem: &str, disturbed: f64) -> Option<&History> {
         let own = || {
             let own = self.runs.iter().filter_map(|run| self.of.get(&(run.run.clone(), problem.to_string())));
-            own.filter(|history| !history.rounds.is_empty())
+            own.filter(|history| !history.rounds.is_empty() && history.disturbed_share() <= disturbed)
         };
         let share = |history: &History| history.done.map_or(0.0, |done| done.share);
         let most = own().map(share).fold(0.0, f64::max);
@@ -185,7 +186,7 @@ mod tests {
     }
 
     fn furthest(lines: Vec<Line>) -> Option<History> {
-        Histories::of(lines, |_| true).furthest("p").cloned()
+        Histories::of(lines, |_| true).furthest("p", 0.5).cloned()
     }
 
     #[test]
@@ -223,6 +224,18 @@ mod tests {
         assert_eq!((history.run.as_str(), history.rounds.len()), ("b", 2));
         assert_eq!(history.disturbed_share(), 0.0);
         assert!(history.done.is_some());
+    }
+
+    #[test]
+    fn a_busy_time_does_not_stand_before_a_quiet_one() {
+        let with = |name: &str, disturbed: u8, share: f64| {
+            let times = vec![Time(0, 1000, disturbed)];
+            let busy = Line::Round { run: name.to_string(), problem: "p".to_string(), round: 1, times };
+            vec![run(name), candidates(name, 0, 1), busy, done(name, share)]
+        };
+        let quiet = furthest([with("a", 0, 1.0), with("b", 1, 5.0)].concat()).expect("a history");
+        assert_eq!(quiet.run, "a");
+        assert_eq!(furthest(with("b", 1, 5.0)), None);
     }
 
     #[test]

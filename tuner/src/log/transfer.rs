@@ -202,7 +202,7 @@ fn of_plan(plan: &Plan) -> Side {
 fn of_log(name: String, histories: &Histories) -> Side {
     let (mut choices, mut times) = (Vec::new(), Vec::new());
     for problem in &histories.problems {
-        let Some(history) = histories.furthest(problem) else { continue };
+        let Some(history) = histories.furthest(problem, 1.0) else { continue };
         let timed = timed(history);
         let Some((best, _)) = timed.iter().min_by(|(_, a), (_, b)| a.total_cmp(b)) else { continue };
         choices.push((problem.clone(), 1, best.clone()));

@@ -52,7 +52,7 @@ struct Entrant {
 pub struct Field<'a> {
     pub problem: &'a Problem,
     threads: &'a Threads,
-    kernels: &'a [Available],
+    pub kernels: &'a [Available],
     inputs: &'a Inputs,
     /// The source in each format that was asked for.
     sources: Vec<(Format, Arc<Tensor>)>,
@@ -374,7 +374,8 @@ impl<'a> Field<'a> {
     }
 
     /// Lets the fastest tunings of each row in once more, in their other formats.
-    pub fn enter_others(&mut self, kernels: &[Available], types: Types) {
+    pub fn enter_others(&mut self, types: Types) {
+        let kernels = self.kernels;
         let mut others = Vec::new();
         for available in kernels {
             let mut tunings: Vec<Tuning> = Vec::new();
@@ -385,14 +386,14 @@ impl<'a> Field<'a> {
                 }
             }
             for tuning in tunings {
-                let formats = types.formats(&*available.kernel, self.problem, &tuning);
-                let is_there = |f: &Formats| {
-                    let same =
-                        |c: &&Measured| c.row.id == available.row.id && c.tuning == tuning && c.formats == *f;
-                    self.candidates.iter().any(|c| same(&c))
-                };
-                let new: Vec<Formats> = formats.into_iter().filter(|f| !is_there(f)).collect();
-                others.extend(new.into_iter().map(|f| (available, tuning.clone(), f)));
+                let mut formats = types.formats(&*available.kernel, self.problem, &tuning);
+                formats.retain(|formats| {
+                    let is_it = |c: &Measured| {
+                        (c.row.id, &c.tuning, &c.formats) == (available.row.id, &tuning, formats)
+                    };
+                    !self.candidates.iter().any(is_it)
+                });
+                others.extend(formats.into_iter().map(|formats| (available, tuning.clone(), formats)));
             }
         }
         if !others.is_empty() {

@@ -21,14 +21,15 @@ impl Field<'_> {
     /// Walks through the tunings of each kernel until the time is over: first the defaults, then those that differ
     /// by the fewest numbers from the fastest of their kernel so far, of the fastest kernels first. What is there
     /// already is not tried again. Whether nothing is left to try.
-    pub fn walk<'k>(&mut self, kernels: &'k [Available], types: Types, end: Instant) -> bool {
+    pub fn walk(&mut self, types: Types, end: Instant) -> bool {
+        let kernels = self.kernels;
         let spaces: Vec<Vec<Tuning>> = kernels.iter().map(|a| a.kernel.tunings(self.problem)).collect();
         let mut tried: Vec<Vec<Tuning>> = kernels.iter().map(|a| self.tunings(a.row)).collect();
         let defaults = spaces.iter().enumerate().filter_map(|(index, space)| Some((index, space.first()?)));
         let mut next: Vec<(usize, &Tuning)> =
             defaults.filter(|(index, tuning)| !tried[*index].contains(tuning)).collect();
         loop {
-            let mut jobs: Vec<(&'k Available, Tuning, Formats)> = Vec::new();
+            let mut jobs: Vec<(&Available, Tuning, Formats)> = Vec::new();
             for (index, tuning) in next {
                 tried[index].push(tuning.clone());
                 let available = &kernels[index];

@@ -11,7 +11,7 @@ use crate::exact::Exact;
 use crate::measure::Measurement;
 use crate::options::Failure;
 use crate::plan::ParetoPoint;
-use crate::session::Choice;
+use crate::session::{Choice, multiply_adds};
 use crate::types::{Types, pair};
 
 /// Choices of each kind that are measured.
@@ -39,7 +39,7 @@ pub fn pareto(
             time_us: time_us(&entry.timing),
             rel_error: chosen.error,
             lower_steps: chosen.choices.iter().filter(lower).count(),
-            multiply_adds: chosen.multiply_adds(network.cpu),
+            multiply_adds: multiply_adds(network.graph, &chosen.choices, network.cpu),
         }
     };
     Ok(undominated(list.iter().zip(&times).map(point).collect()))

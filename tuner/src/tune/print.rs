@@ -158,8 +158,6 @@ pub fn print_rules(rules: &[RuleRecord], out: &mut dyn Write) -> Result<(), Fail
     Ok(())
 }
 
-/// A larger share of disturbed runs is reported.
-pub const BUSY: f64 = 0.1;
 /// A prediction further off than this is reported.
 const OFF: f64 = 0.05;
 
