@@ -111,9 +111,11 @@ unsafe fn step<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
 ) {
     to_l2(*next);
     for turn in 0..M::TURNS {
+        // Else the compiler keeps what it has loaded, or loads for the next group as well, for which there are no
+        // registers.
+        *a = opaque(a.cast_mut());
         if turn > 0 {
-            // Else the compiler keeps what it has loaded, for which there are no registers.
-            (*a, *b) = (opaque(a.cast_mut()), opaque(b.cast_mut()));
+            *b = opaque(b.cast_mut());
         }
         // SAFETY: by the caller.
         let row: [I::f32s; NR] =
