@@ -323,6 +323,11 @@ pub struct Row {
 const CODE: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/code.rs"));
 
 impl Row {
+    /// The instruction tier that its id ends with; none where another library chooses.
+    pub fn tier(&self) -> Option<Tier> {
+        self.id.rsplit('_').next()?.parse().ok()
+    }
+
     /// A hash of the code that computes it: measurements of other code say nothing about it.
     pub fn code(&self) -> &'static str {
         let path = self.made_by.replace(' ', "");

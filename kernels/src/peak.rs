@@ -109,6 +109,23 @@ pub fn tier_peak(cpu: &Cpu, tier: Tier, microseconds: usize) -> Option<f64> {
     .ok()
 }
 
+/// Cycles from one product of a chain of 64-bit multiplications to the next, on all x86 cores since 2008 (A. Fog,
+/// "Instruction tables").
+const MULTIPLICATION: usize = 3;
+
+/// Cycles a second of the calling thread's core, measured for about `microseconds` on a core of 3 GHz; right where a
+/// product takes three of them.
+pub fn clock(microseconds: usize) -> f64 {
+    let products = microseconds * 3000 / MULTIPLICATION;
+    let mut x = black_box(3_u64);
+    let start = Instant::now();
+    for _ in 0..products {
+        x = x.wrapping_mul(x);
+    }
+    black_box(x);
+    (products * MULTIPLICATION) as f64 / start.elapsed().as_secs_f64()
+}
+
 /// As [`tier_peak`], by the highest tier of f32 that is allowed.
 pub fn fma_peak(cpu: &Cpu, microseconds: usize) -> f64 {
     let of_f32 = Tier::ALL.into_iter().rev().filter(|tier| *tier <= Tier::Avx512);

@@ -46,6 +46,11 @@ fn tuning_writes_a_plan_that_states_everything_and_prints_tables() {
     for part in ["predicted", "in place: ", "noise: a kernel against itself"] {
         assert!(out.contains(part), "`{part}` is not in\n{out}");
     }
+    let clock: Vec<f64> = serde_json::from_value(plan["noise"]["clock_ghz"].clone()).expect("three numbers");
+    assert!(clock.is_sorted() && clock[0] > 0.1 && clock[2] < 10.0, "{clock:?}");
+    let beside = &plan["measurements"][0]["beside"];
+    assert!(beside["clock_ghz"].as_f64() > Some(0.1), "{beside}");
+    assert!(beside["peak_gflops"].as_object().is_some_and(|peaks| peaks.len() == 1), "{beside}");
     let noise = |key: &str| plan["noise"][key].as_f64().unwrap_or_else(|| panic!("{key}"));
     assert!(noise("floor") >= 0.0 && (0.01..=0.02).contains(&noise("tie")));
     assert!((0.0..=1.0).contains(&noise("disturbed")) && (0.0..=1.0).contains(&noise("stolen")));
@@ -285,4 +290,32 @@ fn what_an_error_bound_costs_is_a_list_of_plans_of_which_none_beats_another() {
         assert!(fast <= slow && loose > exact, "{points:?}");
     }
     assert!(of(points.last().expect("a point")).1 < 1e-5, "the last is in f32: {points:?}");
+}
+
+#[test]
+fn what_the_search_has_left_out_can_be_tried_and_is_compared_with_what_it_has_found() {
+    let folder = folder();
+    let shape = "n1h9w9c16k24r3s3";
+    let args = format!(
+        "tune --model conv2d_bn --shape {shape} --threads 1 --budget 1 --exhaustive --out p.json --results r"
+    );
+    let out = succeeds(folder.path(), &args);
+    let plan = json(&folder.path().join("p.json"));
+    let problem = &plan["measurements"][0];
+    let number = |key: &str| problem["search"][key].as_u64().expect(key) as usize;
+    let (tried, offered) = (number("tried"), number("offered"));
+    assert!(0 < tried && tried < offered, "{tried} of {offered}: this shape does not tell a search from all");
+    let tunings = |list: &Value| {
+        let pair = |c: &Value| (c["kernel"].to_string(), c["tuning"].to_string());
+        list.as_array().expect("candidates").iter().map(pair).collect::<std::collections::HashSet<_>>()
+    };
+    assert_eq!(tunings(&problem["candidates"]).len(), offered);
+    let missed: Vec<f64> =
+        serde_json::from_value(problem["search"]["missed"].clone()).expect("three numbers");
+    assert!(missed[1] <= missed[0] && missed[0] <= missed[2] && missed[0] > 0.5, "{missed:?}");
+    assert!(out.contains(&format!("the search has tried {tried} of {offered} tunings")), "{out}");
+    let text = succeeds(folder.path(), "explain conv2d_bn.conv --plan p.json");
+    for part in ["all of them were tried afterwards", "of peak", "GHz; at its peak"] {
+        assert!(text.contains(part), "`{part}` is not in\n{text}");
+    }
 }

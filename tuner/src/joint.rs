@@ -177,7 +177,7 @@ mod tests {
                 Measured::taking(seconds, "direct_plain", *formats, Tuning::default())
             };
             let candidates = Formats::ALL.iter().enumerate().map(candidate).collect();
-            Measurement { problem, candidates, left_out: Vec::new(), tie: 0.01 }
+            Measurement::of(problem, candidates)
         };
         all.map(measurement).collect()
     }

@@ -1,6 +1,7 @@
 //! Measures the candidates of one problem: checked against the oracle first, then timed in shuffled,
 //! interleaved rounds, the clear losers dropped early.
 
+mod exhaust;
 mod field;
 mod samples;
 mod walk;
@@ -15,6 +16,7 @@ use kernels::tensor::Formats;
 use crate::cold::Cold;
 use crate::log::{Done, Log};
 use crate::oracle::Inputs;
+use crate::peak::Beside;
 use crate::session::Choice;
 use crate::stats::Interval;
 use crate::threads::Threads;
@@ -22,6 +24,7 @@ use crate::types::Types;
 use crate::weights::synthetic::unit;
 use field::Field;
 
+pub use exhaust::Search;
 pub use samples::Samples;
 
 /// Candidates of a problem that have memory of their own at a time, at most, where so many kernels take it: those that
@@ -208,9 +211,20 @@ pub struct Measurement {
     pub left_out: Vec<LeftOut>,
     /// Times within this share of each other are ties.
     pub tie: f64,
+    /// How far the search for tunings went.
+    pub search: Search,
+    /// What the cores did at their best meanwhile.
+    pub beside: Beside,
 }
 
 impl Measurement {
+    /// Of candidates, to test what chooses.
+    #[cfg(test)]
+    pub fn of(problem: Problem, candidates: Vec<Measured>) -> Self {
+        let (search, beside) = Default::default();
+        Self { problem, candidates, left_out: Vec::new(), tie: 0.01, search, beside }
+    }
+
     /// Candidates whose results are right, the fastest first.
     pub fn ranking(&self) -> Vec<&Measured> {
         let mut list: Vec<&Measured> = self.candidates.iter().filter(|c| c.timing().is_some()).collect();
@@ -228,6 +242,8 @@ pub struct Effort {
     pub share: Duration,
     /// Rounds at most.
     pub rounds: usize,
+    /// Try all other tunings after the search, whatever time that takes.
+    pub exhaustive: bool,
 }
 
 /// Where it is measured.
@@ -262,13 +278,16 @@ pub fn measure(
 ) -> Measurement {
     let (kernels, left_out) = available(host.cpu, problem);
     let inputs = Inputs::synthetic(problem);
-    let mut field = Field::new(problem, host, (&kernels, left_out), &inputs);
+    let mut field = Field::new(problem, host, types, (&kernels, left_out), &inputs);
+    field.sample_peaks();
     let history = host.log.and_then(|log| log.history(problem));
     let holds = history.is_some_and(|history| field.restore(history));
     let start = Instant::now();
+    let search;
     let is_done = |done: &Done| done.complete || done.share >= ENOUGH * effort.share.as_secs_f64();
     if holds && history.and_then(|history| history.done).is_some_and(|done| is_done(&done)) {
         field.conclude();
+        search = field.search(types);
     } else {
         let mut complete = field.walk(types, start + effort.budget.mul_f64(EXPLORED));
         let effort = Effort { budget: effort.budget.saturating_sub(start.elapsed()), ..effort };
@@ -280,6 +299,8 @@ pub fn measure(
             field.enter_others(types);
             complete &= field.rounds(part(1.0 - FIRST), |done| progress(FIRST + (1.0 - FIRST) * done));
         }
+        search = if effort.exhaustive { field.exhaust(types) } else { field.search(types) };
+        field.conclude();
         field.done(&effort, complete);
     }
     for available in &kernels {
@@ -289,8 +310,7 @@ pub fn measure(
             field.left_out.push(LeftOut { id: available.row.id, reason });
         }
     }
-    let (candidates, left_out) = field.into_parts();
-    Measurement { problem: problem.clone(), candidates, left_out, tie: host.tie }
+    field.into_measurement(search)
 }
 
 /// Fisher-Yates, the same order for the same seed.

@@ -1,16 +1,18 @@
-//! `tuner peak`: the fused multiply-adds that the cores do in a second, right now.
+//! `tuner peak`: the fused multiply-adds that the cores do in a second, right now; and beside a measurement.
 
 use std::io::Write;
 use std::sync::Mutex;
 
 use kernels::cpu::{Cpu, Tier};
-use kernels::peak::tier_peak;
+use kernels::peak::{clock, tier_peak};
 use kernels::team::Team;
 use serde_json::{Value, json};
 
 use crate::options::{Failure, cpu, threads};
+use crate::stats::median;
 use crate::table::Table;
-use crate::threads::available;
+use crate::threads::{Threads, available};
+use crate::types::Types;
 
 /// Arguments of `peak`.
 #[derive(Clone, Debug, clap::Args)]
@@ -60,19 +62,65 @@ pub fn peak(args: &PeakArgs, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Length of a sample beside something else.
+const SAMPLE: usize = 40;
+
+/// What the cores do at their best, sampled beside the rounds of something that is measured.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Beside {
+    /// Samples of a core's clock.
+    clock: Vec<f64>,
+    /// Samples of what a core does by the instructions of a tier.
+    peaks: Vec<(Tier, Vec<f64>)>,
+}
+
+impl Beside {
+    /// Without samples: of the highest tier of f32, and of the highest below it where lower types are allowed.
+    pub fn new(cpu: &Cpu, types: Types) -> Self {
+        let is_there = |tier: &&Tier| tier_peak(cpu, **tier, 1).is_some();
+        let (of_f32, lower): (Vec<Tier>, Vec<Tier>) =
+            Tier::ALL.iter().filter(is_there).partition(|tier| **tier <= Tier::Avx512);
+        let lower = lower.last().filter(|_| types == Types::Lower);
+        let tiers = of_f32.last().into_iter().chain(lower);
+        Self { clock: Vec::new(), peaks: tiers.map(|tier| (*tier, Vec::new())).collect() }
+    }
+
+    /// Takes one sample of each, on all threads at once.
+    pub fn sample(&mut self, cpu: &Cpu, threads: &Threads, team: &mut Team) {
+        self.clock.push(mean(threads, team, || clock(SAMPLE)));
+        for (tier, samples) in &mut self.peaks {
+            samples.push(mean(threads, team, || tier_peak(cpu, *tier, SAMPLE).unwrap_or(0.0)));
+        }
+    }
+
+    /// Of a core, the median.
+    pub fn clock_ghz(&self) -> Option<f64> {
+        Some(median(&self.clock)? / 1e9)
+    }
+
+    /// Of a core, the medians by tier.
+    pub fn peak_gflops(&self) -> Vec<(Tier, f64)> {
+        let of = |(tier, samples): &(Tier, Vec<f64>)| Some((*tier, median(samples)? / 1e9));
+        self.peaks.iter().filter_map(of).collect()
+    }
+}
+
+/// The mean of what all threads measure at once.
+fn mean(threads: &Threads, team: &mut Team, measure: impl Fn() -> f64 + Sync) -> f64 {
+    let sum = Mutex::new(0.0);
+    threads.region(team, |member| {
+        member.wait();
+        let own = measure();
+        *sum.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += own;
+    });
+    sum.into_inner().unwrap_or(0.0) / threads.count() as f64
+}
+
 /// GFLOP/s of a core while `count` threads measure at once: their mean, in the best of some rounds.
 fn a_core(cpu: &Cpu, tier: Tier, count: usize) -> Result<f64, Failure> {
     let threads = threads(count)?;
     let mut team = Team::new(count);
-    let mut round = || {
-        let sum = Mutex::new(0.0);
-        threads.region(&mut team, |member| {
-            member.wait();
-            let own = tier_peak(cpu, tier, MICROSECONDS).unwrap_or(0.0);
-            *sum.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += own;
-        });
-        sum.into_inner().unwrap_or(0.0) / count as f64 / 1e9
-    };
+    let mut round = || mean(&threads, &mut team, || tier_peak(cpu, tier, MICROSECONDS).unwrap_or(0.0)) / 1e9;
     let best = (0..ROUNDS).map(|_| round()).fold(0.0, f64::max);
     Ok((best * 100.0).round() / 100.0)
 }

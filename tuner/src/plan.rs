@@ -5,11 +5,10 @@
 //! offers.
 
 mod fits;
+mod records;
 mod rewrites;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use kernels::kernel::Tuning;
 use kernels::problem::{PoolKind, Problem};
@@ -18,14 +17,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::choose::Bounds;
-use crate::cold::Cold;
 use crate::graph::Step;
 use crate::input::{InputError, write_atomically};
 use crate::machine::Machine;
-use crate::measure::Measurement;
-use crate::noise;
 
 pub use fits::Wanted;
+pub use records::{
+    BesideRecord, CandidateRecord, Contest, MemoryBytes, Noise, ParetoPoint, Planning, ProblemRecord,
+    RuleRecord, SearchRecord,
+};
 pub use rewrites::{Alternative, BlockRewrite};
 
 /// Version of the format.
@@ -100,11 +100,18 @@ impl StepFormats {
         Self { src: formats.src.to_string(), dst: formats.dst.to_string() }
     }
 
+    /// The type of each, like `bf16` and `f32`.
+    pub fn each_type(&self) -> (&str, &str) {
+        fn of(format: &str) -> &str {
+            format.split(':').next().unwrap_or_default()
+        }
+        (of(&self.src), of(&self.dst))
+    }
+
     /// The types alone, like `f32` or `bf16 to f32`.
     pub fn types(&self) -> String {
-        let of = |format: &str| format.split(':').next().unwrap_or_default().to_string();
-        let (src, dst) = (of(&self.src), of(&self.dst));
-        if src == dst { src } else { format!("{src} to {dst}") }
+        let (src, dst) = self.each_type();
+        if src == dst { src.to_string() } else { format!("{src} to {dst}") }
     }
 }
 
@@ -197,12 +204,11 @@ impl PlanStep {
         Some(self.network_us? - self.predicted_us?)
     }
 
-    /// Whether the running network chose another candidate than the times alone, and by more than a tie.
-    pub fn flips(&self, tie: f64) -> bool {
-        let own = self.in_place.iter().find(|c| c.kernel == self.kernel && c.tuning == self.tuning);
-        let slower =
-            |(first, own): (&InPlace, &InPlace)| first.time_us.median > own.time_us.median * (1.0 + tie);
-        self.in_place.first().zip(own).is_some_and(slower)
+    /// The choice by times alone and the running network's own, where they are two and differ by more than a tie.
+    pub fn flip(&self, tie: f64) -> Option<(&InPlace, &InPlace)> {
+        let own = self.in_place.iter().find(|c| c.kernel == self.kernel && c.tuning == self.tuning)?;
+        let first = self.in_place.first()?;
+        (first.time_us.median > own.time_us.median * (1.0 + tie)).then_some((first, own))
     }
 }
 
@@ -215,167 +221,6 @@ pub struct InPlace {
     pub tuning: Map<String, Value>,
     /// Its time.
     pub time_us: TimeUs,
-}
-
-/// How quiet the machine was.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Noise {
-    /// How far from 1 the ratio of a kernel's times to those of a copy of itself may be, in 95 of 100 cases.
-    pub floor: f64,
-    /// The share within which times are ties.
-    pub tie: f64,
-    /// Where weights were when kernels were timed alone.
-    #[serde(default)]
-    pub cold: Cold,
-    /// Share of the runs that something else disturbed, however often they were repeated.
-    pub disturbed: f64,
-    /// Share of all cores' time that the host gave to others.
-    pub stolen: f64,
-}
-
-impl Noise {
-    /// Of measurements that took some time, in which the host took so many hundredths of a second of all cores.
-    pub fn new(floor: f64, cold: Cold, measurements: &[Measurement], stolen: u64, time: Duration) -> Self {
-        let candidates = || measurements.iter().flat_map(|m| &m.candidates);
-        let runs: usize = candidates().filter_map(|c| c.timing()).map(|t| t.samples).sum();
-        let disturbed: usize = candidates().map(|c| c.disturbed).sum();
-        let cores = crate::threads::available() as f64;
-        Self {
-            floor,
-            cold,
-            tie: noise::tie(floor),
-            disturbed: disturbed as f64 / runs.max(1) as f64,
-            stolen: stolen as f64 / 100.0 / (time.as_secs_f64() * cores).max(1e-9),
-        }
-    }
-}
-
-/// A candidate as it was measured.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CandidateRecord {
-    /// Its id.
-    pub kernel: String,
-    /// Its tuning.
-    pub tuning: Map<String, Value>,
-    /// The formats it was measured in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub formats: Option<StepFormats>,
-    /// Measured time; none if its results were wrong.
-    pub time_us: Option<TimeUs>,
-    /// Runs.
-    pub samples: usize,
-    /// Its time over that of the fastest of the same types in the rounds that both were in: the median, and the
-    /// interval that holds it in 95 of 100 cases.
-    #[serde(default)]
-    pub versus: Option<[f64; 3]>,
-    /// Of the runs, those that something else disturbed.
-    #[serde(default)]
-    pub disturbed: usize,
-    /// Largest error over the largest output.
-    pub rel_error: f64,
-    /// Root mean square of the errors over that of the outputs.
-    #[serde(default)]
-    pub rms_error: Option<f64>,
-    /// Bytes of packed weights and scratch.
-    pub bytes: usize,
-    /// Multiply-adds that it executes.
-    pub multiply_adds: u64,
-    /// `measured`, `dropped early` or what is wrong.
-    pub outcome: String,
-}
-
-impl CandidateRecord {
-    /// Whether a step runs it.
-    pub fn is_of(&self, step: &PlanStep) -> bool {
-        self.kernel == step.kernel
-            && self.tuning == step.tuning
-            && self.formats.as_ref().is_none_or(|formats| *formats == step.formats)
-    }
-}
-
-/// All candidates of a problem.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ProblemRecord {
-    /// The problem.
-    pub problem: String,
-    /// Its candidates, the fastest first.
-    pub candidates: Vec<CandidateRecord>,
-    /// Rows without candidates: id and reason.
-    pub left_out: Map<String, Value>,
-    /// What published rules would take, by name: numbers of candidates.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub rules: BTreeMap<String, usize>,
-}
-
-/// What a published rule costs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RuleRecord {
-    /// Its name.
-    pub rule: String,
-    /// What it says, and whose it is.
-    pub says: String,
-    /// Sum of the times alone of what it takes for the convolutions.
-    pub alone_us: f64,
-    /// The same of the fastest in f32.
-    pub fastest_us: f64,
-}
-
-impl RuleRecord {
-    /// Share of the time that the rule adds.
-    pub fn regret(&self) -> f64 {
-        self.alone_us / self.fastest_us - 1.0
-    }
-}
-
-/// A whole network by one way of choosing kernels, measured in turn with the others.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Contest {
-    /// The way of choosing.
-    pub plan: String,
-    /// Time of an inference.
-    pub time_us: TimeUs,
-}
-
-/// A plan of which no other is both faster and more exact.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ParetoPoint {
-    /// Time of an inference.
-    pub time_us: TimeUs,
-    /// Its error against f64.
-    pub rel_error: f64,
-    /// Steps that read or write a type below f32.
-    pub lower_steps: usize,
-    /// Multiply-adds that it executes.
-    pub multiply_adds: u64,
-}
-
-/// Sums of the steps' times alone, by which the network was planned before close candidates were settled in place.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Planning {
-    /// A choice layer by layer, on the plain network; none where that ends with types that do not agree.
-    pub greedy_ms: Option<f64>,
-    /// The least of all forms, types and kernels, whatever their error and memory.
-    pub least_ms: f64,
-    /// What was chosen: more by ties that went to less memory or error, and by the bounds.
-    pub chosen_ms: f64,
-}
-
-impl Planning {
-    /// Share of the time by which the choice is above the least.
-    pub fn gap(&self) -> f64 {
-        self.chosen_ms / self.least_ms - 1.0
-    }
-}
-
-/// Memory of a prepared network, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemoryBytes {
-    /// Packed weights.
-    pub weights: usize,
-    /// Activations.
-    pub activations: usize,
-    /// Scratch.
-    pub scratch: usize,
 }
 
 /// A plan.

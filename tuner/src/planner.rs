@@ -171,7 +171,7 @@ mod tests {
         let measurement = |problem: Problem| {
             let seconds = seconds(&problem);
             let candidate = Measured::taking(seconds, "direct_plain", Formats::F32, Tuning::default());
-            Measurement { problem, candidates: vec![candidate], left_out: Vec::new(), tie: 0.01 }
+            Measurement::of(problem, vec![candidate])
         };
         problems(graph).into_iter().map(|(problem, _)| measurement(problem)).collect()
     }

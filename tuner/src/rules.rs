@@ -196,7 +196,7 @@ mod tests {
         };
         candidates.retain(taken);
         let problem = Problem::Conv(conv.clone());
-        let measurement = Measurement { problem, candidates, left_out: Vec::new(), tie: 0.01 };
+        let measurement = Measurement::of(problem, candidates);
         let pick = |rule: &Rule| {
             let c = rule.pick(&measurement, |_| true).expect("a candidate");
             let m = c.tuning.iter().find(|(name, _)| *name == "m").map(|(_, m)| m);
@@ -233,7 +233,7 @@ mod tests {
         let conv: Conv = "n1h17w17c128k128r3s3".parse().expect("a shape");
         let candidates = vec![measured("direct_plain", None, 1.0), measured("im2col_gemm", None, 2.0)];
         let problem = Problem::Conv(conv);
-        let measurement = Measurement { problem, candidates, left_out: Vec::new(), tie: 0.01 };
+        let measurement = Measurement::of(problem, candidates);
         for rule in &RULES {
             assert!(rule.pick(&measurement, |_| false).is_none());
             assert!(rule.pick(&measurement, |c| c.row.family == "direct").is_some(), "{}", rule.name);

@@ -35,7 +35,7 @@ use crate::types::Types;
 use contest::{BY_TIMES_ALONE, Entry, WITHOUT_REWRITES, contest, is_faster};
 use measuring::{jobs, measure_all, open_log};
 use pareto::pareto;
-use print::{audit, print_contest, print_pareto, print_rules, print_steps};
+use print::{audit, print_contest, print_pareto, print_rules, print_search, print_steps};
 use record::{memory_bytes, now, plan_step, record, time_us, us};
 use split::split_all;
 
@@ -64,6 +64,9 @@ pub struct TuneArgs {
     /// Measure plans from the fastest to the most exact as well, which takes some seconds more
     #[arg(long, conflicts_with = "shapes")]
     pareto: bool,
+    /// Try all tunings that the search has left out as well, which takes many minutes, and say what it has missed
+    #[arg(long)]
+    exhaustive: bool,
     /// Where to write the plan; a file for this model and machine under --results by default
     #[arg(long, value_name = "PLAN.json")]
     out: Option<PathBuf>,
@@ -149,9 +152,11 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         let floor = noise::floor(problems.collect(), &cpu, &threads, cold);
         let host = Host { cpu: &cpu, threads: &threads, tie: noise::tie(floor), cold, log: log.as_ref() };
         let jobs = jobs(&[graph.clone(), split_all(&graph)]);
-        (floor, measure_all(&jobs, &host, types, (start, budget.mul_f64(ALONE))))
+        (floor, measure_all(&jobs, &host, types, (start, budget.mul_f64(ALONE)), args.exhaustive))
     });
     warn_of_wrong(&measurements);
+    let exhausted: Duration = measurements.iter().map(|m| m.search.exhausted).sum();
+    let (began, start, end) = (start, start + exhausted, end + exhausted);
     let settled = Some(start + budget.mul_f64(IN_PLACE));
     let network = Network { graph: &graph, weights: &weights, cpu: &cpu, threads: &threads, settled };
     let exact = match images {
@@ -170,7 +175,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         }
         false => Vec::new(),
     };
-    let noise = Noise::new(floor, cold, &measurements, watch.stolen() - stolen, start.elapsed());
+    let noise = Noise::new(floor, cold, &measurements, watch.stolen() - stolen, began.elapsed());
 
     let plan = Plan {
         schema: SCHEMA.to_string(),
@@ -217,6 +222,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     print_rewrites(&plan, out)?;
     print_contest(&plan, out)?;
     print_rules(&plan.rules, out)?;
+    print_search(&plan.measurements, out)?;
     print_pareto(&plan, out)?;
     if let Some(noise) = plan.noise.filter(|noise| noise.disturbed > BUSY) {
         eprintln!(

@@ -3,18 +3,21 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use kernels::cpu::Cpu;
 use kernels::kernel::{Kernel, Prepared, Row, Tuning};
 use kernels::problem::Problem;
 use kernels::team::Team;
 use kernels::tensor::{Dtype, Format, Formats, Tensor};
 
 use super::samples::Samples;
-use super::{Available, Effort, Host, LeftOut, Measured, Outcome, Timing, shuffle};
+use super::{Available, Effort, Host, LeftOut, Measured, Measurement, Outcome, Search, Timing, shuffle};
 use crate::bench::{Bench, undisturbed};
 use crate::cold::Cold;
 use crate::log::{Entry, History, Journal, Time};
 use crate::oracle::{Comparison, Inputs, Oracle, sample_pixels};
+use crate::peak::Beside;
 use crate::plan::{StepFormats, tuning_to_json};
+use crate::stats::Interval;
 use crate::threads::Threads;
 use crate::types::{Types, pair};
 
@@ -57,6 +60,7 @@ pub struct Field<'a> {
     /// The source in each format that was asked for.
     sources: Vec<(Format, Arc<Tensor>)>,
     oracle: Oracle<'a>,
+    cpu: &'a Cpu,
     team: Team,
     tie: f64,
     cold: Cold,
@@ -73,6 +77,8 @@ pub struct Field<'a> {
     runs: usize,
     disturbed: usize,
     pub left_out: Vec<LeftOut>,
+    /// What the cores do at their best meanwhile.
+    pub beside: Beside,
     alive: Vec<Entrant>,
 }
 
@@ -81,10 +87,13 @@ impl<'a> Field<'a> {
     pub fn new(
         problem: &'a Problem,
         host: &Host<'a>,
+        types: Types,
         (kernels, left_out): (&'a [Available], Vec<LeftOut>),
         inputs: &'a Inputs,
     ) -> Self {
         Self {
+            cpu: host.cpu,
+            beside: Beside::new(host.cpu, types),
             problem,
             threads: host.threads,
             kernels,
@@ -257,8 +266,14 @@ impl<'a> Field<'a> {
         self.alive = alive;
     }
 
-    /// Times all that are left once, in a shuffled order, and drops the clear losers.
-    pub fn round(&mut self) {
+    /// Samples what the cores do at their best now.
+    pub fn sample_peaks(&mut self) {
+        self.beside.sample(self.cpu, self.threads, &mut self.team);
+    }
+
+    /// Times all that are left once, in a shuffled order.
+    fn time(&mut self) {
+        self.sample_peaks();
         self.prepare();
         self.round += 1;
         shuffle(&mut self.alive, self.round as u64);
@@ -276,6 +291,11 @@ impl<'a> Field<'a> {
             times.push(time);
         }
         self.journal.round(self.round, times);
+    }
+
+    /// Times all that are left once, and drops the clear losers.
+    pub fn round(&mut self) {
+        self.time();
         let tie = self.tie;
         self.drop(|own, leader| match DROP.iter().rev().find(|(after, _)| own.len() >= *after) {
             _ if DECIDE.contains(&own.len()) => own.ratio(leader).is_some_and(|ratio| ratio.low > 1.0 + tie),
@@ -294,10 +314,11 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Rounds until the time or their number, those of the log among them, has been used; whether it is their number.
+    /// Rounds until the time is over or each leader has had its number of them, those of the log among them; whether it
+    /// is their number.
     pub fn rounds(&mut self, effort: Effort, mut progress: impl FnMut(f64)) -> bool {
         let start = Instant::now();
-        let done = self.leaders().iter().map(|(_, leader)| self.samples[*leader].len()).max().unwrap_or(0);
+        let done = self.leaders().iter().map(|(_, leader)| self.samples[*leader].len()).min().unwrap_or(0);
         let rounds = effort.rounds.saturating_sub(done).max(LEAST_ROUNDS);
         let mut complete = true;
         for round in 1..=rounds {
@@ -321,6 +342,28 @@ impl<'a> Field<'a> {
     /// The median of the fastest that is still measured.
     pub fn least(&self) -> f64 {
         self.leaders().iter().map(|(_, leader)| self.samples[*leader].median()).fold(f64::INFINITY, f64::min)
+    }
+
+    /// Of those still measured, the fastest.
+    pub fn first(&self) -> Option<usize> {
+        let seconds = |index: usize| self.samples[index].median();
+        let leaders = self.leaders().into_iter().map(|(_, leader)| leader);
+        leaders.min_by(|&a, &b| seconds(a).total_cmp(&seconds(b)))
+    }
+
+    /// How many times as long as the second the first of two takes, in rounds of the two alone.
+    pub fn duel(&mut self, pair: [usize; 2], rounds: usize) -> Option<Interval> {
+        let from = self.round;
+        let (own, others): (Vec<Entrant>, Vec<Entrant>) =
+            std::mem::take(&mut self.alive).into_iter().partition(|entrant| pair.contains(&entrant.index));
+        let is_gone = |index: &usize| !own.iter().any(|entrant| entrant.index == *index);
+        let gone: Vec<Entrant> =
+            pair.into_iter().filter(is_gone).map(|index| Entrant { index, bench: None }).collect();
+        self.alive = own.into_iter().chain(gone).collect();
+        (0..rounds).for_each(|_| self.time());
+        self.alive.extend(others);
+        let [a, b] = pair.map(|index| self.samples[index].since(from));
+        a.ratio(&b)
     }
 
     /// Of those still measured, the fastest of each pair of types.
@@ -401,9 +444,16 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Candidates, and rows without any.
-    pub fn into_parts(self) -> (Vec<Measured>, Vec<LeftOut>) {
-        (self.candidates, self.left_out)
+    /// All that was found out.
+    pub fn into_measurement(self, search: Search) -> Measurement {
+        Measurement {
+            problem: self.problem.clone(),
+            candidates: self.candidates,
+            left_out: self.left_out,
+            tie: self.tie,
+            search,
+            beside: self.beside,
+        }
     }
 
     /// The fastest candidates of a row, by their numbers.

@@ -43,6 +43,11 @@ impl Samples {
         self.0.iter().map(|(_, seconds)| *seconds).fold(f64::INFINITY, f64::min)
     }
 
+    /// Those after a round.
+    pub fn since(&self, round: usize) -> Self {
+        Self(self.0.iter().copied().filter(|(own, _)| *own > round).collect())
+    }
+
     /// `self / other` in the rounds that both were in; none without one.
     pub fn ratio(&self, other: &Self) -> Option<Interval> {
         let (mut own, mut theirs) = (Vec::new(), Vec::new());
@@ -80,6 +85,7 @@ mod tests {
         assert_eq!(of(&[(4, 3.0), (5, 12.0)]).ratio(&leader), None);
         assert_eq!(of(&[]).ratio(&leader), None);
         assert_eq!((leader.median(), leader.fastest(), leader.last_round()), (3.0, 1.0, Some(7)));
+        assert_eq!(leader.since(2), of(&[(3, 4.0), (7, 8.0)]));
         assert_eq!((of(&[]).median(), of(&[]).last_round()), (f64::INFINITY, None));
     }
 }

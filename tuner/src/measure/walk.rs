@@ -10,7 +10,7 @@ use super::field::Field;
 use crate::types::Types;
 
 /// Rounds of tunings that have just come.
-const ROUNDS: usize = 2;
+pub const ROUNDS: usize = 2;
 /// How many tunings are tried at a time.
 pub const AT_A_TIME: usize = 8;
 /// The walk goes on from tunings of a kernel that is at most so many times as slow as the fastest, where its default
@@ -59,8 +59,14 @@ impl Field<'_> {
     }
 
     /// Tunings of a row that are there.
-    fn tunings(&self, row: &Row) -> Vec<Tuning> {
-        self.candidates.iter().filter(|c| c.row.id == row.id).map(|c| c.tuning.clone()).collect()
+    pub fn tunings(&self, row: &Row) -> Vec<Tuning> {
+        let mut list: Vec<Tuning> = Vec::new();
+        for candidate in self.candidates.iter().filter(|c| c.row.id == row.id) {
+            if !list.contains(&candidate.tuning) {
+                list.push(candidate.tuning.clone());
+            }
+        }
+        list
     }
 
     /// The fastest tuning of a row so far.

@@ -274,7 +274,14 @@ fn record_of_step(step: &PlanStep) -> ProblemRecord {
     });
     let mut candidates = vec![candidate(&step.kernel, &step.tuning, step.time_us)];
     candidates.extend(second);
-    ProblemRecord { problem: step.problem.clone(), candidates, left_out: Map::new(), rules: BTreeMap::new() }
+    ProblemRecord {
+        problem: step.problem.clone(),
+        candidates,
+        left_out: Map::new(),
+        beside: None,
+        search: None,
+        rules: BTreeMap::new(),
+    }
 }
 
 /// All distinct convolutions: those of the steps in order, then those that were only measured.

@@ -5,14 +5,16 @@ use std::path::PathBuf;
 
 use super::charts::shape;
 use super::data::{
-    ProblemView, candidate_time, convolution, convolutions, record, short, steps, time_text, tuning_text,
+    ProblemView, candidate_time, convolution, convolutions, record, steps, time_text, tuning_text,
 };
 use super::page::step_time;
 use super::rewrites::form;
 use crate::cli::plan_or_newest;
 use crate::input::one_line;
 use crate::options::Failure;
-use crate::plan::{CandidateRecord, InPlace, Plan, PlanStep, ProblemRecord, StepFormats};
+use crate::plan::{
+    BesideRecord, CandidateRecord, InPlace, Plan, PlanStep, ProblemRecord, SearchRecord, StepFormats,
+};
 use crate::table::Table;
 
 /// Arguments of `explain`.
@@ -75,11 +77,17 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write) -> Result<(), Failure> {
         writeln!(out, "the plan has no measurements of this problem")?;
         return Ok(());
     };
-    write!(out, "{}", candidates(record, |c| c.is_of(step)))?;
+    write!(out, "{}", candidates(record, step, plan.threads))?;
     writeln!(
         out,
-        "\n*: chosen. GFLOP/s count a direct computation's operations; executed ones are the kernel's own."
+        "\n*: chosen. GFLOP/s count a direct computation's operations; the share of the peak counts those that the kernel executes, saved is the ratio of the two. Asks: types that its neighbours would have to change to."
     )?;
+    if let Some(beside) = &record.beside {
+        writeln!(out, "{}", peaks(beside, plan.threads))?;
+    }
+    if let Some(search) = &record.search {
+        writeln!(out, "{}", searched(search))?;
+    }
     if !record.rules.is_empty() {
         write!(out, "\n{}", rules(record))?;
     }
@@ -128,7 +136,7 @@ fn print_twins(problem: &ProblemView, layer: &String, out: &mut dyn Write) -> Re
 }
 
 /// All candidates of a problem, the fastest first as the plan has them.
-fn candidates(record: &ProblemRecord, chosen: impl Fn(&CandidateRecord) -> bool) -> Table {
+fn candidates(record: &ProblemRecord, step: &PlanStep, threads: usize) -> Table {
     let conv = convolution(&record.problem);
     let effective = conv.as_ref().map(|conv| conv.multiply_adds() as f64);
     let mut table = Table::new(&[
@@ -141,22 +149,21 @@ fn candidates(record: &ProblemRecord, chosen: impl Fn(&CandidateRecord) -> bool)
         "vs fastest, 95%",
         "runs",
         "GFLOP/s",
-        "executed",
-        "M mul-adds",
+        "of peak",
         "saved",
         "KiB",
         "error",
+        "asks",
         "outcome",
     ]);
     for c in &record.candidates {
         let time = candidate_time(c);
         let executed = c.multiply_adds as f64;
-        let speed = |multiply_adds: f64| match time {
-            Some(t) => format!("{:.1}", 2.0 * multiply_adds / t.median / 1e3),
-            None => String::new(),
-        };
+        let gflops = |multiply_adds: f64| time.map(|t| 2.0 * multiply_adds / t.median / 1e3);
+        let peak = record.beside.as_ref().and_then(|beside| beside.peak(&c.kernel));
+        let share = gflops(executed).zip(peak).map(|(own, peak)| own / (peak * threads as f64) * 100.0);
         table.row([
-            if chosen(c) { "*" } else { " " }.to_string(),
+            if c.is_of(step) { "*" } else { " " }.to_string(),
             c.kernel.clone(),
             tuning_text(&c.tuning),
             c.formats.as_ref().map_or(String::new(), StepFormats::types),
@@ -165,16 +172,44 @@ fn candidates(record: &ProblemRecord, chosen: impl Fn(&CandidateRecord) -> bool)
             c.versus
                 .map_or(String::new(), |[value, low, high]| format!("{value:.3} ({low:.3} .. {high:.3})")),
             c.samples.to_string(),
-            speed(effective.unwrap_or(executed)),
-            speed(executed),
-            short(executed / 1e6),
+            gflops(effective.unwrap_or(executed)).map_or(String::new(), |rate| format!("{rate:.1}")),
+            share.filter(|_| effective.is_some()).map_or(String::new(), |share| format!("{share:.0}%")),
             effective.map_or(String::new(), |effective| format!("{:.2}x", effective / executed.max(1.0))),
             (c.bytes >> 10).to_string(),
             format!("{:.1e}", c.rel_error),
+            c.formats.as_ref().map_or(String::new(), |own| asked(own, &step.formats)),
             c.outcome.clone(),
         ]);
     }
     table
+}
+
+/// What a candidate asks of its neighbours that they do not do in the plan.
+fn asked(own: &StepFormats, plan: &StepFormats) -> String {
+    let other = |own: &str, plan: &str| (own != plan).then(|| own.to_string());
+    let [(src, dst), (plan_src, plan_dst)] = [own.each_type(), plan.each_type()];
+    let before = other(src, plan_src).map(|src| format!("{src} before"));
+    let behind = other(dst, plan_dst).map(|dst| format!("{dst} behind"));
+    before.into_iter().chain(behind).collect::<Vec<_>>().join(", ")
+}
+
+/// What the cores did beside the rounds.
+fn peaks(beside: &BesideRecord, threads: usize) -> String {
+    let of = |(tier, gflops): (&String, &f64)| format!("{tier} {gflops:.0} GFLOP/s");
+    let list: Vec<String> = beside.peak_gflops.iter().map(of).collect();
+    let cores = if threads == 1 { "the core" } else { "each core" };
+    format!("Meanwhile {cores} ran at {:.2} GHz; at its peak {}.", beside.clock_ghz, list.join(", "))
+}
+
+/// How many of the tunings were tried.
+fn searched(search: &SearchRecord) -> String {
+    let SearchRecord { tried, offered, missed } = search;
+    let percent = |ratio: f64| (ratio - 1.0) * 100.0;
+    let missed = missed.map_or(String::new(), |[ratio, low, high]| {
+        let [ratio, low, high] = [ratio, low, high].map(percent);
+        format!("; all of them were tried afterwards, and its best is {ratio:.1}% slower than the best ({low:.1} .. {high:.1})")
+    });
+    format!("The search has tried {tried} of {offered} tunings{missed}.")
 }
 
 /// What rules that do not measure would take, in f32, beside the fastest in f32.
@@ -239,6 +274,10 @@ mod tests {
             "15.1 M multiply-adds",
             "because  19.9% faster",
             "*  direct_avx512",
+            "bf16 behind  measured",
+            "100%",
+            "the core ran at 3.00 GHz; at its peak avx512 100 GFLOP/s",
+            "has tried 3 of 9 tunings",
             "winograd_plain  stands aside",
         ] {
             assert!(text.contains(part), "`{part}` is not in\n{text}");

@@ -15,6 +15,7 @@ mod strip;
 use std::io::Write;
 use std::path::PathBuf;
 
+pub use self::data::{convolution, tuning_text};
 pub use self::explain::{ExplainArgs, explain};
 pub use self::rewrites::print_rewrites;
 use crate::cli::plan_or_newest;

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::plan::{
-    Alternative, BlockRewrite, CandidateRecord, Contest, PlanStep, ProblemRecord, RunnerUp, SCHEMA,
-    StepFormats, TimeUs,
+    Alternative, BesideRecord, BlockRewrite, CandidateRecord, Contest, PlanStep, ProblemRecord, RunnerUp,
+    SCHEMA, SearchRecord, StepFormats, TimeUs,
 };
 use serde_json::{Map, Value, json};
 
@@ -111,7 +111,10 @@ pub(super) fn plan() -> Plan {
             candidates: vec![
                 candidate("direct_avx512", 0, 300.0),
                 candidate("unfused_avx512", 0, 360.0),
-                candidate("direct_avx512", 1, 400.0),
+                CandidateRecord {
+                    formats: Some(StepFormats { src: "f32:nhwc".to_string(), dst: "bf16:nhwc".to_string() }),
+                    ..candidate("direct_avx512", 1, 400.0)
+                },
                 CandidateRecord {
                     time_us: None,
                     outcome: "wrong: error 1, tolerance 0".to_string(),
@@ -120,6 +123,11 @@ pub(super) fn plan() -> Plan {
             ],
             rules: [("direct always".to_string(), 0)].into(),
             left_out: object(json!({ "winograd_plain": "stands aside <for now>" })),
+            beside: Some(BesideRecord {
+                clock_ghz: 3.0,
+                peak_gflops: [("avx512".to_string(), 100.0)].into(),
+            }),
+            search: Some(SearchRecord { tried: 3, offered: 9, missed: None }),
         }],
     }
 }

@@ -29,7 +29,7 @@ pub fn open_log(
 ) -> Result<Option<Log>, Failure> {
     let folder = machine.folder(&args.host.results);
     let opened = create_folder(&folder)
-        .and_then(|()| Ok(Log::open(&folder, machine, threads, types, cold, args.fresh)?));
+        .and_then(|()| Ok(Log::open(&folder, machine, threads, types, cold, args.fresh || args.exhaustive)?));
     match opened {
         Ok(log) => Ok(Some(log)),
         Err(error)
@@ -65,14 +65,16 @@ pub fn jobs(graphs: &[Graph]) -> Vec<Job> {
     all.filter(|job| seen.insert(job.problem.to_string())).collect()
 }
 
-/// Measures problems, giving each a share, by its work, of the time since the start.
+/// Measures problems, giving each a share, by its work, of the time since the start; trying what the search has left
+/// out, if that is asked for, is not part of it.
 pub fn measure_all(
     jobs: &[Job],
     host: &Host,
     types: Types,
     (start, time): (Instant, Duration),
+    exhaustive: bool,
 ) -> Vec<Measurement> {
-    let deadline = start + time;
+    let mut deadline = start + time;
     let total: f64 = jobs.iter().map(|job| weight(&job.problem, job.count)).sum();
     let bar = ProgressBar::new(1000);
     bar.set_style(
@@ -83,10 +85,12 @@ pub fn measure_all(
         let own = weight(problem, *count);
         let left = deadline.saturating_duration_since(Instant::now());
         let budget = left.mul_f64((own / (total - done)).min(1.0));
-        let effort = Effort { budget, share: time.mul_f64(own / total), rounds: ROUNDS };
+        let effort = Effort { budget, share: time.mul_f64(own / total), rounds: ROUNDS, exhaustive };
         bar.set_message(name.clone());
         let progress = |part: f64| bar.set_position(((done + own * part) / total * 1e3) as u64);
-        list.push(measure(problem, host, types, effort, progress));
+        let measurement = measure(problem, host, types, effort, progress);
+        deadline += measurement.search.exhausted;
+        list.push(measurement);
         done += own;
     }
     bar.finish_and_clear();

@@ -7,7 +7,10 @@ use super::record::{gflops, runner_up};
 use crate::choose::process_bytes;
 use crate::measure::Measurement;
 use crate::options::Failure;
-use crate::plan::{MemoryBytes, Plan, RuleRecord, StepFormats};
+use crate::plan::{
+    InPlace, MemoryBytes, Plan, PlanStep, ProblemRecord, RuleRecord, SearchRecord, StepFormats,
+};
+use crate::report::{convolution, tuning_text};
 use crate::table::Table;
 
 pub fn print_steps(tuned: &Tuned, measurements: &[Measurement], out: &mut dyn Write) -> Result<(), Failure> {
@@ -91,20 +94,37 @@ pub fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
         )?;
     }
     let tie = plan.noise.map_or(0.0, |noise| noise.tie);
-    let flips = plan.steps.iter().filter(|step| step.flips(tie)).count();
+    let flips: Vec<(&PlanStep, &InPlace, &InPlace)> =
+        plan.steps.iter().filter_map(|step| step.flip(tie).map(|(first, own)| (step, first, own))).collect();
     let settled = plan.steps.iter().filter(|step| step.in_place.len() > 1).count();
     writeln!(
         out,
-        "in place: {settled} steps had close candidates, {flips} chose another than when timed alone"
+        "in place: {settled} steps had close candidates, {} chose another than when timed alone",
+        flips.len()
     )?;
+    for (step, first, own) in flips {
+        writeln!(
+            out,
+            "  {}: {} [{}], {:.1}% faster there than {} [{}]",
+            step.layers.join(" "),
+            own.kernel,
+            tuning_text(&own.tuning),
+            (first.time_us.median / own.time_us.median - 1.0) * 100.0,
+            first.kernel,
+            tuning_text(&first.tuning)
+        )?;
+    }
     if let Some(noise) = plan.noise {
         writeln!(
             out,
-            "noise: a kernel against itself differs by up to {:.1}%, ties are {:.1}%; {:.1}% of the runs were disturbed, the host took {:.1}% of the time; weights came from {}",
+            "noise: a kernel against itself differs by up to {:.1}%, ties are {:.1}%; {:.1}% of the runs were disturbed, the host took {:.1}% of the time{}; weights came from {}",
             noise.floor * 100.0,
             noise.tie * 100.0,
             noise.disturbed * 100.0,
             noise.stolen * 100.0,
+            noise.clock_ghz.map_or(String::new(), |[low, middle, high]| {
+                format!(", the clock was at {middle:.2} GHz ({low:.2} to {high:.2})")
+            }),
             noise.cold
         )?;
     }
@@ -154,6 +174,41 @@ pub fn print_rules(rules: &[RuleRecord], out: &mut dyn Write) -> Result<(), Fail
         out,
         "convolutions in f32, timed alone; the fastest of each take {:.2} ms",
         first.fastest_us / 1e3
+    )?;
+    Ok(())
+}
+
+/// What the search for tunings has missed, where all of them were tried.
+pub fn print_search(measurements: &[ProblemRecord], out: &mut dyn Write) -> Result<(), Failure> {
+    let mut table = Table::new(&["all tunings tried", "by the search", "of", "missed %", "95%"]);
+    let percent = |ratio: f64| format!("{:.2}", (ratio - 1.0) * 100.0);
+    let (mut ratios, mut convolutions) = (Vec::new(), [0, 0]);
+    for record in measurements.iter().filter(|record| convolution(&record.problem).is_some()) {
+        let Some(SearchRecord { tried, offered, missed: Some([ratio, low, high]) }) = record.search else {
+            continue;
+        };
+        table.row([
+            record.problem.clone(),
+            tried.to_string(),
+            offered.to_string(),
+            percent(ratio),
+            format!("{} .. {}", percent(low), percent(high)),
+        ]);
+        convolutions = [convolutions[0] + tried, convolutions[1] + offered];
+        ratios.push(ratio);
+    }
+    if ratios.is_empty() {
+        return Ok(());
+    }
+    let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;
+    let most = ratios.iter().copied().fold(1.0, f64::max);
+    let [tried, offered] = convolutions;
+    writeln!(out, "\n{table}")?;
+    writeln!(
+        out,
+        "the search has tried {tried} of {offered} tunings; its best is {}% slower than the best of all on average, {}% at most",
+        percent(mean),
+        percent(most)
     )?;
     Ok(())
 }

@@ -10,8 +10,8 @@ use crate::choose::Chosen;
 use crate::graph::Step;
 use crate::measure::{Measured, Measurement, Outcome, Timing};
 use crate::plan::{
-    CandidateRecord, InPlace, MemoryBytes, PlanStep, ProblemRecord, RunnerUp, StepFormats, TimeUs,
-    problem_name, tuning_to_json,
+    BesideRecord, CandidateRecord, InPlace, MemoryBytes, PlanStep, ProblemRecord, RunnerUp, SearchRecord,
+    StepFormats, TimeUs, problem_name, tuning_to_json,
 };
 use crate::planner::{is_eligible, is_f32};
 use crate::rules::{RULES, Rule};
@@ -152,6 +152,13 @@ pub fn record(measurement: &Measurement) -> ProblemRecord {
             .iter()
             .map(|l| (l.id.to_string(), Value::from(l.reason.as_str())))
             .collect(),
+        beside: measurement.beside.clock_ghz().map(|clock_ghz| BesideRecord {
+            clock_ghz,
+            peak_gflops: (measurement.beside.peak_gflops().into_iter())
+                .map(|(tier, gflops)| (tier.to_string(), gflops))
+                .collect(),
+        }),
+        search: Some(SearchRecord::of(measurement)),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::measuring::{Job, measure_all, open_log};
-use super::print::print_rules;
+use super::print::{print_rules, print_search};
 use super::record::{gflops, now, record, time_us};
 use super::{TuneArgs, warn_of_wrong};
 use crate::bench::Watch;
@@ -90,7 +90,7 @@ pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<
     let (floor, measurements) = threads.install(|| {
         let floor = noise::floor(problems, &cpu, &threads, cold);
         let host = Host { cpu: &cpu, threads: &threads, tie: noise::tie(floor), cold, log: log.as_ref() };
-        (floor, measure_all(&jobs, &host, types, (start, budget)))
+        (floor, measure_all(&jobs, &host, types, (start, budget), args.exhaustive))
     });
     warn_of_wrong(&measurements);
     let noise = Noise::new(floor, cold, &measurements, watch.stolen() - stolen, start.elapsed());
@@ -156,6 +156,7 @@ pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<
         threads.count()
     )?;
     print_rules(&results.rules, out)?;
+    print_search(&results.measurements, out)?;
     writeln!(out, "\nresults: {}", file.display())?;
     Ok(())
 }

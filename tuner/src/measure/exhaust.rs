@@ -1,0 +1,78 @@
+//! What a search has missed: all other tunings, tried afterwards, and the best of all beside the best it has found.
+
+use std::time::{Duration, Instant};
+
+use kernels::kernel::Tuning;
+use kernels::tensor::Formats;
+
+use super::Available;
+use super::field::Field;
+use super::walk::{AT_A_TIME, ROUNDS};
+use crate::stats::Interval;
+use crate::types::Types;
+
+/// Rounds of the two best at the end.
+const LAST: usize = 25;
+/// Rounds of all that are left before, enough to drop what loses.
+const BEFORE: usize = 8;
+
+/// How far the search for the tunings of a problem went.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Search {
+    /// Tunings of all kernels that it has tried.
+    pub tried: usize,
+    /// Those that there are.
+    pub offered: usize,
+    /// Where all were tried afterwards: the time of the best that the search has found over that of the best of all.
+    pub missed: Option<Interval>,
+    /// Time that this took.
+    pub exhausted: Duration,
+}
+
+impl Field<'_> {
+    /// How far the search has come.
+    pub fn search(&self, types: Types) -> Search {
+        let mut search = Search::default();
+        for available in self.kernels {
+            search.tried += self.tunings(available.row).len();
+            search.offered += self.offered(available, types).len();
+        }
+        search
+    }
+
+    /// Tries all tunings that the search has left out, each in the first of its formats, and compares the best of all
+    /// with the best that was found before, in rounds of the two alone: those that have chosen the best would flatter
+    /// it.
+    pub fn exhaust(&mut self, types: Types) -> Search {
+        let (start, search) = (Instant::now(), self.search(types));
+        let Some(found) = self.first() else { return search };
+        let kernels = self.kernels;
+        let mut jobs: Vec<(&Available, Tuning, Formats)> = Vec::new();
+        for available in kernels {
+            let tried = self.tunings(available.row);
+            let left =
+                self.offered(available, types).into_iter().filter(|(tuning, _)| !tried.contains(tuning));
+            jobs.extend(left.map(|(tuning, formats)| (available, tuning, formats)));
+        }
+        for some in jobs.chunks(AT_A_TIME) {
+            self.enter(some);
+            (0..ROUNDS).for_each(|_| self.round());
+        }
+        (0..BEFORE).for_each(|_| self.round());
+        let missed = match self.first() {
+            Some(best) if best != found => self.duel([found, best], LAST),
+            _ => Some(Interval { value: 1.0, low: 1.0, high: 1.0 }),
+        };
+        Search { missed, exhausted: start.elapsed(), ..search }
+    }
+
+    /// The tunings that a kernel offers in types that are asked for, with the first of their formats.
+    fn offered(&self, available: &Available, types: Types) -> Vec<(Tuning, Formats)> {
+        let kernel = &*available.kernel;
+        let first = |tuning: Tuning| {
+            let formats = types.formats(kernel, self.problem, &tuning).first().copied()?;
+            Some((tuning, formats))
+        };
+        kernel.tunings(self.problem).into_iter().filter_map(first).collect()
+    }
+}

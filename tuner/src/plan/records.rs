@@ -1,0 +1,236 @@
+//! What was measured to choose the steps of a plan, as it is written beside them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kernels::cpu::Tier;
+use kernels::kernel::{Row, row};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{PlanStep, StepFormats, TimeUs};
+use crate::cold::Cold;
+use crate::measure::{Measurement, Search};
+use crate::noise;
+use crate::stats::{Interval, median};
+
+/// How quiet the machine was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Noise {
+    /// How far from 1 the ratio of a kernel's times to those of a copy of itself may be, in 95 of 100 cases.
+    pub floor: f64,
+    /// The share within which times are ties.
+    pub tie: f64,
+    /// Where weights were when kernels were timed alone.
+    #[serde(default)]
+    pub cold: Cold,
+    /// Share of the runs that something else disturbed, however often they were repeated.
+    pub disturbed: f64,
+    /// Share of all cores' time that the host gave to others.
+    pub stolen: f64,
+    /// GHz of a core, sampled beside the rounds: the least and the most of all problems, and the median between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_ghz: Option<[f64; 3]>,
+}
+
+impl Noise {
+    /// Of measurements that took some time, in which the host took so many hundredths of a second of all cores.
+    pub fn new(floor: f64, cold: Cold, measurements: &[Measurement], stolen: u64, time: Duration) -> Self {
+        let candidates = || measurements.iter().flat_map(|m| &m.candidates);
+        let runs: usize = candidates().filter_map(|c| c.timing()).map(|t| t.samples).sum();
+        let disturbed: usize = candidates().map(|c| c.disturbed).sum();
+        let cores = crate::threads::available() as f64;
+        let mut clocks: Vec<f64> = measurements.iter().filter_map(|m| m.beside.clock_ghz()).collect();
+        clocks.sort_by(f64::total_cmp);
+        let spread = |middle| Some([*clocks.first()?, middle, *clocks.last()?]);
+        Self {
+            clock_ghz: median(&clocks).and_then(spread),
+            floor,
+            cold,
+            tie: noise::tie(floor),
+            disturbed: disturbed as f64 / runs.max(1) as f64,
+            stolen: stolen as f64 / 100.0 / (time.as_secs_f64() * cores).max(1e-9),
+        }
+    }
+}
+
+/// A candidate as it was measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CandidateRecord {
+    /// Its id.
+    pub kernel: String,
+    /// Its tuning.
+    pub tuning: Map<String, Value>,
+    /// The formats it was measured in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub formats: Option<StepFormats>,
+    /// Measured time; none if its results were wrong.
+    pub time_us: Option<TimeUs>,
+    /// Runs.
+    pub samples: usize,
+    /// Its time over that of the fastest of the same types in the rounds that both were in: the median, and the
+    /// interval that holds it in 95 of 100 cases.
+    #[serde(default)]
+    pub versus: Option<[f64; 3]>,
+    /// Of the runs, those that something else disturbed.
+    #[serde(default)]
+    pub disturbed: usize,
+    /// Largest error over the largest output.
+    pub rel_error: f64,
+    /// Root mean square of the errors over that of the outputs.
+    #[serde(default)]
+    pub rms_error: Option<f64>,
+    /// Bytes of packed weights and scratch.
+    pub bytes: usize,
+    /// Multiply-adds that it executes.
+    pub multiply_adds: u64,
+    /// `measured`, `dropped early` or what is wrong.
+    pub outcome: String,
+}
+
+impl CandidateRecord {
+    /// Whether a step runs it.
+    pub fn is_of(&self, step: &PlanStep) -> bool {
+        self.kernel == step.kernel
+            && self.tuning == step.tuning
+            && self.formats.as_ref().is_none_or(|formats| *formats == step.formats)
+    }
+}
+
+/// What the cores did beside the rounds of a problem.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BesideRecord {
+    /// Their clock.
+    pub clock_ghz: f64,
+    /// The most that the instructions of a tier do on a core while all are busy, in GFLOP/s.
+    pub peak_gflops: BTreeMap<String, f64>,
+}
+
+impl BesideRecord {
+    /// The peak of the instructions that a kernel uses, in f32 where its id does not say.
+    pub fn peak(&self, kernel: &str) -> Option<f64> {
+        let is_f32 = |tier: &Tier| *tier <= Tier::Avx512;
+        let of_f32 = || Tier::ALL.into_iter().rev().filter(is_f32).find_map(|tier| self.of_tier(tier));
+        match row(kernel).and_then(Row::tier) {
+            Some(tier) => self.of_tier(tier),
+            None => of_f32(),
+        }
+    }
+
+    fn of_tier(&self, tier: Tier) -> Option<f64> {
+        self.peak_gflops.get(&tier.to_string()).copied().filter(|peak| *peak > 0.0)
+    }
+}
+
+/// How far the search for tunings went.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SearchRecord {
+    /// Tunings of all kernels that the search has tried.
+    pub tried: usize,
+    /// Those that there are.
+    pub offered: usize,
+    /// Where all were tried afterwards: the time of the best that the search has found over that of the best of all,
+    /// and the interval that holds it in 95 of 100 cases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed: Option<[f64; 3]>,
+}
+
+impl SearchRecord {
+    /// Of a measurement.
+    pub fn of(measurement: &Measurement) -> Self {
+        let Search { tried, offered, missed, .. } = measurement.search;
+        let numbers = |ratio: Interval| [ratio.value, ratio.low, ratio.high];
+        Self { tried, offered, missed: missed.map(numbers) }
+    }
+}
+
+/// All candidates of a problem.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProblemRecord {
+    /// The problem.
+    pub problem: String,
+    /// Its candidates, the fastest first.
+    pub candidates: Vec<CandidateRecord>,
+    /// Rows without candidates: id and reason.
+    pub left_out: Map<String, Value>,
+    /// What the cores did meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<BesideRecord>,
+    /// How many of the tunings were tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<SearchRecord>,
+    /// What published rules would take, by name: numbers of candidates.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rules: BTreeMap<String, usize>,
+}
+
+/// What a published rule costs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleRecord {
+    /// Its name.
+    pub rule: String,
+    /// What it says, and whose it is.
+    pub says: String,
+    /// Sum of the times alone of what it takes for the convolutions.
+    pub alone_us: f64,
+    /// The same of the fastest in f32.
+    pub fastest_us: f64,
+}
+
+impl RuleRecord {
+    /// Share of the time that the rule adds.
+    pub fn regret(&self) -> f64 {
+        self.alone_us / self.fastest_us - 1.0
+    }
+}
+
+/// A whole network by one way of choosing kernels, measured in turn with the others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Contest {
+    /// The way of choosing.
+    pub plan: String,
+    /// Time of an inference.
+    pub time_us: TimeUs,
+}
+
+/// A plan of which no other is both faster and more exact.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ParetoPoint {
+    /// Time of an inference.
+    pub time_us: TimeUs,
+    /// Its error against f64.
+    pub rel_error: f64,
+    /// Steps that read or write a type below f32.
+    pub lower_steps: usize,
+    /// Multiply-adds that it executes.
+    pub multiply_adds: u64,
+}
+
+/// Sums of the steps' times alone, by which the network was planned before close candidates were settled in place.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Planning {
+    /// A choice layer by layer, on the plain network; none where that ends with types that do not agree.
+    pub greedy_ms: Option<f64>,
+    /// The least of all forms, types and kernels, whatever their error and memory.
+    pub least_ms: f64,
+    /// What was chosen: more by ties that went to less memory or error, and by the bounds.
+    pub chosen_ms: f64,
+}
+
+impl Planning {
+    /// Share of the time by which the choice is above the least.
+    pub fn gap(&self) -> f64 {
+        self.chosen_ms / self.least_ms - 1.0
+    }
+}
+
+/// Memory of a prepared network, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryBytes {
+    /// Packed weights.
+    pub weights: usize,
+    /// Activations.
+    pub activations: usize,
+    /// Scratch.
+    pub scratch: usize,
+}
