@@ -15,8 +15,34 @@ pub fn available() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Numbers of the cores that the calling thread may use; none where the system does not say.
+#[cfg(target_os = "linux")]
+fn cores() -> Vec<usize> {
+    use rustix::thread::{CpuSet, sched_getaffinity};
+    let allowed = sched_getaffinity(None).ok();
+    let is_allowed = |core: &usize| allowed.is_some_and(|allowed| allowed.is_set(*core));
+    (0..CpuSet::MAX_CPU).filter(is_allowed).collect()
+}
+
+/// Keeps the calling thread on a core, if the system lets it.
+#[cfg(target_os = "linux")]
+fn stay_on(core: usize) {
+    let mut only = rustix::thread::CpuSet::new();
+    only.set(core);
+    let _ = rustix::thread::sched_setaffinity(None, &only);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn cores() -> Vec<usize> {
+    Vec::new()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn stay_on(_: usize) {}
+
 impl Threads {
-    /// A pool of `count` threads, at least one.
+    /// A pool of `count` threads, at least one. Where there is one for each core that this process may use, each stays
+    /// on its own: beside another process, the system would put two that wait for each other on one core.
     ///
     /// # Errors
     /// If the system refuses to start them.
@@ -24,7 +50,11 @@ impl Threads {
         let count = count.max(1);
         let pool = match count {
             1 => None,
-            _ => Some(rayon::ThreadPoolBuilder::new().num_threads(count).build()?),
+            _ => {
+                let cores = Some(cores()).filter(|cores| cores.len() == count).unwrap_or_default();
+                let stay = move |index: usize| cores.get(index).copied().into_iter().for_each(stay_on);
+                Some(rayon::ThreadPoolBuilder::new().num_threads(count).start_handler(stay).build()?)
+            }
         };
         Ok(Self { pool, count })
     }
@@ -89,6 +119,28 @@ mod tests {
                 assert_eq!(seen.lock().expect("no panic").len(), count);
             }
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn as_many_threads_as_cores_stay_on_one_each_and_fewer_or_more_go_where_they_may() {
+        let all = cores();
+        let of = |count: usize| {
+            let own = Mutex::new(Vec::new());
+            let threads = Threads::new(count).expect("threads");
+            threads.region(&mut Team::new(count), |member| {
+                own.lock().expect("no panic").push(cores());
+                member.wait();
+            });
+            let mut own = own.into_inner().expect("no panic");
+            own.sort();
+            own
+        };
+        if all.len() > 1 {
+            assert_eq!(of(all.len()), all.iter().map(|core| vec![*core]).collect::<Vec<_>>());
+        }
+        assert_eq!(of(all.len() + 1), vec![all.clone(); all.len() + 1]);
+        assert_eq!(of(1), vec![all.clone()]);
     }
 
     #[test]

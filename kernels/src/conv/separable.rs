@@ -46,9 +46,9 @@ impl<I: Isa> Kernel for Separable<I> {
         let Ok(conv) = conv_of(problem) else { return Vec::new() };
         let [r, s] = conv.window.kernel;
         let outputs: &[usize] = match r.max(s) {
-            3 => &[4, 3, 2, 6],
-            5 => &[4, 2],
-            _ => &[4, 6, 5, 3, 2],
+            3 => &[2, 3, 4, 6],
+            5 => &[2, 4],
+            _ => &[2, 3, 4, 5, 6],
         };
         tunings::<I>(conv, outputs)
     }

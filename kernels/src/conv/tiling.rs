@@ -65,6 +65,11 @@ impl Tiling {
         (conv.batch * self.tiles() * self.points() * conv.channels * conv.filters()) as u64
     }
 
+    /// Transformed weights.
+    pub(super) fn weights(&self) -> u64 {
+        (self.points() * self.conv.channels * self.conv.filters()) as u64
+    }
+
     /// How much larger than that of a direct sum the error is.
     pub(super) fn growth(&self) -> f64 {
         self.transforms.iter().map(Transform::growth).product()

@@ -13,14 +13,14 @@ use crate::types::Types;
 pub const ROUNDS: usize = 2;
 /// How many tunings are tried at a time.
 pub const AT_A_TIME: usize = 8;
-/// The walk goes on from tunings of a kernel that is at most so many times as slow as the fastest, where its default
-/// alone is known, and where others are.
+/// First come the tunings of kernels that are at most so many times as slow as the fastest, where their default alone
+/// is known, and where others are; the rest only where time is left.
 const HOPE: [f64; 2] = [1.6, 1.3];
 
 impl Field<'_> {
     /// Walks through the tunings of each kernel until the time is over: first the defaults, then those that differ
-    /// by the fewest numbers from the fastest of their kernel so far, of the fastest kernels first. What is there
-    /// already is not tried again. Whether nothing is left to try.
+    /// by the fewest numbers from the fastest of their kernel so far, of the fastest kernels first, and at last those
+    /// of kernels without much hope. What is there already is not tried again. Whether nothing is left to try.
     pub fn walk(&mut self, types: Types, end: Instant) -> bool {
         let kernels = self.kernels;
         let spaces: Vec<Vec<Tuning>> = kernels.iter().map(|a| a.kernel.tunings(self.problem)).collect();
@@ -41,14 +41,13 @@ impl Field<'_> {
                 (0..ROUNDS).for_each(|_| self.round());
             }
             let least = self.least();
-            let mut others: Vec<(usize, f64, usize, &Tuning)> = Vec::new();
+            let mut others: Vec<((bool, usize), f64, usize, &Tuning)> = Vec::new();
             for (index, available) in kernels.iter().enumerate() {
                 let Some((centre, seconds)) = self.fastest(available.row) else { continue };
-                if seconds > least * HOPE[usize::from(tried[index].len() > 1)] {
-                    continue;
-                }
+                let is_slow = seconds > least * HOPE[usize::from(tried[index].len() > 1)];
                 let left = spaces[index].iter().filter(|tuning| !tried[index].contains(tuning));
-                others.extend(left.map(|tuning| (tuning.distance(&centre), seconds, index, tuning)));
+                others
+                    .extend(left.map(|tuning| ((is_slow, tuning.distance(&centre)), seconds, index, tuning)));
             }
             if others.is_empty() || Instant::now() >= end {
                 return others.is_empty();
