@@ -181,16 +181,23 @@ fn images_of_a_batch_do_not_touch_each_other() {
         })
         .collect();
     let both = Rewrite { siblings: true, swap: true };
-    for (split, form) in [
-        (None, Rewrite::PLAIN),
-        (Some(("mixed4", 1)), Rewrite::PLAIN),
-        (Some(("mixed9", 2)), both),
-        (Some(("", 1)), both),
-        (Some(("top", 2)), Rewrite::PLAIN),
+    for (split, form, threads) in [
+        (None, Rewrite::PLAIN, 2),
+        (Some(("mixed4", 1, false)), Rewrite::PLAIN, 2),
+        (Some(("mixed4", 1, true)), both, 2),
+        (Some(("mixed9", 2, false)), both, 2),
+        (Some(("mixed9", 2, true)), Rewrite::PLAIN, 2),
+        (Some(("", 1, false)), both, 2),
+        (Some(("", 1, true)), both, 3),
+        (Some(("top", 2, false)), Rewrite::PLAIN, 2),
+        (Some(("top", 1, true)), Rewrite::PLAIN, 1),
     ] {
-        let mut network = Network::synthetic(PoolKind::Average, 3, 2);
-        if let Some((before, at_a_time)) = split {
+        let mut network = Network::synthetic(PoolKind::Average, 3, threads);
+        if let Some((before, at_a_time, is_apart)) = split {
             network.graph = network.graph.split_before(before, at_a_time);
+            if is_apart {
+                network.graph = network.graph.apart();
+            }
         }
         let network = network.in_form(form);
         let mut batch = network.session(&choose(&network.graph, &network.cpu));

@@ -71,9 +71,15 @@ fn a_batch_is_split_as_the_plan_says() {
         succeeds(folder.path(), "run --model mixed10 --batch 3 --plan p.json --output y.npy");
         result(folder.path(), "y.npy", &[3, OUTPUT])
     };
-    alike(&run(&plan_of_three(true)), &run(&plan_of_three(false)));
+    let at_once = run(&plan_of_three(false));
+    alike(&run(&plan_of_three(true)), &at_once);
+    let mut apart = plan_of_three(true);
+    apart["split"]["apart"] = true.into();
+    apart["threads"] = 2.into();
+    alike(&run(&apart), &at_once);
     type Edit = (&'static str, fn(&mut Value));
-    let edits: [Edit; 5] = [
+    let edits: [Edit; 6] = [
+        ("steps[0].threads is 1, expected 2, as the plan", |p| p["threads"] = 2.into()),
         ("split.images is 0, expected a number from 1 to 2", |p| p["split"]["images"] = 0.into()),
         ("split.images is 3", |p| p["split"]["images"] = 3.into()),
         ("split.before is mixed10, expected null", |p| p["split"]["before"] = "mixed10".into()),

@@ -58,6 +58,8 @@ pub struct Split {
     pub steps: usize,
     /// How many images.
     pub images: usize,
+    /// Each worker takes images of its own through these steps, alone; else all workers share each step.
+    pub apart: bool,
 }
 
 /// Steps in an order in which each comes after what it reads.
@@ -170,7 +172,7 @@ impl Graph {
         if images >= self.batch || count == 0 {
             return graph;
         }
-        graph.split = Some(Split { steps: count, images });
+        graph.split = Some(Split { steps: count, images, apart: false });
         let (first, rest) = graph.steps.split_at_mut(count);
         first.iter_mut().for_each(|step| step.problem = step.problem.with_batch(images));
         // Of all images there are the input, what is kept, and what the other steps read.
@@ -184,6 +186,22 @@ impl Graph {
             }
         }
         graph
+    }
+
+    /// The same with each worker taking images of its own through the steps that take some at a time.
+    pub fn apart(mut self) -> Self {
+        self.split.iter_mut().for_each(|split| split.apart = true);
+        self
+    }
+
+    /// Whether a worker takes a step alone.
+    pub fn is_alone(&self, step: usize) -> bool {
+        self.split.is_some_and(|split| split.apart && step < split.steps)
+    }
+
+    /// Whether each worker has a tensor for itself: it holds some images of steps that workers take alone.
+    pub fn is_own(&self, tensor: TensorId) -> bool {
+        self.split.is_some_and(|split| split.apart) && self.tensors[tensor].n < self.batch
     }
 
     /// Names of the blocks, in order.

@@ -196,6 +196,9 @@ pub struct PlanSplit {
     pub before: Option<String>,
     /// Images that the blocks before it take at a time.
     pub images: usize,
+    /// Each worker takes images of its own through them, alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub apart: bool,
 }
 
 impl PlanStep {

@@ -110,8 +110,23 @@ pub enum SessionError {
 struct Ready {
     prepared: Box<dyn Prepared>,
     has_weights: bool,
-    src: Placement,
-    dst: Vec<Placement>,
+    src: Placed,
+    dst: Vec<Placed>,
+}
+
+/// Channels of a tensor.
+#[derive(Clone, Copy)]
+struct Placed {
+    at: Placement,
+    /// In the memory of a worker.
+    is_own: bool,
+}
+
+/// What a worker has for itself, for steps that it takes alone.
+struct Own {
+    team: Team,
+    arena: Buffer,
+    scratch: Buffer,
 }
 
 /// A network bound to weights, kernels and threads.
@@ -122,6 +137,8 @@ pub struct Session {
     arena: Buffer,
     scratch: Buffer,
     team: Team,
+    /// One a worker where they take steps alone.
+    own: Vec<Own>,
     /// When each turn of the latest run ended, in nanoseconds from its start.
     ends: Vec<AtomicU64>,
     /// Images of the latest run.
@@ -138,7 +155,7 @@ struct Turn {
 
 /// The turns of a range of steps for `n` images, in order.
 fn turns(graph: &Graph, n: usize, range: Range<usize>) -> impl Iterator<Item = Turn> {
-    let Split { steps, images } = graph.split.unwrap_or(Split { steps: 0, images: n });
+    let Split { steps, images, .. } = graph.split.unwrap_or(Split { steps: 0, images: n, apart: false });
     let (start, end) = (range.start, range.end);
     let of_some = (0..n).step_by(images).flat_map(move |first| {
         let count = images.min(n - first);
@@ -146,6 +163,11 @@ fn turns(graph: &Graph, n: usize, range: Range<usize>) -> impl Iterator<Item = T
     });
     let of_all = (start.max(steps)..end).map(move |step| Turn { step, first: 0, count: n });
     of_some.chain(of_all)
+}
+
+/// The worker that takes a turn alone.
+fn worker_of(graph: &Graph, turn: Turn, workers: usize) -> usize {
+    graph.split.map_or(0, |split| turn.first / split.images % workers)
 }
 
 /// The filters that a step's kernel packs; with what is expected of their inputs if it rounds weights.
@@ -264,8 +286,11 @@ impl Session {
             made.push(kernel);
         }
         let formats = formats(&graph, choices)?;
-        let (tensors, arena) = lay_out(&graph, &formats);
-        let slice = |slice: &Slice| tensors[slice.tensor].channels(slice.channels.clone());
+        let (tensors, [arena, own_arena]) = lay_out(&graph, &formats);
+        let slice = |slice: &Slice| Placed {
+            at: tensors[slice.tensor].channels(slice.channels.clone()),
+            is_own: graph.is_own(slice.tensor),
+        };
 
         let order = preparation_order(&graph);
         let prepared = threads.map(&order, |&index| {
@@ -286,12 +311,22 @@ impl Session {
             let has_weights = matches!(step.problem, Problem::Conv(_));
             steps.push(Ready { prepared: prepared?, has_weights, src: slice(&step.src), dst });
         }
-        let scratch = steps.iter().map(|s| s.prepared.scratch().total(threads.count())).max().unwrap_or(0);
+        let scratch = |alone: bool, workers: usize| {
+            let those = steps.iter().enumerate().filter(|(index, _)| graph.is_alone(*index) == alone);
+            those.map(|(_, step)| step.prepared.scratch().total(workers)).max().unwrap_or(0)
+        };
+        let own = |_| Own {
+            team: Team::new(1),
+            arena: Buffer::zeroed(own_arena),
+            scratch: Buffer::zeroed(scratch(true, 1)),
+        };
+        let workers = if graph.is_alone(0) { threads.count() } else { 0 };
         Ok(Self {
+            own: (0..workers).map(own).collect(),
+            scratch: Buffer::zeroed(scratch(false, threads.count())),
             ends: turns(&graph, graph.batch, 0..steps.len()).map(|_| AtomicU64::new(0)).collect(),
             latest: 0,
             arena: Buffer::zeroed(arena),
-            scratch: Buffer::zeroed(scratch),
             team: Team::new(threads.count()),
             graph,
             steps,
@@ -312,7 +347,10 @@ impl Session {
     /// Bytes of packed weights, of the activation arena and of scratch.
     pub fn memory(&self) -> [usize; 3] {
         let packed = self.steps.iter().map(|s| s.prepared.packed_bytes()).sum();
-        [packed, self.arena.len() * size_of::<f32>(), self.scratch.len() * size_of::<f32>()]
+        let own = |of: fn(&Own) -> &Buffer| self.own.iter().map(|own| of(own).len()).sum::<usize>();
+        let arena = self.arena.len() + own(|own| &own.arena);
+        let scratch = self.scratch.len() + own(|own| &own.scratch);
+        [packed, arena * size_of::<f32>(), scratch * size_of::<f32>()]
     }
 
     /// Whether a kernel may take a step's place without its neighbours': its types are the step's, and the
@@ -352,9 +390,14 @@ impl Session {
 
     /// Puts an alternative in a step's place, and gives what was there.
     pub fn replace(&mut self, step: usize, prepared: Box<dyn Prepared>) -> Box<dyn Prepared> {
-        let needed = prepared.scratch().total(self.team.workers());
-        if needed > self.scratch.len() {
-            self.scratch = Buffer::zeroed(needed);
+        let grow = |scratch: &mut Buffer, needed: usize| {
+            if needed > scratch.len() {
+                *scratch = Buffer::zeroed(needed);
+            }
+        };
+        match self.graph.is_alone(step) {
+            true => self.own.iter_mut().for_each(|o| grow(&mut o.scratch, prepared.scratch().total(1))),
+            false => grow(&mut self.scratch, prepared.scratch().total(self.team.workers())),
         }
         std::mem::replace(&mut self.steps[step].prepared, prepared)
     }
@@ -375,27 +418,50 @@ impl Session {
     /// Runs a range of the steps for `n` images, on what the steps before have left.
     fn run_steps(&mut self, threads: &Threads, n: usize, range: Range<usize>) {
         self.latest = n;
+        for own in &mut self.own {
+            own.team.open();
+        }
         let (arena, scratch, steps, graph) = (&self.arena, &self.scratch, &self.steps, &self.graph);
-        let ends = &self.ends;
+        let (ends, own) = (&self.ends, &self.own);
         ends.iter().for_each(|end| end.store(u64::MAX, Ordering::Relaxed));
         let start = Instant::now();
         let workers = threads.count();
         threads.region(&mut self.team, |member| {
+            let own = own.get(member.index());
+            let solo = own.map(|own| own.team.join());
             let mut near = 0;
-            for (Turn { step, first, count }, end) in turns(graph, n, range.clone()).zip(ends) {
+            let mut waits = solo.is_some();
+            for (turn, end) in turns(graph, n, range.clone()).zip(ends) {
+                let Turn { step, first, count } = turn;
                 let ready = &steps[step];
+                let alone = graph.is_alone(step);
+                if alone && worker_of(graph, turn, workers) != member.index() {
+                    continue;
+                }
+                if waits && !alone {
+                    // What the joint steps read is of all workers' images.
+                    member.wait();
+                    (waits, near) = (false, 0);
+                }
+                let memory = |placed: &Placed| own.filter(|_| placed.is_own).map_or(arena, |own| &own.arena);
                 // Tensors of some images at a time begin with the first of them.
                 let skipped = |images: usize| if images > ready.prepared.bound().src.n { first } else { 0 };
-                let src = arena.view(&ready.src);
+                let src = memory(&ready.src).view(&ready.src.at);
                 let src = src.skip(skipped(src.shape.n)).images(count);
                 let dst = ready.dst.iter().map(|dst| {
-                    let dst = arena.view_mut(dst);
+                    let dst = memory(dst).view_mut(&dst.at);
                     dst.skip(skipped(dst.shape().n)).images(count)
                 });
-                let next = steps[step + 1..].iter().find(|next| next.has_weights);
-                let ahead = next.map_or(&[][..], |next| next.prepared.reads(member.index(), workers, count));
+                let next = steps[step + 1..].iter().zip(step + 1..).find(|(next, _)| next.has_weights);
+                let next = next.filter(|(_, index)| graph.is_alone(*index) == alone);
+                let (index, team) = if alone { (0, 1) } else { (member.index(), workers) };
+                let ahead = next.map_or(&[][..], |(next, _)| next.prepared.reads(index, team, count));
                 let ahead = &ahead[..ahead.len().min(ready.prepared.brings())];
-                member.run(&*ready.prepared, &Io::new(src, dst).amid(near, ahead), scratch);
+                let io = Io::new(src, dst).amid(near, ahead);
+                match (own, &solo) {
+                    (Some(own), Some(solo)) if alone => solo.run(&*ready.prepared, &io, &own.scratch),
+                    _ => member.run(&*ready.prepared, &io, scratch),
+                }
                 if ready.has_weights {
                     near = ahead.len();
                 }
@@ -403,6 +469,11 @@ impl Session {
                 end.fetch_min(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
             }
         });
+    }
+
+    /// Where a tensor of the first images lies.
+    fn memory_of(&self, placed: &Placed) -> &Buffer {
+        self.own.first().filter(|_| placed.is_own).map_or(&self.arena, |own| &own.arena)
     }
 
     /// Runs one image with the outputs of one step changed on the way; the features, or the output where
@@ -417,9 +488,11 @@ impl Session {
         self.arena.write_images(&self.tensors[0], 1, image);
         self.run_steps(threads, 1, 0..step + 1);
         for dst in &self.steps[step].dst {
-            let mut values = self.arena.read_images(dst, 1);
+            let own = self.own.first_mut().filter(|_| dst.is_own);
+            let memory = own.map_or(&mut self.arena, |own| &mut own.arena);
+            let mut values = memory.read_images(&dst.at, 1);
             change(&mut values);
-            self.arena.write_interior(dst, 1, &values);
+            memory.write_interior(&dst.at, 1, &values);
         }
         self.run_steps(threads, 1, step + 1..self.steps.len());
         self.result(1)
@@ -430,14 +503,22 @@ impl Session {
         self.features(n).unwrap_or_else(|| self.output(n))
     }
 
-    /// Seconds that each step of the latest run took, for all images.
+    /// Seconds that each step of the latest run took, for all images; where workers take it alone, their mean.
     pub fn step_seconds(&self) -> Vec<f64> {
         let mut seconds = vec![0.0; self.steps.len()];
-        let mut before = 0;
+        let workers = self.team.workers();
+        let mut before = vec![0; workers];
         for (turn, end) in turns(&self.graph, self.latest, 0..self.steps.len()).zip(&self.ends) {
             let end = end.load(Ordering::Relaxed);
-            seconds[turn.step] += end.saturating_sub(before) as f64 * 1e-9;
-            before = end;
+            if self.graph.is_alone(turn.step) {
+                let before = &mut before[worker_of(&self.graph, turn, workers)];
+                seconds[turn.step] += end.saturating_sub(*before) as f64 * 1e-9 / workers as f64;
+                *before = end;
+            } else {
+                let last = before.iter().copied().max().unwrap_or(0);
+                seconds[turn.step] += end.saturating_sub(last) as f64 * 1e-9;
+                before.fill(end);
+            }
         }
         seconds
     }
@@ -445,7 +526,8 @@ impl Session {
     /// The first `n` images of a slice as `[n, h, w, c]` values. Only the output and the features
     /// outlive a run.
     pub fn read(&self, slice: &Slice, n: usize) -> Vec<f32> {
-        self.arena.read_images(&self.tensors[slice.tensor].channels(slice.channels.clone()), n)
+        let at = self.tensors[slice.tensor].channels(slice.channels.clone());
+        self.memory_of(&Placed { at, is_own: self.graph.is_own(slice.tensor) }).read_images(&at, n)
     }
 
     /// The last output of the latest run, `[n, h, w, c]`.

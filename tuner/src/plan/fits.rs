@@ -88,10 +88,13 @@ impl Plan {
                 format!("{body} steps of {}{} before its top", self.model, self.in_forms()),
             ));
         }
-        let choose = |(index, step): (usize, &Step)| {
-            let index = if is_top(step) { planned_top(&step.layers) } else { Some(index) };
+        let choose = |(place, step): (usize, &Step)| {
+            let index = if is_top(step) { planned_top(&step.layers) } else { Some(place) };
             match index {
-                Some(index) => self.choice(path, index, &self.steps[index], step, cpu),
+                Some(index) => {
+                    self.check_threads(path, index, graph.is_alone(place))?;
+                    self.choice(path, index, &self.steps[index], step, cpu)
+                }
                 None => Ok(crate::planner::default_choice(&step.problem, cpu)),
             }
         };
@@ -102,6 +105,18 @@ impl Plan {
                 let side = if reads { "in" } else { "out" };
                 let expected = format!("{expected} as the steps before it");
                 Err(field(path, &format!("steps[{step}].formats.{side}"), found, expected))
+            }
+        }
+    }
+
+    /// A step is taken by all workers, or by one where each takes images of its own.
+    fn check_threads(&self, path: &Path, index: usize, alone: bool) -> Result<(), PlanError> {
+        let (found, expected) = (self.steps[index].threads, if alone { 1 } else { self.threads });
+        let why = if alone { "workers take images apart" } else { "as the plan" };
+        match found == expected {
+            true => Ok(()),
+            false => {
+                Err(field(path, &format!("steps[{index}].threads"), found, format!("{expected}, {why}")))
             }
         }
     }
@@ -126,14 +141,6 @@ impl Plan {
         let problem = problem_name(step);
         if planned.problem != problem && !is_top(step) {
             return Err(field(path, &at("problem"), &planned.problem, problem));
-        }
-        if planned.threads != self.threads {
-            return Err(field(
-                path,
-                &at("threads"),
-                planned.threads,
-                format!("{} as the plan", self.threads),
-            ));
         }
         let Some(row) = row(&planned.kernel) else {
             let ids: Vec<&str> = table().iter().map(|row| row.id).collect();

@@ -116,7 +116,8 @@ impl Plan {
             let expected = format!("a number from 1 to {}, below the batch", self.batch.saturating_sub(1));
             return Err(field(path, "split.images", split.images, expected));
         }
-        Ok(plain.split_before(split.before.as_deref().unwrap_or_default(), split.images))
+        let graph = plain.split_before(split.before.as_deref().unwrap_or_default(), split.images);
+        Ok(if split.apart { graph.apart() } else { graph })
     }
 
     /// ` with mixed0 siblings, mixed4 swap`: the forms that are not plain, in words.

@@ -19,8 +19,9 @@ fn pixel_pitch(channels: usize, dtype: Dtype) -> usize {
 }
 
 /// Lays tensors out in one arena so that those alive at the same time do not overlap: the largest
-/// first, each at the lowest place that is free over its life.
-pub(super) fn lay_out(graph: &Graph, formats: &[Format]) -> (Vec<Placement>, usize) {
+/// first, each at the lowest place that is free over its life. Tensors that each worker has for itself are in an arena of
+/// their own. Gives the elements of both.
+pub(super) fn lay_out(graph: &Graph, formats: &[Format]) -> (Vec<Placement>, [usize; 2]) {
     let last = graph.steps.len();
     let mut life = vec![(usize::MAX, 0); graph.tensors.len()];
     let mut touch = |tensor: TensorId, at: usize| {
@@ -35,7 +36,7 @@ pub(super) fn lay_out(graph: &Graph, formats: &[Format]) -> (Vec<Placement>, usi
     for slice in graph.features.iter().chain([&graph.output]) {
         touch(slice.tensor, last);
     }
-    if let Some(Split { steps, images }) = graph.split {
+    if let Some(Split { steps, images, .. }) = graph.split {
         // What holds all images must outlive every turn of the steps that take some at a time.
         for (life, shape) in life.iter_mut().zip(&graph.tensors) {
             if shape.n > images && life.0 < steps {
@@ -51,11 +52,11 @@ pub(super) fn lay_out(graph: &Graph, formats: &[Format]) -> (Vec<Placement>, usi
     let mut order: Vec<TensorId> = (0..graph.tensors.len()).collect();
     order.sort_by_key(|&tensor| std::cmp::Reverse(size(tensor)));
     let mut placed: Vec<(TensorId, usize)> = Vec::new();
-    let mut total = 0;
+    let mut totals = [0; 2];
     for tensor in order {
         let overlaps = |other: TensorId| {
             let ((a, b), (c, d)) = (life[tensor], life[other]);
-            a <= d && c <= b
+            a <= d && c <= b && graph.is_own(tensor) == graph.is_own(other)
         };
         let mut taken: Vec<(usize, usize)> = placed
             .iter()
@@ -71,16 +72,17 @@ pub(super) fn lay_out(graph: &Graph, formats: &[Format]) -> (Vec<Placement>, usi
             offset = offset.max(end);
         }
         placed.push((tensor, offset));
-        total = total.max(offset + size(tensor));
+        let total = &mut totals[usize::from(graph.is_own(tensor))];
+        *total = (*total).max(offset + size(tensor));
     }
     let mut placements: Vec<Placement> = (0..graph.tensors.len()).map(|t| placement(t, 0)).collect();
     for (tensor, offset) in placed {
         placements[tensor].offset = offset;
     }
-    (placements, total)
+    (placements, totals)
 }
 
 /// Elements that the tensors of a graph take in f32 without halos.
 pub fn arena_elements(graph: &Graph) -> usize {
-    lay_out(graph, &vec![Format::F32; graph.tensors.len()]).1
+    lay_out(graph, &vec![Format::F32; graph.tensors.len()]).1.iter().sum()
 }

@@ -96,7 +96,7 @@ pub fn plan_step(
         tuning: tuning_to_json(&choice.tuning),
         code: Some(choice.row.code().to_string()),
         formats: StepFormats::of(&choice.formats),
-        threads,
+        threads: if chosen.session.graph().is_alone(index) { 1 } else { threads },
         turns,
         time_us: timing.as_ref().map(time_us),
         alone_us: won.and_then(Measured::timing).map(|t| us(t.median * turns as f64)),

@@ -1,5 +1,5 @@
-//! Where a batch is split: of blocks that take image by image and of those that take all at once, which is faster in
-//! the running network.
+//! Where a batch is split: of blocks that take image by image, all workers together or each its own, and of those that
+//! take all at once, which is faster in the running network.
 
 use std::time::Instant;
 
@@ -25,7 +25,7 @@ pub fn split_all(graph: &Graph) -> Graph {
     graph.split_before("", IMAGES)
 }
 
-/// Splits a batch at the block from where on all images at once are faster: runs the network both ways, chosen by
+/// Splits a batch at the block from where on all images at once are faster: runs the network all ways, chosen by
 /// times alone, and adds up the blocks' times. The network that takes all at once comes with it, if it is not chosen.
 ///
 /// # Errors
@@ -47,14 +47,20 @@ pub fn split(
         let quick = Network { graph: &graph, settled: None, ..*network };
         Ok::<Session, Failure>(quick.choose(measurements, bounds, exact)?.session)
     };
-    let (Ok(mut at_once), Ok(mut single)) = (choose(whole.clone()), choose(split_all(&whole))) else {
+    let (Ok(mut at_once), Ok(single)) = (choose(whole.clone()), choose(split_all(&whole))) else {
         return Ok((None, whole, None));
     };
-    let entries = vec![(String::new(), &mut at_once), (String::new(), &mut single)];
-    let [at_once_seconds, single_seconds] = {
-        let entries = contest(network, entries, 2, Instant::now());
-        [0, 1].map(|entry: usize| entries[entry].steps.clone())
-    };
+    let mut ways = vec![(false, single)];
+    if network.threads.count() > 1
+        && let Ok(apart) = choose(split_all(&whole).apart())
+    {
+        ways.push((true, apart));
+    }
+    let others = ways.iter_mut().map(|(_, session)| (String::new(), session));
+    let entries: Vec<_> = std::iter::once((String::new(), &mut at_once)).chain(others).collect();
+    let count = entries.len();
+    let seconds: Vec<Vec<f64>> =
+        contest(network, entries, count, Instant::now()).into_iter().map(|entry| entry.steps).collect();
     let of_blocks = |session: &Session, seconds: &[f64]| -> Vec<f64> {
         let steps = &session.graph().steps;
         let of = |name: &&str| {
@@ -62,20 +68,26 @@ pub fn split(
         };
         blocks.iter().map(of).collect()
     };
-    let at_once_blocks = of_blocks(&at_once, &at_once_seconds);
-    let count = best_count(&of_blocks(&single, &single_seconds), &at_once_blocks);
-    if count == 0 {
+    let at_once_blocks = of_blocks(&at_once, &seconds[0]);
+    let splits = ways.iter().zip(&seconds[1..]).map(|((apart, session), seconds)| {
+        let (count, total) = best_count(&of_blocks(session, seconds), &at_once_blocks);
+        (*apart, count, total)
+    });
+    let best = splits.min_by(|(.., a), (.., b)| a.total_cmp(b)).filter(|(_, count, _)| *count > 0);
+    let Some((apart, count, _)) = best else {
         return Ok((None, whole, None));
-    }
+    };
     let before = blocks.get(count).map(ToString::to_string);
     let graph = whole.split_before(before.as_deref().unwrap_or_default(), IMAGES);
-    Ok((Some(PlanSplit { before, images: IMAGES }), graph, Some(at_once)))
+    let graph = if apart { graph.apart() } else { graph };
+    Ok((Some(PlanSplit { before, images: IMAGES, apart }), graph, Some(at_once)))
 }
 
-/// How many of the first blocks take single images where that is fastest.
-fn best_count(single: &[f64], at_once: &[f64]) -> usize {
+/// How many of the first blocks take single images where that is fastest, and the seconds of all.
+fn best_count(single: &[f64], at_once: &[f64]) -> (usize, f64) {
     let total = |count: usize| single[..count].iter().chain(&at_once[count..]).sum::<f64>();
-    (0..=single.len()).min_by(|&a, &b| total(a).total_cmp(&total(b))).unwrap_or(0)
+    let all = (0..=single.len()).map(|count| (count, total(count)));
+    all.min_by(|(_, a), (_, b)| a.total_cmp(b)).unwrap_or((0, 0.0))
 }
 
 #[cfg(test)]
@@ -84,9 +96,9 @@ mod tests {
 
     #[test]
     fn a_batch_is_split_where_both_parts_together_are_fastest() {
-        assert_eq!(best_count(&[1.0, 2.0, 5.0], &[2.0, 2.5, 3.0]), 2);
-        assert_eq!(best_count(&[3.0, 1.0], &[1.0, 2.0]), 0);
-        assert_eq!(best_count(&[3.0, 1.0], &[1.0, 4.0]), 2);
-        assert_eq!(best_count(&[1.0], &[1.0]), 0);
+        assert_eq!(best_count(&[1.0, 2.0, 5.0], &[2.0, 2.5, 3.0]), (2, 6.0));
+        assert_eq!(best_count(&[3.0, 1.0], &[1.0, 2.0]), (0, 3.0));
+        assert_eq!(best_count(&[3.0, 1.0], &[1.0, 4.0]), (2, 4.0));
+        assert_eq!(best_count(&[1.0], &[1.0]), (0, 1.0));
     }
 }
