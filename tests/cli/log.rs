@@ -7,10 +7,16 @@ use super::*;
 
 const TUNE: &str = "tune --model conv2d_bn --shape n1h9w9c16k24r3s3 --threads 1 --results r";
 
+/// The log in a folder of results, once there is one.
+fn log_of(folder: &Path) -> Option<PathBuf> {
+    let is_log = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "jsonl");
+    let results = folder.join("r");
+    results.is_dir().then(|| walk(&results).into_iter().find(is_log)).flatten()
+}
+
 /// The log in a folder of results.
 fn log(folder: &Path) -> PathBuf {
-    let is_log = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "jsonl");
-    walk(&folder.join("r")).into_iter().find(is_log).expect("a log")
+    log_of(folder).expect("a log")
 }
 
 /// Its lines.
@@ -89,7 +95,7 @@ fn a_tuner_that_is_killed_leaves_the_plan_and_every_round_but_the_last() {
         let mut child = killed.stderr(Stdio::null()).stdout(Stdio::null()).spawn().expect("it starts");
         let start = Instant::now();
         let rounds = |whole: bool| {
-            let Some(path) = folder.path().join("r").is_dir().then(|| log(folder.path())) else { return 0 };
+            let Some(path) = log_of(folder.path()) else { return 0 };
             let text = std::fs::read_to_string(path).unwrap_or_default();
             let (done, torn) = text.rsplit_once('\n').unwrap_or_default();
             assert!(!whole || torn.is_empty() || torn.starts_with('{'));
