@@ -1,0 +1,194 @@
+//! Runs of a session: which worker takes which step for which images, and when.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use kernels::kernel::Io;
+use kernels::scratch::Buffer;
+use kernels::tensor::Shape;
+
+use super::{Placed, Session};
+use crate::graph::{Graph, Slice, Split};
+use crate::threads::Threads;
+
+/// A step's turn: the step, and its first and the number of its images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Turn {
+    step: usize,
+    first: usize,
+    count: usize,
+}
+
+/// The turns of a range of steps for `n` images, in order.
+pub(super) fn turns(graph: &Graph, n: usize, range: Range<usize>) -> impl Iterator<Item = Turn> {
+    let Split { steps, images, .. } = graph.split.unwrap_or(Split { steps: 0, images: n, apart: false });
+    let (start, end) = (range.start, range.end);
+    let of_some = (0..n).step_by(images).flat_map(move |first| {
+        let count = images.min(n - first);
+        (start..end.min(steps)).map(move |step| Turn { step, first, count })
+    });
+    let of_all = (start.max(steps)..end).map(move |step| Turn { step, first: 0, count: n });
+    of_some.chain(of_all)
+}
+
+/// The worker that takes a turn alone.
+fn worker_of(graph: &Graph, turn: Turn, workers: usize) -> usize {
+    graph.split.map_or(0, |split| turn.first / split.images % workers)
+}
+
+impl Session {
+    /// Runs `n` images `[n, h, w, c]` through the network, in one region ([`Threads::region`]); nothing else
+    /// allocates.
+    ///
+    /// # Panics
+    /// If `n` exceeds the graph's batch, or the images' size is not the graph's.
+    pub fn run(&mut self, threads: &Threads, images: &[f32], n: usize) {
+        let input = Shape { n, ..self.graph.tensors[0] };
+        assert!(n >= 1 && n <= self.graph.batch, "{n} images in a session for {}", self.graph.batch);
+        assert_eq!(images.len(), input.elements(), "images of {input}");
+        self.arena.write_images(&self.tensors[0], n, images);
+        self.run_steps(threads, n, 0..self.steps.len());
+    }
+
+    /// Runs a range of the steps for `n` images, on what the steps before have left.
+    fn run_steps(&mut self, threads: &Threads, n: usize, range: Range<usize>) {
+        self.latest = n;
+        for own in &mut self.own {
+            own.team.open();
+        }
+        let (arena, scratch, steps, graph) = (&self.arena, &self.scratch, &self.steps, &self.graph);
+        let (ends, own) = (&self.ends, &self.own);
+        ends.iter().for_each(|end| end.store(u64::MAX, Ordering::Relaxed));
+        let start = Instant::now();
+        let workers = threads.count();
+        threads.region(&mut self.team, |member| {
+            let own = own.get(member.index());
+            let solo = own.map(|own| own.team.join());
+            let mut near = 0;
+            let mut waits = solo.is_some();
+            for (turn, end) in turns(graph, n, range.clone()).zip(ends) {
+                let Turn { step, first, count } = turn;
+                let ready = &steps[step];
+                let alone = graph.is_alone(step);
+                if alone && worker_of(graph, turn, workers) != member.index() {
+                    continue;
+                }
+                if waits && !alone {
+                    // What the joint steps read is of all workers' images.
+                    member.wait();
+                    (waits, near) = (false, 0);
+                }
+                let memory = |placed: &Placed| own.filter(|_| placed.is_own).map_or(arena, |own| &own.arena);
+                // Tensors of some images at a time begin with the first of them.
+                let skipped = |images: usize| if images > ready.prepared.bound().src.n { first } else { 0 };
+                let src = memory(&ready.src).view(&ready.src.at);
+                let src = src.skip(skipped(src.shape.n)).images(count);
+                let dst = ready.dst.iter().map(|dst| {
+                    let dst = memory(dst).view_mut(&dst.at);
+                    dst.skip(skipped(dst.shape().n)).images(count)
+                });
+                let next = steps[step + 1..].iter().zip(step + 1..).find(|(next, _)| next.has_weights);
+                let next = next.filter(|(_, index)| graph.is_alone(*index) == alone);
+                let (index, team) = if alone { (0, 1) } else { (member.index(), workers) };
+                let ahead = next.map_or(&[][..], |(next, _)| next.prepared.reads(index, team, count));
+                let ahead = &ahead[..ahead.len().min(ready.prepared.brings())];
+                let io = Io::new(src, dst).amid(near, ahead);
+                match (own, &solo) {
+                    (Some(own), Some(solo)) if alone => solo.run(&*ready.prepared, &io, &own.scratch),
+                    _ => member.run(&*ready.prepared, &io, scratch),
+                }
+                if ready.has_weights {
+                    near = ahead.len();
+                }
+                // The first to leave the barrier: another may have lost its core.
+                end.fetch_min(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+            }
+        });
+    }
+
+    /// Where a tensor of the first images lies.
+    fn memory_of(&self, placed: &Placed) -> &Buffer {
+        self.own.first().filter(|_| placed.is_own).map_or(&self.arena, |own| &own.arena)
+    }
+
+    /// Runs one image with the outputs of one step changed on the way; the features, or the output where
+    /// there are none.
+    pub fn run_changed(
+        &mut self,
+        threads: &Threads,
+        image: &[f32],
+        step: usize,
+        change: impl Fn(&mut [f32]),
+    ) -> Vec<f32> {
+        self.arena.write_images(&self.tensors[0], 1, image);
+        self.run_steps(threads, 1, 0..step + 1);
+        for dst in &self.steps[step].dst {
+            let own = self.own.first_mut().filter(|_| dst.is_own);
+            let memory = own.map_or(&mut self.arena, |own| &mut own.arena);
+            let mut values = memory.read_images(&dst.at, 1);
+            change(&mut values);
+            memory.write_interior(&dst.at, 1, &values);
+        }
+        self.run_steps(threads, 1, step + 1..self.steps.len());
+        self.result(1)
+    }
+
+    /// The features of the latest run, or the output where there are none.
+    pub fn result(&self, n: usize) -> Vec<f32> {
+        self.features(n).unwrap_or_else(|| self.output(n))
+    }
+
+    /// Seconds that each step of the latest run took, for all images; where workers take it alone, their mean.
+    pub fn step_seconds(&self) -> Vec<f64> {
+        let mut seconds = vec![0.0; self.steps.len()];
+        let workers = self.team.workers();
+        let mut before = vec![0; workers];
+        for (turn, end) in turns(&self.graph, self.latest, 0..self.steps.len()).zip(&self.ends) {
+            let end = end.load(Ordering::Relaxed);
+            if self.graph.is_alone(turn.step) {
+                let before = &mut before[worker_of(&self.graph, turn, workers)];
+                seconds[turn.step] += end.saturating_sub(*before) as f64 * 1e-9 / workers as f64;
+                *before = end;
+            } else {
+                let last = before.iter().copied().max().unwrap_or(0);
+                seconds[turn.step] += end.saturating_sub(last) as f64 * 1e-9;
+                before.fill(end);
+            }
+        }
+        seconds
+    }
+
+    /// The first `n` images of a slice as `[n, h, w, c]` values. Only the output and the features
+    /// outlive a run.
+    pub fn read(&self, slice: &Slice, n: usize) -> Vec<f32> {
+        let at = self.tensors[slice.tensor].channels(slice.channels.clone());
+        self.memory_of(&Placed { at, is_own: self.graph.is_own(slice.tensor) }).read_images(&at, n)
+    }
+
+    /// The last output of the latest run, `[n, h, w, c]`.
+    pub fn output(&self, n: usize) -> Vec<f32> {
+        self.read(&self.graph.output, n)
+    }
+
+    /// The pooled features of the latest run, `[n, features]`.
+    pub fn features(&self, n: usize) -> Option<Vec<f32>> {
+        self.graph.features.as_ref().map(|slice| self.read(slice, n))
+    }
+
+    /// Runs up to and including the given number of steps and reads a slice: for checks of what lies
+    /// inside the network.
+    pub fn run_until(
+        &mut self,
+        threads: &Threads,
+        images: &[f32],
+        n: usize,
+        steps: usize,
+        slice: &Slice,
+    ) -> Vec<f32> {
+        let rest = self.steps.split_off(steps);
+        self.run(threads, images, n);
+        self.steps.extend(rest);
+        self.read(slice, n)
+    }
+}
