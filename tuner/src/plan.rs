@@ -201,6 +201,22 @@ pub struct PlanSplit {
     pub apart: bool,
 }
 
+impl std::fmt::Display for PlanSplit {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match &self.before {
+            Some(block) => write!(f, "the blocks before {block}")?,
+            None => f.write_str("all blocks")?,
+        }
+        let images = if self.images == 1 {
+            "image by image".to_string()
+        } else {
+            format!("{} images at a time", self.images)
+        };
+        let workers = if self.apart { "each worker its own" } else { "all workers together" };
+        write!(f, " are taken {images}, {workers}")
+    }
+}
+
 impl PlanStep {
     /// Microseconds that the step took more in the whole network, measured at last, than was predicted.
     pub fn residual_us(&self) -> Option<f64> {

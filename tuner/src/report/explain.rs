@@ -47,6 +47,9 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write) -> Result<(), Failure> {
     if let Some(rewrite) = plan.rewrites.iter().find(|rewrite| rewrite.block == view.block) {
         writeln!(out, "form     {}", form(rewrite))?;
     }
+    if let Some(split) = &plan.split {
+        writeln!(out, "batch    {split}")?;
+    }
     writeln!(out, "problem  {}", step.problem)?;
     let problems = convolutions(&plan);
     if let Some(problem) = problems.iter().find(|p| p.name == step.problem) {
@@ -255,11 +258,16 @@ fn nearest(plan: &Plan, wanted: &str) -> String {
 mod tests {
     use super::super::tests::plan;
     use super::*;
+    use crate::plan::PlanSplit;
 
     fn explained(layer: &str) -> Result<String, String> {
+        explained_by(&plan(), layer)
+    }
+
+    fn explained_by(plan: &Plan, layer: &str) -> Result<String, String> {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("plan.json");
-        plan().write(&path).expect("written");
+        plan.write(&path).expect("written");
         let args = ExplainArgs { layer: layer.to_string(), plan: Some(path), results: PathBuf::new() };
         let mut out = Vec::new();
         explain(&args, &mut out).map_err(|failure| failure.to_string())?;
@@ -289,6 +297,19 @@ mod tests {
         let text = explained("mixed0.branch1x1").expect("explained");
         let form = "form     siblings of mixed0: 600.0 µs; plain 700.0 µs, swap 650.0 µs; saves 14.3%";
         assert!(text.contains(form), "{text}");
+    }
+
+    #[test]
+    fn how_a_batch_is_split_is_told() {
+        let split = |before: Option<&str>, images, apart| {
+            let split = PlanSplit { before: before.map(str::to_string), images, apart };
+            explained_by(&Plan { split: Some(split), ..plan() }, "mixed0.pool").expect("explained")
+        };
+        let text = split(Some("mixed9"), 1, true);
+        let part = "batch    the blocks before mixed9 are taken image by image, each worker its own";
+        assert!(text.contains(part), "{text}");
+        let text = split(None, 2, false);
+        assert!(text.contains("all blocks are taken 2 images at a time, all workers together"), "{text}");
     }
 
     #[test]

@@ -83,6 +83,9 @@ pub fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
             (measured / predicted - 1.0) * 100.0
         )?;
     }
+    if let Some(split) = &plan.split {
+        writeln!(out, "batch: {split}")?;
+    }
     if let Some(planning) = plan.planning {
         writeln!(
             out,
