@@ -25,6 +25,11 @@ pub enum Tier {
 impl Tier {
     /// All tiers.
     pub const ALL: [Self; 5] = [Self::Plain, Self::Avx2, Self::Avx512, Self::Avx512Bf16, Self::Amx];
+
+    /// Whether what it adds multiplies f32; the tiers above multiply bf16.
+    pub fn is_of_f32(self) -> bool {
+        self <= Self::Avx512
+    }
 }
 
 impl fmt::Display for Tier {

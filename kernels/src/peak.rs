@@ -128,7 +128,7 @@ pub fn clock(microseconds: usize) -> f64 {
 
 /// As [`tier_peak`], by the highest tier of f32 that is allowed.
 pub fn fma_peak(cpu: &Cpu, microseconds: usize) -> f64 {
-    let of_f32 = Tier::ALL.into_iter().rev().filter(|tier| *tier <= Tier::Avx512);
+    let of_f32 = Tier::ALL.into_iter().rev().filter(|tier| tier.is_of_f32());
     let highest = of_f32.into_iter().find_map(|tier| tier_peak(cpu, tier, microseconds));
     highest.unwrap_or(0.0)
 }

@@ -300,7 +300,6 @@ pub fn measure(
             complete &= field.rounds(part(1.0 - FIRST), |done| progress(FIRST + (1.0 - FIRST) * done));
         }
         search = if effort.exhaustive { field.exhaust(types) } else { field.search(types) };
-        field.conclude();
         field.done(&effort, complete);
     }
     for available in &kernels {

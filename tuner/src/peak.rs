@@ -37,7 +37,7 @@ const ROUNDS: usize = 3;
 pub fn peak(args: &PeakArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let cpu = cpu(args.isa);
     let most = args.threads.map_or_else(available, usize::from);
-    let tiers: Vec<Tier> = Tier::ALL.into_iter().filter(|tier| tier_peak(&cpu, *tier, 1).is_some()).collect();
+    let tiers = tiers(&cpu);
     let mut peaks = Vec::new();
     for count in 1..=most {
         for &tier in &tiers {
@@ -62,6 +62,11 @@ pub fn peak(args: &PeakArgs, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The tiers whose instructions are there and allowed.
+fn tiers(cpu: &Cpu) -> Vec<Tier> {
+    Tier::ALL.into_iter().filter(|tier| tier_peak(cpu, *tier, 1).is_some()).collect()
+}
+
 /// Length of a sample beside something else.
 const SAMPLE: usize = 40;
 
@@ -77,9 +82,8 @@ pub struct Beside {
 impl Beside {
     /// Without samples: of the highest tier of f32, and of the highest below it where lower types are allowed.
     pub fn new(cpu: &Cpu, types: Types) -> Self {
-        let is_there = |tier: &&Tier| tier_peak(cpu, **tier, 1).is_some();
         let (of_f32, lower): (Vec<Tier>, Vec<Tier>) =
-            Tier::ALL.iter().filter(is_there).partition(|tier| **tier <= Tier::Avx512);
+            tiers(cpu).into_iter().partition(|tier| tier.is_of_f32());
         let lower = lower.last().filter(|_| types == Types::Lower);
         let tiers = of_f32.last().into_iter().chain(lower);
         Self { clock: Vec::new(), peaks: tiers.map(|tier| (*tier, Vec::new())).collect() }

@@ -225,7 +225,7 @@ impl PlanStep {
 
     /// The choice by times alone and the running network's own, where they are two and differ by more than a tie.
     pub fn flip(&self, tie: f64) -> Option<(&InPlace, &InPlace)> {
-        let own = self.in_place.iter().find(|c| c.kernel == self.kernel && c.tuning == self.tuning)?;
+        let own = self.in_place.iter().find(|c| c.is_of(self))?;
         let first = self.in_place.first()?;
         (first.time_us.median > own.time_us.median * (1.0 + tie)).then_some((first, own))
     }
@@ -240,6 +240,13 @@ pub struct InPlace {
     pub tuning: Map<String, Value>,
     /// Its time.
     pub time_us: TimeUs,
+}
+
+impl InPlace {
+    /// Whether a step runs it.
+    pub fn is_of(&self, step: &PlanStep) -> bool {
+        self.kernel == step.kernel && self.tuning == step.tuning
+    }
 }
 
 /// A plan.

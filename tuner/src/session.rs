@@ -79,6 +79,13 @@ struct Placed {
     is_own: bool,
 }
 
+impl Placed {
+    /// Where it lies: what a worker has for itself, or the arena of all.
+    fn memory<'a>(&self, arena: &'a Buffer, own: Option<&'a Own>) -> &'a Buffer {
+        own.filter(|_| self.is_own).map_or(arena, |own| &own.arena)
+    }
+}
+
 /// What a worker has for itself, for steps that it takes alone.
 struct Own {
     team: Team,

@@ -22,6 +22,8 @@
 //! Sums over channels make most of the error, since the output transform magnifies it; they are taken in
 //! parts of at most [`PART`] products.
 
+mod lower;
+
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -38,7 +40,8 @@ use crate::kernel::{Bound, Io, Prepared, Tuning};
 use crate::problem::Problem;
 use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};
 use crate::tensor::{Dtype, Formats, ViewMut};
-use crate::vector::{load, load_first, narrow_first, store, store_first, widen_first};
+use crate::vector::{load, load_first, store, store_first};
+use lower::{Lower, narrow_tile, widen_tile};
 
 /// A convolution with transformed filters.
 pub(super) struct PreparedTiles<I> {
@@ -404,94 +407,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
                 unsafe { narrow_tile(isa, &tile, patch.cast_const().cast(), M2) };
             }
         }
-    }
-}
-
-/// Pixels of a tile in bf16.
-struct Lower {
-    /// A vector's first channel of the tile's first pixel.
-    first: *mut bf16,
-    /// Elements from a row of pixels to the next, and from a pixel to the next.
-    pitch: [usize; 2],
-    /// Which pixels there are.
-    pixels: [Range<usize>; 2],
-    /// Channels from the vector on.
-    width: usize,
-}
-
-impl Lower {
-    /// Calls `visit` for each pixel, with its number in a patch of rows of `columns`.
-    #[inline(always)]
-    fn each(&self, columns: usize, mut visit: impl FnMut(usize, *mut bf16)) {
-        for i in self.pixels[0].clone() {
-            for j in self.pixels[1].clone() {
-                visit(i * columns + j, self.first.wrapping_add(i * self.pitch[0] + j * self.pitch[1]));
-            }
-        }
-    }
-}
-
-/// Reads a vector of each pixel into a patch of rows of `columns`.
-///
-/// # Safety
-/// A vector of each pixel, or `width` channels, may be read, and a vector of the patch written for each.
-// A function of its own, which all transforms share: inside them it would take registers from f32.
-#[inline(never)]
-#[allow(unsafe_code, reason = "transform code")]
-unsafe fn widen_tile<I: Isa>(isa: I, tile: &Lower, patch: *mut I::f32s, columns: usize) {
-    isa.vectorize(Widen { isa, tile, patch, columns });
-}
-
-struct Widen<'a, I: Isa> {
-    isa: I,
-    tile: &'a Lower,
-    patch: *mut I::f32s,
-    columns: usize,
-}
-
-impl<I: Isa> pulp::WithSimd for Widen<'_, I> {
-    type Output = ();
-
-    #[inline(always)]
-    #[allow(unsafe_code, reason = "transform code")]
-    fn with_simd<S: pulp::Simd>(self, _: S) {
-        let Self { isa, tile, patch, columns } = self;
-        tile.each(columns, |at, pixel| {
-            // SAFETY: promised to `widen_tile`, the only caller.
-            unsafe { patch.add(at).write(widen_first(isa, pixel.cast_const(), tile.width)) };
-        });
-    }
-}
-
-/// Writes a vector of each pixel, rounded, from a patch of rows of `columns`.
-///
-/// # Safety
-/// `width` channels of each pixel, at most a vector, may be written by this caller alone, and a vector of the
-/// patch be read for each.
-#[inline(never)]
-#[allow(unsafe_code, reason = "transform code")]
-unsafe fn narrow_tile<I: Isa>(isa: I, tile: &Lower, patch: *const I::f32s, columns: usize) {
-    isa.vectorize(Narrow { isa, tile, patch, columns });
-}
-
-struct Narrow<'a, I: Isa> {
-    isa: I,
-    tile: &'a Lower,
-    patch: *const I::f32s,
-    columns: usize,
-}
-
-impl<I: Isa> pulp::WithSimd for Narrow<'_, I> {
-    type Output = ();
-
-    #[inline(always)]
-    #[allow(unsafe_code, reason = "transform code")]
-    fn with_simd<S: pulp::Simd>(self, _: S) {
-        let Self { isa, tile, patch, columns } = self;
-        tile.each(columns, |at, pixel| {
-            // SAFETY: promised to `narrow_tile`, the only caller.
-            unsafe { narrow_first(isa, pixel, patch.add(at).read(), tile.width) };
-        });
     }
 }
 

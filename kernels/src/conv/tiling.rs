@@ -61,8 +61,7 @@ impl Tiling {
 
     /// Multiply-adds of the products; the transforms are left out.
     pub(super) fn multiply_adds(&self) -> u64 {
-        let conv = &self.conv;
-        (conv.batch * self.tiles() * self.points() * conv.channels * conv.filters()) as u64
+        (self.conv.batch * self.tiles()) as u64 * self.weights()
     }
 
     /// Transformed weights.

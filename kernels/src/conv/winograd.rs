@@ -108,13 +108,16 @@ const A_WEIGHT: u64 = 26;
 /// An output tile with no fewer products than a smaller one is left out: it has only drawbacks.
 pub(super) fn tunings<I: Isa>(conv: &Conv, outputs: &[usize]) -> Vec<Tuning> {
     let widest = conv.segments.iter().map(|s| s.channels.div_ceil(I::F32_LANES)).max();
-    let work = |m| Tiling::new(conv, m).multiply_adds();
-    let is_useful = |m: &usize| outputs.iter().all(|less| less >= m || work(*less) > work(*m));
-    let mut outputs: Vec<usize> = outputs.iter().copied().filter(is_useful).collect();
-    outputs.sort_by_key(|&m| work(m) + A_WEIGHT * Tiling::new(conv, m).weights());
+    let tilings: Vec<(usize, Tiling)> = outputs.iter().map(|&m| (m, Tiling::new(conv, m))).collect();
+    let is_useful = |(m, tiling): &&(usize, Tiling)| {
+        let work = tiling.multiply_adds();
+        tilings.iter().all(|(less, other)| less >= m || other.multiply_adds() > work)
+    };
+    let mut useful: Vec<&(usize, Tiling)> = tilings.iter().filter(is_useful).collect();
+    useful.sort_by_key(|(_, tiling)| tiling.multiply_adds() + A_WEIGHT * tiling.weights());
     let mut list = Vec::new();
-    for m in outputs {
-        let tiles = conv.batch * Tiling::new(conv, m).tiles();
+    for &(m, ref tiling) in useful {
+        let tiles = conv.batch * tiling.tiles();
         for &[pixels, vectors] in tile_sizes::<I>().iter().filter(|size| matches!(size[1], 2 | 3)) {
             if vectors > 2 && Some(vectors) > widest {
                 continue;

@@ -7,7 +7,7 @@ use kernels::tensor::Formats;
 
 use super::Available;
 use super::field::Field;
-use super::walk::{AT_A_TIME, ROUNDS};
+use super::walk::{AT_A_TIME, Offer, ROUNDS};
 use crate::stats::Interval;
 use crate::types::Types;
 
@@ -63,11 +63,12 @@ impl Field<'_> {
             Some(best) if best != found => self.duel([found, best], LAST),
             _ => Some(Interval { value: 1.0, low: 1.0, high: 1.0 }),
         };
+        self.conclude();
         Search { missed, exhausted: start.elapsed(), ..search }
     }
 
-    /// The tunings that a kernel offers in types that are asked for, with the first of their formats.
-    fn offered(&self, available: &Available, types: Types) -> Vec<(Tuning, Formats)> {
+    /// The tunings that a kernel offers in types that are asked for.
+    pub fn offered(&self, available: &Available, types: Types) -> Vec<Offer> {
         let kernel = &*available.kernel;
         let first = |tuning: Tuning| {
             let formats = types.formats(kernel, self.problem, &tuning).first().copied()?;

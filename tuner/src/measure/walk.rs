@@ -9,6 +9,9 @@ use super::Available;
 use super::field::Field;
 use crate::types::Types;
 
+/// A tuning, with the first of its formats that are asked for.
+pub type Offer = (Tuning, Formats);
+
 /// Rounds of tunings that have just come.
 pub const ROUNDS: usize = 2;
 /// How many tunings are tried at a time.
@@ -23,37 +26,35 @@ impl Field<'_> {
     /// of kernels without much hope. What is there already is not tried again. Whether nothing is left to try.
     pub fn walk(&mut self, types: Types, end: Instant) -> bool {
         let kernels = self.kernels;
-        let spaces: Vec<Vec<Tuning>> = kernels.iter().map(|a| a.kernel.tunings(self.problem)).collect();
+        let spaces: Vec<Vec<Offer>> = kernels.iter().map(|a| self.offered(a, types)).collect();
         let mut tried: Vec<Vec<Tuning>> = kernels.iter().map(|a| self.tunings(a.row)).collect();
         let defaults = spaces.iter().enumerate().filter_map(|(index, space)| Some((index, space.first()?)));
-        let mut next: Vec<(usize, &Tuning)> =
-            defaults.filter(|(index, tuning)| !tried[*index].contains(tuning)).collect();
+        let mut next: Vec<(usize, &Offer)> =
+            defaults.filter(|(index, (tuning, _))| !tried[*index].contains(tuning)).collect();
         loop {
             let mut jobs: Vec<(&Available, Tuning, Formats)> = Vec::new();
-            for (index, tuning) in next {
+            for (index, (tuning, formats)) in next {
                 tried[index].push(tuning.clone());
-                let available = &kernels[index];
-                let first = types.formats(&*available.kernel, self.problem, tuning).first().copied();
-                jobs.extend(first.map(|formats| (available, tuning.clone(), formats)));
+                jobs.push((&kernels[index], tuning.clone(), *formats));
             }
             if !jobs.is_empty() {
                 self.enter(&jobs);
                 (0..ROUNDS).for_each(|_| self.round());
             }
             let least = self.least();
-            let mut others: Vec<((bool, usize), f64, usize, &Tuning)> = Vec::new();
+            let mut others: Vec<((bool, usize), f64, usize, &Offer)> = Vec::new();
             for (index, available) in kernels.iter().enumerate() {
                 let Some((centre, seconds)) = self.fastest(available.row) else { continue };
                 let is_slow = seconds > least * HOPE[usize::from(tried[index].len() > 1)];
-                let left = spaces[index].iter().filter(|tuning| !tried[index].contains(tuning));
-                others
-                    .extend(left.map(|tuning| ((is_slow, tuning.distance(&centre)), seconds, index, tuning)));
+                let left = spaces[index].iter().filter(|(tuning, _)| !tried[index].contains(tuning));
+                let place = |tuning: &Tuning| (is_slow, tuning.distance(&centre));
+                others.extend(left.map(|offer| (place(&offer.0), seconds, index, offer)));
             }
             if others.is_empty() || Instant::now() >= end {
                 return others.is_empty();
             }
             others.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
-            next = others.into_iter().map(|(_, _, index, tuning)| (index, tuning)).take(AT_A_TIME).collect();
+            next = others.into_iter().map(|(_, _, index, offer)| (index, offer)).take(AT_A_TIME).collect();
         }
     }
 

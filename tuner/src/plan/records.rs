@@ -109,8 +109,8 @@ pub struct BesideRecord {
 impl BesideRecord {
     /// The peak of the instructions that a kernel uses, in f32 where its id does not say.
     pub fn peak(&self, kernel: &str) -> Option<f64> {
-        let is_f32 = |tier: &Tier| *tier <= Tier::Avx512;
-        let of_f32 = || Tier::ALL.into_iter().rev().filter(is_f32).find_map(|tier| self.of_tier(tier));
+        let tiers = || Tier::ALL.into_iter().rev().filter(|tier| tier.is_of_f32());
+        let of_f32 = || tiers().find_map(|tier| self.of_tier(tier));
         match row(kernel).and_then(Row::tier) {
             Some(tier) => self.of_tier(tier),
             None => of_f32(),

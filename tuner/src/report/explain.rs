@@ -111,7 +111,7 @@ fn in_place(step: &PlanStep) -> Table {
     list.sort_by(|a, b| a.time_us.median.total_cmp(&b.time_us.median));
     let own = step.time_us.map_or(f64::NAN, |time| time.median);
     for c in list {
-        let is_chosen = c.kernel == step.kernel && c.tuning == step.tuning;
+        let is_chosen = c.is_of(step);
         table.row([
             if is_chosen { "*" } else { " " }.to_string(),
             c.kernel.clone(),

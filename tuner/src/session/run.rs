@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use kernels::kernel::Io;
-use kernels::scratch::Buffer;
 use kernels::tensor::Shape;
 
 use super::{Placed, Session};
@@ -79,13 +78,12 @@ impl Session {
                     member.wait();
                     (waits, near) = (false, 0);
                 }
-                let memory = |placed: &Placed| own.filter(|_| placed.is_own).map_or(arena, |own| &own.arena);
                 // Tensors of some images at a time begin with the first of them.
                 let skipped = |images: usize| if images > ready.prepared.bound().src.n { first } else { 0 };
-                let src = memory(&ready.src).view(&ready.src.at);
+                let src = ready.src.memory(arena, own).view(&ready.src.at);
                 let src = src.skip(skipped(src.shape.n)).images(count);
                 let dst = ready.dst.iter().map(|dst| {
-                    let dst = memory(dst).view_mut(&dst.at);
+                    let dst = dst.memory(arena, own).view_mut(&dst.at);
                     dst.skip(skipped(dst.shape().n)).images(count)
                 });
                 let next = steps[step + 1..].iter().zip(step + 1..).find(|(next, _)| next.has_weights);
@@ -105,11 +103,6 @@ impl Session {
                 end.fetch_min(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
             }
         });
-    }
-
-    /// Where a tensor of the first images lies.
-    fn memory_of(&self, placed: &Placed) -> &Buffer {
-        self.own.first().filter(|_| placed.is_own).map_or(&self.arena, |own| &own.arena)
     }
 
     /// Runs one image with the outputs of one step changed on the way; the features, or the output where
@@ -163,7 +156,9 @@ impl Session {
     /// outlive a run.
     pub fn read(&self, slice: &Slice, n: usize) -> Vec<f32> {
         let at = self.tensors[slice.tensor].channels(slice.channels.clone());
-        self.memory_of(&Placed { at, is_own: self.graph.is_own(slice.tensor) }).read_images(&at, n)
+        let placed = Placed { at, is_own: self.graph.is_own(slice.tensor) };
+        // The first worker has the first images.
+        placed.memory(&self.arena, self.own.first()).read_images(&at, n)
     }
 
     /// The last output of the latest run, `[n, h, w, c]`.
