@@ -17,6 +17,7 @@ use kernels::problem::PoolKind;
 use kernels::tensor::Shape;
 use serde_json::Value;
 use tuner::exact::Exact;
+use tuner::graph::Graph;
 use tuner::model::BLOCKS;
 use tuner::options::relative_l2;
 use tuner::planner::default_choices;
@@ -215,6 +216,70 @@ fn images_of_a_batch_do_not_touch_each_other() {
             assert_eq!(seconds.len(), network.graph.steps.len());
             assert!(seconds.iter().all(|&seconds| seconds > 0.0), "{split:?} {form}");
         }
+    }
+}
+
+/// A worker for each branch of a block, in turn; `skip` leaves some of the first steps to all workers.
+fn by_branches(graph: &Graph, workers: usize, skip: usize) -> Vec<Option<usize>> {
+    let mut list: Vec<Option<usize>> = Vec::new();
+    let mut next = 0;
+    for (index, step) in graph.steps.iter().enumerate() {
+        let first = graph.steps.iter().position(|other| other.block == step.block).unwrap_or(0);
+        let writes = |other: &usize| graph.steps[*other].dst.iter().any(|dst| dst.tensor == step.src.tensor);
+        let writers: Vec<usize> = (first..index).filter(writes).collect();
+        let own = match writers.first() {
+            _ if index < first + skip || graph.is_apart(index) => None,
+            Some(writer) if list[*writer].is_some() => list[*writer],
+            _ => {
+                next += 1;
+                Some(next % workers)
+            }
+        };
+        list.push(own);
+    }
+    list
+}
+
+/// Bit by bit, since the kernels are the same.
+#[test]
+fn steps_beside_each_other_give_what_shared_steps_give() {
+    let both = Rewrite { siblings: true, swap: true };
+    let cases = [
+        (1, None, Rewrite::PLAIN, 2, 0),
+        (1, None, both, 3, 1),
+        (3, Some(("mixed4", false)), both, 2, 1),
+        (3, Some(("mixed4", true)), Rewrite::PLAIN, 2, 0),
+        (2, Some(("", false)), Rewrite::PLAIN, 4, 2),
+    ];
+    // Each case by another plan.
+    for ((batch, split, form, threads, skip), (name, choose)) in
+        cases.into_iter().zip(plans().into_iter().cycle())
+    {
+        let mut network = Network::synthetic(PoolKind::Average, batch, threads);
+        if let Some((before, is_apart)) = split {
+            network.graph = network.graph.split_before(before, 1);
+            if is_apart {
+                network.graph = network.graph.apart();
+            }
+        }
+        let network = network.in_form(form);
+        let images = synthetic::image(batch, 299, 299, 3, 0);
+        let mut shared = network.session(&choose(&network.graph, &network.cpu));
+        shared.run(&network.threads, &images, batch);
+        let workers = by_branches(&network.graph, threads, skip);
+        let mut beside = shared.with_workers(&workers).expect("a worker for each branch");
+        let alone = (0..network.graph.steps.len()).filter(|&step| beside.graph().is_alone(step)).count();
+        assert!(alone > 40, "{alone} steps are taken alone");
+        for run in 0..3 {
+            beside.run(&network.threads, &images, batch);
+            assert!(
+                beside.features(batch) == shared.features(batch),
+                "run {run} of batch {batch}, {split:?}, {form}, plan `{name}`, {threads} threads differs"
+            );
+        }
+        let [own, waits] = beside.seconds();
+        assert!(own.iter().all(|&seconds| seconds > 0.0));
+        assert!(waits.iter().sum::<f64>() > 0.0, "all workers were done at once, everywhere");
     }
 }
 

@@ -150,6 +150,9 @@ pub struct PlanStep {
     pub formats: StepFormats,
     /// Threads it runs on.
     pub threads: usize,
+    /// The worker that takes it alone, beside what others take of its block; without one all threads share it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<usize>,
     /// How many times it is taken for a batch, each for some of the images; times and work are of all.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub turns: usize,
@@ -214,6 +217,30 @@ impl std::fmt::Display for PlanSplit {
         };
         let workers = if self.apart { "each worker its own" } else { "all workers together" };
         write!(f, " are taken {images}, {workers}")
+    }
+}
+
+/// What a block takes with some of its steps taken by one worker each, beside each other, and with all of them shared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BlockBeside {
+    /// The block.
+    pub block: String,
+    /// Its time in the network with every step shared.
+    pub shared_us: f64,
+    /// How many times that it takes with steps beside each other, waiting for the last included, and the 95% interval.
+    pub versus: [f64; 3],
+    /// It has them beside each other.
+    pub chosen: bool,
+}
+
+impl std::fmt::Display for BlockBeside {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let Self { block, shared_us, versus: [value, low, high], chosen } = self;
+        let how = if *chosen { "one worker each" } else { "all workers together" };
+        write!(
+            f,
+            "{block}: steps by {how}; beside each other {value:.3} ({low:.3} .. {high:.3}) of {shared_us:.0} \u{b5}s together"
+        )
     }
 }
 
@@ -306,6 +333,9 @@ pub struct Plan {
     /// Where the batch is split; a plan without takes all images at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<PlanSplit>,
+    /// The blocks that were tried with steps beside each other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<BlockBeside>,
     /// The forms of the blocks that have several; a plan that lacks a block has it plain.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rewrites: Vec<BlockRewrite>,

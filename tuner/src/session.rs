@@ -1,5 +1,6 @@
 //! A network ready to run: kernels prepared, memory laid out, one fork-join region an inference.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use kernels::cpu::Cpu;
@@ -65,7 +66,7 @@ pub enum SessionError {
 }
 
 struct Ready {
-    prepared: Box<dyn Prepared>,
+    prepared: Arc<dyn Prepared>,
     has_weights: bool,
     src: Placed,
     dst: Vec<Placed>,
@@ -225,12 +226,6 @@ impl Session {
             made.push(kernel);
         }
         let formats = formats(&graph, choices)?;
-        let (tensors, [arena, own_arena]) = lay_out(&graph, &formats);
-        let slice = |slice: &Slice| Placed {
-            at: tensors[slice.tensor].channels(slice.channels.clone()),
-            is_own: graph.is_own(slice.tensor),
-        };
-
         let order = preparation_order(&graph);
         let prepared = threads.map(&order, |&index| {
             let (step, choice) = pairs[index];
@@ -244,12 +239,25 @@ impl Session {
         });
         let mut prepared: Vec<_> = order.into_iter().zip(prepared).collect();
         prepared.sort_unstable_by_key(|(index, _)| *index);
-        let mut steps = Vec::new();
-        for ((_, prepared), step) in prepared.into_iter().zip(&graph.steps) {
-            let dst = step.dst.iter().map(slice).collect();
-            let has_weights = matches!(step.problem, Problem::Conv(_));
-            steps.push(Ready { prepared: prepared?, has_weights, src: slice(&step.src), dst });
-        }
+        let prepared = prepared.into_iter().map(|(_, prepared)| prepared.map(Arc::from));
+        let prepared = prepared.collect::<Result<_, _>>()?;
+        Ok(Self::lay_out(graph, prepared, &formats, threads.count()))
+    }
+
+    /// Prepared kernels, one a step, in memory of their own.
+    fn lay_out(graph: Graph, prepared: Vec<Arc<dyn Prepared>>, formats: &[Format], workers: usize) -> Self {
+        let (tensors, [arena, own_arena]) = lay_out(&graph, formats);
+        let slice = |slice: &Slice| Placed {
+            at: tensors[slice.tensor].channels(slice.channels.clone()),
+            is_own: graph.is_own(slice.tensor),
+        };
+        let ready = |(step, prepared): (&Step, Arc<dyn Prepared>)| Ready {
+            has_weights: matches!(step.problem, Problem::Conv(_)),
+            src: slice(&step.src),
+            dst: step.dst.iter().map(slice).collect(),
+            prepared,
+        };
+        let steps: Vec<Ready> = graph.steps.iter().zip(prepared).map(ready).collect();
         let scratch = |alone: bool, workers: usize| {
             let those = steps.iter().enumerate().filter(|(index, _)| graph.is_alone(*index) == alone);
             those.map(|(_, step)| step.prepared.scratch().total(workers)).max().unwrap_or(0)
@@ -259,18 +267,34 @@ impl Session {
             arena: Buffer::zeroed(own_arena),
             scratch: Buffer::zeroed(scratch(true, 1)),
         };
-        let workers = if graph.is_alone(0) { threads.count() } else { 0 };
-        Ok(Self {
-            own: (0..workers).map(own).collect(),
-            scratch: Buffer::zeroed(scratch(false, threads.count())),
+        let alone = if (0..steps.len()).any(|step| graph.is_alone(step)) { workers } else { 0 };
+        Self {
+            own: (0..alone).map(own).collect(),
+            scratch: Buffer::zeroed(scratch(false, workers)),
             ends: turns(&graph, graph.batch, 0..steps.len()).map(|_| AtomicU64::new(0)).collect(),
             latest: 0,
             arena: Buffer::zeroed(arena),
-            team: Team::new(threads.count()),
+            team: Team::new(workers),
             graph,
             steps,
             tensors,
-        })
+        }
+    }
+
+    /// The same kernels and weights, with steps taken by the given workers alone ([`Graph::with_workers`]).
+    ///
+    /// # Errors
+    /// The first step that can't be.
+    pub fn with_workers(&self, workers: &[Option<usize>]) -> Result<Self, usize> {
+        let graph = self.graph.with_workers(workers)?;
+        let of = |step: &Step| {
+            let place = self.graph.steps.iter().position(|own| own.layers == step.layers);
+            Arc::clone(&self.steps[place.expect("the same steps")].prepared)
+        };
+        let prepared = graph.steps.iter().map(of).collect();
+        let format = |at: &Placement| Format::with_halo(at.dtype, at.halo);
+        let formats: Vec<Format> = self.tensors.iter().map(format).collect();
+        Ok(Self::lay_out(graph, prepared, &formats, self.team.workers()))
     }
 
     /// The graph it runs.
@@ -314,7 +338,7 @@ impl Session {
         choice: &Choice,
         weights: &Weights,
         cpu: &Cpu,
-    ) -> Result<Box<dyn Prepared>, SessionError> {
+    ) -> Result<Arc<dyn Prepared>, SessionError> {
         let refused = |refusal| SessionError::Refused {
             layer: self.graph.steps[step].layers[0].clone(),
             kernel: choice.row.id,
@@ -324,11 +348,11 @@ impl Session {
         let Bound { problem, formats, .. } = self.steps[step].prepared.bound();
         let rounding = kernel.numerics(problem, &choice.tuning).rounding;
         let filters = filters(&self.graph.steps[step], weights, rounding)?;
-        kernel.prepare(problem, &choice.tuning, formats, &filters).map_err(refused)
+        kernel.prepare(problem, &choice.tuning, formats, &filters).map(Arc::from).map_err(refused)
     }
 
     /// Puts an alternative in a step's place, and gives what was there.
-    pub fn replace(&mut self, step: usize, prepared: Box<dyn Prepared>) -> Box<dyn Prepared> {
+    pub fn replace(&mut self, step: usize, prepared: Arc<dyn Prepared>) -> Arc<dyn Prepared> {
         let grow = |scratch: &mut Buffer, needed: usize| {
             if needed > scratch.len() {
                 *scratch = Buffer::zeroed(needed);

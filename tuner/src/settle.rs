@@ -26,7 +26,7 @@ const ROUNDS: [usize; 2] = [5, 100];
 /// Where the rounds at least would take more than so many times the time that is left, there are none.
 const SHORT: f64 = 1.5;
 /// Times closer than this are equal whatever their intervals.
-const EQUAL: f64 = 0.003;
+pub const EQUAL: f64 = 0.003;
 /// Tries of a run that is disturbed.
 const TRIES: usize = 2;
 /// Where a larger share of the runs is disturbed, the median of a step's times is that of others' turns on the cores;

@@ -1,5 +1,6 @@
 //! `tuner tune`: measures, plans, measures the plan, writes it.
 
+mod beside;
 mod contest;
 mod measuring;
 mod pareto;
@@ -24,7 +25,7 @@ use crate::measure::{Host, Measurement, Outcome};
 use crate::noise;
 use crate::options::{Failure, HostArgs, ImageArgs, Images, ModelArgs, create_folder, graph, threads};
 use crate::plan::{
-    BlockRewrite, Contest, Noise, Plan, PlanSplit, PlanStep, Planning, SCHEMA, TOOL, file_name,
+    BlockBeside, BlockRewrite, Contest, Noise, Plan, PlanSplit, PlanStep, Planning, SCHEMA, TOOL, file_name,
 };
 use crate::planner::{by_rule, choose_forms_and_types, default_choices, in_forms};
 use crate::report::print_rewrites;
@@ -35,7 +36,7 @@ use crate::types::Types;
 use contest::{BY_TIMES_ALONE, Entry, WITHOUT_REWRITES, contest, is_faster};
 use measuring::{jobs, measure_all, open_log};
 use pareto::pareto;
-use print::{audit, print_contest, print_pareto, print_rules, print_search, print_steps};
+use print::{audit, print_beside, print_contest, print_pareto, print_rules, print_search, print_steps};
 use record::{memory_bytes, now, plan_step, record, time_us, us};
 use split::split_all;
 
@@ -166,7 +167,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
             Exact::of(&graph, &weights, &threads, each.collect())?
         }
     };
-    let Planned { mut tuned, split, rewrites, planning, contest, predicted, around } =
+    let Planned { mut tuned, split, beside, rewrites, planning, contest, predicted, around } =
         threads.install(|| plan(&network, &measurements, &bounds, &exact, end))?;
     let pareto = match args.pareto {
         true => {
@@ -203,6 +204,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         rules: costs(&counted(&graph, &measurements)),
         pareto,
         split,
+        beside,
         rewrites,
         steps: tuned
             .graph
@@ -220,6 +222,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     plan.write(&path)?;
     print_steps(&tuned, &measurements, out)?;
     print_rewrites(&plan, out)?;
+    print_beside(&plan, out)?;
     print_contest(&plan, out)?;
     print_rules(&plan.rules, out)?;
     print_search(&plan.measurements, out)?;
@@ -252,6 +255,8 @@ struct Planned<'a> {
     tuned: Tuned<'a>,
     /// Where its batch is split.
     split: Option<PlanSplit>,
+    /// Its blocks with steps beside each other, and those that were tried so.
+    beside: Vec<BlockBeside>,
     /// The forms of its blocks.
     rewrites: Vec<BlockRewrite>,
     /// How near that is to the least by times alone.
@@ -286,8 +291,11 @@ fn plan<'a>(
     let forms = choose_forms_and_types(&graph, measurements, types);
     let mut rewrites: Vec<BlockRewrite> = forms.iter().map(BlockRewrite::new).collect();
     let rewritten = in_forms(&graph, &forms);
+    let is_plain = rewritten == graph;
+    let by_forms = Network { graph: &rewritten, ..*network };
+    let (rewritten, mut beside) = beside::beside(&by_forms, measurements, bounds, exact)?;
     let mut plain = None;
-    let mut tuned = if rewritten == graph {
+    let mut tuned = if is_plain {
         choose(rewritten, network.settled)?
     } else {
         let now = Instant::now();
@@ -301,6 +309,7 @@ fn plan<'a>(
                 let plain = choose(graph, network.settled)?;
                 eprintln!("the plan with rewrites is left out: {failure}");
                 rewrites.iter_mut().for_each(BlockRewrite::overrule);
+                beside.clear();
                 plain
             }
         }
@@ -335,6 +344,7 @@ fn plan<'a>(
             |entry: Entry| Entry { name: entry.name.replace("tuned", "tuned, with rewrites"), ..entry };
         contest.extend(replaced.into_iter().map(renamed));
         rewrites.iter_mut().for_each(BlockRewrite::overrule);
+        beside.clear();
     }
     let steps = 0..tuned.graph.steps.len();
     let predict = |step: usize| match tuned.chosen.alone {
@@ -348,5 +358,5 @@ fn plan<'a>(
     };
     let chosen_ms = ms(tuned.chosen.alone_seconds());
     let planning = least.map(|least_ms| Planning { greedy_ms, least_ms, chosen_ms });
-    Ok(Planned { tuned, split, rewrites, planning, contest, predicted, around })
+    Ok(Planned { tuned, split, beside, rewrites, planning, contest, predicted, around })
 }

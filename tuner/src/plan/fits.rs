@@ -109,10 +109,10 @@ impl Plan {
         }
     }
 
-    /// A step is taken by all workers, or by one where each takes images of its own.
+    /// A step is taken by all workers, or by one, beside others or where each takes images of its own.
     fn check_threads(&self, path: &Path, index: usize, alone: bool) -> Result<(), PlanError> {
         let (found, expected) = (self.steps[index].threads, if alone { 1 } else { self.threads });
-        let why = if alone { "workers take images apart" } else { "as the plan" };
+        let why = if alone { "one worker takes it alone" } else { "as the plan" };
         match found == expected {
             true => Ok(()),
             false => {

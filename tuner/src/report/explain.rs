@@ -50,6 +50,12 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write) -> Result<(), Failure> {
     if let Some(split) = &plan.split {
         writeln!(out, "batch    {split}")?;
     }
+    if let Some(worker) = step.worker {
+        writeln!(out, "workers  worker {worker} takes it alone, beside what others take of {}", view.block)?;
+    }
+    if let Some(beside) = plan.beside.iter().find(|beside| beside.block == view.block) {
+        writeln!(out, "beside   {beside}")?;
+    }
     writeln!(out, "problem  {}", step.problem)?;
     let problems = convolutions(&plan);
     if let Some(problem) = problems.iter().find(|p| p.name == step.problem) {

@@ -48,6 +48,7 @@ fn step(layer: &str, problem: &str, kernel: &str, median: f64) -> PlanStep {
         code: None,
         formats: StepFormats { src: "f32:nhwc".to_string(), dst: "f32:nhwc".to_string() },
         threads: 1,
+        worker: None,
         time_us: Some(around(median)),
         rel_error: None,
         gflops: Some(1.0),
@@ -69,6 +70,7 @@ pub(super) fn plan() -> Plan {
     });
     Plan {
         split: None,
+        beside: Vec::new(),
         planning: None,
         noise: None,
         schema: SCHEMA.to_string(),

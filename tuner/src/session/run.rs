@@ -33,7 +33,26 @@ pub(super) fn turns(graph: &Graph, n: usize, range: Range<usize>) -> impl Iterat
 
 /// The worker that takes a turn alone.
 fn worker_of(graph: &Graph, turn: Turn, workers: usize) -> usize {
-    graph.split.map_or(0, |split| turn.first / split.images % workers)
+    let of_images = || graph.split.map_or(0, |split| turn.first / split.images % workers);
+    graph.steps[turn.step].worker.unwrap_or_else(of_images)
+}
+
+/// Turns that workers take alone, beside each other: all wait before another such set begins, or a turn that they share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beside {
+    /// Each those of its own images.
+    Images,
+    /// Steps of a block, for the images from the first of them on.
+    Steps(&'static str, usize),
+}
+
+impl Beside {
+    /// The set of a turn; none where all workers share it.
+    fn of(graph: &Graph, turn: Turn) -> Option<Self> {
+        let step = &graph.steps[turn.step];
+        let steps = step.worker.map(|_| Self::Steps(step.block, turn.first));
+        if graph.is_apart(turn.step) { Some(Self::Images) } else { steps }
+    }
 }
 
 impl Session {
@@ -65,18 +84,20 @@ impl Session {
             let own = own.get(member.index());
             let solo = own.map(|own| own.team.join());
             let mut near = 0;
-            let mut waits = solo.is_some();
+            let mut beside = None;
             for (turn, end) in turns(graph, n, range.clone()).zip(ends) {
                 let Turn { step, first, count } = turn;
                 let ready = &steps[step];
-                let alone = graph.is_alone(step);
+                let now = Beside::of(graph, turn);
+                let alone = now.is_some();
+                if beside.is_some() && now != beside {
+                    // What it reads others have written.
+                    member.wait();
+                    near = 0;
+                }
+                beside = now;
                 if alone && worker_of(graph, turn, workers) != member.index() {
                     continue;
-                }
-                if waits && !alone {
-                    // What the joint steps read is of all workers' images.
-                    member.wait();
-                    (waits, near) = (false, 0);
                 }
                 // Tensors of some images at a time begin with the first of them.
                 let skipped = |images: usize| if images > ready.prepared.bound().src.n { first } else { 0 };
@@ -86,7 +107,9 @@ impl Session {
                     let dst = dst.memory(arena, own).view_mut(&dst.at);
                     dst.skip(skipped(dst.shape().n)).images(count)
                 });
-                let next = steps[step + 1..].iter().zip(step + 1..).find(|(next, _)| next.has_weights);
+                let is_mine = |step: usize| graph.steps[step].worker.is_none_or(|own| own == member.index());
+                let mut later = steps[step + 1..].iter().zip(step + 1..);
+                let next = later.find(|(next, index)| next.has_weights && is_mine(*index));
                 let next = next.filter(|(_, index)| graph.is_alone(*index) == alone);
                 let (index, team) = if alone { (0, 1) } else { (member.index(), workers) };
                 let ahead = next.map_or(&[][..], |(next, _)| next.prepared.reads(index, team, count));
@@ -132,24 +155,45 @@ impl Session {
         self.features(n).unwrap_or_else(|| self.output(n))
     }
 
-    /// Seconds that each step of the latest run took, for all images; where workers take it alone, their mean.
-    pub fn step_seconds(&self) -> Vec<f64> {
-        let mut seconds = vec![0.0; self.steps.len()];
+    /// Seconds that each step of the latest run took, for all images, where it is taken alone over the workers; and how
+    /// long a worker waited behind it for those that others took beside it, on average.
+    pub fn seconds(&self) -> [Vec<f64>; 2] {
+        let mut seconds = [(); 2].map(|()| vec![0.0; self.steps.len()]);
+        let [own, waits] = &mut seconds;
         let workers = self.team.workers();
-        let mut before = vec![0; workers];
+        // When each worker was done with what it took last.
+        let mut done = vec![0; workers];
+        let mut latest: Option<(Turn, Option<Beside>)> = None;
+        let nanoseconds = |from: u64, to: u64| to.saturating_sub(from) as f64 * 1e-9;
         for (turn, end) in turns(&self.graph, self.latest, 0..self.steps.len()).zip(&self.ends) {
             let end = end.load(Ordering::Relaxed);
-            if self.graph.is_alone(turn.step) {
-                let before = &mut before[worker_of(&self.graph, turn, workers)];
-                seconds[turn.step] += end.saturating_sub(*before) as f64 * 1e-9 / workers as f64;
-                *before = end;
+            let beside = Beside::of(&self.graph, turn);
+            if let Some((before, set)) = latest
+                && set.is_some()
+                && set != beside
+            {
+                let last = done.iter().copied().max().unwrap_or(0);
+                let waited: f64 = done.iter().map(|&done| nanoseconds(done, last)).sum();
+                waits[before.step] += waited / workers as f64;
+                done.fill(last);
+            }
+            latest = Some((turn, beside));
+            if beside.is_some() {
+                let done = &mut done[worker_of(&self.graph, turn, workers)];
+                own[turn.step] += nanoseconds(*done, end) / workers as f64;
+                *done = end;
             } else {
-                let last = before.iter().copied().max().unwrap_or(0);
-                seconds[turn.step] += end.saturating_sub(last) as f64 * 1e-9;
-                before.fill(end);
+                own[turn.step] += nanoseconds(done[0], end);
+                done.fill(end);
             }
         }
         seconds
+    }
+
+    /// The first of [`Self::seconds`].
+    pub fn step_seconds(&self) -> Vec<f64> {
+        let [own, _] = self.seconds();
+        own
     }
 
     /// The first `n` images of a slice as `[n, h, w, c]` values. Only the output and the features

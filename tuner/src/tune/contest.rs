@@ -26,8 +26,9 @@ pub struct Entry {
     pub name: String,
     /// Of an inference.
     pub timing: Timing,
-    /// Medians of its steps in seconds.
+    /// Medians of its steps in seconds, and of the waiting behind each ([`Session::seconds`]).
     pub steps: Vec<f64>,
+    pub waits: Vec<f64>,
 }
 
 /// Runs whole networks in turn until the time is over; the first `rivals` of them in all rounds.
@@ -39,8 +40,10 @@ pub fn contest(
 ) -> Vec<Entry> {
     let images = built_in_images(network.graph, network.graph.batch);
     let mut samples = vec![Vec::new(); entries.len()];
-    let steps = |(_, session): &(String, &mut Session)| vec![Vec::new(); session.graph().steps.len()];
-    let mut steps: Vec<Vec<Vec<f64>>> = entries.iter().map(steps).collect();
+    let none = |(_, session): &(String, &mut Session)| {
+        [(); 2].map(|()| vec![Vec::new(); session.graph().steps.len()])
+    };
+    let mut steps: Vec<[Vec<Vec<f64>>; 2]> = entries.iter().map(none).collect();
     let bar = ProgressBar::new(ROUNDS[1] as u64);
     bar.set_style(
         ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} whole networks").expect("a template"),
@@ -55,7 +58,7 @@ pub fn contest(
             let mut run = || {
                 let start = Instant::now();
                 session.run(network.threads, &images, network.graph.batch);
-                (start.elapsed(), session.step_seconds())
+                (start.elapsed(), session.seconds())
             };
             let start = Instant::now();
             while {
@@ -66,7 +69,8 @@ pub fn contest(
             for _ in 0..RUNS {
                 let (time, own) = run();
                 samples.push(time.as_secs_f64());
-                steps.iter_mut().zip(own).for_each(|(list, seconds)| list.push(seconds));
+                let (lists, own) = (steps.iter_mut().flatten(), own.into_iter().flatten());
+                lists.zip(own).for_each(|(list, seconds)| list.push(seconds));
                 if start.elapsed() > TURN {
                     break;
                 }
@@ -75,10 +79,10 @@ pub fn contest(
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let entry = |(index, (name, _)): (usize, (String, _))| Entry {
-        name,
-        timing: Timing::of(&samples[index]),
-        steps: steps[index].iter().filter_map(|samples| median(samples)).collect(),
+    let entry = |(index, (name, _)): (usize, (String, _))| {
+        let medians = |lists: &Vec<Vec<f64>>| lists.iter().filter_map(|samples| median(samples)).collect();
+        let [steps, waits] = steps[index].each_ref().map(medians);
+        Entry { name, timing: Timing::of(&samples[index]), steps, waits }
     };
     entries.into_iter().enumerate().map(entry).collect()
 }

@@ -181,6 +181,17 @@ pub fn print_rules(rules: &[RuleRecord], out: &mut dyn Write) -> Result<(), Fail
     Ok(())
 }
 
+/// Blocks with steps beside each other, or those that do not gain by it.
+pub fn print_beside(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
+    if !plan.beside.is_empty() {
+        writeln!(out)?;
+    }
+    for block in &plan.beside {
+        writeln!(out, "{block}")?;
+    }
+    Ok(())
+}
+
 /// What the search for tunings has missed, where all of them were tried.
 pub fn print_search(measurements: &[ProblemRecord], out: &mut dyn Write) -> Result<(), Failure> {
     let mut table = Table::new(&["all tunings tried", "by the search", "of", "missed %", "95%"]);

@@ -97,6 +97,7 @@ pub fn plan_step(
         code: Some(choice.row.code().to_string()),
         formats: StepFormats::of(&choice.formats),
         threads: if chosen.session.graph().is_alone(index) { 1 } else { threads },
+        worker: step.worker,
         turns,
         time_us: timing.as_ref().map(time_us),
         alone_us: won.and_then(Measured::timing).map(|t| us(t.median * turns as f64)),

@@ -1,0 +1,272 @@
+//! Steps of a block that workers take beside each other, one each, instead of sharing every step: no waiting between them,
+//! and each worker reads the weights of its own steps only; but the block takes as long as the worker that has most to
+//! do.
+//!
+//! ```text
+//! shared    every step by all workers                                          the sum of the steps' times
+//! beside    some steps shared, of the rest each branch by one worker           that of the shared ones, and the longest worker's
+//! ```
+//!
+//! Which steps go where is the best of all ways by the times of steps that one worker and that all workers take; blocks
+//! where that is faster in the running network have it.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use super::contest::{Entry, contest};
+use super::record::us;
+use crate::choose::{Bounds, Network};
+use crate::exact::Exact;
+use crate::graph::Graph;
+use crate::measure::{Measurement, Timing};
+use crate::options::Failure;
+use crate::plan::BlockBeside;
+use crate::session::Session;
+use crate::settle::EQUAL;
+use crate::stats::ratio;
+
+/// Steps of a block for which all ways are tried; a block with more is shared.
+const STEPS: usize = 14;
+
+/// Share of the time that is left for measuring in place, which this may take.
+const SHARE: f64 = 0.2;
+/// Comparisons in turn at least, for an interval, and at most.
+const ROUNDS: [usize; 2] = [4, 12];
+
+/// A graph of which the blocks that are faster so have steps beside each other, and what all that were tried take; none
+/// are tried where there is no time for it.
+///
+/// # Errors
+/// If no network keeps the bounds.
+pub fn beside(
+    network: &Network,
+    measurements: &[Measurement],
+    bounds: &Bounds,
+    exact: &Exact,
+) -> Result<(Graph, Vec<BlockBeside>), Failure> {
+    let graph = network.graph;
+    let workers = network.threads.count();
+    let shared = || Ok((graph.clone(), Vec::new()));
+    let start = Instant::now();
+    let left = network.settled.map_or(Duration::ZERO, |end| end.saturating_duration_since(start));
+    let end = start + left.mul_f64(SHARE);
+    let has_branches =
+        |block: &&str| !graph.is_apart(steps_of(graph, block).start) && branches(graph, block) > 1;
+    if workers == 1 || !graph.blocks().iter().any(has_branches) {
+        return shared();
+    }
+    let quick = Network { settled: None, ..*network };
+    let mut session = quick.choose(measurements, bounds, exact)?.session;
+    let in_turn = |one: &mut Session, other: &mut Session| {
+        contest(network, vec![(String::new(), one), (String::new(), other)], 2, Instant::now())
+    };
+    let all_by_one: Vec<Option<usize>> =
+        (0..graph.steps.len()).map(|step| (!graph.is_apart(step)).then_some(0)).collect();
+    let began = Instant::now();
+    let mut by_one = with_workers(&session, &all_by_one)?;
+    let entries = in_turn(&mut session, &mut by_one);
+    drop(by_one);
+    if began.elapsed() * ROUNDS[0] as u32 > end.saturating_duration_since(Instant::now()) {
+        return shared();
+    }
+    let one: Vec<f64> = entries[1].steps.iter().map(|seconds| seconds * workers as f64).collect();
+    let mut taken = assigned(graph, &entries[0].steps, &one, workers);
+    let blocks: Vec<(&str, Range<usize>)> = graph
+        .blocks()
+        .into_iter()
+        .map(|block| (block, steps_of(graph, block)))
+        .filter(|(_, steps)| taken[steps.clone()].iter().any(Option::is_some))
+        .collect();
+    if blocks.is_empty() {
+        return shared();
+    }
+    let mut other = with_workers(&session, &taken)?;
+    let mut samples = vec![[const { Vec::new() }; 2]; blocks.len()];
+    for round in 0..ROUNDS[1] {
+        if round >= ROUNDS[0] && Instant::now() >= end {
+            break;
+        }
+        let entries = in_turn(&mut session, &mut other);
+        for ((_, steps), samples) in blocks.iter().zip(&mut samples) {
+            for (samples, Entry { steps: own, waits, .. }) in samples.iter_mut().zip(&entries) {
+                samples.push(steps.clone().map(|step| own[step] + waits[step]).sum::<f64>());
+            }
+        }
+    }
+    let mut list = Vec::new();
+    for ((block, steps), [shared, own]) in blocks.into_iter().zip(samples) {
+        let Some(versus) = ratio(&own, &shared) else { continue };
+        let chosen = versus.value < 1.0 - EQUAL && versus.high < 1.0;
+        if !chosen {
+            taken[steps].fill(None);
+        }
+        let shared_us = us(Timing::of(&shared).median);
+        let versus = [versus.value, versus.low, versus.high];
+        list.push(BlockBeside { block: block.to_string(), shared_us, versus, chosen });
+    }
+    let graph = graph.with_workers(&taken).map_err(|step| cannot_be(graph, step))?;
+    Ok((graph, list))
+}
+
+fn cannot_be(graph: &Graph, step: usize) -> Failure {
+    format!("step `{}`: it can't be taken beside others", graph.steps[step].layers[0]).into()
+}
+
+fn with_workers(session: &Session, workers: &[Option<usize>]) -> Result<Session, Failure> {
+    session.with_workers(workers).map_err(|step| cannot_be(session.graph(), step))
+}
+
+/// The steps of a block, which are next to each other.
+fn steps_of(graph: &Graph, block: &str) -> Range<usize> {
+    let is_of = |step: &crate::graph::Step| step.block == block;
+    let first = graph.steps.iter().position(is_of).unwrap_or(0);
+    first..first + graph.steps[first..].iter().take_while(|step| is_of(step)).count()
+}
+
+/// For each step of a range, a bit for each step of it that it needs, directly or not.
+fn needed(graph: &Graph, steps: &Range<usize>) -> Vec<u32> {
+    let mut list: Vec<u32> = Vec::new();
+    for step in &graph.steps[steps.clone()] {
+        let before = &graph.steps[steps.start..steps.start + list.len()];
+        let writes = |other: &crate::graph::Step| other.dst.iter().any(|dst| dst.tensor == step.src.tensor);
+        let direct = before.iter().enumerate().filter(|(_, other)| writes(other));
+        list.push(direct.fold(0, |bits, (index, _)| bits | 1 << index | list[index]));
+    }
+    list
+}
+
+/// How many parts of some steps, a bit each, do not need each other, as the bits of each.
+fn parts(needed: &[u32], some: u32) -> Vec<u32> {
+    let mut list: Vec<u32> = Vec::new();
+    for (index, needed) in needed.iter().enumerate().filter(|(index, _)| some >> index & 1 == 1) {
+        let (mine, others): (Vec<u32>, Vec<u32>) = list.iter().partition(|&&part| part & needed != 0);
+        list = others;
+        list.push(mine.into_iter().fold(1 << index, |bits, part| bits | part));
+    }
+    list
+}
+
+/// How many branches the steps of a block have at most.
+fn branches(graph: &Graph, block: &str) -> usize {
+    let steps = &steps_of(graph, block);
+    if !(1..=STEPS).contains(&steps.len()) {
+        return 0;
+    }
+    let needed = needed(graph, steps);
+    let ways = 0u32..1 << steps.len();
+    ways.filter(|&some| is_possible(&needed, some)).map(|some| parts(&needed, some).len()).max().unwrap_or(0)
+}
+
+/// Whether nothing that is shared lies between two of some steps.
+fn is_possible(needed: &[u32], some: u32) -> bool {
+    let is_after = |index: usize| some >> index & 1 == 0 && needed[index] & some != 0;
+    let after = (0..needed.len()).filter(|&index| is_after(index)).fold(0, |bits, index| bits | 1 << index);
+    (0..needed.len()).all(|index| some >> index & 1 == 0 || needed[index] & after == 0)
+}
+
+/// The worker of each step that is taken beside others, where all take least time together, by the seconds of each step
+/// that all workers share and of one that takes it alone.
+fn assigned(graph: &Graph, shared: &[f64], one: &[f64], workers: usize) -> Vec<Option<usize>> {
+    let mut list = vec![None; graph.steps.len()];
+    for block in graph.blocks() {
+        let steps = steps_of(graph, block);
+        if steps.len() > STEPS || graph.is_apart(steps.start) {
+            continue;
+        }
+        let needed = needed(graph, &steps);
+        let ways = (0u32..1 << steps.len()).filter(|&some| is_possible(&needed, some));
+        let (shared, one) = (&shared[steps.clone()], &one[steps.clone()]);
+        let dealt = |some: u32| {
+            let parts = parts(&needed, some);
+            (parts.len() != 1).then(|| (some, deal(&parts, one, workers)))
+        };
+        let all = ways.filter_map(dealt).map(|(some, hands)| {
+            let rest: f64 =
+                (0..shared.len()).filter(|index| some >> index & 1 == 0).map(|index| shared[index]).sum();
+            let longest = hands.iter().map(|hand| sum(*hand, one)).fold(0.0, f64::max);
+            (rest + longest, hands)
+        });
+        let Some((_, hands)) = all.min_by(|(a, _), (b, _)| a.total_cmp(b)) else { continue };
+        for (worker, hand) in hands.into_iter().enumerate() {
+            for index in (0..steps.len()).filter(|index| hand >> index & 1 == 1) {
+                list[steps.start + index] = Some(worker);
+            }
+        }
+    }
+    list
+}
+
+fn sum(some: u32, seconds: &[f64]) -> f64 {
+    (0..seconds.len()).filter(|index| some >> index & 1 == 1).map(|index| seconds[index]).sum()
+}
+
+/// Deals parts to workers, the longest first, each to who has least.
+fn deal(parts: &[u32], one: &[f64], workers: usize) -> Vec<u32> {
+    let mut order = parts.to_vec();
+    order.sort_by(|a, b| sum(*b, one).total_cmp(&sum(*a, one)));
+    let mut hands = vec![0; workers];
+    for part in order {
+        let least = (0..workers).min_by(|&a, &b| sum(hands[a], one).total_cmp(&sum(hands[b], one)));
+        hands[least.unwrap_or(0)] |= part;
+    }
+    hands
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BLOCKS, Model};
+    use crate::rewrite::{Rewrite, rewritten};
+    use crate::weights::synthetic::unit;
+    use kernels::problem::PoolKind;
+
+    fn graph(block: &str) -> Graph {
+        Graph::new(&Model::block(block).expect("a block"), 1, PoolKind::Average)
+    }
+
+    /// The layers of each worker's steps, and of the shared ones.
+    fn hands(graph: &Graph, taken: &[Option<usize>]) -> Vec<Vec<String>> {
+        let of = |worker| {
+            let steps = graph.steps.iter().zip(taken).filter(|(_, own)| **own == worker);
+            steps.map(|(step, _)| step.layers[0].clone()).collect()
+        };
+        vec![of(None), of(Some(0)), of(Some(1))]
+    }
+
+    #[test]
+    fn branches_go_to_workers_where_sharing_takes_longer() {
+        let graph = graph("mixed3");
+        let count = graph.steps.len();
+        // Sharing takes longer than taking a step alone.
+        let taken = assigned(&graph, &vec![1.1; count], &vec![1.0; count], 2);
+        let [shared, first, second] = hands(&graph, &taken).try_into().expect("three");
+        assert!(shared.is_empty(), "{shared:?}");
+        assert_eq!(first, ["mixed3.branch3x3dbl_1", "mixed3.branch3x3dbl_2", "mixed3.branch3x3dbl_3"]);
+        assert_eq!(second, ["mixed3.branch3x3", "mixed3.pool"]);
+        // Sharing halves each step exactly, and three do not go into two.
+        let taken = assigned(&graph, &vec![0.5; count], &vec![1.0; count], 2);
+        assert!(taken.iter().all(Option::is_none), "{taken:?}");
+        // A chain has no branches.
+        let stem = self::graph("stem");
+        let ones = vec![1.0; stem.steps.len()];
+        assert!(assigned(&stem, &ones, &ones, 2).iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn what_is_assigned_can_be_in_all_forms_of_all_blocks() {
+        for (index, (block, _)) in BLOCKS.iter().enumerate() {
+            for form in Rewrite::ALL {
+                let Some(graph) = rewritten(&graph(block), block, form) else { continue };
+                for workers in [2, 3, 5] {
+                    let times = |stream: u64, scale: f64| -> Vec<f64> {
+                        (0..graph.steps.len()).map(|i| scale * unit(stream, index as u64, i as u64)).collect()
+                    };
+                    let taken = assigned(&graph, &times(1, 1.0), &times(2, 1.2), workers);
+                    let own =
+                        graph.with_workers(&taken).unwrap_or_else(|step| panic!("{block} {form}: {step}"));
+                    assert_eq!(own.steps.len(), graph.steps.len());
+                }
+            }
+        }
+    }
+}
