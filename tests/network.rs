@@ -17,7 +17,7 @@ use kernels::problem::PoolKind;
 use kernels::tensor::Shape;
 use serde_json::Value;
 use tuner::exact::Exact;
-use tuner::graph::Graph;
+use tuner::graph::{Graph, Pitches};
 use tuner::model::BLOCKS;
 use tuner::options::relative_l2;
 use tuner::planner::default_choices;
@@ -280,6 +280,32 @@ fn steps_beside_each_other_give_what_shared_steps_give() {
         let [own, waits] = beside.seconds();
         assert!(own.iter().all(|&seconds| seconds > 0.0));
         assert!(waits.iter().sum::<f64>() > 0.0, "all workers were done at once, everywhere");
+    }
+}
+
+/// Bit by bit, whatever lies between the pixels.
+#[test]
+fn tensors_with_other_distances_from_pixel_to_pixel_give_the_same() {
+    let both = Rewrite { siblings: true, swap: true };
+    for ((batch, form), (name, choose)) in
+        [(1, Rewrite::PLAIN), (2, both), (1, both)].into_iter().zip(plans().into_iter().cycle())
+    {
+        let network = Network::synthetic(PoolKind::Average, batch, 2).in_form(form);
+        let images = synthetic::image(batch, 299, 299, 3, 0);
+        let mut session = network.session(&choose(&network.graph, &network.cpu));
+        session.run(&network.threads, &images, batch);
+        let count = network.graph.tensors.len();
+        let mixed = (0..count).map(|i| [Pitches::Dense, Pitches::Padded, Pitches::ByRule][i % 3]).collect();
+        for pitches in [vec![Pitches::Dense; count], vec![Pitches::Padded; count], mixed] {
+            let mut other = session.with_pitches(&pitches);
+            other.run(&network.threads, &images, batch);
+            assert!(other.features(batch) == session.features(batch), "plan `{name}`, batch {batch}, {form}");
+            let is_denser = |i: usize| other.tensors()[i].pitch.pixel == network.graph.tensors[i].c;
+            assert!(
+                (0..count)
+                    .all(|i| pitches[i] == Pitches::ByRule || is_denser(i) == (pitches[i] == Pitches::Dense))
+            );
+        }
     }
 }
 

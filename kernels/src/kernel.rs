@@ -428,10 +428,7 @@ pub(crate) fn validate(
         let (have, want) = (formats.src.halo, wanted.src.halo);
         formats.src.dtype == wanted.src.dtype
             && formats.dst.dtype == wanted.dst.dtype
-            && have.top >= want.top
-            && have.bottom >= want.bottom
-            && have.left >= want.left
-            && have.right >= want.right
+            && have.with(want) == have
     };
     if !taken.iter().any(covers) {
         let expected = taken.iter().map(|f| format!("{} -> {}", f.src, f.dst));

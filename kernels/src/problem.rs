@@ -53,6 +53,16 @@ impl Padding {
         Self { top: rows, bottom: rows, left: columns, right: columns }
     }
 
+    /// The least that holds both.
+    pub fn with(self, other: Self) -> Self {
+        Self {
+            top: self.top.max(other.top),
+            bottom: self.bottom.max(other.bottom),
+            left: self.left.max(other.left),
+            right: self.right.max(other.right),
+        }
+    }
+
     /// Keras's and TensorFlow's `same`: the output has `ceil(extent / stride)` pixels, and an odd
     /// amount of padding puts the extra pixel below and to the right.
     pub fn same(image: [usize; 2], kernel: [usize; 2], stride: [usize; 2]) -> Self {

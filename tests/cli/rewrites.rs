@@ -146,6 +146,39 @@ fn steps_are_taken_beside_each_other_as_the_plan_says() {
     refused(plan(&[]), |p| p["steps"][0]["threads"] = 1.into(), "steps[0].threads is 1, expected 2");
 }
 
+#[test]
+fn tensors_lie_as_the_plan_says() {
+    let folder = folder();
+    let plan = |of: &str, pixel_pitch: usize| {
+        let mut plan = plan_in(Rewrite::PLAIN);
+        plan["pitches"] = json!([{
+            "of": of,
+            "channels": 448,
+            "pixel_pitch": pixel_pitch,
+            "rule": 448,
+            "versus": [0.9, 0.8, 0.95],
+        }]);
+        write(folder.path(), "p.json", plan.to_string());
+    };
+    plan("mixed10.branch3x3dbl_1", 464);
+    succeeds(folder.path(), "run --model mixed10 --plan p.json");
+    let text = succeeds(folder.path(), "explain mixed10.branch3x3dbl_1 --plan p.json");
+    let line = "writes   448 channels every 464 elements from mixed10.branch3x3dbl_1 on, against the rule";
+    assert!(text.contains(line), "{text}");
+    plan("mixed10.branch3x3dbl_1", 450);
+    refuses(
+        folder.path(),
+        "run --model mixed10 --plan p.json",
+        &["pitches[0].pixel_pitch is 450, expected 448 or 464"],
+    );
+    plan("mixed10.branch", 464);
+    refuses(
+        folder.path(),
+        "run --model mixed10 --plan p.json",
+        &["pitches[0].of is mixed10.branch, expected a layer"],
+    );
+}
+
 /// With default choices.
 fn plan_in(rewrite: Rewrite) -> Value {
     plan_by(default_choices, rewrite)

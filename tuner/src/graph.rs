@@ -64,6 +64,18 @@ pub struct Split {
     pub apart: bool,
 }
 
+/// From one pixel of a tensor to the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pitches {
+    /// As the number of channels suggests.
+    #[default]
+    ByRule,
+    /// The channels, nothing between.
+    Dense,
+    /// A cache line between, so that neighbouring pixels fall into other cache sets.
+    Padded,
+}
+
 /// Steps in an order in which each comes after what it reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Graph {
@@ -73,6 +85,8 @@ pub struct Graph {
     pub split: Option<Split>,
     /// Shapes of all tensors; the first is the input.
     pub tensors: Vec<Shape>,
+    /// How far apart the pixels of each tensor are.
+    pub pitches: Vec<Pitches>,
     /// The steps.
     pub steps: Vec<Step>,
     /// Where each node of the model is found; none for one that a rewrite does without.
@@ -160,7 +174,8 @@ impl Graph {
         let features = model.features.map(|id| nodes[id].clone());
         let output = nodes[model.output].clone();
         let nodes = nodes.into_iter().map(Some).collect();
-        Self { batch, split: None, tensors, steps, nodes, features, output }
+        let pitches = vec![Pitches::ByRule; tensors.len()];
+        Self { batch, split: None, tensors, pitches, steps, nodes, features, output }
     }
 
     /// The same steps, those before the first of a block for some images at a time; all of them where there is no such

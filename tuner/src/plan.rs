@@ -5,6 +5,7 @@
 //! offers.
 
 mod fits;
+mod pitches;
 mod records;
 mod rewrites;
 
@@ -22,6 +23,7 @@ use crate::input::{InputError, write_atomically};
 use crate::machine::Machine;
 
 pub use fits::Wanted;
+pub use pitches::TensorPitch;
 pub use records::{
     BesideRecord, CandidateRecord, Contest, MemoryBytes, Noise, ParetoPoint, Planning, ProblemRecord,
     RuleRecord, SearchRecord,
@@ -336,6 +338,9 @@ pub struct Plan {
     /// The blocks that were tried with steps beside each other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub beside: Vec<BlockBeside>,
+    /// Tensors whose pixels were tried at another distance than the rule's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pitches: Vec<TensorPitch>,
     /// The forms of the blocks that have several; a plan that lacks a block has it plain.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rewrites: Vec<BlockRewrite>,

@@ -11,7 +11,7 @@ use kernels::scratch::Buffer;
 use kernels::team::Team;
 use kernels::tensor::{Dtype, Format, Formats, Placement};
 
-use crate::graph::{Graph, Slice, Step, Weight};
+use crate::graph::{Graph, Pitches, Slice, Step, Weight};
 use crate::packed::{Packed, PackedError};
 use crate::threads::Threads;
 use crate::types::{self, pair};
@@ -22,8 +22,8 @@ mod layout;
 mod run;
 
 pub use choice::{Choice, multiply_adds};
-pub use layout::arena_elements;
 use layout::lay_out;
+pub use layout::{arena_elements, pixel_pitch};
 use run::turns;
 
 /// Why a session can't be made.
@@ -142,24 +142,20 @@ fn preparation_order(graph: &Graph) -> Vec<usize> {
     order
 }
 
-/// The format of each tensor: its type, and the halo that its most demanding reader wants.
-fn formats(graph: &Graph, choices: &[Choice]) -> Result<Vec<Format>, SessionError> {
+/// The format of each tensor: its type, and the halo that its most demanding reader wants, or a given one if that is wider.
+fn formats(graph: &Graph, choices: &[Choice], halos: &[Padding]) -> Result<Vec<Format>, SessionError> {
     let types = types::of_tensors(graph, choices).map_err(|d| SessionError::Types {
         layer: graph.steps[d.step].layers[0].clone(),
         what: if d.reads { "reads" } else { "writes" },
         found: d.found,
         expected: d.expected,
     })?;
+    let halo = |tensor| halos.get(tensor).copied().unwrap_or_default();
     let mut list: Vec<Format> =
-        types.into_iter().map(|dtype| Format::with_halo(dtype, Padding::default())).collect();
+        types.into_iter().enumerate().map(|(tensor, dtype)| Format::with_halo(dtype, halo(tensor))).collect();
     for (step, choice) in graph.steps.iter().zip(choices) {
-        let (have, want) = (&mut list[step.src.tensor].halo, choice.formats.src.halo);
-        *have = Padding {
-            top: have.top.max(want.top),
-            bottom: have.bottom.max(want.bottom),
-            left: have.left.max(want.left),
-            right: have.right.max(want.right),
-        };
+        let halo = &mut list[step.src.tensor].halo;
+        *halo = halo.with(choice.formats.src.halo);
     }
     Ok(list)
 }
@@ -179,8 +175,27 @@ impl Session {
         cpu: &Cpu,
         threads: &Threads,
     ) -> Result<Self, SessionError> {
+        Self::with_halos(graph, choices, &[], weights, cpu, threads)
+    }
+
+    /// As [`Self::new`], with tensors that have at least the given halos; those that are not given have none.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    ///
+    /// # Panics
+    /// As for [`Self::new`].
+    pub fn with_halos(
+        graph: Graph,
+        choices: &[Choice],
+        halos: &[Padding],
+        weights: &Weights,
+        cpu: &Cpu,
+        threads: &Threads,
+    ) -> Result<Self, SessionError> {
+        let formats = formats(&graph, choices, halos)?;
         let filters = |_, step: &Step, rounding| filters(step, weights, rounding);
-        Self::build(graph, choices, cpu, threads, filters, |_, _| Ok(()))
+        Self::build(graph, choices, &formats, cpu, threads, filters, |_, _| Ok(()))
     }
 
     /// As [`Self::new`], with weights that have been packed before; the others are of those that keep their
@@ -201,12 +216,14 @@ impl Session {
             false => filters(step, weights, rounding),
         };
         let read = |step, prepared: &mut dyn Prepared| Ok(packed.read(step, prepared.packed_mut())?);
-        Self::build(graph, choices, cpu, threads, hollow, read)
+        let formats = formats(&graph, choices, &[])?;
+        Self::build(graph, choices, &formats, cpu, threads, hollow, read)
     }
 
     fn build(
         graph: Graph,
         choices: &[Choice],
+        formats: &[Format],
         cpu: &Cpu,
         threads: &Threads,
         filters: impl Fn(usize, &Step, Dtype) -> Result<Vec<Filter>, SessionError> + Sync,
@@ -225,7 +242,6 @@ impl Session {
             kernel.supports(&step.problem).map_err(|r| refused(step, choice, r))?;
             made.push(kernel);
         }
-        let formats = formats(&graph, choices)?;
         let order = preparation_order(&graph);
         let prepared = threads.map(&order, |&index| {
             let (step, choice) = pairs[index];
@@ -241,7 +257,7 @@ impl Session {
         prepared.sort_unstable_by_key(|(index, _)| *index);
         let prepared = prepared.into_iter().map(|(_, prepared)| prepared.map(Arc::from));
         let prepared = prepared.collect::<Result<_, _>>()?;
-        Ok(Self::lay_out(graph, prepared, &formats, threads.count()))
+        Ok(Self::lay_out(graph, prepared, formats, threads.count()))
     }
 
     /// Prepared kernels, one a step, in memory of their own.
@@ -286,7 +302,17 @@ impl Session {
     /// # Errors
     /// The first step that can't be.
     pub fn with_workers(&self, workers: &[Option<usize>]) -> Result<Self, usize> {
-        let graph = self.graph.with_workers(workers)?;
+        Ok(self.in_order_of(self.graph.with_workers(workers)?))
+    }
+
+    /// The same kernels and weights, with other distances between pixels ([`Graph::pitches`]).
+    pub fn with_pitches(&self, pitches: &[Pitches]) -> Self {
+        assert_eq!(pitches.len(), self.graph.tensors.len(), "an entry for each tensor");
+        self.in_order_of(Graph { pitches: pitches.to_vec(), ..self.graph.clone() })
+    }
+
+    /// Runs another graph of the same steps.
+    fn in_order_of(&self, graph: Graph) -> Self {
         let of = |step: &Step| {
             let place = self.graph.steps.iter().position(|own| own.layers == step.layers);
             Arc::clone(&self.steps[place.expect("the same steps")].prepared)
@@ -294,7 +320,12 @@ impl Session {
         let prepared = graph.steps.iter().map(of).collect();
         let format = |at: &Placement| Format::with_halo(at.dtype, at.halo);
         let formats: Vec<Format> = self.tensors.iter().map(format).collect();
-        Ok(Self::lay_out(graph, prepared, &formats, self.team.workers()))
+        Self::lay_out(graph, prepared, &formats, self.team.workers())
+    }
+
+    /// Where the tensors lie.
+    pub fn tensors(&self) -> &[Placement] {
+        &self.tensors
     }
 
     /// The graph it runs.
@@ -320,12 +351,7 @@ impl Session {
     /// network has the halo that it wants.
     pub fn takes(&self, step: usize, formats: &Formats) -> bool {
         let bound = self.steps[step].prepared.bound().formats;
-        let (have, want) = (bound.src.halo, formats.src.halo);
-        pair(&bound) == pair(formats)
-            && have.top >= want.top
-            && have.bottom >= want.bottom
-            && have.left >= want.left
-            && have.right >= want.right
+        pair(&bound) == pair(formats) && bound.src.halo.with(formats.src.halo) == bound.src.halo
     }
 
     /// Prepares another kernel for a step that it takes ([`Self::takes`]).

@@ -8,12 +8,15 @@
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use kernels::problem::Padding;
+use kernels::tensor::{Format, Formats};
 
 use crate::bench::{Watch, undisturbed};
 use crate::choose::Network;
+use crate::graph::Step;
 use crate::measure::{Measured, Timing, shuffle};
 use crate::options::Failure;
-use crate::session::Session;
+use crate::session::{Choice, Session};
 use crate::stats::{median, ratio};
 
 /// Candidates of a step at most.
@@ -26,31 +29,59 @@ const ROUNDS: [usize; 2] = [5, 100];
 /// Where the rounds at least would take more than so many times the time that is left, there are none.
 const SHORT: f64 = 1.5;
 /// Times closer than this are equal whatever their intervals.
-pub const EQUAL: f64 = 0.003;
+const EQUAL: f64 = 0.003;
 /// Tries of a run that is disturbed.
 const TRIES: usize = 2;
 /// Where a larger share of the runs is disturbed, the median of a step's times is that of others' turns on the cores;
 /// its first quartile is not.
 const BUSY: f64 = 0.3;
 
-/// The options of a step that are worth a try in place, the chosen one first. Others that need a wider halo than
-/// the network has would change their neighbours, and stay out.
+/// The options of a step that are worth a try in place, the chosen one first. One that needs a wider halo than the network
+/// has would change other readers of its source, and stays out if there are any.
 pub fn finalists(session: &Session, step: usize, options: &[&Measured], pick: usize) -> Vec<usize> {
     let Some(chosen) = options.get(pick) else { return Vec::new() };
     let mut order: Vec<usize> = (0..options.len()).filter(|&option| option != pick).collect();
     order.sort_by(|&a, &b| options[a].seconds().total_cmp(&options[b].seconds()));
+    let steps = &session.graph().steps;
+    let is_alike = |other: &&Step| other.src.tensor == steps[step].src.tensor;
+    let is_only = steps.iter().filter(is_alike).count() == 1;
+    let fits = |formats: &Formats| {
+        let wide = Formats { src: Format { halo: Padding::default(), ..formats.src }, ..*formats };
+        session.takes(step, if is_only { &wide } else { formats })
+    };
     let mut families = vec![chosen.row.family];
     let mut list = vec![pick];
     for option in order {
         let candidate = options[option];
         let is_new = !families.contains(&candidate.row.family);
         let [other, same] = SLOWER.map(|factor| candidate.seconds() <= factor * chosen.seconds());
-        if (same || is_new && other) && session.takes(step, &candidate.formats) && list.len() < CANDIDATES {
+        if (same || is_new && other) && fits(&candidate.formats) && list.len() < CANDIDATES {
             families.push(candidate.row.family);
             list.push(option);
         }
     }
     list
+}
+
+/// A network with the halos that all finalists want; none where the session has them.
+///
+/// # Errors
+/// If a kernel refuses what it was measured with.
+pub fn with_room(
+    network: &Network,
+    session: &Session,
+    choices: &[Choice],
+    finalists: &[Vec<&Measured>],
+) -> Result<Option<Session>, Failure> {
+    let mut halos: Vec<Padding> = session.tensors().iter().map(|at| at.halo).collect();
+    for (step, list) in session.graph().steps.iter().zip(finalists) {
+        let halo = &mut halos[step.src.tensor];
+        *halo = list.iter().fold(*halo, |halo, candidate| halo.with(candidate.formats.src.halo));
+    }
+    let has_room = session.tensors().iter().zip(&halos).all(|(at, halo)| at.halo == *halo);
+    let &Network { graph, weights, cpu, threads, .. } = network;
+    let roomy = || Session::with_halos(graph.clone(), choices, &halos, weights, cpu, threads);
+    Ok(if has_room { None } else { Some(roomy()?) })
 }
 
 /// Times the finalists of every step in a network that runs the first of each, until the time is over; none where

@@ -4,6 +4,7 @@ mod beside;
 mod contest;
 mod measuring;
 mod pareto;
+mod pitch;
 mod print;
 mod record;
 mod shapes;
@@ -25,7 +26,8 @@ use crate::measure::{Host, Measurement, Outcome};
 use crate::noise;
 use crate::options::{Failure, HostArgs, ImageArgs, Images, ModelArgs, create_folder, graph, threads};
 use crate::plan::{
-    BlockBeside, BlockRewrite, Contest, Noise, Plan, PlanSplit, PlanStep, Planning, SCHEMA, TOOL, file_name,
+    BlockBeside, BlockRewrite, Contest, Noise, Plan, PlanSplit, PlanStep, Planning, SCHEMA, TOOL,
+    TensorPitch, file_name,
 };
 use crate::planner::{by_rule, choose_forms_and_types, default_choices, in_forms};
 use crate::report::print_rewrites;
@@ -36,7 +38,7 @@ use crate::types::Types;
 use contest::{BY_TIMES_ALONE, Entry, WITHOUT_REWRITES, contest, is_faster};
 use measuring::{jobs, measure_all, open_log};
 use pareto::pareto;
-use print::{audit, print_beside, print_contest, print_pareto, print_rules, print_search, print_steps};
+use print::{audit, print_contest, print_pareto, print_placement, print_rules, print_search, print_steps};
 use record::{memory_bytes, now, plan_step, record, time_us, us};
 use split::split_all;
 
@@ -167,7 +169,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
             Exact::of(&graph, &weights, &threads, each.collect())?
         }
     };
-    let Planned { mut tuned, split, beside, rewrites, planning, contest, predicted, around } =
+    let Planned { mut tuned, split, beside, pitches, rewrites, planning, contest, predicted, around } =
         threads.install(|| plan(&network, &measurements, &bounds, &exact, end))?;
     let pareto = match args.pareto {
         true => {
@@ -205,6 +207,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         pareto,
         split,
         beside,
+        pitches,
         rewrites,
         steps: tuned
             .graph
@@ -222,7 +225,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     plan.write(&path)?;
     print_steps(&tuned, &measurements, out)?;
     print_rewrites(&plan, out)?;
-    print_beside(&plan, out)?;
+    print_placement(&plan, out)?;
     print_contest(&plan, out)?;
     print_rules(&plan.rules, out)?;
     print_search(&plan.measurements, out)?;
@@ -257,6 +260,8 @@ struct Planned<'a> {
     split: Option<PlanSplit>,
     /// Its blocks with steps beside each other, and those that were tried so.
     beside: Vec<BlockBeside>,
+    /// Its tensors that were tried at another distance from pixel to pixel.
+    pitches: Vec<TensorPitch>,
     /// The forms of its blocks.
     rewrites: Vec<BlockRewrite>,
     /// How near that is to the least by times alone.
@@ -315,6 +320,10 @@ fn plan<'a>(
         }
     };
 
+    let tie = measurements.iter().map(|m| m.tie).fold(0.0, f64::max);
+    let (better, mut pitches) = pitch::pitches(network, &mut tuned.chosen.session, tie, end);
+    tuned.chosen.session = better.unwrap_or(tuned.chosen.session);
+
     let default = network.session(&default_choices(network.graph, network.cpu))?;
     let mut others = vec![("default".to_string(), default)];
     if types == Types::F32 {
@@ -345,6 +354,7 @@ fn plan<'a>(
         contest.extend(replaced.into_iter().map(renamed));
         rewrites.iter_mut().for_each(BlockRewrite::overrule);
         beside.clear();
+        pitches.clear();
     }
     let steps = 0..tuned.graph.steps.len();
     let predict = |step: usize| match tuned.chosen.alone {
@@ -358,5 +368,5 @@ fn plan<'a>(
     };
     let chosen_ms = ms(tuned.chosen.alone_seconds());
     let planning = least.map(|least_ms| Planning { greedy_ms, least_ms, chosen_ms });
-    Ok(Planned { tuned, split, beside, rewrites, planning, contest, predicted, around })
+    Ok(Planned { tuned, split, beside, pitches, rewrites, planning, contest, predicted, around })
 }

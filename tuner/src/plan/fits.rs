@@ -64,7 +64,7 @@ impl Plan {
         Ok(())
     }
 
-    /// A plain graph with its blocks in the plan's forms, and the choices for it, every one checked. Steps
+    /// A plain graph with its blocks in the plan's forms, its tensors and steps where the plan has them, and the choices for it, every one checked. Steps
     /// of the top that the plan lacks get a default.
     ///
     /// # Errors
@@ -72,7 +72,7 @@ impl Plan {
     pub fn network(&self, path: &Path, plain: &Graph, cpu: &Cpu) -> Result<(Graph, Vec<Choice>), PlanError> {
         let graph = self.graph(path, plain)?;
         let choices = self.choices(path, &graph, cpu)?;
-        Ok((graph, choices))
+        Ok((self.pitched(path, graph, &choices)?, choices))
     }
 
     fn choices(&self, path: &Path, graph: &Graph, cpu: &Cpu) -> Result<Vec<Choice>, PlanError> {

@@ -56,6 +56,9 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write) -> Result<(), Failure> {
     if let Some(beside) = plan.beside.iter().find(|beside| beside.block == view.block) {
         writeln!(out, "beside   {beside}")?;
     }
+    for pitch in plan.pitches.iter().filter(|pitch| step.layers.contains(&pitch.of)) {
+        writeln!(out, "writes   {pitch}")?;
+    }
     writeln!(out, "problem  {}", step.problem)?;
     let problems = convolutions(&plan);
     if let Some(problem) = problems.iter().find(|p| p.name == step.problem) {

@@ -71,6 +71,7 @@ pub(super) fn plan() -> Plan {
     Plan {
         split: None,
         beside: Vec::new(),
+        pitches: Vec::new(),
         planning: None,
         noise: None,
         schema: SCHEMA.to_string(),

@@ -3,19 +3,21 @@
 use kernels::scratch::round_up;
 use kernels::tensor::{Dtype, Format, Placement, Shape};
 
-use crate::graph::{Graph, Split, TensorId};
+use crate::graph::{Graph, Pitches, Split, TensorId};
 
-/// Elements from a pixel to the next: neighbouring pixels of many channels must not fall into the same
-/// cache sets, which repeat every 4 KiB. Tiles of bf16 read 16 pixels at once, for which an odd number of lines is
+/// Elements from a pixel to the next. By the rule, neighbouring pixels of many channels do not fall into the same
+/// cache sets, which repeat every 4 KiB; tiles of bf16 read 16 pixels at once, for which an odd number of lines is
 /// best.
-fn pixel_pitch(channels: usize, dtype: Dtype) -> usize {
+pub fn pixel_pitch(channels: usize, dtype: Dtype, pitches: Pitches) -> usize {
     const LINE: usize = 64;
     let bytes = channels * dtype.bytes();
-    let collides = match dtype {
-        Dtype::F32 => bytes >= 2048 && bytes.is_multiple_of(1024),
-        Dtype::Bf16 => bytes >= 4 * LINE && bytes.is_multiple_of(2 * LINE),
+    let is_padded = match (pitches, dtype) {
+        (Pitches::Dense, _) => false,
+        (Pitches::Padded, _) => true,
+        (Pitches::ByRule, Dtype::F32) => bytes >= 2048 && bytes.is_multiple_of(1024),
+        (Pitches::ByRule, Dtype::Bf16) => bytes >= 4 * LINE && bytes.is_multiple_of(2 * LINE),
     };
-    if collides { channels + LINE / dtype.bytes() } else { channels }
+    if is_padded { channels + LINE / dtype.bytes() } else { channels }
 }
 
 /// When a tensor is needed.
@@ -81,7 +83,13 @@ pub(super) fn lay_out(graph: &Graph, formats: &[Format]) -> (Vec<Placement>, [us
     let lives = lives(graph);
     let placement = |tensor: TensorId, offset| {
         let (shape, Format { dtype, halo }): (Shape, Format) = (graph.tensors[tensor], formats[tensor]);
-        Placement::with_pixel_pitch(offset, dtype, shape, halo, pixel_pitch(shape.c, dtype))
+        Placement::with_pixel_pitch(
+            offset,
+            dtype,
+            shape,
+            halo,
+            pixel_pitch(shape.c, dtype, graph.pitches[tensor]),
+        )
     };
     let size = |tensor| round_up(placement(tensor, 0).elements());
     let mut order: Vec<TensorId> = (0..graph.tensors.len()).collect();

@@ -22,7 +22,6 @@ use crate::measure::{Measurement, Timing};
 use crate::options::Failure;
 use crate::plan::BlockBeside;
 use crate::session::Session;
-use crate::settle::EQUAL;
 use crate::stats::ratio;
 
 /// Steps of a block for which all ways are tried; a block with more is shared.
@@ -33,8 +32,8 @@ const SHARE: f64 = 0.2;
 /// Comparisons in turn at least, for an interval, and at most.
 const ROUNDS: [usize; 2] = [4, 12];
 
-/// A graph of which the blocks that are faster so have steps beside each other, and what all that were tried take; none
-/// are tried where there is no time for it.
+/// A graph of which the blocks that are faster so by more than a tie have steps beside each other, and what all that were
+/// tried take; none are tried where there is no time for it.
 ///
 /// # Errors
 /// If no network keeps the bounds.
@@ -93,10 +92,11 @@ pub fn beside(
             }
         }
     }
+    let tie = measurements.iter().map(|m| m.tie).fold(0.0, f64::max);
     let mut list = Vec::new();
     for ((block, steps), [shared, own]) in blocks.into_iter().zip(samples) {
         let Some(versus) = ratio(&own, &shared) else { continue };
-        let chosen = versus.value < 1.0 - EQUAL && versus.high < 1.0;
+        let chosen = versus.value < 1.0 - tie && versus.high < 1.0;
         if !chosen {
             taken[steps].fill(None);
         }

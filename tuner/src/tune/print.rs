@@ -181,13 +181,24 @@ pub fn print_rules(rules: &[RuleRecord], out: &mut dyn Write) -> Result<(), Fail
     Ok(())
 }
 
-/// Blocks with steps beside each other, or those that do not gain by it.
-pub fn print_beside(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
-    if !plan.beside.is_empty() {
+/// Which steps workers take beside each other, and which tensors do not lie as the rule says.
+pub fn print_placement(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
+    if !plan.beside.is_empty() || !plan.pitches.is_empty() {
         writeln!(out)?;
     }
     for block in &plan.beside {
         writeln!(out, "{block}")?;
+    }
+    let (others, by_rule): (Vec<_>, Vec<_>) = plan.pitches.iter().partition(|p| p.pixel_pitch != p.rule);
+    for tensor in &others {
+        writeln!(out, "{tensor}")?;
+    }
+    if !by_rule.is_empty() {
+        let count = by_rule.len();
+        writeln!(
+            out,
+            "{count} tensors lie as the rule says; the other distance from pixel to pixel is not faster"
+        )?;
     }
     Ok(())
 }

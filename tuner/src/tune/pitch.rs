@@ -1,0 +1,168 @@
+//! How far apart the pixels of each tensor lie: neighbouring pixels of many channels may fall into the same sets of a cache,
+//! and those with a line between do not, but take more of it. A rule says which is meant to be better
+//! ([`crate::session::pixel_pitch`]); here the other way is tried in the running network.
+//!
+//! All tensors are tried at once: a random half of them lies the other way in one network, the rest in another, and for each
+//! tensor the two are compared by the steps that read or write it. What the others do differs from pair to pair and
+//! cancels out.
+
+use std::time::Instant;
+
+use kernels::tensor::{Placement, Shape};
+
+use super::contest::contest;
+use crate::choose::Network;
+use crate::graph::{Graph, Pitches, Step, TensorId};
+use crate::plan::TensorPitch;
+use crate::session::{Session, pixel_pitch};
+use crate::stats::{Interval, ratio};
+use crate::weights::synthetic::unit;
+
+/// Share of the time that is left, which this may take.
+const SHARE: f64 = 0.3;
+/// Pairs of networks at least, and at most.
+const PAIRS: [usize; 2] = [6, 16];
+/// Comparisons of the whole network at last.
+const ROUNDS: usize = 6;
+/// Channels of tensors that are tried: those of fewer are dense.
+const CHANNELS: usize = 16;
+
+/// The network with tensors the other way where that is faster by more than a tie, and what was tried; none where there
+/// is no time for it.
+pub fn pitches(
+    network: &Network,
+    session: &mut Session,
+    tie: f64,
+    end: Instant,
+) -> (Option<Session>, Vec<TensorPitch>) {
+    let start = Instant::now();
+    let end = start + end.saturating_duration_since(start).mul_f64(SHARE);
+    let graph = session.graph().clone();
+    let tensors: Vec<TensorId> =
+        (0..graph.tensors.len()).filter(|&tensor| is_tried(&graph.tensors[tensor])).collect();
+    let others: Vec<Pitches> =
+        session.tensors().iter().zip(&graph.tensors).map(|(at, shape)| other(at, shape)).collect();
+    let with = |session: &Session, is_other: &dyn Fn(TensorId) -> bool| {
+        let own = |tensor: TensorId| if is_other(tensor) { others[tensor] } else { Pitches::ByRule };
+        session.with_pitches(&(0..graph.tensors.len()).map(own).collect::<Vec<_>>())
+    };
+    let mut samples = vec![[const { Vec::new() }; 2]; graph.tensors.len()];
+    for pair in 0..PAIRS[1] {
+        let began = Instant::now();
+        let is_first = |tensor: TensorId| unit(37, pair as u64, tensor as u64) < 0.5;
+        let is_tried = |tensor: TensorId| tensors.contains(&tensor);
+        let mut first = with(session, &|tensor| is_tried(tensor) && is_first(tensor));
+        let mut second = with(session, &|tensor| is_tried(tensor) && !is_first(tensor));
+        let entries = vec![(String::new(), &mut first), (String::new(), &mut second)];
+        let times = contest(network, entries, 2, Instant::now());
+        for &tensor in &tensors {
+            let of = |entry: usize| users(&graph, tensor).map(|step| times[entry].steps[step]).sum::<f64>();
+            let [rule, other] = &mut samples[tensor];
+            let (lies_other, lies_so) = if is_first(tensor) { (of(0), of(1)) } else { (of(1), of(0)) };
+            rule.push(lies_so);
+            other.push(lies_other);
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left < began.elapsed() * PAIRS[0].saturating_sub(pair + 1).max(1) as u32 {
+            break;
+        }
+    }
+    let tried = tensors.iter().filter_map(|&tensor| {
+        let [rule, other] = &samples[tensor];
+        Some((tensor, ratio(other, rule).filter(|_| rule.len() >= PAIRS[0])?))
+    });
+    let tried: Vec<(TensorId, Interval)> = tried.collect();
+    let chosen: Vec<TensorId> =
+        tried.iter().filter(|(_, versus)| is_faster(versus, tie)).map(|(t, _)| *t).collect();
+    let mut better = (!chosen.is_empty()).then(|| with(session, &|tensor| chosen.contains(&tensor)));
+    if let Some(other) = &mut better {
+        let mut samples = [const { Vec::new() }; 2];
+        for _ in 0..ROUNDS {
+            let entries = vec![(String::new(), &mut *session), (String::new(), &mut *other)];
+            let times = contest(network, entries, 2, Instant::now());
+            samples.iter_mut().zip(&times).for_each(|(samples, entry)| samples.push(entry.timing.median));
+        }
+        if ratio(&samples[1], &samples[0]).is_none_or(|versus| versus.high >= 1.0) {
+            better = None;
+        }
+    }
+    let placements = better.as_ref().unwrap_or(session).tensors();
+    let list = tried.into_iter().map(|(tensor, Interval { value, low, high })| TensorPitch {
+        of: name(&graph, tensor),
+        channels: graph.tensors[tensor].c,
+        pixel_pitch: placements[tensor].pitch.pixel,
+        rule: pixel_pitch(graph.tensors[tensor].c, placements[tensor].dtype, Pitches::ByRule),
+        versus: [value, low, high],
+    });
+    let list = list.collect();
+    (better, list)
+}
+
+fn is_faster(versus: &Interval, tie: f64) -> bool {
+    versus.value < 1.0 - tie && versus.high < 1.0
+}
+
+/// Tensors of one pixel have no neighbours.
+fn is_tried(shape: &Shape) -> bool {
+    shape.c > CHANNELS && shape.h * shape.w > 1
+}
+
+/// What the rule does not say.
+fn other(at: &Placement, shape: &Shape) -> Pitches {
+    let by_rule = pixel_pitch(shape.c, at.dtype, Pitches::ByRule);
+    if by_rule == shape.c { Pitches::Padded } else { Pitches::Dense }
+}
+
+/// Steps that read or write a tensor.
+fn users(graph: &Graph, tensor: TensorId) -> impl Iterator<Item = usize> {
+    let uses =
+        move |step: &Step| step.src.tensor == tensor || step.dst.iter().any(|dst| dst.tensor == tensor);
+    graph.steps.iter().enumerate().filter(move |(_, step)| uses(step)).map(|(index, _)| index)
+}
+
+/// The first layer that writes a tensor.
+fn name(graph: &Graph, tensor: TensorId) -> String {
+    let written = graph.steps.iter().flat_map(|step| step.layers.iter().zip(&step.dst));
+    let first = written.into_iter().find(|(_, dst)| dst.tensor == tensor);
+    first.map_or(String::new(), |(layer, _)| layer.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Model;
+    use kernels::problem::PoolKind;
+
+    #[test]
+    fn tensors_are_named_by_a_layer_that_writes_them() {
+        let graph = Graph::new(&Model::inception_v3(Some(10)), 1, PoolKind::Average);
+        for tensor in (0..graph.tensors.len()).filter(|&tensor| is_tried(&graph.tensors[tensor])) {
+            let name = name(&graph, tensor);
+            let writer = graph.steps.iter().find(|step| step.layers.contains(&name)).expect("a layer");
+            assert_eq!(writer.dst[0].tensor, tensor, "{name}");
+        }
+    }
+
+    #[test]
+    fn another_distance_is_taken_where_it_gains_more_than_a_tie() {
+        let versus = |value: f64, high: f64| Interval { value, low: value - 0.01, high };
+        assert!(is_faster(&versus(0.97, 0.99), 0.02));
+        assert!(!is_faster(&versus(0.99, 0.995), 0.02));
+        assert!(!is_faster(&versus(0.9, 1.01), 0.02));
+    }
+
+    #[test]
+    fn the_other_distance_is_the_one_that_the_rule_does_not_say() {
+        use kernels::tensor::Dtype;
+        for (channels, dtype) in [(64, Dtype::F32), (768, Dtype::F32), (64, Dtype::Bf16), (768, Dtype::Bf16)]
+        {
+            let shape = Shape::new(1, [3, 3], channels);
+            let at =
+                Placement::with_pixel_pitch(0, dtype, shape, kernels::problem::Padding::default(), channels);
+            let [rule, other] =
+                [Pitches::ByRule, other(&at, &shape)].map(|way| pixel_pitch(channels, dtype, way));
+            assert_eq!(rule.min(other), channels);
+            assert_eq!((rule.max(other) - channels) * dtype.bytes(), 64);
+        }
+    }
+}
