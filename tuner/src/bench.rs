@@ -3,7 +3,8 @@
 //!
 //! In a network, the weights of all other layers have passed since a layer's turn, more than the caches hold, and
 //! its source has just been written by all workers, each a share. So before each run the weights and the
-//! destinations are moved out of the caches, as far as they would be, and each worker reads its share of the source.
+//! destinations are moved out of the caches, as far as they would be; as much as a core's own cache holds passes through
+//! it, so that scratch is where the layer before would leave it; and each worker reads its share of the source.
 //! A loop over one layer would find all of them warm and favour what reads them often.
 
 use std::fs::File;
@@ -29,8 +30,32 @@ pub struct Bench {
     prepared: Box<dyn Prepared>,
     src: Arc<Tensor>,
     dst: Vec<Tensor>,
-    scratch: Buffer,
     cold: Cold,
+}
+
+/// What benches share as the steps of a network do: the team, the scratch, and what passes through a core's caches between
+/// two turns of a step.
+pub struct Workplace {
+    /// The team.
+    pub team: Team,
+    scratch: Buffer,
+    passing: Buffer,
+    /// Which part of it passes next.
+    turn: usize,
+}
+
+/// Parts of what passes: so many that none is in a core's caches when it passes again.
+const PARTS: usize = 4;
+
+impl Workplace {
+    /// For a pool of threads.
+    pub fn new(threads: &Threads, cpu: &Cpu) -> Self {
+        let elements = cpu.caches.l2 / size_of::<f32>() * threads.count() * PARTS;
+        let mut passing = Buffer::zeroed(elements);
+        // Pages that nobody has written may be one and the same.
+        passing.as_mut_slice().fill(1.0);
+        Self { team: Team::new(threads.count()), scratch: Buffer::zeroed(0), passing, turn: 0 }
+    }
 }
 
 impl Bench {
@@ -50,32 +75,31 @@ impl Bench {
         choice: &Choice,
         inputs: &Inputs,
         cpu: &Cpu,
-        workers: usize,
         cold: Cold,
     ) -> Result<Self, Refusal> {
         let kernel = (choice.row.make)(cpu)?;
         let prepared = kernel.prepare(problem, &choice.tuning, &choice.formats, &inputs.filters)?;
         let src = Self::source(prepared.bound().src, &choice.formats.src, &inputs.src);
-        Ok(Self::new(prepared, &choice.formats, src, workers, cold))
+        Ok(Self::new(prepared, &choice.formats, src, cold))
     }
 
     /// Lays out a prepared kernel's tensors.
-    pub fn new(
-        prepared: Box<dyn Prepared>,
-        formats: &Formats,
-        src: Arc<Tensor>,
-        workers: usize,
-        cold: Cold,
-    ) -> Self {
+    pub fn new(prepared: Box<dyn Prepared>, formats: &Formats, src: Arc<Tensor>, cold: Cold) -> Self {
         let bound = prepared.bound();
         let dst = bound.dst.iter().map(|&shape| Tensor::of(shape, &formats.dst)).collect();
-        let scratch = Buffer::zeroed(prepared.scratch().total(workers));
-        Self { prepared, src, dst, scratch, cold }
+        Self { prepared, src, dst, cold }
     }
 
     /// Runs it once on all threads, cold; the seconds from when the first worker starts to when the last has
     /// finished, and whether others used the cores then.
-    pub fn run(&mut self, threads: &Threads, team: &mut Team) -> (f64, bool) {
+    pub fn run(&mut self, threads: &Threads, place: &mut Workplace) -> (f64, bool) {
+        let Workplace { team, scratch, passing, turn } = place;
+        *turn = (*turn + 1) % PARTS;
+        let passing = share(passing.as_slice(), *turn, PARTS);
+        let needed = self.scratch(threads.count());
+        if needed > scratch.len() {
+            *scratch = Buffer::zeroed(needed);
+        }
         let packed = self.prepared.packed();
         let written: Vec<&[f32]> = self.dst.iter().map(Tensor::as_slice).collect();
         let src = self.src.as_slice();
@@ -85,10 +109,12 @@ impl Bench {
             weights
                 .chain(written.iter().copied())
                 .for_each(|values| cold.chill(share(values, member.index(), workers)));
-            std::hint::black_box(share(src, member.index(), workers).iter().step_by(16).sum::<f32>());
+            for values in [passing, src] {
+                std::hint::black_box(share(values, member.index(), workers).iter().step_by(16).sum::<f32>());
+            }
         });
         let io = Io::new(self.src.view(), self.dst.iter_mut().map(Tensor::view_mut));
-        let (prepared, scratch) = (&self.prepared, &self.scratch);
+        let (prepared, scratch) = (&self.prepared, &*scratch);
         let (epoch, first, last) = (Instant::now(), AtomicU64::new(u64::MAX), AtomicU64::new(0));
         let waited = AtomicU64::new(0);
         let now = || epoch.elapsed().as_nanos() as u64;
@@ -115,19 +141,29 @@ impl Bench {
         self.dst[segment].pixel(pixel)
     }
 
-    /// Bytes of packed weights, and of scratch.
-    pub fn bytes(&self) -> [usize; 2] {
-        [self.prepared.packed_bytes(), self.scratch.len() * size_of::<f32>()]
+    /// Elements of scratch that a team of so many needs.
+    fn scratch(&self, workers: usize) -> usize {
+        self.prepared.scratch().total(workers)
+    }
+
+    /// Bytes of packed weights, and of scratch for a team of so many.
+    pub fn bytes(&self, workers: usize) -> [usize; 2] {
+        [self.prepared.packed_bytes(), self.scratch(workers) * size_of::<f32>()]
     }
 }
 
 /// Runs two in turn, `rounds` times each after two to warm up: the seconds of both.
-pub fn in_turn(benches: &mut [Bench; 2], rounds: usize, threads: &Threads, team: &mut Team) -> [Vec<f64>; 2] {
+pub fn in_turn(
+    benches: &mut [Bench; 2],
+    rounds: usize,
+    threads: &Threads,
+    place: &mut Workplace,
+) -> [Vec<f64>; 2] {
     let mut samples = [const { Vec::new() }; 2];
     for round in 0..rounds + 2 {
         for turn in 0..2 {
             let which = (round + turn) % 2;
-            let (seconds, _) = benches[which].run(threads, team);
+            let (seconds, _) = benches[which].run(threads, place);
             if round >= 2 {
                 samples[which].push(seconds);
             }

@@ -8,10 +8,9 @@ use kernels::filter::Filter;
 use kernels::kernel::{Kernel, Row, row, table};
 use kernels::problem::{Conv, Epilogue, PoolKind, Problem};
 use kernels::reference::{Pixel, all_pixels};
-use kernels::team::Team;
 use kernels::tensor::Dtype;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, Workplace};
 use crate::cold::Cold;
 use crate::graph::Graph;
 use crate::input::{load_expect, load_npy_dyn};
@@ -114,7 +113,7 @@ impl Checker {
         inputs: &Inputs,
         oracle: &Oracle,
     ) -> Result<Worst, Failure> {
-        let mut team = Team::new(self.threads.count());
+        let mut place = Workplace::new(&self.threads, &self.cpu);
         let mut worst: Option<Worst> = None;
         let tunings = kernel.tunings(problem);
         let in_formats =
@@ -122,8 +121,8 @@ impl Checker {
         for (tuning, formats) in tunings.iter().flat_map(in_formats) {
             let prepared = kernel.prepare(problem, tuning, &formats, &inputs.filters)?;
             let src = Bench::source(prepared.bound().src, &formats.src, &inputs.src);
-            let mut bench = Bench::new(prepared, &formats, src, self.threads.count(), Cold::Memory);
-            bench.run(&self.threads, &mut team);
+            let mut bench = Bench::new(prepared, &formats, src, Cold::Memory);
+            bench.run(&self.threads, &mut place);
             let verdict = oracle.judge(&bench, &kernel.numerics(problem, tuning));
             let share = |v: &Verdict| v.nearer().error / v.nearer().tolerance;
             let is_worse = |w: &Worst| {

@@ -52,6 +52,18 @@ pub struct Step {
     pub worker: Option<usize>,
 }
 
+impl Step {
+    /// Whether it writes to a tensor.
+    pub fn writes(&self, tensor: TensorId) -> bool {
+        self.dst.iter().any(|dst| dst.tensor == tensor)
+    }
+
+    /// Whether it reads or writes a tensor.
+    pub fn uses(&self, tensor: TensorId) -> bool {
+        self.src.tensor == tensor || self.writes(tensor)
+    }
+}
+
 /// Where a batch is split: what few images make of the first steps stays in the caches that the whole batch would
 /// overflow, while later steps read each of their many weights once for all images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,7 +197,7 @@ impl Graph {
     /// If it is split already, or for no images.
     pub fn split_before(&self, block: &str, images: usize) -> Self {
         assert!(self.split.is_none() && images > 0, "{images} images of {:?}", self.split);
-        let count = self.steps.iter().position(|step| step.block == block).unwrap_or(self.steps.len());
+        let count = self.block_steps(block).start;
         let mut graph = self.clone();
         if images >= self.batch || count == 0 {
             return graph;
@@ -271,6 +283,13 @@ impl Graph {
         steps.sort_by_key(|(index, _)| order[*index]);
         let with_worker = |(index, step)| Step { worker: workers[index], ..step };
         Ok(Self { steps: steps.into_iter().map(with_worker).collect(), ..self.clone() })
+    }
+
+    /// The steps of a block, which are next to each other; none behind the last step where there is no such block.
+    pub fn block_steps(&self, block: &str) -> Range<usize> {
+        let is_of = |step: &&Step| step.block == block;
+        let first = self.steps.iter().take_while(|step| !is_of(step)).count();
+        first..first + self.steps[first..].iter().take_while(is_of).count()
     }
 
     /// Names of the blocks, in order.

@@ -56,12 +56,11 @@ pub fn joint(
         if ends.reads != handed {
             return None;
         }
-        let first = graph.steps.iter().position(|step| step.block == block)?;
-        let repeats = graph.repeats(first) as f64;
+        let repeats = graph.repeats(graph.block_steps(block).start) as f64;
         let mut next: [Option<Joint>; 2] = [None, None];
         for rewrite in Rewrite::ALL {
             let Some(form) = rewritten(graph, block, rewrite) else { continue };
-            let steps = form.steps.iter().filter(|step| step.block == block).cloned().collect();
+            let steps = form.steps[form.block_steps(block)].to_vec();
             let part = Graph { steps, split: None, ..form };
             let extra = extra(block, rewrite);
             for (from, way) in BOTH.iter().zip(&ways) {
@@ -103,8 +102,7 @@ impl Ends {
     /// None where it reads or hands on several.
     fn of(graph: &Graph, block: &str) -> Option<Self> {
         let inside = |step: &&Step| step.block == block;
-        let writes = |step: &Step, tensor| step.dst.iter().any(|slice| slice.tensor == tensor);
-        let is_made_inside = |tensor| graph.steps.iter().filter(inside).any(|step| writes(step, tensor));
+        let is_made_inside = |tensor| graph.steps.iter().filter(inside).any(|step| step.writes(tensor));
         let mut reads: Vec<TensorId> =
             graph.steps.iter().filter(inside).map(|step| step.src.tensor).collect();
         reads.retain(|tensor| !is_made_inside(*tensor));

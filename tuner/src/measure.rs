@@ -217,6 +217,11 @@ pub struct Measurement {
     pub beside: Beside,
 }
 
+/// Times of whole networks within this share of each other are ties.
+pub fn widest_tie(measurements: &[Measurement]) -> f64 {
+    measurements.iter().map(|measurement| measurement.tie).fold(0.0, f64::max)
+}
+
 impl Measurement {
     /// Of candidates, to test what chooses.
     #[cfg(test)]

@@ -2,9 +2,8 @@
 
 use kernels::cpu::Cpu;
 use kernels::problem::Problem;
-use kernels::team::Team;
 
-use crate::bench::{Bench, in_turn};
+use crate::bench::{Bench, Workplace, in_turn};
 use crate::cold::Cold;
 use crate::oracle::Inputs;
 use crate::planner::default_choice;
@@ -41,9 +40,9 @@ pub fn floor(mut problems: Vec<Problem>, cpu: &Cpu, threads: &Threads, cold: Col
 fn of_problem(problem: &Problem, cpu: &Cpu, threads: &Threads, cold: Cold) -> Option<f64> {
     let choice = default_choice(problem, cpu);
     let inputs = Inputs::synthetic(problem);
-    let bench = || Bench::of(problem, &choice, &inputs, cpu, threads.count(), cold).ok();
-    let (mut benches, mut team) = ([bench()?, bench()?], Team::new(threads.count()));
-    let samples = in_turn(&mut benches, ROUNDS, threads, &mut team);
+    let bench = || Bench::of(problem, &choice, &inputs, cpu, cold).ok();
+    let (mut benches, mut place) = ([bench()?, bench()?], Workplace::new(threads, cpu));
+    let samples = in_turn(&mut benches, ROUNDS, threads, &mut place);
     let ratio = ratio(&samples[0], &samples[1])?;
     Some((ratio.high - 1.0).max(1.0 - ratio.low))
 }

@@ -7,7 +7,7 @@ use kernels::tensor::Dtype;
 
 use crate::graph::{Graph, Step};
 use crate::joint::joint;
-use crate::measure::{Measured, Measurement, available};
+use crate::measure::{Measured, Measurement, available, widest_tie};
 use crate::rewrite::{Block, Rewrite, rewritten};
 use crate::rules::Rule;
 use crate::session::Choice;
@@ -92,7 +92,7 @@ pub fn choose_forms(
         let measurement = measurements.iter().find(|m| m.problem == step.problem)?;
         Some(winner(measurement, &allowed)?.timing()?.median)
     };
-    let tie = measurements.iter().map(|m| m.tie).fold(0.0, f64::max);
+    let tie = widest_tie(measurements);
     let choose = |block: Block| {
         let costs: Vec<(Rewrite, Option<f64>)> = block
             .forms
@@ -113,10 +113,8 @@ pub fn choose_forms(
 /// As [`choose_forms`] among eligible candidates, by what forms cost together with the types of all tensors.
 pub fn choose_forms_and_types(graph: &Graph, measurements: &[Measurement], types: Types) -> Vec<BlockChoice> {
     let mut list = choose_forms(graph, measurements, is_eligible);
-    let tie = measurements.iter().map(|m| m.tie).fold(0.0, f64::max);
-    let repeats = |block: &str| {
-        graph.steps.iter().position(|step| step.block == block).map_or(1, |step| graph.repeats(step)) as f64
-    };
+    let tie = widest_tie(measurements);
+    let repeats = |block: &str| graph.repeats(graph.block_steps(block).start) as f64;
     // What does not gain more than a tie stays plain.
     let extra = |block: &str, rewrite: Rewrite| {
         let choice = list.iter().find(|choice| choice.block == block).filter(|_| rewrite != Rewrite::PLAIN);

@@ -3,10 +3,9 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use kernels::team::Team;
 use serde_json::{Map, Value};
 
-use crate::bench::{Bench, in_turn};
+use crate::bench::{Bench, Workplace, in_turn};
 use crate::cli::plan_or_newest;
 use crate::cold::Cold;
 use crate::graph::Step;
@@ -83,12 +82,12 @@ pub fn spot(args: &SpotArgs, out: &mut dyn Write) -> Result<bool, Failure> {
         Table::new(&["layer", "kernel", "us", "second", "us", "ratio, 95%", "ratio then", "verdict"]);
     let mut lost = 0;
     threads.install(|| {
-        let mut team = Team::new(threads.count());
+        let mut place = Workplace::new(&threads, &cpu);
         for Pair { planned, step, own, second, then } in &pairs {
             let inputs = Inputs::synthetic(&step.problem);
-            let bench = |choice| Bench::of(&step.problem, choice, &inputs, &cpu, threads.count(), cold);
+            let bench = |choice| Bench::of(&step.problem, choice, &inputs, &cpu, cold);
             let mut benches = [bench(own)?, bench(second)?];
-            let samples = in_turn(&mut benches, ROUNDS, &threads, &mut team);
+            let samples = in_turn(&mut benches, ROUNDS, &threads, &mut place);
             let Some(now) = ratio(&samples[0], &samples[1]) else { continue };
             let verdict = verdict(now, *then, tie);
             lost += usize::from(verdict == LOST);

@@ -22,7 +22,7 @@ use crate::graph::Graph;
 use crate::input::check_writable;
 use crate::joint::{greedy, joint};
 use crate::machine::Machine;
-use crate::measure::{Host, Measurement, Outcome};
+use crate::measure::{Host, Measurement, Outcome, widest_tie};
 use crate::noise;
 use crate::options::{Failure, HostArgs, ImageArgs, Images, ModelArgs, create_folder, graph, threads};
 use crate::plan::{
@@ -320,7 +320,7 @@ fn plan<'a>(
         }
     };
 
-    let tie = measurements.iter().map(|m| m.tie).fold(0.0, f64::max);
+    let tie = widest_tie(measurements);
     let (better, mut pitches) = pitch::pitches(network, &mut tuned.chosen.session, tie, end);
     tuned.chosen.session = better.unwrap_or(tuned.chosen.session);
 

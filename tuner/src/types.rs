@@ -113,10 +113,7 @@ pub fn cheapest(graph: &Graph, cost: impl Fn(usize, [Dtype; 2]) -> Option<f64>) 
     if count > Set::ROOM {
         return None;
     }
-    let touches = |step: usize, tensor: usize| {
-        let step = &graph.steps[step];
-        step.src.tensor == tensor || step.dst.iter().any(|dst| dst.tensor == tensor)
-    };
+    let touches = |step: usize, tensor: usize| graph.steps[step].uses(tensor);
     let all = 0..graph.steps.len();
     let last: Vec<Option<usize>> =
         (0..count).map(|tensor| all.clone().rev().find(|&step| touches(step, tensor))).collect();

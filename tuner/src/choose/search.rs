@@ -6,7 +6,7 @@ use super::{Chosen, Network, built_in_images, process_bytes};
 use crate::budget::{Cost, Limits, choose, least_memory, lighter, picked, total};
 use crate::exact::Exact;
 use crate::graph::{Graph, Step};
-use crate::measure::{Measured, Measurement, Timing};
+use crate::measure::{Measured, Measurement, Timing, widest_tie};
 use crate::options::Failure;
 use crate::planner::{by_tie, is_eligible, winner};
 use crate::settle::{finalists, settle, with_room};
@@ -34,7 +34,7 @@ impl Network<'_> {
         };
         let seconds: Vec<Vec<f64>> = options.iter().enumerate().map(alone).collect();
         let settled = options.iter().map(|_| Vec::new()).collect();
-        let tie = measurements.iter().map(|m| m.tie).fold(0.0, f64::max);
+        let tie = widest_tie(measurements);
         let (network, costs, left) = (self, Vec::new(), memory);
         let mut search = Search { network, exact, options, seconds, costs, settled, tie, memory, left };
         search.price(&vec![0.0; self.graph.steps.len()]);

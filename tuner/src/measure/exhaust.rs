@@ -11,7 +11,7 @@ use super::walk::{AT_A_TIME, Offer, ROUNDS};
 use crate::stats::Interval;
 use crate::types::Types;
 
-/// Rounds of the two best at the end.
+/// Rounds at the end that compare the best of the search with the best of all.
 const LAST: usize = 25;
 /// Rounds of all that are left before, enough to drop what loses.
 const BEFORE: usize = 8;
@@ -25,6 +25,8 @@ pub struct Search {
     pub offered: usize,
     /// Where all were tried afterwards: the time of the best that the search has found over that of the best of all.
     pub missed: Option<Interval>,
+    /// The best of all is one that it has left out; else it has tried it, and took another by the times it had then.
+    pub left_out: bool,
     /// Time that this took.
     pub exhausted: Duration,
 }
@@ -41,12 +43,11 @@ impl Field<'_> {
     }
 
     /// Tries all tunings that the search has left out, each in the first of its formats, and compares the best of all
-    /// with the best that was found before, in rounds of the two alone: those that have chosen the best would flatter
-    /// it.
+    /// with the best that was found before, in new rounds: those that have chosen the best would flatter it.
     pub fn exhaust(&mut self, types: Types) -> Search {
         let (start, search) = (Instant::now(), self.search(types));
         let Some(found) = self.first() else { return search };
-        let kernels = self.kernels;
+        let (kernels, known) = (self.kernels, self.candidates.len());
         let mut jobs: Vec<(&Available, Tuning, Formats)> = Vec::new();
         for available in kernels {
             let tried = self.tunings(available.row);
@@ -59,12 +60,14 @@ impl Field<'_> {
             (0..ROUNDS).for_each(|_| self.round());
         }
         (0..BEFORE).for_each(|_| self.round());
-        let missed = match self.first() {
+        let best = self.first();
+        let left_out = best.is_some_and(|best| best >= known);
+        let missed = match best {
             Some(best) if best != found => self.duel([found, best], LAST),
             _ => Some(Interval { value: 1.0, low: 1.0, high: 1.0 }),
         };
         self.conclude();
-        Search { missed, exhausted: start.elapsed(), ..search }
+        Search { missed, left_out, exhausted: start.elapsed(), ..search }
     }
 
     /// The tunings that a kernel offers in types that are asked for.

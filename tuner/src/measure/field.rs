@@ -6,12 +6,11 @@ use std::time::Instant;
 use kernels::cpu::Cpu;
 use kernels::kernel::{Kernel, Prepared, Row, Tuning};
 use kernels::problem::Problem;
-use kernels::team::Team;
 use kernels::tensor::{Dtype, Format, Formats, Tensor};
 
 use super::samples::Samples;
 use super::{Available, Effort, Host, LeftOut, Measured, Measurement, Outcome, Search, Timing, shuffle};
-use crate::bench::{Bench, undisturbed};
+use crate::bench::{Bench, Workplace, undisturbed};
 use crate::cold::Cold;
 use crate::log::{Entry, History, Journal, Time};
 use crate::oracle::{Comparison, Inputs, Oracle, sample_pixels};
@@ -61,7 +60,7 @@ pub struct Field<'a> {
     sources: Vec<(Format, Arc<Tensor>)>,
     oracle: Oracle<'a>,
     cpu: &'a Cpu,
-    team: Team,
+    place: Workplace,
     tie: f64,
     cold: Cold,
     journal: Journal<'a>,
@@ -100,7 +99,7 @@ impl<'a> Field<'a> {
             inputs,
             sources: Vec::new(),
             oracle: Oracle::new(problem, inputs, sample_pixels(problem.dst()[0], 12)),
-            team: Team::new(host.threads.count()),
+            place: Workplace::new(host.threads, host.cpu),
             tie: host.tie,
             cold: host.cold,
             journal: Journal::new(host.log, problem),
@@ -199,7 +198,7 @@ impl<'a> Field<'a> {
                 }
             };
             let mut bench = self.bench(prepared, formats);
-            let (seconds, _) = bench.run(self.threads, &mut self.team);
+            let (seconds, _) = bench.run(self.threads, &mut self.place);
             let verdict = self.oracle.judge(&bench, &kernel.numerics(self.problem, tuning));
             let outcome = if verdict.holds() {
                 Outcome::Timed { timing: Timing::of(&[seconds]), dropped: false }
@@ -207,7 +206,7 @@ impl<'a> Field<'a> {
                 let Comparison { error, tolerance, .. } = verdict.nearer();
                 Outcome::Wrong { error, tolerance }
             };
-            let [packed, scratch] = bench.bytes();
+            let [packed, scratch] = bench.bytes(self.threads.count());
             if verdict.holds() {
                 self.alive.push(Entrant { index: self.candidates.len(), bench: Some(bench) });
             }
@@ -240,7 +239,7 @@ impl<'a> Field<'a> {
             self.sources.push((formats.src, Arc::clone(&src)));
             src
         });
-        Bench::new(prepared, formats, src, self.threads.count(), self.cold)
+        Bench::new(prepared, formats, src, self.cold)
     }
 
     /// Prepares those of the log that are about to run.
@@ -268,7 +267,7 @@ impl<'a> Field<'a> {
 
     /// Samples what the cores do at their best now.
     pub fn sample_peaks(&mut self) {
-        self.beside.sample(self.cpu, self.threads, &mut self.team);
+        self.beside.sample(self.cpu, self.threads, &mut self.place.team);
     }
 
     /// Times all that are left once, in a shuffled order.
@@ -280,7 +279,7 @@ impl<'a> Field<'a> {
         let mut times = Vec::with_capacity(self.alive.len());
         for Entrant { index, bench } in &mut self.alive {
             let Some(bench) = bench else { continue };
-            let run = || bench.run(self.threads, &mut self.team);
+            let run = || bench.run(self.threads, &mut self.place);
             let tries = if 2 * self.disturbed > self.runs { 1 } else { TRIES };
             let (seconds, disturbed) = undisturbed(tries, run);
             let time = Time::new(self.numbers[*index], seconds, disturbed);
@@ -331,7 +330,27 @@ impl<'a> Field<'a> {
             }
         }
         self.conclude();
+        if self.reinstate() {
+            (0..DECIDE[0]).for_each(|_| self.round());
+            self.conclude();
+        }
         complete
+    }
+
+    /// Lets those in again that were dropped for one that has lost since, and that were faster than the fastest that is
+    /// left in the rounds that both were in; whether there are any.
+    fn reinstate(&mut self) -> bool {
+        let leaders = self.leaders();
+        let alive = self.alive.len();
+        for (index, candidate) in self.candidates.iter().enumerate() {
+            let types = pair(&candidate.formats);
+            let leader = leaders.iter().find(|(known, _)| *known == types).map(|(_, leader)| *leader);
+            let is_faster = candidate.versus.is_some_and(|versus| versus.value < 1.0);
+            if is_faster && leader.is_some() && !self.alive.iter().any(|entrant| entrant.index == index) {
+                self.alive.push(Entrant { index, bench: None });
+            }
+        }
+        self.alive.len() > alive
     }
 
     /// Writes to the log that the problem is done, with the share of the budget it was given.
@@ -351,23 +370,37 @@ impl<'a> Field<'a> {
         leaders.min_by(|&a, &b| seconds(a).total_cmp(&seconds(b)))
     }
 
-    /// How many times as long as the second the first of two takes, in rounds of the two alone.
+    /// How many times as long as the second the first of two takes, in rounds of their own beside all that are left, as
+    /// they were found.
     pub fn duel(&mut self, pair: [usize; 2], rounds: usize) -> Option<Interval> {
         let from = self.round;
-        let (own, others): (Vec<Entrant>, Vec<Entrant>) =
-            std::mem::take(&mut self.alive).into_iter().partition(|entrant| pair.contains(&entrant.index));
-        let is_gone = |index: &usize| !own.iter().any(|entrant| entrant.index == *index);
-        let gone: Vec<Entrant> =
-            pair.into_iter().filter(is_gone).map(|index| Entrant { index, bench: None }).collect();
-        self.alive = own.into_iter().chain(gone).collect();
+        let is_gone = |index: &usize| !self.alive.iter().any(|entrant| entrant.index == *index);
+        let gone: Vec<usize> = pair.into_iter().filter(is_gone).collect();
+        self.alive.extend(gone.into_iter().map(|index| Entrant { index, bench: None }));
         (0..rounds).for_each(|_| self.time());
-        self.alive.extend(others);
         let [a, b] = pair.map(|index| self.samples[index].since(from));
         a.ratio(&b)
     }
 
-    /// Of those still measured, the fastest of each pair of types.
+    /// Of those still measured, the fastest of each pair of types: by the rounds that it was in with the one of the least
+    /// median, since others may have been in slower rounds.
     fn leaders(&self) -> Vec<([Dtype; 2], usize)> {
+        let mut leaders = self.least_medians();
+        for (types, leader) in &mut leaders {
+            let of_types = |entrant: &&Entrant| pair(&self.candidates[entrant.index].formats) == *types;
+            let versus = |index: usize| match self.samples[index].paired(&self.samples[*leader]) {
+                (Some(ratio), rounds) if rounds >= DECIDE[0] => ratio,
+                _ => f64::INFINITY,
+            };
+            let all =
+                self.alive.iter().filter(of_types).map(|entrant| (entrant.index, versus(entrant.index)));
+            let least = all.min_by(|(_, a), (_, b)| a.total_cmp(b)).filter(|(_, versus)| *versus < 1.0);
+            *leader = least.map_or(*leader, |(index, _)| index);
+        }
+        leaders
+    }
+
+    fn least_medians(&self) -> Vec<([Dtype; 2], usize)> {
         let mut leaders: Vec<([Dtype; 2], usize)> = Vec::new();
         for &Entrant { index, .. } in &self.alive {
             let types = pair(&self.candidates[index].formats);

@@ -3,6 +3,9 @@
 use super::Timing;
 use crate::stats::{Interval, median, ratio};
 
+/// Rounds of two at least that say which is faster.
+const TOGETHER: usize = 3;
+
 /// A candidate's times, each with the round it is from; rounds ascend.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples(Vec<(usize, f64)>);
@@ -50,6 +53,19 @@ impl Samples {
 
     /// `self / other` in the rounds that both were in; none without one.
     pub fn ratio(&self, other: &Self) -> Option<Interval> {
+        let (own, theirs) = self.together(other);
+        ratio(&own, &theirs)
+    }
+
+    /// The value of [`Self::ratio`] alone, and the number of those rounds.
+    pub fn paired(&self, other: &Self) -> (Option<f64>, usize) {
+        let (own, theirs) = self.together(other);
+        let ratios: Vec<f64> = own.iter().zip(&theirs).map(|(own, theirs)| own / theirs).collect();
+        (median(&ratios), ratios.len())
+    }
+
+    /// The seconds of both in the rounds that both were in.
+    fn together(&self, other: &Self) -> (Vec<f64>, Vec<f64>) {
         let (mut own, mut theirs) = (Vec::new(), Vec::new());
         let mut rest = other.0.iter().peekable();
         for (round, seconds) in &self.0 {
@@ -59,17 +75,20 @@ impl Samples {
                 theirs.push(*other);
             }
         }
-        ratio(&own, &theirs)
+        (own, theirs)
     }
 }
 
 impl Samples {
     /// Times as they would be beside a leader: its median times what these took in the rounds that both were in, so
-    /// that drift of the machine favours neither; as they are where there is no such round. There is at least one.
+    /// that drift of the machine favours neither; as they are where there is no such round. There is at least one. In
+    /// few rounds it may be the leader that was disturbed: then no less than the least of these.
     pub fn beside(&self, leader: &Self) -> Timing {
         let timing = Timing::of(&self.seconds());
-        let fair = self.ratio(leader).map(|ratio| ratio.value * leader.median() / timing.median);
-        timing.scaled(fair.unwrap_or(1.0))
+        let (ratio, rounds) = self.paired(leader);
+        let fair = ratio.map_or(timing.median, |ratio| ratio * leader.median());
+        let fair = if rounds < TOGETHER { fair.max(self.fastest()) } else { fair };
+        timing.scaled(fair / timing.median)
     }
 }
 
@@ -84,6 +103,10 @@ mod tests {
         assert_eq!(of(&[(2, 3.0), (7, 12.0)]).ratio(&leader).map(|r| r.value), Some(1.5));
         assert_eq!(of(&[(4, 3.0), (5, 12.0)]).ratio(&leader), None);
         assert_eq!(of(&[]).ratio(&leader), None);
+        assert_eq!(of(&[(2, 3.0), (7, 12.0)]).paired(&leader), (Some(1.5), 2));
+        // The leader was disturbed in round 3, and in more rounds that shows.
+        assert_eq!(of(&[(3, 4.0)]).beside(&leader).median, 4.0);
+        assert_eq!(of(&[(1, 1.1), (2, 2.2), (3, 4.4)]).beside(&leader).median, 3.0 * 1.1);
         assert_eq!((leader.median(), leader.fastest(), leader.last_round()), (3.0, 1.0, Some(7)));
         assert_eq!(leader.since(2), of(&[(3, 4.0), (7, 8.0)]));
         assert_eq!((of(&[]).median(), of(&[]).last_round()), (f64::INFINITY, None));

@@ -133,14 +133,17 @@ pub struct SearchRecord {
     /// and the interval that holds it in 95 of 100 cases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missed: Option<[f64; 3]>,
+    /// The best of all is one that the search has left out.
+    #[serde(default)]
+    pub left_out: bool,
 }
 
 impl SearchRecord {
     /// Of a measurement.
     pub fn of(measurement: &Measurement) -> Self {
-        let Search { tried, offered, missed, .. } = measurement.search;
+        let Search { tried, offered, missed, left_out, .. } = measurement.search;
         let numbers = |ratio: Interval| [ratio.value, ratio.low, ratio.high];
-        Self { tried, offered, missed: missed.map(numbers) }
+        Self { tried, offered, missed: missed.map(numbers), left_out }
     }
 }
 

@@ -215,11 +215,11 @@ fn peaks(beside: &BesideRecord, threads: usize) -> String {
 
 /// How many of the tunings were tried.
 fn searched(search: &SearchRecord) -> String {
-    let SearchRecord { tried, offered, missed } = search;
+    let SearchRecord { tried, offered, missed, left_out } = search;
     let percent = |ratio: f64| (ratio - 1.0) * 100.0;
     let missed = missed.map_or(String::new(), |[ratio, low, high]| {
         let [ratio, low, high] = [ratio, low, high].map(percent);
-        format!("; all of them were tried afterwards, and its best is {ratio:.1}% slower than the best ({low:.1} .. {high:.1})")
+        format!("; all of them were tried afterwards, and its best is {ratio:.1}% slower than the best ({low:.1} .. {high:.1}), which it had {}", if *left_out { "left out" } else { "tried" })
     });
     format!("The search has tried {tried} of {offered} tunings{missed}.")
 }

@@ -130,7 +130,7 @@ pub(super) fn plan() -> Plan {
                 clock_ghz: 3.0,
                 peak_gflops: [("avx512".to_string(), 100.0)].into(),
             }),
-            search: Some(SearchRecord { tried: 3, offered: 9, missed: None }),
+            search: Some(SearchRecord { tried: 3, offered: 9, missed: None, left_out: false }),
         }],
     }
 }

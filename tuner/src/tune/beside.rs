@@ -18,7 +18,7 @@ use super::record::us;
 use crate::choose::{Bounds, Network};
 use crate::exact::Exact;
 use crate::graph::Graph;
-use crate::measure::{Measurement, Timing};
+use crate::measure::{Measurement, Timing, widest_tie};
 use crate::options::Failure;
 use crate::plan::BlockBeside;
 use crate::session::Session;
@@ -50,7 +50,7 @@ pub fn beside(
     let left = network.settled.map_or(Duration::ZERO, |end| end.saturating_duration_since(start));
     let end = start + left.mul_f64(SHARE);
     let has_branches =
-        |block: &&str| !graph.is_apart(steps_of(graph, block).start) && branches(graph, block) > 1;
+        |block: &&str| !graph.is_apart(graph.block_steps(block).start) && branches(graph, block) > 1;
     if workers == 1 || !graph.blocks().iter().any(has_branches) {
         return shared();
     }
@@ -73,7 +73,7 @@ pub fn beside(
     let blocks: Vec<(&str, Range<usize>)> = graph
         .blocks()
         .into_iter()
-        .map(|block| (block, steps_of(graph, block)))
+        .map(|block| (block, graph.block_steps(block)))
         .filter(|(_, steps)| taken[steps.clone()].iter().any(Option::is_some))
         .collect();
     if blocks.is_empty() {
@@ -92,7 +92,7 @@ pub fn beside(
             }
         }
     }
-    let tie = measurements.iter().map(|m| m.tie).fold(0.0, f64::max);
+    let tie = widest_tie(measurements);
     let mut list = Vec::new();
     for ((block, steps), [shared, own]) in blocks.into_iter().zip(samples) {
         let Some(versus) = ratio(&own, &shared) else { continue };
@@ -116,20 +116,12 @@ fn with_workers(session: &Session, workers: &[Option<usize>]) -> Result<Session,
     session.with_workers(workers).map_err(|step| cannot_be(session.graph(), step))
 }
 
-/// The steps of a block, which are next to each other.
-fn steps_of(graph: &Graph, block: &str) -> Range<usize> {
-    let is_of = |step: &crate::graph::Step| step.block == block;
-    let first = graph.steps.iter().position(is_of).unwrap_or(0);
-    first..first + graph.steps[first..].iter().take_while(|step| is_of(step)).count()
-}
-
 /// For each step of a range, a bit for each step of it that it needs, directly or not.
 fn needed(graph: &Graph, steps: &Range<usize>) -> Vec<u32> {
     let mut list: Vec<u32> = Vec::new();
     for step in &graph.steps[steps.clone()] {
         let before = &graph.steps[steps.start..steps.start + list.len()];
-        let writes = |other: &crate::graph::Step| other.dst.iter().any(|dst| dst.tensor == step.src.tensor);
-        let direct = before.iter().enumerate().filter(|(_, other)| writes(other));
+        let direct = before.iter().enumerate().filter(|(_, other)| other.writes(step.src.tensor));
         list.push(direct.fold(0, |bits, (index, _)| bits | 1 << index | list[index]));
     }
     list
@@ -148,7 +140,7 @@ fn parts(needed: &[u32], some: u32) -> Vec<u32> {
 
 /// How many branches the steps of a block have at most.
 fn branches(graph: &Graph, block: &str) -> usize {
-    let steps = &steps_of(graph, block);
+    let steps = &graph.block_steps(block);
     if !(1..=STEPS).contains(&steps.len()) {
         return 0;
     }
@@ -169,7 +161,7 @@ fn is_possible(needed: &[u32], some: u32) -> bool {
 fn assigned(graph: &Graph, shared: &[f64], one: &[f64], workers: usize) -> Vec<Option<usize>> {
     let mut list = vec![None; graph.steps.len()];
     for block in graph.blocks() {
-        let steps = steps_of(graph, block);
+        let steps = graph.block_steps(block);
         if steps.len() > STEPS || graph.is_apart(steps.start) {
             continue;
         }

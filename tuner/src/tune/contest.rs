@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::choose::{Network, built_in_images};
 use crate::measure::Timing;
 use crate::session::Session;
-use crate::stats::median;
+use crate::stats::{median, ratio};
 
 /// Rounds in which whole networks are measured in turn, at least and at most.
 const ROUNDS: [usize; 2] = [2, 16];
@@ -31,7 +31,9 @@ pub struct Entry {
     pub waits: Vec<f64>,
 }
 
-/// Runs whole networks in turn until the time is over; the first `rivals` of them in all rounds.
+/// Runs whole networks in turn until the time is over; the first `rivals` of them in all rounds. The first network's times
+/// are its own; another's are the first one's times what it takes in the rounds that both were in, so that a machine that
+/// changes its pace favours neither.
 pub fn contest(
     network: &Network,
     mut entries: Vec<(String, &mut Session)>,
@@ -40,6 +42,7 @@ pub fn contest(
 ) -> Vec<Entry> {
     let images = built_in_images(network.graph, network.graph.batch);
     let mut samples = vec![Vec::new(); entries.len()];
+    let mut rounds = vec![Vec::new(); entries.len()];
     let none = |(_, session): &(String, &mut Session)| {
         [(); 2].map(|()| vec![Vec::new(); session.graph().steps.len()])
     };
@@ -53,8 +56,8 @@ pub fn contest(
             break;
         }
         let count = if round < SHOWN { entries.len() } else { rivals };
-        for (((_, session), samples), steps) in entries[..count].iter_mut().zip(&mut samples).zip(&mut steps)
-        {
+        let networks = entries[..count].iter_mut().zip(&mut samples).zip(&mut steps).zip(&mut rounds);
+        for ((((_, session), samples), steps), rounds) in networks {
             let mut run = || {
                 let start = Instant::now();
                 session.run(network.threads, &images, network.graph.batch);
@@ -66,6 +69,7 @@ pub fn contest(
                 start.elapsed() < WARM_UP
             } {}
             let start = Instant::now();
+            let before = samples.len();
             for _ in 0..RUNS {
                 let (time, own) = run();
                 samples.push(time.as_secs_f64());
@@ -75,14 +79,20 @@ pub fn contest(
                     break;
                 }
             }
+            rounds.extend(median(&samples[before..]));
         }
         bar.inc(1);
     }
     bar.finish_and_clear();
+    let first = Timing::of(&samples[0]).median;
     let entry = |(index, (name, _)): (usize, (String, _))| {
-        let medians = |lists: &Vec<Vec<f64>>| lists.iter().filter_map(|samples| median(samples)).collect();
+        let timing = Timing::of(&samples[index]);
+        let versus = ratio(&rounds[index], &rounds[0]).filter(|_| index > 0);
+        let fair = versus.map_or(1.0, |versus| versus.value * first / timing.median);
+        let scaled = |samples: &Vec<f64>| median(samples).map(|seconds| seconds * fair);
+        let medians = |lists: &Vec<Vec<f64>>| lists.iter().filter_map(scaled).collect();
         let [steps, waits] = steps[index].each_ref().map(medians);
-        Entry { name, timing: Timing::of(&samples[index]), steps, waits }
+        Entry { name, timing: timing.scaled(fair), steps, waits }
     };
     entries.into_iter().enumerate().map(entry).collect()
 }

@@ -12,7 +12,7 @@ use kernels::tensor::{Placement, Shape};
 
 use super::contest::contest;
 use crate::choose::Network;
-use crate::graph::{Graph, Pitches, Step, TensorId};
+use crate::graph::{Graph, Pitches, TensorId};
 use crate::plan::TensorPitch;
 use crate::session::{Session, pixel_pitch};
 use crate::stats::{Interval, ratio};
@@ -56,7 +56,12 @@ pub fn pitches(
         let entries = vec![(String::new(), &mut first), (String::new(), &mut second)];
         let times = contest(network, entries, 2, Instant::now());
         for &tensor in &tensors {
-            let of = |entry: usize| users(&graph, tensor).map(|step| times[entry].steps[step]).sum::<f64>();
+            let of = |entry: usize| {
+                (graph.steps.iter().zip(&times[entry].steps))
+                    .filter(|(step, _)| step.uses(tensor))
+                    .map(|(_, seconds)| seconds)
+                    .sum::<f64>()
+            };
             let [rule, other] = &mut samples[tensor];
             let (lies_other, lies_so) = if is_first(tensor) { (of(0), of(1)) } else { (of(1), of(0)) };
             rule.push(lies_so);
@@ -111,13 +116,6 @@ fn is_tried(shape: &Shape) -> bool {
 fn other(at: &Placement, shape: &Shape) -> Pitches {
     let by_rule = pixel_pitch(shape.c, at.dtype, Pitches::ByRule);
     if by_rule == shape.c { Pitches::Padded } else { Pitches::Dense }
-}
-
-/// Steps that read or write a tensor.
-fn users(graph: &Graph, tensor: TensorId) -> impl Iterator<Item = usize> {
-    let uses =
-        move |step: &Step| step.src.tensor == tensor || step.dst.iter().any(|dst| dst.tensor == tensor);
-    graph.steps.iter().enumerate().filter(move |(_, step)| uses(step)).map(|(index, _)| index)
 }
 
 /// The first layer that writes a tensor.

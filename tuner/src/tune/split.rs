@@ -62,11 +62,7 @@ pub fn split(
     let seconds: Vec<Vec<f64>> =
         contest(network, entries, count, Instant::now()).into_iter().map(|entry| entry.steps).collect();
     let of_blocks = |session: &Session, seconds: &[f64]| -> Vec<f64> {
-        let steps = &session.graph().steps;
-        let of = |name: &&str| {
-            steps.iter().zip(seconds).filter(|(step, _)| step.block == *name).map(|(_, s)| s).sum()
-        };
-        blocks.iter().map(of).collect()
+        blocks.iter().map(|block| seconds[session.graph().block_steps(block)].iter().sum()).collect()
     };
     let at_once_blocks = of_blocks(&at_once, &seconds[0]);
     let splits = ways.iter().zip(&seconds[1..]).map(|((apart, session), seconds)| {
