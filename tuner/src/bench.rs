@@ -18,7 +18,7 @@ use kernels::kernel::{Bound, Io, Prepared, Refusal};
 use kernels::problem::Problem;
 use kernels::scratch::Buffer;
 use kernels::team::Team;
-use kernels::tensor::{Format, Formats, Shape, Tensor};
+use kernels::tensor::{Format, Formats, Placement, Shape, Tensor};
 
 use crate::cold::Cold;
 use crate::oracle::Inputs;
@@ -29,7 +29,7 @@ use crate::threads::Threads;
 pub struct Bench {
     prepared: Box<dyn Prepared>,
     src: Arc<Tensor>,
-    dst: Vec<Tensor>,
+    dst: Vec<(Buffer, Placement)>,
     cold: Cold,
 }
 
@@ -86,7 +86,12 @@ impl Bench {
     /// Lays out a prepared kernel's tensors.
     pub fn new(prepared: Box<dyn Prepared>, formats: &Formats, src: Arc<Tensor>, cold: Cold) -> Self {
         let bound = prepared.bound();
-        let dst = bound.dst.iter().map(|&shape| Tensor::of(shape, &formats.dst)).collect();
+        let Format { dtype, halo } = formats.dst;
+        let dst = bound.dst.iter().map(|&shape| {
+            let at = Placement::with_pixel_pitch(0, dtype, shape, halo, shape.c);
+            (Buffer::zeroed(at.elements()), at)
+        });
+        let dst = dst.collect();
         Self { prepared, src, dst, cold }
     }
 
@@ -100,25 +105,19 @@ impl Bench {
         if needed > scratch.len() {
             *scratch = Buffer::zeroed(needed);
         }
-        let packed = self.prepared.packed();
-        let written: Vec<&[f32]> = self.dst.iter().map(Tensor::as_slice).collect();
-        let src = self.src.as_slice();
-        let (workers, cold) = (threads.count(), self.cold);
-        threads.region(team, |member| {
-            let weights = packed.iter().map(|weights| weights.as_slice());
-            weights
-                .chain(written.iter().copied())
-                .for_each(|values| cold.chill(share(values, member.index(), workers)));
-            for values in [passing, src] {
-                std::hint::black_box(share(values, member.index(), workers).iter().step_by(16).sum::<f32>());
-            }
-        });
-        let io = Io::new(self.src.view(), self.dst.iter_mut().map(Tensor::view_mut));
-        let (prepared, scratch) = (&self.prepared, &*scratch);
+        let Self { prepared, src, dst, cold } = self;
+        let (packed, read, workers) = (prepared.packed(), src.as_slice(), threads.count());
+        let io = Io::new(src.view(), dst.iter().map(|(buffer, at)| buffer.view_mut(at)));
         let (epoch, first, last) = (Instant::now(), AtomicU64::new(u64::MAX), AtomicU64::new(0));
         let waited = AtomicU64::new(0);
         let now = || epoch.elapsed().as_nanos() as u64;
         threads.region(team, |member| {
+            let weights_and_destinations = packed.iter().copied().chain(dst.iter().map(|(buffer, _)| buffer));
+            weights_and_destinations
+                .for_each(|buffer| cold.chill(share(buffer.as_slice(), member.index(), workers)));
+            for values in [passing, read] {
+                std::hint::black_box(share(values, member.index(), workers).iter().step_by(16).sum::<f32>());
+            }
             member.wait();
             let before = waiting();
             member.wait();
@@ -138,7 +137,8 @@ impl Bench {
 
     /// The outputs of a pixel of a segment, by image, row and column.
     pub fn output(&self, segment: usize, pixel: [usize; 3]) -> Vec<f32> {
-        self.dst[segment].pixel(pixel)
+        let (buffer, at) = &self.dst[segment];
+        buffer.read_pixel(at, pixel)
     }
 
     /// Elements of scratch that a team of so many needs.

@@ -91,10 +91,12 @@ impl Beside {
 
     /// Takes one sample of each, on all threads at once.
     pub fn sample(&mut self, cpu: &Cpu, threads: &Threads, team: &mut Team) {
-        self.clock.push(mean(threads, team, || clock(SAMPLE)));
-        for (tier, samples) in &mut self.peaks {
-            samples.push(mean(threads, team, || tier_peak(cpu, *tier, SAMPLE).unwrap_or(0.0)));
-        }
+        let means = means(threads, team, || {
+            let peaks = self.peaks.iter().map(|(tier, _)| tier_peak(cpu, *tier, SAMPLE).unwrap_or(0.0));
+            std::iter::once(clock(SAMPLE)).chain(peaks).collect()
+        });
+        let samples = std::iter::once(&mut self.clock).chain(self.peaks.iter_mut().map(|(_, list)| list));
+        samples.zip(means).for_each(|(samples, mean)| samples.push(mean));
     }
 
     /// Of a core, the median.
@@ -109,22 +111,27 @@ impl Beside {
     }
 }
 
-/// The mean of what all threads measure at once.
-fn mean(threads: &Threads, team: &mut Team, measure: impl Fn() -> f64 + Sync) -> f64 {
-    let sum = Mutex::new(0.0);
+/// The means of what all threads measure at once.
+fn means(threads: &Threads, team: &mut Team, measure: impl Fn() -> Vec<f64> + Sync) -> Vec<f64> {
+    let all = Mutex::new(Vec::new());
     threads.region(team, |member| {
         member.wait();
         let own = measure();
-        *sum.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += own;
+        all.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(own);
     });
-    sum.into_inner().unwrap_or(0.0) / threads.count() as f64
+    let all = all.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let count = all.iter().map(Vec::len).min().unwrap_or(0);
+    (0..count).map(|i| all.iter().map(|own| own[i]).sum::<f64>() / all.len() as f64).collect()
 }
 
 /// GFLOP/s of a core while `count` threads measure at once: their mean, in the best of some rounds.
 fn a_core(cpu: &Cpu, tier: Tier, count: usize) -> Result<f64, Failure> {
     let threads = threads(count)?;
     let mut team = Team::new(count);
-    let mut round = || mean(&threads, &mut team, || tier_peak(cpu, tier, MICROSECONDS).unwrap_or(0.0)) / 1e9;
+    let mut round = || {
+        let own = || vec![tier_peak(cpu, tier, MICROSECONDS).unwrap_or(0.0)];
+        means(&threads, &mut team, own).iter().sum::<f64>() / 1e9
+    };
     let best = (0..ROUNDS).map(|_| round()).fold(0.0, f64::max);
     Ok((best * 100.0).round() / 100.0)
 }
