@@ -17,7 +17,7 @@ use kernels::cpu::Cpu;
 use kernels::kernel::{Bound, Io, Prepared, Refusal};
 use kernels::problem::Problem;
 use kernels::scratch::Buffer;
-use kernels::team::Team;
+use kernels::team::{Member, Team};
 use kernels::tensor::{Format, Formats, Placement, Shape, Tensor};
 
 use crate::cold::Cold;
@@ -95,39 +95,30 @@ impl Bench {
         Self { prepared, src, dst, cold }
     }
 
-    /// Runs it once on all threads, cold; the seconds from when the first worker starts to when the last has
-    /// finished, and whether others used the cores then.
+    /// Runs it once on all threads, cold: see [`each_in_turn`].
     pub fn run(&mut self, threads: &Threads, place: &mut Workplace) -> (f64, bool) {
-        let Workplace { team, scratch, passing, turn } = place;
-        *turn = (*turn + 1) % PARTS;
-        let passing = share(passing.as_slice(), *turn, PARTS);
-        let needed = self.scratch(threads.count());
-        if needed > scratch.len() {
-            *scratch = Buffer::zeroed(needed);
-        }
+        each_in_turn(&mut [self], 1, threads, place)[0]
+    }
+
+    /// A worker's part of one run, and what it leaves in the marks.
+    fn turn(&self, member: &Member, workers: usize, passing: &[f32], scratch: &Buffer, marks: &Marks) {
         let Self { prepared, src, dst, cold } = self;
-        let (packed, read, workers) = (prepared.packed(), src.as_slice(), threads.count());
+        let own = |values| share(values, member.index(), workers);
+        let weights = marks.packed.iter().copied();
+        let weights_and_destinations = weights.chain(dst.iter().map(|(buffer, _)| buffer));
+        weights_and_destinations.for_each(|buffer| cold.chill(own(buffer.as_slice())));
+        for values in [passing, src.as_slice()] {
+            std::hint::black_box(own(values).iter().step_by(16).sum::<f32>());
+        }
         let io = Io::new(src.view(), dst.iter().map(|(buffer, at)| buffer.view_mut(at)));
-        let (epoch, first, last) = (Instant::now(), AtomicU64::new(u64::MAX), AtomicU64::new(0));
-        let waited = AtomicU64::new(0);
-        let now = || epoch.elapsed().as_nanos() as u64;
-        threads.region(team, |member| {
-            let weights_and_destinations = packed.iter().copied().chain(dst.iter().map(|(buffer, _)| buffer));
-            weights_and_destinations
-                .for_each(|buffer| cold.chill(share(buffer.as_slice(), member.index(), workers)));
-            for values in [passing, read] {
-                std::hint::black_box(share(values, member.index(), workers).iter().step_by(16).sum::<f32>());
-            }
-            member.wait();
-            let before = waiting();
-            member.wait();
-            first.fetch_min(now(), Ordering::Relaxed);
-            member.run(&**prepared, &io, scratch);
-            last.fetch_max(now(), Ordering::Relaxed);
-            waited.fetch_add(waiting() - before, Ordering::Relaxed);
-        });
-        let nanoseconds = last.into_inner().saturating_sub(first.into_inner()) as f64;
-        (nanoseconds * 1e-9, waited.into_inner() as f64 > WAITED * nanoseconds)
+        member.wait();
+        let before = waiting();
+        member.wait();
+        marks.first.fetch_min(marks.now(), Ordering::Relaxed);
+        member.run(&**prepared, &io, scratch);
+        marks.last.fetch_max(marks.now(), Ordering::Relaxed);
+        marks.waited.fetch_add(waiting() - before, Ordering::Relaxed);
+        member.wait();
     }
 
     /// The problem and formats.
@@ -152,6 +143,77 @@ impl Bench {
     }
 }
 
+/// When the workers of one run started and had finished.
+struct Marks<'a> {
+    packed: &'a [&'a Buffer],
+    epoch: Instant,
+    first: AtomicU64,
+    last: AtomicU64,
+    /// Nanoseconds that workers waited for a core.
+    waited: AtomicU64,
+}
+
+impl<'a> Marks<'a> {
+    fn new(packed: &'a [&'a Buffer]) -> Self {
+        let [last, waited] = [0, 0].map(AtomicU64::new);
+        Self { packed, epoch: Instant::now(), first: AtomicU64::new(u64::MAX), last, waited }
+    }
+
+    fn now(&self) -> u64 {
+        self.epoch.elapsed().as_nanos() as u64
+    }
+
+    /// Seconds from when the first worker started to when the last had finished, and whether others used the cores then;
+    /// none where it has not run.
+    fn result(&self) -> Option<(f64, bool)> {
+        let [first, last, waited] =
+            [&self.first, &self.last, &self.waited].map(|mark| mark.load(Ordering::Relaxed));
+        let nanoseconds = last.checked_sub(first)? as f64;
+        Some((nanoseconds * 1e-9, waited as f64 > WAITED * nanoseconds))
+    }
+}
+
+/// Runs each once on all threads, cold, and again at once while it is disturbed, at most `tries` times: the seconds, the
+/// least where all were disturbed, and whether they were. All are in one region: a process that burns a core gives it
+/// back for some milliseconds, in which there is time for several.
+pub fn each_in_turn(
+    benches: &mut [&mut Bench],
+    tries: usize,
+    threads: &Threads,
+    place: &mut Workplace,
+) -> Vec<(f64, bool)> {
+    let Workplace { team, scratch, passing, turn } = place;
+    let workers = threads.count();
+    let needed = benches.iter().map(|bench| bench.scratch(workers)).max().unwrap_or(0);
+    if needed > scratch.len() {
+        *scratch = Buffer::zeroed(needed);
+    }
+    let first = *turn;
+    *turn += benches.len();
+    let benches: Vec<(&Bench, Vec<&Buffer>)> =
+        benches.iter().map(|bench| (&**bench, bench.prepared.packed())).collect();
+    let marks: Vec<Vec<Marks>> =
+        benches.iter().map(|(_, packed)| (0..tries).map(|_| Marks::new(packed)).collect()).collect();
+    threads.region(team, |member| {
+        for (index, ((bench, _), marks)) in benches.iter().zip(&marks).enumerate() {
+            for (attempt, marks) in marks.iter().enumerate() {
+                let passing = share(passing.as_slice(), (first + index + attempt) % PARTS, PARTS);
+                bench.turn(member, workers, passing, scratch, marks);
+                // All workers see the same: they have waited for each other.
+                if marks.result().is_some_and(|(_, disturbed)| !disturbed) {
+                    break;
+                }
+            }
+        }
+    });
+    let result = |marks: &Vec<Marks>| {
+        let results = || marks.iter().filter_map(Marks::result);
+        let quiet = results().find(|(_, disturbed)| !disturbed);
+        quiet.unwrap_or_else(|| (results().map(|(seconds, _)| seconds).fold(f64::INFINITY, f64::min), true))
+    };
+    marks.iter().map(result).collect()
+}
+
 /// Runs two in turn, `rounds` times each after two to warm up: the seconds of both.
 pub fn in_turn(
     benches: &mut [Bench; 2],
@@ -161,12 +223,13 @@ pub fn in_turn(
 ) -> [Vec<f64>; 2] {
     let mut samples = [const { Vec::new() }; 2];
     for round in 0..rounds + 2 {
-        for turn in 0..2 {
-            let which = (round + turn) % 2;
-            let (seconds, _) = benches[which].run(threads, place);
-            if round >= 2 {
-                samples[which].push(seconds);
-            }
+        let [one, other] = benches.each_mut();
+        let times = match round % 2 {
+            0 => each_in_turn(&mut [one, other], TRIES, threads, place),
+            _ => each_in_turn(&mut [other, one], TRIES, threads, place).into_iter().rev().collect(),
+        };
+        if round >= 2 {
+            samples.iter_mut().zip(times).for_each(|(samples, (seconds, _))| samples.push(seconds));
         }
     }
     samples
@@ -213,6 +276,8 @@ pub struct Watch {
 
 /// A time in which a larger share of the runs was disturbed was busy: it is reported, and not taken from a log.
 pub const BUSY: f64 = 0.1;
+/// Tries of a run that is disturbed.
+pub const TRIES: usize = 3;
 /// How long workers sleep before a disturbed run is repeated: longer than others' turn on a core.
 const PAUSE: Duration = Duration::from_millis(4);
 /// Share of a run's time that its workers may have waited for a core.

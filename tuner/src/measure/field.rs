@@ -10,7 +10,7 @@ use kernels::tensor::{Dtype, Format, Formats, Tensor};
 
 use super::samples::Samples;
 use super::{Available, Effort, Host, LeftOut, Measured, Measurement, Outcome, Search, Timing, shuffle};
-use crate::bench::{Bench, Workplace, undisturbed};
+use crate::bench::{Bench, TRIES, Workplace, each_in_turn};
 use crate::cold::Cold;
 use crate::log::{Entry, History, Journal, Time};
 use crate::oracle::{Comparison, Inputs, Oracle, sample_pixels};
@@ -26,9 +26,6 @@ const DROP: [(usize, f64); 3] = [(1, 2.0), (2, 1.3), (4, 1.1)];
 
 /// Rounds after which a candidate is dropped whose interval lies wholly above the leader's time and a tie with it.
 const DECIDE: [usize; 5] = [7, 10, 14, 19, 25];
-
-/// Tries of a run that is disturbed, as long as no more than half of a problem's runs are disturbed all the same.
-const TRIES: usize = 3;
 
 /// Candidates that are measured at a time, at most, but for the leaders of their types.
 pub const MOST: usize = 24;
@@ -276,15 +273,22 @@ impl<'a> Field<'a> {
         self.prepare();
         self.round += 1;
         shuffle(&mut self.alive, self.round as u64);
-        let mut times = Vec::with_capacity(self.alive.len());
+        // No more than one where most are disturbed all the same.
+        let tries = if 2 * self.disturbed > self.runs { 1 } else { TRIES };
+        let mut indices = Vec::new();
+        let mut benches: Vec<&mut Bench> = Vec::new();
         for Entrant { index, bench } in &mut self.alive {
-            let Some(bench) = bench else { continue };
-            let run = || bench.run(self.threads, &mut self.place);
-            let tries = if 2 * self.disturbed > self.runs { 1 } else { TRIES };
-            let (seconds, disturbed) = undisturbed(tries, run);
-            let time = Time::new(self.numbers[*index], seconds, disturbed);
-            self.samples[*index].push(self.round, time.seconds());
-            self.candidates[*index].disturbed += usize::from(disturbed);
+            if let Some(bench) = bench {
+                indices.push(*index);
+                benches.push(bench);
+            }
+        }
+        let results = each_in_turn(&mut benches, tries, self.threads, &mut self.place);
+        let mut times = Vec::with_capacity(indices.len());
+        for (index, (seconds, disturbed)) in indices.into_iter().zip(results) {
+            let time = Time::new(self.numbers[index], seconds, disturbed);
+            self.samples[index].push(self.round, time.seconds());
+            self.candidates[index].disturbed += usize::from(disturbed);
             self.runs += 1;
             self.disturbed += usize::from(disturbed);
             times.push(time);
