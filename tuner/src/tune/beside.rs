@@ -13,7 +13,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::contest::{Entry, contest};
+use super::contest::{Entry, contest, least_of_two};
 use super::record::us;
 use crate::choose::{Bounds, Network};
 use crate::exact::Exact;
@@ -48,64 +48,78 @@ pub fn beside(
     let shared = || Ok((graph.clone(), Vec::new()));
     let start = Instant::now();
     let left = network.settled.map_or(Duration::ZERO, |end| end.saturating_duration_since(start));
-    let end = start + left.mul_f64(SHARE);
+    let time = left.mul_f64(SHARE);
     let has_branches =
         |block: &&str| !graph.is_apart(graph.block_steps(block).start) && branches(graph, block) > 1;
-    if workers == 1 || !graph.blocks().iter().any(has_branches) {
+    let is_short = time < least_of_two() * (1 + ROUNDS[0] as u32);
+    if workers == 1 || is_short || !graph.blocks().iter().any(has_branches) {
         return shared();
     }
     let quick = Network { settled: None, ..*network };
     let mut session = quick.choose(measurements, bounds, exact)?.session;
-    let in_turn = |one: &mut Session, other: &mut Session| {
-        contest(network, vec![(String::new(), one), (String::new(), other)], 2, Instant::now())
-    };
     let all_by_one: Vec<Option<usize>> =
         (0..graph.steps.len()).map(|step| (!graph.is_apart(step)).then_some(0)).collect();
     let began = Instant::now();
     let mut by_one = with_workers(&session, &all_by_one)?;
-    let entries = in_turn(&mut session, &mut by_one);
+    let [of_all, of_one] = in_turn(network, &mut session, &mut by_one);
     drop(by_one);
-    if began.elapsed() * ROUNDS[0] as u32 > end.saturating_duration_since(Instant::now()) {
+    if began.elapsed() * ROUNDS[0] as u32 > time {
         return shared();
     }
-    let one: Vec<f64> = entries[1].steps.iter().map(|seconds| seconds * workers as f64).collect();
-    let mut taken = assigned(graph, &entries[0].steps, &one, workers);
-    let blocks: Vec<(&str, Range<usize>)> = graph
-        .blocks()
-        .into_iter()
-        .map(|block| (block, graph.block_steps(block)))
-        .filter(|(_, steps)| taken[steps.clone()].iter().any(Option::is_some))
-        .collect();
-    if blocks.is_empty() {
-        return shared();
-    }
-    let mut other = with_workers(&session, &taken)?;
-    let mut samples = vec![[const { Vec::new() }; 2]; blocks.len()];
-    for round in 0..ROUNDS[1] {
-        if round >= ROUNDS[0] && Instant::now() >= end {
-            break;
-        }
-        let entries = in_turn(&mut session, &mut other);
-        for ((_, steps), samples) in blocks.iter().zip(&mut samples) {
-            for (samples, Entry { steps: own, waits, .. }) in samples.iter_mut().zip(&entries) {
-                samples.push(steps.clone().map(|step| own[step] + waits[step]).sum::<f64>());
-            }
-        }
-    }
-    let tie = widest_tie(measurements);
+    let one: Vec<f64> = of_one.steps.iter().map(|seconds| seconds * workers as f64).collect();
+    let mut taken = assigned(graph, &of_all.steps, &one, workers);
     let mut list = Vec::new();
-    for ((block, steps), [shared, own]) in blocks.into_iter().zip(samples) {
-        let Some(versus) = ratio(&own, &shared) else { continue };
-        let chosen = versus.value < 1.0 - tie && versus.high < 1.0;
+    for (block, samples) in compared(network, &mut session, &taken, start + time)? {
+        let [shared, own] = &samples;
+        let Some(versus) = ratio(own, shared) else { continue };
+        let chosen = versus.value < 1.0 - widest_tie(measurements) && versus.high < 1.0;
         if !chosen {
-            taken[steps].fill(None);
+            taken[graph.block_steps(block)].fill(None);
         }
-        let shared_us = us(Timing::of(&shared).median);
+        let shared_us = us(Timing::of(shared).median);
         let versus = [versus.value, versus.low, versus.high];
         list.push(BlockBeside { block: block.to_string(), shared_us, versus, chosen });
     }
     let graph = graph.with_workers(&taken).map_err(|step| cannot_be(graph, step))?;
     Ok((graph, list))
+}
+
+/// Seconds of a block, round by round: with all steps shared, and with some beside each other.
+type Compared<'a> = (&'a str, [Vec<f64>; 2]);
+
+/// The blocks of which some steps are taken beside each other, in turn with all steps shared until the time is over.
+fn compared<'a>(
+    network: &Network<'a>,
+    session: &mut Session,
+    taken: &[Option<usize>],
+    end: Instant,
+) -> Result<Vec<Compared<'a>>, Failure> {
+    let graph = network.graph;
+    let mut blocks: Vec<Compared> = Vec::new();
+    for block in graph.blocks() {
+        if taken[graph.block_steps(block)].iter().any(Option::is_some) {
+            blocks.push((block, [const { Vec::new() }; 2]));
+        }
+    }
+    let mut other = with_workers(session, taken)?;
+    for round in 0..ROUNDS[1] {
+        if blocks.is_empty() || round >= ROUNDS[0] && Instant::now() >= end {
+            break;
+        }
+        let entries = in_turn(network, session, &mut other);
+        for (block, samples) in &mut blocks {
+            for (samples, Entry { steps, waits, .. }) in samples.iter_mut().zip(&entries) {
+                let seconds = graph.block_steps(block).map(|step| steps[step] + waits[step]);
+                samples.push(seconds.sum::<f64>());
+            }
+        }
+    }
+    Ok(blocks)
+}
+
+fn in_turn(network: &Network, one: &mut Session, other: &mut Session) -> [Entry; 2] {
+    let entries = vec![(String::new(), one), (String::new(), other)];
+    contest(network, entries, 2, Instant::now()).try_into().ok().expect("an entry for each")
 }
 
 fn cannot_be(graph: &Graph, step: usize) -> Failure {

@@ -31,6 +31,11 @@ pub struct Entry {
     pub waits: Vec<f64>,
 }
 
+/// What two networks in turn take at least.
+pub fn least_of_two() -> Duration {
+    2 * ROUNDS[0] as u32 * (WARM_UP + TURN)
+}
+
 /// Runs whole networks in turn until the time is over; the first `rivals` of them in all rounds. The first network's times
 /// are its own; another's are the first one's times what it takes in the rounds that both were in, so that a machine that
 /// changes its pace favours neither.

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use kernels::tensor::{Placement, Shape};
 
-use super::contest::contest;
+use super::contest::{contest, least_of_two};
 use crate::choose::Network;
 use crate::graph::{Graph, Pitches, TensorId};
 use crate::plan::TensorPitch;
@@ -36,7 +36,11 @@ pub fn pitches(
     end: Instant,
 ) -> (Option<Session>, Vec<TensorPitch>) {
     let start = Instant::now();
-    let end = start + end.saturating_duration_since(start).mul_f64(SHARE);
+    let time = end.saturating_duration_since(start).mul_f64(SHARE);
+    let end = start + time;
+    if time < least_of_two() * PAIRS[0] as u32 {
+        return (None, Vec::new());
+    }
     let graph = session.graph().clone();
     let tensors: Vec<TensorId> =
         (0..graph.tensors.len()).filter(|&tensor| is_tried(&graph.tensors[tensor])).collect();
