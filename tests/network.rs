@@ -283,6 +283,26 @@ fn steps_beside_each_other_give_what_shared_steps_give() {
     }
 }
 
+/// Where the last steps are taken beside each other, the block ends with the last of them.
+#[test]
+fn waiting_for_the_last_worker_counts_at_the_end_too() {
+    let network = Network::block("mixed10", PoolKind::Average, 1, 2);
+    let mut session = network
+        .session(&plans()[0].1(&network.graph, &network.cpu))
+        .with_workers(&by_branches(&network.graph, 2, 0))
+        .expect("a worker for each branch");
+    let image = synthetic::image(1, 8, 8, 2048, 0);
+    session.run(&network.threads, &image, 1);
+    let [own, waits] = session.seconds();
+    let of = |worker: usize| {
+        let steps = session.graph().steps.iter().zip(&own);
+        steps.filter(|(step, _)| step.worker == Some(worker)).map(|(_, seconds)| 2.0 * seconds).sum::<f64>()
+    };
+    let all = own.iter().chain(&waits).sum::<f64>();
+    assert!(network.graph.steps.iter().all(|step| step.worker.is_none()));
+    assert!((all - of(0).max(of(1))).abs() < 1e-9, "{all}: {} and {}", of(0), of(1));
+}
+
 /// Bit by bit, whatever lies between the pixels.
 #[test]
 fn tensors_with_other_distances_from_pixel_to_pixel_give_the_same() {

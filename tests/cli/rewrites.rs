@@ -142,7 +142,7 @@ fn steps_are_taken_beside_each_other_as_the_plan_says() {
     refused(between, |_| (), "worker is 1, expected none, or that of the steps that it reads from");
     let between = plan(&[("mixed10.branch3x3dbl_1", 0), ("mixed10.branch3x3dbl_3", 1)]);
     refused(between, |_| (), "worker is 1, expected none, or that of the steps that it reads from");
-    refused(plan(&[first, second]), |p| p["steps"][4]["worker"] = Value::Null, "steps[");
+    refused(plan(&[first, second]), |p| p["steps"][4]["worker"] = Value::Null, "steps[4].layers is");
     refused(plan(&[]), |p| p["steps"][0]["threads"] = 1.into(), "steps[0].threads is 1, expected 2");
 }
 
@@ -170,6 +170,19 @@ fn tensors_lie_as_the_plan_says() {
         folder.path(),
         "run --model mixed10 --plan p.json",
         &["pitches[0].pixel_pitch is 450, expected 448 or 464"],
+    );
+    let twice = |plan: &mut Value| {
+        let list = plan["pitches"].as_array_mut().expect("a list");
+        list.push(list[0].clone());
+    };
+    plan("mixed10.branch3x3dbl_1", 464);
+    let mut other = json(&folder.path().join("p.json"));
+    twice(&mut other);
+    write(folder.path(), "p.json", other.to_string());
+    refuses(
+        folder.path(),
+        "run --model mixed10 --plan p.json",
+        &["pitches[1].of", "expected each tensor once"],
     );
     plan("mixed10.branch", 464);
     refuses(

@@ -50,7 +50,7 @@ const PARTS: usize = 4;
 impl Workplace {
     /// For a pool of threads.
     pub fn new(threads: &Threads, cpu: &Cpu) -> Self {
-        let elements = cpu.caches.l2 / size_of::<f32>() * threads.count() * PARTS;
+        let elements = cpu.caches.l2 / size_of::<f32>() * PARTS;
         let mut passing = Buffer::zeroed(elements);
         // Pages that nobody has written may be one and the same.
         passing.as_mut_slice().fill(1.0);
@@ -107,8 +107,8 @@ impl Bench {
         let weights = marks.packed.iter().copied();
         let weights_and_destinations = weights.chain(dst.iter().map(|(buffer, _)| buffer));
         weights_and_destinations.for_each(|buffer| cold.chill(own(buffer.as_slice())));
-        for values in [passing, src.as_slice()] {
-            std::hint::black_box(own(values).iter().step_by(16).sum::<f32>());
+        for values in [passing, own(src.as_slice())] {
+            std::hint::black_box(values.iter().step_by(16).sum::<f32>());
         }
         let io = Io::new(src.view(), dst.iter().map(|(buffer, at)| buffer.view_mut(at)));
         member.wait();
@@ -117,7 +117,7 @@ impl Bench {
         marks.first.fetch_min(marks.now(), Ordering::Relaxed);
         member.run(&**prepared, &io, scratch);
         marks.last.fetch_max(marks.now(), Ordering::Relaxed);
-        marks.waited.fetch_add(waiting() - before, Ordering::Relaxed);
+        marks.waited.fetch_add(waiting().saturating_sub(before), Ordering::Relaxed);
         member.wait();
     }
 

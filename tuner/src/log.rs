@@ -43,6 +43,9 @@ pub use transfer::{TransferArgs, transfer};
 
 /// Version of the format.
 pub const SCHEMA: &str = "measurements-1";
+/// How runs are measured, a number that is raised with that: times of another method are not taken. 1: all candidates of a
+/// round in one region, on shared scratch.
+pub const METHOD: u32 = 1;
 /// Name of the file in a machine's folder.
 pub const FILE: &str = "measurements.jsonl";
 
@@ -113,6 +116,9 @@ pub struct Run {
     /// Where weights were.
     #[serde(default)]
     pub cold: Cold,
+    /// [`METHOD`].
+    #[serde(default)]
+    pub method: u32,
     /// Seconds since 1970.
     pub started: u64,
 }
@@ -213,6 +219,7 @@ impl Log {
                 Types::Lower => "lower".to_string(),
             },
             cold,
+            method: METHOD,
             started: since.as_secs(),
         };
         let lines = if path.exists() { read(&path)?.0 } else { Vec::new() };
@@ -221,6 +228,7 @@ impl Log {
                 && other.tool == run.tool
                 && other.machine == run.machine
                 && (other.threads, &other.types, other.cold) == (run.threads, &run.types, run.cold)
+                && other.method == run.method
         };
         let histories = Histories::of(lines, like);
         let name = run.run.clone();

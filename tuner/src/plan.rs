@@ -158,7 +158,8 @@ pub struct PlanStep {
     /// How many times it is taken for a batch, each for some of the images; times and work are of all.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub turns: usize,
-    /// Measured time: in the running network where it was timed there, else alone.
+    /// Measured time: in the running network where it was timed there, else alone. This and the other times of a step that
+    /// a worker takes alone are its own over the number of workers, so that those of all steps add up.
     pub time_us: Option<TimeUs>,
     /// Its median when it was timed alone.
     #[serde(default)]
@@ -313,7 +314,8 @@ pub struct Plan {
     pub created: u64,
     /// Sum of what was predicted for the steps and around them.
     pub predicted_ms: Option<f64>,
-    /// What was predicted around the steps: to wake the workers and to end.
+    /// What was predicted around the steps: to wake the workers, to end, and to wait for those who take other steps at the
+    /// same time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub around_us: Option<f64>,
     /// The whole network's time.

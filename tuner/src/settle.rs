@@ -63,6 +63,21 @@ pub fn finalists(session: &Session, step: usize, options: &[&Measured], pick: us
     list
 }
 
+/// Whether there is time to time the finalists of every step.
+pub fn has_time(
+    network: &Network,
+    session: &mut Session,
+    finalists: &[Vec<&Measured>],
+    images: &[f32],
+    end: Instant,
+) -> bool {
+    let turns = finalists.iter().map(Vec::len).max().unwrap_or(1).max(1);
+    session.run(network.threads, images, network.graph.batch);
+    let a_round = turns as f64 * session.step_seconds().iter().sum::<f64>();
+    let left = end.saturating_duration_since(Instant::now());
+    a_round * ROUNDS[0] as f64 <= SHORT * left.as_secs_f64()
+}
+
 /// A network with the halos that all finalists want; none where the session has them.
 ///
 /// # Errors
@@ -84,8 +99,7 @@ pub fn with_room(
     Ok(if has_room { None } else { Some(roomy()?) })
 }
 
-/// Times the finalists of every step in a network that runs the first of each, until the time is over; none where
-/// that is too short.
+/// Times the finalists of every step in a network that runs the first of each, until the time is over.
 ///
 /// # Errors
 /// If a kernel refuses what it was measured with.
@@ -96,16 +110,10 @@ pub fn settle(
     images: &[f32],
     tie: f64,
     end: Instant,
-) -> Result<Option<Vec<Vec<Settled>>>, Failure> {
+) -> Result<Vec<Vec<Settled>>, Failure> {
     let threads = network.threads;
     let counts: Vec<usize> = finalists.iter().map(|list| list.len().max(1)).collect();
     let turns = counts.iter().copied().max().unwrap_or(1);
-    session.run(threads, images, network.graph.batch);
-    let a_round = turns as f64 * session.step_seconds().iter().sum::<f64>();
-    let left = end.saturating_duration_since(Instant::now());
-    if a_round * ROUNDS[0] as f64 > SHORT * left.as_secs_f64() {
-        return Ok(None);
-    }
     let jobs: Vec<(usize, &Measured)> = finalists
         .iter()
         .enumerate()
@@ -173,7 +181,7 @@ pub fn settle(
     bar.finish_and_clear();
     let is_busy = disturbed_runs as f64 > BUSY * runs as f64;
     let settled = if is_busy { settled_by_quartiles } else { settled };
-    Ok(Some(samples.iter().map(|candidates| settled(candidates, tie)).collect()))
+    Ok(samples.iter().map(|candidates| settled(candidates, tie)).collect())
 }
 
 /// The times of one step's candidates, from samples of the same rounds.

@@ -272,7 +272,8 @@ struct Planned<'a> {
     /// what each step's candidate took for each second of that network's in place, so that drift of the machine
     /// between the two stages does not show. Where nothing was timed in place, the times alone.
     predicted: Option<Vec<f64>>,
-    /// Seconds around the steps: what the network by times alone takes beside its own, to wake and to end.
+    /// Seconds around the steps: what the network by times alone takes beside its own, to wake, to end, and to wait for
+    /// those who take other steps at the same time.
     around: f64,
 }
 
@@ -321,7 +322,7 @@ fn plan<'a>(
     };
 
     let tie = widest_tie(measurements);
-    let (better, mut pitches) = pitch::pitches(network, &mut tuned.chosen.session, tie, end);
+    let (better, mut pitches) = pitch::pitches(network, &mut tuned.chosen.session, bounds, tie, end);
     tuned.chosen.session = better.unwrap_or(tuned.chosen.session);
 
     let default = network.session(&default_choices(network.graph, network.cpu))?;

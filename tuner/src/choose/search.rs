@@ -9,7 +9,7 @@ use crate::graph::{Graph, Step};
 use crate::measure::{Measured, Measurement, Timing, widest_tie};
 use crate::options::Failure;
 use crate::planner::{by_tie, is_eligible, winner};
-use crate::settle::{finalists, settle, with_room};
+use crate::settle::{finalists, has_time, settle, with_room};
 use crate::types::pair;
 
 /// Share of the time that may go for less memory: less than two runs of one plan differ by.
@@ -104,11 +104,12 @@ impl<'a> Search<'a, '_> {
             .collect();
         let candidates: Vec<Vec<&Measured>> =
             lists.iter().zip(&self.options).map(|(list, o)| list.iter().map(|&i| o[i]).collect()).collect();
+        if !has_time(network, &mut chosen.session, &candidates, &images, end) {
+            return Ok(chosen);
+        }
         let mut roomy = with_room(network, &chosen.session, &chosen.choices, &candidates)?;
         let session = roomy.as_mut().unwrap_or(&mut chosen.session);
-        let Some(times) = settle(network, session, &candidates, &images, self.tie, end)? else {
-            return Ok(chosen);
-        };
+        let times = settle(network, session, &candidates, &images, self.tie, end)?;
         for (step, (list, times)) in lists.iter().zip(&times).enumerate() {
             let (options, seconds) = (&mut self.options[step], &mut self.seconds[step]);
             let Some(&pick) = list.first() else { continue };

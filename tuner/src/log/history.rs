@@ -156,6 +156,7 @@ mod tests {
             threads: 1,
             types: "f32".to_string(),
             cold: Default::default(),
+            method: crate::log::METHOD,
             started: 0,
         })
     }

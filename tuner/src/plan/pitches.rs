@@ -43,13 +43,21 @@ impl Plan {
     pub(super) fn pitched(&self, path: &Path, graph: Graph, choices: &[Choice]) -> Result<Graph, PlanError> {
         let Ok(types) = of_tensors(&graph, choices) else { return Ok(graph) };
         let mut pitches = graph.pitches.clone();
+        let mut seen = Vec::new();
         for (index, planned) in self.pitches.iter().enumerate() {
             let at = |name: &str| format!("pitches[{index}].{name}");
             let mut written = graph.steps.iter().flat_map(|step| step.layers.iter().zip(&step.dst));
             let Some((_, dst)) = written.find(|(layer, _)| **layer == planned.of) else {
                 return Err(field(path, &at("of"), &planned.of, format!("a layer of {}", self.model)));
             };
+            if seen.contains(&dst.tensor) {
+                return Err(field(path, &at("of"), &planned.of, "each tensor once"));
+            }
+            seen.push(dst.tensor);
             let (channels, dtype) = (graph.tensors[dst.tensor].c, types[dst.tensor]);
+            if planned.channels != channels {
+                return Err(field(path, &at("channels"), planned.channels, channels));
+            }
             let ways = [Pitches::Dense, Pitches::Padded];
             let same = |way: &Pitches| pixel_pitch(channels, dtype, *way) == planned.pixel_pitch;
             let Some(way) = ways.into_iter().find(same) else {

@@ -165,6 +165,13 @@ impl Session {
         let mut done = vec![0; workers];
         let mut latest: Option<(Turn, Option<Beside>)> = None;
         let nanoseconds = |from: u64, to: u64| to.saturating_sub(from) as f64 * 1e-9;
+        // All wait for the last.
+        let mut meet = |done: &mut [u64], behind: usize| {
+            let last = done.iter().copied().max().unwrap_or(0);
+            let waited: f64 = done.iter().map(|&done| nanoseconds(done, last)).sum();
+            waits[behind] += waited / workers as f64;
+            done.fill(last);
+        };
         for (turn, end) in turns(&self.graph, self.latest, 0..self.steps.len()).zip(&self.ends) {
             let end = end.load(Ordering::Relaxed);
             let beside = Beside::of(&self.graph, turn);
@@ -172,10 +179,7 @@ impl Session {
                 && set.is_some()
                 && set != beside
             {
-                let last = done.iter().copied().max().unwrap_or(0);
-                let waited: f64 = done.iter().map(|&done| nanoseconds(done, last)).sum();
-                waits[before.step] += waited / workers as f64;
-                done.fill(last);
+                meet(&mut done, before.step);
             }
             latest = Some((turn, beside));
             if beside.is_some() {
@@ -186,6 +190,9 @@ impl Session {
                 own[turn.step] += nanoseconds(done[0], end);
                 done.fill(end);
             }
+        }
+        if let Some((last, Some(_))) = latest {
+            meet(&mut done, last.step);
         }
         seconds
     }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::contest::{Entry, contest, least_of_two};
 use super::record::us;
-use crate::choose::{Bounds, Network};
+use crate::choose::{Bounds, Chosen, Network, fits};
 use crate::exact::Exact;
 use crate::graph::Graph;
 use crate::measure::{Measurement, Timing, widest_tie};
@@ -36,7 +36,7 @@ const ROUNDS: [usize; 2] = [4, 12];
 /// tried take; none are tried where there is no time for it.
 ///
 /// # Errors
-/// If no network keeps the bounds.
+/// If steps can't be taken as they were assigned.
 pub fn beside(
     network: &Network,
     measurements: &[Measurement],
@@ -56,7 +56,7 @@ pub fn beside(
         return shared();
     }
     let quick = Network { settled: None, ..*network };
-    let mut session = quick.choose(measurements, bounds, exact)?.session;
+    let Ok(Chosen { mut session, .. }) = quick.choose(measurements, bounds, exact) else { return shared() };
     let all_by_one: Vec<Option<usize>> =
         (0..graph.steps.len()).map(|step| (!graph.is_apart(step)).then_some(0)).collect();
     let began = Instant::now();
@@ -80,8 +80,11 @@ pub fn beside(
         let versus = [versus.value, versus.low, versus.high];
         list.push(BlockBeside { block: block.to_string(), shared_us, versus, chosen });
     }
-    let graph = graph.with_workers(&taken).map_err(|step| cannot_be(graph, step))?;
-    Ok((graph, list))
+    let other = with_workers(&session, &taken)?;
+    if !fits(&other, network, bounds) {
+        return shared();
+    }
+    Ok((other.graph().clone(), list))
 }
 
 /// Seconds of a block, round by round: with all steps shared, and with some beside each other.
@@ -189,8 +192,7 @@ fn assigned(graph: &Graph, shared: &[f64], one: &[f64], workers: usize) -> Vec<O
         let all = ways.filter_map(dealt).map(|(some, hands)| {
             let rest: f64 =
                 (0..shared.len()).filter(|index| some >> index & 1 == 0).map(|index| shared[index]).sum();
-            let longest = hands.iter().map(|hand| sum(*hand, one)).fold(0.0, f64::max);
-            (rest + longest, hands)
+            (rest + longest(&hands, one), hands)
         });
         let Some((_, hands)) = all.min_by(|(a, _), (b, _)| a.total_cmp(b)) else { continue };
         for (worker, hand) in hands.into_iter().enumerate() {
@@ -206,16 +208,38 @@ fn sum(some: u32, seconds: &[f64]) -> f64 {
     (0..seconds.len()).filter(|index| some >> index & 1 == 1).map(|index| seconds[index]).sum()
 }
 
-/// Deals parts to workers, the longest first, each to who has least.
+/// Deals parts to workers so that the longest hand is the least.
 fn deal(parts: &[u32], one: &[f64], workers: usize) -> Vec<u32> {
-    let mut order = parts.to_vec();
-    order.sort_by(|a, b| sum(*b, one).total_cmp(&sum(*a, one)));
-    let mut hands = vec![0; workers];
-    for part in order {
-        let least = (0..workers).min_by(|&a, &b| sum(hands[a], one).total_cmp(&sum(hands[b], one)));
-        hands[least.unwrap_or(0)] |= part;
+    let mut best = (f64::INFINITY, vec![0; workers]);
+    deal_rest(parts, one, &mut vec![0; workers], &mut best);
+    best.1
+}
+
+/// The seconds of the longest hand.
+fn longest(hands: &[u32], one: &[f64]) -> f64 {
+    hands.iter().map(|hand| sum(*hand, one)).fold(0.0, f64::max)
+}
+
+/// Tries all ways to deal what is left; `best` is the best so far.
+fn deal_rest(parts: &[u32], one: &[f64], hands: &mut Vec<u32>, best: &mut (f64, Vec<u32>)) {
+    let so_far = longest(hands, one);
+    if so_far >= best.0 {
+        return;
     }
-    hands
+    let Some((part, rest)) = parts.split_first() else {
+        *best = (so_far, hands.clone());
+        return;
+    };
+    for worker in 0..hands.len() {
+        let was_empty = hands[worker] == 0;
+        hands[worker] |= part;
+        deal_rest(rest, one, hands, best);
+        hands[worker] &= !part;
+        if was_empty {
+            // The other empty hands would be the same.
+            break;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -247,8 +271,8 @@ mod tests {
         let taken = assigned(&graph, &vec![1.1; count], &vec![1.0; count], 2);
         let [shared, first, second] = hands(&graph, &taken).try_into().expect("three");
         assert!(shared.is_empty(), "{shared:?}");
-        assert_eq!(first, ["mixed3.branch3x3dbl_1", "mixed3.branch3x3dbl_2", "mixed3.branch3x3dbl_3"]);
-        assert_eq!(second, ["mixed3.branch3x3", "mixed3.pool"]);
+        assert_eq!(first, ["mixed3.branch3x3", "mixed3.pool"]);
+        assert_eq!(second, ["mixed3.branch3x3dbl_1", "mixed3.branch3x3dbl_2", "mixed3.branch3x3dbl_3"]);
         // Sharing halves each step exactly, and three do not go into two.
         let taken = assigned(&graph, &vec![0.5; count], &vec![1.0; count], 2);
         assert!(taken.iter().all(Option::is_none), "{taken:?}");
@@ -256,6 +280,23 @@ mod tests {
         let stem = self::graph("stem");
         let ones = vec![1.0; stem.steps.len()];
         assert!(assigned(&stem, &ones, &ones, 2).iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn no_other_way_to_deal_has_a_shorter_longest_hand() {
+        let parts = [1, 2, 4, 8, 16, 32];
+        for (seed, workers) in (0..30).flat_map(|seed| [2, 3].map(|workers| (seed, workers))) {
+            let one: Vec<f64> = (0..6).map(|i| unit(41, seed, i)).collect();
+            let own = deal(&parts, &one, workers);
+            assert_eq!(own.iter().fold(0, |all, hand| all | hand), 63, "{own:?}");
+            let of = |way: usize| {
+                let mut hands = vec![0; workers];
+                (0..6).for_each(|i| hands[way / workers.pow(i) % workers] |= 1 << i);
+                longest(&hands, &one)
+            };
+            let least = (0..workers.pow(6)).map(of).fold(f64::INFINITY, f64::min);
+            assert!((longest(&own, &one) - least).abs() < 1e-12, "{own:?} for {least}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Instant;
 use kernels::tensor::{Placement, Shape};
 
 use super::contest::{contest, least_of_two};
-use crate::choose::Network;
+use crate::choose::{Bounds, Network, fits};
 use crate::graph::{Graph, Pitches, TensorId};
 use crate::plan::TensorPitch;
 use crate::session::{Session, pixel_pitch};
@@ -22,8 +22,8 @@ use crate::weights::synthetic::unit;
 const SHARE: f64 = 0.3;
 /// Pairs of networks at least, and at most.
 const PAIRS: [usize; 2] = [6, 16];
-/// Comparisons of the whole network at last.
-const ROUNDS: usize = 6;
+/// Comparisons of the whole network at last, at least and at most.
+const ROUNDS: [usize; 2] = [3, 6];
 /// Channels of tensors that are tried: those of fewer are dense.
 const CHANNELS: usize = 16;
 
@@ -32,6 +32,7 @@ const CHANNELS: usize = 16;
 pub fn pitches(
     network: &Network,
     session: &mut Session,
+    bounds: &Bounds,
     tie: f64,
     end: Instant,
 ) -> (Option<Session>, Vec<TensorPitch>) {
@@ -43,7 +44,7 @@ pub fn pitches(
     }
     let graph = session.graph().clone();
     let tensors: Vec<TensorId> =
-        (0..graph.tensors.len()).filter(|&tensor| is_tried(&graph.tensors[tensor])).collect();
+        (0..graph.tensors.len()).filter(|&tensor| is_tried(&graph, tensor)).collect();
     let others: Vec<Pitches> =
         session.tensors().iter().zip(&graph.tensors).map(|(at, shape)| other(at, shape)).collect();
     let with = |session: &Session, is_other: &dyn Fn(TensorId) -> bool| {
@@ -86,7 +87,10 @@ pub fn pitches(
     let mut better = (!chosen.is_empty()).then(|| with(session, &|tensor| chosen.contains(&tensor)));
     if let Some(other) = &mut better {
         let mut samples = [const { Vec::new() }; 2];
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS[1] {
+            if round >= ROUNDS[0] && Instant::now() >= end {
+                break;
+            }
             let entries = vec![(String::new(), &mut *session), (String::new(), &mut *other)];
             let times = contest(network, entries, 2, Instant::now());
             samples.iter_mut().zip(&times).for_each(|(samples, entry)| samples.push(entry.timing.median));
@@ -95,6 +99,7 @@ pub fn pitches(
             better = None;
         }
     }
+    better = better.filter(|other| fits(other, network, bounds));
     let placements = better.as_ref().unwrap_or(session).tensors();
     let list = tried.into_iter().map(|(tensor, Interval { value, low, high })| TensorPitch {
         of: name(&graph, tensor),
@@ -111,9 +116,10 @@ fn is_faster(versus: &Interval, tie: f64) -> bool {
     versus.value < 1.0 - tie && versus.high < 1.0
 }
 
-/// Tensors of one pixel have no neighbours.
-fn is_tried(shape: &Shape) -> bool {
-    shape.c > CHANNELS && shape.h * shape.w > 1
+/// Tensors that steps write; those of one pixel have no neighbours.
+fn is_tried(graph: &Graph, tensor: TensorId) -> bool {
+    let shape = graph.tensors[tensor];
+    shape.c > CHANNELS && shape.h * shape.w > 1 && graph.steps.iter().any(|step| step.writes(tensor))
 }
 
 /// What the rule does not say.
@@ -132,16 +138,22 @@ fn name(graph: &Graph, tensor: TensorId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Model;
+    use crate::model::{BLOCKS, Model};
     use kernels::problem::PoolKind;
 
     #[test]
     fn tensors_are_named_by_a_layer_that_writes_them() {
-        let graph = Graph::new(&Model::inception_v3(Some(10)), 1, PoolKind::Average);
-        for tensor in (0..graph.tensors.len()).filter(|&tensor| is_tried(&graph.tensors[tensor])) {
-            let name = name(&graph, tensor);
-            let writer = graph.steps.iter().find(|step| step.layers.contains(&name)).expect("a layer");
-            assert_eq!(writer.dst[0].tensor, tensor, "{name}");
+        let blocks = BLOCKS.iter().map(|(block, _)| Model::block(block).expect("a block"));
+        for model in blocks.chain([Model::inception_v3(Some(10))]) {
+            let graph = Graph::new(&model, 1, PoolKind::Average);
+            let tried: Vec<TensorId> =
+                (0..graph.tensors.len()).filter(|&tensor| is_tried(&graph, tensor)).collect();
+            assert!(!tried.is_empty(), "{model}");
+            for tensor in tried {
+                let name = name(&graph, tensor);
+                let writer = graph.steps.iter().find(|step| step.layers.contains(&name)).expect("a layer");
+                assert_eq!(writer.dst[0].tensor, tensor, "{name}");
+            }
         }
     }
 

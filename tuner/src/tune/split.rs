@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::contest::contest;
+use super::contest::{Entry, contest};
 use crate::choose::{Bounds, Network};
 use crate::exact::Exact;
 use crate::graph::Graph;
@@ -59,8 +59,10 @@ pub fn split(
     let others = ways.iter_mut().map(|(_, session)| (String::new(), session));
     let entries: Vec<_> = std::iter::once((String::new(), &mut at_once)).chain(others).collect();
     let count = entries.len();
+    let with_waits =
+        |entry: Entry| entry.steps.iter().zip(&entry.waits).map(|(own, wait)| own + wait).collect();
     let seconds: Vec<Vec<f64>> =
-        contest(network, entries, count, Instant::now()).into_iter().map(|entry| entry.steps).collect();
+        contest(network, entries, count, Instant::now()).into_iter().map(with_waits).collect();
     let of_blocks = |session: &Session, seconds: &[f64]| -> Vec<f64> {
         blocks.iter().map(|block| seconds[session.graph().block_steps(block)].iter().sum()).collect()
     };
