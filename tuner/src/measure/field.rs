@@ -1,12 +1,14 @@
 //! The candidates of one problem on their way: checked, timed in rounds, dropped; each step written to the log.
 
+mod leaders;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use kernels::cpu::Cpu;
 use kernels::kernel::{Kernel, Prepared, Row, Tuning};
 use kernels::problem::Problem;
-use kernels::tensor::{Dtype, Format, Formats, Tensor};
+use kernels::tensor::{Format, Formats, Tensor};
 
 use super::samples::Samples;
 use super::{Available, Effort, Host, LeftOut, Measured, Measurement, Outcome, Search, Timing, shuffle};
@@ -18,7 +20,7 @@ use crate::peak::Beside;
 use crate::plan::{StepFormats, tuning_to_json};
 use crate::stats::Interval;
 use crate::threads::Threads;
-use crate::types::{Types, pair};
+use crate::types::Types;
 
 /// A candidate whose fastest run is this much slower than the leader's median is dropped after so many
 /// rounds, while they are too few for intervals. Each pair of types has a leader of its own.
@@ -308,15 +310,6 @@ impl<'a> Field<'a> {
         self.limit();
     }
 
-    /// Drops all but the fastest where they are too many.
-    fn limit(&mut self) {
-        let mut medians: Vec<f64> = self.alive.iter().map(|e| self.samples[e.index].median()).collect();
-        medians.sort_by(f64::total_cmp);
-        if let Some(&slowest) = medians.get(MOST) {
-            self.drop(|own, _| own.median() >= slowest);
-        }
-    }
-
     /// Rounds until the time is over or each leader has had its number of them, those of the log among them; whether it
     /// is their number.
     pub fn rounds(&mut self, effort: Effort, mut progress: impl FnMut(f64)) -> bool {
@@ -341,37 +334,9 @@ impl<'a> Field<'a> {
         complete
     }
 
-    /// Lets those in again that were dropped for one that has lost since, and that were faster than the fastest that is
-    /// left in the rounds that both were in; whether there are any.
-    fn reinstate(&mut self) -> bool {
-        let leaders = self.leaders();
-        let alive = self.alive.len();
-        for (index, candidate) in self.candidates.iter().enumerate() {
-            let types = pair(&candidate.formats);
-            let leader = leaders.iter().find(|(known, _)| *known == types).map(|(_, leader)| *leader);
-            let is_faster = candidate.versus.is_some_and(|versus| versus.value < 1.0);
-            if is_faster && leader.is_some() && !self.alive.iter().any(|entrant| entrant.index == index) {
-                self.alive.push(Entrant { index, bench: None });
-            }
-        }
-        self.alive.len() > alive
-    }
-
     /// Writes to the log that the problem is done, with the share of the budget it was given.
     pub fn done(&mut self, effort: &Effort, complete: bool) {
         self.journal.done(effort.share, complete);
-    }
-
-    /// The median of the fastest that is still measured.
-    pub fn least(&self) -> f64 {
-        self.first().map_or(f64::INFINITY, |first| self.samples[first].median())
-    }
-
-    /// Of those still measured, the fastest.
-    pub fn first(&self) -> Option<usize> {
-        let seconds = |index: usize| self.samples[index].median();
-        let leaders = self.leaders().into_iter().map(|(_, leader)| leader);
-        leaders.min_by(|&a, &b| seconds(a).total_cmp(&seconds(b)))
     }
 
     /// How many times as long as the second the first of two takes, in rounds of their own beside all that are left, as
@@ -384,73 +349,6 @@ impl<'a> Field<'a> {
         (0..rounds).for_each(|_| self.time());
         let [a, b] = pair.map(|index| self.samples[index].since(from));
         a.ratio(&b)
-    }
-
-    /// Of those still measured, the fastest of each pair of types: by the rounds that it was in with the one of the least
-    /// median, since others may have been in slower rounds.
-    fn leaders(&self) -> Vec<([Dtype; 2], usize)> {
-        let mut leaders = self.least_medians();
-        for (types, leader) in &mut leaders {
-            let of_types = |entrant: &&Entrant| pair(&self.candidates[entrant.index].formats) == *types;
-            let versus = |index: usize| match self.samples[index].paired(&self.samples[*leader]) {
-                (Some(ratio), rounds) if rounds >= DECIDE[0] => ratio,
-                _ => f64::INFINITY,
-            };
-            let all =
-                self.alive.iter().filter(of_types).map(|entrant| (entrant.index, versus(entrant.index)));
-            let least = all.min_by(|(_, a), (_, b)| a.total_cmp(b)).filter(|(_, versus)| *versus < 1.0);
-            *leader = least.map_or(*leader, |(index, _)| index);
-        }
-        leaders
-    }
-
-    fn least_medians(&self) -> Vec<([Dtype; 2], usize)> {
-        let mut leaders: Vec<([Dtype; 2], usize)> = Vec::new();
-        for &Entrant { index, .. } in &self.alive {
-            let types = pair(&self.candidates[index].formats);
-            match leaders.iter_mut().find(|(known, _)| *known == types) {
-                Some((_, first)) if self.samples[index].median() < self.samples[*first].median() => {
-                    *first = index;
-                }
-                Some(_) => {}
-                None => leaders.push((types, index)),
-            }
-        }
-        leaders
-    }
-
-    /// Drops those that lose to the leader of their types.
-    fn drop(&mut self, loses: impl Fn(&Samples, &Samples) -> bool) {
-        let leaders = self.leaders();
-        let (candidates, samples) = (&mut self.candidates, &self.samples);
-        self.alive.retain(|&Entrant { index, .. }| {
-            let candidate = &mut candidates[index];
-            let types = pair(&candidate.formats);
-            let leader = leaders.iter().find(|(known, _)| *known == types).map_or(index, |(_, first)| *first);
-            let stays = leader == index || !loses(&samples[index], &samples[leader]);
-            if !stays {
-                let timing = Timing::of(&samples[index].seconds());
-                candidate.outcome = Outcome::Timed { timing, dropped: true };
-            }
-            stays
-        });
-    }
-
-    /// The times of all: the leaders' own, and for the others the leader's times what they took in the rounds
-    /// that both were in, so that drift of the machine does not favour those that left early.
-    pub fn conclude(&mut self) {
-        let leaders = self.leaders();
-        let is_alive = |index| self.alive.iter().any(|entrant| entrant.index == index);
-        for (index, candidate) in self.candidates.iter_mut().enumerate() {
-            let Outcome::Timed { dropped, .. } = candidate.outcome else { continue };
-            let own = &self.samples[index];
-            let types = pair(&candidate.formats);
-            let leader = leaders.iter().find(|(known, _)| *known == types).map(|(_, l)| &self.samples[*l]);
-            let (Some(leader), false) = (leader, own.is_empty()) else { continue };
-            candidate.versus = own.ratio(leader);
-            let timing = own.beside(leader);
-            candidate.outcome = Outcome::Timed { timing, dropped: dropped && !is_alive(index) };
-        }
     }
 
     /// Lets the fastest tunings of each row in once more, in their other formats.
