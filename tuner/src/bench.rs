@@ -206,12 +206,7 @@ pub fn each_in_turn(
             }
         }
     });
-    let result = |marks: &Vec<Marks>| {
-        let results = || marks.iter().filter_map(Marks::result);
-        let quiet = results().find(|(_, disturbed)| !disturbed);
-        quiet.unwrap_or_else(|| (results().map(|(seconds, _)| seconds).fold(f64::INFINITY, f64::min), true))
-    };
-    marks.iter().map(result).collect()
+    marks.iter().map(|marks| quietest(marks.iter().filter_map(Marks::result))).collect()
 }
 
 /// Runs two in turn, `rounds` times each after two to warm up: the seconds of both.
@@ -253,12 +248,18 @@ fn waiting() -> u64 {
 /// Runs something again and again while it is disturbed, at most `tries` times; the least of its seconds if all were.
 /// Between two tries the workers sleep, so that the system owes them a core for a while.
 pub fn undisturbed(tries: usize, mut run: impl FnMut() -> (f64, bool)) -> (f64, bool) {
-    let mut least = f64::INFINITY;
-    for attempt in 0..tries {
+    quietest((0..tries).map(|attempt| {
         if attempt > 0 {
             std::thread::sleep(PAUSE);
         }
-        let (seconds, disturbed) = run();
+        run()
+    }))
+}
+
+/// The first that was not disturbed; the least of all seconds where each was.
+fn quietest(runs: impl Iterator<Item = (f64, bool)>) -> (f64, bool) {
+    let mut least = f64::INFINITY;
+    for (seconds, disturbed) in runs {
         if !disturbed {
             return (seconds, false);
         }

@@ -64,10 +64,14 @@ pub fn process_bytes(threads: usize) -> usize {
     (12 + 12 * threads) << 20
 }
 
+/// Bytes of a process that runs a network.
+pub fn bytes_with(session: &Session, threads: &Threads) -> usize {
+    session.memory().iter().sum::<usize>() + process_bytes(threads.count())
+}
+
 /// Whether a process that runs a network keeps the bound on its memory.
 pub fn fits(session: &Session, network: &Network, bounds: &Bounds) -> bool {
-    let bytes = session.memory().iter().sum::<usize>() + process_bytes(network.threads.count());
-    bounds.memory.is_none_or(|mib| bytes <= (mib as usize) << 20)
+    bounds.memory.is_none_or(|mib| bytes_with(session, network.threads) <= (mib as usize) << 20)
 }
 
 /// A choice that was made into a network and measured.

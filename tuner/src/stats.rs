@@ -25,6 +25,13 @@ pub struct Interval {
     pub high: f64,
 }
 
+impl Interval {
+    /// Whether a ratio of times is a gain of more than a tie.
+    pub fn is_gain(&self, tie: f64) -> bool {
+        self.value < 1.0 - tie && self.high < 1.0
+    }
+}
+
 /// Samples drawn anew for an interval.
 const DRAWS: usize = 200;
 
@@ -56,6 +63,14 @@ pub fn ratio(a: &[f64], b: &[f64]) -> Option<Interval> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gain_is_more_than_a_tie_for_certain() {
+        let versus = |value: f64, high: f64| Interval { value, low: value - 0.01, high };
+        assert!(versus(0.97, 0.99).is_gain(0.02));
+        assert!(!versus(0.99, 0.995).is_gain(0.02));
+        assert!(!versus(0.9, 1.01).is_gain(0.02));
+    }
 
     fn noise(stream: u64, count: usize) -> Vec<f64> {
         (0..count as u64).map(|i| 1.0 + 0.1 * (unit(29, stream, i) - 0.5)).collect()

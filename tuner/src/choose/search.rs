@@ -2,7 +2,7 @@
 
 use kernels::tensor::Dtype;
 
-use super::{Chosen, Network, built_in_images, process_bytes};
+use super::{Chosen, Network, built_in_images, bytes_with};
 use crate::budget::{Cost, Limits, choose, least_memory, lighter, picked, total};
 use crate::exact::Exact;
 use crate::graph::{Graph, Step};
@@ -143,7 +143,7 @@ impl<'a> Search<'a, '_> {
     pub(super) fn attempt(&mut self, error: f64) -> Result<Option<Chosen<'a>>, Failure> {
         while let Some(picks) = choose(&self.costs, &Limits { error, memory: self.left }) {
             let chosen = self.chosen(lighter(&self.costs, picks, error, LIGHTER))?;
-            let over = self.bytes(&chosen).saturating_sub(self.memory);
+            let over = bytes_with(&chosen.session, self.network.threads).saturating_sub(self.memory);
             if over == 0 {
                 return Ok(Some(chosen));
             }
@@ -151,11 +151,6 @@ impl<'a> Search<'a, '_> {
             self.left = self.left.saturating_sub(over);
         }
         Ok(None)
-    }
-
-    /// Bytes of a process that runs the choice.
-    fn bytes(&self, chosen: &Chosen) -> usize {
-        chosen.session.memory().iter().sum::<usize>() + process_bytes(self.network.threads.count())
     }
 
     fn chosen(&self, picks: Vec<usize>) -> Result<Chosen<'a>, Failure> {
@@ -173,7 +168,8 @@ impl<'a> Search<'a, '_> {
     pub(super) fn least_mib(&self) -> Result<usize, Failure> {
         let limits = Limits { memory: least_memory(&self.costs), ..Limits::NONE };
         let picks = choose(&self.costs, &limits).ok_or("no plan takes the least memory")?;
-        Ok(self.bytes(&self.chosen(picks)?).div_ceil(1 << 20))
+        let chosen = self.chosen(picks)?;
+        Ok(bytes_with(&chosen.session, self.network.threads).div_ceil(1 << 20))
     }
 
     /// The least sum of errors that any choice has.

@@ -174,9 +174,7 @@ impl<'a> Field<'a> {
     fn revive(&mut self) {
         for available in self.kernels {
             for index in self.best(available.row, REVIVED) {
-                if !self.alive.iter().any(|entrant| entrant.index == index) {
-                    self.alive.push(Entrant { index, bench: None });
-                }
+                self.let_in(index);
             }
         }
     }
@@ -343,9 +341,7 @@ impl<'a> Field<'a> {
     /// they were found.
     pub fn duel(&mut self, pair: [usize; 2], rounds: usize) -> Option<Interval> {
         let from = self.round;
-        let is_gone = |index: &usize| !self.alive.iter().any(|entrant| entrant.index == *index);
-        let gone: Vec<usize> = pair.into_iter().filter(is_gone).collect();
-        self.alive.extend(gone.into_iter().map(|index| Entrant { index, bench: None }));
+        pair.into_iter().for_each(|index| self.let_in(index));
         (0..rounds).for_each(|_| self.time());
         let [a, b] = pair.map(|index| self.samples[index].since(from));
         a.ratio(&b)

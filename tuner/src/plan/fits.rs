@@ -4,6 +4,7 @@ use std::path::Path;
 
 use kernels::cpu::Cpu;
 use kernels::kernel::{Tuning, row, table};
+use kernels::tensor::Dtype;
 use serde_json::{Map, Value};
 
 use super::{Plan, PlanError, PlanStep, StepFormats, field, problem_name, tuning_to_json};
@@ -71,11 +72,12 @@ impl Plan {
     /// Names the first field that does not hold.
     pub fn network(&self, path: &Path, plain: &Graph, cpu: &Cpu) -> Result<(Graph, Vec<Choice>), PlanError> {
         let graph = self.graph(path, plain)?;
-        let choices = self.choices(path, &graph, cpu)?;
-        Ok((self.pitched(path, graph, &choices)?, choices))
+        let (choices, types) = self.choices(path, &graph, cpu)?;
+        Ok((self.pitched(path, graph, &types)?, choices))
     }
 
-    fn choices(&self, path: &Path, graph: &Graph, cpu: &Cpu) -> Result<Vec<Choice>, PlanError> {
+    /// The choices, and the types of the tensors by them.
+    fn choices(&self, path: &Path, graph: &Graph, cpu: &Cpu) -> Result<(Vec<Choice>, Vec<Dtype>), PlanError> {
         let planned_top = |layers: &[String]| self.steps.iter().position(|planned| planned.layers == layers);
         let body = graph.steps.iter().filter(|step| !is_top(step)).count();
         let found =
@@ -100,7 +102,7 @@ impl Plan {
         };
         let choices: Vec<Choice> = graph.steps.iter().enumerate().map(choose).collect::<Result<_, _>>()?;
         match of_tensors(graph, &choices) {
-            Ok(_) => Ok(choices),
+            Ok(types) => Ok((choices, types)),
             Err(Disagreement { step, reads, found, expected }) => {
                 let side = if reads { "in" } else { "out" };
                 let expected = format!("{expected} as the steps before it");

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
+use kernels::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 
 use super::{Plan, PlanError, field};
 use crate::graph::{Graph, Pitches};
-use crate::session::{Choice, pixel_pitch};
-use crate::types::of_tensors;
+use crate::session::pixel_pitch;
 
 /// From a pixel of a tensor to the next.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,20 +40,17 @@ impl Plan {
     ///
     /// # Errors
     /// Names the first field that does not hold.
-    pub(super) fn pitched(&self, path: &Path, graph: Graph, choices: &[Choice]) -> Result<Graph, PlanError> {
-        let Ok(types) = of_tensors(&graph, choices) else { return Ok(graph) };
+    pub(super) fn pitched(&self, path: &Path, graph: Graph, types: &[Dtype]) -> Result<Graph, PlanError> {
         let mut pitches = graph.pitches.clone();
-        let mut seen = Vec::new();
         for (index, planned) in self.pitches.iter().enumerate() {
             let at = |name: &str| format!("pitches[{index}].{name}");
             let mut written = graph.steps.iter().flat_map(|step| step.layers.iter().zip(&step.dst));
             let Some((_, dst)) = written.find(|(layer, _)| **layer == planned.of) else {
                 return Err(field(path, &at("of"), &planned.of, format!("a layer of {}", self.model)));
             };
-            if seen.contains(&dst.tensor) {
+            if pitches[dst.tensor] != Pitches::ByRule {
                 return Err(field(path, &at("of"), &planned.of, "each tensor once"));
             }
-            seen.push(dst.tensor);
             let (channels, dtype) = (graph.tensors[dst.tensor].c, types[dst.tensor]);
             if planned.channels != channels {
                 return Err(field(path, &at("channels"), planned.channels, channels));

@@ -13,7 +13,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::contest::{Entry, contest, least_of_two};
+use super::contest::{Entry, least_of_two, two_in_turn};
 use super::record::us;
 use crate::choose::{Bounds, Chosen, Network, fits};
 use crate::exact::Exact;
@@ -49,10 +49,11 @@ pub fn beside(
     let start = Instant::now();
     let left = network.settled.map_or(Duration::ZERO, |end| end.saturating_duration_since(start));
     let time = left.mul_f64(SHARE);
-    let has_branches =
-        |block: &&str| !graph.is_apart(graph.block_steps(block).start) && branches(graph, block) > 1;
+    // What would be taken beside each other if that cost nothing.
+    let [shared_each, alone_each] = [1.0, 0.0].map(|seconds| vec![seconds; graph.steps.len()]);
+    let has_branches = || assigned(graph, &shared_each, &alone_each, workers).iter().any(Option::is_some);
     let is_short = time < least_of_two() * (1 + ROUNDS[0] as u32);
-    if workers == 1 || is_short || !graph.blocks().iter().any(has_branches) {
+    if workers == 1 || is_short || !has_branches() {
         return shared();
     }
     let quick = Network { settled: None, ..*network };
@@ -61,7 +62,7 @@ pub fn beside(
         (0..graph.steps.len()).map(|step| (!graph.is_apart(step)).then_some(0)).collect();
     let began = Instant::now();
     let mut by_one = with_workers(&session, &all_by_one)?;
-    let [of_all, of_one] = in_turn(network, &mut session, &mut by_one);
+    let [of_all, of_one] = two_in_turn(network, &mut session, &mut by_one);
     drop(by_one);
     if began.elapsed() * ROUNDS[0] as u32 > time {
         return shared();
@@ -72,7 +73,7 @@ pub fn beside(
     for (block, samples) in compared(network, &mut session, &taken, start + time)? {
         let [shared, own] = &samples;
         let Some(versus) = ratio(own, shared) else { continue };
-        let chosen = versus.value < 1.0 - widest_tie(measurements) && versus.high < 1.0;
+        let chosen = versus.is_gain(widest_tie(measurements));
         if !chosen {
             taken[graph.block_steps(block)].fill(None);
         }
@@ -109,7 +110,7 @@ fn compared<'a>(
         if blocks.is_empty() || round >= ROUNDS[0] && Instant::now() >= end {
             break;
         }
-        let entries = in_turn(network, session, &mut other);
+        let entries = two_in_turn(network, session, &mut other);
         for (block, samples) in &mut blocks {
             for (samples, Entry { steps, waits, .. }) in samples.iter_mut().zip(&entries) {
                 let seconds = graph.block_steps(block).map(|step| steps[step] + waits[step]);
@@ -118,11 +119,6 @@ fn compared<'a>(
         }
     }
     Ok(blocks)
-}
-
-fn in_turn(network: &Network, one: &mut Session, other: &mut Session) -> [Entry; 2] {
-    let entries = vec![(String::new(), one), (String::new(), other)];
-    contest(network, entries, 2, Instant::now()).try_into().ok().expect("an entry for each")
 }
 
 fn cannot_be(graph: &Graph, step: usize) -> Failure {
@@ -153,17 +149,6 @@ fn parts(needed: &[u32], some: u32) -> Vec<u32> {
         list.push(mine.into_iter().fold(1 << index, |bits, part| bits | part));
     }
     list
-}
-
-/// How many branches the steps of a block have at most.
-fn branches(graph: &Graph, block: &str) -> usize {
-    let steps = &graph.block_steps(block);
-    if !(1..=STEPS).contains(&steps.len()) {
-        return 0;
-    }
-    let needed = needed(graph, steps);
-    let ways = 0u32..1 << steps.len();
-    ways.filter(|&some| is_possible(&needed, some)).map(|some| parts(&needed, some).len()).max().unwrap_or(0)
 }
 
 /// Whether nothing that is shared lies between two of some steps.

@@ -102,6 +102,12 @@ pub fn contest(
     entries.into_iter().enumerate().map(entry).collect()
 }
 
+/// Runs two networks in turn, for as long as [`least_of_two`].
+pub fn two_in_turn(network: &Network, one: &mut Session, other: &mut Session) -> [Entry; 2] {
+    let entries = vec![(String::new(), one), (String::new(), other)];
+    contest(network, entries, 2, Instant::now()).try_into().ok().expect("an entry for each")
+}
+
 /// Whole networks by the winners on the plain graph.
 pub const WITHOUT_REWRITES: &str = "tuned, without rewrites";
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use kernels::tensor::{Placement, Shape};
 
-use super::contest::{contest, least_of_two};
+use super::contest::{least_of_two, two_in_turn};
 use crate::choose::{Bounds, Network, fits};
 use crate::graph::{Graph, Pitches, TensorId};
 use crate::plan::TensorPitch;
@@ -58,8 +58,7 @@ pub fn pitches(
         let is_tried = |tensor: TensorId| tensors.contains(&tensor);
         let mut first = with(session, &|tensor| is_tried(tensor) && is_first(tensor));
         let mut second = with(session, &|tensor| is_tried(tensor) && !is_first(tensor));
-        let entries = vec![(String::new(), &mut first), (String::new(), &mut second)];
-        let times = contest(network, entries, 2, Instant::now());
+        let times = two_in_turn(network, &mut first, &mut second);
         for &tensor in &tensors {
             let of = |entry: usize| {
                 (graph.steps.iter().zip(&times[entry].steps))
@@ -83,7 +82,7 @@ pub fn pitches(
     });
     let tried: Vec<(TensorId, Interval)> = tried.collect();
     let chosen: Vec<TensorId> =
-        tried.iter().filter(|(_, versus)| is_faster(versus, tie)).map(|(t, _)| *t).collect();
+        tried.iter().filter(|(_, versus)| versus.is_gain(tie)).map(|(t, _)| *t).collect();
     let mut better = (!chosen.is_empty()).then(|| with(session, &|tensor| chosen.contains(&tensor)));
     if let Some(other) = &mut better {
         let mut samples = [const { Vec::new() }; 2];
@@ -91,8 +90,7 @@ pub fn pitches(
             if round >= ROUNDS[0] && Instant::now() >= end {
                 break;
             }
-            let entries = vec![(String::new(), &mut *session), (String::new(), &mut *other)];
-            let times = contest(network, entries, 2, Instant::now());
+            let times = two_in_turn(network, session, other);
             samples.iter_mut().zip(&times).for_each(|(samples, entry)| samples.push(entry.timing.median));
         }
         if ratio(&samples[1], &samples[0]).is_none_or(|versus| versus.high >= 1.0) {
@@ -110,10 +108,6 @@ pub fn pitches(
     });
     let list = list.collect();
     (better, list)
-}
-
-fn is_faster(versus: &Interval, tie: f64) -> bool {
-    versus.value < 1.0 - tie && versus.high < 1.0
 }
 
 /// Tensors that steps write; those of one pixel have no neighbours.
@@ -155,14 +149,6 @@ mod tests {
                 assert_eq!(writer.dst[0].tensor, tensor, "{name}");
             }
         }
-    }
-
-    #[test]
-    fn another_distance_is_taken_where_it_gains_more_than_a_tie() {
-        let versus = |value: f64, high: f64| Interval { value, low: value - 0.01, high };
-        assert!(is_faster(&versus(0.97, 0.99), 0.02));
-        assert!(!is_faster(&versus(0.99, 0.995), 0.02));
-        assert!(!is_faster(&versus(0.9, 1.01), 0.02));
     }
 
     #[test]

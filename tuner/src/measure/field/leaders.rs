@@ -3,7 +3,7 @@
 use kernels::tensor::Dtype;
 
 use super::super::samples::Samples;
-use super::super::{Outcome, Timing};
+use super::super::{Measured, Outcome, Timing};
 use super::{DECIDE, Entrant, Field, MOST};
 use crate::types::pair;
 
@@ -68,8 +68,7 @@ impl Field<'_> {
         let (candidates, samples) = (&mut self.candidates, &self.samples);
         self.alive.retain(|&Entrant { index, .. }| {
             let candidate = &mut candidates[index];
-            let types = pair(&candidate.formats);
-            let leader = leaders.iter().find(|(known, _)| *known == types).map_or(index, |(_, first)| *first);
+            let leader = leader_of(&leaders, candidate).unwrap_or(index);
             let stays = leader == index || !loses(&samples[index], &samples[leader]);
             if !stays {
                 let timing = Timing::of(&samples[index].seconds());
@@ -84,15 +83,21 @@ impl Field<'_> {
     pub(super) fn reinstate(&mut self) -> bool {
         let leaders = self.leaders();
         let alive = self.alive.len();
-        for (index, candidate) in self.candidates.iter().enumerate() {
-            let types = pair(&candidate.formats);
-            let leader = leaders.iter().find(|(known, _)| *known == types).map(|(_, leader)| *leader);
+        for index in 0..self.candidates.len() {
+            let candidate = &self.candidates[index];
             let is_faster = candidate.versus.is_some_and(|versus| versus.value < 1.0);
-            if is_faster && leader.is_some() && !self.alive.iter().any(|entrant| entrant.index == index) {
-                self.alive.push(Entrant { index, bench: None });
+            if is_faster && leader_of(&leaders, candidate).is_some() {
+                self.let_in(index);
             }
         }
         self.alive.len() > alive
+    }
+
+    /// Lets a candidate in, if it is not.
+    pub(super) fn let_in(&mut self, index: usize) {
+        if !self.alive.iter().any(|entrant| entrant.index == index) {
+            self.alive.push(Entrant { index, bench: None });
+        }
     }
 
     /// The times of all: the leaders' own, and for the others the leader's times what they took in the rounds
@@ -103,12 +108,17 @@ impl Field<'_> {
         for (index, candidate) in self.candidates.iter_mut().enumerate() {
             let Outcome::Timed { dropped, .. } = candidate.outcome else { continue };
             let own = &self.samples[index];
-            let types = pair(&candidate.formats);
-            let leader = leaders.iter().find(|(known, _)| *known == types).map(|(_, l)| &self.samples[*l]);
+            let leader = leader_of(&leaders, candidate).map(|leader| &self.samples[leader]);
             let (Some(leader), false) = (leader, own.is_empty()) else { continue };
             candidate.versus = own.ratio(leader);
             let timing = own.beside(leader);
             candidate.outcome = Outcome::Timed { timing, dropped: dropped && !is_alive(index) };
         }
     }
+}
+
+/// The leader of a candidate's types.
+fn leader_of(leaders: &[([Dtype; 2], usize)], candidate: &Measured) -> Option<usize> {
+    let types = pair(&candidate.formats);
+    leaders.iter().find(|(known, _)| *known == types).map(|(_, leader)| *leader)
 }
