@@ -3,8 +3,9 @@
 //!
 //! In a network, the weights of all other layers have passed since a layer's turn, more than the caches hold, and
 //! its source has just been written by all workers, each a share. So before each run the weights and the
-//! destinations are moved out of the caches, as far as they would be; as much as a core's own cache holds passes through
-//! it, so that scratch is where the layer before would leave it; and each worker reads its share of the source.
+//! destinations are moved out of the caches, as far as they would be; its scratch, which the steps before have used, is
+//! read, and as much as a core's own cache holds passes through it, so that scratch is where they would leave it,
+//! whatever else is measured in between; and each worker reads its share of the source.
 //! A loop over one layer would find all of them warm and favour what reads them often.
 
 use std::fs::File;
@@ -107,7 +108,8 @@ impl Bench {
         let weights = marks.packed.iter().copied();
         let weights_and_destinations = weights.chain(dst.iter().map(|(buffer, _)| buffer));
         weights_and_destinations.for_each(|buffer| cold.chill(own(buffer.as_slice())));
-        for values in [passing, own(src.as_slice())] {
+        let scratched = own(&scratch.as_slice()[..self.scratch(workers)]);
+        for values in [scratched, passing, own(src.as_slice())] {
             std::hint::black_box(values.iter().step_by(16).sum::<f32>());
         }
         let io = Io::new(src.view(), dst.iter().map(|(buffer, at)| buffer.view_mut(at)));
