@@ -5,6 +5,7 @@
 //! [`budget`] and [`exact`] (bounds on error and memory), [`plan`] (JSON), [`session`] (ready to run) on
 //! [`threads`]; [`mod@tune`], [`mod@run`], [`mod@check`], [`mod@report`] and [`mod@peak`] are the commands of [`cli`].
 
+pub mod apart;
 pub mod bench;
 pub mod budget;
 pub mod check;

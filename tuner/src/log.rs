@@ -3,7 +3,7 @@
 //! ```text
 //! {"line": "run", "run": R, "schema": "measurements-1", "machine": .., "threads": .., "types": ..}
 //! {"line": "candidates", "run": R, "problem": P, "first": n, "list": [candidate, ..]}
-//! {"line": "round", "run": R, "problem": P, "round": i, "times": [[number, ns, disturbed], ..]}
+//! {"line": "round", "run": R, "problem": P, "round": i, "times": [[number, ns, disturbed], ..], "core_to_core_ns": ..}
 //! {"line": "resumes", "run": R, "problem": P, "from": an earlier run}
 //! {"line": "done", "run": R, "problem": P, "share": seconds, "complete": ..}
 //! ```
@@ -37,15 +37,15 @@ use crate::plan::{StepFormats, TOOL, tuning_to_json};
 use crate::types::Types;
 
 pub use file::{LogError, append, read};
-pub use history::{Done, Histories, History};
+pub use history::{Done, Histories, History, nearest};
 pub use merge::{MergeArgs, merge};
 pub use transfer::{TransferArgs, transfer};
 
 /// Version of the format.
 pub const SCHEMA: &str = "measurements-1";
 /// How runs are measured, a number that is raised with that: times of another method are not taken. 1: all candidates of a
-/// round in one region, on shared scratch.
-pub const METHOD: u32 = 1;
+/// round in one region, on shared scratch. 2: scratch as cold whoever had it last, and rounds that wait for near cores.
+pub const METHOD: u32 = 2;
 /// Name of the file in a machine's folder.
 pub const FILE: &str = "measurements.jsonl";
 
@@ -76,6 +76,9 @@ pub enum Line {
         round: usize,
         /// In the order they ran.
         times: Vec<Time>,
+        /// How far apart the workers' cores were.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        core_to_core_ns: Option<f64>,
     },
     /// The run goes on where another has ended.
     Resumes {
@@ -223,6 +226,8 @@ impl Log {
             started: since.as_secs(),
         };
         let lines = if path.exists() { read(&path)?.0 } else { Vec::new() };
+        let here = |other: &Run| other.machine == run.machine && other.threads == run.threads;
+        let nearest = nearest(&lines, here);
         let like = |other: &Run| {
             !is_fresh
                 && other.tool == run.tool
@@ -230,14 +235,19 @@ impl Log {
                 && (other.threads, &other.types, other.cold) == (run.threads, &run.types, run.cold)
                 && other.method == run.method
         };
-        let histories = Histories::of(lines, like);
+        let histories = Histories::of(lines, nearest, like);
         let name = run.run.clone();
         append(&path, &Line::Run(run))?;
         Ok(Self { path, run: name, histories, failed: AtomicBool::new(false) })
     }
 
-    /// What earlier runs have found out about a problem; nothing of a time when others used the cores, which must
-    /// not settle a choice for good.
+    /// The least core-to-core latency of this machine's workers in any run, in seconds.
+    pub fn nearest(&self) -> Option<f64> {
+        self.histories.nearest.map(|ns| ns * 1e-9)
+    }
+
+    /// What earlier runs have found out about a problem; nothing of a time when others used the cores, or when these were
+    /// far apart, which must not settle a choice for good.
     pub fn history(&self, problem: &Problem) -> Option<&History> {
         self.histories.furthest(&problem.to_string(), BUSY)
     }
@@ -286,9 +296,10 @@ impl<'a> Journal<'a> {
         self.append(|run, problem| Line::Candidates { run, problem, first, list });
     }
 
-    /// A round.
-    pub fn round(&mut self, round: usize, times: Vec<Time>) {
-        self.append(|run, problem| Line::Round { run, problem, round, times });
+    /// A round, with the seconds from core to core.
+    pub fn round(&mut self, round: usize, times: Vec<Time>, core_to_core: Option<f64>) {
+        let core_to_core_ns = core_to_core.map(|seconds| (seconds * 1e10).round() / 10.0);
+        self.append(|run, problem| Line::Round { run, problem, round, times, core_to_core_ns });
     }
 
     /// The end.

@@ -1,4 +1,5 @@
-//! `tuner peak`: the fused multiply-adds that the cores do in a second, right now; and beside a measurement.
+//! `tuner peak`: the fused multiply-adds that the cores do in a second and how far apart they are, right now; and beside a
+//! measurement.
 
 use std::io::Write;
 use std::sync::Mutex;
@@ -8,6 +9,7 @@ use kernels::peak::{clock, tier_peak};
 use kernels::team::Team;
 use serde_json::{Value, json};
 
+use crate::apart::core_to_core;
 use crate::options::{Failure, cpu, threads};
 use crate::stats::median;
 use crate::table::Table;
@@ -38,6 +40,12 @@ pub fn peak(args: &PeakArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let cpu = cpu(args.isa);
     let most = args.threads.map_or_else(available, usize::from);
     let tiers = tiers(&cpu);
+    let apart = {
+        let threads = threads(most)?;
+        threads
+            .install(|| core_to_core(&threads, &mut Team::new(most)))
+            .map(|seconds| (seconds * 1e10).round() / 10.0)
+    };
     let mut peaks = Vec::new();
     for count in 1..=most {
         for &tier in &tiers {
@@ -51,7 +59,11 @@ pub fn peak(args: &PeakArgs, out: &mut dyn Write) -> Result<(), Failure> {
                 json!({ "isa": tier.to_string(), "threads": threads, "gflops_a_core": gflops })
             })
             .collect();
-        writeln!(out, "{}", json!({ "cpu": cpu.name, "isa": cpu.tier().to_string(), "peaks": list }))?;
+        writeln!(
+            out,
+            "{}",
+            json!({ "cpu": cpu.name, "isa": cpu.tier().to_string(), "core_to_core_ns": apart, "peaks": list })
+        )?;
         return Ok(());
     }
     let mut table = Table::new(&["instructions", "threads", "GFLOP/s a core"]);
@@ -59,6 +71,9 @@ pub fn peak(args: &PeakArgs, out: &mut dyn Write) -> Result<(), Failure> {
         table.row([tier.to_string(), threads.to_string(), format!("{gflops:.1}")]);
     }
     write!(out, "{table}")?;
+    if let Some(ns) = apart {
+        writeln!(out, "\n{ns:.0} ns from core to core")?;
+    }
     Ok(())
 }
 
@@ -77,6 +92,8 @@ pub struct Beside {
     clock: Vec<f64>,
     /// Samples of what a core does by the instructions of a tier.
     peaks: Vec<(Tier, Vec<f64>)>,
+    /// Core-to-core latencies in seconds.
+    apart: Vec<f64>,
 }
 
 impl Beside {
@@ -86,7 +103,8 @@ impl Beside {
             tiers(cpu).into_iter().partition(|tier| tier.is_of_f32());
         let lower = lower.last().filter(|_| types == Types::Lower);
         let tiers = of_f32.last().into_iter().chain(lower);
-        Self { clock: Vec::new(), peaks: tiers.map(|tier| (*tier, Vec::new())).collect() }
+        let peaks = tiers.map(|tier| (*tier, Vec::new())).collect();
+        Self { peaks, ..Self::default() }
     }
 
     /// Takes one sample of each, on all threads at once.
@@ -97,6 +115,16 @@ impl Beside {
         });
         let samples = std::iter::once(&mut self.clock).chain(self.peaks.iter_mut().map(|(_, list)| list));
         samples.zip(means).for_each(|(samples, mean)| samples.push(mean));
+    }
+
+    /// Adds a core-to-core latency in seconds.
+    pub fn apart(&mut self, core_to_core: Option<f64>) {
+        self.apart.extend(core_to_core);
+    }
+
+    /// The median.
+    pub fn core_to_core_ns(&self) -> Option<f64> {
+        Some(median(&self.apart)? * 1e9)
     }
 
     /// Of a core, the median.

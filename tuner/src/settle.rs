@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use kernels::problem::Padding;
+use kernels::team::Team;
 use kernels::tensor::{Format, Formats};
 
 use crate::bench::{Watch, undisturbed};
@@ -133,7 +134,9 @@ pub fn settle(
         ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} in place").expect("a template"),
     );
     let (mut runs, mut disturbed_runs) = (0, 0);
+    let mut team = Team::new(threads.count());
     for round in 0..ROUNDS[1] {
+        threads.gather(&mut team);
         let orders: Vec<Vec<usize>> = counts
             .iter()
             .enumerate()

@@ -2,12 +2,17 @@
 
 use kernels::team::{Member, Team};
 
+use crate::apart::Apart;
+
 /// A pool of worker threads and the team they form.
 #[derive(Debug)]
 pub struct Threads {
     /// `None` for one thread: the caller's own.
     pool: Option<rayon::ThreadPool>,
     count: usize,
+    /// There were as many cores as threads, at least, for the thread that made it.
+    have_cores: bool,
+    apart: Apart,
 }
 
 /// Cores that this process may use.
@@ -48,6 +53,7 @@ impl Threads {
     /// If the system refuses to start them.
     pub fn new(count: usize) -> Result<Self, rayon::ThreadPoolBuildError> {
         let count = count.max(1);
+        let have_cores = count <= available();
         let pool = match count {
             1 => None,
             _ => {
@@ -56,12 +62,22 @@ impl Threads {
                 Some(rayon::ThreadPoolBuilder::new().num_threads(count).start_handler(stay).build()?)
             }
         };
-        Ok(Self { pool, count })
+        Ok(Self { pool, count, have_cores, apart: Apart::default() })
     }
 
     /// Number of threads.
     pub fn count(&self) -> usize {
         self.count
+    }
+
+    /// Whether there is a core for each thread.
+    pub fn have_cores(&self) -> bool {
+        self.have_cores
+    }
+
+    /// How far apart the cores of the threads are.
+    pub fn apart(&self) -> &Apart {
+        &self.apart
     }
 
     /// Moves onto the pool; regions inside start without delay.

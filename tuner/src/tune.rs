@@ -21,6 +21,7 @@ use crate::exact::Exact;
 use crate::graph::Graph;
 use crate::input::check_writable;
 use crate::joint::{greedy, joint};
+use crate::log::Log;
 use crate::machine::Machine;
 use crate::measure::{Host, Measurement, Outcome, widest_tie};
 use crate::noise;
@@ -34,6 +35,7 @@ use crate::report::print_rewrites;
 use crate::rules::{RULES, costs, counted};
 use crate::run::print_classes;
 use crate::size::{ensure_measured, ensure_runs};
+use crate::threads::Threads;
 use crate::types::Types;
 use contest::{BY_TIMES_ALONE, Entry, WITHOUT_REWRITES, contest, is_faster};
 use measuring::{jobs, measure_all, open_log};
@@ -84,6 +86,8 @@ const QUICK: u32 = 14;
 /// Shares of the budget after which candidates alone and those in place are done; whole networks take the rest.
 const ALONE: f64 = 0.6;
 const IN_PLACE: f64 = 0.85;
+/// Share of the budget in which rounds may wait until the workers' cores are near.
+const PATIENCE: f64 = 0.3;
 /// Of the time in place, the share of the network with rewrites where there is one without as well.
 const REWRITTEN: f64 = 0.6;
 
@@ -104,6 +108,13 @@ impl TuneArgs {
     fn budget(&self) -> u32 {
         self.budget.unwrap_or(if self.quick { QUICK } else { BUDGET })
     }
+}
+
+/// Lets rounds wait for near cores, as near as the log knows them.
+fn have_patience(threads: &Threads, budget: Duration, log: Option<&Log>) {
+    let apart = threads.apart();
+    log.and_then(Log::nearest).into_iter().for_each(|seconds| apart.known(seconds));
+    apart.set_patience(budget.mul_f64(PATIENCE));
 }
 
 /// Runs the command.
@@ -150,6 +161,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let end = start + budget;
     let watch = Watch::new(&threads);
     let stolen = watch.stolen();
+    have_patience(&threads, budget, log.as_ref());
     let (floor, measurements) = threads.install(|| {
         let problems = work.into_iter().map(|(problem, _)| problem);
         let floor = noise::floor(problems.collect(), &cpu, &threads, cold);
@@ -178,7 +190,8 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         }
         false => Vec::new(),
     };
-    let noise = Noise::new(floor, cold, &measurements, watch.stolen() - stolen, began.elapsed());
+    let meanwhile = (watch.stolen() - stolen, threads.apart().distance());
+    let noise = Noise::new(floor, cold, &measurements, meanwhile, began.elapsed());
 
     let plan = Plan {
         schema: SCHEMA.to_string(),

@@ -119,7 +119,8 @@ mod tests {
 
     fn line(run: usize, round: usize) -> Line {
         let times = (0..50).map(|number| Time(number, 1000 + number as u64, 0)).collect();
-        Line::Round { run: run.to_string(), problem: "p".to_string(), round, times }
+        let (run, problem) = (run.to_string(), "p".to_string());
+        Line::Round { run, problem, round, times, core_to_core_ns: Some(21.5) }
     }
 
     #[test]

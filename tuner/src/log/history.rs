@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, Line, Run, Time};
+use crate::apart::is_far;
 use crate::measure::Samples;
 
 /// With what the measuring of a problem came to its end.
@@ -25,6 +26,8 @@ pub struct History {
     pub candidates: Vec<Entry>,
     /// Number and times of each round, in order.
     pub rounds: Vec<(usize, Vec<Time>)>,
+    /// How far apart the workers' cores were in those that say so, in nanoseconds.
+    apart: Vec<f64>,
     /// How it ended, if it did.
     pub done: Option<Done>,
 }
@@ -53,16 +56,23 @@ impl History {
         times().filter(|time| time.2 > 0).count() as f64 / times().count().max(1) as f64
     }
 
+    /// Share of all rounds in which the cores were far apart, of a machine on which they were so near at the least.
+    fn far_share(&self, nearest: Option<f64>) -> f64 {
+        let is_far = |ns: &&f64| nearest.is_some_and(|nearest| is_far(**ns, nearest));
+        self.apart.iter().filter(is_far).count() as f64 / self.rounds.len().max(1) as f64
+    }
+
     /// Adds a line; one that does not follow from those before is passed over.
     fn add(&mut self, line: Line) {
         match line {
             Line::Candidates { first, list, .. } if first == self.candidates.len() => {
                 self.candidates.extend(list);
             }
-            Line::Round { round, times, .. } => {
+            Line::Round { round, times, core_to_core_ns, .. } => {
                 let follows = self.rounds.last().is_none_or(|(last, _)| *last < round);
                 if follows && times.iter().all(|time| time.0 < self.candidates.len()) {
                     self.rounds.push((round, times));
+                    self.apart.extend(core_to_core_ns);
                     self.done = None;
                 }
             }
@@ -81,12 +91,30 @@ pub struct Histories {
     of: HashMap<(String, String), History>,
     /// Problems, in order.
     pub problems: Vec<String>,
+    /// The least core-to-core latency of the machine, in nanoseconds.
+    pub nearest: Option<f64>,
+}
+
+/// The least core-to-core latency in the rounds of runs that `like` admits, in nanoseconds.
+pub fn nearest(lines: &[Line], like: impl Fn(&Run) -> bool) -> Option<f64> {
+    let mut of_runs: HashMap<&str, bool> = HashMap::new();
+    let mut nearest = None;
+    for line in lines {
+        match line {
+            Line::Run(run) => drop(of_runs.insert(&run.run, like(run))),
+            Line::Round { run, core_to_core_ns: Some(ns), .. } if of_runs.get(&run[..]) == Some(&true) => {
+                nearest = Some(nearest.map_or(*ns, |nearest: f64| nearest.min(*ns)));
+            }
+            _ => {}
+        }
+    }
+    nearest
 }
 
 impl Histories {
-    /// Of the runs that `like` admits.
-    pub fn of(lines: Vec<Line>, like: impl Fn(&Run) -> bool) -> Self {
-        let mut all = Self::default();
+    /// Of the runs that `like` admits, of a machine of that least core-to-core latency.
+    pub fn of(lines: Vec<Line>, nearest: Option<f64>, like: impl Fn(&Run) -> bool) -> Self {
+        let mut all = Self { nearest, ..Self::default() };
         for line in lines {
             let (run, problem) = match &line {
                 Line::Run(run) => {
@@ -122,17 +150,20 @@ impl Histories {
 
     /// Of a problem's histories the newest of those that are done with the largest share of a budget, give or take a
     /// tenth; where none is done the one with the most rounds. Only those count of whose runs at most the given share
-    /// was disturbed.
-    pub fn furthest(&self, problem: &str, disturbed: f64) -> Option<&History> {
+    /// was disturbed, and of whose rounds at most that share was on cores far apart.
+    pub fn furthest(&self, problem: &str, most: f64) -> Option<&History> {
         let own = || {
             let own = self.runs.iter().filter_map(|run| self.of.get(&(run.run.clone(), problem.to_string())));
-            own.filter(|history| !history.rounds.is_empty() && history.disturbed_share() <= disturbed)
+            let is_quiet = |history: &&History| {
+                history.disturbed_share() <= most && history.far_share(self.nearest) <= most
+            };
+            own.filter(|history| !history.rounds.is_empty()).filter(is_quiet)
         };
         let share = |history: &History| history.done.map_or(0.0, |done| done.share);
-        let most = own().map(share).fold(0.0, f64::max);
+        let largest = own().map(share).fold(0.0, f64::max);
         own().max_by_key(|history| {
             (
-                history.done.is_some() && share(history) >= 0.9 * most,
+                history.done.is_some() && share(history) >= 0.9 * largest,
                 if history.done.is_some() { 0 } else { history.rounds.len() },
             )
         })
@@ -178,7 +209,11 @@ mod tests {
 
     fn round(run: &str, round: usize, numbers: &[usize]) -> Line {
         let times = numbers.iter().map(|&number| Time(number, 1000 * round as u64, 0)).collect();
-        Line::Round { run: run.to_string(), problem: "p".to_string(), round, times }
+        Line::Round { run: run.to_string(), problem: "p".to_string(), round, times, core_to_core_ns: None }
+    }
+
+    fn round_of(run: &str, times: Vec<Time>, core_to_core_ns: Option<f64>) -> Line {
+        Line::Round { run: run.to_string(), problem: "p".to_string(), round: 1, times, core_to_core_ns }
     }
 
     fn done(run: &str, share: f64) -> Line {
@@ -187,7 +222,8 @@ mod tests {
     }
 
     fn furthest(lines: Vec<Line>) -> Option<History> {
-        Histories::of(lines, |_| true).furthest("p", 0.5).cloned()
+        let nearest = nearest(&lines, |_| true);
+        Histories::of(lines, nearest, |_| true).furthest("p", 0.5).cloned()
     }
 
     #[test]
@@ -231,12 +267,25 @@ mod tests {
     fn a_busy_time_does_not_stand_before_a_quiet_one() {
         let with = |name: &str, disturbed: u8, share: f64| {
             let times = vec![Time(0, 1000, disturbed)];
-            let busy = Line::Round { run: name.to_string(), problem: "p".to_string(), round: 1, times };
+            let busy = round_of(name, times, None);
             vec![run(name), candidates(name, 0, 1), busy, done(name, share)]
         };
         let quiet = furthest([with("a", 0, 1.0), with("b", 1, 5.0)].concat()).expect("a history");
         assert_eq!(quiet.run, "a");
         assert_eq!(furthest(with("b", 1, 5.0)), None);
+    }
+
+    #[test]
+    fn a_time_on_cores_far_apart_does_not_stand_where_nearer_ones_are_known() {
+        let with = |name: &str, ns: f64, share: f64| {
+            let apart = round_of(name, vec![Time(0, 1000, 0)], Some(ns));
+            vec![run(name), candidates(name, 0, 1), apart, done(name, share)]
+        };
+        let near = furthest([with("a", 20.0, 1.0), with("b", 190.0, 5.0)].concat()).expect("a history");
+        assert_eq!(near.run, "a");
+        let far = furthest(with("b", 190.0, 5.0)).expect("a history");
+        assert_eq!(far.run, "b");
+        assert_eq!(nearest(&with("b", 190.0, 5.0), |run| run.run == "a"), None);
     }
 
     #[test]

@@ -157,7 +157,7 @@ fn sides(path: &Path) -> Result<Vec<Side>, Failure> {
         Err(PlanError::Json { field, .. }) if field == "plan" => {
             let (lines, _) = read(path)?;
             let mut kinds = Vec::new();
-            for run in &Histories::of(lines.clone(), |_| true).runs {
+            for run in &Histories::of(lines.clone(), None, |_| true).runs {
                 let kind = (run.machine.clone(), run.threads, run.types.clone());
                 if !kinds.contains(&kind) {
                     kinds.push(kind);
@@ -166,7 +166,7 @@ fn sides(path: &Path) -> Result<Vec<Side>, Failure> {
             let of = |(machine, threads, types): (Machine, usize, String)| {
                 let like = |run: &Run| (&run.machine, run.threads, &run.types) == (&machine, threads, &types);
                 let name = format!("{} ({}), {threads} threads, {types}", machine.cpu, machine.isa);
-                of_log(name, &Histories::of(lines.clone(), like))
+                of_log(name, &Histories::of(lines.clone(), None, like))
             };
             Ok(kinds.into_iter().map(of).filter(|side| !side.times.is_empty()).collect())
         }

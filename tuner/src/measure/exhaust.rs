@@ -15,6 +15,8 @@ use crate::types::Types;
 const LAST: usize = 25;
 /// Rounds of all that are left before, enough to drop what loses.
 const BEFORE: usize = 8;
+/// How long the rounds of a problem wait for near cores: these are to say what others have missed.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How far the search for the tunings of a problem went.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -47,6 +49,7 @@ impl Field<'_> {
     pub fn exhaust(&mut self, types: Types) -> Search {
         let (start, search) = (Instant::now(), self.search(types));
         let Some(found) = self.first() else { return search };
+        let patience = self.threads.apart().set_patience(PATIENCE);
         let (kernels, known) = (self.kernels, self.candidates.len());
         let mut jobs: Vec<(&Available, Tuning, Formats)> = Vec::new();
         for available in kernels {
@@ -67,6 +70,7 @@ impl Field<'_> {
             _ => Some(Interval { value: 1.0, low: 1.0, high: 1.0 }),
         };
         self.conclude();
+        self.threads.apart().set_patience(patience);
         Search { missed, left_out, exhausted: start.elapsed(), ..search }
     }
 

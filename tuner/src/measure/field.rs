@@ -52,7 +52,7 @@ struct Entrant {
 /// The candidates of a problem on their way.
 pub struct Field<'a> {
     pub problem: &'a Problem,
-    threads: &'a Threads,
+    pub threads: &'a Threads,
     pub kernels: &'a [Available],
     inputs: &'a Inputs,
     /// The source in each format that was asked for.
@@ -271,6 +271,7 @@ impl<'a> Field<'a> {
     fn time(&mut self) {
         self.sample_peaks();
         self.prepare();
+        let core_to_core = self.threads.gather(&mut self.place.team);
         self.round += 1;
         shuffle(&mut self.alive, self.round as u64);
         // No more than one where most are disturbed all the same.
@@ -293,7 +294,8 @@ impl<'a> Field<'a> {
             self.disturbed += usize::from(disturbed);
             times.push(time);
         }
-        self.journal.round(self.round, times);
+        self.beside.apart(core_to_core);
+        self.journal.round(self.round, times, core_to_core);
     }
 
     /// Times all that are left once, and drops the clear losers.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{PlanStep, StepFormats, TimeUs};
+use crate::apart::Distance;
 use crate::cold::Cold;
 use crate::measure::{Measurement, Search};
 use crate::noise;
@@ -31,11 +32,20 @@ pub struct Noise {
     /// GHz of a core, sampled beside the rounds: the least and the most of all problems, and the median between.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_ghz: Option<[f64; 3]>,
+    /// How far apart the workers' cores were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apart: Option<Distance>,
 }
 
 impl Noise {
     /// Of measurements that took some time, in which the host took so many hundredths of a second of all cores.
-    pub fn new(floor: f64, cold: Cold, measurements: &[Measurement], stolen: u64, time: Duration) -> Self {
+    pub fn new(
+        floor: f64,
+        cold: Cold,
+        measurements: &[Measurement],
+        (stolen, apart): (u64, Option<Distance>),
+        time: Duration,
+    ) -> Self {
         let candidates = || measurements.iter().flat_map(|m| &m.candidates);
         let runs: usize = candidates().filter_map(|c| c.timing()).map(|t| t.samples).sum();
         let disturbed: usize = candidates().map(|c| c.disturbed).sum();
@@ -45,6 +55,7 @@ impl Noise {
         let spread = |middle| Some([*clocks.first()?, middle, *clocks.last()?]);
         Self {
             clock_ghz: median(&clocks).and_then(spread),
+            apart,
             floor,
             cold,
             tie: noise::tie(floor),
@@ -102,6 +113,9 @@ impl CandidateRecord {
 pub struct BesideRecord {
     /// Their clock.
     pub clock_ghz: f64,
+    /// Core-to-core latency of the workers' cores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub core_to_core_ns: Option<f64>,
     /// The most that the instructions of a tier do on a core while all are busy, in GFLOP/s.
     pub peak_gflops: BTreeMap<String, f64>,
 }

@@ -128,6 +128,7 @@ pub(super) fn plan() -> Plan {
             left_out: object(json!({ "winograd_plain": "stands aside <for now>" })),
             beside: Some(BesideRecord {
                 clock_ghz: 3.0,
+                core_to_core_ns: Some(21.0),
                 peak_gflops: [("avx512".to_string(), 100.0)].into(),
             }),
             search: Some(SearchRecord { tried: 3, offered: 9, missed: None, left_out: false }),

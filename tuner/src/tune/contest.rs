@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use kernels::team::Team;
 
 use crate::choose::{Network, built_in_images};
 use crate::measure::Timing;
@@ -56,6 +57,7 @@ pub fn contest(
     bar.set_style(
         ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} whole networks").expect("a template"),
     );
+    let mut team = Team::new(network.threads.count());
     for round in 0..ROUNDS[1] {
         if round >= ROUNDS[0] && Instant::now() >= end {
             break;
@@ -63,6 +65,7 @@ pub fn contest(
         let count = if round < SHOWN { entries.len() } else { rivals };
         let networks = entries[..count].iter_mut().zip(&mut samples).zip(&mut steps).zip(&mut rounds);
         for ((((_, session), samples), steps), rounds) in networks {
+            network.threads.gather(&mut team);
             let mut run = || {
                 let start = Instant::now();
                 session.run(network.threads, &images, network.graph.batch);

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use super::Tuned;
 use super::record::{gflops, runner_up};
+use crate::apart::Distance;
 use crate::choose::process_bytes;
 use crate::measure::Measurement;
 use crate::options::Failure;
@@ -130,6 +131,9 @@ pub fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
             }),
             noise.cold
         )?;
+        if let Some(apart) = noise.apart {
+            writeln!(out, "cores: {}", distance(&apart))?;
+        }
     }
     if let Some(MemoryBytes { weights, activations, scratch }) = plan.memory_bytes {
         let mib = |bytes: usize| bytes as f64 / (1 << 20) as f64;
@@ -143,6 +147,19 @@ pub fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
         )?;
     }
     Ok(())
+}
+
+/// How far apart the cores were.
+fn distance(apart: &Distance) -> String {
+    let Distance { least_ns, most_ns, far, waited_s } = apart;
+    let waited = if *waited_s > 0.0 { format!(", after {waited_s:.1} s of waiting") } else { String::new() };
+    match *far > 0.0 || *waited_s > 0.0 {
+        true => format!(
+            "{least_ns:.0} ns from core to core when near, up to {most_ns:.0} and far apart in {:.0}% of the rounds{waited}",
+            far * 100.0
+        ),
+        false => format!("{least_ns:.0} to {most_ns:.0} ns from core to core"),
+    }
 }
 
 /// What an error bound costs.

@@ -155,6 +155,7 @@ pub fn record(measurement: &Measurement) -> ProblemRecord {
             .collect(),
         beside: measurement.beside.clock_ghz().map(|clock_ghz| BesideRecord {
             clock_ghz,
+            core_to_core_ns: measurement.beside.core_to_core_ns(),
             peak_gflops: (measurement.beside.peak_gflops().into_iter())
                 .map(|(tier, gflops)| (tier.to_string(), gflops))
                 .collect(),

@@ -1,0 +1,193 @@
+//! How far apart the workers' cores are, and waiting until they are near.
+//!
+//! A host may move a guest's virtual cores at any time: now onto cores that share a cache, now onto some that do not,
+//! between which a cache line takes several times as long. That slows most down what one worker writes and another
+//! reads, scratch above all, so that another kernel may be the fastest; and it lasts for seconds or minutes. So it is
+//! measured beside every round, as [core-to-core latency] is: by a line that goes round all workers. What is measured
+//! while the cores are further apart than they have been waits, for as long as there is patience.
+//!
+//! [core-to-core latency]: https://github.com/nviennot/core-to-core-latency
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use kernels::team::Team;
+use serde::{Deserialize, Serialize};
+
+use crate::threads::Threads;
+
+/// Circuits of a turn, and turns, of which the fastest counts: whatever else runs only slows one down.
+const CIRCUITS: usize = 16;
+const TURNS: usize = 4;
+/// Cores are far apart that are so many times as far as they have been.
+const FAR: f64 = 2.0;
+/// How long workers sleep before they look again: a host moves idle cores as well as busy ones.
+const PAUSE: Duration = Duration::from_millis(20);
+/// After so many looks at a line, a worker lets others on its core.
+const SPINS: usize = 10_000;
+
+/// A number with a cache line of its own, and the one beside it that is fetched along.
+#[repr(align(128))]
+struct Line(AtomicUsize);
+
+/// Seconds in which a cache line gets from one worker's core to the next one's: the mean of a circuit of all workers.
+/// None where workers have no core each, or there is one alone.
+pub fn core_to_core(threads: &Threads, team: &mut Team) -> Option<f64> {
+    let workers = threads.count();
+    if workers == 1 || !threads.have_cores() {
+        return None;
+    }
+    let (line, least) = (Line(AtomicUsize::new(0)), AtomicU64::new(u64::MAX));
+    threads.region(team, |member| {
+        for turn in 0..TURNS {
+            member.wait();
+            let start = Instant::now();
+            for circuit in turn * CIRCUITS..(turn + 1) * CIRCUITS {
+                let own = circuit * workers + member.index();
+                let mut spins = 0;
+                while line.0.load(Ordering::Acquire) != own {
+                    spins += 1;
+                    match spins < SPINS {
+                        true => std::hint::spin_loop(),
+                        false => std::thread::yield_now(),
+                    }
+                }
+                line.0.store(own + 1, Ordering::Release);
+            }
+            if member.index() == 0 {
+                least.fetch_min(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+            }
+        }
+    });
+    // The first worker has its last turn when the last circuit begins.
+    Some(least.into_inner() as f64 * 1e-9 / ((CIRCUITS - 1) * workers) as f64)
+}
+
+/// How far apart the cores were beside what was measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Distance {
+    /// Core-to-core latency at its least.
+    pub least_ns: f64,
+    /// At its most.
+    pub most_ns: f64,
+    /// Share of the rounds in which they were far apart.
+    pub far: f64,
+    /// Seconds of waiting until they were near.
+    pub waited_s: f64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Seconds; of earlier processes too.
+    least: Option<f64>,
+    most: f64,
+    rounds: usize,
+    far: usize,
+    waited: Duration,
+    patience: Duration,
+}
+
+/// What is known of how far apart the cores of a pool are, and how long to wait until they are near.
+#[derive(Debug, Default)]
+pub struct Apart(Mutex<State>);
+
+impl Apart {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Earlier, they were so many seconds from each other.
+    pub fn known(&self, seconds: f64) {
+        let mut state = self.state();
+        state.least = Some(state.least.map_or(seconds, |least| least.min(seconds)));
+    }
+
+    /// Lets rounds wait so long from now on, all together; what was left until now.
+    pub fn set_patience(&self, patience: Duration) -> Duration {
+        std::mem::replace(&mut self.state().patience, patience)
+    }
+
+    /// Takes note of a distance in seconds; how long to sleep and look again, zero where a round may begin.
+    fn note(&self, seconds: f64) -> Duration {
+        self.known(seconds);
+        let mut state = self.state();
+        let is_far = is_far(seconds, state.least.unwrap_or(seconds));
+        let pause = if is_far { PAUSE.min(state.patience) } else { Duration::ZERO };
+        state.patience -= pause;
+        state.waited += pause;
+        if pause.is_zero() {
+            state.rounds += 1;
+            state.far += usize::from(is_far);
+            state.most = state.most.max(seconds);
+        }
+        pause
+    }
+
+    /// How far apart they were; none where that was not measured.
+    pub fn distance(&self) -> Option<Distance> {
+        let state = self.state();
+        let ns = |seconds: f64| (seconds * 1e10).round() / 10.0;
+        (state.rounds > 0).then(|| Distance {
+            least_ns: ns(state.least.unwrap_or(state.most)),
+            most_ns: ns(state.most),
+            far: state.far as f64 / state.rounds as f64,
+            waited_s: state.waited.as_secs_f64(),
+        })
+    }
+}
+
+/// Whether cores that hand a line over in so many seconds are far apart, where it took them so many at the least.
+pub fn is_far(seconds: f64, least: f64) -> bool {
+    seconds > FAR * least
+}
+
+impl Threads {
+    /// Waits until the cores are near, as long as there is patience: core-to-core latency then, in seconds.
+    pub fn gather(&self, team: &mut Team) -> Option<f64> {
+        loop {
+            let seconds = core_to_core(self, team)?;
+            let pause = self.apart().note(seconds);
+            if pause.is_zero() {
+                return Some(seconds);
+            }
+            std::thread::sleep(pause);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::threads::available;
+
+    #[test]
+    fn rounds_wait_while_cores_are_far_apart_and_patience_lasts() {
+        let apart = Apart::default();
+        assert_eq!(apart.distance(), None);
+        // As long as nothing nearer is known, that is near.
+        assert_eq!(apart.note(200e-9), Duration::ZERO);
+        apart.known(20e-9);
+        assert_eq!(apart.note(200e-9), Duration::ZERO);
+        assert_eq!(apart.set_patience(PAUSE * 3 / 2), Duration::ZERO);
+        assert_eq!([200e-9, 200e-9, 200e-9].map(|ns| apart.note(ns)), [PAUSE, PAUSE / 2, Duration::ZERO]);
+        assert_eq!(apart.note(21e-9), Duration::ZERO);
+        let waited_s = (PAUSE * 3 / 2).as_secs_f64();
+        let expected = Distance { least_ns: 20.0, most_ns: 200.0, far: 0.5, waited_s };
+        assert_eq!(apart.distance(), Some(expected));
+    }
+
+    #[test]
+    fn a_line_goes_round_all_workers_and_one_alone_is_not_apart() {
+        let of = |count| {
+            let threads = Threads::new(count).expect("threads");
+            threads.install(|| threads.gather(&mut Team::new(count)))
+        };
+        assert_eq!(of(1), None);
+        assert_eq!(of(available() + 1), None);
+        if available() > 1 {
+            let seconds = of(available()).expect("a latency");
+            assert!(seconds > 1e-9 && seconds < 1e-3, "{seconds}");
+        }
+    }
+}
