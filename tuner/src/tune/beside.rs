@@ -8,12 +8,12 @@
 //! ```
 //!
 //! Which steps go where is the best of all ways by the times of steps that one worker and that all workers take; blocks
-//! where that is faster in the running network have it.
+//! where that is faster in the running network have it, unless others use the cores meanwhile.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::contest::{Entry, least_of_two, two_in_turn};
+use super::contest::{Entry, is_busy, least_of_two, two_in_turn};
 use super::record::us;
 use crate::choose::{Bounds, Chosen, Network, fits};
 use crate::exact::Exact;
@@ -70,10 +70,11 @@ pub fn beside(
     let one: Vec<f64> = of_one.steps.iter().map(|seconds| seconds * workers as f64).collect();
     let mut taken = assigned(graph, &of_all.steps, &one, workers);
     let mut list = Vec::new();
-    for (block, samples) in compared(network, &mut session, &taken, start + time)? {
+    let (blocks, is_busy) = compared(network, &mut session, &taken, start + time)?;
+    for (block, samples) in blocks {
         let [shared, own] = &samples;
         let Some(versus) = ratio(own, shared) else { continue };
-        let chosen = versus.is_gain(widest_tie(measurements));
+        let chosen = !is_busy && versus.is_gain(widest_tie(measurements));
         if !chosen {
             taken[graph.block_steps(block)].fill(None);
         }
@@ -91,13 +92,14 @@ pub fn beside(
 /// Seconds of a block, round by round: with all steps shared, and with some beside each other.
 type Compared<'a> = (&'a str, [Vec<f64>; 2]);
 
-/// The blocks of which some steps are taken beside each other, in turn with all steps shared until the time is over.
+/// The blocks of which some steps are taken beside each other, in turn with all steps shared until the time is over; and
+/// whether others used the cores.
 fn compared<'a>(
     network: &Network<'a>,
     session: &mut Session,
     taken: &[Option<usize>],
     end: Instant,
-) -> Result<Vec<Compared<'a>>, Failure> {
+) -> Result<(Vec<Compared<'a>>, bool), Failure> {
     let graph = network.graph;
     let mut blocks: Vec<Compared> = Vec::new();
     for block in graph.blocks() {
@@ -106,6 +108,7 @@ fn compared<'a>(
         }
     }
     let mut other = with_workers(session, taken)?;
+    let mut all = Vec::new();
     for round in 0..ROUNDS[1] {
         if blocks.is_empty() || round >= ROUNDS[0] && Instant::now() >= end {
             break;
@@ -117,8 +120,9 @@ fn compared<'a>(
                 samples.push(seconds.sum::<f64>());
             }
         }
+        all.extend(entries);
     }
-    Ok(blocks)
+    Ok((blocks, is_busy(&all)))
 }
 
 fn cannot_be(graph: &Graph, step: usize) -> Failure {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use kernels::team::Team;
 
+use crate::bench::{BUSY, Watch};
 use crate::choose::{Network, built_in_images};
 use crate::measure::Timing;
 use crate::session::Session;
@@ -27,9 +28,18 @@ pub struct Entry {
     pub name: String,
     /// Of an inference.
     pub timing: Timing,
-    /// Medians of its steps in seconds, and of the waiting behind each ([`Session::seconds`]).
+    /// Medians of its steps in seconds, and of the waiting behind each ([`Session::seconds`]); the least where others use
+    /// the cores: the same step may be the one that waits in most of the runs.
     pub steps: Vec<f64>,
     pub waits: Vec<f64>,
+    /// Share of its runs in which workers waited for a core that others used.
+    pub disturbed: f64,
+}
+
+/// Whether others used the cores in so many runs that times say more about them than about the networks.
+pub fn is_busy<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> bool {
+    let shares: Vec<f64> = entries.into_iter().map(|entry| entry.disturbed).collect();
+    shares.iter().sum::<f64>() > BUSY * shares.len() as f64
 }
 
 /// What two networks in turn take at least.
@@ -49,6 +59,8 @@ pub fn contest(
     let images = built_in_images(network.graph, network.graph.batch);
     let mut samples = vec![Vec::new(); entries.len()];
     let mut rounds = vec![Vec::new(); entries.len()];
+    let mut disturbed = vec![0; entries.len()];
+    let watch = Watch::new(network.threads);
     let none = |(_, session): &(String, &mut Session)| {
         [(); 2].map(|()| vec![Vec::new(); session.graph().steps.len()])
     };
@@ -63,13 +75,17 @@ pub fn contest(
             break;
         }
         let count = if round < SHOWN { entries.len() } else { rivals };
-        let networks = entries[..count].iter_mut().zip(&mut samples).zip(&mut steps).zip(&mut rounds);
-        for ((((_, session), samples), steps), rounds) in networks {
+        let lists = samples.iter_mut().zip(&mut steps).zip(&mut rounds).zip(&mut disturbed);
+        for ((_, session), (((samples, steps), rounds), disturbed)) in entries[..count].iter_mut().zip(lists)
+        {
             network.threads.gather(&mut team);
             let mut run = || {
-                let start = Instant::now();
-                session.run(network.threads, &images, network.graph.batch);
-                (start.elapsed(), session.seconds())
+                let timed = watch.sample(|| {
+                    let start = Instant::now();
+                    session.run(network.threads, &images, network.graph.batch);
+                    start.elapsed().as_secs_f64()
+                });
+                (timed, session.seconds())
             };
             let start = Instant::now();
             while {
@@ -79,8 +95,9 @@ pub fn contest(
             let start = Instant::now();
             let before = samples.len();
             for _ in 0..RUNS {
-                let (time, own) = run();
-                samples.push(time.as_secs_f64());
+                let ((seconds, is_disturbed), own) = run();
+                samples.push(seconds);
+                *disturbed += usize::from(is_disturbed);
                 let (lists, own) = (steps.iter_mut().flatten(), own.into_iter().flatten());
                 lists.zip(own).for_each(|(list, seconds)| list.push(seconds));
                 if start.elapsed() > TURN {
@@ -97,10 +114,15 @@ pub fn contest(
         let timing = Timing::of(&samples[index]);
         let versus = ratio(&rounds[index], &rounds[0]).filter(|_| index > 0);
         let fair = versus.map_or(1.0, |versus| versus.value * first / timing.median);
-        let scaled = |samples: &Vec<f64>| median(samples).map(|seconds| seconds * fair);
+        let disturbed = disturbed[index] as f64 / samples[index].len().max(1) as f64;
+        let typical = |samples: &Vec<f64>| match disturbed > BUSY {
+            true => samples.iter().copied().reduce(f64::min),
+            false => median(samples),
+        };
+        let scaled = |samples: &Vec<f64>| typical(samples).map(|seconds| seconds * fair);
         let medians = |lists: &Vec<Vec<f64>>| lists.iter().filter_map(scaled).collect();
         let [steps, waits] = steps[index].each_ref().map(medians);
-        Entry { name, timing: timing.scaled(fair), steps, waits }
+        Entry { name, timing: timing.scaled(fair), steps, waits, disturbed }
     };
     entries.into_iter().enumerate().map(entry).collect()
 }
@@ -124,6 +146,21 @@ pub fn is_faster(a: &Timing, b: &Timing) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_those_of_others_where_more_than_some_runs_were_disturbed() {
+        let timing = Timing::of(&[1.0]);
+        let entry = |disturbed| Entry {
+            name: String::new(),
+            timing,
+            steps: Vec::new(),
+            waits: Vec::new(),
+            disturbed,
+        };
+        assert!(!is_busy(&[]));
+        assert!(!is_busy(&[entry(0.0), entry(1.9 * BUSY)]));
+        assert!(is_busy(&[entry(0.0), entry(2.1 * BUSY)]));
+    }
 
     #[test]
     fn faster_means_by_more_than_the_noise_of_both() {
