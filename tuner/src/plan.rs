@@ -228,22 +228,30 @@ impl std::fmt::Display for PlanSplit {
 pub struct BlockBeside {
     /// The block.
     pub block: String,
+    /// The form that it has for it, where it has another with all steps shared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewrite: Option<String>,
     /// Its time in the network with every step shared.
     pub shared_us: f64,
     /// How many times that it takes with steps beside each other, waiting for the last included, and the 95% interval.
     pub versus: [f64; 3],
+    /// How many times that no form, kernels and deal are below, by the times of steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least: Option<f64>,
     /// It has them beside each other.
     pub chosen: bool,
 }
 
 impl std::fmt::Display for BlockBeside {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let Self { block, shared_us, versus: [value, low, high], chosen } = self;
+        let Self { block, rewrite, shared_us, versus: [value, low, high], least, chosen } = self;
         let how = if *chosen { "one worker each" } else { "all workers together" };
+        let form = rewrite.as_ref().map_or(String::new(), |form| format!(" as {form}"));
         write!(
             f,
-            "{block}: steps by {how}; beside each other {value:.3} ({low:.3} .. {high:.3}) of {shared_us:.0} \u{b5}s together"
-        )
+            "{block}: steps by {how}; beside each other{form} {value:.3} ({low:.3} .. {high:.3}) of {shared_us:.0} \u{b5}s together"
+        )?;
+        least.map_or(Ok(()), |least| write!(f, ", no way below {least:.3}"))
     }
 }
 

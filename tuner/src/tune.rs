@@ -30,8 +30,9 @@ use crate::plan::{
     BlockBeside, BlockRewrite, Contest, Noise, Plan, PlanSplit, PlanStep, Planning, SCHEMA, TOOL,
     TensorPitch, file_name,
 };
-use crate::planner::{by_rule, choose_forms_and_types, default_choices, in_forms};
+use crate::planner::{by_rule, choose_forms_and_types, default_choices};
 use crate::report::print_rewrites;
+use crate::rewrite::Rewrite;
 use crate::rules::{RULES, costs, counted};
 use crate::run::print_classes;
 use crate::size::{ensure_measured, ensure_runs};
@@ -249,6 +250,14 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
             noise.disturbed * 100.0
         );
     }
+    if let Some(apart) = plan.noise.and_then(|noise| noise.apart).filter(|apart| apart.far > BUSY) {
+        eprintln!(
+            "warning: far apart: a cache line took up to {:.0} ns from core to core in {:.0}% of the rounds, {:.0} when they are near, for which the choice may not be the best",
+            apart.most_ns,
+            apart.far * 100.0,
+            apart.least_ns
+        );
+    }
     audit(&plan);
     writeln!(out, "\nplan: {}", path.display())?;
 
@@ -309,10 +318,12 @@ fn plan<'a>(
     let least = joint(&graph, measurements, types, |_, _| 0.0).map(|joint| ms(joint.seconds));
     let forms = choose_forms_and_types(&graph, measurements, types);
     let mut rewrites: Vec<BlockRewrite> = forms.iter().map(BlockRewrite::new).collect();
-    let rewritten = in_forms(&graph, &forms);
-    let is_plain = rewritten == graph;
-    let by_forms = Network { graph: &rewritten, ..*network };
-    let (rewritten, mut beside) = beside::beside(&by_forms, measurements, bounds, exact)?;
+    let unsplit = Network { graph: &graph, ..*network };
+    let (rewritten, mut beside, for_workers) = beside::beside(&unsplit, &forms, measurements, bounds, exact)?;
+    for (block, rewrite) in for_workers {
+        rewrites.iter_mut().filter(|own| own.block == block).for_each(|own| own.for_workers(rewrite));
+    }
+    let is_plain = rewrites.iter().all(|own| own.rewrite == Rewrite::PLAIN.to_string());
     let mut plain = None;
     let mut tuned = if is_plain {
         choose(rewritten, network.settled)?

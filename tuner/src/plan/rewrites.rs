@@ -32,6 +32,15 @@ pub struct BlockRewrite {
 }
 
 impl BlockRewrite {
+    /// Why a block has another form than the one that is best for workers that share its steps.
+    pub const FOR_WORKERS: &str = "fastest with its steps by one worker each";
+
+    /// Has a form for the sake of workers that take its steps beside each other.
+    pub fn for_workers(&mut self, rewrite: Rewrite) {
+        self.rewrite = rewrite.to_string();
+        self.reason = Self::FOR_WORKERS.to_string();
+    }
+
     /// Why a block is plain although its steps would gain.
     pub const OVERRULED: &str = "the whole network is faster without rewrites";
 

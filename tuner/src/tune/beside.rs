@@ -7,302 +7,387 @@
 //! beside    some steps shared, of the rest each branch by one worker           that of the shared ones, and the longest worker's
 //! ```
 //!
-//! Which steps go where is the best of all ways by the times of steps that one worker and that all workers take; blocks
-//! where that is faster in the running network have it, unless others use the cores meanwhile.
+//! What is best depends on the form of the block and on the kernels: siblings that are joined have no branches, and one worker
+//! alone may want other tuning than all together. So the finalists of all steps of all forms are timed in running networks
+//! both ways, and of each block the form, the kernels and the deal are the least of all together by these times. Blocks where
+//! that is faster than the form and the kernels chosen for sharing, in the running network, have it, unless others use the cores
+//! meanwhile.
 
-use std::ops::Range;
+mod deal;
+
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::contest::{Entry, is_busy, least_of_two, two_in_turn};
 use super::record::us;
-use crate::choose::{Bounds, Chosen, Network, fits};
+use crate::choose::{Bounds, Network, built_in_images, fits};
 use crate::exact::Exact;
-use crate::graph::Graph;
+use crate::graph::{Graph, Step};
 use crate::measure::{Measurement, Timing, widest_tie};
 use crate::options::Failure;
 use crate::plan::BlockBeside;
-use crate::session::Session;
+use crate::planner::{BlockChoice, in_forms};
+use crate::rewrite::Rewrite;
+use crate::session::{Choice, Session};
+use crate::settle::{Settled, settle};
 use crate::stats::ratio;
+use deal::{assigned, bound, total};
 
-/// Steps of a block for which all ways are tried; a block with more is shared.
-const STEPS: usize = 14;
-
-/// Share of the time that is left for measuring in place, which this may take.
-const SHARE: f64 = 0.2;
+/// Share of the time that is left for measuring in place, which this may take; and of it what goes into times of steps.
+const SHARE: f64 = 0.35;
+const STEPS: f64 = 0.7;
+/// Candidates of a step at most, whose times both ways are taken.
+const FINALISTS: usize = 3;
 /// Comparisons in turn at least, for an interval, and at most.
 const ROUNDS: [usize; 2] = [4, 12];
 
-/// A graph of which the blocks that are faster so by more than a tie have steps beside each other, and what all that were
-/// tried take; none are tried where there is no time for it.
+/// A network with its blocks in some forms, and what its steps take in it by the fastest of their finalists.
+struct Form {
+    /// The form of each block that has several.
+    rewrites: Vec<(&'static str, Rewrite)>,
+    graph: Graph,
+    shared: Vec<(Choice, f64)>,
+    /// By one worker alone.
+    one: Vec<(Choice, f64)>,
+    /// The worker of each step, by these times.
+    taken: Vec<Option<usize>>,
+}
+
+impl Form {
+    fn rewrite(&self, block: &str) -> Option<Rewrite> {
+        self.rewrites.iter().find(|(own, _)| *own == block).map(|(_, rewrite)| *rewrite)
+    }
+
+    /// What a block takes at least so, with every step shared, and the bound of all ways.
+    fn block(&self, block: &str, workers: usize) -> [f64; 3] {
+        let steps = self.graph.block_steps(block);
+        let seconds = |list: &[(Choice, f64)]| list.iter().map(|(_, s)| *s).collect::<Vec<f64>>();
+        let [shared, one] = [&self.shared, &self.one].map(|list| seconds(&list[steps.clone()]));
+        let least = total(&self.taken[steps], &shared, &one, workers);
+        [least, shared.iter().sum(), bound(&shared, &one, workers)]
+    }
+
+    /// The worker and the choice of a step of it.
+    fn of(&self, step: &Step) -> Option<(Option<usize>, &Choice)> {
+        let index = self.graph.steps.iter().position(|own| own.layers == step.layers)?;
+        let worker = self.taken[index];
+        Some((worker, if worker.is_some() { &self.one[index].0 } else { &self.shared[index].0 }))
+    }
+}
+
+/// A graph, what its blocks that were tried take, and which of them have another form for it.
+type Placed = (Graph, Vec<BlockBeside>, Vec<(&'static str, Rewrite)>);
+
+/// A plain graph in chosen forms, of which the blocks that are faster so by more than a tie have steps beside each other, in
+/// whichever form; what all that were tried take; and which blocks have another form for it. None are tried where there is
+/// no time for it.
 ///
 /// # Errors
 /// If steps can't be taken as they were assigned.
 pub fn beside(
     network: &Network,
+    forms: &[BlockChoice],
     measurements: &[Measurement],
     bounds: &Bounds,
     exact: &Exact,
-) -> Result<(Graph, Vec<BlockBeside>), Failure> {
-    let graph = network.graph;
+) -> Result<Placed, Failure> {
+    let graph = in_forms(network.graph, forms);
     let workers = network.threads.count();
-    let shared = || Ok((graph.clone(), Vec::new()));
+    let shared = |graph: Graph| Ok((graph, Vec::new(), Vec::new()));
     let start = Instant::now();
     let left = network.settled.map_or(Duration::ZERO, |end| end.saturating_duration_since(start));
     let time = left.mul_f64(SHARE);
     // What would be taken beside each other if that cost nothing.
     let [shared_each, alone_each] = [1.0, 0.0].map(|seconds| vec![seconds; graph.steps.len()]);
-    let has_branches = || assigned(graph, &shared_each, &alone_each, workers).iter().any(Option::is_some);
+    let has_branches = || assigned(&graph, &shared_each, &alone_each, workers).iter().any(Option::is_some);
     let is_short = time < least_of_two() * (1 + ROUNDS[0] as u32);
     if workers == 1 || is_short || !has_branches() {
-        return shared();
+        return shared(graph);
     }
-    let quick = Network { settled: None, ..*network };
-    let Ok(Chosen { mut session, .. }) = quick.choose(measurements, bounds, exact) else { return shared() };
-    let all_by_one: Vec<Option<usize>> =
-        (0..graph.steps.len()).map(|step| (!graph.is_apart(step)).then_some(0)).collect();
-    let began = Instant::now();
-    let mut by_one = with_workers(&session, &all_by_one)?;
-    let [of_all, of_one] = two_in_turn(network, &mut session, &mut by_one);
-    drop(by_one);
-    if began.elapsed() * ROUNDS[0] as u32 > time {
-        return shared();
-    }
-    let one: Vec<f64> = of_one.steps.iter().map(|seconds| seconds * workers as f64).collect();
-    let mut taken = assigned(graph, &of_all.steps, &one, workers);
-    let mut list = Vec::new();
-    let (blocks, is_busy) = compared(network, &mut session, &taken, start + time)?;
-    for (block, samples) in blocks {
-        let [shared, own] = &samples;
-        let Some(versus) = ratio(own, shared) else { continue };
-        let chosen = !is_busy && versus.is_gain(widest_tie(measurements));
-        if !chosen {
-            taken[graph.block_steps(block)].fill(None);
+    let time_of = |forms: &[BlockChoice]| timed(network, forms, measurements, bounds, exact);
+    let Some(own) = time_of(forms)? else { return shared(graph) };
+    let mut all = vec![own];
+    for rewrite in Rewrite::ALL {
+        let slowest = start.elapsed() / all.len() as u32;
+        let others = uniform(forms, rewrite);
+        let is_known = all.iter().any(|form| form.graph == in_forms(network.graph, &others));
+        if !is_known && start.elapsed() + slowest <= time.mul_f64(STEPS) {
+            all.extend(time_of(&others)?);
         }
-        let shared_us = us(Timing::of(shared).median);
-        let versus = [versus.value, versus.low, versus.high];
-        list.push(BlockBeside { block: block.to_string(), shared_us, versus, chosen });
     }
-    let other = with_workers(&session, &taken)?;
-    if !fits(&other, network, bounds) {
-        return shared();
+    if start.elapsed() + least_of_two() * ROUNDS[0] as u32 > time {
+        return shared(graph);
     }
-    Ok((other.graph().clone(), list))
+    let (list, taken) = in_turn(network, forms, &all, bounds, widest_tie(measurements), start + time)?;
+    let (graph, _) = placed(network.graph, forms, &all, &taken)?;
+    let changed = taken.iter().filter_map(|tried| {
+        let own = all[tried.form].rewrite(tried.block)?;
+        (Some(own) != all[0].rewrite(tried.block)).then_some((tried.block, own))
+    });
+    Ok((graph, list, changed.collect()))
 }
 
-/// Seconds of a block, round by round: with all steps shared, and with some beside each other.
-type Compared<'a> = (&'a str, [Vec<f64>; 2]);
-
-/// The blocks of which some steps are taken beside each other, in turn with all steps shared until the time is over; and
-/// whether others used the cores.
-fn compared<'a>(
-    network: &Network<'a>,
-    session: &mut Session,
-    taken: &[Option<usize>],
+/// What the blocks take that may gain by steps beside each other, in the running network in turn with the first form where all
+/// steps are shared; and those of them that gain, each in its best form.
+fn in_turn(
+    network: &Network,
+    forms: &[BlockChoice],
+    all: &[Form],
+    bounds: &Bounds,
+    tie: f64,
     end: Instant,
-) -> Result<(Vec<Compared<'a>>, bool), Failure> {
-    let graph = network.graph;
-    let mut blocks: Vec<Compared> = Vec::new();
-    for block in graph.blocks() {
-        if taken[graph.block_steps(block)].iter().any(Option::is_some) {
-            blocks.push((block, [const { Vec::new() }; 2]));
+) -> Result<(Vec<BlockBeside>, Vec<Tried>), Failure> {
+    let mut session = of_forms(network, forms, all, &[])?;
+    let mut rest = proposed(all, tie, network.threads.count());
+    rest.retain(|tried| !tried.is_empty());
+    let mut list: Vec<(Tried, BlockBeside)> = Vec::new();
+    while let Some(tried) = rest.pop() {
+        // Other forms may hand on tensors of other types, and more steps at a time take more scratch.
+        let Ok(mut other) = of_forms(network, forms, all, &tried) else { continue };
+        if !fits(&other, network, bounds) {
+            continue;
+        }
+        let now = Instant::now();
+        let own_end = now + end.saturating_duration_since(now) / (rest.len() + 1) as u32;
+        let (blocks, is_busy) = compared(network, &mut session, &mut other, &tried, own_end);
+        for (tried, [shared, own]) in tried.into_iter().zip(&blocks) {
+            let Some(versus) = ratio(own, shared) else { continue };
+            let Tried { block, form, least } = tried;
+            let rewrite = all[form].rewrite(block).filter(|own| Some(*own) != all[0].rewrite(block));
+            let beside = BlockBeside {
+                block: block.to_string(),
+                rewrite: rewrite.map(|rewrite| rewrite.to_string()),
+                shared_us: us(Timing::of(shared).median),
+                versus: [versus.value, versus.low, versus.high],
+                least: Some(least),
+                chosen: !is_busy && versus.is_gain(tie),
+            };
+            list.push((tried, beside));
         }
     }
-    let mut other = with_workers(session, taken)?;
+    let place = |block: &str| all[0].graph.blocks().iter().position(|own| *own == block);
+    list.sort_by(|(a, x), (b, y)| {
+        place(a.block).cmp(&place(b.block)).then(x.versus[0].total_cmp(&y.versus[0]))
+    });
+    let mut blocks = HashSet::new();
+    list.iter_mut().for_each(|(tried, own)| own.chosen = own.chosen && blocks.insert(tried.block));
+    let (tried, list): (Vec<Tried>, Vec<BlockBeside>) = list.into_iter().unzip();
+    let taken = tried.into_iter().zip(&list).filter(|(_, own)| own.chosen).map(|(tried, _)| tried);
+    let taken = taken.collect();
+    Ok((list, taken))
+}
+
+/// All blocks in one form, where they have it.
+fn uniform(forms: &[BlockChoice], rewrite: Rewrite) -> Vec<BlockChoice> {
+    let mut list = forms.to_vec();
+    for choice in &mut list {
+        if choice.costs.iter().any(|(own, cost)| *own == rewrite && cost.is_some()) {
+            choice.rewrite = rewrite;
+        }
+    }
+    list
+}
+
+/// Times the finalists of all steps of a network in some forms, shared and by one worker; none where nothing keeps the
+/// bounds.
+fn timed(
+    plain: &Network,
+    forms: &[BlockChoice],
+    measurements: &[Measurement],
+    bounds: &Bounds,
+    exact: &Exact,
+) -> Result<Option<Form>, Failure> {
+    let graph = in_forms(plain.graph, forms);
+    let network = Network { graph: &graph, settled: None, ..*plain };
+    let Ok(mut chosen) = network.choose(measurements, bounds, exact) else { return Ok(None) };
+    let finalists = network.finalists(measurements, &chosen, FINALISTS);
+    let (images, tie) = (built_in_images(&graph, graph.batch), widest_tie(measurements));
+    let all_by_one: Vec<Option<usize>> =
+        (0..graph.steps.len()).map(|step| (!graph.is_apart(step)).then_some(0)).collect();
+    let mut by_one = chosen.session.with_workers(&all_by_one).map_err(|step| cannot_be(&graph, step))?;
+    let now = Instant::now();
+    let [shared, one] = [
+        settle(&network, &mut chosen.session, &finalists, &images, tie, now)?,
+        settle(&network, &mut by_one, &finalists, &images, tie, now)?,
+    ];
+    let workers = plain.threads.count() as f64;
+    let best = |(step, times): (usize, &Vec<Settled>), scale: f64| {
+        let seconds = |index: &usize| times[*index].timing.median;
+        let best = (0..times.len()).min_by(|a, b| seconds(a).total_cmp(&seconds(b))).unwrap_or(0);
+        let choice = finalists[step].get(best).map(|candidate| candidate.choice());
+        (choice.unwrap_or_else(|| chosen.choices[step].clone()), scale * seconds(&best))
+    };
+    let shared: Vec<(Choice, f64)> = shared.iter().enumerate().map(|step| best(step, 1.0)).collect();
+    let one: Vec<(Choice, f64)> = one.iter().enumerate().map(|step| best(step, workers)).collect();
+    let [of_all, of_one] = [&shared, &one].map(|list| list.iter().map(|(_, s)| *s).collect::<Vec<f64>>());
+    let taken = assigned(&graph, &of_all, &of_one, plain.threads.count());
+    let rewrites = forms.iter().map(|choice| (choice.block, choice.rewrite)).collect();
+    Ok(Some(Form { rewrites, graph, shared, one, taken }))
+}
+
+/// A block that is tried with steps beside each other, in the form that is best for it.
+struct Tried {
+    block: &'static str,
+    /// Which of the forms.
+    form: usize,
+    /// The bound of all ways in all forms, over the block's time with all steps shared.
+    least: f64,
+}
+
+/// The blocks that have steps beside each other where they take least, by the times of steps: in another form than the first,
+/// where that is faster than the first by more than a tie, and in the first.
+fn proposed(all: &[Form], tie: f64, workers: usize) -> Vec<Vec<Tried>> {
+    let mut lists = vec![Vec::new(), Vec::new()];
+    for block in all[0].graph.blocks() {
+        let [own, shared, _] = all[0].block(block, workers);
+        let bounds = all.iter().map(|form| form.block(block, workers)[2]);
+        let least = bounds.fold(f64::INFINITY, f64::min) / shared;
+        let is_other = |form: &Form| form.rewrite(block) != all[0].rewrite(block);
+        let others = all.iter().enumerate().filter(|(_, form)| is_other(form));
+        let timed = others.map(|(index, form)| (index, form.block(block, workers)[0]));
+        let best = timed.min_by(|(_, a), (_, b)| a.total_cmp(b));
+        let best = best.filter(|(_, seconds)| *seconds < own * (1.0 - tie)).map(|(index, _)| index);
+        for (list, form) in lists.iter_mut().zip([best, Some(0)]) {
+            let is_beside =
+                |form: &Form| form.taken[form.graph.block_steps(block)].iter().any(Option::is_some);
+            let form = form.filter(|&form| is_beside(&all[form]));
+            list.extend(form.map(|form| Tried { block, form, least }));
+        }
+    }
+    lists
+}
+
+/// A graph in the first of forms, but for the blocks that are tried; and the choice for each step.
+fn placed(
+    plain: &Graph,
+    forms: &[BlockChoice],
+    all: &[Form],
+    tried: &[Tried],
+) -> Result<(Graph, Vec<Choice>), Failure> {
+    let tried = |block: &str| tried.iter().find(|tried| tried.block == block);
+    let mut forms = forms.to_vec();
+    for choice in &mut forms {
+        let own = tried(choice.block).and_then(|tried| all[tried.form].rewrite(choice.block));
+        choice.rewrite = own.unwrap_or(choice.rewrite);
+    }
+    let graph = in_forms(plain, &forms);
+    let of = |step: &Step| match tried(step.block) {
+        Some(tried) => all[tried.form].of(step).map(|(worker, choice)| (worker, choice.clone())),
+        None => {
+            let index = all[0].graph.steps.iter().position(|own| own.layers == step.layers)?;
+            Some((None, all[0].shared[index].0.clone()))
+        }
+    };
+    let of_all = |graph: &Graph| graph.steps.iter().map(of).collect::<Option<Vec<_>>>();
+    let unknown = || Failure::from("a step of another form was not timed");
+    let workers: Vec<Option<usize>> =
+        of_all(&graph).ok_or_else(unknown)?.into_iter().map(|(worker, _)| worker).collect();
+    let graph = graph.with_workers(&workers).map_err(|step| cannot_be(&graph, step))?;
+    let choices = of_all(&graph).ok_or_else(unknown)?.into_iter().map(|(_, choice)| choice).collect();
+    Ok((graph, choices))
+}
+
+/// The network of [`placed`].
+fn of_forms(
+    network: &Network,
+    forms: &[BlockChoice],
+    all: &[Form],
+    tried: &[Tried],
+) -> Result<Session, Failure> {
+    let (graph, choices) = placed(network.graph, forms, all, tried)?;
+    Network { graph: &graph, ..*network }.session(&choices)
+}
+
+/// Seconds of the blocks that are tried in turn until the time is over, round by round: with all steps shared, and with some
+/// beside each other; and whether others used the cores.
+fn compared(
+    network: &Network,
+    session: &mut Session,
+    other: &mut Session,
+    tried: &[Tried],
+    end: Instant,
+) -> (Vec<[Vec<f64>; 2]>, bool) {
+    let mut blocks: Vec<[Vec<f64>; 2]> = tried.iter().map(|_| [const { Vec::new() }; 2]).collect();
     let mut all = Vec::new();
     for round in 0..ROUNDS[1] {
-        if blocks.is_empty() || round >= ROUNDS[0] && Instant::now() >= end {
+        if round >= ROUNDS[0] && Instant::now() >= end {
             break;
         }
-        let entries = two_in_turn(network, session, &mut other);
-        for (block, samples) in &mut blocks {
-            for (samples, Entry { steps, waits, .. }) in samples.iter_mut().zip(&entries) {
-                let seconds = graph.block_steps(block).map(|step| steps[step] + waits[step]);
+        let entries = two_in_turn(network, session, other);
+        let graphs = [session.graph(), other.graph()];
+        for (tried, samples) in tried.iter().zip(&mut blocks) {
+            for ((samples, Entry { steps, waits, .. }), graph) in samples.iter_mut().zip(&entries).zip(graphs)
+            {
+                let seconds = graph.block_steps(tried.block).map(|step| steps[step] + waits[step]);
                 samples.push(seconds.sum::<f64>());
             }
         }
         all.extend(entries);
     }
-    Ok((blocks, is_busy(&all)))
+    (blocks, is_busy(&all))
 }
 
 fn cannot_be(graph: &Graph, step: usize) -> Failure {
     format!("step `{}`: it can't be taken beside others", graph.steps[step].layers[0]).into()
 }
 
-fn with_workers(session: &Session, workers: &[Option<usize>]) -> Result<Session, Failure> {
-    session.with_workers(workers).map_err(|step| cannot_be(session.graph(), step))
-}
-
-/// For each step of a range, a bit for each step of it that it needs, directly or not.
-fn needed(graph: &Graph, steps: &Range<usize>) -> Vec<u32> {
-    let mut list: Vec<u32> = Vec::new();
-    for step in &graph.steps[steps.clone()] {
-        let before = &graph.steps[steps.start..steps.start + list.len()];
-        let direct = before.iter().enumerate().filter(|(_, other)| other.writes(step.src.tensor));
-        list.push(direct.fold(0, |bits, (index, _)| bits | 1 << index | list[index]));
-    }
-    list
-}
-
-/// How many parts of some steps, a bit each, do not need each other, as the bits of each.
-fn parts(needed: &[u32], some: u32) -> Vec<u32> {
-    let mut list: Vec<u32> = Vec::new();
-    for (index, needed) in needed.iter().enumerate().filter(|(index, _)| some >> index & 1 == 1) {
-        let (mine, others): (Vec<u32>, Vec<u32>) = list.iter().partition(|&&part| part & needed != 0);
-        list = others;
-        list.push(mine.into_iter().fold(1 << index, |bits, part| bits | part));
-    }
-    list
-}
-
-/// Whether nothing that is shared lies between two of some steps.
-fn is_possible(needed: &[u32], some: u32) -> bool {
-    let is_after = |index: usize| some >> index & 1 == 0 && needed[index] & some != 0;
-    let after = (0..needed.len()).filter(|&index| is_after(index)).fold(0, |bits, index| bits | 1 << index);
-    (0..needed.len()).all(|index| some >> index & 1 == 0 || needed[index] & after == 0)
-}
-
-/// The worker of each step that is taken beside others, where all take least time together, by the seconds of each step
-/// that all workers share and of one that takes it alone.
-fn assigned(graph: &Graph, shared: &[f64], one: &[f64], workers: usize) -> Vec<Option<usize>> {
-    let mut list = vec![None; graph.steps.len()];
-    for block in graph.blocks() {
-        let steps = graph.block_steps(block);
-        if steps.len() > STEPS || graph.is_apart(steps.start) {
-            continue;
-        }
-        let needed = needed(graph, &steps);
-        let ways = (0u32..1 << steps.len()).filter(|&some| is_possible(&needed, some));
-        let (shared, one) = (&shared[steps.clone()], &one[steps.clone()]);
-        let dealt = |some: u32| {
-            let parts = parts(&needed, some);
-            (parts.len() != 1).then(|| (some, deal(&parts, one, workers)))
-        };
-        let all = ways.filter_map(dealt).map(|(some, hands)| {
-            let rest: f64 =
-                (0..shared.len()).filter(|index| some >> index & 1 == 0).map(|index| shared[index]).sum();
-            (rest + longest(&hands, one), hands)
-        });
-        let Some((_, hands)) = all.min_by(|(a, _), (b, _)| a.total_cmp(b)) else { continue };
-        for (worker, hand) in hands.into_iter().enumerate() {
-            for index in (0..steps.len()).filter(|index| hand >> index & 1 == 1) {
-                list[steps.start + index] = Some(worker);
-            }
-        }
-    }
-    list
-}
-
-fn sum(some: u32, seconds: &[f64]) -> f64 {
-    (0..seconds.len()).filter(|index| some >> index & 1 == 1).map(|index| seconds[index]).sum()
-}
-
-/// Deals parts to workers so that the longest hand is the least.
-fn deal(parts: &[u32], one: &[f64], workers: usize) -> Vec<u32> {
-    let mut best = (f64::INFINITY, vec![0; workers]);
-    deal_rest(parts, one, &mut vec![0; workers], &mut best);
-    best.1
-}
-
-/// The seconds of the longest hand.
-fn longest(hands: &[u32], one: &[f64]) -> f64 {
-    hands.iter().map(|hand| sum(*hand, one)).fold(0.0, f64::max)
-}
-
-/// Tries all ways to deal what is left; `best` is the best so far.
-fn deal_rest(parts: &[u32], one: &[f64], hands: &mut Vec<u32>, best: &mut (f64, Vec<u32>)) {
-    let so_far = longest(hands, one);
-    if so_far >= best.0 {
-        return;
-    }
-    let Some((part, rest)) = parts.split_first() else {
-        *best = (so_far, hands.clone());
-        return;
-    };
-    for worker in 0..hands.len() {
-        let was_empty = hands[worker] == 0;
-        hands[worker] |= part;
-        deal_rest(rest, one, hands, best);
-        hands[worker] &= !part;
-        if was_empty {
-            // The other empty hands would be the same.
-            break;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{BLOCKS, Model};
-    use crate::rewrite::{Rewrite, rewritten};
-    use crate::weights::synthetic::unit;
+    use crate::model::Model;
+    use crate::planner::{choose_forms, default_choices};
+    use kernels::cpu::{Cpu, Tier};
     use kernels::problem::PoolKind;
 
-    fn graph(block: &str) -> Graph {
-        Graph::new(&Model::block(block).expect("a block"), 1, PoolKind::Average)
-    }
-
-    /// The layers of each worker's steps, and of the shared ones.
-    fn hands(graph: &Graph, taken: &[Option<usize>]) -> Vec<Vec<String>> {
-        let of = |worker| {
-            let steps = graph.steps.iter().zip(taken).filter(|(_, own)| **own == worker);
-            steps.map(|(step, _)| step.layers[0].clone()).collect()
+    /// mixed3 in each form, where a step takes so many seconds shared and by one worker alone.
+    fn all_forms(plain: &Graph, seconds: impl Fn(Rewrite) -> [f64; 2]) -> (Vec<BlockChoice>, Vec<Form>) {
+        let mut forms = choose_forms(plain, &[], |_| true);
+        forms.iter_mut().flat_map(|choice| &mut choice.costs).for_each(|(_, cost)| *cost = Some(1.0));
+        let cpu = Cpu::detect().limited_to(Tier::Plain);
+        let form = |rewrite: Rewrite| {
+            let choices = uniform(&forms, rewrite);
+            let graph = in_forms(plain, &choices);
+            let [shared, one] = seconds(rewrite).map(|seconds| {
+                default_choices(&graph, &cpu).into_iter().map(|choice| (choice, seconds)).collect::<Vec<_>>()
+            });
+            let each = |list: &[(Choice, f64)]| list.iter().map(|(_, s)| *s).collect::<Vec<f64>>();
+            let taken = assigned(&graph, &each(&shared), &each(&one), 2);
+            let rewrites = choices.iter().map(|choice| (choice.block, choice.rewrite)).collect();
+            Form { rewrites, graph, shared, one, taken }
         };
-        vec![of(None), of(Some(0)), of(Some(1))]
+        let list = Rewrite::ALL.map(form).into();
+        (forms, list)
     }
 
     #[test]
-    fn branches_go_to_workers_where_sharing_takes_longer() {
-        let graph = graph("mixed3");
-        let count = graph.steps.len();
-        // Sharing takes longer than taking a step alone.
-        let taken = assigned(&graph, &vec![1.1; count], &vec![1.0; count], 2);
-        let [shared, first, second] = hands(&graph, &taken).try_into().expect("three");
-        assert!(shared.is_empty(), "{shared:?}");
-        assert_eq!(first, ["mixed3.branch3x3", "mixed3.pool"]);
-        assert_eq!(second, ["mixed3.branch3x3dbl_1", "mixed3.branch3x3dbl_2", "mixed3.branch3x3dbl_3"]);
-        // Sharing halves each step exactly, and three do not go into two.
-        let taken = assigned(&graph, &vec![0.5; count], &vec![1.0; count], 2);
-        assert!(taken.iter().all(Option::is_none), "{taken:?}");
-        // A chain has no branches.
-        let stem = self::graph("stem");
-        let ones = vec![1.0; stem.steps.len()];
-        assert!(assigned(&stem, &ones, &ones, 2).iter().all(Option::is_none));
-    }
-
-    #[test]
-    fn no_other_way_to_deal_has_a_shorter_longest_hand() {
-        let parts = [1, 2, 4, 8, 16, 32];
-        for (seed, workers) in (0..30).flat_map(|seed| [2, 3].map(|workers| (seed, workers))) {
-            let one: Vec<f64> = (0..6).map(|i| unit(41, seed, i)).collect();
-            let own = deal(&parts, &one, workers);
-            assert_eq!(own.iter().fold(0, |all, hand| all | hand), 63, "{own:?}");
-            let of = |way: usize| {
-                let mut hands = vec![0; workers];
-                (0..6).for_each(|i| hands[way / workers.pow(i) % workers] |= 1 << i);
-                longest(&hands, &one)
-            };
-            let least = (0..workers.pow(6)).map(of).fold(f64::INFINITY, f64::min);
-            assert!((longest(&own, &one) - least).abs() < 1e-12, "{own:?} for {least}");
-        }
-    }
-
-    #[test]
-    fn what_is_assigned_can_be_in_all_forms_of_all_blocks() {
-        for (index, (block, _)) in BLOCKS.iter().enumerate() {
-            for form in Rewrite::ALL {
-                let Some(graph) = rewritten(&graph(block), block, form) else { continue };
-                for workers in [2, 3, 5] {
-                    let times = |stream: u64, scale: f64| -> Vec<f64> {
-                        (0..graph.steps.len()).map(|i| scale * unit(stream, index as u64, i as u64)).collect()
-                    };
-                    let taken = assigned(&graph, &times(1, 1.0), &times(2, 1.2), workers);
-                    let own =
-                        graph.with_workers(&taken).unwrap_or_else(|step| panic!("{block} {form}: {step}"));
-                    assert_eq!(own.steps.len(), graph.steps.len());
-                }
+    fn a_block_is_tried_in_the_form_in_which_its_workers_take_least() {
+        let plain = Graph::new(&Model::block("mixed0").expect("a block"), 1, PoolKind::Average);
+        let [_, _, swap, _] = Rewrite::ALL;
+        let blocks = |seconds: &dyn Fn(Rewrite) -> [f64; 2]| {
+            let (forms, all) = all_forms(&plain, seconds);
+            let lists = proposed(&all, 0.02, 2);
+            let rewrites = |list: &Vec<Tried>| list.iter().map(|tried| tried.form).collect::<Vec<_>>();
+            let found: Vec<Vec<usize>> = lists.iter().map(rewrites).collect();
+            for tried in &lists {
+                let (graph, choices) = placed(&plain, &forms, &all, tried).expect("a graph");
+                assert_eq!(choices.len(), graph.steps.len());
+                assert_eq!(tried.is_empty(), graph.steps.iter().all(|step| step.worker.is_none()));
+                let form = tried.first().map_or(0, |tried| tried.form);
+                assert_eq!(graph.steps.len(), all[form].graph.steps.len());
             }
-        }
+            found
+        };
+        let none: [Vec<usize>; 2] = [vec![], vec![]];
+        // Two workers halve a step that they share, in all forms: nothing is to be gained.
+        assert_eq!(blocks(&|_| [1.0, 2.0]), none);
+        // They do not, and all forms are alike but for the number of steps: the form of the fewest, and the first one.
+        let [other, first] = blocks(&|_| [1.0, 1.2]).try_into().expect("two lists");
+        assert_eq!((other.len(), first), (1, vec![0]));
+        // One form is far better.
+        let best = |rewrite| if rewrite == swap { [1.0, 0.5] } else { [1.0, 2.0] };
+        assert_eq!(blocks(&best), [vec![2], vec![]]);
+        // It is no better than sharing all in the first.
+        let all_alike = |rewrite| if rewrite == swap { [9.0, 5.0] } else { [1.0, 2.0] };
+        assert_eq!(blocks(&all_alike), none);
     }
 }

@@ -58,18 +58,18 @@ impl Field<'_> {
         let mut medians: Vec<f64> = self.alive.iter().map(|e| self.samples[e.index].median()).collect();
         medians.sort_by(f64::total_cmp);
         if let Some(&slowest) = medians.get(MOST) {
-            self.drop(|own, _| own.median() >= slowest);
+            self.drop(|_, own, _| own.median() >= slowest);
         }
     }
 
     /// Drops those that lose to the leader of their types.
-    pub(super) fn drop(&mut self, loses: impl Fn(&Samples, &Samples) -> bool) {
+    pub(super) fn drop(&mut self, loses: impl Fn(&Measured, &Samples, &Samples) -> bool) {
         let leaders = self.leaders();
         let (candidates, samples) = (&mut self.candidates, &self.samples);
         self.alive.retain(|&Entrant { index, .. }| {
             let candidate = &mut candidates[index];
             let leader = leader_of(&leaders, candidate).unwrap_or(index);
-            let stays = leader == index || !loses(&samples[index], &samples[leader]);
+            let stays = leader == index || !loses(candidate, &samples[index], &samples[leader]);
             if !stays {
                 let timing = Timing::of(&samples[index].seconds());
                 candidate.outcome = Outcome::Timed { timing, dropped: true };
