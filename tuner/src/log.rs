@@ -29,6 +29,7 @@ use kernels::problem::Problem;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::apart::ns;
 use crate::bench::BUSY;
 use crate::cold::Cold;
 use crate::machine::Machine;
@@ -241,7 +242,7 @@ impl Log {
         Ok(Self { path, run: name, histories, failed: AtomicBool::new(false) })
     }
 
-    /// The least core-to-core latency of this machine's workers in any run, in seconds.
+    /// How near this machine's workers are known to have been, in seconds.
     pub fn nearest(&self) -> Option<f64> {
         self.histories.nearest.map(|ns| ns * 1e-9)
     }
@@ -298,7 +299,7 @@ impl<'a> Journal<'a> {
 
     /// A round, with the seconds from core to core.
     pub fn round(&mut self, round: usize, times: Vec<Time>, core_to_core: Option<f64>) {
-        let core_to_core_ns = core_to_core.map(|seconds| (seconds * 1e10).round() / 10.0);
+        let core_to_core_ns = core_to_core.map(ns);
         self.append(|run, problem| Line::Round { run, problem, round, times, core_to_core_ns });
     }
 

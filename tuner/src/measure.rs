@@ -6,7 +6,7 @@ mod field;
 mod samples;
 mod walk;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kernels::cpu::Cpu;
 use kernels::kernel::{Kernel, Role, Row, Tuning, table};
@@ -287,15 +287,15 @@ pub fn measure(
     field.sample_peaks();
     let history = host.log.and_then(|log| log.history(problem));
     let holds = history.is_some_and(|history| field.restore(history));
-    let start = Instant::now();
+    let clock = field.clock();
     let search;
     let is_done = |done: &Done| done.complete || done.share >= ENOUGH * effort.share.as_secs_f64();
     if holds && history.and_then(|history| history.done).is_some_and(|done| is_done(&done)) {
         field.conclude();
         search = field.search(types);
     } else {
-        let mut complete = field.walk(types, start + effort.budget.mul_f64(EXPLORED));
-        let effort = Effort { budget: effort.budget.saturating_sub(start.elapsed()), ..effort };
+        let mut complete = field.walk(types, effort.budget.mul_f64(EXPLORED));
+        let effort = Effort { budget: effort.budget.saturating_sub(clock.elapsed(&field)), ..effort };
         if types == Types::F32 {
             complete &= field.rounds(effort, progress);
         } else {

@@ -9,7 +9,7 @@ use kernels::peak::{clock, tier_peak};
 use kernels::team::Team;
 use serde_json::{Value, json};
 
-use crate::apart::core_to_core;
+use crate::apart::{core_to_core, ns};
 use crate::options::{Failure, cpu, threads};
 use crate::stats::median;
 use crate::table::Table;
@@ -42,9 +42,7 @@ pub fn peak(args: &PeakArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let tiers = tiers(&cpu);
     let apart = {
         let threads = threads(most)?;
-        threads
-            .install(|| core_to_core(&threads, &mut Team::new(most)))
-            .map(|seconds| (seconds * 1e10).round() / 10.0)
+        threads.install(|| core_to_core(&threads, &mut Team::new(most))).map(ns)
     };
     let mut peaks = Vec::new();
     for count in 1..=most {

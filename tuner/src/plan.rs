@@ -235,7 +235,7 @@ pub struct BlockBeside {
     pub shared_us: f64,
     /// How many times that it takes with steps beside each other, waiting for the last included, and the 95% interval.
     pub versus: [f64; 3],
-    /// How many times that no form, kernels and deal are below, by the times of steps.
+    /// How many times that none of the forms, kernels and deals can take less than whose steps were timed, by these times.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub least: Option<f64>,
     /// It has them beside each other.
@@ -245,13 +245,13 @@ pub struct BlockBeside {
 impl std::fmt::Display for BlockBeside {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         let Self { block, rewrite, shared_us, versus: [value, low, high], least, chosen } = self;
-        let how = if *chosen { "one worker each" } else { "all workers together" };
+        let how = if *chosen { "steps by one worker each" } else { "tried by one worker each" };
         let form = rewrite.as_ref().map_or(String::new(), |form| format!(" as {form}"));
         write!(
             f,
-            "{block}: steps by {how}; beside each other{form} {value:.3} ({low:.3} .. {high:.3}) of {shared_us:.0} \u{b5}s together"
+            "{block}: {how}{form}, {value:.3} ({low:.3} .. {high:.3}) of {shared_us:.0} \u{b5}s by all together"
         )?;
-        least.map_or(Ok(()), |least| write!(f, ", no way below {least:.3}"))
+        least.map_or(Ok(()), |least| write!(f, ", no timed way below {least:.3}"))
     }
 }
 

@@ -70,6 +70,11 @@ impl Threads {
         self.count
     }
 
+    /// The number of the calling thread of a pool, which stays on the same core where there is one for each; 0 of others.
+    pub fn number() -> usize {
+        rayon::current_thread_index().unwrap_or(0)
+    }
+
     /// Whether there is a core for each thread.
     pub fn have_cores(&self) -> bool {
         self.have_cores

@@ -14,7 +14,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::bench::{BUSY, Watch};
+use crate::bench::Watch;
 use crate::choose::{Bounds, Chosen, Network, built_in_images};
 use crate::cold::{Cold, weight_bytes};
 use crate::exact::Exact;
@@ -41,7 +41,10 @@ use crate::types::Types;
 use contest::{BY_TIMES_ALONE, Entry, WITHOUT_REWRITES, contest, is_faster};
 use measuring::{jobs, measure_all, open_log};
 use pareto::pareto;
-use print::{audit, print_contest, print_pareto, print_placement, print_rules, print_search, print_steps};
+use print::{
+    audit, print_contest, print_pareto, print_placement, print_rules, print_search, print_steps,
+    warn_of_noise,
+};
 use record::{memory_bytes, now, plan_step, record, time_us, us};
 use split::split_all;
 
@@ -76,7 +79,7 @@ pub struct TuneArgs {
     /// Where to write the plan; a file for this model and machine under --results by default
     #[arg(long, value_name = "PLAN.json")]
     out: Option<PathBuf>,
-    /// Measure all anew, and take nothing from the log of earlier measurements
+    /// Measure all anew, and take nothing from the log of earlier measurements but how near the cores have been
     #[arg(long)]
     fresh: bool,
 }
@@ -244,20 +247,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     print_rules(&plan.rules, out)?;
     print_search(&plan.measurements, out)?;
     print_pareto(&plan, out)?;
-    if let Some(noise) = plan.noise.filter(|noise| noise.disturbed > BUSY) {
-        eprintln!(
-            "warning: busy: others used the cores in {:.0}% of the runs, so that the choice may not be the best",
-            noise.disturbed * 100.0
-        );
-    }
-    if let Some(apart) = plan.noise.and_then(|noise| noise.apart).filter(|apart| apart.far > BUSY) {
-        eprintln!(
-            "warning: far apart: a cache line took up to {:.0} ns from core to core in {:.0}% of the rounds, {:.0} when they are near, for which the choice may not be the best",
-            apart.most_ns,
-            apart.far * 100.0,
-            apart.least_ns
-        );
-    }
+    plan.noise.iter().for_each(warn_of_noise);
     audit(&plan);
     writeln!(out, "\nplan: {}", path.display())?;
 
@@ -326,7 +316,11 @@ fn plan<'a>(
     let is_plain = rewrites.iter().all(|own| own.rewrite == Rewrite::PLAIN.to_string());
     let mut plain = None;
     let mut tuned = if is_plain {
-        choose(rewritten, network.settled)?
+        choose(rewritten, network.settled).or_else(|failure| {
+            let is_split = beside.iter().any(|own| own.chosen);
+            beside.clear();
+            if is_split { choose(graph, network.settled) } else { Err(failure) }
+        })?
     } else {
         let now = Instant::now();
         let first = network.settled.map(|end| now + end.saturating_duration_since(now).mul_f64(REWRITTEN));
@@ -367,6 +361,7 @@ fn plan<'a>(
     entries.extend(at_once.iter_mut().map(|session| (split::AT_ONCE.to_string(), session)));
     let rivals = entries.len();
     entries.extend(others.iter_mut().map(|(name, session)| (name.clone(), session)));
+    network.threads.apart().limit_patience(end.saturating_duration_since(Instant::now()));
     let mut contest = contest(network, entries, rivals, end);
     let other = contest.iter().position(|entry| entry.name == WITHOUT_REWRITES);
     let faster = other.filter(|&other| is_faster(&contest[other].timing, &contest[0].timing));

@@ -43,7 +43,8 @@ impl Network<'_> {
 }
 
 impl Network<'_> {
-    /// Of each step the candidates that are worth a try in the running network, the chosen one first and at most so many.
+    /// Of each step the candidates that are worth a try in the running network as it is laid out, the chosen one first and at
+    /// most so many.
     pub fn finalists<'a>(
         &self,
         measurements: &'a [Measurement],
@@ -55,7 +56,8 @@ impl Network<'_> {
             let is_won = |c: &&Measured| chosen.winners[step].is_some_and(|won| std::ptr::eq(*c, won));
             let pick = options.iter().position(is_won).unwrap_or(0);
             let list = finalists(&chosen.session, step, &options, pick);
-            list.into_iter().take(most).map(|option| options[option]).collect()
+            let candidates = list.into_iter().map(|option| options[option]);
+            candidates.filter(|c| chosen.session.takes(step, &c.formats)).take(most).collect()
         };
         options(self.graph, measurements, &types).into_iter().enumerate().map(of).collect()
     }

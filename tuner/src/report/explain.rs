@@ -53,7 +53,7 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write) -> Result<(), Failure> {
     if let Some(worker) = step.worker {
         writeln!(out, "workers  worker {worker} takes it alone, beside what others take of {}", view.block)?;
     }
-    if let Some(beside) = plan.beside.iter().find(|beside| beside.block == view.block) {
+    for beside in plan.beside.iter().filter(|beside| beside.block == view.block) {
         writeln!(out, "beside   {beside}")?;
     }
     for pitch in plan.pitches.iter().filter(|pitch| step.layers.contains(&pitch.of)) {

@@ -11,14 +11,14 @@
 //! alone may want other tuning than all together. So the finalists of all steps of all forms are timed in running networks
 //! both ways, and of each block the form, the kernels and the deal are the least of all together by these times. Blocks where
 //! that is faster than the form and the kernels chosen for sharing, in the running network, have it, unless others use the cores
-//! meanwhile.
+//! meanwhile. Kernels are then settled in place as those of all steps are.
 
 mod deal;
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::contest::{Entry, is_busy, least_of_two, two_in_turn};
+use super::contest::{Entry, least_of_two, two_in_turn};
 use super::record::us;
 use crate::choose::{Bounds, Network, built_in_images, fits};
 use crate::exact::Exact;
@@ -29,7 +29,7 @@ use crate::plan::BlockBeside;
 use crate::planner::{BlockChoice, in_forms};
 use crate::rewrite::Rewrite;
 use crate::session::{Choice, Session};
-use crate::settle::{Settled, settle};
+use crate::settle::{Settled, has_time, settle};
 use crate::stats::ratio;
 use deal::{assigned, bound, total};
 
@@ -38,6 +38,8 @@ const SHARE: f64 = 0.35;
 const STEPS: f64 = 0.7;
 /// Candidates of a step at most, whose times both ways are taken.
 const FINALISTS: usize = 3;
+/// Inferences that a comparison takes at least, however long they take.
+const RUNS: f64 = 8.0;
 /// Comparisons in turn at least, for an interval, and at most.
 const ROUNDS: [usize; 2] = [4, 12];
 
@@ -104,19 +106,18 @@ pub fn beside(
     if workers == 1 || is_short || !has_branches() {
         return shared(graph);
     }
-    let time_of = |forms: &[BlockChoice]| timed(network, forms, measurements, bounds, exact);
+    let until = start + time.mul_f64(STEPS);
+    let time_of = |forms: &[BlockChoice]| timed(network, forms, measurements, bounds, exact, until);
     let Some(own) = time_of(forms)? else { return shared(graph) };
     let mut all = vec![own];
     for rewrite in Rewrite::ALL {
-        let slowest = start.elapsed() / all.len() as u32;
+        let each = start.elapsed() / all.len() as u32;
         let others = uniform(forms, rewrite);
         let is_known = all.iter().any(|form| form.graph == in_forms(network.graph, &others));
-        if !is_known && start.elapsed() + slowest <= time.mul_f64(STEPS) {
-            all.extend(time_of(&others)?);
+        if !is_known && Instant::now() + each <= until {
+            // What can't be is not tried.
+            all.extend(time_of(&others).ok().flatten());
         }
-    }
-    if start.elapsed() + least_of_two() * ROUNDS[0] as u32 > time {
-        return shared(graph);
     }
     let (list, taken) = in_turn(network, forms, &all, bounds, widest_tie(measurements), start + time)?;
     let (graph, _) = placed(network.graph, forms, &all, &taken)?;
@@ -141,14 +142,19 @@ fn in_turn(
     let mut rest = proposed(all, tie, network.threads.count());
     rest.retain(|tried| !tried.is_empty());
     let mut list: Vec<(Tried, BlockBeside)> = Vec::new();
+    let an_inference: f64 = all[0].shared.iter().map(|(_, seconds)| seconds).sum();
+    let a_pair = least_of_two().max(Duration::from_secs_f64(RUNS * an_inference));
     while let Some(tried) = rest.pop() {
         // Other forms may hand on tensors of other types, and more steps at a time take more scratch.
         let Ok(mut other) = of_forms(network, forms, all, &tried) else { continue };
         if !fits(&other, network, bounds) {
             continue;
         }
-        let now = Instant::now();
-        let own_end = now + end.saturating_duration_since(now) / (rest.len() + 1) as u32;
+        let left = end.saturating_duration_since(Instant::now()) / (rest.len() + 1) as u32;
+        if left < ROUNDS[0] as u32 * a_pair {
+            continue;
+        }
+        let own_end = Instant::now() + left;
         let (blocks, is_busy) = compared(network, &mut session, &mut other, &tried, own_end);
         for (tried, [shared, own]) in tried.into_iter().zip(&blocks) {
             let Some(versus) = ratio(own, shared) else { continue };
@@ -189,13 +195,14 @@ fn uniform(forms: &[BlockChoice], rewrite: Rewrite) -> Vec<BlockChoice> {
 }
 
 /// Times the finalists of all steps of a network in some forms, shared and by one worker; none where nothing keeps the
-/// bounds.
+/// bounds, or there is no time for it.
 fn timed(
     plain: &Network,
     forms: &[BlockChoice],
     measurements: &[Measurement],
     bounds: &Bounds,
     exact: &Exact,
+    until: Instant,
 ) -> Result<Option<Form>, Failure> {
     let graph = in_forms(plain.graph, forms);
     let network = Network { graph: &graph, settled: None, ..*plain };
@@ -206,6 +213,11 @@ fn timed(
         (0..graph.steps.len()).map(|step| (!graph.is_apart(step)).then_some(0)).collect();
     let mut by_one = chosen.session.with_workers(&all_by_one).map_err(|step| cannot_be(&graph, step))?;
     let now = Instant::now();
+    let half = now + until.saturating_duration_since(now) / 2;
+    let has_time = |session: &mut Session| has_time(&network, session, &finalists, &images, half);
+    if !has_time(&mut chosen.session) || !has_time(&mut by_one) {
+        return Ok(None);
+    }
     let [shared, one] = [
         settle(&network, &mut chosen.session, &finalists, &images, tie, now)?,
         settle(&network, &mut by_one, &finalists, &images, tie, now)?,
@@ -308,7 +320,7 @@ fn compared(
     end: Instant,
 ) -> (Vec<[Vec<f64>; 2]>, bool) {
     let mut blocks: Vec<[Vec<f64>; 2]> = tried.iter().map(|_| [const { Vec::new() }; 2]).collect();
-    let mut all = Vec::new();
+    let mut busy = Vec::new();
     for round in 0..ROUNDS[1] {
         if round >= ROUNDS[0] && Instant::now() >= end {
             break;
@@ -322,9 +334,11 @@ fn compared(
                 samples.push(seconds.sum::<f64>());
             }
         }
-        all.extend(entries);
+        busy.push(entries[0].is_busy);
     }
-    (blocks, is_busy(&all))
+    // In most rounds.
+    let is_busy = 2 * busy.iter().filter(|busy| **busy).count() > busy.len();
+    (blocks, is_busy)
 }
 
 fn cannot_be(graph: &Graph, step: usize) -> Failure {
@@ -334,12 +348,17 @@ fn cannot_be(graph: &Graph, step: usize) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::{Available, Measured, available};
     use crate::model::Model;
     use crate::planner::{choose_forms, default_choices};
+    use crate::rewrite::problems;
+    use crate::threads::Threads;
+    use crate::types::Types;
+    use crate::weights::{Source, Spec, Weights};
     use kernels::cpu::{Cpu, Tier};
-    use kernels::problem::PoolKind;
+    use kernels::problem::{PoolKind, Problem};
 
-    /// mixed3 in each form, where a step takes so many seconds shared and by one worker alone.
+    /// A block in each form, where a step takes so many seconds shared and by one worker alone.
     fn all_forms(plain: &Graph, seconds: impl Fn(Rewrite) -> [f64; 2]) -> (Vec<BlockChoice>, Vec<Form>) {
         let mut forms = choose_forms(plain, &[], |_| true);
         forms.iter_mut().flat_map(|choice| &mut choice.costs).for_each(|(_, cost)| *cost = Some(1.0));
@@ -357,6 +376,44 @@ mod tests {
         };
         let list = Rewrite::ALL.map(form).into();
         (forms, list)
+    }
+
+    #[test]
+    fn finalists_are_timed_both_ways_in_the_network_as_it_is_laid_out() {
+        let model = Model::block("mixed9").expect("a block");
+        let graph = Graph::new(&model, 1, PoolKind::Average);
+        let (cpu, threads) = (Cpu::detect(), Threads::new(2).expect("threads"));
+        // Fastest is what wants no halo; close behind, what does.
+        let place = |id: &str| ["winograd", "separable", "direct"].iter().position(|own| id.starts_with(own));
+        let measurement = |problem: Problem| {
+            let candidate = |a: &Available| {
+                let tuning = a.kernel.tunings(&problem).into_iter().next()?;
+                let formats = *Types::F32.formats(&*a.kernel, &problem, &tuning).first()?;
+                let seconds = 1.0 + 0.02 * place(a.row.id).unwrap_or(3) as f64;
+                Some(Measured::taking(seconds, a.row.id, formats, tuning))
+            };
+            let candidates = available(&cpu, &problem).0.iter().filter_map(candidate).collect();
+            Measurement::of(problem.clone(), candidates)
+        };
+        let problems = problems(&graph).into_iter().map(|(problem, _)| problem);
+        let known: Vec<Measurement> = problems.map(measurement).collect();
+        let spec = Spec { convs: graph.conv_specs().cloned().collect(), features: 0 };
+        let weights = Weights::open(&Source::Synthetic { seed: 1 }, &spec).expect("weights");
+        let exact = Exact::new(&graph, &weights, &threads).expect("a result");
+        let bounds = Bounds { error: 1e-5, memory: None };
+        let network =
+            Network { graph: &graph, weights: &weights, cpu: &cpu, threads: &threads, settled: None };
+        let of = |time| {
+            let until = Instant::now() + Duration::from_secs(time);
+            threads
+                .install(|| timed(&network, &[], &known, &bounds, &exact, until))
+                .expect("kernels that run")
+        };
+        assert!(of(0).is_none());
+        let form = of(600).expect("a form");
+        assert_eq!((form.shared.len(), form.one.len()), (graph.steps.len(), graph.steps.len()));
+        let total: f64 = form.shared.iter().chain(&form.one).map(|(_, seconds)| *seconds).sum();
+        assert!(total > 0.0 && form.graph.with_workers(&form.taken).is_ok());
     }
 
     #[test]

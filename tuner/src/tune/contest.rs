@@ -32,14 +32,8 @@ pub struct Entry {
     /// the cores: the same step may be the one that waits in most of the runs.
     pub steps: Vec<f64>,
     pub waits: Vec<f64>,
-    /// Share of its runs in which workers waited for a core that others used.
-    pub disturbed: f64,
-}
-
-/// Whether others used the cores in so many runs that times say more about them than about the networks.
-pub fn is_busy<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> bool {
-    let shares: Vec<f64> = entries.into_iter().map(|entry| entry.disturbed).collect();
-    shares.iter().sum::<f64>() > BUSY * shares.len() as f64
+    /// Others used the cores in so many runs of all that times say more about them than about the networks.
+    pub is_busy: bool,
 }
 
 /// What two networks in turn take at least.
@@ -59,7 +53,7 @@ pub fn contest(
     let images = built_in_images(network.graph, network.graph.batch);
     let mut samples = vec![Vec::new(); entries.len()];
     let mut rounds = vec![Vec::new(); entries.len()];
-    let mut disturbed = vec![0; entries.len()];
+    let mut disturbed = 0;
     let watch = Watch::new(network.threads);
     let none = |(_, session): &(String, &mut Session)| {
         [(); 2].map(|()| vec![Vec::new(); session.graph().steps.len()])
@@ -75,9 +69,8 @@ pub fn contest(
             break;
         }
         let count = if round < SHOWN { entries.len() } else { rivals };
-        let lists = samples.iter_mut().zip(&mut steps).zip(&mut rounds).zip(&mut disturbed);
-        for ((_, session), (((samples, steps), rounds), disturbed)) in entries[..count].iter_mut().zip(lists)
-        {
+        let lists = samples.iter_mut().zip(&mut steps).zip(&mut rounds);
+        for ((_, session), ((samples, steps), rounds)) in entries[..count].iter_mut().zip(lists) {
             network.threads.gather(&mut team);
             let mut run = || {
                 let timed = watch.sample(|| {
@@ -97,7 +90,7 @@ pub fn contest(
             for _ in 0..RUNS {
                 let ((seconds, is_disturbed), own) = run();
                 samples.push(seconds);
-                *disturbed += usize::from(is_disturbed);
+                disturbed += usize::from(is_disturbed);
                 let (lists, own) = (steps.iter_mut().flatten(), own.into_iter().flatten());
                 lists.zip(own).for_each(|(list, seconds)| list.push(seconds));
                 if start.elapsed() > TURN {
@@ -110,19 +103,20 @@ pub fn contest(
     }
     bar.finish_and_clear();
     let first = Timing::of(&samples[0]).median;
+    let runs: usize = samples.iter().map(Vec::len).sum();
+    let is_busy = disturbed as f64 > BUSY * runs as f64;
     let entry = |(index, (name, _)): (usize, (String, _))| {
         let timing = Timing::of(&samples[index]);
         let versus = ratio(&rounds[index], &rounds[0]).filter(|_| index > 0);
         let fair = versus.map_or(1.0, |versus| versus.value * first / timing.median);
-        let disturbed = disturbed[index] as f64 / samples[index].len().max(1) as f64;
-        let typical = |samples: &Vec<f64>| match disturbed > BUSY {
+        let typical = |samples: &Vec<f64>| match is_busy {
             true => samples.iter().copied().reduce(f64::min),
             false => median(samples),
         };
         let scaled = |samples: &Vec<f64>| typical(samples).map(|seconds| seconds * fair);
         let medians = |lists: &Vec<Vec<f64>>| lists.iter().filter_map(scaled).collect();
         let [steps, waits] = steps[index].each_ref().map(medians);
-        Entry { name, timing: timing.scaled(fair), steps, waits, disturbed }
+        Entry { name, timing: timing.scaled(fair), steps, waits, is_busy }
     };
     entries.into_iter().enumerate().map(entry).collect()
 }
@@ -146,21 +140,6 @@ pub fn is_faster(a: &Timing, b: &Timing) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_those_of_others_where_more_than_some_runs_were_disturbed() {
-        let timing = Timing::of(&[1.0]);
-        let entry = |disturbed| Entry {
-            name: String::new(),
-            timing,
-            steps: Vec::new(),
-            waits: Vec::new(),
-            disturbed,
-        };
-        assert!(!is_busy(&[]));
-        assert!(!is_busy(&[entry(0.0), entry(1.9 * BUSY)]));
-        assert!(is_busy(&[entry(0.0), entry(2.1 * BUSY)]));
-    }
 
     #[test]
     fn faster_means_by_more_than_the_noise_of_both() {

@@ -5,11 +5,12 @@ use std::io::Write;
 use super::Tuned;
 use super::record::{gflops, runner_up};
 use crate::apart::Distance;
+use crate::bench::BUSY;
 use crate::choose::process_bytes;
 use crate::measure::Measurement;
 use crate::options::Failure;
 use crate::plan::{
-    InPlace, MemoryBytes, Plan, PlanStep, ProblemRecord, RuleRecord, SearchRecord, StepFormats,
+    InPlace, MemoryBytes, Noise, Plan, PlanStep, ProblemRecord, RuleRecord, SearchRecord, StepFormats,
 };
 use crate::report::{convolution, tuning_text};
 use crate::table::Table;
@@ -151,14 +152,30 @@ pub fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
 
 /// How far apart the cores were.
 fn distance(apart: &Distance) -> String {
-    let Distance { least_ns, most_ns, far, waited_s } = apart;
+    let Distance { near_ns, least_ns, most_ns, far, waited_s } = apart;
     let waited = if *waited_s > 0.0 { format!(", after {waited_s:.1} s of waiting") } else { String::new() };
     match *far > 0.0 || *waited_s > 0.0 {
         true => format!(
-            "{least_ns:.0} ns from core to core when near, up to {most_ns:.0} and far apart in {:.0}% of the rounds{waited}",
+            "{near_ns:.0} ns from core to core when near, up to {most_ns:.0} and far apart in {:.0}% of the rounds{waited}",
             far * 100.0
         ),
         false => format!("{least_ns:.0} to {most_ns:.0} ns from core to core"),
+    }
+}
+
+/// Warns of rounds whose times say little about quiet ones.
+pub fn warn_of_noise(noise: &Noise) {
+    if noise.disturbed > BUSY {
+        eprintln!(
+            "warning: busy: others used the cores in {:.0}% of the runs, so that the choice may not be the best",
+            noise.disturbed * 100.0
+        );
+    }
+    if let Some(Distance { near_ns, most_ns, far, .. }) = noise.apart.filter(|apart| apart.far > BUSY) {
+        eprintln!(
+            "warning: far apart: a cache line took up to {most_ns:.0} ns from core to core in {:.0}% of the rounds, and {near_ns:.0} where they are near, for which the choice may not be the best",
+            far * 100.0
+        );
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::measuring::{Job, measure_all, open_log};
-use super::print::{print_rules, print_search};
+use super::print::{print_rules, print_search, warn_of_noise};
 use super::record::{gflops, now, record, time_us};
 use super::{TuneArgs, have_patience, warn_of_wrong};
 use crate::bench::Watch;
@@ -96,6 +96,7 @@ pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<
     warn_of_wrong(&measurements);
     let meanwhile = (watch.stolen() - stolen, threads.apart().distance());
     let noise = Noise::new(floor, cold, &measurements, meanwhile, start.elapsed());
+    warn_of_noise(&noise);
     let counted: Vec<(&Measurement, usize)> =
         measurements.iter().zip(&list).map(|(measurement, listed)| (measurement, listed.count)).collect();
     let rules = costs(&counted);
