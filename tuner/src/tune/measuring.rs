@@ -17,7 +17,7 @@ use crate::rewrite;
 use crate::types::Types;
 
 /// Rounds of a problem's candidates at most.
-const ROUNDS: usize = 30;
+const ROUNDS: usize = 48;
 
 /// The log of this machine; none where its folder can't be written.
 pub fn open_log(
