@@ -108,6 +108,8 @@ struct State {
     rounds: Vec<f64>,
     waited: Duration,
     patience: Duration,
+    /// When there is no time to wait any more.
+    until: Option<Instant>,
 }
 
 /// What is known of how far apart the cores of a pool are, and how long to wait until they are near.
@@ -130,10 +132,9 @@ impl Apart {
         std::mem::replace(&mut self.state().patience, patience)
     }
 
-    /// Lets rounds wait no longer than so, all together.
-    pub fn limit_patience(&self, most: Duration) {
-        let mut state = self.state();
-        state.patience = state.patience.min(most);
+    /// Lets no round wait later than that, whatever patience is left.
+    pub fn wait_until(&self, end: Instant) {
+        self.state().until = Some(end);
     }
 
     /// How long rounds have waited.
@@ -146,7 +147,8 @@ impl Apart {
         self.known(seconds);
         let mut state = self.state();
         let is_far = is_far(seconds, state.near.unwrap_or(seconds));
-        let pause = if is_far { PAUSE.min(state.patience) } else { Duration::ZERO };
+        let has_time = state.until.is_none_or(|end| Instant::now() < end);
+        let pause = if is_far && has_time { PAUSE.min(state.patience) } else { Duration::ZERO };
         state.patience -= pause;
         state.waited += pause;
         if pause.is_zero() {
@@ -205,14 +207,16 @@ mod tests {
         assert_eq!(apart.distance().map(|distance| distance.far), Some(0.0));
         apart.known(20e-9);
         assert_eq!(apart.note(200e-9), Duration::ZERO);
-        assert_eq!(apart.set_patience(PAUSE * 5), Duration::ZERO);
-        apart.limit_patience(PAUSE * 3 / 2);
+        assert_eq!(apart.set_patience(PAUSE * 3 / 2), Duration::ZERO);
+        apart.wait_until(Instant::now());
+        assert_eq!(apart.note(200e-9), Duration::ZERO);
+        apart.wait_until(Instant::now() + Duration::from_secs(3600));
         assert_eq!([200e-9, 200e-9, 200e-9].map(|ns| apart.note(ns)), [PAUSE, PAUSE / 2, Duration::ZERO]);
         assert_eq!(apart.note(21e-9), Duration::ZERO);
         assert_eq!(apart.waited(), PAUSE * 3 / 2);
         let waited_s = apart.waited().as_secs_f64();
-        // Of four rounds three, the first of them though it did not seem so then.
-        let expected = Distance { near_ns: 20.0, least_ns: 21.0, most_ns: 200.0, far: 0.75, waited_s };
+        // Of five rounds four, the first of them though it did not seem so then.
+        let expected = Distance { near_ns: 20.0, least_ns: 21.0, most_ns: 200.0, far: 0.8, waited_s };
         assert_eq!(apart.distance(), Some(expected));
     }
 

@@ -301,6 +301,9 @@ fn plan<'a>(
         let chosen = Network { graph: &graph, settled, ..*network }.choose(measurements, bounds, exact)?;
         Ok::<_, Failure>(Tuned { graph, chosen })
     };
+    let now = Instant::now();
+    let left = network.settled.map_or(Duration::ZERO, |end| end.saturating_duration_since(now));
+    network.threads.apart().wait_until(now + left.mul_f64(PATIENCE));
     let (split, graph, mut at_once) = split::split(network, measurements, bounds, exact)?;
     let types = Types::within(bounds.error);
     let ms = |seconds: f64| (seconds * 1e9).round() / 1e6;
@@ -361,7 +364,7 @@ fn plan<'a>(
     entries.extend(at_once.iter_mut().map(|session| (split::AT_ONCE.to_string(), session)));
     let rivals = entries.len();
     entries.extend(others.iter_mut().map(|(name, session)| (name.clone(), session)));
-    network.threads.apart().limit_patience(end.saturating_duration_since(Instant::now()));
+    network.threads.apart().wait_until(end);
     let mut contest = contest(network, entries, rivals, end);
     let other = contest.iter().position(|entry| entry.name == WITHOUT_REWRITES);
     let faster = other.filter(|&other| is_faster(&contest[other].timing, &contest[0].timing));

@@ -49,7 +49,9 @@ impl Field<'_> {
     pub fn exhaust(&mut self, types: Types) -> Search {
         let (start, search) = (Instant::now(), self.search(types));
         let Some(found) = self.first() else { return search };
-        let patience = self.threads.apart().set_patience(PATIENCE);
+        let apart = self.threads.apart();
+        let patience = apart.set_patience(PATIENCE);
+        apart.wait_until(start + PATIENCE);
         let (kernels, known) = (self.kernels, self.candidates.len());
         let mut jobs: Vec<(&Available, Tuning, Formats)> = Vec::new();
         for available in kernels {
@@ -70,7 +72,7 @@ impl Field<'_> {
             _ => Some(Interval { value: 1.0, low: 1.0, high: 1.0 }),
         };
         self.conclude();
-        self.threads.apart().set_patience(patience);
+        apart.set_patience(patience);
         Search { missed, left_out, exhausted: start.elapsed(), ..search }
     }
 
