@@ -48,10 +48,10 @@ impl Line {
 }
 
 /// Seconds in which a cache line gets from one worker's core to the next one's: of all such pairs, that which takes longest.
-/// None where workers have no core each, or there is one alone.
+/// None where workers do not stay on cores of their own, or there is one alone.
 pub fn core_to_core(threads: &Threads, team: &mut Team) -> Option<f64> {
     let workers = threads.count();
-    if workers == 1 || !threads.have_cores() {
+    if !threads.stay() {
         return None;
     }
     let pairs = if workers == 2 { 1 } else { workers };
@@ -87,6 +87,7 @@ pub fn ns(seconds: f64) -> f64 {
 
 /// How far apart the cores were beside what was measured: core-to-core latency.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Distance {
     /// As near as they are known to have been, earlier too.
     pub near_ns: f64,
@@ -132,9 +133,9 @@ impl Apart {
         std::mem::replace(&mut self.state().patience, patience)
     }
 
-    /// Lets no round wait later than that, whatever patience is left.
-    pub fn wait_until(&self, end: Instant) {
-        self.state().until = Some(end);
+    /// Lets no round wait later than that, if there is such a time, whatever patience is left.
+    pub fn wait_until(&self, end: impl Into<Option<Instant>>) {
+        self.state().until = end.into();
     }
 
     /// How long rounds have waited.
@@ -224,13 +225,12 @@ mod tests {
     fn a_line_goes_from_worker_to_worker_and_one_alone_is_not_apart() {
         let of = |count| {
             let threads = Threads::new(count).expect("threads");
-            threads.install(|| threads.gather(&mut Team::new(count)))
+            (threads.install(|| threads.gather(&mut Team::new(count))), threads.stay())
         };
-        assert_eq!(of(1), None);
-        assert_eq!(of(available() + 1), None);
-        if available() > 1 {
-            let seconds = of(available()).expect("a latency");
-            assert!(seconds > 1e-9 && seconds < 1e-2, "{seconds}");
-        }
+        assert_eq!(of(1), (None, false));
+        assert_eq!(of(available() + 1), (None, false));
+        let (latency, stay) = of(available());
+        assert_eq!(latency.is_some(), stay);
+        assert!(latency.is_none_or(|seconds| seconds > 1e-9 && seconds < 1e-2), "{latency:?}");
     }
 }

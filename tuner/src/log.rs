@@ -45,8 +45,9 @@ pub use transfer::{TransferArgs, transfer};
 /// Version of the format.
 pub const SCHEMA: &str = "measurements-1";
 /// How runs are measured, a number that is raised with that: times of another method are not taken. 1: all candidates of a
-/// round in one region, on shared scratch. 2: scratch as cold whoever had it last, and rounds that wait for near cores.
-pub const METHOD: u32 = 2;
+/// round in one region, on shared scratch. 2: scratch as cold whoever had it last, and rounds that wait for near cores. 3: as near as
+/// the pair furthest apart.
+pub const METHOD: u32 = 3;
 /// Name of the file in a machine's folder.
 pub const FILE: &str = "measurements.jsonl";
 
@@ -227,7 +228,9 @@ impl Log {
             started: since.as_secs(),
         };
         let lines = if path.exists() { read(&path)?.0 } else { Vec::new() };
-        let here = |other: &Run| other.machine == run.machine && other.threads == run.threads;
+        let here = |other: &Run| {
+            other.machine == run.machine && (other.threads, other.method) == (run.threads, run.method)
+        };
         let nearest = nearest(&lines, here);
         let like = |other: &Run| {
             !is_fresh

@@ -6,7 +6,7 @@ mod field;
 mod samples;
 mod walk;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kernels::cpu::Cpu;
 use kernels::kernel::{Kernel, Role, Row, Tuning, table};
@@ -245,6 +245,8 @@ pub struct Effort {
     pub budget: Duration,
     /// Time that is its share of the whole budget, whatever other problems leave of theirs.
     pub share: Duration,
+    /// When it must be over, however long rounds have waited.
+    pub deadline: Instant,
     /// Rounds at most.
     pub rounds: usize,
     /// Try all other tunings after the search, whatever time that takes.
@@ -294,7 +296,7 @@ pub fn measure(
         field.conclude();
         search = field.search(types);
     } else {
-        let mut complete = field.walk(types, effort.budget.mul_f64(EXPLORED));
+        let mut complete = field.walk(types, effort.budget.mul_f64(EXPLORED), effort.deadline);
         let effort = Effort { budget: effort.budget.saturating_sub(clock.elapsed(&field)), ..effort };
         if types == Types::F32 {
             complete &= field.rounds(effort, progress);

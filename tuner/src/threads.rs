@@ -10,8 +10,8 @@ pub struct Threads {
     /// `None` for one thread: the caller's own.
     pool: Option<rayon::ThreadPool>,
     count: usize,
-    /// There were as many cores as threads, at least, for the thread that made it.
-    have_cores: bool,
+    /// Each thread stays on a core of its own.
+    stay: bool,
     apart: Apart,
 }
 
@@ -53,16 +53,18 @@ impl Threads {
     /// If the system refuses to start them.
     pub fn new(count: usize) -> Result<Self, rayon::ThreadPoolBuildError> {
         let count = count.max(1);
-        let have_cores = count <= available();
+        let own = || Some(cores()).filter(|cores| cores.len() == count);
+        let cores = if count > 1 { own() } else { None };
+        let stay = cores.is_some();
         let pool = match count {
             1 => None,
             _ => {
-                let cores = Some(cores()).filter(|cores| cores.len() == count).unwrap_or_default();
+                let cores = cores.unwrap_or_default();
                 let stay = move |index: usize| cores.get(index).copied().into_iter().for_each(stay_on);
                 Some(rayon::ThreadPoolBuilder::new().num_threads(count).start_handler(stay).build()?)
             }
         };
-        Ok(Self { pool, count, have_cores, apart: Apart::default() })
+        Ok(Self { pool, count, stay, apart: Apart::default() })
     }
 
     /// Number of threads.
@@ -75,9 +77,9 @@ impl Threads {
         rayon::current_thread_index().unwrap_or(0)
     }
 
-    /// Whether there is a core for each thread.
-    pub fn have_cores(&self) -> bool {
-        self.have_cores
+    /// Whether each of several threads stays on a core of its own.
+    pub fn stay(&self) -> bool {
+        self.stay
     }
 
     /// How far apart the cores of the threads are.

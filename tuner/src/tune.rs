@@ -30,7 +30,7 @@ use crate::plan::{
     BlockBeside, BlockRewrite, Contest, Noise, Plan, PlanSplit, PlanStep, Planning, SCHEMA, TOOL,
     TensorPitch, file_name,
 };
-use crate::planner::{by_rule, choose_forms_and_types, default_choices};
+use crate::planner::{by_rule, choose_forms_and_types, default_choices, in_forms};
 use crate::report::print_rewrites;
 use crate::rewrite::Rewrite;
 use crate::rules::{RULES, costs, counted};
@@ -316,29 +316,31 @@ fn plan<'a>(
     for (block, rewrite) in for_workers {
         rewrites.iter_mut().filter(|own| own.block == block).for_each(|own| own.for_workers(rewrite));
     }
-    let is_plain = rewrites.iter().all(|own| own.rewrite == Rewrite::PLAIN.to_string());
+    let is_plain =
+        |rewrites: &[BlockRewrite]| rewrites.iter().all(|own| own.rewrite == Rewrite::PLAIN.to_string());
+    let now = Instant::now();
+    let part = |end: Instant| now + end.saturating_duration_since(now).mul_f64(REWRITTEN);
+    let first = if is_plain(&rewrites) { network.settled } else { network.settled.map(part) };
+    let mut attempt = choose(rewritten, first);
+    if attempt.is_err() && beside.iter().any(|block| block.chosen) {
+        beside.iter_mut().for_each(|block| block.chosen = false);
+        rewrites = forms.iter().map(BlockRewrite::new).collect();
+        attempt = choose(in_forms(&graph, &forms), first);
+    }
     let mut plain = None;
-    let mut tuned = if is_plain {
-        choose(rewritten, network.settled).or_else(|failure| {
-            let is_split = beside.iter().any(|own| own.chosen);
+    let mut tuned = match attempt {
+        Ok(tuned) if is_plain(&rewrites) => tuned,
+        Ok(tuned) => {
+            plain = choose(graph, network.settled).ok();
+            tuned
+        }
+        Err(failure) if is_plain(&rewrites) => return Err(failure),
+        Err(failure) => {
+            let plain = choose(graph, network.settled)?;
+            eprintln!("the plan with rewrites is left out: {failure}");
+            rewrites.iter_mut().for_each(BlockRewrite::overrule);
             beside.clear();
-            if is_split { choose(graph, network.settled) } else { Err(failure) }
-        })?
-    } else {
-        let now = Instant::now();
-        let first = network.settled.map(|end| now + end.saturating_duration_since(now).mul_f64(REWRITTEN));
-        match choose(rewritten, first) {
-            Ok(tuned) => {
-                plain = choose(graph, network.settled).ok();
-                tuned
-            }
-            Err(failure) => {
-                let plain = choose(graph, network.settled)?;
-                eprintln!("the plan with rewrites is left out: {failure}");
-                rewrites.iter_mut().for_each(BlockRewrite::overrule);
-                beside.clear();
-                plain
-            }
+            plain
         }
     };
 
@@ -364,7 +366,8 @@ fn plan<'a>(
     entries.extend(at_once.iter_mut().map(|session| (split::AT_ONCE.to_string(), session)));
     let rivals = entries.len();
     entries.extend(others.iter_mut().map(|(name, session)| (name.clone(), session)));
-    network.threads.apart().wait_until(end);
+    let now = Instant::now();
+    network.threads.apart().wait_until(now + end.saturating_duration_since(now).mul_f64(PATIENCE));
     let mut contest = contest(network, entries, rivals, end);
     let other = contest.iter().position(|entry| entry.name == WITHOUT_REWRITES);
     let faster = other.filter(|&other| is_faster(&contest[other].timing, &contest[0].timing));

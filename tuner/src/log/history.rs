@@ -97,8 +97,8 @@ pub struct Histories {
 
 /// Runs that say how near cores are: a machine changes, and what it was long ago is no matter.
 const RUNS: usize = 10;
-/// Share of a run's rounds that were on cores as near, at least: fewer are a matter of chance.
-const NEAR: f64 = 0.1;
+/// Rounds of a run that were on cores as near, at least: fewer are a matter of chance.
+const NEAR: usize = 5;
 
 /// Core-to-core latency of near workers, in nanoseconds: of the last runs that `like` admits, that of the run on the nearest.
 pub fn nearest(lines: &[Line], like: impl Fn(&Run) -> bool) -> Option<f64> {
@@ -115,7 +115,7 @@ pub fn nearest(lines: &[Line], like: impl Fn(&Run) -> bool) -> Option<f64> {
     }
     let of_run = |(_, mut list): (&str, Vec<f64>)| {
         list.sort_by(f64::total_cmp);
-        list.get((list.len() as f64 * NEAR) as usize).copied()
+        list.get(NEAR - 1).copied()
     };
     runs.into_iter().rev().filter_map(of_run).take(RUNS).min_by(f64::total_cmp)
 }
@@ -286,15 +286,32 @@ mod tests {
 
     #[test]
     fn a_time_on_cores_far_apart_does_not_stand_where_nearer_ones_are_known() {
-        let with = |name: &str, ns: f64, share: f64| {
-            let apart = round_of(name, vec![Time(0, 1000, 0)], Some(ns));
-            vec![run(name), candidates(name, 0, 1), apart, done(name, share)]
+        let with = |name: &str, ns: &[f64], share: f64| {
+            let mut lines = vec![run(name), candidates(name, 0, 1)];
+            lines.extend(ns.iter().enumerate().map(|(index, ns)| Line::Round {
+                run: name.to_string(),
+                problem: "p".to_string(),
+                round: index + 1,
+                times: vec![Time(0, 1000, 0)],
+                core_to_core_ns: Some(*ns),
+            }));
+            lines.push(done(name, share));
+            lines
         };
-        let near = furthest([with("a", 20.0, 1.0), with("b", 190.0, 5.0)].concat()).expect("a history");
-        assert_eq!(near.run, "a");
-        let far = furthest(with("b", 190.0, 5.0)).expect("a history");
+        let near = furthest([with("a", &[20.0; 5], 1.0), with("b", &[190.0; 9], 5.0)].concat());
+        assert_eq!(near.expect("a history").run, "a");
+        let far = furthest(with("b", &[190.0; 9], 5.0)).expect("a history");
         assert_eq!(far.run, "b");
-        assert_eq!(nearest(&with("b", 190.0, 5.0), |run| run.run == "a"), None);
+        // Near for few rounds says what near is, and that the others were not; fewer say nothing.
+        let mixed = |near: usize| [vec![20.0; near], vec![190.0; 90]].concat();
+        assert_eq!(furthest(with("c", &mixed(5), 1.0)), None);
+        assert!(furthest(with("c", &mixed(4), 1.0)).is_some());
+        // What was long ago is no matter.
+        let later: Vec<Line> =
+            (0..RUNS).flat_map(|i| with(&format!("l{i}"), &[190.0 + i as f64; 9], 1.0)).collect();
+        let all = |_: &Run| true;
+        assert_eq!(nearest(&[with("a", &[20.0; 5], 1.0), later.clone()].concat(), all), Some(190.0));
+        assert_eq!(nearest(&later, |run| run.run == "l3"), Some(193.0));
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Field<'_> {
         let Some(found) = self.first() else { return search };
         let apart = self.threads.apart();
         let patience = apart.set_patience(PATIENCE);
-        apart.wait_until(start + PATIENCE);
+        apart.wait_until(None);
         let (kernels, known) = (self.kernels, self.candidates.len());
         let mut jobs: Vec<(&Available, Tuning, Formats)> = Vec::new();
         for available in kernels {

@@ -340,7 +340,7 @@ impl<'a> Field<'a> {
             self.round();
             let spent = clock.elapsed(self).as_secs_f64() / effort.budget.as_secs_f64().max(1e-9);
             progress(spent.max(round as f64 / rounds as f64).min(1.0));
-            if spent >= 1.0 && round >= LEAST_ROUNDS {
+            if (spent >= 1.0 || Instant::now() >= effort.deadline) && round >= LEAST_ROUNDS {
                 complete = round == rounds;
                 break;
             }

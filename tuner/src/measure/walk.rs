@@ -1,6 +1,6 @@
 //! Which tunings are tried: a walk from the default and from the best so far, one number at a time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kernels::kernel::{Row, Tuning};
 use kernels::tensor::Formats;
@@ -24,7 +24,7 @@ impl Field<'_> {
     /// Walks through the tunings of each kernel until the time is over: first the defaults, then those that differ
     /// by the fewest numbers from the fastest of their kernel so far, of the fastest kernels first, and at last those
     /// of kernels without much hope. What is there already is not tried again. Whether nothing is left to try.
-    pub fn walk(&mut self, types: Types, time: Duration) -> bool {
+    pub fn walk(&mut self, types: Types, time: Duration, deadline: Instant) -> bool {
         let clock = self.clock();
         let kernels = self.kernels;
         let spaces: Vec<Vec<Offer>> = kernels.iter().map(|a| self.offered(a, types)).collect();
@@ -51,7 +51,7 @@ impl Field<'_> {
                 let place = |tuning: &Tuning| (is_slow, tuning.distance(&centre));
                 others.extend(left.map(|offer| (place(&offer.0), seconds, index, offer)));
             }
-            if others.is_empty() || clock.elapsed(self) >= time {
+            if others.is_empty() || clock.elapsed(self) >= time || Instant::now() >= deadline {
                 return others.is_empty();
             }
             others.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));

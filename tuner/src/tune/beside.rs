@@ -18,7 +18,7 @@ mod deal;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::contest::{Entry, least_of_two, two_in_turn};
+use super::contest::{Entry, is_busy, least_of_two, two_in_turn};
 use super::record::us;
 use crate::choose::{Bounds, Network, built_in_images, fits};
 use crate::exact::Exact;
@@ -320,7 +320,7 @@ fn compared(
     end: Instant,
 ) -> (Vec<[Vec<f64>; 2]>, bool) {
     let mut blocks: Vec<[Vec<f64>; 2]> = tried.iter().map(|_| [const { Vec::new() }; 2]).collect();
-    let mut busy = Vec::new();
+    let mut disturbed = Vec::new();
     for round in 0..ROUNDS[1] {
         if round >= ROUNDS[0] && Instant::now() >= end {
             break;
@@ -334,11 +334,9 @@ fn compared(
                 samples.push(seconds.sum::<f64>());
             }
         }
-        busy.push(entries[0].is_busy);
+        disturbed.push(entries[0].disturbed);
     }
-    // In most rounds.
-    let is_busy = 2 * busy.iter().filter(|busy| **busy).count() > busy.len();
-    (blocks, is_busy)
+    (blocks, is_busy(&disturbed))
 }
 
 fn cannot_be(graph: &Graph, step: usize) -> Failure {

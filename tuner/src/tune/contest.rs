@@ -32,8 +32,14 @@ pub struct Entry {
     /// the cores: the same step may be the one that waits in most of the runs.
     pub steps: Vec<f64>,
     pub waits: Vec<f64>,
-    /// Others used the cores in so many runs of all that times say more about them than about the networks.
-    pub is_busy: bool,
+    /// Runs of all networks of the contest in which workers waited for a core that others used, and all runs.
+    pub disturbed: [usize; 2],
+}
+
+/// Whether others used the cores in so many runs of contests that times say more about them than about the networks.
+pub fn is_busy(contests: &[[usize; 2]]) -> bool {
+    let [disturbed, runs] = [0, 1].map(|which| contests.iter().map(|counts| counts[which]).sum::<usize>());
+    disturbed as f64 > BUSY * runs as f64
 }
 
 /// What two networks in turn take at least.
@@ -104,7 +110,8 @@ pub fn contest(
     bar.finish_and_clear();
     let first = Timing::of(&samples[0]).median;
     let runs: usize = samples.iter().map(Vec::len).sum();
-    let is_busy = disturbed as f64 > BUSY * runs as f64;
+    let disturbed = [disturbed, runs];
+    let is_busy = is_busy(&[disturbed]);
     let entry = |(index, (name, _)): (usize, (String, _))| {
         let timing = Timing::of(&samples[index]);
         let versus = ratio(&rounds[index], &rounds[0]).filter(|_| index > 0);
@@ -116,7 +123,7 @@ pub fn contest(
         let scaled = |samples: &Vec<f64>| typical(samples).map(|seconds| seconds * fair);
         let medians = |lists: &Vec<Vec<f64>>| lists.iter().filter_map(scaled).collect();
         let [steps, waits] = steps[index].each_ref().map(medians);
-        Entry { name, timing: timing.scaled(fair), steps, waits, is_busy }
+        Entry { name, timing: timing.scaled(fair), steps, waits, disturbed }
     };
     entries.into_iter().enumerate().map(entry).collect()
 }
@@ -140,6 +147,16 @@ pub fn is_faster(a: &Timing, b: &Timing) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_contest_is_busy_where_more_than_a_tenth_of_all_runs_were_disturbed() {
+        assert!(!is_busy(&[]));
+        // One of eight in a contest, and none in the others.
+        assert!(is_busy(&[[1, 8]]));
+        assert!(!is_busy(&[[1, 8], [0, 8]]));
+        // All in two of five.
+        assert!(is_busy(&[[8, 8], [0, 8], [0, 8], [8, 8], [0, 8]]));
+    }
 
     #[test]
     fn faster_means_by_more_than_the_noise_of_both() {

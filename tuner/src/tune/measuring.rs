@@ -85,9 +85,10 @@ pub fn measure_all(
         let own = weight(problem, *count);
         let left = deadline.saturating_duration_since(Instant::now());
         let budget = left.mul_f64((own / (total - done)).min(1.0));
-        // Half of the time is for the problems that are left, wherever the cores are.
+        // What is left behind is for the other problems, wherever the cores are.
         host.threads.apart().wait_until(Instant::now() + left / 2);
-        let effort = Effort { budget, share: time.mul_f64(own / total), rounds: ROUNDS, exhaustive };
+        let share = time.mul_f64(own / total);
+        let effort = Effort { budget, share, deadline, rounds: ROUNDS, exhaustive };
         bar.set_message(name.clone());
         let progress = |part: f64| bar.set_position(((done + own * part) / total * 1e3) as u64);
         let measurement = measure(problem, host, types, effort, progress);

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use kernels::tensor::{Placement, Shape};
 
-use super::contest::{least_of_two, two_in_turn};
+use super::contest::{is_busy, least_of_two, two_in_turn};
 use crate::choose::{Bounds, Network, fits};
 use crate::graph::{Graph, Pitches, TensorId};
 use crate::plan::TensorPitch;
@@ -85,16 +85,16 @@ pub fn pitches(
         tried.iter().filter(|(_, versus)| versus.is_gain(tie)).map(|(t, _)| *t).collect();
     let mut better = (!chosen.is_empty()).then(|| with(session, &|tensor| chosen.contains(&tensor)));
     if let Some(other) = &mut better {
-        let (mut samples, mut is_busy) = ([const { Vec::new() }; 2], false);
+        let (mut samples, mut disturbed) = ([const { Vec::new() }; 2], Vec::new());
         for round in 0..ROUNDS[1] {
             if round >= ROUNDS[0] && Instant::now() >= end {
                 break;
             }
             let times = two_in_turn(network, session, other);
             samples.iter_mut().zip(&times).for_each(|(samples, entry)| samples.push(entry.timing.median));
-            is_busy |= times[0].is_busy;
+            disturbed.push(times[0].disturbed);
         }
-        if is_busy || ratio(&samples[1], &samples[0]).is_none_or(|versus| versus.high >= 1.0) {
+        if is_busy(&disturbed) || ratio(&samples[1], &samples[0]).is_none_or(|versus| versus.high >= 1.0) {
             better = None;
         }
     }
