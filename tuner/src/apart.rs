@@ -138,6 +138,11 @@ impl Apart {
         self.state().until = end.into();
     }
 
+    /// Seconds as near as the cores are known to have been.
+    pub fn near(&self) -> Option<f64> {
+        self.state().near
+    }
+
     /// How long rounds have waited.
     pub fn waited(&self) -> Duration {
         self.state().waited

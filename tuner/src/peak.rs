@@ -9,7 +9,8 @@ use kernels::peak::{clock, tier_peak};
 use kernels::team::Team;
 use serde_json::{Value, json};
 
-use crate::apart::{core_to_core, ns};
+use crate::apart::{core_to_core, is_far, ns};
+use crate::bench::BUSY;
 use crate::options::{Failure, cpu, threads};
 use crate::stats::median;
 use crate::table::Table;
@@ -120,6 +121,12 @@ impl Beside {
         self.apart.extend(core_to_core);
     }
 
+    /// Whether more than some of the rounds were on cores far apart, where these have been as near as so many seconds.
+    pub fn is_far(&self, near: f64) -> bool {
+        let far = self.apart.iter().filter(|&&seconds| is_far(seconds, near)).count();
+        far as f64 > BUSY * self.apart.len() as f64
+    }
+
     /// The median.
     pub fn core_to_core_ns(&self) -> Option<f64> {
         Some(median(&self.apart)? * 1e9)
@@ -160,4 +167,24 @@ fn a_core(cpu: &Cpu, tier: Tier, count: usize) -> Result<f64, Failure> {
     };
     let best = (0..ROUNDS).map(|_| round()).fold(0.0, f64::max);
     Ok((best * 100.0).round() / 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sampled_on_cores_far_apart_in_more_than_a_tenth_of_the_rounds_is_far() {
+        let of = |near: usize, far: usize| {
+            let mut beside = Beside::default();
+            (0..near).for_each(|_| beside.apart(Some(21e-9)));
+            (0..far).for_each(|_| beside.apart(Some(190e-9)));
+            beside
+        };
+        assert!(!of(0, 0).is_far(20e-9));
+        assert!(!of(9, 1).is_far(20e-9));
+        assert!(of(8, 2).is_far(20e-9));
+        // As far as nobody knows, that is near.
+        assert!(!of(0, 10).is_far(190e-9));
+    }
 }

@@ -16,6 +16,8 @@ use crate::options::{Failure, create_folder};
 use crate::rewrite;
 use crate::types::Types;
 
+/// Share of a problem's time that must be left to measure it again.
+const AGAIN: f64 = 0.5;
 /// Rounds of a problem's candidates at most.
 const ROUNDS: usize = 48;
 
@@ -81,20 +83,39 @@ pub fn measure_all(
         ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} {msg}").expect("a template"),
     );
     let (mut done, mut list) = (0.0, Vec::new());
-    for Job { problem, count, name } in jobs {
-        let own = weight(problem, *count);
+    let of = |job: &Job, (total, done): (f64, f64), deadline: Instant| {
+        let own = weight(&job.problem, job.count);
         let left = deadline.saturating_duration_since(Instant::now());
         let budget = left.mul_f64((own / (total - done)).min(1.0));
         // What is left behind is for the other problems, wherever the cores are.
         host.threads.apart().wait_until(Instant::now() + left / 2);
         let share = time.mul_f64(own / total);
         let effort = Effort { budget, share, deadline, rounds: ROUNDS, exhaustive };
-        bar.set_message(name.clone());
+        bar.set_message(job.name.clone());
         let progress = |part: f64| bar.set_position(((done + own * part) / total * 1e3) as u64);
-        let measurement = measure(problem, host, types, effort, progress);
+        (measure(&job.problem, host, types, effort, progress), own)
+    };
+    for job in jobs {
+        let (measurement, own) = of(job, (total, done), deadline);
         deadline += measurement.search.exhausted;
         list.push(measurement);
         done += own;
+    }
+    // Where the cores have come near since, as near as nobody knew they can be, what was before is measured again.
+    let is_far = |measurement: &Measurement| {
+        host.threads.apart().near().is_some_and(|near| measurement.beside.is_far(near))
+    };
+    let far: Vec<usize> = (0..list.len()).filter(|&index| is_far(&list[index])).collect();
+    let mut left: f64 = far.iter().map(|&index| weight(&jobs[index].problem, jobs[index].count)).sum();
+    for index in far {
+        let own = weight(&jobs[index].problem, jobs[index].count);
+        let time_left = deadline.saturating_duration_since(Instant::now());
+        if time_left.mul_f64(own / left) >= time.mul_f64(AGAIN * own / total) {
+            let (measurement, _) = of(&jobs[index], (total, total - left), deadline);
+            deadline += measurement.search.exhausted;
+            list[index] = measurement;
+        }
+        left -= own;
     }
     bar.finish_and_clear();
     list
