@@ -144,8 +144,13 @@ impl Apart {
     }
 
     /// How long rounds have waited.
-    pub fn waited(&self) -> Duration {
+    fn waited(&self) -> Duration {
         self.state().waited
+    }
+
+    /// A clock that stands while rounds wait: the time of one problem must not go by with that.
+    pub fn clock(&self) -> Clock<'_> {
+        Clock { start: Instant::now(), waited: self.waited(), apart: self }
     }
 
     /// Takes note of a distance in seconds; how long to sleep and look again, zero where a round may begin.
@@ -169,7 +174,7 @@ impl Apart {
         let least = state.rounds.iter().copied().reduce(f64::min)?;
         let most = state.rounds.iter().copied().reduce(f64::max)?;
         let near = state.near.unwrap_or(least);
-        let far = state.rounds.iter().filter(|&&seconds| is_far(seconds, near)).count();
+        let far = far_rounds(&state.rounds, near);
         Some(Distance {
             near_ns: ns(near),
             least_ns: ns(least),
@@ -180,9 +185,30 @@ impl Apart {
     }
 }
 
+/// See [`Apart::clock`].
+#[derive(Debug)]
+pub struct Clock<'a> {
+    start: Instant,
+    waited: Duration,
+    apart: &'a Apart,
+}
+
+impl Clock<'_> {
+    /// Time that has gone by since, without waiting.
+    pub fn elapsed(&self) -> Duration {
+        let waited = self.apart.waited().saturating_sub(self.waited);
+        self.start.elapsed().saturating_sub(waited)
+    }
+}
+
 /// Whether cores that hand a line over in so many seconds are far apart, where they have been as near as that.
-pub fn is_far(seconds: f64, near: f64) -> bool {
+fn is_far(seconds: f64, near: f64) -> bool {
     seconds > FAR * near
+}
+
+/// How many of some rounds were on cores far apart.
+pub fn far_rounds(rounds: &[f64], near: f64) -> usize {
+    rounds.iter().filter(|&&own| is_far(own, near)).count()
 }
 
 impl Threads {

@@ -289,7 +289,7 @@ pub fn measure(
     field.sample_peaks();
     let history = host.log.and_then(|log| log.history(problem));
     let holds = history.is_some_and(|history| field.restore(history));
-    let clock = field.clock();
+    let clock = host.threads.apart().clock();
     let search;
     let is_done = |done: &Done| done.complete || done.share >= ENOUGH * effort.share.as_secs_f64();
     if holds && history.and_then(|history| history.done).is_some_and(|done| is_done(&done)) {
@@ -297,7 +297,7 @@ pub fn measure(
         search = field.search(types);
     } else {
         let mut complete = field.walk(types, effort.budget.mul_f64(EXPLORED), effort.deadline);
-        let effort = Effort { budget: effort.budget.saturating_sub(clock.elapsed(&field)), ..effort };
+        let effort = Effort { budget: effort.budget.saturating_sub(clock.elapsed()), ..effort };
         if types == Types::F32 {
             complete &= field.rounds(effort, progress);
         } else {

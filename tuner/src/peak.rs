@@ -9,7 +9,7 @@ use kernels::peak::{clock, tier_peak};
 use kernels::team::Team;
 use serde_json::{Value, json};
 
-use crate::apart::{core_to_core, is_far, ns};
+use crate::apart::{core_to_core, far_rounds, ns};
 use crate::bench::BUSY;
 use crate::options::{Failure, cpu, threads};
 use crate::stats::median;
@@ -123,8 +123,7 @@ impl Beside {
 
     /// Whether more than some of the rounds were on cores far apart, where these have been as near as so many seconds.
     pub fn is_far(&self, near: f64) -> bool {
-        let far = self.apart.iter().filter(|&&seconds| is_far(seconds, near)).count();
-        far as f64 > BUSY * self.apart.len() as f64
+        far_rounds(&self.apart, near) as f64 > BUSY * self.apart.len() as f64
     }
 
     /// The median.

@@ -289,6 +289,12 @@ struct Planned<'a> {
     around: f64,
 }
 
+/// When a share of the time that is left until then has gone by.
+fn part(end: Instant, share: f64) -> Instant {
+    let now = Instant::now();
+    now + end.saturating_duration_since(now).mul_f64(share)
+}
+
 /// Chooses forms and kernels within the bounds, and measures the network by them and by others.
 fn plan<'a>(
     network: &Network,
@@ -301,9 +307,8 @@ fn plan<'a>(
         let chosen = Network { graph: &graph, settled, ..*network }.choose(measurements, bounds, exact)?;
         Ok::<_, Failure>(Tuned { graph, chosen })
     };
-    let now = Instant::now();
-    let left = network.settled.map_or(Duration::ZERO, |end| end.saturating_duration_since(now));
-    network.threads.apart().wait_until(now + left.mul_f64(PATIENCE));
+    let patient = network.settled.map_or_else(Instant::now, |end| part(end, PATIENCE));
+    network.threads.apart().wait_until(patient);
     let (split, graph, mut at_once) = split::split(network, measurements, bounds, exact)?;
     let types = Types::within(bounds.error);
     let ms = |seconds: f64| (seconds * 1e9).round() / 1e6;
@@ -318,9 +323,8 @@ fn plan<'a>(
     }
     let is_plain =
         |rewrites: &[BlockRewrite]| rewrites.iter().all(|own| own.rewrite == Rewrite::PLAIN.to_string());
-    let now = Instant::now();
-    let part = |end: Instant| now + end.saturating_duration_since(now).mul_f64(REWRITTEN);
-    let first = if is_plain(&rewrites) { network.settled } else { network.settled.map(part) };
+    let own_part = |end| part(end, REWRITTEN);
+    let first = if is_plain(&rewrites) { network.settled } else { network.settled.map(own_part) };
     let mut attempt = choose(rewritten, first);
     if attempt.is_err() && beside.iter().any(|block| block.chosen) {
         beside.iter_mut().for_each(|block| block.chosen = false);
@@ -366,8 +370,7 @@ fn plan<'a>(
     entries.extend(at_once.iter_mut().map(|session| (split::AT_ONCE.to_string(), session)));
     let rivals = entries.len();
     entries.extend(others.iter_mut().map(|(name, session)| (name.clone(), session)));
-    let now = Instant::now();
-    network.threads.apart().wait_until(now + end.saturating_duration_since(now).mul_f64(PATIENCE));
+    network.threads.apart().wait_until(part(end, PATIENCE));
     let mut contest = contest(network, entries, rivals, end);
     let other = contest.iter().position(|entry| entry.name == WITHOUT_REWRITES);
     let faster = other.filter(|&other| is_faster(&contest[other].timing, &contest[0].timing));

@@ -40,9 +40,7 @@ impl Network<'_> {
         search.price(&vec![0.0; self.graph.steps.len()]);
         search
     }
-}
 
-impl Network<'_> {
     /// Of each step the candidates that are worth a try in the running network as it is laid out, the chosen one first and at
     /// most so many.
     pub fn finalists<'a>(

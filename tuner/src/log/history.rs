@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, Line, Run, Time};
-use crate::apart::is_far;
+use crate::apart::far_rounds;
 use crate::measure::Samples;
 
 /// With what the measuring of a problem came to its end.
@@ -58,8 +58,8 @@ impl History {
 
     /// Share of all rounds in which the cores were far apart, of a machine on which they were so near at the least.
     fn far_share(&self, nearest: Option<f64>) -> f64 {
-        let is_far = |ns: &&f64| nearest.is_some_and(|nearest| is_far(**ns, nearest));
-        self.apart.iter().filter(is_far).count() as f64 / self.rounds.len().max(1) as f64
+        let far = nearest.map_or(0, |nearest| far_rounds(&self.apart, nearest));
+        far as f64 / self.rounds.len().max(1) as f64
     }
 
     /// Adds a line; one that does not follow from those before is passed over.

@@ -3,7 +3,7 @@
 mod leaders;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use kernels::cpu::Cpu;
 use kernels::kernel::{Kernel, Prepared, Row, Tuning};
@@ -40,21 +40,6 @@ pub const FINALISTS: usize = 2;
 
 /// Tunings of a kernel that are measured again where the code of another kernel has changed.
 const REVIVED: usize = 2;
-
-/// See [`Field::clock`].
-#[derive(Clone, Copy)]
-pub struct Clock {
-    start: Instant,
-    waited: Duration,
-}
-
-impl Clock {
-    /// Time that has gone by since, without waiting.
-    pub fn elapsed(&self, field: &Field) -> Duration {
-        let waited = field.threads.apart().waited().saturating_sub(self.waited);
-        self.start.elapsed().saturating_sub(waited)
-    }
-}
 
 /// A candidate that is still measured.
 struct Entrant {
@@ -332,13 +317,13 @@ impl<'a> Field<'a> {
     /// Rounds until the time is over or each leader has had its number of them, those of the log among them; whether it
     /// is their number.
     pub fn rounds(&mut self, effort: Effort, mut progress: impl FnMut(f64)) -> bool {
-        let clock = self.clock();
+        let clock = self.threads.apart().clock();
         let done = self.leaders().iter().map(|(_, leader)| self.samples[*leader].len()).min().unwrap_or(0);
         let rounds = effort.rounds.saturating_sub(done).max(LEAST_ROUNDS);
         let mut complete = true;
         for round in 1..=rounds {
             self.round();
-            let spent = clock.elapsed(self).as_secs_f64() / effort.budget.as_secs_f64().max(1e-9);
+            let spent = clock.elapsed().as_secs_f64() / effort.budget.as_secs_f64().max(1e-9);
             progress(spent.max(round as f64 / rounds as f64).min(1.0));
             if (spent >= 1.0 || Instant::now() >= effort.deadline) && round >= LEAST_ROUNDS {
                 complete = round == rounds;
@@ -351,11 +336,6 @@ impl<'a> Field<'a> {
             self.conclude();
         }
         complete
-    }
-
-    /// A clock that stands while rounds wait for near cores: the time of one problem must not go by with that.
-    pub fn clock(&self) -> Clock {
-        Clock { start: Instant::now(), waited: self.threads.apart().waited() }
     }
 
     /// Writes to the log that the problem is done, with the share of the budget it was given.

@@ -25,7 +25,7 @@ impl Field<'_> {
     /// by the fewest numbers from the fastest of their kernel so far, of the fastest kernels first, and at last those
     /// of kernels without much hope. What is there already is not tried again. Whether nothing is left to try.
     pub fn walk(&mut self, types: Types, time: Duration, deadline: Instant) -> bool {
-        let clock = self.clock();
+        let clock = self.threads.apart().clock();
         let kernels = self.kernels;
         let spaces: Vec<Vec<Offer>> = kernels.iter().map(|a| self.offered(a, types)).collect();
         let mut tried: Vec<Vec<Tuning>> = kernels.iter().map(|a| self.tunings(a.row)).collect();
@@ -51,7 +51,7 @@ impl Field<'_> {
                 let place = |tuning: &Tuning| (is_slow, tuning.distance(&centre));
                 others.extend(left.map(|offer| (place(&offer.0), seconds, index, offer)));
             }
-            if others.is_empty() || clock.elapsed(self) >= time || Instant::now() >= deadline {
+            if others.is_empty() || clock.elapsed() >= time || Instant::now() >= deadline {
                 return others.is_empty();
             }
             others.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));

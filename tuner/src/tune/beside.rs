@@ -18,7 +18,7 @@ mod deal;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::contest::{Entry, is_busy, least_of_two, two_in_turn};
+use super::contest::{is_busy, least_of_two, two_in_turn};
 use super::record::us;
 use crate::choose::{Bounds, Network, built_in_images, fits};
 use crate::exact::Exact;
@@ -121,10 +121,7 @@ pub fn beside(
     }
     let (list, taken) = in_turn(network, forms, &all, bounds, widest_tie(measurements), start + time)?;
     let (graph, _) = placed(network.graph, forms, &all, &taken)?;
-    let changed = taken.iter().filter_map(|tried| {
-        let own = all[tried.form].rewrite(tried.block)?;
-        (Some(own) != all[0].rewrite(tried.block)).then_some((tried.block, own))
-    });
+    let changed = taken.iter().filter_map(|tried| Some((tried.block, tried.other_form(&all)?)));
     Ok((graph, list, changed.collect()))
 }
 
@@ -158,14 +155,12 @@ fn in_turn(
         let (blocks, is_busy) = compared(network, &mut session, &mut other, &tried, own_end);
         for (tried, [shared, own]) in tried.into_iter().zip(&blocks) {
             let Some(versus) = ratio(own, shared) else { continue };
-            let Tried { block, form, least } = tried;
-            let rewrite = all[form].rewrite(block).filter(|own| Some(*own) != all[0].rewrite(block));
             let beside = BlockBeside {
-                block: block.to_string(),
-                rewrite: rewrite.map(|rewrite| rewrite.to_string()),
+                block: tried.block.to_string(),
+                rewrite: tried.other_form(all).map(|rewrite| rewrite.to_string()),
                 shared_us: us(Timing::of(shared).median),
                 versus: [versus.value, versus.low, versus.high],
-                least: Some(least),
+                least: Some(tried.least),
                 chosen: !is_busy && versus.is_gain(tie),
             };
             list.push((tried, beside));
@@ -244,6 +239,14 @@ struct Tried {
     form: usize,
     /// The bound of all ways in all forms, over the block's time with all steps shared.
     least: f64,
+}
+
+impl Tried {
+    /// The form that it has for it, where the first has another.
+    fn other_form(&self, all: &[Form]) -> Option<Rewrite> {
+        let own = all[self.form].rewrite(self.block);
+        own.filter(|_| own != all[0].rewrite(self.block))
+    }
 }
 
 /// The blocks that have steps beside each other where they take least, by the times of steps: in another form than the first,
@@ -326,12 +329,10 @@ fn compared(
             break;
         }
         let entries = two_in_turn(network, session, other);
-        let graphs = [session.graph(), other.graph()];
-        for (tried, samples) in tried.iter().zip(&mut blocks) {
-            for ((samples, Entry { steps, waits, .. }), graph) in samples.iter_mut().zip(&entries).zip(graphs)
-            {
-                let seconds = graph.block_steps(tried.block).map(|step| steps[step] + waits[step]);
-                samples.push(seconds.sum::<f64>());
+        for (which, graph) in [session.graph(), other.graph()].into_iter().enumerate() {
+            let seconds = entries[which].with_waits();
+            for (tried, samples) in tried.iter().zip(&mut blocks) {
+                samples[which].push(seconds[graph.block_steps(tried.block)].iter().sum());
             }
         }
         disturbed.push(entries[0].disturbed);

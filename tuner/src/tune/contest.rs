@@ -36,6 +36,13 @@ pub struct Entry {
     pub disturbed: [usize; 2],
 }
 
+impl Entry {
+    /// Seconds of each step with the waiting behind it.
+    pub fn with_waits(&self) -> Vec<f64> {
+        self.steps.iter().zip(&self.waits).map(|(own, wait)| own + wait).collect()
+    }
+}
+
 /// Whether others used the cores in so many runs of contests that times say more about them than about the networks.
 pub fn is_busy(contests: &[[usize; 2]]) -> bool {
     let [disturbed, runs] = [0, 1].map(|which| contests.iter().map(|counts| counts[which]).sum::<usize>());

@@ -77,43 +77,44 @@ pub fn measure_all(
     exhaustive: bool,
 ) -> Vec<Measurement> {
     let mut deadline = start + time;
-    let total: f64 = jobs.iter().map(|job| weight(&job.problem, job.count)).sum();
+    let weights: Vec<f64> = jobs.iter().map(|job| weight(&job.problem, job.count)).collect();
+    let total: f64 = weights.iter().sum();
     let bar = ProgressBar::new(1000);
     bar.set_style(
         ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} {msg}").expect("a template"),
     );
-    let (mut done, mut list) = (0.0, Vec::new());
-    let of = |job: &Job, (total, done): (f64, f64), deadline: Instant| {
-        let own = weight(&job.problem, job.count);
-        let left = deadline.saturating_duration_since(Instant::now());
-        let budget = left.mul_f64((own / (total - done)).min(1.0));
+    // Measures one of problems that are left, which have so much of all the weight.
+    let measured = |index: usize, left: f64, deadline: Instant| {
+        let (Job { problem, name, .. }, own) = (&jobs[index], weights[index]);
+        let time_left = deadline.saturating_duration_since(Instant::now());
+        let budget = time_left.mul_f64((own / left).min(1.0));
         // What is left behind is for the other problems, wherever the cores are.
-        host.threads.apart().wait_until(Instant::now() + left / 2);
-        let share = time.mul_f64(own / total);
-        let effort = Effort { budget, share, deadline, rounds: ROUNDS, exhaustive };
-        bar.set_message(job.name.clone());
-        let progress = |part: f64| bar.set_position(((done + own * part) / total * 1e3) as u64);
-        (measure(&job.problem, host, types, effort, progress), own)
+        host.threads.apart().wait_until(Instant::now() + time_left / 2);
+        let effort =
+            Effort { budget, share: time.mul_f64(own / total), deadline, rounds: ROUNDS, exhaustive };
+        bar.set_message(name.clone());
+        let progress = |part: f64| bar.set_position(((total - left + own * part) / total * 1e3) as u64);
+        measure(problem, host, types, effort, progress)
     };
-    for job in jobs {
-        let (measurement, own) = of(job, (total, done), deadline);
+    let (mut left, mut list) = (total, Vec::new());
+    for (index, own) in weights.iter().enumerate() {
+        let measurement = measured(index, left, deadline);
         deadline += measurement.search.exhausted;
         list.push(measurement);
-        done += own;
+        left -= own;
     }
     // Where the cores have come near since, as near as nobody knew they can be, what was before is measured again.
     let is_far = |measurement: &Measurement| {
         host.threads.apart().near().is_some_and(|near| measurement.beside.is_far(near))
     };
     let far: Vec<usize> = (0..list.len()).filter(|&index| is_far(&list[index])).collect();
-    let mut left: f64 = far.iter().map(|&index| weight(&jobs[index].problem, jobs[index].count)).sum();
+    let mut left: f64 = far.iter().map(|&index| weights[index]).sum();
     for index in far {
-        let own = weight(&jobs[index].problem, jobs[index].count);
+        let own = weights[index];
         let time_left = deadline.saturating_duration_since(Instant::now());
         if time_left.mul_f64(own / left) >= time.mul_f64(AGAIN * own / total) {
-            let (measurement, _) = of(&jobs[index], (total, total - left), deadline);
-            deadline += measurement.search.exhausted;
-            list[index] = measurement;
+            list[index] = measured(index, left, deadline);
+            deadline += list[index].search.exhausted;
         }
         left -= own;
     }

@@ -59,10 +59,8 @@ pub fn split(
     let others = ways.iter_mut().map(|(_, session)| (String::new(), session));
     let entries: Vec<_> = std::iter::once((String::new(), &mut at_once)).chain(others).collect();
     let count = entries.len();
-    let with_waits =
-        |entry: Entry| entry.steps.iter().zip(&entry.waits).map(|(own, wait)| own + wait).collect();
     let seconds: Vec<Vec<f64>> =
-        contest(network, entries, count, Instant::now()).into_iter().map(with_waits).collect();
+        contest(network, entries, count, Instant::now()).iter().map(Entry::with_waits).collect();
     let of_blocks = |session: &Session, seconds: &[f64]| -> Vec<f64> {
         blocks.iter().map(|block| seconds[session.graph().block_steps(block)].iter().sum()).collect()
     };
