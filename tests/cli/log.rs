@@ -1,5 +1,6 @@
 //! The log of measurements: what tunings append to it, take from it, and what is made of it.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::tune::walk;
@@ -133,7 +134,28 @@ fn two_tuners_at_once_write_whole_lines() {
         }
     });
     let all = lines(&log(folder.path()));
-    assert_eq!((count(&all, "run"), count(&all, "done")), (2, 2));
+    assert_eq!(count(&all, "run"), 2);
+    let runs: HashSet<&str> = all.iter().filter_map(|line| line["run"].as_str()).collect();
+    for run in runs {
+        let own: Vec<Value> = all.iter().filter(|line| line["run"] == run).cloned().collect();
+        assert_is_visited_twice(&own);
+    }
+}
+
+/// Asserts that a run has visited its one problem twice and went on with it where it was.
+fn assert_is_visited_twice(lines: &[Value]) {
+    let done: Vec<usize> = (0..lines.len()).filter(|&index| lines[index]["line"] == "done").collect();
+    let &[first, second] = &done[..] else { panic!("found {} visits, expected 2", done.len()) };
+    assert_eq!(second + 1, lines.len());
+    let share = |index: usize| lines[index]["share"].as_f64().expect("a share");
+    assert!(share(first) < 0.9 * share(second), "{} .. {}", share(first), share(second));
+    let rounds = |lines: &[Value]| {
+        let rounds = lines.iter().filter(|line| line["line"] == "round");
+        rounds.map(|line| line["round"].as_u64().expect("a number")).collect::<Vec<u64>>()
+    };
+    let all = rounds(lines);
+    assert_eq!(all, (1..=all.len() as u64).collect::<Vec<u64>>());
+    assert!(!rounds(&lines[first..]).is_empty());
 }
 
 #[test]

@@ -99,6 +99,16 @@ pub struct Distance {
     pub far: f64,
     /// Seconds of waiting until they were near.
     pub waited_s: f64,
+    /// When whole networks were measured, the median; none where none were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub networks_ns: Option<f64>,
+}
+
+impl Distance {
+    /// How far they were when whole networks were measured, if that was far.
+    pub fn far_networks_ns(&self) -> Option<f64> {
+        self.networks_ns.filter(|&ns| is_far(ns, self.near_ns))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -181,6 +191,7 @@ impl Apart {
             most_ns: ns(most),
             far: far as f64 / state.rounds.len() as f64,
             waited_s: state.waited.as_secs_f64(),
+            networks_ns: None,
         })
     }
 }
@@ -248,8 +259,11 @@ mod tests {
         assert_eq!(apart.waited(), PAUSE * 3 / 2);
         let waited_s = apart.waited().as_secs_f64();
         // Of five rounds four, the first of them though it did not seem so then.
-        let expected = Distance { near_ns: 20.0, least_ns: 21.0, most_ns: 200.0, far: 0.8, waited_s };
+        let expected =
+            Distance { near_ns: 20.0, least_ns: 21.0, most_ns: 200.0, far: 0.8, waited_s, networks_ns: None };
         assert_eq!(apart.distance(), Some(expected));
+        let networks = |ns| Distance { networks_ns: Some(ns), ..expected }.far_networks_ns();
+        assert_eq!((networks(41.0), networks(39.0), expected.far_networks_ns()), (Some(41.0), None, None));
     }
 
     #[test]

@@ -38,7 +38,7 @@ use crate::plan::{StepFormats, TOOL, tuning_to_json};
 use crate::types::Types;
 
 pub use file::{LogError, append, read};
-pub use history::{Done, Histories, History, nearest};
+pub use history::{Done, Histories, History, Round, nearest};
 pub use merge::{MergeArgs, merge};
 pub use transfer::{TransferArgs, transfer};
 
@@ -267,32 +267,45 @@ impl Log {
     }
 }
 
-/// Writes what happens to one problem.
+/// Keeps what happens to one problem, and writes it.
 pub struct Journal<'a> {
     log: Option<&'a Log>,
     problem: String,
+    /// All until now.
+    history: History,
     /// The run that the next line goes on from.
     from: Option<String>,
 }
 
 impl<'a> Journal<'a> {
-    /// Of a problem; into nothing without a log.
+    /// Of a problem; kept alone without a log.
     pub fn new(log: Option<&'a Log>, problem: &Problem) -> Self {
-        Self { log, problem: problem.to_string(), from: None }
+        let run = log.map(|log| log.run.clone()).unwrap_or_default();
+        Self { log, problem: problem.to_string(), history: History { run, ..History::default() }, from: None }
     }
 
     fn append(&mut self, line: impl FnOnce(String, String) -> Line) {
-        let Some(log) = self.log else { return };
-        let (run, problem) = (|| log.run.clone(), || self.problem.clone());
-        if let Some(from) = self.from.take() {
-            log.append(&Line::Resumes { run: run(), problem: problem(), from });
+        let (run, problem) = (|| self.history.run.clone(), || self.problem.clone());
+        let line = line(run(), problem());
+        if let Some(log) = self.log {
+            if let Some(from) = self.from.take() {
+                log.append(&Line::Resumes { run: run(), problem: problem(), from });
+            }
+            log.append(&line);
         }
-        log.append(&line(run(), problem()));
+        self.history.add(line);
     }
 
     /// All that follows goes on from there.
-    pub fn resume(&mut self, history: &History) {
-        self.from = Some(history.run.clone());
+    pub fn resume(&mut self, history: History) {
+        let run = std::mem::take(&mut self.history.run);
+        self.from = (history.run != run).then(|| history.run.clone());
+        self.history = History { run, ..history };
+    }
+
+    /// All that was kept.
+    pub fn into_history(self) -> History {
+        self.history
     }
 
     /// Candidates with numbers from `first` on.

@@ -14,7 +14,7 @@ use kernels::problem::Problem;
 use kernels::tensor::Formats;
 
 use crate::cold::Cold;
-use crate::log::{Done, Log};
+use crate::log::{History, Log};
 use crate::oracle::Inputs;
 use crate::peak::Beside;
 use crate::session::Choice;
@@ -215,6 +215,8 @@ pub struct Measurement {
     pub search: Search,
     /// What the cores did at their best meanwhile.
     pub beside: Beside,
+    /// Round by round.
+    pub history: History,
 }
 
 /// Times of whole networks within this share of each other are ties.
@@ -226,8 +228,8 @@ impl Measurement {
     /// Of candidates, to test what chooses.
     #[cfg(test)]
     pub fn of(problem: Problem, candidates: Vec<Measured>) -> Self {
-        let (search, beside) = Default::default();
-        Self { problem, candidates, left_out: Vec::new(), tie: 0.01, search, beside }
+        let (search, beside, history) = Default::default();
+        Self { problem, candidates, left_out: Vec::new(), tie: 0.01, search, beside, history }
     }
 
     /// Candidates whose results are right, the fastest first.
@@ -271,31 +273,51 @@ pub struct Host<'a> {
 const EXPLORED: f64 = 0.8;
 /// Share of the budget that the first formats of all tunings take where there are other formats.
 const FIRST: f64 = 0.5;
-/// What an earlier tuning was done with is taken as it is if its share was at least so much of what is given now.
-const ENOUGH: f64 = 0.9;
+/// Rounds of a problem's candidates at most.
+pub const ROUNDS: usize = 48;
 
 /// Checks and times candidates of a problem of the given types: tunings in their kernel's first formats, found by
-/// a walk, then the best ones in the others, together with those that were not dropped.
+/// a walk, then the best ones in the others, together with those that were not dropped. It goes on from `before`,
+/// or from the log, where all is taken as it is that had as large a share of the budget; but for what was measured on
+/// cores far apart, where it is known by now that they come nearer.
 pub fn measure(
     problem: &Problem,
     host: &Host,
     types: Types,
     effort: Effort,
+    before: Option<Measurement>,
     mut progress: impl FnMut(f64),
 ) -> Measurement {
+    let near = host.threads.apart().near();
+    let history = match &before {
+        Some(before) => Some(&before.history),
+        None => host.log.and_then(|log| log.history(problem)),
+    };
+    let mut history = history.cloned();
+    history.iter_mut().for_each(|history| history.keep_near(near.map(|seconds| seconds * 1e9)));
+    let is_done = history.as_ref().and_then(|history| history.done);
+    let is_done = is_done.is_some_and(|done| done.is_enough(effort.share.as_secs_f64()));
+    let (mut beside, mut refused) = (None, Vec::new());
+    if let Some(before) = before {
+        if is_done {
+            return before;
+        }
+        let is_near = near.is_none_or(|near| !before.beside.is_far(near));
+        (beside, refused) = (is_near.then_some(before.beside), before.left_out);
+    }
     let (kernels, left_out) = available(host.cpu, problem);
     let inputs = Inputs::synthetic(problem);
     let mut field = Field::new(problem, host, types, (&kernels, left_out), &inputs);
+    field.beside = beside.unwrap_or(field.beside);
     field.sample_peaks();
-    let history = host.log.and_then(|log| log.history(problem));
     let holds = history.is_some_and(|history| field.restore(history));
     let clock = host.threads.apart().clock();
     let search;
-    let is_done = |done: &Done| done.complete || done.share >= ENOUGH * effort.share.as_secs_f64();
-    if holds && history.and_then(|history| history.done).is_some_and(|done| is_done(&done)) {
+    if holds && is_done {
         field.conclude();
         search = field.search(types);
     } else {
+        field.revive();
         let mut complete = field.walk(types, effort.budget.mul_f64(EXPLORED), effort.deadline);
         let effort = Effort { budget: effort.budget.saturating_sub(clock.elapsed()), ..effort };
         if types == Types::F32 {
@@ -307,8 +329,10 @@ pub fn measure(
             complete &= field.rounds(part(1.0 - FIRST), |done| progress(FIRST + (1.0 - FIRST) * done));
         }
         search = if effort.exhaustive { field.exhaust(types) } else { field.search(types) };
-        field.done(&effort, complete);
+        field.done(&effort, complete && effort.rounds >= ROUNDS);
     }
+    refused.retain(|refused| !field.left_out.contains(refused));
+    field.left_out.extend(refused);
     for available in &kernels {
         let is_there = field.candidates.iter().any(|c| c.row.id == available.row.id);
         if !is_there && !field.left_out.iter().any(|l| l.id == available.row.id) {

@@ -14,6 +14,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::apart::{Distance, ns};
 use crate::bench::Watch;
 use crate::choose::{Bounds, Chosen, Network, built_in_images};
 use crate::cold::{Cold, weight_bytes};
@@ -194,7 +195,9 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         }
         false => Vec::new(),
     };
-    let meanwhile = (watch.stolen() - stolen, threads.apart().distance());
+    let networks_ns = contest[0].core_to_core.map(ns);
+    let distance = threads.apart().distance().map(|distance| Distance { networks_ns, ..distance });
+    let meanwhile = (watch.stolen() - stolen, distance);
     let noise = Noise::new(floor, cold, &measurements, meanwhile, began.elapsed());
 
     let plan = Plan {

@@ -17,6 +17,27 @@ pub struct Done {
     pub complete: bool,
 }
 
+impl Done {
+    /// A share of the budget that is no less than this part of another stands for it.
+    const ENOUGH: f64 = 0.9;
+
+    /// Whether there is nothing to be gained by another so large share of the budget, in seconds.
+    pub fn is_enough(&self, share: f64) -> bool {
+        self.complete || self.share >= Self::ENOUGH * share
+    }
+}
+
+/// All candidates that were left, timed once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Round {
+    /// Its number; they ascend.
+    pub number: usize,
+    /// In the order they ran.
+    pub times: Vec<Time>,
+    /// How far apart the workers' cores were, if it says so.
+    core_to_core_ns: Option<f64>,
+}
+
 /// What one run, and those it resumed, found out about a problem.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
@@ -24,10 +45,10 @@ pub struct History {
     pub run: String,
     /// Candidates by number.
     pub candidates: Vec<Entry>,
-    /// Number and times of each round, in order.
-    pub rounds: Vec<(usize, Vec<Time>)>,
-    /// How far apart the workers' cores were in those that say so, in nanoseconds.
-    apart: Vec<f64>,
+    /// Its rounds, in order.
+    pub rounds: Vec<Round>,
+    /// Number of the last round that there was.
+    pub last_round: usize,
     /// How it ended, if it did.
     pub done: Option<Done>,
 }
@@ -36,7 +57,7 @@ impl History {
     /// The times of a candidate.
     pub fn samples(&self, number: usize) -> Samples {
         let mut samples = Samples::default();
-        for (round, times) in &self.rounds {
+        for Round { number: round, times, .. } in &self.rounds {
             times
                 .iter()
                 .filter(|time| time.0 == number)
@@ -45,36 +66,48 @@ impl History {
         samples
     }
 
+    fn times(&self) -> impl Iterator<Item = &Time> {
+        self.rounds.iter().flat_map(|round| &round.times)
+    }
+
     /// How many of them were disturbed.
     pub fn disturbed(&self, number: usize) -> usize {
-        self.rounds.iter().flat_map(|(_, times)| times).filter(|time| time.0 == number && time.2 > 0).count()
+        self.times().filter(|time| time.0 == number && time.2 > 0).count()
     }
 
     /// Share of all runs that were disturbed.
     pub fn disturbed_share(&self) -> f64 {
-        let times = || self.rounds.iter().flat_map(|(_, times)| times);
-        times().filter(|time| time.2 > 0).count() as f64 / times().count().max(1) as f64
+        self.times().filter(|time| time.2 > 0).count() as f64 / self.times().count().max(1) as f64
     }
 
-    /// Share of all rounds in which the cores were far apart, of a machine on which they were so near at the least.
-    fn far_share(&self, nearest: Option<f64>) -> f64 {
-        let far = nearest.map_or(0, |nearest| far_rounds(&self.apart, nearest));
-        far as f64 / self.rounds.len().max(1) as f64
+    /// Forgets the rounds on cores far apart, of a machine on which they were so near at the least, in nanoseconds, and the
+    /// share of the budget that these had.
+    pub fn keep_near(&mut self, nearest: Option<f64>) {
+        let is_near = |round: &Round| match (round.core_to_core_ns, nearest) {
+            (Some(own), Some(nearest)) => far_rounds(&[own], nearest) == 0,
+            _ => true,
+        };
+        let all = self.rounds.len();
+        self.rounds.retain(is_near);
+        let part = self.rounds.len() as f64 / all.max(1) as f64;
+        self.done = self.done.map(|Done { share, complete }| Done {
+            share: share * part,
+            complete: complete && part >= Done::ENOUGH,
+        });
     }
 
     /// Adds a line; one that does not follow from those before is passed over.
-    fn add(&mut self, line: Line) {
+    pub fn add(&mut self, line: Line) {
         match line {
             Line::Candidates { first, list, .. } if first == self.candidates.len() => {
                 self.candidates.extend(list);
             }
-            Line::Round { round, times, core_to_core_ns, .. } => {
-                let follows = self.rounds.last().is_none_or(|(last, _)| *last < round);
-                if follows && times.iter().all(|time| time.0 < self.candidates.len()) {
-                    self.rounds.push((round, times));
-                    self.apart.extend(core_to_core_ns);
-                    self.done = None;
-                }
+            Line::Round { round, times, core_to_core_ns, .. }
+                if self.last_round < round && times.iter().all(|time| time.0 < self.candidates.len()) =>
+            {
+                self.rounds.push(Round { number: round, times, core_to_core_ns });
+                self.last_round = round;
+                self.done = None;
             }
             Line::Done { done, .. } => self.done = Some(done),
             _ => {}
@@ -121,7 +154,7 @@ pub fn nearest(lines: &[Line], like: impl Fn(&Run) -> bool) -> Option<f64> {
 }
 
 impl Histories {
-    /// Of the runs that `like` admits, of a machine of that least core-to-core latency.
+    /// Of the runs that `like` admits, of a machine of that least core-to-core latency; without the rounds on cores far apart.
     pub fn of(lines: Vec<Line>, nearest: Option<f64>, like: impl Fn(&Run) -> bool) -> Self {
         let mut all = Self { nearest, ..Self::default() };
         for line in lines {
@@ -150,6 +183,7 @@ impl Histories {
             let new = || History { run: run.clone(), ..before };
             all.of.entry((run.clone(), problem)).or_insert_with(new).add(line);
         }
+        all.of.values_mut().for_each(|history| history.keep_near(nearest));
         all
     }
 
@@ -159,14 +193,11 @@ impl Histories {
 
     /// Of a problem's histories the newest of those that are done with the largest share of a budget, give or take a
     /// tenth; where none is done the one with the most rounds. Only those count of whose runs at most the given share
-    /// was disturbed, and of whose rounds at most that share was on cores far apart.
+    /// was disturbed.
     pub fn furthest(&self, problem: &str, most: f64) -> Option<&History> {
         let own = || {
             let own = self.runs.iter().filter_map(|run| self.of.get(&(run.run.clone(), problem.to_string())));
-            let is_quiet = |history: &&History| {
-                history.disturbed_share() <= most && history.far_share(self.nearest) <= most
-            };
-            own.filter(|history| !history.rounds.is_empty()).filter(is_quiet)
+            own.filter(|history| !history.rounds.is_empty() && history.disturbed_share() <= most)
         };
         let share = |history: &History| history.done.map_or(0.0, |done| done.share);
         let largest = own().map(share).fold(0.0, f64::max);
@@ -303,9 +334,13 @@ mod tests {
         let far = furthest(with("b", &[190.0; 9], 5.0)).expect("a history");
         assert_eq!(far.run, "b");
         // Near for few rounds says what near is, and that the others were not; fewer say nothing.
-        let mixed = |near: usize| [vec![20.0; near], vec![190.0; 90]].concat();
-        assert_eq!(furthest(with("c", &mixed(5), 1.0)), None);
-        assert!(furthest(with("c", &mixed(4), 1.0)).is_some());
+        let mixed = |near: usize| {
+            let history =
+                furthest(with("c", &[vec![190.0; 15], vec![20.0; near]].concat(), 1.0)).expect("one");
+            (history.rounds.len(), history.last_round, history.done.map(|done| done.share))
+        };
+        assert_eq!(mixed(5), (5, 20, Some(0.25)));
+        assert_eq!(mixed(4), (19, 19, Some(1.0)));
         // What was long ago is no matter.
         let later: Vec<Line> =
             (0..RUNS).flat_map(|i| with(&format!("l{i}"), &[190.0 + i as f64; 9], 1.0)).collect();

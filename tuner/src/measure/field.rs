@@ -38,8 +38,10 @@ const LEAST_ROUNDS: usize = 2;
 /// Tunings of a kernel that are measured in its other formats: the fastest in its first.
 pub const FINALISTS: usize = 2;
 
-/// Tunings of a kernel that are measured again where the code of another kernel has changed.
+/// Tunings of a kernel that are measured again when a problem has its turn again, and how many times as slow as the
+/// fastest they may be.
 const REVIVED: usize = 2;
+const HOPE: f64 = 1.3;
 
 /// A candidate that is still measured.
 struct Entrant {
@@ -114,11 +116,11 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Takes what an earlier tuning has found out and still holds; whether all of it does.
-    pub fn restore(&mut self, history: &History) -> bool {
-        self.journal.resume(history);
-        self.round = history.rounds.last().map_or(0, |(round, _)| *round);
+    /// Takes what was found out earlier and still holds; whether all of it does.
+    pub fn restore(&mut self, history: History) -> bool {
+        self.round = history.last_round;
         self.next = history.candidates.len();
+        let last = history.rounds.last().map(|round| round.number);
         let mut stale = false;
         for (number, entry) in history.candidates.iter().enumerate() {
             let samples = history.samples(number);
@@ -133,7 +135,7 @@ impl<'a> Field<'a> {
                 None => Outcome::Timed { timing: Timing::of(&times), dropped: true },
             };
             candidate.disturbed = history.disturbed(number);
-            if entry.wrong.is_none() && samples.last_round() == Some(self.round) {
+            if entry.wrong.is_none() && samples.last_round() == last {
                 self.alive.push(Entrant { index: self.candidates.len(), bench: None });
             }
             self.runs += times.len();
@@ -142,9 +144,7 @@ impl<'a> Field<'a> {
             self.samples.push(samples);
             self.numbers.push(number);
         }
-        if stale {
-            self.revive();
-        }
+        self.journal.resume(history);
         !stale
     }
 
@@ -170,13 +170,15 @@ impl<'a> Field<'a> {
         })
     }
 
-    /// Lets the best of each row in again, since those that they were dropped for may be gone.
-    fn revive(&mut self) {
-        for available in self.kernels {
-            for index in self.best(available.row, REVIVED) {
-                self.let_in(index);
-            }
-        }
+    /// Lets the best of each row in again that is not much slower than the fastest: those that it was dropped for may be
+    /// gone, or have been measured in another time.
+    pub fn revive(&mut self) {
+        let best: Vec<usize> =
+            self.kernels.iter().flat_map(|available| self.best(available.row, REVIVED)).collect();
+        let seconds = |index: usize| self.candidates[index].seconds();
+        let least = best.iter().map(|&index| seconds(index)).fold(f64::INFINITY, f64::min);
+        let near: Vec<usize> = best.into_iter().filter(|&index| seconds(index) <= HOPE * least).collect();
+        near.into_iter().for_each(|index| self.let_in(index));
     }
 
     /// Prepares candidates, checks them, and lets those that are right in.
@@ -390,6 +392,7 @@ impl<'a> Field<'a> {
             tie: self.tie,
             search,
             beside: self.beside,
+            history: self.journal.into_history(),
         }
     }
 

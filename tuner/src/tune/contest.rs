@@ -34,6 +34,8 @@ pub struct Entry {
     pub waits: Vec<f64>,
     /// Runs of all networks of the contest in which workers waited for a core that others used, and all runs.
     pub disturbed: [usize; 2],
+    /// Core-to-core latency in seconds beside all turns of the contest, the median.
+    pub core_to_core: Option<f64>,
 }
 
 impl Entry {
@@ -66,7 +68,7 @@ pub fn contest(
     let images = built_in_images(network.graph, network.graph.batch);
     let mut samples = vec![Vec::new(); entries.len()];
     let mut rounds = vec![Vec::new(); entries.len()];
-    let mut disturbed = 0;
+    let (mut disturbed, mut apart) = (0, Vec::new());
     let watch = Watch::new(network.threads);
     let none = |(_, session): &(String, &mut Session)| {
         [(); 2].map(|()| vec![Vec::new(); session.graph().steps.len()])
@@ -84,7 +86,7 @@ pub fn contest(
         let count = if round < SHOWN { entries.len() } else { rivals };
         let lists = samples.iter_mut().zip(&mut steps).zip(&mut rounds);
         for ((_, session), ((samples, steps), rounds)) in entries[..count].iter_mut().zip(lists) {
-            network.threads.gather(&mut team);
+            apart.extend(network.threads.gather(&mut team));
             let mut run = || {
                 let timed = watch.sample(|| {
                     let start = Instant::now();
@@ -118,7 +120,7 @@ pub fn contest(
     let first = Timing::of(&samples[0]).median;
     let runs: usize = samples.iter().map(Vec::len).sum();
     let disturbed = [disturbed, runs];
-    let is_busy = is_busy(&[disturbed]);
+    let (is_busy, core_to_core) = (is_busy(&[disturbed]), median(&apart));
     let entry = |(index, (name, _)): (usize, (String, _))| {
         let timing = Timing::of(&samples[index]);
         let versus = ratio(&rounds[index], &rounds[0]).filter(|_| index > 0);
@@ -130,7 +132,7 @@ pub fn contest(
         let scaled = |samples: &Vec<f64>| typical(samples).map(|seconds| seconds * fair);
         let medians = |lists: &Vec<Vec<f64>>| lists.iter().filter_map(scaled).collect();
         let [steps, waits] = steps[index].each_ref().map(medians);
-        Entry { name, timing: timing.scaled(fair), steps, waits, disturbed }
+        Entry { name, timing: timing.scaled(fair), steps, waits, disturbed, core_to_core }
     };
     entries.into_iter().enumerate().map(entry).collect()
 }

@@ -1,6 +1,7 @@
 //! Measures all problems within a budget.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -11,15 +12,17 @@ use crate::cold::Cold;
 use crate::graph::{Graph, Step};
 use crate::log::{Log, LogError};
 use crate::machine::Machine;
-use crate::measure::{Effort, Host, Measurement, measure};
+use crate::measure::{Effort, Host, Measurement, ROUNDS, measure};
 use crate::options::{Failure, create_folder};
 use crate::rewrite;
 use crate::types::Types;
 
-/// Share of a problem's time that must be left to measure it again.
-const AGAIN: f64 = 0.5;
-/// Rounds of a problem's candidates at most.
-const ROUNDS: usize = 48;
+/// Seconds for each problem from which on it is visited twice.
+const TWICE: f64 = 0.3;
+/// Share of the time, and of the rounds, that is for the first of two visits.
+const FIRST: f64 = 0.7;
+/// How many times its share of the second a problem has that was measured on cores far apart.
+const ANEW: f64 = 3.0;
 
 /// The log of this machine; none where its folder can't be written.
 pub fn open_log(
@@ -68,7 +71,8 @@ pub fn jobs(graphs: &[Graph]) -> Vec<Job> {
 }
 
 /// Measures problems, giving each a share, by its work, of the time since the start; trying what the search has left
-/// out, if that is asked for, is not part of it.
+/// out, if that is asked for, is not part of it. Where there is time, each is visited twice, half a minute apart or more: what
+/// disturbs for seconds, and does not show, spoils no more than one of two visits.
 pub fn measure_all(
     jobs: &[Job],
     host: &Host,
@@ -76,50 +80,55 @@ pub fn measure_all(
     (start, time): (Instant, Duration),
     exhaustive: bool,
 ) -> Vec<Measurement> {
-    let mut deadline = start + time;
     let weights: Vec<f64> = jobs.iter().map(|job| weight(&job.problem, job.count)).collect();
     let total: f64 = weights.iter().sum();
     let bar = ProgressBar::new(1000);
     bar.set_style(
         ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} {msg}").expect("a template"),
     );
-    // Measures one of problems that are left, which have so much of all the weight.
-    let measured = |index: usize, left: f64, deadline: Instant| {
-        let (Job { problem, name, .. }, own) = (&jobs[index], weights[index]);
-        let time_left = deadline.saturating_duration_since(Instant::now());
-        let budget = time_left.mul_f64((own / left).min(1.0));
-        // What is left behind is for the other problems, wherever the cores are.
-        host.threads.apart().wait_until(Instant::now() + time_left / 2);
-        let effort =
-            Effort { budget, share: time.mul_f64(own / total), deadline, rounds: ROUNDS, exhaustive };
-        bar.set_message(name.clone());
-        let progress = |part: f64| bar.set_position(((total - left + own * part) / total * 1e3) as u64);
-        measure(problem, host, types, effort, progress)
-    };
-    let (mut left, mut list) = (total, Vec::new());
-    for (index, own) in weights.iter().enumerate() {
-        let measurement = measured(index, left, deadline);
-        deadline += measurement.search.exhausted;
-        list.push(measurement);
-        left -= own;
-    }
-    // Where the cores have come near since, as near as nobody knew they can be, what was before is measured again.
-    let is_far = |measurement: &Measurement| {
-        host.threads.apart().near().is_some_and(|near| measurement.beside.is_far(near))
-    };
-    let far: Vec<usize> = (0..list.len()).filter(|&index| is_far(&list[index])).collect();
-    let mut left: f64 = far.iter().map(|&index| weights[index]).sum();
-    for index in far {
-        let own = weights[index];
-        let time_left = deadline.saturating_duration_since(Instant::now());
-        if time_left.mul_f64(own / left) >= time.mul_f64(AGAIN * own / total) {
-            list[index] = measured(index, left, deadline);
-            deadline += list[index].search.exhausted;
+    let mut list: Vec<Option<Measurement>> = jobs.iter().map(|_| None).collect();
+    // Visits problems, each with its weight in this, in that part of the time.
+    let visit = |list: &mut [Option<Measurement>], visits: &[(usize, f64)], part: Range<f64>| {
+        let mut deadline = start + time.mul_f64(part.end);
+        let all: f64 = visits.iter().map(|(_, own)| own).sum();
+        let mut left = all;
+        for &(index, own) in visits {
+            let Job { problem, name, .. } = &jobs[index];
+            let time_left = deadline.saturating_duration_since(Instant::now());
+            // What is left behind is for the other problems, wherever the cores are.
+            host.threads.apart().wait_until(Instant::now() + time_left / 2);
+            let effort = Effort {
+                budget: time_left.mul_f64((own / left).min(1.0)),
+                share: time.mul_f64(part.end * weights[index] / total),
+                deadline,
+                rounds: (ROUNDS as f64 * part.end) as usize,
+                exhaustive: exhaustive && part.end == 1.0,
+            };
+            bar.set_message(name.clone());
+            let progress = |done: f64| {
+                let share = 1.0 - (left - own * done) / all;
+                bar.set_position(((part.start + (part.end - part.start) * share) * 1e3) as u64);
+            };
+            let measurement = measure(problem, host, types, effort, list[index].take(), progress);
+            deadline += measurement.search.exhausted;
+            list[index] = Some(measurement);
+            left -= own;
         }
-        left -= own;
+    };
+    let mut visits: Vec<(usize, f64)> = weights.iter().copied().enumerate().collect();
+    let is_twice = time.as_secs_f64() >= TWICE * jobs.len() as f64;
+    let first = if is_twice { FIRST } else { 1.0 };
+    visit(&mut list, &visits, 0.0..first);
+    if is_twice {
+        let near = host.threads.apart().near();
+        let is_far = |measurement: &Measurement| near.is_some_and(|near| measurement.beside.is_far(near));
+        let is_far: Vec<bool> = list.iter().map(|measured| measured.as_ref().is_some_and(is_far)).collect();
+        visits.iter_mut().filter(|(index, _)| is_far[*index]).for_each(|(_, weight)| *weight *= ANEW);
+        visits.sort_by_key(|(index, _)| !is_far[*index]);
+        visit(&mut list, &visits, first..1.0);
     }
     bar.finish_and_clear();
-    list
+    list.into_iter().flatten().collect()
 }
 
 /// Share of a problem in the budget: its work, and something for having candidates at all.

@@ -152,11 +152,14 @@ pub fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
 
 /// How far apart the cores were.
 fn distance(apart: &Distance) -> String {
-    let Distance { near_ns, least_ns, most_ns, far, waited_s } = apart;
+    let Distance { near_ns, least_ns, most_ns, far, waited_s, .. } = apart;
+    let networks = apart.far_networks_ns();
+    let networks =
+        networks.map_or(String::new(), |ns| format!(", and {ns:.0} when whole networks were measured"));
     let waited = if *waited_s > 0.0 { format!(", after {waited_s:.1} s of waiting") } else { String::new() };
     match *far > 0.0 || *waited_s > 0.0 {
         true => format!(
-            "{near_ns:.0} ns from core to core when near, up to {most_ns:.0} and far apart in {:.0}% of the rounds{waited}",
+            "{near_ns:.0} ns from core to core when near, up to {most_ns:.0} and far apart in {:.0}% of the rounds{networks}{waited}",
             far * 100.0
         ),
         false => format!("{least_ns:.0} to {most_ns:.0} ns from core to core"),
@@ -171,10 +174,19 @@ pub fn warn_of_noise(noise: &Noise) {
             noise.disturbed * 100.0
         );
     }
-    if let Some(Distance { near_ns, most_ns, far, .. }) = noise.apart.filter(|apart| apart.far > BUSY) {
+    let Some(apart) = noise.apart else { return };
+    if apart.far > BUSY {
         eprintln!(
-            "warning: far apart: a cache line took up to {most_ns:.0} ns from core to core in {:.0}% of the rounds, and {near_ns:.0} where they are near, for which the choice may not be the best",
-            far * 100.0
+            "warning: far apart: a cache line took up to {:.0} ns from core to core in {:.0}% of the rounds, and {:.0} where they are near, for which the choice may not be the best",
+            apart.most_ns,
+            apart.far * 100.0,
+            apart.near_ns
+        );
+    }
+    if let Some(ns) = apart.far_networks_ns() {
+        eprintln!(
+            "warning: far apart: whole networks were measured while a cache line took {ns:.0} ns from core to core; they are faster where it takes {:.0}",
+            apart.near_ns
         );
     }
 }
