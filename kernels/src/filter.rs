@@ -82,6 +82,14 @@ impl Folded<'_> {
         let weights = &self.weights[first + channels.start..first + channels.end];
         weights.iter().zip(&self.scale[channels]).map(|(&weight, scale)| (weight as f64 * scale) as f32)
     }
+
+    /// All rows of the matrix; none of a [`Filter::hollow`].
+    pub fn to_weights(&self) -> Vec<f32> {
+        let mut weights = Vec::with_capacity(self.weights.len());
+        let rows = if self.is_hollow() { 0 } else { self.rows() };
+        (0..rows).for_each(|row| weights.extend(self.row(row, 0..self.dims[3])));
+        weights
+    }
 }
 
 impl Filter {
@@ -137,17 +145,8 @@ impl Filter {
             order.sort_by(|&a, &b| expected[b].total_cmp(&expected[a]));
         }
         let mut weights = vec![0.0; folded.rows() * k];
-        let mut sums = vec![0.0; k];
-        for channel in order {
-            for row in (0..r * s).map(|tap| tap * channels + channel) {
-                let rounded = &mut weights[row * k..][..k];
-                rounded.iter_mut().zip(folded.row(row, 0..k)).for_each(|(rounded, weight)| *rounded = weight);
-                match expected {
-                    Some(expected) => round_evening(rounded, expected[channel], &mut sums),
-                    None => rounded.iter_mut().for_each(|weight| *weight = bf16::from_f32(*weight).to_f32()),
-                }
-            }
-        }
+        let rows = &mut weights;
+        pulp::Arch::new().dispatch(Round { folded: &folded, taps: r * s, order, expected, weights: rows });
         Folded { weights: Cow::Owned(weights), scale: vec![1.0; k], ..folded }
     }
 
@@ -163,8 +162,39 @@ impl Filter {
     }
 }
 
+/// Rounds the rows of a matrix `[taps * channels, k]`, channels in an order.
+struct Round<'a> {
+    folded: &'a Folded<'a>,
+    taps: usize,
+    order: Vec<usize>,
+    expected: Option<&'a [f32]>,
+    weights: &'a mut [f32],
+}
+
+impl pulp::NullaryFnOnce for Round<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { folded, taps, order, expected, weights } = self;
+        let [.., channels, k] = folded.dims;
+        let mut sums = vec![0.0; k];
+        for channel in order {
+            for row in (0..taps).map(|tap| tap * channels + channel) {
+                let rounded = &mut weights[row * k..][..k];
+                rounded.iter_mut().zip(folded.row(row, 0..k)).for_each(|(rounded, weight)| *rounded = weight);
+                match expected {
+                    Some(expected) => round_evening(rounded, expected[channel], &mut sums),
+                    None => rounded.iter_mut().for_each(|weight| *weight = bf16::from_f32(*weight).to_f32()),
+                }
+            }
+        }
+    }
+}
+
 /// Takes of the two numbers of bf16 beside each weight the one that leaves the smaller sum of `expected * error`; a
 /// weight that is one stays as it is. Without branches, so that vectors do it.
+#[inline(always)]
 fn round_evening(weights: &mut [f32], expected: f32, sums: &mut [f32]) {
     const UPPER: u32 = 0xffff_0000;
     for (weight, sum) in weights.iter_mut().zip(sums) {
@@ -183,10 +213,6 @@ mod tests {
     use super::*;
     use crate::tensor::Dtype;
 
-    fn weights_of(folded: &Folded) -> Vec<f32> {
-        (0..folded.rows()).flat_map(|row| folded.row(row, 0..folded.dims[3])).collect()
-    }
-
     #[test]
     fn rounded_weights_are_neighbours_whose_errors_cancel_for_expected_inputs() {
         let dims = [3, 3, 40, 5];
@@ -201,7 +227,7 @@ mod tests {
         let evened = Filter { expected: Some(expected.clone()), ..nearest.clone() };
         // Of each output channel: the error of its sum of products with the expected inputs.
         let errors = |filter: &Filter| -> Vec<f64> {
-            let rounded = weights_of(&filter.rounded());
+            let rounded = filter.rounded().to_weights();
             (0..5)
                 .map(|k| {
                     (0..9 * 40)
@@ -228,7 +254,7 @@ mod tests {
         let weights = vec![1.0, -0.5, 0.0, -0.0, 3.140625, f32::MAX, f32::MIN_POSITIVE];
         let filter = Filter { expected: Some(vec![1.0; 7]), ..Filter::new([1, 1, 7, 1], weights.clone()) };
         let [evened, nearest] =
-            [filter.clone(), Filter { expected: None, ..filter }].map(|filter| weights_of(&filter.rounded()));
+            [filter.clone(), Filter { expected: None, ..filter }].map(|filter| filter.rounded().to_weights());
         for rounded in [&evened, &nearest] {
             assert_eq!(rounded[..5], weights[..5]);
             assert_eq!(rounded[6], f32::MIN_POSITIVE);
@@ -252,8 +278,7 @@ mod tests {
         };
         // y1 = 2 (x + 0.5 - 3) / 2 + 1 = x - 1.5; y2 = 2 (y1 - 0.5) - 1 = 2 x - 5
         let folded = filter.folded();
-        let weights: Vec<f32> = (0..folded.rows()).flat_map(|row| folded.row(row, 0..1)).collect();
-        assert_eq!(weights, [6.0, -2.0]);
+        assert_eq!(folded.to_weights(), [6.0, -2.0]);
         assert_eq!(folded.bias, [-5.0]);
         let rest = filter.without_weights();
         assert_eq!((rest.dims, rest.folded().bias), ([0, 0, 0, 1], vec![-5.0]));

@@ -61,7 +61,7 @@ pub struct Bounds {
 /// Bytes that a process takes beside what [`Session::memory`] counts: the program, images and results, and for
 /// each thread a layer's weights on their way from the file to their packed form.
 pub fn process_bytes(threads: usize) -> usize {
-    (12 + 12 * threads) << 20
+    (12 + 22 * threads) << 20
 }
 
 /// Bytes of a process that runs a network.

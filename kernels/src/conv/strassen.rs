@@ -32,7 +32,7 @@
 use crate::conv::direct::{conv_of, tile_sizes};
 use crate::cpu::{Cpu, Isa};
 use crate::filter::{Filter, Folded};
-use crate::gemm::panels::Panels;
+use crate::gemm::panels::{Panel, Panels};
 use crate::kernel::{Bound, Kernel, Numerics, Prepared, Refusal, Tuning, validate};
 use crate::problem::{Conv, Problem, Segment};
 use crate::scratch::Buffer;
@@ -123,15 +123,27 @@ impl<I: Isa> Kernel for Strassen<I> {
         let levels = tuning.get("levels");
         let mut biases = Buffer::zeroed(conv.filters());
         let mut first = 0;
-        let mut split = Vec::new();
+        let (mut weights, mut factors) = (Vec::new(), Vec::new());
         for filter in filters {
-            let folded = filter.folded();
-            let k = folded.bias.len();
+            let (folded, [_, _, c, k]) = (filter.folded(), filter.dims);
             biases.as_mut_slice()[first..first + k].copy_from_slice(&folded.bias);
             first += k;
-            split.push(split_filter(&folded, levels));
+            weights.push(folded.to_weights());
+            factors.push(right_factors(levels, [c, k]));
         }
-        let split: Vec<Folded> = split.iter().map(Filter::folded).collect();
+        // The products have no bias of their own.
+        let products: Vec<Folded> = filters.iter().map(Filter::unfolded).collect();
+        let (c, taps) = (conv.channels, conv.depth() / conv.channels);
+        let depth = factors[0].len() * (conv.depth() >> levels);
+        let sums = |_: &Folded, panel: &Panel, row: usize, packed: &mut [f32]| {
+            let (point, row) = (row / (taps * (c >> levels)), row % (taps * (c >> levels)));
+            let (tap, channel) = (row / (c >> levels), row % (c >> levels));
+            let (weights, k) = (&weights[panel.segment], filters[panel.segment].dims[3]);
+            for &(first_channel, first_output, sign) in &factors[panel.segment][point] {
+                let at = (tap * c + first_channel + channel) * k + first_output + panel.first;
+                packed.iter_mut().zip(&weights[at..]).for_each(|(packed, weight)| *packed += sign * weight);
+            }
+        };
         let part = |s: &Segment| Segment { channels: s.channels >> levels, ..*s };
         let segments: Vec<Segment> = conv.segments.iter().map(part).collect();
         let [oh, ow] = conv.output();
@@ -139,7 +151,7 @@ impl<I: Isa> Kernel for Strassen<I> {
             isa: self.isa,
             bound: Bound::new(problem, formats),
             conv: conv.clone(),
-            panels: Panels::pack(&segments, I::F32_LANES, tuning.get("vectors"), &split),
+            panels: Panels::pack_rows(&segments, I::F32_LANES, tuning.get("vectors"), depth, &products, sums),
             biases,
             levels,
             pixels: tuning.get("pixels"),
@@ -148,24 +160,9 @@ impl<I: Isa> Kernel for Strassen<I> {
     }
 }
 
-/// The seven sums of weights of each level: `[points, taps, c, k]` with parts of `c` and `k`.
-fn split_filter(filter: &Folded, levels: usize) -> Filter {
-    let [r, s, c, k] = filter.dims;
-    if filter.is_hollow() {
-        return Filter::hollow([7usize.pow(levels as u32), r * s, c >> levels, k >> levels]);
-    }
-    let weights: Vec<f32> = (0..filter.rows()).flat_map(|row| filter.row(row, 0..k)).collect();
-    let mut matrices = vec![(weights, [r * s, c, k])];
-    for _ in 0..levels {
-        matrices = matrices.iter().flat_map(|(weights, dims)| seven(weights, *dims)).collect();
-    }
-    let [taps, c, k] = matrices[0].1;
-    let dims = [matrices.len(), taps, c, k];
-    Filter::new(dims, matrices.into_iter().flat_map(|(weights, _)| weights).collect())
-}
-
-/// The right factors of Strassen's products.
-fn seven(weights: &[f32], [taps, c, k]: [usize; 3]) -> Vec<(Vec<f32>, [usize; 3])> {
+/// Of each product at the deepest level the blocks of the weights `[c, k]` that its right factor sums: their first channel,
+/// first output channel, and sign.
+fn right_factors(levels: usize, [c, k]: [usize; 2]) -> Vec<Vec<(usize, usize, f32)>> {
     // Each is a sum of up to two blocks `(half of c, half of k, sign)`.
     const FACTORS: [&[(usize, usize, f32)]; 7] = [
         &[(0, 0, 1.0), (1, 1, 1.0)],
@@ -176,17 +173,15 @@ fn seven(weights: &[f32], [taps, c, k]: [usize; 3]) -> Vec<(Vec<f32>, [usize; 3]
         &[(0, 0, 1.0), (0, 1, 1.0)],
         &[(1, 0, 1.0), (1, 1, 1.0)],
     ];
-    let half = [taps, c / 2, k / 2];
-    let factor = |terms: &&[(usize, usize, f32)]| {
-        let mut sum = vec![0.0; taps * c / 2 * (k / 2)];
-        for (row, sum) in sum.chunks_exact_mut(k / 2).enumerate() {
-            let (tap, channel) = (row / (c / 2), row % (c / 2));
-            for &(ch, kh, sign) in *terms {
-                let at = (tap * c + ch * (c / 2) + channel) * k + kh * (k / 2);
-                sum.iter_mut().zip(&weights[at..at + k / 2]).for_each(|(sum, w)| *sum += sign * w);
-            }
-        }
-        (sum, half)
-    };
-    FACTORS.iter().map(factor).collect()
+    let mut list = vec![vec![(0, 0, 1.0)]];
+    for level in 1..=levels {
+        let block = |(channel, output, sign): (usize, usize, f32), &(ch, kh, own): &(usize, usize, f32)| {
+            (channel + ch * (c >> level), output + kh * (k >> level), sign * own)
+        };
+        let sums = |outer: &Vec<_>, inner: &[_]| {
+            outer.iter().flat_map(|&of| inner.iter().map(move |term| block(of, term))).collect()
+        };
+        list = list.iter().flat_map(|outer| FACTORS.iter().map(move |inner| sums(outer, inner))).collect();
+    }
+    list
 }

@@ -5,8 +5,6 @@
 
 use std::ops::Range;
 
-use half::bf16;
-
 use crate::filter::Folded;
 use crate::problem::Segment;
 use crate::scratch::{Buffer, round_up};
@@ -43,7 +41,8 @@ impl Panel {
 /// Sets the lower (0) or upper (1) half of zeroed elements to weights, which are numbers of bf16.
 pub fn set_half(packed: &mut [f32], half: usize, weights: impl Iterator<Item = f32>) {
     for (packed, weight) in packed.iter_mut().zip(weights) {
-        let bits = u32::from(bf16::from_f32(weight).to_bits()) << (16 * half);
+        debug_assert_eq!(weight.to_bits() & 0xffff, 0, "{weight} is no number of bf16");
+        let bits = weight.to_bits() >> 16 << (16 * half);
         *packed = f32::from_bits(packed.to_bits() | bits);
     }
 }
