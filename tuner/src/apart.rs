@@ -234,6 +234,12 @@ impl Threads {
             std::thread::sleep(pause);
         }
     }
+
+    /// Whether they are near when they have been waited for, or it is not known how near they can be.
+    pub fn are_near(&self, team: &mut Team) -> bool {
+        let seconds = self.gather(team);
+        seconds.zip(self.apart().near()).is_none_or(|(seconds, near)| !is_far(seconds, near))
+    }
 }
 
 #[cfg(test)]

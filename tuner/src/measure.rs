@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use kernels::cpu::Cpu;
 use kernels::kernel::{Kernel, Role, Row, Tuning, table};
 use kernels::problem::Problem;
+use kernels::team::Team;
 use kernels::tensor::Formats;
 
 use crate::cold::Cold;
@@ -278,8 +279,8 @@ pub const ROUNDS: usize = 48;
 
 /// Checks and times candidates of a problem of the given types: tunings in their kernel's first formats, found by
 /// a walk, then the best ones in the others, together with those that were not dropped. It goes on from `before`,
-/// or from the log, where all is taken as it is that had as large a share of the budget; but for what was measured on
-/// cores far apart, where it is known by now that they come nearer.
+/// or from the log, where all is taken as it is that had as large a share of the budget; but of a problem that was
+/// measured on cores far apart for the most part, what was near, if they are near now.
 pub fn measure(
     problem: &Problem,
     host: &Host,
@@ -288,13 +289,16 @@ pub fn measure(
     before: Option<Measurement>,
     mut progress: impl FnMut(f64),
 ) -> Measurement {
-    let near = host.threads.apart().near();
-    let history = match &before {
-        Some(before) => Some(&before.history),
-        None => host.log.and_then(|log| log.history(problem)),
+    // Far rounds are forgotten only when nearer ones can follow.
+    let was_far = before.as_ref().is_some_and(|before| before.beside.is_far(host.threads.apart()));
+    let is_anew = was_far && host.threads.are_near(&mut Team::new(host.threads.count()));
+    let mut history = match &before {
+        Some(before) => Some(before.history.clone()),
+        None => host.log.and_then(|log| log.history(problem)).cloned(),
     };
-    let mut history = history.cloned();
-    history.iter_mut().for_each(|history| history.keep_near(near.map(|seconds| seconds * 1e9)));
+    if let Some(history) = history.as_mut().filter(|_| is_anew) {
+        history.keep_near(host.threads.apart().near().map(|seconds| seconds * 1e9));
+    }
     let is_done = history.as_ref().and_then(|history| history.done);
     let is_done = is_done.is_some_and(|done| done.is_enough(effort.share.as_secs_f64()));
     let (mut beside, mut refused) = (None, Vec::new());
@@ -302,8 +306,7 @@ pub fn measure(
         if is_done {
             return before;
         }
-        let is_near = near.is_none_or(|near| !before.beside.is_far(near));
-        (beside, refused) = (is_near.then_some(before.beside), before.left_out);
+        (beside, refused) = (Some(before.beside).filter(|_| !is_anew), before.left_out);
     }
     let (kernels, left_out) = available(host.cpu, problem);
     let inputs = Inputs::synthetic(problem);

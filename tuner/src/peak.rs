@@ -9,7 +9,7 @@ use kernels::peak::{clock, tier_peak};
 use kernels::team::Team;
 use serde_json::{Value, json};
 
-use crate::apart::{core_to_core, far_rounds, ns};
+use crate::apart::{Apart, core_to_core, far_rounds, ns};
 use crate::bench::BUSY;
 use crate::options::{Failure, cpu, threads};
 use crate::stats::median;
@@ -121,9 +121,10 @@ impl Beside {
         self.apart.extend(core_to_core);
     }
 
-    /// Whether more than some of the rounds were on cores far apart, where these have been as near as so many seconds.
-    pub fn is_far(&self, near: f64) -> bool {
-        far_rounds(&self.apart, near) as f64 > BUSY * self.apart.len() as f64
+    /// Whether more than some of the rounds were on cores far apart, by what is known of how near they can be.
+    pub fn is_far(&self, apart: &Apart) -> bool {
+        let far = apart.near().map_or(0, |near| far_rounds(&self.apart, near));
+        far as f64 > BUSY * self.apart.len() as f64
     }
 
     /// The median.
@@ -180,10 +181,16 @@ mod tests {
             (0..far).for_each(|_| beside.apart(Some(190e-9)));
             beside
         };
-        assert!(!of(0, 0).is_far(20e-9));
-        assert!(!of(9, 1).is_far(20e-9));
-        assert!(of(8, 2).is_far(20e-9));
+        let apart = |near| {
+            let apart = Apart::default();
+            apart.known(near);
+            apart
+        };
+        assert!(!of(0, 0).is_far(&apart(20e-9)));
+        assert!(!of(9, 1).is_far(&apart(20e-9)));
+        assert!(of(8, 2).is_far(&apart(20e-9)));
         // As far as nobody knows, that is near.
-        assert!(!of(0, 10).is_far(190e-9));
+        assert!(!of(0, 10).is_far(&apart(190e-9)));
+        assert!(!of(0, 10).is_far(&Apart::default()));
     }
 }

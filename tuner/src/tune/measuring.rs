@@ -71,8 +71,8 @@ pub fn jobs(graphs: &[Graph]) -> Vec<Job> {
 }
 
 /// Measures problems, giving each a share, by its work, of the time since the start; trying what the search has left
-/// out, if that is asked for, is not part of it. Where there is time, each is visited twice, half a minute apart or more: what
-/// disturbs for seconds, and does not show, spoils no more than one of two visits.
+/// out, if that is asked for, is not part of it. Where there is time, each is visited twice, some twenty seconds apart in
+/// the default budget: what disturbs for a second or two, and does not show, spoils no more than one of two visits.
 pub fn measure_all(
     jobs: &[Job],
     host: &Host,
@@ -120,8 +120,7 @@ pub fn measure_all(
     let first = if is_twice { FIRST } else { 1.0 };
     visit(&mut list, &visits, 0.0..first);
     if is_twice {
-        let near = host.threads.apart().near();
-        let is_far = |measurement: &Measurement| near.is_some_and(|near| measurement.beside.is_far(near));
+        let is_far = |measurement: &Measurement| measurement.beside.is_far(host.threads.apart());
         let is_far: Vec<bool> = list.iter().map(|measured| measured.as_ref().is_some_and(is_far)).collect();
         visits.iter_mut().filter(|(index, _)| is_far[*index]).for_each(|(_, weight)| *weight *= ANEW);
         visits.sort_by_key(|(index, _)| !is_far[*index]);
