@@ -9,9 +9,7 @@
 //! A loop over one layer would find all of them warm and favour what reads them often.
 //!
 //! Scratch is read twice: a cache that takes what the cores' own let go of (AMD's third level) does not keep for long
-//! what was read but once, and scratch that nobody had used for twenty runs was in memory again. Strassen of two
-//! levels on 17x17x768 to 128 took 113 to 117 us beside one direct kernel and 130 to 165 beside twenty; it takes 115 to
-//! 122 beside either so.
+//! what was read but once, and a kernel with scratch would take longer beside many that have none.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

@@ -59,7 +59,7 @@ pub struct Bounds {
 }
 
 /// Bytes that a process takes beside what [`Session::memory`] counts: the program, images and results, and for
-/// each thread a layer's weights on their way from the file to their packed form.
+/// each thread a layer's weights on their way from the file to their packed form, and what the heap keeps of them.
 pub fn process_bytes(threads: usize) -> usize {
     (12 + 22 * threads) << 20
 }

@@ -38,7 +38,7 @@ use crate::plan::{StepFormats, TOOL, tuning_to_json};
 use crate::types::Types;
 
 pub use file::{LogError, append, read};
-pub use history::{Done, Histories, History, Round, nearest};
+pub use history::{Done, Histories, History, nearest};
 pub use merge::{MergeArgs, merge};
 pub use transfer::{TransferArgs, transfer};
 
@@ -153,6 +153,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether it is the same kernel, of the same code, with the same tuning and formats.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (&self.kernel, &self.code, &self.tuning) == (&other.kernel, &other.code, &other.tuning)
+            && self.formats == other.formats
+    }
+
     /// Of a candidate that was just checked.
     pub fn of(candidate: &Measured) -> Self {
         Self {
@@ -270,25 +276,30 @@ impl Log {
 /// Keeps what happens to one problem, and writes it.
 pub struct Journal<'a> {
     log: Option<&'a Log>,
+    run: String,
     problem: String,
-    /// All until now.
+    /// All until now, and the run that the last of it is of.
     history: History,
-    /// The run that the next line goes on from.
-    from: Option<String>,
 }
 
 impl<'a> Journal<'a> {
     /// Of a problem; kept alone without a log.
     pub fn new(log: Option<&'a Log>, problem: &Problem) -> Self {
         let run = log.map(|log| log.run.clone()).unwrap_or_default();
-        Self { log, problem: problem.to_string(), history: History { run, ..History::default() }, from: None }
+        Self {
+            log,
+            problem: problem.to_string(),
+            history: History { run: run.clone(), ..History::default() },
+            run,
+        }
     }
 
     fn append(&mut self, line: impl FnOnce(String, String) -> Line) {
-        let (run, problem) = (|| self.history.run.clone(), || self.problem.clone());
+        let (run, problem) = (|| self.run.clone(), || self.problem.clone());
         let line = line(run(), problem());
+        let from = std::mem::replace(&mut self.history.run, run());
         if let Some(log) = self.log {
-            if let Some(from) = self.from.take() {
+            if from != self.run {
                 log.append(&Line::Resumes { run: run(), problem: problem(), from });
             }
             log.append(&line);
@@ -298,9 +309,7 @@ impl<'a> Journal<'a> {
 
     /// All that follows goes on from there.
     pub fn resume(&mut self, history: History) {
-        let run = std::mem::take(&mut self.history.run);
-        self.from = (history.run != run).then(|| history.run.clone());
-        self.history = History { run, ..history };
+        self.history = history;
     }
 
     /// All that was kept.
@@ -323,5 +332,52 @@ impl<'a> Journal<'a> {
     pub fn done(&mut self, share: Duration, complete: bool) {
         let done = Done { share: share.as_secs_f64(), complete };
         self.append(|run, problem| Line::Done { run, problem, done });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kernels::cpu::Cpu;
+    use kernels::tensor::Formats;
+
+    #[test]
+    fn what_is_added_after_a_visit_that_took_all_from_the_log_is_found_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let machine = Machine::of(&Cpu::detect());
+        let open = || Log::open(folder.path(), &machine, 1, Types::F32, Cold::Memory, false).expect("a log");
+        let problem = Problem::Conv("n1h5w5c8k8r3s3".parse().expect("a shape"));
+        let entry = Entry {
+            kernel: "direct_plain".to_string(),
+            tuning: Map::new(),
+            formats: StepFormats::of(&Formats::F32),
+            code: String::new(),
+            rel_error: 0.0,
+            rms_error: 0.0,
+            packed: 0,
+            scratch: 0,
+            wrong: None,
+        };
+        let round = |journal: &mut Journal, number| {
+            journal.round(number, vec![Time(0, 1000, 0)], None);
+            journal.done(Duration::from_secs(number as u64), false);
+        };
+        let log = open();
+        let mut journal = Journal::new(Some(&log), &problem);
+        journal.candidates(0, vec![entry]);
+        round(&mut journal, 1);
+
+        let log = open();
+        let mut first = Journal::new(Some(&log), &problem);
+        first.resume(log.history(&problem).expect("a history").clone());
+        let mut second = Journal::new(Some(&log), &problem);
+        second.resume(first.into_history());
+        round(&mut second, 2);
+        let kept = second.into_history();
+
+        let log = open();
+        let found = log.history(&problem).expect("a history");
+        assert_eq!(found, &kept);
+        assert_eq!((found.rounds.len(), found.done.map(|done| done.share)), (2, Some(2.0)));
     }
 }

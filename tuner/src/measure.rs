@@ -246,7 +246,7 @@ impl Measurement {
 pub struct Effort {
     /// Time for all of it; the default of each kernel has its turn however short it is.
     pub budget: Duration,
-    /// Time that is its share of the whole budget, whatever other problems leave of theirs.
+    /// Time that is its share of the budget until now, whatever other problems leave of theirs.
     pub share: Duration,
     /// When it must be over, however long rounds have waited.
     pub deadline: Instant,
@@ -280,7 +280,7 @@ pub const ROUNDS: usize = 48;
 /// Checks and times candidates of a problem of the given types: tunings in their kernel's first formats, found by
 /// a walk, then the best ones in the others, together with those that were not dropped. It goes on from `before`,
 /// or from the log, where all is taken as it is that had as large a share of the budget; but of a problem that was
-/// measured on cores far apart for the most part, what was near, if they are near now.
+/// measured on cores far apart in more than a tenth of the rounds, what was near alone, if they are near now.
 pub fn measure(
     problem: &Problem,
     host: &Host,
@@ -292,22 +292,24 @@ pub fn measure(
     // Far rounds are forgotten only when nearer ones can follow.
     let was_far = before.as_ref().is_some_and(|before| before.beside.is_far(host.threads.apart()));
     let is_anew = was_far && host.threads.are_near(&mut Team::new(host.threads.count()));
-    let mut history = match &before {
-        Some(before) => Some(before.history.clone()),
+    let is_done =
+        |history: &History| history.done.is_some_and(|done| done.is_enough(effort.share.as_secs_f64()));
+    let (mut beside, mut refused) = (None, Vec::new());
+    let history = match before {
+        Some(before) if !is_anew && is_done(&before.history) => return before,
+        Some(before) => {
+            let Measurement { mut history, left_out, .. } = before;
+            if is_anew {
+                history.keep_near(host.threads.apart().near().map(|seconds| seconds * 1e9));
+            } else {
+                beside = Some(before.beside);
+            }
+            refused = left_out;
+            Some(history)
+        }
         None => host.log.and_then(|log| log.history(problem)).cloned(),
     };
-    if let Some(history) = history.as_mut().filter(|_| is_anew) {
-        history.keep_near(host.threads.apart().near().map(|seconds| seconds * 1e9));
-    }
-    let is_done = history.as_ref().and_then(|history| history.done);
-    let is_done = is_done.is_some_and(|done| done.is_enough(effort.share.as_secs_f64()));
-    let (mut beside, mut refused) = (None, Vec::new());
-    if let Some(before) = before {
-        if is_done {
-            return before;
-        }
-        (beside, refused) = (Some(before.beside).filter(|_| !is_anew), before.left_out);
-    }
+    let is_done = history.as_ref().is_some_and(is_done);
     let (kernels, left_out) = available(host.cpu, problem);
     let inputs = Inputs::synthetic(problem);
     let mut field = Field::new(problem, host, types, (&kernels, left_out), &inputs);
@@ -350,5 +352,54 @@ pub fn measure(
 pub fn shuffle<T>(items: &mut [T], seed: u64) {
     for i in (1..items.len()).rev() {
         items.swap(i, (unit(13, seed, i as u64) * (i + 1) as f64) as usize);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Line;
+
+    #[test]
+    fn what_was_far_is_measured_anew_under_its_numbers() {
+        let threads = Threads::new(1).expect("a thread");
+        let cpu = Cpu::detect();
+        let problem = Problem::Conv("n1h5w5c8k8r3s3".parse().expect("a shape"));
+        let host = Host { cpu: &cpu, threads: &threads, tie: 0.01, cold: Cold::Memory, log: None };
+        let second = Duration::from_secs(1);
+        let effort = Effort {
+            budget: second / 10,
+            share: second,
+            deadline: Instant::now() + 600 * second,
+            rounds: 4,
+            exhaustive: false,
+        };
+        let measured =
+            |before| threads.install(|| measure(&problem, &host, Types::F32, effort, before, |_| ()));
+        let first = measured(None);
+        assert!(first.history.rounds.iter().map(|round| round.number).eq(1..=first.history.last_round));
+        let count = first.history.candidates.len();
+        assert_eq!(first.candidates.len(), count);
+
+        // As if all but the last round had been on cores far apart.
+        let last = first.history.last_round;
+        let mut far = History { candidates: first.history.candidates.clone(), ..History::default() };
+        let mut beside = Beside::default();
+        for number in 1..=last {
+            let ns = if number < last { 190.0 } else { 20.0 };
+            let times = first.history.times_of(number).to_vec();
+            let (run, problem) = Default::default();
+            far.add(Line::Round { run, problem, round: number, times, core_to_core_ns: Some(ns) });
+            beside.apart(Some(ns * 1e-9));
+        }
+        threads.apart().known(20e-9);
+        let again = measured(Some(Measurement { history: far, beside, ..first }));
+        let rounds: Vec<usize> = again.history.rounds.iter().map(|round| round.number).collect();
+        assert_eq!((rounds[0], rounds[1]), (last, last + 1));
+        // Those that are measured again have their numbers again.
+        let entries = &again.history.candidates;
+        let twin = |one: usize| (0..one).any(|other| entries[one].is_same(&entries[other]));
+        assert!(entries.len() >= count && !(0..entries.len()).any(twin));
+        assert_eq!(again.candidates.len(), entries.len());
     }
 }

@@ -102,8 +102,8 @@ impl Region {
 /// From here on, heap blocks of 8 MiB and more have pages of their own and go back to the system when they are
 /// freed; smaller ones are used again, and of what lies free behind them 12 MiB a thread are kept. The C library of GNU/Linux
 /// otherwise learns to keep all, once some have been freed, and a layer's weights as they were in their file would
-/// stay in memory for good; with pages of its own for each block, much of a start would go into clearing them: with 2
-/// and 4 MiB it is a tenth to a sixth longer. Does nothing elsewhere.
+/// stay in memory for good; with pages of its own for each block, much of a start would go into clearing them. Does
+/// nothing elsewhere.
 pub fn return_large_blocks() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[allow(unsafe_code, reason = "asks the C library")]

@@ -33,7 +33,7 @@ pub struct Round {
     /// Its number; they ascend.
     pub number: usize,
     /// In the order they ran.
-    pub times: Vec<Time>,
+    times: Vec<Time>,
     /// How far apart the workers' cores were, if it says so.
     core_to_core_ns: Option<f64>,
 }
@@ -64,6 +64,12 @@ impl History {
                 .for_each(|time| samples.push(*round, time.seconds()));
         }
         samples
+    }
+
+    /// The times of a round.
+    #[cfg(test)]
+    pub fn times_of(&self, number: usize) -> &[Time] {
+        self.rounds.iter().find(|round| round.number == number).map_or(&[], |round| &round.times)
     }
 
     fn times(&self) -> impl Iterator<Item = &Time> {
@@ -179,6 +185,7 @@ impl Histories {
             let mut before = History::default();
             if let Line::Resumes { from, .. } = &line {
                 before = all.of.get(&(from.clone(), problem.clone())).cloned().unwrap_or_default();
+                before.keep_near(nearest);
             }
             let new = || History { run: run.clone(), ..before };
             all.of.entry((run.clone(), problem)).or_insert_with(new).add(line);
@@ -203,7 +210,7 @@ impl Histories {
         let largest = own().map(share).fold(0.0, f64::max);
         own().max_by_key(|history| {
             (
-                history.done.is_some() && share(history) >= 0.9 * largest,
+                history.done.is_some() && share(history) >= Done::ENOUGH * largest,
                 if history.done.is_some() { 0 } else { history.rounds.len() },
             )
         })
@@ -301,6 +308,34 @@ mod tests {
         assert_eq!((history.run.as_str(), history.rounds.len()), ("b", 2));
         assert_eq!(history.disturbed_share(), 0.0);
         assert!(history.done.is_some());
+    }
+
+    #[test]
+    fn a_run_that_resumes_one_on_cores_far_apart_is_as_done_as_it_says() {
+        let line = |run: &str, number: usize, ns: f64| Line::Round {
+            run: run.to_string(),
+            problem: "p".to_string(),
+            round: number,
+            times: vec![Time(0, 1000, 0)],
+            core_to_core_ns: Some(ns),
+        };
+        let done = |run: &str| Line::Done {
+            run: run.to_string(),
+            problem: "p".to_string(),
+            done: Done { share: 1.0, complete: true },
+        };
+        let mut lines = vec![run("a"), candidates("a", 0, 1)];
+        lines.extend((1..=8).map(|number| line("a", number, if number > 5 { 190.0 } else { 20.0 })));
+        lines.push(done("a"));
+        let of_a = furthest(lines.clone()).expect("a history");
+        assert_eq!(of_a.done, Some(Done { share: 5.0 / 8.0, complete: false }));
+        lines.push(run("b"));
+        lines.push(Line::Resumes { run: "b".to_string(), problem: "p".to_string(), from: "a".to_string() });
+        lines.extend([line("b", 9, 20.0), done("b")]);
+        let of_b = furthest(lines).expect("a history");
+        let numbers: Vec<usize> = of_b.rounds.iter().map(|round| round.number).collect();
+        assert_eq!(numbers, [1, 2, 3, 4, 5, 9]);
+        assert_eq!(of_b.done, Some(Done { share: 1.0, complete: true }));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use kernels::kernel::{Role, row};
 use serde_json::{Map, Value};
 
-use super::{Entry, Histories, History, Run, read};
+use super::{Entry, Histories, History, Run, nearest, read};
 use crate::machine::Machine;
 use crate::options::Failure;
 use crate::plan::{Plan, PlanError, StepFormats};
@@ -166,7 +166,7 @@ fn sides(path: &Path) -> Result<Vec<Side>, Failure> {
             let of = |(machine, threads, types): (Machine, usize, String)| {
                 let like = |run: &Run| (&run.machine, run.threads, &run.types) == (&machine, threads, &types);
                 let name = format!("{} ({}), {threads} threads, {types}", machine.cpu, machine.isa);
-                of_log(name, &Histories::of(lines.clone(), None, like))
+                of_log(name, &Histories::of(lines.clone(), nearest(&lines, like), like))
             };
             Ok(kinds.into_iter().map(of).filter(|side| !side.times.is_empty()).collect())
         }

@@ -71,6 +71,8 @@ pub struct Field<'a> {
     /// Of each candidate, its number in the log, where the next is `next`.
     numbers: Vec<usize>,
     next: usize,
+    /// Those in the log that have no rounds left, by their numbers.
+    forgotten: Vec<(usize, Entry)>,
     /// Rounds so far.
     round: usize,
     /// Runs so far, and those of them that were disturbed.
@@ -108,6 +110,7 @@ impl<'a> Field<'a> {
             samples: Vec::new(),
             numbers: Vec::new(),
             next: 0,
+            forgotten: Vec::new(),
             round: 0,
             runs: 0,
             disturbed: 0,
@@ -131,7 +134,11 @@ impl<'a> Field<'a> {
             let times = samples.seconds();
             candidate.outcome = match entry.wrong {
                 Some([error, tolerance]) => Outcome::Wrong { error, tolerance },
-                None if samples.is_empty() => continue,
+                None if samples.is_empty() => {
+                    stale = true;
+                    self.forgotten.push((number, entry.clone()));
+                    continue;
+                }
                 None => Outcome::Timed { timing: Timing::of(&times), dropped: true },
             };
             candidate.disturbed = history.disturbed(number);
@@ -223,11 +230,18 @@ impl<'a> Field<'a> {
                 outcome,
             });
             self.samples.push(Samples::default());
-            self.numbers.push(self.next);
-            self.next += 1;
         }
-        let entered: Vec<Entry> = self.candidates[first..].iter().map(Entry::of).collect();
-        self.journal.candidates(self.next - entered.len(), entered);
+        let mut new = Vec::new();
+        for entry in self.candidates[first..].iter().map(Entry::of) {
+            let known = self.forgotten.iter().position(|(_, known)| known.is_same(&entry));
+            let number = known.map(|at| self.forgotten.swap_remove(at).0).unwrap_or_else(|| {
+                new.push(entry);
+                self.next + new.len() - 1
+            });
+            self.numbers.push(number);
+        }
+        self.next += new.len();
+        self.journal.candidates(self.next - new.len(), new);
     }
 
     /// To time what was prepared; all in the same format share a source.

@@ -19,7 +19,7 @@ use crate::types::Types;
 
 /// Seconds for each problem from which on it is visited twice.
 const TWICE: f64 = 0.3;
-/// Share of the time, and of the rounds, that is for the first of two visits.
+/// Share of the time that is for the first of two visits: most tunings are tried then. Both have as many rounds.
 const FIRST: f64 = 0.7;
 /// How many times its share of the second a problem has that was measured on cores far apart.
 const ANEW: f64 = 3.0;
@@ -71,7 +71,7 @@ pub fn jobs(graphs: &[Graph]) -> Vec<Job> {
 }
 
 /// Measures problems, giving each a share, by its work, of the time since the start; trying what the search has left
-/// out, if that is asked for, is not part of it. Where there is time, each is visited twice, some twenty seconds apart in
+/// out, if that is asked for, is not part of it. Where there is time, each is visited twice, 18 to 42 seconds apart in
 /// the default budget: what disturbs for a second or two, and does not show, spoils no more than one of two visits.
 pub fn measure_all(
     jobs: &[Job],
@@ -87,7 +87,7 @@ pub fn measure_all(
         ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} {msg}").expect("a template"),
     );
     let mut list: Vec<Option<Measurement>> = jobs.iter().map(|_| None).collect();
-    // Visits problems, each with its weight in this, in that part of the time.
+    // Visits problems, each with its weight in this, in that part of the time; who has been visited, only if some is left.
     let visit = |list: &mut [Option<Measurement>], visits: &[(usize, f64)], part: Range<f64>| {
         let mut deadline = start + time.mul_f64(part.end);
         let all: f64 = visits.iter().map(|(_, own)| own).sum();
@@ -95,14 +95,18 @@ pub fn measure_all(
         for &(index, own) in visits {
             let Job { problem, name, .. } = &jobs[index];
             let time_left = deadline.saturating_duration_since(Instant::now());
+            let is_last = exhaustive && part.end == 1.0;
+            if time_left.is_zero() && list[index].is_some() && !is_last {
+                continue;
+            }
             // What is left behind is for the other problems, wherever the cores are.
             host.threads.apart().wait_until(Instant::now() + time_left / 2);
             let effort = Effort {
                 budget: time_left.mul_f64((own / left).min(1.0)),
                 share: time.mul_f64(part.end * weights[index] / total),
                 deadline,
-                rounds: (ROUNDS as f64 * part.end) as usize,
-                exhaustive: exhaustive && part.end == 1.0,
+                rounds: if part.end == 1.0 { ROUNDS } else { ROUNDS / 2 },
+                exhaustive: is_last,
             };
             bar.set_message(name.clone());
             let progress = |done: f64| {
@@ -119,13 +123,12 @@ pub fn measure_all(
     let is_twice = time.as_secs_f64() >= TWICE * jobs.len() as f64;
     let first = if is_twice { FIRST } else { 1.0 };
     visit(&mut list, &visits, 0.0..first);
-    if is_twice {
-        let is_far = |measurement: &Measurement| measurement.beside.is_far(host.threads.apart());
-        let is_far: Vec<bool> = list.iter().map(|measured| measured.as_ref().is_some_and(is_far)).collect();
-        visits.iter_mut().filter(|(index, _)| is_far[*index]).for_each(|(_, weight)| *weight *= ANEW);
-        visits.sort_by_key(|(index, _)| !is_far[*index]);
-        visit(&mut list, &visits, first..1.0);
-    }
+    let is_far = |measurement: &Measurement| measurement.beside.is_far(host.threads.apart());
+    let is_far: Vec<bool> = list.iter().map(|measured| measured.as_ref().is_some_and(is_far)).collect();
+    visits.iter_mut().filter(|(index, _)| is_far[*index]).for_each(|(_, weight)| *weight *= ANEW);
+    visits.sort_by_key(|(index, _)| !is_far[*index]);
+    visits.retain(|(index, _)| is_twice || is_far[*index]);
+    visit(&mut list, &visits, first..1.0);
     bar.finish_and_clear();
     list.into_iter().flatten().collect()
 }

@@ -204,10 +204,9 @@ fn valid<C: Checkpoint>(
 ) -> Result<Vec<f32>, WeightsError> {
     let values = file.read(tensor)?;
     // All at once, as vectors do it, and one by one where that fails.
-    if values.iter().fold(true, |all, value| all & accept(*value)) {
-        return Ok(values);
-    }
-    match values.iter().position(|value| !accept(*value)) {
+    let are_valid = values.iter().fold(true, |all, value| all & accept(*value));
+    let wrong = || values.iter().position(|value| !accept(*value));
+    match if are_valid { None } else { wrong() } {
         None => Ok(values),
         Some(flat) => Err(WeightsError::Value {
             file: file.file().to_owned(),
