@@ -212,9 +212,9 @@ impl Clock<'_> {
     }
 }
 
-/// Whether cores that hand a line over in so many seconds are far apart, where they have been as near as that.
-fn is_far(seconds: f64, near: f64) -> bool {
-    seconds > FAR * near
+/// Whether cores that hand a line over in so much time are far apart, where they have been as near as that.
+pub fn is_far(own: f64, near: f64) -> bool {
+    own > FAR * near
 }
 
 /// How many of some rounds were on cores far apart.

@@ -159,6 +159,22 @@ impl Entry {
             && self.formats == other.formats
     }
 
+    /// Of no particular candidate, to test what keeps them.
+    #[cfg(test)]
+    pub fn any() -> Self {
+        Self {
+            kernel: "direct_plain".to_string(),
+            tuning: Map::new(),
+            formats: StepFormats::of(&kernels::tensor::Formats::F32),
+            code: String::new(),
+            rel_error: 0.0,
+            rms_error: 0.0,
+            packed: 0,
+            scratch: 0,
+            wrong: None,
+        }
+    }
+
     /// Of a candidate that was just checked.
     pub fn of(candidate: &Measured) -> Self {
         Self {
@@ -339,7 +355,6 @@ impl<'a> Journal<'a> {
 mod tests {
     use super::*;
     use kernels::cpu::Cpu;
-    use kernels::tensor::Formats;
 
     #[test]
     fn what_is_added_after_a_visit_that_took_all_from_the_log_is_found_again() {
@@ -347,24 +362,13 @@ mod tests {
         let machine = Machine::of(&Cpu::detect());
         let open = || Log::open(folder.path(), &machine, 1, Types::F32, Cold::Memory, false).expect("a log");
         let problem = Problem::Conv("n1h5w5c8k8r3s3".parse().expect("a shape"));
-        let entry = Entry {
-            kernel: "direct_plain".to_string(),
-            tuning: Map::new(),
-            formats: StepFormats::of(&Formats::F32),
-            code: String::new(),
-            rel_error: 0.0,
-            rms_error: 0.0,
-            packed: 0,
-            scratch: 0,
-            wrong: None,
-        };
         let round = |journal: &mut Journal, number| {
             journal.round(number, vec![Time(0, 1000, 0)], None);
             journal.done(Duration::from_secs(number as u64), false);
         };
         let log = open();
         let mut journal = Journal::new(Some(&log), &problem);
-        journal.candidates(0, vec![entry]);
+        journal.candidates(0, vec![Entry::any()]);
         round(&mut journal, 1);
 
         let log = open();

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Entry, Line, Run, Time};
-use crate::apart::far_rounds;
+use crate::apart::is_far;
 use crate::measure::Samples;
 
 /// With what the measuring of a problem came to its end.
@@ -90,7 +90,7 @@ impl History {
     /// share of the budget that these had.
     pub fn keep_near(&mut self, nearest: Option<f64>) {
         let is_near = |round: &Round| match (round.core_to_core_ns, nearest) {
-            (Some(own), Some(nearest)) => far_rounds(&[own], nearest) == 0,
+            (Some(own), Some(nearest)) => !is_far(own, nearest),
             _ => true,
         };
         let all = self.rounds.len();
@@ -221,9 +221,7 @@ impl Histories {
 mod tests {
     use super::*;
     use crate::machine::Machine;
-    use crate::plan::StepFormats;
     use kernels::cpu::Cpu;
-    use kernels::tensor::Formats;
 
     fn run(name: &str) -> Line {
         Line::Run(Run {
@@ -240,18 +238,12 @@ mod tests {
     }
 
     fn candidates(run: &str, first: usize, count: usize) -> Line {
-        let entry = Entry {
-            kernel: "direct_plain".to_string(),
-            tuning: Default::default(),
-            formats: StepFormats::of(&Formats::F32),
-            code: String::new(),
-            rel_error: 0.0,
-            rms_error: 0.0,
-            packed: 0,
-            scratch: 0,
-            wrong: None,
-        };
-        Line::Candidates { run: run.to_string(), problem: "p".to_string(), first, list: vec![entry; count] }
+        Line::Candidates {
+            run: run.to_string(),
+            problem: "p".to_string(),
+            first,
+            list: vec![Entry::any(); count],
+        }
     }
 
     fn round(run: &str, round: usize, numbers: &[usize]) -> Line {

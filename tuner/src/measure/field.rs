@@ -182,10 +182,12 @@ impl<'a> Field<'a> {
     pub fn revive(&mut self) {
         let best: Vec<usize> =
             self.kernels.iter().flat_map(|available| self.best(available.row, REVIVED)).collect();
-        let seconds = |index: usize| self.candidates[index].seconds();
-        let least = best.iter().map(|&index| seconds(index)).fold(f64::INFINITY, f64::min);
-        let near: Vec<usize> = best.into_iter().filter(|&index| seconds(index) <= HOPE * least).collect();
-        near.into_iter().for_each(|index| self.let_in(index));
+        let least = best.iter().map(|&index| self.candidates[index].seconds()).fold(f64::INFINITY, f64::min);
+        for index in best {
+            if self.candidates[index].seconds() <= HOPE * least {
+                self.let_in(index);
+            }
+        }
     }
 
     /// Prepares candidates, checks them, and lets those that are right in.
@@ -241,7 +243,9 @@ impl<'a> Field<'a> {
             self.numbers.push(number);
         }
         self.next += new.len();
-        self.journal.candidates(self.next - new.len(), new);
+        if !new.is_empty() {
+            self.journal.candidates(self.next - new.len(), new);
+        }
     }
 
     /// To time what was prepared; all in the same format share a source.

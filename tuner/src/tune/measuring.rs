@@ -95,8 +95,8 @@ pub fn measure_all(
         for &(index, own) in visits {
             let Job { problem, name, .. } = &jobs[index];
             let time_left = deadline.saturating_duration_since(Instant::now());
-            let is_last = exhaustive && part.end == 1.0;
-            if time_left.is_zero() && list[index].is_some() && !is_last {
+            let exhaustive = exhaustive && part.end == 1.0;
+            if time_left.is_zero() && list[index].is_some() && !exhaustive {
                 continue;
             }
             // What is left behind is for the other problems, wherever the cores are.
@@ -106,7 +106,7 @@ pub fn measure_all(
                 share: time.mul_f64(part.end * weights[index] / total),
                 deadline,
                 rounds: if part.end == 1.0 { ROUNDS } else { ROUNDS / 2 },
-                exhaustive: is_last,
+                exhaustive,
             };
             bar.set_message(name.clone());
             let progress = |done: f64| {

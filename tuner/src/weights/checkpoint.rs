@@ -205,8 +205,8 @@ fn valid<C: Checkpoint>(
     let values = file.read(tensor)?;
     // All at once, as vectors do it, and one by one where that fails.
     let are_valid = values.iter().fold(true, |all, value| all & accept(*value));
-    let wrong = || values.iter().position(|value| !accept(*value));
-    match if are_valid { None } else { wrong() } {
+    let wrong = if are_valid { None } else { values.iter().position(|value| !accept(*value)) };
+    match wrong {
         None => Ok(values),
         Some(flat) => Err(WeightsError::Value {
             file: file.file().to_owned(),
