@@ -11,13 +11,17 @@
 //! missing number is a missing layer. Convolutions and BatchNorms are numbered apart.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
 use std::path::Path;
 
-use hdf5_pure::{DType, Dataset, Error, File, FileAccessProperties, Group, MetadataCacheConfig};
+use hdf5_pure::{
+    DType, Dataset, Error, FileAccessProperties, Group, Layout, MetadataCacheConfig, make_f32_type,
+};
 
 use super::checkpoint::{Axes, Checkpoint, ConvTensors, DenseTensors, Required, Tensor};
 use super::error::file_name;
-use super::{ConvSpec, WeightsError};
+use super::{ConvSpec, WeightsError, values};
 
 const FORMAT: &str = "HDF5";
 /// The dense layer of Keras's InceptionV3.
@@ -34,6 +38,8 @@ type Layer = BTreeMap<String, Dataset>;
 #[derive(Debug)]
 pub(super) struct Keras {
     name: String,
+    /// For values that need no decoding.
+    file: File,
     convs: BTreeMap<u64, Layer>,
     norms: BTreeMap<u64, Layer>,
     others: BTreeMap<String, Layer>,
@@ -41,16 +47,17 @@ pub(super) struct Keras {
 
 impl Keras {
     /// Reads the tree of groups and the header of every dataset.
-    pub fn open(path: &Path) -> Result<Self, WeightsError> {
+    pub fn open(path: &Path, file: File) -> Result<Self, WeightsError> {
         let mut keras = Self {
             name: file_name(path),
+            file,
             convs: BTreeMap::new(),
             norms: BTreeMap::new(),
             others: BTreeMap::new(),
         };
         let properties = FileAccessProperties::new().with_metadata_cache(MetadataCacheConfig::new(4 << 20));
-        let root =
-            File::open_streaming_with_options(path, properties).map_err(|error| keras.damaged(error))?.root();
+        let tree = hdf5_pure::File::open_streaming_with_options(path, properties);
+        let root = tree.map_err(|error| keras.damaged(error))?.root();
         let model = root.group("model_weights").unwrap_or(root);
         keras.walk(&model, &mut Vec::new(), &mut { MAX_GROUPS })?;
         if keras.convs.is_empty() {
@@ -197,18 +204,38 @@ impl Checkpoint for Keras {
     }
 
     fn read(&self, tensor: &Tensor<Dataset>) -> Result<Vec<f32>, WeightsError> {
-        let values = match tensor.handle.read_f32() {
+        let expected: usize = tensor.shape.iter().product();
+        let values = match plain_values(&tensor.handle, expected) {
+            Some(at) => values::read(&self.file, at, expected).map_err(Error::Io),
+            None => tensor.handle.read_f32(),
+        };
+        let values = match values {
             Ok(values) => values,
-            Err(Error::Io(source)) => return Err(WeightsError::Read { file: self.name.clone(), source }),
+            Err(Error::Io(source)) if source.kind() != io::ErrorKind::UnexpectedEof => {
+                return Err(WeightsError::Read { file: self.name.clone(), source });
+            }
             Err(error) => return Err(self.damaged(format!("tensor {}: {error}", tensor.name))),
         };
-        let expected: usize = tensor.shape.iter().product();
         if values.len() != expected {
             let found = values.len();
             let reason = format!("tensor {}: found {found} values, expected {expected}", tensor.name);
             return Err(self.damaged(reason));
         }
         Ok(values)
+    }
+}
+
+/// Where the values of a dataset start, if they lie in one piece as memory has them: that is so in what Keras
+/// writes, and reading them takes a third of the time then.
+fn plain_values(dataset: &Dataset, count: usize) -> Option<u64> {
+    let bytes = count as u64 * size_of::<f32>() as u64;
+    match dataset.layout().ok()? {
+        Layout::Contiguous { address, size }
+            if size == bytes && dataset.datatype().ok()? == make_f32_type() =>
+        {
+            address
+        }
+        _ => None,
     }
 }
 

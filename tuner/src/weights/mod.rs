@@ -15,6 +15,7 @@ mod expected;
 mod keras;
 mod safetensors;
 pub mod synthetic;
+mod values;
 
 #[cfg(test)]
 mod tests;
@@ -211,7 +212,7 @@ fn open_file(path: &Path) -> Result<Store, WeightsError> {
     let mut magic = Vec::new();
     (&file).take(9).read_to_end(&mut magic).map_err(read)?;
     match &magic[..] {
-        [b'\x89', b'H', b'D', b'F', ..] => Ok(Store::Keras(keras::Keras::open(path)?)),
+        [b'\x89', b'H', b'D', b'F', ..] => Ok(Store::Keras(keras::Keras::open(path, file)?)),
         [.., b'{'] if magic.len() == 9 => Ok(Store::Torch(safetensors::Torch::open(path, file)?)),
         other => {
             let found = match other {

@@ -5,13 +5,12 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
-use std::sync::Mutex;
 
 use ::safetensors::tensor::{Dtype, Metadata};
 
 use super::checkpoint::{Axes, Checkpoint, ConvTensors, DenseTensors, Required, Tensor};
 use super::error::file_name;
-use super::{ConvSpec, WeightsError};
+use super::{ConvSpec, WeightsError, values};
 
 const FORMAT: &str = "safetensors";
 /// The longest header that the format allows.
@@ -23,7 +22,7 @@ pub(super) struct Torch {
     name: String,
     metadata: Metadata,
     data_start: u64,
-    file: Mutex<File>,
+    file: File,
 }
 
 impl Torch {
@@ -41,7 +40,7 @@ impl Torch {
         if found != expected {
             return Err(damaged(format!("found {found} bytes of values, expected {expected}")));
         }
-        Ok(Self { name, metadata, data_start, file: Mutex::new(file) })
+        Ok(Self { name, metadata, data_start, file })
     }
 
     fn find(&self, name: String) -> Required<u64> {
@@ -97,11 +96,7 @@ impl Checkpoint for Torch {
     }
 
     fn read(&self, tensor: &Tensor<u64>) -> Result<Vec<f32>, WeightsError> {
-        let mut bytes = vec![0; tensor.shape.iter().product::<usize>() * 4];
-        let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        file.seek(SeekFrom::Start(self.data_start + tensor.handle))
-            .and_then(|_| file.read_exact(&mut bytes))
-            .map_err(|source| WeightsError::Read { file: self.name.clone(), source })?;
-        Ok(bytes.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect())
+        values::read(&self.file, self.data_start + tensor.handle, tensor.shape.iter().product())
+            .map_err(|source| WeightsError::Read { file: self.name.clone(), source })
     }
 }
