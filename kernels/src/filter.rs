@@ -6,7 +6,6 @@
 //! neighbours of each weight the one that keeps the sum of `expected * error` small: channels of large inputs
 //! first, so that those of small ones even out what they leave.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use half::bf16;
@@ -58,7 +57,7 @@ pub struct Folded<'a> {
     pub dims: [usize; 4],
     /// One value an output channel.
     pub bias: Vec<f32>,
-    weights: Cow<'a, [f32]>,
+    weights: &'a [f32],
     scale: Vec<f64>,
 }
 
@@ -83,13 +82,53 @@ impl Folded<'_> {
         weights.iter().zip(&self.scale[channels]).map(|(&weight, scale)| (weight as f64 * scale) as f32)
     }
 
-    /// All rows of the matrix; none of a [`Filter::hollow`].
-    pub fn to_weights(&self) -> Vec<f32> {
-        let mut weights = Vec::with_capacity(self.weights.len());
-        let rows = if self.is_hollow() { 0 } else { self.rows() };
-        (0..rows).for_each(|row| weights.extend(self.row(row, 0..self.dims[3])));
-        weights
+    /// As [`Self::row`], not rounded, and zeros after them.
+    #[inline(always)]
+    pub fn scaled<const N: usize>(&self, row: usize, channels: Range<usize>) -> [f64; N] {
+        let first = row * self.dims[3];
+        let weights = first_or_all::<_, N>(&self.weights[first + channels.start..first + channels.end]);
+        let scale = first_or_all::<_, N>(&self.scale[channels]);
+        let mut scaled = [0.0; N];
+        for ((scaled, weight), scale) in scaled.iter_mut().zip(&weights).zip(&scale) {
+            *scaled = *weight as f64 * scale;
+        }
+        scaled
     }
+}
+
+/// A [`Filter`] with its BatchNorms folded and its weights rounded to bf16.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rounded {
+    /// Kernel height, kernel width, input channels, output channels.
+    pub dims: [usize; 4],
+    /// One value an output channel.
+    pub bias: Vec<f32>,
+    /// The matrix `[r * s * c, k]`, row-major; nothing if made from a [`Filter::hollow`].
+    pub weights: Vec<bf16>,
+}
+
+impl Rounded {
+    /// Rows of the matrix `[r * s * c, k]`.
+    pub fn rows(&self) -> usize {
+        let [r, s, c, _] = self.dims;
+        r * s * c
+    }
+
+    /// The weights of some output channels in a row of the matrix.
+    #[inline(always)]
+    pub fn row(&self, row: usize, channels: Range<usize>) -> &[bf16] {
+        &self.weights[row * self.dims[3]..][channels]
+    }
+}
+
+/// The first elements, or all of fewer and zeros after them.
+#[inline(always)]
+fn first_or_all<T: Copy + Default, const N: usize>(values: &[T]) -> [T; N] {
+    values.first_chunk().copied().unwrap_or_else(|| {
+        let mut all = [T::default(); N];
+        all[..values.len()].copy_from_slice(values);
+        all
+    })
 }
 
 impl Filter {
@@ -128,47 +167,39 @@ impl Filter {
     pub fn folded(&self) -> Folded<'_> {
         let (scale, shift): (Vec<f64>, Vec<f64>) = (0..self.dims[3]).map(|k| self.scale_shift(k)).unzip();
         let bias = shift.iter().map(|b| *b as f32).collect();
-        Folded { dims: self.dims, bias, weights: Cow::Borrowed(&self.weights), scale }
+        Folded { dims: self.dims, bias, weights: &self.weights, scale }
     }
 
     /// As [`Self::folded`], with weights that are numbers of bf16: the nearest ones, or where inputs are expected
     /// to have a mean, neighbours whose errors cancel (see the module).
-    pub fn rounded(&self) -> Folded<'_> {
+    pub fn rounded(&self) -> Rounded {
         let folded = self.folded();
-        if folded.is_hollow() {
-            return folded;
+        let mut weights = vec![bf16::ZERO; self.weights.len()];
+        if !folded.is_hollow() {
+            let expected = self.expected.as_deref();
+            let mut order: Vec<usize> = (0..self.dims[2]).collect();
+            if let Some(expected) = expected {
+                order.sort_by(|&a, &b| expected[b].total_cmp(&expected[a]));
+            }
+            let weights = &mut weights;
+            pulp::Arch::new().dispatch(Round { folded: &folded, order, expected, weights });
         }
-        let [r, s, channels, k] = self.dims;
-        let expected = self.expected.as_deref();
-        let mut order: Vec<usize> = (0..channels).collect();
-        if let Some(expected) = expected {
-            order.sort_by(|&a, &b| expected[b].total_cmp(&expected[a]));
-        }
-        let mut weights = vec![0.0; folded.rows() * k];
-        let rows = &mut weights;
-        pulp::Arch::new().dispatch(Round { folded: &folded, taps: r * s, order, expected, weights: rows });
-        Folded { weights: Cow::Owned(weights), scale: vec![1.0; k], ..folded }
+        Rounded { dims: self.dims, bias: folded.bias, weights }
     }
 
     /// The weights alone, with neither bias nor BatchNorms.
     pub fn unfolded(&self) -> Folded<'_> {
         let k = self.dims[3];
-        Folded {
-            dims: self.dims,
-            bias: vec![0.0; k],
-            weights: Cow::Borrowed(&self.weights),
-            scale: vec![1.0; k],
-        }
+        Folded { dims: self.dims, bias: vec![0.0; k], weights: &self.weights, scale: vec![1.0; k] }
     }
 }
 
 /// Rounds the rows of a matrix `[taps * channels, k]`, channels in an order.
 struct Round<'a> {
     folded: &'a Folded<'a>,
-    taps: usize,
     order: Vec<usize>,
     expected: Option<&'a [f32]>,
-    weights: &'a mut [f32],
+    weights: &'a mut [bf16],
 }
 
 impl pulp::NullaryFnOnce for Round<'_> {
@@ -176,36 +207,36 @@ impl pulp::NullaryFnOnce for Round<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let Self { folded, taps, order, expected, weights } = self;
-        let [.., channels, k] = folded.dims;
+        let Self { folded, order, expected, weights } = self;
+        let [r, s, channels, k] = folded.dims;
         let mut sums = vec![0.0; k];
         for channel in order {
-            for row in (0..taps).map(|tap| tap * channels + channel) {
-                let rounded = &mut weights[row * k..][..k];
-                rounded.iter_mut().zip(folded.row(row, 0..k)).for_each(|(rounded, weight)| *rounded = weight);
+            for row in (0..r * s).map(|tap| tap * channels + channel) {
+                let weights = weights[row * k..][..k].iter_mut().zip(folded.row(row, 0..k));
                 match expected {
-                    Some(expected) => round_evening(rounded, expected[channel], &mut sums),
-                    None => rounded.iter_mut().for_each(|weight| *weight = bf16::from_f32(*weight).to_f32()),
+                    Some(expected) => weights.zip(&mut sums).for_each(|((rounded, weight), sum)| {
+                        *rounded = round_evening(weight, expected[channel], sum);
+                    }),
+                    None => weights.for_each(|(rounded, weight)| *rounded = bf16::from_f32(weight)),
                 }
             }
         }
     }
 }
 
-/// Takes of the two numbers of bf16 beside each weight the one that leaves the smaller sum of `expected * error`; a
-/// weight that is one stays as it is. Without branches, so that vectors do it.
+/// Of the two numbers of bf16 beside a weight the one that leaves the smaller sum of `expected * error`; a weight that
+/// is one stays as it is. Without branches, so that vectors do it.
 #[inline(always)]
-fn round_evening(weights: &mut [f32], expected: f32, sums: &mut [f32]) {
+fn round_evening(weight: f32, expected: f32, sum: &mut f32) -> bf16 {
     const UPPER: u32 = 0xffff_0000;
-    for (weight, sum) in weights.iter_mut().zip(sums) {
-        let upper = weight.to_bits() & UPPER;
-        let [inner, outer] = [upper, upper.wrapping_add(UPPER.wrapping_neg())].map(f32::from_bits);
-        let [a, b] = [inner, outer].map(|rounded| *sum + expected * (rounded - *weight));
-        // The outer one may be infinite.
-        let is_outer = (b.abs() < a.abs()) & (inner != *weight);
-        *sum = if is_outer { b } else { a };
-        *weight = if is_outer { outer } else { inner };
-    }
+    let upper = weight.to_bits() & UPPER;
+    let [inner, outer] = [upper, upper.wrapping_add(UPPER.wrapping_neg())].map(f32::from_bits);
+    let [a, b] = [inner, outer].map(|rounded| *sum + expected * (rounded - weight));
+    // The outer one may be infinite.
+    let is_outer = (b.abs() < a.abs()) & (inner != weight);
+    *sum = if is_outer { b } else { a };
+    let rounded = if is_outer { outer } else { inner };
+    bf16::from_bits((rounded.to_bits() >> 16) as u16)
 }
 
 #[cfg(test)]
@@ -227,14 +258,13 @@ mod tests {
         let evened = Filter { expected: Some(expected.clone()), ..nearest.clone() };
         // Of each output channel: the error of its sum of products with the expected inputs.
         let errors = |filter: &Filter| -> Vec<f64> {
-            let rounded = filter.rounded().to_weights();
+            let rounded = filter.rounded().weights;
             (0..5)
                 .map(|k| {
                     (0..9 * 40)
                         .map(|row| {
-                            let (q, w) = (rounded[row * 5 + k] as f64, weights[row * 5 + k] as f64);
+                            let (q, w) = (rounded[row * 5 + k].to_f64(), weights[row * 5 + k] as f64);
                             assert!((q - w).abs() <= w.abs() * 2.0 * Dtype::Bf16.unit_roundoff(), "{w}: {q}");
-                            assert_eq!(bf16::from_f64(q).to_f64(), q);
                             expected[row % 40] as f64 * (q - w)
                         })
                         .sum()
@@ -254,12 +284,12 @@ mod tests {
         let weights = vec![1.0, -0.5, 0.0, -0.0, 3.140625, f32::MAX, f32::MIN_POSITIVE];
         let filter = Filter { expected: Some(vec![1.0; 7]), ..Filter::new([1, 1, 7, 1], weights.clone()) };
         let [evened, nearest] =
-            [filter.clone(), Filter { expected: None, ..filter }].map(|filter| filter.rounded().to_weights());
+            [filter.clone(), Filter { expected: None, ..filter }].map(|filter| filter.rounded().weights);
         for rounded in [&evened, &nearest] {
-            assert_eq!(rounded[..5], weights[..5]);
-            assert_eq!(rounded[6], f32::MIN_POSITIVE);
+            let same = |at: usize| rounded[at].to_f32().to_bits() == weights[at].to_bits();
+            assert!([0, 1, 2, 3, 4, 6].into_iter().all(same), "{rounded:?}");
         }
-        assert_eq!([evened[5], nearest[5]], [bf16::MAX.to_f32(), f32::INFINITY]);
+        assert_eq!([evened[5], nearest[5]], [bf16::MAX, bf16::INFINITY]);
     }
 
     #[test]
@@ -278,7 +308,8 @@ mod tests {
         };
         // y1 = 2 (x + 0.5 - 3) / 2 + 1 = x - 1.5; y2 = 2 (y1 - 0.5) - 1 = 2 x - 5
         let folded = filter.folded();
-        assert_eq!(folded.to_weights(), [6.0, -2.0]);
+        let weights: Vec<f32> = (0..folded.rows()).flat_map(|row| folded.row(row, 0..1)).collect();
+        assert_eq!(weights, [6.0, -2.0]);
         assert_eq!(folded.bias, [-5.0]);
         let rest = filter.without_weights();
         assert_eq!((rest.dims, rest.folded().bias), ([0, 0, 0, 1], vec![-5.0]));

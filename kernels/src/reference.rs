@@ -47,8 +47,7 @@ pub fn as_seen(src: &[f32], filters: &[Filter], stored: Dtype, rounding: Dtype) 
         Dtype::F32 => filter.clone(),
         Dtype::Bf16 => {
             let rounded = filter.rounded();
-            let rows = (0..rounded.rows()).flat_map(|row| rounded.row(row, 0..rounded.dims[3]));
-            let weights = rows.collect();
+            let weights = rounded.weights.iter().map(|weight| weight.to_f32()).collect();
             Filter { bias: Some(rounded.bias), ..Filter::new(rounded.dims, weights) }
         }
     };

@@ -29,7 +29,7 @@ use std::ops::Range;
 use crate::arch::amx::{Amx, Block, SUMS, Streamed, TILE, Tiles};
 use crate::conv::direct::conv_of;
 use crate::cpu::{Avx512, Avx512Bf16, Cpu, Isa};
-use crate::filter::{Filter, Folded};
+use crate::filter::{Filter, Rounded};
 use crate::gemm::panels::Panels;
 use crate::kernel::{Bound, Io, Kernel, Numerics, Prepared, Refusal, Tuning, validate};
 use crate::problem::{Conv, Problem};
@@ -131,7 +131,7 @@ impl Kernel for AmxConv {
     ) -> Result<Box<dyn Prepared>, Refusal> {
         validate(self, problem, tuning, formats, filters)?;
         let conv = conv_of(problem)?;
-        let folded: Vec<Folded> = filters.iter().map(Filter::rounded).collect();
+        let rounded: Vec<Rounded> = filters.iter().map(Filter::rounded).collect();
         let steps = steps(conv);
         let halo = formats.src.halo;
         let neighbours = conv.window.kernel[1] == 1
@@ -148,7 +148,7 @@ impl Kernel for AmxConv {
             isa: self.isa,
             bf16: self.bf16,
             bound: Bound::new(problem, formats),
-            panels: pack(conv, &steps, &folded),
+            panels: pack(conv, &steps, &rounded),
             rows: Layout::new(conv),
             part: tuning.get("depth"),
             image_stays: tuning.get("order") == 1,

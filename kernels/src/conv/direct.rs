@@ -28,7 +28,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use crate::cpu::{Cpu, Isa};
-use crate::filter::{Filter, Folded};
+use crate::filter::{Filter, Folded, Rounded};
 use crate::gemm::multiply::{Multiply, Single};
 use crate::gemm::panels::Panels;
 use crate::gemm::rows::{Ahead, Cut, Rows};
@@ -53,19 +53,14 @@ impl<I: Isa, M: Multiply<I>> Direct<I, M> {
         Ok(Box::new(Self { isa, multiply: PhantomData }))
     }
 
-    /// Prepares weights that are folded already.
-    pub(super) fn prepare_folded(
+    /// With weights that are packed already.
+    pub(super) fn of_panels(
         isa: I,
         conv: &Conv,
         tuning: &Tuning,
         formats: &Formats,
-        filters: &[Folded],
+        panels: Panels,
     ) -> PreparedDirect<I, M> {
-        let pack = match M::Source::DTYPE {
-            Dtype::F32 => Panels::pack,
-            Dtype::Bf16 => Panels::pack_pairs,
-        };
-        let panels = pack(&conv.segments, I::F32_LANES, tuning.get("vectors"), filters);
         let flat = conv.is_pointwise() && formats.src.halo == Padding::default();
         PreparedDirect {
             isa,
@@ -150,13 +145,19 @@ impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
         filters: &[Filter],
     ) -> Result<Box<dyn Prepared>, Refusal> {
         validate(self, problem, tuning, formats, filters)?;
-        let fold = match M::Source::DTYPE {
-            Dtype::F32 => Filter::folded,
-            Dtype::Bf16 => Filter::rounded,
-        };
-        let folded: Vec<Folded> = filters.iter().map(fold).collect();
         let conv = conv_of(problem)?;
-        Ok(Box::new(Self::prepare_folded(self.isa, conv, tuning, formats, &folded)))
+        let (segments, lanes, vectors) = (&conv.segments, I::F32_LANES, tuning.get("vectors"));
+        let panels = match M::Source::DTYPE {
+            Dtype::F32 => {
+                let folded: Vec<Folded> = filters.iter().map(Filter::folded).collect();
+                Panels::pack(segments, lanes, vectors, &folded)
+            }
+            Dtype::Bf16 => {
+                let rounded: Vec<Rounded> = filters.iter().map(Filter::rounded).collect();
+                Panels::pack_pairs(segments, lanes, vectors, &rounded)
+            }
+        };
+        Ok(Box::new(Self::of_panels(self.isa, conv, tuning, formats, panels)))
     }
 }
 

@@ -32,7 +32,7 @@
 use crate::conv::direct::{conv_of, tile_sizes};
 use crate::cpu::{Cpu, Isa};
 use crate::filter::{Filter, Folded};
-use crate::gemm::panels::{Panel, Panels};
+use crate::gemm::panels::{Panel, Panels, SIDE, add, set_rounded};
 use crate::kernel::{Bound, Kernel, Numerics, Prepared, Refusal, Tuning, validate};
 use crate::problem::{Conv, Problem, Segment};
 use crate::scratch::Buffer;
@@ -120,29 +120,21 @@ impl<I: Isa> Kernel for Strassen<I> {
     ) -> Result<Box<dyn Prepared>, Refusal> {
         validate(self, problem, tuning, formats, filters)?;
         let conv = conv_of(problem)?;
-        let levels = tuning.get("levels");
+        let (levels, vectors) = (tuning.get("levels"), tuning.get("vectors"));
         let mut biases = Buffer::zeroed(conv.filters());
-        let mut first = 0;
-        let (mut weights, mut factors) = (Vec::new(), Vec::new());
+        let (mut first, mut products) = (0, Vec::new());
         for filter in filters {
-            let (folded, [_, _, c, k]) = (filter.folded(), filter.dims);
+            let (mut folded, k) = (filter.folded(), filter.dims[3]);
             biases.as_mut_slice()[first..first + k].copy_from_slice(&folded.bias);
             first += k;
-            weights.push(folded.to_weights());
-            factors.push(right_factors(levels, [c, k]));
+            // The products have no bias of their own.
+            folded.bias.fill(0.0);
+            products.push(folded);
         }
-        // The products have no bias of their own.
-        let products: Vec<Folded> = filters.iter().map(Filter::unfolded).collect();
-        let (c, taps) = (conv.channels, conv.depth() / conv.channels);
-        let depth = factors[0].len() * (conv.depth() >> levels);
-        let sums = |_: &Folded, panel: &Panel, row: usize, packed: &mut [f32]| {
-            let (point, row) = (row / (taps * (c >> levels)), row % (taps * (c >> levels)));
-            let (tap, channel) = (row / (c >> levels), row % (c >> levels));
-            let (weights, k) = (&weights[panel.segment], filters[panel.segment].dims[3]);
-            for &(first_channel, first_output, sign) in &factors[panel.segment][point] {
-                let at = (tap * c + first_channel + channel) * k + first_output + panel.first;
-                packed.iter_mut().zip(&weights[at..]).for_each(|(packed, weight)| *packed += sign * weight);
-            }
+        let (isa, factors) = (self.isa, right_factors(levels));
+        let depth = factors.len() * (conv.depth() >> levels);
+        let sums = |filter: &Folded, panel: &Panel, packed: &mut [f32]| {
+            isa.vectorize(Pack { isa, levels, factors: &factors, filter, panel, packed });
         };
         let part = |s: &Segment| Segment { channels: s.channels >> levels, ..*s };
         let segments: Vec<Segment> = conv.segments.iter().map(part).collect();
@@ -151,7 +143,7 @@ impl<I: Isa> Kernel for Strassen<I> {
             isa: self.isa,
             bound: Bound::new(problem, formats),
             conv: conv.clone(),
-            panels: Panels::pack_rows(&segments, I::F32_LANES, tuning.get("vectors"), depth, &products, sums),
+            panels: Panels::pack_panels(&segments, I::F32_LANES, vectors, depth, &products, sums),
             biases,
             levels,
             pixels: tuning.get("pixels"),
@@ -160,11 +152,55 @@ impl<I: Isa> Kernel for Strassen<I> {
     }
 }
 
-/// Of each product at the deepest level the blocks of the weights `[c, k]` that its right factor sums: their first channel,
-/// first output channel, and sign.
-fn right_factors(levels: usize, [c, k]: [usize; 2]) -> Vec<Vec<(usize, usize, f32)>> {
+/// Two levels split channels in and out into four parts each.
+const BLOCKS: usize = 16;
+
+/// The right factors of a panel.
+struct Pack<'a, I> {
+    isa: I,
+    levels: usize,
+    factors: &'a [Vec<(usize, f64)>],
+    filter: &'a Folded<'a>,
+    panel: &'a Panel,
+    packed: &'a mut [f32],
+}
+
+impl<I: Isa> pulp::WithSimd for Pack<'_, I> {
+    type Output = ();
+
+    /// All sums of the same weights of all blocks, so that each is read once.
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let Self { isa, levels, factors, filter, panel, packed } = self;
+        let [_, _, c, k] = filter.dims.map(|size| size >> levels);
+        let pitch = panel.vectors * I::F32_LANES;
+        let of_product = packed.len() / factors.len();
+        let mut blocks = [[0.0; SIDE]; BLOCKS];
+        for row in 0..of_product / pitch {
+            let first = row / c * (c << levels) + row % c;
+            for (number, side) in panel.sides().enumerate() {
+                for (block, weights) in blocks[..1 << (2 * levels)].iter_mut().enumerate() {
+                    let [channels, outputs] = [c * (block >> levels), k * (block % (1 << levels))];
+                    *weights = filter.scaled(first + channels, outputs + side.start..outputs + side.end);
+                }
+                for (terms, packed) in factors.iter().zip(packed.chunks_exact_mut(of_product)) {
+                    let mut sum = [0.0; SIDE];
+                    for &(block, sign) in terms {
+                        add(isa, &mut sum, sign, &blocks[block % BLOCKS]);
+                    }
+                    let packed = &mut packed[row * pitch..][..pitch][SIDE * number..];
+                    set_rounded(packed, &sum);
+                }
+            }
+        }
+    }
+}
+
+/// Of each product at the deepest level the blocks of the weights that its right factor sums, with their signs. Blocks are
+/// numbered by their part of the input channels, then by that of the output channels.
+fn right_factors(levels: usize) -> Vec<Vec<(usize, f64)>> {
     // Each is a sum of up to two blocks `(half of c, half of k, sign)`.
-    const FACTORS: [&[(usize, usize, f32)]; 7] = [
+    const FACTORS: [&[(usize, usize, f64)]; 7] = [
         &[(0, 0, 1.0), (1, 1, 1.0)],
         &[(0, 0, 1.0)],
         &[(0, 1, 1.0), (1, 1, -1.0)],
@@ -173,15 +209,16 @@ fn right_factors(levels: usize, [c, k]: [usize; 2]) -> Vec<Vec<(usize, usize, f3
         &[(0, 0, 1.0), (0, 1, 1.0)],
         &[(1, 0, 1.0), (1, 1, 1.0)],
     ];
-    let mut list = vec![vec![(0, 0, 1.0)]];
-    for level in 1..=levels {
-        let block = |(channel, output, sign): (usize, usize, f32), &(ch, kh, own): &(usize, usize, f32)| {
-            (channel + ch * (c >> level), output + kh * (k >> level), sign * own)
+    let mut list = vec![vec![(0usize, 0usize, 1.0)]];
+    for _ in 0..levels {
+        let block = |(c, k, sign): (usize, usize, f64), &(c_half, k_half, own): &(usize, usize, f64)| {
+            (2 * c + c_half, 2 * k + k_half, sign * own)
         };
         let sums = |outer: &Vec<_>, inner: &[_]| {
             outer.iter().flat_map(|&of| inner.iter().map(move |term| block(of, term))).collect()
         };
         list = list.iter().flat_map(|outer| FACTORS.iter().map(move |inner| sums(outer, inner))).collect();
     }
-    list
+    let number = |(c, k, sign)| ((c << levels) + k, sign);
+    list.into_iter().map(|terms| terms.into_iter().map(number).collect()).collect()
 }

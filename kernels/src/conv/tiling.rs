@@ -3,7 +3,7 @@
 use crate::conv::transform::Transform;
 use crate::cpu::Isa;
 use crate::filter::Folded;
-use crate::gemm::panels::{Panel, Panels};
+use crate::gemm::panels::{Panel, Panels, SIDE, add, set_rounded};
 use crate::problem::Conv;
 
 /// A tile's place: its image, and its row and column among the image's tiles.
@@ -122,15 +122,13 @@ pub(super) fn pack<I: Isa>(isa: I, tiling: &Tiling, vectors: usize, filters: &[F
     let lanes = I::F32_LANES;
     Panels::pack_panels(&conv.segments, lanes, vectors, depth, filters, |filter, panel, packed| {
         let pitch = panel.vectors * lanes;
-        isa.vectorize(Pack { conv, down: &down, across: &across, filter, panel, pitch, packed });
+        isa.vectorize(Pack { isa, conv, down: &down, across: &across, filter, panel, pitch, packed });
     })
 }
 
-/// Output channels that are transformed side by side.
-const SIDE: usize = 8;
-
 /// The transformed filters of a panel.
-struct Pack<'a> {
+struct Pack<'a, I> {
+    isa: I,
     conv: &'a Conv,
     /// `G` of the two axes, row-major.
     down: &'a [f64],
@@ -142,42 +140,51 @@ struct Pack<'a> {
     packed: &'a mut [f32],
 }
 
-impl pulp::WithSimd for Pack<'_> {
+impl<I: Isa> pulp::WithSimd for Pack<'_, I> {
     type Output = ();
 
-    /// `(G g) Gt` of one input channel after the other.
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) {
-        let Self { conv, down, across, filter, panel, pitch, packed } = self;
-        let ([r, s], channels) = (conv.window.kernel, conv.channels);
-        let [n1, n2] = [down.len() / r, across.len() / s];
-        let blocks = panel.width.div_ceil(SIDE);
-        // Of each block, so that a sum is over neighbours: taps by columns, and `G g` by rows.
-        let mut taps = vec![[0.0; SIDE]; blocks * s * r];
-        let mut rows = vec![[0.0; SIDE]; blocks * n1 * s];
+        match self.conv.window.kernel {
+            [3, 3] => self.transform::<3, 3>(),
+            [5, 5] => self.transform::<5, 5>(),
+            [1, 3] => self.transform::<1, 3>(),
+            [1, 5] => self.transform::<1, 5>(),
+            [1, 7] => self.transform::<1, 7>(),
+            [3, 1] => self.transform::<3, 1>(),
+            [5, 1] => self.transform::<5, 1>(),
+            [7, 1] => self.transform::<7, 1>(),
+            [r, s] => unreachable!("kernels of {r}x{s} are refused"),
+        }
+    }
+}
+
+impl<I: Isa> Pack<'_, I> {
+    /// `(G g) Gt` of one input channel after the other.
+    #[inline(always)]
+    fn transform<const R: usize, const C: usize>(self) {
+        let Self { isa, conv, down, across, filter, panel, pitch, packed } = self;
+        let (down, across) = (down.as_chunks::<R>().0, across.as_chunks::<C>().0);
+        let channels = conv.channels;
         for channel in 0..channels {
-            for tap in 0..r * s {
-                let at = tap % s * r + tap / s;
-                for (block, taps) in taps.chunks_exact_mut(r * s).enumerate() {
-                    let first = panel.first + block * SIDE;
-                    let some = first..panel.channels().end.min(first + SIDE);
-                    let row = filter.row(tap * channels + channel, some);
-                    taps[at].iter_mut().zip(row).for_each(|(tap, weight)| *tap = weight as f64);
+            for (block, side) in panel.sides().enumerate() {
+                // By columns, so that a sum is over neighbours.
+                let mut taps = [[[0.0; SIDE]; R]; C];
+                for (c, column) in taps.iter_mut().enumerate() {
+                    for (r, tap) in column.iter_mut().enumerate() {
+                        *tap = filter.scaled((r * C + c) * channels + channel, side.clone());
+                    }
                 }
-            }
-            for (taps, rows) in taps.chunks_exact(r * s).zip(rows.chunks_exact_mut(n1 * s)) {
-                for (down, rows) in down.chunks_exact(r).zip(rows.chunks_exact_mut(s)) {
-                    let columns = taps.chunks_exact(r);
-                    rows.iter_mut().zip(columns).for_each(|(sum, column)| *sum = product(down, column));
-                }
-            }
-            for i in 0..n1 {
-                for (j, across) in across.chunks_exact(s).enumerate() {
-                    let row = ((i * n2 + j) * channels + channel) * pitch;
-                    let packed = packed[row..][..panel.width].chunks_mut(SIDE);
-                    for (packed, rows) in packed.zip(rows.chunks_exact(n1 * s)) {
-                        let sum = product(across, &rows[i * s..][..s]);
-                        packed.iter_mut().zip(sum).for_each(|(packed, sum)| *packed = sum as f32);
+                let mut row = channel * pitch;
+                for down in down {
+                    let mut rows = [[0.0; SIDE]; C];
+                    for (row, column) in rows.iter_mut().zip(&taps) {
+                        *row = product(isa, down, column);
+                    }
+                    for across in across {
+                        let packed = &mut packed[row..][..pitch][SIDE * block..];
+                        set_rounded(packed, &product(isa, across, &rows));
+                        row += channels * pitch;
                     }
                 }
             }
@@ -187,10 +194,14 @@ impl pulp::WithSimd for Pack<'_> {
 
 /// `sum coefficients[i] * values[i]`.
 #[inline(always)]
-fn product(coefficients: &[f64], values: &[[f64; SIDE]]) -> [f64; SIDE] {
+fn product<I: Isa, const N: usize>(
+    isa: I,
+    coefficients: &[f64; N],
+    values: &[[f64; SIDE]; N],
+) -> [f64; SIDE] {
     let mut sum = [0.0; SIDE];
     for (coefficient, values) in coefficients.iter().zip(values) {
-        sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += coefficient * value);
+        add(isa, &mut sum, *coefficient, values);
     }
     sum
 }

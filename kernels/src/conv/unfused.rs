@@ -13,6 +13,7 @@ use std::ops::Range;
 use crate::conv::direct::{Direct, PreparedDirect, conv_of};
 use crate::cpu::{Cpu, Isa};
 use crate::filter::{Filter, Folded};
+use crate::gemm::panels::Panels;
 use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning, validate};
 use crate::problem::{Epilogue, Problem};
 use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};
@@ -67,10 +68,11 @@ impl<I: Isa> Kernel for Unfused<I> {
             segment.epilogue = Epilogue::NONE;
         }
         let plain: Vec<Folded> = filters.iter().map(Filter::unfolded).collect();
+        let panels = Panels::pack(&conv.segments, I::F32_LANES, tuning.get("vectors"), &plain);
         Ok(Box::new(PreparedUnfused {
             isa: self.isa,
             bound: Bound::new(problem, formats),
-            conv: Direct::<I>::prepare_folded(self.isa, &conv, tuning, formats, &plain),
+            conv: Direct::<I>::of_panels(self.isa, &conv, tuning, formats, panels),
             norms: filters.iter().zip(epilogues).map(|(f, e)| Norm::new(f, e)).collect(),
         }))
     }

@@ -5,7 +5,10 @@
 
 use std::ops::Range;
 
-use crate::filter::Folded;
+use half::bf16;
+
+use crate::cpu::{Isa, Tier};
+use crate::filter::{Folded, Rounded};
 use crate::problem::Segment;
 use crate::scratch::{Buffer, round_up};
 
@@ -32,18 +35,78 @@ impl Panel {
         self.first..self.first + self.width
     }
 
+    /// Its channels by [`SIDE`], the last ones by fewer.
+    #[inline(always)]
+    pub fn sides(&self) -> impl Iterator<Item = Range<usize>> {
+        let channels = self.channels();
+        channels.clone().step_by(SIDE).map(move |first| first..channels.end.min(first + SIDE))
+    }
+
     /// Its first column where the panels lie side by side, each padded to whole vectors.
     pub fn column(&self) -> usize {
         self.bias
     }
 }
 
-/// Sets the lower (0) or upper (1) half of zeroed elements to weights, which are numbers of bf16.
-pub fn set_half(packed: &mut [f32], half: usize, weights: impl Iterator<Item = f32>) {
+/// Output channels whose weights are made side by side: a cache line of them.
+pub const SIDE: usize = 16;
+
+/// `sums += factor * values`: fused where the tier has the instruction.
+#[inline(always)]
+pub fn add<I: Isa>(_: I, sums: &mut [f64; SIDE], factor: f64, values: &[f64; SIDE]) {
+    for (sum, value) in sums.iter_mut().zip(values) {
+        *sum = match I::TIER {
+            Tier::Plain => factor * value + *sum,
+            _ => factor.mul_add(*value, *sum),
+        };
+    }
+}
+
+/// Sets the first [`SIDE`] elements, or all of fewer, to sums, each rounded once.
+#[inline(always)]
+pub fn set_rounded(packed: &mut [f32], sums: &[f64; SIDE]) {
+    let mut rounded = [0.0; SIDE];
+    for (rounded, sum) in rounded.iter_mut().zip(sums) {
+        *rounded = *sum as f32;
+    }
+    match packed.first_chunk_mut() {
+        Some(packed) => *packed = rounded,
+        None => packed.copy_from_slice(&rounded[..packed.len()]),
+    }
+}
+
+/// Sets the lower (0) or upper (1) half of zeroed elements.
+pub fn set_half(packed: &mut [f32], half: usize, weights: &[bf16]) {
     for (packed, weight) in packed.iter_mut().zip(weights) {
-        debug_assert_eq!(weight.to_bits() & 0xffff, 0, "{weight} is no number of bf16");
-        let bits = weight.to_bits() >> 16 << (16 * half);
-        *packed = f32::from_bits(packed.to_bits() | bits);
+        *packed = f32::from_bits(packed.to_bits() | u32::from(weight.to_bits()) << (16 * half));
+    }
+}
+
+/// What panels are packed from, beside the weights.
+pub trait Source {
+    /// One value an output channel.
+    fn bias(&self) -> &[f32];
+    /// There are no weights: what is packed stays zero.
+    fn is_hollow(&self) -> bool;
+}
+
+impl Source for Folded<'_> {
+    fn bias(&self) -> &[f32] {
+        &self.bias
+    }
+
+    fn is_hollow(&self) -> bool {
+        self.is_hollow()
+    }
+}
+
+impl Source for Rounded {
+    fn bias(&self) -> &[f32] {
+        &self.bias
+    }
+
+    fn is_hollow(&self) -> bool {
+        self.weights.is_empty()
     }
 }
 
@@ -81,9 +144,11 @@ impl Panels {
     /// Packs one matrix `[depth, channels]` a segment, row-major, with its biases.
     pub fn pack(segments: &[Segment], lanes: usize, vectors: usize, filters: &[Folded]) -> Self {
         let depth = filters[0].rows();
-        Self::pack_rows(segments, lanes, vectors, depth, filters, |filter, panel, row, packed| {
-            let row = filter.row(row, panel.channels());
-            packed.iter_mut().zip(row).for_each(|(packed, weight)| *packed = weight);
+        Self::pack_panels(segments, lanes, vectors, depth, filters, |filter, panel, packed| {
+            for (row, packed) in packed.chunks_exact_mut(panel.vectors * lanes).enumerate() {
+                let row = filter.row(row, panel.channels());
+                packed.iter_mut().zip(row).for_each(|(packed, weight)| *packed = weight);
+            }
         })
     }
 
@@ -92,41 +157,27 @@ impl Panels {
     ///
     /// # Panics
     /// If the matrix has an odd number of rows.
-    pub fn pack_pairs(segments: &[Segment], lanes: usize, vectors: usize, filters: &[Folded]) -> Self {
+    pub fn pack_pairs(segments: &[Segment], lanes: usize, vectors: usize, filters: &[Rounded]) -> Self {
         let depth = filters[0].rows();
         assert!(depth.is_multiple_of(2), "{depth} rows in pairs");
-        Self::pack_rows(segments, lanes, vectors, depth / 2, filters, |filter, panel, pair, packed| {
-            for half in 0..2 {
-                set_half(packed, half, filter.row(2 * pair + half, panel.channels()));
+        Self::pack_panels(segments, lanes, vectors, depth / 2, filters, |filter, panel, packed| {
+            for (pair, packed) in packed.chunks_exact_mut(panel.vectors * lanes).enumerate() {
+                for half in 0..2 {
+                    set_half(packed, half, filter.row(2 * pair + half, panel.channels()));
+                }
             }
         })
     }
 
-    /// Packs matrices of `depth` rows that are made of filters, with the filters' biases: `fill` writes the
-    /// channels of a panel in one of the rows, which are zero.
-    pub fn pack_rows(
+    /// Packs matrices of `depth` rows that are made of filters, with the filters' biases: `fill` writes all rows of a
+    /// panel, one behind the other, which are zero.
+    pub fn pack_panels<F: Source>(
         segments: &[Segment],
         lanes: usize,
         vectors: usize,
         depth: usize,
-        filters: &[Folded],
-        mut fill: impl FnMut(&Folded, &Panel, usize, &mut [f32]),
-    ) -> Self {
-        Self::pack_panels(segments, lanes, vectors, depth, filters, |filter, panel, packed| {
-            for (row, packed) in packed.chunks_exact_mut(panel.vectors * lanes).enumerate() {
-                fill(filter, panel, row, &mut packed[..panel.width]);
-            }
-        })
-    }
-
-    /// As [`Self::pack_rows`]; `fill` writes all rows of a panel, one behind the other.
-    pub fn pack_panels(
-        segments: &[Segment],
-        lanes: usize,
-        vectors: usize,
-        depth: usize,
-        filters: &[Folded],
-        mut fill: impl FnMut(&Folded, &Panel, &mut [f32]),
+        filters: &[F],
+        mut fill: impl FnMut(&F, &Panel, &mut [f32]),
     ) -> Self {
         let list = split(segments, lanes, vectors, depth);
         let last = list.last().expect("a problem has at least one segment");
@@ -139,7 +190,7 @@ impl Panels {
                 fill(filter, panel, packed);
             }
             biases.as_mut_slice()[panel.bias..][..panel.width]
-                .copy_from_slice(&filter.bias[panel.channels()]);
+                .copy_from_slice(&filter.bias()[panel.channels()]);
         }
         Self { lanes, depth, list, weights, biases }
     }

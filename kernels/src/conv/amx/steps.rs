@@ -1,7 +1,7 @@
 //! The sum of a convolution in steps of 32 products, and its weights packed by them.
 
 use crate::arch::amx::{DEPTH, ROWS, TILE};
-use crate::filter::Folded;
+use crate::filter::Rounded;
 use crate::gemm::panels::{Panels, set_half};
 use crate::problem::Conv;
 
@@ -57,7 +57,7 @@ pub fn steps(conv: &Conv) -> Vec<Step> {
 }
 
 /// The weights of all steps: for each a tile of pairs of rows for every vector of the panel.
-pub fn pack(conv: &Conv, steps: &[Step], filters: &[Folded]) -> Panels {
+pub fn pack(conv: &Conv, steps: &[Step], filters: &[Rounded]) -> Panels {
     let pairs = DEPTH / 2;
     Panels::pack_panels(&conv.segments, ROWS, 2, steps.len() * pairs, filters, |filter, panel, packed| {
         for (step, packed) in steps.iter().zip(packed.chunks_exact_mut(panel.vectors * TILE)) {
