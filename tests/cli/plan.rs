@@ -104,6 +104,26 @@ fn what_is_no_plan_is_refused_by_every_command_that_reads_one() {
 }
 
 #[test]
+fn a_run_takes_the_steps_and_leaves_the_measurements_to_who_explains_them() {
+    let folder = folder();
+    let mut plan = SMALL_PLAN.clone();
+    plan["measurements"][0]["candidates"] = "none".into();
+    write(folder.path(), "p.json", plan.to_string());
+    let ran = tuner(folder.path(), &format!("{RUN} --plan p.json"));
+    assert_eq!((ran.status, ran.err.as_str()), (Some(0), ""));
+    refuses(folder.path(), "report --plan p.json --out r", &["p.json", "measurements[0].candidates"]);
+    // What is wrong behind the measurements is at its line of the file.
+    let mut plan = SMALL_PLAN.clone();
+    let fields = plan.as_object_mut().expect("an object");
+    fields.remove("batch");
+    fields.insert("batch".to_string(), "one".into());
+    let text = serde_json::to_string_pretty(&plan).expect("JSON");
+    let line = text.lines().count() - 1;
+    write(folder.path(), "p.json", text);
+    refuses(folder.path(), &format!("{RUN} --plan p.json"), &["p.json", "batch", &format!("line {line} ")]);
+}
+
+#[test]
 fn what_differs_from_the_plan_is_refused_by_name() {
     let folder = folder();
     write(folder.path(), "p.json", SMALL_PLAN.to_string());

@@ -15,6 +15,7 @@ use kernels::kernel::Tuning;
 use kernels::problem::{PoolKind, Problem};
 use kernels::tensor::Formats;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::choose::Bounds;
@@ -377,11 +378,13 @@ pub fn problem_name(step: &Step) -> String {
     problem.to_string()
 }
 
-/// What tells whether the rest can be read.
+/// What tells whether the rest can be read, and what need not be.
 #[derive(Deserialize)]
-struct Header {
+struct Outline<'a> {
     #[serde(default)]
     schema: Value,
+    #[serde(default, borrow)]
+    measurements: Option<&'a RawValue>,
 }
 
 impl Plan {
@@ -390,31 +393,34 @@ impl Plan {
     /// # Errors
     /// If it can't be read or is of another schema.
     pub fn read(path: &Path) -> Result<Self, PlanError> {
-        let file = path.display().to_string();
-        let text =
-            std::fs::read_to_string(path).map_err(|source| PlanError::Read { file: file.clone(), source })?;
-        let json = |field: String, source| PlanError::Json { file: file.clone(), field, source };
-        // The rest is skipped, not kept.
-        let Header { schema } =
-            serde_json::from_str(&text).map_err(|source| json("plan".to_string(), source))?;
-        if schema != SCHEMA {
-            return Err(field(path, "schema", schema, format!("\"{SCHEMA}\"")));
-        }
-        serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(&text)).map_err(|error| {
+        let text = read_text(path)?;
+        outline(path, &text)?;
+        Self::of_json(path, &text)
+    }
+
+    /// Reads what a run needs: not the measurements, which are most of the text and take most of the time.
+    ///
+    /// # Errors
+    /// As for [`Self::read`], but for what is wrong with the measurements.
+    pub fn read_steps(path: &Path) -> Result<Self, PlanError> {
+        let text = read_text(path)?;
+        let Some(measurements) = outline(path, &text)?.measurements else {
+            return Self::of_json(path, &text);
+        };
+        let start = measurements.get().as_ptr().addr() - text.as_ptr().addr();
+        let (before, after) = (&text[..start], &text[start + measurements.get().len()..]);
+        // What is wrong is found again in the whole text, for its line.
+        Self::of_json(path, &[before, "[]", after].concat()).or_else(|_| Self::of_json(path, &text))
+    }
+
+    fn of_json(path: &Path, text: &str) -> Result<Self, PlanError> {
+        serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(text)).map_err(|error| {
             let field = match error.path().to_string().as_str() {
                 "." => "plan".to_string(),
                 path => path.to_string(),
             };
-            json(field, error.into_inner())
+            json_error(path, field, error.into_inner())
         })
-    }
-
-    /// Reads what a run needs: nothing of the measurements stays in memory.
-    ///
-    /// # Errors
-    /// As for [`Self::read`].
-    pub fn read_steps(path: &Path) -> Result<Self, PlanError> {
-        Ok(Self { measurements: Vec::new(), ..Self::read(path)? })
     }
 
     /// Writes a plan whole or not at all.
@@ -422,14 +428,29 @@ impl Plan {
     /// # Errors
     /// If the system refuses.
     pub fn write(&self, path: &Path) -> Result<(), PlanError> {
-        let mut text = serde_json::to_string_pretty(self).map_err(|source| PlanError::Json {
-            file: path.display().to_string(),
-            field: "plan".to_string(),
-            source,
-        })?;
+        let mut text =
+            serde_json::to_string_pretty(self).map_err(|source| json_error(path, "plan", source))?;
         text.push('\n');
         Ok(write_atomically(path, text.as_bytes())?)
     }
+}
+
+fn read_text(path: &Path) -> Result<String, PlanError> {
+    std::fs::read_to_string(path)
+        .map_err(|source| PlanError::Read { file: path.display().to_string(), source })
+}
+
+/// The outline of a plan of the schema that is known.
+fn outline<'a>(path: &Path, text: &'a str) -> Result<Outline<'a>, PlanError> {
+    let outline: Outline = serde_json::from_str(text).map_err(|source| json_error(path, "plan", source))?;
+    match outline.schema == SCHEMA {
+        true => Ok(outline),
+        false => Err(field(path, "schema", outline.schema, format!("\"{SCHEMA}\""))),
+    }
+}
+
+fn json_error(path: &Path, field: impl Into<String>, source: serde_json::Error) -> PlanError {
+    PlanError::Json { file: path.display().to_string(), field: field.into(), source }
 }
 
 fn field(path: &Path, field: &str, found: impl ToString, expected: impl ToString) -> PlanError {
