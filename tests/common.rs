@@ -3,6 +3,8 @@
 //! Sources lie among NaN and destinations among sentinels, so that a kernel that reads or writes what is
 //! not its own is seen, and so is a halo that it does not restore.
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod emulated;
 mod memory;
 #[path = "network_rules.rs"]
 pub mod network;
@@ -25,6 +27,14 @@ use tuner::model::Model;
 use tuner::rewrite::problems;
 
 use memory::{GUARD, SENTINEL, Units, each_pixel, halves, place, source};
+
+/// The processor, with emulated tiles if that is all that it lacks.
+pub fn cpu() -> Cpu {
+    let cpu = Cpu::detect();
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    let cpu = emulated::with_tiles(cpu);
+    cpu
+}
 
 /// Deterministic pseudo-random numbers.
 #[derive(Clone, Debug)]
@@ -260,7 +270,7 @@ impl Subject {
     /// If there is no such row.
     pub fn of(id: &str) -> Option<Self> {
         let row = row(id).unwrap_or_else(|| panic!("no row {id}"));
-        let cpu = Cpu::detect();
+        let cpu = cpu();
         match (row.make)(&cpu) {
             Ok(kernel) => Some(Self { row, kernel, tier: cpu.tier() }),
             Err(refusal) => {
@@ -273,7 +283,7 @@ impl Subject {
 
     /// A kernel in the place of the reference, for tests of the checks themselves.
     pub fn stand_in(kernel: Box<dyn Kernel>) -> Self {
-        Self { row: row("reference").expect("the oracle's row"), kernel, tier: Cpu::detect().tier() }
+        Self { row: row("reference").expect("the oracle's row"), kernel, tier: cpu().tier() }
     }
 
     /// Computes the case with a tuning, in all formats that the kernel takes, and with each number of

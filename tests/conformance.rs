@@ -1,7 +1,9 @@
 //! Every row of the table keeps to the contract of a kernel; a module a row.
 
-use cross_checks::{Case, Data, EPILOGUES, Layout, RELU, Subject, conv, conv_with, inception_v3, shrunk};
-use kernels::cpu::{Cpu, Tier};
+use cross_checks::{
+    Case, Data, EPILOGUES, Layout, RELU, Subject, conv, conv_with, cpu, inception_v3, shrunk,
+};
+use kernels::cpu::Tier;
 use kernels::filter::Filter;
 use kernels::kernel::{MAX_SEGMENTS, Refusal, Tuning, table};
 use kernels::problem::{Conv, Epilogue, Padding, Pool, PoolKind, Problem, Window};
@@ -379,14 +381,14 @@ fn check_refusals(id: &str) {
 /// The tier that a row is written for, by the end of its id.
 fn tier_of(id: &str) -> Tier {
     let named = Tier::ALL.into_iter().find(|tier| id.ends_with(&format!("_{tier}")));
-    named.unwrap_or(if id == "im2col_gemm" { Cpu::detect().tier() } else { Tier::Plain })
+    named.unwrap_or(if id == "im2col_gemm" { cpu().tier() } else { Tier::Plain })
 }
 
 fn check_tiers(id: &str) {
     let row = kernels::kernel::row(id).expect("a row of the table");
-    let (needed, has) = (tier_of(id), Cpu::detect().tier());
+    let (needed, has) = (tier_of(id), cpu().tier());
     for limit in Tier::ALL {
-        let made = (row.make)(&Cpu::detect().limited_to(limit));
+        let made = (row.make)(&cpu().limited_to(limit));
         match made.err() {
             None => {
                 assert!(needed <= limit.min(has), "{id} works below {needed}, on {has} limited to {limit}")

@@ -58,7 +58,7 @@ impl Network {
     fn of(model: Model, weights: Weights, average: PoolKind, batch: usize, threads: usize) -> Self {
         let graph = Graph::new(&model, batch, average);
         let threads = Threads::new(threads).expect("threads");
-        Self { model, graph, weights, cpu: Cpu::detect(), threads }
+        Self { model, graph, weights, cpu: crate::cpu(), threads }
     }
 
     /// With all blocks that have such a form in it.

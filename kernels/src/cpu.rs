@@ -191,6 +191,13 @@ impl Cpu {
         self
     }
 
+    /// With tiles that it was not found to have.
+    #[cfg(target_arch = "x86_64")]
+    pub fn with_tiles(mut self, amx: Amx) -> Self {
+        self.amx = Some(amx);
+        self
+    }
+
     /// The highest tier that is allowed.
     pub fn limit(&self) -> Tier {
         self.limit

@@ -1,0 +1,255 @@
+//! The tiles of AMX on a processor without them.
+//!
+//! Their instructions are illegal there, and each raises a signal whose handler does what the instruction would have
+//! done, to tiles of the thread that are plain memory, and goes on behind it. So kernels for tiles are tested, not
+//! timed, on processors that have AVX512-BF16 and no tiles. As the processor does, the handler takes neither tiles
+//! that are not configured nor shapes that do not fit: that ends the process.
+//!
+//! Operation of the instructions: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2.
+
+#![allow(
+    unsafe_code,
+    reason = "a handler of signals, which reads and writes what the instructions would have"
+)]
+
+use std::cell::UnsafeCell;
+use std::ptr::null_mut;
+use std::sync::Once;
+
+use kernels::cpu::{Amx, Cpu, Tier};
+use libc::{c_int, c_void, greg_t, siginfo_t, ucontext_t};
+
+/// The processor with its tiles, or with emulated ones where it could do all the rest.
+pub fn with_tiles(cpu: Cpu) -> Cpu {
+    static INSTALLED: Once = Once::new();
+    if cpu.tier() != Tier::Avx512Bf16 {
+        return cpu;
+    }
+    INSTALLED.call_once(|| {
+        // SAFETY: the action is complete, and the handler goes on only behind instructions that it has done.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = illegal as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO;
+            assert_eq!(libc::sigaction(libc::SIGILL, &raw const action, null_mut()), 0, "no handler");
+        }
+    });
+    // SAFETY: from here on the instructions do what they do on a processor that has them.
+    cpu.with_tiles(unsafe { Amx::emulated() })
+}
+
+const TILES: usize = 8;
+const ROWS: usize = 16;
+const ROW_BYTES: usize = 64;
+
+/// Tiles of a thread, and their shapes.
+struct Tiles {
+    configured: bool,
+    rows: [usize; TILES],
+    row_bytes: [usize; TILES],
+    values: [[[u8; ROW_BYTES]; ROWS]; TILES],
+}
+
+thread_local! {
+    static THREAD: UnsafeCell<Tiles> = const {
+        UnsafeCell::new(Tiles {
+            configured: false,
+            rows: [0; TILES],
+            row_bytes: [0; TILES],
+            values: [[[0; ROW_BYTES]; ROWS]; TILES],
+        })
+    };
+}
+
+/// Does the instruction, and those of tiles that follow it, or lets the process end by it.
+extern "C" fn illegal(signal: c_int, _: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: the system calls it with a context of this thread, which nobody else uses meanwhile.
+    let registers = unsafe { &mut (*context.cast::<ucontext_t>()).uc_mcontext.gregs };
+    // SAFETY: nothing else of this thread is running, and the handler does not interrupt itself.
+    let mut execute = || THREAD.with(|tiles| unsafe { execute(&mut *tiles.get(), registers) });
+    let is_done = execute().is_some();
+    while is_done && execute().is_some() {}
+    if !is_done {
+        // SAFETY: the instruction then raises the signal again, and it ends the process.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
+/// The value of a register by its number in an instruction.
+fn register(registers: &[greg_t; 23], number: usize) -> usize {
+    use libc::*;
+    let order = [
+        REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI, REG_R8, REG_R9, REG_R10,
+        REG_R11, REG_R12, REG_R13, REG_R14, REG_R15,
+    ];
+    registers[order[number] as usize] as usize
+}
+
+/// An operand in memory: its address, and the distance of rows if it has an index.
+struct Memory {
+    address: usize,
+    stride: usize,
+}
+
+/// Does one instruction and goes on behind it; none if it is no instruction of tiles, or one that the processor
+/// refuses.
+///
+/// # Safety
+/// The registers are those of an instruction that was about to be executed.
+unsafe fn execute(tiles: &mut Tiles, registers: &mut [greg_t; 23]) -> Option<()> {
+    let start = registers[libc::REG_RIP as usize] as usize;
+    let mut next = start;
+    let mut take = || {
+        // SAFETY: the bytes of the instruction can be read; each is taken only if those before ask for it.
+        let byte = unsafe { *(next as *const u8) };
+        next += 1;
+        byte
+    };
+    // VEX of three bytes: 0F38, 128 bits, W0.
+    if take() != 0xc4 {
+        return None;
+    }
+    let (first, second) = (take(), take());
+    if first & 0x1f != 2 || second & 0x84 != 0 {
+        return None;
+    }
+    let extended = |bit: u8| if first >> bit & 1 == 0 { 8 } else { 0 };
+    let (prefix, third) = (second & 3, usize::from(!second >> 3 & 15));
+    let (opcode, modrm) = (take(), take());
+    let (reg, rm) = (usize::from(modrm >> 3 & 7) + extended(7), usize::from(modrm & 7));
+    let in_memory = modrm >> 6 != 3;
+    let mut memory = Memory { address: 0, stride: 0 };
+    if in_memory {
+        let (mut base, mut index) = (rm, None);
+        if rm == 4 {
+            let sib = take();
+            base = usize::from(sib & 7);
+            let number = usize::from(sib >> 3 & 7) + extended(6);
+            index = (number != 4).then_some((number, sib >> 6));
+        }
+        let displacement = match modrm >> 6 {
+            // Neither is used here: an address without a base, or from the instruction.
+            0 if base == 5 => return None,
+            0 => 0,
+            1 => isize::from(take() as i8),
+            _ => i32::from_le_bytes([take(), take(), take(), take()]) as isize,
+        };
+        memory.address = register(registers, base + extended(5)).wrapping_add_signed(displacement);
+        memory.stride = index.map_or(0, |(number, scale)| register(registers, number) << scale);
+    }
+    const NONE: u8 = 0;
+    const P66: u8 = 1;
+    const PF3: u8 = 2;
+    const PF2: u8 = 3;
+    match (opcode, prefix, in_memory) {
+        // LDTILECFG.
+        // SAFETY: the operand is 64 bytes, by the instruction.
+        (0x49, NONE, true) if reg == 0 => tiles.configure(unsafe { *(memory.address as *const [u8; 64]) })?,
+        // TILERELEASE.
+        (0x49, NONE, false) if modrm == 0xc0 => tiles.configured = false,
+        // TILEZERO.
+        (0x49, PF2, false) if rm == 0 => tiles.tile(reg)?.fill([0; ROW_BYTES]),
+        // TILELOADD and TILELOADDT1.
+        (0x4b, PF2 | P66, true) => {
+            let (rows, bytes) = (*tiles.rows.get(reg)?, *tiles.row_bytes.get(reg)?);
+            let tile = tiles.tile(reg)?;
+            tile.fill([0; ROW_BYTES]);
+            for (row, values) in tile[..rows].iter_mut().enumerate() {
+                let from = memory.address.wrapping_add(row.wrapping_mul(memory.stride)) as *const u8;
+                // SAFETY: by the instruction, the rows can be read.
+                unsafe { from.copy_to_nonoverlapping(values.as_mut_ptr(), bytes) };
+            }
+        }
+        // TILESTORED.
+        (0x4b, PF3, true) => {
+            let (rows, bytes) = (*tiles.rows.get(reg)?, *tiles.row_bytes.get(reg)?);
+            for (row, values) in tiles.tile(reg)?[..rows].iter().enumerate() {
+                let to = memory.address.wrapping_add(row.wrapping_mul(memory.stride)) as *mut u8;
+                // SAFETY: by the instruction, the rows can be written.
+                unsafe { to.copy_from_nonoverlapping(values.as_ptr(), bytes) };
+            }
+        }
+        // TDPBF16PS.
+        // SAFETY: the handler is installed where AVX-512 is.
+        (0x5c, PF3, false) => unsafe { tiles.multiply(reg, rm + extended(5), third)? },
+        _ => return None,
+    }
+    registers[libc::REG_RIP as usize] = next as greg_t;
+    Some(())
+}
+
+impl Tiles {
+    /// What LDTILECFG does: palette 1, and all tiles zero.
+    fn configure(&mut self, config: [u8; 64]) -> Option<()> {
+        let is_reserved = |at: &usize| matches!(at, 2..16 | 32..48 | 56..64);
+        if config[0] != 1 || config[1] != 0 || (0..64).filter(is_reserved).any(|at| config[at] != 0) {
+            return None;
+        }
+        for tile in 0..TILES {
+            self.rows[tile] = usize::from(config[48 + tile]);
+            self.row_bytes[tile] =
+                usize::from(u16::from_le_bytes([config[16 + 2 * tile], config[17 + 2 * tile]]));
+        }
+        self.configured = self.rows.iter().all(|&rows| rows <= ROWS)
+            && self.row_bytes.iter().all(|&bytes| bytes <= ROW_BYTES && bytes % 4 == 0);
+        self.values = [[[0; ROW_BYTES]; ROWS]; TILES];
+        self.configured.then_some(())
+    }
+
+    /// A tile that may be used.
+    fn tile(&mut self, number: usize) -> Option<&mut [[u8; ROW_BYTES]; ROWS]> {
+        let is_there = self.configured && *self.rows.get(number)? > 0 && self.row_bytes[number] > 0;
+        is_there.then_some(&mut self.values[number])
+    }
+
+    /// Sums of the products of the first elements of all pairs, and of the second ones, then both added.
+    ///
+    /// # Safety
+    /// The processor has AVX-512, without which this would take minutes.
+    #[target_feature(enable = "avx512f,fma")]
+    unsafe fn multiply(&mut self, sums: usize, a: usize, b: usize) -> Option<()> {
+        let (a_values, b_values) = (halves(self.tile(a)?), halves(self.tile(b)?));
+        let (pairs, columns) = (self.row_bytes[a] / 4, self.row_bytes[b] / 4);
+        let fits =
+            self.rows[sums] == self.rows[a] && self.rows[b] == pairs && self.row_bytes[sums] == 4 * columns;
+        if !fits || sums == a || sums == b || a == b {
+            return None;
+        }
+        let rows = self.rows[sums];
+        for (row, a) in self.tile(sums)?[..rows].iter_mut().zip(&a_values) {
+            let mut products = [[0f32; ROW_BYTES / 4]; 2];
+            for (pair, b) in b_values[..pairs].iter().enumerate() {
+                for ((products, a), b) in products.iter_mut().zip(a).zip(b) {
+                    for (product, b) in products.iter_mut().zip(b) {
+                        *product = flushed(a[pair].mul_add(*b, *product));
+                    }
+                }
+            }
+            for (column, sum) in row.as_chunks_mut::<4>().0[..columns].iter_mut().enumerate() {
+                let both = flushed(products[0][column] + products[1][column]);
+                *sum = flushed(flushed(f32::from_le_bytes(*sum)) + both).to_le_bytes();
+            }
+        }
+        Some(())
+    }
+}
+
+/// The first and the second numbers of the pairs of all rows.
+#[inline]
+fn halves(tile: &[[u8; ROW_BYTES]; ROWS]) -> [[[f32; ROW_BYTES / 4]; 2]; ROWS] {
+    let mut all = [[[0.0; ROW_BYTES / 4]; 2]; ROWS];
+    for (row, [first, second]) in tile.iter().zip(&mut all) {
+        for ((pair, first), second) in row.as_chunks::<4>().0.iter().zip(first).zip(second) {
+            let bits = u32::from_le_bytes(*pair);
+            *first = flushed(f32::from_bits(bits << 16));
+            *second = flushed(f32::from_bits(bits & 0xffff_0000));
+        }
+    }
+    all
+}
+
+/// Tiles take denormals for zero and give zero for them.
+#[inline]
+fn flushed(value: f32) -> f32 {
+    if value.abs() < f32::MIN_POSITIVE { 0.0 } else { value }
+}
