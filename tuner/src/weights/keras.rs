@@ -15,12 +15,11 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use hdf5_pure::{
-    DType, Dataset, Error, FileAccessProperties, Group, Layout, MetadataCacheConfig, make_f32_type,
-};
+use hdf5_pure::{DType, Dataset, Error, Group, Layout, make_f32_type};
 
 use super::checkpoint::{Axes, Checkpoint, ConvTensors, DenseTensors, Required, Tensor};
 use super::error::file_name;
+use super::pieces::Pieces;
 use super::{ConvSpec, WeightsError, values};
 
 const FORMAT: &str = "HDF5";
@@ -55,9 +54,10 @@ impl Keras {
             norms: BTreeMap::new(),
             others: BTreeMap::new(),
         };
-        let properties = FileAccessProperties::new().with_metadata_cache(MetadataCacheConfig::new(4 << 20));
-        let tree = hdf5_pure::File::open_streaming_with_options(path, properties);
-        let root = tree.map_err(|error| keras.damaged(error))?.root();
+        let pieces = Pieces::of(&keras.file)
+            .map_err(|source| WeightsError::Read { file: keras.name.clone(), source })?;
+        let tree = hdf5_pure::File::from_source(pieces).map_err(|error| keras.damaged(error))?;
+        let root = tree.root();
         let model = root.group("model_weights").unwrap_or(root);
         keras.walk(&model, &mut Vec::new(), &mut { MAX_GROUPS })?;
         if keras.convs.is_empty() {

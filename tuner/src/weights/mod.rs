@@ -13,6 +13,7 @@ mod checkpoint;
 mod error;
 mod expected;
 mod keras;
+mod pieces;
 mod safetensors;
 pub mod synthetic;
 mod values;
