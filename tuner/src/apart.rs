@@ -284,4 +284,15 @@ mod tests {
         assert_eq!(latency.is_some(), stay);
         assert!(latency.is_none_or(|seconds| seconds > 1e-9 && seconds < 1e-2), "{latency:?}");
     }
+
+    #[test]
+    fn cores_are_near_that_are_no_further_than_they_have_been() {
+        let threads = Threads::new(available()).expect("threads");
+        let are_near = || threads.install(|| threads.are_near(&mut Team::new(threads.count())));
+        assert!(are_near(), "nothing nearer is known");
+        // No line gets anywhere in a picosecond; without patience nothing waits for it.
+        threads.apart().known(1e-12);
+        assert_eq!(are_near(), !threads.stay());
+        assert_eq!(threads.apart().waited(), Duration::ZERO);
+    }
 }

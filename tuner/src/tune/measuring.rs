@@ -119,18 +119,24 @@ pub fn measure_all(
             left -= own;
         }
     };
-    let mut visits: Vec<(usize, f64)> = weights.iter().copied().enumerate().collect();
     let is_twice = time.as_secs_f64() >= TWICE * jobs.len() as f64;
     let first = if is_twice { FIRST } else { 1.0 };
-    visit(&mut list, &visits, 0.0..first);
+    let all: Vec<(usize, f64)> = weights.iter().copied().enumerate().collect();
+    visit(&mut list, &all, 0.0..first);
     let is_far = |measurement: &Measurement| measurement.beside.is_far(host.threads.apart());
     let is_far: Vec<bool> = list.iter().map(|measured| measured.as_ref().is_some_and(is_far)).collect();
+    visit(&mut list, &second_visits(all, &is_far, is_twice), first..1.0);
+    bar.finish_and_clear();
+    list.into_iter().flatten().collect()
+}
+
+/// The problems of the first visits that have a second, with their weights: those that were measured on cores far apart come
+/// first and weigh more, and where there is little time they are all.
+fn second_visits(mut visits: Vec<(usize, f64)>, is_far: &[bool], is_twice: bool) -> Vec<(usize, f64)> {
     visits.iter_mut().filter(|(index, _)| is_far[*index]).for_each(|(_, weight)| *weight *= ANEW);
     visits.sort_by_key(|(index, _)| !is_far[*index]);
     visits.retain(|(index, _)| is_twice || is_far[*index]);
-    visit(&mut list, &visits, first..1.0);
-    bar.finish_and_clear();
-    list.into_iter().flatten().collect()
+    visits
 }
 
 /// Share of a problem in the budget: its work, and something for having candidates at all.
@@ -139,5 +145,20 @@ fn weight(problem: &Problem, steps: usize) -> f64 {
     match problem {
         Problem::Conv(_) => work + 5e7,
         _ => 10.0 * work + 1e6,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_measured_far_apart_is_visited_again_first_and_longer() {
+        let visits = vec![(0, 1.0), (1, 2.0), (2, 4.0)];
+        let of = |is_far: [bool; 3], is_twice| second_visits(visits.clone(), &is_far, is_twice);
+        assert_eq!(of([false; 3], true), visits);
+        assert_eq!(of([false; 3], false), []);
+        assert_eq!(of([false, true, false], true), [(1, 6.0), (0, 1.0), (2, 4.0)]);
+        assert_eq!(of([true, false, true], false), [(0, 3.0), (2, 12.0)]);
     }
 }
