@@ -19,10 +19,14 @@ use std::sync::Once;
 use kernels::cpu::{Amx, Cpu, Tier};
 use libc::{c_int, c_void, greg_t, siginfo_t, ucontext_t};
 
-/// The processor with its tiles, or with emulated ones where it could do all the rest.
+/// The processor with its tiles, or with emulated ones where it could do all the rest. One that has tiles which this
+/// process may not use does not get them: some of their instructions are legal there.
 pub fn with_tiles(cpu: Cpu) -> Cpu {
     static INSTALLED: Once = Once::new();
-    if cpu.tier() != Tier::Avx512Bf16 {
+    #[allow(unused_unsafe, reason = "CPUID became safe to call after the oldest supported Rust")]
+    // SAFETY: every x86-64 processor has CPUID.
+    let has_tiles = unsafe { std::arch::x86_64::__cpuid_count(7, 0) }.edx >> 24 & 1 == 1;
+    if has_tiles || cpu.tier() != Tier::Avx512Bf16 {
         return cpu;
     }
     INSTALLED.call_once(|| {
@@ -141,6 +145,10 @@ unsafe fn execute(tiles: &mut Tiles, registers: &mut [greg_t; 23]) -> Option<()>
     const P66: u8 = 1;
     const PF3: u8 = 2;
     const PF2: u8 = 3;
+    let is_row_by_row = opcode == 0x4b;
+    if opcode != 0x5c && third != 0 || is_row_by_row && rm != 4 {
+        return None;
+    }
     match (opcode, prefix, in_memory) {
         // LDTILECFG.
         // SAFETY: the operand is 64 bytes, by the instruction.
@@ -190,8 +198,10 @@ impl Tiles {
             self.row_bytes[tile] =
                 usize::from(u16::from_le_bytes([config[16 + 2 * tile], config[17 + 2 * tile]]));
         }
-        self.configured = self.rows.iter().all(|&rows| rows <= ROWS)
-            && self.row_bytes.iter().all(|&bytes| bytes <= ROW_BYTES && bytes % 4 == 0);
+        let fits = |(&rows, &bytes): (&usize, &usize)| {
+            rows <= ROWS && bytes <= ROW_BYTES && bytes % 4 == 0 && (rows == 0) == (bytes == 0)
+        };
+        self.configured = self.rows.iter().zip(&self.row_bytes).all(fits);
         self.values = [[[0; ROW_BYTES]; ROWS]; TILES];
         self.configured.then_some(())
     }
@@ -208,6 +218,7 @@ impl Tiles {
     /// The processor has AVX-512, without which this would take minutes.
     #[target_feature(enable = "avx512f,fma")]
     unsafe fn multiply(&mut self, sums: usize, a: usize, b: usize) -> Option<()> {
+        self.tile(sums)?;
         let (a_values, b_values) = (halves(self.tile(a)?), halves(self.tile(b)?));
         let (pairs, columns) = (self.row_bytes[a] / 4, self.row_bytes[b] / 4);
         let fits =
@@ -251,5 +262,66 @@ fn halves(tile: &[[u8; ROW_BYTES]; ROWS]) -> [[[f32; ROW_BYTES / 4]; 2]; ROWS] {
 /// Tiles take denormals for zero and give zero for them.
 #[inline]
 fn flushed(value: f32) -> f32 {
-    if value.abs() < f32::MIN_POSITIVE { 0.0 } else { value }
+    if value.abs() < f32::MIN_POSITIVE { 0f32.copysign(value) } else { value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tiles() -> Box<Tiles> {
+        let (rows, row_bytes) = ([0; TILES], [0; TILES]);
+        Box::new(Tiles { configured: false, rows, row_bytes, values: [[[0; ROW_BYTES]; ROWS]; TILES] })
+    }
+
+    /// Tiles 0 and 4 of two rows, all of 64 bytes.
+    fn config() -> [u8; 64] {
+        let mut config = [0; 64];
+        config[0] = 1;
+        (0..TILES).for_each(|tile| config[16 + 2 * tile] = 64);
+        config[48..56].copy_from_slice(&[2, 16, 16, 16, 2, 16, 16, 16]);
+        config
+    }
+
+    #[test]
+    fn tiles_are_there_when_they_are_configured() {
+        let mut own = tiles();
+        assert!(own.tile(0).is_none());
+        for (at, value) in [(0, 2), (1, 1), (5, 1), (16, 63), (16, 0), (17, 1), (48, 0), (48, 17), (60, 1)] {
+            let mut other = config();
+            other[at] = value;
+            assert!(own.configure(other).is_none() && own.tile(0).is_none(), "byte {at} is {value}");
+        }
+        own.configure(config()).expect("a palette");
+        assert!(own.tile(7).is_some() && own.tile(8).is_none());
+    }
+
+    #[test]
+    fn products_take_shapes_that_fit_and_flush_denormals() {
+        if !std::arch::is_x86_feature_detected!("avx512f") {
+            return;
+        }
+        let mut own = tiles();
+        own.configure(config()).expect("a palette");
+        // SAFETY: there is AVX-512.
+        let mut multiply = |sums, a, b| unsafe { own.multiply(sums, a, b) };
+        for (sums, a, b) in [(0, 1, 6), (0, 4, 0), (0, 0, 6), (0, 6, 6), (8, 4, 6), (0, 8, 6), (0, 4, 8)] {
+            assert!(multiply(sums, a, b).is_none(), "{sums} {a} {b}");
+        }
+        let pair = |low: f32, high: f32| ((low.to_bits() >> 16) | high.to_bits() & 0xffff_0000).to_le_bytes();
+        let denormal = f32::from_bits(0x0040_0000);
+        // A row of `a`, a column of `b`, and the sum that was there: 10 + ((3 * 5 + 1 * 2) + (0.5 * 4 + denormal * 1)).
+        own.values[4][1][..4].copy_from_slice(&pair(3.0, 0.5));
+        own.values[4][1][4..8].copy_from_slice(&pair(1.0, denormal));
+        own.values[6][0][8..12].copy_from_slice(&pair(5.0, 4.0));
+        own.values[6][1][8..12].copy_from_slice(&pair(2.0, 1.0));
+        own.values[0][1][8..12].copy_from_slice(&10f32.to_le_bytes());
+        own.values[0][0][..4].copy_from_slice(&denormal.to_le_bytes());
+        // SAFETY: as above.
+        unsafe { own.multiply(0, 4, 6) }.expect("shapes that fit");
+        let number = |row: usize, column: usize| {
+            f32::from_le_bytes(own.values[0][row][4 * column..][..4].try_into().expect("four bytes"))
+        };
+        assert_eq!([number(1, 2), number(1, 1), number(0, 2), number(0, 0)], [29.0, 0.0, 0.0, 0.0]);
+    }
 }

@@ -191,8 +191,9 @@ impl Cpu {
         self
     }
 
-    /// With tiles that it was not found to have.
+    /// For tests: with tiles that it was not found to have.
     #[cfg(target_arch = "x86_64")]
+    #[doc(hidden)]
     pub fn with_tiles(mut self, amx: Amx) -> Self {
         self.amx = Some(amx);
         self

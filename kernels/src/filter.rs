@@ -61,33 +61,71 @@ pub struct Folded<'a> {
     scale: Vec<f64>,
 }
 
-impl Folded<'_> {
+/// A filter as the matrix `[r * s * c, k]` with a bias that panels are packed from.
+pub trait FilterMatrix {
+    /// Kernel height, kernel width, input channels, output channels.
+    fn dims(&self) -> [usize; 4];
+    /// One value an output channel.
+    fn bias(&self) -> &[f32];
     /// Made from a [`Filter::hollow`]: there are no rows to read.
-    pub fn is_hollow(&self) -> bool {
-        self.weights.is_empty()
+    fn is_hollow(&self) -> bool;
+
+    /// Rows of the matrix.
+    fn rows(&self) -> usize {
+        let [r, s, c, _] = self.dims();
+        r * s * c
+    }
+}
+
+impl FilterMatrix for Folded<'_> {
+    fn dims(&self) -> [usize; 4] {
+        self.dims
     }
 
-    /// Rows of the matrix `[r * s * c, k]`.
-    pub fn rows(&self) -> usize {
-        let [r, s, c, _] = self.dims;
-        r * s * c
+    fn bias(&self) -> &[f32] {
+        &self.bias
+    }
+
+    fn is_hollow(&self) -> bool {
+        self.weights.is_empty()
+    }
+}
+
+impl FilterMatrix for Rounded {
+    fn dims(&self) -> [usize; 4] {
+        self.dims
+    }
+
+    fn bias(&self) -> &[f32] {
+        &self.bias
+    }
+
+    fn is_hollow(&self) -> bool {
+        self.weights.is_empty()
+    }
+}
+
+impl Folded<'_> {
+    /// Weights and scales of some output channels in a row.
+    #[inline(always)]
+    fn part(&self, row: usize, channels: Range<usize>) -> (&[f32], &[f64]) {
+        (&self.weights[row * self.dims[3]..][channels.clone()], &self.scale[channels])
     }
 
     /// The weights of some output channels in a row of the matrix `[r * s * c, k]`, each scaled in f64 and
     /// rounded once.
     #[inline(always)]
     pub fn row(&self, row: usize, channels: Range<usize>) -> impl Iterator<Item = f32> {
-        let first = row * self.dims[3];
-        let weights = &self.weights[first + channels.start..first + channels.end];
-        weights.iter().zip(&self.scale[channels]).map(|(&weight, scale)| (weight as f64 * scale) as f32)
+        let (weights, scale) = self.part(row, channels);
+        weights.iter().zip(scale).map(|(&weight, scale)| (weight as f64 * scale) as f32)
     }
 
-    /// As [`Self::row`], not rounded, and zeros after them.
+    /// As [`Self::row`], not rounded, of at most `N` channels; zeros after fewer.
     #[inline(always)]
     pub fn scaled<const N: usize>(&self, row: usize, channels: Range<usize>) -> [f64; N] {
-        let first = row * self.dims[3];
-        let weights = first_or_all::<_, N>(&self.weights[first + channels.start..first + channels.end]);
-        let scale = first_or_all::<_, N>(&self.scale[channels]);
+        debug_assert!(channels.len() <= N, "{channels:?} are more than {N}");
+        let (weights, scale) = self.part(row, channels);
+        let (weights, scale) = (first_or_all::<_, N>(weights), first_or_all::<_, N>(scale));
         let mut scaled = [0.0; N];
         for ((scaled, weight), scale) in scaled.iter_mut().zip(&weights).zip(&scale) {
             *scaled = *weight as f64 * scale;
@@ -108,12 +146,6 @@ pub struct Rounded {
 }
 
 impl Rounded {
-    /// Rows of the matrix `[r * s * c, k]`.
-    pub fn rows(&self) -> usize {
-        let [r, s, c, _] = self.dims;
-        r * s * c
-    }
-
     /// The weights of some output channels in a row of the matrix.
     #[inline(always)]
     pub fn row(&self, row: usize, channels: Range<usize>) -> &[bf16] {

@@ -409,8 +409,9 @@ impl Plan {
         };
         let start = measurements.get().as_ptr().addr() - text.as_ptr().addr();
         let (before, after) = (&text[..start], &text[start + measurements.get().len()..]);
-        // What is wrong is found again in the whole text, for its line.
-        Self::of_json(path, &[before, "[]", after].concat()).or_else(|_| Self::of_json(path, &text))
+        // As many lines as before, for those of errors.
+        let lines = "\n".repeat(measurements.get().matches('\n').count());
+        Self::of_json(path, &[before, "[", &lines, "]", after].concat())
     }
 
     fn of_json(path: &Path, text: &str) -> Result<Self, PlanError> {

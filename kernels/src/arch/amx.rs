@@ -25,7 +25,7 @@ const ROW_BYTES: usize = 64;
 pub struct Amx(());
 
 #[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code, reason = "CPUID, XGETBV and a system call")]
+#[allow(unsafe_code, reason = "CPUID, XGETBV, a system call, and a proof without them")]
 #[allow(unused_unsafe, reason = "CPUID became safe to call after the oldest supported Rust")]
 impl Amx {
     /// Asks the processor, and the system for the permission; none where either says no.
@@ -53,10 +53,11 @@ impl Amx {
         (enabled & TILE_STATE == TILE_STATE && Self::permitted()).then_some(Self(()))
     }
 
-    /// Takes somebody's word for it.
+    /// For tests on processors without tiles: takes the caller's word for it.
     ///
     /// # Safety
     /// The instructions of tiles have their effects on all threads of this process, by an emulator if not otherwise.
+    #[doc(hidden)]
     pub unsafe fn emulated() -> Self {
         Self(())
     }

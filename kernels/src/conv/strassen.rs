@@ -186,6 +186,7 @@ impl<I: Isa> pulp::WithSimd for Pack<'_, I> {
                 for (terms, packed) in factors.iter().zip(packed.chunks_exact_mut(of_product)) {
                     let mut sum = [0.0; SIDE];
                     for &(block, sign) in terms {
+                        // The number is below that, which the compiler does not know.
                         add(isa, &mut sum, sign, &blocks[block % BLOCKS]);
                     }
                     let packed = &mut packed[row * pitch..][..pitch][SIDE * number..];

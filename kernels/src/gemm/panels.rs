@@ -8,7 +8,7 @@ use std::ops::Range;
 use half::bf16;
 
 use crate::cpu::{Isa, Tier};
-use crate::filter::{Folded, Rounded};
+use crate::filter::{FilterMatrix, Folded, Rounded};
 use crate::problem::Segment;
 use crate::scratch::{Buffer, round_up};
 
@@ -82,34 +82,6 @@ pub fn set_half(packed: &mut [f32], half: usize, weights: &[bf16]) {
     }
 }
 
-/// What panels are packed from, beside the weights.
-pub trait Source {
-    /// One value an output channel.
-    fn bias(&self) -> &[f32];
-    /// There are no weights: what is packed stays zero.
-    fn is_hollow(&self) -> bool;
-}
-
-impl Source for Folded<'_> {
-    fn bias(&self) -> &[f32] {
-        &self.bias
-    }
-
-    fn is_hollow(&self) -> bool {
-        self.is_hollow()
-    }
-}
-
-impl Source for Rounded {
-    fn bias(&self) -> &[f32] {
-        &self.bias
-    }
-
-    fn is_hollow(&self) -> bool {
-        self.weights.is_empty()
-    }
-}
-
 /// All panels of a problem.
 #[derive(Debug)]
 pub struct Panels {
@@ -171,7 +143,7 @@ impl Panels {
 
     /// Packs matrices of `depth` rows that are made of filters, with the filters' biases: `fill` writes all rows of a
     /// panel, one behind the other, which are zero.
-    pub fn pack_panels<F: Source>(
+    pub fn pack_panels<F: FilterMatrix>(
         segments: &[Segment],
         lanes: usize,
         vectors: usize,

@@ -52,14 +52,14 @@ impl Source for Pieces {
         let mut at = offset;
         while !buffer.is_empty() {
             let (number, from) = (at / PIECE as u64, (at % PIECE as u64) as usize);
-            if recent.len() == KEPT {
+            if recent.len() == KEPT && !recent.contains_key(&number) {
                 recent.clear();
             }
             let piece = match recent.entry(number) {
                 Entry::Occupied(there) => there.into_mut(),
                 Entry::Vacant(missing) => {
                     let start = at - from as u64;
-                    let mut piece = vec![0; PIECE.min((self.len - start) as usize)];
+                    let mut piece = vec![0; (self.len - start).min(PIECE as u64) as usize];
                     self.read(start, &mut piece)?;
                     missing.insert(piece)
                 }
@@ -105,5 +105,23 @@ mod tests {
             check(len - size + 1, size);
         }
         assert!(pieces.read_at(u64::MAX, &mut [0]).is_err());
+    }
+
+    #[test]
+    fn small_reads_come_from_pieces_that_are_kept_while_there_is_room() {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(&vec![7; (KEPT + 5) * PIECE]).expect("written");
+        let pieces = Pieces::of(&file).expect("an open file");
+        let kept = |numbers: &mut dyn Iterator<Item = usize>| {
+            numbers.for_each(|number| pieces.read_at((number * PIECE) as u64, &mut [0; 8]).expect("inside"));
+            pieces.recent.lock().expect("no panic").len()
+        };
+        assert_eq!(kept(&mut [3, 3, 9, 3].into_iter()), 2);
+        assert_eq!(kept(&mut (0..KEPT)), KEPT);
+        assert_eq!(kept(&mut [5].into_iter()), KEPT);
+        assert_eq!(kept(&mut [KEPT].into_iter()), 1);
+        // What takes a piece and more is read as it is.
+        pieces.read_at(0, &mut [0; PIECE]).expect("inside");
+        assert_eq!(kept(&mut [KEPT].into_iter()), 1);
     }
 }

@@ -23,3 +23,22 @@ pub(super) fn read(file: &File, mut at: u64, count: usize) -> io::Result<Vec<f32
     }
     Ok(values)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn values_of_several_pieces_are_those_of_the_file_and_none_are_behind_its_end() {
+        let values: Vec<f32> = (0..PIECE / 2 + 3).map(|at| at as f32).collect();
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(&[0xff; 5]).expect("written");
+        values.iter().for_each(|value| file.write_all(&value.to_le_bytes()).expect("written"));
+        for count in [0, 1, PIECE / 4, PIECE / 4 + 1, values.len()] {
+            assert!(read(&file, 5, count).expect("inside") == values[..count], "{count} values");
+        }
+        assert!(read(&file, 5 + 4, values.len()).is_err());
+    }
+}

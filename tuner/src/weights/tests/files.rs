@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ::safetensors::tensor::{Dtype, TensorView};
-use hdf5_pure::{AttrValue, FileBuilder, GroupBuilder};
+use hdf5_pure::{AttrValue, Datatype, DatatypeByteOrder, FileBuilder, GroupBuilder, make_f32_type};
 use kernels::filter::{BatchNorm, Filter};
 
 use crate::weights::*;
@@ -84,8 +84,30 @@ pub fn safetensors_bytes(tensors: &Tensors, dtype: Dtype) -> Vec<u8> {
     ::safetensors::serialize(views.collect::<HashMap<_, _>>(), None).unwrap()
 }
 
-fn dataset(group: &mut GroupBuilder, name: &str, shape: &[u64], values: &[f32]) {
-    group.create_dataset(name).with_f32_data(values).with_shape(shape);
+/// How the values of a dataset lie in the file.
+#[derive(Clone, Copy, Debug)]
+pub enum Stored {
+    /// In one piece, as memory has them.
+    Plain,
+    /// By rows of the first axis.
+    Chunked,
+    /// In one piece, the highest byte first.
+    BigEndian,
+}
+
+fn dataset(group: &mut GroupBuilder, name: &str, shape: &[u64], values: &[f32], stored: Stored) {
+    let dataset = group.create_dataset(name);
+    match stored {
+        Stored::Plain => dataset.with_f32_data(values),
+        Stored::Chunked => dataset.with_f32_data(values).with_chunks(&[&[1], &shape[1..]].concat()),
+        Stored::BigEndian => {
+            let Datatype::FloatingPoint { size, layout, .. } = make_f32_type() else { unreachable!("f32") };
+            let datatype = Datatype::FloatingPoint { size, byte_order: DatatypeByteOrder::BigEndian, layout };
+            let bytes = values.iter().flat_map(|value| value.to_be_bytes()).collect();
+            dataset.with_raw_data(datatype, bytes, values.len() as u64)
+        }
+    }
+    .with_shape(shape);
 }
 
 fn conv_variables(filter: &Filter, names: [&str; 5]) -> (Tensors, Tensors) {
@@ -102,14 +124,19 @@ fn dense_variables(names: [&str; 2]) -> Tensors {
     vec![kernel, (names[1].to_owned(), vec![CLASSES], dense().bias.unwrap())]
 }
 
-fn add_variables(group: &mut GroupBuilder, variables: &Tensors) {
+fn add_variables(group: &mut GroupBuilder, variables: &Tensors, stored: Stored) {
     for (name, shape, values) in variables {
-        dataset(group, name, &shape.iter().map(|n| *n as u64).collect::<Vec<_>>(), values);
+        dataset(group, name, &shape.iter().map(|n| *n as u64).collect::<Vec<_>>(), values, stored);
     }
 }
 
 /// `<layer>/<layer>_1/<variable>:0`, the layers numbered from `first`, under `parent`.
 pub fn legacy_bytes(first: usize, parent: Option<&str>, filters: &[Filter]) -> Vec<u8> {
+    legacy_bytes_of(first, parent, filters, Stored::Plain)
+}
+
+/// As [`legacy_bytes`].
+pub fn legacy_bytes_of(first: usize, parent: Option<&str>, filters: &[Filter], stored: Stored) -> Vec<u8> {
     let names = ["kernel:0", "gamma:0", "beta:0", "moving_mean:0", "moving_variance:0"];
     let mut layers = vec![("predictions".to_owned(), dense_variables(["kernel:0", "bias:0"]))];
     for (index, filter) in filters.iter().enumerate() {
@@ -123,7 +150,7 @@ pub fn legacy_bytes(first: usize, parent: Option<&str>, filters: &[Filter]) -> V
     for (name, variables) in layers {
         let group = |layer: &mut GroupBuilder| {
             let mut inner = layer.create_group(&format!("{name}_1"));
-            add_variables(&mut inner, &variables);
+            add_variables(&mut inner, &variables, stored);
             layer.add_group(inner.finish());
         };
         let mut layer = match &mut model {
@@ -155,7 +182,7 @@ pub fn keras3_bytes(filters: &[Filter], anonymous: bool) -> Vec<u8> {
         if !anonymous {
             vars.set_attr("name", AttrValue::String(name));
         }
-        add_variables(&mut vars, &variables);
+        add_variables(&mut vars, &variables, Stored::Plain);
         layer.add_group(vars.finish());
         layers.add_group(layer.finish());
     };

@@ -60,6 +60,8 @@ fn every_format_gives_the_same_filters_as_hwio() {
         (legacy_bytes(1, None, &filters(true)), true),
         (legacy_bytes(95, Some("model_weights"), &filters(false)), false),
         (legacy_bytes(0, Some("inception_v3"), &filters(false)), false),
+        (legacy_bytes_of(0, None, &filters(true), Stored::Chunked), true),
+        (legacy_bytes_of(0, None, &filters(true), Stored::BigEndian), true),
         (keras3_bytes(&filters(false), false), false),
         (keras3_bytes(&filters(true), false), true),
     ];
@@ -205,6 +207,25 @@ fn header_lengths_are_not_trusted() {
         let mut bytes = whole.clone();
         bytes[..8].copy_from_slice(&length.to_le_bytes());
         assert!(refusal(&bytes, &spec()).contains("damaged safetensors file"), "{length}");
+    }
+}
+
+#[test]
+fn values_that_lie_outside_the_file_are_damage_of_their_tensor() {
+    // Without checksums.
+    let bytes = FROM_KERAS[0].to_vec();
+    let file = hdf5_pure::File::from_bytes(bytes.clone()).unwrap();
+    let layout = file.dataset("predictions/predictions/kernel").unwrap().layout().unwrap();
+    let hdf5_pure::Layout::Contiguous { address: Some(address), size } = layout else { panic!("{layout:?}") };
+    let places: Vec<usize> =
+        (0..bytes.len() - 8).filter(|&at| bytes[at..at + 8] == address.to_le_bytes()).collect();
+    let [place] = places[..] else { panic!("the address is at {places:?}") };
+    for wrong in [bytes.len() as u64 - size + 1, bytes.len() as u64, address + (1 << 63), u64::MAX - size - 1]
+    {
+        let mut damaged = bytes.clone();
+        damaged[place..place + 8].copy_from_slice(&wrong.to_le_bytes());
+        let message = refusal(&damaged, &spec());
+        assert!(message.contains("damaged HDF5 file: tensor predictions/kernel: "), "{message}");
     }
 }
 
