@@ -107,6 +107,12 @@ fn every_block_is_that_of_keras() {
     check(PoolKind::Average, "checkpoints", Rewrite::PLAIN, &plans(), &[1, 2]);
 }
 
+/// Emulated where there are none.
+#[test]
+fn every_block_by_tiles_is_that_of_keras() {
+    check(PoolKind::Average, "checkpoints", Rewrite::PLAIN, &[("bf16", in_bf16)], &[2]);
+}
+
 #[test]
 fn every_block_is_that_of_keras_in_every_form() {
     for rewrite in &Rewrite::ALL[1..] {

@@ -22,7 +22,7 @@ use tuner::weights::Source;
 /// photograph is off by more than a plan for that precision may be, which keeps some steps in f32 where its error
 /// is measured to be too large; twice that is the bound here.
 fn bound(plan: &str) -> f64 {
-    if plan.starts_with("bf16") { 2.0 * BF16_ERROR } else { F32_ERROR }
+    if plan == "bf16" { 2.0 * BF16_ERROR } else { F32_ERROR }
 }
 
 struct Trained {

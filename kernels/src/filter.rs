@@ -61,51 +61,30 @@ pub struct Folded<'a> {
     scale: Vec<f64>,
 }
 
-/// A filter as the matrix `[r * s * c, k]` with a bias that panels are packed from.
-pub trait FilterMatrix {
-    /// Kernel height, kernel width, input channels, output channels.
-    fn dims(&self) -> [usize; 4];
-    /// One value an output channel.
-    fn bias(&self) -> &[f32];
-    /// Made from a [`Filter::hollow`]: there are no rows to read.
-    fn is_hollow(&self) -> bool;
-
-    /// Rows of the matrix.
-    fn rows(&self) -> usize {
-        let [r, s, c, _] = self.dims();
-        r * s * c
+impl<'a> AsRef<Folded<'a>> for Folded<'a> {
+    fn as_ref(&self) -> &Self {
+        self
     }
 }
 
-impl FilterMatrix for Folded<'_> {
-    fn dims(&self) -> [usize; 4] {
-        self.dims
-    }
-
-    fn bias(&self) -> &[f32] {
-        &self.bias
-    }
-
-    fn is_hollow(&self) -> bool {
-        self.weights.is_empty()
-    }
-}
-
-impl FilterMatrix for Rounded {
-    fn dims(&self) -> [usize; 4] {
-        self.dims
-    }
-
-    fn bias(&self) -> &[f32] {
-        &self.bias
-    }
-
-    fn is_hollow(&self) -> bool {
-        self.weights.is_empty()
+impl<'a> AsRef<Folded<'a>> for Rounded<'a> {
+    fn as_ref(&self) -> &Folded<'a> {
+        &self.folded
     }
 }
 
 impl Folded<'_> {
+    /// Made from a [`Filter::hollow`]: there are no rows to read.
+    pub fn is_hollow(&self) -> bool {
+        self.weights.is_empty()
+    }
+
+    /// Rows of the matrix `[r * s * c, k]`.
+    pub fn rows(&self) -> usize {
+        let [r, s, c, _] = self.dims;
+        r * s * c
+    }
+
     /// Weights and scales of some output channels in a row.
     #[inline(always)]
     fn part(&self, row: usize, channels: Range<usize>) -> (&[f32], &[f64]) {
@@ -134,22 +113,20 @@ impl Folded<'_> {
     }
 }
 
-/// A [`Filter`] with its BatchNorms folded and its weights rounded to bf16.
+/// A [`Filter`] with its BatchNorms folded and its weights then rounded to bf16.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Rounded {
-    /// Kernel height, kernel width, input channels, output channels.
-    pub dims: [usize; 4],
-    /// One value an output channel.
-    pub bias: Vec<f32>,
+pub struct Rounded<'a> {
+    /// Before they were rounded.
+    pub folded: Folded<'a>,
     /// The matrix `[r * s * c, k]`, row-major; nothing if made from a [`Filter::hollow`].
     pub weights: Vec<bf16>,
 }
 
-impl Rounded {
+impl Rounded<'_> {
     /// The weights of some output channels in a row of the matrix.
     #[inline(always)]
     pub fn row(&self, row: usize, channels: Range<usize>) -> &[bf16] {
-        &self.weights[row * self.dims[3]..][channels]
+        &self.weights[row * self.folded.dims[3]..][channels]
     }
 }
 
@@ -204,7 +181,7 @@ impl Filter {
 
     /// As [`Self::folded`], with weights that are numbers of bf16: the nearest ones, or where inputs are expected
     /// to have a mean, neighbours whose errors cancel (see the module).
-    pub fn rounded(&self) -> Rounded {
+    pub fn rounded(&self) -> Rounded<'_> {
         let folded = self.folded();
         let mut weights = vec![bf16::ZERO; self.weights.len()];
         if !folded.is_hollow() {
@@ -216,7 +193,7 @@ impl Filter {
             let weights = &mut weights;
             pulp::Arch::new().dispatch(Round { folded: &folded, order, expected, weights });
         }
-        Rounded { dims: self.dims, bias: folded.bias, weights }
+        Rounded { folded, weights }
     }
 
     /// The weights alone, with neither bias nor BatchNorms.

@@ -48,7 +48,7 @@ pub fn as_seen(src: &[f32], filters: &[Filter], stored: Dtype, rounding: Dtype) 
         Dtype::Bf16 => {
             let rounded = filter.rounded();
             let weights = rounded.weights.iter().map(|weight| weight.to_f32()).collect();
-            Filter { bias: Some(rounded.bias), ..Filter::new(rounded.dims, weights) }
+            Filter { bias: Some(rounded.folded.bias), ..Filter::new(filter.dims, weights) }
         }
     };
     (src, filters.iter().map(filter).collect())

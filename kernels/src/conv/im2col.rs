@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use crate::conv::direct::conv_of;
 use crate::cpu::{Cpu, Tier};
-use crate::filter::{Filter, FilterMatrix, Folded};
+use crate::filter::{Filter, Folded};
 use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Role, Tuning, validate};
 use crate::problem::{Conv, Padding, Problem, Segment};
 use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};

@@ -8,7 +8,7 @@ use std::ops::Range;
 use half::bf16;
 
 use crate::cpu::{Isa, Tier};
-use crate::filter::{FilterMatrix, Folded, Rounded};
+use crate::filter::{Folded, Rounded};
 use crate::problem::Segment;
 use crate::scratch::{Buffer, round_up};
 
@@ -130,7 +130,7 @@ impl Panels {
     /// # Panics
     /// If the matrix has an odd number of rows.
     pub fn pack_pairs(segments: &[Segment], lanes: usize, vectors: usize, filters: &[Rounded]) -> Self {
-        let depth = filters[0].rows();
+        let depth = filters[0].folded.rows();
         assert!(depth.is_multiple_of(2), "{depth} rows in pairs");
         Self::pack_panels(segments, lanes, vectors, depth / 2, filters, |filter, panel, packed| {
             for (pair, packed) in packed.chunks_exact_mut(panel.vectors * lanes).enumerate() {
@@ -143,7 +143,7 @@ impl Panels {
 
     /// Packs matrices of `depth` rows that are made of filters, with the filters' biases: `fill` writes all rows of a
     /// panel, one behind the other, which are zero.
-    pub fn pack_panels<F: FilterMatrix>(
+    pub fn pack_panels<'f, F: AsRef<Folded<'f>>>(
         segments: &[Segment],
         lanes: usize,
         vectors: usize,
@@ -157,12 +157,13 @@ impl Panels {
         let mut biases = Buffer::zeroed(last.bias + last.vectors * lanes);
         for panel in &list {
             let filter = &filters[panel.segment];
+            let folded = filter.as_ref();
             let packed = &mut weights.as_mut_slice()[panel.offset..][..depth * panel.vectors * lanes];
-            if !filter.is_hollow() {
+            if !folded.is_hollow() {
                 fill(filter, panel, packed);
             }
             biases.as_mut_slice()[panel.bias..][..panel.width]
-                .copy_from_slice(&filter.bias()[panel.channels()]);
+                .copy_from_slice(&folded.bias[panel.channels()]);
         }
         Self { lanes, depth, list, weights, biases }
     }
