@@ -55,14 +55,7 @@ struct Tiles {
 }
 
 thread_local! {
-    static THREAD: UnsafeCell<Tiles> = const {
-        UnsafeCell::new(Tiles {
-            configured: false,
-            rows: [0; TILES],
-            row_bytes: [0; TILES],
-            values: [[[0; ROW_BYTES]; ROWS]; TILES],
-        })
-    };
+    static THREAD: UnsafeCell<Tiles> = const { UnsafeCell::new(Tiles::NONE) };
 }
 
 /// Does the instruction, and those of tiles that follow it, or lets the process end by it.
@@ -187,6 +180,14 @@ unsafe fn execute(tiles: &mut Tiles, registers: &mut [greg_t; 23]) -> Option<()>
 }
 
 impl Tiles {
+    /// Before they are configured.
+    const NONE: Self = Self {
+        configured: false,
+        rows: [0; TILES],
+        row_bytes: [0; TILES],
+        values: [[[0; ROW_BYTES]; ROWS]; TILES],
+    };
+
     /// What LDTILECFG does: palette 1, and all tiles zero.
     fn configure(&mut self, config: [u8; 64]) -> Option<()> {
         let is_reserved = |at: &usize| matches!(at, 2..16 | 32..48 | 56..64);
@@ -269,11 +270,6 @@ fn flushed(value: f32) -> f32 {
 mod tests {
     use super::*;
 
-    fn tiles() -> Box<Tiles> {
-        let (rows, row_bytes) = ([0; TILES], [0; TILES]);
-        Box::new(Tiles { configured: false, rows, row_bytes, values: [[[0; ROW_BYTES]; ROWS]; TILES] })
-    }
-
     /// Tiles 0 and 4 of two rows, all of 64 bytes.
     fn config() -> [u8; 64] {
         let mut config = [0; 64];
@@ -285,7 +281,7 @@ mod tests {
 
     #[test]
     fn tiles_are_there_when_they_are_configured() {
-        let mut own = tiles();
+        let mut own = Box::new(Tiles::NONE);
         assert!(own.tile(0).is_none());
         for (at, value) in [(0, 2), (1, 1), (5, 1), (16, 63), (16, 0), (17, 1), (48, 0), (48, 17), (60, 1)] {
             let mut other = config();
@@ -301,7 +297,7 @@ mod tests {
         if !std::arch::is_x86_feature_detected!("avx512f") {
             return;
         }
-        let mut own = tiles();
+        let mut own = Box::new(Tiles::NONE);
         own.configure(config()).expect("a palette");
         // SAFETY: there is AVX-512.
         let mut multiply = |sums, a, b| unsafe { own.multiply(sums, a, b) };

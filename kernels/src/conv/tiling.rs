@@ -121,8 +121,7 @@ pub(super) fn pack<I: Isa>(isa: I, tiling: &Tiling, vectors: usize, filters: &[F
     let [down, across] = [matrix(down), matrix(across)];
     let lanes = I::F32_LANES;
     Panels::pack_panels(&conv.segments, lanes, vectors, depth, filters, |filter, panel, packed| {
-        let pitch = panel.vectors * lanes;
-        isa.vectorize(Pack { isa, conv, down: &down, across: &across, filter, panel, pitch, packed });
+        isa.vectorize(Pack { isa, conv, down: &down, across: &across, filter, panel, packed });
     })
 }
 
@@ -135,8 +134,6 @@ struct Pack<'a, I> {
     across: &'a [f64],
     filter: &'a Folded<'a>,
     panel: &'a Panel,
-    /// Elements of a packed row.
-    pitch: usize,
     packed: &'a mut [f32],
 }
 
@@ -163,9 +160,9 @@ impl<I: Isa> Pack<'_, I> {
     /// `(G g) Gt` of one input channel after the other.
     #[inline(always)]
     fn transform<const R: usize, const C: usize>(self) {
-        let Self { isa, conv, down, across, filter, panel, pitch, packed } = self;
+        let Self { isa, conv, down, across, filter, panel, packed } = self;
         let (down, across) = (down.as_chunks::<R>().0, across.as_chunks::<C>().0);
-        let channels = conv.channels;
+        let (channels, pitch) = (conv.channels, panel.vectors * I::F32_LANES);
         for channel in 0..channels {
             for (block, side) in panel.sides().enumerate() {
                 // By columns, so that a sum is over neighbours.

@@ -47,17 +47,16 @@ pub(super) struct Keras {
 impl Keras {
     /// Reads the tree of groups and the header of every dataset.
     pub fn open(path: &Path, file: File) -> Result<Self, WeightsError> {
+        let pieces =
+            Pieces::of(&file).map_err(|source| WeightsError::Read { file: file_name(path), source })?;
         let mut keras = Self {
             name: file_name(path),
-            len: 0,
+            len: pieces.len(),
             file,
             convs: BTreeMap::new(),
             norms: BTreeMap::new(),
             others: BTreeMap::new(),
         };
-        let pieces = Pieces::of(&keras.file)
-            .map_err(|source| WeightsError::Read { file: keras.name.clone(), source })?;
-        keras.len = pieces.len();
         let tree = hdf5_pure::File::from_source(pieces).map_err(|error| keras.damaged(error))?;
         let root = tree.root();
         let model = root.group("model_weights").unwrap_or(root);
