@@ -11,7 +11,7 @@ use kernels::scratch::Buffer;
 use kernels::team::Team;
 use kernels::tensor::{Dtype, Format, Formats, Placement};
 
-use crate::graph::{Graph, Pitches, Slice, Step, Weight};
+use crate::graph::{Graph, Slice, Step, Weight};
 use crate::packed::{Packed, PackedError};
 use crate::threads::Threads;
 use crate::types::{self, pair};
@@ -275,7 +275,7 @@ impl Session {
         };
         let steps: Vec<Ready> = graph.steps.iter().zip(prepared).map(ready).collect();
         let scratch = |alone: bool, workers: usize| {
-            let those = steps.iter().enumerate().filter(|(index, _)| graph.is_alone(*index) == alone);
+            let those = steps.iter().enumerate().filter(|(index, _)| graph.is_apart(*index) == alone);
             those.map(|(_, step)| step.prepared.scratch().total(workers)).max().unwrap_or(0)
         };
         let own = |_| Own {
@@ -283,7 +283,7 @@ impl Session {
             arena: Buffer::zeroed(own_arena),
             scratch: Buffer::zeroed(scratch(true, 1)),
         };
-        let alone = if (0..steps.len()).any(|step| graph.is_alone(step)) { workers } else { 0 };
+        let alone = if steps.is_empty() || !graph.is_apart(0) { 0 } else { workers };
         Self {
             own: (0..alone).map(own).collect(),
             scratch: Buffer::zeroed(scratch(false, workers)),
@@ -295,32 +295,6 @@ impl Session {
             steps,
             tensors,
         }
-    }
-
-    /// The same kernels and weights, with steps taken by the given workers alone ([`Graph::with_workers`]).
-    ///
-    /// # Errors
-    /// The first step that can't be.
-    pub fn with_workers(&self, workers: &[Option<usize>]) -> Result<Self, usize> {
-        Ok(self.in_order_of(self.graph.with_workers(workers)?))
-    }
-
-    /// The same kernels and weights, with other distances between pixels ([`Graph::pitches`]).
-    pub fn with_pitches(&self, pitches: &[Pitches]) -> Self {
-        assert_eq!(pitches.len(), self.graph.tensors.len(), "an entry for each tensor");
-        self.in_order_of(Graph { pitches: pitches.to_vec(), ..self.graph.clone() })
-    }
-
-    /// Runs another graph of the same steps.
-    fn in_order_of(&self, graph: Graph) -> Self {
-        let of = |step: &Step| {
-            let place = self.graph.steps.iter().position(|own| own.layers == step.layers);
-            Arc::clone(&self.steps[place.expect("the same steps")].prepared)
-        };
-        let prepared = graph.steps.iter().map(of).collect();
-        let format = |at: &Placement| Format::with_halo(at.dtype, at.halo);
-        let formats: Vec<Format> = self.tensors.iter().map(format).collect();
-        Self::lay_out(graph, prepared, &formats, self.team.workers())
     }
 
     /// Where the tensors lie.
@@ -384,7 +358,7 @@ impl Session {
                 *scratch = Buffer::zeroed(needed);
             }
         };
-        match self.graph.is_alone(step) {
+        match self.graph.is_apart(step) {
             true => self.own.iter_mut().for_each(|o| grow(&mut o.scratch, prepared.scratch().total(1))),
             false => grow(&mut self.scratch, prepared.scratch().total(self.team.workers())),
         }

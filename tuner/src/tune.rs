@@ -1,10 +1,8 @@
 //! `tuner tune`: measures, plans, measures the plan, writes it.
 
-mod beside;
 mod contest;
 mod measuring;
 mod pareto;
-mod pitch;
 mod print;
 mod record;
 mod shapes;
@@ -24,12 +22,11 @@ use crate::input::check_writable;
 use crate::joint::{greedy, joint};
 use crate::log::Log;
 use crate::machine::Machine;
-use crate::measure::{Host, Measurement, Outcome, widest_tie};
+use crate::measure::{Host, Measurement, Outcome};
 use crate::noise;
 use crate::options::{Failure, HostArgs, ImageArgs, Images, ModelArgs, create_folder, graph, threads};
 use crate::plan::{
-    BlockBeside, BlockRewrite, Contest, Noise, Plan, PlanSplit, PlanStep, Planning, SCHEMA, TOOL,
-    TensorPitch, file_name,
+    BlockRewrite, Contest, Noise, Plan, PlanSplit, PlanStep, Planning, SCHEMA, TOOL, file_name,
 };
 use crate::planner::{by_rule, choose_forms_and_types, default_choices, in_forms};
 use crate::report::print_rewrites;
@@ -42,10 +39,7 @@ use crate::types::Types;
 use contest::{BY_TIMES_ALONE, Entry, WITHOUT_REWRITES, contest, is_faster};
 use measuring::{jobs, measure_all, open_log};
 use pareto::pareto;
-use print::{
-    audit, print_contest, print_pareto, print_placement, print_rules, print_search, print_steps,
-    warn_of_noise,
-};
+use print::{audit, print_contest, print_pareto, print_rules, print_search, print_steps, warn_of_noise};
 use record::{memory_bytes, now, plan_step, record, time_us, us};
 use split::split_all;
 
@@ -186,7 +180,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
             Exact::of(&graph, &weights, &threads, each.collect())?
         }
     };
-    let Planned { mut tuned, split, beside, pitches, rewrites, planning, contest, predicted, around } =
+    let Planned { mut tuned, split, rewrites, planning, contest, predicted, around } =
         threads.install(|| plan(&network, &measurements, &bounds, &exact, end))?;
     let pareto = match args.pareto {
         true => {
@@ -226,8 +220,6 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         rules: costs(&counted(&graph, &measurements)),
         pareto,
         split,
-        beside,
-        pitches,
         rewrites,
         steps: tuned
             .graph
@@ -245,7 +237,6 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     plan.write(&path)?;
     print_steps(&tuned, &measurements, out)?;
     print_rewrites(&plan, out)?;
-    print_placement(&plan, out)?;
     print_contest(&plan, out)?;
     print_rules(&plan.rules, out)?;
     print_search(&plan.measurements, out)?;
@@ -273,10 +264,6 @@ struct Planned<'a> {
     tuned: Tuned<'a>,
     /// Where its batch is split.
     split: Option<PlanSplit>,
-    /// Its blocks with steps beside each other, and those that were tried so.
-    beside: Vec<BlockBeside>,
-    /// Its tensors that were tried at another distance from pixel to pixel.
-    pitches: Vec<TensorPitch>,
     /// The forms of its blocks.
     rewrites: Vec<BlockRewrite>,
     /// How near that is to the least by times alone.
@@ -319,23 +306,12 @@ fn plan<'a>(
     let least = joint(&graph, measurements, types, |_, _| 0.0).map(|joint| ms(joint.seconds));
     let forms = choose_forms_and_types(&graph, measurements, types);
     let mut rewrites: Vec<BlockRewrite> = forms.iter().map(BlockRewrite::new).collect();
-    let unsplit = Network { graph: &graph, ..*network };
-    let (rewritten, mut beside, for_workers) = beside::beside(&unsplit, &forms, measurements, bounds, exact)?;
-    for (block, rewrite) in for_workers {
-        rewrites.iter_mut().filter(|own| own.block == block).for_each(|own| own.for_workers(rewrite));
-    }
     let is_plain =
         |rewrites: &[BlockRewrite]| rewrites.iter().all(|own| own.rewrite == Rewrite::PLAIN.to_string());
     let own_part = |end| part(end, REWRITTEN);
     let first = if is_plain(&rewrites) { network.settled } else { network.settled.map(own_part) };
-    let mut attempt = choose(rewritten, first);
-    if attempt.is_err() && beside.iter().any(|block| block.chosen) {
-        beside.iter_mut().for_each(|block| block.chosen = false);
-        rewrites = forms.iter().map(BlockRewrite::new).collect();
-        attempt = choose(in_forms(&graph, &forms), first);
-    }
     let mut plain = None;
-    let mut tuned = match attempt {
+    let mut tuned = match choose(in_forms(&graph, &forms), first) {
         Ok(tuned) if is_plain(&rewrites) => tuned,
         Ok(tuned) => {
             plain = choose(graph, network.settled).ok();
@@ -346,14 +322,9 @@ fn plan<'a>(
             let plain = choose(graph, network.settled)?;
             eprintln!("the plan with rewrites is left out: {failure}");
             rewrites.iter_mut().for_each(BlockRewrite::overrule);
-            beside.clear();
             plain
         }
     };
-
-    let tie = widest_tie(measurements);
-    let (better, mut pitches) = pitch::pitches(network, &mut tuned.chosen.session, bounds, tie, end);
-    tuned.chosen.session = better.unwrap_or(tuned.chosen.session);
 
     let default = network.session(&default_choices(network.graph, network.cpu))?;
     let mut others = vec![("default".to_string(), default)];
@@ -385,8 +356,6 @@ fn plan<'a>(
             |entry: Entry| Entry { name: entry.name.replace("tuned", "tuned, with rewrites"), ..entry };
         contest.extend(replaced.into_iter().map(renamed));
         rewrites.iter_mut().for_each(BlockRewrite::overrule);
-        beside.clear();
-        pitches.clear();
     }
     let steps = 0..tuned.graph.steps.len();
     let predict = |step: usize| match tuned.chosen.alone {
@@ -400,5 +369,5 @@ fn plan<'a>(
     };
     let chosen_ms = ms(tuned.chosen.alone_seconds());
     let planning = least.map(|least_ms| Planning { greedy_ms, least_ms, chosen_ms });
-    Ok(Planned { tuned, split, beside, pitches, rewrites, planning, contest, predicted, around })
+    Ok(Planned { tuned, split, rewrites, planning, contest, predicted, around })
 }

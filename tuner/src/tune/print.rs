@@ -227,28 +227,6 @@ pub fn print_rules(rules: &[RuleRecord], out: &mut dyn Write) -> Result<(), Fail
     Ok(())
 }
 
-/// Which steps workers take beside each other, and which tensors do not lie as the rule says.
-pub fn print_placement(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
-    if !plan.beside.is_empty() || !plan.pitches.is_empty() {
-        writeln!(out)?;
-    }
-    for block in &plan.beside {
-        writeln!(out, "{block}")?;
-    }
-    let (others, by_rule): (Vec<_>, Vec<_>) = plan.pitches.iter().partition(|p| p.pixel_pitch != p.rule);
-    for tensor in &others {
-        writeln!(out, "{tensor}")?;
-    }
-    if !by_rule.is_empty() {
-        let count = by_rule.len();
-        writeln!(
-            out,
-            "{count} tensors lie as the rule says; the other distance from pixel to pixel is not faster"
-        )?;
-    }
-    Ok(())
-}
-
 /// What the search for tunings has missed, where all of them were tried.
 pub fn print_search(measurements: &[ProblemRecord], out: &mut dyn Write) -> Result<(), Failure> {
     let mut table =
