@@ -8,11 +8,12 @@ use half::bf16;
 
 use cross_checks::{Case, Data, Subject, conv};
 use kernels::filter::Filter;
-use kernels::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning};
-use kernels::problem::{Padding, Problem};
-use kernels::reference::Reference;
-use kernels::scratch::{Buffer, Scratch, ScratchReq};
+use kernels::kernel::{Io, Kernel, Prepared, Signature, Tuning};
+use kernels::memory::{Buffer, Scratch, ScratchReq};
+use kernels::problem::Problem;
 use kernels::tensor::{Dtype, Format, Formats};
+use kernels::verify::Reference;
+use kernels::{Padding, Unsupported};
 
 /// What goes wrong after the reference has computed everything.
 type Fault = fn(&Io, &mut Scratch);
@@ -22,7 +23,7 @@ struct Faulty(Fault, Dtype);
 struct PreparedFaulty(Box<dyn Prepared>, Fault);
 
 impl Kernel for Faulty {
-    fn supports(&self, problem: &Problem) -> Result<(), Refusal> {
+    fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
         Reference.supports(problem)
     }
 
@@ -38,15 +39,15 @@ impl Kernel for Faulty {
         tuning: &Tuning,
         formats: &Formats,
         filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Refusal> {
+    ) -> Result<Box<dyn Prepared>, Unsupported> {
         let prepared = Reference.prepare(problem, tuning, formats, filters)?;
         Ok(Box::new(PreparedFaulty(prepared, self.0)))
     }
 }
 
 impl Prepared for PreparedFaulty {
-    fn bound(&self) -> &Bound {
-        self.0.bound()
+    fn signature(&self) -> &Signature {
+        self.0.signature()
     }
 
     fn packed(&self) -> Vec<&Buffer> {

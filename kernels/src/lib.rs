@@ -17,17 +17,35 @@
 pub mod arch;
 pub mod conv;
 pub mod cpu;
-pub mod exact;
+pub mod error;
 pub mod filter;
 pub mod gemm;
 pub mod kernel;
+pub mod memory;
 pub mod peak;
 pub mod pool;
 pub mod problem;
-pub mod reference;
-pub mod scratch;
+pub mod registry;
+pub mod shape;
 mod shape_text;
 pub mod softmax;
 pub mod team;
 pub mod tensor;
+pub mod tier;
 pub mod vector;
+pub mod verify;
+
+#[cfg(target_arch = "x86_64")]
+pub use cpu::Amx;
+pub use cpu::Cpu;
+pub use error::Unsupported;
+pub use filter::{BatchNorm, Filter};
+pub use kernel::{Io, Kernel, Numerics, Prepared, Signature, Tuning};
+pub use memory::{Buffer, Scratch, ScratchReq};
+pub use problem::{Conv, Epilogue, MAX_SEGMENTS, Pool, PoolKind, Problem, Segment, Window};
+pub use registry::{KernelEntry, Role, entry, table};
+pub use shape::{Padding, Shape};
+pub use shape_text::ShapeError;
+pub use team::{Member, Team, run_alone, scratch_for};
+pub use tensor::{Dtype, Element, Format, Formats, Pitch, Placement, Tensor, View, ViewMut};
+pub use tier::Tier;

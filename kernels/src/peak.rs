@@ -3,7 +3,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use crate::cpu::{Cpu, Isa, Plain, Tier};
+use crate::cpu::{Cpu, Isa, Plain};
+use crate::tier::Tier;
 
 /// Independent sums: more than the latency of two units hides.
 const SUMS: usize = 12;

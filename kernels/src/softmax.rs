@@ -7,10 +7,11 @@
 use std::ops::Range;
 
 use crate::cpu::{Cpu, Isa};
+use crate::error::Unsupported;
 use crate::filter::Filter;
-use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning, validate};
+use crate::kernel::{Io, Kernel, Prepared, Signature, Tuning, validate};
+use crate::memory::{Buffer, Scratch, ScratchReq};
 use crate::problem::Problem;
-use crate::scratch::{Buffer, Scratch, ScratchReq};
 use crate::tensor::{Formats, View, ViewMut};
 use crate::vector::{load_first, store_first};
 
@@ -22,16 +23,16 @@ pub struct Softmax<I> {
 
 impl<I: Isa> Softmax<I> {
     /// For the table.
-    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Refusal> {
+    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         Ok(Box::new(Self { isa: I::of(cpu)? }))
     }
 }
 
 impl<I: Isa> Kernel for Softmax<I> {
-    fn supports(&self, problem: &Problem) -> Result<(), Refusal> {
+    fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
         match problem {
             Problem::Softmax { .. } => Ok(()),
-            _ => Err(Refusal::Kind { takes: "softmax" }),
+            _ => Err(Unsupported::Kind { takes: "softmax" }),
         }
     }
 
@@ -41,20 +42,20 @@ impl<I: Isa> Kernel for Softmax<I> {
         tuning: &Tuning,
         formats: &Formats,
         filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Refusal> {
+    ) -> Result<Box<dyn Prepared>, Unsupported> {
         validate(self, problem, tuning, formats, filters)?;
-        Ok(Box::new(PreparedSoftmax { isa: self.isa, bound: Bound::new(problem, formats) }))
+        Ok(Box::new(PreparedSoftmax { isa: self.isa, signature: Signature::new(problem, formats) }))
     }
 }
 
 struct PreparedSoftmax<I> {
     isa: I,
-    bound: Bound,
+    signature: Signature,
 }
 
 impl<I: Isa> Prepared for PreparedSoftmax<I> {
-    fn bound(&self) -> &Bound {
-        &self.bound
+    fn signature(&self) -> &Signature {
+        &self.signature
     }
 
     fn packed(&self) -> Vec<&Buffer> {

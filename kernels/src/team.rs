@@ -5,8 +5,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::kernel::{Io, Prepared};
-use crate::scratch::{Buffer, Scratch};
-use crate::tensor::{Shape, View};
+use crate::memory::{Buffer, Scratch};
+use crate::shape::Shape;
+use crate::tensor::View;
 
 /// Spins before a waiting worker gives its core away.
 const SPINS: u32 = 20_000;
@@ -199,16 +200,16 @@ impl Member<'_> {
     }
 
     fn check(&self, step: &dyn Prepared, io: &Io) {
-        let bound = step.bound();
+        let signature = step.signature();
         let n = io.images();
-        assert!(n >= 1 && n <= bound.src.n, "{n} images for {}", bound.problem);
+        assert!(n >= 1 && n <= signature.src.n, "{n} images for {}", signature.problem);
         let same = |view: &View, shape: Shape| view.shape == Shape { n, ..shape } && view.is_regular();
-        assert!(same(&io.src, bound.src), "source of {}", bound.problem);
-        assert!(io.src.halo == bound.formats.src.halo, "halo of the source of {}", bound.problem);
-        assert_eq!(io.segments(), bound.dst.len(), "destinations of {}", bound.problem);
-        for (index, &want) in bound.dst.iter().enumerate() {
+        assert!(same(&io.src, signature.src), "source of {}", signature.problem);
+        assert!(io.src.halo == signature.formats.src.halo, "halo of the source of {}", signature.problem);
+        assert_eq!(io.segments(), signature.dst.len(), "destinations of {}", signature.problem);
+        for (index, &want) in signature.dst.iter().enumerate() {
             let view = io.dst(index).as_view();
-            assert!(same(&view, want), "destination {index} of {}", bound.problem);
+            assert!(same(&view, want), "destination {index} of {}", signature.problem);
         }
     }
 }

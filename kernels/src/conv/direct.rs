@@ -1,7 +1,7 @@
 //! Direct convolution: register tiles that read NHWC in place.
 //!
 //! A tile takes up to `pixels` neighbouring output pixels of one row and a panel of output channels
-//! through all taps of the kernel (see [`crate::gemm::tile`]); nothing is copied, and the zero halo
+//! through all taps of the kernel (see [`crate::gemm::register_block`]); nothing is copied, and the zero halo
 //! of the source stands in for padding. Where neither the source nor a segment's destination
 //! has a halo, the pixels of a pointwise convolution of stride 1 are one row.
 //!
@@ -28,14 +28,16 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use crate::cpu::{Cpu, Isa};
+use crate::error::Unsupported;
 use crate::filter::{Filter, Folded, Rounded};
 use crate::gemm::multiply::{Multiply, Single};
 use crate::gemm::panels::Panels;
+use crate::gemm::register_block::{Finish, Operands, Taps};
 use crate::gemm::rows::{Ahead, Cut, Rows};
-use crate::gemm::tile::{Finish, Operands, Taps};
-use crate::kernel::{Bound, Io, Kernel, Numerics, Prepared, Refusal, Tuning, validate};
-use crate::problem::{Conv, Padding, Problem};
-use crate::scratch::{Buffer, Scratch, ScratchReq};
+use crate::kernel::{Io, Kernel, Numerics, Prepared, Signature, Tuning, validate};
+use crate::memory::{Buffer, Scratch, ScratchReq};
+use crate::problem::{Conv, Problem};
+use crate::shape::Padding;
 use crate::tensor::{Dtype, Element, Format, Formats};
 
 /// The kernel, for one instruction set and one way to multiply.
@@ -47,7 +49,7 @@ pub struct Direct<I, M = Single> {
 
 impl<I: Isa, M: Multiply<I>> Direct<I, M> {
     /// For the table.
-    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Refusal> {
+    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         let isa = I::of(cpu)?;
         M::of(cpu)?;
         Ok(Box::new(Self { isa, multiply: PhantomData }))
@@ -64,7 +66,7 @@ impl<I: Isa, M: Multiply<I>> Direct<I, M> {
         let flat = conv.is_pointwise() && formats.src.halo == Padding::default();
         PreparedDirect {
             isa,
-            bound: Bound::new(&Problem::Conv(conv.clone()), formats),
+            signature: Signature::new(&Problem::Conv(conv.clone()), formats),
             conv: conv.clone(),
             panels,
             flat,
@@ -77,10 +79,10 @@ impl<I: Isa, M: Multiply<I>> Direct<I, M> {
 }
 
 /// The convolution of a problem, or the refusal of a kernel that takes nothing else.
-pub(super) fn conv_of(problem: &Problem) -> Result<&Conv, Refusal> {
+pub(super) fn conv_of(problem: &Problem) -> Result<&Conv, Unsupported> {
     match problem {
         Problem::Conv(conv) => Ok(conv),
-        _ => Err(Refusal::Kind { takes: "convolutions" }),
+        _ => Err(Unsupported::Kind { takes: "convolutions" }),
     }
 }
 
@@ -90,12 +92,12 @@ pub(super) fn tile_sizes<I: Isa>() -> &'static [[usize; 2]] {
 }
 
 impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
-    fn supports(&self, problem: &Problem) -> Result<(), Refusal> {
+    fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
         let channels = conv_of(problem)?.channels;
         if channels.is_multiple_of(M::GROUP) {
             return Ok(());
         }
-        Err(Refusal::Shape {
+        Err(Unsupported::Shape {
             what: "input channels",
             found: channels.to_string(),
             expected: "an even number",
@@ -143,7 +145,7 @@ impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
         tuning: &Tuning,
         formats: &Formats,
         filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Refusal> {
+    ) -> Result<Box<dyn Prepared>, Unsupported> {
         validate(self, problem, tuning, formats, filters)?;
         let conv = conv_of(problem)?;
         let (segments, lanes, vectors) = (&conv.segments, I::F32_LANES, tuning.get("vectors"));
@@ -166,7 +168,7 @@ impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
 pub(super) struct PreparedDirect<I, M = Single> {
     isa: I,
     multiply: PhantomData<M>,
-    bound: Bound,
+    signature: Signature,
     conv: Conv,
     panels: Panels,
     /// All pixels of all images of the source are one row.
@@ -197,8 +199,8 @@ impl<I: Isa, M: Multiply<I>> PreparedDirect<I, M> {
 }
 
 impl<I: Isa, M: Multiply<I>> Prepared for PreparedDirect<I, M> {
-    fn bound(&self) -> &Bound {
-        &self.bound
+    fn signature(&self) -> &Signature {
+        &self.signature
     }
 
     fn packed(&self) -> Vec<&Buffer> {

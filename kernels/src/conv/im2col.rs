@@ -15,15 +15,14 @@
 use std::ops::Range;
 
 use crate::conv::direct::conv_of;
-use crate::cpu::{Cpu, Tier};
+use crate::cpu::Cpu;
+use crate::error::Unsupported;
 use crate::filter::{Filter, Folded};
-use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Role, Tuning, validate};
-use crate::problem::{Conv, Padding, Problem, Segment};
-use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};
+use crate::kernel::{Io, Kernel, Prepared, Signature, Tuning, validate};
+use crate::memory::{Buffer, Scratch, ScratchReq, round_up};
+use crate::problem::{Conv, Problem, Segment};
+use crate::shape::Padding;
 use crate::tensor::{Format, Formats};
-
-/// Its role in the table.
-pub const ROLE: Role = Role::Baseline { because: "the gemm crate allocates on every call" };
 
 /// The kernel.
 #[derive(Debug)]
@@ -31,17 +30,14 @@ pub struct Im2colGemm;
 
 impl Im2colGemm {
     /// For the table.
-    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Refusal> {
-        let limit = cpu.limit();
-        if limit < cpu.clone().unlimited().tier() {
-            return Err(Refusal::IsaLimited { needed: Tier::Avx512, limit });
-        }
+    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
+        cpu.ensure_unlimited()?;
         Ok(Box::new(Self))
     }
 }
 
 impl Kernel for Im2colGemm {
-    fn supports(&self, problem: &Problem) -> Result<(), Refusal> {
+    fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
         conv_of(problem).map(|_| ())
     }
 
@@ -65,11 +61,11 @@ impl Kernel for Im2colGemm {
         tuning: &Tuning,
         formats: &Formats,
         filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Refusal> {
+    ) -> Result<Box<dyn Prepared>, Unsupported> {
         validate(self, problem, tuning, formats, filters)?;
         let conv = conv_of(problem)?.clone();
         Ok(Box::new(PreparedIm2col {
-            bound: Bound::new(problem, formats),
+            signature: Signature::new(problem, formats),
             in_place: conv.is_pointwise() && formats.src.halo == Padding::default(),
             conv,
             filters: filters.iter().map(|filter| rows(&filter.folded())).collect(),
@@ -82,7 +78,7 @@ impl Kernel for Im2colGemm {
 fn rows(filter: &Folded) -> Buffer {
     let k = filter.bias.len();
     let mut buffer = Buffer::zeroed((filter.rows() + 1) * k);
-    if filter.is_hollow() {
+    if filter.is_dims_only() {
         return buffer;
     }
     let (weights, biases) = buffer.as_mut_slice().split_at_mut(filter.rows() * k);
@@ -94,7 +90,7 @@ fn rows(filter: &Folded) -> Buffer {
 }
 
 struct PreparedIm2col {
-    bound: Bound,
+    signature: Signature,
     conv: Conv,
     /// Weights `[depth, channels]`, then the biases.
     filters: Vec<Buffer>,
@@ -200,8 +196,8 @@ impl PreparedIm2col {
 }
 
 impl Prepared for PreparedIm2col {
-    fn bound(&self) -> &Bound {
-        &self.bound
+    fn signature(&self) -> &Signature {
+        &self.signature
     }
 
     fn packed(&self) -> Vec<&Buffer> {

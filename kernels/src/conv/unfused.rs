@@ -12,11 +12,12 @@ use std::ops::Range;
 
 use crate::conv::direct::{Direct, PreparedDirect, conv_of};
 use crate::cpu::{Cpu, Isa};
+use crate::error::Unsupported;
 use crate::filter::{Filter, Folded};
 use crate::gemm::panels::Panels;
-use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning, validate};
+use crate::kernel::{Io, Kernel, Prepared, Signature, Tuning, validate};
+use crate::memory::{Buffer, Scratch, ScratchReq, round_up};
 use crate::problem::{Epilogue, Problem};
-use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};
 use crate::tensor::{Format, Formats, ViewMut};
 use crate::vector::{load_first, store_first};
 
@@ -35,13 +36,13 @@ impl std::fmt::Debug for dyn Kernel {
 
 impl<I: Isa> Unfused<I> {
     /// For the table.
-    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Refusal> {
+    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         Ok(Box::new(Self { isa: I::of(cpu)?, direct: Direct::<I>::make(cpu)? }))
     }
 }
 
 impl<I: Isa> Kernel for Unfused<I> {
-    fn supports(&self, problem: &Problem) -> Result<(), Refusal> {
+    fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
         self.direct.supports(problem)
     }
 
@@ -60,7 +61,7 @@ impl<I: Isa> Kernel for Unfused<I> {
         tuning: &Tuning,
         formats: &Formats,
         filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Refusal> {
+    ) -> Result<Box<dyn Prepared>, Unsupported> {
         validate(self, problem, tuning, formats, filters)?;
         let mut conv = conv_of(problem)?.clone();
         let epilogues: Vec<Epilogue> = conv.segments.iter().map(|s| s.epilogue).collect();
@@ -71,7 +72,7 @@ impl<I: Isa> Kernel for Unfused<I> {
         let panels = Panels::pack(&conv.segments, I::F32_LANES, tuning.get("vectors"), &plain);
         Ok(Box::new(PreparedUnfused {
             isa: self.isa,
-            bound: Bound::new(problem, formats),
+            signature: Signature::new(problem, formats),
             conv: Direct::<I>::of_panels(self.isa, &conv, tuning, formats, panels),
             norms: filters.iter().zip(epilogues).map(|(f, e)| Norm::new(f, e)).collect(),
         }))
@@ -101,14 +102,14 @@ impl Norm {
 
 struct PreparedUnfused<I> {
     isa: I,
-    bound: Bound,
+    signature: Signature,
     conv: PreparedDirect<I>,
     norms: Vec<Norm>,
 }
 
 impl<I: Isa> Prepared for PreparedUnfused<I> {
-    fn bound(&self) -> &Bound {
-        &self.bound
+    fn signature(&self) -> &Signature {
+        &self.signature
     }
 
     fn packed(&self) -> Vec<&Buffer> {
@@ -131,7 +132,7 @@ impl<I: Isa> Prepared for PreparedUnfused<I> {
 
     /// Phases 1 and 2: an output row of all segments.
     fn units(&self, phase: usize, n: usize) -> usize {
-        if phase == 0 { self.conv.units(0, n) } else { n * self.bound.dst[0].h }
+        if phase == 0 { self.conv.units(0, n) } else { n * self.signature.dst[0].h }
     }
 
     #[allow(unsafe_code, reason = "tile code")]

@@ -8,7 +8,7 @@
 use half::bf16;
 
 use crate::cpu::{Cpu, Isa};
-use crate::kernel::Refusal;
+use crate::error::Unsupported;
 use crate::tensor::Element;
 use crate::vector::{each, load};
 use pulp::Simd as _;
@@ -23,7 +23,7 @@ pub trait Multiply<I: Isa>: Copy + Send + Sync + 'static {
     const TURNS: usize;
 
     /// The proof.
-    fn of(cpu: &Cpu) -> Result<Self, Refusal>;
+    fn of(cpu: &Cpu) -> Result<Self, Unsupported>;
 
     /// The part of a pixel's group that a turn multiplies, in all lanes.
     ///
@@ -55,7 +55,7 @@ impl<I: Isa> Multiply<I> for Single {
     const GROUP: usize = 1;
     const TURNS: usize = 1;
 
-    fn of(_: &Cpu) -> Result<Self, Refusal> {
+    fn of(_: &Cpu) -> Result<Self, Unsupported> {
         Ok(Self)
     }
 
@@ -102,7 +102,7 @@ mod x86 {
         const GROUP: usize = 2;
         const TURNS: usize = 1;
 
-        fn of(cpu: &Cpu) -> Result<Self, Refusal> {
+        fn of(cpu: &Cpu) -> Result<Self, Unsupported> {
             Self::of(cpu)
         }
 
@@ -136,7 +136,7 @@ impl<I: Isa> Multiply<I> for Widened {
     const GROUP: usize = 2;
     const TURNS: usize = 2;
 
-    fn of(_: &Cpu) -> Result<Self, Refusal> {
+    fn of(_: &Cpu) -> Result<Self, Unsupported> {
         Ok(Self)
     }
 

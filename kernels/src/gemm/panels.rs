@@ -7,10 +7,11 @@ use std::ops::Range;
 
 use half::bf16;
 
-use crate::cpu::{Isa, Tier};
+use crate::cpu::Isa;
 use crate::filter::{Folded, Rounded};
+use crate::memory::{Buffer, round_up};
 use crate::problem::Segment;
-use crate::scratch::{Buffer, round_up};
+use crate::tier::Tier;
 
 /// One panel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,7 +160,7 @@ impl Panels {
             let filter = &filters[panel.segment];
             let folded = filter.as_ref();
             let packed = &mut weights.as_mut_slice()[panel.offset..][..depth * panel.vectors * lanes];
-            if !folded.is_hollow() {
+            if !folded.is_dims_only() {
                 fill(filter, panel, packed);
             }
             biases.as_mut_slice()[panel.bias..][..panel.width]

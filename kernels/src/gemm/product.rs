@@ -7,8 +7,8 @@
 
 use crate::cpu::Isa;
 use crate::gemm::multiply::Single;
+use crate::gemm::register_block::{Finish, Operands, Taps};
 use crate::gemm::rows::{Ahead, Cut, Rows};
-use crate::gemm::tile::{Finish, Operands, Taps};
 use crate::tensor::Dtype;
 
 /// Products that a fast algorithm sums in registers before it adds them to the rest of a sum: sums make

@@ -3,7 +3,7 @@
 //! ```text
 //! for row in rows:                          the points of a fast algorithm, or one row of an image
 //!   for part in parts:                      of the sums
-//!     for tile in row: tile x panel         see [`super::tile`]
+//!     for tile in row: tile x panel         see [`super::register_block`]
 //! ```
 //!
 //! A row is cut into tiles of two sizes, which differ by one pixel. For each such pair the loops are
@@ -15,7 +15,7 @@ use crate::arch::opaque;
 use crate::arch::prefetch::LINE;
 use crate::cpu::Isa;
 use crate::gemm::multiply::{Multiply, Single};
-use crate::gemm::tile::{Finish, Operands, Taps, max_pixels, tile};
+use crate::gemm::register_block::{Finish, Operands, Taps, max_pixels, tile};
 
 /// What to bring near while tiles are computed.
 #[derive(Clone, Copy, Debug)]

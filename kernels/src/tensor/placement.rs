@@ -6,8 +6,8 @@ use std::ops::Range;
 use half::bf16;
 
 use super::{Dtype, Element, Format, Pitch, Shape, View, ViewMut};
-use crate::problem::Padding;
-use crate::scratch::Buffer;
+use crate::memory::Buffer;
+use crate::shape::Padding;
 
 /// Where an activation lies inside a [`Buffer`], and which of its channels are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,11 +187,11 @@ pub struct Tensor {
 impl Tensor {
     /// f32 zeros, closely packed.
     pub fn zeros(shape: Shape, halo: Padding) -> Self {
-        Self::of(shape, &Format::f32_with_halo(halo))
+        Self::new(shape, &Format::f32_with_halo(halo))
     }
 
     /// Zeros in a format, closely packed.
-    pub fn of(shape: Shape, format: &Format) -> Self {
+    pub fn new(shape: Shape, format: &Format) -> Self {
         Self::at(Placement::with_pixel_pitch(0, format.dtype, shape, format.halo, shape.c))
     }
 

@@ -354,7 +354,8 @@ mod tests {
     use crate::threads::Threads;
     use crate::types::Types;
     use crate::weights::{Source, Spec, Weights};
-    use kernels::cpu::{Cpu, Tier};
+    use kernels::Tier;
+    use kernels::cpu::Cpu;
     use kernels::problem::{PoolKind, Problem};
 
     /// A block in each form, where a step takes so many seconds shared and by one worker alone.

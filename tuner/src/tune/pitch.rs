@@ -8,7 +8,8 @@
 
 use std::time::Instant;
 
-use kernels::tensor::{Placement, Shape};
+use kernels::Shape;
+use kernels::tensor::Placement;
 
 use super::contest::{is_busy, least_of_two, two_in_turn};
 use crate::choose::{Bounds, Network, fits};
@@ -158,8 +159,7 @@ mod tests {
         for (channels, dtype) in [(64, Dtype::F32), (768, Dtype::F32), (64, Dtype::Bf16), (768, Dtype::Bf16)]
         {
             let shape = Shape::new(1, [3, 3], channels);
-            let at =
-                Placement::with_pixel_pitch(0, dtype, shape, kernels::problem::Padding::default(), channels);
+            let at = Placement::with_pixel_pitch(0, dtype, shape, kernels::Padding::default(), channels);
             let [rule, other] =
                 [Pitches::ByRule, other(&at, &shape)].map(|way| pixel_pitch(channels, dtype, way));
             assert_eq!(rule.min(other), channels);

@@ -5,9 +5,10 @@ use std::ops::Range;
 use crate::cpu::Isa;
 use crate::gemm::panels::{Panel, Panels};
 use crate::gemm::product::{PART, Products};
-use crate::kernel::{Bound, Io, Prepared};
-use crate::problem::{Conv, Padding};
-use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};
+use crate::kernel::{Io, Prepared, Signature};
+use crate::memory::{Buffer, Scratch, ScratchReq, round_up};
+use crate::problem::Conv;
+use crate::shape::Padding;
 use crate::tensor::ViewMut;
 use crate::vector::{load, store};
 
@@ -15,7 +16,7 @@ use crate::vector::{load, store};
 #[derive(Debug)]
 pub(super) struct PreparedStrassen<I> {
     pub(super) isa: I,
-    pub(super) bound: Bound,
+    pub(super) signature: Signature,
     pub(super) conv: Conv,
     /// Of the parts of the segments; a panel holds its matrix `[K, width]` of each point in turn.
     pub(super) panels: Panels,
@@ -65,8 +66,8 @@ impl<I: Isa> PreparedStrassen<I> {
 }
 
 impl<I: Isa> Prepared for PreparedStrassen<I> {
-    fn bound(&self) -> &Bound {
-        &self.bound
+    fn signature(&self) -> &Signature {
+        &self.signature
     }
 
     fn packed(&self) -> Vec<&Buffer> {

@@ -15,7 +15,7 @@
 //! The halves of K are those of the channels, the halves of N those of each segment. The sums of
 //! weights are made once, at prepare. The sums of pixels are made for a block at a time, which is as
 //! cheap as a copy, and so are the sums of products, in the epilogue: the scheme is that of
-//! [`super::tiles`].
+//! [`super::winograd`].
 //!
 //! ```text
 //! for block of pixels:
@@ -31,11 +31,12 @@
 
 use crate::conv::direct::{conv_of, tile_sizes};
 use crate::cpu::{Cpu, Isa};
+use crate::error::Unsupported;
 use crate::filter::{Filter, Folded};
 use crate::gemm::panels::{Panel, Panels, SIDE, add, set_rounded};
-use crate::kernel::{Bound, Kernel, Numerics, Prepared, Refusal, Tuning, validate};
+use crate::kernel::{Kernel, Numerics, Prepared, Signature, Tuning, validate};
+use crate::memory::Buffer;
 use crate::problem::{Conv, Problem, Segment};
-use crate::scratch::Buffer;
 use crate::tensor::{Dtype, Format, Formats};
 
 mod blocks;
@@ -50,7 +51,7 @@ pub struct Strassen<I> {
 
 impl<I: Isa> Strassen<I> {
     /// For the table.
-    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Refusal> {
+    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         Ok(Box::new(Self { isa: I::of(cpu)? }))
     }
 }
@@ -62,14 +63,14 @@ fn splits<I: Isa>(conv: &Conv, levels: usize) -> bool {
 }
 
 impl<I: Isa> Kernel for Strassen<I> {
-    fn supports(&self, problem: &Problem) -> Result<(), Refusal> {
+    fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
         let conv = conv_of(problem)?;
         if splits::<I>(conv, 1) {
             return Ok(());
         }
         let found: Vec<String> = conv.segments.iter().map(|s| s.channels.to_string()).collect();
         let found = format!("{} -> {}", conv.channels, found.join(" + "));
-        Err(Refusal::Shape { what: "channels", found, expected: "multiples of two vectors" })
+        Err(Unsupported::Shape { what: "channels", found, expected: "multiples of two vectors" })
     }
 
     fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
@@ -117,7 +118,7 @@ impl<I: Isa> Kernel for Strassen<I> {
         tuning: &Tuning,
         formats: &Formats,
         filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Refusal> {
+    ) -> Result<Box<dyn Prepared>, Unsupported> {
         validate(self, problem, tuning, formats, filters)?;
         let conv = conv_of(problem)?;
         let (levels, vectors) = (tuning.get("levels"), tuning.get("vectors"));
@@ -141,7 +142,7 @@ impl<I: Isa> Kernel for Strassen<I> {
         let [oh, ow] = conv.output();
         Ok(Box::new(PreparedStrassen {
             isa: self.isa,
-            bound: Bound::new(problem, formats),
+            signature: Signature::new(problem, formats),
             conv: conv.clone(),
             panels: Panels::pack_panels(&segments, I::F32_LANES, vectors, depth, &products, sums),
             biases,

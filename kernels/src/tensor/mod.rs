@@ -6,42 +6,11 @@ use std::ops::Range;
 
 use half::bf16;
 
-use crate::problem::Padding;
+use crate::shape::{Padding, Shape};
 
 mod placement;
 
 pub use placement::{Placement, Tensor};
-
-/// Extents of an activation: images, rows, columns, channels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Shape {
-    /// Images.
-    pub n: usize,
-    /// Rows.
-    pub h: usize,
-    /// Columns.
-    pub w: usize,
-    /// Channels.
-    pub c: usize,
-}
-
-impl Shape {
-    /// From images, `[rows, columns]` and channels.
-    pub fn new(n: usize, [h, w]: [usize; 2], c: usize) -> Self {
-        Self { n, h, w, c }
-    }
-
-    /// Product of the extents.
-    pub fn elements(&self) -> usize {
-        self.n * self.h * self.w * self.c
-    }
-}
-
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "[{}, {}, {}, {}]", self.n, self.h, self.w, self.c)
-    }
-}
 
 /// Type of an element in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

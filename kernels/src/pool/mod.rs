@@ -21,10 +21,11 @@ use std::ops::Range;
 use half::bf16;
 
 use crate::cpu::{Cpu, Isa};
+use crate::error::Unsupported;
 use crate::filter::Filter;
-use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning, validate};
+use crate::kernel::{Io, Kernel, Prepared, Signature, Tuning, validate};
+use crate::memory::{Buffer, Scratch, ScratchReq};
 use crate::problem::{Pool, PoolKind, Problem};
-use crate::scratch::{Buffer, Scratch, ScratchReq};
 use crate::tensor::{Dtype, Format, Formats, Pitch};
 
 mod join;
@@ -39,18 +40,18 @@ pub struct Pooling<I> {
 
 impl<I: Isa> Pooling<I> {
     /// For the table.
-    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Refusal> {
+    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         Ok(Box::new(Self { isa: I::of(cpu)? }))
     }
 }
 
 impl<I: Isa> Kernel for Pooling<I> {
-    fn supports(&self, problem: &Problem) -> Result<(), Refusal> {
-        let Problem::Pool(pool) = problem else { return Err(Refusal::Kind { takes: "pools" }) };
+    fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
+        let Problem::Pool(pool) = problem else { return Err(Unsupported::Kind { takes: "pools" }) };
         let (window, p) = (&pool.window, &pool.window.padding);
         if p.top.max(p.bottom) >= window.kernel[0] || p.left.max(p.right) >= window.kernel[1] {
             let found = format!("{p:?}");
-            return Err(Refusal::Shape { what: "padding", found, expected: "less than the window" });
+            return Err(Unsupported::Shape { what: "padding", found, expected: "less than the window" });
         }
         Ok(())
     }
@@ -65,16 +66,16 @@ impl<I: Isa> Kernel for Pooling<I> {
         tuning: &Tuning,
         formats: &Formats,
         filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Refusal> {
+    ) -> Result<Box<dyn Prepared>, Unsupported> {
         validate(self, problem, tuning, formats, filters)?;
-        let Problem::Pool(pool) = problem else { return Err(Refusal::Kind { takes: "pools" }) };
+        let Problem::Pool(pool) = problem else { return Err(Unsupported::Kind { takes: "pools" }) };
         let dtype = formats.src.dtype;
         let mut bias = Buffer::zeroed(bias_len::<I>(dtype, pool.channels));
         if let [filter] = filters {
             order_bias::<I>(dtype, &filter.folded().bias, bias.as_mut_slice());
         }
-        let bound = Bound::new(problem, formats);
-        Ok(Box::new(PreparedPool { isa: self.isa, bound, pool: pool.clone(), bias }))
+        let signature = Signature::new(problem, formats);
+        Ok(Box::new(PreparedPool { isa: self.isa, signature, pool: pool.clone(), bias }))
     }
 }
 
@@ -85,7 +86,7 @@ const SHARING: usize = 3;
 
 struct PreparedPool<I> {
     isa: I,
-    bound: Bound,
+    signature: Signature,
     pool: Pool,
     /// In the order of the vectors; zeros where the pool has no bias.
     bias: Buffer,
@@ -98,8 +99,8 @@ impl<I: Isa> PreparedPool<I> {
 }
 
 impl<I: Isa> Prepared for PreparedPool<I> {
-    fn bound(&self) -> &Bound {
-        &self.bound
+    fn signature(&self) -> &Signature {
+        &self.signature
     }
 
     fn packed(&self) -> Vec<&Buffer> {

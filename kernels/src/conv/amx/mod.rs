@@ -29,11 +29,12 @@ use std::ops::Range;
 use crate::arch::amx::{Amx, Block, SUMS, Streamed, TILE, Tiles};
 use crate::conv::direct::conv_of;
 use crate::cpu::{Avx512, Avx512Bf16, Cpu, Isa};
+use crate::error::Unsupported;
 use crate::filter::{Filter, Rounded};
 use crate::gemm::panels::Panels;
-use crate::kernel::{Bound, Io, Kernel, Numerics, Prepared, Refusal, Tuning, validate};
+use crate::kernel::{Io, Kernel, Numerics, Prepared, Signature, Tuning, validate};
+use crate::memory::{Buffer, Scratch, ScratchReq, round_up};
 use crate::problem::{Conv, Problem};
-use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};
 use crate::tensor::{Dtype, Format, Formats, View};
 
 mod ahead;
@@ -59,7 +60,7 @@ pub struct AmxConv {
 
 impl AmxConv {
     /// For the table.
-    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Refusal> {
+    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         let amx = Amx::of(cpu)?;
         Ok(Box::new(Self { amx, isa: Avx512::of(cpu)?, bf16: Avx512Bf16::of(cpu)? }))
     }
@@ -85,7 +86,7 @@ const UNITS: usize = 64;
 const FEW_PIXELS: usize = 4;
 
 impl Kernel for AmxConv {
-    fn supports(&self, problem: &Problem) -> Result<(), Refusal> {
+    fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
         conv_of(problem).map(|_| ())
     }
 
@@ -128,7 +129,7 @@ impl Kernel for AmxConv {
         tuning: &Tuning,
         formats: &Formats,
         filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Refusal> {
+    ) -> Result<Box<dyn Prepared>, Unsupported> {
         validate(self, problem, tuning, formats, filters)?;
         let conv = conv_of(problem)?;
         let rounded: Vec<Rounded> = filters.iter().map(Filter::rounded).collect();
@@ -147,7 +148,7 @@ impl Kernel for AmxConv {
             amx: self.amx,
             isa: self.isa,
             bf16: self.bf16,
-            bound: Bound::new(problem, formats),
+            signature: Signature::new(problem, formats),
             panels: pack(conv, &steps, &rounded),
             rows: Layout::new(conv),
             part: tuning.get("depth"),
@@ -165,7 +166,7 @@ struct PreparedAmx {
     amx: Amx,
     isa: Avx512,
     bf16: Avx512Bf16,
-    bound: Bound,
+    signature: Signature,
     conv: Conv,
     steps: Vec<Step>,
     panels: Panels,
@@ -210,7 +211,7 @@ impl PreparedAmx {
     fn parts(&self) -> Parts {
         let offsets = self.steps.len() * size_of::<usize>() / size_of::<f32>();
         let blocks = if self.in_parts() { GROUP } else { 1 };
-        let may_copy = is_copied(&self.conv, self.bound.formats.src.dtype) || runs_over_taps(&self.conv);
+        let may_copy = is_copied(&self.conv, self.signature.formats.src.dtype) || runs_over_taps(&self.conv);
         let sums = round_up(offsets);
         let rows = sums + blocks * SUMS_PITCH;
         // An element of f32 is two of bf16.
@@ -231,8 +232,8 @@ impl PreparedAmx {
 }
 
 impl Prepared for PreparedAmx {
-    fn bound(&self) -> &Bound {
-        &self.bound
+    fn signature(&self) -> &Signature {
+        &self.signature
     }
 
     fn packed(&self) -> Vec<&Buffer> {
@@ -244,12 +245,12 @@ impl Prepared for PreparedAmx {
     }
 
     /// All of them at once where the pixels stay; else panel by panel, in whose time the next one can be brought.
-    fn reads(&self, worker: usize, workers: usize, n: usize) -> &[f32] {
+    fn worker_weights(&self, worker: usize, workers: usize, n: usize) -> &[f32] {
         let [_, panels] = self.mine(worker, workers, self.shares(n));
         self.panels.weights_of(if self.image_stays { panels } else { panels.start..panels.start + 1 })
     }
 
-    fn brings(&self) -> usize {
+    fn prefetch_capacity(&self) -> usize {
         AHEAD
     }
 
@@ -299,13 +300,13 @@ impl pulp::WithSimd for Run<'_> {
         let shares = step.shares(n);
         let [mine, own] = step.mine(scratch.index, scratch.workers, shares);
         // The first panel is read at once.
-        let near = io.near.max(step.panels.weights_of(own.start..own.start + 1).len());
+        let near = io.prefetched.max(step.panels.weights_of(own.start..own.start + 1).len());
         let blocks = Blocks {
             step,
             io,
             cut,
             tiles: Tiles::new(step.amx, cut.pixels()),
-            ahead: Ahead::new(step.panels.weights_of(own), near, io.ahead),
+            ahead: Ahead::new(step.panels.weights_of(own), near, io.prefetch_next),
             copies: copies.then(|| Rows::new(step, src, worker.wrapping_add(parts.rows).cast())),
             offsets,
             sums: worker.wrapping_add(parts.sums),

@@ -2,16 +2,17 @@
 //!
 //! The kernel has extent along one axis only, so a tile is a line of pixels, F(m, r) is applied along it
 //! and the other axis is left alone: `m` outputs from `m + r - 1` products in place of `m * r`. The
-//! engine is that of [`super::tiles`]. F(4, 7) needs 10 products for 28, F(6, 7) 12 for 42; on a
+//! engine is that of [`super::engine`]. F(4, 7) needs 10 products for 28, F(6, 7) 12 for 42; on a
 //! 17 pixels wide map, whose last tile is part waste, that is 2.4 and 3.3 times less.
 
+use super::engine::PreparedTiles;
+use super::tiling::Tiling;
+use super::{numerics, require_stride, tunings};
 use crate::conv::direct::conv_of;
-use crate::conv::tiles::PreparedTiles;
-use crate::conv::tiling::Tiling;
-use crate::conv::winograd::{numerics, require_stride, tunings};
 use crate::cpu::{Cpu, Isa};
+use crate::error::Unsupported;
 use crate::filter::Filter;
-use crate::kernel::{Kernel, Numerics, Prepared, Refusal, Tuning, validate};
+use crate::kernel::{Kernel, Numerics, Prepared, Tuning, validate};
 use crate::problem::Problem;
 use crate::tensor::Formats;
 
@@ -23,18 +24,18 @@ pub struct Separable<I> {
 
 impl<I: Isa> Separable<I> {
     /// For the table.
-    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Refusal> {
+    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         Ok(Box::new(Self { isa: I::of(cpu)? }))
     }
 }
 
 impl<I: Isa> Kernel for Separable<I> {
-    fn supports(&self, problem: &Problem) -> Result<(), Refusal> {
+    fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
         let conv = conv_of(problem)?;
         require_stride(conv, 1, "1x1")?;
         match conv.window.kernel {
             [1, 3 | 5 | 7] | [3 | 5 | 7, 1] => Ok(()),
-            [r, s] => Err(Refusal::Shape {
+            [r, s] => Err(Unsupported::Shape {
                 what: "kernel",
                 found: format!("{r}x{s}"),
                 expected: "1x3, 1x5, 1x7, 3x1, 5x1 or 7x1",
@@ -72,7 +73,7 @@ impl<I: Isa> Kernel for Separable<I> {
         tuning: &Tuning,
         formats: &Formats,
         filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Refusal> {
+    ) -> Result<Box<dyn Prepared>, Unsupported> {
         validate(self, problem, tuning, formats, filters)?;
         let conv = conv_of(problem)?;
         let tiling = Tiling::new(conv, tuning.get("m"));

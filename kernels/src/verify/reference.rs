@@ -22,11 +22,13 @@ use std::ops::Range;
 use half::bf16;
 
 use crate::cpu::Cpu;
+use crate::error::Unsupported;
 use crate::filter::Filter;
-use crate::kernel::{Bound, Io, Kernel, Numerics, Prepared, Refusal, Tuning, validate};
+use crate::kernel::{Io, Kernel, Numerics, Prepared, Signature, Tuning, validate};
+use crate::memory::{Buffer, Scratch, ScratchReq};
 use crate::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Window};
-use crate::scratch::{Buffer, Scratch, ScratchReq};
-use crate::tensor::{Dtype, Element, Formats, Shape, View, ViewMut};
+use crate::shape::Shape;
+use crate::tensor::{Dtype, Element, Formats, View, ViewMut};
 
 /// Exact outputs of some pixels of one segment.
 #[derive(Clone, Debug, PartialEq)]
@@ -246,13 +248,13 @@ pub struct Reference;
 
 impl Reference {
     /// For the table.
-    pub fn make(_: &Cpu) -> Result<Box<dyn Kernel>, Refusal> {
+    pub fn make(_: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         Ok(Box::new(Self))
     }
 }
 
 impl Kernel for Reference {
-    fn supports(&self, _: &Problem) -> Result<(), Refusal> {
+    fn supports(&self, _: &Problem) -> Result<(), Unsupported> {
         Ok(())
     }
 
@@ -266,20 +268,23 @@ impl Kernel for Reference {
         tuning: &Tuning,
         formats: &Formats,
         filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Refusal> {
+    ) -> Result<Box<dyn Prepared>, Unsupported> {
         validate(self, problem, tuning, formats, filters)?;
-        Ok(Box::new(PreparedReference { bound: Bound::new(problem, formats), filters: filters.to_vec() }))
+        Ok(Box::new(PreparedReference {
+            signature: Signature::new(problem, formats),
+            filters: filters.to_vec(),
+        }))
     }
 }
 
 struct PreparedReference {
-    bound: Bound,
+    signature: Signature,
     filters: Vec<Filter>,
 }
 
 impl Prepared for PreparedReference {
-    fn bound(&self) -> &Bound {
-        &self.bound
+    fn signature(&self) -> &Signature {
+        &self.signature
     }
 
     fn packed(&self) -> Vec<&Buffer> {
@@ -309,7 +314,7 @@ impl Prepared for PreparedReference {
                     Dtype::Bf16 => values::<bf16>(&io.src, n),
                 }
             };
-            let problem = self.bound.problem.with_batch(1);
+            let problem = self.signature.problem.with_batch(1);
             let pixels = all_pixels(problem.dst()[0]);
             let results = expected(&problem, &src, &self.filters, &pixels);
             for (segment, result) in results.iter().enumerate() {

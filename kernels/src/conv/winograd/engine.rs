@@ -22,31 +22,29 @@
 //! Sums over channels make most of the error, since the output transform magnifies it; they are taken in
 //! parts of at most [`PART`] products.
 
-mod lower;
-
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use half::bf16;
 
+use super::bf16::{Lower, narrow_tile, widen_tile};
+use super::tiling::{Place, Span, Tiling, pack};
+use super::transform::Fixed;
 use crate::arch::prefetch::{LINE, to_l1, to_l2};
-use crate::conv::tiling::{Place, Span, Tiling, pack};
-use crate::conv::transform::Fixed;
 use crate::cpu::Isa;
 use crate::filter::{Filter, Folded};
 use crate::gemm::panels::{Panel, Panels};
 use crate::gemm::product::{PART, Products};
-use crate::kernel::{Bound, Io, Prepared, Tuning};
+use crate::kernel::{Io, Prepared, Signature, Tuning};
+use crate::memory::{Buffer, Scratch, ScratchReq, round_up};
 use crate::problem::Problem;
-use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};
 use crate::tensor::{Dtype, Formats, ViewMut};
 use crate::vector::{load, load_first, store, store_first};
-use lower::{Lower, narrow_tile, widen_tile};
 
 /// A convolution with transformed filters.
 pub(super) struct PreparedTiles<I> {
     isa: I,
-    bound: Bound,
+    signature: Signature,
     tiling: Tiling,
     /// A panel holds its matrix `[c, width]` of each point in turn.
     panels: Panels,
@@ -71,7 +69,7 @@ impl<I: Isa> PreparedTiles<I> {
         Self {
             isa,
             m_pitch: round_up(widths.max().expect("at least one panel")),
-            bound: Bound::new(&Problem::Conv(tiling.conv.clone()), formats),
+            signature: Signature::new(&Problem::Conv(tiling.conv.clone()), formats),
             tiling,
             groups: tuning.get("groups").min(panels.list().len()),
             panels,
@@ -109,8 +107,8 @@ impl<I: Isa> PreparedTiles<I> {
 }
 
 impl<I: Isa> Prepared for PreparedTiles<I> {
-    fn bound(&self) -> &Bound {
-        &self.bound
+    fn signature(&self) -> &Signature {
+        &self.signature
     }
 
     fn packed(&self) -> Vec<&Buffer> {

@@ -1,21 +1,28 @@
 //! Winograd convolution: fewer multiplications by transforming square tiles of the image.
 //!
 //! F(m x m, r x r) computes `m * m` outputs from `n * n` products, `n = m + r - 1`, where a direct sum
-//! takes `m * m * r * r`; a 3x3 kernel of stride 2 takes `n = 2m + 1` (see [`super::transform`]). The
-//! engine is that of [`super::tiles`].
+//! takes `m * m * r * r`; a 3x3 kernel of stride 2 takes `n = 2m + 1` (see [`transform`]). The
+//! engine is that of [`engine`].
 //!
 //! Transformed filters are `n * n / (r * r)` times as large as the filters and stream by for each block
 //! of tiles: large tiles of large filters on small maps are limited by that, and the smallest error is
 //! that of the smallest tile. So `m` is a tuning.
 
+mod bf16;
+mod engine;
+pub mod separable;
+mod tiling;
+mod transform;
+
 use crate::conv::direct::{conv_of, tile_sizes};
-use crate::conv::tiles::PreparedTiles;
-use crate::conv::tiling::Tiling;
 use crate::cpu::{Cpu, Isa};
+use crate::error::Unsupported;
 use crate::filter::Filter;
-use crate::kernel::{Kernel, Numerics, Prepared, Refusal, Tuning, validate};
+use crate::kernel::{Kernel, Numerics, Prepared, Tuning, validate};
 use crate::problem::{Conv, Problem};
 use crate::tensor::{Dtype, Formats};
+use engine::PreparedTiles;
+use tiling::Tiling;
 
 /// Square kernels, for one instruction set.
 #[derive(Debug)]
@@ -25,28 +32,28 @@ pub struct Winograd<I> {
 
 impl<I: Isa> Winograd<I> {
     /// For the table.
-    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Refusal> {
+    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         Ok(Box::new(Self { isa: I::of(cpu)? }))
     }
 }
 
 /// Refuses strides other than the given ones.
-pub(super) fn require_stride(conv: &Conv, max: usize, expected: &'static str) -> Result<(), Refusal> {
+pub(super) fn require_stride(conv: &Conv, max: usize, expected: &'static str) -> Result<(), Unsupported> {
     let [a, b] = conv.window.stride;
     if a == b && a <= max {
         return Ok(());
     }
-    Err(Refusal::Shape { what: "stride", found: format!("{a}x{b}"), expected })
+    Err(Unsupported::Shape { what: "stride", found: format!("{a}x{b}"), expected })
 }
 
 impl<I: Isa> Kernel for Winograd<I> {
-    fn supports(&self, problem: &Problem) -> Result<(), Refusal> {
+    fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
         let conv = conv_of(problem)?;
         match conv.window.kernel {
             [3, 3] => require_stride(conv, 2, "1x1 or 2x2"),
             [5, 5] => require_stride(conv, 1, "1x1"),
             [r, s] => {
-                Err(Refusal::Shape { what: "kernel", found: format!("{r}x{s}"), expected: "3x3 or 5x5" })
+                Err(Unsupported::Shape { what: "kernel", found: format!("{r}x{s}"), expected: "3x3 or 5x5" })
             }
         }
     }
@@ -75,7 +82,7 @@ impl<I: Isa> Kernel for Winograd<I> {
         tuning: &Tuning,
         formats: &Formats,
         filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Refusal> {
+    ) -> Result<Box<dyn Prepared>, Unsupported> {
         validate(self, problem, tuning, formats, filters)?;
         let conv = conv_of(problem)?;
         let tiling = Tiling::new(conv, tuning.get("m"));
