@@ -85,14 +85,14 @@ fn check_in(dtype: Dtype, fault: Fault) {
 
 /// Writes an element at a distance from channel 0 of the last pixel of the first segment.
 fn write(io: &Io, offset: isize, value: f32) {
-    let pixel = io.dst(0).pixel(0, 4, 4);
+    let pixel = io.dst(0).pixel::<f32>(0, 4, 4);
     // SAFETY: the faults stay inside the buffer of the destinations.
     unsafe { *pixel.wrapping_offset(offset) = value };
 }
 
 /// Changes an element of bf16 as [`write`] does one of f32.
 fn change_bf16(io: &Io, offset: isize, change: fn(u16) -> u16) {
-    let pixel = io.dst(0).at::<bf16>(0, 4, 4).cast::<u16>().wrapping_offset(offset);
+    let pixel = io.dst(0).pixel::<bf16>(0, 4, 4).cast::<u16>().wrapping_offset(offset);
     // SAFETY: the faults stay inside the buffer of the destinations.
     unsafe { *pixel = change(*pixel) };
 }
@@ -112,7 +112,7 @@ fn one_wrong_element_is_seen() {
 #[should_panic(expected = "channel 2: NaN")]
 fn a_source_read_past_its_channels_is_seen() {
     // SAFETY: the source is a slice of a wider tensor.
-    check(|io, _| write(io, 2, unsafe { *io.src.pixel(0, 0, 0).add(4) }));
+    check(|io, _| write(io, 2, unsafe { *io.src.pixel::<f32>(0, 0, 0).add(4) }));
 }
 
 #[test]

@@ -13,7 +13,7 @@ pub trait Isa: pulp::Simd {
     const REGISTERS: usize;
 
     /// The proof, where the processor has the instructions and the user allows them.
-    fn of(cpu: &Cpu) -> Result<Self, Unsupported>;
+    fn new(cpu: &Cpu) -> Result<Self, Unsupported>;
 
     /// `a * b + c`: fused where the tier has the instruction, else rounded twice.
     fn fma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s;
@@ -26,7 +26,7 @@ impl Isa for Plain {
     const TIER: Tier = Tier::Plain;
     const REGISTERS: usize = 16;
 
-    fn of(_: &Cpu) -> Result<Self, Unsupported> {
+    fn new(_: &Cpu) -> Result<Self, Unsupported> {
         Ok(pulp::Scalar128b)
     }
 
@@ -51,7 +51,7 @@ mod x86 {
         const TIER: Tier = Tier::Avx2;
         const REGISTERS: usize = 16;
 
-        fn of(cpu: &Cpu) -> Result<Self, Unsupported> {
+        fn new(cpu: &Cpu) -> Result<Self, Unsupported> {
             cpu.token(Self::TIER, Self::try_new())
         }
 
@@ -65,7 +65,7 @@ mod x86 {
         const TIER: Tier = Tier::Avx512;
         const REGISTERS: usize = 32;
 
-        fn of(cpu: &Cpu) -> Result<Self, Unsupported> {
+        fn new(cpu: &Cpu) -> Result<Self, Unsupported> {
             cpu.token(Self::TIER, Self::try_new())
         }
 
@@ -86,11 +86,11 @@ pub use crate::arch::bf16::Avx512Bf16;
 #[cfg(target_arch = "x86_64")]
 impl Avx512Bf16 {
     fn try_new() -> Option<Self> {
-        Avx512::try_new().and_then(|_| Self::new())
+        Avx512::try_new().and_then(|_| Self::detect())
     }
 
     /// The proof, where the processor has the instructions and the user allows them.
-    pub fn of(cpu: &Cpu) -> Result<Self, Unsupported> {
+    pub fn new(cpu: &Cpu) -> Result<Self, Unsupported> {
         cpu.token(Tier::Avx512Bf16, Self::try_new())
     }
 }
@@ -98,7 +98,7 @@ impl Avx512Bf16 {
 #[cfg(target_arch = "x86_64")]
 impl Amx {
     /// The proof, where the processor has the instructions and system and user allow them.
-    pub fn of(cpu: &Cpu) -> Result<Self, Unsupported> {
+    pub fn new(cpu: &Cpu) -> Result<Self, Unsupported> {
         cpu.token(Tier::Amx, cpu.amx.filter(|_| Avx512Bf16::try_new().is_some()))
     }
 }
@@ -129,7 +129,7 @@ impl Cpu {
             limit: None,
             // Before there are threads, so that all have the permission.
             #[cfg(target_arch = "x86_64")]
-            amx: Amx::new(),
+            amx: Amx::detect(),
             caches,
             name: cpuid::name(),
             signature: cpuid::signature(),
@@ -164,13 +164,13 @@ impl Cpu {
         let has = |tier: &Tier| match tier {
             Tier::Plain => true,
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx2 => Avx2::of(self).is_ok(),
+            Tier::Avx2 => Avx2::new(self).is_ok(),
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx512 => Avx512::of(self).is_ok(),
+            Tier::Avx512 => Avx512::new(self).is_ok(),
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx512Bf16 => Avx512Bf16::of(self).is_ok(),
+            Tier::Avx512Bf16 => Avx512Bf16::new(self).is_ok(),
             #[cfg(target_arch = "x86_64")]
-            Tier::Amx => Amx::of(self).is_ok(),
+            Tier::Amx => Amx::new(self).is_ok(),
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         };

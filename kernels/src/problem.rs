@@ -2,6 +2,7 @@
 //!
 //! All extents are in elements. Activations are `[n, h, w, c]`, filters `[r, s, c, k]` (Keras's HWIO).
 
+use crate::error::Unsupported;
 use crate::shape::{Padding, Shape};
 
 /// The largest number of segments of a problem.
@@ -157,6 +158,22 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// The convolution, or the refusal of a kernel that takes nothing else.
+    pub fn as_conv(&self) -> Result<&Conv, Unsupported> {
+        match self {
+            Self::Conv(conv) => Ok(conv),
+            _ => Err(Unsupported::Kind { takes: "convolutions" }),
+        }
+    }
+
+    /// The pool, or the refusal of a kernel that takes nothing else.
+    pub fn as_pool(&self) -> Result<&Pool, Unsupported> {
+        match self {
+            Self::Pool(pool) => Ok(pool),
+            _ => Err(Unsupported::Kind { takes: "pools" }),
+        }
+    }
+
     /// Shape of the input.
     pub fn src(&self) -> Shape {
         match self {

@@ -24,7 +24,7 @@ pub struct Softmax<I> {
 impl<I: Isa> Softmax<I> {
     /// For the table.
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
-        Ok(Box::new(Self { isa: I::of(cpu)? }))
+        Ok(Box::new(Self { isa: I::new(cpu)? }))
     }
 }
 
@@ -117,7 +117,7 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
         let channels = src.shape.c;
         let steps = || (0..channels).step_by(I::F32_LANES);
         for n in images {
-            let (x, y) = (src.pixel(n, 0, 0), dst.pixel(n, 0, 0));
+            let (x, y) = (src.pixel::<f32>(n, 0, 0), dst.pixel::<f32>(n, 0, 0));
             // SAFETY: the channels of a pixel of the source; of the destination, this unit's.
             let (x, out) = unsafe {
                 (std::slice::from_raw_parts(x, channels), std::slice::from_raw_parts_mut(y, channels))

@@ -165,7 +165,7 @@ impl Member<'_> {
     pub fn run(&self, step: &dyn Prepared, io: &Io, scratch: &Buffer) {
         self.check(step, io);
         let workers = self.team.workers;
-        let mut mine = Scratch::of(scratch, step.scratch(), workers, self.index);
+        let mut mine = Scratch::new(scratch, step.scratch(), workers, self.index);
         if cfg!(debug_assertions) {
             if self.index == 0 {
                 // SAFETY: the others wait at the barrier.
@@ -185,7 +185,7 @@ impl Member<'_> {
             let units = step.units(phase, images);
             if workers == 1 {
                 // SAFETY: the only worker takes all units, phase after phase; `check` has compared
-                // the shapes; the scratch parts are disjoint by `Scratch::of`.
+                // the shapes; the scratch parts are disjoint by `Scratch::new`.
                 unsafe { step.run(phase, 0..units, io, &mut mine) };
                 continue;
             }
@@ -223,7 +223,7 @@ unsafe fn poison(step: &dyn Prepared, io: &Io, first: &Scratch, workers: usize) 
         unsafe { io.dst(segment).poison() };
     }
     let len = step.scratch().total(workers);
-    // SAFETY: `Scratch::of` has checked that the buffer holds `len` elements from `shared` on.
+    // SAFETY: `Scratch::new` has checked that the buffer holds `len` elements from `shared` on.
     unsafe { std::slice::from_raw_parts_mut(first.shared, len) }.fill(f32::NAN);
 }
 

@@ -32,7 +32,7 @@ use crate::error::Unsupported;
 use crate::filter::{Filter, Folded, Rounded};
 use crate::gemm::multiply::{Multiply, Single};
 use crate::gemm::panels::Panels;
-use crate::gemm::register_block::{Finish, Operands, Taps};
+use crate::gemm::register_block::{Finish, Operands, Taps, sizes};
 use crate::gemm::rows::{Ahead, Cut, Rows};
 use crate::kernel::{Io, Kernel, Numerics, Prepared, Signature, Tuning, validate};
 use crate::memory::{Buffer, Scratch, ScratchReq};
@@ -50,13 +50,13 @@ pub struct Direct<I, M = Single> {
 impl<I: Isa, M: Multiply<I>> Direct<I, M> {
     /// For the table.
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
-        let isa = I::of(cpu)?;
-        M::of(cpu)?;
+        let isa = I::new(cpu)?;
+        M::new(cpu)?;
         Ok(Box::new(Self { isa, multiply: PhantomData }))
     }
 
     /// With weights that are packed already.
-    pub(super) fn of_panels(
+    pub(super) fn with_panels(
         isa: I,
         conv: &Conv,
         tuning: &Tuning,
@@ -78,22 +78,9 @@ impl<I: Isa, M: Multiply<I>> Direct<I, M> {
     }
 }
 
-/// The convolution of a problem, or the refusal of a kernel that takes nothing else.
-pub(super) fn conv_of(problem: &Problem) -> Result<&Conv, Unsupported> {
-    match problem {
-        Problem::Conv(conv) => Ok(conv),
-        _ => Err(Unsupported::Kind { takes: "convolutions" }),
-    }
-}
-
-/// Tunings of a tiled product for a tier: tile sizes that fit its registers.
-pub(super) fn tile_sizes<I: Isa>() -> &'static [[usize; 2]] {
-    if I::REGISTERS == 32 { &[[14, 2], [9, 3], [6, 4], [14, 1]] } else { &[[6, 2], [4, 3], [14, 1]] }
-}
-
 impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
     fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
-        let channels = conv_of(problem)?.channels;
+        let channels = problem.as_conv()?.channels;
         if channels.is_multiple_of(M::GROUP) {
             return Ok(());
         }
@@ -105,12 +92,12 @@ impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
     }
 
     fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
-        let Ok(conv) = conv_of(problem) else {
+        let Ok(conv) = problem.as_conv() else {
             return Vec::new();
         };
         let widest = conv.segments.iter().map(|s| s.channels.div_ceil(I::F32_LANES)).max();
         let useful = |[_, vectors]: &[usize; 2]| *vectors == 1 || Some(*vectors) <= widest;
-        let sizes = tile_sizes::<I>().iter().filter(|size| useful(size));
+        let sizes = sizes::<I>().iter().filter(|size| useful(size));
         let tuning = |&[pixels, vectors]: &[usize; 2], order, depth| {
             Tuning::new([("pixels", pixels), ("vectors", vectors), ("order", order), ("depth", depth)])
         };
@@ -123,7 +110,7 @@ impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
 
     /// A sum in parts stays in f32.
     fn formats(&self, problem: &Problem, tuning: &Tuning) -> Vec<Formats> {
-        let Ok(conv) = conv_of(problem) else {
+        let Ok(conv) = problem.as_conv() else {
             return Vec::new();
         };
         let src = Format::with_halo(M::Source::DTYPE, conv.window.padding);
@@ -147,7 +134,7 @@ impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
         filters: &[Filter],
     ) -> Result<Box<dyn Prepared>, Unsupported> {
         validate(self, problem, tuning, formats, filters)?;
-        let conv = conv_of(problem)?;
+        let conv = problem.as_conv()?;
         let (segments, lanes, vectors) = (&conv.segments, I::F32_LANES, tuning.get("vectors"));
         let panels = match M::Source::DTYPE {
             Dtype::F32 => {
@@ -159,7 +146,7 @@ impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
                 Panels::pack_pairs(segments, lanes, vectors, &rounded)
             }
         };
-        Ok(Box::new(Self::of_panels(self.isa, conv, tuning, formats, panels)))
+        Ok(Box::new(Self::with_panels(self.isa, conv, tuning, formats, panels)))
     }
 }
 
@@ -221,7 +208,7 @@ impl<I: Isa, M: Multiply<I>> Prepared for PreparedDirect<I, M> {
 
     // Inlined into its callers, it would be compiled once for each.
     #[inline(never)]
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, _: &mut Scratch) {
         // SAFETY: the caller's promises are passed on.
         self.isa.vectorize(Run { step: self, units, io })
@@ -238,7 +225,7 @@ impl<I: Isa, M: Multiply<I>> pulp::WithSimd for Run<'_, I, M> {
     type Output = ();
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let Self { step, units, io } = self;
         let isa = step.isa;
@@ -263,7 +250,7 @@ impl<I: Isa, M: Multiply<I>> pulp::WithSimd for Run<'_, I, M> {
             let flat = step.flat && dst.is_flat();
             let (rows, width) = step.rows(n, flat);
             let cut = Cut::<I, M>::new(width, step.pixels, panel.vectors);
-            let count = rows * cut.tiles;
+            let count = rows * cut.blocks;
             let bias = if epilogue.bias { step.panels.bias(panel) } else { std::ptr::null() };
             let (first_tile, last_tile) = (count * block / blocks, count * (block + 1) / blocks);
             let mut done = 0;
@@ -281,17 +268,17 @@ impl<I: Isa, M: Multiply<I>> pulp::WithSimd for Run<'_, I, M> {
                 let offset = done / M::GROUP * panel.vectors * I::F32_LANES;
                 let mut tile = first_tile;
                 while tile < last_tile {
-                    let (row, begin) = (tile / cut.tiles, tile % cut.tiles);
-                    let tiles = begin..cut.tiles.min(begin + last_tile - tile);
+                    let (row, begin) = (tile / cut.blocks, tile % cut.blocks);
+                    let tiles = begin..cut.blocks.min(begin + last_tile - tile);
                     let first = cut.first(begin);
                     let (a, out) = if flat {
-                        let a = io.src.at::<M::Source>(0, 0, 0).wrapping_add(first * src.pixel);
+                        let a = io.src.pixel::<M::Source>(0, 0, 0).wrapping_add(first * src.pixel);
                         (a, dst.byte(0, 0, 0).wrapping_add(first * dst_pitch))
                     } else {
                         let (image, y) = if n == 1 { (0, row) } else { (row / height, row % height) };
                         let top = (y * sh) as isize - padding.top as isize;
                         let left = (first * sw) as isize - padding.left as isize;
-                        (io.src.at::<M::Source>(image, top, left), dst.byte(image, y, first))
+                        (io.src.pixel::<M::Source>(image, top, left), dst.byte(image, y, first))
                     };
                     let operands = Operands {
                         a: a.wrapping_add(done),

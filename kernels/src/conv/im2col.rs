@@ -14,7 +14,6 @@
 
 use std::ops::Range;
 
-use crate::conv::direct::conv_of;
 use crate::cpu::Cpu;
 use crate::error::Unsupported;
 use crate::filter::{Filter, Folded};
@@ -38,11 +37,11 @@ impl Im2colGemm {
 
 impl Kernel for Im2colGemm {
     fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
-        conv_of(problem).map(|_| ())
+        problem.as_conv().map(|_| ())
     }
 
     fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
-        let Ok(conv) = conv_of(problem) else { return Vec::new() };
+        let Ok(conv) = problem.as_conv() else { return Vec::new() };
         let [oh, ow] = conv.output();
         let pixels = conv.batch * oh * ow;
         let mut blocks: Vec<usize> = [512, 128, 2048].into_iter().map(|block| pixels.min(block)).collect();
@@ -51,7 +50,7 @@ impl Kernel for Im2colGemm {
     }
 
     fn formats(&self, problem: &Problem, _: &Tuning) -> Vec<Formats> {
-        let Ok(conv) = conv_of(problem) else { return Vec::new() };
+        let Ok(conv) = problem.as_conv() else { return Vec::new() };
         vec![Formats { src: Format::f32_with_halo(conv.window.padding), dst: Format::F32 }]
     }
 
@@ -63,7 +62,7 @@ impl Kernel for Im2colGemm {
         filters: &[Filter],
     ) -> Result<Box<dyn Prepared>, Unsupported> {
         validate(self, problem, tuning, formats, filters)?;
-        let conv = conv_of(problem)?.clone();
+        let conv = problem.as_conv()?.clone();
         Ok(Box::new(PreparedIm2col {
             signature: Signature::new(problem, formats),
             in_place: conv.is_pointwise() && formats.src.halo == Padding::default(),
@@ -135,7 +134,7 @@ impl PreparedIm2col {
             let mut to = patches.wrapping_add(i * self.depth_pitch());
             for dy in 0..r as isize {
                 for dx in 0..s as isize {
-                    let from = io.src.pixel(n, top + dy, left + dx);
+                    let from = io.src.pixel::<f32>(n, top + dy, left + dx);
                     // SAFETY: a pixel of the source or its halo; `patches` has a row a pixel.
                     unsafe { std::ptr::copy_nonoverlapping(from, to, channels) };
                     to = to.wrapping_add(channels);
@@ -151,7 +150,7 @@ impl PreparedIm2col {
             let Segment { channels, epilogue } = *segment;
             let dst = io.dst(index);
             let (n, y, x) = self.position(rows.first);
-            let out = dst.pixel(n, y, x);
+            let out = dst.pixel::<f32>(n, y, x);
             let pitch = dst.pitch().pixel;
             // SAFETY: `a` has `count` rows of `depth` elements, the weights `depth` rows of
             // `channels`, and the output pixels of this unit are written by it alone.

@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use crate::conv::direct::{Direct, PreparedDirect, conv_of};
+use crate::conv::direct::{Direct, PreparedDirect};
 use crate::cpu::{Cpu, Isa};
 use crate::error::Unsupported;
 use crate::filter::{Filter, Folded};
@@ -37,7 +37,7 @@ impl std::fmt::Debug for dyn Kernel {
 impl<I: Isa> Unfused<I> {
     /// For the table.
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
-        Ok(Box::new(Self { isa: I::of(cpu)?, direct: Direct::<I>::make(cpu)? }))
+        Ok(Box::new(Self { isa: I::new(cpu)?, direct: Direct::<I>::make(cpu)? }))
     }
 }
 
@@ -63,7 +63,7 @@ impl<I: Isa> Kernel for Unfused<I> {
         filters: &[Filter],
     ) -> Result<Box<dyn Prepared>, Unsupported> {
         validate(self, problem, tuning, formats, filters)?;
-        let mut conv = conv_of(problem)?.clone();
+        let mut conv = problem.as_conv()?.clone();
         let epilogues: Vec<Epilogue> = conv.segments.iter().map(|s| s.epilogue).collect();
         for segment in &mut conv.segments {
             segment.epilogue = Epilogue::NONE;
@@ -73,7 +73,7 @@ impl<I: Isa> Kernel for Unfused<I> {
         Ok(Box::new(PreparedUnfused {
             isa: self.isa,
             signature: Signature::new(problem, formats),
-            conv: Direct::<I>::of_panels(self.isa, &conv, tuning, formats, panels),
+            conv: Direct::<I>::with_panels(self.isa, &conv, tuning, formats, panels),
             norms: filters.iter().zip(epilogues).map(|(f, e)| Norm::new(f, e)).collect(),
         }))
     }
@@ -135,7 +135,7 @@ impl<I: Isa> Prepared for PreparedUnfused<I> {
         if phase == 0 { self.conv.units(0, n) } else { n * self.signature.dst[0].h }
     }
 
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn run(&self, phase: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
         if phase == 0 {
             // SAFETY: the promises of the caller hold for the convolution alone.
@@ -160,7 +160,7 @@ impl<I: Isa> pulp::WithSimd for Pass<'_, I> {
     type Output = ();
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let Self { isa, norm, dst, rows, relu } = self;
         if relu && !norm.relu {
@@ -170,7 +170,7 @@ impl<I: Isa> pulp::WithSimd for Pass<'_, I> {
         let zero = isa.splat_f32s(0.0);
         for row in rows {
             for x in 0..shape.w {
-                let pixel = dst.pixel(row / shape.h, row % shape.h, x);
+                let pixel = dst.pixel::<f32>(row / shape.h, row % shape.h, x);
                 for k in (0..shape.c).step_by(I::F32_LANES) {
                     let (at, left) = (pixel.wrapping_add(k), shape.c - k);
                     // SAFETY: `left` channels of a pixel of this unit; scale and shift are padded to

@@ -1,4 +1,4 @@
-//! Weights packed into panels: the columns that one register tile takes, for all products summed.
+//! Weights packed into panels: the columns that one register block takes, for all products summed.
 //!
 //! A panel holds `depth` rows of `vectors * LANES` output channels, contiguous. Panels never straddle
 //! segments; the last one of a segment is narrower, and its last vector is padded with zeros.
@@ -41,11 +41,6 @@ impl Panel {
     pub fn sides(&self) -> impl Iterator<Item = Range<usize>> {
         let channels = self.channels();
         channels.clone().step_by(SIDE).map(move |first| first..channels.end.min(first + SIDE))
-    }
-
-    /// Its first column where the panels lie side by side, each padded to whole vectors.
-    pub fn column(&self) -> usize {
-        self.bias
     }
 }
 
@@ -197,11 +192,6 @@ impl Panels {
     #[inline(always)]
     pub fn bias(&self, panel: &Panel) -> *const f32 {
         self.biases.as_slice()[panel.bias..].as_ptr()
-    }
-
-    /// Columns of panels that lie side by side, each padded to whole vectors.
-    pub fn columns(&self) -> usize {
-        self.biases.len()
     }
 
     /// Weights and biases.

@@ -41,13 +41,13 @@ pub struct Pooling<I> {
 impl<I: Isa> Pooling<I> {
     /// For the table.
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
-        Ok(Box::new(Self { isa: I::of(cpu)? }))
+        Ok(Box::new(Self { isa: I::new(cpu)? }))
     }
 }
 
 impl<I: Isa> Kernel for Pooling<I> {
     fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
-        let Problem::Pool(pool) = problem else { return Err(Unsupported::Kind { takes: "pools" }) };
+        let pool = problem.as_pool()?;
         let (window, p) = (&pool.window, &pool.window.padding);
         if p.top.max(p.bottom) >= window.kernel[0] || p.left.max(p.right) >= window.kernel[1] {
             let found = format!("{p:?}");
@@ -68,7 +68,7 @@ impl<I: Isa> Kernel for Pooling<I> {
         filters: &[Filter],
     ) -> Result<Box<dyn Prepared>, Unsupported> {
         validate(self, problem, tuning, formats, filters)?;
-        let Problem::Pool(pool) = problem else { return Err(Unsupported::Kind { takes: "pools" }) };
+        let pool = problem.as_pool()?;
         let dtype = formats.src.dtype;
         let mut bias = Buffer::zeroed(bias_len::<I>(dtype, pool.channels));
         if let [filter] = filters {
@@ -120,7 +120,7 @@ impl<I: Isa> Prepared for PreparedPool<I> {
         n * self.pool.output()[0] * self.chunks()
     }
 
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, _: &mut Scratch) {
         self.isa.vectorize(Run { step: self, units, io })
     }
@@ -154,7 +154,7 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
 
 impl<I: Isa> Run<'_, I> {
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     fn units<J: Join<I>>(self) {
         let Self { step, units, io } = self;
         let Pool { image, channels, ref window, .. } = step.pool;
@@ -172,10 +172,10 @@ impl<I: Isa> Run<'_, I> {
             let rows = inside(y, window.stride[0], window.kernel[0], window.padding.top, image[0]);
             let row = Row::<I, J> {
                 step,
-                src: io.src.at(n, rows.start as isize, 0),
+                src: io.src.pixel(n, rows.start as isize, 0),
                 src_pitch: io.src.pitch,
                 rows: rows.len(),
-                dst: io.dst(0).at(n, y, 0),
+                dst: io.dst(0).pixel(n, y, 0),
                 dst_pitch: io.dst(0).pitch().pixel,
                 pixels: ow,
                 whole: whole.clone(),
@@ -211,7 +211,7 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
     /// The channels of the image's rows may be read, and those of the pixels written by this caller alone.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn all(&self) {
         let mut c = self.channels.start;
         // Several side by side: their lines follow each other in memory, and their sums wait less for each other.
@@ -241,7 +241,7 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
     /// As for [`Self::all`]; `WHOLE` vectors.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn vectors<const V: usize, const WHOLE: bool>(&self, c: usize) {
         // SAFETY: by the caller; the pixels are those of the row.
         unsafe {
@@ -265,7 +265,7 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
     /// As for [`Self::vectors`], of a pixel of the row.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn pixel<const V: usize, const WHOLE: bool>(&self, c: usize, x: usize) {
         let Pool { image, ref window, .. } = self.step.pool;
         let columns = inside(x, window.stride[1], window.kernel[1], window.padding.left, image[1]);
@@ -292,7 +292,7 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
     /// As for [`Self::vectors`]; the stride is `STRIDE`, 1 or 2.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn shared<const V: usize, const STRIDE: usize, const ROWS: usize, const WHOLE: bool>(
         &self,
         c: usize,
@@ -325,7 +325,7 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
     /// As for [`Self::vectors`]; the column lies in the image.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn column<const V: usize, const ROWS: usize, const WHOLE: bool>(
         &self,
         column: usize,
@@ -364,7 +364,7 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
     /// As for [`Self::vectors`]; `at` is channel `c` of a pixel of the image.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn load<const V: usize, const WHOLE: bool>(
         &self,
         at: *const J::Element,
@@ -383,7 +383,7 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
     /// As for [`Self::vectors`], of a pixel of the row.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn store<const V: usize, const WHOLE: bool>(
         &self,
         x: usize,

@@ -340,10 +340,10 @@ unsafe fn values<T: Element>(src: &View, n: usize) -> Vec<f32> {
     let mut values = Vec::with_capacity(src.shape.elements() / src.shape.n);
     for h in 0..src.shape.h {
         for w in 0..src.shape.w {
-            let pixel = src.at::<T>(n, h as isize, w as isize);
+            let pixel = src.pixel::<T>(n, h as isize, w as isize);
             // SAFETY: a pixel of the source.
             let pixel = unsafe { std::slice::from_raw_parts(pixel, src.shape.c) };
-            values.extend(pixel.iter().map(|element| element.value()));
+            values.extend(pixel.iter().map(|element| element.to_f32()));
         }
     }
     values
@@ -358,7 +358,7 @@ unsafe fn store<T: Element>(dst: &ViewMut, n: usize, pixels: &[Pixel], values: &
     for (pixel, values) in pixels.iter().zip(values.chunks_exact(dst.shape().c)) {
         for (c, &value) in values.iter().enumerate() {
             // SAFETY: a channel of a pixel of the image.
-            unsafe { *dst.at::<T>(n, pixel.y, pixel.x).add(c) = T::of(value as f32) };
+            unsafe { *dst.pixel::<T>(n, pixel.y, pixel.x).add(c) = T::from_f32(value as f32) };
         }
     }
 }

@@ -89,7 +89,7 @@ impl<I: Isa> Prepared for PreparedStrassen<I> {
         self.output_pixels(n).div_ceil(self.block)
     }
 
-    #[allow(unsafe_code, reason = "block code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
         self.isa.vectorize(Run { step: self, units, io, v: scratch.worker })
     }
@@ -107,7 +107,7 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
     type Output = ();
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "block code")]
+    #[allow(unsafe_code, reason = "vector code")]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let step = self.step;
         let images = self.io.images();
@@ -156,7 +156,7 @@ impl<I: Isa> Run<'_, I> {
     /// # Safety
     /// Nobody else writes the block's outputs, and V and M have room for it.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "block code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn block<const S: usize, const P: usize>(&self, block: Range<usize>) {
         let step = self.step;
         let rows = step.rows(block.len());
@@ -203,7 +203,7 @@ impl<I: Isa> Run<'_, I> {
     #[inline(always)]
     fn out(&self, dst: &ViewMut, pixel: usize) -> *mut f32 {
         if dst.as_view().halo == Padding::default() {
-            return dst.pixel(0, 0, 0).wrapping_add(pixel * dst.pitch().pixel);
+            return dst.pixel::<f32>(0, 0, 0).wrapping_add(pixel * dst.pitch().pixel);
         }
         let (n, y, x) = self.position(pixel);
         dst.pixel(n, y, x)
@@ -211,7 +211,7 @@ impl<I: Isa> Run<'_, I> {
 
     /// The left factors of one row of the matrices.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "block code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn input<const S: usize, const P: usize>(
         &self,
         block: &Range<usize>,
@@ -280,7 +280,7 @@ impl<I: Isa> Run<'_, I> {
 
     /// The outputs of one row of the matrices: `S` pixels, `S` parts of the panel's segment.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "block code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn output<const S: usize, const P: usize>(
         &self,
         block: &Range<usize>,

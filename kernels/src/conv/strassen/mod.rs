@@ -29,11 +29,11 @@
 //! error: the variances of the terms of C add up to four times that of C. Packed weights grow by 7/4 a
 //! level.
 
-use crate::conv::direct::{conv_of, tile_sizes};
 use crate::cpu::{Cpu, Isa};
 use crate::error::Unsupported;
 use crate::filter::{Filter, Folded};
 use crate::gemm::panels::{Panel, Panels, SIDE, add, set_rounded};
+use crate::gemm::register_block::sizes;
 use crate::kernel::{Kernel, Numerics, Prepared, Signature, Tuning, validate};
 use crate::memory::Buffer;
 use crate::problem::{Conv, Problem, Segment};
@@ -52,7 +52,7 @@ pub struct Strassen<I> {
 impl<I: Isa> Strassen<I> {
     /// For the table.
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
-        Ok(Box::new(Self { isa: I::of(cpu)? }))
+        Ok(Box::new(Self { isa: I::new(cpu)? }))
     }
 }
 
@@ -64,7 +64,7 @@ fn splits<I: Isa>(conv: &Conv, levels: usize) -> bool {
 
 impl<I: Isa> Kernel for Strassen<I> {
     fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
-        let conv = conv_of(problem)?;
+        let conv = problem.as_conv()?;
         if splits::<I>(conv, 1) {
             return Ok(());
         }
@@ -74,13 +74,13 @@ impl<I: Isa> Kernel for Strassen<I> {
     }
 
     fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
-        let Ok(conv) = conv_of(problem) else { return Vec::new() };
+        let Ok(conv) = problem.as_conv() else { return Vec::new() };
         let [oh, ow] = conv.output();
         let pixels_in_all = conv.batch * oh * ow;
         let mut list = Vec::new();
         for levels in (1..=2).filter(|&levels| splits::<I>(conv, levels)) {
             let widest = conv.segments.iter().map(|s| (s.channels >> levels) / I::F32_LANES).max();
-            for &[pixels, vectors] in tile_sizes::<I>().iter().filter(|size| matches!(size[1], 2 | 3)) {
+            for &[pixels, vectors] in sizes::<I>().iter().filter(|size| matches!(size[1], 2 | 3)) {
                 if vectors > 2 && Some(vectors) > widest {
                     continue;
                 }
@@ -99,7 +99,7 @@ impl<I: Isa> Kernel for Strassen<I> {
     }
 
     fn formats(&self, problem: &Problem, _: &Tuning) -> Vec<Formats> {
-        let Ok(conv) = conv_of(problem) else { return Vec::new() };
+        let Ok(conv) = problem.as_conv() else { return Vec::new() };
         vec![Formats { src: Format::f32_with_halo(conv.window.padding), dst: Format::F32 }]
     }
 
@@ -120,7 +120,7 @@ impl<I: Isa> Kernel for Strassen<I> {
         filters: &[Filter],
     ) -> Result<Box<dyn Prepared>, Unsupported> {
         validate(self, problem, tuning, formats, filters)?;
-        let conv = conv_of(problem)?;
+        let conv = problem.as_conv()?;
         let (levels, vectors) = (tuning.get("levels"), tuning.get("vectors"));
         let mut biases = Buffer::zeroed(conv.filters());
         let (mut first, mut products) = (0, Vec::new());

@@ -37,7 +37,7 @@ impl Lower {
 /// A vector of each pixel, or `width` channels, may be read, and a vector of the patch written for each.
 // A function of its own, which all transforms share: inside them it would take registers from f32.
 #[inline(never)]
-#[allow(unsafe_code, reason = "transform code")]
+#[allow(unsafe_code, reason = "vector code")]
 pub(super) unsafe fn widen_tile<I: Isa>(isa: I, tile: &Lower, patch: *mut I::f32s, columns: usize) {
     isa.vectorize(Widen { isa, tile, patch, columns });
 }
@@ -53,7 +53,7 @@ impl<I: Isa> pulp::WithSimd for Widen<'_, I> {
     type Output = ();
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "transform code")]
+    #[allow(unsafe_code, reason = "vector code")]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let Self { isa, tile, patch, columns } = self;
         tile.each(columns, |at, pixel| {
@@ -69,7 +69,7 @@ impl<I: Isa> pulp::WithSimd for Widen<'_, I> {
 /// `width` channels of each pixel, at most a vector, may be written by this caller alone, and a vector of the
 /// patch be read for each.
 #[inline(never)]
-#[allow(unsafe_code, reason = "transform code")]
+#[allow(unsafe_code, reason = "vector code")]
 pub(super) unsafe fn narrow_tile<I: Isa>(isa: I, tile: &Lower, patch: *const I::f32s, columns: usize) {
     isa.vectorize(Narrow { isa, tile, patch, columns });
 }
@@ -85,7 +85,7 @@ impl<I: Isa> pulp::WithSimd for Narrow<'_, I> {
     type Output = ();
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "transform code")]
+    #[allow(unsafe_code, reason = "vector code")]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let Self { isa, tile, patch, columns } = self;
         tile.each(columns, |at, pixel| {

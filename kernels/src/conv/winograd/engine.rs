@@ -80,7 +80,7 @@ impl<I: Isa> PreparedTiles<I> {
 
     /// Computes units with transforms of known sizes: a function of its own for each, or all would be one.
     #[inline(never)]
-    fn of<const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>(
+    fn transform<const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>(
         &self,
         units: Range<usize>,
         io: &Io,
@@ -128,15 +128,15 @@ impl<I: Isa> Prepared for PreparedTiles<I> {
         self.groups * self.blocks(n)
     }
 
-    #[allow(unsafe_code, reason = "transform code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
         let ([down, across], v) = (&self.tiling.transforms, scratch.worker);
         macro_rules! arms {
             (square: $([$n:literal $m:literal $u:literal])* line: $([$ln:literal $lm:literal])*) => {
                 match (down.n, across.n, down.m.max(across.m), down.stride.max(across.stride)) {
-                    $(($n, $n, $m, $u) => self.of::<$n, $m, $n, $m, $u>(units, io, v, false),)*
-                    $(($ln, 1, $lm, 1) => self.of::<$ln, $lm, 1, 1, 1>(units, io, v, false),)*
-                    $((1, $ln, $lm, 1) => self.of::<$ln, $lm, 1, 1, 1>(units, io, v, true),)*
+                    $(($n, $n, $m, $u) => self.transform::<$n, $m, $n, $m, $u>(units, io, v, false),)*
+                    $(($ln, 1, $lm, 1) => self.transform::<$ln, $lm, 1, 1, 1>(units, io, v, false),)*
+                    $((1, $ln, $lm, 1) => self.transform::<$ln, $lm, 1, 1, 1>(units, io, v, true),)*
                     other => unreachable!("no transform {other:?}"),
                 }
             };
@@ -176,7 +176,7 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
 {
     /// Computes the units.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "transform code")]
+    #[allow(unsafe_code, reason = "vector code")]
     fn blocks(self) {
         let step = self.step;
         let images = self.io.images();
@@ -237,7 +237,7 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
 
     /// `V[..] = Bt d B` for one tile; `v` is its row in the matrix of the first point.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "transform code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn input(&self, [place, next]: [Place; 2], v: *mut f32) {
         let step = self.step;
         let isa = step.isa;
@@ -277,7 +277,7 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
             if !wide {
                 let pixels = [a.inside, b.inside].map(|[from, to]| from..to);
                 let origin = a.origin * pitch[0] as isize + b.origin * pitch[1] as isize + c as isize;
-                let first = src.at::<bf16>(place.n, 0, 0).wrapping_offset(origin);
+                let first = src.pixel::<bf16>(place.n, 0, 0).wrapping_offset(origin);
                 let tile = Lower { first: first.cast_mut(), pitch, pixels, width: channels - c };
                 // SAFETY: pixels of the image, with `channels - c` more channels; the patch holds them.
                 unsafe { widen_tile(isa, &tile, patch, N2) };
@@ -324,7 +324,7 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     /// `At M[..] A`, bias and ReLU for one tile and one panel; `m` is the tile's row in the matrix of the
     /// first point.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "transform code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn output(&self, [place, next]: [Place; 2], m: *const f32, panel: &Panel) {
         let step = self.step;
         let isa = step.isa;
@@ -413,7 +413,7 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
 /// # Safety
 /// All may be read.
 #[inline(always)]
-#[allow(unsafe_code, reason = "transform code")]
+#[allow(unsafe_code, reason = "vector code")]
 unsafe fn line<I: Isa, const N: usize>(mut at: *const f32, pitch: usize) -> [I::f32s; N] {
     let mut vectors = MaybeUninit::<[I::f32s; N]>::uninit();
     for i in 0..N {

@@ -14,10 +14,10 @@ pub mod separable;
 mod tiling;
 mod transform;
 
-use crate::conv::direct::{conv_of, tile_sizes};
 use crate::cpu::{Cpu, Isa};
 use crate::error::Unsupported;
 use crate::filter::Filter;
+use crate::gemm::register_block::sizes;
 use crate::kernel::{Kernel, Numerics, Prepared, Tuning, validate};
 use crate::problem::{Conv, Problem};
 use crate::tensor::{Dtype, Formats};
@@ -33,7 +33,7 @@ pub struct Winograd<I> {
 impl<I: Isa> Winograd<I> {
     /// For the table.
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
-        Ok(Box::new(Self { isa: I::of(cpu)? }))
+        Ok(Box::new(Self { isa: I::new(cpu)? }))
     }
 }
 
@@ -48,7 +48,7 @@ pub(super) fn require_stride(conv: &Conv, max: usize, expected: &'static str) ->
 
 impl<I: Isa> Kernel for Winograd<I> {
     fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
-        let conv = conv_of(problem)?;
+        let conv = problem.as_conv()?;
         match conv.window.kernel {
             [3, 3] => require_stride(conv, 2, "1x1 or 2x2"),
             [5, 5] => require_stride(conv, 1, "1x1"),
@@ -59,7 +59,7 @@ impl<I: Isa> Kernel for Winograd<I> {
     }
 
     fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
-        let Ok(conv) = conv_of(problem) else { return Vec::new() };
+        let Ok(conv) = problem.as_conv() else { return Vec::new() };
         tunings::<I>(conv, outputs(conv))
     }
 
@@ -72,7 +72,7 @@ impl<I: Isa> Kernel for Winograd<I> {
     }
 
     fn multiply_adds(&self, problem: &Problem, tuning: &Tuning) -> u64 {
-        let Ok(conv) = conv_of(problem) else { return 0 };
+        let Ok(conv) = problem.as_conv() else { return 0 };
         Tiling::new(conv, tuning.get("m")).multiply_adds()
     }
 
@@ -84,7 +84,7 @@ impl<I: Isa> Kernel for Winograd<I> {
         filters: &[Filter],
     ) -> Result<Box<dyn Prepared>, Unsupported> {
         validate(self, problem, tuning, formats, filters)?;
-        let conv = conv_of(problem)?;
+        let conv = problem.as_conv()?;
         let tiling = Tiling::new(conv, tuning.get("m"));
         Ok(Box::new(PreparedTiles::new(self.isa, tiling, tuning, formats, filters)))
     }
@@ -101,7 +101,7 @@ fn outputs(conv: &Conv) -> &'static [usize] {
 
 /// The claim of the transforms that a tuning chooses.
 pub(super) fn numerics(problem: &Problem, tuning: &Tuning) -> Numerics {
-    let growth = conv_of(problem).map_or(1.0, |conv| Tiling::new(conv, tuning.get("m")).growth());
+    let growth = problem.as_conv().map_or(1.0, |conv| Tiling::new(conv, tuning.get("m")).growth());
     Numerics { rounding: Dtype::F32, growth }
 }
 
@@ -125,7 +125,7 @@ pub(super) fn tunings<I: Isa>(conv: &Conv, outputs: &[usize]) -> Vec<Tuning> {
     let mut list = Vec::new();
     for &(m, ref tiling) in useful {
         let tiles = conv.batch * tiling.tiles();
-        for &[pixels, vectors] in tile_sizes::<I>().iter().filter(|size| matches!(size[1], 2 | 3)) {
+        for &[pixels, vectors] in sizes::<I>().iter().filter(|size| matches!(size[1], 2 | 3)) {
             if vectors > 2 && Some(vectors) > widest {
                 continue;
             }

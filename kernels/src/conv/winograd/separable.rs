@@ -8,7 +8,6 @@
 use super::engine::PreparedTiles;
 use super::tiling::Tiling;
 use super::{numerics, require_stride, tunings};
-use crate::conv::direct::conv_of;
 use crate::cpu::{Cpu, Isa};
 use crate::error::Unsupported;
 use crate::filter::Filter;
@@ -25,13 +24,13 @@ pub struct Separable<I> {
 impl<I: Isa> Separable<I> {
     /// For the table.
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
-        Ok(Box::new(Self { isa: I::of(cpu)? }))
+        Ok(Box::new(Self { isa: I::new(cpu)? }))
     }
 }
 
 impl<I: Isa> Kernel for Separable<I> {
     fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
-        let conv = conv_of(problem)?;
+        let conv = problem.as_conv()?;
         require_stride(conv, 1, "1x1")?;
         match conv.window.kernel {
             [1, 3 | 5 | 7] | [3 | 5 | 7, 1] => Ok(()),
@@ -44,7 +43,7 @@ impl<I: Isa> Kernel for Separable<I> {
     }
 
     fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
-        let Ok(conv) = conv_of(problem) else { return Vec::new() };
+        let Ok(conv) = problem.as_conv() else { return Vec::new() };
         let [r, s] = conv.window.kernel;
         let outputs: &[usize] = match r.max(s) {
             3 => &[2, 3, 4, 6],
@@ -63,7 +62,7 @@ impl<I: Isa> Kernel for Separable<I> {
     }
 
     fn multiply_adds(&self, problem: &Problem, tuning: &Tuning) -> u64 {
-        let Ok(conv) = conv_of(problem) else { return 0 };
+        let Ok(conv) = problem.as_conv() else { return 0 };
         Tiling::new(conv, tuning.get("m")).multiply_adds()
     }
 
@@ -75,7 +74,7 @@ impl<I: Isa> Kernel for Separable<I> {
         filters: &[Filter],
     ) -> Result<Box<dyn Prepared>, Unsupported> {
         validate(self, problem, tuning, formats, filters)?;
-        let conv = conv_of(problem)?;
+        let conv = problem.as_conv()?;
         let tiling = Tiling::new(conv, tuning.get("m"));
         Ok(Box::new(PreparedTiles::new(self.isa, tiling, tuning, formats, filters)))
     }
