@@ -7,8 +7,7 @@ use std::ops::Range;
 use half::bf16;
 
 use cross_checks::{Case, Data, Subject, conv};
-use kernels::filter::Filter;
-use kernels::kernel::{Io, Kernel, Prepared, Signature, Tuning};
+use kernels::kernel::{Io, Kernel, Prepared, Request, Signature, Tuning};
 use kernels::memory::{Buffer, Scratch, ScratchReq};
 use kernels::problem::Problem;
 use kernels::tensor::{Dtype, Format, Formats};
@@ -33,14 +32,8 @@ impl Kernel for Faulty {
         vec![Formats { src: format(Padding::symmetric(1, 1)), dst: format(none) }]
     }
 
-    fn prepare(
-        &self,
-        problem: &Problem,
-        tuning: &Tuning,
-        formats: &Formats,
-        filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Unsupported> {
-        let prepared = Reference.prepare(problem, tuning, formats, filters)?;
+    fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
+        let prepared = Reference.prepare_checked(request)?;
         Ok(Box::new(PreparedFaulty(prepared, self.0)))
     }
 }

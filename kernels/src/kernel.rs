@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::error::Unsupported;
-use crate::filter::Filter;
+use crate::filter::{Filter, Folded, Rounded};
 use crate::memory::{Buffer, Scratch, ScratchReq};
 use crate::problem::{MAX_SEGMENTS, Problem};
 use crate::shape::Shape;
@@ -91,18 +91,62 @@ pub trait Kernel: Send + Sync {
         problem.flops() / 2
     }
 
-    /// Packs the filters, whose number and dimensions are [`Problem::filter_dims`], for a problem, tuning
-    /// and formats.
+    /// Packs the filters, whose number and dimensions are [`Problem::filter_dims`].
     ///
     /// # Errors
-    /// Whatever does not fit together, as a [`Unsupported`].
+    /// What the kernel does not take, or what does not fit together.
     fn prepare(
         &self,
         problem: &Problem,
         tuning: &Tuning,
         formats: &Formats,
         filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Unsupported>;
+    ) -> Result<Box<dyn Prepared>, Unsupported> {
+        check_segments(problem)?;
+        self.supports(problem)?;
+        check_tuning(tuning, &self.tunings(problem))?;
+        check_formats(formats, &self.formats(problem, tuning))?;
+        check_filters(filters, &problem.filter_dims())?;
+        self.prepare_checked(&Request { problem, tuning, formats, filters })
+    }
+
+    /// As [`Self::prepare`], which is the only caller and has checked the request.
+    fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported>;
+}
+
+/// What [`Kernel::prepare`] is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// One that the kernel supports.
+    pub problem: &'a Problem,
+    /// One of the kernel's for the problem.
+    pub tuning: &'a Tuning,
+    /// Formats that the kernel takes, with the halo that the source really has.
+    pub formats: &'a Formats,
+    /// Filters of the problem's dimensions.
+    pub filters: &'a [Filter],
+}
+
+impl Request<'_> {
+    /// The value of a name of the tuning.
+    pub fn tuning(&self, name: &str) -> usize {
+        self.tuning.get(name)
+    }
+
+    /// Its problem and formats.
+    pub fn signature(&self) -> Signature {
+        Signature::new(self.problem, self.formats)
+    }
+
+    /// The filters with their BatchNorms folded.
+    pub fn folded(&self) -> Vec<Folded<'_>> {
+        self.filters.iter().map(Filter::folded).collect()
+    }
+
+    /// The filters folded, and rounded to bf16.
+    pub fn rounded(&self) -> Vec<Rounded<'_>> {
+        self.filters.iter().map(Filter::rounded).collect()
+    }
 }
 
 /// A kernel prepared for a problem; owns its packed weights. Accepts any batch up to the problem's.
@@ -110,11 +154,15 @@ pub trait Prepared: Send + Sync {
     /// What it was prepared for.
     fn signature(&self) -> &Signature;
 
-    /// The packed weights; nothing where the filters are kept as they are.
-    fn packed(&self) -> Vec<&Buffer>;
+    /// The packed weights; none where the kernel has none or keeps the filters as they are.
+    fn packed(&self) -> Vec<&Buffer> {
+        Vec::new()
+    }
 
     /// The same, to be filled where they were prepared from [`Filter::dims_only`].
-    fn packed_mut(&mut self) -> Vec<&mut Buffer>;
+    fn packed_mut(&mut self) -> Vec<&mut Buffer> {
+        Vec::new()
+    }
 
     /// Bytes of packed weights.
     fn packed_bytes(&self) -> usize {
@@ -134,7 +182,9 @@ pub trait Prepared: Send + Sync {
     }
 
     /// Scratch that [`Self::run`] uses.
-    fn scratch(&self) -> ScratchReq;
+    fn scratch(&self) -> ScratchReq {
+        ScratchReq::default()
+    }
 
     /// Number of phases.
     fn phase_count(&self) -> usize {
@@ -229,45 +279,43 @@ impl<'a> Io<'a> {
     }
 }
 
-/// Refuses tunings, formats and filters that do not belong to the problem; for `prepare`.
-pub(crate) fn validate(
-    kernel: &dyn Kernel,
-    problem: &Problem,
-    tuning: &Tuning,
-    formats: &Formats,
-    filters: &[Filter],
-) -> Result<(), Unsupported> {
+fn check_segments(problem: &Problem) -> Result<(), Unsupported> {
     const { assert!(MAX_SEGMENTS == 8) };
-    if let Problem::Conv(conv) = problem
-        && !(1..=MAX_SEGMENTS).contains(&conv.segments.len())
-    {
-        let found = conv.segments.len().to_string();
-        return Err(Unsupported::Shape { what: "number of segments", found, expected: "1 to 8" });
+    match problem {
+        Problem::Conv(conv) if !(1..=MAX_SEGMENTS).contains(&conv.segments.len()) => {
+            let found = conv.segments.len().to_string();
+            Err(Unsupported::Shape { what: "number of segments", found, expected: "1 to 8" })
+        }
+        _ => Ok(()),
     }
-    kernel.supports(problem)?;
-    if !kernel.tunings(problem).contains(tuning) {
-        return Err(Unsupported::Tuning { found: tuning.to_string() });
+}
+
+fn check_tuning(tuning: &Tuning, offered: &[Tuning]) -> Result<(), Unsupported> {
+    if offered.contains(tuning) {
+        return Ok(());
     }
-    let taken = kernel.formats(problem, tuning);
+    Err(Unsupported::Tuning { found: tuning.to_string() })
+}
+
+/// The halo of the source may be larger than the kernel needs.
+fn check_formats(formats: &Formats, offered: &[Formats]) -> Result<(), Unsupported> {
     let covers = |wanted: &Formats| {
         let (have, want) = (formats.src.halo, wanted.src.halo);
         formats.src.dtype == wanted.src.dtype
             && formats.dst.dtype == wanted.dst.dtype
             && have.with(want) == have
     };
-    if !taken.iter().any(covers) {
-        let expected = taken.iter().map(|f| format!("{} -> {}", f.src, f.dst));
-        return Err(Unsupported::Formats {
-            found: format!("{} -> {}", formats.src, formats.dst),
-            expected: expected.collect::<Vec<_>>().join(" or "),
-        });
+    if offered.iter().any(covers) {
+        return Ok(());
     }
-    let wanted = problem.filter_dims();
+    let text = |formats: &Formats| format!("{} -> {}", formats.src, formats.dst);
+    let expected = offered.iter().map(text).collect::<Vec<_>>().join(" or ");
+    Err(Unsupported::Formats { found: text(formats), expected })
+}
+
+fn check_filters(filters: &[Filter], wanted: &[[usize; 4]]) -> Result<(), Unsupported> {
+    let text = |dims: Option<[usize; 4]>| dims.map_or("absent".to_string(), |dims| format!("{dims:?}"));
     for index in 0..wanted.len().max(filters.len()) {
-        let text = |dims: Option<[usize; 4]>| match dims {
-            Some(dims) => format!("{dims:?}"),
-            None => "absent".to_string(),
-        };
         let (found, expected) = (filters.get(index).map(|f| f.dims), wanted.get(index).copied());
         if found != expected {
             return Err(Unsupported::Filters { index, found: text(found), expected: text(expected) });

@@ -46,7 +46,7 @@ pub use cpu::Amx;
 pub use cpu::Cpu;
 pub use error::Unsupported;
 pub use filter::{BatchNorm, Filter};
-pub use kernel::{Io, Kernel, Numerics, Prepared, Signature, Tuning};
+pub use kernel::{Io, Kernel, Numerics, Prepared, Request, Signature, Tuning};
 pub use memory::{Buffer, Scratch, ScratchReq};
 pub use problem::{Conv, Epilogue, MAX_SEGMENTS, Pool, PoolKind, Problem, Segment, Window};
 pub use registry::{KernelEntry, Role, entry, table};

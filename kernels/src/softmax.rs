@@ -8,11 +8,10 @@ use std::ops::Range;
 
 use crate::cpu::{Cpu, Isa};
 use crate::error::Unsupported;
-use crate::filter::Filter;
-use crate::kernel::{Io, Kernel, Prepared, Signature, Tuning, validate};
-use crate::memory::{Buffer, Scratch, ScratchReq};
+use crate::kernel::{Io, Kernel, Prepared, Request, Signature};
+use crate::memory::Scratch;
 use crate::problem::Problem;
-use crate::tensor::{Formats, View, ViewMut};
+use crate::tensor::{View, ViewMut};
 use crate::vector::{load_first, store_first};
 
 /// The kernel, for one instruction set.
@@ -36,15 +35,8 @@ impl<I: Isa> Kernel for Softmax<I> {
         }
     }
 
-    fn prepare(
-        &self,
-        problem: &Problem,
-        tuning: &Tuning,
-        formats: &Formats,
-        filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Unsupported> {
-        validate(self, problem, tuning, formats, filters)?;
-        Ok(Box::new(PreparedSoftmax { isa: self.isa, signature: Signature::new(problem, formats) }))
+    fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
+        Ok(Box::new(PreparedSoftmax { isa: self.isa, signature: request.signature() }))
     }
 }
 
@@ -56,18 +48,6 @@ struct PreparedSoftmax<I> {
 impl<I: Isa> Prepared for PreparedSoftmax<I> {
     fn signature(&self) -> &Signature {
         &self.signature
-    }
-
-    fn packed(&self) -> Vec<&Buffer> {
-        Vec::new()
-    }
-
-    fn packed_mut(&mut self) -> Vec<&mut Buffer> {
-        Vec::new()
-    }
-
-    fn scratch(&self) -> ScratchReq {
-        ScratchReq::default()
     }
 
     /// An image.

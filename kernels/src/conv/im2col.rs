@@ -16,8 +16,8 @@ use std::ops::Range;
 
 use crate::cpu::Cpu;
 use crate::error::Unsupported;
-use crate::filter::{Filter, Folded};
-use crate::kernel::{Io, Kernel, Prepared, Signature, Tuning, validate};
+use crate::filter::Folded;
+use crate::kernel::{Io, Kernel, Prepared, Request, Signature, Tuning};
 use crate::memory::{Buffer, Scratch, ScratchReq, round_up};
 use crate::problem::{Conv, Problem, Segment};
 use crate::shape::Padding;
@@ -54,21 +54,14 @@ impl Kernel for Im2colGemm {
         vec![Formats { src: Format::f32_with_halo(conv.window.padding), dst: Format::F32 }]
     }
 
-    fn prepare(
-        &self,
-        problem: &Problem,
-        tuning: &Tuning,
-        formats: &Formats,
-        filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Unsupported> {
-        validate(self, problem, tuning, formats, filters)?;
-        let conv = problem.as_conv()?.clone();
+    fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
+        let conv = request.problem.as_conv()?.clone();
         Ok(Box::new(PreparedIm2col {
-            signature: Signature::new(problem, formats),
-            in_place: conv.is_pointwise() && formats.src.halo == Padding::default(),
+            signature: request.signature(),
+            in_place: conv.is_pointwise() && request.formats.src.halo == Padding::default(),
             conv,
-            filters: filters.iter().map(|filter| rows(&filter.folded())).collect(),
-            block: tuning.get("block"),
+            filters: request.filters.iter().map(|filter| rows(&filter.folded())).collect(),
+            block: request.tuning("block"),
         }))
     }
 }

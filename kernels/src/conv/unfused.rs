@@ -15,8 +15,8 @@ use crate::cpu::{Cpu, Isa};
 use crate::error::Unsupported;
 use crate::filter::{Filter, Folded};
 use crate::gemm::panels::Panels;
-use crate::kernel::{Io, Kernel, Prepared, Signature, Tuning, validate};
-use crate::memory::{Buffer, Scratch, ScratchReq, round_up};
+use crate::kernel::{Io, Kernel, Prepared, Request, Signature, Tuning};
+use crate::memory::{Buffer, Scratch, round_up};
 use crate::problem::{Epilogue, Problem};
 use crate::tensor::{Format, Formats, ViewMut};
 use crate::vector::{load_first, store_first};
@@ -55,26 +55,19 @@ impl<I: Isa> Kernel for Unfused<I> {
         all.into_iter().filter(|formats| formats.dst == Format::F32).collect()
     }
 
-    fn prepare(
-        &self,
-        problem: &Problem,
-        tuning: &Tuning,
-        formats: &Formats,
-        filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Unsupported> {
-        validate(self, problem, tuning, formats, filters)?;
-        let mut conv = problem.as_conv()?.clone();
+    fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
+        let mut conv = request.problem.as_conv()?.clone();
         let epilogues: Vec<Epilogue> = conv.segments.iter().map(|s| s.epilogue).collect();
         for segment in &mut conv.segments {
             segment.epilogue = Epilogue::NONE;
         }
-        let plain: Vec<Folded> = filters.iter().map(Filter::unfolded).collect();
-        let panels = Panels::pack(&conv.segments, I::F32_LANES, tuning.get("vectors"), &plain);
+        let plain: Vec<Folded> = request.filters.iter().map(Filter::unfolded).collect();
+        let panels = Panels::pack(&conv.segments, I::F32_LANES, request.tuning("vectors"), &plain);
         Ok(Box::new(PreparedUnfused {
             isa: self.isa,
-            signature: Signature::new(problem, formats),
-            conv: Direct::<I>::with_panels(self.isa, &conv, tuning, formats, panels),
-            norms: filters.iter().zip(epilogues).map(|(f, e)| Norm::new(f, e)).collect(),
+            signature: request.signature(),
+            conv: Direct::<I>::with_panels(self.isa, &conv, request, panels),
+            norms: request.filters.iter().zip(epilogues).map(|(f, e)| Norm::new(f, e)).collect(),
         }))
     }
 }
@@ -120,10 +113,6 @@ impl<I: Isa> Prepared for PreparedUnfused<I> {
     fn packed_mut(&mut self) -> Vec<&mut Buffer> {
         let passes = self.norms.iter_mut().flat_map(|norm| [&mut norm.scale, &mut norm.shift]);
         self.conv.packed_mut().into_iter().chain(passes).collect()
-    }
-
-    fn scratch(&self) -> ScratchReq {
-        ScratchReq::default()
     }
 
     fn phase_count(&self) -> usize {

@@ -169,6 +169,12 @@ impl Panels {
         &self.list
     }
 
+    /// Columns of the widest panel, padded to whole vectors.
+    pub fn widest(&self) -> usize {
+        let widths = self.list.iter().map(|panel| panel.vectors * self.lanes);
+        widths.max().expect("a problem has at least one segment")
+    }
+
     /// The packed rows of a panel.
     #[inline(always)]
     pub fn weights(&self, panel: &Panel) -> *const f32 {

@@ -22,9 +22,8 @@ use half::bf16;
 
 use crate::cpu::{Cpu, Isa};
 use crate::error::Unsupported;
-use crate::filter::Filter;
-use crate::kernel::{Io, Kernel, Prepared, Signature, Tuning, validate};
-use crate::memory::{Buffer, Scratch, ScratchReq};
+use crate::kernel::{Io, Kernel, Prepared, Request, Signature, Tuning};
+use crate::memory::{Buffer, Scratch};
 use crate::problem::{Pool, PoolKind, Problem};
 use crate::tensor::{Dtype, Format, Formats, Pitch};
 
@@ -60,22 +59,15 @@ impl<I: Isa> Kernel for Pooling<I> {
         [Format::F32, Format::BF16].map(|format| Formats { src: format, dst: format }).into()
     }
 
-    fn prepare(
-        &self,
-        problem: &Problem,
-        tuning: &Tuning,
-        formats: &Formats,
-        filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Unsupported> {
-        validate(self, problem, tuning, formats, filters)?;
-        let pool = problem.as_pool()?;
-        let dtype = formats.src.dtype;
+    fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
+        let pool = request.problem.as_pool()?;
+        let dtype = request.formats.src.dtype;
         let mut bias = Buffer::zeroed(bias_len::<I>(dtype, pool.channels));
-        if let [filter] = filters {
+        if let [filter] = request.filters {
             order_bias::<I>(dtype, &filter.folded().bias, bias.as_mut_slice());
         }
-        let signature = Signature::new(problem, formats);
-        Ok(Box::new(PreparedPool { isa: self.isa, signature, pool: pool.clone(), bias }))
+        let (signature, pool) = (request.signature(), pool.clone());
+        Ok(Box::new(PreparedPool { isa: self.isa, signature, pool, bias }))
     }
 }
 
@@ -109,10 +101,6 @@ impl<I: Isa> Prepared for PreparedPool<I> {
 
     fn packed_mut(&mut self) -> Vec<&mut Buffer> {
         vec![&mut self.bias]
-    }
-
-    fn scratch(&self) -> ScratchReq {
-        ScratchReq::default()
     }
 
     /// Some channels of an output row.

@@ -24,8 +24,8 @@ use half::bf16;
 use crate::cpu::Cpu;
 use crate::error::Unsupported;
 use crate::filter::Filter;
-use crate::kernel::{Io, Kernel, Numerics, Prepared, Signature, Tuning, validate};
-use crate::memory::{Buffer, Scratch, ScratchReq};
+use crate::kernel::{Io, Kernel, Numerics, Prepared, Request, Signature, Tuning};
+use crate::memory::Scratch;
 use crate::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Window};
 use crate::shape::Shape;
 use crate::tensor::{Dtype, Element, Formats, View, ViewMut};
@@ -262,18 +262,9 @@ impl Kernel for Reference {
         Formats::ALL.into()
     }
 
-    fn prepare(
-        &self,
-        problem: &Problem,
-        tuning: &Tuning,
-        formats: &Formats,
-        filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Unsupported> {
-        validate(self, problem, tuning, formats, filters)?;
-        Ok(Box::new(PreparedReference {
-            signature: Signature::new(problem, formats),
-            filters: filters.to_vec(),
-        }))
+    fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
+        let (signature, filters) = (request.signature(), request.filters.to_vec());
+        Ok(Box::new(PreparedReference { signature, filters }))
     }
 }
 
@@ -285,18 +276,6 @@ struct PreparedReference {
 impl Prepared for PreparedReference {
     fn signature(&self) -> &Signature {
         &self.signature
-    }
-
-    fn packed(&self) -> Vec<&Buffer> {
-        Vec::new()
-    }
-
-    fn packed_mut(&mut self) -> Vec<&mut Buffer> {
-        Vec::new()
-    }
-
-    fn scratch(&self) -> ScratchReq {
-        ScratchReq::default()
     }
 
     /// One image.

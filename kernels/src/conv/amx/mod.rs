@@ -35,8 +35,7 @@ mod steps;
 use crate::arch::amx::{Amx, Streamed};
 use crate::cpu::{Avx512, Avx512Bf16, Cpu, Isa};
 use crate::error::Unsupported;
-use crate::filter::{Filter, Rounded};
-use crate::kernel::{Kernel, Numerics, Prepared, Signature, Tuning, validate};
+use crate::kernel::{Kernel, Numerics, Prepared, Request, Tuning};
 use crate::problem::Problem;
 use crate::tensor::{Dtype, Format, Formats};
 use pixels::Flat;
@@ -106,24 +105,16 @@ impl Kernel for AmxConv {
         Numerics { rounding: Dtype::Bf16, growth: 1.0 }
     }
 
-    fn prepare(
-        &self,
-        problem: &Problem,
-        tuning: &Tuning,
-        formats: &Formats,
-        filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Unsupported> {
-        validate(self, problem, tuning, formats, filters)?;
-        let conv = problem.as_conv()?;
-        let rounded: Vec<Rounded> = filters.iter().map(Filter::rounded).collect();
+    fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
+        let conv = request.problem.as_conv()?;
         let steps = steps(conv);
-        let halo = formats.src.halo;
+        let src = request.formats.src;
         let neighbours = conv.window.kernel[1] == 1
             && conv.window.stride == [1, 1]
-            && halo.left + halo.right == 0
-            && !is_copied(conv, formats.src.dtype);
+            && src.halo.left + src.halo.right == 0
+            && !is_copied(conv, src.dtype);
         let flat = match neighbours && conv.output()[1] == conv.image[1] {
-            true if conv.window.kernel[0] == 1 && halo.top + halo.bottom == 0 => Flat::Images,
+            true if conv.window.kernel[0] == 1 && src.halo.top + src.halo.bottom == 0 => Flat::Images,
             true => Flat::Image,
             false => Flat::No,
         };
@@ -131,12 +122,12 @@ impl Kernel for AmxConv {
             amx: self.amx,
             isa: self.isa,
             bf16: self.bf16,
-            signature: Signature::new(problem, formats),
-            panels: pack(conv, &steps, &rounded),
+            signature: request.signature(),
+            panels: pack(conv, &steps, &request.rounded()),
             rows: Layout::new(conv),
-            part: tuning.get("depth"),
-            image_stays: tuning.get("order") == 1,
-            streamed: [Streamed::None, Streamed::A, Streamed::B, Streamed::Both][tuning.get("stream")],
+            part: request.tuning("depth"),
+            image_stays: request.tuning("order") == 1,
+            streamed: [Streamed::None, Streamed::A, Streamed::B, Streamed::Both][request.tuning("stream")],
             flat,
             conv: conv.clone(),
             steps,

@@ -31,10 +31,10 @@
 
 use crate::cpu::{Cpu, Isa};
 use crate::error::Unsupported;
-use crate::filter::{Filter, Folded};
+use crate::filter::Folded;
 use crate::gemm::panels::{Panel, Panels, SIDE, add, set_rounded};
 use crate::gemm::register_block::sizes;
-use crate::kernel::{Kernel, Numerics, Prepared, Signature, Tuning, validate};
+use crate::kernel::{Kernel, Numerics, Prepared, Request, Tuning};
 use crate::memory::Buffer;
 use crate::problem::{Conv, Problem, Segment};
 use crate::tensor::{Dtype, Format, Formats};
@@ -112,20 +112,13 @@ impl<I: Isa> Kernel for Strassen<I> {
         direct * 7u64.pow(levels) / 8u64.pow(levels)
     }
 
-    fn prepare(
-        &self,
-        problem: &Problem,
-        tuning: &Tuning,
-        formats: &Formats,
-        filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Unsupported> {
-        validate(self, problem, tuning, formats, filters)?;
-        let conv = problem.as_conv()?;
-        let (levels, vectors) = (tuning.get("levels"), tuning.get("vectors"));
+    fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
+        let conv = request.problem.as_conv()?;
+        let (levels, vectors) = (request.tuning("levels"), request.tuning("vectors"));
         let mut biases = Buffer::zeroed(conv.filters());
         let (mut first, mut products) = (0, Vec::new());
-        for filter in filters {
-            let (mut folded, k) = (filter.folded(), filter.dims[3]);
+        for mut folded in request.folded() {
+            let k = folded.dims[3];
             biases.as_mut_slice()[first..first + k].copy_from_slice(&folded.bias);
             first += k;
             // The products have no bias of their own.
@@ -142,13 +135,13 @@ impl<I: Isa> Kernel for Strassen<I> {
         let [oh, ow] = conv.output();
         Ok(Box::new(PreparedStrassen {
             isa: self.isa,
-            signature: Signature::new(problem, formats),
+            signature: request.signature(),
             conv: conv.clone(),
             panels: Panels::pack_panels(&segments, I::F32_LANES, vectors, depth, &products, sums),
             biases,
             levels,
-            pixels: tuning.get("pixels"),
-            block: tuning.get("block").min(conv.batch * oh * ow),
+            pixels: request.tuning("pixels"),
+            block: request.tuning("block").min(conv.batch * oh * ow),
         }))
     }
 }

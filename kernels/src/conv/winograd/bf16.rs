@@ -8,59 +8,26 @@ use crate::cpu::Isa;
 use crate::vector::{narrow_first, widen_first};
 
 /// Pixels of a tile in bf16.
-pub(super) struct Lower {
+pub(super) struct Pixels {
     /// A vector's first channel of the tile's first pixel.
     pub(super) first: *mut bf16,
     /// Elements from a row of pixels to the next, and from a pixel to the next.
     pub(super) pitch: [usize; 2],
     /// Which pixels there are.
-    pub(super) pixels: [Range<usize>; 2],
+    pub(super) inside: [Range<usize>; 2],
     /// Channels from the vector on.
     pub(super) width: usize,
-}
-
-impl Lower {
-    /// Calls `visit` for each pixel, with its number in a patch of rows of `columns`.
-    #[inline(always)]
-    fn each(&self, columns: usize, mut visit: impl FnMut(usize, *mut bf16)) {
-        for i in self.pixels[0].clone() {
-            for j in self.pixels[1].clone() {
-                visit(i * columns + j, self.first.wrapping_add(i * self.pitch[0] + j * self.pitch[1]));
-            }
-        }
-    }
 }
 
 /// Reads a vector of each pixel into a patch of rows of `columns`.
 ///
 /// # Safety
 /// A vector of each pixel, or `width` channels, may be read, and a vector of the patch written for each.
-// A function of its own, which all transforms share: inside them it would take registers from f32.
+// A function that all transforms share: inside them it would take registers from f32.
 #[inline(never)]
 #[allow(unsafe_code, reason = "vector code")]
-pub(super) unsafe fn widen_tile<I: Isa>(isa: I, tile: &Lower, patch: *mut I::f32s, columns: usize) {
-    isa.vectorize(Widen { isa, tile, patch, columns });
-}
-
-struct Widen<'a, I: Isa> {
-    isa: I,
-    tile: &'a Lower,
-    patch: *mut I::f32s,
-    columns: usize,
-}
-
-impl<I: Isa> pulp::WithSimd for Widen<'_, I> {
-    type Output = ();
-
-    #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
-    fn with_simd<S: pulp::Simd>(self, _: S) {
-        let Self { isa, tile, patch, columns } = self;
-        tile.each(columns, |at, pixel| {
-            // SAFETY: promised to `widen_tile`, the only caller.
-            unsafe { patch.add(at).write(widen_first(isa, pixel.cast_const(), tile.width)) };
-        });
-    }
+pub(super) unsafe fn widen_tile<I: Isa>(isa: I, pixels: &Pixels, patch: *mut I::f32s, columns: usize) {
+    isa.vectorize(Convert::<I, true> { isa, pixels, patch, columns });
 }
 
 /// Writes a vector of each pixel, rounded, from a patch of rows of `columns`.
@@ -70,27 +37,38 @@ impl<I: Isa> pulp::WithSimd for Widen<'_, I> {
 /// patch be read for each.
 #[inline(never)]
 #[allow(unsafe_code, reason = "vector code")]
-pub(super) unsafe fn narrow_tile<I: Isa>(isa: I, tile: &Lower, patch: *const I::f32s, columns: usize) {
-    isa.vectorize(Narrow { isa, tile, patch, columns });
+pub(super) unsafe fn narrow_tile<I: Isa>(isa: I, pixels: &Pixels, patch: *mut I::f32s, columns: usize) {
+    isa.vectorize(Convert::<I, false> { isa, pixels, patch, columns });
 }
 
-struct Narrow<'a, I: Isa> {
+/// From pixels to a patch, or back.
+struct Convert<'a, I: Isa, const WIDENS: bool> {
     isa: I,
-    tile: &'a Lower,
-    patch: *const I::f32s,
+    pixels: &'a Pixels,
+    patch: *mut I::f32s,
     columns: usize,
 }
 
-impl<I: Isa> pulp::WithSimd for Narrow<'_, I> {
+impl<I: Isa, const WIDENS: bool> pulp::WithSimd for Convert<'_, I, WIDENS> {
     type Output = ();
 
     #[inline(always)]
     #[allow(unsafe_code, reason = "vector code")]
     fn with_simd<S: pulp::Simd>(self, _: S) {
-        let Self { isa, tile, patch, columns } = self;
-        tile.each(columns, |at, pixel| {
-            // SAFETY: promised to `narrow_tile`, the only caller.
-            unsafe { narrow_first(isa, pixel, patch.add(at).read(), tile.width) };
-        });
+        let Self { isa, pixels, patch, columns } = self;
+        for i in pixels.inside[0].clone() {
+            for j in pixels.inside[1].clone() {
+                let pixel = pixels.first.wrapping_add(i * pixels.pitch[0] + j * pixels.pitch[1]);
+                // SAFETY: promised to `widen_tile` or `narrow_tile`, the only callers.
+                unsafe {
+                    let vector = patch.add(i * columns + j);
+                    if WIDENS {
+                        vector.write(widen_first(isa, pixel.cast_const(), pixels.width));
+                    } else {
+                        narrow_first(isa, pixel, vector.read(), pixels.width);
+                    }
+                }
+            }
+        }
     }
 }

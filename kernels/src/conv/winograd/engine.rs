@@ -1,48 +1,34 @@
-//! The engine of the fast algorithms: transform tiles of the image, multiply, transform back.
+//! The loops of all transforms: transform tiles of the image, multiply, transform back.
 //!
-//! ```text
-//! for block of tiles:                        V stays in the worker's second-level cache
-//!   for tile in block:                       input transform, vectorised over channels
-//!     V[0..n*n][tile] = Bt d B
-//!   for panel of output channels:            M stays in the first
-//!     for point in 0..n*n:                   n*n products [tiles, c] x [c, panel]
-//!       M[point] = V[point] * U[panel][point]
-//!     for tile in block:                     output transform, bias and ReLU
-//!       y = At M[..][tile] A
-//! ```
-//!
-//! It is generic over the two one-dimensional transforms; with the identity on one axis it is a
-//! one-dimensional algorithm. The image is read with bounds instead of a halo, so that any source will
-//! do: a tile that hangs over an edge is patched with zeros, vector by vector. Transformed filters `U`
-//! are computed in f64 once.
+//! They are generic over the two one-dimensional transforms; with the identity on one axis the algorithm is
+//! one-dimensional. The image is read with bounds, not with a halo, so that any source will do: a tile that hangs over
+//! an edge is patched with zeros, vector by vector. Transformed filters `U` are computed in f64, once.
 //!
 //! Source and destinations may be bf16: a tile is then widened to a patch, or rounded from one, outside the
 //! transforms, and all between is f32.
 //!
-//! Sums over channels make most of the error, since the output transform magnifies it; they are taken in
-//! parts of at most [`PART`] products.
+//! Sums over channels make most of the error, since the output transform magnifies it. They are taken in parts of at
+//! most [`PART`] products.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use half::bf16;
 
-use super::bf16::{Lower, narrow_tile, widen_tile};
+use super::bf16::{Pixels, narrow_tile, widen_tile};
 use super::tiling::{Place, Span, Tiling, pack};
 use super::transform::Fixed;
 use crate::arch::prefetch::{LINE, to_l1, to_l2};
 use crate::cpu::Isa;
-use crate::filter::{Filter, Folded};
 use crate::gemm::panels::{Panel, Panels};
 use crate::gemm::product::{PART, Products};
-use crate::kernel::{Io, Prepared, Signature, Tuning};
+use crate::kernel::{Io, Prepared, Request, Signature};
 use crate::memory::{Buffer, Scratch, ScratchReq, round_up};
-use crate::problem::Problem;
-use crate::tensor::{Dtype, Formats, ViewMut};
+use crate::tensor::Dtype;
 use crate::vector::{load, load_first, store, store_first};
 
 /// A convolution with transformed filters.
-pub(super) struct PreparedTiles<I> {
+pub(super) struct PreparedTransform<I> {
     isa: I,
     signature: Signature,
     tiling: Tiling,
@@ -50,35 +36,30 @@ pub(super) struct PreparedTiles<I> {
     panels: Panels,
     /// Elements of a row of M.
     m_pitch: usize,
+    /// Rows of a register block.
     pixels: usize,
+    /// Tiles of a block.
     block: usize,
+    /// Groups of panels: units of a block.
     groups: usize,
 }
 
-impl<I: Isa> PreparedTiles<I> {
-    pub(super) fn new(
-        isa: I,
-        tiling: Tiling,
-        tuning: &Tuning,
-        formats: &Formats,
-        filters: &[Filter],
-    ) -> Self {
-        let folded: Vec<Folded> = filters.iter().map(Filter::folded).collect();
-        let panels = pack(isa, &tiling, tuning.get("vectors"), &folded);
-        let widths = panels.list().iter().map(|panel| panel.vectors * I::F32_LANES);
+impl<I: Isa> PreparedTransform<I> {
+    pub(super) fn new(isa: I, tiling: Tiling, request: &Request) -> Self {
+        let panels = pack(isa, &tiling, request.tuning("vectors"), &request.folded());
         Self {
             isa,
-            m_pitch: round_up(widths.max().expect("at least one panel")),
-            signature: Signature::new(&Problem::Conv(tiling.conv.clone()), formats),
+            signature: request.signature(),
             tiling,
-            groups: tuning.get("groups").min(panels.list().len()),
+            m_pitch: round_up(panels.widest()),
+            groups: request.tuning("groups").min(panels.list().len()),
             panels,
-            pixels: tuning.get("pixels"),
-            block: tuning.get("block"),
+            pixels: request.tuning("pixels"),
+            block: request.tuning("block"),
         }
     }
 
-    /// Computes units with transforms of known sizes: a function of its own for each, or all would be one.
+    /// Computes units with transforms of known sizes. Each is one function: inlined, all would be one.
     #[inline(never)]
     fn transform<const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>(
         &self,
@@ -104,9 +85,14 @@ impl<I: Isa> PreparedTiles<I> {
     fn v_pitch(&self) -> usize {
         round_up(self.tiling.conv.channels) + round_up(1)
     }
+
+    /// Elements from the matrix of a point to that of the next, in V and in M.
+    fn point_pitch(&self) -> [usize; 2] {
+        [self.block * self.v_pitch(), self.block * self.m_pitch]
+    }
 }
 
-impl<I: Isa> Prepared for PreparedTiles<I> {
+impl<I: Isa> Prepared for PreparedTransform<I> {
     fn signature(&self) -> &Signature {
         &self.signature
     }
@@ -120,8 +106,8 @@ impl<I: Isa> Prepared for PreparedTiles<I> {
     }
 
     fn scratch(&self) -> ScratchReq {
-        let row = self.v_pitch() + self.m_pitch;
-        ScratchReq { shared: 0, worker: self.tiling.points() * self.block * row }
+        let elements = self.point_pitch().into_iter().sum::<usize>();
+        ScratchReq { shared: 0, worker: self.tiling.points() * elements }
     }
 
     fn units(&self, _: usize, n: usize) -> usize {
@@ -152,7 +138,7 @@ impl<I: Isa> Prepared for PreparedTiles<I> {
 /// The units of a step whose axes of `N1` and `N2` are down and across, or the other way round where
 /// `swap` is set.
 struct Run<'a, I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize> {
-    step: &'a PreparedTiles<I>,
+    step: &'a PreparedTransform<I>,
     units: Range<usize>,
     io: &'a Io<'a>,
     /// The worker's scratch: V, then M.
@@ -166,98 +152,169 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     type Output = ();
 
     #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
     fn with_simd<S: pulp::Simd>(self, _: S) {
-        self.blocks();
+        let step = self.step;
+        let images = self.io.images();
+        let (tiles, blocks) = (images * step.tiling.tiles(), step.blocks(images));
+        let mut transformed = None;
+        for unit in self.units.clone() {
+            let (block, group) = (unit / step.groups, unit % step.groups);
+            let block_tiles = tiles * block / blocks..tiles * (block + 1) / blocks;
+            // SAFETY: at most `step.block` tiles fit V and M; the outputs of tiles and panels are this unit's.
+            unsafe {
+                if transformed != Some(block) {
+                    self.transform_inputs(block_tiles.clone());
+                    transformed = Some(block);
+                }
+                for panel in step.group(group) {
+                    self.multiply(block_tiles.len(), panel);
+                    self.transform_outputs(block_tiles.clone(), panel);
+                }
+            }
+        }
+    }
+}
+
+/// Where an output tile is written: its pixels, or a patch of f32 for those of bf16.
+struct OutputRows {
+    /// The first channel of the first pixel.
+    first: *mut f32,
+    /// Elements along the two axes.
+    pitch: [usize; 2],
+    /// Pixels along the two axes that lie inside the output.
+    inside: [usize; 2],
+    /// Channels to write; may be more than a vector.
+    width: usize,
+}
+
+/// Pixels of the next tile to prefetch, and the elements between them along the two axes.
+#[derive(Clone, Copy)]
+struct NextTile {
+    first: *const f32,
+    pitch: [usize; 2],
+    /// A line begins here that was not prefetched with the channels before.
+    is_due: bool,
+}
+
+impl NextTile {
+    /// Prefetches `N` pixels along the first axis, then moves on along the second.
+    #[inline(always)]
+    fn prefetch<const N: usize>(&mut self, [along, step]: [usize; 2], prefetch: fn(*const f32)) {
+        if !self.is_due {
+            return;
+        }
+        let mut at = self.first;
+        for _ in 0..N {
+            prefetch(at);
+            at = at.wrapping_add(self.pitch[along]);
+        }
+        self.first = self.first.wrapping_add(self.pitch[step]);
     }
 }
 
 impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>
     Run<'_, I, N1, M1, N2, M2, U>
 {
-    /// Computes the units.
+    /// The products: M.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
-    fn blocks(self) {
-        let step = self.step;
-        let images = self.io.images();
-        let (tiles, blocks) = (images * step.tiling.tiles(), step.blocks(images));
-        let m = self.v.wrapping_add(N1 * N2 * step.block * step.v_pitch());
-        let mut transformed = None;
-        for unit in self.units.clone() {
-            let (block, group) = (unit / step.groups, unit % step.groups);
-            let first = tiles * block / blocks;
-            let count = tiles * (block + 1) / blocks - first;
-            let start = step.tiling.place(first);
-            if transformed != Some(block) {
-                let mut place = start;
-                for tile in 0..count {
-                    let v = self.v.wrapping_add(tile * step.v_pitch());
-                    let next = step.tiling.next(place, images);
-                    // SAFETY: `count` tiles of at most `block` fit V.
-                    unsafe { self.input([place, next], v) };
-                    place = next;
-                }
-                transformed = Some(block);
-            }
-            for panel in step.group(group) {
-                let products = Products {
-                    isa: step.isa,
-                    points: N1 * N2,
-                    rows: count,
-                    depth: step.tiling.conv.channels,
-                    part: PART,
-                    a: self.v,
-                    a_pitch: [step.v_pitch(), step.block * step.v_pitch()],
-                    panel: step.panels.weights(panel),
-                    vectors: panel.vectors,
-                    dst: m,
-                    dst_pitch: [step.m_pitch, step.block * step.m_pitch],
-                    pixels: step.pixels,
-                };
-                // SAFETY: V holds `count` transformed rows a point, M has room for a panel.
-                unsafe { products.run() };
-                let mut place = start;
-                for tile in 0..count {
-                    let m = m.wrapping_add(tile * step.m_pitch);
-                    let next = step.tiling.next(place, images);
-                    // SAFETY: M holds the products of `count` tiles; their outputs are this unit's.
-                    unsafe { self.output([place, next], m, panel) };
-                    place = next;
-                }
-            }
-        }
+    fn m(&self) -> *mut f32 {
+        self.v.wrapping_add(N1 * N2 * self.step.point_pitch()[0])
+    }
+
+    /// Down and across, in the order of the axes.
+    #[inline(always)]
+    fn by_axis<T>(&self, [down, across]: [T; 2]) -> [T; 2] {
+        if self.swap { [across, down] } else { [down, across] }
     }
 
     /// The spans of a tile, in the order of the axes.
     #[inline(always)]
     fn spans(&self, place: Place) -> [Span; 2] {
-        let [down, across] = self.step.tiling.spans(place);
-        if self.swap { [across, down] } else { [down, across] }
+        self.by_axis(self.step.tiling.spans(place))
+    }
+
+    /// V of some tiles.
+    ///
+    /// # Safety
+    /// V has a row for each in each point.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn transform_inputs(&self, tiles: Range<usize>) {
+        let (tiling, images) = (&self.step.tiling, self.io.images());
+        let mut place = tiling.place(tiles.start);
+        for row in 0..tiles.len() {
+            let next = tiling.next(place, images);
+            // SAFETY: by the caller.
+            unsafe { self.input([place, next], self.v.wrapping_add(row * self.step.v_pitch())) };
+            place = next;
+        }
+    }
+
+    /// M of some rows of V and a panel.
+    ///
+    /// # Safety
+    /// V holds the rows in each point, and M has room for them.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn multiply(&self, rows: usize, panel: &Panel) {
+        let step = self.step;
+        let [v_point, m_point] = step.point_pitch();
+        let products = Products {
+            isa: step.isa,
+            points: N1 * N2,
+            rows,
+            depth: step.tiling.conv.channels,
+            part: PART,
+            a: self.v,
+            a_pitch: [step.v_pitch(), v_point],
+            panel: step.panels.weights(panel),
+            vectors: panel.vectors,
+            dst: self.m(),
+            dst_pitch: [step.m_pitch, m_point],
+            pixels: step.pixels,
+        };
+        // SAFETY: by the caller.
+        unsafe { products.run() };
+    }
+
+    /// Outputs of some tiles and a panel.
+    ///
+    /// # Safety
+    /// M holds their products, and the outputs may be written by this caller alone.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn transform_outputs(&self, tiles: Range<usize>, panel: &Panel) {
+        let (tiling, images) = (&self.step.tiling, self.io.images());
+        let mut place = tiling.place(tiles.start);
+        for row in 0..tiles.len() {
+            let next = tiling.next(place, images);
+            // SAFETY: by the caller.
+            unsafe { self.output([place, next], self.m().wrapping_add(row * self.step.m_pitch), panel) };
+            place = next;
+        }
     }
 
     /// `V[..] = Bt d B` for one tile; `v` is its row in the matrix of the first point.
+    ///
+    /// # Safety
+    /// The pixels of the tile that lie in the image may be read, and the tile's rows of V be written.
     #[inline(always)]
     #[allow(unsafe_code, reason = "vector code")]
     unsafe fn input(&self, [place, next]: [Place; 2], v: *mut f32) {
-        let step = self.step;
-        let isa = step.isa;
-        let [a, b] = self.spans(place);
-        let (src, channels) = (&self.io.src, step.tiling.conv.channels);
-        let mut pitch = [src.pitch.row, src.pitch.pixel];
-        if self.swap {
-            pitch.reverse();
-        }
+        let (src, channels) = (&self.io.src, self.step.tiling.conv.channels);
+        let spans = self.spans(place);
+        let pitch = self.by_axis([src.pitch.row, src.pitch.pixel]);
         // The first sample, from the first pixel of the image; samples outside are never read.
-        let pixel = |place: Place, [a, b]: [Span; 2]| {
+        let sample = |place: Place, [a, b]: [Span; 2]| {
             let origin = a.origin * pitch[0] as isize + b.origin * pitch[1] as isize;
             src.byte(place.n, 0, 0).cast::<f32>().wrapping_offset(origin)
         };
-        let first = pixel(place, [a, b]);
-        let following = pixel(next, self.spans(next));
-        let zero = isa.splat_f32s(0.0);
+        let first = sample(place, spans);
+        let following = sample(next, self.spans(next));
         let wide = src.dtype == Dtype::F32;
-        let whole =
-            wide && a.inside == [0, N1] && b.inside == [0, N2] && channels.is_multiple_of(I::F32_LANES);
+        let is_inside = spans[0].inside == [0, N1] && spans[1].inside == [0, N2];
+        let whole = wide && is_inside && channels.is_multiple_of(I::F32_LANES);
         // Written before it is read: the patch where the tile is not whole, the columns always.
         let mut patch = MaybeUninit::<[[I::f32s; N2]; N1]>::uninit();
         let patch = patch.as_mut_ptr().cast::<I::f32s>();
@@ -266,144 +323,217 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         if !whole {
             for at in 0..N1 * N2 {
                 // SAFETY: inside the patch.
-                unsafe { patch.add(at).write(zero) };
+                unsafe { patch.add(at).write(self.step.isa.splat_f32s(0.0)) };
             }
         }
-        let stride = step.block * step.v_pitch();
         for c in (0..channels).step_by(I::F32_LANES) {
-            let mut d = first.wrapping_add(c);
-            let mut following = following.wrapping_add(c);
-            let [from, mut pitch] = [pitch; 2];
-            if !wide {
-                let pixels = [a.inside, b.inside].map(|[from, to]| from..to);
-                let origin = a.origin * pitch[0] as isize + b.origin * pitch[1] as isize + c as isize;
-                let first = src.pixel::<bf16>(place.n, 0, 0).wrapping_offset(origin);
-                let tile = Lower { first: first.cast_mut(), pitch, pixels, width: channels - c };
-                // SAFETY: pixels of the image, with `channels - c` more channels; the patch holds them.
-                unsafe { widen_tile(isa, &tile, patch, N2) };
-            } else if !whole {
-                for i in a.inside[0]..a.inside[1] {
-                    let mut at = d.wrapping_add(i * pitch[0] + b.inside[0] * pitch[1]);
-                    for j in b.inside[0]..b.inside[1] {
-                        // SAFETY: a pixel of the image, with `channels - c` more channels.
-                        unsafe { patch.add(i * N2 + j).write(load_first(isa, at, channels - c)) };
-                        at = at.wrapping_add(pitch[1]);
-                    }
-                }
+            let is_due = c.is_multiple_of(LINE) && wide;
+            let next = NextTile { first: following.wrapping_add(c), pitch, is_due };
+            // SAFETY: by the caller; vectors of pixels inside the image, or of the patch; V has a row of whole
+            // vectors for each point of the tile.
+            unsafe {
+                let (d, pitch) = if whole {
+                    (first.wrapping_add(c), pitch)
+                } else {
+                    self.gather(place, spans, c, patch);
+                    (patch.cast_const().cast(), [N2 * I::F32_LANES, I::F32_LANES])
+                };
+                self.input_columns(d, pitch, columns, next);
+                self.input_rows(columns, v.wrapping_add(c));
             }
-            if !whole {
-                d = patch.cast_const().cast();
-                pitch = [N2 * I::F32_LANES, I::F32_LANES];
+        }
+    }
+
+    /// Copies a vector of channels of the pixels that lie in the image to their places in the patch.
+    ///
+    /// # Safety
+    /// The pixels may be read, and the patch has `N1 * N2` vectors.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn gather(&self, place: Place, [a, b]: [Span; 2], c: usize, patch: *mut I::f32s) {
+        let (isa, src) = (self.step.isa, &self.io.src);
+        let pitch = self.by_axis([src.pitch.row, src.pitch.pixel]);
+        let origin = a.origin * pitch[0] as isize + b.origin * pitch[1] as isize + c as isize;
+        let width = self.step.tiling.conv.channels - c;
+        if src.dtype == Dtype::Bf16 {
+            let first = src.pixel::<bf16>(place.n, 0, 0).wrapping_offset(origin).cast_mut();
+            let inside = [a.inside, b.inside].map(|[from, to]| from..to);
+            // SAFETY: by the caller.
+            return unsafe { widen_tile(isa, &Pixels { first, pitch, inside, width }, patch, N2) };
+        }
+        let first = src.pixel::<f32>(place.n, 0, 0).wrapping_offset(origin);
+        for i in a.inside[0]..a.inside[1] {
+            let mut at = first.wrapping_add(i * pitch[0] + b.inside[0] * pitch[1]);
+            for j in b.inside[0]..b.inside[1] {
+                // SAFETY: by the caller; the pixel has `width` more channels.
+                unsafe { patch.add(i * N2 + j).write(load_first(isa, at, width)) };
+                at = at.wrapping_add(pitch[1]);
             }
-            for j in 0..N2 {
-                if c.is_multiple_of(LINE) && wide {
-                    near::<N1>(following, from[0], to_l2);
-                    following = following.wrapping_add(from[1]);
-                }
-                // SAFETY: vectors of pixels inside the image, or of the patch.
-                let column = unsafe { line::<I, N1>(d, pitch[0]) };
-                d = d.wrapping_add(pitch[1]);
-                for (i, value) in Fixed::<N1, M1, U>::input(isa, column).into_iter().enumerate() {
-                    // SAFETY: inside the columns.
-                    unsafe { columns.add(i * N2 + j).write(value) };
-                }
+        }
+    }
+
+    /// `columns = Bt d` along the first axis.
+    ///
+    /// # Safety
+    /// A vector of each of `N1 * N2` samples may be read, `pitch` elements apart along the two axes.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn input_columns(
+        &self,
+        mut d: *const f32,
+        pitch: [usize; 2],
+        columns: *mut I::f32s,
+        mut next: NextTile,
+    ) {
+        for j in 0..N2 {
+            next.prefetch::<N1>([0, 1], to_l2);
+            // SAFETY: by the caller.
+            let column = unsafe { line::<I, N1>(d, pitch[0]) };
+            d = d.wrapping_add(pitch[1]);
+            for (i, value) in Fixed::<N1, M1, U>::input(self.step.isa, column).into_iter().enumerate() {
+                // SAFETY: inside the columns.
+                unsafe { columns.add(i * N2 + j).write(value) };
             }
-            let mut v = v.wrapping_add(c);
-            for i in 0..N1 {
-                // SAFETY: all columns have been written.
-                let row = unsafe { columns.add(i * N2).cast::<[I::f32s; N2]>().read() };
-                for (j, value) in Fixed::<N2, M2, U>::input(isa, row).into_iter().enumerate() {
-                    // SAFETY: V has a row of whole vectors for each point of the tile.
-                    unsafe { store::<I>(v.wrapping_add(j * stride), value) };
-                }
-                v = v.wrapping_add(N2 * stride);
+        }
+    }
+
+    /// `V = columns B` along the second axis.
+    ///
+    /// # Safety
+    /// All columns have been written; V has a vector at `v` in each point.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn input_rows(&self, columns: *const I::f32s, mut v: *mut f32) {
+        let [point, _] = self.step.point_pitch();
+        for i in 0..N1 {
+            // SAFETY: by the caller.
+            let row = unsafe { columns.add(i * N2).cast::<[I::f32s; N2]>().read() };
+            for (j, value) in Fixed::<N2, M2, U>::input(self.step.isa, row).into_iter().enumerate() {
+                // SAFETY: by the caller.
+                unsafe { store::<I>(v.wrapping_add(j * point), value) };
             }
+            v = v.wrapping_add(N2 * point);
         }
     }
 
     /// `At M[..] A`, bias and ReLU for one tile and one panel; `m` is the tile's row in the matrix of the
     /// first point.
+    ///
+    /// # Safety
+    /// M holds the products; the panel's channels of the tile's outputs may be written by this caller alone.
     #[inline(always)]
     #[allow(unsafe_code, reason = "vector code")]
     unsafe fn output(&self, [place, next]: [Place; 2], m: *const f32, panel: &Panel) {
-        let step = self.step;
-        let isa = step.isa;
-        let [a, b] = self.spans(place);
-        let zero = isa.splat_f32s(0.0);
-        let stride = step.block * step.m_pitch;
-        let epilogue = step.tiling.conv.segments[panel.segment].epilogue;
-        let dst: ViewMut = self.io.dst(panel.segment);
-        let mut pitch = [dst.pitch().row, dst.pitch().pixel];
+        let (step, isa) = (self.step, self.step.isa);
+        let dst = self.io.dst(panel.segment);
+        let inside = self.spans(place).map(|span| span.outputs);
+        let pitch = self.by_axis([dst.pitch().row, dst.pitch().pixel]);
         let [m1, m2] = [0, 1].map(|axis| step.tiling.transforms[axis].m);
-        let wide = dst.dtype() == Dtype::F32;
         let pixel = |place: Place| dst.byte(place.n, place.row * m1, place.column * m2);
-        let lower = pixel(place).cast::<bf16>().wrapping_add(panel.first);
+        let (first, following, wide) = (pixel(place), pixel(next), dst.dtype() == Dtype::F32);
         let mut patch = MaybeUninit::<[[I::f32s; M2]; M1]>::uninit();
-        let patch = patch.as_mut_ptr().cast::<f32>();
-        let first = if wide { pixel(place).cast::<f32>().wrapping_add(panel.first) } else { patch };
-        let next = pixel(next).cast::<f32>().wrapping_add(panel.first);
-        if self.swap {
-            pitch.reverse();
-        }
-        let lower_pitch = pitch;
-        if !wide {
-            pitch = [M2 * I::F32_LANES, I::F32_LANES];
-        }
+        let patch = patch.as_mut_ptr().cast::<I::f32s>();
         for vector in 0..panel.vectors {
             let k = vector * I::F32_LANES;
+            let (channel, width) = (panel.first + k, panel.width - k);
             let mut sums = MaybeUninit::<[[I::f32s; N2]; M1]>::uninit();
             let sums = sums.as_mut_ptr().cast::<I::f32s>();
-            let mut at = m.wrapping_add(k);
-            for j in 0..N2 {
-                // SAFETY: M has a row of the panel's vectors for each point of the tile.
-                let column = unsafe { line::<I, N1>(at, N2 * stride) };
-                at = at.wrapping_add(stride);
-                let column: [I::f32s; M1] = Fixed::<N1, M1, U>::output(isa, column);
-                for (i, value) in column.into_iter().enumerate() {
-                    // SAFETY: inside the sums.
-                    unsafe { sums.add(i * N2 + j).write(value) };
-                }
-            }
-            let bias = if epilogue.bias {
-                // SAFETY: a panel has a bias for each of its vectors.
-                unsafe { load::<I>(step.panels.bias(panel).add(k)) }
+            let first_f32 = first.cast::<f32>().wrapping_add(channel);
+            let following = following.cast::<f32>().wrapping_add(channel);
+            let is_due = k.is_multiple_of(LINE) && wide;
+            let next = NextTile { first: following, pitch, is_due };
+            let rows = if wide {
+                OutputRows { first: first_f32, pitch, inside, width }
             } else {
-                zero
+                let pitch = [M2 * I::F32_LANES, I::F32_LANES];
+                OutputRows { first: patch.cast(), pitch, inside: [inside[0], M2], width: I::F32_LANES }
             };
-            let floor = isa.splat_f32s(if epilogue.relu { 0.0 } else { f32::NEG_INFINITY });
-            let width = panel.width - k;
-            let whole = !wide || b.outputs == M2 && width >= I::F32_LANES;
-            let mut row = if wide { first.wrapping_add(k) } else { first };
-            let mut following = next.wrapping_add(k);
-            for i in 0..a.outputs {
-                // SAFETY: all sums have been written.
-                let values = unsafe { sums.add(i * N2).cast::<[I::f32s; N2]>().read() };
-                let values: [I::f32s; M2] = Fixed::<N2, M2, U>::output(isa, values);
-                let mut at = row;
-                for (j, value) in values.into_iter().enumerate() {
-                    let value = isa.max_f32s(floor, isa.add_f32s(value, bias));
-                    if whole {
-                        // SAFETY: a vector of an output pixel of this unit.
-                        unsafe { store::<I>(at, value) };
-                    } else if j < b.outputs {
-                        // SAFETY: an output pixel of this unit; `width` channels are the panel's.
-                        unsafe { store_first(isa, at, value, width) };
-                    }
-                    at = at.wrapping_add(pitch[1]);
-                }
-                row = row.wrapping_add(pitch[0]);
-                if k.is_multiple_of(LINE) && wide {
-                    near::<M2>(following, pitch[1], to_l1);
-                    following = following.wrapping_add(pitch[0]);
+            // SAFETY: by the caller; output pixels of this unit, of which `width` channels are the panel's; the
+            // patch has been written before it is read.
+            unsafe {
+                self.output_columns(m.wrapping_add(k), sums);
+                self.output_rows(sums, self.bias(panel, k), panel.segment, &rows, next);
+                if !wide {
+                    let first = first.cast::<bf16>().wrapping_add(channel);
+                    let inside = inside.map(|count| 0..count);
+                    narrow_tile(isa, &Pixels { first, pitch, inside, width }, patch, M2);
                 }
             }
-            if !wide {
-                let first = lower.wrapping_add(k);
-                let tile = Lower { first, pitch: lower_pitch, pixels: [0..a.outputs, 0..b.outputs], width };
-                // SAFETY: output pixels of this unit, of which `width` channels are the panel's; all have
-                // been written to the patch.
-                unsafe { narrow_tile(isa, &tile, patch.cast_const().cast(), M2) };
+        }
+    }
+
+    /// The biases of a vector of a panel, or zeros.
+    ///
+    /// # Safety
+    /// The panel has the vector.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn bias(&self, panel: &Panel, k: usize) -> I::f32s {
+        if self.step.tiling.conv.segments[panel.segment].epilogue.bias {
+            // SAFETY: a panel has a bias for each of its vectors.
+            unsafe { load::<I>(self.step.panels.bias(panel).add(k)) }
+        } else {
+            self.step.isa.splat_f32s(0.0)
+        }
+    }
+
+    /// `sums = At M` along the first axis.
+    ///
+    /// # Safety
+    /// M has a vector at `m` in each point.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn output_columns(&self, mut m: *const f32, sums: *mut I::f32s) {
+        let [_, point] = self.step.point_pitch();
+        for j in 0..N2 {
+            // SAFETY: by the caller.
+            let column = unsafe { line::<I, N1>(m, N2 * point) };
+            m = m.wrapping_add(point);
+            let column: [I::f32s; M1] = Fixed::<N1, M1, U>::output(self.step.isa, column);
+            for (i, value) in column.into_iter().enumerate() {
+                // SAFETY: inside the sums.
+                unsafe { sums.add(i * N2 + j).write(value) };
             }
+        }
+    }
+
+    /// `relu(sums A + bias)` along the second axis, of the pixels inside the output.
+    ///
+    /// # Safety
+    /// All sums have been written; the pixels may be written by this caller alone.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn output_rows(
+        &self,
+        sums: *const I::f32s,
+        bias: I::f32s,
+        segment: usize,
+        rows: &OutputRows,
+        mut next: NextTile,
+    ) {
+        let isa = self.step.isa;
+        let relu = self.step.tiling.conv.segments[segment].epilogue.relu;
+        let floor = isa.splat_f32s(if relu { 0.0 } else { f32::NEG_INFINITY });
+        let whole = rows.inside[1] == M2 && rows.width >= I::F32_LANES;
+        let mut row = rows.first;
+        for i in 0..rows.inside[0] {
+            // SAFETY: by the caller.
+            let values = unsafe { sums.add(i * N2).cast::<[I::f32s; N2]>().read() };
+            let values: [I::f32s; M2] = Fixed::<N2, M2, U>::output(isa, values);
+            let mut at = row;
+            for (j, value) in values.into_iter().enumerate() {
+                let value = isa.max_f32s(floor, isa.add_f32s(value, bias));
+                if whole {
+                    // SAFETY: by the caller; a whole vector.
+                    unsafe { store::<I>(at, value) };
+                } else if j < rows.inside[1] {
+                    // SAFETY: by the caller.
+                    unsafe { store_first(isa, at, value, rows.width) };
+                }
+                at = at.wrapping_add(rows.pitch[1]);
+            }
+            row = row.wrapping_add(rows.pitch[0]);
+            next.prefetch::<M2>([1, 0], to_l1);
         }
     }
 }
@@ -423,13 +553,4 @@ unsafe fn line<I: Isa, const N: usize>(mut at: *const f32, pitch: usize) -> [I::
     }
     // SAFETY: all have been written.
     unsafe { vectors.assume_init() }
-}
-
-/// Brings `N` pixels near, `pitch` elements apart.
-#[inline(always)]
-fn near<const N: usize>(mut at: *const f32, pitch: usize, prefetch: fn(*const f32)) {
-    for _ in 0..N {
-        prefetch(at);
-        at = at.wrapping_add(pitch);
-    }
 }
