@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Modules that say what kernels there are, not what they do.
-const WITHOUT: [&str; 3] = ["lib", "kernel", "reference"];
+/// Modules that say what kernels there are and what they take, not what they do.
+const WITHOUT: [&str; 4] = ["lib", "kernel", "error", "registry"];
 
 fn main() {
     println!("cargo::rerun-if-changed=src");
@@ -34,8 +34,8 @@ fn read(folder: &Path, path: &mut Vec<String>, code: &mut BTreeMap<String, Strin
             path.pop();
         } else if file.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&file).expect("a source");
-            let own = path.iter().chain((name != "mod").then_some(&name));
-            code.insert(own.map(String::as_str).collect::<Vec<_>>().join("::"), without_comments(&text));
+            let parts = path.iter().chain((name != "mod").then_some(&name));
+            code.insert(parts.map(String::as_str).collect::<Vec<_>>().join("::"), without_comments(&text));
         }
     }
 }
@@ -45,22 +45,31 @@ fn without_comments(text: &str) -> String {
     lines.filter(|line| !line.is_empty() && !line.starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// The modules that one names, and its own.
+/// The modules whose items one names: by their path from the root, from its parent or from itself. That it declares a
+/// module is no use of it.
 fn uses<'a>(module: &str, text: &str, code: &'a BTreeMap<String, String>) -> BTreeSet<&'a str> {
     let parent = module.rsplit_once("::").map_or("", |(parent, _)| parent);
+    let text = text.replace("(super)", "");
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let names = |known: &str| {
-        let within = |base: &str| known.strip_prefix(base)?.strip_prefix("::").map(str::to_string);
-        let word =
-            |text: &'_ str| text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+        let below = |base: &str| known.strip_prefix(base)?.strip_prefix("::").map(str::to_string);
         // The end of a path, or an item of the module: not a module inside it.
         let ends = |rest: &str| match rest.strip_prefix("::") {
-            Some(item) => !code.contains_key(&format!("{known}::{}", &item[..word(item)])),
-            None => word(rest) == 0,
+            Some(item) => {
+                let word = item.find(|c| !is_word(c)).unwrap_or(item.len());
+                !code.contains_key(&format!("{known}::{}", &item[..word]))
+            }
+            None => !rest.starts_with(is_word),
         };
-        let is_there = |path: String| text.match_indices(&path).any(|(at, _)| ends(&text[at + path.len()..]));
-        is_there(format!("crate::{known}"))
-            || within(parent).is_some_and(|rest| is_there(format!("super::{rest}")))
-            || within(module).is_some_and(|rest| is_there(format!("mod {rest};")))
+        let starts = |before: &str| !before.ends_with(|c| is_word(c) || c == ':');
+        let is_there = |path: &str| {
+            let mut found = text.match_indices(path);
+            found.any(|(at, _)| starts(&text[..at]) && ends(&text[at + path.len()..]))
+        };
+        is_there(&format!("crate::{known}"))
+            || known == parent && is_there("super")
+            || below(parent).is_some_and(|path| is_there(&format!("super::{path}")))
+            || below(module).is_some_and(|path| text.contains(&format!("use {path}::")) && is_there(&path))
     };
     code.keys().map(String::as_str).filter(|known| !WITHOUT.contains(known) && names(known)).collect()
 }

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cross_checks::network::{Network, plans};
 use cross_checks::{Data, EPILOGUES, Subject, conv_with};
-use kernels::kernel::{Io, Role, table};
+use kernels::kernel::Io;
 use kernels::problem::{Epilogue, Pool, PoolKind, Problem, Window};
 use kernels::team::{Team, run_alone, scratch_for};
 use kernels::tensor::Tensor;
+use kernels::{Role, table};
 use tuner::rewrite::Rewrite;
 use tuner::threads::Threads;
 use tuner::weights::synthetic;
@@ -122,10 +123,10 @@ fn candidates_do_not_allocate_while_they_run() {
             for tuning in kernel.tunings(problem) {
                 let formats = kernel.formats(problem, &tuning)[0];
                 let step = kernel.prepare(problem, &tuning, &formats, &data.filters).expect("supported");
-                let mut src = Tensor::of(problem.src(), &formats.src);
+                let mut src = Tensor::new(problem.src(), &formats.src);
                 src.fill_nhwc(&data.src);
                 let mut dst: Vec<Tensor> =
-                    problem.dst().into_iter().map(|shape| Tensor::of(shape, &formats.dst)).collect();
+                    problem.dst().into_iter().map(|shape| Tensor::new(shape, &formats.dst)).collect();
                 let io = Io::new(src.view(), dst.iter_mut().map(Tensor::view_mut));
                 let scratch = scratch_for(&*step, 1);
                 let count = allocations_here(|| run_alone(&*step, &io, &scratch));

@@ -14,14 +14,15 @@ use std::fmt;
 use std::io::Write;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
-use kernels::cpu::{Cpu, Tier};
+use kernels::cpu::Cpu;
 use kernels::filter::{BatchNorm, Filter};
-use kernels::kernel::{Io, Kernel, Numerics, Prepared, Row, Tuning, row};
-use kernels::problem::{Conv, Epilogue, Padding, Pool, PoolKind, Problem};
-use kernels::reference::{Expected, all_pixels, as_seen, expected};
-use kernels::scratch::Buffer;
+use kernels::kernel::{Io, Kernel, Numerics, Prepared, Tuning};
+use kernels::memory::Buffer;
+use kernels::problem::{Conv, Epilogue, Pool, PoolKind, Problem};
 use kernels::team::Team;
-use kernels::tensor::{Dtype, Format, Formats, Placement, Shape};
+use kernels::tensor::{Dtype, Format, Formats, Placement};
+use kernels::verify::{Expected, all_pixels, as_seen, expected};
+use kernels::{KernelEntry, Padding, Shape, Tier, entry};
 use tuner::graph::Graph;
 use tuner::model::Model;
 use tuner::rewrite::problems;
@@ -257,7 +258,7 @@ pub fn shrunk(problem: &Problem, [h, w]: [usize; 2]) -> Problem {
 /// A row of the table on this machine.
 pub struct Subject {
     /// The row.
-    pub row: &'static Row,
+    pub row: &'static KernelEntry,
     /// Its kernel.
     pub kernel: Box<dyn Kernel>,
     tier: Tier,
@@ -269,7 +270,7 @@ impl Subject {
     /// # Panics
     /// If there is no such row.
     pub fn of(id: &str) -> Option<Self> {
-        let row = row(id).unwrap_or_else(|| panic!("no row {id}"));
+        let row = entry(id).unwrap_or_else(|| panic!("no row {id}"));
         let cpu = cpu();
         match (row.make)(&cpu) {
             Ok(kernel) => Some(Self { row, kernel, tier: cpu.tier() }),
@@ -283,7 +284,7 @@ impl Subject {
 
     /// A kernel in the place of the reference, for tests of the checks themselves.
     pub fn stand_in(kernel: Box<dyn Kernel>) -> Self {
-        Self { row: row("reference").expect("the oracle's row"), kernel, tier: cpu().tier() }
+        Self { row: entry("reference").expect("the oracle's row"), kernel, tier: cpu().tier() }
     }
 
     /// Computes the case with a tuning, in all formats that the kernel takes, and with each number of
@@ -332,7 +333,7 @@ impl Subject {
     /// # Panics
     /// If they are not, or the buffers are others.
     pub fn check_packed(&self, case: &Case, data: &Data, tuning: &Tuning) {
-        let hollow: Vec<Filter> = data.filters.iter().map(|filter| Filter::hollow(filter.dims)).collect();
+        let hollow: Vec<Filter> = data.filters.iter().map(|filter| Filter::dims_only(filter.dims)).collect();
         for formats in self.kernel.formats(&case.problem, tuning) {
             let context = format!("{} on {case}, {formats:?}, tuning {tuning}", self.row.id);
             let prepare = |filters: &[Filter]| {
@@ -428,7 +429,7 @@ fn run(
     workers: usize,
     context: &str,
 ) -> (Buffer, Vec<Placement>) {
-    let dtype = step.bound().formats.dst.dtype;
+    let dtype = step.signature().formats.dst.dtype;
     let (placements, len) = place(&case.problem.dst(), dtype, case.halo, case.layout);
     let mut dst = Buffer::zeroed(len);
     dst.as_mut_slice().fill(SENTINEL);

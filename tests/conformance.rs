@@ -3,14 +3,14 @@
 use cross_checks::{
     Case, Data, EPILOGUES, Layout, RELU, Subject, conv, conv_with, cpu, inception_v3, shrunk,
 };
-use kernels::cpu::Tier;
 use kernels::filter::Filter;
-use kernels::kernel::{MAX_SEGMENTS, Refusal, Tuning, table};
-use kernels::problem::{Conv, Epilogue, Padding, Pool, PoolKind, Problem, Window};
+use kernels::kernel::Tuning;
+use kernels::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Window};
 use kernels::tensor::{Format, Formats};
+use kernels::{KernelEntry, MAX_SEGMENTS, Padding, Tier, Unsupported, table};
 
 macro_rules! conformance {
-    ($($id:ident: $family:literal, $role:expr, $make:expr;)*) => {
+    ($($id:ident: $family:literal, $tier:ident, $role:expr, $make:expr;)*) => {
         $(mod $id {
             const ID: &str = stringify!($id);
 
@@ -340,7 +340,7 @@ fn check_refusals(id: &str) {
         assert_eq!(refusal(&tuning, &formats, &filters), None, "{id}: {problem}");
 
         let foreign = refusal(&Tuning::new([("foreign", 7)]), &formats, &filters);
-        assert!(matches!(foreign, Some(Refusal::Tuning { .. })), "{id}: {problem}: {foreign:?}");
+        assert!(matches!(foreign, Some(Unsupported::Tuning { .. })), "{id}: {problem}: {foreign:?}");
 
         let halo = formats.src.halo;
         if halo != Padding::default() {
@@ -348,7 +348,7 @@ fn check_refusals(id: &str) {
             let bottom = if halo.right == 0 { halo.bottom - 1 } else { halo.bottom };
             let narrow = Format { halo: Padding { bottom, right, ..halo }, ..formats.src };
             let narrow = refusal(&tuning, &Formats { src: narrow, ..formats }, &filters);
-            assert!(matches!(narrow, Some(Refusal::Formats { .. })), "{id}: {problem}: {narrow:?}");
+            assert!(matches!(narrow, Some(Unsupported::Formats { .. })), "{id}: {problem}: {narrow:?}");
         }
 
         let mut more = filters.clone();
@@ -364,7 +364,7 @@ fn check_refusals(id: &str) {
         }
         for filters in wrong {
             let wrong = refusal(&tuning, &formats, &filters);
-            assert!(matches!(wrong, Some(Refusal::Filters { .. })), "{id}: {problem}: {wrong:?}");
+            assert!(matches!(wrong, Some(Unsupported::Filters { .. })), "{id}: {problem}: {wrong:?}");
         }
     }
 
@@ -374,27 +374,29 @@ fn check_refusals(id: &str) {
         let filters = vec![Filter::new([3, 3, 4, 3], vec![0.0; 108]); count];
         let refusal = kernel.prepare(&problem, &Tuning::default(), &Formats::F32, &filters).err();
         let (found, expected) = (count.to_string(), "1 to 8");
-        assert_eq!(refusal, Some(Refusal::Shape { what: "number of segments", found, expected }), "{id}");
+        assert_eq!(refusal, Some(Unsupported::Shape { what: "number of segments", found, expected }), "{id}");
     }
 }
 
-/// The tier that a row is written for, by the end of its id.
-fn tier_of(id: &str) -> Tier {
-    let named = Tier::ALL.into_iter().find(|tier| id.ends_with(&format!("_{tier}")));
-    named.unwrap_or(if id == "im2col_gemm" { cpu().tier() } else { Tier::Plain })
+/// The tier that a kernel needs. A library that chooses its instructions itself needs all that the processor has.
+fn tier_of(row: &KernelEntry) -> Tier {
+    row.tier.unwrap_or(if row.id == "im2col_gemm" { cpu().tier() } else { Tier::Plain })
 }
 
 fn check_tiers(id: &str) {
-    let row = kernels::kernel::row(id).expect("a row of the table");
-    let (needed, has) = (tier_of(id), cpu().tier());
+    let row = kernels::entry(id).expect("a row of the table");
+    let (needed, has) = (tier_of(row), cpu().tier());
     for limit in Tier::ALL {
         let made = (row.make)(&cpu().limited_to(limit));
         match made.err() {
             None => {
-                assert!(needed <= limit.min(has), "{id} works below {needed}, on {has} limited to {limit}")
+                let is_there = limit.includes(needed) && has.includes(needed);
+                assert!(is_there, "{id} works below {needed}, on {has} limited to {limit}");
             }
-            Some(Refusal::Isa { .. }) => assert!(needed > has, "{id} on {has}"),
-            Some(Refusal::IsaLimited { .. }) => assert!(limit < needed, "{id} limited to {limit}"),
+            Some(Unsupported::Isa { .. }) => assert!(!has.includes(needed), "{id} on {has}"),
+            Some(Unsupported::IsaLimited { .. }) => {
+                assert!(!limit.includes(needed), "{id} limited to {limit}");
+            }
             Some(other) => panic!("{id} limited to {limit}: {other}"),
         }
     }

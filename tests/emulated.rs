@@ -16,7 +16,8 @@ use std::cell::UnsafeCell;
 use std::ptr::null_mut;
 use std::sync::Once;
 
-use kernels::cpu::{Amx, Cpu, Tier};
+use kernels::Tier;
+use kernels::cpu::{Amx, Cpu};
 use libc::{c_int, c_void, greg_t, siginfo_t, ucontext_t};
 
 /// The processor with its tiles, or with emulated ones where it could do all the rest. One that has tiles which this
@@ -39,7 +40,7 @@ pub fn with_tiles(cpu: Cpu) -> Cpu {
         }
     });
     // SAFETY: from here on the instructions do what they do on a processor that has them.
-    cpu.with_tiles(unsafe { Amx::emulated() })
+    cpu.with_amx(unsafe { Amx::emulated() })
 }
 
 const TILES: usize = 8;

@@ -7,12 +7,12 @@ use std::ops::Range;
 use half::bf16;
 
 use cross_checks::{Case, Data, Subject, conv};
-use kernels::filter::Filter;
-use kernels::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning};
-use kernels::problem::{Padding, Problem};
-use kernels::reference::Reference;
-use kernels::scratch::{Buffer, Scratch, ScratchReq};
+use kernels::kernel::{Io, Kernel, Prepared, Request, Signature, Tuning};
+use kernels::memory::{Buffer, Scratch, ScratchReq};
+use kernels::problem::Problem;
 use kernels::tensor::{Dtype, Format, Formats};
+use kernels::verify::Reference;
+use kernels::{Padding, Unsupported};
 
 /// What goes wrong after the reference has computed everything.
 type Fault = fn(&Io, &mut Scratch);
@@ -22,7 +22,7 @@ struct Faulty(Fault, Dtype);
 struct PreparedFaulty(Box<dyn Prepared>, Fault);
 
 impl Kernel for Faulty {
-    fn supports(&self, problem: &Problem) -> Result<(), Refusal> {
+    fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
         Reference.supports(problem)
     }
 
@@ -32,21 +32,15 @@ impl Kernel for Faulty {
         vec![Formats { src: format(Padding::symmetric(1, 1)), dst: format(none) }]
     }
 
-    fn prepare(
-        &self,
-        problem: &Problem,
-        tuning: &Tuning,
-        formats: &Formats,
-        filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Refusal> {
-        let prepared = Reference.prepare(problem, tuning, formats, filters)?;
+    fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
+        let prepared = Reference.prepare_checked(request)?;
         Ok(Box::new(PreparedFaulty(prepared, self.0)))
     }
 }
 
 impl Prepared for PreparedFaulty {
-    fn bound(&self) -> &Bound {
-        self.0.bound()
+    fn signature(&self) -> &Signature {
+        self.0.signature()
     }
 
     fn packed(&self) -> Vec<&Buffer> {
@@ -84,14 +78,14 @@ fn check_in(dtype: Dtype, fault: Fault) {
 
 /// Writes an element at a distance from channel 0 of the last pixel of the first segment.
 fn write(io: &Io, offset: isize, value: f32) {
-    let pixel = io.dst(0).pixel(0, 4, 4);
+    let pixel = io.dst(0).pixel::<f32>(0, 4, 4);
     // SAFETY: the faults stay inside the buffer of the destinations.
     unsafe { *pixel.wrapping_offset(offset) = value };
 }
 
 /// Changes an element of bf16 as [`write`] does one of f32.
 fn change_bf16(io: &Io, offset: isize, change: fn(u16) -> u16) {
-    let pixel = io.dst(0).at::<bf16>(0, 4, 4).cast::<u16>().wrapping_offset(offset);
+    let pixel = io.dst(0).pixel::<bf16>(0, 4, 4).cast::<u16>().wrapping_offset(offset);
     // SAFETY: the faults stay inside the buffer of the destinations.
     unsafe { *pixel = change(*pixel) };
 }
@@ -111,7 +105,7 @@ fn one_wrong_element_is_seen() {
 #[should_panic(expected = "channel 2: NaN")]
 fn a_source_read_past_its_channels_is_seen() {
     // SAFETY: the source is a slice of a wider tensor.
-    check(|io, _| write(io, 2, unsafe { *io.src.pixel(0, 0, 0).add(4) }));
+    check(|io, _| write(io, 2, unsafe { *io.src.pixel::<f32>(0, 0, 0).add(4) }));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The memory around a case: placements among guards, and what lies there, whatever the type of its elements.
 
-use kernels::problem::Padding;
-use kernels::scratch::Buffer;
-use kernels::tensor::{Dtype, Format, Placement, Shape};
+use kernels::memory::Buffer;
+use kernels::tensor::{Dtype, Format, Placement};
+use kernels::{Padding, Shape};
 
 use crate::{Case, Layout};
 

@@ -12,9 +12,8 @@
 //! that the largest probability takes the place of the root mean square there.
 
 use cross_checks::network::{Network, Rule, in_bf16, plans, rounding_of};
-use kernels::cpu::Tier;
 use kernels::problem::PoolKind;
-use kernels::tensor::Shape;
+use kernels::{Shape, Tier};
 use serde_json::Value;
 use tuner::exact::Exact;
 use tuner::model::BLOCKS;
@@ -163,7 +162,7 @@ fn a_block_computes_the_same_in_every_form() {
 fn a_block_in_bf16_is_that_of_f64_at_every_tier() {
     let network = Network::block("mixed10", PoolKind::Average, 1, 2);
     let exact = Exact::new(&network.graph, &network.weights, &network.threads).expect("weights");
-    for tier in Tier::ALL.into_iter().filter(|tier| *tier <= network.cpu.tier()) {
+    for tier in Tier::ALL.into_iter().filter(|tier| network.cpu.tier().includes(*tier)) {
         let choices = in_bf16(&network.graph, &network.cpu.clone().limited_to(tier));
         let rounding = rounding_of(&network.graph, &choices, &network.cpu);
         let (error, _) = exact.error(&mut network.session(&choices), &network.threads);

@@ -1,9 +1,10 @@
 //! Whole networks for tests: graph, weights, kernels by a rule.
 
 use kernels::cpu::Cpu;
-use kernels::kernel::{Role, Tuning, table};
+use kernels::kernel::Tuning;
 use kernels::problem::{PoolKind, Problem};
 use kernels::tensor::Dtype;
+use kernels::{Role, table};
 use tuner::graph::{Graph, Slice};
 use tuner::model::{BLOCKS, Model};
 use tuner::planner::{default_choice, default_choices};

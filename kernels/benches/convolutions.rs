@@ -17,13 +17,10 @@ use std::time::{Duration, Instant};
 
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, Throughput};
-use kernels::cpu::Cpu;
-use kernels::filter::{BatchNorm, Filter};
-use kernels::kernel::{Io, Kernel, Prepared, Role, table};
-use kernels::problem::{Conv, Problem};
-use kernels::scratch::Buffer;
-use kernels::team::{run_alone, scratch_for};
-use kernels::tensor::Tensor;
+use kernels::{
+    BatchNorm, Buffer, Conv, Cpu, Filter, Io, Kernel, Prepared, Problem, Role, Tensor, run_alone,
+    scratch_for, table,
+};
 
 /// Wall-clock time whose [`Throughput::Elements`] are floating-point operations.
 struct Flops;
@@ -136,13 +133,13 @@ impl Step {
             .prepare(problem, tuning, &formats, &filters)
             .unwrap_or_else(|refusal| panic!("{problem}: {refusal}"));
         let shape = problem.src();
-        let mut src = Tensor::of(shape, &formats.src);
+        let mut src = Tensor::new(shape, &formats.src);
         src.fill_nhwc(&values(shape.elements()));
         Self {
             scratch: scratch_for(&*prepared, 1),
             prepared,
             src,
-            dst: problem.dst().into_iter().map(|shape| Tensor::of(shape, &formats.dst)).collect(),
+            dst: problem.dst().into_iter().map(|shape| Tensor::new(shape, &formats.dst)).collect(),
         }
     }
 

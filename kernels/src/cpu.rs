@@ -1,59 +1,9 @@
 //! What the processor can do: tokens that prove an instruction set, cache sizes, and the tier to
 //! which a user limits them.
 
-use std::fmt;
-use std::str::FromStr;
-
 pub use crate::arch::cpuid::Caches;
-use crate::kernel::Refusal;
-
-/// Instruction sets, from the least to the most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Tier {
-    /// What the compiler's target guarantees: 128-bit vectors, no fused multiply-add.
-    Plain,
-    /// AVX2 and FMA: 256-bit vectors.
-    Avx2,
-    /// AVX-512 F, BW, CD, DQ, VL: 512-bit vectors.
-    Avx512,
-    /// AVX-512 with products of pairs of bf16.
-    Avx512Bf16,
-    /// Tiles of bf16, beside all of that.
-    Amx,
-}
-
-impl Tier {
-    /// All tiers.
-    pub const ALL: [Self; 5] = [Self::Plain, Self::Avx2, Self::Avx512, Self::Avx512Bf16, Self::Amx];
-
-    /// Whether what it adds multiplies f32; the tiers above multiply bf16.
-    pub fn is_of_f32(self) -> bool {
-        self <= Self::Avx512
-    }
-}
-
-impl fmt::Display for Tier {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Self::Plain => "plain",
-            Self::Avx2 => "avx2",
-            Self::Avx512 => "avx512",
-            Self::Avx512Bf16 => "avx512bf16",
-            Self::Amx => "amx",
-        })
-    }
-}
-
-impl FromStr for Tier {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|tier| tier.to_string() == text)
-            .ok_or_else(|| format!("found `{text}`, expected plain, avx2, avx512, avx512bf16 or amx"))
-    }
-}
+use crate::error::Unsupported;
+use crate::tier::Tier;
 
 /// A set of vector instructions that this process may use; holding one is the proof.
 pub trait Isa: pulp::Simd {
@@ -63,7 +13,7 @@ pub trait Isa: pulp::Simd {
     const REGISTERS: usize;
 
     /// The proof, where the processor has the instructions and the user allows them.
-    fn of(cpu: &Cpu) -> Result<Self, Refusal>;
+    fn new(cpu: &Cpu) -> Result<Self, Unsupported>;
 
     /// `a * b + c`: fused where the tier has the instruction, else rounded twice.
     fn fma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s;
@@ -76,7 +26,7 @@ impl Isa for Plain {
     const TIER: Tier = Tier::Plain;
     const REGISTERS: usize = 16;
 
-    fn of(_: &Cpu) -> Result<Self, Refusal> {
+    fn new(_: &Cpu) -> Result<Self, Unsupported> {
         Ok(pulp::Scalar128b)
     }
 
@@ -101,7 +51,7 @@ mod x86 {
         const TIER: Tier = Tier::Avx2;
         const REGISTERS: usize = 16;
 
-        fn of(cpu: &Cpu) -> Result<Self, Refusal> {
+        fn new(cpu: &Cpu) -> Result<Self, Unsupported> {
             cpu.token(Self::TIER, Self::try_new())
         }
 
@@ -115,7 +65,7 @@ mod x86 {
         const TIER: Tier = Tier::Avx512;
         const REGISTERS: usize = 32;
 
-        fn of(cpu: &Cpu) -> Result<Self, Refusal> {
+        fn new(cpu: &Cpu) -> Result<Self, Unsupported> {
             cpu.token(Self::TIER, Self::try_new())
         }
 
@@ -130,16 +80,17 @@ mod x86 {
 pub use x86::{Avx2, Avx512};
 
 #[cfg(target_arch = "x86_64")]
-pub use crate::arch::{amx::Amx, bf16::Avx512Bf16};
+pub use crate::arch::amx::Amx;
+pub use crate::arch::bf16::Avx512Bf16;
 
 #[cfg(target_arch = "x86_64")]
 impl Avx512Bf16 {
     fn try_new() -> Option<Self> {
-        Avx512::try_new().and_then(|_| Self::new())
+        Avx512::try_new().and_then(|_| Self::detect())
     }
 
     /// The proof, where the processor has the instructions and the user allows them.
-    pub fn of(cpu: &Cpu) -> Result<Self, Refusal> {
+    pub fn new(cpu: &Cpu) -> Result<Self, Unsupported> {
         cpu.token(Tier::Avx512Bf16, Self::try_new())
     }
 }
@@ -147,7 +98,7 @@ impl Avx512Bf16 {
 #[cfg(target_arch = "x86_64")]
 impl Amx {
     /// The proof, where the processor has the instructions and system and user allow them.
-    pub fn of(cpu: &Cpu) -> Result<Self, Refusal> {
+    pub fn new(cpu: &Cpu) -> Result<Self, Unsupported> {
         cpu.token(Tier::Amx, cpu.amx.filter(|_| Avx512Bf16::try_new().is_some()))
     }
 }
@@ -155,7 +106,7 @@ impl Amx {
 /// The processor as kernels may use it.
 #[derive(Clone, Debug)]
 pub struct Cpu {
-    limit: Tier,
+    limit: Option<Tier>,
     #[cfg(target_arch = "x86_64")]
     amx: Option<Amx>,
     /// Data caches of a core.
@@ -175,53 +126,51 @@ impl Cpu {
         let caches =
             Caches { l1d: or(known.l1d, 32 << 10), l2: or(known.l2, 512 << 10), l3: or(known.l3, 8 << 20) };
         Self {
-            limit: Tier::Amx,
+            limit: None,
             // Before there are threads, so that all have the permission.
             #[cfg(target_arch = "x86_64")]
-            amx: Amx::new(),
+            amx: Amx::detect(),
             caches,
             name: cpuid::name(),
             signature: cpuid::signature(),
         }
     }
 
-    /// Pretends to have nothing above `tier`.
+    /// Limited to what `tier` includes, and to what earlier limits include.
     pub fn limited_to(mut self, tier: Tier) -> Self {
-        self.limit = self.limit.min(tier);
+        self.limit = Some(self.limit.map_or(tier, |limit| limit.common(tier)));
         self
     }
 
     /// For tests: with tiles that it was not found to have.
     #[cfg(target_arch = "x86_64")]
     #[doc(hidden)]
-    pub fn with_tiles(mut self, amx: Amx) -> Self {
+    pub fn with_amx(mut self, amx: Amx) -> Self {
         self.amx = Some(amx);
         self
     }
 
-    /// The highest tier that is allowed.
-    pub fn limit(&self) -> Tier {
-        self.limit
+    /// Refuses kernels that choose their instructions themselves, unless the limit allows all that the processor has.
+    pub fn ensure_unlimited(&self) -> Result<(), Unsupported> {
+        let needed = Self { limit: None, ..self.clone() }.tier();
+        match self.limit {
+            Some(limit) if !limit.includes(needed) => Err(Unsupported::IsaLimited { needed, limit }),
+            _ => Ok(()),
+        }
     }
 
-    /// Without a limit.
-    pub fn unlimited(mut self) -> Self {
-        self.limit = Tier::Amx;
-        self
-    }
-
-    /// The highest tier that the processor has and the limit allows.
+    /// The last of [`Tier::ALL`] that the processor has and the limit allows.
     pub fn tier(&self) -> Tier {
         let has = |tier: &Tier| match tier {
             Tier::Plain => true,
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx2 => Avx2::of(self).is_ok(),
+            Tier::Avx2 => Avx2::new(self).is_ok(),
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx512 => Avx512::of(self).is_ok(),
+            Tier::Avx512 => Avx512::new(self).is_ok(),
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx512Bf16 => Avx512Bf16::of(self).is_ok(),
+            Tier::Avx512Bf16 => Avx512Bf16::new(self).is_ok(),
             #[cfg(target_arch = "x86_64")]
-            Tier::Amx => Amx::of(self).is_ok(),
+            Tier::Amx => Amx::new(self).is_ok(),
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         };
@@ -229,11 +178,13 @@ impl Cpu {
     }
 
     #[cfg(target_arch = "x86_64")]
-    fn token<T>(&self, tier: Tier, found: Option<T>) -> Result<T, Refusal> {
-        match found {
-            None => Err(Refusal::Isa { needed: tier }),
-            Some(_) if tier > self.limit => Err(Refusal::IsaLimited { needed: tier, limit: self.limit }),
-            Some(token) => Ok(token),
+    fn token<T>(&self, tier: Tier, found: Option<T>) -> Result<T, Unsupported> {
+        match (found, self.limit) {
+            (None, _) => Err(Unsupported::Isa { needed: tier }),
+            (Some(_), Some(limit)) if !limit.includes(tier) => {
+                Err(Unsupported::IsaLimited { needed: tier, limit })
+            }
+            (Some(token), _) => Ok(token),
         }
     }
 }

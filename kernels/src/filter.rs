@@ -74,8 +74,8 @@ impl<'a> AsRef<Folded<'a>> for Rounded<'a> {
 }
 
 impl Folded<'_> {
-    /// Made from a [`Filter::hollow`]: there are no rows to read.
-    pub fn is_hollow(&self) -> bool {
+    /// Made from a [`Filter::dims_only`]: there are no rows to read.
+    pub fn is_dims_only(&self) -> bool {
         self.weights.is_empty()
     }
 
@@ -118,7 +118,7 @@ impl Folded<'_> {
 pub struct Rounded<'a> {
     /// Before they were rounded.
     pub folded: Folded<'a>,
-    /// The matrix `[r * s * c, k]`, row-major; nothing if made from a [`Filter::hollow`].
+    /// The matrix `[r * s * c, k]`, row-major; nothing if made from a [`Filter::dims_only`].
     pub weights: Vec<bf16>,
 }
 
@@ -152,7 +152,7 @@ impl Filter {
 
     /// A filter that has only its dimensions: what is prepared from it has memory for packed weights, but
     /// none in it.
-    pub fn hollow(dims: [usize; 4]) -> Self {
+    pub fn dims_only(dims: [usize; 4]) -> Self {
         Self { dims, weights: Vec::new(), bias: None, norms: Vec::new(), expected: None }
     }
 
@@ -184,7 +184,7 @@ impl Filter {
     pub fn rounded(&self) -> Rounded<'_> {
         let folded = self.folded();
         let mut weights = vec![bf16::ZERO; self.weights.len()];
-        if !folded.is_hollow() {
+        if !folded.is_dims_only() {
             let expected = self.expected.as_deref();
             let mut order: Vec<usize> = (0..self.dims[2]).collect();
             if let Some(expected) = expected {

@@ -1,33 +1,57 @@
-//! Convolution and pooling kernels for InceptionV3 on CPUs.
+//! Convolution, pooling and softmax kernels for CPUs, behind one trait and in one table.
 //!
-//! The way of a tensor, in reading order:
+//! The modules, in reading order. Each imports only from those before it.
 //!
-//! 1. [`problem`]: what is to be computed, as shapes.
-//! 2. [`tensor`]: how activations lie in memory (NHWC with a zero halo) and the views of them.
-//! 3. [`filter`]: weights and the BatchNorms that follow, folded or not.
-//! 4. [`kernel`]: the traits that every implementation stands behind, and the table of all of them.
-//! 5. [`conv`], [`pool`], [`softmax`]: the implementations; [`gemm`]: what they multiply with;
-//!    [`vector`]: how they load and store.
-//! 6. [`team`]: how workers share a step.
-//! 7. [`mod@reference`]: the naive oracle, and the tolerance that each kernel is held to; [`mod@exact`]: whole
-//!    tensors in f64.
+//! | module | what is in it |
+//! |---|---|
+//! | [`shape`], [`tier`], [`error`] | extents and padding; instruction sets; why a kernel does not apply |
+//! | [`arch`], [`memory`], [`cpu`] | what the machine can do; aligned buffers and scratch; proofs of instruction sets |
+//! | [`tensor`] | how activations lie in memory (NHWC with a zero halo), and the views of them |
+//! | [`problem`], `shape_text`, [`filter`] | what to compute, as shapes and as text; weights and BatchNorms |
+//! | [`kernel`] | the traits of every implementation |
+//! | `vector`, `gemm` | loads and stores; register blocks and packed weights |
+//! | `conv`, `pool`, `softmax` | the implementations, a file or a folder a family |
+//! | [`verify`] | the naive oracle, its tolerance, and whole tensors in f64 |
+//! | [`registry`] | the table of all kernels, and how to add one |
+//! | [`team`], [`peak`] | how workers share a step; what a core does at most |
+//!
+//! Users import the names below the modules from the root. Inside the library, names are imported from their modules,
+//! so that the build script knows which code a kernel is made of.
 //!
 //! The library does no I/O and starts no threads.
 
 pub mod arch;
-pub mod conv;
+mod conv;
 pub mod cpu;
-pub mod exact;
+pub mod error;
 pub mod filter;
-pub mod gemm;
+mod gemm;
 pub mod kernel;
+pub mod memory;
 pub mod peak;
-pub mod pool;
+mod pool;
 pub mod problem;
-pub mod reference;
-pub mod scratch;
+pub mod registry;
+pub mod shape;
 mod shape_text;
-pub mod softmax;
+mod softmax;
 pub mod team;
 pub mod tensor;
-pub mod vector;
+pub mod tier;
+mod vector;
+pub mod verify;
+
+#[cfg(target_arch = "x86_64")]
+pub use cpu::Amx;
+pub use cpu::Cpu;
+pub use error::Unsupported;
+pub use filter::{BatchNorm, Filter};
+pub use kernel::{Io, Kernel, Numerics, Prepared, Request, Signature, Tuning};
+pub use memory::{Buffer, Scratch, ScratchReq};
+pub use problem::{Conv, Epilogue, MAX_SEGMENTS, Pool, PoolKind, Problem, Segment, Window};
+pub use registry::{KernelEntry, Role, entry, table};
+pub use shape::{Padding, Shape};
+pub use shape_text::ShapeError;
+pub use team::{Member, Team, run_alone, scratch_for};
+pub use tensor::{Dtype, Element, Format, Formats, Pitch, Placement, Tensor, View, ViewMut};
+pub use tier::Tier;

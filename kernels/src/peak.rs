@@ -3,7 +3,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use crate::cpu::{Cpu, Isa, Plain, Tier};
+use crate::cpu::{Cpu, Isa, Plain};
+use crate::tier::Tier;
 
 /// Independent sums: more than the latency of two units hides.
 const SUMS: usize = 12;
@@ -33,14 +34,14 @@ impl<I: Isa> pulp::WithSimd for Peak<I> {
     }
 }
 
-fn of<I: Isa>(isa: I, rounds: usize) -> f64 {
+fn multiply_adds<I: Isa>(isa: I, rounds: usize) -> f64 {
     isa.vectorize(Peak { isa, rounds })
 }
 
 #[cfg(target_arch = "x86_64")]
 mod bf16 {
     use super::*;
-    use crate::arch::amx::{DEPTH, ROWS, SUMS as SUMS_OF_BLOCK, Tiles};
+    use crate::arch::amx::{DEPTH, ROWS, SUMS as SUMS_OF_BLOCK, TileRegisters};
     use crate::cpu::{Amx, Avx512, Avx512Bf16};
     use crate::gemm::multiply::Multiply;
 
@@ -77,7 +78,7 @@ mod bf16 {
 
     /// Two by two tiles whose operands stay where they are.
     pub fn tiles(amx: Amx, microseconds: usize) -> f64 {
-        let tiles = Tiles::new(amx, ROWS);
+        let tiles = TileRegisters::new(amx, ROWS);
         let rounds = (microseconds * 3000 / (4 * ROWS)).max(1);
         let start = Instant::now();
         tiles.products(rounds);
@@ -92,19 +93,19 @@ pub fn tier_peak(cpu: &Cpu, tier: Tier, microseconds: usize) -> Option<f64> {
     let rounds = microseconds * 3000 / (SUMS / 2);
     match tier {
         #[cfg(target_arch = "x86_64")]
-        Tier::Avx512 => crate::cpu::Avx512::of(cpu).map(|isa| of(isa, rounds)),
+        Tier::Avx512 => crate::cpu::Avx512::new(cpu).map(|isa| multiply_adds(isa, rounds)),
         #[cfg(target_arch = "x86_64")]
-        Tier::Avx2 => crate::cpu::Avx2::of(cpu).map(|isa| of(isa, rounds)),
+        Tier::Avx2 => crate::cpu::Avx2::new(cpu).map(|isa| multiply_adds(isa, rounds)),
         #[cfg(not(target_arch = "x86_64"))]
         Tier::Amx | Tier::Avx512Bf16 | Tier::Avx512 | Tier::Avx2 => return None,
         #[cfg(target_arch = "x86_64")]
         Tier::Avx512Bf16 => {
-            let proof = crate::cpu::Avx512Bf16::of(cpu);
-            proof.and_then(|proof| Ok(bf16::pairs(crate::cpu::Avx512::of(cpu)?, proof, rounds)))
+            let proof = crate::cpu::Avx512Bf16::new(cpu);
+            proof.and_then(|proof| Ok(bf16::pairs(crate::cpu::Avx512::new(cpu)?, proof, rounds)))
         }
         #[cfg(target_arch = "x86_64")]
-        Tier::Amx => crate::cpu::Amx::of(cpu).map(|amx| bf16::tiles(amx, microseconds)),
-        Tier::Plain => Plain::of(cpu).map(|isa| of(isa, rounds)),
+        Tier::Amx => crate::cpu::Amx::new(cpu).map(|amx| bf16::tiles(amx, microseconds)),
+        Tier::Plain => Plain::new(cpu).map(|isa| multiply_adds(isa, rounds)),
     }
     .ok()
 }

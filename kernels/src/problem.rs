@@ -2,8 +2,11 @@
 //!
 //! All extents are in elements. Activations are `[n, h, w, c]`, filters `[r, s, c, k]` (Keras's HWIO).
 
-pub use crate::shape_text::ShapeError;
-use crate::tensor::Shape;
+use crate::error::Unsupported;
+use crate::shape::{Padding, Shape};
+
+/// The largest number of segments of a problem.
+pub const MAX_SEGMENTS: usize = 8;
 
 /// What happens to an output channel after the sum of products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,48 +35,6 @@ pub struct Segment {
     pub channels: usize,
     /// What follows the sum.
     pub epilogue: Epilogue,
-}
-
-/// Zeros around an image, in pixels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Padding {
-    /// Rows above.
-    pub top: usize,
-    /// Rows below.
-    pub bottom: usize,
-    /// Columns to the left.
-    pub left: usize,
-    /// Columns to the right.
-    pub right: usize,
-}
-
-impl Padding {
-    /// The same padding on opposite sides.
-    pub fn symmetric(rows: usize, columns: usize) -> Self {
-        Self { top: rows, bottom: rows, left: columns, right: columns }
-    }
-
-    /// The least that holds both.
-    pub fn with(self, other: Self) -> Self {
-        Self {
-            top: self.top.max(other.top),
-            bottom: self.bottom.max(other.bottom),
-            left: self.left.max(other.left),
-            right: self.right.max(other.right),
-        }
-    }
-
-    /// Keras's and TensorFlow's `same`: the output has `ceil(extent / stride)` pixels, and an odd
-    /// amount of padding puts the extra pixel below and to the right.
-    pub fn same(image: [usize; 2], kernel: [usize; 2], stride: [usize; 2]) -> Self {
-        let [rows, columns] = [0, 1].map(|axis| {
-            let outputs = image[axis].div_ceil(stride[axis]);
-            let needed = (outputs - 1) * stride[axis] + kernel[axis];
-            let total = needed.saturating_sub(image[axis]);
-            (total / 2, total - total / 2)
-        });
-        Self { top: rows.0, bottom: rows.1, left: columns.0, right: columns.1 }
-    }
 }
 
 /// The geometry that convolutions and pools share: a window that slides over an image.
@@ -197,6 +158,22 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// The convolution, or the refusal of a kernel that takes nothing else.
+    pub fn as_conv(&self) -> Result<&Conv, Unsupported> {
+        match self {
+            Self::Conv(conv) => Ok(conv),
+            _ => Err(Unsupported::Kind { takes: "convolutions" }),
+        }
+    }
+
+    /// The pool, or the refusal of a kernel that takes nothing else.
+    pub fn as_pool(&self) -> Result<&Pool, Unsupported> {
+        match self {
+            Self::Pool(pool) => Ok(pool),
+            _ => Err(Unsupported::Kind { takes: "pools" }),
+        }
+    }
+
     /// Shape of the input.
     pub fn src(&self) -> Shape {
         match self {

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::kernel::MAX_SEGMENTS;
-use crate::problem::{Conv, Epilogue, Padding, PoolKind, Problem, Segment, Window};
+use crate::problem::{Conv, Epilogue, MAX_SEGMENTS, PoolKind, Problem, Segment, Window};
+use crate::shape::Padding;
 
 /// The largest extent of any axis, and the largest number of elements of any tensor of a problem.
 ///

@@ -7,11 +7,11 @@
 use std::ops::Range;
 
 use crate::cpu::{Cpu, Isa};
-use crate::filter::Filter;
-use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning, validate};
+use crate::error::Unsupported;
+use crate::kernel::{Io, Kernel, Prepared, Request, Signature};
+use crate::memory::Scratch;
 use crate::problem::Problem;
-use crate::scratch::{Buffer, Scratch, ScratchReq};
-use crate::tensor::{Formats, View, ViewMut};
+use crate::tensor::{View, ViewMut};
 use crate::vector::{load_first, store_first};
 
 /// The kernel, for one instruction set.
@@ -22,51 +22,32 @@ pub struct Softmax<I> {
 
 impl<I: Isa> Softmax<I> {
     /// For the table.
-    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Refusal> {
-        Ok(Box::new(Self { isa: I::of(cpu)? }))
+    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
+        Ok(Box::new(Self { isa: I::new(cpu)? }))
     }
 }
 
 impl<I: Isa> Kernel for Softmax<I> {
-    fn supports(&self, problem: &Problem) -> Result<(), Refusal> {
+    fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
         match problem {
             Problem::Softmax { .. } => Ok(()),
-            _ => Err(Refusal::Kind { takes: "softmax" }),
+            _ => Err(Unsupported::Kind { takes: "softmax" }),
         }
     }
 
-    fn prepare(
-        &self,
-        problem: &Problem,
-        tuning: &Tuning,
-        formats: &Formats,
-        filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Refusal> {
-        validate(self, problem, tuning, formats, filters)?;
-        Ok(Box::new(PreparedSoftmax { isa: self.isa, bound: Bound::new(problem, formats) }))
+    fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
+        Ok(Box::new(PreparedSoftmax { isa: self.isa, signature: request.signature() }))
     }
 }
 
 struct PreparedSoftmax<I> {
     isa: I,
-    bound: Bound,
+    signature: Signature,
 }
 
 impl<I: Isa> Prepared for PreparedSoftmax<I> {
-    fn bound(&self) -> &Bound {
-        &self.bound
-    }
-
-    fn packed(&self) -> Vec<&Buffer> {
-        Vec::new()
-    }
-
-    fn packed_mut(&mut self) -> Vec<&mut Buffer> {
-        Vec::new()
-    }
-
-    fn scratch(&self) -> ScratchReq {
-        ScratchReq::default()
+    fn signature(&self) -> &Signature {
+        &self.signature
     }
 
     /// An image.
@@ -116,7 +97,7 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
         let channels = src.shape.c;
         let steps = || (0..channels).step_by(I::F32_LANES);
         for n in images {
-            let (x, y) = (src.pixel(n, 0, 0), dst.pixel(n, 0, 0));
+            let (x, y) = (src.pixel::<f32>(n, 0, 0), dst.pixel::<f32>(n, 0, 0));
             // SAFETY: the channels of a pixel of the source; of the destination, this unit's.
             let (x, out) = unsafe {
                 (std::slice::from_raw_parts(x, channels), std::slice::from_raw_parts_mut(y, channels))

@@ -5,8 +5,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::kernel::{Io, Prepared};
-use crate::scratch::{Buffer, Scratch};
-use crate::tensor::{Shape, View};
+use crate::memory::{Buffer, Scratch};
+use crate::shape::Shape;
+use crate::tensor::View;
 
 /// Spins before a waiting worker gives its core away.
 const SPINS: u32 = 20_000;
@@ -164,7 +165,7 @@ impl Member<'_> {
     pub fn run(&self, step: &dyn Prepared, io: &Io, scratch: &Buffer) {
         self.check(step, io);
         let workers = self.team.workers;
-        let mut mine = Scratch::of(scratch, step.scratch(), workers, self.index);
+        let mut mine = Scratch::new(scratch, step.scratch(), workers, self.index);
         if cfg!(debug_assertions) {
             if self.index == 0 {
                 // SAFETY: the others wait at the barrier.
@@ -184,7 +185,7 @@ impl Member<'_> {
             let units = step.units(phase, images);
             if workers == 1 {
                 // SAFETY: the only worker takes all units, phase after phase; `check` has compared
-                // the shapes; the scratch parts are disjoint by `Scratch::of`.
+                // the shapes; the scratch parts are disjoint by `Scratch::new`.
                 unsafe { step.run(phase, 0..units, io, &mut mine) };
                 continue;
             }
@@ -199,16 +200,16 @@ impl Member<'_> {
     }
 
     fn check(&self, step: &dyn Prepared, io: &Io) {
-        let bound = step.bound();
+        let signature = step.signature();
         let n = io.images();
-        assert!(n >= 1 && n <= bound.src.n, "{n} images for {}", bound.problem);
+        assert!(n >= 1 && n <= signature.src.n, "{n} images for {}", signature.problem);
         let same = |view: &View, shape: Shape| view.shape == Shape { n, ..shape } && view.is_regular();
-        assert!(same(&io.src, bound.src), "source of {}", bound.problem);
-        assert!(io.src.halo == bound.formats.src.halo, "halo of the source of {}", bound.problem);
-        assert_eq!(io.segments(), bound.dst.len(), "destinations of {}", bound.problem);
-        for (index, &want) in bound.dst.iter().enumerate() {
+        assert!(same(&io.src, signature.src), "source of {}", signature.problem);
+        assert!(io.src.halo == signature.formats.src.halo, "halo of the source of {}", signature.problem);
+        assert_eq!(io.segments(), signature.dst.len(), "destinations of {}", signature.problem);
+        for (index, &want) in signature.dst.iter().enumerate() {
             let view = io.dst(index).as_view();
-            assert!(same(&view, want), "destination {index} of {}", bound.problem);
+            assert!(same(&view, want), "destination {index} of {}", signature.problem);
         }
     }
 }
@@ -222,7 +223,7 @@ unsafe fn poison(step: &dyn Prepared, io: &Io, first: &Scratch, workers: usize) 
         unsafe { io.dst(segment).poison() };
     }
     let len = step.scratch().total(workers);
-    // SAFETY: `Scratch::of` has checked that the buffer holds `len` elements from `shared` on.
+    // SAFETY: `Scratch::new` has checked that the buffer holds `len` elements from `shared` on.
     unsafe { std::slice::from_raw_parts_mut(first.shared, len) }.fill(f32::NAN);
 }
 

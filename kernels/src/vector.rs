@@ -78,7 +78,7 @@ pub unsafe fn widen<I: Isa, T: Element>(ptr: *const T) -> I::f32s {
         let lanes = std::slice::from_raw_parts_mut(lanes, I::F32_LANES);
         (lanes, std::slice::from_raw_parts(ptr, I::F32_LANES))
     };
-    lanes.iter_mut().zip(elements).for_each(|(lane, element)| _ = lane.write(element.value()));
+    lanes.iter_mut().zip(elements).for_each(|(lane, element)| _ = lane.write(element.to_f32()));
     // SAFETY: all lanes have been written.
     unsafe { vector.assume_init() }
 }
@@ -103,7 +103,7 @@ pub unsafe fn widen_first<I: Isa, T: Element>(isa: I, ptr: *const T, width: usiz
     // SAFETY: by the caller; `width` is less than the lanes.
     let (lanes, elements) =
         unsafe { (std::slice::from_raw_parts_mut(lanes, width), std::slice::from_raw_parts(ptr, width)) };
-    lanes.iter_mut().zip(elements).for_each(|(lane, element)| *lane = element.value());
+    lanes.iter_mut().zip(elements).for_each(|(lane, element)| *lane = element.to_f32());
     vector
 }
 

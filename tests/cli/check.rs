@@ -2,7 +2,7 @@
 
 use kernels::filter::Filter;
 use kernels::problem::{Conv, Epilogue, Problem};
-use kernels::reference::{all_pixels, expected};
+use kernels::verify::{all_pixels, expected};
 
 use super::*;
 
@@ -37,7 +37,7 @@ const SHAPES: [&str; 4] = ["n1h9w9c16k24r1s7", "n2h8w11c5k7r3s2u2", "n1h7w6c4k9r
 fn every_kernel_that_takes_a_shape_is_printed_with_its_error() {
     let folder = folder();
     let out = succeeds(folder.path(), "check --shape n1h9w9c16k24r3s3 --threads 1");
-    for row in kernels::kernel::table() {
+    for row in kernels::table() {
         assert!(out.contains(row.id), "{} is not in\n{out}", row.id);
     }
     assert!(out.contains(" ok ") && !out.contains("WRONG"), "{out}");

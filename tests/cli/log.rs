@@ -70,7 +70,7 @@ fn candidates_whose_code_has_changed_are_measured_again_and_the_others_are_kept(
     let path = log(folder.path());
     calm(&path);
     let text = std::fs::read_to_string(&path).expect("a log");
-    let direct = kernels::kernel::table().iter().find(|row| row.family == "direct").expect("a row").code();
+    let direct = kernels::table().iter().find(|row| row.family == "direct").expect("a row").code();
     std::fs::write(&path, text.replace(direct, "0123456789abcdef")).expect("a log");
     succeeds(folder.path(), &format!("{TUNE} --budget 2"));
     let all = lines(&path);

@@ -6,7 +6,7 @@ use super::*;
 fn list_has_every_kernel_and_says_what_is_missing() {
     let folder = folder();
     let out = succeeds(folder.path(), "list --isa plain");
-    for row in kernels::kernel::table() {
+    for row in kernels::table() {
         let line = out.lines().find(|line| line.split_whitespace().next() == Some(row.id));
         let line = line.unwrap_or_else(|| panic!("{} is not in\n{out}", row.id));
         let (plain, wider) = (row.id.ends_with("_plain"), row.id.contains("_avx"));

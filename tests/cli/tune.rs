@@ -25,7 +25,7 @@ fn tuning_writes_a_plan_that_states_everything_and_prints_tables() {
     assert_eq!(layers.len(), 10, "every layer once: {layers:?}");
     for step in steps {
         assert!(!step["layers"].as_array().expect("layers").is_empty());
-        assert!(kernels::kernel::row(step["kernel"].as_str().expect("kernel")).is_some(), "{step}");
+        assert!(kernels::entry(step["kernel"].as_str().expect("kernel")).is_some(), "{step}");
         assert!(step["tuning"].as_object().expect("tuning").values().all(Value::is_u64), "{step}");
         assert!(step["formats"]["in"].is_string() && step["formats"]["out"].is_string(), "{step}");
         assert_eq!(step["threads"], 1);

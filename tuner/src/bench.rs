@@ -19,11 +19,12 @@ use std::time::{Duration, Instant};
 
 use kernels::arch::cache::evict;
 use kernels::cpu::Cpu;
-use kernels::kernel::{Bound, Io, Prepared, Refusal};
+use kernels::kernel::{Io, Prepared, Signature};
+use kernels::memory::Buffer;
 use kernels::problem::Problem;
-use kernels::scratch::Buffer;
 use kernels::team::{Member, Team};
-use kernels::tensor::{Format, Formats, Placement, Shape, Tensor};
+use kernels::tensor::{Format, Formats, Placement, Tensor};
+use kernels::{Shape, Unsupported};
 
 use crate::cold::Cold;
 use crate::oracle::Inputs;
@@ -66,7 +67,7 @@ impl Workplace {
 impl Bench {
     /// A source that benches of one problem share.
     pub fn source(shape: Shape, format: &Format, values: &[f32]) -> Arc<Tensor> {
-        let mut source = Tensor::of(shape, format);
+        let mut source = Tensor::new(shape, format);
         source.fill_nhwc(values);
         Arc::new(source)
     }
@@ -81,16 +82,16 @@ impl Bench {
         inputs: &Inputs,
         cpu: &Cpu,
         cold: Cold,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, Unsupported> {
         let kernel = (choice.row.make)(cpu)?;
         let prepared = kernel.prepare(problem, &choice.tuning, &choice.formats, &inputs.filters)?;
-        let src = Self::source(prepared.bound().src, &choice.formats.src, &inputs.src);
+        let src = Self::source(prepared.signature().src, &choice.formats.src, &inputs.src);
         Ok(Self::new(prepared, &choice.formats, src, cold))
     }
 
     /// Lays out a prepared kernel's tensors.
     pub fn new(prepared: Box<dyn Prepared>, formats: &Formats, src: Arc<Tensor>, cold: Cold) -> Self {
-        let bound = prepared.bound();
+        let bound = prepared.signature();
         let Format { dtype, halo } = formats.dst;
         let dst = bound.dst.iter().map(|&shape| {
             let at = Placement::with_pixel_pitch(0, dtype, shape, halo, shape.c);
@@ -129,8 +130,8 @@ impl Bench {
     }
 
     /// The problem and formats.
-    pub fn bound(&self) -> &Bound {
-        self.prepared.bound()
+    pub fn signature(&self) -> &Signature {
+        self.prepared.signature()
     }
 
     /// The outputs of a pixel of a segment, by image, row and column.

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use kernels::cpu::Cpu;
 use kernels::filter::Filter;
-use kernels::kernel::{Kernel, Row, row, table};
+use kernels::kernel::Kernel;
 use kernels::problem::{Conv, Epilogue, PoolKind, Problem};
-use kernels::reference::{Pixel, all_pixels};
 use kernels::tensor::Dtype;
+use kernels::verify::{Pixel, all_pixels};
+use kernels::{KernelEntry, entry, table};
 
 use crate::bench::{Bench, Workplace};
 use crate::cold::Cold;
@@ -81,9 +82,9 @@ pub fn check(args: &CheckArgs, out: &mut dyn Write) -> Result<bool, Failure> {
     }
 }
 
-fn rows(id: Option<&str>) -> Result<Vec<&'static Row>, Failure> {
+fn rows(id: Option<&str>) -> Result<Vec<&'static KernelEntry>, Failure> {
     let Some(id) = id else { return Ok(table().iter().collect()) };
-    let found = row(id).ok_or_else(|| {
+    let found = entry(id).ok_or_else(|| {
         let ids: Vec<&str> = table().iter().map(|row| row.id).collect();
         format!("--kernel: found `{id}`, expected one of {}", ids.join(" "))
     })?;
@@ -93,7 +94,7 @@ fn rows(id: Option<&str>) -> Result<Vec<&'static Row>, Failure> {
 struct Checker {
     cpu: Cpu,
     threads: Threads,
-    rows: Vec<&'static Row>,
+    rows: Vec<&'static KernelEntry>,
 }
 
 /// The worst of a kernel's tunings and formats.
@@ -120,7 +121,7 @@ impl Checker {
             |tuning| kernel.formats(problem, tuning).into_iter().map(move |formats| (tuning, formats));
         for (tuning, formats) in tunings.iter().flat_map(in_formats) {
             let prepared = kernel.prepare(problem, tuning, &formats, &inputs.filters)?;
-            let src = Bench::source(prepared.bound().src, &formats.src, &inputs.src);
+            let src = Bench::source(prepared.signature().src, &formats.src, &inputs.src);
             let mut bench = Bench::new(prepared, &formats, src, Cold::Memory);
             bench.run(&self.threads, &mut place);
             let verdict = oracle.judge(&bench, &kernel.numerics(problem, tuning));
@@ -193,8 +194,9 @@ impl Checker {
         ensure_checked(problems)?;
         let (mut all_hold, mut taken) = (true, false);
         for problem in problems {
-            let supported =
-                |row: &&&Row| (row.make)(&self.cpu).is_ok_and(|kernel| kernel.supports(problem).is_ok());
+            let supported = |row: &&&KernelEntry| {
+                (row.make)(&self.cpu).is_ok_and(|kernel| kernel.supports(problem).is_ok())
+            };
             if self.rows.len() == 1 && problems.len() > 1 && !self.rows.iter().any(|r| supported(&r)) {
                 continue;
             }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use kernels::cpu::{Cpu, Tier};
-use kernels::kernel::{Role, table};
+use kernels::cpu::Cpu;
 use kernels::problem::{PoolKind, Problem};
+use kernels::{Role, Tier, table};
 
 use crate::check::{CheckArgs, check};
 use crate::graph::Graph;

@@ -1,7 +1,8 @@
 //! The network in f64: what the features of a plan are compared with.
 
-use kernels::exact::exact;
-use kernels::tensor::{Dtype, Shape};
+use kernels::Shape;
+use kernels::tensor::Dtype;
+use kernels::verify::exact;
 
 use crate::graph::{Graph, Slice};
 use crate::options::relative_l2;

@@ -3,8 +3,8 @@
 //! A step reads one tensor and writes ranges of channels of others. Concat is no step: what it joins is
 //! written where it belongs.
 
+use kernels::Shape;
 use kernels::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Segment, Window};
-use kernels::tensor::Shape;
 use std::ops::Range;
 
 use crate::model::{ConvLayer, Model, Node, NodeId, Op};

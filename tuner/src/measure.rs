@@ -9,10 +9,11 @@ mod walk;
 use std::time::{Duration, Instant};
 
 use kernels::cpu::Cpu;
-use kernels::kernel::{Kernel, Role, Row, Tuning, table};
+use kernels::kernel::{Kernel, Tuning};
 use kernels::problem::Problem;
 use kernels::team::Team;
 use kernels::tensor::Formats;
+use kernels::{KernelEntry, Role, table};
 
 use crate::cold::Cold;
 use crate::log::{History, Log};
@@ -37,7 +38,7 @@ pub fn at_a_time(kernels: usize) -> usize {
 /// A kernel of the table that this machine can run, for one problem.
 pub struct Available {
     /// Its row.
-    pub row: &'static Row,
+    pub row: &'static KernelEntry,
     /// The kernel.
     pub kernel: Box<dyn Kernel>,
 }
@@ -135,7 +136,7 @@ pub enum Outcome {
 #[derive(Clone)]
 pub struct Measured {
     /// Its row.
-    pub row: &'static Row,
+    pub row: &'static KernelEntry,
     /// Its tuning.
     pub tuning: Tuning,
     /// The formats it was measured with.
@@ -163,7 +164,7 @@ impl Measured {
     #[cfg(test)]
     pub fn taking(seconds: f64, id: &str, formats: Formats, tuning: Tuning) -> Self {
         Self {
-            row: kernels::kernel::row(id).expect("a row"),
+            row: kernels::entry(id).expect("a row"),
             tuning,
             formats,
             relative_error: 0.0,

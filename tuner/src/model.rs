@@ -6,7 +6,8 @@
 
 use std::fmt;
 
-use kernels::problem::{Conv, Padding, PoolKind, Window};
+use kernels::Padding;
+use kernels::problem::{Conv, PoolKind, Window};
 
 /// Index of a node in its model.
 pub type NodeId = usize;

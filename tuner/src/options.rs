@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use kernels::cpu::{Cpu, Tier};
+use kernels::Tier;
+use kernels::cpu::Cpu;
 use kernels::problem::{Conv, PoolKind};
 
 use crate::graph::Graph;

@@ -2,11 +2,12 @@
 
 use std::cell::OnceCell;
 
+use kernels::Shape;
 use kernels::filter::{BatchNorm, Filter};
 use kernels::kernel::Numerics;
 use kernels::problem::Problem;
-use kernels::reference::{Expected, Pixel, as_seen, expected};
-use kernels::tensor::{Dtype, Shape};
+use kernels::tensor::Dtype;
+use kernels::verify::{Expected, Pixel, as_seen, expected};
 
 use crate::bench::Bench;
 use crate::weights::synthetic::unit;
@@ -112,7 +113,7 @@ impl<'a> Oracle<'a> {
     /// What a kernel has left in its bench, beside the outputs of the inputs as it sees them, and of those that
     /// it was given. An output that is no number has an infinite error.
     pub fn judge(&self, bench: &Bench, numerics: &Numerics) -> Verdict {
-        let formats = bench.bound().formats;
+        let formats = bench.signature().formats;
         let seen = self.seen(formats.src.dtype, numerics.rounding);
         let own = self.compare(bench, seen, |e| e.tolerance_of(numerics, formats.dst.dtype));
         let given = self.compare(bench, &self.given, |e| e.tolerance_unrounded(numerics, &formats));
@@ -123,7 +124,7 @@ impl<'a> Oracle<'a> {
         let mut worst = Comparison { error: 0.0, tolerance: f64::INFINITY, largest: 0.0, rms: 0.0 };
         let (mut errors, mut outputs) = (0.0, 0.0);
         for (segment, exact) in exact.iter().enumerate() {
-            let shape = bench.bound().dst[segment];
+            let shape = bench.signature().dst[segment];
             let mut largest: f64 = 0.0;
             for (pixel, values) in self.pixels.iter().zip(exact.values.chunks_exact(shape.c)) {
                 let output = bench.output(segment, [pixel.n, pixel.y, pixel.x]);

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use kernels::scratch::Buffer;
+use kernels::memory::Buffer;
 use serde::{Deserialize, Serialize};
 
 use crate::graph::Graph;

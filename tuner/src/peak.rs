@@ -4,7 +4,8 @@
 use std::io::Write;
 use std::sync::Mutex;
 
-use kernels::cpu::{Cpu, Tier};
+use kernels::Tier;
+use kernels::cpu::Cpu;
 use kernels::peak::{clock, tier_peak};
 use kernels::team::Team;
 use serde_json::{Value, json};

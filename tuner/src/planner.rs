@@ -1,9 +1,9 @@
 //! Chooses a form for each block of a graph, and a kernel for each step.
 
 use kernels::cpu::Cpu;
-use kernels::kernel::{Role, table};
 use kernels::problem::Problem;
 use kernels::tensor::Dtype;
+use kernels::{Role, table};
 
 use crate::graph::{Graph, Step};
 use crate::joint::joint;

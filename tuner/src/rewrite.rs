@@ -13,7 +13,7 @@
 
 use std::fmt;
 
-use kernels::kernel::MAX_SEGMENTS;
+use kernels::MAX_SEGMENTS;
 use kernels::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Segment};
 
 use crate::graph::{Graph, Slice, Step, Weight};
@@ -263,10 +263,7 @@ mod tests {
                 let Slice { tensor, channels: read } = &step.src;
                 assert_eq!(channels[*tensor], graph.tensors[*tensor].c, "{:?} by {rewrite}", step.layers);
                 assert!(read.end <= channels[*tensor], "{:?} by {rewrite}", step.layers);
-                assert_eq!(
-                    step.problem.src(),
-                    kernels::tensor::Shape { c: read.len(), ..graph.tensors[*tensor] }
-                );
+                assert_eq!(step.problem.src(), kernels::Shape { c: read.len(), ..graph.tensors[*tensor] });
                 for (dst, shape) in step.dst.iter().zip(step.problem.dst()) {
                     assert_eq!(dst.channels.len(), shape.c);
                     channels[dst.tensor] += shape.c;

@@ -128,7 +128,7 @@ pub fn counted<'a>(graph: &Graph, measurements: &'a [Measurement]) -> Vec<(&'a M
 }
 
 fn is_direct(candidate: &Measured) -> bool {
-    ["direct", "direct_bf16", "tiles_bf16"].contains(&candidate.row.family)
+    ["direct", "direct_bf16", "amx_bf16"].contains(&candidate.row.family)
 }
 
 /// A pointwise convolution is a product as it is.

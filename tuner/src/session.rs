@@ -5,11 +5,12 @@ use std::sync::atomic::AtomicU64;
 
 use kernels::cpu::Cpu;
 use kernels::filter::Filter;
-use kernels::kernel::{Bound, Prepared, Refusal};
-use kernels::problem::{Padding, Problem};
-use kernels::scratch::Buffer;
+use kernels::kernel::{Prepared, Signature};
+use kernels::memory::Buffer;
+use kernels::problem::Problem;
 use kernels::team::Team;
 use kernels::tensor::{Dtype, Format, Formats, Placement};
+use kernels::{Padding, Unsupported};
 
 use crate::graph::{Graph, Slice, Step, Weight};
 use crate::packed::{Packed, PackedError};
@@ -37,7 +38,7 @@ pub enum SessionError {
         /// The kernel's id.
         kernel: &'static str,
         /// Its reason.
-        refusal: Refusal,
+        refusal: Unsupported,
     },
     /// Steps that do not agree on the type of a tensor.
     #[error("step `{layer}`: {what} {found}, expected {expected} as the steps before it")]
@@ -212,7 +213,7 @@ impl Session {
         threads: &Threads,
     ) -> Result<Self, SessionError> {
         let hollow = |index, step: &Step, rounding| match packed.has(index) {
-            true => Ok(step.problem.filter_dims().into_iter().map(Filter::hollow).collect()),
+            true => Ok(step.problem.filter_dims().into_iter().map(Filter::dims_only).collect()),
             false => filters(step, weights, rounding),
         };
         let read = |step, prepared: &mut dyn Prepared| Ok(packed.read(step, prepared.packed_mut())?);
@@ -324,7 +325,7 @@ impl Session {
     /// Whether a kernel may take a step's place without its neighbours': its types are the step's, and the
     /// network has the halo that it wants.
     pub fn takes(&self, step: usize, formats: &Formats) -> bool {
-        let bound = self.steps[step].prepared.bound().formats;
+        let bound = self.steps[step].prepared.signature().formats;
         pair(&bound) == pair(formats) && bound.src.halo.with(formats.src.halo) == bound.src.halo
     }
 
@@ -345,7 +346,7 @@ impl Session {
             refusal,
         };
         let kernel = (choice.row.make)(cpu).map_err(refused)?;
-        let Bound { problem, formats, .. } = self.steps[step].prepared.bound();
+        let Signature { problem, formats, .. } = self.steps[step].prepared.signature();
         let rounding = kernel.numerics(problem, &choice.tuning).rounding;
         let filters = filters(&self.graph.steps[step], weights, rounding)?;
         kernel.prepare(problem, &choice.tuning, formats, &filters).map(Arc::from).map_err(refused)

@@ -8,7 +8,7 @@
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use kernels::problem::Padding;
+use kernels::Padding;
 use kernels::team::Team;
 use kernels::tensor::{Format, Formats};
 

@@ -1,4 +1,4 @@
-//! Tiles of AMX: products of 16x32 by 32x16 blocks of bf16, summed in f32.
+//! The tile registers of AMX: products of 16x32 by 32x16 blocks of bf16, summed in f32.
 //!
 //! A tile is up to 16 rows of 64 bytes. A product takes a row of `a` for each output row and, of `b`, a row of
 //! 16 columns for each pair of its rows, the two of a pair side by side. Tiles keep nothing from one block of
@@ -20,7 +20,7 @@ pub const BLOCK_ROWS: usize = 2 * ROWS;
 /// Bytes of a row of a tile.
 const ROW_BYTES: usize = 64;
 
-/// Proof that this process may use tiles of bf16.
+/// Proof that this process may use AMX tile registers of bf16.
 #[derive(Clone, Copy, Debug)]
 pub struct Amx(());
 
@@ -31,7 +31,7 @@ impl Amx {
     /// Asks the processor, and the system for the permission; none where either says no.
     ///
     /// The threads of a process share the permission, whichever asks.
-    pub fn new() -> Option<Self> {
+    pub fn detect() -> Option<Self> {
         use std::arch::x86_64::{__cpuid, __cpuid_count};
         // SAFETY: every x86-64 processor has CPUID.
         let (highest, first) = unsafe { (__cpuid(0).eax, __cpuid(1)) };
@@ -84,14 +84,14 @@ impl Amx {
 #[cfg(not(target_arch = "x86_64"))]
 impl Amx {
     /// There is none.
-    pub fn new() -> Option<Self> {
+    pub fn detect() -> Option<Self> {
         None
     }
 }
 
-/// Tiles of this thread, configured; released when dropped.
+/// The AMX tile registers of this thread, configured; released when dropped.
 #[derive(Debug)]
-pub struct Tiles {
+pub struct TileRegisters {
     /// The configuration is the thread's.
     of_this_thread: PhantomData<*const ()>,
 }
@@ -153,7 +153,7 @@ pub struct Block {
 
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code, reason = "instructions that nothing else has")]
-impl Tiles {
+impl TileRegisters {
     /// Tiles of `rows` rows for `a` and for the sums.
     ///
     /// # Panics
@@ -220,7 +220,7 @@ impl Tiles {
 
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code, reason = "instructions that nothing else has")]
-impl Drop for Tiles {
+impl Drop for TileRegisters {
     fn drop(&mut self) {
         // SAFETY: the tiles were configured, so that the instruction is there.
         unsafe { std::arch::asm!("tilerelease", options(nostack, nomem)) };
@@ -233,7 +233,7 @@ impl Drop for Tiles {
 macro_rules! block {
     ($name:ident, [$($step:expr),*], [$($tile:literal at $offset:literal),*], $b_bytes:literal) => {
         /// # Safety
-        /// As for [`Tiles::multiply`], with the number of tiles in the name; tiles are configured.
+        /// As for [`TileRegisters::multiply`], with the number of tiles in the name; tiles are configured.
         #[allow(unsafe_code, reason = "instructions that nothing else has")]
         unsafe fn $name(block: &Block) {
             // SAFETY: by the caller.

@@ -10,7 +10,7 @@ pub struct Avx512Bf16(());
 #[allow(unused_unsafe, reason = "CPUID became safe to call after the oldest supported Rust")]
 impl Avx512Bf16 {
     /// Asks the processor; that the system keeps the registers is for AVX-512's own proof to say.
-    pub fn new() -> Option<Self> {
+    pub fn detect() -> Option<Self> {
         // SAFETY: every x86-64 processor has CPUID.
         let highest = unsafe { __cpuid_count(7, 0) }.eax;
         // SAFETY: as above.

@@ -1,42 +1,41 @@
-//! Direct convolution: register tiles that read NHWC in place.
+//! Direct convolution: register blocks that read NHWC in place.
 //!
-//! A tile takes up to `pixels` neighbouring output pixels of one row and a panel of output channels
-//! through all taps of the kernel (see [`crate::gemm::tile`]); nothing is copied, and the zero halo
-//! of the source stands in for padding. Where neither the source nor a segment's destination
-//! has a halo, the pixels of a pointwise convolution of stride 1 are one row.
+//! A register block takes up to `pixels` neighbouring output pixels of one row and a panel of output channels
+//! through all taps of the kernel (see [`crate::gemm::register_block`]). Nothing is copied, and the zero halo of the
+//! source stands in for padding. Where neither the source nor a segment's destination has a halo, the pixels of a
+//! pointwise convolution of stride 1 are one row.
 //!
 //! ```text
 //! order 0                                order 1
-//! for panel in panels:                   for block of tiles:
-//!   for block of tiles:                    for panel in panels:
-//!     for tile in block: tile x panel        for tile in block: tile x panel
+//! for panel in panels:                   for share of the blocks:
+//!   for share of the blocks:               for panel in panels:
+//!     for block in share: block x panel      for block in share: block x panel
 //! ```
 //!
-//! Order 0 keeps a panel in cache while the image streams by; order 1 keeps a block of the image
-//! while the weights stream by.
+//! Order 0 keeps a panel in cache while the image streams by; order 1 keeps a share of the image while the weights
+//! stream by.
 //!
-//! A long pointwise sum may be taken in parts of `depth` products, for all tiles of a block in turn, with
-//! the sums so far in the destination: a part of a panel then stays in the first-level cache while the
-//! tiles pass.
+//! A long pointwise sum may be taken in parts of `depth` products, for all blocks of a share in turn, with the sums so
+//! far in the destination. A part of a panel then stays in the first-level cache while the blocks pass.
 //!
 //! It wins where little else applies: pointwise convolutions, stride 2 and few input channels.
 //!
-//! In bf16 ([`crate::gemm::multiply`]) it reads half the bytes, sums in f32, and rounds once, on the way to
-//! memory.
+//! In bf16 ([`crate::gemm::multiply`]) it reads half the bytes, sums in f32, and rounds once, on the way to memory.
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
 use crate::cpu::{Cpu, Isa};
-use crate::filter::{Filter, Folded, Rounded};
+use crate::error::Unsupported;
 use crate::gemm::multiply::{Multiply, Single};
-use crate::gemm::panels::Panels;
+use crate::gemm::panels::{Panel, Panels};
+use crate::gemm::register_block::{Finish, Operands, Taps, sizes};
 use crate::gemm::rows::{Ahead, Cut, Rows};
-use crate::gemm::tile::{Finish, Operands, Taps};
-use crate::kernel::{Bound, Io, Kernel, Numerics, Prepared, Refusal, Tuning, validate};
-use crate::problem::{Conv, Padding, Problem};
-use crate::scratch::{Buffer, Scratch, ScratchReq};
-use crate::tensor::{Dtype, Element, Format, Formats};
+use crate::kernel::{Io, Kernel, Numerics, Prepared, Request, Signature, Tuning};
+use crate::memory::{Buffer, Scratch};
+use crate::problem::{Conv, Problem};
+use crate::shape::Padding;
+use crate::tensor::{Dtype, Element, Format, Formats, ViewMut};
 
 /// The kernel, for one instruction set and one way to multiply.
 #[derive(Debug)]
@@ -47,55 +46,41 @@ pub struct Direct<I, M = Single> {
 
 impl<I: Isa, M: Multiply<I>> Direct<I, M> {
     /// For the table.
-    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Refusal> {
-        let isa = I::of(cpu)?;
-        M::of(cpu)?;
+    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
+        let isa = I::new(cpu)?;
+        M::new(cpu)?;
         Ok(Box::new(Self { isa, multiply: PhantomData }))
     }
 
     /// With weights that are packed already.
-    pub(super) fn of_panels(
+    pub(super) fn with_panels(
         isa: I,
         conv: &Conv,
-        tuning: &Tuning,
-        formats: &Formats,
+        request: &Request,
         panels: Panels,
     ) -> PreparedDirect<I, M> {
-        let flat = conv.is_pointwise() && formats.src.halo == Padding::default();
+        let flat = conv.is_pointwise() && request.formats.src.halo == Padding::default();
         PreparedDirect {
             isa,
-            bound: Bound::new(&Problem::Conv(conv.clone()), formats),
+            signature: request.signature(),
             conv: conv.clone(),
             panels,
             flat,
-            pixels: tuning.get("pixels"),
-            image_stays: tuning.get("order") == 1,
-            part: tuning.get("depth"),
+            pixels: request.tuning("pixels"),
+            image_stays: request.tuning("order") == 1,
+            part: request.tuning("depth"),
             multiply: PhantomData,
         }
     }
 }
 
-/// The convolution of a problem, or the refusal of a kernel that takes nothing else.
-pub(super) fn conv_of(problem: &Problem) -> Result<&Conv, Refusal> {
-    match problem {
-        Problem::Conv(conv) => Ok(conv),
-        _ => Err(Refusal::Kind { takes: "convolutions" }),
-    }
-}
-
-/// Tunings of a tiled product for a tier: tile sizes that fit its registers.
-pub(super) fn tile_sizes<I: Isa>() -> &'static [[usize; 2]] {
-    if I::REGISTERS == 32 { &[[14, 2], [9, 3], [6, 4], [14, 1]] } else { &[[6, 2], [4, 3], [14, 1]] }
-}
-
 impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
-    fn supports(&self, problem: &Problem) -> Result<(), Refusal> {
-        let channels = conv_of(problem)?.channels;
+    fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
+        let channels = problem.as_conv()?.channels;
         if channels.is_multiple_of(M::GROUP) {
             return Ok(());
         }
-        Err(Refusal::Shape {
+        Err(Unsupported::Shape {
             what: "input channels",
             found: channels.to_string(),
             expected: "an even number",
@@ -103,12 +88,12 @@ impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
     }
 
     fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
-        let Ok(conv) = conv_of(problem) else {
+        let Ok(conv) = problem.as_conv() else {
             return Vec::new();
         };
         let widest = conv.segments.iter().map(|s| s.channels.div_ceil(I::F32_LANES)).max();
         let useful = |[_, vectors]: &[usize; 2]| *vectors == 1 || Some(*vectors) <= widest;
-        let sizes = tile_sizes::<I>().iter().filter(|size| useful(size));
+        let sizes = sizes::<I>().iter().filter(|size| useful(size));
         let tuning = |&[pixels, vectors]: &[usize; 2], order, depth| {
             Tuning::new([("pixels", pixels), ("vectors", vectors), ("order", order), ("depth", depth)])
         };
@@ -121,7 +106,7 @@ impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
 
     /// A sum in parts stays in f32.
     fn formats(&self, problem: &Problem, tuning: &Tuning) -> Vec<Formats> {
-        let Ok(conv) = conv_of(problem) else {
+        let Ok(conv) = problem.as_conv() else {
             return Vec::new();
         };
         let src = Format::with_halo(M::Source::DTYPE, conv.window.padding);
@@ -137,27 +122,14 @@ impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
         Numerics { rounding: M::Source::DTYPE, growth: 1.0 }
     }
 
-    fn prepare(
-        &self,
-        problem: &Problem,
-        tuning: &Tuning,
-        formats: &Formats,
-        filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Refusal> {
-        validate(self, problem, tuning, formats, filters)?;
-        let conv = conv_of(problem)?;
-        let (segments, lanes, vectors) = (&conv.segments, I::F32_LANES, tuning.get("vectors"));
+    fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
+        let conv = request.problem.as_conv()?;
+        let (segments, lanes, vectors) = (&conv.segments, I::F32_LANES, request.tuning("vectors"));
         let panels = match M::Source::DTYPE {
-            Dtype::F32 => {
-                let folded: Vec<Folded> = filters.iter().map(Filter::folded).collect();
-                Panels::pack(segments, lanes, vectors, &folded)
-            }
-            Dtype::Bf16 => {
-                let rounded: Vec<Rounded> = filters.iter().map(Filter::rounded).collect();
-                Panels::pack_pairs(segments, lanes, vectors, &rounded)
-            }
+            Dtype::F32 => Panels::pack(segments, lanes, vectors, &request.folded()),
+            Dtype::Bf16 => Panels::pack_pairs(segments, lanes, vectors, &request.rounded()),
         };
-        Ok(Box::new(Self::of_panels(self.isa, conv, tuning, formats, panels)))
+        Ok(Box::new(Self::with_panels(self.isa, conv, request, panels)))
     }
 }
 
@@ -166,7 +138,7 @@ impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
 pub(super) struct PreparedDirect<I, M = Single> {
     isa: I,
     multiply: PhantomData<M>,
-    bound: Bound,
+    signature: Signature,
     conv: Conv,
     panels: Panels,
     /// All pixels of all images of the source are one row.
@@ -187,9 +159,9 @@ impl<I: Isa, M: Multiply<I>> PreparedDirect<I, M> {
         if flat { (1, n * oh * ow) } else { (n * oh, ow) }
     }
 
-    /// Blocks that the tiles of `n` images are dealt in: at most as many as the fewest tiles that a
+    /// Shares that the register blocks of `n` images are dealt in: at most as many as the fewest blocks that a
     /// destination may be cut into.
-    fn blocks(&self, n: usize) -> usize {
+    fn shares(&self, n: usize) -> usize {
         let panels = self.panels.list().len();
         let (rows, width) = self.rows(n, self.flat);
         UNITS.div_ceil(panels).clamp(1, rows * width.div_ceil(self.pixels))
@@ -197,8 +169,8 @@ impl<I: Isa, M: Multiply<I>> PreparedDirect<I, M> {
 }
 
 impl<I: Isa, M: Multiply<I>> Prepared for PreparedDirect<I, M> {
-    fn bound(&self) -> &Bound {
-        &self.bound
+    fn signature(&self) -> &Signature {
+        &self.signature
     }
 
     fn packed(&self) -> Vec<&Buffer> {
@@ -209,17 +181,13 @@ impl<I: Isa, M: Multiply<I>> Prepared for PreparedDirect<I, M> {
         self.panels.buffers_mut().into()
     }
 
-    fn scratch(&self) -> ScratchReq {
-        ScratchReq::default()
-    }
-
     fn units(&self, _: usize, n: usize) -> usize {
-        self.panels.list().len() * self.blocks(n)
+        self.panels.list().len() * self.shares(n)
     }
 
     // Inlined into its callers, it would be compiled once for each.
     #[inline(never)]
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, _: &mut Scratch) {
         // SAFETY: the caller's promises are passed on.
         self.isa.vectorize(Run { step: self, units, io })
@@ -232,83 +200,115 @@ struct Run<'a, I, M> {
     io: &'a Io<'a>,
 }
 
+/// Register blocks of one panel.
+struct Blocks<'a, I: Isa, M: Multiply<I>> {
+    panel: &'a Panel,
+    dst: ViewMut<'a>,
+    /// All pixels of source and destination are one row.
+    flat: bool,
+    /// How a row is cut.
+    cut: Cut<I, M>,
+    /// Those to compute, counted over all rows.
+    range: Range<usize>,
+}
+
 impl<I: Isa, M: Multiply<I>> pulp::WithSimd for Run<'_, I, M> {
     type Output = ();
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
     fn with_simd<S: pulp::Simd>(self, _: S) {
-        let Self { step, units, io } = self;
-        let isa = step.isa;
-        let n = io.images();
-        let height = step.conv.output()[0];
-        let blocks = step.blocks(n);
-        let panels = step.panels.list();
-        let [sh, sw] = step.conv.window.stride;
-        let padding = step.conv.window.padding;
-        let src = io.src.pitch;
-        let taps = Taps::conv(step.conv.window.kernel, step.conv.channels, src.row, src.pixel);
-        for unit in units {
-            let (panel, block) = if step.image_stays {
+        let (step, n) = (self.step, self.io.images());
+        let (panels, shares) = (step.panels.list(), step.shares(n));
+        for unit in self.units.clone() {
+            let (panel, share) = if step.image_stays {
                 (unit % panels.len(), unit / panels.len())
             } else {
-                (unit / blocks, unit % blocks)
+                (unit / shares, unit % shares)
             };
             let panel = &panels[panel];
-            let epilogue = step.conv.segments[panel.segment].epilogue;
-            let dst = io.dst(panel.segment);
-            let dst_pitch = dst.pitch().pixel * dst.dtype().bytes();
+            let dst = self.io.dst(panel.segment);
             let flat = step.flat && dst.is_flat();
             let (rows, width) = step.rows(n, flat);
             let cut = Cut::<I, M>::new(width, step.pixels, panel.vectors);
-            let count = rows * cut.tiles;
-            let bias = if epilogue.bias { step.panels.bias(panel) } else { std::ptr::null() };
-            let (first_tile, last_tile) = (count * block / blocks, count * (block + 1) / blocks);
-            let mut done = 0;
-            while done < step.conv.depth() {
-                let part = step.part.min(step.conv.depth() - done);
-                let last = done + part == step.conv.depth();
-                let finish = Finish {
-                    bias: if last { bias } else { std::ptr::null() },
-                    relu: last && epilogue.relu,
-                    accumulate: done > 0,
-                    dtype: dst.dtype(),
-                    width: panel.width,
-                };
-                let taps = if last && done == 0 { taps } else { Taps::matrix(part) };
-                let offset = done / M::GROUP * panel.vectors * I::F32_LANES;
-                let mut tile = first_tile;
-                while tile < last_tile {
-                    let (row, begin) = (tile / cut.tiles, tile % cut.tiles);
-                    let tiles = begin..cut.tiles.min(begin + last_tile - tile);
-                    let first = cut.first(begin);
-                    let (a, out) = if flat {
-                        let a = io.src.at::<M::Source>(0, 0, 0).wrapping_add(first * src.pixel);
-                        (a, dst.byte(0, 0, 0).wrapping_add(first * dst_pitch))
-                    } else {
-                        let (image, y) = if n == 1 { (0, row) } else { (row / height, row % height) };
-                        let top = (y * sh) as isize - padding.top as isize;
-                        let left = (first * sw) as isize - padding.left as isize;
-                        (io.src.at::<M::Source>(image, top, left), dst.byte(image, y, first))
-                    };
-                    let operands = Operands {
-                        a: a.wrapping_add(done),
-                        a_pitch: sw * src.pixel,
-                        b: step.panels.weights(panel).wrapping_add(offset),
-                        dst: out.wrapping_add(panel.first * dst.dtype().bytes()),
-                        dst_pitch,
-                    };
-                    let panel = step.panels.following(panel).wrapping_add(offset);
-                    let ahead = Ahead { panel, done: tile - first_tile, pixels: true };
-                    tile += tiles.len();
-                    let rows = Rows { count: 1, pitch: [0; 3], parts: 1, taps, operands, ahead, finish };
-                    // SAFETY: the source's halo holds the padding, so that all taps of the tiles'
-                    // pixels may be read; their outputs belong to this unit; the panel has `vectors`
-                    // vectors and `depth` rows.
-                    unsafe { cut.run(isa, tiles, &rows) };
-                }
-                done += part;
-            }
+            let count = rows * cut.blocks;
+            let range = count * share / shares..count * (share + 1) / shares;
+            self.sum_in_parts(&Blocks { panel, dst, flat, cut, range });
         }
+    }
+}
+
+impl<I: Isa, M: Multiply<I>> Run<'_, I, M> {
+    /// Computes the blocks part after part of the sums.
+    #[inline(always)]
+    fn sum_in_parts(&self, blocks: &Blocks<I, M>) {
+        let (step, src) = (self.step, self.io.src.pitch);
+        let Conv { channels, ref window, ref segments, .. } = step.conv;
+        let (panel, depth) = (blocks.panel, step.conv.depth());
+        let epilogue = segments[panel.segment].epilogue;
+        let bias = if epilogue.bias { step.panels.bias(panel) } else { std::ptr::null() };
+        let mut done = 0;
+        while done < depth {
+            let len = step.part.min(depth - done);
+            let is_last = done + len == depth;
+            let taps = if is_last && done == 0 {
+                Taps::conv(window.kernel, channels, src.row, src.pixel)
+            } else {
+                Taps::matrix(len)
+            };
+            let finish = Finish {
+                bias: if is_last { bias } else { std::ptr::null() },
+                relu: is_last && epilogue.relu,
+                accumulate: done > 0,
+                dtype: blocks.dst.dtype(),
+                width: panel.width,
+            };
+            self.sum_part(blocks, done, taps, finish);
+            done += len;
+        }
+    }
+
+    /// Adds the products of `taps` from number `done` on, row after row.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    fn sum_part(&self, blocks: &Blocks<I, M>, done: usize, taps: Taps, finish: Finish) {
+        let (step, dst) = (self.step, &blocks.dst);
+        let Blocks { panel, ref cut, ref range, .. } = *blocks;
+        let offset = done / M::GROUP * panel.vectors * I::F32_LANES;
+        let next_panel = step.panels.following(panel).wrapping_add(offset);
+        let mut block = range.start;
+        while block < range.end {
+            let (row, begin) = (block / cut.blocks, block % cut.blocks);
+            let in_row = begin..cut.blocks.min(begin + range.end - block);
+            let (a, out) = self.first_pixel(blocks, row, cut.first(begin));
+            let operands = Operands {
+                a: a.wrapping_add(done),
+                a_pitch: step.conv.window.stride[1] * self.io.src.pitch.pixel,
+                b: step.panels.weights(panel).wrapping_add(offset),
+                dst: out.wrapping_add(panel.first * dst.dtype().bytes()),
+                dst_pitch: dst.pitch().pixel * dst.dtype().bytes(),
+            };
+            let ahead = Ahead { panel: next_panel, done: block - range.start, pixels: true };
+            block += in_row.len();
+            let rows = Rows { count: 1, pitch: [0; 3], parts: 1, taps, operands, ahead, finish };
+            // SAFETY: the source's halo holds the padding, so that all taps of the blocks' pixels may be read; their
+            // outputs belong to this unit; the panel has `vectors` vectors and `depth` rows.
+            unsafe { cut.run(step.isa, in_row, &rows) };
+        }
+    }
+
+    /// Where the taps of an output pixel begin, and where it is written, by row and column.
+    #[inline(always)]
+    fn first_pixel(&self, blocks: &Blocks<I, M>, row: usize, column: usize) -> (*const M::Source, *mut u8) {
+        let (Io { src, .. }, dst) = (self.io, &blocks.dst);
+        if blocks.flat {
+            let a = src.pixel::<M::Source>(0, 0, 0).wrapping_add(column * src.pitch.pixel);
+            let pitch = dst.pitch().pixel * dst.dtype().bytes();
+            return (a, dst.byte(0, 0, 0).wrapping_add(column * pitch));
+        }
+        let (window, height) = (&self.step.conv.window, self.step.conv.output()[0]);
+        let (image, y) = if self.io.images() == 1 { (0, row) } else { (row / height, row % height) };
+        let top = (y * window.stride[0]) as isize - window.padding.top as isize;
+        let left = (column * window.stride[1]) as isize - window.padding.left as isize;
+        (src.pixel::<M::Source>(image, top, left), dst.byte(image, y, column))
     }
 }

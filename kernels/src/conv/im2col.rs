@@ -14,16 +14,14 @@
 
 use std::ops::Range;
 
-use crate::conv::direct::conv_of;
-use crate::cpu::{Cpu, Tier};
-use crate::filter::{Filter, Folded};
-use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Role, Tuning, validate};
-use crate::problem::{Conv, Padding, Problem, Segment};
-use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};
+use crate::cpu::Cpu;
+use crate::error::Unsupported;
+use crate::filter::Folded;
+use crate::kernel::{Io, Kernel, Prepared, Request, Signature, Tuning};
+use crate::memory::{Buffer, Scratch, ScratchReq, round_up};
+use crate::problem::{Conv, Problem, Segment};
+use crate::shape::Padding;
 use crate::tensor::{Format, Formats};
-
-/// Its role in the table.
-pub const ROLE: Role = Role::Baseline { because: "the gemm crate allocates on every call" };
 
 /// The kernel.
 #[derive(Debug)]
@@ -31,22 +29,19 @@ pub struct Im2colGemm;
 
 impl Im2colGemm {
     /// For the table.
-    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Refusal> {
-        let limit = cpu.limit();
-        if limit < cpu.clone().unlimited().tier() {
-            return Err(Refusal::IsaLimited { needed: Tier::Avx512, limit });
-        }
+    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
+        cpu.ensure_unlimited()?;
         Ok(Box::new(Self))
     }
 }
 
 impl Kernel for Im2colGemm {
-    fn supports(&self, problem: &Problem) -> Result<(), Refusal> {
-        conv_of(problem).map(|_| ())
+    fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
+        problem.as_conv().map(|_| ())
     }
 
     fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
-        let Ok(conv) = conv_of(problem) else { return Vec::new() };
+        let Ok(conv) = problem.as_conv() else { return Vec::new() };
         let [oh, ow] = conv.output();
         let pixels = conv.batch * oh * ow;
         let mut blocks: Vec<usize> = [512, 128, 2048].into_iter().map(|block| pixels.min(block)).collect();
@@ -55,25 +50,18 @@ impl Kernel for Im2colGemm {
     }
 
     fn formats(&self, problem: &Problem, _: &Tuning) -> Vec<Formats> {
-        let Ok(conv) = conv_of(problem) else { return Vec::new() };
+        let Ok(conv) = problem.as_conv() else { return Vec::new() };
         vec![Formats { src: Format::f32_with_halo(conv.window.padding), dst: Format::F32 }]
     }
 
-    fn prepare(
-        &self,
-        problem: &Problem,
-        tuning: &Tuning,
-        formats: &Formats,
-        filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Refusal> {
-        validate(self, problem, tuning, formats, filters)?;
-        let conv = conv_of(problem)?.clone();
+    fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
+        let conv = request.problem.as_conv()?.clone();
         Ok(Box::new(PreparedIm2col {
-            bound: Bound::new(problem, formats),
-            in_place: conv.is_pointwise() && formats.src.halo == Padding::default(),
+            signature: request.signature(),
+            in_place: conv.is_pointwise() && request.formats.src.halo == Padding::default(),
             conv,
-            filters: filters.iter().map(|filter| rows(&filter.folded())).collect(),
-            block: tuning.get("block"),
+            filters: request.filters.iter().map(|filter| rows(&filter.folded())).collect(),
+            block: request.tuning("block"),
         }))
     }
 }
@@ -82,7 +70,7 @@ impl Kernel for Im2colGemm {
 fn rows(filter: &Folded) -> Buffer {
     let k = filter.bias.len();
     let mut buffer = Buffer::zeroed((filter.rows() + 1) * k);
-    if filter.is_hollow() {
+    if filter.is_dims_only() {
         return buffer;
     }
     let (weights, biases) = buffer.as_mut_slice().split_at_mut(filter.rows() * k);
@@ -94,7 +82,7 @@ fn rows(filter: &Folded) -> Buffer {
 }
 
 struct PreparedIm2col {
-    bound: Bound,
+    signature: Signature,
     conv: Conv,
     /// Weights `[depth, channels]`, then the biases.
     filters: Vec<Buffer>,
@@ -139,7 +127,7 @@ impl PreparedIm2col {
             let mut to = patches.wrapping_add(i * self.depth_pitch());
             for dy in 0..r as isize {
                 for dx in 0..s as isize {
-                    let from = io.src.pixel(n, top + dy, left + dx);
+                    let from = io.src.pixel::<f32>(n, top + dy, left + dx);
                     // SAFETY: a pixel of the source or its halo; `patches` has a row a pixel.
                     unsafe { std::ptr::copy_nonoverlapping(from, to, channels) };
                     to = to.wrapping_add(channels);
@@ -155,7 +143,7 @@ impl PreparedIm2col {
             let Segment { channels, epilogue } = *segment;
             let dst = io.dst(index);
             let (n, y, x) = self.position(rows.first);
-            let out = dst.pixel(n, y, x);
+            let out = dst.pixel::<f32>(n, y, x);
             let pitch = dst.pitch().pixel;
             // SAFETY: `a` has `count` rows of `depth` elements, the weights `depth` rows of
             // `channels`, and the output pixels of this unit are written by it alone.
@@ -200,8 +188,8 @@ impl PreparedIm2col {
 }
 
 impl Prepared for PreparedIm2col {
-    fn bound(&self) -> &Bound {
-        &self.bound
+    fn signature(&self) -> &Signature {
+        &self.signature
     }
 
     fn packed(&self) -> Vec<&Buffer> {

@@ -10,13 +10,14 @@
 
 use std::ops::Range;
 
-use crate::conv::direct::{Direct, PreparedDirect, conv_of};
+use crate::conv::direct::{Direct, PreparedDirect};
 use crate::cpu::{Cpu, Isa};
+use crate::error::Unsupported;
 use crate::filter::{Filter, Folded};
 use crate::gemm::panels::Panels;
-use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning, validate};
+use crate::kernel::{Io, Kernel, Prepared, Request, Signature, Tuning};
+use crate::memory::{Buffer, Scratch, round_up};
 use crate::problem::{Epilogue, Problem};
-use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};
 use crate::tensor::{Format, Formats, ViewMut};
 use crate::vector::{load_first, store_first};
 
@@ -35,13 +36,13 @@ impl std::fmt::Debug for dyn Kernel {
 
 impl<I: Isa> Unfused<I> {
     /// For the table.
-    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Refusal> {
-        Ok(Box::new(Self { isa: I::of(cpu)?, direct: Direct::<I>::make(cpu)? }))
+    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
+        Ok(Box::new(Self { isa: I::new(cpu)?, direct: Direct::<I>::make(cpu)? }))
     }
 }
 
 impl<I: Isa> Kernel for Unfused<I> {
-    fn supports(&self, problem: &Problem) -> Result<(), Refusal> {
+    fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
         self.direct.supports(problem)
     }
 
@@ -54,26 +55,19 @@ impl<I: Isa> Kernel for Unfused<I> {
         all.into_iter().filter(|formats| formats.dst == Format::F32).collect()
     }
 
-    fn prepare(
-        &self,
-        problem: &Problem,
-        tuning: &Tuning,
-        formats: &Formats,
-        filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Refusal> {
-        validate(self, problem, tuning, formats, filters)?;
-        let mut conv = conv_of(problem)?.clone();
+    fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
+        let mut conv = request.problem.as_conv()?.clone();
         let epilogues: Vec<Epilogue> = conv.segments.iter().map(|s| s.epilogue).collect();
         for segment in &mut conv.segments {
             segment.epilogue = Epilogue::NONE;
         }
-        let plain: Vec<Folded> = filters.iter().map(Filter::unfolded).collect();
-        let panels = Panels::pack(&conv.segments, I::F32_LANES, tuning.get("vectors"), &plain);
+        let plain: Vec<Folded> = request.filters.iter().map(Filter::unfolded).collect();
+        let panels = Panels::pack(&conv.segments, I::F32_LANES, request.tuning("vectors"), &plain);
         Ok(Box::new(PreparedUnfused {
             isa: self.isa,
-            bound: Bound::new(problem, formats),
-            conv: Direct::<I>::of_panels(self.isa, &conv, tuning, formats, panels),
-            norms: filters.iter().zip(epilogues).map(|(f, e)| Norm::new(f, e)).collect(),
+            signature: request.signature(),
+            conv: Direct::<I>::with_panels(self.isa, &conv, request, panels),
+            norms: request.filters.iter().zip(epilogues).map(|(f, e)| Norm::new(f, e)).collect(),
         }))
     }
 }
@@ -101,14 +95,14 @@ impl Norm {
 
 struct PreparedUnfused<I> {
     isa: I,
-    bound: Bound,
+    signature: Signature,
     conv: PreparedDirect<I>,
     norms: Vec<Norm>,
 }
 
 impl<I: Isa> Prepared for PreparedUnfused<I> {
-    fn bound(&self) -> &Bound {
-        &self.bound
+    fn signature(&self) -> &Signature {
+        &self.signature
     }
 
     fn packed(&self) -> Vec<&Buffer> {
@@ -121,20 +115,16 @@ impl<I: Isa> Prepared for PreparedUnfused<I> {
         self.conv.packed_mut().into_iter().chain(passes).collect()
     }
 
-    fn scratch(&self) -> ScratchReq {
-        ScratchReq::default()
-    }
-
     fn phase_count(&self) -> usize {
         3
     }
 
     /// Phases 1 and 2: an output row of all segments.
     fn units(&self, phase: usize, n: usize) -> usize {
-        if phase == 0 { self.conv.units(0, n) } else { n * self.bound.dst[0].h }
+        if phase == 0 { self.conv.units(0, n) } else { n * self.signature.dst[0].h }
     }
 
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn run(&self, phase: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
         if phase == 0 {
             // SAFETY: the promises of the caller hold for the convolution alone.
@@ -159,7 +149,7 @@ impl<I: Isa> pulp::WithSimd for Pass<'_, I> {
     type Output = ();
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let Self { isa, norm, dst, rows, relu } = self;
         if relu && !norm.relu {
@@ -169,7 +159,7 @@ impl<I: Isa> pulp::WithSimd for Pass<'_, I> {
         let zero = isa.splat_f32s(0.0);
         for row in rows {
             for x in 0..shape.w {
-                let pixel = dst.pixel(row / shape.h, row % shape.h, x);
+                let pixel = dst.pixel::<f32>(row / shape.h, row % shape.h, x);
                 for k in (0..shape.c).step_by(I::F32_LANES) {
                     let (at, left) = (pixel.wrapping_add(k), shape.c - k);
                     // SAFETY: `left` channels of a pixel of this unit; scale and shift are padded to

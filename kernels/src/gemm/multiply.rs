@@ -1,4 +1,4 @@
-//! How a register tile multiplies: what it reads of a source, and what of the packed weights.
+//! How a register block multiplies: what it reads of a source, and what of the packed weights.
 //!
 //! Elements of bf16 come in pairs: two neighbouring elements of a sum lie in the 32 bits of one lane, for
 //! pixels as well as for weights, the first in the lower half. A value of bf16 is the upper half of one of
@@ -8,7 +8,7 @@
 use half::bf16;
 
 use crate::cpu::{Cpu, Isa};
-use crate::kernel::Refusal;
+use crate::error::Unsupported;
 use crate::tensor::Element;
 use crate::vector::{each, load};
 use pulp::Simd as _;
@@ -23,7 +23,7 @@ pub trait Multiply<I: Isa>: Copy + Send + Sync + 'static {
     const TURNS: usize;
 
     /// The proof.
-    fn of(cpu: &Cpu) -> Result<Self, Refusal>;
+    fn new(cpu: &Cpu) -> Result<Self, Unsupported>;
 
     /// The part of a pixel's group that a turn multiplies, in all lanes.
     ///
@@ -55,7 +55,7 @@ impl<I: Isa> Multiply<I> for Single {
     const GROUP: usize = 1;
     const TURNS: usize = 1;
 
-    fn of(_: &Cpu) -> Result<Self, Refusal> {
+    fn new(_: &Cpu) -> Result<Self, Unsupported> {
         Ok(Self)
     }
 
@@ -102,8 +102,8 @@ mod x86 {
         const GROUP: usize = 2;
         const TURNS: usize = 1;
 
-        fn of(cpu: &Cpu) -> Result<Self, Refusal> {
-            Self::of(cpu)
+        fn new(cpu: &Cpu) -> Result<Self, Unsupported> {
+            Self::new(cpu)
         }
 
         #[inline(always)]
@@ -136,7 +136,7 @@ impl<I: Isa> Multiply<I> for Widened {
     const GROUP: usize = 2;
     const TURNS: usize = 2;
 
-    fn of(_: &Cpu) -> Result<Self, Refusal> {
+    fn new(_: &Cpu) -> Result<Self, Unsupported> {
         Ok(Self)
     }
 

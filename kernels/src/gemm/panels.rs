@@ -1,4 +1,4 @@
-//! Weights packed into panels: the columns that one register tile takes, for all products summed.
+//! Weights packed into panels: the columns that one register block takes, for all products summed.
 //!
 //! A panel holds `depth` rows of `vectors * LANES` output channels, contiguous. Panels never straddle
 //! segments; the last one of a segment is narrower, and its last vector is padded with zeros.
@@ -7,10 +7,11 @@ use std::ops::Range;
 
 use half::bf16;
 
-use crate::cpu::{Isa, Tier};
+use crate::cpu::Isa;
 use crate::filter::{Folded, Rounded};
+use crate::memory::{Buffer, round_up};
 use crate::problem::Segment;
-use crate::scratch::{Buffer, round_up};
+use crate::tier::Tier;
 
 /// One panel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +41,6 @@ impl Panel {
     pub fn sides(&self) -> impl Iterator<Item = Range<usize>> {
         let channels = self.channels();
         channels.clone().step_by(SIDE).map(move |first| first..channels.end.min(first + SIDE))
-    }
-
-    /// Its first column where the panels lie side by side, each padded to whole vectors.
-    pub fn column(&self) -> usize {
-        self.bias
     }
 }
 
@@ -159,7 +155,7 @@ impl Panels {
             let filter = &filters[panel.segment];
             let folded = filter.as_ref();
             let packed = &mut weights.as_mut_slice()[panel.offset..][..depth * panel.vectors * lanes];
-            if !folded.is_hollow() {
+            if !folded.is_dims_only() {
                 fill(filter, panel, packed);
             }
             biases.as_mut_slice()[panel.bias..][..panel.width]
@@ -171,6 +167,12 @@ impl Panels {
     /// Panels, in the order of their channels.
     pub fn list(&self) -> &[Panel] {
         &self.list
+    }
+
+    /// Columns of the widest panel, padded to whole vectors.
+    pub fn widest(&self) -> usize {
+        let widths = self.list.iter().map(|panel| panel.vectors * self.lanes);
+        widths.max().expect("a problem has at least one segment")
     }
 
     /// The packed rows of a panel.
@@ -196,11 +198,6 @@ impl Panels {
     #[inline(always)]
     pub fn bias(&self, panel: &Panel) -> *const f32 {
         self.biases.as_slice()[panel.bias..].as_ptr()
-    }
-
-    /// Columns of panels that lie side by side, each padded to whole vectors.
-    pub fn columns(&self) -> usize {
-        self.biases.len()
     }
 
     /// Weights and biases.

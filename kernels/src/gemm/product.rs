@@ -7,8 +7,8 @@
 
 use crate::cpu::Isa;
 use crate::gemm::multiply::Single;
+use crate::gemm::register_block::{Finish, Operands, Taps};
 use crate::gemm::rows::{Ahead, Cut, Rows};
-use crate::gemm::tile::{Finish, Operands, Taps};
 use crate::tensor::Dtype;
 
 /// Products that a fast algorithm sums in registers before it adds them to the rest of a sum: sums make
@@ -40,7 +40,7 @@ pub struct Products<I> {
     pub dst: *mut f32,
     /// Elements from one of its rows to the next, and from a result to the next.
     pub dst_pitch: [usize; 2],
-    /// Rows of a register tile.
+    /// Rows of a register block.
     pub pixels: usize,
 }
 
@@ -52,7 +52,7 @@ impl<I: Isa> Products<I> {
     /// vectors of each right one; `rows` rows of `vectors` vectors of each result may be written by
     /// this caller alone; `pixels` fits the vectors.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "matrix code")]
+    #[allow(unsafe_code, reason = "vector code")]
     pub unsafe fn run(self) {
         let cut = Cut::<I, Single>::new(self.rows, self.pixels, self.vectors);
         let width = self.vectors * I::F32_LANES;
@@ -79,6 +79,6 @@ impl<I: Isa> Products<I> {
             },
         };
         // SAFETY: by the caller.
-        unsafe { cut.run(self.isa, 0..cut.tiles, &rows) };
+        unsafe { cut.run(self.isa, 0..cut.blocks, &rows) };
     }
 }

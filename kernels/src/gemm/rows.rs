@@ -1,12 +1,12 @@
-//! Rows of register tiles: what a kernel calls.
+//! Rows of register blocks: what a kernel calls.
 //!
 //! ```text
 //! for row in rows:                          the points of a fast algorithm, or one row of an image
 //!   for part in parts:                      of the sums
-//!     for tile in row: tile x panel         see [`super::tile`]
+//!     for block in row: block x panel       see [`super::register_block`]
 //! ```
 //!
-//! A row is cut into tiles of two sizes, which differ by one pixel. For each such pair the loops are
+//! A row is cut into blocks of two sizes, which differ by one pixel. For each such pair the loops are
 //! compiled once, as a function that all kernels share.
 
 use std::ops::Range;
@@ -15,48 +15,48 @@ use crate::arch::opaque;
 use crate::arch::prefetch::LINE;
 use crate::cpu::Isa;
 use crate::gemm::multiply::{Multiply, Single};
-use crate::gemm::tile::{Finish, Operands, Taps, max_pixels, tile};
+use crate::gemm::register_block::{Finish, Operands, Taps, block, max_pixels};
 
-/// What to bring near while tiles are computed.
+/// What to prefetch while blocks are computed.
 #[derive(Clone, Copy, Debug)]
 pub struct Ahead {
-    /// The panel that will be read next: each tile asks for its share, a line for each row of its own
+    /// The panel that will be read next: each block asks for its share, a line for each row of its
     /// panel.
     pub panel: *const f32,
-    /// Tiles that have asked already.
+    /// Blocks that have asked already.
     pub done: usize,
-    /// Once all of it is on its way, ask for the pixels of the next tile.
+    /// Once all of it is on its way, ask for the pixels of the next block.
     pub pixels: bool,
 }
 
-/// What the next tile should bring near.
+/// What the next block prefetches.
 struct Next<'a> {
     ahead: &'a Ahead,
-    /// Where the panel's part begins, and the elements of a tile's share of it.
+    /// Where the panel's part begins, and the elements of a block's share of it.
     panel: *const f32,
     share: usize,
-    /// Tiles that have asked.
-    tile: usize,
+    /// Blocks that have asked.
+    block: usize,
     /// Elements of a row of the panel.
     width: usize,
 }
 
 impl Next<'_> {
     #[inline(always)]
-    fn of(&mut self, near: *const f32, pixels: *const f32) -> *const f32 {
-        let tile = self.tile;
-        self.tile += 1;
-        if tile * LINE < self.width {
-            self.panel.wrapping_add(tile * self.share)
+    fn address(&mut self, default: *const f32, pixels: *const f32) -> *const f32 {
+        let block = self.block;
+        self.block += 1;
+        if block * LINE < self.width {
+            self.panel.wrapping_add(block * self.share)
         } else if self.ahead.pixels {
             pixels
         } else {
-            near
+            default
         }
     }
 }
 
-/// Rows of tiles that are alike, for a panel each or the same one.
+/// Rows of blocks that are alike, for a panel each or the same one.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<T> {
     /// Rows.
@@ -75,12 +75,12 @@ pub struct Rows<T> {
     pub finish: Finish,
 }
 
-/// Computes `count` tiles side by side, stores them and moves on.
+/// Computes `count` blocks side by side, stores them and moves on.
 ///
 /// # Safety
-/// As for [`tile`], for each of them.
+/// As for [`block`], for each of them.
 #[inline(always)]
-#[allow(unsafe_code, reason = "tile code")]
+#[allow(unsafe_code, reason = "vector code")]
 unsafe fn series<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     isa: I,
     count: usize,
@@ -91,22 +91,22 @@ unsafe fn series<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
 ) {
     for _ in 0..count {
         let following = o.a.wrapping_add(MR * o.a_pitch);
-        let near = next.of(o.b, following.cast());
-        // Else the compiler keeps a pointer a pixel from tile to tile, more than there are registers.
+        let next = next.address(o.b, following.cast());
+        // Else the compiler keeps a pointer a pixel from block to block, more than there are registers.
         let here = Operands { a: opaque(o.a.cast_mut()), dst: opaque(o.dst), ..*o };
         // SAFETY: by the caller.
-        unsafe { tile::<I, M, MR, NR>(isa, taps, &here, finish, near) };
+        unsafe { block::<I, M, MR, NR>(isa, taps, &here, finish, next) };
         o.a = following;
         o.dst = o.dst.wrapping_add(MR * o.dst_pitch);
     }
 }
 
-/// Rows of tiles of two sizes. For each it is a function of its own, which callers share.
+/// Rows of blocks of two sizes. For each pair of sizes it is one function, which callers share.
 struct Run<'a, I: Isa, M: Multiply<I>, const MR: usize, const LESS: usize, const NR: usize> {
     isa: I,
     rows: &'a Rows<M::Source>,
-    /// Tiles in a row: first those of `MR` pixels, then those of `LESS`.
-    tiles: [usize; 2],
+    /// Blocks in a row: first those of `MR` pixels, then those of `LESS`.
+    blocks: [usize; 2],
 }
 
 impl<I: Isa, M: Multiply<I>, const MR: usize, const LESS: usize, const NR: usize> pulp::WithSimd
@@ -115,9 +115,9 @@ impl<I: Isa, M: Multiply<I>, const MR: usize, const LESS: usize, const NR: usize
     type Output = ();
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     fn with_simd<S: pulp::Simd>(self, _: S) {
-        let Self { isa, rows, tiles: [larger, smaller] } = self;
+        let Self { isa, rows, blocks: [larger, smaller] } = self;
         let Rows { taps, operands, ahead, .. } = rows;
         let width = NR * I::F32_LANES;
         for row in 0..rows.count {
@@ -135,7 +135,7 @@ impl<I: Isa, M: Multiply<I>, const MR: usize, const LESS: usize, const NR: usize
                 let finish = Finish { accumulate: rows.finish.accumulate || part > 0, ..rows.finish };
                 let panel = ahead.panel.wrapping_add(row * rows.pitch[1] + begin / M::GROUP * width);
                 let share = taps.rows * taps.columns * taps.len / M::GROUP * LINE;
-                let mut next = Next { ahead, panel, share, tile: ahead.done, width };
+                let mut next = Next { ahead, panel, share, block: ahead.done, width };
                 // SAFETY: promised to `run`, the only caller.
                 unsafe {
                     series::<I, M, MR, NR>(isa, larger, &taps, &mut o, &finish, &mut next);
@@ -146,24 +146,24 @@ impl<I: Isa, M: Multiply<I>, const MR: usize, const LESS: usize, const NR: usize
     }
 }
 
-/// Computes rows of tiles and stores them.
+/// Computes rows of blocks and stores them.
 ///
 /// # Safety
-/// As for [`tile`], for each of them.
+/// As for [`block`], for each of them.
 #[inline(never)]
-#[allow(unsafe_code, reason = "tile code")]
+#[allow(unsafe_code, reason = "vector code")]
 unsafe fn run<I: Isa, M: Multiply<I>, const MR: usize, const LESS: usize, const NR: usize>(
     isa: I,
     rows: &Rows<M::Source>,
-    tiles: [usize; 2],
+    blocks: [usize; 2],
 ) {
-    isa.vectorize(Run::<I, M, MR, LESS, NR> { isa, rows, tiles })
+    isa.vectorize(Run::<I, M, MR, LESS, NR> { isa, rows, blocks })
 }
 
 /// [`run`] for one size.
 type RunFn<I, T> = unsafe fn(I, &Rows<T>, [usize; 2]);
 
-/// The function for tiles of `pixels` and one pixel less by `vectors`.
+/// The function for blocks of `pixels` and one pixel less by `vectors`.
 ///
 /// # Panics
 /// If that many do not fit the registers: `pixels` is from 1 to [`max_pixels`], `vectors` from 1 to 4.
@@ -172,7 +172,7 @@ fn function<I: Isa, M: Multiply<I>>(pixels: usize, vectors: usize) -> RunFn<I, M
         ($($nr:literal: $([$mr:literal $less:literal])*;)*) => {
             match (vectors, pixels) {
                 $($(($nr, $mr) if const { $mr <= max_pixels(I::REGISTERS, $nr) } => run::<I, M, $mr, $less, $nr>,)*)*
-                _ => panic!("no tile of {pixels} pixels by {vectors} vectors"),
+                _ => panic!("no block of {pixels} pixels by {vectors} vectors"),
             }
         };
     }
@@ -184,13 +184,13 @@ fn function<I: Isa, M: Multiply<I>>(pixels: usize, vectors: usize) -> RunFn<I, M
     }
 }
 
-/// A row of pixels, cut into tiles of nearly equal size: a tile with few pixels would read its weights
+/// A row of pixels, cut into blocks of nearly equal size: a block with few pixels would read its weights
 /// for little work.
 #[derive(Clone, Copy)]
 pub struct Cut<I: Isa, M: Multiply<I> = Single> {
-    /// Tiles of the row.
-    pub tiles: usize,
-    /// Pixels of the larger tiles.
+    /// Blocks of the row.
+    pub blocks: usize,
+    /// Pixels of the larger blocks.
     pixels: usize,
     /// How many are large; the others, which follow, have a pixel less.
     larger: usize,
@@ -198,40 +198,40 @@ pub struct Cut<I: Isa, M: Multiply<I> = Single> {
 }
 
 impl<I: Isa, M: Multiply<I>> Cut<I, M> {
-    /// Of `width` pixels into tiles of at most `pixels` by `vectors`.
+    /// Of `width` pixels into blocks of at most `pixels` by `vectors`.
     ///
     /// # Panics
     /// If that many do not fit the registers.
     #[inline(always)]
     pub fn new(width: usize, pixels: usize, vectors: usize) -> Self {
-        let tiles = width.div_ceil(pixels);
-        let pixels = width.div_ceil(tiles);
+        let blocks = width.div_ceil(pixels);
+        let pixels = width.div_ceil(blocks);
         Self {
-            tiles,
+            blocks,
             pixels,
-            larger: width - tiles * (pixels - 1),
+            larger: width - blocks * (pixels - 1),
             function: function::<I, M>(pixels, vectors),
         }
     }
 
-    /// The first pixel of a tile.
+    /// The first pixel of a block.
     #[inline(always)]
-    pub fn first(&self, tile: usize) -> usize {
-        tile * (self.pixels - 1) + tile.min(self.larger)
+    pub fn first(&self, block: usize) -> usize {
+        block * (self.pixels - 1) + block.min(self.larger)
     }
 
-    /// Computes the same tiles of each row and stores them.
+    /// Computes the same blocks of each row and stores them.
     ///
     /// # Safety
-    /// All taps of the tiles' pixels, in whole groups, may be read from `a`, and a row of `vectors` vectors for
-    /// each group of them from `b`; `finish.width` channels of the tiles' pixels at `dst` may be written by this
+    /// All taps of the blocks' pixels, in whole groups, may be read from `a`, and a row of `vectors` vectors for
+    /// each group of them from `b`; `finish.width` channels of the blocks' pixels at `dst` may be written by this
     /// caller alone.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
-    pub unsafe fn run(&self, isa: I, tiles: Range<usize>, rows: &Rows<M::Source>) {
+    #[allow(unsafe_code, reason = "vector code")]
+    pub unsafe fn run(&self, isa: I, blocks: Range<usize>, rows: &Rows<M::Source>) {
         debug_assert!(rows.parts == 1 || rows.taps.rows * rows.taps.columns == 1);
-        let larger = self.larger.clamp(tiles.start, tiles.end) - tiles.start;
+        let larger = self.larger.clamp(blocks.start, blocks.end) - blocks.start;
         // SAFETY: by the caller.
-        unsafe { (self.function)(isa, rows, [larger, tiles.len() - larger]) }
+        unsafe { (self.function)(isa, rows, [larger, blocks.len() - larger]) }
     }
 }

@@ -75,7 +75,7 @@ impl<I: Isa> End<I> {
     /// The bias of so many channels may be read.
     #[inline(always)]
     #[allow(unsafe_code, reason = "vector code")]
-    unsafe fn of(&self, isa: I, value: I::f32s, bias: *const f32, width: usize) -> I::f32s {
+    unsafe fn apply(&self, isa: I, value: I::f32s, bias: *const f32, width: usize) -> I::f32s {
         // SAFETY: by the caller.
         let bias = unsafe { load_first(isa, bias, width) };
         let y = isa.fma(value, self.scale, bias);
@@ -134,7 +134,7 @@ macro_rules! join_f32 {
             ) {
                 let width = if WHOLE { I::F32_LANES } else { width };
                 // SAFETY: by the caller.
-                unsafe { store_first(isa, at, end.of(isa, vector, bias, width), width) };
+                unsafe { store_first(isa, at, end.apply(isa, vector, bias, width), width) };
             }
         }
     };
@@ -280,8 +280,8 @@ unsafe fn store_sums<I: Isa, const WHOLE: bool>(
     // SAFETY: by the caller, the bias of a whole vector is there.
     let [even, odd] = unsafe {
         [
-            end.of(isa, even, bias, I::F32_LANES),
-            end.of(isa, odd, bias.wrapping_add(I::F32_LANES), I::F32_LANES),
+            end.apply(isa, even, bias, I::F32_LANES),
+            end.apply(isa, odd, bias.wrapping_add(I::F32_LANES), I::F32_LANES),
         ]
     };
     let even = each::<I>(nearest(isa, even), |bits| bits >> 16);

@@ -1,13 +1,14 @@
 //! Where activations lie in buffers, and how values get in and out.
 
-use std::marker::PhantomData;
 use std::ops::Range;
 
 use half::bf16;
 
-use super::{Dtype, Element, Format, Pitch, Shape, View, ViewMut};
-use crate::problem::Padding;
-use crate::scratch::Buffer;
+use super::dtype::{Dtype, Element};
+use super::format::{Format, Pitch};
+use super::view::{View, ViewMut};
+use crate::memory::Buffer;
+use crate::shape::{Padding, Shape};
 
 /// Where an activation lies inside a [`Buffer`], and which of its channels are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +84,7 @@ impl Buffer {
         assert!(p.pitch.row * (p.shape.h + p.halo.top + p.halo.bottom) <= p.pitch.image);
         let start = p.pitch.lead(p.halo) + p.first_channel;
         let ptr = self.as_ptr().wrapping_add(p.offset).cast::<u8>().wrapping_add(start * p.dtype.bytes());
-        View { ptr, dtype: p.dtype, shape: p.shape, pitch: p.pitch, halo: p.halo, memory: PhantomData }
+        View::new(ptr, p.dtype, p.shape, p.pitch, p.halo)
     }
 
     /// Writes the first `n` images, `[n, h, w, c]` values, and zeros around them.
@@ -104,23 +105,23 @@ impl Buffer {
     /// If the values are not as many as that.
     pub fn write_interior(&mut self, placement: &Placement, n: usize, values: &[f32]) {
         match placement.dtype {
-            Dtype::F32 => self.write_of::<f32>(placement, n, values),
-            Dtype::Bf16 => self.write_of::<bf16>(placement, n, values),
+            Dtype::F32 => self.write_elements::<f32>(placement, n, values),
+            Dtype::Bf16 => self.write_elements::<bf16>(placement, n, values),
         }
     }
 
-    fn write_of<T: Element>(&mut self, placement: &Placement, n: usize, values: &[f32]) {
+    fn write_elements<T: Element>(&mut self, placement: &Placement, n: usize, values: &[f32]) {
         let shape = Shape { n, ..placement.shape };
         assert_eq!(values.len(), shape.elements(), "values of {shape}");
         let memory = elements_mut::<T>(&mut self.as_mut_slice()[placement.offset..]);
         for (index, row) in values.chunks_exact(shape.w * shape.c).enumerate() {
             let to = &mut memory[placement.row(index)..];
             if placement.pitch.pixel == shape.c {
-                to.iter_mut().zip(row).for_each(|(to, &value)| *to = T::of(value));
+                to.iter_mut().zip(row).for_each(|(to, &value)| *to = T::from_f32(value));
                 continue;
             }
             for (to, pixel) in to.chunks_mut(placement.pitch.pixel).zip(row.chunks_exact(shape.c)) {
-                to.iter_mut().zip(pixel).for_each(|(to, &value)| *to = T::of(value));
+                to.iter_mut().zip(pixel).for_each(|(to, &value)| *to = T::from_f32(value));
             }
         }
     }
@@ -128,19 +129,19 @@ impl Buffer {
     /// The first `n` images as `[n, h, w, c]` values.
     pub fn read_images(&self, placement: &Placement, n: usize) -> Vec<f32> {
         match placement.dtype {
-            Dtype::F32 => self.read_of::<f32>(placement, n),
-            Dtype::Bf16 => self.read_of::<bf16>(placement, n),
+            Dtype::F32 => self.read_elements::<f32>(placement, n),
+            Dtype::Bf16 => self.read_elements::<bf16>(placement, n),
         }
     }
 
-    fn read_of<T: Element>(&self, placement: &Placement, n: usize) -> Vec<f32> {
+    fn read_elements<T: Element>(&self, placement: &Placement, n: usize) -> Vec<f32> {
         let shape = Shape { n, ..placement.shape };
         let memory = elements::<T>(&self.as_slice()[placement.offset..]);
         let mut values = Vec::with_capacity(shape.elements());
         for index in 0..n * shape.h {
             let row = &memory[placement.row(index)..];
             for pixel in row.chunks(placement.pitch.pixel).take(shape.w) {
-                values.extend(pixel[..shape.c].iter().map(|element| element.value()));
+                values.extend(pixel[..shape.c].iter().map(|element| element.to_f32()));
             }
         }
         values
@@ -149,15 +150,15 @@ impl Buffer {
     /// The channels of a pixel.
     pub fn read_pixel(&self, placement: &Placement, [n, h, w]: [usize; 3]) -> Vec<f32> {
         match placement.dtype {
-            Dtype::F32 => self.pixel_of::<f32>(placement, [n, h, w]),
-            Dtype::Bf16 => self.pixel_of::<bf16>(placement, [n, h, w]),
+            Dtype::F32 => self.read_channels::<f32>(placement, [n, h, w]),
+            Dtype::Bf16 => self.read_channels::<bf16>(placement, [n, h, w]),
         }
     }
 
-    fn pixel_of<T: Element>(&self, placement: &Placement, [n, h, w]: [usize; 3]) -> Vec<f32> {
+    fn read_channels<T: Element>(&self, placement: &Placement, [n, h, w]: [usize; 3]) -> Vec<f32> {
         let first = placement.row(n * placement.shape.h + h) + w * placement.pitch.pixel;
         let memory = elements::<T>(&self.as_slice()[placement.offset..]);
-        memory[first..first + placement.shape.c].iter().map(|element| element.value()).collect()
+        memory[first..first + placement.shape.c].iter().map(|element| element.to_f32()).collect()
     }
 
     /// To read.
@@ -187,21 +188,21 @@ pub struct Tensor {
 impl Tensor {
     /// f32 zeros, closely packed.
     pub fn zeros(shape: Shape, halo: Padding) -> Self {
-        Self::of(shape, &Format::f32_with_halo(halo))
+        Self::new(shape, &Format::f32_with_halo(halo))
     }
 
     /// Zeros in a format, closely packed.
-    pub fn of(shape: Shape, format: &Format) -> Self {
-        Self::at(Placement::with_pixel_pitch(0, format.dtype, shape, format.halo, shape.c))
+    pub fn new(shape: Shape, format: &Format) -> Self {
+        Self::with_placement(Placement::with_pixel_pitch(0, format.dtype, shape, format.halo, shape.c))
     }
 
-    fn at(placement: Placement) -> Self {
+    fn with_placement(placement: Placement) -> Self {
         Self { buffer: Buffer::zeroed(placement.elements()), placement }
     }
 
     /// f32 zeros, with at least `pixel` elements from pixel to pixel.
     pub fn with_pixel_pitch(shape: Shape, halo: Padding, pixel: usize) -> Self {
-        Self::at(Placement::with_pixel_pitch(0, Dtype::F32, shape, halo, pixel.max(shape.c)))
+        Self::with_placement(Placement::with_pixel_pitch(0, Dtype::F32, shape, halo, pixel.max(shape.c)))
     }
 
     /// From `[n, h, w, c]` values.

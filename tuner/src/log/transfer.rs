@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use kernels::kernel::{Role, row};
+use kernels::{Role, entry};
 use serde_json::{Map, Value};
 
 use super::{Entry, Histories, History, Run, nearest, read};
@@ -33,7 +33,7 @@ struct Pick {
 
 impl Pick {
     fn family(&self) -> &str {
-        row(&self.kernel).map_or(self.kernel.as_str(), |row| row.family)
+        entry(&self.kernel).map_or(self.kernel.as_str(), |row| row.family)
     }
 
     fn types(&self) -> Option<String> {
@@ -229,5 +229,5 @@ fn timed(history: &History) -> Vec<(Pick, f64)> {
 }
 
 fn may_be_chosen(pick: &Pick) -> bool {
-    row(&pick.kernel).is_none_or(|row| row.role == Role::Candidate)
+    entry(&pick.kernel).is_none_or(|row| row.role == Role::Candidate)
 }

@@ -5,8 +5,9 @@ mod leaders;
 use std::sync::Arc;
 use std::time::Instant;
 
+use kernels::KernelEntry;
 use kernels::cpu::Cpu;
-use kernels::kernel::{Kernel, Prepared, Row, Tuning};
+use kernels::kernel::{Kernel, Prepared, Tuning};
 use kernels::problem::Problem;
 use kernels::tensor::{Format, Formats, Tensor};
 
@@ -252,7 +253,7 @@ impl<'a> Field<'a> {
     fn bench(&mut self, prepared: Box<dyn Prepared>, formats: &Formats) -> Bench {
         let known = self.sources.iter().find(|(format, _)| *format == formats.src);
         let src = known.map(|(_, src)| Arc::clone(src)).unwrap_or_else(|| {
-            let src = Bench::source(prepared.bound().src, &formats.src, &self.inputs.src);
+            let src = Bench::source(prepared.signature().src, &formats.src, &self.inputs.src);
             self.sources.push((formats.src, Arc::clone(&src)));
             src
         });
@@ -261,7 +262,7 @@ impl<'a> Field<'a> {
 
     /// Prepares those of the log that are about to run.
     fn prepare(&mut self) {
-        let kernel = |row: &Row| self.kernels.iter().find(|a| a.row.id == row.id).map(|a| &*a.kernel);
+        let kernel = |row: &KernelEntry| self.kernels.iter().find(|a| a.row.id == row.id).map(|a| &*a.kernel);
         let is_waiting = |entrant: &Entrant| entrant.bench.is_none();
         let jobs: Vec<(&dyn Kernel, &Measured)> = (self.alive.iter().filter(|entrant| is_waiting(entrant)))
             .filter_map(|entrant| {
@@ -415,7 +416,7 @@ impl<'a> Field<'a> {
     }
 
     /// The fastest candidates of a row, by their numbers.
-    fn best(&self, row: &Row, count: usize) -> Vec<usize> {
+    fn best(&self, row: &KernelEntry, count: usize) -> Vec<usize> {
         let is_own = |c: &Measured| c.row.id == row.id && c.timing().is_some();
         let mut own: Vec<usize> =
             (0..self.candidates.len()).filter(|&index| is_own(&self.candidates[index])).collect();

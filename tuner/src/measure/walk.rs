@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use kernels::kernel::{Row, Tuning};
+use kernels::KernelEntry;
+use kernels::kernel::Tuning;
 use kernels::tensor::Formats;
 
 use super::Available;
@@ -60,7 +61,7 @@ impl Field<'_> {
     }
 
     /// Tunings of a row that are there.
-    pub fn tunings(&self, row: &Row) -> Vec<Tuning> {
+    pub fn tunings(&self, row: &KernelEntry) -> Vec<Tuning> {
         let mut list: Vec<Tuning> = Vec::new();
         for candidate in self.candidates.iter().filter(|c| c.row.id == row.id) {
             if !list.contains(&candidate.tuning) {
@@ -71,7 +72,7 @@ impl Field<'_> {
     }
 
     /// The fastest tuning of a row so far.
-    fn fastest(&self, row: &Row) -> Option<(Tuning, f64)> {
+    fn fastest(&self, row: &KernelEntry) -> Option<(Tuning, f64)> {
         let own = self.candidates.iter().zip(&self.samples).filter(|(c, _)| c.row.id == row.id);
         let timed = own.filter(|(_, samples)| !samples.is_empty()).map(|(c, samples)| (c, samples.median()));
         timed.min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(c, seconds)| (c.tuning.clone(), seconds))

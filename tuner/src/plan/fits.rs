@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use kernels::cpu::Cpu;
-use kernels::kernel::{Tuning, row, table};
+use kernels::kernel::Tuning;
+use kernels::{entry, table};
 use serde_json::{Map, Value};
 
 use super::{Plan, PlanError, PlanStep, StepFormats, field, problem_name, tuning_to_json};
@@ -145,7 +146,7 @@ impl Plan {
         if planned.problem != problem && !is_top(step) {
             return Err(field(path, &at("problem"), &planned.problem, problem));
         }
-        let Some(row) = row(&planned.kernel) else {
+        let Some(row) = entry(&planned.kernel) else {
             let ids: Vec<&str> = table().iter().map(|row| row.id).collect();
             return Err(field(path, &at("kernel"), &planned.kernel, format!("one of {}", ids.join(" "))));
         };
@@ -197,7 +198,7 @@ impl Plan {
     pub fn stale(&self, machine: &Machine) -> Option<String> {
         let mut changes = self.machine.changes(machine);
         let is_other = |step: &&PlanStep| {
-            let now = row(&step.kernel).map(|row| row.code());
+            let now = entry(&step.kernel).map(|row| row.code());
             step.code.as_deref().zip(now).is_some_and(|(then, now)| then != now)
         };
         let others: Vec<&PlanStep> = self.steps.iter().filter(is_other).collect();

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kernels::cpu::Tier;
-use kernels::kernel::{Row, row};
+use kernels::{Tier, entry};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -125,7 +124,7 @@ impl BesideRecord {
     pub fn peak(&self, kernel: &str) -> Option<f64> {
         let tiers = || Tier::ALL.into_iter().rev().filter(|tier| tier.is_of_f32());
         let of_f32 = || tiers().find_map(|tier| self.of_tier(tier));
-        match row(kernel).and_then(Row::tier) {
+        match entry(kernel).and_then(|entry| entry.tier) {
             Some(tier) => self.of_tier(tier),
             None => of_f32(),
         }

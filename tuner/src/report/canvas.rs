@@ -1,6 +1,6 @@
 //! A surface in pixels over plotters' SVG backend, with the colours and sizes that all pictures share.
 
-use kernels::kernel::table;
+use kernels::table;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::Ranged;
 use plotters::coord::types::RangedCoordf64;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kernels::kernel::row;
+use kernels::entry;
 use kernels::problem::Conv;
 use serde_json::{Map, Value};
 
@@ -34,7 +34,7 @@ pub fn positive(value: Option<f64>) -> Option<f64> {
 /// The family of a kernel; for an id that the table lacks, the id without its instruction set.
 pub fn family(kernel: &str) -> &str {
     let bare = || ["_avx512", "_avx2", "_plain"].iter().find_map(|isa| kernel.strip_suffix(isa));
-    row(kernel).map_or_else(|| bare().unwrap_or(kernel), |row| row.family)
+    entry(kernel).map_or_else(|| bare().unwrap_or(kernel), |row| row.family)
 }
 
 /// A tuning as `name=value,name=value`; `-` where there is nothing to tune.

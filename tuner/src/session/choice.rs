@@ -1,7 +1,8 @@
 //! The kernels of a network's steps.
 
+use kernels::KernelEntry;
 use kernels::cpu::Cpu;
-use kernels::kernel::{Kernel, Row, Tuning};
+use kernels::kernel::{Kernel, Tuning};
 use kernels::problem::Problem;
 use kernels::tensor::Formats;
 
@@ -11,7 +12,7 @@ use crate::graph::{Graph, Step};
 #[derive(Clone)]
 pub struct Choice {
     /// Row of the table of kernels.
-    pub row: &'static Row,
+    pub row: &'static KernelEntry,
     /// Its tuning.
     pub tuning: Tuning,
     /// What it reads, with the halo that it wants, and what it writes.
@@ -29,7 +30,7 @@ impl Choice {
     ///
     /// # Panics
     /// If it has none.
-    pub fn of(row: &'static Row, kernel: &dyn Kernel, problem: &Problem, tuning: Tuning) -> Self {
+    pub fn of(row: &'static KernelEntry, kernel: &dyn Kernel, problem: &Problem, tuning: Tuning) -> Self {
         let formats = kernel.formats(problem, &tuning)[0];
         Self { row, tuning, formats }
     }

@@ -1,7 +1,8 @@
 //! Where activations lie: one arena, in which tensors share what they do not need at the same time.
 
-use kernels::scratch::round_up;
-use kernels::tensor::{Dtype, Format, Placement, Shape};
+use kernels::Shape;
+use kernels::memory::round_up;
+use kernels::tensor::{Dtype, Format, Placement};
 
 use crate::graph::{Graph, Split, TensorId};
 

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use kernels::Shape;
 use kernels::kernel::Io;
-use kernels::tensor::Shape;
 
 use super::{Placed, Session};
 use crate::graph::{Graph, Slice, Split};
@@ -80,7 +80,8 @@ impl Session {
                     continue;
                 }
                 // Tensors of some images at a time begin with the first of them.
-                let skipped = |images: usize| if images > ready.prepared.bound().src.n { first } else { 0 };
+                let skipped =
+                    |images: usize| if images > ready.prepared.signature().src.n { first } else { 0 };
                 let src = ready.src.memory(arena, own).view(&ready.src.at);
                 let src = src.skip(skipped(src.shape.n)).images(count);
                 let dst = ready.dst.iter().map(|dst| {
@@ -91,9 +92,10 @@ impl Session {
                 let next = later.find(|(next, _)| next.has_weights);
                 let next = next.filter(|(_, index)| graph.is_apart(*index) == alone);
                 let (index, team) = if alone { (0, 1) } else { (member.index(), workers) };
-                let ahead = next.map_or(&[][..], |(next, _)| next.prepared.reads(index, team, count));
-                let ahead = &ahead[..ahead.len().min(ready.prepared.brings())];
-                let io = Io::new(src, dst).amid(near, ahead);
+                let ahead =
+                    next.map_or(&[][..], |(next, _)| next.prepared.worker_weights(index, team, count));
+                let ahead = &ahead[..ahead.len().min(ready.prepared.prefetch_capacity())];
+                let io = Io::new(src, dst).with_prefetch(near, ahead);
                 match (own, &solo) {
                     (Some(own), Some(solo)) if alone => solo.run(&*ready.prepared, &io, &own.scratch),
                     _ => member.run(&*ready.prepared, &io, scratch),

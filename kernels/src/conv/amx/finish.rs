@@ -6,8 +6,8 @@ use std::ops::Range;
 use half::bf16;
 use pulp::Simd;
 
-use super::PreparedAmx;
 use super::pixels::{Cut, Tile};
+use super::prepared::PreparedAmx;
 use crate::arch::amx::{ROWS, TILE};
 use crate::cpu::{Avx512, Avx512Bf16};
 use crate::gemm::panels::Panel;
@@ -20,7 +20,7 @@ use crate::vector::{load, narrow_first, store_first};
 /// The sums of the tile, a tile for each vector of the panel, may be read; the outputs of the tile's pixels that are
 /// not done may be written by this caller alone.
 #[inline(always)]
-#[allow(unsafe_code, reason = "tile code")]
+#[allow(unsafe_code, reason = "AMX code")]
 pub unsafe fn finish(
     step: &PreparedAmx,
     panel: &Panel,
@@ -72,7 +72,7 @@ struct End {
     sums: *const f32,
 }
 
-#[allow(unsafe_code, reason = "tile code")]
+#[allow(unsafe_code, reason = "AMX code")]
 impl End {
     /// An output of a pixel and a vector.
     ///

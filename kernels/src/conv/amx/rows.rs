@@ -9,8 +9,8 @@ use std::cell::Cell;
 
 use half::bf16;
 
-use super::PreparedAmx;
 use super::pixels::Place;
+use super::prepared::PreparedAmx;
 use crate::arch::amx::{DEPTH, ROWS};
 use crate::problem::Conv;
 use crate::tensor::{Dtype, View};
@@ -71,7 +71,7 @@ impl<'a> Rows<'a> {
     /// # Safety
     /// All taps of the pixel's row may be read, and the scratch written by this caller alone.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "AMX code")]
     pub unsafe fn at(&self, [image, y, x]: Place) -> (*const u8, usize) {
         let (conv, layout) = (&self.step.conv, &self.step.rows);
         let pixel = conv.window.stride[1] * conv.channels;
@@ -98,7 +98,7 @@ impl<'a> Rows<'a> {
     /// # Safety
     /// [`Layout::length`] elements may be read, and [`Layout::row`] written.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "AMX code")]
     unsafe fn copy(&self, from: *const u8, to: *mut bf16) {
         let (channels, Layout { length, .. }) = (self.step.conv.channels, self.step.rows);
         let pitch = self.src.pitch.pixel;
@@ -124,7 +124,7 @@ impl<'a> Rows<'a> {
     /// # Safety
     /// So many may be read, and written in whole vectors of bf16.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "AMX code")]
     unsafe fn round(&self, from: *const f32, to: *mut bf16, count: usize) {
         let (isa, bf16) = (self.step.isa, self.step.bf16);
         for first in (0..count).step_by(DEPTH) {

@@ -5,9 +5,10 @@ use std::ops::Range;
 use crate::cpu::Isa;
 use crate::gemm::panels::{Panel, Panels};
 use crate::gemm::product::{PART, Products};
-use crate::kernel::{Bound, Io, Prepared};
-use crate::problem::{Conv, Padding};
-use crate::scratch::{Buffer, Scratch, ScratchReq, round_up};
+use crate::kernel::{Io, Prepared, Signature};
+use crate::memory::{Buffer, Scratch, ScratchReq, round_up};
+use crate::problem::Conv;
+use crate::shape::Padding;
 use crate::tensor::ViewMut;
 use crate::vector::{load, store};
 
@@ -15,7 +16,7 @@ use crate::vector::{load, store};
 #[derive(Debug)]
 pub(super) struct PreparedStrassen<I> {
     pub(super) isa: I,
-    pub(super) bound: Bound,
+    pub(super) signature: Signature,
     pub(super) conv: Conv,
     /// Of the parts of the segments; a panel holds its matrix `[K, width]` of each point in turn.
     pub(super) panels: Panels,
@@ -48,8 +49,7 @@ impl<I: Isa> PreparedStrassen<I> {
 
     /// Elements of a row of M.
     fn m_pitch(&self) -> usize {
-        let widths = self.panels.list().iter().map(|panel| panel.vectors * I::F32_LANES);
-        round_up(widths.max().expect("at least one panel"))
+        round_up(self.panels.widest())
     }
 
     fn output_pixels(&self, n: usize) -> usize {
@@ -65,8 +65,8 @@ impl<I: Isa> PreparedStrassen<I> {
 }
 
 impl<I: Isa> Prepared for PreparedStrassen<I> {
-    fn bound(&self) -> &Bound {
-        &self.bound
+    fn signature(&self) -> &Signature {
+        &self.signature
     }
 
     fn packed(&self) -> Vec<&Buffer> {
@@ -88,7 +88,7 @@ impl<I: Isa> Prepared for PreparedStrassen<I> {
         self.output_pixels(n).div_ceil(self.block)
     }
 
-    #[allow(unsafe_code, reason = "block code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
         self.isa.vectorize(Run { step: self, units, io, v: scratch.worker })
     }
@@ -106,7 +106,7 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
     type Output = ();
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "block code")]
+    #[allow(unsafe_code, reason = "vector code")]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let step = self.step;
         let images = self.io.images();
@@ -125,10 +125,12 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
     }
 }
 
-/// Left factors: `x[q][h]` is pixel `q` of two, half `h` of its channels.
+/// Values of two pixels by two parts of channels.
+type Square<V> = [[V; 2]; 2];
+
+/// Left factors of a level: `x[q][h]` is pixel `q` of two, half `h` of its channels.
 #[inline(always)]
-fn left<I: Isa>(isa: I, x: [[I::f32s; 2]; 2]) -> [I::f32s; 7] {
-    let [[a11, a12], [a21, a22]] = x;
+fn left<I: Isa>(isa: I, [[a11, a12], [a21, a22]]: Square<I::f32s>) -> [I::f32s; 7] {
     [
         isa.add_f32s(a11, a22),
         isa.add_f32s(a21, a22),
@@ -140,13 +142,103 @@ fn left<I: Isa>(isa: I, x: [[I::f32s; 2]; 2]) -> [I::f32s; 7] {
     ]
 }
 
-/// Outputs of the seven products.
+/// Outputs of the seven products of a level.
 #[inline(always)]
-fn join<I: Isa>(isa: I, [m1, m2, m3, m4, m5, m6, m7]: [I::f32s; 7]) -> [[I::f32s; 2]; 2] {
+fn join<I: Isa>(isa: I, [m1, m2, m3, m4, m5, m6, m7]: [I::f32s; 7]) -> Square<I::f32s> {
     let (add, sub) = (I::add_f32s, I::sub_f32s);
     let c11 = add(isa, sub(isa, add(isa, m1, m4), m5), m7);
     let c22 = add(isa, add(isa, sub(isa, m1, m2), m3), m6);
     [[c11, add(isa, m3, m5)], [add(isa, m2, m4), c22]]
+}
+
+/// Place of a value of the inner level in a matrix of two levels: value `(q, h)` of the outer level, in quadrant
+/// `inner` of it.
+#[inline(always)]
+fn place(inner: usize, q: usize, h: usize) -> [usize; 2] {
+    [inner / 2 + 2 * q, inner % 2 + 2 * h]
+}
+
+/// Stores the left factors of `S` pixels by `S` parts of their channels: of one level for two, of two for four.
+///
+/// # Safety
+/// A vector at `out` may be written for each product, `point` elements apart.
+#[inline(always)]
+#[allow(unsafe_code, reason = "vector code")]
+unsafe fn store_left<I: Isa, const S: usize>(isa: I, x: [[I::f32s; S]; S], out: *mut f32, point: usize) {
+    if S == 2 {
+        let x = [[x[0][0], x[0][S - 1]], [x[S - 1][0], x[S - 1][S - 1]]];
+        for (product, value) in left(isa, x).into_iter().enumerate() {
+            // SAFETY: by the caller.
+            unsafe { store::<I>(out.wrapping_add(product * point), value) };
+        }
+        return;
+    }
+    // The outer level on the four quadrants, then the inner one on each of its sums.
+    let mut outer = [[isa.splat_f32s(0.0); 4]; 7];
+    for inner in 0..4 {
+        let [a, b, c, d] = [[0, 0], [0, 1], [1, 0], [1, 1]].map(|[q, h]| place(inner, q, h));
+        let quadrant =
+            [[x[a[0] % S][a[1] % S], x[b[0] % S][b[1] % S]], [x[c[0] % S][c[1] % S], x[d[0] % S][d[1] % S]]];
+        for (outer, value) in outer.iter_mut().zip(left(isa, quadrant)) {
+            outer[inner] = value;
+        }
+    }
+    for (i, [a, b, c, d]) in outer.into_iter().enumerate() {
+        for (j, value) in left(isa, [[a, b], [c, d]]).into_iter().enumerate() {
+            // SAFETY: by the caller.
+            unsafe { store::<I>(out.wrapping_add((7 * i + j) * point), value) };
+        }
+    }
+}
+
+/// Seven products that follow each other.
+///
+/// # Safety
+/// A vector at `m` may be read for each, `point` elements apart.
+#[inline(always)]
+#[allow(unsafe_code, reason = "vector code")]
+unsafe fn seven<I: Isa>(isa: I, m: *const f32, point: usize) -> [I::f32s; 7] {
+    let mut products = [isa.splat_f32s(0.0); 7];
+    for (product, value) in products.iter_mut().enumerate() {
+        // SAFETY: by the caller.
+        *value = unsafe { load::<I>(m.wrapping_add(product * point)) };
+    }
+    products
+}
+
+/// The outputs of `S` pixels by `S` parts of their channels, as [`store_left`] has the inputs.
+///
+/// # Safety
+/// A vector at `m` may be read for each product, `point` elements apart.
+#[inline(always)]
+#[allow(unsafe_code, reason = "vector code")]
+unsafe fn load_joined<I: Isa, const S: usize>(isa: I, m: *const f32, point: usize) -> [[I::f32s; S]; S] {
+    let zero = isa.splat_f32s(0.0);
+    let mut y = [[zero; S]; S];
+    if S == 2 {
+        // SAFETY: by the caller.
+        let [[a, b], [c, d]] = join(isa, unsafe { seven(isa, m, point) });
+        [y[0][0], y[0][S - 1]] = [a, b];
+        [y[S - 1][0], y[S - 1][S - 1]] = [c, d];
+        return y;
+    }
+    let mut outer = [[zero; 7]; 4];
+    for i in 0..7 {
+        // SAFETY: by the caller.
+        let [[a, b], [c, d]] = join(isa, unsafe { seven(isa, m.wrapping_add(7 * i * point), point) });
+        for (outer, value) in outer.iter_mut().zip([a, b, c, d]) {
+            outer[i] = value;
+        }
+    }
+    for (inner, products) in outer.into_iter().enumerate() {
+        for (q, values) in join(isa, products).into_iter().enumerate() {
+            for (h, value) in values.into_iter().enumerate() {
+                let [row, column] = place(inner, q, h);
+                y[row % S][column % S] = value;
+            }
+        }
+    }
+    y
 }
 
 impl<I: Isa> Run<'_, I> {
@@ -155,7 +247,7 @@ impl<I: Isa> Run<'_, I> {
     /// # Safety
     /// Nobody else writes the block's outputs, and V and M have room for it.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "block code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn block<const S: usize, const P: usize>(&self, block: Range<usize>) {
         let step = self.step;
         let rows = step.rows(block.len());
@@ -164,7 +256,7 @@ impl<I: Isa> Run<'_, I> {
         let m = self.v.wrapping_add(P * v_point);
         for row in 0..rows {
             // SAFETY: V has `rows` rows a point.
-            unsafe { self.input::<S, P>(&block, rows, row, v_point) };
+            unsafe { self.input::<S>(&block, rows, row, v_point) };
         }
         for panel in step.panels.list() {
             let products = Products {
@@ -185,8 +277,9 @@ impl<I: Isa> Run<'_, I> {
             unsafe { products.run() };
             for row in 0..rows {
                 let m = m.wrapping_add(row * step.m_pitch());
+                let pixels = (block.start + row..block.end).step_by(rows);
                 // SAFETY: M holds the products; the outputs are this block's.
-                unsafe { self.output::<S, P>(&block, rows, row, panel, m, m_point) };
+                unsafe { self.output::<S>(pixels, panel, m, m_point) };
             }
         }
     }
@@ -202,22 +295,19 @@ impl<I: Isa> Run<'_, I> {
     #[inline(always)]
     fn out(&self, dst: &ViewMut, pixel: usize) -> *mut f32 {
         if dst.as_view().halo == Padding::default() {
-            return dst.pixel(0, 0, 0).wrapping_add(pixel * dst.pitch().pixel);
+            return dst.pixel::<f32>(0, 0, 0).wrapping_add(pixel * dst.pitch().pixel);
         }
         let (n, y, x) = self.position(pixel);
         dst.pixel(n, y, x)
     }
 
     /// The left factors of one row of the matrices.
+    ///
+    /// # Safety
+    /// V has `rows` rows a point; the source's halo holds the padding.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "block code")]
-    unsafe fn input<const S: usize, const P: usize>(
-        &self,
-        block: &Range<usize>,
-        rows: usize,
-        row: usize,
-        v_point: usize,
-    ) {
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn input<const S: usize>(&self, block: &Range<usize>, rows: usize, row: usize, v_point: usize) {
         let step = self.step;
         let isa = step.isa;
         let Conv { channels, ref window, .. } = step.conv;
@@ -234,125 +324,59 @@ impl<I: Isa> Run<'_, I> {
         let pitch = self.io.src.pitch;
         for tap in 0..window.kernel[0] * window.kernel[1] {
             let (r, s) = (tap / window.kernel[1], tap % window.kernel[1]);
-            let at = r * pitch.row + s * pitch.pixel;
+            let offset = r * pitch.row + s * pitch.pixel;
             for c in (0..part).step_by(I::F32_LANES) {
-                let zero = isa.splat_f32s(0.0);
-                let mut x = [[zero; S]; S];
-                for (q, x) in x.iter_mut().enumerate() {
+                let mut x = [[isa.splat_f32s(0.0); S]; S];
+                for (pixel, x) in pixels.into_iter().zip(&mut x) {
                     for (h, x) in x.iter_mut().enumerate() {
-                        // SAFETY: the source's halo holds the padding; parts of channels are whole
-                        // vectors.
-                        *x = unsafe { load::<I>(pixels[q].wrapping_add(at + h * part + c)) };
+                        // SAFETY: by the caller; parts of channels are whole vectors.
+                        *x = unsafe { load::<I>(pixel.wrapping_add(offset + h * part + c)) };
                     }
                 }
-                let out = v.wrapping_add(tap * part + c);
-                if S == 2 {
-                    let x = [[x[0][0], x[0][S - 1]], [x[S - 1][0], x[S - 1][S - 1]]];
-                    for (point, value) in left(isa, x).into_iter().enumerate() {
-                        // SAFETY: by the caller.
-                        unsafe { store::<I>(out.wrapping_add(point * v_point), value) };
-                    }
-                    continue;
-                }
-                // The outer level on the four quadrants, then the inner one on each of its sums.
-                let mut outer = [[zero; 4]; 7];
-                for (inner, at) in [[0, 0], [0, 1], [1, 0], [1, 1]].into_iter().enumerate() {
-                    let quadrant = |q: usize, h: usize| (at[0] + 2 * q, at[1] + 2 * h);
-                    let [a, b, c, d] = [quadrant(0, 0), quadrant(0, 1), quadrant(1, 0), quadrant(1, 1)];
-                    let x = [
-                        [x[a.0 % S][a.1 % S], x[b.0 % S][b.1 % S]],
-                        [x[c.0 % S][c.1 % S], x[d.0 % S][d.1 % S]],
-                    ];
-                    for (outer, value) in outer.iter_mut().zip(left(isa, x)) {
-                        outer[inner] = value;
-                    }
-                }
-                for (i, [a, b, c, d]) in outer.into_iter().enumerate() {
-                    for (j, value) in left(isa, [[a, b], [c, d]]).into_iter().enumerate() {
-                        // SAFETY: by the caller.
-                        unsafe { store::<I>(out.wrapping_add((7 * i + j) * v_point), value) };
-                    }
-                }
+                // SAFETY: by the caller.
+                unsafe { store_left(isa, x, v.wrapping_add(tap * part + c), v_point) };
             }
         }
     }
 
     /// The outputs of one row of the matrices: `S` pixels, `S` parts of the panel's segment.
+    ///
+    /// # Safety
+    /// `m` is the row of M of the first point; the outputs may be written by this caller alone.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "block code")]
-    unsafe fn output<const S: usize, const P: usize>(
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn output<const S: usize>(
         &self,
-        block: &Range<usize>,
-        rows: usize,
-        row: usize,
+        pixels: impl Iterator<Item = usize>,
         panel: &Panel,
         m: *const f32,
         m_point: usize,
     ) {
-        let step = self.step;
-        let isa = step.isa;
+        let (step, isa) = (self.step, self.step.isa);
         let dst = self.io.dst(panel.segment);
         let segment = step.conv.segments[panel.segment];
         let part = segment.channels / S;
-        let zero = isa.splat_f32s(0.0);
         let floor = isa.splat_f32s(if segment.epilogue.relu { 0.0 } else { f32::NEG_INFINITY });
         let bias = step.bias(panel.segment).wrapping_add(panel.first);
-        let mut pixels = [std::ptr::null_mut(); S];
         let mut inside = 0;
-        for (q, pixel) in pixels.iter_mut().enumerate() {
-            let index = block.start + q * rows + row;
-            if index < block.end {
-                *pixel = self.out(&dst, index).wrapping_add(panel.first);
-                inside = q + 1;
-            }
+        let mut first = [std::ptr::null_mut::<f32>(); S];
+        for (first, pixel) in first.iter_mut().zip(pixels) {
+            *first = self.out(&dst, pixel).wrapping_add(panel.first);
+            inside += 1;
         }
-        for vector in 0..panel.vectors {
-            let k = vector * I::F32_LANES;
+        for k in (0..panel.vectors * I::F32_LANES).step_by(I::F32_LANES) {
             // SAFETY: M has a row of the panel's vectors a point.
-            let product = |point: usize| unsafe { load::<I>(m.wrapping_add(point * m_point + k)) };
-            let mut y = [[zero; S]; S];
-            if S == 2 {
-                let mut products = [zero; 7];
-                for (point, value) in products.iter_mut().enumerate() {
-                    *value = product(point);
-                }
-                for (q, row) in join(isa, products).into_iter().enumerate() {
-                    for (h, value) in row.into_iter().enumerate() {
-                        y[q % S][h % S] = value;
-                    }
-                }
-            } else {
-                let mut outer = [[zero; 7]; 4];
-                for i in 0..7 {
-                    let mut products = [zero; 7];
-                    for (j, value) in products.iter_mut().enumerate() {
-                        *value = product((7 * i + j) % P);
-                    }
-                    let [[a, b], [c, d]] = join(isa, products);
-                    for (outer, value) in outer.iter_mut().zip([a, b, c, d]) {
-                        outer[i] = value;
-                    }
-                }
-                for (inner, products) in outer.into_iter().enumerate() {
-                    for (q, row) in join(isa, products).into_iter().enumerate() {
-                        for (h, value) in row.into_iter().enumerate() {
-                            y[(inner / 2 + 2 * q) % S][(inner % 2 + 2 * h) % S] = value;
-                        }
-                    }
-                }
-            }
-            for (y, pixel) in y.into_iter().zip(pixels).take(inside) {
+            let y = unsafe { load_joined::<I, S>(isa, m.wrapping_add(k), m_point) };
+            for (y, pixel) in y.into_iter().zip(first).take(inside) {
                 for (h, value) in y.into_iter().enumerate() {
                     let channel = h * part + k;
-                    let bias = if segment.epilogue.bias {
+                    let mut sum = value;
+                    if segment.epilogue.bias {
                         // SAFETY: a bias a channel, parts are whole vectors.
-                        unsafe { load::<I>(bias.wrapping_add(channel)) }
-                    } else {
-                        zero
-                    };
-                    let value = isa.max_f32s(floor, isa.add_f32s(value, bias));
-                    // SAFETY: an output pixel of this block.
-                    unsafe { store::<I>(pixel.wrapping_add(channel), value) };
+                        sum = isa.add_f32s(sum, unsafe { load::<I>(bias.wrapping_add(channel)) });
+                    }
+                    // SAFETY: by the caller.
+                    unsafe { store::<I>(pixel.wrapping_add(channel), isa.max_f32s(floor, sum)) };
                 }
             }
         }

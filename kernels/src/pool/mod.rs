@@ -21,10 +21,10 @@ use std::ops::Range;
 use half::bf16;
 
 use crate::cpu::{Cpu, Isa};
-use crate::filter::Filter;
-use crate::kernel::{Bound, Io, Kernel, Prepared, Refusal, Tuning, validate};
+use crate::error::Unsupported;
+use crate::kernel::{Io, Kernel, Prepared, Request, Signature, Tuning};
+use crate::memory::{Buffer, Scratch};
 use crate::problem::{Pool, PoolKind, Problem};
-use crate::scratch::{Buffer, Scratch, ScratchReq};
 use crate::tensor::{Dtype, Format, Formats, Pitch};
 
 mod join;
@@ -39,18 +39,18 @@ pub struct Pooling<I> {
 
 impl<I: Isa> Pooling<I> {
     /// For the table.
-    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Refusal> {
-        Ok(Box::new(Self { isa: I::of(cpu)? }))
+    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
+        Ok(Box::new(Self { isa: I::new(cpu)? }))
     }
 }
 
 impl<I: Isa> Kernel for Pooling<I> {
-    fn supports(&self, problem: &Problem) -> Result<(), Refusal> {
-        let Problem::Pool(pool) = problem else { return Err(Refusal::Kind { takes: "pools" }) };
+    fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
+        let pool = problem.as_pool()?;
         let (window, p) = (&pool.window, &pool.window.padding);
         if p.top.max(p.bottom) >= window.kernel[0] || p.left.max(p.right) >= window.kernel[1] {
             let found = format!("{p:?}");
-            return Err(Refusal::Shape { what: "padding", found, expected: "less than the window" });
+            return Err(Unsupported::Shape { what: "padding", found, expected: "less than the window" });
         }
         Ok(())
     }
@@ -59,22 +59,15 @@ impl<I: Isa> Kernel for Pooling<I> {
         [Format::F32, Format::BF16].map(|format| Formats { src: format, dst: format }).into()
     }
 
-    fn prepare(
-        &self,
-        problem: &Problem,
-        tuning: &Tuning,
-        formats: &Formats,
-        filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Refusal> {
-        validate(self, problem, tuning, formats, filters)?;
-        let Problem::Pool(pool) = problem else { return Err(Refusal::Kind { takes: "pools" }) };
-        let dtype = formats.src.dtype;
+    fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
+        let pool = request.problem.as_pool()?;
+        let dtype = request.formats.src.dtype;
         let mut bias = Buffer::zeroed(bias_len::<I>(dtype, pool.channels));
-        if let [filter] = filters {
+        if let [filter] = request.filters {
             order_bias::<I>(dtype, &filter.folded().bias, bias.as_mut_slice());
         }
-        let bound = Bound::new(problem, formats);
-        Ok(Box::new(PreparedPool { isa: self.isa, bound, pool: pool.clone(), bias }))
+        let (signature, pool) = (request.signature(), pool.clone());
+        Ok(Box::new(PreparedPool { isa: self.isa, signature, pool, bias }))
     }
 }
 
@@ -85,7 +78,7 @@ const SHARING: usize = 3;
 
 struct PreparedPool<I> {
     isa: I,
-    bound: Bound,
+    signature: Signature,
     pool: Pool,
     /// In the order of the vectors; zeros where the pool has no bias.
     bias: Buffer,
@@ -98,8 +91,8 @@ impl<I: Isa> PreparedPool<I> {
 }
 
 impl<I: Isa> Prepared for PreparedPool<I> {
-    fn bound(&self) -> &Bound {
-        &self.bound
+    fn signature(&self) -> &Signature {
+        &self.signature
     }
 
     fn packed(&self) -> Vec<&Buffer> {
@@ -110,16 +103,12 @@ impl<I: Isa> Prepared for PreparedPool<I> {
         vec![&mut self.bias]
     }
 
-    fn scratch(&self) -> ScratchReq {
-        ScratchReq::default()
-    }
-
     /// Some channels of an output row.
     fn units(&self, _: usize, n: usize) -> usize {
         n * self.pool.output()[0] * self.chunks()
     }
 
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, _: &mut Scratch) {
         self.isa.vectorize(Run { step: self, units, io })
     }
@@ -153,7 +142,7 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
 
 impl<I: Isa> Run<'_, I> {
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     fn units<J: Join<I>>(self) {
         let Self { step, units, io } = self;
         let Pool { image, channels, ref window, .. } = step.pool;
@@ -171,10 +160,10 @@ impl<I: Isa> Run<'_, I> {
             let rows = inside(y, window.stride[0], window.kernel[0], window.padding.top, image[0]);
             let row = Row::<I, J> {
                 step,
-                src: io.src.at(n, rows.start as isize, 0),
+                src: io.src.pixel(n, rows.start as isize, 0),
                 src_pitch: io.src.pitch,
                 rows: rows.len(),
-                dst: io.dst(0).at(n, y, 0),
+                dst: io.dst(0).pixel(n, y, 0),
                 dst_pitch: io.dst(0).pitch().pixel,
                 pixels: ow,
                 whole: whole.clone(),
@@ -210,7 +199,7 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
     /// The channels of the image's rows may be read, and those of the pixels written by this caller alone.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn all(&self) {
         let mut c = self.channels.start;
         // Several side by side: their lines follow each other in memory, and their sums wait less for each other.
@@ -240,7 +229,7 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
     /// As for [`Self::all`]; `WHOLE` vectors.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn vectors<const V: usize, const WHOLE: bool>(&self, c: usize) {
         // SAFETY: by the caller; the pixels are those of the row.
         unsafe {
@@ -264,7 +253,7 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
     /// As for [`Self::vectors`], of a pixel of the row.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn pixel<const V: usize, const WHOLE: bool>(&self, c: usize, x: usize) {
         let Pool { image, ref window, .. } = self.step.pool;
         let columns = inside(x, window.stride[1], window.kernel[1], window.padding.left, image[1]);
@@ -291,7 +280,7 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
     /// As for [`Self::vectors`]; the stride is `STRIDE`, 1 or 2.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn shared<const V: usize, const STRIDE: usize, const ROWS: usize, const WHOLE: bool>(
         &self,
         c: usize,
@@ -324,7 +313,7 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
     /// As for [`Self::vectors`]; the column lies in the image.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn column<const V: usize, const ROWS: usize, const WHOLE: bool>(
         &self,
         column: usize,
@@ -363,7 +352,7 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
     /// As for [`Self::vectors`]; `at` is channel `c` of a pixel of the image.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn load<const V: usize, const WHOLE: bool>(
         &self,
         at: *const J::Element,
@@ -382,7 +371,7 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
     /// As for [`Self::vectors`], of a pixel of the row.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "tile code")]
+    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn store<const V: usize, const WHOLE: bool>(
         &self,
         x: usize,

@@ -1,6 +1,6 @@
 //! How the output of a convolution is cut into tiles that are transformed, and filters with them.
 
-use crate::conv::transform::Transform;
+use super::transform::Transform;
 use crate::cpu::Isa;
 use crate::filter::Folded;
 use crate::gemm::panels::{Panel, Panels, SIDE, add, set_rounded};

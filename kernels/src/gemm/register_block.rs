@@ -1,4 +1,4 @@
-//! The register tile: `MR` pixels by `NR` vectors of output channels.
+//! The register block: `MR` pixels by `NR` vectors of output channels, whose sums stay in registers.
 //!
 //! ```text
 //! for (r, s) in taps:
@@ -11,7 +11,7 @@
 //!
 //! Of bf16, two channels are taken at a time ([`super::multiply`]).
 //!
-//! The pixels of a tile lie at one distance from each other; a matrix product is the case of one tap,
+//! The pixels of a block lie at one distance from each other; a matrix product is the case of one tap,
 //! whose pixels are the rows of a matrix. On 32 registers 14x2 and 9x3 leave 3 and 2 registers over;
 //! on 16, 6x2 and 4x3 do.
 
@@ -57,7 +57,7 @@ impl Taps {
     }
 }
 
-/// What a finished tile goes through on its way to memory.
+/// What a finished block goes through on its way to memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Finish {
     /// `vectors * LANES` biases, or null for none.
@@ -80,7 +80,7 @@ impl Finish {
     }
 }
 
-/// The operands of a row of tiles.
+/// The operands of a row of blocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Operands<T> {
     /// Channel 0 of the first tap of the first pixel.
@@ -100,7 +100,7 @@ pub struct Operands<T> {
 /// # Safety
 /// The group of `MR` pixels may be read from `a`, and a row of `NR` vectors from `b`.
 #[inline(always)]
-#[allow(unsafe_code, reason = "tile code")]
+#[allow(unsafe_code, reason = "vector code")]
 unsafe fn step<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     isa: I,
     a: &mut *const M::Source,
@@ -133,13 +133,13 @@ unsafe fn step<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     *next = next.wrapping_add(LINE);
 }
 
-/// The sums of a tile.
+/// The sums of a block.
 ///
 /// # Safety
 /// All taps of `MR` pixels may be read from `a`, and `rows * columns * len / GROUP` rows of `NR` vectors
 /// from `b`.
 #[inline(always)]
-#[allow(unsafe_code, reason = "tile code")]
+#[allow(unsafe_code, reason = "vector code")]
 unsafe fn sums<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     isa: I,
     taps: &Taps,
@@ -171,14 +171,14 @@ unsafe fn sums<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     acc
 }
 
-/// Computes a tile and stores it; meanwhile `next` is brought near, a line for each row of the panel.
+/// Computes a block and stores it; meanwhile it prefetches `next`, a line for each row of the panel.
 ///
 /// # Safety
 /// As for the sums; `MR` pixels of `finish.width` channels at `o.dst` may be written by this caller
 /// alone.
 #[inline(always)]
-#[allow(unsafe_code, reason = "tile code")]
-pub unsafe fn tile<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
+#[allow(unsafe_code, reason = "vector code")]
+pub unsafe fn block<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     isa: I,
     taps: &Taps,
     o: &Operands<M::Source>,
@@ -228,8 +228,13 @@ pub unsafe fn tile<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     }
 }
 
-/// The largest number of pixels of a tile with `vectors` vectors, by registers.
+/// The largest number of pixels of a block with `vectors` vectors, by registers.
 pub const fn max_pixels(registers: usize, vectors: usize) -> usize {
     let fit = (registers - vectors - 1) / vectors;
     if fit > 14 { 14 } else { fit }
+}
+
+/// `[pixels, vectors]` of the blocks that tunings offer.
+pub fn sizes<I: Isa>() -> &'static [[usize; 2]] {
+    if I::REGISTERS == 32 { &[[14, 2], [9, 3], [6, 4], [14, 1]] } else { &[[6, 2], [4, 3], [14, 1]] }
 }

@@ -1,224 +1,11 @@
-//! Where tensors live: formats, pitches, and the views through which kernels read and write.
+//! Views: what kernels read and write through.
 
-use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use half::bf16;
-
-use crate::problem::Padding;
-
-mod placement;
-
-pub use placement::{Placement, Tensor};
-
-/// Extents of an activation: images, rows, columns, channels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Shape {
-    /// Images.
-    pub n: usize,
-    /// Rows.
-    pub h: usize,
-    /// Columns.
-    pub w: usize,
-    /// Channels.
-    pub c: usize,
-}
-
-impl Shape {
-    /// From images, `[rows, columns]` and channels.
-    pub fn new(n: usize, [h, w]: [usize; 2], c: usize) -> Self {
-        Self { n, h, w, c }
-    }
-
-    /// Product of the extents.
-    pub fn elements(&self) -> usize {
-        self.n * self.h * self.w * self.c
-    }
-}
-
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "[{}, {}, {}, {}]", self.n, self.h, self.w, self.c)
-    }
-}
-
-/// Type of an element in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Dtype {
-    /// IEEE binary32.
-    F32,
-    /// The upper half of an IEEE binary32: 8 significant bits. Values are rounded to nearest, ties to even.
-    Bf16,
-}
-
-impl Dtype {
-    /// Bytes of an element.
-    pub const fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::Bf16 => 2,
-        }
-    }
-
-    /// Largest relative error of rounding to it.
-    pub const fn unit_roundoff(self) -> f64 {
-        match self {
-            Self::F32 => f32::EPSILON as f64 / 2.0,
-            Self::Bf16 => 1.0 / 256.0,
-        }
-    }
-
-    /// A value as it is when it has been stored.
-    pub fn round(self, value: f32) -> f32 {
-        match self {
-            Self::F32 => value,
-            Self::Bf16 => bf16::of(value).value(),
-        }
-    }
-}
-
-impl fmt::Display for Dtype {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-        })
-    }
-}
-
-mod sealed {
-    /// Types of which every pattern of bits is a value.
-    pub trait Plain: Copy + 'static {}
-    impl Plain for f32 {}
-    impl Plain for half::bf16 {}
-}
-
-/// A type that elements have in memory.
-pub trait Element: sealed::Plain {
-    /// Which it is.
-    const DTYPE: Dtype;
-    /// The nearest, ties to even.
-    fn of(value: f32) -> Self;
-    /// Its value.
-    fn value(self) -> f32;
-}
-
-impl Element for f32 {
-    const DTYPE: Dtype = Dtype::F32;
-
-    #[inline(always)]
-    fn of(value: f32) -> Self {
-        value
-    }
-
-    #[inline(always)]
-    fn value(self) -> f32 {
-        self
-    }
-}
-
-impl Element for bf16 {
-    const DTYPE: Dtype = Dtype::Bf16;
-
-    #[inline(always)]
-    fn of(value: f32) -> Self {
-        Self::from_f32(value)
-    }
-
-    #[inline(always)]
-    fn value(self) -> f32 {
-        self.to_f32()
-    }
-}
-
-/// How an activation lies in memory: NHWC, channels contiguous, with zeros around each image.
-///
-/// As a kernel's demand ([`crate::kernel::Kernel::formats`]) the halo of a source is a minimum; at prepare
-/// it is exact. Destinations are written with whatever halo their readers want, each with its own: it is
-/// known from their views when the kernel runs, and their format says nothing of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Format {
-    /// Type of the elements.
-    pub dtype: Dtype,
-    /// Pixels of zeros around each image.
-    pub halo: Padding,
-}
-
-impl Format {
-    /// f32 without a halo.
-    pub const F32: Self = Self { dtype: Dtype::F32, halo: Padding { top: 0, bottom: 0, left: 0, right: 0 } };
-
-    /// bf16 without a halo.
-    pub const BF16: Self = Self { dtype: Dtype::Bf16, ..Self::F32 };
-
-    /// f32 with a halo.
-    pub fn f32_with_halo(halo: Padding) -> Self {
-        Self::with_halo(Dtype::F32, halo)
-    }
-
-    /// A type with a halo.
-    pub fn with_halo(dtype: Dtype, halo: Padding) -> Self {
-        Self { dtype, halo }
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Padding { top, bottom, left, right } = self.halo;
-        write!(f, "{}:nhwc", self.dtype)?;
-        if self.halo != Padding::default() {
-            write!(f, ":halo{top},{bottom},{left},{right}")?;
-        }
-        Ok(())
-    }
-}
-
-/// Format of a kernel's source and of its destinations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Formats {
-    /// What the kernel reads.
-    pub src: Format,
-    /// What it writes, in all segments; without a halo.
-    pub dst: Format,
-}
-
-impl Formats {
-    /// f32 on both sides, no halo wanted.
-    pub const F32: Self = Self { src: Format::F32, dst: Format::F32 };
-
-    /// All pairs of types, f32 on both sides first; no halo wanted.
-    pub const ALL: [Self; 4] = [
-        Self::F32,
-        Self { src: Format::F32, dst: Format::BF16 },
-        Self { src: Format::BF16, dst: Format::F32 },
-        Self { src: Format::BF16, dst: Format::BF16 },
-    ];
-}
-
-/// Distances in elements from one image, row or pixel to the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Pitch {
-    /// From an image to the next.
-    pub image: usize,
-    /// From a row to the next.
-    pub row: usize,
-    /// From a pixel to the next.
-    pub pixel: usize,
-}
-
-impl Pitch {
-    /// The closest packing of `shape` with `halo` and at least `pixel` elements from pixel to pixel.
-    pub fn packed(shape: Shape, halo: Padding, pixel: usize) -> Self {
-        let row = pixel * (shape.w + halo.left + halo.right);
-        Self { image: row * (shape.h + halo.top + halo.bottom), row, pixel }
-    }
-
-    /// Elements from the start of the first image's interior, halo above and to the left of it.
-    fn lead(&self, halo: Padding) -> usize {
-        halo.top * self.row + halo.left * self.pixel
-    }
-}
+use super::dtype::{Dtype, Element};
+use super::format::Pitch;
+use crate::shape::{Padding, Shape};
 
 /// A read-only activation, or a range of its channels.
 #[derive(Clone, Copy, Debug)]
@@ -238,7 +25,7 @@ pub struct View<'a> {
 /// A writable activation, or a range of its channels; the workers of a team share it.
 #[derive(Clone, Copy, Debug)]
 pub struct ViewMut<'a> {
-    view: View<'a>,
+    pub(super) view: View<'a>,
 }
 
 #[allow(unsafe_code, reason = "views are pointers that the workers of a team share")]
@@ -257,20 +44,19 @@ mod shared {
 }
 
 impl<'a> View<'a> {
-    /// Pointer to channel 0 of the pixel of an f32 activation, as [`Self::at`].
-    #[inline(always)]
-    pub fn pixel(&self, n: usize, h: isize, w: isize) -> *const f32 {
-        self.at(n, h, w)
+    /// Of memory in which the interior begins at `ptr`: the caller has checked that it holds image and halo.
+    pub(super) fn new(ptr: *const u8, dtype: Dtype, shape: Shape, pitch: Pitch, halo: Padding) -> Self {
+        Self { ptr, dtype, shape, pitch, halo, memory: PhantomData }
     }
 
     /// Pointer to channel 0 of the pixel; negative and overhanging coordinates lie in the halo.
     #[inline(always)]
-    pub fn at<T: Element>(&self, n: usize, h: isize, w: isize) -> *const T {
+    pub fn pixel<T: Element>(&self, n: usize, h: isize, w: isize) -> *const T {
         debug_assert!(self.dtype == T::DTYPE, "{} read as {}", self.dtype, T::DTYPE);
         self.ptr.cast::<T>().wrapping_offset(self.element(n, h, w))
     }
 
-    /// The first byte of channel 0 of the pixel, as [`Self::at`].
+    /// The first byte of channel 0 of the pixel, as [`Self::pixel`].
     #[inline(always)]
     pub fn byte(&self, n: usize, h: isize, w: isize) -> *const u8 {
         self.ptr.wrapping_offset(self.element(n, h, w) * self.dtype.bytes() as isize)
@@ -331,16 +117,10 @@ impl<'a> ViewMut<'a> {
         self.view.pitch
     }
 
-    /// Pointer to channel 0 of the pixel of an f32 activation, as [`View::pixel`].
+    /// Pointer to channel 0 of the pixel, as [`View::pixel`].
     #[inline(always)]
-    pub fn pixel(&self, n: usize, h: usize, w: usize) -> *mut f32 {
-        self.at(n, h, w)
-    }
-
-    /// Pointer to channel 0 of the pixel, as [`View::at`].
-    #[inline(always)]
-    pub fn at<T: Element>(&self, n: usize, h: usize, w: usize) -> *mut T {
-        self.view.at::<T>(n, h as isize, w as isize).cast_mut()
+    pub fn pixel<T: Element>(&self, n: usize, h: usize, w: usize) -> *mut T {
+        self.view.pixel::<T>(n, h as isize, w as isize).cast_mut()
     }
 
     /// Type of the elements.

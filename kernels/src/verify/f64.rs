@@ -1,6 +1,6 @@
 //! Problems in f64 at the speed of a matrix product: what a network in f32 is compared with.
 //!
-//! The oracle of [`crate::reference`] takes f32 tensors and knows a tolerance for some of their outputs.
+//! The oracle of [`super::reference`] takes f32 tensors and knows a tolerance for some of their outputs.
 //! This computes all outputs from f64 tensors, so that a whole network stays in f64. Filters are folded in
 //! f64 too: what a kernel loses by rounding its folded weights is a part of its error.
 //!
@@ -10,9 +10,9 @@
 //!   for segment: dst = relu(patches * weights + bias)       gemm::gemm in f64
 //! ```
 
+use super::reference::{all_pixels, taps};
 use crate::filter::Filter;
 use crate::problem::{Conv, Epilogue, Pool, PoolKind, Problem};
-use crate::reference::{all_pixels, taps};
 
 /// Pixels whose patches are gathered at a time.
 const BLOCK: usize = 256;

@@ -15,7 +15,7 @@
 //! The halves of K are those of the channels, the halves of N those of each segment. The sums of
 //! weights are made once, at prepare. The sums of pixels are made for a block at a time, which is as
 //! cheap as a copy, and so are the sums of products, in the epilogue: the scheme is that of
-//! [`super::tiles`].
+//! [`super::winograd`].
 //!
 //! ```text
 //! for block of pixels:
@@ -29,13 +29,14 @@
 //! error: the variances of the terms of C add up to four times that of C. Packed weights grow by 7/4 a
 //! level.
 
-use crate::conv::direct::{conv_of, tile_sizes};
 use crate::cpu::{Cpu, Isa};
-use crate::filter::{Filter, Folded};
+use crate::error::Unsupported;
+use crate::filter::Folded;
 use crate::gemm::panels::{Panel, Panels, SIDE, add, set_rounded};
-use crate::kernel::{Bound, Kernel, Numerics, Prepared, Refusal, Tuning, validate};
+use crate::gemm::register_block::sizes;
+use crate::kernel::{Kernel, Numerics, Prepared, Request, Tuning};
+use crate::memory::Buffer;
 use crate::problem::{Conv, Problem, Segment};
-use crate::scratch::Buffer;
 use crate::tensor::{Dtype, Format, Formats};
 
 mod blocks;
@@ -50,8 +51,8 @@ pub struct Strassen<I> {
 
 impl<I: Isa> Strassen<I> {
     /// For the table.
-    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Refusal> {
-        Ok(Box::new(Self { isa: I::of(cpu)? }))
+    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
+        Ok(Box::new(Self { isa: I::new(cpu)? }))
     }
 }
 
@@ -62,24 +63,24 @@ fn splits<I: Isa>(conv: &Conv, levels: usize) -> bool {
 }
 
 impl<I: Isa> Kernel for Strassen<I> {
-    fn supports(&self, problem: &Problem) -> Result<(), Refusal> {
-        let conv = conv_of(problem)?;
+    fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
+        let conv = problem.as_conv()?;
         if splits::<I>(conv, 1) {
             return Ok(());
         }
         let found: Vec<String> = conv.segments.iter().map(|s| s.channels.to_string()).collect();
         let found = format!("{} -> {}", conv.channels, found.join(" + "));
-        Err(Refusal::Shape { what: "channels", found, expected: "multiples of two vectors" })
+        Err(Unsupported::Shape { what: "channels", found, expected: "multiples of two vectors" })
     }
 
     fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
-        let Ok(conv) = conv_of(problem) else { return Vec::new() };
+        let Ok(conv) = problem.as_conv() else { return Vec::new() };
         let [oh, ow] = conv.output();
         let pixels_in_all = conv.batch * oh * ow;
         let mut list = Vec::new();
         for levels in (1..=2).filter(|&levels| splits::<I>(conv, levels)) {
             let widest = conv.segments.iter().map(|s| (s.channels >> levels) / I::F32_LANES).max();
-            for &[pixels, vectors] in tile_sizes::<I>().iter().filter(|size| matches!(size[1], 2 | 3)) {
+            for &[pixels, vectors] in sizes::<I>().iter().filter(|size| matches!(size[1], 2 | 3)) {
                 if vectors > 2 && Some(vectors) > widest {
                     continue;
                 }
@@ -98,7 +99,7 @@ impl<I: Isa> Kernel for Strassen<I> {
     }
 
     fn formats(&self, problem: &Problem, _: &Tuning) -> Vec<Formats> {
-        let Ok(conv) = conv_of(problem) else { return Vec::new() };
+        let Ok(conv) = problem.as_conv() else { return Vec::new() };
         vec![Formats { src: Format::f32_with_halo(conv.window.padding), dst: Format::F32 }]
     }
 
@@ -111,20 +112,13 @@ impl<I: Isa> Kernel for Strassen<I> {
         direct * 7u64.pow(levels) / 8u64.pow(levels)
     }
 
-    fn prepare(
-        &self,
-        problem: &Problem,
-        tuning: &Tuning,
-        formats: &Formats,
-        filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Refusal> {
-        validate(self, problem, tuning, formats, filters)?;
-        let conv = conv_of(problem)?;
-        let (levels, vectors) = (tuning.get("levels"), tuning.get("vectors"));
+    fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
+        let conv = request.problem.as_conv()?;
+        let (levels, vectors) = (request.tuning("levels"), request.tuning("vectors"));
         let mut biases = Buffer::zeroed(conv.filters());
         let (mut first, mut products) = (0, Vec::new());
-        for filter in filters {
-            let (mut folded, k) = (filter.folded(), filter.dims[3]);
+        for mut folded in request.folded() {
+            let k = folded.dims[3];
             biases.as_mut_slice()[first..first + k].copy_from_slice(&folded.bias);
             first += k;
             // The products have no bias of their own.
@@ -141,13 +135,13 @@ impl<I: Isa> Kernel for Strassen<I> {
         let [oh, ow] = conv.output();
         Ok(Box::new(PreparedStrassen {
             isa: self.isa,
-            bound: Bound::new(problem, formats),
+            signature: request.signature(),
             conv: conv.clone(),
             panels: Panels::pack_panels(&segments, I::F32_LANES, vectors, depth, &products, sums),
             biases,
             levels,
-            pixels: tuning.get("pixels"),
-            block: tuning.get("block").min(conv.batch * oh * ow),
+            pixels: request.tuning("pixels"),
+            block: request.tuning("block").min(conv.batch * oh * ow),
         }))
     }
 }

@@ -148,14 +148,14 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// The parts of worker `me` inside a buffer.
+    /// The parts of `index` inside a buffer.
     ///
     /// # Panics
     /// If the buffer is too small for the team.
-    pub fn of(buffer: &Buffer, req: ScratchReq, workers: usize, me: usize) -> Self {
-        assert!(me < workers && req.total(workers) <= buffer.len(), "scratch is too small");
+    pub fn new(buffer: &Buffer, req: ScratchReq, workers: usize, index: usize) -> Self {
+        assert!(index < workers && req.total(workers) <= buffer.len(), "scratch is too small");
         let shared = buffer.as_ptr().cast_mut();
-        let own = round_up(req.shared) + me * round_up(req.worker);
-        Self { shared, worker: shared.wrapping_add(own), index: me, workers }
+        let start = round_up(req.shared) + index * round_up(req.worker);
+        Self { shared, worker: shared.wrapping_add(start), index, workers }
     }
 }

@@ -22,11 +22,13 @@ use std::ops::Range;
 use half::bf16;
 
 use crate::cpu::Cpu;
+use crate::error::Unsupported;
 use crate::filter::Filter;
-use crate::kernel::{Bound, Io, Kernel, Numerics, Prepared, Refusal, Tuning, validate};
+use crate::kernel::{Io, Kernel, Numerics, Prepared, Request, Signature, Tuning};
+use crate::memory::Scratch;
 use crate::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Window};
-use crate::scratch::{Buffer, Scratch, ScratchReq};
-use crate::tensor::{Dtype, Element, Formats, Shape, View, ViewMut};
+use crate::shape::Shape;
+use crate::tensor::{Dtype, Element, Formats, View, ViewMut};
 
 /// Exact outputs of some pixels of one segment.
 #[derive(Clone, Debug, PartialEq)]
@@ -246,13 +248,13 @@ pub struct Reference;
 
 impl Reference {
     /// For the table.
-    pub fn make(_: &Cpu) -> Result<Box<dyn Kernel>, Refusal> {
+    pub fn make(_: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         Ok(Box::new(Self))
     }
 }
 
 impl Kernel for Reference {
-    fn supports(&self, _: &Problem) -> Result<(), Refusal> {
+    fn supports(&self, _: &Problem) -> Result<(), Unsupported> {
         Ok(())
     }
 
@@ -260,38 +262,20 @@ impl Kernel for Reference {
         Formats::ALL.into()
     }
 
-    fn prepare(
-        &self,
-        problem: &Problem,
-        tuning: &Tuning,
-        formats: &Formats,
-        filters: &[Filter],
-    ) -> Result<Box<dyn Prepared>, Refusal> {
-        validate(self, problem, tuning, formats, filters)?;
-        Ok(Box::new(PreparedReference { bound: Bound::new(problem, formats), filters: filters.to_vec() }))
+    fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
+        let (signature, filters) = (request.signature(), request.filters.to_vec());
+        Ok(Box::new(PreparedReference { signature, filters }))
     }
 }
 
 struct PreparedReference {
-    bound: Bound,
+    signature: Signature,
     filters: Vec<Filter>,
 }
 
 impl Prepared for PreparedReference {
-    fn bound(&self) -> &Bound {
-        &self.bound
-    }
-
-    fn packed(&self) -> Vec<&Buffer> {
-        Vec::new()
-    }
-
-    fn packed_mut(&mut self) -> Vec<&mut Buffer> {
-        Vec::new()
-    }
-
-    fn scratch(&self) -> ScratchReq {
-        ScratchReq::default()
+    fn signature(&self) -> &Signature {
+        &self.signature
     }
 
     /// One image.
@@ -309,7 +293,7 @@ impl Prepared for PreparedReference {
                     Dtype::Bf16 => values::<bf16>(&io.src, n),
                 }
             };
-            let problem = self.bound.problem.with_batch(1);
+            let problem = self.signature.problem.with_batch(1);
             let pixels = all_pixels(problem.dst()[0]);
             let results = expected(&problem, &src, &self.filters, &pixels);
             for (segment, result) in results.iter().enumerate() {
@@ -335,10 +319,10 @@ unsafe fn values<T: Element>(src: &View, n: usize) -> Vec<f32> {
     let mut values = Vec::with_capacity(src.shape.elements() / src.shape.n);
     for h in 0..src.shape.h {
         for w in 0..src.shape.w {
-            let pixel = src.at::<T>(n, h as isize, w as isize);
+            let pixel = src.pixel::<T>(n, h as isize, w as isize);
             // SAFETY: a pixel of the source.
             let pixel = unsafe { std::slice::from_raw_parts(pixel, src.shape.c) };
-            values.extend(pixel.iter().map(|element| element.value()));
+            values.extend(pixel.iter().map(|element| element.to_f32()));
         }
     }
     values
@@ -353,7 +337,7 @@ unsafe fn store<T: Element>(dst: &ViewMut, n: usize, pixels: &[Pixel], values: &
     for (pixel, values) in pixels.iter().zip(values.chunks_exact(dst.shape().c)) {
         for (c, &value) in values.iter().enumerate() {
             // SAFETY: a channel of a pixel of the image.
-            unsafe { *dst.at::<T>(n, pixel.y, pixel.x).add(c) = T::of(value as f32) };
+            unsafe { *dst.pixel::<T>(n, pixel.y, pixel.x).add(c) = T::from_f32(value as f32) };
         }
     }
 }

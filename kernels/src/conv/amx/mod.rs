@@ -1,0 +1,136 @@
+//! Convolution in bf16 on the tile registers of AMX.
+//!
+//! In this folder a *tile* is an AMX tile register, or the pixels or weights that are loaded into one. The rows of a tile of `a` are output pixels at one distance from each other ([`pixels`]): the inputs of one tap
+//! then lie at one distance too, whatever the stride, so that a tile is loaded in place, 32 channels at a time
+//! ([`steps`]). Two tiles of pixels and two of output channels are four products for four loads.
+//!
+//! ```text
+//! for panel of 32 channels, block of 2 x 16 pixels:      in either order
+//!   for c in 0..channels by 32, (r, s) in taps:          a step
+//!     a[0..2] = load pixels' channels c of tap (r, s)    4 of the 8 tiles are operands
+//!     b[0..2] = load 16 pairs of rows of the panel       4 are sums
+//!     sums += a * b
+//!   bias, ReLU, round and store                           the processor overlaps it with the next block
+//! ```
+//!
+//! - Four products take 64 cycles, four loads 32 from the first-level cache, but some 90 from the second. So one
+//!   operand should stay in the first level: a panel while the pixels pass (order 0), or a block of pixels while the
+//!   panels pass (order 1), or the pixels that several taps share. What passes would push it out, and is loaded by an
+//!   instruction that leaves no copy there (`stream`: 1 pixels, 2 weights, 3 both).
+//! - A long sum may be taken in parts of `depth` steps, for several blocks in turn, so that a part of the panel
+//!   stays.
+//! - Meanwhile the rest of the weights, and the first of the next layer's, are brought to the second level
+//!   ([`ahead`]).
+//! - **Few input channels**, f32, and channels that do not follow each other where they must, are copied: the rows
+//!   of the source that an output row takes, rounded, its channels side by side ([`rows`]).
+
+mod ahead;
+mod finish;
+mod pixels;
+mod prepared;
+mod rows;
+mod run;
+mod steps;
+
+use crate::arch::amx::{Amx, Streamed};
+use crate::cpu::{Avx512, Avx512Bf16, Cpu, Isa};
+use crate::error::Unsupported;
+use crate::kernel::{Kernel, Numerics, Prepared, Request, Tuning};
+use crate::problem::Problem;
+use crate::tensor::{Dtype, Format, Formats};
+use pixels::Flat;
+use prepared::{PreparedAmx, is_copied};
+use rows::Layout;
+use steps::{is_narrow, pack, steps};
+
+/// The kernel.
+#[derive(Debug)]
+pub struct AmxConv {
+    amx: Amx,
+    /// For the epilogue.
+    isa: Avx512,
+    bf16: Avx512Bf16,
+}
+
+impl AmxConv {
+    /// For the table.
+    pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
+        let amx = Amx::new(cpu)?;
+        Ok(Box::new(Self { amx, isa: Avx512::new(cpu)?, bf16: Avx512Bf16::new(cpu)? }))
+    }
+}
+
+/// Steps of a part where a sum is taken in parts: with two tiles of weights each they fill a first-level cache of
+/// 48 KiB, or half of it.
+const PARTS: [usize; 2] = [24, 12];
+
+/// Output pixels of an image up to which f32 is taken and rounded on the way: a copy of so few costs nothing.
+const FEW_PIXELS: usize = 4;
+
+impl Kernel for AmxConv {
+    fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
+        problem.as_conv().map(|_| ())
+    }
+
+    fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
+        let Ok(conv) = problem.as_conv() else { return Vec::new() };
+        let all = steps(conv).len();
+        let parts = [all].into_iter().chain(PARTS.into_iter().filter(|part| all > part + part / 2));
+        let mut tunings = Vec::new();
+        for order in [0, 1] {
+            for depth in parts.clone() {
+                let tuning = |stream| Tuning::new([("order", order), ("depth", depth), ("stream", stream)]);
+                // Pixels that several taps share must not pass by the cache.
+                let streams: &[usize] = if conv.is_pointwise() { &[3, 2, 1, 0] } else { &[2, 0] };
+                tunings.extend(streams.iter().copied().map(tuning));
+            }
+        }
+        tunings
+    }
+
+    fn formats(&self, problem: &Problem, _: &Tuning) -> Vec<Formats> {
+        let Ok(conv) = problem.as_conv() else { return Vec::new() };
+        let from = |src| {
+            let src = Format::with_halo(src, conv.window.padding);
+            [Format::BF16, Format::F32].map(|dst| Formats { src, dst })
+        };
+        let mut formats = from(Dtype::Bf16).to_vec();
+        if is_narrow(conv) || conv.output().iter().product::<usize>() <= FEW_PIXELS {
+            formats.extend(from(Dtype::F32));
+        }
+        formats
+    }
+
+    fn numerics(&self, _: &Problem, _: &Tuning) -> Numerics {
+        Numerics { rounding: Dtype::Bf16, growth: 1.0 }
+    }
+
+    fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
+        let conv = request.problem.as_conv()?;
+        let steps = steps(conv);
+        let src = request.formats.src;
+        let neighbours = conv.window.kernel[1] == 1
+            && conv.window.stride == [1, 1]
+            && src.halo.left + src.halo.right == 0
+            && !is_copied(conv, src.dtype);
+        let flat = match neighbours && conv.output()[1] == conv.image[1] {
+            true if conv.window.kernel[0] == 1 && src.halo.top + src.halo.bottom == 0 => Flat::Images,
+            true => Flat::Image,
+            false => Flat::No,
+        };
+        Ok(Box::new(PreparedAmx {
+            amx: self.amx,
+            isa: self.isa,
+            bf16: self.bf16,
+            signature: request.signature(),
+            panels: pack(conv, &steps, &request.rounded()),
+            rows: Layout::new(conv),
+            part: request.tuning("depth"),
+            image_stays: request.tuning("order") == 1,
+            streamed: [Streamed::None, Streamed::A, Streamed::B, Streamed::Both][request.tuning("stream")],
+            flat,
+            conv: conv.clone(),
+            steps,
+        }))
+    }
+}

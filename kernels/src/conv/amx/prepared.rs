@@ -1,0 +1,94 @@
+//! What a prepared kernel keeps, and how its scratch and its units are divided.
+
+use std::ops::Range;
+
+use super::pixels::{Cut, Flat};
+use super::rows::Layout;
+use super::steps::{Step, is_narrow, runs_over_taps};
+use crate::arch::amx::{Amx, SUMS, Streamed, TILE};
+use crate::cpu::{Avx512, Avx512Bf16};
+use crate::gemm::panels::Panels;
+use crate::kernel::Signature;
+use crate::memory::round_up;
+use crate::problem::Conv;
+use crate::tensor::{Dtype, View};
+
+/// Blocks that are summed in turn where a sum is taken in parts.
+pub const GROUP: usize = 10;
+
+/// Elements from the sums of a block to the next: a tile lies between that means nothing.
+pub const SUMS_PITCH: usize = SUMS + TILE;
+
+/// Units that keep a team busy without being too small to be worth dealing.
+const UNITS: usize = 64;
+
+/// The kernel prepared for a problem.
+#[derive(Debug)]
+pub struct PreparedAmx {
+    pub amx: Amx,
+    pub isa: Avx512,
+    pub bf16: Avx512Bf16,
+    pub signature: Signature,
+    pub conv: Conv,
+    pub steps: Vec<Step>,
+    pub panels: Panels,
+    /// Of a source that is copied.
+    pub rows: Layout,
+    /// Steps that are taken at a time.
+    pub part: usize,
+    pub image_stays: bool,
+    pub streamed: Streamed,
+    pub flat: Flat,
+}
+
+/// Whether a source of a type is copied whatever its pitches.
+pub fn is_copied(conv: &Conv, dtype: Dtype) -> bool {
+    is_narrow(conv) || dtype == Dtype::F32
+}
+
+/// Parts of a worker's scratch, in elements from its start.
+pub struct Parts {
+    pub sums: usize,
+    pub rows: usize,
+    pub end: usize,
+}
+
+impl PreparedAmx {
+    /// Shares of the blocks of `n` images that are dealt.
+    pub fn shares(&self, n: usize) -> usize {
+        UNITS.div_ceil(self.panels.list().len()).clamp(1, Cut::new(&self.conv, n, self.flat, true).blocks())
+    }
+
+    pub fn in_parts(&self) -> bool {
+        self.part < self.steps.len()
+    }
+
+    /// Whether the rows of a source are copied.
+    pub fn copies(&self, src: &View) -> bool {
+        is_copied(&self.conv, src.dtype)
+            || runs_over_taps(&self.conv) && src.pitch.pixel != self.conv.channels
+    }
+
+    /// Offsets of steps, sums of blocks, rows.
+    pub fn parts(&self) -> Parts {
+        let offsets = self.steps.len() * size_of::<usize>() / size_of::<f32>();
+        let blocks = if self.in_parts() { GROUP } else { 1 };
+        let may_copy = is_copied(&self.conv, self.signature.formats.src.dtype) || runs_over_taps(&self.conv);
+        let sums = round_up(offsets);
+        let rows = sums + blocks * SUMS_PITCH;
+        // An element of f32 is two of bf16.
+        Parts { sums, rows, end: rows + if may_copy { round_up(self.rows.elements() / 2) } else { 0 } }
+    }
+
+    /// The units that are one worker's, unless another takes them first, and their panels.
+    pub fn mine(&self, worker: usize, workers: usize, shares: usize) -> [Range<usize>; 2] {
+        let panels = self.panels.list().len();
+        let units = panels * shares;
+        let mine = units * worker / workers..units * (worker + 1) / workers;
+        let own = match self.image_stays {
+            true => 0..panels,
+            false => mine.start / shares..mine.end.div_ceil(shares),
+        };
+        [mine, own]
+    }
+}

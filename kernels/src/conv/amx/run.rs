@@ -1,0 +1,200 @@
+//! The loops over units, panels, blocks and steps.
+
+use std::ops::Range;
+
+use super::ahead::Ahead;
+use super::finish::finish;
+use super::pixels::Cut;
+use super::prepared::{GROUP, PreparedAmx, SUMS_PITCH};
+use super::rows::Rows;
+use crate::arch::amx::{Block, TILE, TileRegisters};
+use crate::kernel::{Io, Prepared, Signature};
+use crate::memory::{Buffer, Scratch, ScratchReq};
+use crate::tensor::Dtype;
+
+/// Elements of the next layer's weights that are brought near: a quarter of a second-level cache of 2 MiB.
+const AHEAD: usize = (512 << 10) / size_of::<f32>();
+
+impl Prepared for PreparedAmx {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn packed(&self) -> Vec<&Buffer> {
+        self.panels.buffers().into()
+    }
+
+    fn packed_mut(&mut self) -> Vec<&mut Buffer> {
+        self.panels.buffers_mut().into()
+    }
+
+    /// All of them at once where the pixels stay; else panel by panel, in whose time the next one can be brought.
+    fn worker_weights(&self, worker: usize, workers: usize, n: usize) -> &[f32] {
+        let [_, panels] = self.mine(worker, workers, self.shares(n));
+        self.panels.weights_of(if self.image_stays { panels } else { panels.start..panels.start + 1 })
+    }
+
+    fn prefetch_capacity(&self) -> usize {
+        AHEAD
+    }
+
+    fn scratch(&self) -> ScratchReq {
+        ScratchReq { shared: 0, worker: self.parts().end }
+    }
+
+    fn units(&self, _: usize, n: usize) -> usize {
+        self.panels.list().len() * self.shares(n)
+    }
+
+    #[allow(unsafe_code, reason = "AMX code")]
+    unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
+        // SAFETY: the caller's promises are passed on.
+        pulp::Simd::vectorize(self.isa, Run { step: self, units, io, scratch })
+    }
+}
+
+struct Run<'a> {
+    step: &'a PreparedAmx,
+    units: Range<usize>,
+    io: &'a Io<'a>,
+    scratch: &'a Scratch,
+}
+
+impl pulp::WithSimd for Run<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "AMX code")]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let Self { step, units, io, scratch } = self;
+        let (src, n, worker) = (&io.src, io.images(), scratch.worker);
+        let parts = step.parts();
+        let copies = step.copies(src);
+        let cut = Cut::new(&step.conv, n, step.flat, !copies);
+        let offsets = worker.cast::<usize>();
+        let [row, pixel] = match copies {
+            true => [step.rows.row_bytes(), step.conv.channels * Dtype::Bf16.bytes()],
+            false => [src.pitch.row, src.pitch.pixel].map(|pitch| pitch * Dtype::Bf16.bytes()),
+        };
+        for (index, one) in step.steps.iter().enumerate() {
+            let offset = one.tap[0] * row + one.tap[1] * pixel + one.element * Dtype::Bf16.bytes();
+            // SAFETY: the worker's scratch begins with an offset for each step.
+            unsafe { offsets.add(index).write(offset) };
+        }
+        let shares = step.shares(n);
+        let [mine, own] = step.mine(scratch.index, scratch.workers, shares);
+        // The first panel is read at once.
+        let near = io.prefetched.max(step.panels.weights_of(own.start..own.start + 1).len());
+        let blocks = Blocks {
+            step,
+            io,
+            cut,
+            tiles: TileRegisters::new(step.amx, cut.pixels()),
+            ahead: Ahead::new(step.panels.weights_of(own), near, io.prefetch_next),
+            copies: copies.then(|| Rows::new(step, src, worker.wrapping_add(parts.rows).cast())),
+            offsets,
+            sums: worker.wrapping_add(parts.sums),
+        };
+        let (panels, all) = (step.panels.list().len(), cut.blocks());
+        let from_share = |share: usize| all * share / shares;
+        let mut unit = units.start;
+        while unit < units.end {
+            // Units that follow each other: the panels of a share, or the shares of a panel.
+            let inner = if step.image_stays { panels } else { shares };
+            let (outer, first) = (unit / inner, unit % inner);
+            let last = inner.min(first + units.end - unit);
+            let due =
+                |from: usize, to: usize| blocks.ahead.due(outer * inner + from..outer * inner + to, &mine);
+            if step.image_stays {
+                for panel in first..last {
+                    let share = from_share(outer)..from_share(outer + 1);
+                    // SAFETY: the blocks of the share and the panel are this caller's.
+                    unsafe { blocks.run(panel, share, due(panel, panel + 1)) };
+                }
+            } else {
+                // SAFETY: as above.
+                unsafe { blocks.run(outer, from_share(first)..from_share(last), due(first, last)) };
+            }
+            unit += last - first;
+        }
+    }
+}
+
+/// What is the same for all blocks of a run.
+struct Blocks<'a> {
+    step: &'a PreparedAmx,
+    io: &'a Io<'a>,
+    cut: Cut,
+    tiles: TileRegisters,
+    ahead: Ahead<'a>,
+    copies: Option<Rows<'a>>,
+    offsets: *const usize,
+    sums: *mut f32,
+}
+
+impl Blocks<'_> {
+    /// Computes a panel of some blocks, and brings lines near on the way.
+    ///
+    /// # Safety
+    /// The outputs are this caller's alone.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "AMX code")]
+    unsafe fn run(&self, panel: usize, blocks: Range<usize>, mut due: Range<usize>) {
+        let Self { step, cut, sums, .. } = self;
+        let panel = &step.panels.list()[panel];
+        let dst = self.io.dst(panel.segment);
+        let all = step.steps.len();
+        let lines = due.len().div_ceil((all * blocks.len()).max(1));
+        let group = if step.in_parts() { GROUP } else { 1 };
+        let mut begin = blocks.start;
+        while begin < blocks.end {
+            let end = blocks.end.min(begin + group);
+            let mut from = 0;
+            while from < all {
+                let to = all.min(from + step.part);
+                for block in begin..end {
+                    let pair = cut.block(block);
+                    let sums = sums.wrapping_add((block - begin) * SUMS_PITCH);
+                    let mut a = [std::ptr::null(); 2];
+                    let mut pitch = 0;
+                    for (tile, a) in pair.iter().zip(&mut a) {
+                        let Some(tile) = tile else { continue };
+                        (*a, pitch) = match &self.copies {
+                            // SAFETY: the taps of the row's pixels may be read; the scratch has room.
+                            Some(rows) => unsafe { rows.at(cut.place(tile, 0)) },
+                            None => cut.src(tile, &step.conv, &self.io.src),
+                        };
+                    }
+                    let block = Block {
+                        a,
+                        pitch,
+                        offsets: self.offsets.wrapping_add(from),
+                        steps: to - from,
+                        b: step.panels.weights(panel).wrapping_add(from * panel.vectors * TILE).cast(),
+                        vectors: panel.vectors,
+                        streamed: step.streamed,
+                        sums,
+                        accumulate: from > 0,
+                        next: self.ahead.line(due.start),
+                        lines: if due.is_empty() { 0 } else { lines },
+                    };
+                    due.start = due.end.min(due.start + (to - from) * lines);
+                    // SAFETY: all taps of the tiles' pixels may be read, 32 elements from each step's
+                    // first; the panel has the tiles of all steps.
+                    unsafe { self.tiles.multiply(&block) };
+                    if to == all {
+                        for (index, tile) in pair.iter().enumerate() {
+                            let Some(tile) = tile else { continue };
+                            let sums = sums.wrapping_add(2 * index * TILE);
+                            // SAFETY: the sums of the tile's pixels are there, whose outputs that no
+                            // tile before has are this unit's.
+                            unsafe { finish(step, panel, &dst, sums, cut, tile) };
+                        }
+                    }
+                }
+                from = to;
+            }
+            begin = end;
+        }
+    }
+}

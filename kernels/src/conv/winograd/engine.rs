@@ -1,0 +1,556 @@
+//! The loops of all transforms: transform tiles of the image, multiply, transform back.
+//!
+//! They are generic over the two one-dimensional transforms; with the identity on one axis the algorithm is
+//! one-dimensional. The image is read with bounds, not with a halo, so that any source will do: a tile that hangs over
+//! an edge is patched with zeros, vector by vector. Transformed filters `U` are computed in f64, once.
+//!
+//! Source and destinations may be bf16: a tile is then widened to a patch, or rounded from one, outside the
+//! transforms, and all between is f32.
+//!
+//! Sums over channels make most of the error, since the output transform magnifies it. They are taken in parts of at
+//! most [`PART`] products.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use half::bf16;
+
+use super::bf16::{Pixels, narrow_tile, widen_tile};
+use super::tiling::{Place, Span, Tiling, pack};
+use super::transform::Fixed;
+use crate::arch::prefetch::{LINE, to_l1, to_l2};
+use crate::cpu::Isa;
+use crate::gemm::panels::{Panel, Panels};
+use crate::gemm::product::{PART, Products};
+use crate::kernel::{Io, Prepared, Request, Signature};
+use crate::memory::{Buffer, Scratch, ScratchReq, round_up};
+use crate::tensor::Dtype;
+use crate::vector::{load, load_first, store, store_first};
+
+/// A convolution with transformed filters.
+pub(super) struct PreparedTransform<I> {
+    isa: I,
+    signature: Signature,
+    tiling: Tiling,
+    /// A panel holds its matrix `[c, width]` of each point in turn.
+    panels: Panels,
+    /// Elements of a row of M.
+    m_pitch: usize,
+    /// Rows of a register block.
+    pixels: usize,
+    /// Tiles of a block.
+    block: usize,
+    /// Groups of panels: units of a block.
+    groups: usize,
+}
+
+impl<I: Isa> PreparedTransform<I> {
+    pub(super) fn new(isa: I, tiling: Tiling, request: &Request) -> Self {
+        let panels = pack(isa, &tiling, request.tuning("vectors"), &request.folded());
+        Self {
+            isa,
+            signature: request.signature(),
+            tiling,
+            m_pitch: round_up(panels.widest()),
+            groups: request.tuning("groups").min(panels.list().len()),
+            panels,
+            pixels: request.tuning("pixels"),
+            block: request.tuning("block"),
+        }
+    }
+
+    /// Computes units with transforms of known sizes. Each is one function: inlined, all would be one.
+    #[inline(never)]
+    fn transform<const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>(
+        &self,
+        units: Range<usize>,
+        io: &Io,
+        v: *mut f32,
+        swap: bool,
+    ) {
+        self.isa.vectorize(Run::<I, N1, M1, N2, M2, U> { step: self, units, io, v, swap })
+    }
+
+    fn blocks(&self, n: usize) -> usize {
+        (n * self.tiling.tiles()).div_ceil(self.block)
+    }
+
+    /// Panels of a group.
+    fn group(&self, group: usize) -> &[Panel] {
+        let panels = self.panels.list();
+        &panels[panels.len() * group / self.groups..panels.len() * (group + 1) / self.groups]
+    }
+
+    /// Elements from a row of V to the next: whole vectors, and rows that do not share cache sets.
+    fn v_pitch(&self) -> usize {
+        round_up(self.tiling.conv.channels) + round_up(1)
+    }
+
+    /// Elements from the matrix of a point to that of the next, in V and in M.
+    fn point_pitch(&self) -> [usize; 2] {
+        [self.block * self.v_pitch(), self.block * self.m_pitch]
+    }
+}
+
+impl<I: Isa> Prepared for PreparedTransform<I> {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn packed(&self) -> Vec<&Buffer> {
+        self.panels.buffers().into()
+    }
+
+    fn packed_mut(&mut self) -> Vec<&mut Buffer> {
+        self.panels.buffers_mut().into()
+    }
+
+    fn scratch(&self) -> ScratchReq {
+        let elements = self.point_pitch().into_iter().sum::<usize>();
+        ScratchReq { shared: 0, worker: self.tiling.points() * elements }
+    }
+
+    fn units(&self, _: usize, n: usize) -> usize {
+        self.groups * self.blocks(n)
+    }
+
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
+        let ([down, across], v) = (&self.tiling.transforms, scratch.worker);
+        macro_rules! arms {
+            (square: $([$n:literal $m:literal $u:literal])* line: $([$ln:literal $lm:literal])*) => {
+                match (down.n, across.n, down.m.max(across.m), down.stride.max(across.stride)) {
+                    $(($n, $n, $m, $u) => self.transform::<$n, $m, $n, $m, $u>(units, io, v, false),)*
+                    $(($ln, 1, $lm, 1) => self.transform::<$ln, $lm, 1, 1, 1>(units, io, v, false),)*
+                    $((1, $ln, $lm, 1) => self.transform::<$ln, $lm, 1, 1, 1>(units, io, v, true),)*
+                    other => unreachable!("no transform {other:?}"),
+                }
+            };
+        }
+        arms! {
+            square: [4 2 1] [5 3 1] [6 4 1] [7 5 1] [8 6 1] [6 2 1] [7 3 1] [8 4 1] [9 5 1]
+                [5 2 2] [7 3 2] [9 4 2]
+            line: [4 2] [5 3] [6 4] [8 6] [6 2] [8 4] [8 2] [9 3] [10 4] [11 5] [12 6]
+        }
+    }
+}
+
+/// The units of a step whose axes of `N1` and `N2` are down and across, or the other way round where
+/// `swap` is set.
+struct Run<'a, I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize> {
+    step: &'a PreparedTransform<I>,
+    units: Range<usize>,
+    io: &'a Io<'a>,
+    /// The worker's scratch: V, then M.
+    v: *mut f32,
+    swap: bool,
+}
+
+impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>
+    pulp::WithSimd for Run<'_, I, N1, M1, N2, M2, U>
+{
+    type Output = ();
+
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        let step = self.step;
+        let images = self.io.images();
+        let (tiles, blocks) = (images * step.tiling.tiles(), step.blocks(images));
+        let mut transformed = None;
+        for unit in self.units.clone() {
+            let (block, group) = (unit / step.groups, unit % step.groups);
+            let block_tiles = tiles * block / blocks..tiles * (block + 1) / blocks;
+            // SAFETY: at most `step.block` tiles fit V and M; the outputs of tiles and panels are this unit's.
+            unsafe {
+                if transformed != Some(block) {
+                    self.transform_inputs(block_tiles.clone());
+                    transformed = Some(block);
+                }
+                for panel in step.group(group) {
+                    self.multiply(block_tiles.len(), panel);
+                    self.transform_outputs(block_tiles.clone(), panel);
+                }
+            }
+        }
+    }
+}
+
+/// Where an output tile is written: its pixels, or a patch of f32 for those of bf16.
+struct OutputRows {
+    /// The first channel of the first pixel.
+    first: *mut f32,
+    /// Elements along the two axes.
+    pitch: [usize; 2],
+    /// Pixels along the two axes that lie inside the output.
+    inside: [usize; 2],
+    /// Channels to write; may be more than a vector.
+    width: usize,
+}
+
+/// Pixels of the next tile to prefetch, and the elements between them along the two axes.
+#[derive(Clone, Copy)]
+struct NextTile {
+    first: *const f32,
+    pitch: [usize; 2],
+    /// A line begins here that was not prefetched with the channels before.
+    is_due: bool,
+}
+
+impl NextTile {
+    /// Prefetches `N` pixels along the first axis, then moves on along the second.
+    #[inline(always)]
+    fn prefetch<const N: usize>(&mut self, [along, step]: [usize; 2], prefetch: fn(*const f32)) {
+        if !self.is_due {
+            return;
+        }
+        let mut at = self.first;
+        for _ in 0..N {
+            prefetch(at);
+            at = at.wrapping_add(self.pitch[along]);
+        }
+        self.first = self.first.wrapping_add(self.pitch[step]);
+    }
+}
+
+impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>
+    Run<'_, I, N1, M1, N2, M2, U>
+{
+    /// The products: M.
+    #[inline(always)]
+    fn m(&self) -> *mut f32 {
+        self.v.wrapping_add(N1 * N2 * self.step.point_pitch()[0])
+    }
+
+    /// Down and across, in the order of the axes.
+    #[inline(always)]
+    fn by_axis<T>(&self, [down, across]: [T; 2]) -> [T; 2] {
+        if self.swap { [across, down] } else { [down, across] }
+    }
+
+    /// The spans of a tile, in the order of the axes.
+    #[inline(always)]
+    fn spans(&self, place: Place) -> [Span; 2] {
+        self.by_axis(self.step.tiling.spans(place))
+    }
+
+    /// V of some tiles.
+    ///
+    /// # Safety
+    /// V has a row for each in each point.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn transform_inputs(&self, tiles: Range<usize>) {
+        let (tiling, images) = (&self.step.tiling, self.io.images());
+        let mut place = tiling.place(tiles.start);
+        for row in 0..tiles.len() {
+            let next = tiling.next(place, images);
+            // SAFETY: by the caller.
+            unsafe { self.input([place, next], self.v.wrapping_add(row * self.step.v_pitch())) };
+            place = next;
+        }
+    }
+
+    /// M of some rows of V and a panel.
+    ///
+    /// # Safety
+    /// V holds the rows in each point, and M has room for them.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn multiply(&self, rows: usize, panel: &Panel) {
+        let step = self.step;
+        let [v_point, m_point] = step.point_pitch();
+        let products = Products {
+            isa: step.isa,
+            points: N1 * N2,
+            rows,
+            depth: step.tiling.conv.channels,
+            part: PART,
+            a: self.v,
+            a_pitch: [step.v_pitch(), v_point],
+            panel: step.panels.weights(panel),
+            vectors: panel.vectors,
+            dst: self.m(),
+            dst_pitch: [step.m_pitch, m_point],
+            pixels: step.pixels,
+        };
+        // SAFETY: by the caller.
+        unsafe { products.run() };
+    }
+
+    /// Outputs of some tiles and a panel.
+    ///
+    /// # Safety
+    /// M holds their products, and the outputs may be written by this caller alone.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn transform_outputs(&self, tiles: Range<usize>, panel: &Panel) {
+        let (tiling, images) = (&self.step.tiling, self.io.images());
+        let mut place = tiling.place(tiles.start);
+        for row in 0..tiles.len() {
+            let next = tiling.next(place, images);
+            // SAFETY: by the caller.
+            unsafe { self.output([place, next], self.m().wrapping_add(row * self.step.m_pitch), panel) };
+            place = next;
+        }
+    }
+
+    /// `V[..] = Bt d B` for one tile; `v` is its row in the matrix of the first point.
+    ///
+    /// # Safety
+    /// The pixels of the tile that lie in the image may be read, and the tile's rows of V be written.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn input(&self, [place, next]: [Place; 2], v: *mut f32) {
+        let (src, channels) = (&self.io.src, self.step.tiling.conv.channels);
+        let spans = self.spans(place);
+        let pitch = self.by_axis([src.pitch.row, src.pitch.pixel]);
+        // The first sample, from the first pixel of the image; samples outside are never read.
+        let sample = |place: Place, [a, b]: [Span; 2]| {
+            let origin = a.origin * pitch[0] as isize + b.origin * pitch[1] as isize;
+            src.byte(place.n, 0, 0).cast::<f32>().wrapping_offset(origin)
+        };
+        let first = sample(place, spans);
+        let following = sample(next, self.spans(next));
+        let wide = src.dtype == Dtype::F32;
+        let is_inside = spans[0].inside == [0, N1] && spans[1].inside == [0, N2];
+        let whole = wide && is_inside && channels.is_multiple_of(I::F32_LANES);
+        // Written before it is read: the patch where the tile is not whole, the columns always.
+        let mut patch = MaybeUninit::<[[I::f32s; N2]; N1]>::uninit();
+        let patch = patch.as_mut_ptr().cast::<I::f32s>();
+        let mut columns = MaybeUninit::<[[I::f32s; N2]; N1]>::uninit();
+        let columns = columns.as_mut_ptr().cast::<I::f32s>();
+        if !whole {
+            for at in 0..N1 * N2 {
+                // SAFETY: inside the patch.
+                unsafe { patch.add(at).write(self.step.isa.splat_f32s(0.0)) };
+            }
+        }
+        for c in (0..channels).step_by(I::F32_LANES) {
+            let is_due = c.is_multiple_of(LINE) && wide;
+            let next = NextTile { first: following.wrapping_add(c), pitch, is_due };
+            // SAFETY: by the caller; vectors of pixels inside the image, or of the patch; V has a row of whole
+            // vectors for each point of the tile.
+            unsafe {
+                let (d, pitch) = if whole {
+                    (first.wrapping_add(c), pitch)
+                } else {
+                    self.gather(place, spans, c, patch);
+                    (patch.cast_const().cast(), [N2 * I::F32_LANES, I::F32_LANES])
+                };
+                self.input_columns(d, pitch, columns, next);
+                self.input_rows(columns, v.wrapping_add(c));
+            }
+        }
+    }
+
+    /// Copies a vector of channels of the pixels that lie in the image to their places in the patch.
+    ///
+    /// # Safety
+    /// The pixels may be read, and the patch has `N1 * N2` vectors.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn gather(&self, place: Place, [a, b]: [Span; 2], c: usize, patch: *mut I::f32s) {
+        let (isa, src) = (self.step.isa, &self.io.src);
+        let pitch = self.by_axis([src.pitch.row, src.pitch.pixel]);
+        let origin = a.origin * pitch[0] as isize + b.origin * pitch[1] as isize + c as isize;
+        let width = self.step.tiling.conv.channels - c;
+        if src.dtype == Dtype::Bf16 {
+            let first = src.pixel::<bf16>(place.n, 0, 0).wrapping_offset(origin).cast_mut();
+            let inside = [a.inside, b.inside].map(|[from, to]| from..to);
+            // SAFETY: by the caller.
+            return unsafe { widen_tile(isa, &Pixels { first, pitch, inside, width }, patch, N2) };
+        }
+        let first = src.pixel::<f32>(place.n, 0, 0).wrapping_offset(origin);
+        for i in a.inside[0]..a.inside[1] {
+            let mut at = first.wrapping_add(i * pitch[0] + b.inside[0] * pitch[1]);
+            for j in b.inside[0]..b.inside[1] {
+                // SAFETY: by the caller; the pixel has `width` more channels.
+                unsafe { patch.add(i * N2 + j).write(load_first(isa, at, width)) };
+                at = at.wrapping_add(pitch[1]);
+            }
+        }
+    }
+
+    /// `columns = Bt d` along the first axis.
+    ///
+    /// # Safety
+    /// A vector of each of `N1 * N2` samples may be read, `pitch` elements apart along the two axes.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn input_columns(
+        &self,
+        mut d: *const f32,
+        pitch: [usize; 2],
+        columns: *mut I::f32s,
+        mut next: NextTile,
+    ) {
+        for j in 0..N2 {
+            next.prefetch::<N1>([0, 1], to_l2);
+            // SAFETY: by the caller.
+            let column = unsafe { line::<I, N1>(d, pitch[0]) };
+            d = d.wrapping_add(pitch[1]);
+            for (i, value) in Fixed::<N1, M1, U>::input(self.step.isa, column).into_iter().enumerate() {
+                // SAFETY: inside the columns.
+                unsafe { columns.add(i * N2 + j).write(value) };
+            }
+        }
+    }
+
+    /// `V = columns B` along the second axis.
+    ///
+    /// # Safety
+    /// All columns have been written; V has a vector at `v` in each point.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn input_rows(&self, columns: *const I::f32s, mut v: *mut f32) {
+        let [point, _] = self.step.point_pitch();
+        for i in 0..N1 {
+            // SAFETY: by the caller.
+            let row = unsafe { columns.add(i * N2).cast::<[I::f32s; N2]>().read() };
+            for (j, value) in Fixed::<N2, M2, U>::input(self.step.isa, row).into_iter().enumerate() {
+                // SAFETY: by the caller.
+                unsafe { store::<I>(v.wrapping_add(j * point), value) };
+            }
+            v = v.wrapping_add(N2 * point);
+        }
+    }
+
+    /// `At M[..] A`, bias and ReLU for one tile and one panel; `m` is the tile's row in the matrix of the
+    /// first point.
+    ///
+    /// # Safety
+    /// M holds the products; the panel's channels of the tile's outputs may be written by this caller alone.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn output(&self, [place, next]: [Place; 2], m: *const f32, panel: &Panel) {
+        let (step, isa) = (self.step, self.step.isa);
+        let dst = self.io.dst(panel.segment);
+        let inside = self.spans(place).map(|span| span.outputs);
+        let pitch = self.by_axis([dst.pitch().row, dst.pitch().pixel]);
+        let [m1, m2] = [0, 1].map(|axis| step.tiling.transforms[axis].m);
+        let pixel = |place: Place| dst.byte(place.n, place.row * m1, place.column * m2);
+        let (first, following, wide) = (pixel(place), pixel(next), dst.dtype() == Dtype::F32);
+        let mut patch = MaybeUninit::<[[I::f32s; M2]; M1]>::uninit();
+        let patch = patch.as_mut_ptr().cast::<I::f32s>();
+        for vector in 0..panel.vectors {
+            let k = vector * I::F32_LANES;
+            let (channel, width) = (panel.first + k, panel.width - k);
+            let mut sums = MaybeUninit::<[[I::f32s; N2]; M1]>::uninit();
+            let sums = sums.as_mut_ptr().cast::<I::f32s>();
+            let first_f32 = first.cast::<f32>().wrapping_add(channel);
+            let following = following.cast::<f32>().wrapping_add(channel);
+            let is_due = k.is_multiple_of(LINE) && wide;
+            let next = NextTile { first: following, pitch, is_due };
+            let rows = if wide {
+                OutputRows { first: first_f32, pitch, inside, width }
+            } else {
+                let pitch = [M2 * I::F32_LANES, I::F32_LANES];
+                OutputRows { first: patch.cast(), pitch, inside: [inside[0], M2], width: I::F32_LANES }
+            };
+            // SAFETY: by the caller; output pixels of this unit, of which `width` channels are the panel's; the
+            // patch has been written before it is read.
+            unsafe {
+                self.output_columns(m.wrapping_add(k), sums);
+                self.output_rows(sums, self.bias(panel, k), panel.segment, &rows, next);
+                if !wide {
+                    let first = first.cast::<bf16>().wrapping_add(channel);
+                    let inside = inside.map(|count| 0..count);
+                    narrow_tile(isa, &Pixels { first, pitch, inside, width }, patch, M2);
+                }
+            }
+        }
+    }
+
+    /// The biases of a vector of a panel, or zeros.
+    ///
+    /// # Safety
+    /// The panel has the vector.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn bias(&self, panel: &Panel, k: usize) -> I::f32s {
+        if self.step.tiling.conv.segments[panel.segment].epilogue.bias {
+            // SAFETY: a panel has a bias for each of its vectors.
+            unsafe { load::<I>(self.step.panels.bias(panel).add(k)) }
+        } else {
+            self.step.isa.splat_f32s(0.0)
+        }
+    }
+
+    /// `sums = At M` along the first axis.
+    ///
+    /// # Safety
+    /// M has a vector at `m` in each point.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn output_columns(&self, mut m: *const f32, sums: *mut I::f32s) {
+        let [_, point] = self.step.point_pitch();
+        for j in 0..N2 {
+            // SAFETY: by the caller.
+            let column = unsafe { line::<I, N1>(m, N2 * point) };
+            m = m.wrapping_add(point);
+            let column: [I::f32s; M1] = Fixed::<N1, M1, U>::output(self.step.isa, column);
+            for (i, value) in column.into_iter().enumerate() {
+                // SAFETY: inside the sums.
+                unsafe { sums.add(i * N2 + j).write(value) };
+            }
+        }
+    }
+
+    /// `relu(sums A + bias)` along the second axis, of the pixels inside the output.
+    ///
+    /// # Safety
+    /// All sums have been written; the pixels may be written by this caller alone.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector code")]
+    unsafe fn output_rows(
+        &self,
+        sums: *const I::f32s,
+        bias: I::f32s,
+        segment: usize,
+        rows: &OutputRows,
+        mut next: NextTile,
+    ) {
+        let isa = self.step.isa;
+        let relu = self.step.tiling.conv.segments[segment].epilogue.relu;
+        let floor = isa.splat_f32s(if relu { 0.0 } else { f32::NEG_INFINITY });
+        let whole = rows.inside[1] == M2 && rows.width >= I::F32_LANES;
+        let mut row = rows.first;
+        for i in 0..rows.inside[0] {
+            // SAFETY: by the caller.
+            let values = unsafe { sums.add(i * N2).cast::<[I::f32s; N2]>().read() };
+            let values: [I::f32s; M2] = Fixed::<N2, M2, U>::output(isa, values);
+            let mut at = row;
+            for (j, value) in values.into_iter().enumerate() {
+                let value = isa.max_f32s(floor, isa.add_f32s(value, bias));
+                if whole {
+                    // SAFETY: by the caller; a whole vector.
+                    unsafe { store::<I>(at, value) };
+                } else if j < rows.inside[1] {
+                    // SAFETY: by the caller.
+                    unsafe { store_first(isa, at, value, rows.width) };
+                }
+                at = at.wrapping_add(rows.pitch[1]);
+            }
+            row = row.wrapping_add(rows.pitch[0]);
+            next.prefetch::<M2>([1, 0], to_l1);
+        }
+    }
+}
+
+/// `N` vectors, `pitch` elements apart.
+///
+/// # Safety
+/// All may be read.
+#[inline(always)]
+#[allow(unsafe_code, reason = "vector code")]
+unsafe fn line<I: Isa, const N: usize>(mut at: *const f32, pitch: usize) -> [I::f32s; N] {
+    let mut vectors = MaybeUninit::<[I::f32s; N]>::uninit();
+    for i in 0..N {
+        // SAFETY: by the caller; inside the vectors.
+        unsafe { vectors.as_mut_ptr().cast::<I::f32s>().add(i).write(load::<I>(at)) };
+        at = at.wrapping_add(pitch);
+    }
+    // SAFETY: all have been written.
+    unsafe { vectors.assume_init() }
+}

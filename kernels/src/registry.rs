@@ -1,0 +1,178 @@
+//! The one table of all kernels.
+//!
+//! # How to add a kernel
+//!
+//! 1. Write one file with a struct that implements [`Kernel`] and one that implements [`crate::kernel::Prepared`],
+//!    in the folder of the family that it resembles most, and declare it with `mod`.
+//! 2. Add one row to [`kernel_table!`](crate::kernel_table). Its name is its id for good: in plans, logs, tests and
+//!    benches.
+//!
+//! The row is what makes the tuner measure it, the conformance tests check it and the benches draw it: nothing else
+//! lists kernels.
+
+use Role::{Candidate, Oracle};
+
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::{Avx2, Avx512, Avx512Bf16};
+use crate::cpu::{Cpu, Plain};
+use crate::error::Unsupported;
+use crate::gemm::multiply::Widened;
+use crate::kernel::Kernel;
+use crate::tier::Tier;
+use crate::{conv, pool, softmax, verify};
+
+/// What a kernel is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Measured, and chosen where it wins.
+    Candidate,
+    /// Measured to compare with, and used only where asked for by name.
+    Baseline {
+        /// Why it is not chosen.
+        because: &'static str,
+    },
+    /// The reference that the others are checked against; never timed unless asked.
+    Oracle,
+}
+
+/// A row of the table of kernels.
+#[derive(Clone, Copy)]
+pub struct KernelEntry {
+    /// Plan id, test name and bench name.
+    pub id: &'static str,
+    /// The algorithm, whatever the instruction set.
+    pub family: &'static str,
+    /// The instruction set it is written for; none where another library chooses.
+    pub tier: Option<Tier>,
+    /// What it is for.
+    pub role: Role,
+    /// Makes the kernel, or says what this machine lacks.
+    pub make: fn(&Cpu) -> Result<Box<dyn Kernel>, Unsupported>,
+    /// The constructor's path from the crate's root.
+    made_by: &'static str,
+}
+
+/// Of each module of this library, the hash of its code and of all that it uses.
+const CODE: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/code.rs"));
+
+impl KernelEntry {
+    /// A hash of the code that computes it: measurements of other code say nothing about it.
+    pub fn code(&self) -> &'static str {
+        let path = self.made_by.replace(' ', "");
+        let is_in = |(module, _): &&(&str, &str)| {
+            path.strip_prefix(module).is_some_and(|rest| rest.starts_with("::"))
+        };
+        CODE.iter().filter(is_in).max_by_key(|(module, _)| module.len()).map_or("", |(_, code)| code)
+    }
+}
+
+/// Role of im2col.
+const ALLOCATES: Role = Role::Baseline { because: "the gemm crate allocates on every call" };
+
+/// Expands a macro with all rows of the table: `id: family, tier, role, constructor;`. `Any` is no tier: the kernel
+/// runs on any processor. Constructors have a meaning in the module `registry` only; elsewhere a macro may use the ids.
+#[macro_export]
+macro_rules! kernel_table {
+    ($then:ident) => {
+        $then! {
+            reference: "reference", Any, Oracle, verify::reference::Reference::make;
+            direct_avx512: "direct", Avx512, Candidate, conv::direct::Direct::<Avx512>::make;
+            direct_avx2: "direct", Avx2, Candidate, conv::direct::Direct::<Avx2>::make;
+            direct_plain: "direct", Plain, Candidate, conv::direct::Direct::<Plain>::make;
+            tiles_bf16_amx: "amx_bf16", Amx, Candidate, conv::amx::AmxConv::make;
+            direct_bf16_avx512bf16: "direct_bf16", Avx512Bf16, Candidate, conv::direct::Direct::<Avx512, Avx512Bf16>::make;
+            direct_bf16_avx512: "direct_bf16", Avx512, Candidate, conv::direct::Direct::<Avx512, Widened>::make;
+            direct_bf16_avx2: "direct_bf16", Avx2, Candidate, conv::direct::Direct::<Avx2, Widened>::make;
+            direct_bf16_plain: "direct_bf16", Plain, Candidate, conv::direct::Direct::<Plain, Widened>::make;
+            winograd_avx512: "winograd", Avx512, Candidate, conv::winograd::Winograd::<Avx512>::make;
+            winograd_avx2: "winograd", Avx2, Candidate, conv::winograd::Winograd::<Avx2>::make;
+            winograd_plain: "winograd", Plain, Candidate, conv::winograd::Winograd::<Plain>::make;
+            separable_avx512: "separable", Avx512, Candidate, conv::winograd::separable::Separable::<Avx512>::make;
+            separable_avx2: "separable", Avx2, Candidate, conv::winograd::separable::Separable::<Avx2>::make;
+            separable_plain: "separable", Plain, Candidate, conv::winograd::separable::Separable::<Plain>::make;
+            strassen_avx512: "strassen", Avx512, Candidate, conv::strassen::Strassen::<Avx512>::make;
+            strassen_avx2: "strassen", Avx2, Candidate, conv::strassen::Strassen::<Avx2>::make;
+            strassen_plain: "strassen", Plain, Candidate, conv::strassen::Strassen::<Plain>::make;
+            im2col_gemm: "im2col_gemm", Any, ALLOCATES, conv::im2col::Im2colGemm::make;
+            unfused_avx512: "unfused", Avx512, Candidate, conv::unfused::Unfused::<Avx512>::make;
+            unfused_avx2: "unfused", Avx2, Candidate, conv::unfused::Unfused::<Avx2>::make;
+            unfused_plain: "unfused", Plain, Candidate, conv::unfused::Unfused::<Plain>::make;
+            pool_avx512: "pool", Avx512, Candidate, pool::Pooling::<Avx512>::make;
+            pool_avx2: "pool", Avx2, Candidate, pool::Pooling::<Avx2>::make;
+            pool_plain: "pool", Plain, Candidate, pool::Pooling::<Plain>::make;
+            softmax_avx512: "softmax", Avx512, Candidate, softmax::Softmax::<Avx512>::make;
+            softmax_avx2: "softmax", Avx2, Candidate, softmax::Softmax::<Avx2>::make;
+            softmax_plain: "softmax", Plain, Candidate, softmax::Softmax::<Plain>::make;
+        }
+    };
+}
+
+macro_rules! tier {
+    (Any) => {
+        None
+    };
+    ($tier:ident) => {
+        Some(Tier::$tier)
+    };
+}
+
+/// The constructor, where the architecture has the tier.
+macro_rules! constructor {
+    (Any, $make:expr) => {
+        $make
+    };
+    (Plain, $make:expr) => {
+        $make
+    };
+    ($tier:ident, $make:expr) => {{
+        #[cfg(target_arch = "x86_64")]
+        let make = $make;
+        #[cfg(not(target_arch = "x86_64"))]
+        let make = |_: &Cpu| Err(Unsupported::Isa { needed: Tier::$tier });
+        make
+    }};
+}
+
+macro_rules! entries {
+    ($($id:ident: $family:literal, $tier:ident, $role:expr, $make:expr;)*) => {
+        &[$(KernelEntry {
+            id: stringify!($id),
+            family: $family,
+            tier: tier!($tier),
+            role: $role,
+            make: constructor!($tier, $make),
+            made_by: stringify!($make),
+        }),*]
+    };
+}
+
+static TABLE: &[KernelEntry] = kernel_table!(entries);
+
+/// All rows, in the order that settles ties.
+pub fn table() -> &'static [KernelEntry] {
+    TABLE
+}
+
+/// The row of an id.
+pub fn entry(id: &str) -> Option<&'static KernelEntry> {
+    table().iter().find(|entry| entry.id == id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiers_share_a_hash_of_code_and_modules_do_not() {
+        let module = |entry: &KernelEntry| {
+            let parts = entry.made_by.split("::");
+            parts.take_while(|part| part.starts_with(char::is_lowercase)).collect::<Vec<_>>()
+        };
+        for a in table() {
+            assert_eq!(a.code().len(), 16, "{} {}", a.id, a.made_by);
+            for b in table() {
+                assert_eq!(a.code() == b.code(), module(a) == module(b), "{} {}", a.made_by, b.made_by);
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! How activations lie in memory.
+
+use std::fmt;
+
+use super::dtype::Dtype;
+use crate::shape::{Padding, Shape};
+
+/// How an activation lies in memory: NHWC, channels contiguous, with zeros around each image.
+///
+/// As a kernel's demand ([`crate::kernel::Kernel::formats`]) the halo of a source is a minimum; at prepare
+/// it is exact. Destinations are written with whatever halo their readers want, each with its own: it is
+/// known from their views when the kernel runs, and their format says nothing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Format {
+    /// Type of the elements.
+    pub dtype: Dtype,
+    /// Pixels of zeros around each image.
+    pub halo: Padding,
+}
+
+impl Format {
+    /// f32 without a halo.
+    pub const F32: Self = Self { dtype: Dtype::F32, halo: Padding { top: 0, bottom: 0, left: 0, right: 0 } };
+
+    /// bf16 without a halo.
+    pub const BF16: Self = Self { dtype: Dtype::Bf16, ..Self::F32 };
+
+    /// f32 with a halo.
+    pub fn f32_with_halo(halo: Padding) -> Self {
+        Self::with_halo(Dtype::F32, halo)
+    }
+
+    /// A type with a halo.
+    pub fn with_halo(dtype: Dtype, halo: Padding) -> Self {
+        Self { dtype, halo }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Padding { top, bottom, left, right } = self.halo;
+        write!(f, "{}:nhwc", self.dtype)?;
+        if self.halo != Padding::default() {
+            write!(f, ":halo{top},{bottom},{left},{right}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Format of a kernel's source and of its destinations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Formats {
+    /// What the kernel reads.
+    pub src: Format,
+    /// What it writes, in all segments; without a halo.
+    pub dst: Format,
+}
+
+impl Formats {
+    /// f32 on both sides, no halo wanted.
+    pub const F32: Self = Self { src: Format::F32, dst: Format::F32 };
+
+    /// All pairs of types, f32 on both sides first; no halo wanted.
+    pub const ALL: [Self; 4] = [
+        Self::F32,
+        Self { src: Format::F32, dst: Format::BF16 },
+        Self { src: Format::BF16, dst: Format::F32 },
+        Self { src: Format::BF16, dst: Format::BF16 },
+    ];
+}
+
+/// Distances in elements from one image, row or pixel to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Pitch {
+    /// From an image to the next.
+    pub image: usize,
+    /// From a row to the next.
+    pub row: usize,
+    /// From a pixel to the next.
+    pub pixel: usize,
+}
+
+impl Pitch {
+    /// The closest packing of `shape` with `halo` and at least `pixel` elements from pixel to pixel.
+    pub fn packed(shape: Shape, halo: Padding, pixel: usize) -> Self {
+        let row = pixel * (shape.w + halo.left + halo.right);
+        Self { image: row * (shape.h + halo.top + halo.bottom), row, pixel }
+    }
+
+    /// Elements from the start of the first image's interior, halo above and to the left of it.
+    pub(super) fn lead(&self, halo: Padding) -> usize {
+        halo.top * self.row + halo.left * self.pixel
+    }
+}
