@@ -22,6 +22,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kernels::cpu::Cpu;
 use kernels::tensor::{Dtype, Formats};
 
+use crate::apart::CoreDistanceMonitor;
 use crate::budget::{Cost, picked, total};
 use crate::exact::Exact;
 use crate::graph::{Graph, Step};
@@ -45,6 +46,8 @@ pub struct Network<'a> {
     pub cpu: &'a Cpu,
     /// Worker threads.
     pub threads: &'a Threads,
+    /// How far apart their cores are.
+    pub distance: &'a CoreDistanceMonitor,
     /// When candidates in the running network must be done; times alone decide where there is no time for them.
     pub settled: Option<Instant>,
 }

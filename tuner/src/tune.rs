@@ -12,7 +12,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::apart::{Distance, ns};
+use crate::apart::{CoreDistance, CoreDistanceMonitor, ns};
 use crate::bench::Watch;
 use crate::choose::{Bounds, Chosen, Network, built_in_images};
 use crate::cold::{Cold, weight_bytes};
@@ -34,7 +34,6 @@ use crate::rewrite::Rewrite;
 use crate::rules::{RULES, costs, counted};
 use crate::run::print_classes;
 use crate::size::{ensure_measured, ensure_runs};
-use crate::threads::Threads;
 use crate::types::Types;
 use contest::{BY_TIMES_ALONE, Entry, WITHOUT_REWRITES, contest, is_faster};
 use measuring::{jobs, measure_all, open_log};
@@ -109,11 +108,12 @@ impl TuneArgs {
     }
 }
 
-/// Lets rounds wait for near cores, as near as the log knows them.
-fn have_patience(threads: &Threads, budget: Duration, log: Option<&Log>) {
-    let apart = threads.apart();
-    log.and_then(Log::nearest).into_iter().for_each(|seconds| apart.known(seconds));
-    apart.set_patience(budget.mul_f64(PATIENCE));
+/// A monitor that lets rounds wait for near cores, as near as the log knows them.
+fn monitor(budget: Duration, log: Option<&Log>) -> CoreDistanceMonitor {
+    let distance = CoreDistanceMonitor::default();
+    log.and_then(Log::nearest).into_iter().for_each(|seconds| distance.known(seconds));
+    distance.set_patience(budget.mul_f64(PATIENCE));
+    distance
 }
 
 /// Runs the command.
@@ -160,11 +160,18 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let end = start + budget;
     let watch = Watch::new(&threads);
     let stolen = watch.stolen();
-    have_patience(&threads, budget, log.as_ref());
+    let monitor = monitor(budget, log.as_ref());
     let (floor, measurements) = threads.install(|| {
         let problems = work.into_iter().map(|(problem, _)| problem);
         let floor = noise::floor(problems.collect(), &cpu, &threads, cold);
-        let host = Host { cpu: &cpu, threads: &threads, tie: noise::tie(floor), cold, log: log.as_ref() };
+        let host = Host {
+            cpu: &cpu,
+            threads: &threads,
+            distance: &monitor,
+            tie: noise::tie(floor),
+            cold,
+            log: log.as_ref(),
+        };
         let jobs = jobs(&[graph.clone(), split_all(&graph)]);
         (floor, measure_all(&jobs, &host, types, (start, budget.mul_f64(ALONE)), args.exhaustive))
     });
@@ -172,7 +179,14 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let exhausted: Duration = measurements.iter().map(|m| m.search.exhausted).sum();
     let (began, start, end) = (start, start + exhausted, end + exhausted);
     let settled = Some(start + budget.mul_f64(IN_PLACE));
-    let network = Network { graph: &graph, weights: &weights, cpu: &cpu, threads: &threads, settled };
+    let network = Network {
+        graph: &graph,
+        weights: &weights,
+        cpu: &cpu,
+        threads: &threads,
+        distance: &monitor,
+        settled,
+    };
     let exact = match images {
         None => Exact::new(&graph, &weights, &threads)?,
         Some(Images { values, names }) => {
@@ -190,7 +204,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         false => Vec::new(),
     };
     let networks_ns = contest[0].core_to_core.map(ns);
-    let distance = threads.apart().distance().map(|distance| Distance { networks_ns, ..distance });
+    let distance = monitor.distance().map(|distance| CoreDistance { networks_ns, ..distance });
     let meanwhile = (watch.stolen() - stolen, distance);
     let noise = Noise::new(floor, cold, &measurements, meanwhile, began.elapsed());
 
@@ -298,7 +312,7 @@ fn plan<'a>(
         Ok::<_, Failure>(Tuned { graph, chosen })
     };
     let patient = network.settled.map_or_else(Instant::now, |end| part(end, PATIENCE));
-    network.threads.apart().wait_until(patient);
+    network.distance.wait_until(patient);
     let (split, graph, mut at_once) = split::split(network, measurements, bounds, exact)?;
     let types = Types::within(bounds.error);
     let ms = |seconds: f64| (seconds * 1e9).round() / 1e6;
@@ -344,7 +358,7 @@ fn plan<'a>(
     entries.extend(at_once.iter_mut().map(|session| (split::AT_ONCE.to_string(), session)));
     let rivals = entries.len();
     entries.extend(others.iter_mut().map(|(name, session)| (name.clone(), session)));
-    network.threads.apart().wait_until(part(end, PATIENCE));
+    network.distance.wait_until(part(end, PATIENCE));
     let mut contest = contest(network, entries, rivals, end);
     let other = contest.iter().position(|entry| entry.name == WITHOUT_REWRITES);
     let faster = other.filter(|&other| is_faster(&contest[other].timing, &contest[0].timing));

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{PlanStep, StepFormats, TimeUs};
-use crate::apart::Distance;
+use crate::apart::CoreDistance;
 use crate::cold::Cold;
 use crate::measure::{Measurement, Search};
 use crate::noise;
@@ -33,7 +33,7 @@ pub struct Noise {
     pub clock_ghz: Option<[f64; 3]>,
     /// How far apart the workers' cores were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub apart: Option<Distance>,
+    pub apart: Option<CoreDistance>,
 }
 
 impl Noise {
@@ -42,7 +42,7 @@ impl Noise {
         floor: f64,
         cold: Cold,
         measurements: &[Measurement],
-        (stolen, apart): (u64, Option<Distance>),
+        (stolen, apart): (u64, Option<CoreDistance>),
         time: Duration,
     ) -> Self {
         let candidates = || measurements.iter().flat_map(|m| &m.candidates);

@@ -78,7 +78,7 @@ pub fn contest(
         let count = if round < SHOWN { entries.len() } else { rivals };
         let lists = samples.iter_mut().zip(&mut steps).zip(&mut rounds);
         for ((_, session), ((samples, steps), rounds)) in entries[..count].iter_mut().zip(lists) {
-            apart.extend(network.threads.gather(&mut team));
+            apart.extend(network.distance.wait_until_near(network.threads, &mut team));
             let mut run = || {
                 let timed = watch.sample(|| {
                     let start = Instant::now();

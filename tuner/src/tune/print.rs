@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::Tuned;
 use super::record::{gflops, runner_up};
-use crate::apart::Distance;
+use crate::apart::CoreDistance;
 use crate::bench::BUSY;
 use crate::choose::process_bytes;
 use crate::measure::Measurement;
@@ -151,8 +151,8 @@ pub fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 /// How far apart the cores were.
-fn distance(apart: &Distance) -> String {
-    let Distance { near_ns, least_ns, most_ns, far, waited_s, .. } = apart;
+fn distance(apart: &CoreDistance) -> String {
+    let CoreDistance { near_ns, least_ns, most_ns, far, waited_s, .. } = apart;
     let networks = apart.far_networks_ns();
     let networks =
         networks.map_or(String::new(), |ns| format!(", and {ns:.0} when whole networks were measured"));
