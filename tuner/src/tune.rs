@@ -25,9 +25,7 @@ use crate::machine::Machine;
 use crate::measure::{Host, Measurement, Outcome};
 use crate::noise;
 use crate::options::{Failure, HostArgs, ImageArgs, Images, ModelArgs, create_folder, graph, threads};
-use crate::plan::{
-    BlockRewrite, Contest, Noise, Plan, PlanSplit, PlanStep, Planning, SCHEMA, TOOL, file_name,
-};
+use crate::plan::{BlockRewrite, Contest, Plan, PlanSplit, PlanStep, Planning, SCHEMA, TOOL, file_name};
 use crate::planner::{by_rule, choose_forms_and_types, default_choices, in_forms};
 use crate::report::print_rewrites;
 use crate::rewrite::Rewrite;
@@ -39,7 +37,7 @@ use contest::{BY_TIMES_ALONE, Entry, WITHOUT_REWRITES, contest, is_faster};
 use measuring::{jobs, measure_all, open_log};
 use pareto::pareto;
 use print::{audit, print_contest, print_pareto, print_rules, print_search, print_steps, warn_of_noise};
-use record::{memory_bytes, now, plan_step, record, time_us, us};
+use record::{block_rewrite, memory_bytes, now, plan_step, record, time_us, us};
 use split::split_all;
 
 /// Arguments of `tune`.
@@ -206,7 +204,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let networks_ns = contest[0].core_to_core.map(ns);
     let distance = monitor.distance().map(|distance| CoreDistance { networks_ns, ..distance });
     let meanwhile = (watch.stolen() - stolen, distance);
-    let noise = Noise::new(floor, cold, &measurements, meanwhile, began.elapsed());
+    let noise = record::noise(floor, cold, &measurements, meanwhile, began.elapsed());
 
     let plan = Plan {
         schema: SCHEMA.to_string(),
@@ -319,7 +317,7 @@ fn plan<'a>(
     let greedy_ms = greedy(&graph, measurements, types).map(ms);
     let least = joint(&graph, measurements, types, |_, _| 0.0).map(|joint| ms(joint.seconds));
     let forms = choose_forms_and_types(&graph, measurements, types);
-    let mut rewrites: Vec<BlockRewrite> = forms.iter().map(BlockRewrite::new).collect();
+    let mut rewrites: Vec<BlockRewrite> = forms.iter().map(block_rewrite).collect();
     let is_plain =
         |rewrites: &[BlockRewrite]| rewrites.iter().all(|own| own.rewrite == Rewrite::PLAIN.to_string());
     let own_part = |end| part(end, REWRITTEN);

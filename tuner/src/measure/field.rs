@@ -238,7 +238,7 @@ impl<'a> Field<'a> {
             self.samples.push(Samples::default());
         }
         let mut new = Vec::new();
-        for entry in self.candidates[first..].iter().map(Entry::of) {
+        for entry in self.candidates[first..].iter().map(log_entry) {
             let known = self.forgotten.iter().position(|(_, known)| known.is_same(&entry));
             let number = known.map(|at| self.forgotten.swap_remove(at).0).unwrap_or_else(|| {
                 new.push(entry);
@@ -426,5 +426,23 @@ impl<'a> Field<'a> {
         own.sort_by(|&a, &b| self.candidates[a].seconds().total_cmp(&self.candidates[b].seconds()));
         own.truncate(count);
         own
+    }
+}
+
+/// A candidate that was just checked, for the log.
+fn log_entry(candidate: &Measured) -> Entry {
+    Entry {
+        kernel: candidate.row.id.to_string(),
+        tuning: tuning_to_json(&candidate.tuning),
+        formats: StepFormats::of(&candidate.formats),
+        code: candidate.row.code().to_string(),
+        rel_error: candidate.relative_error,
+        rms_error: candidate.rms_error,
+        packed: candidate.packed,
+        scratch: candidate.scratch,
+        wrong: match candidate.outcome {
+            Outcome::Wrong { error, tolerance } => Some([error, tolerance]),
+            Outcome::Timed { .. } => None,
+        },
     }
 }

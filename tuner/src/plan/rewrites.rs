@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{Plan, PlanError, PlanSplit, field};
 use crate::graph::Graph;
-use crate::planner::BlockChoice;
 use crate::rewrite::{Block, Rewrite, rewritten};
 
 /// A form of a block, and what it costs.
@@ -34,29 +33,6 @@ pub struct BlockRewrite {
 impl BlockRewrite {
     /// Why a block is plain although its steps would gain.
     pub const OVERRULED: &str = "the whole network is faster without rewrites";
-
-    /// Of a choice.
-    pub fn new(choice: &BlockChoice) -> Self {
-        let us = |seconds: f64| (seconds * 1e9).round() / 1e3;
-        let alternative = |(rewrite, cost): &(Rewrite, Option<f64>)| Alternative {
-            rewrite: rewrite.to_string(),
-            time_us: cost.map(us),
-        };
-        let mut this = Self {
-            block: choice.block.to_string(),
-            rewrite: choice.rewrite.to_string(),
-            alternatives: choice.costs.iter().map(alternative).collect(),
-            reason: String::new(),
-        };
-        this.reason = match this.gain_us() {
-            Some([plain, own]) if choice.rewrite != Rewrite::PLAIN => {
-                format!("saves {:.1}% of the plain form's time", (1.0 - own / plain) * 100.0)
-            }
-            Some(_) => "no other form is faster by more than a tie".to_string(),
-            None => "not measured".to_string(),
-        };
-        this
-    }
 
     /// Makes the block plain: it did not gain in the whole network what its steps gain alone.
     pub fn overrule(&mut self) {

@@ -102,7 +102,7 @@ pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<
     });
     warn_of_wrong(&measurements);
     let meanwhile = (watch.stolen() - stolen, monitor.distance());
-    let noise = Noise::new(floor, cold, &measurements, meanwhile, start.elapsed());
+    let noise = super::record::noise(floor, cold, &measurements, meanwhile, start.elapsed());
     warn_of_noise(&noise);
     let counted: Vec<(&Measurement, usize)> =
         measurements.iter().zip(&list).map(|(measurement, listed)| (measurement, listed.count)).collect();
