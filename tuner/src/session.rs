@@ -66,49 +66,49 @@ pub enum SessionError {
     },
 }
 
-struct Ready {
-    prepared: Arc<dyn Prepared>,
-    has_weights: bool,
-    src: Placed,
-    dst: Vec<Placed>,
+pub(super) struct Ready {
+    pub(super) prepared: Arc<dyn Prepared>,
+    pub(super) has_weights: bool,
+    pub(super) src: Placed,
+    pub(super) dst: Vec<Placed>,
 }
 
 /// Channels of a tensor.
 #[derive(Clone, Copy)]
-struct Placed {
-    at: Placement,
+pub(super) struct Placed {
+    pub(super) at: Placement,
     /// In the memory of a worker.
-    is_own: bool,
+    pub(super) is_own: bool,
 }
 
 impl Placed {
     /// Where it lies: what a worker has for itself, or the arena of all.
-    fn memory<'a>(&self, arena: &'a Buffer, own: Option<&'a Own>) -> &'a Buffer {
+    pub(super) fn memory<'a>(&self, arena: &'a Buffer, own: Option<&'a Own>) -> &'a Buffer {
         own.filter(|_| self.is_own).map_or(arena, |own| &own.arena)
     }
 }
 
 /// What a worker has for itself, for steps that it takes alone.
-struct Own {
-    team: Team,
-    arena: Buffer,
-    scratch: Buffer,
+pub(super) struct Own {
+    pub(super) team: Team,
+    pub(super) arena: Buffer,
+    pub(super) scratch: Buffer,
 }
 
 /// A network bound to weights, kernels and threads.
 pub struct Session {
-    graph: Graph,
-    steps: Vec<Ready>,
-    tensors: Vec<Placement>,
-    arena: Buffer,
-    scratch: Buffer,
-    team: Team,
+    pub(super) graph: Graph,
+    pub(super) steps: Vec<Ready>,
+    pub(super) tensors: Vec<Placement>,
+    pub(super) arena: Buffer,
+    pub(super) scratch: Buffer,
+    pub(super) team: Team,
     /// One a worker where they take steps alone.
-    own: Vec<Own>,
+    pub(super) own: Vec<Own>,
     /// When each turn of the latest run ended, in nanoseconds from its start.
-    ends: Vec<AtomicU64>,
+    pub(super) ends: Vec<AtomicU64>,
     /// Images of the latest run.
-    latest: usize,
+    pub(super) latest: usize,
 }
 
 /// The filters that a step's kernel packs; with what is expected of their inputs if it rounds weights.

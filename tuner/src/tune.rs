@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crate::apart::{CoreDistance, CoreDistanceMonitor, ns};
 use crate::bench::Watch;
 use crate::choose::{Bounds, Chosen, Network, built_in_images};
-use crate::cold::{Cold, weight_bytes};
+use crate::cold::{weight_bytes, weights_come_from};
 use crate::exact::Exact;
 use crate::graph::Graph;
 use crate::input::check_writable;
@@ -141,7 +141,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         }
     };
     check_writable(&path)?;
-    let cold = Cold::of(weight_bytes(work.iter().map(|(p, steps)| (p, steps.len())), types), &cpu);
+    let cold = weights_come_from(weight_bytes(work.iter().map(|(p, steps)| (p, steps.len())), types), &cpu);
     let log = open_log(&machine, args, threads.count(), types, cold)?;
     writeln!(
         out,

@@ -14,9 +14,9 @@ use crate::threads::Threads;
 /// A step's turn: the step, and its first and the number of its images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Turn {
-    step: usize,
-    first: usize,
-    count: usize,
+    pub step: usize,
+    pub first: usize,
+    pub count: usize,
 }
 
 /// The turns of a range of steps for `n` images, in order.

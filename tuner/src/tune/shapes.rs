@@ -11,7 +11,7 @@ use super::print::{print_rules, print_search, warn_of_noise};
 use super::record::{gflops, now, record, time_us};
 use super::{TuneArgs, monitor, warn_of_wrong};
 use crate::bench::Watch;
-use crate::cold::{Cold, weight_bytes};
+use crate::cold::{weight_bytes, weights_come_from};
 use crate::input::check_writable;
 use crate::list::{Listed, read};
 use crate::machine::Machine;
@@ -78,7 +78,7 @@ pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<
     };
     check_writable(&file)?;
     let work = problems.iter().zip(list.iter().map(|listed| listed.count));
-    let cold = Cold::of(weight_bytes(work, types), &cpu);
+    let cold = weights_come_from(weight_bytes(work, types), &cpu);
     let log = open_log(&machine, args, threads.count(), types, cold)?;
     let jobs: Vec<Job> = list
         .iter()
