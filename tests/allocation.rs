@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cross_checks::network::{Network, plans};
 use cross_checks::{Data, EPILOGUES, Subject, conv_with};
+use engine::network::rewrite::Rewrite;
+use engine::runtime::threads::Threads;
+use engine::weights::synthetic;
 use kernels::kernel::Io;
 use kernels::problem::{Epilogue, Pool, PoolKind, Problem, Window};
 use kernels::team::{Team, run_alone, scratch_for};
 use kernels::tensor::Tensor;
 use kernels::{Role, table};
-use tuner::rewrite::Rewrite;
-use tuner::threads::Threads;
-use tuner::weights::synthetic;
 
 struct Counting;
 

@@ -112,14 +112,14 @@ fn npy_f32(folder: &Path, name: &str, shape: &[usize], values: &[f32]) {
 
 /// The values of a float32 result of that shape.
 fn result(folder: &Path, name: &str, shape: &[usize]) -> Vec<f32> {
-    let loaded = tuner::input::load_npy_dyn(&folder.join(name), name, shape);
+    let loaded = tuner::cli::npy::load_npy_dyn(&folder.join(name), name, shape);
     loaded.unwrap_or_else(|e| panic!("{e}")).into_iter().collect()
 }
 
 /// Relative L2 distance within the bound of f32.
 fn alike(a: &[f32], b: &[f32]) {
     assert_eq!(a.len(), b.len());
-    let distance = tuner::options::relative_l2(a, b);
+    let distance = engine::util::stats::relative_l2(a, b);
     assert!(distance <= 1e-5, "results differ by {distance:e}");
 }
 

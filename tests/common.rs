@@ -14,6 +14,9 @@ use std::fmt;
 use std::io::Write;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
+use engine::network::graph::Graph;
+use engine::network::model::Model;
+use engine::network::rewrite::problems;
 use kernels::cpu::Cpu;
 use kernels::filter::{BatchNorm, Filter};
 use kernels::kernel::{Io, Kernel, Numerics, Prepared, Tuning};
@@ -23,10 +26,6 @@ use kernels::team::Team;
 use kernels::tensor::{Dtype, Format, Formats, Placement};
 use kernels::verify::{Expected, all_pixels, as_seen, expected};
 use kernels::{KernelEntry, Padding, Shape, Tier, entry};
-use tuner::graph::Graph;
-use tuner::model::Model;
-use tuner::rewrite::problems;
-
 use memory::{GUARD, SENTINEL, Units, each_pixel, halves, place, source};
 
 /// The processor, with emulated tiles if that is all that it lacks.

@@ -12,15 +12,15 @@
 //! that the largest probability takes the place of the root mean square there.
 
 use cross_checks::network::{Network, Rule, in_bf16, plans, rounding_of};
+use engine::network::candidates::default_choices;
+use engine::network::model::BLOCKS;
+use engine::network::rewrite::Rewrite;
+use engine::runtime::reference::Exact;
+use engine::util::stats::relative_l2;
+use engine::weights::synthetic;
 use kernels::problem::PoolKind;
 use kernels::{Shape, Tier};
 use serde_json::Value;
-use tuner::exact::Exact;
-use tuner::model::BLOCKS;
-use tuner::options::relative_l2;
-use tuner::planner::default_choices;
-use tuner::rewrite::Rewrite;
-use tuner::weights::synthetic;
 
 /// Nodes at which Keras's outputs were taken.
 fn node_of(checkpoint: &str) -> String {

@@ -1,18 +1,20 @@
 //! Whole networks for tests: graph, weights, kernels by a rule.
 
+use engine::network::candidates::{default_choice, default_choices};
+use engine::network::choice::Choice;
+use engine::network::dtypes::{cheapest, pair};
+use engine::network::graph::{Graph, Slice};
+use engine::network::model::{BLOCKS, Model};
+use engine::network::rewrite::{Rewrite, rewritten};
+use engine::network::spec::Spec;
+use engine::runtime::session::Session;
+use engine::runtime::threads::Threads;
+use engine::weights::source::{Source, Weights};
 use kernels::cpu::Cpu;
 use kernels::kernel::Tuning;
 use kernels::problem::{PoolKind, Problem};
 use kernels::tensor::Dtype;
 use kernels::{Role, table};
-use tuner::graph::{Graph, Slice};
-use tuner::model::{BLOCKS, Model};
-use tuner::planner::{default_choice, default_choices};
-use tuner::rewrite::{Rewrite, rewritten};
-use tuner::session::{Choice, Session};
-use tuner::threads::Threads;
-use tuner::types::{cheapest, pair};
-use tuner::weights::{Source, Spec, Weights};
 
 /// InceptionV3 or a block of it, with weights and threads.
 pub struct Network {
@@ -83,7 +85,7 @@ impl Network {
 
     /// Steps up to and including the last that writes a slice.
     pub fn steps_until(&self, slice: &Slice) -> usize {
-        let writes = |s: &tuner::graph::Step| s.dst.iter().any(|dst| dst.tensor == slice.tensor);
+        let writes = |s: &engine::network::graph::Step| s.dst.iter().any(|dst| dst.tensor == slice.tensor);
         1 + self.graph.steps.iter().rposition(writes).expect("a step writes it")
     }
 }
@@ -145,7 +147,7 @@ pub fn in_bf16(graph: &Graph, cpu: &Cpu) -> Vec<Choice> {
     let offers: Vec<_> = graph.steps.iter().map(|step| offers(&step.problem)).collect();
     let best = |step: usize, types| offers[step].iter().find(|(_, choice)| pair(&choice.formats) == types);
     let types = cheapest(graph, |step, types| Some(best(step, types)?.0)).expect("f32 is a way");
-    let choose = |(index, step): (usize, &tuner::graph::Step)| {
+    let choose = |(index, step): (usize, &engine::network::graph::Step)| {
         let wanted = [types[step.src.tensor], types[step.dst[0].tensor]];
         best(index, wanted).expect("what the types were chosen by").1.clone()
     };
@@ -168,7 +170,7 @@ pub fn plans() -> Vec<(&'static str, Rule)> {
 
 /// The largest rounding among choices: the spacing of numbers of the type, times the kernel's growth of errors.
 pub fn rounding_of(graph: &Graph, choices: &[Choice], cpu: &Cpu) -> f64 {
-    let rounding = |(step, choice): (&tuner::graph::Step, &Choice)| {
+    let rounding = |(step, choice): (&engine::network::graph::Step, &Choice)| {
         let kernel = (choice.row.make)(cpu).expect("a chosen kernel is there");
         let numerics = kernel.numerics(&step.problem, &choice.tuning);
         let [src, dst] = pair(&choice.formats);

@@ -1,8 +1,8 @@
 //! The list of problems that the benches read is that of the model.
 
+use engine::network::graph::Graph;
+use engine::network::model::Model;
 use kernels::problem::{PoolKind, Problem};
-use tuner::graph::Graph;
-use tuner::model::Model;
 
 #[test]
 fn the_benches_list_every_convolution_of_inception_v3() {

@@ -9,14 +9,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cross_checks::network::{Network, plans};
+use engine::network::candidates::default_choices;
+use engine::network::dtypes::{BF16_ERROR, F32_ERROR};
+use engine::runtime::reference::Exact;
+use engine::util::stats::relative_l2;
+use engine::weights::source::Source;
 use kernels::problem::PoolKind;
 use ndarray::Array2;
 use serde_json::Value;
-use tuner::exact::Exact;
-use tuner::input::{load_npy, load_npy_dyn};
-use tuner::options::{BF16_ERROR, F32_ERROR, relative_l2};
-use tuner::planner::default_choices;
-use tuner::weights::Source;
+use tuner::cli::npy::{load_npy, load_npy_dyn};
 
 /// The bound on the relative L2 error of the features of one photograph. With all in bf16 that can be, one
 /// photograph is off by more than a plan for that precision may be, which keeps some steps in f32 where its error

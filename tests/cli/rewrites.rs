@@ -1,15 +1,14 @@
 //! Plans whose blocks have other forms than the plain one.
 
 use cross_checks::network::Rule;
+use engine::network::candidates::default_choices;
+use engine::network::choice::{Choice, problem_name, tuning_to_json};
+use engine::network::graph::{Graph, Step};
+use engine::network::model::Model;
+use engine::network::rewrite::{Rewrite, rewritten};
 use kernels::cpu::Cpu;
 use kernels::problem::PoolKind;
 use serde_json::json;
-use tuner::graph::{Graph, Step};
-use tuner::model::Model;
-use tuner::plan::{problem_name, tuning_to_json};
-use tuner::planner::default_choices;
-use tuner::rewrite::{Rewrite, rewritten};
-use tuner::session::Choice;
 
 use super::*;
 

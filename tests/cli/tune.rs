@@ -241,7 +241,7 @@ fn the_error_is_measured_on_the_images_that_are_given() {
     let [h, w, c] = SMALL_INPUT;
     // Of zeros there is nothing to round but the bias.
     let zeros = ndarray::Array4::<f32>::zeros((2, h, w, c));
-    tuner::input::save_npy(&folder.path().join("zeros.npy"), &zeros).expect("writable");
+    tuner::cli::npy::save_npy(&folder.path().join("zeros.npy"), &zeros).expect("writable");
     assert!(error("") > error("--input zeros.npy"));
     for (args, parts) in
         [("--input none.npy", vec!["none.npy"]), ("--image a.jpg", vec!["--image", "takes [9, 9, 16]"])]

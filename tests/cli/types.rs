@@ -1,8 +1,8 @@
 //! Plans that store activations in bf16.
 
 use cross_checks::network::in_bf16;
+use engine::network::rewrite::Rewrite;
 use serde_json::json;
-use tuner::rewrite::Rewrite;
 
 use super::rewrites::plan_by;
 use super::*;
@@ -31,7 +31,7 @@ fn a_plan_in_bf16_gives_the_results_of_f32_within_its_bound() {
         result(folder.path(), "y.npy", &[1, OUTPUT])
     };
     let (lower, exact) = (run("p.json", "--threads 1"), run("f32.json", ""));
-    let error = tuner::options::relative_l2(&lower, &exact);
+    let error = engine::util::stats::relative_l2(&lower, &exact);
     assert!((1e-4..=1e-2).contains(&error), "results differ by {error:e}");
     let rounded = lower.iter().filter(|value| value.to_bits() & 0xffff == 0).count();
     assert_eq!(rounded, OUTPUT, "results that are stored in bf16");
@@ -44,7 +44,7 @@ fn steps_that_do_not_agree_on_the_type_of_a_tensor_are_refused() {
     let steps = edited["steps"].as_array_mut().expect("steps");
     // The second step of a branch reads what its first has written.
     let index = steps.iter().position(|step| step["layers"][0] == "mixed10.branch3x3_2a").expect("a step");
-    let default = plan_by(tuner::planner::default_choices, Rewrite::PLAIN);
+    let default = plan_by(engine::network::candidates::default_choices, Rewrite::PLAIN);
     steps[index] = default["steps"][index].clone();
     write(folder.path(), "p.json", edited.to_string());
     let field = format!("steps[{index}].formats.in is f32, expected bf16");

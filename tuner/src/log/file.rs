@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use super::{Line, SCHEMA};
+use crate::log::schema::{Line, SCHEMA};
 
 /// Why a log is not used.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +115,7 @@ pub fn read(path: &Path) -> Result<(Vec<Line>, usize), LogError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::Time;
+    use crate::log::schema::Time;
 
     fn line(run: usize, round: usize) -> Line {
         let times = (0..50).map(|number| Time(number, 1000 + number as u64, 0)).collect();

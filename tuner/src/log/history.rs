@@ -2,30 +2,10 @@
 
 use std::collections::HashMap;
 
-use serde::{Deserialize, Serialize};
+use engine::plan::records::is_far;
 
-use super::{Entry, Line, Run, Time};
-use crate::apart::is_far;
-use crate::measure::Samples;
-
-/// With what the measuring of a problem came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Done {
-    /// Seconds of the budget that were its share.
-    pub share: f64,
-    /// It had all tunings and rounds that there are.
-    pub complete: bool,
-}
-
-impl Done {
-    /// A share of the budget that is no less than this part of another stands for it.
-    const ENOUGH: f64 = 0.9;
-
-    /// Whether there is nothing to be gained by another so large share of the budget, in seconds.
-    pub fn is_enough(&self, share: f64) -> bool {
-        self.complete || self.share >= Self::ENOUGH * share
-    }
-}
+use crate::bench::samples::Samples;
+use crate::log::schema::{Done, Entry, Line, Run, Time};
 
 /// All candidates that were left, timed once.
 #[derive(Clone, Debug, PartialEq)]
@@ -136,6 +116,7 @@ pub struct Histories {
 
 /// Runs that say how near cores are: a machine changes, and what it was long ago is no matter.
 const RUNS: usize = 10;
+
 /// Rounds of a run that were on cores as near, at least: fewer are a matter of chance.
 const NEAR: usize = 5;
 
@@ -219,20 +200,21 @@ impl Histories {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::machine::Machine;
+    use engine::runtime::machine::Machine;
     use kernels::cpu::Cpu;
+
+    use super::*;
 
     fn run(name: &str) -> Line {
         Line::Run(Run {
             run: name.to_string(),
-            schema: super::super::SCHEMA.to_string(),
+            schema: crate::log::schema::SCHEMA.to_string(),
             tool: String::new(),
             machine: Machine::of(&Cpu::detect()),
             threads: 1,
             types: "f32".to_string(),
             cold: Default::default(),
-            method: crate::log::METHOD,
+            method: crate::log::schema::METHOD,
             started: 0,
         })
     }

@@ -1,11 +1,11 @@
 //! Horizontal bars from zero with quartile whiskers, a text beside each and notes below.
 
+use engine::util::error::Failure;
 use plotters::style::{RGBColor, WHITE};
 
-use super::canvas::{
+use crate::report::canvas::{
     Canvas, GREY, GRID, INK, MARGIN, Style, WIDTH, fit, ink_on, picture, text_width, ticks, wrap,
 };
-use crate::options::Failure;
 
 /// One bar.
 pub struct Bar {
@@ -46,12 +46,18 @@ pub struct Bars {
 }
 
 const TITLE: i32 = 18;
+
 const BODY: i32 = 13;
+
 const SMALL: i32 = 11;
+
 const LINE: i32 = 16;
+
 /// Height of a bar, and of a bar with the space around it.
 const BAR: i32 = 28;
+
 const PITCH: i32 = 48;
+
 /// Between a bar and its texts.
 const GAP: i32 = 10;
 

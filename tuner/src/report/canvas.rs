@@ -1,24 +1,27 @@
 //! A surface in pixels over plotters' SVG backend, with the colours and sizes that all pictures share.
 
+use engine::util::error::Failure;
 use kernels::table;
 use plotters::coord::Shift;
-use plotters::coord::ranged1d::Ranged;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::options::Failure;
-
 /// Width of every picture.
 pub const WIDTH: i32 = 1200;
+
 /// Space at its edges.
 pub const MARGIN: i32 = 24;
+
 /// Text and lines.
 pub const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
+
 /// Less important text.
 pub const GREY: RGBColor = RGBColor(0x59, 0x59, 0x59);
+
 /// Grid lines.
 pub const GRID: RGBColor = RGBColor(0xdd, 0xdd, 0xdd);
+
 /// What has no family.
 pub const OTHER: RGBColor = RGBColor(0x99, 0x99, 0x99);
 

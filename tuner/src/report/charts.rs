@@ -1,12 +1,13 @@
 //! The candidates of a problem and the contest of whole networks, as bars.
 
-use super::bars::{Bar, Bars};
-use super::canvas::colour;
-use super::data::{
+use engine::plan::schema::Plan;
+use engine::util::error::Failure;
+
+use crate::report::bars::{Bar, Bars};
+use crate::report::canvas::colour;
+use crate::report::data::{
     ProblemView, RowView, count, family, gflops, positive, short, time, time_text, tuning_text,
 };
-use crate::options::Failure;
-use crate::plan::Plan;
 
 /// One bar a row of the table of kernels: its fastest tuning.
 ///
@@ -105,7 +106,7 @@ fn list(items: &[String], most: usize) -> String {
 pub fn contest(plan: &Plan) -> Result<String, Failure> {
     let timed: Vec<_> = plan.contest.iter().filter_map(|c| Some((&c.plan, time(Some(c.time_us))?))).collect();
     let own = timed.iter().find(|(name, _)| *name == "tuned").map(|(_, t)| t.median);
-    let bar = |(name, t): &(&String, crate::plan::TimeUs)| {
+    let bar = |(name, t): &(&String, engine::plan::step::TimeUs)| {
         let [ms, low, high] = [t.median, t.low, t.high].map(|us| us / 1e3);
         let ratio = own.map_or(String::new(), |own| format!(", {:.2}x the tuned plan", t.median / own));
         let family = name.rsplit(": ").next().unwrap_or(name).trim_end_matches(" everywhere");

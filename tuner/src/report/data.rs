@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use engine::plan::records::{CandidateRecord, ProblemRecord};
+use engine::plan::schema::Plan;
+use engine::plan::step::{PlanStep, TimeUs};
 use kernels::entry;
 use kernels::problem::Conv;
 use serde_json::{Map, Value};
-
-use crate::plan::{CandidateRecord, Plan, PlanStep, ProblemRecord, TimeUs};
 
 /// A number that a plan may give as a time in microseconds: a nanosecond to eleven days.
 fn is_time(us: f64) -> bool {

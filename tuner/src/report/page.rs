@@ -2,18 +2,21 @@
 
 use std::fmt::Write;
 
-use super::charts::{shape, times};
-use super::data::{
+use engine::plan::schema::Plan;
+
+use crate::report::charts::{shape, times};
+use crate::report::data::{
     ProblemView, Share, StepView, by_family, count, percent, positive, shares, short, time, time_text, total,
     tuning_text,
 };
-use super::rewrites::{cells, head, summary};
-use crate::plan::Plan;
+use crate::report::rewrites::{cells, head, summary};
 
 /// Picture of the network.
 pub const NETWORK: &str = "network.svg";
+
 /// Picture of whole networks by way of choosing.
 pub const CONTEST: &str = "contest.svg";
+
 /// Rows of the table of steps.
 const STEPS: usize = 20;
 

@@ -2,12 +2,14 @@
 
 use std::io::Write;
 
-use super::data::{microseconds, short, time_text};
-use crate::input::one_line;
-use crate::options::Failure;
-use crate::plan::{BlockRewrite, Plan};
-use crate::rewrite::Rewrite;
-use crate::table::Table;
+use engine::network::rewrite::Rewrite;
+use engine::plan::records::BlockRewrite;
+use engine::plan::schema::Plan;
+use engine::util::error::Failure;
+use engine::util::files::one_line;
+
+use crate::report::data::{microseconds, short, time_text};
+use crate::report::table::Table;
 
 /// The forms of a block as cells: their times in microseconds in the order of [`Rewrite::ALL`], empty where
 /// the block has no such form, the name of the chosen one, and what it takes more than the plain one.

@@ -1,23 +1,31 @@
 //! The network as a strip of steps: time from left to right, in as many rows as it takes to read it.
 
-use super::canvas::{
+use engine::plan::schema::Plan;
+use engine::util::error::Failure;
+
+use crate::report::canvas::{
     Canvas, GREY, GRID, INK, MARGIN, Style, WIDTH, colour, fit, ink_on, picture, text_width, ticks,
 };
-use super::charts::{setting, times};
-use super::data::{StepView, by_family, count, percent, time_text, total};
-use crate::options::Failure;
-use crate::plan::Plan;
+use crate::report::charts::{setting, times};
+use crate::report::data::{StepView, by_family, count, percent, time_text, total};
 
 const TITLE: i32 = 18;
+
 const BODY: i32 = 13;
+
 const SMALL: i32 = 11;
+
 /// Height of the rectangles: an upright name of a layer fits.
 const STRIP: i32 = 116;
+
 /// Height of a row with its axis above and its blocks below.
 const ROW: i32 = STRIP + 92;
+
 /// Where the first row begins, and where its strip does in a row.
 const TOP: i32 = 76;
+
 const STRIP_AT: i32 = 20;
+
 /// Steps that one row shows legibly.
 const STEPS_A_ROW: usize = 28;
 

@@ -1,11 +1,14 @@
 //! Reports on small plans, right and odd.
 
-use super::*;
-use crate::plan::{
-    Alternative, BesideRecord, BlockRewrite, CandidateRecord, Contest, PlanStep, ProblemRecord, RunnerUp,
-    SCHEMA, SearchRecord, StepFormats, TimeUs,
+use engine::network::choice::StepFormats;
+use engine::plan::records::{
+    Alternative, BesideRecord, BlockRewrite, CandidateRecord, Contest, ProblemRecord, SearchRecord,
 };
+use engine::plan::schema::{Plan, SCHEMA};
+use engine::plan::step::{PlanStep, RunnerUp, TimeUs};
 use serde_json::{Map, Value, json};
+
+use super::files::{files, write};
 
 const CONV: &str = "n1h35w35c192k64r1s1";
 
@@ -63,7 +66,7 @@ fn step(layer: &str, problem: &str, kernel: &str, median: f64) -> PlanStep {
 }
 
 /// Two convolutions of one problem and a pool.
-pub(super) fn plan() -> Plan {
+pub(crate) fn plan() -> Plan {
     let machine = json!({
         "cpu": "CPU <&\"'> | A", "signature": [6, 1, 2], "isa": "avx512", "cores": 2,
         "caches_kib": [32, 1024, 0], "os": "linux-x86_64",
@@ -137,11 +140,8 @@ pub(super) fn plan() -> Plan {
 /// Draws a report into an empty folder and gives its files by name, all pictures checked.
 fn drawn(plan: &Plan) -> Vec<(String, String)> {
     let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("plan.json");
     let out = folder.path().join("deep/report");
-    std::fs::write(&path, serde_json::to_string(plan).expect("JSON")).expect("written");
-    let args = ReportArgs { plan: Some(path), out: out.clone(), results: PathBuf::new() };
-    report(&args, &mut Vec::new()).expect("a report");
+    write(plan, &out).expect("a report");
     let mut files: Vec<(String, String)> = std::fs::read_dir(&out)
         .expect("the folder")
         .map(|entry| entry.expect("an entry").path())
@@ -285,8 +285,7 @@ fn a_folder_that_cannot_be_is_named_in_one_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("plan.json");
     plan().write(&path).expect("written");
-    let args = ReportArgs { plan: Some(path.clone()), out: path.clone(), results: PathBuf::new() };
-    let failure = report(&args, &mut Vec::new()).expect_err("a file is no folder").to_string();
+    let failure = write(&plan(), &path).expect_err("a file is no folder").to_string();
     assert!(failure.contains("plan.json") && !failure.contains('\n'), "{failure}");
     assert!(Plan::read(&path).is_ok(), "the file is as it was");
 }

@@ -1,0 +1,114 @@
+//! The kernels of a network's steps.
+
+use kernels::KernelEntry;
+use kernels::cpu::Cpu;
+use kernels::kernel::{Kernel, Tuning};
+use kernels::problem::{PoolKind, Problem};
+use kernels::tensor::Formats;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::network::graph::{Graph, Step};
+
+/// The kernel and tuning of one step.
+#[derive(Clone)]
+pub struct Choice {
+    /// Row of the table of kernels.
+    pub row: &'static KernelEntry,
+    /// Its tuning.
+    pub tuning: Tuning,
+    /// What it reads, with the halo that it wants, and what it writes.
+    pub formats: Formats,
+}
+
+impl std::fmt::Debug for Choice {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "{}[{}] {} to {}", self.row.id, self.tuning, self.formats.src, self.formats.dst)
+    }
+}
+
+impl Choice {
+    /// A kernel and a tuning that it offers, in its first formats.
+    ///
+    /// # Panics
+    /// If it has none.
+    pub fn of(row: &'static KernelEntry, kernel: &dyn Kernel, problem: &Problem, tuning: Tuning) -> Self {
+        let formats = kernel.formats(problem, &tuning)[0];
+        Self { row, tuning, formats }
+    }
+
+    /// Multiply-adds that it executes for a convolution; 0 for other problems, and where this machine lacks
+    /// the kernel.
+    pub fn multiply_adds(&self, problem: &Problem, cpu: &Cpu) -> u64 {
+        match ((self.row.make)(cpu), problem) {
+            (Ok(kernel), Problem::Conv(_)) => kernel.multiply_adds(problem, &self.tuning),
+            _ => 0,
+        }
+    }
+}
+
+/// Multiply-adds that choices execute for a batch of a graph.
+pub fn multiply_adds(graph: &Graph, choices: &[Choice], cpu: &Cpu) -> u64 {
+    let of = |(index, (step, choice)): (usize, (&Step, &Choice))| {
+        choice.multiply_adds(&step.problem, cpu) * graph.repeats(index) as u64
+    };
+    graph.steps.iter().zip(choices).enumerate().map(of).sum()
+}
+
+/// What makes plans.
+pub const TOOL: &str = concat!("tuner ", env!("CARGO_PKG_VERSION"));
+
+/// Formats of a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepFormats {
+    /// What it reads.
+    #[serde(rename = "in")]
+    pub src: String,
+    /// What it writes.
+    #[serde(rename = "out")]
+    pub dst: String,
+}
+
+impl StepFormats {
+    /// Of a kernel.
+    pub fn of(formats: &Formats) -> Self {
+        Self { src: formats.src.to_string(), dst: formats.dst.to_string() }
+    }
+
+    /// The type of each, like `bf16` and `f32`.
+    pub fn each_type(&self) -> (&str, &str) {
+        fn of(format: &str) -> &str {
+            format.split(':').next().unwrap_or_default()
+        }
+        (of(&self.src), of(&self.dst))
+    }
+
+    /// The types alone, like `f32` or `bf16 to f32`.
+    pub fn types(&self) -> String {
+        let (src, dst) = self.each_type();
+        if src == dst { src.to_string() } else { format!("{src} to {dst}") }
+    }
+}
+
+impl std::fmt::Display for StepFormats {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "{} -> {}", self.src, self.dst)
+    }
+}
+
+/// A tuning as a JSON object.
+pub fn tuning_to_json(tuning: &Tuning) -> Map<String, Value> {
+    tuning.iter().map(|(name, value)| (name.to_string(), Value::from(value))).collect()
+}
+
+/// The name that a problem has in plans: average pools and the dense layer have one name whatever the
+/// weights bring, so that a plan serves them all.
+pub fn problem_name(step: &Step) -> String {
+    let mut problem = step.problem.clone();
+    if let Problem::Pool(pool) = &mut problem
+        && pool.kind == PoolKind::AverageCountingBorder
+    {
+        pool.kind = PoolKind::Average;
+    }
+    problem.to_string()
+}

@@ -1,0 +1,334 @@
+//! A model as steps on tensors: BatchNorm folded, concat turned into channel ranges.
+//!
+//! A step reads one tensor and writes ranges of channels of others. Concat is no step: what it joins is
+//! written where it belongs.
+
+use std::ops::Range;
+
+use kernels::Shape;
+use kernels::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Segment, Window};
+
+use crate::network::model::{ConvLayer, Model, Node, NodeId, Op};
+use crate::network::spec::{ConvSpec, InputSpec};
+
+/// Index of a tensor in its graph.
+pub type TensorId = usize;
+
+/// Channels of a tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// The tensor.
+    pub tensor: TensorId,
+    /// Its channels.
+    pub channels: Range<usize>,
+}
+
+/// Whose weights a segment of a convolution has, or a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// A convolution of the model.
+    Conv(ConvSpec),
+    /// The bias and BatchNorms of one, whose weights another step has.
+    Bias(ConvSpec),
+    /// The dense layer.
+    Dense,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The layers it computes.
+    pub layers: Vec<String>,
+    /// The block of the first.
+    pub block: &'static str,
+    /// What it computes.
+    pub problem: Problem,
+    /// What it reads.
+    pub src: Slice,
+    /// Where it writes, one a segment.
+    pub dst: Vec<Slice>,
+    /// Whose weights, one a filter that the problem takes.
+    pub weights: Vec<Weight>,
+}
+
+impl Step {
+    /// Whether it writes to a tensor.
+    pub fn writes(&self, tensor: TensorId) -> bool {
+        self.dst.iter().any(|dst| dst.tensor == tensor)
+    }
+
+    /// Whether it reads or writes a tensor.
+    pub fn uses(&self, tensor: TensorId) -> bool {
+        self.src.tensor == tensor || self.writes(tensor)
+    }
+}
+
+/// Where a batch is split: what few images make of the first steps stays in the caches that the whole batch would
+/// overflow, while later steps read each of their many weights once for all images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// Steps that take some images at a time, one after the other for those, before the next images have their turn.
+    pub steps: usize,
+    /// How many images.
+    pub images: usize,
+    /// Each worker takes images of its own through these steps, alone; else all workers share each step.
+    pub apart: bool,
+}
+
+/// Steps in an order in which each comes after what it reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Graph {
+    /// Images.
+    pub batch: usize,
+    /// The problems of its first steps are those of fewer images.
+    pub split: Option<Split>,
+    /// Shapes of all tensors; the first is the input.
+    pub tensors: Vec<Shape>,
+    /// The steps.
+    pub steps: Vec<Step>,
+    /// Where each node of the model is found; none for one that a rewrite does without.
+    pub nodes: Vec<Option<Slice>>,
+    /// The pooled features.
+    pub features: Option<Slice>,
+    /// The last output.
+    pub output: Slice,
+}
+
+/// The convolution of a node, without its inputs.
+fn conv_spec(model: &Model, node: &Node, layer: &ConvLayer) -> ConvSpec {
+    ConvSpec {
+        index: layer.index,
+        name: node.name.clone(),
+        torch: layer.torch.clone(),
+        kernel: layer.window.kernel,
+        channels: model.nodes[node.inputs[0]].shape[2],
+        filters: layer.filters,
+        inputs: Vec::new(),
+    }
+}
+
+/// What the channels of a node are.
+fn inputs(model: &Model, id: NodeId, maxima: usize) -> Vec<InputSpec> {
+    let node = &model.nodes[id];
+    let channels = node.shape[2];
+    match &node.op {
+        Op::Conv(layer) if layer.norms == 1 => {
+            vec![InputSpec { conv: Some(conv_spec(model, node, layer)), channels, maxima }]
+        }
+        Op::Pool { kind, .. } => inputs(model, node.inputs[0], maxima + usize::from(*kind == PoolKind::Max)),
+        Op::GlobalAverage => inputs(model, node.inputs[0], maxima),
+        Op::Concat => node.inputs.iter().flat_map(|&input| inputs(model, input, maxima)).collect(),
+        Op::Input | Op::Conv(_) | Op::Dense | Op::Softmax => {
+            vec![InputSpec { conv: None, channels, maxima }]
+        }
+    }
+}
+
+impl Graph {
+    /// Lowers a model for a batch; `average` is the mean that [`PoolKind::Average`] pools take.
+    pub fn new(model: &Model, batch: usize, average: PoolKind) -> Self {
+        let (tensors, nodes) = place(model, batch);
+        let mut steps = Vec::new();
+        for (id, node) in model.nodes.iter().enumerate() {
+            let Some(&input) = node.inputs.first() else { continue };
+            let [h, w, channels] = model.nodes[input].shape;
+            let image = [h, w];
+            let pool = |window, kind| {
+                Problem::Pool(Pool { batch, image, channels, window, kind, epilogue: Epilogue::NONE })
+            };
+            let conv = |window, filters, epilogue| {
+                let segments = vec![Segment { channels: filters, epilogue }];
+                Problem::Conv(Conv { batch, image, channels, window, segments })
+            };
+            let (problem, weights) = match &node.op {
+                Op::Input | Op::Concat => continue,
+                Op::Conv(layer) => {
+                    let problem = conv(layer.window, layer.filters, Epilogue::BIAS_RELU);
+                    let spec = conv_spec(model, node, layer);
+                    (problem, vec![Weight::Conv(ConvSpec { inputs: inputs(model, input, 0), ..spec })])
+                }
+                Op::Pool { window, kind } => {
+                    let kind = if *kind == PoolKind::Average { average } else { *kind };
+                    (pool(*window, kind), vec![])
+                }
+                Op::GlobalAverage => (pool(Window::valid(image, [1, 1]), PoolKind::Average), vec![]),
+                Op::Dense => {
+                    let problem = conv(Window::valid([1, 1], [1, 1]), node.shape[2], Epilogue::BIAS);
+                    (problem, vec![Weight::Dense])
+                }
+                Op::Softmax => (Problem::Softmax { batch, channels }, vec![]),
+            };
+            steps.push(Step {
+                layers: vec![node.name.clone()],
+                block: node.block,
+                problem,
+                src: nodes[input].clone(),
+                dst: vec![nodes[id].clone()],
+                weights,
+            });
+        }
+        let features = model.features.map(|id| nodes[id].clone());
+        let output = nodes[model.output].clone();
+        let nodes = nodes.into_iter().map(Some).collect();
+        Self { batch, split: None, tensors, steps, nodes, features, output }
+    }
+
+    /// The same steps, those before the first of a block for some images at a time; all of them where there is no such
+    /// block. As it is where the batch has no more images.
+    ///
+    /// # Panics
+    /// If it is split already, or for no images.
+    pub fn split_before(&self, block: &str, images: usize) -> Self {
+        assert!(self.split.is_none() && images > 0, "{images} images of {:?}", self.split);
+        let count = self.block_steps(block).start;
+        let mut graph = self.clone();
+        if images >= self.batch || count == 0 {
+            return graph;
+        }
+        graph.split = Some(Split { steps: count, images, apart: false });
+        let (first, rest) = graph.steps.split_at_mut(count);
+        first.iter_mut().for_each(|step| step.problem = step.problem.with_batch(images));
+        // Of all images there are the input, what is kept, and what the other steps read.
+        let kept = graph.features.iter().chain([&graph.output]).map(|slice| slice.tensor);
+        let read = rest.iter().map(|step| step.src.tensor);
+        let written = rest.iter().flat_map(|step| &step.dst).map(|dst| dst.tensor);
+        let whole: Vec<TensorId> = kept.chain(read).chain(written).chain([0]).collect();
+        for step in first.iter() {
+            for dst in step.dst.iter().filter(|dst| !whole.contains(&dst.tensor)) {
+                graph.tensors[dst.tensor].n = images;
+            }
+        }
+        graph
+    }
+
+    /// The same with each worker taking images of its own through the steps that take some at a time.
+    pub fn apart(mut self) -> Self {
+        self.split.iter_mut().for_each(|split| split.apart = true);
+        self
+    }
+
+    /// Whether each worker takes images of its own through a step.
+    pub fn is_apart(&self, step: usize) -> bool {
+        self.split.is_some_and(|split| split.apart && step < split.steps)
+    }
+
+    /// Whether each worker has a tensor for itself: it holds some images of steps that workers take alone.
+    pub fn is_own(&self, tensor: TensorId) -> bool {
+        self.split.is_some_and(|split| split.apart) && self.tensors[tensor].n < self.batch
+    }
+
+    /// The steps of a block, which are next to each other; none behind the last step where there is no such block.
+    pub fn block_steps(&self, block: &str) -> Range<usize> {
+        let is_of = |step: &&Step| step.block == block;
+        let first = self.steps.iter().take_while(|step| !is_of(step)).count();
+        first..first + self.steps[first..].iter().take_while(is_of).count()
+    }
+
+    /// Names of the blocks, in order.
+    pub fn blocks(&self) -> Vec<&'static str> {
+        let mut names: Vec<&'static str> = self.steps.iter().map(|step| step.block).collect();
+        names.dedup();
+        names
+    }
+
+    /// How many times a step is taken for a full batch.
+    pub fn repeats(&self, step: usize) -> usize {
+        match self.split {
+            Some(split) if step < split.steps => self.batch.div_ceil(split.images),
+            _ => 1,
+        }
+    }
+
+    /// Convolutions of the steps.
+    pub fn convs(&self) -> impl Iterator<Item = (&Step, &Conv)> {
+        self.steps.iter().filter_map(|step| match &step.problem {
+            Problem::Conv(conv) => Some((step, conv)),
+            _ => None,
+        })
+    }
+
+    /// The convolutions whose weights it has.
+    pub fn conv_specs(&self) -> impl Iterator<Item = &ConvSpec> {
+        let weights = self.steps.iter().flat_map(|step| &step.weights);
+        weights.filter_map(|weight| match weight {
+            Weight::Conv(spec) => Some(spec),
+            Weight::Bias(_) | Weight::Dense => None,
+        })
+    }
+
+    /// Distinct problems in order of their first step, each with the steps that have it.
+    pub fn problems(&self) -> Vec<(Problem, Vec<usize>)> {
+        let mut list: Vec<(Problem, Vec<usize>)> = Vec::new();
+        for (index, step) in self.steps.iter().enumerate() {
+            match list.iter_mut().find(|(problem, _)| *problem == step.problem) {
+                Some((_, steps)) => steps.push(index),
+                None => list.push((step.problem.clone(), vec![index])),
+            }
+        }
+        list
+    }
+}
+
+/// A tensor for each node that no concat contains, and every node's place in one of them.
+fn place(model: &Model, batch: usize) -> (Vec<Shape>, Vec<Slice>) {
+    let mut parent: Vec<Option<(NodeId, usize)>> = vec![None; model.nodes.len()];
+    for (id, node) in model.nodes.iter().enumerate() {
+        if node.op == Op::Concat {
+            let mut first = 0;
+            for &input in &node.inputs {
+                assert!(parent[input].is_none(), "{} is in two concats", model.nodes[input].name);
+                parent[input] = Some((id, first));
+                first += model.nodes[input].shape[2];
+            }
+        }
+    }
+    let mut tensors = Vec::new();
+    let mut tensor_of = vec![usize::MAX; model.nodes.len()];
+    for (id, node) in model.nodes.iter().enumerate() {
+        if parent[id].is_none() {
+            tensor_of[id] = tensors.len();
+            let [h, w, c] = node.shape;
+            tensors.push(Shape::new(batch, [h, w], c));
+        }
+    }
+    let slice = |id: NodeId| {
+        let (mut root, mut first) = (id, 0);
+        while let Some((up, offset)) = parent[root] {
+            (root, first) = (up, first + offset);
+        }
+        Slice { tensor: tensor_of[root], channels: first..first + model.nodes[id].shape[2] }
+    };
+    (tensors, (0..model.nodes.len()).map(slice).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn concat_is_no_step_and_its_parts_tile_it() {
+        let model = Model::block("mixed10").expect("a block");
+        let graph = Graph::new(&model, 2, PoolKind::Average);
+        let output = &graph.output;
+        let mut parts: Vec<Range<usize>> = graph
+            .steps
+            .iter()
+            .flat_map(|s| &s.dst)
+            .filter(|d| d.tensor == output.tensor)
+            .map(|d| d.channels.clone())
+            .collect();
+        parts.sort_by_key(|r| r.start);
+        assert_eq!(parts, [0..320, 320..704, 704..1088, 1088..1472, 1472..1856, 1856..2048]);
+        assert_eq!(graph.tensors[output.tensor], Shape::new(2, [8, 8], 2048));
+    }
+
+    #[test]
+    fn every_step_reads_what_an_earlier_one_wrote() {
+        let graph = Graph::new(&Model::inception_v3(Some(10)), 1, PoolKind::Average);
+        let mut written = vec![0];
+        for step in &graph.steps {
+            assert!(written.contains(&step.src.tensor), "{:?}", step.layers);
+            written.extend(step.dst.iter().map(|d| d.tensor));
+        }
+    }
+}

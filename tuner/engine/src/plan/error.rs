@@ -1,0 +1,60 @@
+//! Why a plan is not used.
+
+use std::path::Path;
+
+use crate::util::files::InputError;
+
+/// Why a plan is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The file can't be read.
+    #[error("{file}: {source}")]
+    Read {
+        /// The file.
+        file: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// It is no JSON, or a field is missing or of another type.
+    #[error("{file}: {field}: {source}")]
+    Json {
+        /// The file.
+        file: String,
+        /// Path of the field, `plan` for the whole.
+        field: String,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A field does not hold what it must.
+    #[error("{file}: {field} is {found}, expected {expected}")]
+    Field {
+        /// The file.
+        file: String,
+        /// Path of the field.
+        field: String,
+        /// Its value.
+        found: String,
+        /// What it must be.
+        expected: String,
+    },
+    /// The file can't be written.
+    #[error(transparent)]
+    Write(#[from] InputError),
+}
+
+pub(crate) fn json_error(path: &Path, field: impl Into<String>, source: serde_json::Error) -> PlanError {
+    PlanError::Json { file: path.display().to_string(), field: field.into(), source }
+}
+
+pub(crate) fn field(path: &Path, field: &str, found: impl ToString, expected: impl ToString) -> PlanError {
+    let short = |text: String| match text.char_indices().nth(200) {
+        Some((end, _)) => format!("{}..", &text[..end]),
+        None => text,
+    };
+    PlanError::Field {
+        file: path.display().to_string(),
+        field: field.to_string(),
+        found: short(found.to_string()).replace('\n', " "),
+        expected: expected.to_string(),
+    }
+}

@@ -1,0 +1,304 @@
+//! What was measured to choose the steps of a plan, as it is written beside them.
+
+use std::collections::BTreeMap;
+
+use kernels::{Tier, entry};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::network::choice::StepFormats;
+use crate::network::rewrite::Rewrite;
+use crate::plan::step::{PlanStep, TimeUs};
+
+/// How quiet the machine was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Noise {
+    /// How far from 1 the ratio of a kernel's times to those of a copy of itself may be, in 95 of 100 cases.
+    pub floor: f64,
+    /// The share within which times are ties.
+    pub tie: f64,
+    /// Where weights were when kernels were timed alone.
+    #[serde(default)]
+    pub cold: Cold,
+    /// Share of the runs that something else disturbed, however often they were repeated.
+    pub disturbed: f64,
+    /// Share of all cores' time that the host gave to others.
+    pub stolen: f64,
+    /// GHz of a core, sampled beside the rounds: the least and the most of all problems, and the median between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_ghz: Option<[f64; 3]>,
+    /// How far apart the workers' cores were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apart: Option<CoreDistance>,
+}
+
+/// A candidate as it was measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CandidateRecord {
+    /// Its id.
+    pub kernel: String,
+    /// Its tuning.
+    pub tuning: Map<String, Value>,
+    /// The formats it was measured in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub formats: Option<StepFormats>,
+    /// Measured time; none if its results were wrong.
+    pub time_us: Option<TimeUs>,
+    /// Runs.
+    pub samples: usize,
+    /// Its time over that of the fastest of the same types in the rounds that both were in: the median, and the
+    /// interval that holds it in 95 of 100 cases.
+    #[serde(default)]
+    pub versus: Option<[f64; 3]>,
+    /// Of the runs, those that something else disturbed.
+    #[serde(default)]
+    pub disturbed: usize,
+    /// Largest error over the largest output.
+    pub rel_error: f64,
+    /// Root mean square of the errors over that of the outputs.
+    #[serde(default)]
+    pub rms_error: Option<f64>,
+    /// Bytes of packed weights and scratch.
+    pub bytes: usize,
+    /// Multiply-adds that it executes.
+    pub multiply_adds: u64,
+    /// `measured`, `dropped early` or what is wrong.
+    pub outcome: String,
+}
+
+impl CandidateRecord {
+    /// Whether a step runs it.
+    pub fn is_of(&self, step: &PlanStep) -> bool {
+        self.kernel == step.kernel
+            && self.tuning == step.tuning
+            && self.formats.as_ref().is_none_or(|formats| *formats == step.formats)
+    }
+}
+
+/// What the cores did beside the rounds of a problem.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BesideRecord {
+    /// Their clock.
+    pub clock_ghz: f64,
+    /// Core-to-core latency of the workers' cores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub core_to_core_ns: Option<f64>,
+    /// The most that the instructions of a tier do on a core while all are busy, in GFLOP/s.
+    pub peak_gflops: BTreeMap<String, f64>,
+}
+
+impl BesideRecord {
+    /// The peak of the instructions that a kernel uses, in f32 where its id does not say.
+    pub fn peak(&self, kernel: &str) -> Option<f64> {
+        let tiers = || Tier::ALL.into_iter().rev().filter(|tier| tier.is_of_f32());
+        let of_f32 = || tiers().find_map(|tier| self.of_tier(tier));
+        match entry(kernel).and_then(|entry| entry.tier) {
+            Some(tier) => self.of_tier(tier),
+            None => of_f32(),
+        }
+    }
+
+    fn of_tier(&self, tier: Tier) -> Option<f64> {
+        self.peak_gflops.get(&tier.to_string()).copied().filter(|peak| *peak > 0.0)
+    }
+}
+
+/// How far the search for tunings went.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SearchRecord {
+    /// Tunings of all kernels that the search has tried.
+    pub tried: usize,
+    /// Those that there are.
+    pub offered: usize,
+    /// Where all were tried afterwards: the time of the best that the search has found over that of the best of all,
+    /// and the interval that holds it in 95 of 100 cases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed: Option<[f64; 3]>,
+    /// The best of all is one that the search has left out.
+    #[serde(default)]
+    pub left_out: bool,
+}
+
+/// All candidates of a problem.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProblemRecord {
+    /// The problem.
+    pub problem: String,
+    /// Its candidates, the fastest first.
+    pub candidates: Vec<CandidateRecord>,
+    /// Rows without candidates: id and reason.
+    pub left_out: Map<String, Value>,
+    /// What the cores did meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<BesideRecord>,
+    /// How many of the tunings were tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<SearchRecord>,
+    /// What published rules would take, by name: numbers of candidates.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rules: BTreeMap<String, usize>,
+}
+
+/// What a published rule costs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleRecord {
+    /// Its name.
+    pub rule: String,
+    /// What it says, and whose it is.
+    pub says: String,
+    /// Sum of the times alone of what it takes for the convolutions.
+    pub alone_us: f64,
+    /// The same of the fastest in f32.
+    pub fastest_us: f64,
+}
+
+impl RuleRecord {
+    /// Share of the time that the rule adds.
+    pub fn regret(&self) -> f64 {
+        self.alone_us / self.fastest_us - 1.0
+    }
+}
+
+/// A whole network by one way of choosing kernels, measured in turn with the others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Contest {
+    /// The way of choosing.
+    pub plan: String,
+    /// Time of an inference.
+    pub time_us: TimeUs,
+}
+
+/// A plan of which no other is both faster and more exact.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ParetoPoint {
+    /// Time of an inference.
+    pub time_us: TimeUs,
+    /// Its error against f64.
+    pub rel_error: f64,
+    /// Steps that read or write a type below f32.
+    pub lower_steps: usize,
+    /// Multiply-adds that it executes.
+    pub multiply_adds: u64,
+}
+
+/// Sums of the steps' times alone, by which the network was planned before close candidates were settled in place.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Planning {
+    /// A choice layer by layer, on the plain network; none where that ends with types that do not agree.
+    pub greedy_ms: Option<f64>,
+    /// The least of all forms, types and kernels, whatever their error and memory.
+    pub least_ms: f64,
+    /// What was chosen: more by ties that went to less memory or error, and by the bounds.
+    pub chosen_ms: f64,
+}
+
+impl Planning {
+    /// Share of the time by which the choice is above the least.
+    pub fn gap(&self) -> f64 {
+        self.chosen_ms / self.least_ms - 1.0
+    }
+}
+
+/// Memory of a prepared network, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryBytes {
+    /// Packed weights.
+    pub weights: usize,
+    /// Activations.
+    pub activations: usize,
+    /// Scratch.
+    pub scratch: usize,
+}
+
+/// A form of a block, and what it costs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Alternative {
+    /// Its name.
+    pub rewrite: String,
+    /// Sum of the medians of the steps that differ from form to form, in microseconds.
+    pub time_us: Option<f64>,
+}
+
+/// The form of a block.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BlockRewrite {
+    /// The block.
+    pub block: String,
+    /// The form it has.
+    pub rewrite: String,
+    /// All its forms, the plain one first.
+    pub alternatives: Vec<Alternative>,
+    /// Why this form.
+    pub reason: String,
+}
+
+impl BlockRewrite {
+    /// Why a block is plain although its steps would gain.
+    pub const OVERRULED: &str = "the whole network is faster without rewrites";
+
+    /// Makes the block plain: it did not gain in the whole network what its steps gain alone.
+    pub fn overrule(&mut self) {
+        self.rewrite = Rewrite::PLAIN.to_string();
+        self.reason = Self::OVERRULED.to_string();
+    }
+
+    /// Microseconds of the plain form and of its own.
+    pub fn gain_us(&self) -> Option<[f64; 2]> {
+        let of = |name: &str| self.alternatives.iter().find(|a| a.rewrite == name)?.time_us;
+        Some([of(&Rewrite::PLAIN.to_string())?, of(&self.rewrite)?])
+    }
+}
+
+/// Cores are far apart that are so many times as far as they have been.
+const FAR: f64 = 2.0;
+
+/// How far apart the cores were beside what was measured: core-to-core latency.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CoreDistance {
+    /// As near as they are known to have been, earlier too.
+    pub near_ns: f64,
+    /// At its least beside the rounds.
+    pub least_ns: f64,
+    /// At its most.
+    pub most_ns: f64,
+    /// Share of the rounds in which they were far apart.
+    pub far: f64,
+    /// Seconds of waiting until they were near.
+    pub waited_s: f64,
+    /// When whole networks were measured, the median; none where none were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub networks_ns: Option<f64>,
+}
+
+impl CoreDistance {
+    /// How far they were when whole networks were measured, if that was far.
+    pub fn far_networks_ns(&self) -> Option<f64> {
+        self.networks_ns.filter(|&ns| is_far(ns, self.near_ns))
+    }
+}
+
+/// Whether cores that hand a line over in so much time are far apart, where they have been as near as that.
+pub fn is_far(own: f64, near: f64) -> bool {
+    own > FAR * near
+}
+
+/// Where weights are when a kernel is timed alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cold {
+    /// In memory: those of all layers together are more than the caches hold.
+    #[default]
+    Memory,
+    /// In the cache that the cores share, and in none of a core's own.
+    Shared,
+}
+
+impl std::fmt::Display for Cold {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "memory",
+            Self::Shared => "the cache that the cores share",
+        })
+    }
+}

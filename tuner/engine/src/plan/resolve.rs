@@ -1,0 +1,207 @@
+//! Whether a plan is for what a run asks, for this machine and for a graph.
+
+use std::path::Path;
+
+use kernels::cpu::Cpu;
+use kernels::kernel::Tuning;
+use kernels::{entry, table};
+use serde_json::{Map, Value};
+
+use crate::network::choice::{Choice, StepFormats, problem_name, tuning_to_json};
+use crate::network::dtypes::{Disagreement, of_tensors};
+use crate::network::graph::{Graph, Step};
+use crate::plan::error::{PlanError, field};
+use crate::plan::schema::{Plan, Wanted};
+use crate::plan::step::PlanStep;
+use crate::runtime::machine::Machine;
+
+fn tuning_text(tuning: &Map<String, Value>) -> String {
+    Value::Object(tuning.clone()).to_string()
+}
+
+/// The dense layer and what follows it: their size is the weights' own.
+fn is_top(step: &Step) -> bool {
+    step.block == "top"
+}
+
+impl Plan {
+    /// Checks that the plan is for what a run asks.
+    ///
+    /// # Errors
+    /// Names the first field that differs.
+    pub fn check_wanted(&self, path: &Path, wanted: &Wanted) -> Result<(), PlanError> {
+        if self.model != wanted.model {
+            return Err(field(path, "model", &self.model, wanted.model));
+        }
+        if self.shape != wanted.shape {
+            let text = |shape: &Option<String>| shape.clone().unwrap_or_else(|| "absent".to_string());
+            return Err(field(path, "shape", text(&self.shape), text(&wanted.shape)));
+        }
+        for (name, found, asked) in
+            [("threads", self.threads, wanted.threads), ("batch", self.batch, wanted.batch)]
+        {
+            if !(1..=4096).contains(&found) {
+                return Err(field(path, name, found, "a number from 1 to 4096"));
+            }
+            if asked.is_some_and(|asked| asked != found) {
+                let asked = asked.unwrap_or_default();
+                return Err(field(path, name, found, format!("{asked} as --{name} asks")));
+            }
+        }
+        if !(self.max_rel_error > 0.0 && self.max_rel_error.is_finite()) {
+            return Err(field(path, "max_rel_error", self.max_rel_error, "a number above 0"));
+        }
+        Ok(())
+    }
+
+    /// A plain graph with its blocks in the plan's forms, and the choices for it, every one checked. Steps of the top
+    /// that the plan lacks get a default.
+    ///
+    /// # Errors
+    /// Names the first field that does not hold.
+    pub fn network(&self, path: &Path, plain: &Graph, cpu: &Cpu) -> Result<(Graph, Vec<Choice>), PlanError> {
+        let graph = self.graph(path, plain)?;
+        let choices = self.choices(path, &graph, cpu)?;
+        Ok((graph, choices))
+    }
+
+    /// The choices, which agree on the types of tensors.
+    fn choices(&self, path: &Path, graph: &Graph, cpu: &Cpu) -> Result<Vec<Choice>, PlanError> {
+        let body = graph.steps.iter().filter(|step| !is_top(step)).count();
+        let found =
+            self.steps.iter().filter(|step| !step.layers.iter().any(|l| l.starts_with("top."))).count();
+        if found != body {
+            return Err(field(
+                path,
+                "steps",
+                found,
+                format!("{body} steps of {}{} before its top", self.model, self.in_forms()),
+            ));
+        }
+        let choose = |(place, step): (usize, &Step)| {
+            let planned = self.steps.iter().position(|planned| planned.layers == step.layers);
+            match planned.or((!is_top(step)).then_some(place)) {
+                Some(index) => {
+                    self.check_threads(path, index, graph.is_apart(place))?;
+                    self.choice(path, index, &self.steps[index], step, cpu)
+                }
+                None => Ok(crate::network::candidates::default_choice(&step.problem, cpu)),
+            }
+        };
+        let choices: Vec<Choice> = graph.steps.iter().enumerate().map(choose).collect::<Result<_, _>>()?;
+        match of_tensors(graph, &choices) {
+            Ok(_) => Ok(choices),
+            Err(Disagreement { step, reads, found, expected }) => {
+                let side = if reads { "in" } else { "out" };
+                let expected = format!("{expected} as the steps before it");
+                Err(field(path, &format!("steps[{step}].formats.{side}"), found, expected))
+            }
+        }
+    }
+
+    /// A step is taken by all workers, or by one where each takes images of its own.
+    fn check_threads(&self, path: &Path, index: usize, alone: bool) -> Result<(), PlanError> {
+        if self.steps[index].worker.is_some() {
+            return Ok(());
+        }
+        let (found, expected) = (self.steps[index].threads, if alone { 1 } else { self.threads });
+        let why = if alone { "one worker takes it alone" } else { "as the plan" };
+        match found == expected {
+            true => Ok(()),
+            false => {
+                Err(field(path, &format!("steps[{index}].threads"), found, format!("{expected}, {why}")))
+            }
+        }
+    }
+
+    /// The choice of a step of the plan, or of one like it, for a step of a graph; every part checked.
+    ///
+    /// # Errors
+    /// Names the first field that does not hold.
+    pub fn choice(
+        &self,
+        path: &Path,
+        index: usize,
+        planned: &PlanStep,
+        step: &Step,
+        cpu: &Cpu,
+    ) -> Result<Choice, PlanError> {
+        let at = |name: &str| format!("steps[{index}].{name}");
+        let quoted = |layers: &[String]| format!("[{}]", layers.join(", "));
+        if planned.layers != step.layers {
+            return Err(field(path, &at("layers"), quoted(&planned.layers), quoted(&step.layers)));
+        }
+        let problem = problem_name(step);
+        if planned.problem != problem && !is_top(step) {
+            return Err(field(path, &at("problem"), &planned.problem, problem));
+        }
+        let Some(row) = entry(&planned.kernel) else {
+            let ids: Vec<&str> = table().iter().map(|row| row.id).collect();
+            return Err(field(path, &at("kernel"), &planned.kernel, format!("one of {}", ids.join(" "))));
+        };
+        let refused = |refusal| {
+            let expected = format!("a kernel that takes {} here ({refusal})", step.problem);
+            field(path, &at("kernel"), &planned.kernel, expected)
+        };
+        let kernel = (row.make)(cpu).map_err(refused)?;
+        kernel.supports(&step.problem).map_err(refused)?;
+        let offered = kernel.tunings(&step.problem);
+        let same = |tuning: &&Tuning| {
+            planned.tuning.len() == tuning.iter().count()
+                && tuning.iter().all(|(name, value)| planned.tuning.get(name) == Some(&Value::from(value)))
+        };
+        let tuning = match offered.iter().find(same) {
+            Some(tuning) => tuning.clone(),
+            None if is_top(step) => offered[0].clone(),
+            None => {
+                let list: Vec<String> = offered.iter().map(|t| tuning_text(&tuning_to_json(t))).collect();
+                let expected = format!("one of {}", list.join(" "));
+                return Err(field(path, &at("tuning"), tuning_text(&planned.tuning), expected));
+            }
+        };
+        let offered = kernel.formats(&step.problem, &tuning);
+        match offered.iter().find(|formats| StepFormats::of(formats) == planned.formats) {
+            Some(&formats) => Ok(Choice { row, tuning, formats }),
+            None => {
+                let list: Vec<String> = offered.iter().map(|f| StepFormats::of(f).to_string()).collect();
+                Err(field(path, &at("formats"), &planned.formats, list.join(" or ")))
+            }
+        }
+    }
+
+    /// Checks that the plan was made on a machine like this one.
+    ///
+    /// # Errors
+    /// Names the first field that differs.
+    pub fn check_machine(&self, path: &Path, machine: &Machine) -> Result<(), PlanError> {
+        match self.machine.differs(machine) {
+            None => Ok(()),
+            Some([name, found, expected]) => {
+                let expected = format!("{expected} as here, or --any-machine");
+                Err(field(path, &format!("machine.{name}"), found, expected))
+            }
+        }
+    }
+
+    /// What has changed since the plan was made, so that its times may no longer hold: nothing, or a line.
+    pub fn stale(&self, machine: &Machine) -> Option<String> {
+        let mut changes = self.machine.changes(machine);
+        let is_other = |step: &&PlanStep| {
+            let now = entry(&step.kernel).map(|row| row.code());
+            step.code.as_deref().zip(now).is_some_and(|(then, now)| then != now)
+        };
+        let others: Vec<&PlanStep> = self.steps.iter().filter(is_other).collect();
+        if let Some(first) = others.first() {
+            let mut kernels: Vec<&str> = others.iter().map(|step| step.kernel.as_str()).collect();
+            kernels.sort_unstable();
+            kernels.dedup();
+            let (count, all) = (others.len(), self.steps.len());
+            let (kernels, layers) = (kernels.join(" "), first.layers.join(" "));
+            changes.push(format!(
+                "the code of {kernels} has changed, which {count} of {all} steps use, {layers} the first"
+            ));
+        }
+        (!changes.is_empty())
+            .then(|| format!("{}; tuning again measures what it concerns", changes.join("; ")))
+    }
+}

@@ -1,0 +1,211 @@
+//! The plan: which kernel computes which step, as JSON that a person can read and edit.
+//!
+//! A plan is checked in full before anything runs: every rewrite is one that its block has, every step is
+//! the graph's, every kernel is in the table and on this machine, every tuning is one that the kernel
+//! offers.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::plan::error::{PlanError, field, json_error};
+use crate::plan::records::{
+    BlockRewrite, Contest, MemoryBytes, Noise, ParetoPoint, Planning, ProblemRecord, RuleRecord,
+};
+use crate::plan::step::PlanStep;
+use crate::runtime::machine::Machine;
+use crate::util::files::write_atomically;
+
+/// Version of the format.
+pub const SCHEMA: &str = "convolution-plan-1";
+
+/// Blocks that take some images of a batch at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanSplit {
+    /// The first block that takes all images at once; none where none does.
+    pub before: Option<String>,
+    /// Images that the blocks before it take at a time.
+    pub images: usize,
+    /// Each worker takes images of its own through them, alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub apart: bool,
+}
+
+impl std::fmt::Display for PlanSplit {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match &self.before {
+            Some(block) => write!(f, "the blocks before {block}")?,
+            None => f.write_str("all blocks")?,
+        }
+        let images = if self.images == 1 {
+            "image by image".to_string()
+        } else {
+            format!("{} images at a time", self.images)
+        };
+        let workers = if self.apart { "each worker its own" } else { "all workers together" };
+        write!(f, " are taken {images}, {workers}")
+    }
+}
+
+/// A plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// The model's name.
+    pub model: String,
+    /// The shape of a `conv2d_bn`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<String>,
+    /// Images of an inference.
+    pub batch: usize,
+    /// Threads.
+    pub threads: usize,
+    /// Bound on the relative L2 error of the features.
+    pub max_rel_error: f64,
+    /// The largest such error that was measured, against the network in f64.
+    pub rel_error: Option<f64>,
+    /// Bound on the memory of a process that runs the plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_memory_mib: Option<u32>,
+    /// Memory of the prepared network.
+    #[serde(default)]
+    pub memory_bytes: Option<MemoryBytes>,
+    /// What it was made on.
+    pub machine: Machine,
+    /// Cores that the tuner was allowed to use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cores_allowed: Option<usize>,
+    /// What made it.
+    pub tool: String,
+    /// When, in seconds since 1970.
+    pub created: u64,
+    /// Sum of what was predicted for the steps and around them.
+    pub predicted_ms: Option<f64>,
+    /// What was predicted around the steps: to wake the workers, to end, and to wait for those who take other steps at the
+    /// same time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub around_us: Option<f64>,
+    /// The whole network's time.
+    pub measured_ms: Option<f64>,
+    /// How near the choice is to the best there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planning: Option<Planning>,
+    /// How quiet the machine was.
+    #[serde(default)]
+    pub noise: Option<Noise>,
+    /// The whole network by this and by other plans.
+    pub contest: Vec<Contest>,
+    /// What published rules cost on the plain network, in f32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RuleRecord>,
+    /// What an error bound costs: plans by times alone, the fastest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pareto: Vec<ParetoPoint>,
+    /// Where the batch is split; a plan without takes all images at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<PlanSplit>,
+    /// The forms of the blocks that have several; a plan that lacks a block has it plain.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rewrites: Vec<BlockRewrite>,
+    /// The steps in order.
+    pub steps: Vec<PlanStep>,
+    /// What was measured to choose them.
+    pub measurements: Vec<ProblemRecord>,
+}
+
+/// What tells whether the rest can be read, and what need not be.
+#[derive(Deserialize)]
+struct Outline<'a> {
+    #[serde(default)]
+    schema: Value,
+    #[serde(default, borrow)]
+    measurements: Option<&'a RawValue>,
+}
+
+impl Plan {
+    /// Reads a plan; [`Plan::network`] checks it against a graph.
+    ///
+    /// # Errors
+    /// If it can't be read or is of another schema.
+    pub fn read(path: &Path) -> Result<Self, PlanError> {
+        let text = read_text(path)?;
+        outline(path, &text)?;
+        Self::of_json(path, &text)
+    }
+
+    /// Reads what a run needs: not the measurements, which are most of the text and take most of the time.
+    ///
+    /// # Errors
+    /// As for [`Self::read`], but for what is wrong with the measurements.
+    pub fn read_steps(path: &Path) -> Result<Self, PlanError> {
+        let text = read_text(path)?;
+        let Some(measurements) = outline(path, &text)?.measurements else {
+            return Self::of_json(path, &text);
+        };
+        let start = measurements.get().as_ptr().addr() - text.as_ptr().addr();
+        let (before, after) = (&text[..start], &text[start + measurements.get().len()..]);
+        // As many lines as before, for those of errors.
+        let lines = "\n".repeat(measurements.get().matches('\n').count());
+        Self::of_json(path, &[before, "[", &lines, "]", after].concat())
+    }
+
+    fn of_json(path: &Path, text: &str) -> Result<Self, PlanError> {
+        serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(text)).map_err(|error| {
+            let field = match error.path().to_string().as_str() {
+                "." => "plan".to_string(),
+                path => path.to_string(),
+            };
+            json_error(path, field, error.into_inner())
+        })
+    }
+
+    /// Writes a plan whole or not at all.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn write(&self, path: &Path) -> Result<(), PlanError> {
+        let mut text =
+            serde_json::to_string_pretty(self).map_err(|source| json_error(path, "plan", source))?;
+        text.push('\n');
+        Ok(write_atomically(path, text.as_bytes())?)
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, PlanError> {
+    std::fs::read_to_string(path)
+        .map_err(|source| PlanError::Read { file: path.display().to_string(), source })
+}
+
+/// The outline of a plan of the schema that is known.
+fn outline<'a>(path: &Path, text: &'a str) -> Result<Outline<'a>, PlanError> {
+    let outline: Outline = serde_json::from_str(text).map_err(|source| json_error(path, "plan", source))?;
+    match outline.schema == SCHEMA {
+        true => Ok(outline),
+        false => Err(field(path, "schema", outline.schema, format!("\"{SCHEMA}\""))),
+    }
+}
+
+/// What a run asks of a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted<'a> {
+    /// Model.
+    pub model: &'a str,
+    /// Shape of a `conv2d_bn`.
+    pub shape: Option<String>,
+    /// Threads, if the user says.
+    pub threads: Option<usize>,
+    /// Batch, if the user says.
+    pub batch: Option<usize>,
+}
+
+/// What a plan must keep.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bounds {
+    /// Relative L2 error of the features against f64.
+    pub error: f64,
+    /// MiB of the process that runs the plan, all of it counted.
+    pub memory: Option<u32>,
+}

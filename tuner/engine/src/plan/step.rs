@@ -1,0 +1,127 @@
+//! One step of a plan.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::network::choice::StepFormats;
+use crate::util::stats::{Timing, us};
+
+/// Times in microseconds: the median, and the quartiles around it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TimeUs {
+    /// Median.
+    pub median: f64,
+    /// First quartile.
+    pub low: f64,
+    /// Third quartile.
+    pub high: f64,
+}
+
+/// The candidate that came second.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunnerUp {
+    /// Its id.
+    pub kernel: String,
+    /// Its tuning.
+    pub tuning: Map<String, Value>,
+    /// Its median.
+    pub time_us: f64,
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanStep {
+    /// Layers that the step computes.
+    pub layers: Vec<String>,
+    /// What it computes.
+    pub problem: String,
+    /// Id of its kernel.
+    pub kernel: String,
+    /// The kernel's tuning.
+    pub tuning: Map<String, Value>,
+    /// Hash of the kernel's code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// Formats.
+    pub formats: StepFormats,
+    /// Threads it runs on.
+    pub threads: usize,
+    /// The worker that took it alone in earlier versions, next to other branches; now all threads share it.
+    #[serde(default, skip_serializing)]
+    pub worker: Option<usize>,
+    /// How many times it is taken for a batch, each for some of the images; times and work are of all.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub turns: usize,
+    /// Measured time: in the running network where it was timed there, else alone. This and the other times of a step
+    /// that each worker takes for images of its own are over the number of workers, so that those of all steps add up.
+    pub time_us: Option<TimeUs>,
+    /// Its median when it was timed alone.
+    #[serde(default)]
+    pub alone_us: Option<f64>,
+    /// Its median when the whole network was measured at last.
+    #[serde(default)]
+    pub network_us: Option<f64>,
+    /// What was predicted for it then, from the rounds in which it was chosen.
+    #[serde(default)]
+    pub predicted_us: Option<f64>,
+    /// Candidates that were timed in the running network, first the best of those timed alone.
+    #[serde(default)]
+    pub in_place: Vec<InPlace>,
+    /// Largest error over the largest output.
+    pub rel_error: Option<f64>,
+    /// Multiply-adds of the problem per nanosecond, times two.
+    pub gflops: Option<f64>,
+    /// Multiply-adds that the kernel executes.
+    #[serde(default)]
+    pub multiply_adds: Option<u64>,
+    /// The candidate that came second.
+    pub runner_up: Option<RunnerUp>,
+    /// Why this kernel.
+    pub reason: String,
+}
+
+fn once() -> usize {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+fn is_once(turns: &usize) -> bool {
+    *turns == 1
+}
+
+impl PlanStep {
+    /// Microseconds that the step took more in the whole network, measured at last, than was predicted.
+    pub fn residual_us(&self) -> Option<f64> {
+        Some(self.network_us? - self.predicted_us?)
+    }
+
+    /// The choice by times alone and the running network's own, where they are two and differ by more than a tie.
+    pub fn flip(&self, tie: f64) -> Option<(&InPlace, &InPlace)> {
+        let own = self.in_place.iter().find(|c| c.is_of(self))?;
+        let first = self.in_place.first()?;
+        (first.time_us.median > own.time_us.median * (1.0 + tie)).then_some((first, own))
+    }
+}
+
+/// A candidate in the running network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InPlace {
+    /// Its id.
+    pub kernel: String,
+    /// Its tuning.
+    pub tuning: Map<String, Value>,
+    /// Its time.
+    pub time_us: TimeUs,
+}
+
+impl InPlace {
+    /// Whether a step runs it.
+    pub fn is_of(&self, step: &PlanStep) -> bool {
+        self.kernel == step.kernel && self.tuning == step.tuning
+    }
+}
+
+/// A time as plans state it.
+pub fn time_us(timing: &Timing) -> TimeUs {
+    TimeUs { median: us(timing.median), low: us(timing.quartiles[0]), high: us(timing.quartiles[1]) }
+}

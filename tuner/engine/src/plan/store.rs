@@ -1,0 +1,57 @@
+//! Plans in a folder: their names, and the newest for what a run asks.
+
+use std::path::{Path, PathBuf};
+
+use kernels::cpu::Cpu;
+
+use crate::plan::schema::{Bounds, Plan, Wanted};
+use crate::runtime::machine::Machine;
+use crate::util::error::Failure;
+
+/// File name of a plan: what it is for, so that plans for different uses lie side by side.
+pub fn file_name(model: &str, shape: Option<&str>, threads: usize, batch: usize, bounds: &Bounds) -> String {
+    let shape = shape.map(|s| format!("-{s}")).unwrap_or_default();
+    let memory = bounds.memory.map(|mib| format!("-m{mib}")).unwrap_or_default();
+    format!("plan-{model}{shape}-t{threads}-b{batch}-e{:e}{memory}.json", bounds.error)
+}
+
+/// The newest plan of a folder that is for what a run asks, and its path: of those with the run's own bound on
+/// the error, if there is one, else of those with a tighter one. Files that are no plans, or plans for something
+/// else, are passed over.
+pub fn newest(
+    folder: &Path,
+    wanted: &Wanted,
+    max_rel_error: f64,
+    machine: &Machine,
+) -> Option<(PathBuf, Plan)> {
+    let fits = |(path, plan): &(PathBuf, Plan)| {
+        plan.check_wanted(path, wanted).is_ok()
+            && plan.max_rel_error <= max_rel_error
+            && plan.machine.differs(machine).is_none()
+    };
+    in_folder(folder).filter(fits).max_by_key(|(_, plan)| (plan.max_rel_error == max_rel_error, plan.created))
+}
+
+/// All plans of a folder; files that are none are passed over.
+pub fn in_folder(folder: &Path) -> impl Iterator<Item = (PathBuf, Plan)> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let json = paths.filter(|path| path.extension().is_some_and(|e| e == "json"));
+    json.filter_map(|path| Plan::read_steps(&path).ok().map(|plan| (path, plan)))
+}
+
+/// A plan that is named, or the newest in the folder of this machine.
+pub fn plan_or_newest(plan: Option<&PathBuf>, results: &std::path::Path) -> Result<PathBuf, Failure> {
+    if let Some(path) = plan {
+        return Ok(path.clone());
+    }
+    let folder = crate::runtime::machine::Machine::of(&Cpu::detect()).folder(results);
+    let newest = crate::plan::store::in_folder(&folder).max_by_key(|(_, plan)| plan.created);
+    newest.map(|(path, _)| path).ok_or_else(|| {
+        format!(
+            "{}: found no plan, expected --plan PLAN.json or one that `tuner --model M` made",
+            folder.display()
+        )
+        .into()
+    })
+}

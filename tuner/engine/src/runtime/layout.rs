@@ -1,0 +1,120 @@
+//! Where activations lie: one arena, in which tensors share what they do not need at the same time.
+
+use kernels::Shape;
+use kernels::memory::round_up;
+use kernels::tensor::{Dtype, Format, Placement};
+
+use crate::network::graph::{Graph, Split, TensorId};
+
+/// Elements from a pixel to the next: neighbouring pixels of many channels must not fall into the same cache sets, which
+/// repeat every 4 KiB; tiles of bf16 read 16 pixels at once, for which an odd number of lines is best.
+pub fn pixel_pitch(channels: usize, dtype: Dtype) -> usize {
+    const LINE: usize = 64;
+    let bytes = channels * dtype.bytes();
+    let is_padded = match dtype {
+        Dtype::F32 => bytes >= 2048 && bytes.is_multiple_of(1024),
+        Dtype::Bf16 => bytes >= 4 * LINE && bytes.is_multiple_of(2 * LINE),
+    };
+    if is_padded { channels + LINE / dtype.bytes() } else { channels }
+}
+
+/// Of each tensor, the first and the last step that needs it.
+fn lives(graph: &Graph) -> Vec<(usize, usize)> {
+    let last = graph.steps.len();
+    let mut lives = vec![(usize::MAX, 0); graph.tensors.len()];
+    let mut touch = |tensor: TensorId, at: usize| {
+        let life: &mut (usize, usize) = &mut lives[tensor];
+        *life = (life.0.min(at), life.1.max(at));
+    };
+    touch(0, 0);
+    for (at, step) in graph.steps.iter().enumerate() {
+        touch(step.src.tensor, at);
+        step.dst.iter().for_each(|dst| touch(dst.tensor, at));
+    }
+    for slice in graph.features.iter().chain([&graph.output]) {
+        touch(slice.tensor, last);
+    }
+    if let Some(Split { steps, images, .. }) = graph.split {
+        // What holds all images must outlive every turn of the steps that take some at a time.
+        for (life, shape) in lives.iter_mut().zip(&graph.tensors) {
+            if shape.n > images && life.0 < steps {
+                *life = (0, life.1.max(steps - 1));
+            }
+        }
+    }
+    lives
+}
+
+/// Lays tensors out in one arena so that those alive at the same time do not overlap: the largest
+/// first, each at the lowest place that is free over its life. Tensors that each worker has for itself are in an arena of
+/// their own. Gives the elements of both.
+pub(super) fn lay_out(graph: &Graph, formats: &[Format]) -> (Vec<Placement>, [usize; 2]) {
+    let lives = lives(graph);
+    let placement = |tensor: TensorId, offset| {
+        let (shape, Format { dtype, halo }): (Shape, Format) = (graph.tensors[tensor], formats[tensor]);
+        Placement::with_pixel_pitch(offset, dtype, shape, halo, pixel_pitch(shape.c, dtype))
+    };
+    let size = |tensor| round_up(placement(tensor, 0).elements());
+    let mut order: Vec<TensorId> = (0..graph.tensors.len()).collect();
+    order.sort_by_key(|&tensor| std::cmp::Reverse(size(tensor)));
+    let mut placed: Vec<(TensorId, usize)> = Vec::new();
+    let mut totals = [0; 2];
+    for tensor in order {
+        let overlaps = |other: TensorId| {
+            let ((first, last), (other_first, other_last)) = (lives[tensor], lives[other]);
+            first <= other_last && other_first <= last && graph.is_own(tensor) == graph.is_own(other)
+        };
+        let mut taken: Vec<(usize, usize)> = placed
+            .iter()
+            .filter(|(t, _)| overlaps(*t))
+            .map(|&(t, offset)| (offset, offset + size(t)))
+            .collect();
+        taken.sort_unstable();
+        let mut offset = 0;
+        for (start, end) in taken {
+            if offset + size(tensor) <= start {
+                break;
+            }
+            offset = offset.max(end);
+        }
+        placed.push((tensor, offset));
+        let total = &mut totals[usize::from(graph.is_own(tensor))];
+        *total = (*total).max(offset + size(tensor));
+    }
+    let mut placements: Vec<Placement> = (0..graph.tensors.len()).map(|t| placement(t, 0)).collect();
+    for (tensor, offset) in placed {
+        placements[tensor].offset = offset;
+    }
+    (placements, totals)
+}
+
+/// Elements that the tensors of a graph take in f32 without halos.
+pub fn arena_elements(graph: &Graph) -> usize {
+    lay_out(graph, &vec![Format::F32; graph.tensors.len()]).1.iter().sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use kernels::problem::PoolKind;
+
+    use super::*;
+    use crate::network::model::Model;
+
+    #[test]
+    fn tensors_that_are_needed_at_the_same_time_share_no_memory() {
+        let graph = Graph::new(&Model::inception_v3(Some(10)), 4, PoolKind::Average);
+        for graph in [graph.clone(), graph.split_before("mixed3", 1), graph.split_before("mixed3", 1).apart()]
+        {
+            let (placements, _) = lay_out(&graph, &vec![Format::F32; graph.tensors.len()]);
+            let lives = lives(&graph);
+            let end = |tensor: TensorId| placements[tensor].offset + placements[tensor].elements();
+            for a in 0..graph.tensors.len() {
+                for b in (0..a).filter(|&b| graph.is_own(a) == graph.is_own(b)) {
+                    let meet = lives[a].0 <= lives[b].1 && lives[b].0 <= lives[a].1;
+                    let apart = end(a) <= placements[b].offset || end(b) <= placements[a].offset;
+                    assert!(!meet || apart, "tensors {a} and {b}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! A model and weights as a graph.
+
+use kernels::problem::PoolKind;
+
+use crate::network::graph::Graph;
+use crate::network::model::Model;
+use crate::weights::source::{AveragePooling, Weights};
+
+/// The graph of a model for a batch, with the average pooling of the weights.
+pub fn graph(model: &Model, weights: &Weights, batch: usize) -> Graph {
+    let average = match weights.average_pooling() {
+        AveragePooling::Keras => PoolKind::Average,
+        AveragePooling::Torchvision => PoolKind::AverageCountingBorder,
+    };
+    Graph::new(model, batch, average)
+}

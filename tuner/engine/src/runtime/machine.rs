@@ -1,0 +1,123 @@
+//! What a plan was made on.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use kernels::cpu::Cpu;
+use serde::{Deserialize, Serialize};
+
+/// The machine as far as it bears on a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Brand string of the processor.
+    pub cpu: String,
+    /// Family, model, stepping.
+    pub signature: [u32; 3],
+    /// Highest instruction tier that was allowed.
+    pub isa: String,
+    /// Processors that are online, whether or not this process may use them: a plan is found again by a
+    /// process that is pinned to some.
+    pub cores: usize,
+    /// Data caches of a core in KiB: first, second and third level.
+    pub caches_kib: [usize; 3],
+    /// Operating system and architecture.
+    pub os: String,
+    /// Revision of the processor's microcode; empty where the system does not say.
+    #[serde(default)]
+    pub microcode: String,
+}
+
+/// Of the first processor; the list of all is long on large machines.
+fn microcode() -> Option<String> {
+    let list = BufReader::new(File::open("/proc/cpuinfo").ok()?);
+    let line =
+        list.lines().map_while(Result::ok).find(|line| line.starts_with("microcode") || line.is_empty())?;
+    Some(line.split_once(':')?.1.trim().to_string())
+}
+
+/// Processors that are online, where the system says so: a list of ranges such as `0-3,6`.
+fn online() -> Option<usize> {
+    count(&std::fs::read_to_string("/sys/devices/system/cpu/online").ok()?)
+}
+
+fn count(ranges: &str) -> Option<usize> {
+    let range = |text: &str| {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        last.parse::<usize>().ok()?.checked_sub(first.parse().ok()?).map(|more| more + 1)
+    };
+    ranges.trim().split(',').map(range).sum()
+}
+
+impl Machine {
+    /// This one.
+    pub fn of(cpu: &Cpu) -> Self {
+        let caches = [cpu.caches.l1d, cpu.caches.l2, cpu.caches.l3];
+        Self {
+            cpu: cpu.name.clone(),
+            signature: cpu.signature,
+            isa: cpu.tier().to_string(),
+            cores: online().unwrap_or_else(crate::runtime::threads::available),
+            caches_kib: caches.map(|bytes| bytes >> 10),
+            os: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
+            microcode: microcode().unwrap_or_default(),
+        }
+    }
+
+    /// The first field that makes another machine another one: its name, this machine's value and the other's.
+    /// Instructions do not, since kernels are checked one by one.
+    pub fn differs(&self, other: &Self) -> Option<[String; 3]> {
+        let text = |machine: &Self| {
+            let list = |numbers: &[String]| format!("[{}]", numbers.join(", "));
+            [
+                ("cpu", machine.cpu.clone()),
+                ("signature", list(&machine.signature.map(|n| n.to_string()))),
+                ("caches_kib", list(&machine.caches_kib.map(|n| n.to_string()))),
+                ("os", machine.os.clone()),
+            ]
+        };
+        let mut pairs = text(self).into_iter().zip(text(other));
+        let ((name, own), (_, theirs)) = pairs.find(|((_, own), (_, theirs))| own != theirs)?;
+        Some([name.to_string(), own, theirs])
+    }
+
+    /// What is not as it was on a machine that is the same.
+    pub fn changes(&self, now: &Self) -> Vec<String> {
+        let mut list = Vec::new();
+        if self.microcode != now.microcode && !self.microcode.is_empty() && !now.microcode.is_empty() {
+            list.push(format!("microcode was {}, is {}", self.microcode, now.microcode));
+        }
+        if self.cores != now.cores {
+            list.push(format!("{} cores were online, {} are", self.cores, now.cores));
+        }
+        list
+    }
+
+    /// Name of its folder: letters, digits and hyphens.
+    pub fn slug(&self) -> String {
+        let [family, model, stepping] = self.signature;
+        let text = format!("{} {family}-{model}-{stepping} {} {}c", self.cpu, self.isa, self.cores);
+        let mapped: String = text
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { ' ' })
+            .collect();
+        mapped.split_whitespace().collect::<Vec<_>>().join("-")
+    }
+
+    /// Where its results go.
+    pub fn folder(&self, results: &Path) -> PathBuf {
+        results.join(self.slug())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::count;
+
+    #[test]
+    fn ranges_of_processors_are_counted() {
+        assert_eq!(count("0-3,6\n"), Some(5));
+        assert_eq!(count("0"), Some(1));
+        assert_eq!((count(""), count("3-1"), count("all")), (None, None, None));
+    }
+}

@@ -1,0 +1,73 @@
+//! What a command will need of memory, and whether there is as much: a shape that is too large gets a line
+//! and not the end of the process.
+
+use kernels::problem::Problem;
+
+use crate::network::graph::Graph;
+use crate::runtime::layout::arena_elements;
+use crate::util::error::Failure;
+
+/// How many times as large as their filter the packed weights of a kernel are at most, by and large.
+const PACKED: u128 = 4;
+
+/// Elements of source, destinations and filters.
+pub fn elements(problem: &Problem) -> [u128; 3] {
+    let sum = |elements: usize| elements as u128;
+    let filters = match problem {
+        Problem::Conv(conv) => conv.depth() as u128 * conv.filters() as u128,
+        _ => 0,
+    };
+    [sum(problem.src().elements()), problem.dst().iter().map(|d| sum(d.elements())).sum(), filters]
+}
+
+/// Refuses a network that does not fit in memory when it runs.
+pub fn ensure_runs(what: &str, graph: &Graph) -> Result<(), Failure> {
+    let problems = || graph.steps.iter().map(|step| elements(&step.problem));
+    let filters: u128 = problems().map(|[.., filters]| filters).sum();
+    let largest = problems().map(|[.., filters]| filters).max().unwrap_or(0);
+    let images = graph.tensors[0].elements() as u128;
+    ensure(what, 2 * images + arena_elements(graph) as u128 + filters + (PACKED - 1) * largest)
+}
+
+/// Refuses problems of which one does not fit in memory with one kernel at a time.
+pub fn ensure_checked<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> Result<(), Failure> {
+    for problem in problems {
+        let [src, dst, filters] = elements(problem);
+        ensure(&problem.to_string(), 2 * src + 2 * dst + (2 + PACKED) * filters)?;
+    }
+    Ok(())
+}
+
+/// Refuses what needs more memory than there is.
+///
+/// # Errors
+/// Says how much is needed and how much there is.
+pub fn ensure(what: &str, elements: u128) -> Result<(), Failure> {
+    let bytes = elements * size_of::<f32>() as u128;
+    match memory() {
+        Some(memory) if bytes > memory as u128 => {
+            let gib = |bytes: f64| bytes / (1u64 << 30) as f64;
+            let (needed, found) = (gib(bytes as f64), gib(memory as f64));
+            Err(format!("{what}: needs about {needed:.1} GiB of memory, expected at most {found:.1} GiB, which is what there is").into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Bytes that this process may still take: what the system has, what the limits of its group and its own
+/// address space leave; none where the system does not say.
+fn memory() -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let field = |path: &str, name: &str, place: usize| -> Option<u64> {
+        let text = read(path)?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().nth(place)?.parse().ok()
+    };
+    let number = |path: &str| -> Option<u64> { read(path)?.trim().parse().ok() };
+    let system = field("/proc/meminfo", "MemAvailable:", 0).map(|kib| kib << 10);
+    let group = number("/sys/fs/cgroup/memory.max")
+        .zip(number("/sys/fs/cgroup/memory.current"))
+        .map(|(most, now)| most.saturating_sub(now));
+    let own = field("/proc/self/limits", "Max address space", 0);
+    [system, group, own].into_iter().flatten().min()
+}

@@ -1,0 +1,12 @@
+//! A network ready to run.
+
+pub mod layout;
+pub mod load;
+pub mod machine;
+pub mod memory;
+pub mod order;
+pub mod reference;
+pub mod run;
+pub mod session;
+pub mod threads;
+pub mod weight_cache;

@@ -1,0 +1,100 @@
+//! The network in f64: what the features of a plan are compared with.
+
+use kernels::Shape;
+use kernels::tensor::Dtype;
+use kernels::verify::exact;
+
+use crate::network::graph::{Graph, Slice};
+use crate::runtime::session::{Session, SessionError, filters};
+use crate::runtime::threads::Threads;
+use crate::util::stats::relative_l2;
+use crate::weights::source::Weights;
+use crate::weights::synthetic;
+
+/// Images and what the network makes of them in f64.
+pub struct Exact {
+    probes: Vec<Probe>,
+}
+
+struct Probe {
+    /// `[h, w, c]`.
+    image: Vec<f32>,
+    /// Features, or the output where there are none.
+    result: Vec<f64>,
+}
+
+impl Exact {
+    /// Runs the given images `[h, w, c]` through a graph in f64, a thread each; of the graph's batch only
+    /// one image counts.
+    ///
+    /// # Errors
+    /// If weights are missing or wrong.
+    pub fn of(
+        graph: &Graph,
+        weights: &Weights,
+        threads: &Threads,
+        images: Vec<Vec<f32>>,
+    ) -> Result<Self, SessionError> {
+        let results = threads.map(&images, |image| result(graph, weights, image));
+        let probe = |(image, result): (Vec<f32>, Result<_, _>)| Ok(Probe { image, result: result? });
+        Ok(Self { probes: images.into_iter().zip(results).map(probe).collect::<Result<_, SessionError>>()? })
+    }
+
+    /// As [`Self::of`], on three images of different kinds: rough (the built-in one), like a photograph,
+    /// and plain.
+    ///
+    /// # Errors
+    /// If weights are missing or wrong.
+    pub fn new(graph: &Graph, weights: &Weights, threads: &Threads) -> Result<Self, SessionError> {
+        let Shape { h, w, c, .. } = graph.tensors[0];
+        let rough = synthetic::image(1, h, w, c, 0);
+        Self::of(graph, weights, threads, vec![rough, synthetic::leaves(h, w, c), synthetic::plain(h, w, c)])
+    }
+
+    /// What the network makes of each image.
+    pub fn results(&self) -> impl Iterator<Item = &[f64]> {
+        self.probes.iter().map(|probe| &probe.result[..])
+    }
+
+    /// The largest relative L2 error of a session's features, or output where there are none, and the
+    /// image that has it; infinite where a result is no number.
+    pub fn error(&self, session: &mut Session, threads: &Threads) -> (f64, &[f32]) {
+        let error = |probe: &Probe| {
+            session.run(threads, &probe.image, 1);
+            let error = relative_l2(&session.result(1), &probe.result);
+            if error.is_nan() { f64::INFINITY } else { error }
+        };
+        let errors: Vec<f64> = self.probes.iter().map(error).collect();
+        let pairs = errors.into_iter().zip(self.probes.iter().map(|probe| &probe.image[..]));
+        pairs.max_by(|a, b| a.0.total_cmp(&b.0)).expect("at least one image")
+    }
+}
+
+/// The features, or the output where there are none, of one image in f64.
+fn result(graph: &Graph, weights: &Weights, image: &[f32]) -> Result<Vec<f64>, SessionError> {
+    let mut tensors: Vec<Vec<f64>> = vec![Vec::new(); graph.tensors.len()];
+    tensors[0] = image.iter().map(|&x| x.into()).collect();
+    let wanted = graph.features.as_ref().unwrap_or(&graph.output);
+    for (index, step) in graph.steps.iter().enumerate() {
+        let channels = |slice: &Slice| graph.tensors[slice.tensor].c;
+        let src: Vec<f64> = tensors[step.src.tensor]
+            .chunks_exact(channels(&step.src))
+            .flat_map(|pixel| &pixel[step.src.channels.clone()])
+            .copied()
+            .collect();
+        let outputs = exact(&step.problem.with_batch(1), &src, &filters(step, weights, Dtype::F32)?);
+        for (slice, output) in step.dst.iter().zip(outputs) {
+            let shape = graph.tensors[slice.tensor];
+            let tensor = &mut tensors[slice.tensor];
+            tensor.resize(shape.h * shape.w * shape.c, 0.0);
+            let pixels = tensor.chunks_exact_mut(shape.c).zip(output.chunks_exact(slice.channels.len()));
+            pixels.for_each(|(pixel, values)| pixel[slice.channels.clone()].copy_from_slice(values));
+        }
+        let is_read = |tensor| graph.steps[index + 1..].iter().any(|later| later.src.tensor == tensor);
+        if step.src.tensor != wanted.tensor && !is_read(step.src.tensor) {
+            tensors[step.src.tensor] = Vec::new();
+        }
+    }
+    let pixels = tensors[wanted.tensor].chunks_exact(graph.tensors[wanted.tensor].c);
+    Ok(pixels.flat_map(|pixel| pixel[wanted.channels.clone()].to_vec()).collect())
+}

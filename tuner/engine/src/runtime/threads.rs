@@ -1,0 +1,177 @@
+//! Worker threads: the one place that calls rayon.
+
+use kernels::team::{Member, Team};
+
+/// A pool of worker threads and the team they form.
+#[derive(Debug)]
+pub struct Threads {
+    /// `None` for one thread: the caller's own.
+    pool: Option<rayon::ThreadPool>,
+    count: usize,
+    /// Each thread stays on a core of its own.
+    pinned: bool,
+}
+
+/// Cores that this process may use.
+pub fn available() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Numbers of the cores that the calling thread may use; none where the system does not say.
+#[cfg(target_os = "linux")]
+fn cores() -> Vec<usize> {
+    use rustix::thread::{CpuSet, sched_getaffinity};
+    let allowed = sched_getaffinity(None).ok();
+    let is_allowed = |core: &usize| allowed.is_some_and(|allowed| allowed.is_set(*core));
+    (0..CpuSet::MAX_CPU).filter(is_allowed).collect()
+}
+
+/// Keeps the calling thread on a core, if the system lets it.
+#[cfg(target_os = "linux")]
+fn stay_on(core: usize) {
+    let mut only = rustix::thread::CpuSet::new();
+    only.set(core);
+    let _ = rustix::thread::sched_setaffinity(None, &only);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn cores() -> Vec<usize> {
+    Vec::new()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn stay_on(_: usize) {}
+
+impl Threads {
+    /// A pool of `count` threads, at least one. Where there is one for each core that this process may use, each stays
+    /// on its own: beside another process, the system would put two that wait for each other on one core.
+    ///
+    /// # Errors
+    /// If the system refuses to start them.
+    pub fn new(count: usize) -> Result<Self, rayon::ThreadPoolBuildError> {
+        let count = count.max(1);
+        let own = || Some(cores()).filter(|cores| cores.len() == count);
+        let cores = if count > 1 { own() } else { None };
+        let pinned = cores.is_some();
+        let pool = match count {
+            1 => None,
+            _ => {
+                let cores = cores.unwrap_or_default();
+                let stay = move |index: usize| cores.get(index).copied().into_iter().for_each(stay_on);
+                Some(rayon::ThreadPoolBuilder::new().num_threads(count).start_handler(stay).build()?)
+            }
+        };
+        Ok(Self { pool, count, pinned })
+    }
+
+    /// Number of threads.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The number of the calling thread of a pool, which stays on the same core where there is one for each; 0 of others.
+    pub fn number() -> usize {
+        rayon::current_thread_index().unwrap_or(0)
+    }
+
+    /// Whether each of several threads is pinned to a core of its own.
+    pub fn is_pinned(&self) -> bool {
+        self.pinned
+    }
+
+    /// Moves onto the pool; regions inside start without delay.
+    pub fn install<R: Send>(&self, body: impl FnOnce() -> R + Send) -> R {
+        match &self.pool {
+            None => body(),
+            Some(pool) => pool.install(body),
+        }
+    }
+
+    /// One fork-join region: `body` runs once on every thread, each a member of the team. Starting it on several
+    /// threads is all that allocates: a few words.
+    ///
+    /// A broadcast, since `body` waits in barriers for the other members: rayon's `join` may leave both halves
+    /// to one thread, when the push of a job and another thread's falling asleep miss each other.
+    pub fn region(&self, team: &mut Team, body: impl Fn(&Member) + Sync) {
+        assert_eq!(team.workers(), self.count, "a team as large as the pool");
+        let team = team.open();
+        match &self.pool {
+            None => body(&team.join()),
+            Some(pool) => {
+                pool.broadcast(|_| body(&team.join()));
+            }
+        }
+    }
+
+    /// Maps items on all threads, in order.
+    pub fn map<T: Sync, R: Send>(&self, items: &[T], f: impl Fn(&T) -> R + Sync + Send) -> Vec<R> {
+        use rayon::prelude::*;
+        match self.count {
+            1 => items.iter().map(f).collect(),
+            _ => self.install(|| items.par_iter().map(f).collect()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn a_region_runs_once_on_every_thread() {
+        for count in [1, 2, 3] {
+            let threads = Threads::new(count).expect("threads");
+            let mut team = Team::new(count);
+            for _ in 0..100 {
+                let seen = Mutex::new(HashSet::new());
+                threads.region(&mut team, |member| {
+                    member.wait();
+                    seen.lock().expect("no panic").insert((member.index(), std::thread::current().id()));
+                    member.wait();
+                });
+                assert_eq!(seen.lock().expect("no panic").len(), count);
+            }
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn as_many_threads_as_cores_stay_on_one_each_and_fewer_or_more_go_where_they_may() {
+        let all = cores();
+        let of = |count: usize| {
+            let own = Mutex::new(Vec::new());
+            let threads = Threads::new(count).expect("threads");
+            threads.region(&mut Team::new(count), |member| {
+                own.lock().expect("no panic").push(cores());
+                member.wait();
+            });
+            let mut own = own.into_inner().expect("no panic");
+            own.sort();
+            own
+        };
+        if all.len() > 1 {
+            assert_eq!(of(all.len()), all.iter().map(|core| vec![*core]).collect::<Vec<_>>());
+        }
+        assert_eq!(of(all.len() + 1), vec![all.clone(); all.len() + 1]);
+        assert_eq!(of(1), vec![all.clone()]);
+    }
+
+    #[test]
+    fn a_panic_of_one_worker_ends_the_region_and_not_the_pool() {
+        let threads = Threads::new(3).expect("threads");
+        let mut team = Team::new(3);
+        let region = || {
+            threads.region(&mut team, |member| {
+                if member.index() == 2 {
+                    std::panic::resume_unwind(Box::new("on purpose"));
+                }
+                member.wait();
+            });
+        };
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(region)).is_err());
+        threads.region(&mut team, |member| member.wait());
+    }
+}

@@ -1,0 +1,186 @@
+//! Packed weights in a file, so that a later start packs none.
+//!
+//! ```text
+//! {"format": "packed-weights-1", "key": .., "buffers": [[[bytes, crc32], ..], ..]}     a line of JSON
+//! the buffers of step 0, of step 1, ..
+//! ```
+//!
+//! The key says what was packed how: which weights, by which build of the program, each step's problem, kernel,
+//! tuning and formats. A file with another key is not used, and one whose values have changed is not
+//! either; it can be removed at any time.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use kernels::memory::Buffer;
+use serde::{Deserialize, Serialize};
+
+use crate::network::choice::Choice;
+use crate::network::graph::Graph;
+use crate::util::files::{InputError, write_with};
+
+const FORMAT: &str = "packed-weights-1";
+
+/// More than any header.
+const MAX_HEADER: u64 = 16 << 20;
+
+/// Why packed weights are not used.
+#[derive(Debug, thiserror::Error)]
+pub enum PackedError {
+    /// The system refused.
+    #[error("{file}: {source}")]
+    Read {
+        /// The file.
+        file: String,
+        /// Its reason.
+        source: std::io::Error,
+    },
+    /// A file of another kind, which must not be overwritten.
+    #[error("{file}: found another kind of file, expected packed weights, or none yet")]
+    Foreign {
+        /// The file.
+        file: String,
+    },
+    /// Of other weights, steps or another build.
+    #[error("{file}: packed from other weights, for another plan, or by another build")]
+    Other {
+        /// The file.
+        file: String,
+    },
+    /// Not what was written.
+    #[error("{file}: damaged: {reason}")]
+    Damaged {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format: String,
+    key: String,
+    /// Of each step, of each of its buffers: bytes and CRC-32.
+    buffers: Vec<Vec<(usize, u32)>>,
+}
+
+/// What tells packed weights from others.
+///
+/// # Errors
+/// If the file of weights or the program itself can't be looked at.
+pub fn key(
+    weights: Option<&PathBuf>,
+    seed: u64,
+    graph: &Graph,
+    choices: &[Choice],
+) -> std::io::Result<String> {
+    let identity = |path: &Path| -> std::io::Result<String> {
+        let path = path.canonicalize()?;
+        let there = path.metadata()?;
+        let modified = there.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Ok(format!("{} {} {}", path.display(), there.len(), modified.as_nanos()))
+    };
+    let mut key = format!("program {}\n", identity(&std::env::current_exe()?)?);
+    match weights {
+        Some(path) => key += &format!("weights {}\n", identity(path)?),
+        None => key += &format!("weights synthetic {seed}\n"),
+    }
+    for (step, choice) in graph.steps.iter().zip(choices) {
+        key += &format!("{} {} {choice:?}\n", step.layers.join("+"), step.problem);
+    }
+    Ok(key)
+}
+
+/// An open file of packed weights.
+#[derive(Debug)]
+pub struct Packed {
+    name: String,
+    file: File,
+    /// Of each step: where its buffers start, and of each its bytes and CRC-32.
+    steps: Vec<(u64, Vec<(usize, u32)>)>,
+}
+
+impl Packed {
+    /// Opens a file; none if there is no such file.
+    ///
+    /// # Errors
+    /// If it can't be read, is of another kind, or its key is another.
+    pub fn open(path: &Path, key: &str) -> Result<Option<Self>, PackedError> {
+        let name = path.display().to_string();
+        let read = |source| PackedError::Read { file: name.clone(), source };
+        let file = match File::open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(read)?,
+        };
+        let mut line = Vec::new();
+        let limited = std::io::Read::take(&file, MAX_HEADER);
+        BufReader::new(limited).read_until(b'\n', &mut line).map_err(read)?;
+        let header: Option<Header> = serde_json::from_slice(&line).ok();
+        let Some(header) = header.filter(|header| header.format == FORMAT) else {
+            return Err(PackedError::Foreign { file: name });
+        };
+        if header.key != key {
+            return Err(PackedError::Other { file: name });
+        }
+        let mut at = line.len() as u64;
+        let step = |buffers: Vec<(usize, u32)>| {
+            let start = at;
+            at += buffers.iter().map(|(bytes, _)| *bytes as u64).sum::<u64>();
+            (start, buffers)
+        };
+        let steps = header.buffers.into_iter().map(step).collect();
+        Ok(Some(Self { name, file, steps }))
+    }
+
+    /// Whether a step has packed weights.
+    pub fn has(&self, step: usize) -> bool {
+        self.steps.get(step).is_some_and(|(_, buffers)| !buffers.is_empty())
+    }
+
+    /// Fills the buffers of a step.
+    ///
+    /// # Errors
+    /// If there are others, or their values are not those that were written.
+    pub fn read(&self, step: usize, buffers: Vec<&mut Buffer>) -> Result<(), PackedError> {
+        use std::os::unix::fs::FileExt;
+        let damaged = |reason| PackedError::Damaged { file: self.name.clone(), reason };
+        let (mut at, there) = match self.steps.get(step) {
+            Some((at, there)) if there.len() == buffers.len() => (*at, there),
+            _ => return Err(damaged(format!("step {step} has not {} buffers", buffers.len()))),
+        };
+        for (buffer, &(bytes, crc)) in buffers.into_iter().zip(there) {
+            let values: &mut [u8] = bytemuck::cast_slice_mut(buffer.as_mut_slice());
+            if values.len() != bytes {
+                return Err(damaged(format!("step {step} has {bytes} bytes, expected {}", values.len())));
+            }
+            self.file
+                .read_exact_at(values, at)
+                .map_err(|source| PackedError::Read { file: self.name.clone(), source })?;
+            if crc32fast::hash(values) != crc {
+                return Err(damaged(format!("the values of step {step} have changed")));
+            }
+            at += bytes as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Writes the packed weights of all steps, whole or not at all.
+///
+/// # Errors
+/// If the system refuses.
+pub fn write(path: &Path, key: String, steps: &[Vec<&Buffer>]) -> Result<(), InputError> {
+    let of = |buffer: &&Buffer| {
+        let bytes: &[u8] = bytemuck::cast_slice(buffer.as_slice());
+        (bytes.len(), crc32fast::hash(bytes))
+    };
+    let buffers = steps.iter().map(|buffers| buffers.iter().map(of).collect());
+    let header = Header { format: FORMAT.to_string(), key, buffers: buffers.collect() };
+    write_with(path, |out| {
+        serde_json::to_writer(&mut *out, &header)?;
+        out.write_all(b"\n")?;
+        steps.iter().flatten().try_for_each(|buffer| out.write_all(bytemuck::cast_slice(buffer.as_slice())))
+    })
+}

@@ -1,0 +1,208 @@
+//! Images, tensors and labels at the edge of the program, and files written whole or not at all.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::util::error::Failure;
+
+/// Why a file could not be read or written. One line each: the file, what was found and what was
+/// expected.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// The operating system refused to read.
+    #[error("{file}: cannot read: {source}")]
+    Read {
+        /// The file.
+        file: String,
+        /// Its reason.
+        source: std::io::Error,
+    },
+    /// The operating system refused to write; what was there before is still there.
+    #[error("{file}: cannot write: {source}")]
+    Write {
+        /// The file.
+        file: String,
+        /// Its reason.
+        source: std::io::Error,
+    },
+    /// Another format, or a damaged file.
+    #[error("{file}: found {found}, expected {expected}")]
+    Format {
+        /// The file.
+        file: String,
+        /// What is there.
+        found: String,
+        /// What should be.
+        expected: String,
+    },
+    /// An image larger than any camera's.
+    #[error("{file}: found an image of {width}x{height}, expected 1 to {limit} pixels")]
+    ImageSize {
+        /// The file.
+        file: String,
+        /// Columns.
+        width: u32,
+        /// Rows.
+        height: u32,
+        /// The most pixels accepted.
+        limit: u64,
+    },
+    /// A tensor of another type.
+    #[error("{file}: {name}: found type {found}, expected {expected}")]
+    Type {
+        /// The file.
+        file: String,
+        /// What the tensor is.
+        name: String,
+        /// The type, as numpy writes it.
+        found: String,
+        /// The types accepted.
+        expected: &'static str,
+    },
+    /// A tensor of another shape.
+    #[error("{file}: {name}: found shape {found:?}, expected {expected}")]
+    Shape {
+        /// The file.
+        file: String,
+        /// What the tensor is.
+        name: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The shape wanted.
+        expected: String,
+    },
+    /// Infinity or not a number.
+    #[error("{file}: {name}: found {found} at {at:?}, expected finite numbers")]
+    NotFinite {
+        /// The file.
+        file: String,
+        /// What the tensor is.
+        name: String,
+        /// The first such value.
+        found: f64,
+        /// Its coordinate.
+        at: Vec<usize>,
+    },
+    /// Labels for another number of classes.
+    #[error("{file}: found {found} labels, expected one a line for {expected} classes")]
+    Labels {
+        /// The file.
+        file: String,
+        /// Lines in the file.
+        found: usize,
+        /// Classes of the network.
+        expected: usize,
+    },
+}
+
+/// Replaces the file at `path` by one of this content, or leaves it as it was.
+///
+/// The content goes to a temporary file in the same folder, which then takes the name. A symbolic
+/// link stays and its target is replaced; what is not a regular file, such as `/dev/stdout`, is
+/// written to directly.
+///
+/// # Errors
+/// If the folder or the file cannot be written.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), InputError> {
+    write_with(path, |out| out.write_all(bytes))
+}
+
+/// Whether [`write_atomically`] can be expected to write there, before anything is spent on what to
+/// write.
+///
+/// # Errors
+/// If the folder is not there or not writable, or a folder has the name.
+pub fn check_writable(path: &Path) -> Result<(), InputError> {
+    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let checked = match std::fs::metadata(&target) {
+        Ok(there) if there.is_dir() => Err(std::io::ErrorKind::IsADirectory.into()),
+        Ok(there) if !there.is_file() => Ok(()),
+        _ => tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder_of(&target)).map(drop),
+    };
+    checked.map_err(|source| InputError::Write { file: file_name(path), source })
+}
+
+/// How the names of temporary files start.
+const TEMPORARY: &str = ".tuner-";
+
+fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// As [`write_atomically`], what a closure writes.
+pub fn write_with(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<(), InputError> {
+    replace(path, write).map_err(|source| InputError::Write { file: file_name(path), source })
+}
+
+fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> std::io::Result<()> {
+    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if std::fs::metadata(&target).is_ok_and(|there| !there.is_file()) {
+        return write(&mut std::fs::OpenOptions::new().write(true).open(&target)?);
+    }
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut temporary = builder.prefix(TEMPORARY).tempfile_in(folder_of(&target))?;
+    let mut buffered = std::io::BufWriter::new(temporary.as_file_mut());
+    write(&mut buffered)?;
+    buffered.flush()?;
+    drop(buffered);
+    temporary.as_file().sync_all()?;
+    temporary.persist(&target).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// Text from outside as part of a message: control characters escaped, so that it stays one line.
+pub fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.trim().chars() {
+        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line
+}
+
+/// A path as part of a message.
+pub fn file_name(path: &Path) -> String {
+    one_line(&path.to_string_lossy())
+}
+
+/// Coordinate of element `flat` of a tensor in C order.
+pub fn coordinate(flat: usize, shape: &[usize]) -> Vec<usize> {
+    let mut rest = flat;
+    let mut at: Vec<usize> = shape
+        .iter()
+        .rev()
+        .map(|size| {
+            let index = rest % size.max(&1);
+            rest /= size.max(&1);
+            index
+        })
+        .collect();
+    at.reverse();
+    at
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Creates a folder and all above it.
+pub fn create_folder(folder: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()).into())
+}
+
+/// Writes a text whole or not at all.
+pub fn write_text(path: &Path, text: &str) -> Result<(), Failure> {
+    Ok(write_atomically(path, text.as_bytes())?)
+}

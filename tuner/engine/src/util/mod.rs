@@ -1,0 +1,6 @@
+//! What all others use and what uses none of them: errors, files, statistics, random numbers.
+
+pub mod error;
+pub mod files;
+pub mod random;
+pub mod stats;

@@ -1,0 +1,4 @@
+//! The order of the stages.
+
+pub mod record;
+pub mod stages;

@@ -1,0 +1,221 @@
+//! What was measured and chosen, as a plan states it.
+
+use std::time::Duration;
+
+use engine::network::choice::{StepFormats, problem_name, tuning_to_json};
+use engine::network::dtypes::pair;
+use engine::network::graph::Step;
+use engine::network::rewrite::Rewrite;
+use engine::plan::records::{
+    Alternative, BesideRecord, BlockRewrite, CandidateRecord, Cold, CoreDistance, MemoryBytes, Noise,
+    ProblemRecord, SearchRecord,
+};
+use engine::plan::step::{InPlace, PlanStep, RunnerUp, time_us};
+use engine::runtime::session::Session;
+use engine::util::stats::{Interval, Timing, median, us};
+use kernels::cpu::Cpu;
+use kernels::problem::Problem;
+use serde_json::Value;
+
+use crate::bench::noise::tie;
+use crate::measure::types::{Measured, Measurement, Outcome, Search};
+use crate::planner::chosen::Chosen;
+use crate::planner::forms::BlockChoice;
+use crate::planner::ranking::{is_eligible, is_f32};
+use crate::planner::rules::{RULES, Rule};
+
+/// Of a problem that is taken so many times.
+pub fn gflops(problem: &Problem, turns: usize, timing: &Timing) -> f64 {
+    (problem.flops() * turns as u64) as f64 / timing.median / 1e9
+}
+
+/// The fastest other candidate of the same types and its time: of those timed in place where there are any, else
+/// of those timed alone.
+pub fn runner_up<'a>(
+    chosen: &Chosen<'a>,
+    step: usize,
+    measurement: &'a Measurement,
+) -> Option<(&'a Measured, Timing)> {
+    let won = chosen.winners[step]?;
+    let in_place = chosen.settled.get(step).into_iter().flatten().filter(|(c, _)| !std::ptr::eq(*c, won));
+    if let Some(second) = in_place.min_by(|(_, a), (_, b)| a.median.total_cmp(&b.median)) {
+        return Some(*second);
+    }
+    let other =
+        |c: &&Measured| is_eligible(c) && pair(&c.formats) == pair(&won.formats) && !std::ptr::eq(*c, won);
+    let second = measurement.ranking().into_iter().find(other)?;
+    // Both alone, and the winner's time in place.
+    let factor = chosen.timing(step)?.median / won.timing()?.median;
+    Some((second, second.timing()?.scaled(factor)))
+}
+
+/// A step as the plan states it.
+pub fn plan_step(
+    index: usize,
+    step: &Step,
+    chosen: &Chosen,
+    measurements: &[Measurement],
+    cpu: &Cpu,
+    threads: usize,
+) -> PlanStep {
+    let (choice, won) = (&chosen.choices[index], chosen.winners[index]);
+    let measurement = measurements.iter().find(|m| m.problem == step.problem);
+    let turns = chosen.session.graph().repeats(index);
+    let timing = chosen.timing(index);
+    let second = measurement.and_then(|measurement| runner_up(chosen, index, measurement));
+    let tie = measurement.map_or(0.0, |m| m.tie);
+    let reason = match (timing, second) {
+        (Some(own), Some((_, other))) if other.median > own.median * (1.0 + tie) => {
+            format!("{:.1}% faster than the runner-up", (other.median / own.median - 1.0) * 100.0)
+        }
+        (Some(own), Some((_, other))) if own.median > other.median * (1.0 + tie) => {
+            let share = (own.median / other.median - 1.0) * 100.0;
+            format!("{share:.1}% slower than the fastest, for less memory or a smaller error of the network")
+        }
+        (Some(_), Some(_)) => {
+            "a tie with the runner-up, settled by memory, then error, then order".to_string()
+        }
+        (Some(_), None) => "the only candidate".to_string(),
+        (None, _) => "not measured: fewest multiply-adds".to_string(),
+    };
+    let in_place = chosen.settled.get(index).into_iter().flatten().map(|(c, time)| InPlace {
+        kernel: c.row.id.to_string(),
+        tuning: tuning_to_json(&c.tuning),
+        time_us: time_us(time),
+    });
+    PlanStep {
+        layers: step.layers.clone(),
+        problem: problem_name(step),
+        kernel: choice.row.id.to_string(),
+        tuning: tuning_to_json(&choice.tuning),
+        code: Some(choice.row.code().to_string()),
+        formats: StepFormats::of(&choice.formats),
+        threads: if chosen.session.graph().is_apart(index) { 1 } else { threads },
+        worker: None,
+        turns,
+        time_us: timing.as_ref().map(time_us),
+        alone_us: won.and_then(Measured::timing).map(|t| us(t.median * turns as f64)),
+        network_us: None,
+        predicted_us: None,
+        in_place: in_place.collect(),
+        rel_error: won.map(|c| c.relative_error),
+        gflops: timing.map(|t| gflops(&step.problem, turns, &t)),
+        multiply_adds: Some(choice.multiply_adds(&step.problem, cpu) * turns as u64),
+        runner_up: second.map(|(c, timing)| RunnerUp {
+            kernel: c.row.id.to_string(),
+            tuning: tuning_to_json(&c.tuning),
+            time_us: us(timing.median),
+        }),
+        reason,
+    }
+}
+
+/// A problem's candidates as the plan states them.
+pub fn record(measurement: &Measurement) -> ProblemRecord {
+    let wrong = measurement.candidates.iter().filter(|c| c.timing().is_none());
+    let candidate = |c: &Measured| CandidateRecord {
+        kernel: c.row.id.to_string(),
+        tuning: tuning_to_json(&c.tuning),
+        formats: Some(StepFormats::of(&c.formats)),
+        time_us: c.timing().as_ref().map(time_us),
+        samples: c.timing().map_or(0, |t| t.samples),
+        versus: c.versus.map(|v| [v.value, v.low, v.high]),
+        disturbed: c.disturbed,
+        rel_error: c.relative_error,
+        rms_error: Some(c.rms_error),
+        bytes: c.bytes(),
+        multiply_adds: c.multiply_adds,
+        outcome: match c.outcome {
+            Outcome::Timed { dropped: false, .. } => "measured".to_string(),
+            Outcome::Timed { dropped: true, .. } => "dropped early".to_string(),
+            Outcome::Wrong { error, tolerance } => {
+                format!("wrong: error {error:.2e}, tolerance {tolerance:.2e}")
+            }
+        },
+    };
+    let ranking = measurement.ranking();
+    let number = |rule: &Rule| {
+        let own = rule.pick(measurement, is_f32)?;
+        let place = ranking.iter().position(|c| std::ptr::eq(*c, own))?;
+        Some((rule.name.to_string(), place))
+    };
+    ProblemRecord {
+        problem: measurement.problem.to_string(),
+        rules: RULES.iter().filter_map(number).collect(),
+        candidates: ranking.iter().copied().chain(wrong).map(candidate).collect(),
+        left_out: measurement
+            .left_out
+            .iter()
+            .map(|l| (l.id.to_string(), Value::from(l.reason.as_str())))
+            .collect(),
+        beside: measurement.beside.clock_ghz().map(|clock_ghz| BesideRecord {
+            clock_ghz,
+            core_to_core_ns: measurement.beside.core_to_core_ns(),
+            peak_gflops: (measurement.beside.peak_gflops().into_iter())
+                .map(|(tier, gflops)| (tier.to_string(), gflops))
+                .collect(),
+        }),
+        search: Some(search_record(measurement)),
+    }
+}
+
+/// Bytes of a session.
+pub fn memory_bytes(session: &Session) -> MemoryBytes {
+    let [weights, activations, scratch] = session.memory();
+    MemoryBytes { weights, activations, scratch }
+}
+
+/// How quiet the machine was while measurements took some time, in which the host took so many hundredths of a second
+/// of all cores.
+pub fn noise_record(
+    floor: f64,
+    cold: Cold,
+    measurements: &[Measurement],
+    (stolen, apart): (u64, Option<CoreDistance>),
+    time: Duration,
+) -> Noise {
+    let candidates = || measurements.iter().flat_map(|m| &m.candidates);
+    let runs: usize = candidates().filter_map(|c| c.timing()).map(|t| t.samples).sum();
+    let disturbed: usize = candidates().map(|c| c.disturbed).sum();
+    let cores = engine::runtime::threads::available() as f64;
+    let mut clocks: Vec<f64> = measurements.iter().filter_map(|m| m.beside.clock_ghz()).collect();
+    clocks.sort_by(f64::total_cmp);
+    let spread = |middle| Some([*clocks.first()?, middle, *clocks.last()?]);
+    Noise {
+        clock_ghz: median(&clocks).and_then(spread),
+        apart,
+        floor,
+        cold,
+        tie: tie(floor),
+        disturbed: disturbed as f64 / runs.max(1) as f64,
+        stolen: stolen as f64 / 100.0 / (time.as_secs_f64() * cores).max(1e-9),
+    }
+}
+
+fn search_record(measurement: &Measurement) -> SearchRecord {
+    let Search { tried, offered, missed, left_out, .. } = measurement.search;
+    let numbers = |ratio: Interval| [ratio.value, ratio.low, ratio.high];
+    SearchRecord { tried, offered, missed: missed.map(numbers), left_out }
+}
+
+/// The form that was chosen for a block, and why.
+pub fn block_rewrite(choice: &BlockChoice) -> BlockRewrite {
+    let alternative = |(rewrite, cost): &(Rewrite, Option<f64>)| Alternative {
+        rewrite: rewrite.to_string(),
+        time_us: cost.map(us),
+    };
+    let mut record = BlockRewrite {
+        block: choice.block.to_string(),
+        rewrite: choice.rewrite.to_string(),
+        alternatives: choice.costs.iter().map(alternative).collect(),
+        reason: String::new(),
+    };
+    record.reason = match record.gain_us() {
+        Some([plain, own]) if choice.rewrite != Rewrite::PLAIN => {
+            format!("saves {:.1}% of the plain form's time", (1.0 - own / plain) * 100.0)
+        }
+        Some(_) => "no other form is faster by more than a tie".to_string(),
+        None => "not measured".to_string(),
+    };
+    record
+}

@@ -1,0 +1,143 @@
+//! Whether something else used the cores while something was timed.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use engine::runtime::threads::Threads;
+use kernels::team::Team;
+
+thread_local! {
+    /// `schedstat` of the thread: nanoseconds on a core, and waiting for one.
+    static SCHEDSTAT: Option<File> = File::open("/proc/thread-self/schedstat").ok();
+}
+
+/// Nanoseconds that the calling thread has waited for a core; 0 where the system does not say.
+pub(crate) fn waiting() -> u64 {
+    SCHEDSTAT.with(|file| file.as_ref().and_then(|file| number(file, 1)).unwrap_or(0))
+}
+
+/// Runs something again and again while it is disturbed, at most `tries` times; the least of its seconds if all were.
+/// Between two tries the workers sleep, so that the system owes them a core for a while.
+pub fn undisturbed(tries: usize, mut run: impl FnMut() -> (f64, bool)) -> (f64, bool) {
+    quietest((0..tries).map(|attempt| {
+        if attempt > 0 {
+            std::thread::sleep(PAUSE);
+        }
+        run()
+    }))
+}
+
+/// The first that was not disturbed; the least of all seconds where each was.
+pub(crate) fn quietest(runs: impl Iterator<Item = (f64, bool)>) -> (f64, bool) {
+    let mut least = f64::INFINITY;
+    for (seconds, disturbed) in runs {
+        if !disturbed {
+            return (seconds, false);
+        }
+        least = least.min(seconds);
+    }
+    (least, true)
+}
+
+/// Sees whether workers had to wait for a core that others used, or the whole machine for its host.
+pub struct Watch {
+    /// `schedstat` of each worker: nanoseconds on a core, and waiting for one.
+    workers: Vec<File>,
+    stat: Option<File>,
+}
+
+/// A time in which a larger share of the runs was disturbed was busy: it is reported, and not taken from a log.
+pub const BUSY: f64 = 0.1;
+
+/// Tries of a run that is disturbed.
+pub const TRIES: usize = 3;
+
+/// How long workers sleep before a disturbed run is repeated: longer than others' turn on a core.
+const PAUSE: Duration = Duration::from_millis(4);
+
+/// Share of a run's time that its workers may have waited for a core.
+pub(crate) const WAITED: f64 = 0.02;
+
+impl Watch {
+    /// Of the workers of a pool; sees nothing where the system does not say.
+    pub fn new(threads: &Threads) -> Self {
+        let files = Mutex::new(Vec::new());
+        threads.region(&mut Team::new(threads.count()), |member| {
+            if let Ok(file) = File::open("/proc/thread-self/schedstat") {
+                files.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(file);
+            }
+            member.wait();
+        });
+        let workers = files.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Self { workers, stat: File::open("/proc/stat").ok() }
+    }
+
+    /// Seconds that all workers together have waited for a core.
+    fn waited(&self) -> f64 {
+        let of = |file: &File| number(file, 1).unwrap_or(0) as f64 * 1e-9;
+        self.workers.iter().map(of).sum()
+    }
+
+    /// Hundredths of a second, of all cores together, that the host gave to others.
+    pub fn stolen(&self) -> u64 {
+        self.stat.as_ref().and_then(|file| number(file, 8)).unwrap_or(0)
+    }
+
+    /// The seconds that `run` gives, and whether it was disturbed.
+    pub fn sample(&self, run: impl FnOnce() -> f64) -> (f64, bool) {
+        let before = self.waited();
+        let seconds = run();
+        (seconds, self.waited() - before > WAITED * seconds)
+    }
+}
+
+/// The number at a place of a file's first line.
+fn number(file: &File, place: usize) -> Option<u64> {
+    let mut text = [0; 256];
+    let length = file.read_at(&mut text, 0).ok()?;
+    let line = std::str::from_utf8(&text[..length]).ok()?.lines().next()?;
+    line.split_whitespace().nth(place)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn waiting_for_a_core_is_seen_and_an_undisturbed_run_is_not() {
+        let threads = Threads::new(1).expect("a thread");
+        let watch = Watch::new(&threads);
+        let busy = |time: Duration| {
+            let start = Instant::now();
+            while start.elapsed() < time {
+                std::hint::spin_loop();
+            }
+            start.elapsed().as_secs_f64()
+        };
+        if watch.workers.is_empty() {
+            return;
+        }
+        let quiet = (0..200).any(|_| !watch.sample(|| busy(Duration::from_micros(200))).1);
+        assert!(quiet, "every one of 200 short runs was disturbed");
+        // More threads than cores: over a second, this one must wait.
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let disturbed = std::thread::scope(|scope| {
+            for _ in 0..2 * engine::runtime::threads::available() {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                });
+            }
+            let (_, disturbed) = watch.sample(|| busy(Duration::from_millis(1000)));
+            stop.store(true, Ordering::Relaxed);
+            disturbed
+        });
+        assert!(disturbed, "a run beside more busy threads than cores counts as undisturbed");
+    }
+}

@@ -1,0 +1,277 @@
+//! How far apart the workers' cores are, and waiting until they are near.
+//!
+//! A host may move a guest's virtual cores at any time: now onto cores that share a cache, now onto some that do not,
+//! between which a cache line takes several times as long. That slows most down what one worker writes and another
+//! reads, scratch above all, so that another kernel may be the fastest; and it lasts for seconds or minutes. So it is
+//! measured beside every round, as [core-to-core latency] is: by a line that two workers hand to each other. What is
+//! measured while the cores are further apart than they have been waits, for as long as there is patience.
+//!
+//! [core-to-core latency]: https://github.com/nviennot/core-to-core-latency
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use engine::plan::records::{CoreDistance, is_far};
+use engine::runtime::threads::Threads;
+use engine::util::stats::ns;
+use kernels::team::Team;
+
+/// Times that a line goes to and fro in a turn, and turns, of which the fastest counts: whatever else runs only slows one
+/// down.
+const EXCHANGES: usize = 16;
+
+const TURNS: usize = 4;
+
+/// How long workers sleep before they look again: a host moves idle cores as well as busy ones.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// After so many looks at a line, a worker lets others on its core.
+const SPINS: usize = 10_000;
+
+/// A number with a cache line of its own, and the one beside it that is fetched along.
+#[repr(align(128))]
+struct Line(AtomicUsize);
+
+impl Line {
+    /// Waits for a number and adds one to it.
+    fn pass(&self, own: usize) {
+        let mut spins = 0;
+        while self.0.load(Ordering::Acquire) != own {
+            spins += 1;
+            match spins < SPINS {
+                true => std::hint::spin_loop(),
+                false => std::thread::yield_now(),
+            }
+        }
+        self.0.store(own + 1, Ordering::Release);
+    }
+}
+
+/// Seconds in which a cache line gets from one worker's core to the next one's: of all such pairs, that which takes longest.
+/// None where workers do not stay on cores of their own, or there is one alone.
+pub fn core_to_core(threads: &Threads, team: &mut Team) -> Option<f64> {
+    let workers = threads.count();
+    if !threads.is_pinned() {
+        return None;
+    }
+    let pairs = if workers == 2 { 1 } else { workers };
+    let line = || (Line(AtomicUsize::new(0)), AtomicU64::new(u64::MAX));
+    let lines: Vec<(Line, AtomicU64)> = (0..pairs).map(|_| line()).collect();
+    threads.region(team, |member| {
+        // Members are numbered as they come, threads as they are bound to cores.
+        let own = Threads::number();
+        for turn in 0..TURNS {
+            for (pair, (line, least)) in lines.iter().enumerate() {
+                member.wait();
+                let start = Instant::now();
+                let side = [pair, (pair + 1) % workers].into_iter().position(|worker| worker == own);
+                let Some(side) = side else { continue };
+                for exchange in turn * EXCHANGES..(turn + 1) * EXCHANGES {
+                    line.pass(2 * exchange + side);
+                }
+                if side == 0 {
+                    least.fetch_min(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+                }
+            }
+        }
+    });
+    let most = lines.into_iter().map(|(_, least)| least.into_inner()).max()?;
+    // The first of two is done when the last exchange begins.
+    Some(most as f64 * 1e-9 / (2 * (EXCHANGES - 1)) as f64)
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Seconds as near as they have been, earlier too.
+    near: Option<f64>,
+    /// Of each round.
+    rounds: Vec<f64>,
+    waited: Duration,
+    patience: Duration,
+    /// When there is no time to wait any more.
+    until: Option<Instant>,
+}
+
+/// What is known of how far apart the cores of a pool are, and how long to wait until they are near.
+#[derive(Debug, Default)]
+pub struct CoreDistanceMonitor(Mutex<State>);
+
+impl CoreDistanceMonitor {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Earlier, they were so many seconds from each other.
+    pub fn known(&self, seconds: f64) {
+        let mut state = self.state();
+        state.near = Some(state.near.map_or(seconds, |near| near.min(seconds)));
+    }
+
+    /// Lets rounds wait so long from now on, all together; what was left until now.
+    pub fn set_patience(&self, patience: Duration) -> Duration {
+        std::mem::replace(&mut self.state().patience, patience)
+    }
+
+    /// Lets no round wait later than that, if there is such a time, whatever patience is left.
+    pub fn wait_until(&self, end: impl Into<Option<Instant>>) {
+        self.state().until = end.into();
+    }
+
+    /// Seconds as near as the cores are known to have been.
+    pub fn near(&self) -> Option<f64> {
+        self.state().near
+    }
+
+    /// How long rounds have waited.
+    fn waited(&self) -> Duration {
+        self.state().waited
+    }
+
+    /// A clock that stands while rounds wait: the time of one problem must not go by with that.
+    pub fn clock(&self) -> Clock<'_> {
+        Clock { start: Instant::now(), waited: self.waited(), apart: self }
+    }
+
+    /// Takes note of a distance in seconds; how long to sleep and look again, zero where a round may begin.
+    fn note(&self, seconds: f64) -> Duration {
+        self.known(seconds);
+        let mut state = self.state();
+        let is_far = is_far(seconds, state.near.unwrap_or(seconds));
+        let has_time = state.until.is_none_or(|end| Instant::now() < end);
+        let pause = if is_far && has_time { PAUSE.min(state.patience) } else { Duration::ZERO };
+        state.patience -= pause;
+        state.waited += pause;
+        if pause.is_zero() {
+            state.rounds.push(seconds);
+        }
+        pause
+    }
+
+    /// How far apart they were; none where that was not measured.
+    pub fn distance(&self) -> Option<CoreDistance> {
+        let state = self.state();
+        let least = state.rounds.iter().copied().reduce(f64::min)?;
+        let most = state.rounds.iter().copied().reduce(f64::max)?;
+        let near = state.near.unwrap_or(least);
+        let far = far_rounds(&state.rounds, near);
+        Some(CoreDistance {
+            near_ns: ns(near),
+            least_ns: ns(least),
+            most_ns: ns(most),
+            far: far as f64 / state.rounds.len() as f64,
+            waited_s: state.waited.as_secs_f64(),
+            networks_ns: None,
+        })
+    }
+}
+
+/// See [`CoreDistanceMonitor::clock`].
+#[derive(Debug)]
+pub struct Clock<'a> {
+    start: Instant,
+    waited: Duration,
+    apart: &'a CoreDistanceMonitor,
+}
+
+impl Clock<'_> {
+    /// Time that has gone by since, without waiting.
+    pub fn elapsed(&self) -> Duration {
+        let waited = self.apart.waited().saturating_sub(self.waited);
+        self.start.elapsed().saturating_sub(waited)
+    }
+}
+
+/// How many of some rounds were on cores far apart.
+pub fn far_rounds(rounds: &[f64], near: f64) -> usize {
+    rounds.iter().filter(|&&own| is_far(own, near)).count()
+}
+
+impl CoreDistanceMonitor {
+    /// Waits until the cores are near, as long as there is patience: core-to-core latency then, in seconds. None where
+    /// workers are not pinned to cores of their own, or there is one alone.
+    pub fn wait_until_near(&self, threads: &Threads, team: &mut Team) -> Option<f64> {
+        loop {
+            let seconds = core_to_core(threads, team)?;
+            let pause = self.note(seconds);
+            if pause.is_zero() {
+                return Some(seconds);
+            }
+            std::thread::sleep(pause);
+        }
+    }
+
+    /// Whether they are near when they have been waited for, or it is not known how near they can be.
+    pub fn is_near(&self, threads: &Threads, team: &mut Team) -> bool {
+        let seconds = self.wait_until_near(threads, team);
+        seconds.zip(self.near()).is_none_or(|(seconds, near)| !is_far(seconds, near))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::runtime::threads::available;
+
+    use super::*;
+
+    #[test]
+    fn rounds_wait_while_cores_are_far_apart_and_patience_lasts() {
+        let apart = CoreDistanceMonitor::default();
+        assert_eq!(apart.distance(), None);
+        // As long as nothing nearer is known, that is near.
+        assert_eq!(apart.note(200e-9), Duration::ZERO);
+        assert_eq!(apart.distance().map(|distance| distance.far), Some(0.0));
+        apart.known(20e-9);
+        assert_eq!(apart.note(200e-9), Duration::ZERO);
+        assert_eq!(apart.set_patience(PAUSE * 3 / 2), Duration::ZERO);
+        apart.wait_until(Instant::now());
+        assert_eq!(apart.note(200e-9), Duration::ZERO);
+        apart.wait_until(Instant::now() + Duration::from_secs(3600));
+        assert_eq!([200e-9, 200e-9, 200e-9].map(|ns| apart.note(ns)), [PAUSE, PAUSE / 2, Duration::ZERO]);
+        assert_eq!(apart.note(21e-9), Duration::ZERO);
+        assert_eq!(apart.waited(), PAUSE * 3 / 2);
+        let waited_s = apart.waited().as_secs_f64();
+        // Of five rounds four, the first of them though it did not seem so then.
+        let expected = CoreDistance {
+            near_ns: 20.0,
+            least_ns: 21.0,
+            most_ns: 200.0,
+            far: 0.8,
+            waited_s,
+            networks_ns: None,
+        };
+        assert_eq!(apart.distance(), Some(expected));
+        let networks = |ns| CoreDistance { networks_ns: Some(ns), ..expected }.far_networks_ns();
+        assert_eq!((networks(41.0), networks(39.0), expected.far_networks_ns()), (Some(41.0), None, None));
+    }
+
+    #[test]
+    fn a_line_goes_from_worker_to_worker_and_one_alone_is_not_apart() {
+        let of = |count| {
+            let threads = Threads::new(count).expect("threads");
+            (
+                threads.install(|| {
+                    CoreDistanceMonitor::default().wait_until_near(&threads, &mut Team::new(count))
+                }),
+                threads.is_pinned(),
+            )
+        };
+        assert_eq!(of(1), (None, false));
+        assert_eq!(of(available() + 1), (None, false));
+        let (latency, stay) = of(available());
+        assert_eq!(latency.is_some(), stay);
+        assert!(latency.is_none_or(|seconds| seconds > 1e-9 && seconds < 1e-2), "{latency:?}");
+    }
+
+    #[test]
+    fn cores_are_near_that_are_no_further_than_they_have_been() {
+        let threads = Threads::new(available()).expect("threads");
+        let monitor = CoreDistanceMonitor::default();
+        let is_near = || threads.install(|| monitor.is_near(&threads, &mut Team::new(threads.count())));
+        assert!(is_near(), "nothing nearer is known");
+        // No line gets anywhere in a picosecond; without patience nothing waits for it.
+        monitor.known(1e-12);
+        assert_eq!(is_near(), !threads.is_pinned());
+        assert_eq!(monitor.waited(), Duration::ZERO);
+    }
+}

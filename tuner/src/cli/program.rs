@@ -1,0 +1,130 @@
+//! The command line.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use engine::util::error::Failure;
+use engine::util::files::one_line;
+use kernels::Tier;
+
+use crate::cli::args::TuneArgs;
+use crate::cli::check::{CheckArgs, check};
+use crate::cli::explain::{ExplainArgs, explain};
+use crate::cli::list::list;
+use crate::cli::merge::{MergeArgs, merge};
+use crate::cli::peak::{PeakArgs, peak};
+use crate::cli::report::{ReportArgs, report};
+use crate::cli::run::{RunArgs, run};
+use crate::cli::shapes::shapes;
+use crate::cli::spot::{SpotArgs, spot};
+use crate::cli::transfer::{TransferArgs, transfer};
+use crate::cli::tune::tune;
+
+/// Convolution kernels of InceptionV3: measured, planned, run.
+///
+/// Without a command it tunes: `tuner --model inception_v3`.
+#[derive(Debug, Parser)]
+#[command(name = "tuner", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    tune: TuneArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure all kernels on this machine and write the plan
+    Tune(TuneArgs),
+    /// Run the network on images by a plan
+    Run(RunArgs),
+    /// Check every kernel against the oracle, or against given tensors
+    Check(CheckArgs),
+    /// List the kernels and whether this machine has them
+    List {
+        /// Highest instruction tier to use: plain, avx2, avx512, avx512bf16 or amx
+        #[arg(long, value_name = "TIER", env = "TUNER_ISA")]
+        isa: Option<Tier>,
+    },
+    /// List the distinct problems of a model
+    Shapes {
+        /// inception_v3 or one block of it
+        #[arg(long, default_value = "inception_v3")]
+        model: String,
+        /// Images of one inference
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+        batch: u16,
+    },
+    /// Say why a layer has its kernel
+    Explain(ExplainArgs),
+    /// Draw a plan and its measurements
+    Report(ReportArgs),
+    /// Measure some entries of a plan again, and say whether they hold
+    Spot(SpotArgs),
+    /// Unite logs of measurements
+    Merge(MergeArgs),
+    /// Say what the choices of one machine cost on another
+    Transfer(TransferArgs),
+    /// Measure the fused multiply-adds that the cores do in a second
+    Peak(PeakArgs),
+}
+
+/// Exit status where something was found to be wrong.
+const WRONG: u8 = 1;
+
+/// Exit status of a wrong input.
+const FAILED: u8 = 2;
+
+/// The whole program, on this process's arguments.
+pub fn main() -> ExitCode {
+    kernels::arch::pages::return_large_blocks();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            // One line: clap's own first paragraph, its tips and usage left out.
+            let text = error.to_string();
+            let first: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+            eprintln!("{} (see --help)", first.join(" "));
+            return ExitCode::from(FAILED);
+        }
+        Err(help) => {
+            let _ = help.print();
+            return ExitCode::SUCCESS;
+        }
+    };
+    let mut out = std::io::stdout();
+    match dispatch(cli, &mut out).and_then(|right| Ok(out.flush().map(|()| right)?)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(WRONG),
+        Err(failure) if is_closed_pipe(&*failure) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {}", one_line(&failure.to_string()));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// The reader of our output has gone, as `head` does.
+fn is_closed_pipe(failure: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    let io = failure.downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn dispatch(cli: Cli, out: &mut (dyn Write + Send)) -> Result<bool, Failure> {
+    match cli.command {
+        None => tune(&cli.tune, out)?,
+        Some(Command::Tune(args)) => tune(&args, out)?,
+        Some(Command::Run(args)) => run(&args, out)?,
+        Some(Command::Check(args)) => return check(&args, out),
+        Some(Command::List { isa }) => list(isa, out)?,
+        Some(Command::Shapes { model, batch }) => shapes(&model, batch.into(), out)?,
+        Some(Command::Explain(args)) => explain(&args, out)?,
+        Some(Command::Report(args)) => report(&args, out)?,
+        Some(Command::Spot(args)) => return spot(&args, out),
+        Some(Command::Merge(args)) => merge(&args, out)?,
+        Some(Command::Transfer(args)) => transfer(&args, out)?,
+        Some(Command::Peak(args)) => peak(&args, out)?,
+    }
+    Ok(true)
+}

@@ -1,0 +1,290 @@
+use std::io::{Cursor, Write};
+use std::path::{Path, PathBuf};
+
+use ::image::{DynamicImage, ImageFormat};
+use engine::image::*;
+use engine::util::files::*;
+use ndarray::{Array, Array4, ArrayD, Dimension, IxDyn, ShapeBuilder};
+use ndarray_npy::WriteNpyExt;
+use tempfile::TempDir;
+
+use super::labels::load_labels;
+use super::npy::*;
+
+fn write(bytes: &[u8]) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.file");
+    std::fs::write(&path, bytes).unwrap();
+    (folder, path)
+}
+
+/// The message, which must be one line that names the file.
+fn refusal<T: std::fmt::Debug>(result: Result<T, InputError>) -> String {
+    let message = result.expect_err("the file is wrong").to_string();
+    assert!(message.contains("x.file: ") && !message.contains('\n'), "{message}");
+    message
+}
+
+fn npy_bytes(header: &str, values: &[u8]) -> Vec<u8> {
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16 + 1).to_le_bytes());
+    bytes.extend(header.as_bytes());
+    bytes.push(b'\n');
+    bytes.extend(values);
+    bytes
+}
+
+fn header(descr: &str, shape: &str) -> String {
+    format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}")
+}
+
+fn npy_of<T: ndarray_npy::WritableElement, D: Dimension>(values: &Array<T, D>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    values.write_npy(&mut bytes).unwrap();
+    bytes
+}
+
+fn images(n: usize) -> Array4<f32> {
+    Array::from_shape_fn((n, 4, 5, 3), |(n, y, x, c)| (n * 1000 + y * 100 + x * 10 + c) as f32)
+}
+
+fn load(bytes: &[u8]) -> Result<Array4<f32>, InputError> {
+    load_npy(&write(bytes).1, [4, 5, 3])
+}
+
+#[test]
+fn images_come_back_in_c_order_whatever_the_files_order() {
+    for n in [1, 3] {
+        assert_eq!(load(&npy_of(&images(n))).unwrap(), images(n));
+        let mut fortran = Array4::zeros((n, 4, 5, 3).f());
+        fortran.assign(&images(n));
+        let bytes = npy_of(&fortran);
+        assert!(String::from_utf8_lossy(&bytes).contains("'fortran_order': True"));
+        let loaded = load(&bytes).unwrap();
+        assert_eq!(loaded, images(n));
+        assert!(loaded.is_standard_layout());
+    }
+}
+
+#[test]
+fn other_shapes_are_named_with_what_was_expected() {
+    let shapes: [&[usize]; 6] =
+        [&[4, 5, 3], &[0, 4, 5, 3], &[1, 5, 4, 3], &[1, 4, 5, 1], &[1, 1, 4, 5, 3], &[]];
+    for shape in shapes {
+        let message = refusal(load(&npy_of(&ArrayD::<f32>::zeros(shape))));
+        let expected = "expected [images, 4, 5, 3] with at least 1 image";
+        assert!(message.contains(&format!("input: found shape {shape:?}, {expected}")), "{message}");
+    }
+}
+
+#[test]
+fn other_types_are_named_with_what_was_expected() {
+    for descr in ["<f8", ">f4", "<i4", "|u1", "<f2"] {
+        let message = refusal(load(&npy_bytes(&header(descr, "(1, 4, 5, 3)"), &[0; 240])));
+        assert!(message.contains(&format!("input: found type {descr}, expected <f4")), "{message}");
+    }
+    let records = "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1, 4, 5, 3), }";
+    assert!(refusal(load(&npy_bytes(records, &[0; 240]))).contains("found type [('a', '<f4')]"));
+}
+
+#[test]
+fn the_first_value_that_is_not_finite_is_named() {
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut values = Array4::zeros((2, 4, 5, 3).f());
+        values.assign(&images(2));
+        values[[1, 2, 4, 0]] = bad;
+        values[[1, 3, 0, 0]] = bad;
+        let message = refusal(load(&npy_of(&values)));
+        assert!(message.contains(&format!("input: found {bad} at [1, 2, 4, 0]")), "{message}");
+    }
+}
+
+#[test]
+fn files_end_where_their_values_end() {
+    let bytes = npy_of(&images(1));
+    for missing in [1, 4, 100, 240] {
+        let message = refusal(load(&bytes[..bytes.len() - missing]));
+        assert!(message.contains(&format!("truncated after {} bytes", 240 - missing)), "{message}");
+    }
+    let more = [&bytes[..], &[0]].concat();
+    assert!(refusal(load(&more)).contains("bytes left over"));
+}
+
+#[test]
+fn headers_are_not_trusted() {
+    let huge = format!("({}, 4, 5, 3)", usize::MAX / 16);
+    assert!(refusal(load(&npy_bytes(&header("<f4", &huge), &[0; 240]))).contains("fits into memory"));
+    assert!(
+        refusal(load(&npy_bytes(&header("<f4", "(1000000000000, 4, 5, 3)"), &[0; 240])))
+            .contains("truncated")
+    );
+    let nested = header("<f4", &"(".repeat(4000));
+    assert!(refusal(load(&npy_bytes(&nested, &[]))).contains("nested brackets"));
+    let long = b"\x93NUMPY\x02\x00\xff\xff\xff\xff{";
+    assert!(refusal(load(long)).contains("a header of 4294967295 bytes"));
+    assert!(refusal(load(b"")).contains("an empty file"));
+    assert!(refusal(load(b"\x89HDF\r\n\x1a\n...")).contains("a file that starts with [89, 48"));
+}
+
+#[test]
+fn damaged_headers_never_panic() {
+    let whole = npy_of(&images(1));
+    for length in 0..whole.len() {
+        assert!(load(&whole[..length]).is_err());
+    }
+    for at in 0..whole.len() - 240 {
+        for value in [0, b'(', b'\'', b'\\', b'9', b'-', 0xff] {
+            let mut damaged = whole.clone();
+            damaged[at] = value;
+            let _ = load(&damaged);
+        }
+    }
+}
+
+#[test]
+fn expected_results_may_be_f32_or_f64() {
+    let shape = IxDyn(&[2, 3]);
+    let narrow = ArrayD::from_shape_fn(shape.clone(), |at| at[0] as f32 + 0.1 * at[1] as f32);
+    let wide = ArrayD::from_shape_fn(shape, |at| at[0] as f64 + 0.1 * at[1] as f64);
+    let (_folder, path) = write(&npy_of(&narrow));
+    let expected = ExpectTensor { values: narrow.mapv(f64::from), is_f64: false };
+    assert_eq!(load_expect(&path, "--expect", &[2, 3]).unwrap(), expected);
+    assert_eq!(load_npy_dyn(&path, "--filter", &[2, 3]).unwrap(), narrow);
+    let message = refusal(load_npy_dyn(&path, "--filter", &[3, 2]));
+    assert!(message.contains("--filter: found shape [2, 3], expected [3, 2]"), "{message}");
+    let (_folder, path) = write(&npy_of(&wide));
+    assert_eq!(load_expect(&path, "--expect", &[2, 3]).unwrap(), ExpectTensor { values: wide, is_f64: true });
+    assert!(refusal(load_npy_dyn(&path, "--filter", &[2, 3])).contains("found type <f8"));
+}
+
+#[test]
+fn a_saved_tensor_replaces_the_file_and_leaves_nothing_else() {
+    let (folder, path) = write(b"before");
+    save_npy(&path, &images(2)).unwrap();
+    assert_eq!(load_npy(&path, [4, 5, 3]).unwrap(), images(2));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_failed_write_leaves_the_file_as_it_was() {
+    let (folder, path) = write(b"before");
+    let failing = |out: &mut dyn Write| {
+        out.write_all(b"half")?;
+        Err(std::io::Error::other("the disk\nis full"))
+    };
+    write_with(&path, failing).unwrap_err();
+    assert_eq!(std::fs::read(&path).unwrap(), b"before");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert!(refusal(write_atomically(&folder.path().join("none/x.file"), b"")).contains("cannot write"));
+    write_atomically(folder.path(), b"").unwrap_err();
+}
+
+#[cfg(unix)]
+#[test]
+fn links_and_devices_stay_what_they_are() {
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+    let (folder, path) = write(b"before");
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink("x.file", &link).unwrap();
+    write_atomically(&link, b"after").unwrap();
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(std::fs::read(&path).unwrap(), b"after");
+    let plain = folder.path().join("plain");
+    std::fs::write(&plain, b"").unwrap();
+    let mode = |path| std::fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode(&path), mode(&plain), "the umask holds");
+    write_atomically(Path::new("/dev/null"), b"gone").unwrap();
+    assert!(std::fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+}
+
+#[test]
+fn labels_are_one_a_line() {
+    for text in
+        ["tench\ngreat white shark\n", "tench\r\ngreat white shark", "\u{feff}tench\n great white shark \n"]
+    {
+        assert_eq!(load_labels(&write(text.as_bytes()).1, 2).unwrap(), ["tench", "great white shark"]);
+    }
+    let message = refusal(load_labels(&write(b"a\nb\nc\n").1, 2));
+    assert!(message.contains("found 3 labels, expected one a line for 2 classes"), "{message}");
+    assert!(refusal(load_labels(&write(b"a\n\xff\n").1, 2)).contains("not UTF-8"));
+}
+
+fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    image.write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+/// 598x299: two pixels become one.
+fn gradient() -> DynamicImage {
+    DynamicImage::ImageRgb8(::image::RgbImage::from_fn(598, 299, |x, y| {
+        ::image::Rgb([(x / 4) as u8, (y / 2) as u8, 200])
+    }))
+}
+
+#[test]
+fn an_image_becomes_299x299_rgb_between_minus_one_and_one() {
+    let values = load_image(&write(&encoded(&gradient(), ImageFormat::Png)).1).unwrap();
+    assert_eq!(values.len(), 299 * 299 * 3);
+    for (y, x) in [(5, 7), (100, 250), (290, 291)] {
+        let [r, g, b] = [0, 1, 2].map(|c| values[(y * 299 + x) * 3 + c]);
+        let expected = [(2 * x) as f32 / 4.0, y as f32 / 2.0, 200.0].map(|v| v / 127.5 - 1.0);
+        for (found, expected) in [r, g, b].iter().zip(expected) {
+            assert!((found - expected).abs() < 0.01, "{y} {x}: {found} {expected}");
+        }
+    }
+}
+
+#[test]
+fn every_kind_of_pixel_becomes_rgb() {
+    let whole = load_image(&write(&encoded(&gradient(), ImageFormat::Png)).1).unwrap();
+    let close = |bytes: &[u8], tolerance: f32, what: &str| {
+        let values = load_image(&write(bytes).1).unwrap();
+        let worst = values.iter().zip(&whole).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < tolerance, "{what}: {worst}");
+    };
+    close(&encoded(&gradient().to_rgba8().into(), ImageFormat::Png), 1e-6, "alpha");
+    close(&encoded(&gradient().to_rgb16().into(), ImageFormat::Png), 1e-5, "16 bits");
+    close(&encoded(&gradient(), ImageFormat::Jpeg), 0.1, "JPEG");
+    let grey = load_image(&write(&encoded(&gradient().to_luma8().into(), ImageFormat::Png)).1).unwrap();
+    assert!(grey.chunks(3).all(|rgb| rgb[0] == rgb[1] && rgb[1] == rgb[2]));
+    let dot = DynamicImage::ImageRgb8(::image::RgbImage::from_pixel(1, 1, ::image::Rgb([255, 0, 51])));
+    let values = load_image(&write(&encoded(&dot, ImageFormat::Png)).1).unwrap();
+    assert!(values.chunks(3).all(|rgb| rgb[0] == 1.0 && rgb[1] == -1.0 && (rgb[2] + 0.6).abs() < 1e-6));
+}
+
+#[test]
+fn a_small_file_cannot_ask_for_a_large_image() {
+    let mut bytes = encoded(&gradient(), ImageFormat::Png);
+    bytes[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
+    let crc = crc32(&bytes[12..29]);
+    bytes[29..33].copy_from_slice(&crc.to_be_bytes());
+    let message = refusal(load_image(&write(&bytes).1));
+    assert!(message.contains("an image of 65536x65536"), "{message}");
+}
+
+/// The checksum of PNG chunks.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(crc ^ *byte as u32, |crc, _| (crc >> 1) ^ (0xEDB8_8320 * (crc & 1)))
+    })
+}
+
+#[test]
+fn damaged_images_are_refused_in_one_line() {
+    for format in [ImageFormat::Png, ImageFormat::Jpeg] {
+        let whole = encoded(&gradient(), format);
+        for length in [0, 1, 4, 20, 40, 100, whole.len() / 2, whole.len() * 9 / 10] {
+            let message = refusal(load_image(&write(&whole[..length]).1));
+            assert!(message.contains("expected a whole JPEG or PNG image"), "{message}");
+        }
+        for at in (0..whole.len()).step_by(whole.len() / 40) {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x55;
+            let _ = load_image(&write(&damaged).1);
+        }
+    }
+    assert!(
+        refusal(load_image(&write(b"GIF89a..........").1)).contains("expected a whole JPEG or PNG image")
+    );
+}

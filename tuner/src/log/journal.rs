@@ -1,0 +1,213 @@
+//! The log of measurements: one file a machine, to which every tuning appends, a line of JSON at a time.
+//!
+//! ```text
+//! {"line": "run", "run": R, "schema": "measurements-1", "machine": .., "threads": .., "types": ..}
+//! {"line": "candidates", "run": R, "problem": P, "first": n, "list": [candidate, ..]}
+//! {"line": "round", "run": R, "problem": P, "round": i, "times": [[number, ns, disturbed], ..], "core_to_core_ns": ..}
+//! {"line": "resumes", "run": R, "problem": P, "from": an earlier run}
+//! {"line": "done", "run": R, "problem": P, "share": seconds, "complete": ..}
+//! ```
+//!
+//! A run is one process on one machine with one number of threads. Candidates are numbered within a run and problem,
+//! in the order they come; a round holds the times of all that were still measured, so that what is compared
+//! was measured within seconds. A line is written whole, under a lock on the file: several tuners may append at once,
+//! and one that is killed leaves at most a torn last line, which readers pass over and the next writer ends.
+//!
+//! A tuning goes on from the rounds of the newest run of the same machine, threads and types that went furthest
+//! with a problem. Candidates of a kernel whose code has changed since are left out.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use engine::network::choice::TOOL;
+use engine::network::dtypes::Types;
+use engine::plan::records::Cold;
+use engine::runtime::machine::Machine;
+use engine::util::stats::ns;
+use kernels::problem::Problem;
+
+use crate::bench::contention::BUSY;
+use crate::log::file::{LogError, append, read};
+use crate::log::history::{Histories, History, nearest};
+use crate::log::schema::{Done, Entry, Line, METHOD, Run, SCHEMA, Time};
+
+/// Name of the file in a machine's folder.
+pub const FILE: &str = "measurements.jsonl";
+
+/// The log of a machine, open for one run.
+pub struct Log {
+    path: PathBuf,
+    run: String,
+    histories: Histories,
+    /// It could not be written.
+    failed: AtomicBool,
+}
+
+impl Log {
+    /// Begins a run in the log of a machine's folder. What runs of the same machine, threads and types have found
+    /// is kept at hand, unless it is to be ignored.
+    ///
+    /// # Errors
+    /// If the file is no log, or can't be read or written.
+    pub fn open(
+        folder: &Path,
+        machine: &Machine,
+        threads: usize,
+        types: Types,
+        cold: Cold,
+        is_fresh: bool,
+    ) -> Result<Self, LogError> {
+        let path = folder.join(FILE);
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let run = Run {
+            run: format!("{:x}-{:x}", since.as_nanos(), std::process::id()),
+            schema: SCHEMA.to_string(),
+            tool: TOOL.to_string(),
+            machine: machine.clone(),
+            threads,
+            types: match types {
+                Types::F32 => "f32".to_string(),
+                Types::Lower => "lower".to_string(),
+            },
+            cold,
+            method: METHOD,
+            started: since.as_secs(),
+        };
+        let lines = if path.exists() { read(&path)?.0 } else { Vec::new() };
+        let here = |other: &Run| {
+            other.machine == run.machine && (other.threads, other.method) == (run.threads, run.method)
+        };
+        let nearest = nearest(&lines, here);
+        let like = |other: &Run| {
+            !is_fresh
+                && other.tool == run.tool
+                && other.machine == run.machine
+                && (other.threads, &other.types, other.cold) == (run.threads, &run.types, run.cold)
+                && other.method == run.method
+        };
+        let histories = Histories::of(lines, nearest, like);
+        let name = run.run.clone();
+        append(&path, &Line::Run(run))?;
+        Ok(Self { path, run: name, histories, failed: AtomicBool::new(false) })
+    }
+
+    /// How near this machine's workers are known to have been, in seconds.
+    pub fn nearest(&self) -> Option<f64> {
+        self.histories.nearest.map(|ns| ns * 1e-9)
+    }
+
+    /// What earlier runs have found out about a problem; nothing of a time when others used the cores, or when these were
+    /// far apart, which must not settle a choice for good.
+    pub fn history(&self, problem: &Problem) -> Option<&History> {
+        self.histories.furthest(&problem.to_string(), BUSY)
+    }
+
+    fn append(&self, line: &Line) {
+        if self.failed.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = append(&self.path, line) {
+            self.failed.store(true, Ordering::Relaxed);
+            eprintln!("note: {error}; measurements are no longer logged");
+        }
+    }
+}
+
+/// Keeps what happens to one problem, and writes it.
+pub struct Journal<'a> {
+    log: Option<&'a Log>,
+    run: String,
+    problem: String,
+    /// All until now, and the run that the last of it is of.
+    history: History,
+}
+
+impl<'a> Journal<'a> {
+    /// Of a problem; kept alone without a log.
+    pub fn new(log: Option<&'a Log>, problem: &Problem) -> Self {
+        let run = log.map(|log| log.run.clone()).unwrap_or_default();
+        Self {
+            log,
+            problem: problem.to_string(),
+            history: History { run: run.clone(), ..History::default() },
+            run,
+        }
+    }
+
+    fn append(&mut self, line: impl FnOnce(String, String) -> Line) {
+        let (run, problem) = (|| self.run.clone(), || self.problem.clone());
+        let line = line(run(), problem());
+        let from = std::mem::replace(&mut self.history.run, run());
+        if let Some(log) = self.log {
+            if from != self.run {
+                log.append(&Line::Resumes { run: run(), problem: problem(), from });
+            }
+            log.append(&line);
+        }
+        self.history.add(line);
+    }
+
+    /// All that follows goes on from there.
+    pub fn resume(&mut self, history: History) {
+        self.history = history;
+    }
+
+    /// All that was kept.
+    pub fn into_history(self) -> History {
+        self.history
+    }
+
+    /// Candidates with numbers from `first` on.
+    pub fn candidates(&mut self, first: usize, list: Vec<Entry>) {
+        self.append(|run, problem| Line::Candidates { run, problem, first, list });
+    }
+
+    /// A round, with the seconds from core to core.
+    pub fn round(&mut self, round: usize, times: Vec<Time>, core_to_core: Option<f64>) {
+        let core_to_core_ns = core_to_core.map(ns);
+        self.append(|run, problem| Line::Round { run, problem, round, times, core_to_core_ns });
+    }
+
+    /// The end.
+    pub fn done(&mut self, share: Duration, complete: bool) {
+        let done = Done { share: share.as_secs_f64(), complete };
+        self.append(|run, problem| Line::Done { run, problem, done });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kernels::cpu::Cpu;
+
+    use super::*;
+
+    #[test]
+    fn what_is_added_after_a_visit_that_took_all_from_the_log_is_found_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let machine = Machine::of(&Cpu::detect());
+        let open = || Log::open(folder.path(), &machine, 1, Types::F32, Cold::Memory, false).expect("a log");
+        let problem = Problem::Conv("n1h5w5c8k8r3s3".parse().expect("a shape"));
+        let round = |journal: &mut Journal, number| {
+            journal.round(number, vec![Time(0, 1000, 0)], None);
+            journal.done(Duration::from_secs(number as u64), false);
+        };
+        let log = open();
+        let mut journal = Journal::new(Some(&log), &problem);
+        journal.candidates(0, vec![Entry::any()]);
+        round(&mut journal, 1);
+
+        let log = open();
+        let mut first = Journal::new(Some(&log), &problem);
+        first.resume(log.history(&problem).expect("a history").clone());
+        let mut second = Journal::new(Some(&log), &problem);
+        second.resume(first.into_history());
+        round(&mut second, 2);
+        let kept = second.into_history();
+
+        let log = open();
+        let found = log.history(&problem).expect("a history");
+        assert_eq!(found, &kept);
+        assert_eq!((found.rounds.len(), found.done.map(|done| done.share)), (2, Some(2.0)));
+    }
+}

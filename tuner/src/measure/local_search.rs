@@ -1,0 +1,82 @@
+//! Which tunings are tried: a walk from the default and from the best so far, one number at a time.
+
+use std::time::{Duration, Instant};
+
+use engine::network::candidates::Available;
+use engine::network::dtypes::Types;
+use kernels::KernelEntry;
+use kernels::kernel::Tuning;
+use kernels::tensor::Formats;
+
+use crate::measure::race::Field;
+
+/// A tuning, with the first of its formats that are asked for.
+pub type Offer = (Tuning, Formats);
+
+/// Rounds of tunings that have just come.
+pub const ROUNDS: usize = 2;
+
+/// How many tunings are tried at a time.
+pub const AT_A_TIME: usize = 8;
+
+/// First come the tunings of kernels that are at most so many times as slow as the fastest, where their default alone
+/// is known, and where others are; the rest only where time is left.
+const HOPE: [f64; 2] = [1.6, 1.3];
+
+impl Field<'_> {
+    /// Walks through the tunings of each kernel until the time is over: first the defaults, then those that differ
+    /// by the fewest numbers from the fastest of their kernel so far, of the fastest kernels first, and at last those
+    /// of kernels without much hope. What is there already is not tried again. Whether nothing is left to try.
+    pub fn walk(&mut self, types: Types, time: Duration, deadline: Instant) -> bool {
+        let clock = self.distance.clock();
+        let kernels = self.kernels;
+        let spaces: Vec<Vec<Offer>> = kernels.iter().map(|a| self.offered(a, types)).collect();
+        let mut tried: Vec<Vec<Tuning>> = kernels.iter().map(|a| self.tunings(a.row)).collect();
+        let defaults = spaces.iter().enumerate().filter_map(|(index, space)| Some((index, space.first()?)));
+        let mut next: Vec<(usize, &Offer)> =
+            defaults.filter(|(index, (tuning, _))| !tried[*index].contains(tuning)).collect();
+        loop {
+            let mut jobs: Vec<(&Available, Tuning, Formats)> = Vec::new();
+            for (index, (tuning, formats)) in next {
+                tried[index].push(tuning.clone());
+                jobs.push((&kernels[index], tuning.clone(), *formats));
+            }
+            if !jobs.is_empty() {
+                self.enter(&jobs);
+                (0..ROUNDS).for_each(|_| self.round());
+            }
+            let least = self.least();
+            let mut others: Vec<((bool, usize), f64, usize, &Offer)> = Vec::new();
+            for (index, available) in kernels.iter().enumerate() {
+                let Some((centre, seconds)) = self.fastest(available.row) else { continue };
+                let is_slow = seconds > least * HOPE[usize::from(tried[index].len() > 1)];
+                let left = spaces[index].iter().filter(|(tuning, _)| !tried[index].contains(tuning));
+                let place = |tuning: &Tuning| (is_slow, tuning.distance(&centre));
+                others.extend(left.map(|offer| (place(&offer.0), seconds, index, offer)));
+            }
+            if others.is_empty() || clock.elapsed() >= time || Instant::now() >= deadline {
+                return others.is_empty();
+            }
+            others.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+            next = others.into_iter().map(|(_, _, index, offer)| (index, offer)).take(AT_A_TIME).collect();
+        }
+    }
+
+    /// Tunings of a row that are there.
+    pub fn tunings(&self, row: &KernelEntry) -> Vec<Tuning> {
+        let mut list: Vec<Tuning> = Vec::new();
+        for candidate in self.candidates.iter().filter(|c| c.row.id == row.id) {
+            if !list.contains(&candidate.tuning) {
+                list.push(candidate.tuning.clone());
+            }
+        }
+        list
+    }
+
+    /// The fastest tuning of a row so far.
+    fn fastest(&self, row: &KernelEntry) -> Option<(Tuning, f64)> {
+        let own = self.candidates.iter().zip(&self.samples).filter(|(c, _)| c.row.id == row.id);
+        let timed = own.filter(|(_, samples)| !samples.is_empty()).map(|(c, samples)| (c, samples.median()));
+        timed.min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(c, seconds)| (c.tuning.clone(), seconds))
+    }
+}

@@ -1,0 +1,32 @@
+//! Whether there is memory for what is to be measured.
+
+use engine::network::candidates::available;
+use engine::runtime::memory::{elements, ensure};
+use engine::util::error::Failure;
+use kernels::cpu::Cpu;
+use kernels::problem::Problem;
+use kernels::tensor::Formats;
+
+use crate::measure::local_search::AT_A_TIME;
+use crate::measure::race::{FINALISTS, MOST};
+
+/// Refuses problems of which one does not fit in memory while each of its candidates has tensors of its own.
+pub fn ensure_measured<'a>(
+    problems: impl IntoIterator<Item = &'a Problem>,
+    cpu: &Cpu,
+) -> Result<(), Failure> {
+    for problem in problems {
+        let (kernels, _) = available(cpu, problem);
+        let tunings: usize = kernels.iter().map(|a| a.kernel.tunings(problem).len()).sum();
+        let candidates = tunings.min(at_a_time(kernels.len()));
+        let [src, dst, filters] = elements(problem);
+        ensure(&problem.to_string(), src + filters + candidates as u128 * (src + dst + 2 * filters))?;
+    }
+    Ok(())
+}
+
+/// Candidates of a problem that have memory of their own at a time, at most, where so many kernels take it: those that
+/// are left, and some tunings more or the best of each kernel in all formats.
+pub fn at_a_time(kernels: usize) -> usize {
+    MOST + AT_A_TIME.max(kernels * FINALISTS * Formats::ALL.len())
+}

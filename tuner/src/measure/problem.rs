@@ -1,0 +1,154 @@
+//! Measures the candidates of one problem: checked against the oracle first, then timed in shuffled,
+//! interleaved rounds, the clear losers dropped early.
+
+use engine::network::candidates::{LeftOut, available};
+use engine::network::dtypes::Types;
+use kernels::problem::Problem;
+use kernels::team::Team;
+
+use crate::bench::inputs::Inputs;
+use crate::log::history::History;
+use crate::measure::race::Field;
+use crate::measure::types::{Effort, Host, Measurement, ROUNDS};
+
+/// Share of the budget that goes into finding tunings.
+const EXPLORED: f64 = 0.8;
+
+/// Share of the budget that the first formats of all tunings take where there are other formats.
+const FIRST: f64 = 0.5;
+
+/// Checks and times candidates of a problem of the given types: tunings in their kernel's first formats, found by
+/// a walk, then the best ones in the others, together with those that were not dropped. It goes on from `before`,
+/// or from the log, where all is taken as it is that had as large a share of the budget; but of a problem that was
+/// measured on cores far apart in more than a tenth of the rounds, what was near alone, if they are near now.
+pub fn measure(
+    problem: &Problem,
+    host: &Host,
+    types: Types,
+    effort: Effort,
+    before: Option<Measurement>,
+    mut progress: impl FnMut(f64),
+) -> Measurement {
+    // Far rounds are forgotten only when nearer ones can follow.
+    let was_far = before.as_ref().is_some_and(|before| before.beside.is_far(host.distance));
+    let is_anew = was_far && host.distance.is_near(host.threads, &mut Team::new(host.threads.count()));
+    let is_done =
+        |history: &History| history.done.is_some_and(|done| done.is_enough(effort.share.as_secs_f64()));
+    let (mut beside, mut refused) = (None, Vec::new());
+    let history = match before {
+        Some(before) if !is_anew && is_done(&before.history) => return before,
+        Some(before) => {
+            let Measurement { mut history, left_out, .. } = before;
+            if is_anew {
+                history.keep_near(host.distance.near().map(|seconds| seconds * 1e9));
+            } else {
+                beside = Some(before.beside);
+            }
+            refused = left_out;
+            Some(history)
+        }
+        None => host.log.and_then(|log| log.history(problem)).cloned(),
+    };
+    let is_done = history.as_ref().is_some_and(is_done);
+    let (kernels, left_out) = available(host.cpu, problem);
+    let inputs = Inputs::synthetic(problem);
+    let mut field = Field::new(problem, host, types, (&kernels, left_out), &inputs);
+    field.beside = beside.unwrap_or(field.beside);
+    field.sample_peaks();
+    let holds = history.is_some_and(|history| field.restore(history));
+    let clock = host.distance.clock();
+    let search;
+    if holds && is_done {
+        field.conclude();
+        search = field.search(types);
+    } else {
+        field.revive();
+        let mut complete = field.walk(types, effort.budget.mul_f64(EXPLORED), effort.deadline);
+        let effort = Effort { budget: effort.budget.saturating_sub(clock.elapsed()), ..effort };
+        if types == Types::F32 {
+            complete &= field.rounds(effort, progress);
+        } else {
+            let part = |share| Effort { budget: effort.budget.mul_f64(share), ..effort };
+            complete &= field.rounds(part(FIRST), |done| progress(FIRST * done));
+            field.enter_others(types);
+            complete &= field.rounds(part(1.0 - FIRST), |done| progress(FIRST + (1.0 - FIRST) * done));
+        }
+        search = if effort.exhaustive { field.exhaust(types) } else { field.search(types) };
+        field.done(&effort, complete && effort.rounds >= ROUNDS);
+    }
+    refused.retain(|refused| !field.left_out.contains(refused));
+    field.left_out.extend(refused);
+    for available in &kernels {
+        let is_there = field.candidates.iter().any(|c| c.row.id == available.row.id);
+        if !is_there && !field.left_out.iter().any(|l| l.id == available.row.id) {
+            let reason = "rounds to a lower precision, which is not asked for".to_string();
+            field.left_out.push(LeftOut { id: available.row.id, reason });
+        }
+    }
+    field.into_measurement(search)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use engine::plan::records::Cold;
+    use engine::runtime::threads::Threads;
+    use kernels::Cpu;
+
+    use super::*;
+    use crate::bench::conditions::Beside;
+    use crate::bench::core_distance::CoreDistanceMonitor;
+    use crate::log::schema::Line;
+
+    #[test]
+    fn what_was_far_is_measured_anew_under_its_numbers() {
+        let threads = Threads::new(1).expect("a thread");
+        let cpu = Cpu::detect();
+        let problem = Problem::Conv("n1h5w5c8k8r3s3".parse().expect("a shape"));
+        let distance = CoreDistanceMonitor::default();
+        let host = Host {
+            cpu: &cpu,
+            threads: &threads,
+            distance: &distance,
+            tie: 0.01,
+            cold: Cold::Memory,
+            log: None,
+        };
+        let second = Duration::from_secs(1);
+        let effort = Effort {
+            budget: second / 10,
+            share: second,
+            deadline: Instant::now() + 600 * second,
+            rounds: 4,
+            exhaustive: false,
+        };
+        let measured =
+            |before| threads.install(|| measure(&problem, &host, Types::F32, effort, before, |_| ()));
+        let first = measured(None);
+        assert!(first.history.rounds.iter().map(|round| round.number).eq(1..=first.history.last_round));
+        let count = first.history.candidates.len();
+        assert_eq!(first.candidates.len(), count);
+
+        // As if all but the last round had been on cores far apart.
+        let last = first.history.last_round;
+        let mut far = History { candidates: first.history.candidates.clone(), ..History::default() };
+        let mut beside = Beside::default();
+        for number in 1..=last {
+            let ns = if number < last { 190.0 } else { 20.0 };
+            let times = first.history.times_of(number).to_vec();
+            let (run, problem) = Default::default();
+            far.add(Line::Round { run, problem, round: number, times, core_to_core_ns: Some(ns) });
+            beside.apart(Some(ns * 1e-9));
+        }
+        distance.known(20e-9);
+        let again = measured(Some(Measurement { history: far, beside, ..first }));
+        let rounds: Vec<usize> = again.history.rounds.iter().map(|round| round.number).collect();
+        assert_eq!((rounds[0], rounds[1]), (last, last + 1));
+        // Those that are measured again have their numbers again.
+        let entries = &again.history.candidates;
+        let twin = |one: usize| (0..one).any(|other| entries[one].is_same(&entries[other]));
+        assert!(entries.len() >= count && !(0..entries.len()).any(twin));
+        assert_eq!(again.candidates.len(), entries.len());
+    }
+}

@@ -1,0 +1,459 @@
+//! The candidates of one problem on their way: checked, timed in rounds, dropped; each step written to the log.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use engine::network::candidates::{Available, LeftOut};
+use engine::network::choice::{StepFormats, tuning_to_json};
+use engine::network::dtypes::Types;
+use engine::plan::records::Cold;
+use engine::runtime::threads::Threads;
+use engine::util::random::shuffle;
+use engine::util::stats::{Interval, Timing};
+use kernels::KernelEntry;
+use kernels::cpu::Cpu;
+use kernels::kernel::{Kernel, Prepared, Tuning};
+use kernels::problem::Problem;
+use kernels::tensor::{Format, Formats, Tensor};
+
+use crate::bench::conditions::Beside;
+use crate::bench::contention::TRIES;
+use crate::bench::core_distance::CoreDistanceMonitor;
+use crate::bench::inputs::Inputs;
+use crate::bench::oracle::{Comparison, Oracle, sample_pixels};
+use crate::bench::samples::Samples;
+use crate::bench::timer::{Bench, Workplace, each_in_turn};
+use crate::log::history::History;
+use crate::log::journal::Journal;
+use crate::log::schema::{Entry, Time};
+use crate::measure::types::{Effort, Host, Measured, Measurement, Outcome, Search};
+
+/// A candidate whose fastest run is this much slower than the leader's median is dropped after so many
+/// rounds, while they are too few for intervals. Each pair of types has a leader of its own.
+pub(super) const DROP: [(usize, f64); 3] = [(1, 2.0), (2, 1.3), (4, 1.1)];
+
+/// Rounds after which a candidate is dropped whose interval lies wholly above the leader's time and a tie with it.
+pub(super) const DECIDE: [usize; 5] = [7, 10, 14, 19, 25];
+
+/// Candidates that are measured at a time, at most, but for the leaders of their types.
+pub const MOST: usize = 24;
+
+/// Rounds after the walk at least.
+pub(super) const LEAST_ROUNDS: usize = 2;
+
+/// Tunings of a kernel that are measured in its other formats: the fastest in its first.
+pub const FINALISTS: usize = 2;
+
+/// Tunings of a kernel that are measured again when a problem has its turn again, and how many times as slow as the
+/// fastest they may be.
+pub(super) const REVIVED: usize = 2;
+
+pub(super) const HOPE: f64 = 1.3;
+
+/// A candidate that is still measured.
+pub(super) struct Entrant {
+    /// Its number among all.
+    pub(super) index: usize,
+    /// None for one from the log that has not run yet.
+    pub(super) bench: Option<Bench>,
+}
+
+/// The candidates of a problem on their way.
+pub struct Field<'a> {
+    /// The problem.
+    pub problem: &'a Problem,
+    /// Worker threads.
+    pub threads: &'a Threads,
+    /// How far apart their cores are.
+    pub distance: &'a CoreDistanceMonitor,
+    /// The kernels that take the problem.
+    pub kernels: &'a [Available],
+    pub(super) inputs: &'a Inputs,
+    /// The source in each format that was asked for.
+    pub(super) sources: Vec<(Format, Arc<Tensor>)>,
+    pub(super) oracle: Oracle<'a>,
+    pub(super) cpu: &'a Cpu,
+    pub(super) place: Workplace,
+    pub(super) tie: f64,
+    pub(super) cold: Cold,
+    pub(super) journal: Journal<'a>,
+    /// All candidates, in the order they came.
+    pub candidates: Vec<Measured>,
+    /// Of each candidate.
+    pub samples: Vec<Samples>,
+    /// Of each candidate, its number in the log, where the next is `next`.
+    pub(super) numbers: Vec<usize>,
+    pub(super) next: usize,
+    /// Those in the log that have no rounds left, by their numbers.
+    pub(super) forgotten: Vec<(usize, Entry)>,
+    /// Rounds so far.
+    pub(super) round: usize,
+    /// Runs so far, and those of them that were disturbed.
+    pub(super) runs: usize,
+    pub(super) disturbed: usize,
+    /// Rows without candidates, and tunings that were refused.
+    pub left_out: Vec<LeftOut>,
+    /// What the cores do at their best meanwhile.
+    pub beside: Beside,
+    pub(super) alive: Vec<Entrant>,
+}
+
+impl<'a> Field<'a> {
+    /// Without candidates.
+    pub fn new(
+        problem: &'a Problem,
+        host: &Host<'a>,
+        types: Types,
+        (kernels, left_out): (&'a [Available], Vec<LeftOut>),
+        inputs: &'a Inputs,
+    ) -> Self {
+        Self {
+            cpu: host.cpu,
+            beside: Beside::new(host.cpu, types),
+            problem,
+            threads: host.threads,
+            distance: host.distance,
+            kernels,
+            inputs,
+            sources: Vec::new(),
+            oracle: Oracle::new(problem, inputs, sample_pixels(problem.dst()[0], 12)),
+            place: Workplace::new(host.threads, host.cpu),
+            tie: host.tie,
+            cold: host.cold,
+            journal: Journal::new(host.log, problem),
+            candidates: Vec::new(),
+            samples: Vec::new(),
+            numbers: Vec::new(),
+            next: 0,
+            forgotten: Vec::new(),
+            round: 0,
+            runs: 0,
+            disturbed: 0,
+            left_out,
+            alive: Vec::new(),
+        }
+    }
+
+    /// Takes what was found out earlier and still holds; whether all of it does.
+    pub fn restore(&mut self, history: History) -> bool {
+        self.round = history.last_round;
+        self.next = history.candidates.len();
+        let last = history.rounds.last().map(|round| round.number);
+        let mut stale = false;
+        for (number, entry) in history.candidates.iter().enumerate() {
+            let samples = history.samples(number);
+            let Some(mut candidate) = self.known(entry) else {
+                stale = true;
+                continue;
+            };
+            let times = samples.seconds();
+            candidate.outcome = match entry.wrong {
+                Some([error, tolerance]) => Outcome::Wrong { error, tolerance },
+                None if samples.is_empty() => {
+                    stale = true;
+                    self.forgotten.push((number, entry.clone()));
+                    continue;
+                }
+                None => Outcome::Timed { timing: Timing::of(&times), dropped: true },
+            };
+            candidate.disturbed = history.disturbed(number);
+            if entry.wrong.is_none() && samples.last_round() == last {
+                self.alive.push(Entrant { index: self.candidates.len(), bench: None });
+            }
+            self.runs += times.len();
+            self.disturbed += candidate.disturbed;
+            self.candidates.push(candidate);
+            self.samples.push(samples);
+            self.numbers.push(number);
+        }
+        self.journal.resume(history);
+        !stale
+    }
+
+    /// A candidate of the log, if a kernel still is what it was.
+    fn known(&self, entry: &Entry) -> Option<Measured> {
+        let Available { row, kernel } = self.kernels.iter().find(|a| a.row.id == entry.kernel)?;
+        let offered = kernel.tunings(self.problem);
+        let tuning = offered.into_iter().find(|tuning| tuning_to_json(tuning) == entry.tuning)?;
+        let offered = kernel.formats(self.problem, &tuning);
+        let formats = offered.into_iter().find(|formats| StepFormats::of(formats) == entry.formats)?;
+        (entry.code == row.code()).then(|| Measured {
+            row,
+            formats,
+            relative_error: entry.rel_error,
+            rms_error: entry.rms_error,
+            packed: entry.packed,
+            scratch: entry.scratch,
+            multiply_adds: kernel.multiply_adds(self.problem, &tuning),
+            tuning,
+            versus: None,
+            disturbed: 0,
+            outcome: Outcome::Wrong { error: f64::INFINITY, tolerance: 0.0 },
+        })
+    }
+
+    /// Lets the best of each row in again that is not much slower than the fastest: those that it was dropped for may be
+    /// gone, or have been measured in another time.
+    pub fn revive(&mut self) {
+        let best: Vec<usize> =
+            self.kernels.iter().flat_map(|available| self.best(available.row, REVIVED)).collect();
+        let least = best.iter().map(|&index| self.candidates[index].seconds()).fold(f64::INFINITY, f64::min);
+        for index in best {
+            if self.candidates[index].seconds() <= HOPE * least {
+                self.let_in(index);
+            }
+        }
+    }
+
+    /// Prepares candidates, checks them, and lets those that are right in.
+    pub fn enter(&mut self, jobs: &[(&Available, Tuning, Formats)]) {
+        let prepared = self.threads.map(jobs, |(available, tuning, formats)| {
+            available.kernel.prepare(self.problem, tuning, formats, &self.inputs.filters)
+        });
+        let first = self.candidates.len();
+        for ((available, tuning, formats), prepared) in jobs.iter().zip(prepared) {
+            let (row, kernel) = (available.row, &available.kernel);
+            let prepared = match prepared {
+                Ok(prepared) => prepared,
+                Err(refusal) => {
+                    self.left_out.push(LeftOut { id: row.id, reason: format!("{tuning}: {refusal}") });
+                    continue;
+                }
+            };
+            let mut bench = self.bench(prepared, formats);
+            let (seconds, _) = bench.run(self.threads, &mut self.place);
+            let verdict = self.oracle.judge(&bench, &kernel.numerics(self.problem, tuning));
+            let outcome = if verdict.holds() {
+                Outcome::Timed { timing: Timing::of(&[seconds]), dropped: false }
+            } else {
+                let Comparison { error, tolerance, .. } = verdict.nearer();
+                Outcome::Wrong { error, tolerance }
+            };
+            let [packed, scratch] = bench.bytes(self.threads.count());
+            if verdict.holds() {
+                self.alive.push(Entrant { index: self.candidates.len(), bench: Some(bench) });
+            }
+            self.candidates.push(Measured {
+                row,
+                tuning: tuning.clone(),
+                formats: *formats,
+                relative_error: verdict.given.relative(),
+                rms_error: verdict.given.rms,
+                packed,
+                scratch,
+                multiply_adds: kernel.multiply_adds(self.problem, tuning),
+                versus: None,
+                disturbed: 0,
+                outcome,
+            });
+            self.samples.push(Samples::default());
+        }
+        let mut new = Vec::new();
+        for entry in self.candidates[first..].iter().map(log_entry) {
+            let known = self.forgotten.iter().position(|(_, known)| known.is_same(&entry));
+            let number = known.map(|at| self.forgotten.swap_remove(at).0).unwrap_or_else(|| {
+                new.push(entry);
+                self.next + new.len() - 1
+            });
+            self.numbers.push(number);
+        }
+        self.next += new.len();
+        if !new.is_empty() {
+            self.journal.candidates(self.next - new.len(), new);
+        }
+    }
+
+    /// To time what was prepared; all in the same format share a source.
+    fn bench(&mut self, prepared: Box<dyn Prepared>, formats: &Formats) -> Bench {
+        let known = self.sources.iter().find(|(format, _)| *format == formats.src);
+        let src = known.map(|(_, src)| Arc::clone(src)).unwrap_or_else(|| {
+            let src = Bench::source(prepared.signature().src, &formats.src, &self.inputs.src);
+            self.sources.push((formats.src, Arc::clone(&src)));
+            src
+        });
+        Bench::new(prepared, formats, src, self.cold)
+    }
+
+    /// Prepares those of the log that are about to run.
+    fn prepare(&mut self) {
+        let kernel = |row: &KernelEntry| self.kernels.iter().find(|a| a.row.id == row.id).map(|a| &*a.kernel);
+        let is_waiting = |entrant: &Entrant| entrant.bench.is_none();
+        let jobs: Vec<(&dyn Kernel, &Measured)> = (self.alive.iter().filter(|entrant| is_waiting(entrant)))
+            .filter_map(|entrant| {
+                let candidate = &self.candidates[entrant.index];
+                Some((kernel(candidate.row)?, candidate))
+            })
+            .collect();
+        let prepared = self.threads.map(&jobs, |(kernel, c)| {
+            kernel.prepare(self.problem, &c.tuning, &c.formats, &self.inputs.filters).ok()
+        });
+        let mut prepared = prepared.into_iter();
+        let mut alive = std::mem::take(&mut self.alive);
+        for entrant in alive.iter_mut().filter(|entrant| is_waiting(entrant)) {
+            let formats = self.candidates[entrant.index].formats;
+            entrant.bench = prepared.next().flatten().map(|prepared| self.bench(prepared, &formats));
+        }
+        alive.retain(|entrant| !is_waiting(entrant));
+        self.alive = alive;
+    }
+
+    /// Samples what the cores do at their best now.
+    pub fn sample_peaks(&mut self) {
+        self.beside.sample(self.cpu, self.threads, &mut self.place.team);
+    }
+
+    /// Times all that are left once, in a shuffled order.
+    fn time(&mut self) {
+        self.prepare();
+        let core_to_core = self.distance.wait_until_near(self.threads, &mut self.place.team);
+        self.sample_peaks();
+        self.round += 1;
+        shuffle(&mut self.alive, self.round as u64);
+        // No more than one where most are disturbed all the same.
+        let tries = if 2 * self.disturbed > self.runs { 1 } else { TRIES };
+        let mut indices = Vec::new();
+        let mut benches: Vec<&mut Bench> = Vec::new();
+        for Entrant { index, bench } in &mut self.alive {
+            if let Some(bench) = bench {
+                indices.push(*index);
+                benches.push(bench);
+            }
+        }
+        let results = each_in_turn(&mut benches, tries, self.threads, &mut self.place);
+        let mut times = Vec::with_capacity(indices.len());
+        for (index, (seconds, disturbed)) in indices.into_iter().zip(results) {
+            let time = Time::new(self.numbers[index], seconds, disturbed);
+            self.samples[index].push(self.round, time.seconds());
+            self.candidates[index].disturbed += usize::from(disturbed);
+            self.runs += 1;
+            self.disturbed += usize::from(disturbed);
+            times.push(time);
+        }
+        self.beside.apart(core_to_core);
+        self.journal.round(self.round, times, core_to_core);
+    }
+
+    /// Times all that are left once, and drops the clear losers.
+    pub fn round(&mut self) {
+        self.time();
+        let tie = self.tie;
+        self.drop(|candidate, own, leader| match DROP.iter().rev().find(|(after, _)| own.len() >= *after) {
+            _ if DECIDE.contains(&own.len()) => own.ratio(leader).is_some_and(|ratio| ratio.low > 1.0 + tie),
+            // The run that it was checked by too: a host may stop one for milliseconds, and nothing shows it.
+            Some((_, factor)) if own.len() < DECIDE[0] => {
+                let checked = candidate.timing().map_or(f64::INFINITY, |timing| timing.fastest);
+                own.fastest().min(checked) > leader.median() * factor
+            }
+            _ => false,
+        });
+        self.limit();
+    }
+
+    /// Rounds until the time is over or each leader has had its number of them, those of the log among them; whether it
+    /// is their number.
+    pub fn rounds(&mut self, effort: Effort, mut progress: impl FnMut(f64)) -> bool {
+        let clock = self.distance.clock();
+        let done = self.leaders().iter().map(|(_, leader)| self.samples[*leader].len()).min().unwrap_or(0);
+        let rounds = effort.rounds.saturating_sub(done).max(LEAST_ROUNDS);
+        let mut complete = true;
+        for round in 1..=rounds {
+            self.round();
+            let spent = clock.elapsed().as_secs_f64() / effort.budget.as_secs_f64().max(1e-9);
+            progress(spent.max(round as f64 / rounds as f64).min(1.0));
+            if (spent >= 1.0 || Instant::now() >= effort.deadline) && round >= LEAST_ROUNDS {
+                complete = round == rounds;
+                break;
+            }
+        }
+        self.conclude();
+        if self.reinstate() {
+            (0..DECIDE[0]).for_each(|_| self.round());
+            self.conclude();
+        }
+        complete
+    }
+
+    /// Writes to the log that the problem is done, with the share of the budget it was given.
+    pub fn done(&mut self, effort: &Effort, complete: bool) {
+        self.journal.done(effort.share, complete);
+    }
+
+    /// How many times as long as the second the first of two takes, in rounds of their own beside all that are left, as
+    /// they were found.
+    pub fn duel(&mut self, pair: [usize; 2], rounds: usize) -> Option<Interval> {
+        let from = self.round;
+        pair.into_iter().for_each(|index| self.let_in(index));
+        (0..rounds).for_each(|_| self.time());
+        let [a, b] = pair.map(|index| self.samples[index].since(from));
+        a.ratio(&b)
+    }
+
+    /// Lets the fastest tunings of each row in once more, in their other formats.
+    pub fn enter_others(&mut self, types: Types) {
+        let kernels = self.kernels;
+        let mut others = Vec::new();
+        for available in kernels {
+            let mut tunings: Vec<Tuning> = Vec::new();
+            for index in self.best(available.row, usize::MAX) {
+                let tuning = &self.candidates[index].tuning;
+                if !tunings.contains(tuning) && tunings.len() < FINALISTS {
+                    tunings.push(tuning.clone());
+                }
+            }
+            for tuning in tunings {
+                let mut formats = types.formats(&*available.kernel, self.problem, &tuning);
+                formats.retain(|formats| {
+                    let is_it = |c: &Measured| {
+                        (c.row.id, &c.tuning, &c.formats) == (available.row.id, &tuning, formats)
+                    };
+                    !self.candidates.iter().any(is_it)
+                });
+                others.extend(formats.into_iter().map(|formats| (available, tuning.clone(), formats)));
+            }
+        }
+        if !others.is_empty() {
+            self.enter(&others);
+        }
+    }
+
+    /// All that was found out.
+    pub fn into_measurement(self, search: Search) -> Measurement {
+        Measurement {
+            problem: self.problem.clone(),
+            candidates: self.candidates,
+            left_out: self.left_out,
+            tie: self.tie,
+            search,
+            beside: self.beside,
+            history: self.journal.into_history(),
+        }
+    }
+
+    /// The fastest candidates of a row, by their numbers.
+    fn best(&self, row: &KernelEntry, count: usize) -> Vec<usize> {
+        let is_own = |c: &Measured| c.row.id == row.id && c.timing().is_some();
+        let mut own: Vec<usize> =
+            (0..self.candidates.len()).filter(|&index| is_own(&self.candidates[index])).collect();
+        own.sort_by(|&a, &b| self.candidates[a].seconds().total_cmp(&self.candidates[b].seconds()));
+        own.truncate(count);
+        own
+    }
+}
+
+/// A candidate that was just checked, for the log.
+fn log_entry(candidate: &Measured) -> Entry {
+    Entry {
+        kernel: candidate.row.id.to_string(),
+        tuning: tuning_to_json(&candidate.tuning),
+        formats: StepFormats::of(&candidate.formats),
+        code: candidate.row.code().to_string(),
+        rel_error: candidate.relative_error,
+        rms_error: candidate.rms_error,
+        packed: candidate.packed,
+        scratch: candidate.scratch,
+        wrong: match candidate.outcome {
+            Outcome::Wrong { error, tolerance } => Some([error, tolerance]),
+            Outcome::Timed { .. } => None,
+        },
+    }
+}

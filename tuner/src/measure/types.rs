@@ -1,0 +1,197 @@
+//! Candidates and problems as they are measured, and with how much effort.
+
+use std::time::{Duration, Instant};
+
+use engine::network::candidates::LeftOut;
+use engine::network::choice::Choice;
+use engine::plan::records::Cold;
+use engine::runtime::threads::Threads;
+use engine::util::stats::{Interval, Timing};
+use kernels::KernelEntry;
+use kernels::cpu::Cpu;
+use kernels::kernel::Tuning;
+use kernels::problem::Problem;
+use kernels::tensor::Formats;
+
+use crate::bench::conditions::Beside;
+use crate::bench::core_distance::CoreDistanceMonitor;
+use crate::log::history::History;
+use crate::log::journal::Log;
+
+/// What became of a candidate.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Timed to the end, or until it was clear that it loses.
+    Timed {
+        /// Its times.
+        timing: Timing,
+        /// It was dropped early.
+        dropped: bool,
+    },
+    /// Its results are wrong; it is out.
+    Wrong {
+        /// Largest error.
+        error: f64,
+        /// What its numerics allow.
+        tolerance: f64,
+    },
+}
+
+/// One measured candidate.
+#[derive(Clone)]
+pub struct Measured {
+    /// Its row.
+    pub row: &'static KernelEntry,
+    /// Its tuning.
+    pub tuning: Tuning,
+    /// The formats it was measured with.
+    pub formats: Formats,
+    /// Largest error over the largest output.
+    pub relative_error: f64,
+    /// Root mean square of the errors over that of the outputs.
+    pub rms_error: f64,
+    /// Bytes of packed weights.
+    pub packed: usize,
+    /// Bytes of scratch.
+    pub scratch: usize,
+    /// Multiply-adds that it executes.
+    pub multiply_adds: u64,
+    /// Its time over that of the fastest candidate of the same types, in the rounds that both were in.
+    pub versus: Option<Interval>,
+    /// Of its runs, those that something else on the machine disturbed, however often they were repeated.
+    pub disturbed: usize,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+impl Measured {
+    /// A candidate that takes so many seconds, to test what chooses.
+    #[cfg(test)]
+    pub fn taking(seconds: f64, id: &str, formats: Formats, tuning: Tuning) -> Self {
+        Self {
+            row: kernels::entry(id).expect("a row"),
+            tuning,
+            formats,
+            relative_error: 0.0,
+            rms_error: 0.0,
+            packed: 0,
+            scratch: 0,
+            multiply_adds: 0,
+            versus: None,
+            disturbed: 0,
+            outcome: Outcome::Timed { timing: Timing::of(&[seconds]), dropped: false },
+        }
+    }
+
+    /// Bytes of packed weights and scratch.
+    pub fn bytes(&self) -> usize {
+        self.packed + self.scratch
+    }
+
+    /// To run it.
+    pub fn choice(&self) -> Choice {
+        Choice { row: self.row, tuning: self.tuning.clone(), formats: self.formats }
+    }
+
+    /// Its median time; infinite if its results are wrong.
+    pub fn seconds(&self) -> f64 {
+        self.timing().map_or(f64::INFINITY, |timing| timing.median)
+    }
+
+    /// Its times, if its results are right.
+    pub fn timing(&self) -> Option<Timing> {
+        match self.outcome {
+            Outcome::Timed { timing, .. } => Some(timing),
+            Outcome::Wrong { .. } => None,
+        }
+    }
+}
+
+/// All that was found out about a problem.
+#[derive(Clone)]
+pub struct Measurement {
+    /// The problem.
+    pub problem: Problem,
+    /// Its candidates in the order of the table.
+    pub candidates: Vec<Measured>,
+    /// Rows without candidates.
+    pub left_out: Vec<LeftOut>,
+    /// Times within this share of each other are ties.
+    pub tie: f64,
+    /// How far the search for tunings went.
+    pub search: Search,
+    /// What the cores did at their best meanwhile.
+    pub beside: Beside,
+    /// Round by round.
+    pub history: History,
+}
+
+/// Times of whole networks within this share of each other are ties.
+pub fn widest_tie(measurements: &[Measurement]) -> f64 {
+    measurements.iter().map(|measurement| measurement.tie).fold(0.0, f64::max)
+}
+
+impl Measurement {
+    /// Of candidates, to test what chooses.
+    #[cfg(test)]
+    pub fn of(problem: Problem, candidates: Vec<Measured>) -> Self {
+        let (search, beside, history) = Default::default();
+        Self { problem, candidates, left_out: Vec::new(), tie: 0.01, search, beside, history }
+    }
+
+    /// Candidates whose results are right, the fastest first.
+    pub fn ranking(&self) -> Vec<&Measured> {
+        let mut list: Vec<&Measured> = self.candidates.iter().filter(|c| c.timing().is_some()).collect();
+        list.sort_by(|a, b| a.seconds().total_cmp(&b.seconds()));
+        list
+    }
+}
+
+/// How long to measure, and what to leave out.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Time for all of it; the default of each kernel has its turn however short it is.
+    pub budget: Duration,
+    /// Time that is its share of the budget until now, whatever other problems leave of theirs.
+    pub share: Duration,
+    /// When it must be over, however long rounds have waited.
+    pub deadline: Instant,
+    /// Rounds at most.
+    pub rounds: usize,
+    /// Try all other tunings after the search, whatever time that takes.
+    pub exhaustive: bool,
+}
+
+/// Where it is measured.
+pub struct Host<'a> {
+    /// The processor.
+    pub cpu: &'a Cpu,
+    /// Worker threads.
+    pub threads: &'a Threads,
+    /// How far apart their cores are.
+    pub distance: &'a CoreDistanceMonitor,
+    /// Times within this share of each other are ties.
+    pub tie: f64,
+    /// Where weights are when a candidate is timed.
+    pub cold: Cold,
+    /// Where each round is written, and what earlier ones are taken from.
+    pub log: Option<&'a Log>,
+}
+
+/// Rounds of a problem's candidates at most.
+pub const ROUNDS: usize = 48;
+
+/// How far the search for the tunings of a problem went.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Search {
+    /// Tunings of all kernels that it has tried.
+    pub tried: usize,
+    /// Those that there are.
+    pub offered: usize,
+    /// Where all were tried afterwards: the time of the best that the search has found over that of the best of all.
+    pub missed: Option<Interval>,
+    /// The best of all is one that it has left out; else it has tried it, and took another by the times it had then.
+    pub left_out: bool,
+    /// Time that this took.
+    pub exhausted: Duration,
+}

@@ -1,0 +1,101 @@
+//! Where a batch is split: of blocks that take image by image, all workers together or each its own, and of those that
+//! take all at once, which is faster in the running network.
+
+use std::time::Instant;
+
+use engine::network::dtypes::Types;
+use engine::network::graph::Graph;
+use engine::plan::schema::{Bounds, PlanSplit};
+use engine::runtime::reference::Exact;
+use engine::runtime::session::Session;
+use engine::util::error::Failure;
+
+use crate::measure::types::Measurement;
+use crate::planner::compare::{Entry, contest};
+use crate::planner::context::Network;
+use crate::planner::forms::{choose_forms_and_types, in_forms};
+
+/// What the network that takes all images at once is called beside one that does not.
+pub const AT_ONCE: &str = "tuned alone, all images at once";
+
+/// Images that are taken at a time.
+const IMAGES: usize = 1;
+
+/// The graph with all of its steps for one image.
+pub fn split_all(graph: &Graph) -> Graph {
+    graph.split_before("", IMAGES)
+}
+
+/// Splits a batch at the block from where on all images at once are faster: runs the network all ways, chosen by
+/// times alone, and adds up the blocks' times. The network that takes all at once comes with it, if it is not chosen.
+///
+/// # Errors
+/// If no network keeps the bounds.
+pub fn split(
+    network: &Network,
+    measurements: &[Measurement],
+    bounds: &Bounds,
+    exact: &Exact,
+) -> Result<(Option<PlanSplit>, Graph, Option<Session>), Failure> {
+    let whole = network.graph.clone();
+    let blocks = whole.blocks();
+    if whole.batch <= IMAGES || blocks.len() < 2 {
+        return Ok((None, whole, None));
+    }
+    let choose = |graph: Graph| {
+        let graph =
+            in_forms(&graph, &choose_forms_and_types(&graph, measurements, Types::within(bounds.error)));
+        let quick = Network { graph: &graph, settled: None, ..*network };
+        Ok::<Session, Failure>(quick.choose(measurements, bounds, exact)?.session)
+    };
+    let (Ok(mut at_once), Ok(single)) = (choose(whole.clone()), choose(split_all(&whole))) else {
+        return Ok((None, whole, None));
+    };
+    let mut ways = vec![(false, single)];
+    if network.threads.count() > 1
+        && let Ok(apart) = choose(split_all(&whole).apart())
+    {
+        ways.push((true, apart));
+    }
+    let others = ways.iter_mut().map(|(_, session)| (String::new(), session));
+    let entries: Vec<_> = std::iter::once((String::new(), &mut at_once)).chain(others).collect();
+    let count = entries.len();
+    let seconds: Vec<Vec<f64>> =
+        contest(network, entries, count, Instant::now()).iter().map(Entry::with_waits).collect();
+    let of_blocks = |session: &Session, seconds: &[f64]| -> Vec<f64> {
+        blocks.iter().map(|block| seconds[session.graph().block_steps(block)].iter().sum()).collect()
+    };
+    let at_once_blocks = of_blocks(&at_once, &seconds[0]);
+    let splits = ways.iter().zip(&seconds[1..]).map(|((apart, session), seconds)| {
+        let (count, total) = best_count(&of_blocks(session, seconds), &at_once_blocks);
+        (*apart, count, total)
+    });
+    let best = splits.min_by(|(.., a), (.., b)| a.total_cmp(b)).filter(|(_, count, _)| *count > 0);
+    let Some((apart, count, _)) = best else {
+        return Ok((None, whole, None));
+    };
+    let before = blocks.get(count).map(ToString::to_string);
+    let graph = whole.split_before(before.as_deref().unwrap_or_default(), IMAGES);
+    let graph = if apart { graph.apart() } else { graph };
+    Ok((Some(PlanSplit { before, images: IMAGES, apart }), graph, Some(at_once)))
+}
+
+/// How many of the first blocks take single images where that is fastest, and the seconds of all.
+fn best_count(single: &[f64], at_once: &[f64]) -> (usize, f64) {
+    let total = |count: usize| single[..count].iter().chain(&at_once[count..]).sum::<f64>();
+    let all = (0..=single.len()).map(|count| (count, total(count)));
+    all.min_by(|(_, a), (_, b)| a.total_cmp(b)).unwrap_or((0, 0.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_split_where_both_parts_together_are_fastest() {
+        assert_eq!(best_count(&[1.0, 2.0, 5.0], &[2.0, 2.5, 3.0]), (2, 6.0));
+        assert_eq!(best_count(&[3.0, 1.0], &[1.0, 2.0]), (0, 3.0));
+        assert_eq!(best_count(&[3.0, 1.0], &[1.0, 4.0]), (2, 4.0));
+        assert_eq!(best_count(&[1.0], &[1.0]), (0, 1.0));
+    }
+}

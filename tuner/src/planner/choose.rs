@@ -1,0 +1,168 @@
+//! Chooses the kernels of a network: the least time within bounds on its error and its memory, and of what is
+//! within half a hundredth of that the least memory.
+//!
+//! The error of a plan is measured: the whole network against f64, see [`engine::runtime::reference`]. Where the fastest
+//! choice exceeds the bound, a model says which others are worth a try:
+//!
+//! ```text
+//! error^2 ~ sum over steps of (gain * rms error of the step's candidate)^2
+//! ```
+//!
+//! The candidate's error is against the oracle, on synthetic data; a step's gain is what the result makes of a
+//! small random change of its outputs. Errors of real kernels are not independent from pixel to pixel as those
+//! of the model are, so that it is off by a factor of its own for each network. Bisection finds the largest sum
+//! whose plan keeps the bound when it is measured.
+
+use std::ops::RangeInclusive;
+
+use engine::network::dtypes::{Types, cheapest, pair};
+use engine::network::graph::Step;
+use engine::plan::schema::Bounds;
+use engine::runtime::reference::Exact;
+use engine::util::error::Failure;
+use kernels::tensor::{Dtype, Formats};
+
+use crate::measure::types::{Measured, Measurement};
+use crate::planner::chosen::Chosen;
+use crate::planner::context::Network;
+use crate::planner::knapsack::{Cost, picked, total};
+use crate::planner::ranking::{is_eligible, winner};
+use crate::planner::search::cost;
+
+impl Network<'_> {
+    /// The lightest choice of those within half a hundredth of the fastest that keeps the bounds; `exact` is of
+    /// this graph or another form of it.
+    ///
+    /// # Errors
+    /// If nothing keeps the bounds, with the least that can be had.
+    pub fn choose<'a>(
+        &self,
+        measurements: &'a [Measurement],
+        bounds: &Bounds,
+        exact: &Exact,
+    ) -> Result<Chosen<'a>, Failure> {
+        let memory = bounds.memory.map_or(usize::MAX, |mib| (mib as usize) << 20);
+        let search = |types: &[Dtype]| self.search(measurements, exact, types, memory);
+        if Types::within(bounds.error) == Types::Lower {
+            // The fastest first, then by halves between what exceeds the bound and what keeps it.
+            let mut list = self.typings(measurements, &vec![0.0; self.graph.steps.len()]);
+            let (mut held, mut next) = (None, 0);
+            let (mut low, mut high) = (0, list.len());
+            while low < high {
+                let mut search = search(&list[next]);
+                match search.attempt(f64::INFINITY)? {
+                    Some(chosen) if chosen.error <= bounds.error => {
+                        held = Some((search, chosen));
+                        high = next;
+                    }
+                    _ if next == 0 => {
+                        list = self.typings(measurements, &self.default_gains()?);
+                        (low, high) = (1, list.len());
+                    }
+                    _ => low = next + 1,
+                }
+                next = low.midpoint(high);
+            }
+            if let Some((mut search, chosen)) = held {
+                return search.in_place(chosen, bounds.error);
+            }
+        }
+        let mut search = search(&self.all_f32());
+        let Some(fastest) = search.attempt(f64::INFINITY)? else {
+            let least = search.least_mib()?;
+            return Err(format!(
+                "--max-memory {} MiB: no plan keeps it, the least is {least} MiB",
+                memory >> 20
+            )
+            .into());
+        };
+        let chosen = match fastest.error <= bounds.error {
+            true => fastest,
+            false => search.within(fastest, bounds.error)?,
+        };
+        search.in_place(chosen, bounds.error)
+    }
+
+    /// All tensors in f32.
+    fn all_f32(&self) -> Vec<Dtype> {
+        vec![Dtype::F32; self.graph.tensors.len()]
+    }
+
+    /// Choices from the fastest that types allow to the most exact in f32, by times alone: of each kind up to `count`.
+    ///
+    /// # Errors
+    /// If a kernel refuses what it was measured with.
+    pub fn frontier<'a>(
+        &self,
+        measurements: &'a [Measurement],
+        exact: &Exact,
+        types: Types,
+        count: usize,
+    ) -> Result<Vec<Chosen<'a>>, Failure> {
+        let mut list = Vec::new();
+        if types == Types::Lower {
+            let typings = self.typings(measurements, &self.default_gains()?);
+            let some = count.min(typings.len());
+            for types in (0..some).map(|i| &typings[i * typings.len() / some]) {
+                list.extend(self.search(measurements, exact, types, usize::MAX).attempt(f64::INFINITY)?);
+            }
+        }
+        let mut search = self.search(measurements, exact, &self.all_f32(), usize::MAX);
+        let Some(mut fastest) = search.attempt(f64::INFINITY)? else { return Ok(list) };
+        search.price(&self.gains(&mut fastest.session, &fastest.image));
+        let [least, most] = [search.least_error(), total(picked(&search.costs, &fastest.picks)).error];
+        list.push(fastest);
+        for i in 1..count {
+            let part = i as f64 / (count - 1).max(1) as f64;
+            list.extend(search.attempt(most * (least / most).powf(part))?);
+        }
+        Ok(list)
+    }
+
+    /// Types of tensors that are worth a try, the fastest first: each keeps fewer of the steps that add most to
+    /// the error, magnified by each step's gain, for the time they save in a lower type.
+    fn typings(&self, measurements: &[Measurement], gains: &[f64]) -> Vec<Vec<Dtype>> {
+        let of = |((index, step), &gain): ((usize, &Step), &f64)| {
+            let repeats = self.graph.repeats(index) as f64;
+            let measurement = measurements.iter().find(|m| m.problem == step.problem);
+            let best = |types| {
+                let allowed = |c: &Measured| is_eligible(c) && pair(&c.formats) == types;
+                match measurement {
+                    Some(measurement) => Some((types, cost(winner(measurement, allowed)?, repeats, gain))),
+                    // What was not measured is a default choice, in f32.
+                    None => (types == [Dtype::F32; 2]).then_some((types, Cost::default())),
+                }
+            };
+            Formats::ALL.iter().filter_map(|formats| best(pair(formats))).collect()
+        };
+        let classes: Vec<Vec<([Dtype; 2], Cost)>> =
+            self.graph.steps.iter().enumerate().zip(gains).map(of).collect();
+        let class =
+            |step: usize, types| classes[step].iter().find(|(t, _)| *t == types).map(|(_, cost)| *cost);
+        let priced = |price: f64| {
+            cheapest(self.graph, |step, types| class(step, types).map(|c| c.seconds + price * c.error))
+        };
+        let Some(fastest) = priced(0.0) else { return Vec::new() };
+        let sum = |types: &[Dtype]| {
+            let of = |(index, step): (usize, &Step)| {
+                class(index, [types[step.src.tensor], types[step.dst[0].tensor]]).unwrap_or_default()
+            };
+            total(&self.graph.steps.iter().enumerate().map(of).collect::<Vec<_>>())
+        };
+        let Cost { seconds, error, .. } = sum(&fastest);
+        let mut list = vec![fastest];
+        for exponent in PRICES {
+            let price = 2f64.powi(exponent) * seconds / error.max(f64::MIN_POSITIVE);
+            if let Some(types) = priced(price)
+                && list.last() != Some(&types)
+            {
+                list.push(types);
+            }
+        }
+        list
+    }
+}
+
+/// What a squared error as large as that of the fastest types may cost in search of types that keep a bound: powers
+/// of two of their time.
+const PRICES: RangeInclusive<i32> = -12..=7;

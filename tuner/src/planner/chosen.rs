@@ -1,0 +1,54 @@
+//! A choice that was made into a network and measured.
+
+use engine::network::choice::Choice;
+use engine::runtime::session::Session;
+use engine::util::stats::Timing;
+
+use crate::measure::types::Measured;
+
+/// A choice that was made into a network and measured.
+pub struct Chosen<'a> {
+    /// The candidates; `None` for a step that has none.
+    pub winners: Vec<Option<&'a Measured>>,
+    /// The same, and default choices for the others.
+    pub choices: Vec<Choice>,
+    /// The network.
+    pub session: Session,
+    /// Its error against f64.
+    pub error: f64,
+    /// Of each step, the candidates that were timed in the running network.
+    pub settled: Vec<Vec<(&'a Measured, Timing)>>,
+    /// The network that was chosen by times alone; none where nothing else would do.
+    pub alone: Option<Session>,
+    /// Of each step, which of its options.
+    pub picks: Vec<usize>,
+    /// The image with that error.
+    pub image: Vec<f32>,
+}
+
+impl Chosen<'_> {
+    /// How many times as long as by the choice of times alone a step takes in place.
+    pub fn against_alone(&self, step: usize) -> f64 {
+        let first = self.settled.get(step).and_then(|list| list.first());
+        let ratio = |(own, (_, first)): (Timing, &(&Measured, Timing))| own.median / first.median;
+        self.timing(step).zip(first).map_or(1.0, ratio)
+    }
+
+    /// Seconds of all steps by the choice of times alone.
+    pub fn alone_seconds(&self) -> f64 {
+        let first = |step: usize| self.settled.get(step).and_then(|list| list.first()).map(|(c, _)| *c);
+        let of = |step: usize| {
+            let own = first(step).or(self.winners[step]);
+            own.map_or(0.0, Measured::seconds) * self.session.graph().repeats(step) as f64
+        };
+        (0..self.winners.len()).map(of).sum()
+    }
+
+    /// The time of a step: in the running network where that was taken, else alone.
+    pub fn timing(&self, step: usize) -> Option<Timing> {
+        let won = self.winners[step]?;
+        let settled = self.settled.get(step).into_iter().flatten().find(|(c, _)| std::ptr::eq(*c, won));
+        let repeats = self.session.graph().repeats(step) as f64;
+        settled.map(|(_, time)| *time).or(Some(won.timing()?.scaled(repeats)))
+    }
+}

@@ -1,0 +1,107 @@
+//! A graph with what it needs to be run, and what a small change of a step makes of its result.
+
+use std::time::Instant;
+
+use engine::network::candidates::{default_choice, default_choices};
+use engine::network::choice::Choice;
+use engine::network::graph::{Graph, Step};
+use engine::plan::schema::Bounds;
+use engine::runtime::session::Session;
+use engine::runtime::threads::Threads;
+use engine::util::error::Failure;
+use engine::util::random::unit;
+use engine::util::stats::relative_l2;
+use engine::weights::source::Weights;
+use engine::weights::synthetic::image;
+use indicatif::{ProgressBar, ProgressStyle};
+use kernels::cpu::Cpu;
+
+use crate::bench::core_distance::CoreDistanceMonitor;
+use crate::measure::types::Measured;
+
+/// A graph with what it needs to be run.
+pub struct Network<'a> {
+    /// The steps.
+    pub graph: &'a Graph,
+    /// Their weights.
+    pub weights: &'a Weights,
+    /// The processor.
+    pub cpu: &'a Cpu,
+    /// Worker threads.
+    pub threads: &'a Threads,
+    /// How far apart their cores are.
+    pub distance: &'a CoreDistanceMonitor,
+    /// When candidates in the running network must be done; times alone decide where there is no time for them.
+    pub settled: Option<Instant>,
+}
+
+/// Bytes that a process takes beside what [`Session::memory`] counts: the program, images and results, and for
+/// each thread a layer's weights on their way from the file to their packed form, and what the heap keeps of them.
+pub fn process_bytes(threads: usize) -> usize {
+    (12 + 22 * threads) << 20
+}
+
+/// Bytes of a process that runs a network.
+pub fn bytes_with(session: &Session, threads: &Threads) -> usize {
+    session.memory().iter().sum::<usize>() + process_bytes(threads.count())
+}
+
+/// Whether a process that runs a network keeps the bound on its memory.
+pub fn fits(session: &Session, network: &Network, bounds: &Bounds) -> bool {
+    bounds.memory.is_none_or(|mib| bytes_with(session, network.threads) <= (mib as usize) << 20)
+}
+
+impl Network<'_> {
+    /// The network by the given choices.
+    pub fn session(&self, choices: &[Choice]) -> Result<Session, Failure> {
+        Ok(Session::new(self.graph.clone(), choices, self.weights, self.cpu, self.threads)?)
+    }
+
+    /// The choices of winners, and default choices for steps without one.
+    pub fn choices(&self, winners: &[Option<&Measured>]) -> Vec<Choice> {
+        let choose = |(won, step): (&Option<&Measured>, &Step)| match won {
+            Some(c) => c.choice(),
+            None => default_choice(&step.problem, self.cpu),
+        };
+        winners.iter().zip(&self.graph.steps).map(choose).collect()
+    }
+
+    /// [`Self::gains`] of the network by default choices, which is in f32.
+    pub fn default_gains(&self) -> Result<Vec<f64>, Failure> {
+        let mut session = self.session(&default_choices(self.graph, self.cpu))?;
+        Ok(self.gains(&mut session, &built_in_images(self.graph, 1)))
+    }
+
+    /// For each step, how many times its own relative size a small random change of the step's outputs
+    /// has in the result.
+    pub fn gains(&self, session: &mut Session, image: &[f32]) -> Vec<f64> {
+        session.run(self.threads, image, 1);
+        let before = session.result(1);
+        let mut gain = |step: usize| {
+            let change = |values: &mut [f32]| {
+                let squares: f64 = values.iter().map(|&v| (v as f64).powi(2)).sum();
+                let size = CHANGE * (12.0 * squares / values.len() as f64).sqrt();
+                for (i, value) in values.iter_mut().enumerate().filter(|(_, v)| **v != 0.0) {
+                    *value += (size * (unit(17, step as u64, i as u64) - 0.5)) as f32;
+                }
+            };
+            relative_l2(&session.run_changed(self.threads, image, step, change), &before) / CHANGE
+        };
+        let bar = ProgressBar::new(self.graph.steps.len() as u64);
+        bar.set_style(
+            ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} errors of steps")
+                .expect("a template"),
+        );
+        (0..self.graph.steps.len()).map(|step| (gain(step), bar.inc(1)).0).collect()
+    }
+}
+
+/// Size of the random changes that gains are taken from: well above the roundings that they cause, well below
+/// what would turn ReLUs on and off.
+const CHANGE: f64 = 1e-3;
+
+/// As many built-in images.
+pub fn built_in_images(graph: &Graph, n: usize) -> Vec<f32> {
+    let input = graph.tensors[0];
+    image(n, input.h, input.w, input.c, 0)
+}

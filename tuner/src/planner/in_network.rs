@@ -1,0 +1,269 @@
+//! Candidates that are close alone are settled in place: in the running network, where caches, neighbours and
+//! memory are what they will be.
+//!
+//! One run of the network times one candidate of every step, since each step's time is taken by itself; so as
+//! many runs as the longest list has candidates are a round in which all steps time all of theirs, and rounds
+//! compare in pairs as elsewhere.
+
+use std::time::Instant;
+
+use engine::network::choice::Choice;
+use engine::network::graph::Step;
+use engine::runtime::session::Session;
+use engine::util::error::Failure;
+use engine::util::random::shuffle;
+use engine::util::stats::{Timing, median, ratio};
+use indicatif::{ProgressBar, ProgressStyle};
+use kernels::Padding;
+use kernels::team::Team;
+use kernels::tensor::{Format, Formats};
+
+use crate::bench::contention::{Watch, undisturbed};
+use crate::measure::types::Measured;
+use crate::planner::context::Network;
+
+/// Candidates of a step at most.
+const CANDIDATES: usize = 7;
+
+/// How much slower alone than the chosen one a candidate may be to be tried in place: the best of another family,
+/// or another tuning.
+const SLOWER: [f64; 2] = [1.2, 1.12];
+
+/// Rounds at least, and at most; the first does not count.
+const ROUNDS: [usize; 2] = [5, 100];
+
+/// Where the rounds at least would take more than so many times the time that is left, there are none.
+const SHORT: f64 = 1.5;
+
+/// Times closer than this are equal whatever their intervals.
+const EQUAL: f64 = 0.003;
+
+/// Tries of a run that is disturbed.
+const TRIES: usize = 2;
+
+/// Where a larger share of the runs is disturbed, the median of a step's times is that of others' turns on the cores;
+/// its first quartile is not.
+const BUSY: f64 = 0.3;
+
+/// The options of a step that are worth a try in place, the chosen one first. One that needs a wider halo than the network
+/// has would change other readers of its source, and stays out if there are any.
+pub fn finalists(session: &Session, step: usize, options: &[&Measured], pick: usize) -> Vec<usize> {
+    let Some(chosen) = options.get(pick) else { return Vec::new() };
+    let mut order: Vec<usize> = (0..options.len()).filter(|&option| option != pick).collect();
+    order.sort_by(|&a, &b| options[a].seconds().total_cmp(&options[b].seconds()));
+    let steps = &session.graph().steps;
+    let is_alike = |other: &&Step| other.src.tensor == steps[step].src.tensor;
+    let is_only = steps.iter().filter(is_alike).count() == 1;
+    let fits = |formats: &Formats| {
+        let wide = Formats { src: Format { halo: Padding::default(), ..formats.src }, ..*formats };
+        session.takes(step, if is_only { &wide } else { formats })
+    };
+    let mut families = vec![chosen.row.family];
+    let mut list = vec![pick];
+    for option in order {
+        let candidate = options[option];
+        let is_new = !families.contains(&candidate.row.family);
+        let [other, same] = SLOWER.map(|factor| candidate.seconds() <= factor * chosen.seconds());
+        if (same || is_new && other) && fits(&candidate.formats) && list.len() < CANDIDATES {
+            families.push(candidate.row.family);
+            list.push(option);
+        }
+    }
+    list
+}
+
+/// Whether there is time to time the finalists of every step.
+pub fn has_time(
+    network: &Network,
+    session: &mut Session,
+    finalists: &[Vec<&Measured>],
+    images: &[f32],
+    end: Instant,
+) -> bool {
+    let turns = finalists.iter().map(Vec::len).max().unwrap_or(1).max(1);
+    session.run(network.threads, images, network.graph.batch);
+    let a_round = turns as f64 * session.step_seconds().iter().sum::<f64>();
+    let left = end.saturating_duration_since(Instant::now());
+    a_round * ROUNDS[0] as f64 <= SHORT * left.as_secs_f64()
+}
+
+/// A network with the halos that all finalists want; none where the session has them.
+///
+/// # Errors
+/// If a kernel refuses what it was measured with.
+pub fn with_room(
+    network: &Network,
+    session: &Session,
+    choices: &[Choice],
+    finalists: &[Vec<&Measured>],
+) -> Result<Option<Session>, Failure> {
+    let mut halos: Vec<Padding> = session.tensors().iter().map(|at| at.halo).collect();
+    for (step, list) in session.graph().steps.iter().zip(finalists) {
+        let halo = &mut halos[step.src.tensor];
+        *halo = list.iter().fold(*halo, |halo, candidate| halo.with(candidate.formats.src.halo));
+    }
+    let has_room = session.tensors().iter().zip(&halos).all(|(at, halo)| at.halo == *halo);
+    let &Network { graph, weights, cpu, threads, .. } = network;
+    let roomy = || Session::with_halos(graph.clone(), choices, &halos, weights, cpu, threads);
+    Ok(if has_room { None } else { Some(roomy()?) })
+}
+
+/// Times the finalists of every step in a network that runs the first of each, until the time is over.
+///
+/// # Errors
+/// If a kernel refuses what it was measured with.
+pub fn settle(
+    network: &Network,
+    session: &mut Session,
+    finalists: &[Vec<&Measured>],
+    images: &[f32],
+    tie: f64,
+    end: Instant,
+) -> Result<Vec<Vec<Settled>>, Failure> {
+    let threads = network.threads;
+    let counts: Vec<usize> = finalists.iter().map(|list| list.len().max(1)).collect();
+    let turns = counts.iter().copied().max().unwrap_or(1);
+    let jobs: Vec<(usize, &Measured)> = finalists
+        .iter()
+        .enumerate()
+        .flat_map(|(step, list)| list.iter().skip(1).map(move |candidate| (step, *candidate)))
+        .collect();
+    let prepared = threads.map(&jobs, |(step, candidate)| {
+        session.alternative(*step, &candidate.choice(), network.weights, network.cpu)
+    });
+    let mut kept: Vec<Vec<_>> = finalists.iter().map(|_| Vec::new()).collect();
+    for ((step, _), prepared) in jobs.iter().zip(prepared) {
+        kept[*step].push(Some(prepared?));
+    }
+    let watch = Watch::new(threads);
+    let mut samples: Vec<Vec<Vec<f64>>> = counts.iter().map(|&count| vec![Vec::new(); count]).collect();
+    let bar = ProgressBar::new(ROUNDS[1] as u64);
+    bar.set_style(
+        ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} in place").expect("a template"),
+    );
+    let (mut runs, mut disturbed_runs) = (0, 0);
+    let mut team = Team::new(threads.count());
+    for round in 0..ROUNDS[1] {
+        network.distance.wait_until_near(threads, &mut team);
+        let orders: Vec<Vec<usize>> = counts
+            .iter()
+            .enumerate()
+            .map(|(step, &count)| {
+                let mut order: Vec<usize> = (0..count).collect();
+                shuffle(&mut order, (round * counts.len() + step) as u64);
+                order
+            })
+            .collect();
+        let mut seconds: Vec<Vec<Vec<f64>>> = counts.iter().map(|&count| vec![Vec::new(); count]).collect();
+        for turn in 0..turns {
+            let now: Vec<usize> = orders.iter().map(|order| order[turn % order.len()]).collect();
+            let mut exchange = |session: &mut Session| {
+                for (step, &candidate) in now.iter().enumerate() {
+                    if let Some(place) = candidate.checked_sub(1).map(|other| &mut kept[step][other]) {
+                        *place = place.take().map(|prepared| session.replace(step, prepared));
+                    }
+                }
+            };
+            exchange(session);
+            let (_, disturbed) = undisturbed(TRIES, || {
+                watch.sample(|| {
+                    session.run(threads, images, network.graph.batch);
+                    session.step_seconds().iter().sum()
+                })
+            });
+            runs += 1;
+            disturbed_runs += usize::from(disturbed);
+            for ((seconds, &candidate), own) in seconds.iter_mut().zip(&now).zip(session.step_seconds()) {
+                seconds[candidate].push(own);
+            }
+            exchange(session);
+        }
+        // The first round finds memory that nobody has touched.
+        if round > 0 {
+            for (samples, seconds) in samples.iter_mut().flatten().zip(seconds.iter().flatten()) {
+                samples.extend(median(seconds));
+            }
+        }
+        bar.inc(1);
+        if round + 1 >= ROUNDS[0] && Instant::now() >= end {
+            break;
+        }
+    }
+    bar.finish_and_clear();
+    let is_busy = disturbed_runs as f64 > BUSY * runs as f64;
+    let settled = if is_busy { settled_by_quartiles } else { settled };
+    Ok(samples.iter().map(|candidates| settled(candidates, tie)).collect())
+}
+
+/// The times of one step's candidates, from samples of the same rounds.
+fn settled(candidates: &[Vec<f64>], tie: f64) -> Vec<Settled> {
+    let first = Timing::of(&candidates[0]);
+    let fair = |own: &Vec<f64>| {
+        let timing = Timing::of(own);
+        let paired = ratio(own, &candidates[0]).map_or(1.0, |ratio| ratio.value);
+        timing.scaled(paired * first.median / timing.median)
+    };
+    let timings: Vec<Timing> = candidates.iter().map(fair).collect();
+    let fastest =
+        (0..timings.len()).min_by(|&a, &b| timings[a].median.total_cmp(&timings[b].median)).unwrap_or(0);
+    let is_tied = |own: &Vec<f64>| {
+        let versus = ratio(own, &candidates[fastest]);
+        versus.is_some_and(|v| v.value <= 1.0 + EQUAL || v.value <= 1.0 + tie && v.low <= 1.0)
+    };
+    timings.iter().zip(candidates).map(|(&timing, own)| Settled { timing, tied: is_tied(own) }).collect()
+}
+
+/// The same by first quartiles, where most runs were disturbed.
+fn settled_by_quartiles(candidates: &[Vec<f64>], tie: f64) -> Vec<Settled> {
+    let timings: Vec<Timing> = candidates.iter().map(|own| Timing::of(own)).collect();
+    let least = timings.iter().map(|t| t.quartiles[0]).fold(f64::INFINITY, f64::min);
+    let fair = |timing: &Timing| Settled {
+        timing: timing.scaled(timing.quartiles[0] / timing.median),
+        tied: timing.quartiles[0] <= least * (1.0 + tie),
+    };
+    timings.iter().map(fair).collect()
+}
+
+/// What was found out about a candidate in place.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settled {
+    /// Its times.
+    pub timing: Timing,
+    /// As fast as the fastest, as far as can be told.
+    pub tied: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::util::random::unit;
+
+    use super::*;
+
+    #[test]
+    fn what_is_slower_in_nearly_every_round_is_no_tie_and_what_may_be_equal_is() {
+        let times = |stream: u64, scale: f64, noise: f64| -> Vec<f64> {
+            let load = |round: u64| 1.0 + 0.5 * unit(31, 0, round);
+            (0..20)
+                .map(|round| scale * load(round) * (1.0 + noise * (unit(31, stream, round) - 0.5)))
+                .collect()
+        };
+        let tied = |noise: f64| -> Vec<bool> {
+            let candidates = [1.0, 1.003, 1.015, 1.1].into_iter().enumerate();
+            let all: Vec<Vec<f64>> = candidates.map(|(i, scale)| times(i as u64 + 1, scale, noise)).collect();
+            settled(&all, 0.02).into_iter().map(|settled| settled.tied).collect()
+        };
+        assert_eq!(tied(0.001), [true, true, false, false]);
+        assert!(!tied(0.04)[3]);
+        // Most rounds are disturbed, and none of the first quartile.
+        let disturb = |mut times: Vec<f64>| {
+            times.iter_mut().enumerate().filter(|(i, _)| i % 3 > 0).for_each(|(i, t)| *t *= 2.0 + i as f64);
+            times
+        };
+        let all = [disturb(times(1, 1.0, 0.0)), disturb(times(1, 1.1, 0.0))];
+        let tied = settled_by_quartiles(&all, 0.02);
+        assert!(tied[0].tied && !tied[1].tied, "{tied:?}");
+        let ratio = |a: &Settled, b: &Settled| a.timing.median / b.timing.median;
+        let both = settled(&[times(1, 1.0, 0.001), times(2, 1.2, 0.001)], 0.02);
+        assert!((ratio(&both[1], &both[0]) - 1.2).abs() < 0.01, "{both:?}");
+    }
+}

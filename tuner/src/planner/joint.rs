@@ -1,0 +1,225 @@
+//! Forms of blocks, types of tensors and kernels of steps together: the least sum of times, exactly.
+//!
+//! A block hands one tensor on to the next. So of each block it is enough to know what each of its forms costs at least
+//! for each type of the tensor that it reads and of that it hands on, which [`cheapest`] finds exactly; and block
+//! after block, for each type of the tensor handed on, the fastest way there is kept (R. Bellman, "Dynamic
+//! Programming", 1957). What it leaves out are bounds on error and memory, which only add to the time: its sum is
+//! a lower bound of every plan's.
+
+use engine::network::dtypes::{Types, cheapest, pair};
+use engine::network::graph::{Graph, Step, TensorId};
+use engine::network::rewrite::{Rewrite, rewritten};
+use kernels::tensor::Dtype;
+
+use crate::measure::types::{Measured, Measurement};
+use crate::planner::ranking::{is_eligible, is_f32};
+
+const BOTH: [Dtype; 2] = [Dtype::F32, Dtype::Bf16];
+
+/// A form of each block, and what all steps take.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Joint {
+    /// The forms.
+    pub forms: Vec<(&'static str, Rewrite)>,
+    /// Sum of the times of the fastest candidates.
+    pub seconds: f64,
+    /// The same, and what was laid on top of forms.
+    weighed: f64,
+}
+
+/// Candidates that a plan with such types may use.
+fn admits(types: Types, candidate: &Measured) -> bool {
+    is_eligible(candidate) && (types == Types::Lower || is_f32(candidate))
+}
+
+/// What a step takes once that reads one type and writes another; nothing where it was not measured, in f32.
+fn seconds(measurements: &[Measurement], types: Types, step: &Step, wanted: [Dtype; 2]) -> Option<f64> {
+    let Some(measurement) = measurements.iter().find(|m| m.problem == step.problem) else {
+        return (wanted == [Dtype::F32; 2]).then_some(0.0);
+    };
+    let own = measurement.candidates.iter().filter(|c| admits(types, c) && pair(&c.formats) == wanted);
+    own.map(Measured::seconds).filter(|seconds| seconds.is_finite()).min_by(f64::total_cmp)
+}
+
+/// The fastest forms, types and kernels of a plain graph, where `extra` is laid on top of each form of a block. None
+/// where blocks hand on more than one tensor, or nothing computes a step.
+pub fn joint(
+    graph: &Graph,
+    measurements: &[Measurement],
+    types: Types,
+    extra: impl Fn(&str, Rewrite) -> f64,
+) -> Option<Joint> {
+    let mut ways: [Option<Joint>; 2] = BOTH.map(|_| Some(Joint::empty()));
+    let mut handed = graph.steps.first()?.src.tensor;
+    for block in graph.blocks() {
+        let ends = Ends::of(graph, block)?;
+        if ends.reads != handed {
+            return None;
+        }
+        let repeats = graph.repeats(graph.block_steps(block).start) as f64;
+        let mut next: [Option<Joint>; 2] = [None, None];
+        for rewrite in Rewrite::ALL {
+            let Some(form) = rewritten(graph, block, rewrite) else { continue };
+            let steps = form.steps[form.block_steps(block)].to_vec();
+            let part = Graph { steps, split: None, ..form };
+            let extra = extra(block, rewrite);
+            for (from, way) in BOTH.iter().zip(&ways) {
+                let Some(way) = way else { continue };
+                for (to, best) in BOTH.iter().zip(&mut next) {
+                    let own = ends.least(&part, [*from, *to], |step, wanted| {
+                        seconds(measurements, types, step, wanted)
+                    });
+                    let Some(own) = own else { continue };
+                    let weighed = way.weighed + own * repeats + extra;
+                    if best.as_ref().is_none_or(|best| weighed < best.weighed) {
+                        let mut forms = way.forms.clone();
+                        forms.push((block, rewrite));
+                        *best = Some(Joint { forms, seconds: way.seconds + own * repeats, weighed });
+                    }
+                }
+            }
+        }
+        ways = next;
+        handed = ends.hands_on.unwrap_or(handed);
+    }
+    ways.into_iter().flatten().min_by(|a, b| a.weighed.total_cmp(&b.weighed))
+}
+
+impl Joint {
+    fn empty() -> Self {
+        Self { forms: Vec::new(), seconds: 0.0, weighed: 0.0 }
+    }
+}
+
+/// The tensors at a block's ends.
+struct Ends {
+    reads: TensorId,
+    /// What later blocks read; none of the last.
+    hands_on: Option<TensorId>,
+}
+
+impl Ends {
+    /// None where it reads or hands on several.
+    fn of(graph: &Graph, block: &str) -> Option<Self> {
+        let inside = |step: &&Step| step.block == block;
+        let is_made_inside = |tensor| graph.steps.iter().filter(inside).any(|step| step.writes(tensor));
+        let mut reads: Vec<TensorId> =
+            graph.steps.iter().filter(inside).map(|step| step.src.tensor).collect();
+        reads.retain(|tensor| !is_made_inside(*tensor));
+        let outside = graph.steps.iter().filter(|step| step.block != block);
+        let mut hands_on: Vec<TensorId> = outside.map(|step| step.src.tensor).collect();
+        hands_on.retain(|tensor| is_made_inside(*tensor));
+        for list in [&mut reads, &mut hands_on] {
+            list.sort_unstable();
+            list.dedup();
+        }
+        (reads.len() == 1 && hands_on.len() <= 1)
+            .then(|| Self { reads: reads[0], hands_on: hands_on.first().copied() })
+    }
+
+    /// What a form takes at least with these types at its ends.
+    fn least(
+        &self,
+        part: &Graph,
+        [from, to]: [Dtype; 2],
+        seconds: impl Fn(&Step, [Dtype; 2]) -> Option<f64>,
+    ) -> Option<f64> {
+        let cost = |index: usize, [src, dst]: [Dtype; 2]| {
+            let step: &Step = &part.steps[index];
+            let fits = (step.src.tensor != self.reads || src == from)
+                && step.dst.iter().all(|slice| Some(slice.tensor) != self.hands_on || dst == to);
+            fits.then(|| seconds(step, [src, dst]))?
+        };
+        let types = cheapest(part, cost)?;
+        let of =
+            |(index, step): (usize, &Step)| cost(index, [types[step.src.tensor], types[step.dst[0].tensor]]);
+        part.steps.iter().enumerate().map(of).sum()
+    }
+}
+
+/// What the steps of a plain graph take where each has its fastest candidate that reads what those before it have
+/// written: a choice layer by layer. None where none does any more.
+pub fn greedy(graph: &Graph, measurements: &[Measurement], types: Types) -> Option<f64> {
+    let mut known: Vec<Option<Dtype>> = vec![None; graph.tensors.len()];
+    let mut sum = 0.0;
+    for (index, step) in graph.steps.iter().enumerate() {
+        let fits = |tensor: TensorId, dtype| known[tensor].is_none_or(|known| known == dtype);
+        let ways = BOTH.into_iter().flat_map(|src| BOTH.map(|dst| [src, dst])).filter(|[src, dst]| {
+            fits(step.src.tensor, *src) && step.dst.iter().all(|slice| fits(slice.tensor, *dst))
+        });
+        let timed = ways.filter_map(|way| Some((way, seconds(measurements, types, step, way)?)));
+        let ([src, dst], least) = timed.min_by(|(_, a), (_, b)| a.total_cmp(b))?;
+        sum += least * graph.repeats(index) as f64;
+        known[step.src.tensor] = Some(src);
+        step.dst.iter().for_each(|slice| known[slice.tensor] = Some(dst));
+    }
+    Some(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::network::model::Model;
+    use engine::network::rewrite::problems;
+    use engine::util::random::unit;
+    use kernels::kernel::Tuning;
+    use kernels::problem::{PoolKind, Problem};
+    use kernels::tensor::Formats;
+
+    use super::*;
+
+    /// Every problem with a candidate of each pair of types, whose times are drawn.
+    fn measurements(graph: &Graph, seed: u64) -> Vec<Measurement> {
+        let all = problems(graph).into_iter().enumerate();
+        let measurement = |(index, (problem, _)): (usize, (Problem, _))| {
+            let candidate = |(which, formats): (usize, &Formats)| {
+                let seconds = 0.5 + unit(seed, index as u64, which as u64);
+                Measured::taking(seconds, "direct_plain", *formats, Tuning::default())
+            };
+            let candidates = Formats::ALL.iter().enumerate().map(candidate).collect();
+            Measurement::of(problem, candidates)
+        };
+        all.map(measurement).collect()
+    }
+
+    #[test]
+    fn forms_and_types_together_are_the_best_of_all() {
+        let graph = Graph::new(&Model::block("mixed0").expect("a block"), 1, PoolKind::Average);
+        for seed in 0..10 {
+            let known = measurements(&graph, seed);
+            for types in [Types::F32, Types::Lower] {
+                let found = joint(&graph, &known, types, |_, _| 0.0).expect("a way");
+                let of_form = |rewrite| {
+                    let form = rewritten(&graph, "mixed0", rewrite)?;
+                    let cost = |step: usize, pair| seconds(&known, types, &form.steps[step], pair);
+                    let chosen = cheapest(&form, cost)?;
+                    let of = |(index, step): (usize, &Step)| {
+                        cost(index, [chosen[step.src.tensor], chosen[step.dst[0].tensor]])
+                    };
+                    form.steps.iter().enumerate().map(of).sum::<Option<f64>>()
+                };
+                let best = Rewrite::ALL.into_iter().filter_map(of_form).min_by(f64::total_cmp);
+                let best = best.expect("a form");
+                assert!((found.seconds - best).abs() < 1e-9, "seed {seed}: {} for {best}", found.seconds);
+                assert!(greedy(&graph, &known, types).expect("a way") >= best - 1e-9);
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_of_the_network_hand_on_one_tensor_and_a_weight_keeps_forms_away() {
+        let graph = Graph::new(&Model::inception_v3(Some(10)), 1, PoolKind::Average);
+        let known = measurements(&graph, 3);
+        let free = joint(&graph, &known, Types::Lower, |_, _| 0.0).expect("a way");
+        assert!(free.forms.iter().any(|(_, rewrite)| *rewrite != Rewrite::PLAIN));
+        let extra = |_: &str, rewrite| if rewrite == Rewrite::PLAIN { 0.0 } else { 100.0 };
+        let plain = joint(&graph, &known, Types::Lower, extra).expect("a way");
+        assert!(plain.forms.iter().all(|(_, rewrite)| *rewrite == Rewrite::PLAIN));
+        assert!(plain.seconds >= free.seconds);
+        let cost = |step: usize, pair| seconds(&known, Types::Lower, &graph.steps[step], pair);
+        let types = cheapest(&graph, cost).expect("a way");
+        let of =
+            |(index, step): (usize, &Step)| cost(index, [types[step.src.tensor], types[step.dst[0].tensor]]);
+        let whole: f64 = graph.steps.iter().enumerate().map(of).sum::<Option<f64>>().expect("a way");
+        assert!((plain.seconds - whole).abs() < 1e-9, "{} in blocks, {whole} at once", plain.seconds);
+    }
+}

@@ -1,0 +1,15 @@
+//! From measurements to a network.
+
+pub mod batch_split;
+pub mod choose;
+pub mod chosen;
+pub mod compare;
+pub mod context;
+pub mod forms;
+pub mod in_network;
+pub mod joint;
+pub mod knapsack;
+pub mod pareto;
+pub mod ranking;
+pub mod rules;
+pub mod search;

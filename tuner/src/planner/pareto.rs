@@ -1,0 +1,81 @@
+//! Plans of which none is both slower and less exact than another: what an error bound costs.
+
+use std::time::{Duration, Instant};
+
+use engine::network::choice::{Choice, multiply_adds};
+use engine::network::dtypes::{Types, pair};
+use engine::plan::records::ParetoPoint;
+use engine::plan::step::time_us;
+use engine::runtime::reference::Exact;
+use engine::util::error::Failure;
+use kernels::tensor::Dtype;
+
+use crate::measure::types::Measurement;
+use crate::planner::chosen::Chosen;
+use crate::planner::compare::{Entry, contest};
+use crate::planner::context::Network;
+
+/// Choices of each kind that are measured.
+const COUNT: usize = 6;
+
+/// Time for measuring them in turn.
+const TIME: Duration = Duration::from_secs(4);
+
+/// The plans, the fastest first: chosen by times alone, run in turn.
+///
+/// # Errors
+/// If a kernel refuses what it was measured with.
+pub fn pareto(
+    network: &Network,
+    measurements: &[Measurement],
+    exact: &Exact,
+    types: Types,
+) -> Result<Vec<ParetoPoint>, Failure> {
+    let mut list = network.frontier(measurements, exact, types, COUNT)?;
+    let count = list.len();
+    let entries = list.iter_mut().map(|chosen| (String::new(), &mut chosen.session)).collect();
+    let times = contest(network, entries, count, Instant::now() + TIME);
+    let point = |(chosen, entry): (&Chosen, &Entry)| {
+        let lower = |choice: &&Choice| pair(&choice.formats) != [Dtype::F32; 2];
+        ParetoPoint {
+            time_us: time_us(&entry.timing),
+            rel_error: chosen.error,
+            lower_steps: chosen.choices.iter().filter(lower).count(),
+            multiply_adds: multiply_adds(network.graph, &chosen.choices, network.cpu),
+        }
+    };
+    Ok(undominated(list.iter().zip(&times).map(point).collect()))
+}
+
+/// Those that no other beats in both time and error, the fastest first.
+fn undominated(mut points: Vec<ParetoPoint>) -> Vec<ParetoPoint> {
+    points.sort_by(|a, b| a.time_us.median.total_cmp(&b.time_us.median));
+    let mut least = f64::INFINITY;
+    points.retain(|point| {
+        let is_better = point.rel_error < least;
+        least = least.min(point.rel_error);
+        is_better
+    });
+    points
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::plan::step::TimeUs;
+
+    use super::*;
+
+    #[test]
+    fn what_another_beats_in_both_is_left_out() {
+        let point = |(time, rel_error): (f64, f64)| ParetoPoint {
+            time_us: TimeUs { median: time, low: time, high: time },
+            rel_error,
+            lower_steps: 0,
+            multiply_adds: 0,
+        };
+        let points = [(3.0, 1e-6), (1.0, 1e-2), (2.0, 2e-2), (2.5, 1e-3), (4.0, 1e-6), (5.0, 1e-7)];
+        let kept = undominated(points.into_iter().map(point).collect());
+        let kept: Vec<(f64, f64)> = kept.iter().map(|p| (p.time_us.median, p.rel_error)).collect();
+        assert_eq!(kept, [(1.0, 1e-2), (2.5, 1e-3), (3.0, 1e-6), (5.0, 1e-7)]);
+    }
+}

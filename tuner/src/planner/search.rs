@@ -1,0 +1,227 @@
+//! The search for a choice within bounds on error and memory, among candidates of given types.
+
+use engine::network::dtypes::pair;
+use engine::network::graph::{Graph, Step};
+use engine::runtime::reference::Exact;
+use engine::util::error::Failure;
+use engine::util::stats::Timing;
+use kernels::tensor::Dtype;
+
+use crate::measure::types::{Measured, Measurement, widest_tie};
+use crate::planner::chosen::Chosen;
+use crate::planner::context::{Network, built_in_images, bytes_with};
+use crate::planner::in_network::{finalists, has_time, settle, with_room};
+use crate::planner::knapsack::{Cost, Limits, choose, least_memory, lighter, picked, total};
+use crate::planner::ranking::{by_tie, is_eligible, winner};
+
+/// Share of the time that may go for less memory: less than two runs of one plan differ by.
+const LIGHTER: f64 = 0.005;
+
+/// Plans that are measured in search of the loosest sum of errors.
+const TRIES: usize = 7;
+
+/// A sum this near to one that fails is near enough.
+const NEAR: f64 = 1.15;
+
+impl Network<'_> {
+    pub(super) fn search<'a, 'n>(
+        &'n self,
+        measurements: &'a [Measurement],
+        exact: &'n Exact,
+        types: &[Dtype],
+        memory: usize,
+    ) -> Search<'a, 'n> {
+        let options = options(self.graph, measurements, types);
+        let alone = |(step, options): (usize, &Vec<&Measured>)| {
+            options.iter().map(|c| c.seconds() * self.graph.repeats(step) as f64).collect()
+        };
+        let seconds: Vec<Vec<f64>> = options.iter().enumerate().map(alone).collect();
+        let settled = options.iter().map(|_| Vec::new()).collect();
+        let tie = widest_tie(measurements);
+        let (network, costs, left) = (self, Vec::new(), memory);
+        let mut search = Search { network, exact, options, seconds, costs, settled, tie, memory, left };
+        search.price(&vec![0.0; self.graph.steps.len()]);
+        search
+    }
+}
+
+/// Eligible candidates of each step for tensors of given types, the [`winner`] first and the others by time.
+fn options<'a>(graph: &Graph, measurements: &'a [Measurement], types: &[Dtype]) -> Vec<Vec<&'a Measured>> {
+    let of = |step: &Step| {
+        let Some(measurement) = measurements.iter().find(|m| m.problem == step.problem) else {
+            return Vec::new();
+        };
+        let wanted = [types[step.src.tensor], types[step.dst[0].tensor]];
+        let allowed = |c: &Measured| is_eligible(c) && pair(&c.formats) == wanted;
+        let first = winner(measurement, allowed);
+        let others = measurement.ranking().into_iter().filter(|c| allowed(c));
+        let others = others.filter(|c| first.is_none_or(|first| !std::ptr::eq(*c, first)));
+        first.into_iter().chain(others).collect()
+    };
+    graph.steps.iter().map(of).collect()
+}
+
+/// What a candidate costs where it is taken so many times and its errors are magnified so much.
+pub(super) fn cost(candidate: &Measured, repeats: f64, gain: f64) -> Cost {
+    Cost {
+        seconds: candidate.seconds() * repeats,
+        error: (gain * candidate.rms_error).powi(2),
+        packed: candidate.packed,
+        scratch: candidate.scratch,
+    }
+}
+
+/// The search for a choice within bounds.
+pub(super) struct Search<'a, 'n> {
+    network: &'n Network<'n>,
+    exact: &'n Exact,
+    options: Vec<Vec<&'a Measured>>,
+    /// What each takes: alone, or in place once that is known.
+    seconds: Vec<Vec<f64>>,
+    pub(super) costs: Vec<Vec<Cost>>,
+    /// Options that were timed in place, and their times.
+    settled: Vec<Vec<(&'a Measured, Timing)>>,
+    tie: f64,
+    /// Bytes of the process.
+    memory: usize,
+    /// Bytes of them for packed weights and scratch, as far as known.
+    left: usize,
+}
+
+impl<'a> Search<'a, '_> {
+    /// What the options cost where errors of the steps are magnified so much.
+    pub(super) fn price(&mut self, gains: &[f64]) {
+        let of = |((options, seconds), &gain): ((&Vec<&Measured>, &Vec<f64>), &f64)| {
+            options.iter().zip(seconds).map(|(c, &seconds)| Cost { seconds, ..cost(c, 1.0, gain) }).collect()
+        };
+        self.costs = self.options.iter().zip(&self.seconds).zip(gains).map(of).collect();
+    }
+
+    /// Times what is close to a choice in the running network, and chooses again by that.
+    pub(super) fn in_place(&mut self, mut chosen: Chosen<'a>, bound: f64) -> Result<Chosen<'a>, Failure> {
+        let network = self.network;
+        let Some(end) = network.settled else { return Ok(chosen) };
+        let images = built_in_images(network.graph, network.graph.batch);
+        let lists: Vec<Vec<usize>> = (self.options.iter().zip(&chosen.picks).enumerate())
+            .map(|(step, (options, &pick))| finalists(&chosen.session, step, options, pick))
+            .collect();
+        let candidates: Vec<Vec<&Measured>> =
+            lists.iter().zip(&self.options).map(|(list, o)| list.iter().map(|&i| o[i]).collect()).collect();
+        if !has_time(network, &mut chosen.session, &candidates, &images, end) {
+            return Ok(chosen);
+        }
+        let mut roomy = with_room(network, &chosen.session, &chosen.choices, &candidates)?;
+        let session = roomy.as_mut().unwrap_or(&mut chosen.session);
+        let times = settle(network, session, &candidates, &images, self.tie, end)?;
+        for (step, (list, times)) in lists.iter().zip(&times).enumerate() {
+            let (options, seconds) = (&mut self.options[step], &mut self.seconds[step]);
+            let Some(&pick) = list.first() else { continue };
+            // What was not timed in place is as much slower there as the chosen one.
+            let factor = times[0].timing.median / seconds[pick];
+            seconds.iter_mut().for_each(|seconds| *seconds *= factor);
+            list.iter().zip(times).for_each(|(&option, time)| seconds[option] = time.timing.median);
+            self.settled[step] =
+                list.iter().zip(times).map(|(&option, time)| (options[option], time.timing)).collect();
+            let tied = list.iter().zip(times).filter(|(_, time)| time.tied).map(|(option, _)| *option);
+            let first = tied.min_by(|&a, &b| by_tie(options[a], options[b])).unwrap_or(pick);
+            let mut order: Vec<usize> = (0..options.len()).collect();
+            order.sort_by(|&a, &b| (a != first).cmp(&(b != first)).then(seconds[a].total_cmp(&seconds[b])));
+            *options = order.iter().map(|&option| options[option]).collect();
+            *seconds = order.iter().map(|&option| seconds[option]).collect();
+        }
+        self.price(&vec![0.0; network.graph.steps.len()]);
+        let again = match self.attempt(f64::INFINITY)? {
+            Some(again) if again.error <= bound => Some(again),
+            Some(again) => self.within(again, bound).ok(),
+            None => None,
+        };
+        let settled = std::mem::take(&mut self.settled);
+        Ok(match again {
+            Some(again) => Chosen { settled, alone: Some(chosen.session), ..again },
+            None => Chosen { settled, ..chosen },
+        })
+    }
+
+    /// The fastest choice whose errors have at most that sum and that keeps the memory, measured.
+    pub(super) fn attempt(&mut self, error: f64) -> Result<Option<Chosen<'a>>, Failure> {
+        while let Some(picks) = choose(&self.costs, &Limits { error, memory: self.left }) {
+            let chosen = self.chosen(lighter(&self.costs, picks, error, LIGHTER))?;
+            let over = bytes_with(&chosen.session, self.network.threads).saturating_sub(self.memory);
+            if over == 0 {
+                return Ok(Some(chosen));
+            }
+            // Activations, which differ with the halos that kernels ask for, and the process take the rest.
+            self.left = self.left.saturating_sub(over);
+        }
+        Ok(None)
+    }
+
+    fn chosen(&self, picks: Vec<usize>) -> Result<Chosen<'a>, Failure> {
+        let network = self.network;
+        let winners: Vec<_> =
+            self.options.iter().zip(&picks).map(|(step, &pick)| step.get(pick).copied()).collect();
+        let choices = network.choices(&winners);
+        let mut session = network.session(&choices)?;
+        let (error, image) = self.exact.error(&mut session, network.threads);
+        let (settled, alone) = (Vec::new(), None);
+        Ok(Chosen { winners, choices, error, settled, alone, picks, image: image.to_vec(), session })
+    }
+
+    /// The least MiB that any plan takes.
+    pub(super) fn least_mib(&self) -> Result<usize, Failure> {
+        let limits = Limits { memory: least_memory(&self.costs), ..Limits::NONE };
+        let picks = choose(&self.costs, &limits).ok_or("no plan takes the least memory")?;
+        let chosen = self.chosen(picks)?;
+        Ok(bytes_with(&chosen.session, self.network.threads).div_ceil(1 << 20))
+    }
+
+    /// The least sum of errors that any choice has.
+    pub(super) fn least_error(&self) -> f64 {
+        let most_exact = |costs: &Vec<Cost>| costs.iter().map(|c| c.error).min_by(f64::total_cmp);
+        // Rounding of the sums must not rule the most exact choice out.
+        self.costs.iter().filter_map(most_exact).sum::<f64>() * (1.0 + 1e-9)
+    }
+
+    /// The fastest choice with an error of at most `bound`, which the fastest of all exceeds.
+    pub(super) fn within(&mut self, mut fastest: Chosen<'a>, bound: f64) -> Result<Chosen<'a>, Failure> {
+        let gains = self.network.gains(&mut fastest.session, &fastest.image);
+        self.price(&gains);
+        let sum = |search: &Self, chosen: &Chosen| total(picked(&search.costs, &chosen.picks)).error;
+        let least = self.least_error();
+        let (mut low, mut high) = (least, sum(self, &fastest));
+        let (mut held, mut reached): (Option<Chosen>, f64) = (None, fastest.error);
+        let mut target = high * (bound / fastest.error).powi(2);
+        for _ in 0..TRIES {
+            target = target.max(least);
+            match self.attempt(target)? {
+                Some(chosen) if chosen.error <= bound => {
+                    low = target;
+                    held = Some(chosen);
+                }
+                Some(chosen) => {
+                    reached = reached.min(chosen.error);
+                    high = sum(self, &chosen).min(target);
+                }
+                None => high = target,
+            }
+            if low * NEAR >= high {
+                break;
+            }
+            target = (low * high).sqrt();
+        }
+        if held.is_none() {
+            held = self.attempt(least)?;
+        }
+        match held {
+            Some(chosen) if chosen.error <= bound => Ok(chosen),
+            last => {
+                let reached = last.map_or(reached, |chosen| chosen.error.min(reached));
+                let memory = if self.memory == usize::MAX { "" } else { " with --max-memory" };
+                Err(format!(
+                    "--max-rel-error {bound:e}: no plan keeps it{memory}, the best reaches {reached:.1e}"
+                )
+                .into())
+            }
+        }
+    }
+}
