@@ -150,7 +150,8 @@ impl Cpu {
         self
     }
 
-    /// Refuses kernels that choose their instructions themselves, unless the limit allows all that the processor has.
+    /// Refuses kernels that choose their instructions themselves, unless the limit allows all that
+    /// the processor has.
     pub fn ensure_unlimited(&self) -> Result<(), Unsupported> {
         let needed = Self { limit: None, ..self.clone() }.tier();
         match self.limit {

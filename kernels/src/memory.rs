@@ -17,13 +17,14 @@ pub const fn round_up(elements: usize) -> usize {
 
 /// Zero-initialised f32 memory, aligned to [`ALIGN`] bytes.
 ///
-/// Buffers of a page and more are cut one after the other from regions on huge pages, so that weights
-/// prepared in turn lie in turn. A region is given back when its last buffer is dropped.
+/// Buffers of a page and more are cut from regions on huge pages, one after the other: weights that
+/// are prepared in turn lie in turn. A region is given back to the system when its last buffer is
+/// dropped.
 #[derive(Debug)]
 pub struct Buffer {
     ptr: NonNull<f32>,
     len: usize,
-    /// The region it is cut from; `None` for memory of its own.
+    /// The region it is cut from; `None` if it is allocated.
     region: Option<Arc<Region>>,
 }
 
@@ -32,18 +33,18 @@ const REGION: usize = 64 << 20;
 /// Bytes from which on a buffer is cut from a region.
 const FROM_REGION: usize = 4096;
 
-/// The region that buffers are being cut from, and the bytes already taken.
+/// The region that buffers are being cut from, and the bytes of it that are used.
 static CURRENT: Mutex<Option<(Arc<Region>, usize)>> = Mutex::new(None);
 
 /// Cuts `bytes`, a multiple of [`ALIGN`], from the current region or a new one.
 fn cut(bytes: usize) -> Option<(NonNull<f32>, Arc<Region>)> {
     let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
-    let (region, taken) = match current.take() {
-        Some((region, taken)) if taken + bytes <= region.len() => (region, taken),
+    let (region, used) = match current.take() {
+        Some((region, used)) if used + bytes <= region.len() => (region, used),
         _ => (Arc::new(Region::new(bytes.max(REGION))?), 0),
     };
-    let ptr = NonNull::new(region.start().wrapping_add(taken).cast())?;
-    *current = Some((Arc::clone(&region), taken + bytes));
+    let ptr = NonNull::new(region.start().wrapping_add(used).cast())?;
+    *current = Some((Arc::clone(&region), used + bytes));
     Some((ptr, region))
 }
 
@@ -79,8 +80,8 @@ mod owner {
 
         /// All elements.
         pub fn as_slice(&self) -> &[f32] {
-            // SAFETY: `len` initialised elements are owned: cut from a region for this buffer alone,
-            // or allocated.
+            // SAFETY: `len` initialised elements are owned: cut from a region for this buffer
+            // alone, or allocated.
             unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
         }
 
@@ -139,7 +140,7 @@ impl ScratchReq {
 pub struct Scratch {
     /// The shared part; aligned to [`ALIGN`].
     pub shared: *mut f32,
-    /// The worker's own part; aligned to [`ALIGN`].
+    /// The worker's part; aligned to [`ALIGN`].
     pub worker: *mut f32,
     /// The worker's number.
     pub index: usize,

@@ -2,13 +2,14 @@
 //!
 //! # How to add a kernel
 //!
-//! 1. Write one file with a struct that implements [`Kernel`] and one that implements [`crate::kernel::Prepared`],
-//!    in the folder of the family that it resembles most, and declare it with `mod`.
-//! 2. Add one row to [`kernel_table!`](crate::kernel_table). Its name is its id for good: in plans, logs, tests and
-//!    benches.
+//! 1. Write one file with a struct that implements [`Kernel`] and one that implements
+//!    [`crate::kernel::Prepared`], in the folder of the family that it resembles most, and declare
+//!    it with `mod`.
+//! 2. Add one row to [`kernel_table!`](crate::kernel_table). Its name is its id for good: in plans,
+//!    logs, tests and benches.
 //!
-//! The row is what makes the tuner measure it, the conformance tests check it and the benches draw it: nothing else
-//! lists kernels.
+//! The row is what makes the tuner measure it, the conformance tests check it and the benches draw
+//! it: nothing else lists kernels.
 
 use Role::{Candidate, Oracle};
 
@@ -69,8 +70,9 @@ impl KernelEntry {
 /// Role of im2col.
 const ALLOCATES: Role = Role::Baseline { because: "the gemm crate allocates on every call" };
 
-/// Expands a macro with all rows of the table: `id: family, tier, role, constructor;`. `Any` is no tier: the kernel
-/// runs on any processor. Constructors have a meaning in the module `registry` only; elsewhere a macro may use the ids.
+/// Expands a macro with all rows of the table: `id: family, tier, role, constructor;`. `Any` is no
+/// tier: the kernel runs on any processor. Constructors have a meaning in the module `registry`
+/// only; elsewhere a macro may use the ids.
 #[macro_export]
 macro_rules! kernel_table {
     ($then:ident) => {

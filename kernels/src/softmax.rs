@@ -1,8 +1,8 @@
 //! Softmax over the channels of a pixel: `exp(x - max) / sum`.
 //!
-//! `exp` is `2^n * e^r` with `n = round(x / ln 2)`, `|r| <= ln 2 / 2` and a polynomial of degree 6 for
-//! `e^r` (the rest of its Taylor series is below `2^-22` there). `n` is found by adding `1.5 * 2^23`, which leaves
-//! it in the low bits of the sum.
+//! `exp` is `2^n * e^r` with `n = round(x / ln 2)`, `|r| <= ln 2 / 2` and a polynomial of degree 6
+//! for `e^r` (the rest of its Taylor series is below `2^-22` there). `n` is found by adding `1.5 *
+//! 2^23`, which leaves it in the low bits of the sum.
 
 use std::ops::Range;
 

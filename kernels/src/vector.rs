@@ -1,4 +1,5 @@
-//! Loads and stores of vectors: of f32 as they are, of other elements widened to f32 and rounded back.
+//! Loads and stores of vectors: of f32 as they are, of other elements widened to f32 and rounded
+//! back.
 
 use std::mem::MaybeUninit;
 
@@ -143,7 +144,7 @@ pub fn each<I: Isa>(mut vector: I::u32s, operation: impl Fn(u32) -> u32) -> I::u
     vector
 }
 
-/// f32 whose upper halves are the nearest bf16, ties to even; what is no number stays none.
+/// f32 whose upper halves are the nearest bf16, ties to even; a NaN stays a NaN.
 #[inline(always)]
 fn rounded<I: Isa>(isa: I, value: I::f32s) -> I::u32s {
     let bits = isa.transmute_u32s_f32s(value);

@@ -1,8 +1,9 @@
 //! The tile registers of AMX: products of 16x32 by 32x16 blocks of bf16, summed in f32.
 //!
-//! A tile is up to 16 rows of 64 bytes. A product takes a row of `a` for each output row and, of `b`, a row of
-//! 16 columns for each pair of its rows, the two of a pair side by side. Tiles keep nothing from one block of
-//! assembly to the next; only their configuration stays, which the compiler never touches.
+//! A tile is up to 16 rows of 64 bytes. A product takes a row of `a` for each output row and, of
+//! `b`, a row of 16 columns for each pair of its rows, the two of a pair next to each other. Tiles
+//! keep nothing from one block of assembly to the next; only their configuration stays, which the
+//! compiler never touches.
 
 use std::marker::PhantomData;
 
@@ -56,7 +57,8 @@ impl Amx {
     /// For tests on processors without tiles: takes the caller's word for it.
     ///
     /// # Safety
-    /// The instructions of tiles have their effects on all threads of this process, by an emulator if not otherwise.
+    /// The instructions of tiles have their effects on all threads of this process, by an emulator
+    /// if not otherwise.
     #[doc(hidden)]
     pub unsafe fn emulated() -> Self {
         Self(())
@@ -71,7 +73,7 @@ impl Amx {
         const ARCH_PRCTL: c_long = 158;
         const REQUEST_PERMISSION: c_long = 0x1023;
         const TILE_DATA: c_long = 18;
-        // SAFETY: changes nothing but what this process may use.
+        // SAFETY: changes only which instructions this process may use.
         unsafe { syscall(ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA) == 0 }
     }
 
@@ -106,7 +108,7 @@ struct Config {
     rows: [u8; 16],
 }
 
-/// Which operands pass by the first-level cache on their way from the second, and leave what is there.
+/// Which operands are loaded from the second-level cache without a copy in the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Streamed {
     /// Neither.
@@ -119,8 +121,8 @@ pub enum Streamed {
     Both,
 }
 
-/// Steps after which a tile is stored for no other reason than that a processor whose tiles have not been stored
-/// for some 2000 cycles takes 1100 for the next one.
+/// Steps after which a tile is stored without need. Where no tile has been stored for some 2000
+/// cycles, the next store takes 1100.
 const AWAKE: usize = 16;
 
 /// A block of up to two by two tiles of sums.
@@ -140,14 +142,14 @@ pub struct Block {
     pub vectors: usize,
     /// Which of them is streamed.
     pub streamed: Streamed,
-    /// The sums, tile by tile: those of the first of `a` by each of `b`, then the second's; [`SUMS`] elements, and
-    /// a tile more behind them that means nothing.
+    /// The sums, tile by tile: those of the first of `a` by each of `b`, then the second's;
+    /// [`SUMS`] elements, and a tile more behind them that means nothing.
     pub sums: *mut f32,
     /// Add to the sums that are there.
     pub accumulate: bool,
-    /// What to bring to the second-level cache.
+    /// What to prefetch into the second-level cache.
     pub next: *const u8,
-    /// Lines of it to bring near in each step.
+    /// Lines of it to prefetch in each step.
     pub lines: usize,
 }
 
@@ -167,13 +169,17 @@ impl TileRegisters {
             // Tiles 6 and 7 are those of `b`.
             config.rows[tile] = if tile < 6 { rows as u8 } else { ROWS as u8 };
         }
-        // SAFETY: `Amx` proves that the instruction is there; the configuration is one of palette 1.
+        // SAFETY: `Amx` proves that the instruction is there; the configuration is one of palette
+        // 1.
         unsafe { std::arch::asm!("ldtilecfg [{0}]", in(reg) &raw const config, options(nostack, readonly)) };
         Self { of_this_thread: PhantomData }
     }
 
-    /// Multiplies zeros, four products in each of `rounds`, at least one, and loads nothing: what the tiles can do
-    /// at most.
+    /// Multiplies zeros, four products in each of `rounds`, and loads nothing: the most that the
+    /// tile registers can do.
+    ///
+    /// # Panics
+    /// If there are no rounds.
     pub fn products(&self, rounds: usize) {
         assert!(rounds > 0, "no rounds");
         // SAFETY: tiles are configured.
@@ -199,8 +205,8 @@ impl TileRegisters {
     /// Sums the products of a block.
     ///
     /// # Safety
-    /// The rows of 64 bytes that the tiles were made for may be read of each tile of `a` at each offset, and
-    /// the steps' tiles of `b`; the sums may be read and written.
+    /// The rows of 64 bytes that the tiles were made for may be read of each tile of `a` at each
+    /// offset, and the steps' tiles of `b`; the sums may be read and written.
     #[inline(always)]
     pub unsafe fn multiply(&self, block: &Block) {
         // SAFETY: by the caller.
@@ -227,13 +233,14 @@ impl Drop for TileRegisters {
     }
 }
 
-/// Defines a function for one size of blocks: what each step does, which tiles of sums there are, and the bytes
-/// of `b` that a step takes.
+/// Defines a function for one size of blocks: what each step does, which tiles of sums there are,
+/// and the bytes of `b` that a step takes.
 #[cfg(target_arch = "x86_64")]
 macro_rules! block {
     ($name:ident, [$($step:expr),*], [$($tile:literal at $offset:literal),*], $b_bytes:literal) => {
         /// # Safety
-        /// As for [`TileRegisters::multiply`], with the number of tiles in the name; tiles are configured.
+        /// As for [`TileRegisters::multiply`], with the number of tiles in the name; tiles are
+        /// configured.
         #[allow(unsafe_code, reason = "instructions that nothing else has")]
         unsafe fn $name(block: &Block) {
             // SAFETY: by the caller.

@@ -1,4 +1,4 @@
-//! What the portable SIMD of `pulp` has no words for.
+//! Facts of the machine, and instructions that `pulp` lacks.
 
 pub mod amx;
 #[cfg(target_arch = "x86_64")]
@@ -8,7 +8,7 @@ pub mod cpuid;
 pub mod pages;
 pub mod prefetch;
 
-/// The same pointer, of which the compiler knows nothing.
+/// The same pointer; the compiler cannot derive it from others.
 #[inline(always)]
 pub fn opaque<P: Copy>(pointer: *mut P) -> *mut P {
     #[cfg(target_arch = "x86_64")]

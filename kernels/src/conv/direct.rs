@@ -1,9 +1,9 @@
 //! Direct convolution: register blocks that read NHWC in place.
 //!
-//! A register block takes up to `pixels` neighbouring output pixels of one row and a panel of output channels
-//! through all taps of the kernel (see [`crate::gemm::register_block`]). Nothing is copied, and the zero halo of the
-//! source stands in for padding. Where neither the source nor a segment's destination has a halo, the pixels of a
-//! pointwise convolution of stride 1 are one row.
+//! A register block takes up to `pixels` neighbouring output pixels of one row and a panel of
+//! output channels through all taps of the kernel (see [`crate::gemm::register_block`]). Nothing is
+//! copied, and the zero halo of the source stands in for padding. Where neither the source nor a
+//! segment's destination has a halo, the pixels of a pointwise convolution of stride 1 are one row.
 //!
 //! ```text
 //! order 0                                order 1
@@ -12,15 +12,17 @@
 //!     for block in share: block x panel      for block in share: block x panel
 //! ```
 //!
-//! Order 0 keeps a panel in cache while the image streams by; order 1 keeps a share of the image while the weights
-//! stream by.
+//! Order 0 keeps a panel in cache while the image streams by; order 1 keeps a share of the image
+//! while the weights stream by.
 //!
-//! A long pointwise sum may be taken in parts of `depth` products, for all blocks of a share in turn, with the sums so
-//! far in the destination. A part of a panel then stays in the first-level cache while the blocks pass.
+//! A long pointwise sum may be computed in parts of `depth` products, for all blocks of a share in
+//! turn, with the sums so far in the destination. A part of a panel then stays in the first-level
+//! cache while the blocks pass.
 //!
 //! It wins where little else applies: pointwise convolutions, stride 2 and few input channels.
 //!
-//! In bf16 ([`crate::gemm::multiply`]) it reads half the bytes, sums in f32, and rounds once, on the way to memory.
+//! In bf16 ([`crate::gemm::multiply`]) it reads half the bytes, sums in f32, and rounds once, on
+//! the way to memory.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -37,7 +39,7 @@ use crate::problem::{Conv, Problem};
 use crate::shape::Padding;
 use crate::tensor::{Dtype, Element, Format, Formats, ViewMut};
 
-/// The kernel, for one instruction set and one way to multiply.
+/// The kernel, for one instruction set and one kind of product.
 #[derive(Debug)]
 pub struct Direct<I, M = Single> {
     isa: I,
@@ -145,7 +147,7 @@ pub(super) struct PreparedDirect<I, M = Single> {
     flat: bool,
     pixels: usize,
     image_stays: bool,
-    /// Products of a pointwise sum that are taken at a time.
+    /// Products of a part of a pointwise sum.
     part: usize,
 }
 
@@ -159,8 +161,8 @@ impl<I: Isa, M: Multiply<I>> PreparedDirect<I, M> {
         if flat { (1, n * oh * ow) } else { (n * oh, ow) }
     }
 
-    /// Shares that the register blocks of `n` images are dealt in: at most as many as the fewest blocks that a
-    /// destination may be cut into.
+    /// Shares that the register blocks of `n` images are dealt in: at most as many as the fewest
+    /// blocks that a destination may be cut into.
     fn shares(&self, n: usize) -> usize {
         let panels = self.panels.list().len();
         let (rows, width) = self.rows(n, self.flat);
@@ -290,8 +292,9 @@ impl<I: Isa, M: Multiply<I>> Run<'_, I, M> {
             let ahead = Ahead { panel: next_panel, done: block - range.start, pixels: true };
             block += in_row.len();
             let rows = Rows { count: 1, pitch: [0; 3], parts: 1, taps, operands, ahead, finish };
-            // SAFETY: the source's halo holds the padding, so that all taps of the blocks' pixels may be read; their
-            // outputs belong to this unit; the panel has `vectors` vectors and `depth` rows.
+            // SAFETY: the source's halo holds the padding, so that all taps of the blocks' pixels
+            // may be read; their outputs belong to this unit; the panel has `vectors` vectors and
+            // `depth` rows.
             unsafe { cut.run(step.isa, in_row, &rows) };
         }
     }

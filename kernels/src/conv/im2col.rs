@@ -1,4 +1,4 @@
-//! im2col and the `gemm` crate: the textbook way, and the baseline of every product here.
+//! im2col and the `gemm` crate: the textbook algorithm, and the baseline of every product here.
 //!
 //! ```text
 //! for block of pixels:
@@ -9,8 +9,8 @@
 //!
 //! A pointwise convolution of stride 1 without halos reads the image in place of the patches.
 //!
-//! `gemm` packs its operands into fresh memory on every call and picks its instructions itself, so it
-//! neither keeps to a run without allocation nor to a lower tier.
+//! `gemm` packs its operands into fresh memory on every call and picks its instructions itself, so
+//! it neither keeps to a run without allocation nor to a limit on instructions.
 
 use std::ops::Range;
 

@@ -6,7 +6,8 @@
 //! phase 2: y = max(y, 0)
 //! ```
 //!
-//! The convolution is that of [`super::direct`], so that the difference to it is what fusing gains.
+//! The convolution is that of [`super::direct`]: the difference between the two is the gain of
+//! fusing.
 
 use std::ops::Range;
 
@@ -162,8 +163,8 @@ impl<I: Isa> pulp::WithSimd for Pass<'_, I> {
                 let pixel = dst.pixel::<f32>(row / shape.h, row % shape.h, x);
                 for k in (0..shape.c).step_by(I::F32_LANES) {
                     let (at, left) = (pixel.wrapping_add(k), shape.c - k);
-                    // SAFETY: `left` channels of a pixel of this unit; scale and shift are padded to
-                    // whole vectors.
+                    // SAFETY: `left` channels of a pixel of this unit; scale and shift are padded
+                    // to whole vectors.
                     unsafe {
                         let y = load_first(isa, at, left);
                         let y = if relu {

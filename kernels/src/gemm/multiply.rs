@@ -1,9 +1,9 @@
-//! How a register block multiplies: what it reads of a source, and what of the packed weights.
+//! How a register block multiplies: what it loads of a source, and what of the packed weights.
 //!
-//! Elements of bf16 come in pairs: two neighbouring elements of a sum lie in the 32 bits of one lane, for
-//! pixels as well as for weights, the first in the lower half. A value of bf16 is the upper half of one of
-//! f32, so that either half becomes f32 by one instruction, a shift or a mask; the product of two is exact
-//! in f32.
+//! Elements of bf16 come in pairs: two neighbouring elements of a sum lie in the 32 bits of one
+//! lane, for pixels as well as for weights, the first in the lower half. A bf16 is the upper half
+//! of an f32, so that either half becomes f32 by one instruction, a shift or a mask. The product of
+//! two is exact in f32.
 
 use half::bf16;
 
@@ -13,13 +13,15 @@ use crate::tensor::Element;
 use crate::vector::{each, load};
 use pulp::Simd as _;
 
-/// A way to multiply on an instruction set; holding one proves that its instructions are there.
+/// How products are summed on an instruction set; holding one proves that its instructions are
+/// there.
 pub trait Multiply<I: Isa>: Copy + Send + Sync + 'static {
     /// Type of the source's elements.
     type Source: Element;
-    /// Neighbouring elements of a sum that a row of weights holds; runs of a sum are multiples of it.
+    /// Neighbouring elements of a sum that a row of weights holds; runs of a sum are multiples of
+    /// it.
     const GROUP: usize;
-    /// Products that are taken of a row of weights, one after the other.
+    /// Products of a row of weights, one after the other.
     const TURNS: usize;
 
     /// The proof.
@@ -74,7 +76,7 @@ impl<I: Isa> Multiply<I> for Single {
     }
 }
 
-/// Pairs of bf16, each half widened to f32: what any processor can do.
+/// Pairs of bf16, each half widened to f32: any processor can do it.
 #[derive(Clone, Copy, Debug)]
 pub struct Widened;
 

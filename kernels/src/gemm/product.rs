@@ -11,8 +11,8 @@ use crate::gemm::register_block::{Finish, Operands, Taps};
 use crate::gemm::rows::{Ahead, Cut, Rows};
 use crate::tensor::Dtype;
 
-/// Products that a fast algorithm sums in registers before it adds them to the rest of a sum: sums make
-/// most of its error, since it magnifies them.
+/// Products that a fast algorithm sums in registers before it adds them to the rest of a sum. Sums
+/// make most of its error, since it magnifies them; shorter sums have smaller errors.
 pub const PART: usize = 96;
 
 /// The batch.
@@ -48,9 +48,9 @@ impl<I: Isa> Products<I> {
     /// Computes the products.
     ///
     /// # Safety
-    /// `rows` rows of `depth` elements of each left matrix may be read, and `depth` rows of `vectors`
-    /// vectors of each right one; `rows` rows of `vectors` vectors of each result may be written by
-    /// this caller alone; `pixels` fits the vectors.
+    /// `rows` rows of `depth` elements of each left matrix may be read, and `depth` rows of
+    /// `vectors` vectors of each right one; `rows` rows of `vectors` vectors of each result may be
+    /// written by this caller alone; `pixels` fits the vectors.
     #[inline(always)]
     #[allow(unsafe_code, reason = "vector code")]
     pub unsafe fn run(self) {

@@ -1,4 +1,5 @@
-//! The register block: `MR` pixels by `NR` vectors of output channels, whose sums stay in registers.
+//! The register block: `MR` pixels by `NR` vectors of output channels, whose sums stay in
+//! registers.
 //!
 //! ```text
 //! for (r, s) in taps:
@@ -9,11 +10,11 @@
 //!       acc[i][0..NR] += x * b[0..NR]             MR * NR registers
 //! ```
 //!
-//! Of bf16, two channels are taken at a time ([`super::multiply`]).
+//! For bf16, a step is two channels ([`super::multiply`]).
 //!
-//! The pixels of a block lie at one distance from each other; a matrix product is the case of one tap,
-//! whose pixels are the rows of a matrix. On 32 registers 14x2 and 9x3 leave 3 and 2 registers over;
-//! on 16, 6x2 and 4x3 do.
+//! The pixels of a block lie at one distance from each other; a matrix product is the case of one
+//! tap, whose pixels are the rows of a matrix. On 32 registers 14x2 and 9x3 leave 3 and 2 registers
+//! over; on 16, 6x2 and 4x3 do.
 
 use half::bf16;
 
@@ -45,7 +46,8 @@ impl Taps {
         Self { rows: 1, row_pitch: 0, columns: 1, column_pitch: 0, len }
     }
 
-    /// The taps of a convolution over `channels` channels; columns that are contiguous become one run.
+    /// The taps of a convolution over `channels` channels; columns that are contiguous become one
+    /// run.
     pub fn conv(kernel: [usize; 2], channels: usize, row_pitch: usize, pixel_pitch: usize) -> Self {
         let [rows, columns] = kernel;
         if pixel_pitch == channels {
@@ -57,14 +59,14 @@ impl Taps {
     }
 }
 
-/// What a finished block goes through on its way to memory.
+/// The epilogue of a block, and how it is stored.
 #[derive(Clone, Copy, Debug)]
 pub struct Finish {
     /// `vectors * LANES` biases, or null for none.
     pub bias: *const f32,
     /// Clamp at zero.
     pub relu: bool,
-    /// Add to what the destination holds: all but the first part of a sum taken in parts. In f32 only.
+    /// Add to the destination: in all but the first part of a sum in parts. In f32 only.
     pub accumulate: bool,
     /// Type of the outputs.
     pub dtype: Dtype,
@@ -111,8 +113,8 @@ unsafe fn step<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
 ) {
     to_l2(*next);
     for turn in 0..M::TURNS {
-        // Else the compiler keeps what it has loaded, or loads for the next group as well, for which there are no
-        // registers.
+        // Else the compiler keeps what it has loaded, or loads for the next group as well, for
+        // which there are no registers.
         *a = opaque(a.cast_mut());
         if turn > 0 {
             *b = opaque(b.cast_mut());
@@ -136,8 +138,8 @@ unsafe fn step<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
 /// The sums of a block.
 ///
 /// # Safety
-/// All taps of `MR` pixels may be read from `a`, and `rows * columns * len / GROUP` rows of `NR` vectors
-/// from `b`.
+/// All taps of `MR` pixels may be read from `a`, and `rows * columns * len / GROUP` rows of `NR`
+/// vectors from `b`.
 #[inline(always)]
 #[allow(unsafe_code, reason = "vector code")]
 unsafe fn sums<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
@@ -171,7 +173,8 @@ unsafe fn sums<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     acc
 }
 
-/// Computes a block and stores it; meanwhile it prefetches `next`, a line for each row of the panel.
+/// Computes a block and stores it; meanwhile it prefetches `next`, a line for each row of the
+/// panel.
 ///
 /// # Safety
 /// As for the sums; `MR` pixels of `finish.width` channels at `o.dst` may be written by this caller

@@ -6,8 +6,8 @@
 //!     for block in row: block x panel       see [`super::register_block`]
 //! ```
 //!
-//! A row is cut into blocks of two sizes, which differ by one pixel. For each such pair the loops are
-//! compiled once, as a function that all kernels share.
+//! A row is cut into blocks of two sizes, which differ by one pixel. For each such pair the loops
+//! are compiled once, as a function that all kernels share.
 
 use std::ops::Range;
 
@@ -25,7 +25,7 @@ pub struct Ahead {
     pub panel: *const f32,
     /// Blocks that have asked already.
     pub done: usize,
-    /// Once all of it is on its way, ask for the pixels of the next block.
+    /// Once all of it is asked for, ask for the pixels of the next block.
     pub pixels: bool,
 }
 
@@ -61,21 +61,22 @@ impl Next<'_> {
 pub struct Rows<T> {
     /// Rows.
     pub count: usize,
-    /// From the operands of a row to those of the next: elements of `a` and of `b`, bytes of the outputs.
+    /// From the operands of a row to those of the next: elements of `a` and of `b`, bytes of the
+    /// outputs.
     pub pitch: [usize; 3],
-    /// Parts that each sum is taken in; 1 where there are several runs in a sum.
+    /// Parts that each sum is divided in; 1 where there are several runs in a sum.
     pub parts: usize,
     /// What a sum runs over.
     pub taps: Taps,
     /// Those of the first row.
     pub operands: Operands<T>,
-    /// What comes after the first row's panel.
+    /// What is prefetched during the first row.
     pub ahead: Ahead,
     /// What is done with a sum.
     pub finish: Finish,
 }
 
-/// Computes `count` blocks side by side, stores them and moves on.
+/// Computes `count` blocks that follow each other, stores them and moves on.
 ///
 /// # Safety
 /// As for [`block`], for each of them.
@@ -92,7 +93,8 @@ unsafe fn series<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     for _ in 0..count {
         let following = o.a.wrapping_add(MR * o.a_pitch);
         let next = next.address(o.b, following.cast());
-        // Else the compiler keeps a pointer a pixel from block to block, more than there are registers.
+        // Else the compiler keeps a pointer a pixel from block to block, more than there are
+        // registers.
         let here = Operands { a: opaque(o.a.cast_mut()), dst: opaque(o.dst), ..*o };
         // SAFETY: by the caller.
         unsafe { block::<I, M, MR, NR>(isa, taps, &here, finish, next) };
@@ -166,7 +168,8 @@ type RunFn<I, T> = unsafe fn(I, &Rows<T>, [usize; 2]);
 /// The function for blocks of `pixels` and one pixel less by `vectors`.
 ///
 /// # Panics
-/// If that many do not fit the registers: `pixels` is from 1 to [`max_pixels`], `vectors` from 1 to 4.
+/// If that many do not fit the registers: `pixels` is from 1 to [`max_pixels`], `vectors` from 1 to
+/// 4.
 fn function<I: Isa, M: Multiply<I>>(pixels: usize, vectors: usize) -> RunFn<I, M::Source> {
     macro_rules! arms {
         ($($nr:literal: $([$mr:literal $less:literal])*;)*) => {
@@ -184,15 +187,15 @@ fn function<I: Isa, M: Multiply<I>>(pixels: usize, vectors: usize) -> RunFn<I, M
     }
 }
 
-/// A row of pixels, cut into blocks of nearly equal size: a block with few pixels would read its weights
-/// for little work.
+/// A row of pixels, cut into blocks of nearly equal size: a block with few pixels would read its
+/// weights for little work.
 #[derive(Clone, Copy)]
 pub struct Cut<I: Isa, M: Multiply<I> = Single> {
     /// Blocks of the row.
     pub blocks: usize,
     /// Pixels of the larger blocks.
     pixels: usize,
-    /// How many are large; the others, which follow, have a pixel less.
+    /// How many are large; those that follow have a pixel less.
     larger: usize,
     function: RunFn<I, M::Source>,
 }
@@ -223,9 +226,9 @@ impl<I: Isa, M: Multiply<I>> Cut<I, M> {
     /// Computes the same blocks of each row and stores them.
     ///
     /// # Safety
-    /// All taps of the blocks' pixels, in whole groups, may be read from `a`, and a row of `vectors` vectors for
-    /// each group of them from `b`; `finish.width` channels of the blocks' pixels at `dst` may be written by this
-    /// caller alone.
+    /// All taps of the blocks' pixels, in whole groups, may be read from `a`, and a row of
+    /// `vectors` vectors for each group of them from `b`; `finish.width` channels of the blocks'
+    /// pixels at `dst` may be written by this caller alone.
     #[inline(always)]
     #[allow(unsafe_code, reason = "vector code")]
     pub unsafe fn run(&self, isa: I, blocks: Range<usize>, rows: &Rows<M::Source>) {

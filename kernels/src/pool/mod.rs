@@ -9,10 +9,11 @@
 //!       y = relu((its columns) * 1 / count + bias)
 //! ```
 //!
-//! Windows of neighbouring pixels overlap: where they are 3 wide, the columns that a pixel shares with the next
-//! stay in registers, so that a pixel reads one column at stride 1 and two at stride 2. Taps outside the image
-//! are left out rather than read as zeros, so that no halo is needed; pixels that have such to their left or
-//! right, and those of windows of other widths, read all of their columns.
+//! Windows of neighbouring pixels overlap. Where they are 3 wide, the columns that a pixel shares
+//! with the next one stay in registers: a pixel reads one column at stride 1 and two at stride 2.
+//! Taps outside the image are left out, not read as zeros, so that no halo is needed. A pixel with
+//! such taps to its left or right reads all of its columns, and so does one with a window of
+//! another width.
 //!
 //! [`join`] has the maxima and sums of vectors of each type.
 
@@ -197,12 +198,14 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// All vectors.
     ///
     /// # Safety
-    /// The channels of the image's rows may be read, and those of the pixels written by this caller alone.
+    /// The channels of the image's rows may be read, and those of the pixels written by this caller
+    /// alone.
     #[inline(always)]
     #[allow(unsafe_code, reason = "vector code")]
     unsafe fn all(&self) {
         let mut c = self.channels.start;
-        // Several side by side: their lines follow each other in memory, and their sums wait less for each other.
+        // Several vectors at a time: their lines follow each other in memory, and their sums wait
+        // less for each other.
         while c + 4 * J::LANES <= self.channels.end {
             // SAFETY: by the caller; whole vectors.
             unsafe { self.vectors::<4, true>(c) };
@@ -275,7 +278,8 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
         }
     }
 
-    /// The pixels that share columns of [`SHARING`], of windows of `ROWS` rows, or any number if that is 0.
+    /// The pixels that share columns of [`SHARING`], of windows of `ROWS` rows, or any number if
+    /// that is 0.
     ///
     /// # Safety
     /// As for [`Self::vectors`]; the stride is `STRIDE`, 1 or 2.

@@ -63,7 +63,8 @@ impl Placement {
 #[allow(unsafe_code, reason = "plain data of another type")]
 fn elements<T: Element>(memory: &[f32]) -> &[T] {
     let len = size_of_val(memory) / size_of::<T>();
-    // SAFETY: every pattern of bits is an element (`Plain`), whose alignment is no more than that of f32.
+    // SAFETY: every pattern of bits is an element (`Plain`), whose alignment is no more than that
+    // of f32.
     unsafe { std::slice::from_raw_parts(memory.as_ptr().cast(), len) }
 }
 
@@ -99,7 +100,8 @@ impl Buffer {
         self.write_interior(placement, n, values);
     }
 
-    /// Writes `[n, h, w, c]` values of the first `n` images; halo and other channels stay as they are.
+    /// Writes `[n, h, w, c]` values of the first `n` images; halo and other channels stay as they
+    /// are.
     ///
     /// # Panics
     /// If the values are not as many as that.

@@ -1,4 +1,4 @@
-//! Views: what kernels read and write through.
+//! Pointers with shapes, through which kernels read and write.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -44,7 +44,8 @@ mod shared {
 }
 
 impl<'a> View<'a> {
-    /// Of memory in which the interior begins at `ptr`: the caller has checked that it holds image and halo.
+    /// Of memory in which the interior begins at `ptr`: the caller has checked that it holds image
+    /// and halo.
     pub(super) fn new(ptr: *const u8, dtype: Dtype, shape: Shape, pitch: Pitch, halo: Padding) -> Self {
         Self { ptr, dtype, shape, pitch, halo, memory: PhantomData }
     }
@@ -174,7 +175,7 @@ impl<'a> ViewMut<'a> {
             for w in columns {
                 let pixel = self.view.byte(n, h, w).cast_mut();
                 // SAFETY: `pixel` checked by construction to lie in the memory of the view with
-                // its halo; the caller keeps others away from it.
+                // its halo; by the caller, nobody else uses it.
                 unsafe { std::slice::from_raw_parts_mut(pixel, bytes) }.fill(0);
             }
         };
@@ -210,7 +211,7 @@ impl<'a> ViewMut<'a> {
             for h in 0..shape.h {
                 for w in 0..shape.w {
                     let pixel = self.view.byte(n, h as isize, w as isize).cast_mut();
-                    // SAFETY: inside the view; the caller keeps others away.
+                    // SAFETY: inside the view; by the caller, nobody else uses it.
                     unsafe { std::slice::from_raw_parts_mut(pixel, bytes) }.fill(0xff);
                 }
             }

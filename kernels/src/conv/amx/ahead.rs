@@ -4,16 +4,16 @@ use std::ops::Range;
 
 use crate::arch::prefetch::LINE;
 
-/// The rest of its own weights, then the first of those that it reads after this step.
+/// The rest of its weights, then the first of those that it reads after this step.
 #[derive(Clone, Copy, Debug)]
 pub struct Ahead<'a> {
     parts: [&'a [f32]; 2],
 }
 
 impl<'a> Ahead<'a> {
-    /// Of its weights, the first `near` are there already.
-    pub fn new(own: &'a [f32], near: usize, next: &'a [f32]) -> Self {
-        Self { parts: [&own[near.min(own.len())..], next] }
+    /// The first `prefetched` elements of the weights are there already.
+    pub fn new(weights: &'a [f32], prefetched: usize, next: &'a [f32]) -> Self {
+        Self { parts: [&weights[prefetched.min(weights.len())..], next] }
     }
 
     /// Lines of both parts.
@@ -21,8 +21,8 @@ impl<'a> Ahead<'a> {
         self.parts.iter().map(|part| part.len().div_ceil(LINE)).sum()
     }
 
-    /// The lines that are due while units from the first to the last of `now` are computed, if all are due over the
-    /// units of `mine`; none for those of others.
+    /// The lines that are due while the units of `now` are computed, where all lines are due over
+    /// the units of `mine`. No line is due over units of other workers.
     pub fn due(&self, now: Range<usize>, mine: &Range<usize>) -> Range<usize> {
         let at = |unit: usize| match mine.len() {
             0 => 0,
@@ -31,12 +31,13 @@ impl<'a> Ahead<'a> {
         at(now.start)..at(now.end)
     }
 
-    /// Where a line is. Behind the last there is nothing to bring, but any address will do.
+    /// Address of a line. Behind the last line there is nothing to prefetch, and any address will
+    /// do.
     #[inline(always)]
     pub fn line(&self, line: usize) -> *const u8 {
-        let [own, next] = self.parts;
-        let first = own.len().div_ceil(LINE);
-        let (part, line) = if line < first { (own, line) } else { (next, line - first) };
+        let [weights, next] = self.parts;
+        let first = weights.len().div_ceil(LINE);
+        let (part, line) = if line < first { (weights, line) } else { (next, line - first) };
         part.as_ptr().wrapping_add(line * LINE).cast()
     }
 }
@@ -47,15 +48,15 @@ mod tests {
 
     #[test]
     fn every_line_is_due_once() {
-        let weights = vec![0.0; 1000 * LINE];
-        for (near, next) in [(0, 0), (100, 30), (900, 200), (1200, 3)] {
-            let ahead = Ahead::new(&weights[..1000 * LINE], near * LINE, &weights[..next * LINE]);
-            assert_eq!(ahead.lines(), 1000_usize.saturating_sub(near) + next);
+        let all = vec![0.0; 1000 * LINE];
+        for (prefetched, next) in [(0, 0), (100, 30), (900, 200), (1200, 3)] {
+            let ahead = Ahead::new(&all, prefetched * LINE, &all[..next * LINE]);
+            assert_eq!(ahead.lines(), 1000_usize.saturating_sub(prefetched) + next);
             let mine = 7..20;
             let mut expected = 0;
             for first in (0..30).step_by(3) {
                 let due = ahead.due(first..first + 3, &mine);
-                assert_eq!(due.start, expected, "{near} {next} {first}");
+                assert_eq!(due.start, expected, "{prefetched} {next} {first}");
                 expected = due.end;
             }
             assert_eq!(expected, ahead.lines());
@@ -63,10 +64,10 @@ mod tests {
     }
 
     #[test]
-    fn the_next_weights_follow_the_rest_of_the_own() {
-        let (own, next) = (vec![0.0; 10 * LINE], vec![0.0; 5 * LINE]);
-        let ahead = Ahead::new(&own, 4 * LINE, &next);
-        assert_eq!(ahead.line(5), own[9 * LINE..].as_ptr().cast());
+    fn the_next_weights_follow_the_rest() {
+        let (weights, next) = (vec![0.0; 10 * LINE], vec![0.0; 5 * LINE]);
+        let ahead = Ahead::new(&weights, 4 * LINE, &next);
+        assert_eq!(ahead.line(5), weights[9 * LINE..].as_ptr().cast());
         assert_eq!(ahead.line(6), next.as_ptr().cast());
     }
 }

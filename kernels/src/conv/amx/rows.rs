@@ -1,8 +1,10 @@
-//! Rows of the source copied for the tiles: channels side by side, rounded to bf16, zeros behind the last.
+//! Rows of the source copied for the tiles: pixels without gaps, rounded to bf16, zeros behind the
+//! last.
 //!
-//! Tiles of few channels then need no copy a pixel: the inputs of a row of taps follow each other, and so do those
-//! of the next pixel, a stride further on. What a step reads behind them is multiplied by zeros. (Where an input is no
-//! number, so are the outputs of the pixels that read it so.)
+//! Tiles of few channels then need no copy a pixel: the inputs of a row of taps follow each other,
+//! and so do those of the next pixel, a stride further on. What a step reads behind them is
+//! multiplied by zeros. (Where an input is no number, so are the outputs of the pixels that read it
+//! so.)
 
 use std::arch::x86_64::__m512i;
 use std::cell::Cell;
@@ -65,8 +67,8 @@ impl<'a> Rows<'a> {
         Self { step, src, to, held: Cell::new([None; LINES]) }
     }
 
-    /// Where the inputs of an output pixel begin, and the bytes to those of the next; copies its row's unless
-    /// they are there.
+    /// Where the inputs of an output pixel begin, and the bytes to those of the next; copies its
+    /// row's unless they are there.
     ///
     /// # Safety
     /// All taps of the pixel's row may be read, and the scratch written by this caller alone.
@@ -106,8 +108,8 @@ impl<'a> Rows<'a> {
         for first in (0..length).step_by(run) {
             let from = from.wrapping_add(first / channels * pitch * self.src.dtype.bytes());
             let to = to.wrapping_add(first);
-            // SAFETY: by the caller. A run may be followed by up to a vector of zeros, over which the next one is
-            // written.
+            // SAFETY: by the caller. A run may be followed by up to a vector of zeros, over which
+            // the next one is written.
             unsafe {
                 match self.src.dtype {
                     Dtype::F32 => self.round(from.cast(), to, run),

@@ -151,14 +151,15 @@ fn join<I: Isa>(isa: I, [m1, m2, m3, m4, m5, m6, m7]: [I::f32s; 7]) -> Square<I:
     [[c11, add(isa, m3, m5)], [add(isa, m2, m4), c22]]
 }
 
-/// Place of a value of the inner level in a matrix of two levels: value `(q, h)` of the outer level, in quadrant
-/// `inner` of it.
+/// Place of a value of the inner level in a matrix of two levels: value `(q, h)` of the outer
+/// level, in quadrant `inner` of it.
 #[inline(always)]
 fn place(inner: usize, q: usize, h: usize) -> [usize; 2] {
     [inner / 2 + 2 * q, inner % 2 + 2 * h]
 }
 
-/// Stores the left factors of `S` pixels by `S` parts of their channels: of one level for two, of two for four.
+/// Stores the left factors of `S` pixels by `S` parts of their channels: of one level for two, of
+/// two for four.
 ///
 /// # Safety
 /// A vector at `out` may be written for each product, `point` elements apart.
@@ -242,7 +243,8 @@ unsafe fn load_joined<I: Isa, const S: usize>(isa: I, m: *const f32, point: usiz
 }
 
 impl<I: Isa> Run<'_, I> {
-    /// Computes a block of pixels; `S` parts of rows, of channels in and of channels out, `P` products.
+    /// Computes a block of pixels; `S` parts of rows, of channels in and of channels out, `P`
+    /// products.
     ///
     /// # Safety
     /// Nobody else writes the block's outputs, and V and M have room for it.

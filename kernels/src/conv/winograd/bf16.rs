@@ -22,7 +22,8 @@ pub(super) struct Pixels {
 /// Reads a vector of each pixel into a patch of rows of `columns`.
 ///
 /// # Safety
-/// A vector of each pixel, or `width` channels, may be read, and a vector of the patch written for each.
+/// A vector of each pixel, or `width` channels, may be read, and a vector of the patch written for
+/// each.
 // A function that all transforms share: inside them it would take registers from f32.
 #[inline(never)]
 #[allow(unsafe_code, reason = "vector code")]
@@ -33,8 +34,8 @@ pub(super) unsafe fn widen_tile<I: Isa>(isa: I, pixels: &Pixels, patch: *mut I::
 /// Writes a vector of each pixel, rounded, from a patch of rows of `columns`.
 ///
 /// # Safety
-/// `width` channels of each pixel, at most a vector, may be written by this caller alone, and a vector of the
-/// patch be read for each.
+/// `width` channels of each pixel, at most a vector, may be written by this caller alone, and a
+/// vector of the patch be read for each.
 #[inline(never)]
 #[allow(unsafe_code, reason = "vector code")]
 pub(super) unsafe fn narrow_tile<I: Isa>(isa: I, pixels: &Pixels, patch: *mut I::f32s, columns: usize) {

@@ -1,14 +1,15 @@
 //! The loops of all transforms: transform tiles of the image, multiply, transform back.
 //!
-//! They are generic over the two one-dimensional transforms; with the identity on one axis the algorithm is
-//! one-dimensional. The image is read with bounds, not with a halo, so that any source will do: a tile that hangs over
-//! an edge is patched with zeros, vector by vector. Transformed filters `U` are computed in f64, once.
+//! They are generic over the two one-dimensional transforms; with the identity on one axis the
+//! algorithm is one-dimensional. The image is read with bounds, not with a halo, so that any source
+//! will do: a tile that hangs over an edge is patched with zeros, vector by vector. Transformed
+//! filters `U` are computed in f64, once.
 //!
-//! Source and destinations may be bf16: a tile is then widened to a patch, or rounded from one, outside the
-//! transforms, and all between is f32.
+//! Source and destinations may be bf16: a tile is then widened to a patch, or rounded from one,
+//! outside the transforms, and all between is f32.
 //!
-//! Sums over channels make most of the error, since the output transform magnifies it. They are taken in parts of at
-//! most [`PART`] products.
+//! Sums over channels make most of the error, since the output transform magnifies it. They are
+//! taken in parts of at most [`PART`] products.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -59,7 +60,8 @@ impl<I: Isa> PreparedTransform<I> {
         }
     }
 
-    /// Computes units with transforms of known sizes. Each is one function: inlined, all would be one.
+    /// Computes units with transforms of known sizes. Each is one function: inlined, all would be
+    /// one.
     #[inline(never)]
     fn transform<const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>(
         &self,
@@ -135,8 +137,8 @@ impl<I: Isa> Prepared for PreparedTransform<I> {
     }
 }
 
-/// The units of a step whose axes of `N1` and `N2` are down and across, or the other way round where
-/// `swap` is set.
+/// The units of a step whose axes of `N1` and `N2` are down and across, or the other way round
+/// where `swap` is set.
 struct Run<'a, I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize> {
     step: &'a PreparedTransform<I>,
     units: Range<usize>,
@@ -161,7 +163,8 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         for unit in self.units.clone() {
             let (block, group) = (unit / step.groups, unit % step.groups);
             let block_tiles = tiles * block / blocks..tiles * (block + 1) / blocks;
-            // SAFETY: at most `step.block` tiles fit V and M; the outputs of tiles and panels are this unit's.
+            // SAFETY: at most `step.block` tiles fit V and M; the outputs of tiles and panels are
+            // this unit's.
             unsafe {
                 if transformed != Some(block) {
                     self.transform_inputs(block_tiles.clone());
@@ -298,7 +301,8 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     /// `V[..] = Bt d B` for one tile; `v` is its row in the matrix of the first point.
     ///
     /// # Safety
-    /// The pixels of the tile that lie in the image may be read, and the tile's rows of V be written.
+    /// The pixels of the tile that lie in the image may be read, and the tile's rows of V be
+    /// written.
     #[inline(always)]
     #[allow(unsafe_code, reason = "vector code")]
     unsafe fn input(&self, [place, next]: [Place; 2], v: *mut f32) {
@@ -329,8 +333,8 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         for c in (0..channels).step_by(I::F32_LANES) {
             let is_due = c.is_multiple_of(LINE) && wide;
             let next = NextTile { first: following.wrapping_add(c), pitch, is_due };
-            // SAFETY: by the caller; vectors of pixels inside the image, or of the patch; V has a row of whole
-            // vectors for each point of the tile.
+            // SAFETY: by the caller; vectors of pixels inside the image, or of the patch; V has a
+            // row of whole vectors for each point of the tile.
             unsafe {
                 let (d, pitch) = if whole {
                     (first.wrapping_add(c), pitch)
@@ -344,7 +348,8 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         }
     }
 
-    /// Copies a vector of channels of the pixels that lie in the image to their places in the patch.
+    /// Copies a vector of channels of the pixels that lie in the image to their places in the
+    /// patch.
     ///
     /// # Safety
     /// The pixels may be read, and the patch has `N1 * N2` vectors.
@@ -375,7 +380,8 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     /// `columns = Bt d` along the first axis.
     ///
     /// # Safety
-    /// A vector of each of `N1 * N2` samples may be read, `pitch` elements apart along the two axes.
+    /// A vector of each of `N1 * N2` samples may be read, `pitch` elements apart along the two
+    /// axes.
     #[inline(always)]
     #[allow(unsafe_code, reason = "vector code")]
     unsafe fn input_columns(
@@ -416,11 +422,12 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         }
     }
 
-    /// `At M[..] A`, bias and ReLU for one tile and one panel; `m` is the tile's row in the matrix of the
-    /// first point.
+    /// `At M[..] A`, bias and ReLU for one tile and one panel; `m` is the tile's row in the matrix
+    /// of the first point.
     ///
     /// # Safety
-    /// M holds the products; the panel's channels of the tile's outputs may be written by this caller alone.
+    /// M holds the products; the panel's channels of the tile's outputs may be written by this
+    /// caller alone.
     #[inline(always)]
     #[allow(unsafe_code, reason = "vector code")]
     unsafe fn output(&self, [place, next]: [Place; 2], m: *const f32, panel: &Panel) {
@@ -448,8 +455,8 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
                 let pitch = [M2 * I::F32_LANES, I::F32_LANES];
                 OutputRows { first: patch.cast(), pitch, inside: [inside[0], M2], width: I::F32_LANES }
             };
-            // SAFETY: by the caller; output pixels of this unit, of which `width` channels are the panel's; the
-            // patch has been written before it is read.
+            // SAFETY: by the caller; output pixels of this unit, of which `width` channels are the
+            // panel's; the patch has been written before it is read.
             unsafe {
                 self.output_columns(m.wrapping_add(k), sums);
                 self.output_rows(sums, self.bias(panel, k), panel.segment, &rows, next);
