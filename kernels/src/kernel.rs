@@ -79,7 +79,7 @@ pub trait Kernel: Send + Sync {
         vec![Formats::F32]
     }
 
-    /// What it does to exactness.
+    /// Its error, as a formula of the tolerance needs it.
     fn numerics(&self, problem: &Problem, tuning: &Tuning) -> Numerics {
         let _ = (problem, tuning);
         Numerics::DIRECT_F32

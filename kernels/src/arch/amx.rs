@@ -15,8 +15,6 @@ pub const DEPTH: usize = 32;
 pub const TILE: usize = ROWS * ROWS;
 /// Elements of f32 of the sums of a block: two by two tiles.
 pub const SUMS: usize = 4 * TILE;
-/// Rows of the sums of a block.
-pub const BLOCK_ROWS: usize = 2 * ROWS;
 
 /// Bytes of a row of a tile.
 const ROW_BYTES: usize = 64;
@@ -25,7 +23,6 @@ const ROW_BYTES: usize = 64;
 #[derive(Clone, Copy, Debug)]
 pub struct Amx(());
 
-#[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code, reason = "CPUID, XGETBV, a system call, and a proof without them")]
 #[allow(unused_unsafe, reason = "CPUID became safe to call after the oldest supported Rust")]
 impl Amx {
@@ -80,14 +77,6 @@ impl Amx {
     #[cfg(not(target_os = "linux"))]
     fn permitted() -> bool {
         false
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-impl Amx {
-    /// There is none.
-    pub fn detect() -> Option<Self> {
-        None
     }
 }
 
@@ -153,7 +142,6 @@ pub struct Block {
     pub lines: usize,
 }
 
-#[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code, reason = "instructions that nothing else has")]
 impl TileRegisters {
     /// Tiles of `rows` rows for `a` and for the sums.
@@ -224,7 +212,6 @@ impl TileRegisters {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code, reason = "instructions that nothing else has")]
 impl Drop for TileRegisters {
     fn drop(&mut self) {
@@ -235,7 +222,6 @@ impl Drop for TileRegisters {
 
 /// Defines a function for one size of blocks: what each step does, which tiles of sums there are,
 /// and the bytes of `b` that a step takes.
-#[cfg(target_arch = "x86_64")]
 macro_rules! block {
     ($name:ident, [$($step:expr),*], [$($tile:literal at $offset:literal),*], $b_bytes:literal) => {
         /// # Safety
@@ -298,7 +284,6 @@ macro_rules! block {
 }
 
 /// Defines the function of two by two tiles, whose operands are loaded by the given instructions.
-#[cfg(target_arch = "x86_64")]
 macro_rules! two_by_two {
     ($name:ident, $a:literal, $b:literal) => {
         block! {
@@ -322,16 +307,11 @@ macro_rules! two_by_two {
     };
 }
 
-#[cfg(target_arch = "x86_64")]
 two_by_two!(two_by_two, "tileloadd", "tileloadd");
-#[cfg(target_arch = "x86_64")]
 two_by_two!(two_by_two_streaming_a, "tileloaddt1", "tileloadd");
-#[cfg(target_arch = "x86_64")]
 two_by_two!(two_by_two_streaming_b, "tileloadd", "tileloaddt1");
-#[cfg(target_arch = "x86_64")]
 two_by_two!(two_by_two_streaming, "tileloaddt1", "tileloaddt1");
 
-#[cfg(target_arch = "x86_64")]
 block! {
     one_by_two,
     [
@@ -347,7 +327,6 @@ block! {
     2048
 }
 
-#[cfg(target_arch = "x86_64")]
 block! {
     two_by_one,
     [
@@ -364,7 +343,6 @@ block! {
     1024
 }
 
-#[cfg(target_arch = "x86_64")]
 block! {
     one_by_one,
     [

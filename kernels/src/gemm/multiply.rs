@@ -22,24 +22,24 @@ pub trait Multiply<I: Isa>: Copy + Send + Sync + 'static {
     /// it.
     const GROUP: usize;
     /// Products of a row of weights, one after the other.
-    const TURNS: usize;
+    const PRODUCTS: usize;
 
     /// The proof.
     fn new(cpu: &Cpu) -> Result<Self, Unsupported>;
 
-    /// The part of a pixel's group that a turn multiplies, in all lanes.
+    /// The part of a pixel's group that a product takes, in all lanes.
     ///
     /// # Safety
     /// `GROUP` elements at `ptr` may be read.
     #[allow(unsafe_code, reason = "vector code")]
-    unsafe fn pixel(isa: I, turn: usize, ptr: *const Self::Source) -> I::f32s;
+    unsafe fn pixel(isa: I, product: usize, ptr: *const Self::Source) -> I::f32s;
 
-    /// The part of a vector of weights that a turn multiplies.
+    /// The part of a vector of weights that a product takes.
     ///
     /// # Safety
     /// A vector at `ptr` may be read.
     #[allow(unsafe_code, reason = "vector code")]
-    unsafe fn weights(isa: I, turn: usize, ptr: *const f32) -> I::f32s;
+    unsafe fn weights(isa: I, product: usize, ptr: *const f32) -> I::f32s;
 
     /// The sums with the products added, those of the parts of all lanes.
     #[inline(always)]
@@ -55,7 +55,7 @@ pub struct Single;
 impl<I: Isa> Multiply<I> for Single {
     type Source = f32;
     const GROUP: usize = 1;
-    const TURNS: usize = 1;
+    const PRODUCTS: usize = 1;
 
     fn new(_: &Cpu) -> Result<Self, Unsupported> {
         Ok(Self)
@@ -82,8 +82,8 @@ pub struct Widened;
 
 /// A half of the pairs as f32: the lower one first.
 #[inline(always)]
-fn half<I: Isa>(isa: I, turn: usize, pairs: I::u32s) -> I::f32s {
-    let bits = match turn {
+fn half<I: Isa>(isa: I, product: usize, pairs: I::u32s) -> I::f32s {
+    let bits = match product {
         0 => each::<I>(pairs, |pair| pair << 16),
         _ => isa.and_u32s(pairs, isa.splat_u32s(0xffff_0000)),
     };
@@ -102,7 +102,7 @@ mod x86 {
     impl Multiply<Avx512> for Avx512Bf16 {
         type Source = bf16;
         const GROUP: usize = 2;
-        const TURNS: usize = 1;
+        const PRODUCTS: usize = 1;
 
         fn new(cpu: &Cpu) -> Result<Self, Unsupported> {
             Self::new(cpu)
@@ -136,7 +136,7 @@ mod x86 {
 impl<I: Isa> Multiply<I> for Widened {
     type Source = bf16;
     const GROUP: usize = 2;
-    const TURNS: usize = 2;
+    const PRODUCTS: usize = 2;
 
     fn new(_: &Cpu) -> Result<Self, Unsupported> {
         Ok(Self)
@@ -144,15 +144,15 @@ impl<I: Isa> Multiply<I> for Widened {
 
     #[inline(always)]
     #[allow(unsafe_code, reason = "vector code")]
-    unsafe fn pixel(isa: I, turn: usize, ptr: *const bf16) -> I::f32s {
+    unsafe fn pixel(isa: I, product: usize, ptr: *const bf16) -> I::f32s {
         // SAFETY: by the caller.
-        half(isa, turn, isa.splat_u32s(unsafe { ptr.cast::<u32>().read_unaligned() }))
+        half(isa, product, isa.splat_u32s(unsafe { ptr.cast::<u32>().read_unaligned() }))
     }
 
     #[inline(always)]
     #[allow(unsafe_code, reason = "vector code")]
-    unsafe fn weights(isa: I, turn: usize, ptr: *const f32) -> I::f32s {
+    unsafe fn weights(isa: I, product: usize, ptr: *const f32) -> I::f32s {
         // SAFETY: by the caller.
-        half(isa, turn, isa.transmute_u32s_f32s(unsafe { load::<I>(ptr) }))
+        half(isa, product, isa.transmute_u32s_f32s(unsafe { load::<I>(ptr) }))
     }
 }

@@ -112,19 +112,19 @@ unsafe fn step<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     acc: &mut [[I::f32s; NR]; MR],
 ) {
     to_l2(*next);
-    for turn in 0..M::TURNS {
+    for product in 0..M::PRODUCTS {
         // Else the compiler keeps what it has loaded, or loads for the next group as well, for
         // which there are no registers.
         *a = opaque(a.cast_mut());
-        if turn > 0 {
+        if product > 0 {
             *b = opaque(b.cast_mut());
         }
         // SAFETY: by the caller.
         let row: [I::f32s; NR] =
-            std::array::from_fn(|j| unsafe { M::weights(isa, turn, b.add(j * I::F32_LANES)) });
+            std::array::from_fn(|j| unsafe { M::weights(isa, product, b.add(j * I::F32_LANES)) });
         for (i, acc) in acc.iter_mut().enumerate() {
             // SAFETY: by the caller.
-            let x = unsafe { M::pixel(isa, turn, a.wrapping_add(i * a_pitch)) };
+            let x = unsafe { M::pixel(isa, product, a.wrapping_add(i * a_pitch)) };
             for (acc, b) in acc.iter_mut().zip(row) {
                 *acc = M::add(isa, x, b, *acc);
             }

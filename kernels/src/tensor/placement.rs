@@ -260,9 +260,4 @@ impl Tensor {
     pub fn view_mut(&mut self) -> ViewMut<'_> {
         self.buffer.view_mut(&self.placement)
     }
-
-    /// A range of the channels, to write.
-    pub fn channels_mut(&mut self, range: Range<usize>) -> ViewMut<'_> {
-        self.buffer.view_mut(&self.placement.channels(range))
-    }
 }
