@@ -16,7 +16,6 @@ use kernels::problem::PoolKind;
 use kernels::{Shape, Tier};
 use serde_json::Value;
 use tuner::exact::Exact;
-use tuner::graph::{Graph, Pitches};
 use tuner::model::BLOCKS;
 use tuner::options::relative_l2;
 use tuner::planner::default_choices;
@@ -220,116 +219,6 @@ fn images_of_a_batch_do_not_touch_each_other() {
             let seconds = batch.step_seconds();
             assert_eq!(seconds.len(), network.graph.steps.len());
             assert!(seconds.iter().all(|&seconds| seconds > 0.0), "{split:?} {form}");
-        }
-    }
-}
-
-/// A worker for each branch of a block, in turn; `skip` leaves some of the first steps to all workers.
-fn by_branches(graph: &Graph, workers: usize, skip: usize) -> Vec<Option<usize>> {
-    let mut list: Vec<Option<usize>> = Vec::new();
-    let mut next = 0;
-    for (index, step) in graph.steps.iter().enumerate() {
-        let first = graph.steps.iter().position(|other| other.block == step.block).unwrap_or(0);
-        let writes = |other: &usize| graph.steps[*other].dst.iter().any(|dst| dst.tensor == step.src.tensor);
-        let writers: Vec<usize> = (first..index).filter(writes).collect();
-        let own = match writers.first() {
-            _ if index < first + skip || graph.is_apart(index) => None,
-            Some(writer) if list[*writer].is_some() => list[*writer],
-            _ => {
-                next += 1;
-                Some(next % workers)
-            }
-        };
-        list.push(own);
-    }
-    list
-}
-
-/// Bit by bit, since the kernels are the same.
-#[test]
-fn steps_beside_each_other_give_what_shared_steps_give() {
-    let both = Rewrite { siblings: true, swap: true };
-    let cases = [
-        (1, None, Rewrite::PLAIN, 2, 0),
-        (1, None, both, 3, 1),
-        (3, Some(("mixed4", false)), both, 2, 1),
-        (3, Some(("mixed4", true)), Rewrite::PLAIN, 2, 0),
-        (2, Some(("", false)), Rewrite::PLAIN, 4, 2),
-    ];
-    // Each case by another plan.
-    for ((batch, split, form, threads, skip), (name, choose)) in
-        cases.into_iter().zip(plans().into_iter().cycle())
-    {
-        let mut network = Network::synthetic(PoolKind::Average, batch, threads);
-        if let Some((before, is_apart)) = split {
-            network.graph = network.graph.split_before(before, 1);
-            if is_apart {
-                network.graph = network.graph.apart();
-            }
-        }
-        let network = network.in_form(form);
-        let images = synthetic::image(batch, 299, 299, 3, 0);
-        let mut shared = network.session(&choose(&network.graph, &network.cpu));
-        shared.run(&network.threads, &images, batch);
-        let workers = by_branches(&network.graph, threads, skip);
-        let mut beside = shared.with_workers(&workers).expect("a worker for each branch");
-        let alone = (0..network.graph.steps.len()).filter(|&step| beside.graph().is_alone(step)).count();
-        assert!(alone > 40, "{alone} steps are taken alone");
-        for run in 0..3 {
-            beside.run(&network.threads, &images, batch);
-            assert!(
-                beside.features(batch) == shared.features(batch),
-                "run {run} of batch {batch}, {split:?}, {form}, plan `{name}`, {threads} threads differs"
-            );
-        }
-        let [own, waits] = beside.seconds();
-        assert!(own.iter().all(|&seconds| seconds > 0.0));
-        assert!(waits.iter().sum::<f64>() > 0.0, "all workers were done at once, everywhere");
-    }
-}
-
-/// Where the last steps are taken beside each other, the block ends with the last of them.
-#[test]
-fn waiting_for_the_last_worker_counts_at_the_end_too() {
-    let network = Network::block("mixed10", PoolKind::Average, 1, 2);
-    let mut session = network
-        .session(&plans()[0].1(&network.graph, &network.cpu))
-        .with_workers(&by_branches(&network.graph, 2, 0))
-        .expect("a worker for each branch");
-    let image = synthetic::image(1, 8, 8, 2048, 0);
-    session.run(&network.threads, &image, 1);
-    let [own, waits] = session.seconds();
-    let of = |worker: usize| {
-        let steps = session.graph().steps.iter().zip(&own);
-        steps.filter(|(step, _)| step.worker == Some(worker)).map(|(_, seconds)| 2.0 * seconds).sum::<f64>()
-    };
-    let all = own.iter().chain(&waits).sum::<f64>();
-    assert!(network.graph.steps.iter().all(|step| step.worker.is_none()));
-    assert!((all - of(0).max(of(1))).abs() < 1e-9, "{all}: {} and {}", of(0), of(1));
-}
-
-/// Bit by bit, whatever lies between the pixels.
-#[test]
-fn tensors_with_other_distances_from_pixel_to_pixel_give_the_same() {
-    let both = Rewrite { siblings: true, swap: true };
-    for ((batch, form), (name, choose)) in
-        [(1, Rewrite::PLAIN), (2, both), (1, both)].into_iter().zip(plans().into_iter().cycle())
-    {
-        let network = Network::synthetic(PoolKind::Average, batch, 2).in_form(form);
-        let images = synthetic::image(batch, 299, 299, 3, 0);
-        let mut session = network.session(&choose(&network.graph, &network.cpu));
-        session.run(&network.threads, &images, batch);
-        let count = network.graph.tensors.len();
-        let mixed = (0..count).map(|i| [Pitches::Dense, Pitches::Padded, Pitches::ByRule][i % 3]).collect();
-        for pitches in [vec![Pitches::Dense; count], vec![Pitches::Padded; count], mixed] {
-            let mut other = session.with_pitches(&pitches);
-            other.run(&network.threads, &images, batch);
-            assert!(other.features(batch) == session.features(batch), "plan `{name}`, batch {batch}, {form}");
-            let is_denser = |i: usize| other.tensors()[i].pitch.pixel == network.graph.tensors[i].c;
-            assert!(
-                (0..count)
-                    .all(|i| pitches[i] == Pitches::ByRule || is_denser(i) == (pitches[i] == Pitches::Dense))
-            );
         }
     }
 }

@@ -94,102 +94,28 @@ fn a_batch_is_split_as_the_plan_says() {
     }
 }
 
+/// Plans of earlier versions could give the branches of a block to one worker each, next to each other.
 #[test]
-fn steps_are_taken_beside_each_other_as_the_plan_says() {
+fn an_earlier_plan_with_branches_in_parallel_runs_with_its_steps_shared() {
     let folder = folder();
-    let graph = Graph::new(&Model::block("mixed10").expect("a block"), 1, PoolKind::Average);
-    let plan = |workers: &[(&str, usize)]| {
-        let of = |step: &Step| {
-            let is_of = |(prefix, _): &&(&str, usize)| step.layers[0].starts_with(*prefix);
-            workers.iter().find(is_of).map(|(_, worker)| *worker)
-        };
-        let list: Vec<Option<usize>> = graph.steps.iter().map(of).collect();
-        // What can't be has the order of the steps as they are.
-        let graph = graph.with_workers(&list).unwrap_or_else(|_| graph.clone());
-        let mut plan = plan_of(graph.clone(), default_choices);
-        plan["threads"] = 2.into();
-        for (planned, step) in plan["steps"].as_array_mut().expect("a list").iter_mut().zip(&graph.steps) {
-            let worker = of(step);
-            planned["threads"] = if worker.is_some() { 1.into() } else { 2.into() };
-            if let Some(worker) = worker {
-                planned["worker"] = worker.into();
-            }
-        }
-        plan["rewrites"] = json!([]);
-        plan
-    };
     let run = |plan: &Value| -> Vec<f32> {
         write(folder.path(), "p.json", plan.to_string());
         succeeds(folder.path(), "run --model mixed10 --plan p.json --output y.npy");
         result(folder.path(), "y.npy", &[1, OUTPUT])
     };
-    let [first, second] = [("mixed10.branch3x3dbl", 1), ("mixed10.branch3x3", 0)];
-    let shared = run(&plan(&[]));
-    assert_eq!(run(&plan(&[first, second])), shared);
-    let text = succeeds(folder.path(), "explain mixed10.branch3x3dbl_2 --plan p.json");
-    assert!(text.contains("workers  worker 1 takes it alone, beside what others take of mixed10"), "{text}");
-    let refused = |mut plan: Value, edit: fn(&mut Value), field: &str| {
-        edit(&mut plan);
-        write(folder.path(), "p.json", plan.to_string());
-        refuses(folder.path(), "run --model mixed10 --plan p.json", &["p.json", field]);
-    };
-    refused(
-        plan(&[first, ("mixed10.branch3x3", 2)]),
-        |_| (),
-        "worker is 2, expected a number below threads, 2",
-    );
-    let between = plan(&[("mixed10.branch3x3dbl_1", 0), ("mixed10.branch3x3dbl_2", 1)]);
-    refused(between, |_| (), "worker is 1, expected none, or that of the steps that it reads from");
-    let between = plan(&[("mixed10.branch3x3dbl_1", 0), ("mixed10.branch3x3dbl_3", 1)]);
-    refused(between, |_| (), "worker is 1, expected none, or that of the steps that it reads from");
-    refused(plan(&[first, second]), |p| p["steps"][4]["worker"] = Value::Null, "steps[4].layers is");
-    refused(plan(&[]), |p| p["steps"][0]["threads"] = 1.into(), "steps[0].threads is 1, expected 2");
-}
-
-#[test]
-fn tensors_lie_as_the_plan_says() {
-    let folder = folder();
-    let plan = |of: &str, pixel_pitch: usize| {
-        let mut plan = plan_in(Rewrite::PLAIN);
-        plan["pitches"] = json!([{
-            "of": of,
-            "channels": 448,
-            "pixel_pitch": pixel_pitch,
-            "rule": 448,
-            "versus": [0.9, 0.8, 0.95],
-        }]);
-        write(folder.path(), "p.json", plan.to_string());
-    };
-    plan("mixed10.branch3x3dbl_1", 464);
-    succeeds(folder.path(), "run --model mixed10 --plan p.json");
-    let text = succeeds(folder.path(), "explain mixed10.branch3x3dbl_1 --plan p.json");
-    let line = "writes   448 channels every 464 elements from mixed10.branch3x3dbl_1 on, against the rule";
-    assert!(text.contains(line), "{text}");
-    plan("mixed10.branch3x3dbl_1", 450);
-    refuses(
-        folder.path(),
-        "run --model mixed10 --plan p.json",
-        &["pitches[0].pixel_pitch is 450, expected 448 or 464"],
-    );
-    let twice = |plan: &mut Value| {
-        let list = plan["pitches"].as_array_mut().expect("a list");
-        list.push(list[0].clone());
-    };
-    plan("mixed10.branch3x3dbl_1", 464);
-    let mut other = json(&folder.path().join("p.json"));
-    twice(&mut other);
-    write(folder.path(), "p.json", other.to_string());
-    refuses(
-        folder.path(),
-        "run --model mixed10 --plan p.json",
-        &["pitches[1].of", "expected each tensor once"],
-    );
-    plan("mixed10.branch", 464);
-    refuses(
-        folder.path(),
-        "run --model mixed10 --plan p.json",
-        &["pitches[0].of is mixed10.branch, expected a layer"],
-    );
+    let mut plan = plan_in(Rewrite::PLAIN);
+    plan["threads"] = 2.into();
+    let steps = plan["steps"].as_array_mut().expect("a list");
+    steps.iter_mut().for_each(|step| step["threads"] = 2.into());
+    let shared = run(&plan);
+    let steps = plan["steps"].as_array_mut().expect("a list");
+    let is_branch = |step: &Value| step["layers"][0].as_str().is_some_and(|l| l.contains("branch3x3dbl"));
+    steps.sort_by_key(is_branch);
+    steps.iter_mut().filter(|step| is_branch(step)).for_each(|step| {
+        step["threads"] = 1.into();
+        step["worker"] = 1.into();
+    });
+    assert_eq!(run(&plan), shared);
 }
 
 /// With default choices.

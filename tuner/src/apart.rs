@@ -51,7 +51,7 @@ impl Line {
 /// None where workers do not stay on cores of their own, or there is one alone.
 pub fn core_to_core(threads: &Threads, team: &mut Team) -> Option<f64> {
     let workers = threads.count();
-    if !threads.stay() {
+    if !threads.is_pinned() {
         return None;
     }
     let pairs = if workers == 2 { 1 } else { workers };
@@ -88,7 +88,7 @@ pub fn ns(seconds: f64) -> f64 {
 /// How far apart the cores were beside what was measured: core-to-core latency.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Distance {
+pub struct CoreDistance {
     /// As near as they are known to have been, earlier too.
     pub near_ns: f64,
     /// At its least beside the rounds.
@@ -104,7 +104,7 @@ pub struct Distance {
     pub networks_ns: Option<f64>,
 }
 
-impl Distance {
+impl CoreDistance {
     /// How far they were when whole networks were measured, if that was far.
     pub fn far_networks_ns(&self) -> Option<f64> {
         self.networks_ns.filter(|&ns| is_far(ns, self.near_ns))
@@ -125,9 +125,9 @@ struct State {
 
 /// What is known of how far apart the cores of a pool are, and how long to wait until they are near.
 #[derive(Debug, Default)]
-pub struct Apart(Mutex<State>);
+pub struct CoreDistanceMonitor(Mutex<State>);
 
-impl Apart {
+impl CoreDistanceMonitor {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -179,13 +179,13 @@ impl Apart {
     }
 
     /// How far apart they were; none where that was not measured.
-    pub fn distance(&self) -> Option<Distance> {
+    pub fn distance(&self) -> Option<CoreDistance> {
         let state = self.state();
         let least = state.rounds.iter().copied().reduce(f64::min)?;
         let most = state.rounds.iter().copied().reduce(f64::max)?;
         let near = state.near.unwrap_or(least);
         let far = far_rounds(&state.rounds, near);
-        Some(Distance {
+        Some(CoreDistance {
             near_ns: ns(near),
             least_ns: ns(least),
             most_ns: ns(most),
@@ -196,12 +196,12 @@ impl Apart {
     }
 }
 
-/// See [`Apart::clock`].
+/// See [`CoreDistanceMonitor::clock`].
 #[derive(Debug)]
 pub struct Clock<'a> {
     start: Instant,
     waited: Duration,
-    apart: &'a Apart,
+    apart: &'a CoreDistanceMonitor,
 }
 
 impl Clock<'_> {
@@ -222,12 +222,13 @@ pub fn far_rounds(rounds: &[f64], near: f64) -> usize {
     rounds.iter().filter(|&&own| is_far(own, near)).count()
 }
 
-impl Threads {
-    /// Waits until the cores are near, as long as there is patience: core-to-core latency then, in seconds.
-    pub fn gather(&self, team: &mut Team) -> Option<f64> {
+impl CoreDistanceMonitor {
+    /// Waits until the cores are near, as long as there is patience: core-to-core latency then, in seconds. None where
+    /// workers are not pinned to cores of their own, or there is one alone.
+    pub fn wait_until_near(&self, threads: &Threads, team: &mut Team) -> Option<f64> {
         loop {
-            let seconds = core_to_core(self, team)?;
-            let pause = self.apart().note(seconds);
+            let seconds = core_to_core(threads, team)?;
+            let pause = self.note(seconds);
             if pause.is_zero() {
                 return Some(seconds);
             }
@@ -236,9 +237,9 @@ impl Threads {
     }
 
     /// Whether they are near when they have been waited for, or it is not known how near they can be.
-    pub fn are_near(&self, team: &mut Team) -> bool {
-        let seconds = self.gather(team);
-        seconds.zip(self.apart().near()).is_none_or(|(seconds, near)| !is_far(seconds, near))
+    pub fn is_near(&self, threads: &Threads, team: &mut Team) -> bool {
+        let seconds = self.wait_until_near(threads, team);
+        seconds.zip(self.near()).is_none_or(|(seconds, near)| !is_far(seconds, near))
     }
 }
 
@@ -249,7 +250,7 @@ mod tests {
 
     #[test]
     fn rounds_wait_while_cores_are_far_apart_and_patience_lasts() {
-        let apart = Apart::default();
+        let apart = CoreDistanceMonitor::default();
         assert_eq!(apart.distance(), None);
         // As long as nothing nearer is known, that is near.
         assert_eq!(apart.note(200e-9), Duration::ZERO);
@@ -265,10 +266,16 @@ mod tests {
         assert_eq!(apart.waited(), PAUSE * 3 / 2);
         let waited_s = apart.waited().as_secs_f64();
         // Of five rounds four, the first of them though it did not seem so then.
-        let expected =
-            Distance { near_ns: 20.0, least_ns: 21.0, most_ns: 200.0, far: 0.8, waited_s, networks_ns: None };
+        let expected = CoreDistance {
+            near_ns: 20.0,
+            least_ns: 21.0,
+            most_ns: 200.0,
+            far: 0.8,
+            waited_s,
+            networks_ns: None,
+        };
         assert_eq!(apart.distance(), Some(expected));
-        let networks = |ns| Distance { networks_ns: Some(ns), ..expected }.far_networks_ns();
+        let networks = |ns| CoreDistance { networks_ns: Some(ns), ..expected }.far_networks_ns();
         assert_eq!((networks(41.0), networks(39.0), expected.far_networks_ns()), (Some(41.0), None, None));
     }
 
@@ -276,7 +283,12 @@ mod tests {
     fn a_line_goes_from_worker_to_worker_and_one_alone_is_not_apart() {
         let of = |count| {
             let threads = Threads::new(count).expect("threads");
-            (threads.install(|| threads.gather(&mut Team::new(count))), threads.stay())
+            (
+                threads.install(|| {
+                    CoreDistanceMonitor::default().wait_until_near(&threads, &mut Team::new(count))
+                }),
+                threads.is_pinned(),
+            )
         };
         assert_eq!(of(1), (None, false));
         assert_eq!(of(available() + 1), (None, false));
@@ -288,11 +300,12 @@ mod tests {
     #[test]
     fn cores_are_near_that_are_no_further_than_they_have_been() {
         let threads = Threads::new(available()).expect("threads");
-        let are_near = || threads.install(|| threads.are_near(&mut Team::new(threads.count())));
-        assert!(are_near(), "nothing nearer is known");
+        let monitor = CoreDistanceMonitor::default();
+        let is_near = || threads.install(|| monitor.is_near(&threads, &mut Team::new(threads.count())));
+        assert!(is_near(), "nothing nearer is known");
         // No line gets anywhere in a picosecond; without patience nothing waits for it.
-        threads.apart().known(1e-12);
-        assert_eq!(are_near(), !threads.stay());
-        assert_eq!(threads.apart().waited(), Duration::ZERO);
+        monitor.known(1e-12);
+        assert_eq!(is_near(), !threads.is_pinned());
+        assert_eq!(monitor.waited(), Duration::ZERO);
     }
 }

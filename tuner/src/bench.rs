@@ -26,7 +26,7 @@ use kernels::team::{Member, Team};
 use kernels::tensor::{Format, Formats, Placement, Tensor};
 use kernels::{Shape, Unsupported};
 
-use crate::cold::Cold;
+use crate::cold::{Cold, chill};
 use crate::oracle::Inputs;
 use crate::session::Choice;
 use crate::threads::Threads;
@@ -112,7 +112,7 @@ impl Bench {
         let own = |values| share(values, member.index(), workers);
         let weights = marks.packed.iter().copied();
         let weights_and_destinations = weights.chain(dst.iter().map(|(buffer, _)| buffer));
-        weights_and_destinations.for_each(|buffer| cold.chill(own(buffer.as_slice())));
+        weights_and_destinations.for_each(|buffer| chill(own(buffer.as_slice()), *cold));
         let scratched = own(&scratch.as_slice()[..self.scratch(workers)]);
         evict(scratched);
         for values in [scratched, scratched, passing, own(src.as_slice())] {

@@ -22,6 +22,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kernels::cpu::Cpu;
 use kernels::tensor::{Dtype, Formats};
 
+use crate::apart::CoreDistanceMonitor;
 use crate::budget::{Cost, picked, total};
 use crate::exact::Exact;
 use crate::graph::{Graph, Step};
@@ -45,6 +46,8 @@ pub struct Network<'a> {
     pub cpu: &'a Cpu,
     /// Worker threads.
     pub threads: &'a Threads,
+    /// How far apart their cores are.
+    pub distance: &'a CoreDistanceMonitor,
     /// When candidates in the running network must be done; times alone decide where there is no time for them.
     pub settled: Option<Instant>,
 }
@@ -126,6 +129,46 @@ impl Network<'_> {
         Ok(Session::new(self.graph.clone(), choices, self.weights, self.cpu, self.threads)?)
     }
 
+    /// The choices of winners, and default choices for steps without one.
+    pub fn choices(&self, winners: &[Option<&Measured>]) -> Vec<Choice> {
+        let choose = |(won, step): (&Option<&Measured>, &Step)| match won {
+            Some(c) => c.choice(),
+            None => default_choice(&step.problem, self.cpu),
+        };
+        winners.iter().zip(&self.graph.steps).map(choose).collect()
+    }
+
+    /// [`Self::gains`] of the network by default choices, which is in f32.
+    pub fn default_gains(&self) -> Result<Vec<f64>, Failure> {
+        let mut session = self.session(&default_choices(self.graph, self.cpu))?;
+        Ok(self.gains(&mut session, &built_in_images(self.graph, 1)))
+    }
+
+    /// For each step, how many times its own relative size a small random change of the step's outputs
+    /// has in the result.
+    pub fn gains(&self, session: &mut Session, image: &[f32]) -> Vec<f64> {
+        session.run(self.threads, image, 1);
+        let before = session.result(1);
+        let mut gain = |step: usize| {
+            let change = |values: &mut [f32]| {
+                let squares: f64 = values.iter().map(|&v| (v as f64).powi(2)).sum();
+                let size = CHANGE * (12.0 * squares / values.len() as f64).sqrt();
+                for (i, value) in values.iter_mut().enumerate().filter(|(_, v)| **v != 0.0) {
+                    *value += (size * (unit(17, step as u64, i as u64) - 0.5)) as f32;
+                }
+            };
+            relative_l2(&session.run_changed(self.threads, image, step, change), &before) / CHANGE
+        };
+        let bar = ProgressBar::new(self.graph.steps.len() as u64);
+        bar.set_style(
+            ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} errors of steps")
+                .expect("a template"),
+        );
+        (0..self.graph.steps.len()).map(|step| (gain(step), bar.inc(1)).0).collect()
+    }
+}
+
+impl Network<'_> {
     /// The lightest choice of those within half a hundredth of the fastest that keeps the bounds; `exact` is of
     /// this graph or another form of it.
     ///
@@ -256,43 +299,6 @@ impl Network<'_> {
             }
         }
         list
-    }
-
-    fn choices(&self, winners: &[Option<&Measured>]) -> Vec<Choice> {
-        let choose = |(won, step): (&Option<&Measured>, &Step)| match won {
-            Some(c) => c.choice(),
-            None => default_choice(&step.problem, self.cpu),
-        };
-        winners.iter().zip(&self.graph.steps).map(choose).collect()
-    }
-
-    /// [`Self::gains`] of the network by default choices, which is in f32.
-    fn default_gains(&self) -> Result<Vec<f64>, Failure> {
-        let mut session = self.session(&default_choices(self.graph, self.cpu))?;
-        Ok(self.gains(&mut session, &built_in_images(self.graph, 1)))
-    }
-
-    /// For each step, how many times its own relative size a small random change of the step's outputs
-    /// has in the result.
-    fn gains(&self, session: &mut Session, image: &[f32]) -> Vec<f64> {
-        session.run(self.threads, image, 1);
-        let before = session.result(1);
-        let mut gain = |step: usize| {
-            let change = |values: &mut [f32]| {
-                let squares: f64 = values.iter().map(|&v| (v as f64).powi(2)).sum();
-                let size = CHANGE * (12.0 * squares / values.len() as f64).sqrt();
-                for (i, value) in values.iter_mut().enumerate().filter(|(_, v)| **v != 0.0) {
-                    *value += (size * (unit(17, step as u64, i as u64) - 0.5)) as f32;
-                }
-            };
-            relative_l2(&session.run_changed(self.threads, image, step, change), &before) / CHANGE
-        };
-        let bar = ProgressBar::new(self.graph.steps.len() as u64);
-        bar.set_style(
-            ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} errors of steps")
-                .expect("a template"),
-        );
-        (0..self.graph.steps.len()).map(|step| (gain(step), bar.inc(1)).0).collect()
     }
 }
 

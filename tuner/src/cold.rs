@@ -30,19 +30,17 @@ impl std::fmt::Display for Cold {
 /// A shared cache keeps what is at most this part of it: other data passes through it too.
 const KEPT: usize = 2;
 
-impl Cold {
-    /// Where so many bytes are that all workers read again and again. By size, not by a measurement of pace: that
-    /// changes its mind from run to run where a host's other guests use the cache, and every choice with it.
-    pub fn of(bytes: usize, cpu: &Cpu) -> Self {
-        if can_demote() && KEPT * bytes <= cpu.caches.l3 { Self::Shared } else { Self::Memory }
-    }
+/// Where so many bytes are that all workers read again and again. By size, not by a measurement of pace: that changes its
+/// mind from run to run where a host's other guests use the cache, and every choice with it.
+pub fn weights_come_from(bytes: usize, cpu: &Cpu) -> Cold {
+    if can_demote() && KEPT * bytes <= cpu.caches.l3 { Cold::Shared } else { Cold::Memory }
+}
 
-    /// As cold as that.
-    pub fn chill(self, values: &[f32]) {
-        match self {
-            Self::Memory => evict(values),
-            Self::Shared => demote(values),
-        }
+/// Moves values out of the caches, as far as they would be.
+pub fn chill(values: &[f32], cold: Cold) {
+    match cold {
+        Cold::Memory => evict(values),
+        Cold::Shared => demote(values),
     }
 }
 

@@ -48,8 +48,6 @@ pub struct Step {
     pub dst: Vec<Slice>,
     /// Whose weights, one a filter that the problem takes.
     pub weights: Vec<Weight>,
-    /// The worker that takes it alone, beside what others take; without one all workers share it.
-    pub worker: Option<usize>,
 }
 
 impl Step {
@@ -76,18 +74,6 @@ pub struct Split {
     pub apart: bool,
 }
 
-/// From one pixel of a tensor to the next.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Pitches {
-    /// As the number of channels suggests.
-    #[default]
-    ByRule,
-    /// The channels, nothing between.
-    Dense,
-    /// A cache line between, so that neighbouring pixels fall into other cache sets.
-    Padded,
-}
-
 /// Steps in an order in which each comes after what it reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Graph {
@@ -97,8 +83,6 @@ pub struct Graph {
     pub split: Option<Split>,
     /// Shapes of all tensors; the first is the input.
     pub tensors: Vec<Shape>,
-    /// How far apart the pixels of each tensor are.
-    pub pitches: Vec<Pitches>,
     /// The steps.
     pub steps: Vec<Step>,
     /// Where each node of the model is found; none for one that a rewrite does without.
@@ -180,14 +164,12 @@ impl Graph {
                 src: nodes[input].clone(),
                 dst: vec![nodes[id].clone()],
                 weights,
-                worker: None,
             });
         }
         let features = model.features.map(|id| nodes[id].clone());
         let output = nodes[model.output].clone();
         let nodes = nodes.into_iter().map(Some).collect();
-        let pitches = vec![Pitches::ByRule; tensors.len()];
-        Self { batch, split: None, tensors, pitches, steps, nodes, features, output }
+        Self { batch, split: None, tensors, steps, nodes, features, output }
     }
 
     /// The same steps, those before the first of a block for some images at a time; all of them where there is no such
@@ -224,65 +206,14 @@ impl Graph {
         self
     }
 
-    /// Whether a worker takes a step alone.
-    pub fn is_alone(&self, step: usize) -> bool {
-        self.is_apart(step) || self.steps[step].worker.is_some()
-    }
-
     /// Whether each worker takes images of its own through a step.
     pub fn is_apart(&self, step: usize) -> bool {
         self.split.is_some_and(|split| split.apart && step < split.steps)
     }
 
-    /// The steps around one that workers take beside each other: those of its block without one between them that all
-    /// workers share.
-    pub fn beside(&self, step: usize) -> Option<Range<usize>> {
-        let block = self.steps[step].block;
-        let is_among = |other: &Step| other.worker.is_some() && other.block == block;
-        let before = self.steps[..step].iter().rev().take_while(|other| is_among(other)).count();
-        let behind = self.steps[step..].iter().take_while(|other| is_among(other)).count();
-        (behind > 0).then_some(step - before..step + behind)
-    }
-
     /// Whether each worker has a tensor for itself: it holds some images of steps that workers take alone.
     pub fn is_own(&self, tensor: TensorId) -> bool {
         self.split.is_some_and(|split| split.apart) && self.tensors[tensor].n < self.batch
-    }
-
-    /// The same with steps that a worker takes alone, beside what others take of the same block; in each block those
-    /// come after all that does not need them, and before what does.
-    ///
-    /// # Errors
-    /// The first step that can't be: it takes what another worker makes at the same time, or workers take images apart
-    /// there, or it is between others that are taken alone and all workers share it.
-    ///
-    /// # Panics
-    /// If there is not an entry for each step.
-    pub fn with_workers(&self, workers: &[Option<usize>]) -> Result<Self, usize> {
-        assert_eq!(workers.len(), self.steps.len(), "an entry for each step");
-        // Of each tensor that a block has written: the worker, and whether all workers wait for that.
-        let mut written: Vec<(TensorId, Option<usize>, bool)> = Vec::new();
-        let mut order: Vec<(usize, usize)> = Vec::new();
-        let mut start = 0;
-        for (index, (step, &worker)) in self.steps.iter().zip(workers).enumerate() {
-            if index > 0 && self.steps[index - 1].block != step.block {
-                written.clear();
-                start = index;
-            }
-            let sources = || written.iter().filter(|(tensor, ..)| *tensor == step.src.tensor);
-            let is_after = sources().any(|(_, by, after)| *after || worker.is_none() && by.is_some());
-            let by_other = sources().any(|(_, by, _)| by.is_some() && *by != worker);
-            if worker.is_some() && (is_after || by_other || self.is_apart(index)) {
-                return Err(index);
-            }
-            written.extend(step.dst.iter().map(|dst| (dst.tensor, worker, is_after)));
-            let place = if is_after { 2 } else { usize::from(worker.is_some()) };
-            order.push((start, place));
-        }
-        let mut steps: Vec<(usize, Step)> = self.steps.iter().cloned().enumerate().collect();
-        steps.sort_by_key(|(index, _)| order[*index]);
-        let with_worker = |(index, step)| Step { worker: workers[index], ..step };
-        Ok(Self { steps: steps.into_iter().map(with_worker).collect(), ..self.clone() })
     }
 
     /// The steps of a block, which are next to each other; none behind the last step where there is no such block.
@@ -398,36 +329,5 @@ mod tests {
             assert!(written.contains(&step.src.tensor), "{:?}", step.layers);
             written.extend(step.dst.iter().map(|d| d.tensor));
         }
-    }
-
-    #[test]
-    fn steps_of_workers_lie_between_what_does_not_need_them_and_what_does() {
-        let graph = Graph::new(&Model::block("mixed9").expect("a block"), 1, PoolKind::Average);
-        let names: Vec<&str> = graph.steps.iter().map(|step| &step.layers[0]["mixed9.".len()..]).collect();
-        let with = |list: &[(&str, usize)]| {
-            let of = |name: &&str| list.iter().find(|(own, _)| own == name).map(|(_, worker)| *worker);
-            graph.with_workers(&names.iter().map(of).collect::<Vec<_>>()).map_err(|step| names[step])
-        };
-        assert_eq!(with(&[]).as_ref(), Ok(&graph));
-        let own = with(&[("branch3x3_1", 1), ("pool", 0)]).expect("they do not need each other");
-        let order: Vec<&str> = own.steps.iter().map(|step| &step.layers[0]["mixed9.".len()..]).collect();
-        let [first, second] =
-            [order.iter().position(|n| *n == "branch3x3_1"), order.iter().position(|n| *n == "pool")];
-        assert_eq!(first.map(|first| first + 1), second, "{order:?}");
-        for after in ["branch3x3_2a", "branch3x3_2b", "branch_pool"] {
-            assert!(order.iter().position(|name| *name == after) > second, "{after} in {order:?}");
-        }
-        for (step, other) in own.steps.iter().enumerate() {
-            let among = first.zip(second).filter(|(first, second)| (*first..=*second).contains(&step));
-            assert_eq!(
-                own.beside(step),
-                among.map(|(first, second)| first..second + 1),
-                "{:?}",
-                other.layers
-            );
-        }
-        // Another worker's, and one behind a step that all share.
-        assert_eq!(with(&[("branch3x3_1", 0), ("branch3x3_2a", 1)]), Err("branch3x3_2a"));
-        assert_eq!(with(&[("branch3x3dbl_1", 0), ("branch3x3dbl_3a", 0)]), Err("branch3x3dbl_3a"));
     }
 }

@@ -33,8 +33,7 @@ use crate::apart::ns;
 use crate::bench::BUSY;
 use crate::cold::Cold;
 use crate::machine::Machine;
-use crate::measure::{Measured, Outcome};
-use crate::plan::{StepFormats, TOOL, tuning_to_json};
+use crate::plan::{StepFormats, TOOL};
 use crate::types::Types;
 
 pub use file::{LogError, append, read};
@@ -172,24 +171,6 @@ impl Entry {
             packed: 0,
             scratch: 0,
             wrong: None,
-        }
-    }
-
-    /// Of a candidate that was just checked.
-    pub fn of(candidate: &Measured) -> Self {
-        Self {
-            kernel: candidate.row.id.to_string(),
-            tuning: tuning_to_json(&candidate.tuning),
-            formats: StepFormats::of(&candidate.formats),
-            code: candidate.row.code().to_string(),
-            rel_error: candidate.relative_error,
-            rms_error: candidate.rms_error,
-            packed: candidate.packed,
-            scratch: candidate.scratch,
-            wrong: match candidate.outcome {
-                Outcome::Wrong { error, tolerance } => Some([error, tolerance]),
-                Outcome::Timed { .. } => None,
-            },
         }
     }
 }

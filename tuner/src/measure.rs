@@ -15,6 +15,7 @@ use kernels::team::Team;
 use kernels::tensor::Formats;
 use kernels::{KernelEntry, Role, table};
 
+use crate::apart::CoreDistanceMonitor;
 use crate::cold::Cold;
 use crate::log::{History, Log};
 use crate::oracle::Inputs;
@@ -263,6 +264,8 @@ pub struct Host<'a> {
     pub cpu: &'a Cpu,
     /// Worker threads.
     pub threads: &'a Threads,
+    /// How far apart their cores are.
+    pub distance: &'a CoreDistanceMonitor,
     /// Times within this share of each other are ties.
     pub tie: f64,
     /// Where weights are when a candidate is timed.
@@ -291,8 +294,8 @@ pub fn measure(
     mut progress: impl FnMut(f64),
 ) -> Measurement {
     // Far rounds are forgotten only when nearer ones can follow.
-    let was_far = before.as_ref().is_some_and(|before| before.beside.is_far(host.threads.apart()));
-    let is_anew = was_far && host.threads.are_near(&mut Team::new(host.threads.count()));
+    let was_far = before.as_ref().is_some_and(|before| before.beside.is_far(host.distance));
+    let is_anew = was_far && host.distance.is_near(host.threads, &mut Team::new(host.threads.count()));
     let is_done =
         |history: &History| history.done.is_some_and(|done| done.is_enough(effort.share.as_secs_f64()));
     let (mut beside, mut refused) = (None, Vec::new());
@@ -301,7 +304,7 @@ pub fn measure(
         Some(before) => {
             let Measurement { mut history, left_out, .. } = before;
             if is_anew {
-                history.keep_near(host.threads.apart().near().map(|seconds| seconds * 1e9));
+                history.keep_near(host.distance.near().map(|seconds| seconds * 1e9));
             } else {
                 beside = Some(before.beside);
             }
@@ -317,7 +320,7 @@ pub fn measure(
     field.beside = beside.unwrap_or(field.beside);
     field.sample_peaks();
     let holds = history.is_some_and(|history| field.restore(history));
-    let clock = host.threads.apart().clock();
+    let clock = host.distance.clock();
     let search;
     if holds && is_done {
         field.conclude();
@@ -366,7 +369,15 @@ mod tests {
         let threads = Threads::new(1).expect("a thread");
         let cpu = Cpu::detect();
         let problem = Problem::Conv("n1h5w5c8k8r3s3".parse().expect("a shape"));
-        let host = Host { cpu: &cpu, threads: &threads, tie: 0.01, cold: Cold::Memory, log: None };
+        let distance = CoreDistanceMonitor::default();
+        let host = Host {
+            cpu: &cpu,
+            threads: &threads,
+            distance: &distance,
+            tie: 0.01,
+            cold: Cold::Memory,
+            log: None,
+        };
         let second = Duration::from_secs(1);
         let effort = Effort {
             budget: second / 10,
@@ -393,7 +404,7 @@ mod tests {
             far.add(Line::Round { run, problem, round: number, times, core_to_core_ns: Some(ns) });
             beside.apart(Some(ns * 1e-9));
         }
-        threads.apart().known(20e-9);
+        distance.known(20e-9);
         let again = measured(Some(Measurement { history: far, beside, ..first }));
         let rounds: Vec<usize> = again.history.rounds.iter().map(|round| round.number).collect();
         assert_eq!((rounds[0], rounds[1]), (last, last + 1));

@@ -10,7 +10,7 @@ use kernels::peak::{clock, tier_peak};
 use kernels::team::Team;
 use serde_json::{Value, json};
 
-use crate::apart::{Apart, core_to_core, far_rounds, ns};
+use crate::apart::{CoreDistanceMonitor, core_to_core, far_rounds, ns};
 use crate::bench::BUSY;
 use crate::options::{Failure, cpu, threads};
 use crate::stats::median;
@@ -123,7 +123,7 @@ impl Beside {
     }
 
     /// Whether more than some of the rounds were on cores far apart, by what is known of how near they can be.
-    pub fn is_far(&self, apart: &Apart) -> bool {
+    pub fn is_far(&self, apart: &CoreDistanceMonitor) -> bool {
         let far = apart.near().map_or(0, |near| far_rounds(&self.apart, near));
         far as f64 > BUSY * self.apart.len() as f64
     }
@@ -183,7 +183,7 @@ mod tests {
             beside
         };
         let apart = |near| {
-            let apart = Apart::default();
+            let apart = CoreDistanceMonitor::default();
             apart.known(near);
             apart
         };
@@ -192,6 +192,6 @@ mod tests {
         assert!(of(8, 2).is_far(&apart(20e-9)));
         // As far as nobody knows, that is near.
         assert!(!of(0, 10).is_far(&apart(190e-9)));
-        assert!(!of(0, 10).is_far(&Apart::default()));
+        assert!(!of(0, 10).is_far(&CoreDistanceMonitor::default()));
     }
 }

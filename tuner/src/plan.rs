@@ -5,7 +5,6 @@
 //! offers.
 
 mod fits;
-mod pitches;
 mod records;
 mod rewrites;
 
@@ -24,7 +23,6 @@ use crate::input::{InputError, write_atomically};
 use crate::machine::Machine;
 
 pub use fits::Wanted;
-pub use pitches::TensorPitch;
 pub use records::{
     BesideRecord, CandidateRecord, Contest, MemoryBytes, Noise, ParetoPoint, Planning, ProblemRecord,
     RuleRecord, SearchRecord,
@@ -153,14 +151,14 @@ pub struct PlanStep {
     pub formats: StepFormats,
     /// Threads it runs on.
     pub threads: usize,
-    /// The worker that takes it alone, beside what others take of its block; without one all threads share it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The worker that took it alone in earlier versions, next to other branches; now all threads share it.
+    #[serde(default, skip_serializing)]
     pub worker: Option<usize>,
     /// How many times it is taken for a batch, each for some of the images; times and work are of all.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub turns: usize,
-    /// Measured time: in the running network where it was timed there, else alone. This and the other times of a step that
-    /// a worker takes alone are its own over the number of workers, so that those of all steps add up.
+    /// Measured time: in the running network where it was timed there, else alone. This and the other times of a step
+    /// that each worker takes for images of its own are over the number of workers, so that those of all steps add up.
     pub time_us: Option<TimeUs>,
     /// Its median when it was timed alone.
     #[serde(default)]
@@ -221,38 +219,6 @@ impl std::fmt::Display for PlanSplit {
         };
         let workers = if self.apart { "each worker its own" } else { "all workers together" };
         write!(f, " are taken {images}, {workers}")
-    }
-}
-
-/// What a block takes with some of its steps taken by one worker each, beside each other, and with all of them shared.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BlockBeside {
-    /// The block.
-    pub block: String,
-    /// The form that it has for it, where it has another with all steps shared.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rewrite: Option<String>,
-    /// Its time in the network with every step shared.
-    pub shared_us: f64,
-    /// How many times that it takes with steps beside each other, waiting for the last included, and the 95% interval.
-    pub versus: [f64; 3],
-    /// How many times that none of the forms, kernels and deals can take less than whose steps were timed, by these times.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub least: Option<f64>,
-    /// It has them beside each other.
-    pub chosen: bool,
-}
-
-impl std::fmt::Display for BlockBeside {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let Self { block, rewrite, shared_us, versus: [value, low, high], least, chosen } = self;
-        let how = if *chosen { "steps by one worker each" } else { "tried by one worker each" };
-        let form = rewrite.as_ref().map_or(String::new(), |form| format!(" as {form}"));
-        write!(
-            f,
-            "{block}: {how}{form}, {value:.3} ({low:.3} .. {high:.3}) of {shared_us:.0} \u{b5}s by all together"
-        )?;
-        least.map_or(Ok(()), |least| write!(f, ", no timed way below {least:.3}"))
     }
 }
 
@@ -346,12 +312,6 @@ pub struct Plan {
     /// Where the batch is split; a plan without takes all images at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<PlanSplit>,
-    /// The blocks that were tried with steps beside each other.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub beside: Vec<BlockBeside>,
-    /// Tensors whose pixels were tried at another distance than the rule's.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub pitches: Vec<TensorPitch>,
     /// The forms of the blocks that have several; a plan that lacks a block has it plain.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rewrites: Vec<BlockRewrite>,

@@ -12,7 +12,7 @@ use kernels::team::Team;
 use kernels::tensor::{Dtype, Format, Formats, Placement};
 use kernels::{Padding, Unsupported};
 
-use crate::graph::{Graph, Pitches, Slice, Step, Weight};
+use crate::graph::{Graph, Slice, Step, Weight};
 use crate::packed::{Packed, PackedError};
 use crate::threads::Threads;
 use crate::types::{self, pair};
@@ -66,49 +66,49 @@ pub enum SessionError {
     },
 }
 
-struct Ready {
-    prepared: Arc<dyn Prepared>,
-    has_weights: bool,
-    src: Placed,
-    dst: Vec<Placed>,
+pub(super) struct Ready {
+    pub(super) prepared: Arc<dyn Prepared>,
+    pub(super) has_weights: bool,
+    pub(super) src: Placed,
+    pub(super) dst: Vec<Placed>,
 }
 
 /// Channels of a tensor.
 #[derive(Clone, Copy)]
-struct Placed {
-    at: Placement,
+pub(super) struct Placed {
+    pub(super) at: Placement,
     /// In the memory of a worker.
-    is_own: bool,
+    pub(super) is_own: bool,
 }
 
 impl Placed {
     /// Where it lies: what a worker has for itself, or the arena of all.
-    fn memory<'a>(&self, arena: &'a Buffer, own: Option<&'a Own>) -> &'a Buffer {
+    pub(super) fn memory<'a>(&self, arena: &'a Buffer, own: Option<&'a Own>) -> &'a Buffer {
         own.filter(|_| self.is_own).map_or(arena, |own| &own.arena)
     }
 }
 
 /// What a worker has for itself, for steps that it takes alone.
-struct Own {
-    team: Team,
-    arena: Buffer,
-    scratch: Buffer,
+pub(super) struct Own {
+    pub(super) team: Team,
+    pub(super) arena: Buffer,
+    pub(super) scratch: Buffer,
 }
 
 /// A network bound to weights, kernels and threads.
 pub struct Session {
-    graph: Graph,
-    steps: Vec<Ready>,
-    tensors: Vec<Placement>,
-    arena: Buffer,
-    scratch: Buffer,
-    team: Team,
+    pub(super) graph: Graph,
+    pub(super) steps: Vec<Ready>,
+    pub(super) tensors: Vec<Placement>,
+    pub(super) arena: Buffer,
+    pub(super) scratch: Buffer,
+    pub(super) team: Team,
     /// One a worker where they take steps alone.
-    own: Vec<Own>,
+    pub(super) own: Vec<Own>,
     /// When each turn of the latest run ended, in nanoseconds from its start.
-    ends: Vec<AtomicU64>,
+    pub(super) ends: Vec<AtomicU64>,
     /// Images of the latest run.
-    latest: usize,
+    pub(super) latest: usize,
 }
 
 /// The filters that a step's kernel packs; with what is expected of their inputs if it rounds weights.
@@ -276,7 +276,7 @@ impl Session {
         };
         let steps: Vec<Ready> = graph.steps.iter().zip(prepared).map(ready).collect();
         let scratch = |alone: bool, workers: usize| {
-            let those = steps.iter().enumerate().filter(|(index, _)| graph.is_alone(*index) == alone);
+            let those = steps.iter().enumerate().filter(|(index, _)| graph.is_apart(*index) == alone);
             those.map(|(_, step)| step.prepared.scratch().total(workers)).max().unwrap_or(0)
         };
         let own = |_| Own {
@@ -284,7 +284,7 @@ impl Session {
             arena: Buffer::zeroed(own_arena),
             scratch: Buffer::zeroed(scratch(true, 1)),
         };
-        let alone = if (0..steps.len()).any(|step| graph.is_alone(step)) { workers } else { 0 };
+        let alone = if steps.is_empty() || !graph.is_apart(0) { 0 } else { workers };
         Self {
             own: (0..alone).map(own).collect(),
             scratch: Buffer::zeroed(scratch(false, workers)),
@@ -296,32 +296,6 @@ impl Session {
             steps,
             tensors,
         }
-    }
-
-    /// The same kernels and weights, with steps taken by the given workers alone ([`Graph::with_workers`]).
-    ///
-    /// # Errors
-    /// The first step that can't be.
-    pub fn with_workers(&self, workers: &[Option<usize>]) -> Result<Self, usize> {
-        Ok(self.in_order_of(self.graph.with_workers(workers)?))
-    }
-
-    /// The same kernels and weights, with other distances between pixels ([`Graph::pitches`]).
-    pub fn with_pitches(&self, pitches: &[Pitches]) -> Self {
-        assert_eq!(pitches.len(), self.graph.tensors.len(), "an entry for each tensor");
-        self.in_order_of(Graph { pitches: pitches.to_vec(), ..self.graph.clone() })
-    }
-
-    /// Runs another graph of the same steps.
-    fn in_order_of(&self, graph: Graph) -> Self {
-        let of = |step: &Step| {
-            let place = self.graph.steps.iter().position(|own| own.layers == step.layers);
-            Arc::clone(&self.steps[place.expect("the same steps")].prepared)
-        };
-        let prepared = graph.steps.iter().map(of).collect();
-        let format = |at: &Placement| Format::with_halo(at.dtype, at.halo);
-        let formats: Vec<Format> = self.tensors.iter().map(format).collect();
-        Self::lay_out(graph, prepared, &formats, self.team.workers())
     }
 
     /// Where the tensors lie.
@@ -385,7 +359,7 @@ impl Session {
                 *scratch = Buffer::zeroed(needed);
             }
         };
-        match self.graph.is_alone(step) {
+        match self.graph.is_apart(step) {
             true => self.own.iter_mut().for_each(|o| grow(&mut o.scratch, prepared.scratch().total(1))),
             false => grow(&mut self.scratch, prepared.scratch().total(self.team.workers())),
         }

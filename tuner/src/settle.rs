@@ -136,7 +136,7 @@ pub fn settle(
     let (mut runs, mut disturbed_runs) = (0, 0);
     let mut team = Team::new(threads.count());
     for round in 0..ROUNDS[1] {
-        threads.gather(&mut team);
+        network.distance.wait_until_near(threads, &mut team);
         let orders: Vec<Vec<usize>> = counts
             .iter()
             .enumerate()

@@ -2,8 +2,6 @@
 
 use kernels::team::{Member, Team};
 
-use crate::apart::Apart;
-
 /// A pool of worker threads and the team they form.
 #[derive(Debug)]
 pub struct Threads {
@@ -11,8 +9,7 @@ pub struct Threads {
     pool: Option<rayon::ThreadPool>,
     count: usize,
     /// Each thread stays on a core of its own.
-    stay: bool,
-    apart: Apart,
+    pinned: bool,
 }
 
 /// Cores that this process may use.
@@ -55,7 +52,7 @@ impl Threads {
         let count = count.max(1);
         let own = || Some(cores()).filter(|cores| cores.len() == count);
         let cores = if count > 1 { own() } else { None };
-        let stay = cores.is_some();
+        let pinned = cores.is_some();
         let pool = match count {
             1 => None,
             _ => {
@@ -64,7 +61,7 @@ impl Threads {
                 Some(rayon::ThreadPoolBuilder::new().num_threads(count).start_handler(stay).build()?)
             }
         };
-        Ok(Self { pool, count, stay, apart: Apart::default() })
+        Ok(Self { pool, count, pinned })
     }
 
     /// Number of threads.
@@ -77,14 +74,9 @@ impl Threads {
         rayon::current_thread_index().unwrap_or(0)
     }
 
-    /// Whether each of several threads stays on a core of its own.
-    pub fn stay(&self) -> bool {
-        self.stay
-    }
-
-    /// How far apart the cores of the threads are.
-    pub fn apart(&self) -> &Apart {
-        &self.apart
+    /// Whether each of several threads is pinned to a core of its own.
+    pub fn is_pinned(&self) -> bool {
+        self.pinned
     }
 
     /// Moves onto the pool; regions inside start without delay.

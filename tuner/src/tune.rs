@@ -1,10 +1,8 @@
 //! `tuner tune`: measures, plans, measures the plan, writes it.
 
-mod beside;
 mod contest;
 mod measuring;
 mod pareto;
-mod pitch;
 mod print;
 mod record;
 mod shapes;
@@ -14,39 +12,32 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::apart::{Distance, ns};
+use crate::apart::{CoreDistance, CoreDistanceMonitor, ns};
 use crate::bench::Watch;
 use crate::choose::{Bounds, Chosen, Network, built_in_images};
-use crate::cold::{Cold, weight_bytes};
+use crate::cold::{weight_bytes, weights_come_from};
 use crate::exact::Exact;
 use crate::graph::Graph;
 use crate::input::check_writable;
 use crate::joint::{greedy, joint};
 use crate::log::Log;
 use crate::machine::Machine;
-use crate::measure::{Host, Measurement, Outcome, widest_tie};
+use crate::measure::{Host, Measurement, Outcome};
 use crate::noise;
 use crate::options::{Failure, HostArgs, ImageArgs, Images, ModelArgs, create_folder, graph, threads};
-use crate::plan::{
-    BlockBeside, BlockRewrite, Contest, Noise, Plan, PlanSplit, PlanStep, Planning, SCHEMA, TOOL,
-    TensorPitch, file_name,
-};
+use crate::plan::{BlockRewrite, Contest, Plan, PlanSplit, PlanStep, Planning, SCHEMA, TOOL, file_name};
 use crate::planner::{by_rule, choose_forms_and_types, default_choices, in_forms};
 use crate::report::print_rewrites;
 use crate::rewrite::Rewrite;
 use crate::rules::{RULES, costs, counted};
 use crate::run::print_classes;
 use crate::size::{ensure_measured, ensure_runs};
-use crate::threads::Threads;
 use crate::types::Types;
 use contest::{BY_TIMES_ALONE, Entry, WITHOUT_REWRITES, contest, is_faster};
 use measuring::{jobs, measure_all, open_log};
 use pareto::pareto;
-use print::{
-    audit, print_contest, print_pareto, print_placement, print_rules, print_search, print_steps,
-    warn_of_noise,
-};
-use record::{memory_bytes, now, plan_step, record, time_us, us};
+use print::{audit, print_contest, print_pareto, print_rules, print_search, print_steps, warn_of_noise};
+use record::{block_rewrite, memory_bytes, now, plan_step, record, time_us, us};
 use split::split_all;
 
 /// Arguments of `tune`.
@@ -115,11 +106,12 @@ impl TuneArgs {
     }
 }
 
-/// Lets rounds wait for near cores, as near as the log knows them.
-fn have_patience(threads: &Threads, budget: Duration, log: Option<&Log>) {
-    let apart = threads.apart();
-    log.and_then(Log::nearest).into_iter().for_each(|seconds| apart.known(seconds));
-    apart.set_patience(budget.mul_f64(PATIENCE));
+/// A monitor that lets rounds wait for near cores, as near as the log knows them.
+fn monitor(budget: Duration, log: Option<&Log>) -> CoreDistanceMonitor {
+    let distance = CoreDistanceMonitor::default();
+    log.and_then(Log::nearest).into_iter().for_each(|seconds| distance.known(seconds));
+    distance.set_patience(budget.mul_f64(PATIENCE));
+    distance
 }
 
 /// Runs the command.
@@ -149,7 +141,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         }
     };
     check_writable(&path)?;
-    let cold = Cold::of(weight_bytes(work.iter().map(|(p, steps)| (p, steps.len())), types), &cpu);
+    let cold = weights_come_from(weight_bytes(work.iter().map(|(p, steps)| (p, steps.len())), types), &cpu);
     let log = open_log(&machine, args, threads.count(), types, cold)?;
     writeln!(
         out,
@@ -166,11 +158,18 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let end = start + budget;
     let watch = Watch::new(&threads);
     let stolen = watch.stolen();
-    have_patience(&threads, budget, log.as_ref());
+    let monitor = monitor(budget, log.as_ref());
     let (floor, measurements) = threads.install(|| {
         let problems = work.into_iter().map(|(problem, _)| problem);
         let floor = noise::floor(problems.collect(), &cpu, &threads, cold);
-        let host = Host { cpu: &cpu, threads: &threads, tie: noise::tie(floor), cold, log: log.as_ref() };
+        let host = Host {
+            cpu: &cpu,
+            threads: &threads,
+            distance: &monitor,
+            tie: noise::tie(floor),
+            cold,
+            log: log.as_ref(),
+        };
         let jobs = jobs(&[graph.clone(), split_all(&graph)]);
         (floor, measure_all(&jobs, &host, types, (start, budget.mul_f64(ALONE)), args.exhaustive))
     });
@@ -178,7 +177,14 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let exhausted: Duration = measurements.iter().map(|m| m.search.exhausted).sum();
     let (began, start, end) = (start, start + exhausted, end + exhausted);
     let settled = Some(start + budget.mul_f64(IN_PLACE));
-    let network = Network { graph: &graph, weights: &weights, cpu: &cpu, threads: &threads, settled };
+    let network = Network {
+        graph: &graph,
+        weights: &weights,
+        cpu: &cpu,
+        threads: &threads,
+        distance: &monitor,
+        settled,
+    };
     let exact = match images {
         None => Exact::new(&graph, &weights, &threads)?,
         Some(Images { values, names }) => {
@@ -186,7 +192,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
             Exact::of(&graph, &weights, &threads, each.collect())?
         }
     };
-    let Planned { mut tuned, split, beside, pitches, rewrites, planning, contest, predicted, around } =
+    let Planned { mut tuned, split, rewrites, planning, contest, predicted, around } =
         threads.install(|| plan(&network, &measurements, &bounds, &exact, end))?;
     let pareto = match args.pareto {
         true => {
@@ -196,9 +202,9 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         false => Vec::new(),
     };
     let networks_ns = contest[0].core_to_core.map(ns);
-    let distance = threads.apart().distance().map(|distance| Distance { networks_ns, ..distance });
+    let distance = monitor.distance().map(|distance| CoreDistance { networks_ns, ..distance });
     let meanwhile = (watch.stolen() - stolen, distance);
-    let noise = Noise::new(floor, cold, &measurements, meanwhile, began.elapsed());
+    let noise = record::noise(floor, cold, &measurements, meanwhile, began.elapsed());
 
     let plan = Plan {
         schema: SCHEMA.to_string(),
@@ -226,8 +232,6 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         rules: costs(&counted(&graph, &measurements)),
         pareto,
         split,
-        beside,
-        pitches,
         rewrites,
         steps: tuned
             .graph
@@ -245,7 +249,6 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     plan.write(&path)?;
     print_steps(&tuned, &measurements, out)?;
     print_rewrites(&plan, out)?;
-    print_placement(&plan, out)?;
     print_contest(&plan, out)?;
     print_rules(&plan.rules, out)?;
     print_search(&plan.measurements, out)?;
@@ -273,10 +276,6 @@ struct Planned<'a> {
     tuned: Tuned<'a>,
     /// Where its batch is split.
     split: Option<PlanSplit>,
-    /// Its blocks with steps beside each other, and those that were tried so.
-    beside: Vec<BlockBeside>,
-    /// Its tensors that were tried at another distance from pixel to pixel.
-    pitches: Vec<TensorPitch>,
     /// The forms of its blocks.
     rewrites: Vec<BlockRewrite>,
     /// How near that is to the least by times alone.
@@ -311,31 +310,20 @@ fn plan<'a>(
         Ok::<_, Failure>(Tuned { graph, chosen })
     };
     let patient = network.settled.map_or_else(Instant::now, |end| part(end, PATIENCE));
-    network.threads.apart().wait_until(patient);
+    network.distance.wait_until(patient);
     let (split, graph, mut at_once) = split::split(network, measurements, bounds, exact)?;
     let types = Types::within(bounds.error);
     let ms = |seconds: f64| (seconds * 1e9).round() / 1e6;
     let greedy_ms = greedy(&graph, measurements, types).map(ms);
     let least = joint(&graph, measurements, types, |_, _| 0.0).map(|joint| ms(joint.seconds));
     let forms = choose_forms_and_types(&graph, measurements, types);
-    let mut rewrites: Vec<BlockRewrite> = forms.iter().map(BlockRewrite::new).collect();
-    let unsplit = Network { graph: &graph, ..*network };
-    let (rewritten, mut beside, for_workers) = beside::beside(&unsplit, &forms, measurements, bounds, exact)?;
-    for (block, rewrite) in for_workers {
-        rewrites.iter_mut().filter(|own| own.block == block).for_each(|own| own.for_workers(rewrite));
-    }
+    let mut rewrites: Vec<BlockRewrite> = forms.iter().map(block_rewrite).collect();
     let is_plain =
         |rewrites: &[BlockRewrite]| rewrites.iter().all(|own| own.rewrite == Rewrite::PLAIN.to_string());
     let own_part = |end| part(end, REWRITTEN);
     let first = if is_plain(&rewrites) { network.settled } else { network.settled.map(own_part) };
-    let mut attempt = choose(rewritten, first);
-    if attempt.is_err() && beside.iter().any(|block| block.chosen) {
-        beside.iter_mut().for_each(|block| block.chosen = false);
-        rewrites = forms.iter().map(BlockRewrite::new).collect();
-        attempt = choose(in_forms(&graph, &forms), first);
-    }
     let mut plain = None;
-    let mut tuned = match attempt {
+    let mut tuned = match choose(in_forms(&graph, &forms), first) {
         Ok(tuned) if is_plain(&rewrites) => tuned,
         Ok(tuned) => {
             plain = choose(graph, network.settled).ok();
@@ -346,14 +334,9 @@ fn plan<'a>(
             let plain = choose(graph, network.settled)?;
             eprintln!("the plan with rewrites is left out: {failure}");
             rewrites.iter_mut().for_each(BlockRewrite::overrule);
-            beside.clear();
             plain
         }
     };
-
-    let tie = widest_tie(measurements);
-    let (better, mut pitches) = pitch::pitches(network, &mut tuned.chosen.session, bounds, tie, end);
-    tuned.chosen.session = better.unwrap_or(tuned.chosen.session);
 
     let default = network.session(&default_choices(network.graph, network.cpu))?;
     let mut others = vec![("default".to_string(), default)];
@@ -373,7 +356,7 @@ fn plan<'a>(
     entries.extend(at_once.iter_mut().map(|session| (split::AT_ONCE.to_string(), session)));
     let rivals = entries.len();
     entries.extend(others.iter_mut().map(|(name, session)| (name.clone(), session)));
-    network.threads.apart().wait_until(part(end, PATIENCE));
+    network.distance.wait_until(part(end, PATIENCE));
     let mut contest = contest(network, entries, rivals, end);
     let other = contest.iter().position(|entry| entry.name == WITHOUT_REWRITES);
     let faster = other.filter(|&other| is_faster(&contest[other].timing, &contest[0].timing));
@@ -385,8 +368,6 @@ fn plan<'a>(
             |entry: Entry| Entry { name: entry.name.replace("tuned", "tuned, with rewrites"), ..entry };
         contest.extend(replaced.into_iter().map(renamed));
         rewrites.iter_mut().for_each(BlockRewrite::overrule);
-        beside.clear();
-        pitches.clear();
     }
     let steps = 0..tuned.graph.steps.len();
     let predict = |step: usize| match tuned.chosen.alone {
@@ -400,5 +381,5 @@ fn plan<'a>(
     };
     let chosen_ms = ms(tuned.chosen.alone_seconds());
     let planning = least.map(|least_ms| Planning { greedy_ms, least_ms, chosen_ms });
-    Ok(Planned { tuned, split, beside, pitches, rewrites, planning, contest, predicted, around })
+    Ok(Planned { tuned, split, rewrites, planning, contest, predicted, around })
 }

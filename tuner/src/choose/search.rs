@@ -40,25 +40,6 @@ impl Network<'_> {
         search.price(&vec![0.0; self.graph.steps.len()]);
         search
     }
-
-    /// Of each step the candidates that are worth a try in the running network as it is laid out, the chosen one first and at
-    /// most so many.
-    pub fn finalists<'a>(
-        &self,
-        measurements: &'a [Measurement],
-        chosen: &Chosen<'a>,
-        most: usize,
-    ) -> Vec<Vec<&'a Measured>> {
-        let types: Vec<Dtype> = chosen.session.tensors().iter().map(|at| at.dtype).collect();
-        let of = |(step, options): (usize, Vec<&'a Measured>)| {
-            let is_won = |c: &&Measured| chosen.winners[step].is_some_and(|won| std::ptr::eq(*c, won));
-            let pick = options.iter().position(is_won).unwrap_or(0);
-            let list = finalists(&chosen.session, step, &options, pick);
-            let candidates = list.into_iter().map(|option| options[option]);
-            candidates.filter(|c| chosen.session.takes(step, &c.formats)).take(most).collect()
-        };
-        options(self.graph, measurements, &types).into_iter().enumerate().map(of).collect()
-    }
 }
 
 /// Eligible candidates of each step for tensors of given types, the [`winner`] first and the others by time.

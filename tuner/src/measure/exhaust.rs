@@ -49,7 +49,7 @@ impl Field<'_> {
     pub fn exhaust(&mut self, types: Types) -> Search {
         let (start, search) = (Instant::now(), self.search(types));
         let Some(found) = self.first() else { return search };
-        let apart = self.threads.apart();
+        let apart = self.distance;
         let patience = apart.set_patience(PATIENCE);
         apart.wait_until(None);
         let (kernels, known) = (self.kernels, self.candidates.len());

@@ -13,6 +13,7 @@ use kernels::tensor::{Format, Formats, Tensor};
 
 use super::samples::Samples;
 use super::{Available, Effort, Host, LeftOut, Measured, Measurement, Outcome, Search, Timing, shuffle};
+use crate::apart::CoreDistanceMonitor;
 use crate::bench::{Bench, TRIES, Workplace, each_in_turn};
 use crate::cold::Cold;
 use crate::log::{Entry, History, Journal, Time};
@@ -56,6 +57,7 @@ struct Entrant {
 pub struct Field<'a> {
     pub problem: &'a Problem,
     pub threads: &'a Threads,
+    pub distance: &'a CoreDistanceMonitor,
     pub kernels: &'a [Available],
     inputs: &'a Inputs,
     /// The source in each format that was asked for.
@@ -99,6 +101,7 @@ impl<'a> Field<'a> {
             beside: Beside::new(host.cpu, types),
             problem,
             threads: host.threads,
+            distance: host.distance,
             kernels,
             inputs,
             sources: Vec::new(),
@@ -235,7 +238,7 @@ impl<'a> Field<'a> {
             self.samples.push(Samples::default());
         }
         let mut new = Vec::new();
-        for entry in self.candidates[first..].iter().map(Entry::of) {
+        for entry in self.candidates[first..].iter().map(log_entry) {
             let known = self.forgotten.iter().position(|(_, known)| known.is_same(&entry));
             let number = known.map(|at| self.forgotten.swap_remove(at).0).unwrap_or_else(|| {
                 new.push(entry);
@@ -291,7 +294,7 @@ impl<'a> Field<'a> {
     /// Times all that are left once, in a shuffled order.
     fn time(&mut self) {
         self.prepare();
-        let core_to_core = self.threads.gather(&mut self.place.team);
+        let core_to_core = self.distance.wait_until_near(self.threads, &mut self.place.team);
         self.sample_peaks();
         self.round += 1;
         shuffle(&mut self.alive, self.round as u64);
@@ -338,7 +341,7 @@ impl<'a> Field<'a> {
     /// Rounds until the time is over or each leader has had its number of them, those of the log among them; whether it
     /// is their number.
     pub fn rounds(&mut self, effort: Effort, mut progress: impl FnMut(f64)) -> bool {
-        let clock = self.threads.apart().clock();
+        let clock = self.distance.clock();
         let done = self.leaders().iter().map(|(_, leader)| self.samples[*leader].len()).min().unwrap_or(0);
         let rounds = effort.rounds.saturating_sub(done).max(LEAST_ROUNDS);
         let mut complete = true;
@@ -423,5 +426,23 @@ impl<'a> Field<'a> {
         own.sort_by(|&a, &b| self.candidates[a].seconds().total_cmp(&self.candidates[b].seconds()));
         own.truncate(count);
         own
+    }
+}
+
+/// A candidate that was just checked, for the log.
+fn log_entry(candidate: &Measured) -> Entry {
+    Entry {
+        kernel: candidate.row.id.to_string(),
+        tuning: tuning_to_json(&candidate.tuning),
+        formats: StepFormats::of(&candidate.formats),
+        code: candidate.row.code().to_string(),
+        rel_error: candidate.relative_error,
+        rms_error: candidate.rms_error,
+        packed: candidate.packed,
+        scratch: candidate.scratch,
+        wrong: match candidate.outcome {
+            Outcome::Wrong { error, tolerance } => Some([error, tolerance]),
+            Outcome::Timed { .. } => None,
+        },
     }
 }

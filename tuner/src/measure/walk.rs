@@ -26,7 +26,7 @@ impl Field<'_> {
     /// by the fewest numbers from the fastest of their kernel so far, of the fastest kernels first, and at last those
     /// of kernels without much hope. What is there already is not tried again. Whether nothing is left to try.
     pub fn walk(&mut self, types: Types, time: Duration, deadline: Instant) -> bool {
-        let clock = self.threads.apart().clock();
+        let clock = self.distance.clock();
         let kernels = self.kernels;
         let spaces: Vec<Vec<Offer>> = kernels.iter().map(|a| self.offered(a, types)).collect();
         let mut tried: Vec<Vec<Tuning>> = kernels.iter().map(|a| self.tunings(a.row)).collect();

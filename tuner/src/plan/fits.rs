@@ -4,7 +4,6 @@ use std::path::Path;
 
 use kernels::cpu::Cpu;
 use kernels::kernel::Tuning;
-use kernels::tensor::Dtype;
 use kernels::{entry, table};
 use serde_json::{Map, Value};
 
@@ -66,20 +65,19 @@ impl Plan {
         Ok(())
     }
 
-    /// A plain graph with its blocks in the plan's forms, its tensors and steps where the plan has them, and the choices for it, every one checked. Steps
-    /// of the top that the plan lacks get a default.
+    /// A plain graph with its blocks in the plan's forms, and the choices for it, every one checked. Steps of the top
+    /// that the plan lacks get a default.
     ///
     /// # Errors
     /// Names the first field that does not hold.
     pub fn network(&self, path: &Path, plain: &Graph, cpu: &Cpu) -> Result<(Graph, Vec<Choice>), PlanError> {
         let graph = self.graph(path, plain)?;
-        let (choices, types) = self.choices(path, &graph, cpu)?;
-        Ok((self.pitched(path, graph, &types)?, choices))
+        let choices = self.choices(path, &graph, cpu)?;
+        Ok((graph, choices))
     }
 
-    /// The choices, and the types of the tensors by them.
-    fn choices(&self, path: &Path, graph: &Graph, cpu: &Cpu) -> Result<(Vec<Choice>, Vec<Dtype>), PlanError> {
-        let planned_top = |layers: &[String]| self.steps.iter().position(|planned| planned.layers == layers);
+    /// The choices, which agree on the types of tensors.
+    fn choices(&self, path: &Path, graph: &Graph, cpu: &Cpu) -> Result<Vec<Choice>, PlanError> {
         let body = graph.steps.iter().filter(|step| !is_top(step)).count();
         let found =
             self.steps.iter().filter(|step| !step.layers.iter().any(|l| l.starts_with("top."))).count();
@@ -92,10 +90,10 @@ impl Plan {
             ));
         }
         let choose = |(place, step): (usize, &Step)| {
-            let index = if is_top(step) { planned_top(&step.layers) } else { Some(place) };
-            match index {
+            let planned = self.steps.iter().position(|planned| planned.layers == step.layers);
+            match planned.or((!is_top(step)).then_some(place)) {
                 Some(index) => {
-                    self.check_threads(path, index, graph.is_alone(place))?;
+                    self.check_threads(path, index, graph.is_apart(place))?;
                     self.choice(path, index, &self.steps[index], step, cpu)
                 }
                 None => Ok(crate::planner::default_choice(&step.problem, cpu)),
@@ -103,7 +101,7 @@ impl Plan {
         };
         let choices: Vec<Choice> = graph.steps.iter().enumerate().map(choose).collect::<Result<_, _>>()?;
         match of_tensors(graph, &choices) {
-            Ok(types) => Ok((choices, types)),
+            Ok(_) => Ok(choices),
             Err(Disagreement { step, reads, found, expected }) => {
                 let side = if reads { "in" } else { "out" };
                 let expected = format!("{expected} as the steps before it");
@@ -112,8 +110,11 @@ impl Plan {
         }
     }
 
-    /// A step is taken by all workers, or by one, beside others or where each takes images of its own.
+    /// A step is taken by all workers, or by one where each takes images of its own.
     fn check_threads(&self, path: &Path, index: usize, alone: bool) -> Result<(), PlanError> {
+        if self.steps[index].worker.is_some() {
+            return Ok(());
+        }
         let (found, expected) = (self.steps[index].threads, if alone { 1 } else { self.threads });
         let why = if alone { "one worker takes it alone" } else { "as the plan" };
         match found == expected {

@@ -1,18 +1,14 @@
 //! What was measured to choose the steps of a plan, as it is written beside them.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use kernels::{Tier, entry};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{PlanStep, StepFormats, TimeUs};
-use crate::apart::Distance;
+use crate::apart::CoreDistance;
 use crate::cold::Cold;
-use crate::measure::{Measurement, Search};
-use crate::noise;
-use crate::stats::{Interval, median};
 
 /// How quiet the machine was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,35 +29,7 @@ pub struct Noise {
     pub clock_ghz: Option<[f64; 3]>,
     /// How far apart the workers' cores were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub apart: Option<Distance>,
-}
-
-impl Noise {
-    /// Of measurements that took some time, in which the host took so many hundredths of a second of all cores.
-    pub fn new(
-        floor: f64,
-        cold: Cold,
-        measurements: &[Measurement],
-        (stolen, apart): (u64, Option<Distance>),
-        time: Duration,
-    ) -> Self {
-        let candidates = || measurements.iter().flat_map(|m| &m.candidates);
-        let runs: usize = candidates().filter_map(|c| c.timing()).map(|t| t.samples).sum();
-        let disturbed: usize = candidates().map(|c| c.disturbed).sum();
-        let cores = crate::threads::available() as f64;
-        let mut clocks: Vec<f64> = measurements.iter().filter_map(|m| m.beside.clock_ghz()).collect();
-        clocks.sort_by(f64::total_cmp);
-        let spread = |middle| Some([*clocks.first()?, middle, *clocks.last()?]);
-        Self {
-            clock_ghz: median(&clocks).and_then(spread),
-            apart,
-            floor,
-            cold,
-            tie: noise::tie(floor),
-            disturbed: disturbed as f64 / runs.max(1) as f64,
-            stolen: stolen as f64 / 100.0 / (time.as_secs_f64() * cores).max(1e-9),
-        }
-    }
+    pub apart: Option<CoreDistance>,
 }
 
 /// A candidate as it was measured.
@@ -149,15 +117,6 @@ pub struct SearchRecord {
     /// The best of all is one that the search has left out.
     #[serde(default)]
     pub left_out: bool,
-}
-
-impl SearchRecord {
-    /// Of a measurement.
-    pub fn of(measurement: &Measurement) -> Self {
-        let Search { tried, offered, missed, left_out, .. } = measurement.search;
-        let numbers = |ratio: Interval| [ratio.value, ratio.low, ratio.high];
-        Self { tried, offered, missed: missed.map(numbers), left_out }
-    }
 }
 
 /// All candidates of a problem.

@@ -5,8 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{Plan, PlanError, PlanSplit, field};
-use crate::graph::{Graph, Step};
-use crate::planner::BlockChoice;
+use crate::graph::Graph;
 use crate::rewrite::{Block, Rewrite, rewritten};
 
 /// A form of a block, and what it costs.
@@ -32,40 +31,8 @@ pub struct BlockRewrite {
 }
 
 impl BlockRewrite {
-    /// Why a block has another form than the one that is best for workers that share its steps.
-    pub const FOR_WORKERS: &str = "fastest with its steps by one worker each";
-
-    /// Has a form for the sake of workers that take its steps beside each other.
-    pub fn for_workers(&mut self, rewrite: Rewrite) {
-        self.rewrite = rewrite.to_string();
-        self.reason = Self::FOR_WORKERS.to_string();
-    }
-
     /// Why a block is plain although its steps would gain.
     pub const OVERRULED: &str = "the whole network is faster without rewrites";
-
-    /// Of a choice.
-    pub fn new(choice: &BlockChoice) -> Self {
-        let us = |seconds: f64| (seconds * 1e9).round() / 1e3;
-        let alternative = |(rewrite, cost): &(Rewrite, Option<f64>)| Alternative {
-            rewrite: rewrite.to_string(),
-            time_us: cost.map(us),
-        };
-        let mut this = Self {
-            block: choice.block.to_string(),
-            rewrite: choice.rewrite.to_string(),
-            alternatives: choice.costs.iter().map(alternative).collect(),
-            reason: String::new(),
-        };
-        this.reason = match this.gain_us() {
-            Some([plain, own]) if choice.rewrite != Rewrite::PLAIN => {
-                format!("saves {:.1}% of the plain form's time", (1.0 - own / plain) * 100.0)
-            }
-            Some(_) => "no other form is faster by more than a tie".to_string(),
-            None => "not measured".to_string(),
-        };
-        this
-    }
 
     /// Makes the block plain: it did not gain in the whole network what its steps gain alone.
     pub fn overrule(&mut self) {
@@ -81,33 +48,8 @@ impl BlockRewrite {
 }
 
 impl Plan {
-    /// A plain graph with its blocks in the plan's forms, and steps beside each other where the plan has a worker for each.
-    pub(super) fn graph(&self, path: &Path, plain: &Graph) -> Result<Graph, PlanError> {
-        let graph = self.forms(path, plain)?;
-        let planned = |step: &Step| self.steps.iter().position(|planned| planned.layers == step.layers);
-        let worker = |step: &Step| planned(step).and_then(|index| self.steps[index].worker);
-        let at = |index: Option<usize>| format!("steps[{}].worker", index.unwrap_or_default());
-        let found = |step: &Step| worker(step).map_or("absent".to_string(), |worker| worker.to_string());
-        let workers: Vec<Option<usize>> = graph.steps.iter().map(worker).collect();
-        let beyond =
-            graph.steps.iter().find(|step| worker(step).is_some_and(|worker| worker >= self.threads));
-        if let Some(step) = beyond {
-            return Err(field(
-                path,
-                &at(planned(step)),
-                found(step),
-                format!("a number below threads, {}", self.threads),
-            ));
-        }
-        graph.with_workers(&workers).map_err(|index| {
-            let step = &graph.steps[index];
-            let expected = "none, or that of the steps that it reads from, all of them beside others";
-            field(path, &at(planned(step)), found(step), expected)
-        })
-    }
-
     /// A plain graph with its blocks in the plan's forms.
-    fn forms(&self, path: &Path, plain: &Graph) -> Result<Graph, PlanError> {
+    pub(super) fn graph(&self, path: &Path, plain: &Graph) -> Result<Graph, PlanError> {
         let mut graph = match &self.split {
             None => plain.clone(),
             Some(split) => self.split_graph(path, plain, split)?,

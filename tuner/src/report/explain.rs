@@ -50,15 +50,6 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write) -> Result<(), Failure> {
     if let Some(split) = &plan.split {
         writeln!(out, "batch    {split}")?;
     }
-    if let Some(worker) = step.worker {
-        writeln!(out, "workers  worker {worker} takes it alone, beside what others take of {}", view.block)?;
-    }
-    for beside in plan.beside.iter().filter(|beside| beside.block == view.block) {
-        writeln!(out, "beside   {beside}")?;
-    }
-    for pitch in plan.pitches.iter().filter(|pitch| step.layers.contains(&pitch.of)) {
-        writeln!(out, "writes   {pitch}")?;
-    }
     writeln!(out, "problem  {}", step.problem)?;
     let problems = convolutions(&plan);
     if let Some(problem) = problems.iter().find(|p| p.name == step.problem) {

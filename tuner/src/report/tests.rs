@@ -36,6 +36,7 @@ fn candidate(kernel: &str, order: usize, median: f64) -> CandidateRecord {
 
 fn step(layer: &str, problem: &str, kernel: &str, median: f64) -> PlanStep {
     PlanStep {
+        worker: None,
         turns: 1,
         alone_us: None,
         network_us: None,
@@ -48,7 +49,6 @@ fn step(layer: &str, problem: &str, kernel: &str, median: f64) -> PlanStep {
         code: None,
         formats: StepFormats { src: "f32:nhwc".to_string(), dst: "f32:nhwc".to_string() },
         threads: 1,
-        worker: None,
         time_us: Some(around(median)),
         rel_error: None,
         gflops: Some(1.0),
@@ -70,8 +70,6 @@ pub(super) fn plan() -> Plan {
     });
     Plan {
         split: None,
-        beside: Vec::new(),
-        pitches: Vec::new(),
         planning: None,
         noise: None,
         schema: SCHEMA.to_string(),

@@ -14,9 +14,9 @@ use crate::threads::Threads;
 /// A step's turn: the step, and its first and the number of its images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Turn {
-    step: usize,
-    first: usize,
-    count: usize,
+    pub step: usize,
+    pub first: usize,
+    pub count: usize,
 }
 
 /// The turns of a range of steps for `n` images, in order.
@@ -33,26 +33,7 @@ pub(super) fn turns(graph: &Graph, n: usize, range: Range<usize>) -> impl Iterat
 
 /// The worker that takes a turn alone.
 fn worker_of(graph: &Graph, turn: Turn, workers: usize) -> usize {
-    let of_images = || graph.split.map_or(0, |split| turn.first / split.images % workers);
-    graph.steps[turn.step].worker.unwrap_or_else(of_images)
-}
-
-/// Turns that workers take alone, beside each other: all wait before another such set begins, or a turn that they share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Beside {
-    /// Each those of its own images.
-    Images,
-    /// Steps of a block, for the images from the first of them on.
-    Steps(&'static str, usize),
-}
-
-impl Beside {
-    /// The set of a turn; none where all workers share it.
-    fn of(graph: &Graph, turn: Turn) -> Option<Self> {
-        let step = &graph.steps[turn.step];
-        let steps = step.worker.map(|_| Self::Steps(step.block, turn.first));
-        if graph.is_apart(turn.step) { Some(Self::Images) } else { steps }
-    }
+    graph.split.map_or(0, |split| turn.first / split.images % workers)
 }
 
 impl Session {
@@ -84,18 +65,17 @@ impl Session {
             let own = own.get(member.index());
             let solo = own.map(|own| own.team.join());
             let mut near = 0;
-            let mut beside = None;
+            let mut was_alone = false;
             for (turn, end) in turns(graph, n, range.clone()).zip(ends) {
                 let Turn { step, first, count } = turn;
                 let ready = &steps[step];
-                let now = Beside::of(graph, turn);
-                let alone = now.is_some();
-                if beside.is_some() && now != beside {
+                let alone = graph.is_apart(step);
+                if was_alone && !alone {
                     // What it reads others have written.
                     member.wait();
                     near = 0;
                 }
-                beside = now;
+                was_alone = alone;
                 if alone && worker_of(graph, turn, workers) != member.index() {
                     continue;
                 }
@@ -108,10 +88,9 @@ impl Session {
                     let dst = dst.memory(arena, own).view_mut(&dst.at);
                     dst.skip(skipped(dst.shape().n)).images(count)
                 });
-                let is_mine = |step: usize| graph.steps[step].worker.is_none_or(|own| own == member.index());
                 let mut later = steps[step + 1..].iter().zip(step + 1..);
-                let next = later.find(|(next, index)| next.has_weights && is_mine(*index));
-                let next = next.filter(|(_, index)| graph.is_alone(*index) == alone);
+                let next = later.find(|(next, _)| next.has_weights);
+                let next = next.filter(|(_, index)| graph.is_apart(*index) == alone);
                 let (index, team) = if alone { (0, 1) } else { (member.index(), workers) };
                 let ahead =
                     next.map_or(&[][..], |(next, _)| next.prepared.worker_weights(index, team, count));
@@ -165,7 +144,7 @@ impl Session {
         let workers = self.team.workers();
         // When each worker was done with what it took last.
         let mut done = vec![0; workers];
-        let mut latest: Option<(Turn, Option<Beside>)> = None;
+        let mut last_alone: Option<usize> = None;
         let nanoseconds = |from: u64, to: u64| to.saturating_sub(from) as f64 * 1e-9;
         // All wait for the last.
         let mut meet = |done: &mut [u64], behind: usize| {
@@ -176,25 +155,21 @@ impl Session {
         };
         for (turn, end) in turns(&self.graph, self.latest, 0..self.steps.len()).zip(&self.ends) {
             let end = end.load(Ordering::Relaxed);
-            let beside = Beside::of(&self.graph, turn);
-            if let Some((before, set)) = latest
-                && set.is_some()
-                && set != beside
-            {
-                meet(&mut done, before.step);
-            }
-            latest = Some((turn, beside));
-            if beside.is_some() {
+            if self.graph.is_apart(turn.step) {
+                last_alone = Some(turn.step);
                 let done = &mut done[worker_of(&self.graph, turn, workers)];
                 own[turn.step] += nanoseconds(*done, end) / workers as f64;
                 *done = end;
-            } else {
-                own[turn.step] += nanoseconds(done[0], end);
-                done.fill(end);
+                continue;
             }
+            if let Some(before) = last_alone.take() {
+                meet(&mut done, before);
+            }
+            own[turn.step] += nanoseconds(done[0], end);
+            done.fill(end);
         }
-        if let Some((last, Some(_))) = latest {
-            meet(&mut done, last.step);
+        if let Some(last) = last_alone {
+            meet(&mut done, last);
         }
         seconds
     }

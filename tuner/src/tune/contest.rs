@@ -32,8 +32,6 @@ pub struct Entry {
     /// the cores: the same step may be the one that waits in most of the runs.
     pub steps: Vec<f64>,
     pub waits: Vec<f64>,
-    /// Runs of all networks of the contest in which workers waited for a core that others used, and all runs.
-    pub disturbed: [usize; 2],
     /// Core-to-core latency in seconds beside all turns of the contest, the median.
     pub core_to_core: Option<f64>,
 }
@@ -45,15 +43,9 @@ impl Entry {
     }
 }
 
-/// Whether others used the cores in so many runs of contests that times say more about them than about the networks.
-pub fn is_busy(contests: &[[usize; 2]]) -> bool {
-    let [disturbed, runs] = [0, 1].map(|which| contests.iter().map(|counts| counts[which]).sum::<usize>());
+/// Whether others used the cores in so many of the runs that times say more about them than about the networks.
+fn is_busy(disturbed: usize, runs: usize) -> bool {
     disturbed as f64 > BUSY * runs as f64
-}
-
-/// What two networks in turn take at least.
-pub fn least_of_two() -> Duration {
-    2 * ROUNDS[0] as u32 * (WARM_UP + TURN)
 }
 
 /// Runs whole networks in turn until the time is over; the first `rivals` of them in all rounds. The first network's times
@@ -86,7 +78,7 @@ pub fn contest(
         let count = if round < SHOWN { entries.len() } else { rivals };
         let lists = samples.iter_mut().zip(&mut steps).zip(&mut rounds);
         for ((_, session), ((samples, steps), rounds)) in entries[..count].iter_mut().zip(lists) {
-            apart.extend(network.threads.gather(&mut team));
+            apart.extend(network.distance.wait_until_near(network.threads, &mut team));
             let mut run = || {
                 let timed = watch.sample(|| {
                     let start = Instant::now();
@@ -119,8 +111,7 @@ pub fn contest(
     bar.finish_and_clear();
     let first = Timing::of(&samples[0]).median;
     let runs: usize = samples.iter().map(Vec::len).sum();
-    let disturbed = [disturbed, runs];
-    let (is_busy, core_to_core) = (is_busy(&[disturbed]), median(&apart));
+    let (is_busy, core_to_core) = (is_busy(disturbed, runs), median(&apart));
     let entry = |(index, (name, _)): (usize, (String, _))| {
         let timing = Timing::of(&samples[index]);
         let versus = ratio(&rounds[index], &rounds[0]).filter(|_| index > 0);
@@ -132,15 +123,9 @@ pub fn contest(
         let scaled = |samples: &Vec<f64>| typical(samples).map(|seconds| seconds * fair);
         let medians = |lists: &Vec<Vec<f64>>| lists.iter().filter_map(scaled).collect();
         let [steps, waits] = steps[index].each_ref().map(medians);
-        Entry { name, timing: timing.scaled(fair), steps, waits, disturbed, core_to_core }
+        Entry { name, timing: timing.scaled(fair), steps, waits, core_to_core }
     };
     entries.into_iter().enumerate().map(entry).collect()
-}
-
-/// Runs two networks in turn, for as long as [`least_of_two`].
-pub fn two_in_turn(network: &Network, one: &mut Session, other: &mut Session) -> [Entry; 2] {
-    let entries = vec![(String::new(), one), (String::new(), other)];
-    contest(network, entries, 2, Instant::now()).try_into().ok().expect("an entry for each")
 }
 
 /// Whole networks by the winners on the plain graph.
@@ -159,12 +144,9 @@ mod tests {
 
     #[test]
     fn a_contest_is_busy_where_more_than_a_tenth_of_all_runs_were_disturbed() {
-        assert!(!is_busy(&[]));
-        // One of eight in a contest, and none in the others.
-        assert!(is_busy(&[[1, 8]]));
-        assert!(!is_busy(&[[1, 8], [0, 8]]));
-        // All in two of five.
-        assert!(is_busy(&[[8, 8], [0, 8], [0, 8], [8, 8], [0, 8]]));
+        assert!(!is_busy(0, 0));
+        assert!(is_busy(1, 8));
+        assert!(!is_busy(1, 16));
     }
 
     #[test]

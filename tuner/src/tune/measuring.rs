@@ -100,7 +100,7 @@ pub fn measure_all(
                 continue;
             }
             // What is left behind is for the other problems, wherever the cores are.
-            host.threads.apart().wait_until(Instant::now() + time_left / 2);
+            host.distance.wait_until(Instant::now() + time_left / 2);
             let effort = Effort {
                 budget: time_left.mul_f64((own / left).min(1.0)),
                 share: time.mul_f64(part.end * weights[index] / total),
@@ -123,7 +123,7 @@ pub fn measure_all(
     let first = if is_twice { FIRST } else { 1.0 };
     let all: Vec<(usize, f64)> = weights.iter().copied().enumerate().collect();
     visit(&mut list, &all, 0.0..first);
-    let is_far = |measurement: &Measurement| measurement.beside.is_far(host.threads.apart());
+    let is_far = |measurement: &Measurement| measurement.beside.is_far(host.distance);
     let is_far: Vec<bool> = list.iter().map(|measured| measured.as_ref().is_some_and(is_far)).collect();
     visit(&mut list, &second_visits(all, &is_far, is_twice), first..1.0);
     bar.finish_and_clear();

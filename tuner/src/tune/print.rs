@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::Tuned;
 use super::record::{gflops, runner_up};
-use crate::apart::Distance;
+use crate::apart::CoreDistance;
 use crate::bench::BUSY;
 use crate::choose::process_bytes;
 use crate::measure::Measurement;
@@ -151,8 +151,8 @@ pub fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
 }
 
 /// How far apart the cores were.
-fn distance(apart: &Distance) -> String {
-    let Distance { near_ns, least_ns, most_ns, far, waited_s, .. } = apart;
+fn distance(apart: &CoreDistance) -> String {
+    let CoreDistance { near_ns, least_ns, most_ns, far, waited_s, .. } = apart;
     let networks = apart.far_networks_ns();
     let networks =
         networks.map_or(String::new(), |ns| format!(", and {ns:.0} when whole networks were measured"));
@@ -224,28 +224,6 @@ pub fn print_rules(rules: &[RuleRecord], out: &mut dyn Write) -> Result<(), Fail
         "convolutions in f32, timed alone; the fastest of each take {:.2} ms",
         first.fastest_us / 1e3
     )?;
-    Ok(())
-}
-
-/// Which steps workers take beside each other, and which tensors do not lie as the rule says.
-pub fn print_placement(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
-    if !plan.beside.is_empty() || !plan.pitches.is_empty() {
-        writeln!(out)?;
-    }
-    for block in &plan.beside {
-        writeln!(out, "{block}")?;
-    }
-    let (others, by_rule): (Vec<_>, Vec<_>) = plan.pitches.iter().partition(|p| p.pixel_pitch != p.rule);
-    for tensor in &others {
-        writeln!(out, "{tensor}")?;
-    }
-    if !by_rule.is_empty() {
-        let count = by_rule.len();
-        writeln!(
-            out,
-            "{count} tensors lie as the rule says; the other distance from pixel to pixel is not faster"
-        )?;
-    }
     Ok(())
 }
 

@@ -1,21 +1,26 @@
 //! What was measured and chosen, as a plan states it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kernels::cpu::Cpu;
 use kernels::problem::Problem;
 use serde_json::Value;
 
+use crate::apart::CoreDistance;
 use crate::choose::Chosen;
+use crate::cold::Cold;
 use crate::graph::Step;
-use crate::measure::{Measured, Measurement, Outcome, Timing};
+use crate::measure::{Measured, Measurement, Outcome, Search, Timing};
+use crate::noise::tie;
 use crate::plan::{
-    BesideRecord, CandidateRecord, InPlace, MemoryBytes, PlanStep, ProblemRecord, RunnerUp, SearchRecord,
-    StepFormats, TimeUs, problem_name, tuning_to_json,
+    Alternative, BesideRecord, BlockRewrite, CandidateRecord, InPlace, MemoryBytes, Noise, PlanStep,
+    ProblemRecord, RunnerUp, SearchRecord, StepFormats, TimeUs, problem_name, tuning_to_json,
 };
-use crate::planner::{is_eligible, is_f32};
+use crate::planner::{BlockChoice, is_eligible, is_f32};
+use crate::rewrite::Rewrite;
 use crate::rules::{RULES, Rule};
 use crate::session::Session;
+use crate::stats::{Interval, median};
 use crate::types::pair;
 
 /// Seconds since 1970.
@@ -96,8 +101,8 @@ pub fn plan_step(
         tuning: tuning_to_json(&choice.tuning),
         code: Some(choice.row.code().to_string()),
         formats: StepFormats::of(&choice.formats),
-        threads: if chosen.session.graph().is_alone(index) { 1 } else { threads },
-        worker: step.worker,
+        threads: if chosen.session.graph().is_apart(index) { 1 } else { threads },
+        worker: None,
         turns,
         time_us: timing.as_ref().map(time_us),
         alone_us: won.and_then(Measured::timing).map(|t| us(t.median * turns as f64)),
@@ -160,7 +165,7 @@ pub fn record(measurement: &Measurement) -> ProblemRecord {
                 .map(|(tier, gflops)| (tier.to_string(), gflops))
                 .collect(),
         }),
-        search: Some(SearchRecord::of(measurement)),
+        search: Some(search_record(measurement)),
     }
 }
 
@@ -168,4 +173,59 @@ pub fn record(measurement: &Measurement) -> ProblemRecord {
 pub fn memory_bytes(session: &Session) -> MemoryBytes {
     let [weights, activations, scratch] = session.memory();
     MemoryBytes { weights, activations, scratch }
+}
+
+/// How quiet the machine was while measurements took some time, in which the host took so many hundredths of a second
+/// of all cores.
+pub fn noise(
+    floor: f64,
+    cold: Cold,
+    measurements: &[Measurement],
+    (stolen, apart): (u64, Option<CoreDistance>),
+    time: Duration,
+) -> Noise {
+    let candidates = || measurements.iter().flat_map(|m| &m.candidates);
+    let runs: usize = candidates().filter_map(|c| c.timing()).map(|t| t.samples).sum();
+    let disturbed: usize = candidates().map(|c| c.disturbed).sum();
+    let cores = crate::threads::available() as f64;
+    let mut clocks: Vec<f64> = measurements.iter().filter_map(|m| m.beside.clock_ghz()).collect();
+    clocks.sort_by(f64::total_cmp);
+    let spread = |middle| Some([*clocks.first()?, middle, *clocks.last()?]);
+    Noise {
+        clock_ghz: median(&clocks).and_then(spread),
+        apart,
+        floor,
+        cold,
+        tie: tie(floor),
+        disturbed: disturbed as f64 / runs.max(1) as f64,
+        stolen: stolen as f64 / 100.0 / (time.as_secs_f64() * cores).max(1e-9),
+    }
+}
+
+fn search_record(measurement: &Measurement) -> SearchRecord {
+    let Search { tried, offered, missed, left_out, .. } = measurement.search;
+    let numbers = |ratio: Interval| [ratio.value, ratio.low, ratio.high];
+    SearchRecord { tried, offered, missed: missed.map(numbers), left_out }
+}
+
+/// The form that was chosen for a block, and why.
+pub fn block_rewrite(choice: &BlockChoice) -> BlockRewrite {
+    let alternative = |(rewrite, cost): &(Rewrite, Option<f64>)| Alternative {
+        rewrite: rewrite.to_string(),
+        time_us: cost.map(us),
+    };
+    let mut record = BlockRewrite {
+        block: choice.block.to_string(),
+        rewrite: choice.rewrite.to_string(),
+        alternatives: choice.costs.iter().map(alternative).collect(),
+        reason: String::new(),
+    };
+    record.reason = match record.gain_us() {
+        Some([plain, own]) if choice.rewrite != Rewrite::PLAIN => {
+            format!("saves {:.1}% of the plain form's time", (1.0 - own / plain) * 100.0)
+        }
+        Some(_) => "no other form is faster by more than a tie".to_string(),
+        None => "not measured".to_string(),
+    };
+    record
 }

@@ -9,9 +9,9 @@ use serde::Serialize;
 use super::measuring::{Job, measure_all, open_log};
 use super::print::{print_rules, print_search, warn_of_noise};
 use super::record::{gflops, now, record, time_us};
-use super::{TuneArgs, have_patience, warn_of_wrong};
+use super::{TuneArgs, monitor, warn_of_wrong};
 use crate::bench::Watch;
-use crate::cold::{Cold, weight_bytes};
+use crate::cold::{weight_bytes, weights_come_from};
 use crate::input::check_writable;
 use crate::list::{Listed, read};
 use crate::machine::Machine;
@@ -78,7 +78,7 @@ pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<
     };
     check_writable(&file)?;
     let work = problems.iter().zip(list.iter().map(|listed| listed.count));
-    let cold = Cold::of(weight_bytes(work, types), &cpu);
+    let cold = weights_come_from(weight_bytes(work, types), &cpu);
     let log = open_log(&machine, args, threads.count(), types, cold)?;
     let jobs: Vec<Job> = list
         .iter()
@@ -87,15 +87,22 @@ pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<
     let (start, budget) = (Instant::now(), Duration::from_secs(args.budget().into()));
     let watch = Watch::new(&threads);
     let stolen = watch.stolen();
-    have_patience(&threads, budget, log.as_ref());
+    let monitor = monitor(budget, log.as_ref());
     let (floor, measurements) = threads.install(|| {
         let floor = noise::floor(problems, &cpu, &threads, cold);
-        let host = Host { cpu: &cpu, threads: &threads, tie: noise::tie(floor), cold, log: log.as_ref() };
+        let host = Host {
+            cpu: &cpu,
+            threads: &threads,
+            distance: &monitor,
+            tie: noise::tie(floor),
+            cold,
+            log: log.as_ref(),
+        };
         (floor, measure_all(&jobs, &host, types, (start, budget), args.exhaustive))
     });
     warn_of_wrong(&measurements);
-    let meanwhile = (watch.stolen() - stolen, threads.apart().distance());
-    let noise = Noise::new(floor, cold, &measurements, meanwhile, start.elapsed());
+    let meanwhile = (watch.stolen() - stolen, monitor.distance());
+    let noise = super::record::noise(floor, cold, &measurements, meanwhile, start.elapsed());
     warn_of_noise(&noise);
     let counted: Vec<(&Measurement, usize)> =
         measurements.iter().zip(&list).map(|(measurement, listed)| (measurement, listed.count)).collect();
