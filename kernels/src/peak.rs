@@ -115,7 +115,7 @@ pub fn tier_peak(cpu: &Cpu, tier: Tier, microseconds: usize) -> Option<f64> {
 const MULTIPLICATION: usize = 3;
 
 /// Cycles a second of the calling thread's core, measured for about `microseconds` on a core of 3
-/// GHz. Right where a product takes [`MULTIPLICATION`] cycles.
+/// GHz. Right where a 64-bit product takes 3 cycles.
 pub fn clock(microseconds: usize) -> f64 {
     let products = microseconds * 3000 / MULTIPLICATION;
     let mut x = black_box(3_u64);

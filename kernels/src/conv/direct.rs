@@ -32,7 +32,7 @@ use crate::error::Unsupported;
 use crate::gemm::multiply::{Multiply, Single};
 use crate::gemm::panels::{Panel, Panels};
 use crate::gemm::register_block::{Finish, Operands, Taps, sizes};
-use crate::gemm::rows::{Ahead, Cut, Rows};
+use crate::gemm::rows::{Cut, Prefetch, Rows};
 use crate::kernel::{Io, Kernel, Numerics, Prepared, Request, Signature, Tuning};
 use crate::memory::{Buffer, Scratch};
 use crate::problem::{Conv, Problem};
@@ -289,9 +289,9 @@ impl<I: Isa, M: Multiply<I>> Run<'_, I, M> {
                 dst: out.wrapping_add(panel.first * dst.dtype().bytes()),
                 dst_pitch: dst.pitch().pixel * dst.dtype().bytes(),
             };
-            let ahead = Ahead { panel: next_panel, done: block - range.start, pixels: true };
+            let prefetch = Prefetch { panel: next_panel, done: block - range.start, pixels: true };
             block += in_row.len();
-            let rows = Rows { count: 1, pitch: [0; 3], parts: 1, taps, operands, ahead, finish };
+            let rows = Rows { count: 1, pitch: [0; 3], parts: 1, taps, operands, prefetch, finish };
             // SAFETY: the source's halo holds the padding, so that all taps of the blocks' pixels
             // may be read; their outputs belong to this unit; the panel has `vectors` vectors and
             // `depth` rows.

@@ -8,7 +8,7 @@
 use crate::cpu::Isa;
 use crate::gemm::multiply::Single;
 use crate::gemm::register_block::{Finish, Operands, Taps};
-use crate::gemm::rows::{Ahead, Cut, Rows};
+use crate::gemm::rows::{Cut, Prefetch, Rows};
 use crate::tensor::Dtype;
 
 /// Products that a fast algorithm sums in registers before it adds them to the rest of a sum. Sums
@@ -69,7 +69,7 @@ impl<I: Isa> Products<I> {
                 dst: self.dst.cast(),
                 dst_pitch: self.dst_pitch[0] * size_of::<f32>(),
             },
-            ahead: Ahead { panel: self.panel.wrapping_add(matrix), done: 0, pixels: false },
+            prefetch: Prefetch { panel: self.panel.wrapping_add(matrix), done: 0, pixels: false },
             finish: Finish {
                 bias: std::ptr::null(),
                 relu: false,

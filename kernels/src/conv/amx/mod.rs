@@ -23,13 +23,13 @@
 //! - A long sum may be computed in parts of `depth` steps, for several blocks in turn, so that a
 //!   part of the panel stays.
 //! - Meanwhile the rest of the weights, and the first of the next step, are prefetched into the
-//!   second level ([`ahead`]).
+//!   second level ([`prefetch`]).
 //! - **Few input channels**, f32, and channels that do not follow each other where they must, are
 //!   copied: the rows of the source that an output row takes, rounded and without gaps ([`rows`]).
 
-mod ahead;
 mod finish;
 mod pixels;
+mod prefetch;
 mod prepared;
 mod rows;
 mod run;

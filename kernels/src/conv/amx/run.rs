@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::ahead::Ahead;
 use super::finish::finish;
 use super::pixels::{Cut, Tile};
+use super::prefetch::Prefetch;
 use super::prepared::{GROUP, PreparedAmx, SUMS_PITCH};
 use super::rows::Rows;
 use crate::arch::amx::{Block, TILE, TileRegisters};
@@ -15,7 +15,7 @@ use crate::tensor::Dtype;
 
 /// Elements of the next step's weights that are prefetched: a quarter of a second-level cache of 2
 /// MiB.
-const AHEAD: usize = (512 << 10) / size_of::<f32>();
+const PREFETCH_CAPACITY: usize = (512 << 10) / size_of::<f32>();
 
 impl Prepared for PreparedAmx {
     fn signature(&self) -> &Signature {
@@ -38,7 +38,7 @@ impl Prepared for PreparedAmx {
     }
 
     fn prefetch_capacity(&self) -> usize {
-        AHEAD
+        PREFETCH_CAPACITY
     }
 
     fn scratch(&self) -> ScratchReq {
@@ -94,7 +94,7 @@ impl pulp::WithSimd for Run<'_> {
             io,
             cut,
             tiles: TileRegisters::new(step.amx, cut.pixels()),
-            ahead: Ahead::new(step.panels.weights_of(worker_panels), prefetched, io.prefetch_next),
+            prefetch: Prefetch::new(step.panels.weights_of(worker_panels), prefetched, io.prefetch_next),
             copies: copies.then(|| Rows::new(step, src, worker.wrapping_add(parts.rows).cast())),
             offsets,
             sums: worker.wrapping_add(parts.sums),
@@ -108,7 +108,7 @@ impl pulp::WithSimd for Run<'_> {
             let (outer, first) = (unit / inner, unit % inner);
             let last = inner.min(first + units.end - unit);
             let due =
-                |from: usize, to: usize| blocks.ahead.due(outer * inner + from..outer * inner + to, &mine);
+                |from: usize, to: usize| blocks.prefetch.due(outer * inner + from..outer * inner + to, &mine);
             if step.image_stays {
                 for panel in first..last {
                     let share = from_share(outer)..from_share(outer + 1);
@@ -130,7 +130,7 @@ struct Blocks<'a> {
     io: &'a Io<'a>,
     cut: Cut,
     tiles: TileRegisters,
-    ahead: Ahead<'a>,
+    prefetch: Prefetch<'a>,
     copies: Option<Rows<'a>>,
     offsets: *const usize,
     sums: *mut f32,
@@ -203,7 +203,7 @@ impl Blocks<'_> {
             streamed: step.streamed,
             sums,
             accumulate: steps.start > 0,
-            next: self.ahead.line(due.start),
+            next: self.prefetch.line(due.start),
             lines: if due.is_empty() { 0 } else { lines },
         };
         // SAFETY: all taps of the tiles' pixels may be read, 32 elements from each step's first;

@@ -6,11 +6,11 @@ use crate::arch::prefetch::LINE;
 
 /// The rest of its weights, then the first of those that it reads after this step.
 #[derive(Clone, Copy, Debug)]
-pub struct Ahead<'a> {
+pub struct Prefetch<'a> {
     parts: [&'a [f32]; 2],
 }
 
-impl<'a> Ahead<'a> {
+impl<'a> Prefetch<'a> {
     /// The first `prefetched` elements of the weights are there already.
     pub fn new(weights: &'a [f32], prefetched: usize, next: &'a [f32]) -> Self {
         Self { parts: [&weights[prefetched.min(weights.len())..], next] }
@@ -50,24 +50,24 @@ mod tests {
     fn every_line_is_due_once() {
         let all = vec![0.0; 1000 * LINE];
         for (prefetched, next) in [(0, 0), (100, 30), (900, 200), (1200, 3)] {
-            let ahead = Ahead::new(&all, prefetched * LINE, &all[..next * LINE]);
-            assert_eq!(ahead.lines(), 1000_usize.saturating_sub(prefetched) + next);
+            let prefetch = Prefetch::new(&all, prefetched * LINE, &all[..next * LINE]);
+            assert_eq!(prefetch.lines(), 1000_usize.saturating_sub(prefetched) + next);
             let mine = 7..20;
             let mut expected = 0;
             for first in (0..30).step_by(3) {
-                let due = ahead.due(first..first + 3, &mine);
+                let due = prefetch.due(first..first + 3, &mine);
                 assert_eq!(due.start, expected, "{prefetched} {next} {first}");
                 expected = due.end;
             }
-            assert_eq!(expected, ahead.lines());
+            assert_eq!(expected, prefetch.lines());
         }
     }
 
     #[test]
     fn the_next_weights_follow_the_rest() {
         let (weights, next) = (vec![0.0; 10 * LINE], vec![0.0; 5 * LINE]);
-        let ahead = Ahead::new(&weights, 4 * LINE, &next);
-        assert_eq!(ahead.line(5), weights[9 * LINE..].as_ptr().cast());
-        assert_eq!(ahead.line(6), next.as_ptr().cast());
+        let prefetch = Prefetch::new(&weights, 4 * LINE, &next);
+        assert_eq!(prefetch.line(5), weights[9 * LINE..].as_ptr().cast());
+        assert_eq!(prefetch.line(6), next.as_ptr().cast());
     }
 }
