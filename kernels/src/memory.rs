@@ -1,5 +1,7 @@
 //! Memory: aligned buffers, and the scratch that a kernel says it needs before it runs.
 
+#![allow(unsafe_code, reason = "owns aligned memory")]
+
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,61 +50,45 @@ fn cut(bytes: usize) -> Option<(NonNull<f32>, Arc<Region>)> {
     Some((ptr, region))
 }
 
-#[allow(unsafe_code, reason = "owns aligned memory")]
-mod owner {
-    use super::*;
-
-    // SAFETY: a `Buffer` owns its memory as a `Vec<f32>` does.
-    unsafe impl Send for Buffer {}
-    // SAFETY: `&Buffer` gives only reads and raw pointers.
-    unsafe impl Sync for Buffer {}
-
-    impl Buffer {
-        fn layout(len: usize) -> Layout {
-            Layout::array::<f32>(len.max(1))
-                .and_then(|layout| layout.align_to(ALIGN))
-                .expect("a buffer's size fits isize")
-        }
-
-        /// `len` zeros.
-        pub fn zeroed(len: usize) -> Self {
-            let layout = Self::layout(len);
-            if layout.size() >= FROM_REGION
-                && let Some((ptr, region)) = cut(layout.pad_to_align().size())
-            {
-                return Self { ptr, len, region: Some(region) };
-            }
-            // SAFETY: the layout is never empty.
-            let ptr = unsafe { alloc_zeroed(layout) }.cast();
-            let ptr = NonNull::new(ptr).unwrap_or_else(|| handle_alloc_error(layout));
-            Self { ptr, len, region: None }
-        }
-
-        /// All elements.
-        pub fn as_slice(&self) -> &[f32] {
-            // SAFETY: `len` initialised elements are owned: cut from a region for this buffer
-            // alone, or allocated.
-            unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
-        }
-
-        /// All elements.
-        pub fn as_mut_slice(&mut self) -> &mut [f32] {
-            // SAFETY: as above, and `self` is borrowed mutably.
-            unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
-        }
-    }
-
-    impl Drop for Buffer {
-        fn drop(&mut self) {
-            if self.region.is_none() {
-                // SAFETY: allocated by `zeroed` with the same layout.
-                unsafe { dealloc(self.ptr.as_ptr().cast(), Self::layout(self.len)) }
-            }
-        }
-    }
-}
+// SAFETY: a `Buffer` owns its memory as a `Vec<f32>` does.
+unsafe impl Send for Buffer {}
+// SAFETY: `&Buffer` gives only reads and raw pointers.
+unsafe impl Sync for Buffer {}
 
 impl Buffer {
+    fn layout(len: usize) -> Layout {
+        Layout::array::<f32>(len.max(1))
+            .and_then(|layout| layout.align_to(ALIGN))
+            .expect("a buffer's size fits isize")
+    }
+
+    /// `len` zeros.
+    pub fn zeroed(len: usize) -> Self {
+        let layout = Self::layout(len);
+        if layout.size() >= FROM_REGION
+            && let Some((ptr, region)) = cut(layout.pad_to_align().size())
+        {
+            return Self { ptr, len, region: Some(region) };
+        }
+        // SAFETY: the layout is never empty.
+        let ptr = unsafe { alloc_zeroed(layout) }.cast();
+        let ptr = NonNull::new(ptr).unwrap_or_else(|| handle_alloc_error(layout));
+        Self { ptr, len, region: None }
+    }
+
+    /// All elements.
+    pub fn as_slice(&self) -> &[f32] {
+        // SAFETY: `len` initialised elements are owned: cut from a region for this buffer
+        // alone, or allocated.
+        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
+    }
+
+    /// All elements.
+    pub fn as_mut_slice(&mut self) -> &mut [f32] {
+        // SAFETY: as above, and `self` is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
+    }
+
     /// Elements.
     pub fn len(&self) -> usize {
         self.len
@@ -116,6 +102,15 @@ impl Buffer {
     /// The first element.
     pub fn as_ptr(&self) -> *const f32 {
         self.ptr.as_ptr()
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.region.is_none() {
+            // SAFETY: allocated by `zeroed` with the same layout.
+            unsafe { dealloc(self.ptr.as_ptr().cast(), Self::layout(self.len)) }
+        }
     }
 }
 

@@ -5,6 +5,8 @@
 //! keep nothing from one block of assembly to the next; only their configuration stays, which the
 //! compiler never touches.
 
+#![allow(unsafe_code, reason = "instructions that nothing else has, and a system call")]
+
 use std::marker::PhantomData;
 
 /// Rows of a tile at most, and columns of f32.
@@ -22,8 +24,6 @@ const ROW_BYTES: usize = 64;
 /// Proof that this process may use AMX tile registers of bf16.
 #[derive(Clone, Copy, Debug)]
 pub struct Amx(());
-
-#[allow(unsafe_code, reason = "CPUID, XGETBV, a system call, and a proof without them")]
 #[allow(unused_unsafe, reason = "CPUID became safe to call after the oldest supported Rust")]
 impl Amx {
     /// Asks the processor, and the system for the permission; none where either says no.
@@ -141,8 +141,6 @@ pub struct Block {
     /// Lines of it to prefetch in each step.
     pub lines: usize,
 }
-
-#[allow(unsafe_code, reason = "instructions that nothing else has")]
 impl TileRegisters {
     /// Tiles of `rows` rows for `a` and for the sums.
     ///
@@ -211,8 +209,6 @@ impl TileRegisters {
         }
     }
 }
-
-#[allow(unsafe_code, reason = "instructions that nothing else has")]
 impl Drop for TileRegisters {
     fn drop(&mut self) {
         // SAFETY: the tiles were configured, so that the instruction is there.
@@ -227,7 +223,6 @@ macro_rules! block {
         /// # Safety
         /// As for [`TileRegisters::multiply`], with the number of tiles in the name; tiles are
         /// configured.
-        #[allow(unsafe_code, reason = "instructions that nothing else has")]
         unsafe fn $name(block: &Block) {
             // SAFETY: by the caller.
             unsafe {

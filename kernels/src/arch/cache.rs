@@ -1,5 +1,7 @@
 //! Moves memory out of the caches, to measure a kernel with the caches of a running network.
 
+#![allow(unsafe_code, reason = "instructions that pulp lacks")]
+
 pub use super::cpuid::can_demote;
 
 /// Bytes of a cache line.
@@ -10,7 +12,6 @@ const LINE: usize = 64;
 /// has no instruction for it.
 pub fn evict(values: &[f32]) {
     #[cfg(target_arch = "x86_64")]
-    #[allow(unsafe_code, reason = "an instruction that pulp lacks")]
     {
         use std::arch::x86_64::{_mm_clflush, _mm_mfence};
         for line in lines(values) {
@@ -28,7 +29,6 @@ pub fn evict(values: &[f32]) {
 /// processor has no instruction for it, see [`can_demote`].
 pub fn demote(values: &[f32]) {
     #[cfg(target_arch = "x86_64")]
-    #[allow(unsafe_code, reason = "an instruction without an intrinsic")]
     {
         for line in lines(values) {
             // SAFETY: CLDEMOTE is a hint: it changes no memory, and does nothing where it is

@@ -24,6 +24,8 @@
 //! In bf16 ([`crate::gemm::multiply`]) it reads half the bytes, sums in f32, and rounds once, on
 //! the way to memory.
 
+#![allow(unsafe_code, reason = "vector code")]
+
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -49,9 +51,12 @@ pub struct Direct<I, M = Single> {
 impl<I: Isa, M: Multiply<I>> Direct<I, M> {
     /// For the table.
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
-        let isa = I::new(cpu)?;
-        M::new(cpu)?;
-        Ok(Box::new(Self { isa, multiply: PhantomData }))
+        Ok(Box::new(Self::new(I::new(cpu)?, M::new(cpu)?)))
+    }
+
+    /// With proofs of its instructions.
+    pub(super) fn new(isa: I, _: M) -> Self {
+        Self { isa, multiply: PhantomData }
     }
 
     /// With weights that are packed already.
@@ -189,7 +194,6 @@ impl<I: Isa, M: Multiply<I>> Prepared for PreparedDirect<I, M> {
 
     // Inlined into its callers, it would be compiled once for each.
     #[inline(never)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, _: &mut Scratch) {
         // SAFETY: the caller's promises are passed on.
         self.isa.vectorize(Run { step: self, units, io })
@@ -271,7 +275,6 @@ impl<I: Isa, M: Multiply<I>> Run<'_, I, M> {
 
     /// Adds the products of `taps` from number `done` on, row after row.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     fn sum_part(&self, blocks: &Blocks<I, M>, done: usize, taps: Taps, finish: Finish) {
         let (step, dst) = (self.step, &blocks.dst);
         let Blocks { panel, ref cut, ref range, .. } = *blocks;

@@ -5,6 +5,8 @@
 //! of an f32, so that either half becomes f32 by one instruction, a shift or a mask. The product of
 //! two is exact in f32.
 
+#![allow(unsafe_code, reason = "vector code")]
+
 use half::bf16;
 
 use crate::cpu::{Cpu, Isa};
@@ -31,14 +33,12 @@ pub trait Multiply<I: Isa>: Copy + Send + Sync + 'static {
     ///
     /// # Safety
     /// `GROUP` elements at `ptr` may be read.
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn pixel(isa: I, product: usize, ptr: *const Self::Source) -> I::f32s;
 
     /// The part of a vector of weights that a product takes.
     ///
     /// # Safety
     /// A vector at `ptr` may be read.
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn weights(isa: I, product: usize, ptr: *const f32) -> I::f32s;
 
     /// The sums with the products added, those of the parts of all lanes.
@@ -62,14 +62,12 @@ impl<I: Isa> Multiply<I> for Single {
     }
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn pixel(isa: I, _: usize, ptr: *const f32) -> I::f32s {
         // SAFETY: by the caller.
         isa.splat_f32s(unsafe { *ptr })
     }
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn weights(_: I, _: usize, ptr: *const f32) -> I::f32s {
         // SAFETY: by the caller.
         unsafe { load::<I>(ptr) }
@@ -109,7 +107,6 @@ mod x86 {
         }
 
         #[inline(always)]
-        #[allow(unsafe_code, reason = "vector code")]
         unsafe fn pixel(isa: Avx512, _: usize, ptr: *const bf16) -> F32s {
             // SAFETY: by the caller.
             let pair = isa.splat_u32s(unsafe { ptr.cast::<u32>().read_unaligned() });
@@ -117,14 +114,12 @@ mod x86 {
         }
 
         #[inline(always)]
-        #[allow(unsafe_code, reason = "vector code")]
         unsafe fn weights(_: Avx512, _: usize, ptr: *const f32) -> F32s {
             // SAFETY: by the caller.
             unsafe { load::<Avx512>(ptr) }
         }
 
         #[inline(always)]
-        #[allow(unsafe_code, reason = "an instruction that pulp lacks")]
         fn add(_: Avx512, pixel: F32s, weights: F32s, sums: F32s) -> F32s {
             let [sums, a, b]: [__m512; 3] = [sums, pixel, weights].map(pulp::cast);
             // SAFETY: nothing makes a kernel of this type without the proof.
@@ -143,14 +138,12 @@ impl<I: Isa> Multiply<I> for Widened {
     }
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn pixel(isa: I, product: usize, ptr: *const bf16) -> I::f32s {
         // SAFETY: by the caller.
         half(isa, product, isa.splat_u32s(unsafe { ptr.cast::<u32>().read_unaligned() }))
     }
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn weights(isa: I, product: usize, ptr: *const f32) -> I::f32s {
         // SAFETY: by the caller.
         half(isa, product, isa.transmute_u32s_f32s(unsafe { load::<I>(ptr) }))

@@ -16,6 +16,8 @@
 //! tap, whose pixels are the rows of a matrix. On 32 registers 14x2 and 9x3 leave 3 and 2 registers
 //! over; on 16, 6x2 and 4x3 do.
 
+#![allow(unsafe_code, reason = "vector code")]
+
 use half::bf16;
 
 use crate::arch::opaque;
@@ -102,7 +104,6 @@ pub struct Operands<T> {
 /// # Safety
 /// The group of `MR` pixels may be read from `a`, and a row of `NR` vectors from `b`.
 #[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
 unsafe fn step<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     isa: I,
     a: &mut *const M::Source,
@@ -141,7 +142,6 @@ unsafe fn step<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
 /// All taps of `MR` pixels may be read from `a`, and `rows * columns * len / GROUP` rows of `NR`
 /// vectors from `b`.
 #[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
 unsafe fn sums<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     isa: I,
     taps: &Taps,
@@ -180,7 +180,6 @@ unsafe fn sums<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
 /// As for the sums; `MR` pixels of `finish.width` channels at `o.dst` may be written by this caller
 /// alone.
 #[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
 pub unsafe fn block<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     isa: I,
     taps: &Taps,

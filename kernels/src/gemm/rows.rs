@@ -9,6 +9,8 @@
 //! A row is cut into blocks of two sizes, which differ by one pixel. For each such pair the loops
 //! are compiled once, as a function that all kernels share.
 
+#![allow(unsafe_code, reason = "vector code")]
+
 use std::ops::Range;
 
 use crate::arch::opaque;
@@ -92,7 +94,6 @@ impl<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize> pulp::WithSimd fo
     type Output = ();
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let Self { isa, count, taps, operands, finish, next } = self;
         // In registers, not where the caller has them.
@@ -118,7 +119,6 @@ impl<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize> pulp::WithSimd fo
 /// # Safety
 /// As for [`block`], for each of them.
 #[inline(never)]
-#[allow(unsafe_code, reason = "vector code")]
 unsafe fn series<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     isa: I,
     count: usize,
@@ -201,7 +201,6 @@ impl<I: Isa, M: Multiply<I>> Cut<I, M> {
     /// `vectors` vectors for each group of them from `b`; `finish.width` channels of the blocks'
     /// pixels at `dst` may be written by this caller alone.
     #[inline(never)]
-    #[allow(unsafe_code, reason = "vector code")]
     pub unsafe fn run(&self, isa: I, blocks: Range<usize>, rows: &Rows<M::Source>) {
         debug_assert!(rows.parts == 1 || rows.taps.rows * rows.taps.columns == 1);
         let larger = self.larger.clamp(blocks.start, blocks.end) - blocks.start;

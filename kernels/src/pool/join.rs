@@ -11,6 +11,8 @@
 //!
 //! A NaN may or may not win against numbers in a maximum of bf16. A mean with a NaN is NaN.
 
+#![allow(unsafe_code, reason = "vector code")]
+
 use std::marker::PhantomData;
 
 use half::bf16;
@@ -39,7 +41,6 @@ pub trait Join<I: Isa> {
     ///
     /// # Safety
     /// So many may be read.
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn load<const WHOLE: bool>(isa: I, at: *const Self::Element, width: usize) -> Self::Vector;
 
     /// One of two.
@@ -51,7 +52,6 @@ pub trait Join<I: Isa> {
     /// # Safety
     /// So many may be written, and their bias may be read: for bf16 that of a whole vector
     /// ([`bias_len`]), in the order of [`order_bias`].
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn store<const WHOLE: bool>(
         isa: I,
         at: *mut Self::Element,
@@ -76,7 +76,6 @@ impl<I: Isa> End<I> {
     /// # Safety
     /// The bias of so many channels may be read.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn apply(&self, isa: I, value: I::f32s, bias: *const f32, width: usize) -> I::f32s {
         // SAFETY: by the caller.
         let bias = unsafe { load_first(isa, bias, width) };
@@ -109,7 +108,6 @@ pub fn order_bias<I: Isa>(dtype: Dtype, bias: &[f32], ordered: &mut [f32]) {
 /// Implements [`Join`] for f32.
 macro_rules! join_f32 {
     ($join:ident, $operation:ident) => {
-        #[allow(unsafe_code, reason = "vector code")]
         impl<I: Isa> Join<I> for $join<f32> {
             type Element = f32;
             type Vector = I::f32s;
@@ -145,8 +143,6 @@ macro_rules! join_f32 {
 
 join_f32!(Max, max_f32s);
 join_f32!(Sum, add_f32s);
-
-#[allow(unsafe_code, reason = "vector code")]
 impl<I: Isa> Join<I> for Max<bf16> {
     type Element = bf16;
     /// The largest and the smallest as integers.
@@ -187,8 +183,6 @@ impl<I: Isa> Join<I> for Max<bf16> {
         unsafe { store_bf16::<I, WHOLE>(at, cast(value), width) };
     }
 }
-
-#[allow(unsafe_code, reason = "vector code")]
 impl<I: Isa> Join<I> for Sum<bf16> {
     type Element = bf16;
     /// The even and the odd channels.
@@ -225,7 +219,6 @@ impl<I: Isa> Join<I> for Sum<bf16> {
 /// # Safety
 /// So many elements may be read.
 #[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
 unsafe fn load_bf16<I: Isa, const WHOLE: bool>(isa: I, at: *const bf16, width: usize) -> I::u32s {
     // SAFETY: by the caller; `u32s` is plain data of `U16_LANES` u16, and a bf16 is a u16.
     unsafe {
@@ -244,7 +237,6 @@ unsafe fn load_bf16<I: Isa, const WHOLE: bool>(isa: I, at: *const bf16, width: u
 /// # Safety
 /// So many elements may be written.
 #[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
 unsafe fn store_bf16<I: Isa, const WHOLE: bool>(at: *mut bf16, value: I::u32s, width: usize) {
     // SAFETY: by the caller; `u32s` is plain data of `U16_LANES` u16, and a bf16 is a u16.
     unsafe {
@@ -271,7 +263,6 @@ fn halves<I: Isa>(isa: I, pairs: I::u32s) -> [I::f32s; 2] {
 /// # Safety
 /// As for [`Join::store`] of bf16.
 #[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
 unsafe fn store_sums<I: Isa, const WHOLE: bool>(
     isa: I,
     at: *mut bf16,

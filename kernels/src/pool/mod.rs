@@ -17,6 +17,8 @@
 //!
 //! [`join`] has the maxima and sums of vectors of each type.
 
+#![allow(unsafe_code, reason = "vector code")]
+
 use std::ops::Range;
 
 use half::bf16;
@@ -108,8 +110,6 @@ impl<I: Isa> Prepared for PreparedPool<I> {
     fn units(&self, _: usize, n: usize) -> usize {
         n * self.pool.output()[0] * self.chunks()
     }
-
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, _: &mut Scratch) {
         self.isa.vectorize(Run { step: self, units, io })
     }
@@ -143,7 +143,6 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
 
 impl<I: Isa> Run<'_, I> {
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     fn units<J: Join<I>>(self) {
         let Self { step, units, io } = self;
         let Pool { image, channels, ref window, .. } = step.pool;
@@ -201,7 +200,6 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// The channels of the image's rows may be read, and those of the pixels written by this caller
     /// alone.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn all(&self) {
         let mut c = self.channels.start;
         // Several vectors at a time: their lines follow each other in memory, and their sums wait
@@ -232,7 +230,6 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
     /// As for [`Self::all`]; `WHOLE` vectors.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn vectors<const V: usize, const WHOLE: bool>(&self, c: usize) {
         // SAFETY: by the caller; the pixels are those of the row.
         unsafe {
@@ -256,7 +253,6 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
     /// As for [`Self::vectors`], of a pixel of the row.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn pixel<const V: usize, const WHOLE: bool>(&self, c: usize, x: usize) {
         let Pool { image, ref window, .. } = self.step.pool;
         let columns = inside(x, window.stride[1], window.kernel[1], window.padding.left, image[1]);
@@ -284,7 +280,6 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
     /// As for [`Self::vectors`]; the stride is `STRIDE`, 1 or 2.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn shared<const V: usize, const STRIDE: usize, const ROWS: usize, const WHOLE: bool>(
         &self,
         c: usize,
@@ -317,7 +312,6 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
     /// As for [`Self::vectors`]; the column lies in the image.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn column<const V: usize, const ROWS: usize, const WHOLE: bool>(
         &self,
         column: usize,
@@ -356,7 +350,6 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
     /// As for [`Self::vectors`]; `at` is channel `c` of a pixel of the image.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn load<const V: usize, const WHOLE: bool>(
         &self,
         at: *const J::Element,
@@ -375,7 +368,6 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
     /// As for [`Self::vectors`], of a pixel of the row.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn store<const V: usize, const WHOLE: bool>(
         &self,
         x: usize,

@@ -1,5 +1,7 @@
 //! Where activations lie in buffers, and how values get in and out.
 
+#![allow(unsafe_code, reason = "plain data of another type")]
+
 use std::ops::Range;
 
 use half::bf16;
@@ -60,7 +62,6 @@ impl Placement {
 }
 
 /// A buffer's memory as elements of a type.
-#[allow(unsafe_code, reason = "plain data of another type")]
 fn elements<T: Element>(memory: &[f32]) -> &[T] {
     let len = size_of_val(memory) / size_of::<T>();
     // SAFETY: every pattern of bits is an element (`Plain`), whose alignment is no more than that
@@ -69,7 +70,6 @@ fn elements<T: Element>(memory: &[f32]) -> &[T] {
 }
 
 /// As [`elements`], to write.
-#[allow(unsafe_code, reason = "plain data of another type")]
 fn elements_mut<T: Element>(memory: &mut [f32]) -> &mut [T] {
     let len = size_of_val(memory) / size_of::<T>();
     // SAFETY: as for `elements`.

@@ -1,5 +1,7 @@
 //! Pointers with shapes, through which kernels read and write.
 
+#![allow(unsafe_code, reason = "views are pointers that the workers of a team share")]
+
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -27,21 +29,16 @@ pub struct View<'a> {
 pub struct ViewMut<'a> {
     pub(super) view: View<'a>,
 }
-
-#[allow(unsafe_code, reason = "views are pointers that the workers of a team share")]
-mod shared {
-    use super::{View, ViewMut};
-    // SAFETY: a `View` only hands out a pointer; reading through it is `unsafe` and relies on the
-    // contract of `Prepared::run`, by which nobody writes a step's source while the step runs.
-    unsafe impl Send for View<'_> {}
-    // SAFETY: as above.
-    unsafe impl Sync for View<'_> {}
-    // SAFETY: writing through a `ViewMut` is `unsafe` and relies on the contract of
-    // `Prepared::run`: units write disjoint pixels or channels, and each has one worker.
-    unsafe impl Send for ViewMut<'_> {}
-    // SAFETY: as above.
-    unsafe impl Sync for ViewMut<'_> {}
-}
+// SAFETY: a `View` only hands out a pointer; reading through it is `unsafe` and relies on the
+// contract of `Prepared::run`, by which nobody writes a step's source while the step runs.
+unsafe impl Send for View<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for View<'_> {}
+// SAFETY: writing through a `ViewMut` is `unsafe` and relies on the contract of
+// `Prepared::run`: units write disjoint pixels or channels, and each has one worker.
+unsafe impl Send for ViewMut<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for ViewMut<'_> {}
 
 impl<'a> View<'a> {
     /// Of memory in which the interior begins at `ptr`: the caller has checked that it holds image
@@ -162,7 +159,6 @@ impl<'a> ViewMut<'a> {
     ///
     /// # Safety
     /// Nobody else may read or write those halo pixels' channels at the same time.
-    #[allow(unsafe_code, reason = "the disjoint writer of views")]
     pub unsafe fn clear_halo(&self, rows: Range<usize>) {
         let Self { view: View { shape, halo, pitch, .. } } = *self;
         if halo == Padding::default() {
@@ -202,7 +198,6 @@ impl<'a> ViewMut<'a> {
     ///
     /// # Safety
     /// Nobody else may read or write the interior at the same time.
-    #[allow(unsafe_code, reason = "the disjoint writer of views")]
     pub unsafe fn poison(&self) {
         let shape = self.view.shape;
         // All ones are a NaN in every type.

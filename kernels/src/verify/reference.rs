@@ -17,6 +17,8 @@
 //! rounding of the result. One number holds for the whole tensor, since a fast algorithm spreads
 //! the errors of a pixel over its tile.
 
+#![allow(unsafe_code, reason = "reads and writes views")]
+
 use std::ops::Range;
 
 use half::bf16;
@@ -285,8 +287,6 @@ impl Prepared for PreparedReference {
     fn units(&self, _: usize, n: usize) -> usize {
         n
     }
-
-    #[allow(unsafe_code, reason = "reads and writes views")]
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, _: &mut Scratch) {
         for n in units {
             // SAFETY: the source may be read.
@@ -317,7 +317,6 @@ impl Prepared for PreparedReference {
 ///
 /// # Safety
 /// It may be read.
-#[allow(unsafe_code, reason = "reads a view")]
 unsafe fn values<T: Element>(src: &View, n: usize) -> Vec<f32> {
     let mut values = Vec::with_capacity(src.shape.elements() / src.shape.n);
     for h in 0..src.shape.h {
@@ -335,7 +334,6 @@ unsafe fn values<T: Element>(src: &View, n: usize) -> Vec<f32> {
 ///
 /// # Safety
 /// They may be written by this caller alone.
-#[allow(unsafe_code, reason = "writes a view")]
 unsafe fn store<T: Element>(dst: &ViewMut, n: usize, pixels: &[Pixel], values: &[f64]) {
     for (pixel, values) in pixels.iter().zip(values.chunks_exact(dst.shape().c)) {
         for (c, &value) in values.iter().enumerate() {

@@ -1,5 +1,7 @@
 //! Bias, ReLU and rounding of sums on their way to memory.
 
+#![allow(unsafe_code, reason = "AMX code")]
+
 use std::arch::x86_64::{__m256i, __m512i};
 use std::ops::Range;
 
@@ -20,7 +22,6 @@ use crate::vector::{load, narrow_first, store_first};
 /// The sums of the tile, a tile for each vector of the panel, may be read; the outputs of the
 /// tile's pixels that are not done may be written by this caller alone.
 #[inline(always)]
-#[allow(unsafe_code, reason = "AMX code")]
 pub unsafe fn finish(
     step: &PreparedAmx,
     panel: &Panel,
@@ -71,8 +72,6 @@ struct End {
     floor: Vector,
     sums: *const f32,
 }
-
-#[allow(unsafe_code, reason = "AMX code")]
 impl End {
     /// An output of a pixel and a vector.
     ///

@@ -6,6 +6,8 @@
 //! multiplied by zeros. (Where an input is no number, so are the outputs of the pixels that read it
 //! so.)
 
+#![allow(unsafe_code, reason = "AMX code")]
+
 use std::arch::x86_64::__m512i;
 use std::cell::Cell;
 
@@ -73,7 +75,6 @@ impl<'a> Rows<'a> {
     /// # Safety
     /// All taps of the pixel's row may be read, and the scratch written by this caller alone.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "AMX code")]
     pub unsafe fn at(&self, [image, y, x]: Place) -> (*const u8, usize) {
         let (conv, layout) = (&self.step.conv, &self.step.rows);
         let pixel = conv.window.stride[1] * conv.channels;
@@ -100,7 +101,6 @@ impl<'a> Rows<'a> {
     /// # Safety
     /// [`Layout::length`] elements may be read, and [`Layout::row`] written.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "AMX code")]
     unsafe fn copy(&self, from: *const u8, to: *mut bf16) {
         let (channels, Layout { length, .. }) = (self.step.conv.channels, self.step.rows);
         let pitch = self.src.pitch.pixel;
@@ -126,7 +126,6 @@ impl<'a> Rows<'a> {
     /// # Safety
     /// So many may be read, and written in whole vectors of bf16.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "AMX code")]
     unsafe fn round(&self, from: *const f32, to: *mut bf16, count: usize) {
         let (isa, bf16) = (self.step.isa, self.step.bf16);
         for first in (0..count).step_by(DEPTH) {

@@ -1,5 +1,7 @@
 //! The loops over units, panels, blocks and steps.
 
+#![allow(unsafe_code, reason = "AMX code")]
+
 use std::ops::Range;
 
 use super::finish::finish;
@@ -48,8 +50,6 @@ impl Prepared for PreparedAmx {
     fn units(&self, _: usize, n: usize) -> usize {
         self.panels.list().len() * self.shares(n)
     }
-
-    #[allow(unsafe_code, reason = "AMX code")]
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
         // SAFETY: the caller's promises are passed on.
         pulp::Simd::vectorize(self.isa, Run { step: self, units, io, scratch })
@@ -67,7 +67,6 @@ impl pulp::WithSimd for Run<'_> {
     type Output = ();
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "AMX code")]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let Self { step, units, io, scratch } = self;
         let (src, n, worker) = (&io.src, io.images(), scratch.worker);
@@ -142,7 +141,6 @@ impl Blocks<'_> {
     /// # Safety
     /// The outputs are this caller's alone.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "AMX code")]
     unsafe fn run(&self, panel: usize, blocks: Range<usize>, mut due: Range<usize>) {
         let step = self.step;
         let panel = &step.panels.list()[panel];
@@ -172,7 +170,6 @@ impl Blocks<'_> {
     /// # Safety
     /// The outputs are this caller's alone; a block of sums may be read and written.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "AMX code")]
     unsafe fn part(
         &self,
         panel: &Panel,

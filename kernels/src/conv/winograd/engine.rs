@@ -11,6 +11,8 @@
 //! Sums over channels make most of the error, since the output transform magnifies it. They are
 //! taken in parts of at most [`PART`] products.
 
+#![allow(unsafe_code, reason = "vector code")]
+
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -115,8 +117,6 @@ impl<I: Isa> Prepared for PreparedTransform<I> {
     fn units(&self, _: usize, n: usize) -> usize {
         self.groups * self.blocks(n)
     }
-
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
         let ([down, across], v) = (&self.tiling.transforms, scratch.worker);
         macro_rules! arms {
@@ -154,7 +154,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     type Output = ();
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let step = self.step;
         let images = self.io.images();
@@ -242,7 +241,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     /// # Safety
     /// V has a row for each in each point.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn transform_inputs(&self, tiles: Range<usize>) {
         let (tiling, images) = (&self.step.tiling, self.io.images());
         let mut place = tiling.place(tiles.start);
@@ -259,7 +257,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     /// # Safety
     /// V holds the rows in each point, and M has room for them.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn multiply(&self, rows: usize, panel: &Panel) {
         let step = self.step;
         let [v_point, m_point] = step.point_pitch();
@@ -286,7 +283,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     /// # Safety
     /// M holds their products, and the outputs may be written by this caller alone.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn transform_outputs(&self, tiles: Range<usize>, panel: &Panel) {
         let (tiling, images) = (&self.step.tiling, self.io.images());
         let mut place = tiling.place(tiles.start);
@@ -304,7 +300,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     /// The pixels of the tile that lie in the image may be read, and the tile's rows of V be
     /// written.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn input(&self, [place, next]: [Place; 2], v: *mut f32) {
         let (src, channels) = (&self.io.src, self.step.tiling.conv.channels);
         let spans = self.spans(place);
@@ -354,7 +349,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     /// # Safety
     /// The pixels may be read, and the patch has `N1 * N2` vectors.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn gather(&self, place: Place, [a, b]: [Span; 2], c: usize, patch: *mut I::f32s) {
         let (isa, src) = (self.step.isa, &self.io.src);
         let pitch = self.by_axis([src.pitch.row, src.pitch.pixel]);
@@ -383,7 +377,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     /// A vector of each of `N1 * N2` samples may be read, `pitch` elements apart along the two
     /// axes.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn input_columns(
         &self,
         mut d: *const f32,
@@ -408,7 +401,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     /// # Safety
     /// All columns have been written; V has a vector at `v` in each point.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn input_rows(&self, columns: *const I::f32s, mut v: *mut f32) {
         let [point, _] = self.step.point_pitch();
         for i in 0..N1 {
@@ -429,7 +421,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     /// M holds the products; the panel's channels of the tile's outputs may be written by this
     /// caller alone.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn output(&self, [place, next]: [Place; 2], m: *const f32, panel: &Panel) {
         let (step, isa) = (self.step, self.step.isa);
         let dst = self.io.dst(panel.segment);
@@ -474,7 +465,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     /// # Safety
     /// The panel has the vector.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn bias(&self, panel: &Panel, k: usize) -> I::f32s {
         if self.step.tiling.conv.segments[panel.segment].epilogue.bias {
             // SAFETY: a panel has a bias for each of its vectors.
@@ -489,7 +479,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     /// # Safety
     /// M has a vector at `m` in each point.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn output_columns(&self, mut m: *const f32, sums: *mut I::f32s) {
         let [_, point] = self.step.point_pitch();
         for j in 0..N2 {
@@ -509,7 +498,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     /// # Safety
     /// All sums have been written; the pixels may be written by this caller alone.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn output_rows(
         &self,
         sums: *const I::f32s,
@@ -550,7 +538,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
 /// # Safety
 /// All may be read.
 #[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
 unsafe fn line<I: Isa, const N: usize>(mut at: *const f32, pitch: usize) -> [I::f32s; N] {
     let mut vectors = MaybeUninit::<[I::f32s; N]>::uninit();
     for i in 0..N {
