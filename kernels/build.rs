@@ -1,5 +1,6 @@
-//! Hashes the code of each module, with that of the modules it uses, so that a measurement can say which code
-//! it is of. Comments, tests and the table of kernels do not count: adding a kernel leaves the others as they are.
+//! Hashes the code of each module, with that of the modules it uses, so that a measurement can say
+//! which code it is of. Comments, tests and the table of kernels do not count: adding a kernel
+//! leaves the others as they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -45,8 +46,8 @@ fn without_comments(text: &str) -> String {
     lines.filter(|line| !line.is_empty() && !line.starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// The modules whose items one names: by their path from the root, from its parent or from itself. That it declares a
-/// module is no use of it.
+/// The modules whose items one names: by their path from the root, from its parent or from itself.
+/// That it declares a module is no use of it.
 fn uses<'a>(module: &str, text: &str, code: &'a BTreeMap<String, String>) -> BTreeSet<&'a str> {
     let parent = module.rsplit_once("::").map_or("", |(parent, _)| parent);
     let text = text.replace("(super)", "");

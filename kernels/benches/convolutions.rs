@@ -1,5 +1,5 @@
-//! Every kernel on convolutions of InceptionV3: a group a problem, a bar a row of the table with its
-//! default tuning, on one thread, in GFLOP/s of a direct computation.
+//! Every kernel on convolutions of InceptionV3: a group a problem, a bar a row of the table with
+//! its default tuning, on one thread, in GFLOP/s of a direct computation.
 //!
 //! ```text
 //! cargo bench -p kernels                            six problems that stand for the network
@@ -10,8 +10,8 @@
 //! cargo bench -p kernels -- --test                  each bar once, without a measurement
 //! ```
 //!
-//! The rows `direct_*` and `unfused_*` are the same convolution with BatchNorm and ReLU fused and as
-//! passes over memory. A problem that a kernel refuses has no bar for it.
+//! The rows `direct_*` and `unfused_*` are the same convolution with BatchNorm and ReLU fused and
+//! as passes over memory. A problem that a kernel refuses has no bar for it.
 
 use std::time::{Duration, Instant};
 
@@ -73,8 +73,8 @@ impl ValueFormatter for Flops {
     }
 }
 
-/// One of each kind: large map, reduction, pointwise on a large and on a small map, line, and square on
-/// a small map.
+/// One of each kind: large map, reduction, pointwise on a large and on a small map, line, and
+/// square on a small map.
 const FEW: [&str; 6] = [
     "n1h147w147c32k64r3s3",
     "n1h35w35c288k384r3s3u2",

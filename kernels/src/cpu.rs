@@ -77,11 +77,10 @@ mod x86 {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub use x86::{Avx2, Avx512};
-
-#[cfg(target_arch = "x86_64")]
-pub use crate::arch::amx::Amx;
-pub use crate::arch::bf16::Avx512Bf16;
+pub use {
+    crate::arch::{amx::Amx, bf16::Avx512Bf16},
+    x86::{Avx2, Avx512},
+};
 
 #[cfg(target_arch = "x86_64")]
 impl Avx512Bf16 {
@@ -142,7 +141,7 @@ impl Cpu {
         self
     }
 
-    /// For tests: with tiles that it was not found to have.
+    /// For tests: with an AMX that was not detected.
     #[cfg(target_arch = "x86_64")]
     #[doc(hidden)]
     pub fn with_amx(mut self, amx: Amx) -> Self {
@@ -150,7 +149,8 @@ impl Cpu {
         self
     }
 
-    /// Refuses kernels that choose their instructions themselves, unless the limit allows all that the processor has.
+    /// Refuses kernels that choose their instructions themselves, unless the limit allows all that
+    /// the processor has.
     pub fn ensure_unlimited(&self) -> Result<(), Unsupported> {
         let needed = Self { limit: None, ..self.clone() }.tier();
         match self.limit {

@@ -1,10 +1,11 @@
 //! Weights of a convolution and the BatchNorms that follow it.
 //!
-//! Rounding weights to bf16 one by one leaves an error in each output's mean, which the next layers carry on:
-//! where all inputs are positive, as after a ReLU, the errors of many weights add up. The mean can be kept without
-//! knowing any image. Given what each input channel is *expected* to be, [`Filter::rounded`] takes of the two
-//! neighbours of each weight the one that keeps the sum of `expected * error` small: channels of large inputs
-//! first, so that those of small ones even out what they leave.
+//! Rounding weights to bf16 one by one leaves an error in the mean of each output, which the next
+//! layers carry on. Where all inputs are positive, as after a ReLU, the errors of many weights add
+//! up. The mean can be kept without knowing any image, given the *expected* mean of each input
+//! channel. [`Filter::rounded`] rounds each weight to one of its two neighbours, so that the sum of
+//! `expected * error` stays small. It begins with the channels of the largest inputs, whose errors
+//! those of small inputs then compensate.
 
 use std::ops::Range;
 
@@ -45,12 +46,12 @@ pub struct Filter {
     pub bias: Option<Vec<f32>>,
     /// Applied after the bias.
     pub norms: Vec<BatchNorm>,
-    /// What each input channel is expected to be on average, as far as that is known; only ratios matter.
+    /// The expected mean of each input channel, where it is known; only ratios matter.
     pub expected: Option<Vec<f32>>,
 }
 
-/// A [`Filter`] with its BatchNorms folded into weights and bias. Weights are scaled as they are read, so
-/// that there is no second copy of them.
+/// A [`Filter`] with its BatchNorms folded into weights and bias. Weights are scaled as they are
+/// read, so that there is no second copy of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Folded<'a> {
     /// Kernel height, kernel width, input channels, output channels.
@@ -91,8 +92,8 @@ impl Folded<'_> {
         (&self.weights[row * self.dims[3]..][channels.clone()], &self.scale[channels])
     }
 
-    /// The weights of some output channels in a row of the matrix `[r * s * c, k]`, each scaled in f64 and
-    /// rounded once.
+    /// Weights of some output channels in a row of the matrix `[r * s * c, k]`, each scaled in f64
+    /// and rounded once.
     #[inline(always)]
     pub fn row(&self, row: usize, channels: Range<usize>) -> impl Iterator<Item = f32> {
         let (weights, scale) = self.part(row, channels);
@@ -141,7 +142,7 @@ fn first_or_all<T: Copy + Default, const N: usize>(values: &[T]) -> [T; N] {
 }
 
 impl Filter {
-    /// Weights alone.
+    /// Without bias and BatchNorms.
     ///
     /// # Panics
     /// If there are not as many weights as the dimensions say.
@@ -150,14 +151,14 @@ impl Filter {
         Self { dims, weights, bias: None, norms: Vec::new(), expected: None }
     }
 
-    /// A filter that has only its dimensions: what is prepared from it has memory for packed weights, but
-    /// none in it.
+    /// Without weights: a kernel that is prepared from it has memory for packed weights, but none
+    /// in it.
     pub fn dims_only(dims: [usize; 4]) -> Self {
         Self { dims, weights: Vec::new(), bias: None, norms: Vec::new(), expected: None }
     }
 
-    /// What follows the products, alone: bias and BatchNorms over no taps, `[0, 0, 0, k]`. A pool that ends
-    /// what a convolution has left to it takes this, and adds the folded bias.
+    /// Bias and BatchNorms without weights: over no taps, `[0, 0, 0, k]`. A pool takes it to add
+    /// the folded bias of a convolution that goes before it.
     pub fn without_weights(&self) -> Self {
         Self { dims: [0, 0, 0, self.dims[3]], weights: Vec::new(), ..self.clone() }
     }
@@ -179,8 +180,8 @@ impl Filter {
         Folded { dims: self.dims, bias, weights: &self.weights, scale }
     }
 
-    /// As [`Self::folded`], with weights that are numbers of bf16: the nearest ones, or where inputs are expected
-    /// to have a mean, neighbours whose errors cancel (see the module).
+    /// As [`Self::folded`], with weights rounded to bf16: to the nearest, or where means of inputs
+    /// are known, to neighbours whose errors cancel (see the module).
     pub fn rounded(&self) -> Rounded<'_> {
         let folded = self.folded();
         let mut weights = vec![bf16::ZERO; self.weights.len()];
@@ -196,7 +197,7 @@ impl Filter {
         Rounded { folded, weights }
     }
 
-    /// The weights alone, with neither bias nor BatchNorms.
+    /// The weights, without bias and BatchNorms.
     pub fn unfolded(&self) -> Folded<'_> {
         let k = self.dims[3];
         Folded { dims: self.dims, bias: vec![0.0; k], weights: &self.weights, scale: vec![1.0; k] }
@@ -233,15 +234,16 @@ impl pulp::NullaryFnOnce for Round<'_> {
     }
 }
 
-/// Of the two numbers of bf16 beside a weight the one that leaves the smaller sum of `expected * error`; a weight that
-/// is one stays as it is. Without branches, so that vectors do it.
+/// Rounds a weight to the one of its two neighbours in bf16 that leaves the smaller sum of
+/// `expected * error`. A weight that is a bf16 stays as it is. Without branches, so that the
+/// compiler uses vectors.
 #[inline(always)]
 fn round_evening(weight: f32, expected: f32, sum: &mut f32) -> bf16 {
     const UPPER: u32 = 0xffff_0000;
     let upper = weight.to_bits() & UPPER;
     let [inner, outer] = [upper, upper.wrapping_add(UPPER.wrapping_neg())].map(f32::from_bits);
     let [a, b] = [inner, outer].map(|rounded| *sum + expected * (rounded - weight));
-    // The outer one may be infinite.
+    // The outer neighbour may be infinite.
     let is_outer = (b.abs() < a.abs()) & (inner != weight);
     *sum = if is_outer { b } else { a };
     let rounded = if is_outer { outer } else { inner };

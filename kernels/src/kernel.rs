@@ -20,7 +20,7 @@ impl Tuning {
         Self(values.into())
     }
 
-    /// The value of a name that the kernel put there itself.
+    /// The value of a name.
     ///
     /// # Panics
     /// If the name is not there.
@@ -29,7 +29,7 @@ impl Tuning {
         found.unwrap_or_else(|| panic!("tuning {self} has no `{name}`")).1
     }
 
-    /// How many of its numbers are not those of another tuning.
+    /// Number of values that differ from another tuning.
     pub fn distance(&self, other: &Self) -> usize {
         self.0.iter().filter(|pair| !other.0.contains(pair)).count()
     }
@@ -47,12 +47,12 @@ impl fmt::Display for Tuning {
     }
 }
 
-/// What a kernel does to the exactness of its results.
+/// What a kernel promises about its error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Numerics {
-    /// What inputs and weights are rounded to before they are multiplied.
+    /// Type that inputs and weights are rounded to before they are multiplied.
     pub rounding: Dtype,
-    /// RMS error over that of a direct sum in f32; 1 for anything that is one.
+    /// RMS error as a multiple of that of a direct sum in f32.
     pub growth: f64,
 }
 
@@ -61,7 +61,7 @@ impl Numerics {
     pub const DIRECT_F32: Self = Self { rounding: Dtype::F32, growth: 1.0 };
 }
 
-/// One way to compute a problem. Stateless; holding one proves that its instructions are there.
+/// An implementation. Stateless; holding one proves that its instructions are there.
 pub trait Kernel: Send + Sync {
     /// Whether it computes the problem, and if not, why not.
     fn supports(&self, problem: &Problem) -> Result<(), Unsupported>;
@@ -72,20 +72,21 @@ pub trait Kernel: Send + Sync {
         vec![Tuning::default()]
     }
 
-    /// The formats it takes, f32 in and out first: a source with at least that halo, and destinations of
-    /// that type, each with any halo.
+    /// The formats it takes, f32 in and out first: a source with at least that halo, and
+    /// destinations of that type, each with any halo.
     fn formats(&self, problem: &Problem, tuning: &Tuning) -> Vec<Formats> {
         let _ = (problem, tuning);
         vec![Formats::F32]
     }
 
-    /// What it does to exactness.
+    /// Its error, as a formula of the tolerance needs it.
     fn numerics(&self, problem: &Problem, tuning: &Tuning) -> Numerics {
         let _ = (problem, tuning);
         Numerics::DIRECT_F32
     }
 
-    /// Multiply-adds that it executes for the problem; fewer than the problem's for a fast algorithm.
+    /// Multiply-adds that it executes for the problem; a fast algorithm needs fewer than a direct
+    /// sum.
     fn multiply_adds(&self, problem: &Problem, tuning: &Tuning) -> u64 {
         let _ = tuning;
         problem.flops() / 2
@@ -169,14 +170,15 @@ pub trait Prepared: Send + Sync {
         self.packed().iter().map(|buffer| buffer.len() * size_of::<f32>()).sum()
     }
 
-    /// The packed weights that a worker reads first for `n` images, in that order, so that the step before can
-    /// prefetch them into its second-level cache. Empty where prefetching does not help.
+    /// The packed weights that a worker reads first for `n` images, in that order, so that the step
+    /// before can prefetch them into its second-level cache. Empty where prefetching does not help.
     fn worker_weights(&self, worker: usize, workers: usize, n: usize) -> &[f32] {
         let _ = (worker, workers, n);
         &[]
     }
 
-    /// Elements of [`Io::prefetch_next`] that it prefetches into the second-level cache while it runs.
+    /// Elements of [`Io::prefetch_next`] that it prefetches into the second-level cache while it
+    /// runs.
     fn prefetch_capacity(&self) -> usize {
         0
     }
@@ -197,14 +199,14 @@ pub trait Prepared: Send + Sync {
     /// Computes a range of a phase's units, without allocating.
     ///
     /// # Safety
-    /// - `io` has the shapes of [`Self::signature`] (with `n` images of at most its batch), its source exactly
-    ///   the format there and its destinations any halo, and nobody writes its source or reads its
-    ///   destinations during the step.
+    /// - `io` has the shapes of [`Self::signature`] (with `n` images of at most its batch), its
+    ///   source exactly the format there and its destinations any halo, and nobody writes its
+    ///   source or reads its destinations during the step.
     /// - Every unit of the phase is given to one caller at a time, and all units of the phases
     ///   before have returned.
     /// - `scratch` has what [`Self::scratch`] asks for; the shared part is the same for all callers
     ///   of the step and the worker's part is this caller's alone.
-    #[allow(unsafe_code, reason = "workers share a destination; the contract keeps them apart")]
+    #[allow(unsafe_code, reason = "workers share a destination; by the contract they write disjoint parts")]
     unsafe fn run(&self, phase: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch);
 }
 
@@ -236,9 +238,11 @@ pub struct Io<'a> {
     pub src: View<'a>,
     dst: [Option<ViewMut<'a>>; MAX_SEGMENTS],
     segments: usize,
-    /// Elements of the worker's weights ([`Prepared::worker_weights`]) that a step before has prefetched.
+    /// Elements of the worker's weights ([`Prepared::worker_weights`]) that a step before has
+    /// prefetched.
     pub prefetched: usize,
-    /// Weights that the worker reads in the next step, at most [`Prepared::prefetch_capacity`] elements.
+    /// Weights that the worker reads in the next step, at most [`Prepared::prefetch_capacity`]
+    /// elements.
     pub prefetch_next: &'a [f32],
 }
 

@@ -15,8 +15,8 @@
 //! | [`registry`] | the table of all kernels, and how to add one |
 //! | [`team`], [`peak`] | how workers share a step; what a core does at most |
 //!
-//! Users import the names below the modules from the root. Inside the library, names are imported from their modules,
-//! so that the build script knows which code a kernel is made of.
+//! Users import the names below the modules from the root. Inside the library, names are imported
+//! from their modules, so that the build script knows which code a kernel is made of.
 //!
 //! The library does no I/O and starts no threads.
 

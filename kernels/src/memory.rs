@@ -1,5 +1,7 @@
 //! Memory: aligned buffers, and the scratch that a kernel says it needs before it runs.
 
+#![allow(unsafe_code, reason = "owns aligned memory")]
+
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,13 +19,14 @@ pub const fn round_up(elements: usize) -> usize {
 
 /// Zero-initialised f32 memory, aligned to [`ALIGN`] bytes.
 ///
-/// Buffers of a page and more are cut one after the other from regions on huge pages, so that weights
-/// prepared in turn lie in turn. A region is given back when its last buffer is dropped.
+/// Buffers of a page and more are cut from regions on huge pages, one after the other: weights that
+/// are prepared in turn lie in turn. A region is given back to the system when its last buffer is
+/// dropped.
 #[derive(Debug)]
 pub struct Buffer {
     ptr: NonNull<f32>,
     len: usize,
-    /// The region it is cut from; `None` for memory of its own.
+    /// The region it is cut from; `None` if it is allocated.
     region: Option<Arc<Region>>,
 }
 
@@ -32,76 +35,60 @@ const REGION: usize = 64 << 20;
 /// Bytes from which on a buffer is cut from a region.
 const FROM_REGION: usize = 4096;
 
-/// The region that buffers are being cut from, and the bytes already taken.
+/// The region that buffers are being cut from, and the bytes of it that are used.
 static CURRENT: Mutex<Option<(Arc<Region>, usize)>> = Mutex::new(None);
 
 /// Cuts `bytes`, a multiple of [`ALIGN`], from the current region or a new one.
 fn cut(bytes: usize) -> Option<(NonNull<f32>, Arc<Region>)> {
     let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
-    let (region, taken) = match current.take() {
-        Some((region, taken)) if taken + bytes <= region.len() => (region, taken),
+    let (region, used) = match current.take() {
+        Some((region, used)) if used + bytes <= region.len() => (region, used),
         _ => (Arc::new(Region::new(bytes.max(REGION))?), 0),
     };
-    let ptr = NonNull::new(region.start().wrapping_add(taken).cast())?;
-    *current = Some((Arc::clone(&region), taken + bytes));
+    let ptr = NonNull::new(region.start().wrapping_add(used).cast())?;
+    *current = Some((Arc::clone(&region), used + bytes));
     Some((ptr, region))
 }
 
-#[allow(unsafe_code, reason = "owns aligned memory")]
-mod owner {
-    use super::*;
-
-    // SAFETY: a `Buffer` owns its memory as a `Vec<f32>` does.
-    unsafe impl Send for Buffer {}
-    // SAFETY: `&Buffer` gives only reads and raw pointers.
-    unsafe impl Sync for Buffer {}
-
-    impl Buffer {
-        fn layout(len: usize) -> Layout {
-            Layout::array::<f32>(len.max(1))
-                .and_then(|layout| layout.align_to(ALIGN))
-                .expect("a buffer's size fits isize")
-        }
-
-        /// `len` zeros.
-        pub fn zeroed(len: usize) -> Self {
-            let layout = Self::layout(len);
-            if layout.size() >= FROM_REGION
-                && let Some((ptr, region)) = cut(layout.pad_to_align().size())
-            {
-                return Self { ptr, len, region: Some(region) };
-            }
-            // SAFETY: the layout is never empty.
-            let ptr = unsafe { alloc_zeroed(layout) }.cast();
-            let ptr = NonNull::new(ptr).unwrap_or_else(|| handle_alloc_error(layout));
-            Self { ptr, len, region: None }
-        }
-
-        /// All elements.
-        pub fn as_slice(&self) -> &[f32] {
-            // SAFETY: `len` initialised elements are owned: cut from a region for this buffer alone,
-            // or allocated.
-            unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
-        }
-
-        /// All elements.
-        pub fn as_mut_slice(&mut self) -> &mut [f32] {
-            // SAFETY: as above, and `self` is borrowed mutably.
-            unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
-        }
-    }
-
-    impl Drop for Buffer {
-        fn drop(&mut self) {
-            if self.region.is_none() {
-                // SAFETY: allocated by `zeroed` with the same layout.
-                unsafe { dealloc(self.ptr.as_ptr().cast(), Self::layout(self.len)) }
-            }
-        }
-    }
-}
+// SAFETY: a `Buffer` owns its memory as a `Vec<f32>` does.
+unsafe impl Send for Buffer {}
+// SAFETY: `&Buffer` gives only reads and raw pointers.
+unsafe impl Sync for Buffer {}
 
 impl Buffer {
+    fn layout(len: usize) -> Layout {
+        Layout::array::<f32>(len.max(1))
+            .and_then(|layout| layout.align_to(ALIGN))
+            .expect("a buffer's size fits isize")
+    }
+
+    /// `len` zeros.
+    pub fn zeroed(len: usize) -> Self {
+        let layout = Self::layout(len);
+        if layout.size() >= FROM_REGION
+            && let Some((ptr, region)) = cut(layout.pad_to_align().size())
+        {
+            return Self { ptr, len, region: Some(region) };
+        }
+        // SAFETY: the layout is never empty.
+        let ptr = unsafe { alloc_zeroed(layout) }.cast();
+        let ptr = NonNull::new(ptr).unwrap_or_else(|| handle_alloc_error(layout));
+        Self { ptr, len, region: None }
+    }
+
+    /// All elements.
+    pub fn as_slice(&self) -> &[f32] {
+        // SAFETY: `len` initialised elements are owned: cut from a region for this buffer
+        // alone, or allocated.
+        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
+    }
+
+    /// All elements.
+    pub fn as_mut_slice(&mut self) -> &mut [f32] {
+        // SAFETY: as above, and `self` is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
+    }
+
     /// Elements.
     pub fn len(&self) -> usize {
         self.len
@@ -115,6 +102,15 @@ impl Buffer {
     /// The first element.
     pub fn as_ptr(&self) -> *const f32 {
         self.ptr.as_ptr()
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.region.is_none() {
+            // SAFETY: allocated by `zeroed` with the same layout.
+            unsafe { dealloc(self.ptr.as_ptr().cast(), Self::layout(self.len)) }
+        }
     }
 }
 
@@ -139,7 +135,7 @@ impl ScratchReq {
 pub struct Scratch {
     /// The shared part; aligned to [`ALIGN`].
     pub shared: *mut f32,
-    /// The worker's own part; aligned to [`ALIGN`].
+    /// The worker's part; aligned to [`ALIGN`].
     pub worker: *mut f32,
     /// The worker's number.
     pub index: usize,

@@ -1,4 +1,4 @@
-//! The multiply-adds that a core does in a second: what every kernel's rate is a share of.
+//! Multiply-adds a second that a core does at most.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::cpu::{Cpu, Isa, Plain};
 use crate::tier::Tier;
 
-/// Independent sums: more than the latency of two units hides.
+/// Independent sums: enough to hide the latency of two units.
 const SUMS: usize = 12;
 
 struct Peak<I> {
@@ -86,9 +86,9 @@ mod bf16 {
     }
 }
 
-/// Floating-point operations a second of the calling thread, by the instructions that a tier adds (of bf16 above
-/// AVX-512, else of f32), measured for about `microseconds` on a core of 3 GHz; none where the tier is not there
-/// or not allowed.
+/// Floating-point operations a second of the calling thread, by the instructions that a tier adds:
+/// of bf16 for the tiers that multiply bf16, else of f32. It is measured for about `microseconds`
+/// on a core of 3 GHz. None where the tier is not there or not allowed.
 pub fn tier_peak(cpu: &Cpu, tier: Tier, microseconds: usize) -> Option<f64> {
     let rounds = microseconds * 3000 / (SUMS / 2);
     match tier {
@@ -110,12 +110,12 @@ pub fn tier_peak(cpu: &Cpu, tier: Tier, microseconds: usize) -> Option<f64> {
     .ok()
 }
 
-/// Cycles from one product of a chain of 64-bit multiplications to the next, on all x86 cores since 2008 (A. Fog,
-/// "Instruction tables").
+/// Cycles from one product of a chain of 64-bit multiplications to the next, on all x86 cores since
+/// 2008 (A. Fog, "Instruction tables").
 const MULTIPLICATION: usize = 3;
 
-/// Cycles a second of the calling thread's core, measured for about `microseconds` on a core of 3 GHz; right where a
-/// product takes three of them.
+/// Cycles a second of the calling thread's core, measured for about `microseconds` on a core of 3
+/// GHz. Right where a 64-bit product takes 3 cycles.
 pub fn clock(microseconds: usize) -> f64 {
     let products = microseconds * 3000 / MULTIPLICATION;
     let mut x = black_box(3_u64);

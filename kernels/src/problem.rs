@@ -1,6 +1,7 @@
 //! What is to be computed: a convolution, a pool or a softmax, as shapes and nothing else.
 //!
-//! All extents are in elements. Activations are `[n, h, w, c]`, filters `[r, s, c, k]` (Keras's HWIO).
+//! All extents are in elements. Activations are `[n, h, w, c]`, filters `[r, s, c, k]` (Keras's
+//! HWIO).
 
 use crate::error::Unsupported;
 use crate::shape::{Padding, Shape};
@@ -26,7 +27,7 @@ impl Epilogue {
     pub const BIAS: Self = Self { bias: true, relu: false };
 }
 
-/// A range of output channels with its own epilogue and its own destination.
+/// A range of output channels with an epilogue and a destination.
 ///
 /// The segments of a problem lie one after the other along the output channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -116,8 +117,10 @@ pub enum PoolKind {
     AverageCountingBorder,
 }
 
-/// A pool. Its epilogue lets a pointwise convolution that follows a mean go before it: both are linear
-/// and may change places, while bias and ReLU stay last.
+/// A pool.
+///
+/// Its epilogue lets a pointwise convolution go before a mean that it follows: both are linear and
+/// may change places, while bias and ReLU stay last.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pool {
     /// Images.
@@ -192,8 +195,8 @@ impl Problem {
         }
     }
 
-    /// Dimensions of the filters that it takes: one a segment of a convolution, and for a pool with a bias
-    /// one without taps ([`crate::filter::Filter::without_weights`]).
+    /// Dimensions of the filters that it takes: one a segment of a convolution, and for a pool with
+    /// a bias one without taps ([`crate::filter::Filter::without_weights`]).
     pub fn filter_dims(&self) -> Vec<[usize; 4]> {
         match self {
             Self::Conv(p) => {

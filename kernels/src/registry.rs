@@ -2,13 +2,14 @@
 //!
 //! # How to add a kernel
 //!
-//! 1. Write one file with a struct that implements [`Kernel`] and one that implements [`crate::kernel::Prepared`],
-//!    in the folder of the family that it resembles most, and declare it with `mod`.
-//! 2. Add one row to [`kernel_table!`](crate::kernel_table). Its name is its id for good: in plans, logs, tests and
-//!    benches.
+//! 1. Write one file with a struct that implements [`Kernel`] and one that implements
+//!    [`crate::kernel::Prepared`], in the folder of the family that it resembles most, and declare
+//!    it with `mod`.
+//! 2. Add one row to [`kernel_table!`](crate::kernel_table). Its name is its id for good: in plans,
+//!    logs, tests and benches.
 //!
-//! The row is what makes the tuner measure it, the conformance tests check it and the benches draw it: nothing else
-//! lists kernels.
+//! The row is what makes the tuner measure it, the conformance tests check it and the benches draw
+//! it: nothing else lists kernels.
 
 use Role::{Candidate, Oracle};
 
@@ -56,21 +57,26 @@ pub struct KernelEntry {
 const CODE: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/code.rs"));
 
 impl KernelEntry {
+    /// The path of the module that makes it.
+    fn module(&self) -> String {
+        let path = self.made_by.replace(' ', "");
+        let parts = path.split("::").take_while(|part| part.starts_with(char::is_lowercase));
+        parts.collect::<Vec<_>>().join("::")
+    }
+
     /// A hash of the code that computes it: measurements of other code say nothing about it.
     pub fn code(&self) -> &'static str {
-        let path = self.made_by.replace(' ', "");
-        let is_in = |(module, _): &&(&str, &str)| {
-            path.strip_prefix(module).is_some_and(|rest| rest.starts_with("::"))
-        };
-        CODE.iter().filter(is_in).max_by_key(|(module, _)| module.len()).map_or("", |(_, code)| code)
+        let module = self.module();
+        CODE.iter().find(|(path, _)| *path == module).map_or("", |(_, code)| code)
     }
 }
 
 /// Role of im2col.
 const ALLOCATES: Role = Role::Baseline { because: "the gemm crate allocates on every call" };
 
-/// Expands a macro with all rows of the table: `id: family, tier, role, constructor;`. `Any` is no tier: the kernel
-/// runs on any processor. Constructors have a meaning in the module `registry` only; elsewhere a macro may use the ids.
+/// Expands a macro with all rows of the table: `id: family, tier, role, constructor;`. `Any` is no
+/// tier: the kernel runs on any processor. Constructors have a meaning in the module `registry`
+/// only; elsewhere a macro may use the ids.
 #[macro_export]
 macro_rules! kernel_table {
     ($then:ident) => {
@@ -164,14 +170,10 @@ mod tests {
 
     #[test]
     fn tiers_share_a_hash_of_code_and_modules_do_not() {
-        let module = |entry: &KernelEntry| {
-            let parts = entry.made_by.split("::");
-            parts.take_while(|part| part.starts_with(char::is_lowercase)).collect::<Vec<_>>()
-        };
         for a in table() {
             assert_eq!(a.code().len(), 16, "{} {}", a.id, a.made_by);
             for b in table() {
-                assert_eq!(a.code() == b.code(), module(a) == module(b), "{} {}", a.made_by, b.made_by);
+                assert_eq!(a.code() == b.code(), a.module() == b.module(), "{} {}", a.made_by, b.made_by);
             }
         }
     }

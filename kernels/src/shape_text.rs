@@ -8,7 +8,8 @@ use crate::shape::Padding;
 
 /// The largest extent of any axis, and the largest number of elements of any tensor of a problem.
 ///
-/// Both are far above what fits a machine of today; they keep every product of extents inside `usize`.
+/// Both are far above what fits a machine of today; they keep every product of extents inside
+/// `usize`.
 const MAX_EXTENT: usize = 1 << 20;
 const MAX_ELEMENTS: u128 = 1 << 31;
 
@@ -70,10 +71,98 @@ fn fields(text: &str) -> Vec<(char, &str)> {
         .collect()
 }
 
-fn pair(found: &str, separator: char) -> Option<(usize, usize)> {
-    match found.split_once(separator) {
+/// A number, or two.
+fn pair(found: &str) -> Option<(usize, usize)> {
+    match found.split_once('-') {
         Some((a, b)) => Some((a.parse().ok()?, b.parse().ok()?)),
         None => found.parse().ok().map(|v| (v, v)),
+    }
+}
+
+fn is_extent(value: &usize) -> bool {
+    (1..=MAX_EXTENT).contains(value)
+}
+
+/// What [`is_extent`] takes, for errors.
+fn an_extent() -> String {
+    format!("a whole number from 1 to {MAX_EXTENT}")
+}
+
+/// The padding where a text has none.
+fn default_padding(image: [usize; 2], kernel: [usize; 2], stride: [usize; 2]) -> Padding {
+    if stride == [1, 1] { Padding::same(image, kernel, stride) } else { Padding::default() }
+}
+
+/// The fields of a text, each at most once.
+struct Fields<'a> {
+    text: &'a str,
+    values: Vec<(char, &'a str)>,
+}
+
+impl<'a> Fields<'a> {
+    fn new(text: &'a str) -> Result<Self, ShapeError> {
+        let mut values: Vec<(char, &str)> = Vec::new();
+        let owned = || text.to_string();
+        if !text.starts_with(|ch: char| ch.is_alphabetic()) {
+            let reason = "expected fields like n1h17w17c768k192r1s7".to_string();
+            return Err(ShapeError::Inconsistent { text: owned(), reason });
+        }
+        for (field, found) in fields(text) {
+            if !"nhwckrsupq".contains(field) {
+                return Err(ShapeError::UnknownField { text: owned(), field });
+            }
+            if values.iter().any(|(f, _)| *f == field) {
+                return Err(ShapeError::Presence { text: owned(), field, problem: "given twice" });
+            }
+            values.push((field, found));
+        }
+        Ok(Self { text, values })
+    }
+
+    fn find(&self, field: char) -> Option<&'a str> {
+        self.values.iter().find(|(f, _)| *f == field).map(|(_, found)| *found)
+    }
+
+    fn required(&self, field: char) -> Result<&'a str, ShapeError> {
+        let missing = || ShapeError::Presence { text: self.text.to_string(), field, problem: "missing" };
+        self.find(field).ok_or_else(missing)
+    }
+
+    fn bad(&self, field: char, expected: &str) -> ShapeError {
+        let found = self.find(field).unwrap_or_default().to_string();
+        ShapeError::BadValue { text: self.text.to_string(), field, found, expected: expected.to_string() }
+    }
+
+    fn extent(&self, field: char) -> Result<usize, ShapeError> {
+        let parsed = self.required(field)?.parse().ok();
+        parsed.filter(is_extent).ok_or_else(|| self.bad(field, &an_extent()))
+    }
+
+    /// The two numbers of a field, if it is there.
+    fn two(
+        &self,
+        field: char,
+        is_good: impl Fn(usize) -> bool,
+        expected: &str,
+    ) -> Result<Option<(usize, usize)>, ShapeError> {
+        let Some(found) = self.find(field) else { return Ok(None) };
+        let parsed = pair(found).filter(|(a, b)| is_good(*a) && is_good(*b));
+        parsed.map(Some).ok_or_else(|| self.bad(field, expected))
+    }
+
+    fn padding(&self, field: char) -> Result<Option<(usize, usize)>, ShapeError> {
+        self.two(field, |v| v <= MAX_EXTENT, "a padding like 1, or 0-1 for two sides")
+    }
+
+    fn segments(&self) -> Result<Vec<Segment>, ShapeError> {
+        let parts = self.required('k')?.split('+').map(|part| part.parse().ok().filter(is_extent));
+        let segment = |channels| Segment { channels, epilogue: Epilogue::BIAS_RELU };
+        let segments = parts.map(|channels| channels.map(segment)).collect::<Option<Vec<_>>>();
+        let segments = segments.ok_or_else(|| self.bad('k', &an_extent()))?;
+        if segments.len() > MAX_SEGMENTS {
+            return Err(self.bad('k', &format!("at most {MAX_SEGMENTS} segments")));
+        }
+        Ok(segments)
     }
 }
 
@@ -87,78 +176,18 @@ impl FromStr for Conv {
     type Err = ShapeError;
 
     fn from_str(text: &str) -> Result<Self, ShapeError> {
-        let owned = text.to_string();
-        let mut seen: Vec<(char, &str)> = Vec::new();
-        if !text.starts_with(|ch: char| ch.is_alphabetic()) {
-            let reason = "expected fields like n1h17w17c768k192r1s7".to_string();
-            return Err(ShapeError::Inconsistent { text: owned, reason });
-        }
-        for (field, found) in fields(text) {
-            if !"nhwckrsupq".contains(field) {
-                return Err(ShapeError::UnknownField { text: owned, field });
-            }
-            if seen.iter().any(|(f, _)| *f == field) {
-                return Err(ShapeError::Presence { text: owned, field, problem: "given twice" });
-            }
-            seen.push((field, found));
-        }
-        let find = |field| seen.iter().find(|(f, _)| *f == field).map(|(_, found)| *found);
-        let bad = |field, found: &str, expected: &str| ShapeError::BadValue {
-            text: owned.clone(),
-            field,
-            found: found.to_string(),
-            expected: expected.to_string(),
-        };
-        let in_range = |v: &usize| (1..=MAX_EXTENT).contains(v);
-        let range = format!("a whole number from 1 to {MAX_EXTENT}");
-        let extent = |field| {
-            let found = find(field).ok_or_else(|| ShapeError::Presence {
-                text: owned.clone(),
-                field,
-                problem: "missing",
-            })?;
-            found.parse().ok().filter(in_range).ok_or_else(|| bad(field, found, &range))
-        };
-        let sides = |field| match find(field) {
-            None => Ok(None),
-            Some(found) => pair(found, '-')
-                .filter(|(a, b)| *a <= MAX_EXTENT && *b <= MAX_EXTENT)
-                .map(Some)
-                .ok_or_else(|| bad(field, found, "a padding like 1, or 0-1 for two sides")),
-        };
-
-        let image = [extent('h')?, extent('w')?];
-        let kernel = [extent('r')?, extent('s')?];
-        let (batch, channels) = (extent('n')?, extent('c')?);
-        let filters = find('k').ok_or_else(|| ShapeError::Presence {
-            text: owned.clone(),
-            field: 'k',
-            problem: "missing",
-        })?;
-        let segments = filters
-            .split('+')
-            .map(|part| part.parse().ok().filter(in_range))
-            .map(|channels| channels.map(|channels| Segment { channels, epilogue: Epilogue::BIAS_RELU }))
-            .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| bad('k', filters, &range))?;
-        if segments.len() > MAX_SEGMENTS {
-            return Err(bad('k', filters, &format!("at most {MAX_SEGMENTS} segments")));
-        }
-        let stride = match find('u') {
-            None => [1, 1],
-            Some(found) => pair(found, '-')
-                .filter(|(a, b)| in_range(a) && in_range(b))
-                .map(|(a, b)| [a, b])
-                .ok_or_else(|| bad('u', found, &range))?,
-        };
-        let default = match stride {
-            [1, 1] => Padding::same(image, kernel, stride),
-            _ => Padding::default(),
-        };
-        let (top, bottom) = sides('p')?.unwrap_or((default.top, default.bottom));
-        let (left, right) = sides('q')?.unwrap_or((default.left, default.right));
+        let fields = Fields::new(text)?;
+        let image = [fields.extent('h')?, fields.extent('w')?];
+        let kernel = [fields.extent('r')?, fields.extent('s')?];
+        let (batch, channels) = (fields.extent('n')?, fields.extent('c')?);
+        let segments = fields.segments()?;
+        let (down, across) = fields.two('u', |v| is_extent(&v), &an_extent())?.unwrap_or((1, 1));
+        let stride = [down, across];
+        let default = default_padding(image, kernel, stride);
+        let (top, bottom) = fields.padding('p')?.unwrap_or((default.top, default.bottom));
+        let (left, right) = fields.padding('q')?.unwrap_or((default.left, default.right));
         let window = Window { kernel, stride, padding: Padding { top, bottom, left, right } };
-        Self::checked(&owned, Self { batch, image, channels, window, segments })
+        Self::checked(text, Self { batch, image, channels, window, segments })
     }
 }
 
@@ -212,12 +241,8 @@ fn write_stride_and_padding(f: &mut fmt::Formatter, window: &Window, image: [usi
     if stride != [1, 1] {
         write!(f, "u{}", both(stride[0], stride[1]))?;
     }
-    let default = match stride {
-        [1, 1] => Padding::same(image, window.kernel, stride),
-        _ => Padding::default(),
-    };
     let p = window.padding;
-    if p != default {
+    if p != default_padding(image, window.kernel, stride) {
         write!(f, "p{}q{}", both(p.top, p.bottom), both(p.left, p.right))?;
     }
     Ok(())

@@ -1,8 +1,10 @@
 //! Softmax over the channels of a pixel: `exp(x - max) / sum`.
 //!
-//! `exp` is `2^n * e^r` with `n = round(x / ln 2)`, `|r| <= ln 2 / 2` and a polynomial of degree 6 for
-//! `e^r` (the rest of its Taylor series is below `2^-22` there). `n` is found by adding `1.5 * 2^23`, which leaves
-//! it in the low bits of the sum.
+//! `exp` is `2^n * e^r` with `n = round(x / ln 2)`, `|r| <= ln 2 / 2` and a polynomial of degree 6
+//! for `e^r` (the rest of its Taylor series is below `2^-22` there). `n` is found by adding `1.5 *
+//! 2^23`, which leaves it in the low bits of the sum.
+
+#![allow(unsafe_code, reason = "vector code")]
 
 use std::ops::Range;
 
@@ -54,8 +56,6 @@ impl<I: Isa> Prepared for PreparedSoftmax<I> {
     fn units(&self, _: usize, n: usize) -> usize {
         n
     }
-
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, _: &mut Scratch) {
         self.isa.vectorize(Run { isa: self.isa, src: io.src, dst: io.dst(0), images: units })
     }
@@ -91,7 +91,6 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
     type Output = ();
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let Self { isa, src, dst, images } = self;
         let channels = src.shape.c;

@@ -28,8 +28,9 @@ pub struct Team {
     claimed: Padded,
     arrived: Padded,
     generation: Padded,
-    /// Units of each worker's share that have been taken; a lone worker takes all at once.
-    taken: Vec<Padded>,
+    /// Units of each worker's share that have been dealt; empty for one worker, who computes all at
+    /// once.
+    dealt: Vec<Padded>,
 }
 
 /// A worker's place in its team; there is one for each number below the team's size.
@@ -48,7 +49,7 @@ impl Team {
             claimed: Padded::default(),
             arrived: Padded::default(),
             generation: Padded::default(),
-            taken: if workers == 1 { Vec::new() } else { (0..workers).map(|_| Padded::default()).collect() },
+            dealt: if workers == 1 { Vec::new() } else { (0..workers).map(|_| Padded::default()).collect() },
         }
     }
 
@@ -57,28 +58,28 @@ impl Team {
         self.workers
     }
 
-    /// Starts a region in which each worker joins once. `&mut` proves that no member is left; what a
-    /// panic in the region before has left behind is undone.
+    /// Starts a region in which each worker joins once. `&mut` proves that no member is left; what
+    /// a panic in the region before has left behind is undone.
     pub fn open(&mut self) -> &Self {
         *self.generation.0.get_mut() &= !POISONED;
         self.arrived.0.store(0, Ordering::Relaxed);
         self.claimed.0.store(0, Ordering::Relaxed);
-        self.give_back();
+        self.reset_deal();
         self
     }
 
-    /// Sets the deal back to the first units.
-    fn give_back(&self) {
-        self.taken.iter().for_each(|taken| taken.0.store(0, Ordering::Relaxed));
+    /// No unit has been dealt.
+    fn reset_deal(&self) {
+        self.dealt.iter().for_each(|dealt| dealt.0.store(0, Ordering::Relaxed));
     }
 
-    /// Takes up to `chunk` units that nobody has taken yet: of the worker's own share, which is the same part
-    /// of the image for many steps, then of the others'.
+    /// Deals up to `chunk` units to a worker: first of its share, which is the same part of the
+    /// image for many steps, then of the shares of other workers.
     fn take(&self, worker: usize, units: usize, chunk: usize) -> Option<Range<usize>> {
         (0..self.workers).find_map(|offset| {
             let owner = (worker + offset) % self.workers;
             let share = |worker| units * worker / self.workers;
-            let start = share(owner) + self.taken[owner].0.fetch_add(chunk, Ordering::Relaxed);
+            let start = share(owner) + self.dealt[owner].0.fetch_add(chunk, Ordering::Relaxed);
             let end = share(owner + 1);
             (start < end).then(|| start..end.min(start + chunk))
         })
@@ -87,7 +88,7 @@ impl Team {
     /// The calling thread's place.
     ///
     /// # Panics
-    /// If all places of this region are taken.
+    /// If all workers have joined.
     pub fn join(&self) -> Member<'_> {
         let index = self.claimed.0.fetch_add(1, Ordering::Relaxed);
         assert!(index < self.workers, "a team of {} was joined once more", self.workers);
@@ -106,7 +107,7 @@ impl Team {
         Self::check_alive(generation);
         if self.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == self.workers {
             self.arrived.0.store(0, Ordering::Relaxed);
-            self.give_back();
+            self.reset_deal();
             self.generation.0.store((generation + 1) & !POISONED, Ordering::Release);
             return;
         }
@@ -190,10 +191,10 @@ impl Member<'_> {
                 continue;
             }
             let chunk = (units / (4 * workers)).max(1);
-            while let Some(taken) = self.team.take(self.index, units, chunk) {
-                // SAFETY: counters give each unit away once, and the barrier below ends the phase; the rest
-                // as above.
-                unsafe { step.run(phase, taken, io, &mut mine) };
+            while let Some(units) = self.team.take(self.index, units, chunk) {
+                // SAFETY: counters give each unit away once, and the barrier below ends the phase;
+                // the rest as above.
+                unsafe { step.run(phase, units, io, &mut mine) };
             }
             self.wait();
         }
@@ -268,8 +269,8 @@ mod tests {
             while let Some(range) = team.take(1, units, 4) {
                 taken.extend(range);
             }
-            let own = units / 3..2 * units / 3;
-            assert!(taken.iter().copied().take(own.len()).eq(own), "{units} units: {taken:?}");
+            let share = units / 3..2 * units / 3;
+            assert!(taken.iter().copied().take(share.len()).eq(share), "{units} units: {taken:?}");
             taken.sort_unstable();
             assert!(taken.into_iter().eq(0..units));
         }

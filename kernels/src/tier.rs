@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 /// An instruction set that kernels are written for.
 ///
-/// Tiers form a tree, not a line: each builds on one other, and two that build on the same one need not include each
-/// other.
+/// Tiers form a tree, not a line: each builds on one other, and two that build on the same one need
+/// not include each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tier {
     /// What the compiler's target guarantees: 128-bit vectors, no fused multiply-add.
@@ -36,7 +36,8 @@ impl Tier {
         }
     }
 
-    /// Whether all instructions of `other` are also of this tier: a limit to this tier allows `other`.
+    /// Whether all instructions of `other` are also of this tier: a limit to this tier allows
+    /// `other`.
     pub fn includes(self, other: Self) -> bool {
         self == other || self.base().is_some_and(|base| base.includes(other))
     }

@@ -1,4 +1,7 @@
-//! Loads and stores of vectors: of f32 as they are, of other elements widened to f32 and rounded back.
+//! Loads and stores of vectors: of f32 as they are, of other elements widened to f32 and rounded
+//! back.
+
+#![allow(unsafe_code, reason = "vector code")]
 
 use std::mem::MaybeUninit;
 
@@ -10,7 +13,6 @@ use crate::tensor::{Dtype, Element};
 /// # Safety
 /// `LANES` elements at `ptr` may be read.
 #[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
 pub unsafe fn load<I: Isa>(ptr: *const f32) -> I::f32s {
     // SAFETY: by the caller; `f32s` is plain data of `LANES` f32.
     unsafe { ptr.cast::<I::f32s>().read_unaligned() }
@@ -21,7 +23,6 @@ pub unsafe fn load<I: Isa>(ptr: *const f32) -> I::f32s {
 /// # Safety
 /// `LANES` elements at `ptr` may be written.
 #[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
 pub unsafe fn store<I: Isa>(ptr: *mut f32, value: I::f32s) {
     // SAFETY: by the caller.
     unsafe { ptr.cast::<I::f32s>().write_unaligned(value) }
@@ -32,7 +33,6 @@ pub unsafe fn store<I: Isa>(ptr: *mut f32, value: I::f32s) {
 /// # Safety
 /// `min(width, LANES)` elements at `ptr` may be written.
 #[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
 pub unsafe fn store_first<I: Isa>(isa: I, ptr: *mut f32, value: I::f32s, width: usize) {
     if width >= I::F32_LANES {
         // SAFETY: by the caller.
@@ -49,7 +49,6 @@ pub unsafe fn store_first<I: Isa>(isa: I, ptr: *mut f32, value: I::f32s, width: 
 /// # Safety
 /// `min(width, LANES)` elements at `ptr` may be read.
 #[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
 pub unsafe fn load_first<I: Isa>(isa: I, ptr: *const f32, width: usize) -> I::f32s {
     if width >= I::F32_LANES {
         // SAFETY: by the caller.
@@ -65,7 +64,6 @@ pub unsafe fn load_first<I: Isa>(isa: I, ptr: *const f32, width: usize) -> I::f3
 /// # Safety
 /// `LANES` elements at `ptr` may be read.
 #[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
 pub unsafe fn widen<I: Isa, T: Element>(ptr: *const T) -> I::f32s {
     if T::DTYPE == Dtype::F32 {
         // SAFETY: by the caller.
@@ -88,7 +86,6 @@ pub unsafe fn widen<I: Isa, T: Element>(ptr: *const T) -> I::f32s {
 /// # Safety
 /// `min(width, LANES)` elements at `ptr` may be read.
 #[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
 pub unsafe fn widen_first<I: Isa, T: Element>(isa: I, ptr: *const T, width: usize) -> I::f32s {
     if T::DTYPE == Dtype::F32 {
         // SAFETY: by the caller.
@@ -112,7 +109,6 @@ pub unsafe fn widen_first<I: Isa, T: Element>(isa: I, ptr: *const T, width: usiz
 /// # Safety
 /// `min(width, LANES)` elements at `ptr` may be written.
 #[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
 pub unsafe fn narrow_first<I: Isa, T: Element>(isa: I, ptr: *mut T, value: I::f32s, width: usize) {
     if T::DTYPE == Dtype::F32 {
         // SAFETY: by the caller.
@@ -134,7 +130,6 @@ pub unsafe fn narrow_first<I: Isa, T: Element>(isa: I, ptr: *mut T, value: I::f3
 
 /// An operation on each lane, which becomes one of vectors where there is one.
 #[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
 pub fn each<I: Isa>(mut vector: I::u32s, operation: impl Fn(u32) -> u32) -> I::u32s {
     let lanes = (&raw mut vector).cast::<u32>();
     // SAFETY: `u32s` is plain data of as many u32 as `f32s` is of f32.
@@ -143,7 +138,7 @@ pub fn each<I: Isa>(mut vector: I::u32s, operation: impl Fn(u32) -> u32) -> I::u
     vector
 }
 
-/// f32 whose upper halves are the nearest bf16, ties to even; what is no number stays none.
+/// f32 whose upper halves are the nearest bf16, ties to even; a NaN stays a NaN.
 #[inline(always)]
 fn rounded<I: Isa>(isa: I, value: I::f32s) -> I::u32s {
     let bits = isa.transmute_u32s_f32s(value);

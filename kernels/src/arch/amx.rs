@@ -1,8 +1,11 @@
 //! The tile registers of AMX: products of 16x32 by 32x16 blocks of bf16, summed in f32.
 //!
-//! A tile is up to 16 rows of 64 bytes. A product takes a row of `a` for each output row and, of `b`, a row of
-//! 16 columns for each pair of its rows, the two of a pair side by side. Tiles keep nothing from one block of
-//! assembly to the next; only their configuration stays, which the compiler never touches.
+//! A tile is up to 16 rows of 64 bytes. A product takes a row of `a` for each output row and, of
+//! `b`, a row of 16 columns for each pair of its rows, the two of a pair next to each other. Tiles
+//! keep nothing from one block of assembly to the next; only their configuration stays, which the
+//! compiler never touches.
+
+#![allow(unsafe_code, reason = "instructions that nothing else has, and a system call")]
 
 use std::marker::PhantomData;
 
@@ -14,8 +17,6 @@ pub const DEPTH: usize = 32;
 pub const TILE: usize = ROWS * ROWS;
 /// Elements of f32 of the sums of a block: two by two tiles.
 pub const SUMS: usize = 4 * TILE;
-/// Rows of the sums of a block.
-pub const BLOCK_ROWS: usize = 2 * ROWS;
 
 /// Bytes of a row of a tile.
 const ROW_BYTES: usize = 64;
@@ -23,9 +24,6 @@ const ROW_BYTES: usize = 64;
 /// Proof that this process may use AMX tile registers of bf16.
 #[derive(Clone, Copy, Debug)]
 pub struct Amx(());
-
-#[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code, reason = "CPUID, XGETBV, a system call, and a proof without them")]
 #[allow(unused_unsafe, reason = "CPUID became safe to call after the oldest supported Rust")]
 impl Amx {
     /// Asks the processor, and the system for the permission; none where either says no.
@@ -56,7 +54,8 @@ impl Amx {
     /// For tests on processors without tiles: takes the caller's word for it.
     ///
     /// # Safety
-    /// The instructions of tiles have their effects on all threads of this process, by an emulator if not otherwise.
+    /// The instructions of tiles have their effects on all threads of this process, by an emulator
+    /// if not otherwise.
     #[doc(hidden)]
     pub unsafe fn emulated() -> Self {
         Self(())
@@ -71,21 +70,13 @@ impl Amx {
         const ARCH_PRCTL: c_long = 158;
         const REQUEST_PERMISSION: c_long = 0x1023;
         const TILE_DATA: c_long = 18;
-        // SAFETY: changes nothing but what this process may use.
+        // SAFETY: changes only which instructions this process may use.
         unsafe { syscall(ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA) == 0 }
     }
 
     #[cfg(not(target_os = "linux"))]
     fn permitted() -> bool {
         false
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-impl Amx {
-    /// There is none.
-    pub fn detect() -> Option<Self> {
-        None
     }
 }
 
@@ -106,7 +97,7 @@ struct Config {
     rows: [u8; 16],
 }
 
-/// Which operands pass by the first-level cache on their way from the second, and leave what is there.
+/// Which operands are loaded from the second-level cache without a copy in the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Streamed {
     /// Neither.
@@ -119,8 +110,8 @@ pub enum Streamed {
     Both,
 }
 
-/// Steps after which a tile is stored for no other reason than that a processor whose tiles have not been stored
-/// for some 2000 cycles takes 1100 for the next one.
+/// Steps after which a tile is stored without need. Where no tile has been stored for some 2000
+/// cycles, the next store takes 1100.
 const AWAKE: usize = 16;
 
 /// A block of up to two by two tiles of sums.
@@ -140,19 +131,16 @@ pub struct Block {
     pub vectors: usize,
     /// Which of them is streamed.
     pub streamed: Streamed,
-    /// The sums, tile by tile: those of the first of `a` by each of `b`, then the second's; [`SUMS`] elements, and
-    /// a tile more behind them that means nothing.
+    /// The sums, tile by tile: those of the first of `a` by each of `b`, then the second's;
+    /// [`SUMS`] elements, and a tile more behind them that means nothing.
     pub sums: *mut f32,
     /// Add to the sums that are there.
     pub accumulate: bool,
-    /// What to bring to the second-level cache.
+    /// What to prefetch into the second-level cache.
     pub next: *const u8,
-    /// Lines of it to bring near in each step.
+    /// Lines of it to prefetch in each step.
     pub lines: usize,
 }
-
-#[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code, reason = "instructions that nothing else has")]
 impl TileRegisters {
     /// Tiles of `rows` rows for `a` and for the sums.
     ///
@@ -167,13 +155,17 @@ impl TileRegisters {
             // Tiles 6 and 7 are those of `b`.
             config.rows[tile] = if tile < 6 { rows as u8 } else { ROWS as u8 };
         }
-        // SAFETY: `Amx` proves that the instruction is there; the configuration is one of palette 1.
+        // SAFETY: `Amx` proves that the instruction is there; the configuration is one of palette
+        // 1.
         unsafe { std::arch::asm!("ldtilecfg [{0}]", in(reg) &raw const config, options(nostack, readonly)) };
         Self { of_this_thread: PhantomData }
     }
 
-    /// Multiplies zeros, four products in each of `rounds`, at least one, and loads nothing: what the tiles can do
-    /// at most.
+    /// Multiplies zeros, four products in each of `rounds`, and loads nothing: the most that the
+    /// tile registers can do.
+    ///
+    /// # Panics
+    /// If there are no rounds.
     pub fn products(&self, rounds: usize) {
         assert!(rounds > 0, "no rounds");
         // SAFETY: tiles are configured.
@@ -199,8 +191,8 @@ impl TileRegisters {
     /// Sums the products of a block.
     ///
     /// # Safety
-    /// The rows of 64 bytes that the tiles were made for may be read of each tile of `a` at each offset, and
-    /// the steps' tiles of `b`; the sums may be read and written.
+    /// The rows of 64 bytes that the tiles were made for may be read of each tile of `a` at each
+    /// offset, and the steps' tiles of `b`; the sums may be read and written.
     #[inline(always)]
     pub unsafe fn multiply(&self, block: &Block) {
         // SAFETY: by the caller.
@@ -217,9 +209,6 @@ impl TileRegisters {
         }
     }
 }
-
-#[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code, reason = "instructions that nothing else has")]
 impl Drop for TileRegisters {
     fn drop(&mut self) {
         // SAFETY: the tiles were configured, so that the instruction is there.
@@ -227,14 +216,13 @@ impl Drop for TileRegisters {
     }
 }
 
-/// Defines a function for one size of blocks: what each step does, which tiles of sums there are, and the bytes
-/// of `b` that a step takes.
-#[cfg(target_arch = "x86_64")]
+/// Defines a function for one size of blocks: what each step does, which tiles of sums there are,
+/// and the bytes of `b` that a step takes.
 macro_rules! block {
     ($name:ident, [$($step:expr),*], [$($tile:literal at $offset:literal),*], $b_bytes:literal) => {
         /// # Safety
-        /// As for [`TileRegisters::multiply`], with the number of tiles in the name; tiles are configured.
-        #[allow(unsafe_code, reason = "instructions that nothing else has")]
+        /// As for [`TileRegisters::multiply`], with the number of tiles in the name; tiles are
+        /// configured.
         unsafe fn $name(block: &Block) {
             // SAFETY: by the caller.
             unsafe {
@@ -291,7 +279,6 @@ macro_rules! block {
 }
 
 /// Defines the function of two by two tiles, whose operands are loaded by the given instructions.
-#[cfg(target_arch = "x86_64")]
 macro_rules! two_by_two {
     ($name:ident, $a:literal, $b:literal) => {
         block! {
@@ -315,16 +302,11 @@ macro_rules! two_by_two {
     };
 }
 
-#[cfg(target_arch = "x86_64")]
 two_by_two!(two_by_two, "tileloadd", "tileloadd");
-#[cfg(target_arch = "x86_64")]
 two_by_two!(two_by_two_streaming_a, "tileloaddt1", "tileloadd");
-#[cfg(target_arch = "x86_64")]
 two_by_two!(two_by_two_streaming_b, "tileloadd", "tileloaddt1");
-#[cfg(target_arch = "x86_64")]
 two_by_two!(two_by_two_streaming, "tileloaddt1", "tileloaddt1");
 
-#[cfg(target_arch = "x86_64")]
 block! {
     one_by_two,
     [
@@ -340,7 +322,6 @@ block! {
     2048
 }
 
-#[cfg(target_arch = "x86_64")]
 block! {
     two_by_one,
     [
@@ -357,7 +338,6 @@ block! {
     1024
 }
 
-#[cfg(target_arch = "x86_64")]
 block! {
     one_by_one,
     [

@@ -2,14 +2,14 @@
 
 use std::arch::x86_64::{__cpuid_count, __m512, __m512i};
 
-/// Proof that the processor has AVX512-BF16, beside AVX-512.
+/// Proof that the processor has AVX512-BF16.
 #[derive(Clone, Copy, Debug)]
 pub struct Avx512Bf16(());
 
 #[allow(unsafe_code, reason = "CPUID, and an instruction that pulp lacks")]
 #[allow(unused_unsafe, reason = "CPUID became safe to call after the oldest supported Rust")]
 impl Avx512Bf16 {
-    /// Asks the processor; that the system keeps the registers is for AVX-512's own proof to say.
+    /// Asks the processor. That the system keeps the registers is proved by AVX-512.
     pub fn detect() -> Option<Self> {
         // SAFETY: every x86-64 processor has CPUID.
         let highest = unsafe { __cpuid_count(7, 0) }.eax;
@@ -39,7 +39,8 @@ impl Avx512Bf16 {
         sums
     }
 
-    /// Rounds two vectors to bf16, to nearest, ties to even, `low` first: VCVTNE2PS2BF16. Denormals become zero.
+    /// Rounds two vectors to bf16, to nearest, ties to even, `low` first: VCVTNE2PS2BF16. Denormals
+    /// become zero.
     ///
     /// # Safety
     /// The processor has AVX-512.

@@ -1,4 +1,6 @@
-//! Memory out of the caches, to measure a kernel as cold as it is in a network.
+//! Moves memory out of the caches, to measure a kernel with the caches of a running network.
+
+#![allow(unsafe_code, reason = "instructions that pulp lacks")]
 
 pub use super::cpuid::can_demote;
 
@@ -6,11 +8,10 @@ pub use super::cpuid::can_demote;
 #[cfg(target_arch = "x86_64")]
 const LINE: usize = 64;
 
-/// Evicts a range from all caches; the memory keeps its values. Does nothing where the processor has no
-/// instruction for it.
+/// Evicts a range from all caches; the memory keeps its values. Does nothing where the processor
+/// has no instruction for it.
 pub fn evict(values: &[f32]) {
     #[cfg(target_arch = "x86_64")]
-    #[allow(unsafe_code, reason = "an instruction that pulp lacks")]
     {
         use std::arch::x86_64::{_mm_clflush, _mm_mfence};
         for line in lines(values) {
@@ -24,14 +25,14 @@ pub fn evict(values: &[f32]) {
     let _ = values;
 }
 
-/// Moves a range from a core's own caches to the one that the cores share; does nothing where the processor has no
-/// instruction for it, see [`can_demote`].
+/// Moves a range from the caches of a core to the one that the cores share; does nothing where the
+/// processor has no instruction for it, see [`can_demote`].
 pub fn demote(values: &[f32]) {
     #[cfg(target_arch = "x86_64")]
-    #[allow(unsafe_code, reason = "an instruction without an intrinsic")]
     {
         for line in lines(values) {
-            // SAFETY: CLDEMOTE is a hint: it changes no memory, and does nothing where it is unknown.
+            // SAFETY: CLDEMOTE is a hint: it changes no memory, and does nothing where it is
+            // unknown.
             unsafe { std::arch::asm!("cldemote [{0}]", in(reg) line, options(nostack, preserves_flags)) };
         }
     }

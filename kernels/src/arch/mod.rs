@@ -1,16 +1,17 @@
-//! What the portable SIMD of `pulp` has no words for.
+//! Facts of the machine, and instructions that `pulp` lacks.
 
-pub mod amx;
 #[cfg(target_arch = "x86_64")]
-pub mod bf16;
+pub(crate) mod amx;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod bf16;
 pub mod cache;
-pub mod cpuid;
+pub(crate) mod cpuid;
 pub mod pages;
-pub mod prefetch;
+pub(crate) mod prefetch;
 
-/// The same pointer, of which the compiler knows nothing.
+/// The same pointer; the compiler cannot derive it from others.
 #[inline(always)]
-pub fn opaque<P: Copy>(pointer: *mut P) -> *mut P {
+pub(crate) fn opaque<P: Copy>(pointer: *mut P) -> *mut P {
     #[cfg(target_arch = "x86_64")]
     #[allow(unsafe_code, reason = "no other way to end an optimisation")]
     #[allow(clippy::pointers_in_nomem_asm_block, reason = "nothing is read or written")]

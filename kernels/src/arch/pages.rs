@@ -1,5 +1,7 @@
-//! Memory regions on huge pages: weights of a whole network miss the TLB on every page otherwise. And large
-//! blocks of the heap that go back to the system when they are freed.
+//! Memory regions on huge pages, and large blocks of the heap that go back to the system when they
+//! are freed.
+//!
+//! Without huge pages, reading the weights of a whole network misses the TLB on every page.
 
 /// Size of a huge page, to which regions are aligned.
 pub const HUGE: usize = 2 << 20;
@@ -64,8 +66,8 @@ mod linux {
     const HUGE_PAGES: c_int = 14;
 
     impl Region {
-        /// At least `len` zeroed bytes, on huge pages where the system has them; memory is taken
-        /// when it is first touched. `None` if the system has no room.
+        /// At least `len` zeroed bytes, on huge pages where the system has them. The system
+        /// provides a page when it is first touched. `None` if the system has no room.
         pub fn new(len: usize) -> Option<Self> {
             let len = len.checked_next_multiple_of(HUGE)?;
             let mapped = len.checked_add(HUGE)?;
@@ -99,11 +101,13 @@ impl Region {
     }
 }
 
-/// From here on, heap blocks of 8 MiB and more have pages of their own and go back to the system when they are
-/// freed; smaller ones are used again, and of what lies free behind them 12 MiB a thread are kept. The C library of GNU/Linux
-/// otherwise learns to keep all, once some have been freed, and a layer's weights as they were in their file would
-/// stay in memory for good; with pages of its own for each block, much of a start would go into clearing them. Does
-/// nothing elsewhere.
+/// Makes the heap give large blocks back to the system as soon as they are freed: from now on each
+/// block of 8 MiB and more has its own mapping. Smaller ones are used again, and up to 12 MiB of
+/// free memory a thread are kept.
+///
+/// The C library of GNU/Linux otherwise raises these limits once large blocks have been freed, and
+/// a layer's weights as they were in their file would stay in memory. Does nothing on other
+/// systems.
 pub fn return_large_blocks() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[allow(unsafe_code, reason = "asks the C library")]

@@ -1,4 +1,4 @@
-//! Prefetching of what will be needed next: weights, and pixels of an image.
+//! Prefetching of weights and pixels.
 
 /// Elements of a cache line.
 pub const LINE: usize = 16;
@@ -7,13 +7,13 @@ pub const LINE: usize = 16;
 const T0: i32 = 3;
 const T1: i32 = 2;
 
-/// Asks for the line at `ptr` to be brought to the first-level cache. Any address will do.
+/// Prefetches the line at `ptr` into the first-level cache. Any address is allowed.
 #[inline(always)]
 pub fn to_l1(ptr: *const f32) {
     prefetch::<T0>(ptr);
 }
 
-/// Asks for the line at `ptr` to be brought to the second-level cache. Any address will do.
+/// Prefetches the line at `ptr` into the second-level cache. Any address is allowed.
 #[inline(always)]
 pub fn to_l2(ptr: *const f32) {
     prefetch::<T1>(ptr);

@@ -1,9 +1,9 @@
 //! Direct convolution: register blocks that read NHWC in place.
 //!
-//! A register block takes up to `pixels` neighbouring output pixels of one row and a panel of output channels
-//! through all taps of the kernel (see [`crate::gemm::register_block`]). Nothing is copied, and the zero halo of the
-//! source stands in for padding. Where neither the source nor a segment's destination has a halo, the pixels of a
-//! pointwise convolution of stride 1 are one row.
+//! A register block takes up to `pixels` neighbouring output pixels of one row and a panel of
+//! output channels through all taps of the kernel (see [`crate::gemm::register_block`]). Nothing is
+//! copied, and the zero halo of the source stands in for padding. Where neither the source nor a
+//! segment's destination has a halo, the pixels of a pointwise convolution of stride 1 are one row.
 //!
 //! ```text
 //! order 0                                order 1
@@ -12,15 +12,19 @@
 //!     for block in share: block x panel      for block in share: block x panel
 //! ```
 //!
-//! Order 0 keeps a panel in cache while the image streams by; order 1 keeps a share of the image while the weights
-//! stream by.
+//! Order 0 keeps a panel in cache while the image streams by; order 1 keeps a share of the image
+//! while the weights stream by.
 //!
-//! A long pointwise sum may be taken in parts of `depth` products, for all blocks of a share in turn, with the sums so
-//! far in the destination. A part of a panel then stays in the first-level cache while the blocks pass.
+//! A long pointwise sum may be computed in parts of `depth` products, for all blocks of a share in
+//! turn, with the sums so far in the destination. A part of a panel then stays in the first-level
+//! cache while the blocks pass.
 //!
 //! It wins where little else applies: pointwise convolutions, stride 2 and few input channels.
 //!
-//! In bf16 ([`crate::gemm::multiply`]) it reads half the bytes, sums in f32, and rounds once, on the way to memory.
+//! In bf16 ([`crate::gemm::multiply`]) it reads half the bytes, sums in f32, and rounds once, on
+//! the way to memory.
+
+#![allow(unsafe_code, reason = "vector code")]
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -30,14 +34,14 @@ use crate::error::Unsupported;
 use crate::gemm::multiply::{Multiply, Single};
 use crate::gemm::panels::{Panel, Panels};
 use crate::gemm::register_block::{Finish, Operands, Taps, sizes};
-use crate::gemm::rows::{Ahead, Cut, Rows};
+use crate::gemm::rows::{Cut, Prefetch, Rows};
 use crate::kernel::{Io, Kernel, Numerics, Prepared, Request, Signature, Tuning};
 use crate::memory::{Buffer, Scratch};
 use crate::problem::{Conv, Problem};
 use crate::shape::Padding;
 use crate::tensor::{Dtype, Element, Format, Formats, ViewMut};
 
-/// The kernel, for one instruction set and one way to multiply.
+/// The kernel, for one instruction set and one kind of product.
 #[derive(Debug)]
 pub struct Direct<I, M = Single> {
     isa: I,
@@ -47,9 +51,12 @@ pub struct Direct<I, M = Single> {
 impl<I: Isa, M: Multiply<I>> Direct<I, M> {
     /// For the table.
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
-        let isa = I::new(cpu)?;
-        M::new(cpu)?;
-        Ok(Box::new(Self { isa, multiply: PhantomData }))
+        Ok(Box::new(Self::new(I::new(cpu)?, M::new(cpu)?)))
+    }
+
+    /// With proofs of its instructions.
+    pub(super) fn new(isa: I, _: M) -> Self {
+        Self { isa, multiply: PhantomData }
     }
 
     /// With weights that are packed already.
@@ -145,7 +152,7 @@ pub(super) struct PreparedDirect<I, M = Single> {
     flat: bool,
     pixels: usize,
     image_stays: bool,
-    /// Products of a pointwise sum that are taken at a time.
+    /// Products of a part of a pointwise sum.
     part: usize,
 }
 
@@ -159,8 +166,8 @@ impl<I: Isa, M: Multiply<I>> PreparedDirect<I, M> {
         if flat { (1, n * oh * ow) } else { (n * oh, ow) }
     }
 
-    /// Shares that the register blocks of `n` images are dealt in: at most as many as the fewest blocks that a
-    /// destination may be cut into.
+    /// Shares that the register blocks of `n` images are dealt in: at most as many as the fewest
+    /// blocks that a destination may be cut into.
     fn shares(&self, n: usize) -> usize {
         let panels = self.panels.list().len();
         let (rows, width) = self.rows(n, self.flat);
@@ -187,7 +194,6 @@ impl<I: Isa, M: Multiply<I>> Prepared for PreparedDirect<I, M> {
 
     // Inlined into its callers, it would be compiled once for each.
     #[inline(never)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, _: &mut Scratch) {
         // SAFETY: the caller's promises are passed on.
         self.isa.vectorize(Run { step: self, units, io })
@@ -269,7 +275,6 @@ impl<I: Isa, M: Multiply<I>> Run<'_, I, M> {
 
     /// Adds the products of `taps` from number `done` on, row after row.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     fn sum_part(&self, blocks: &Blocks<I, M>, done: usize, taps: Taps, finish: Finish) {
         let (step, dst) = (self.step, &blocks.dst);
         let Blocks { panel, ref cut, ref range, .. } = *blocks;
@@ -287,11 +292,12 @@ impl<I: Isa, M: Multiply<I>> Run<'_, I, M> {
                 dst: out.wrapping_add(panel.first * dst.dtype().bytes()),
                 dst_pitch: dst.pitch().pixel * dst.dtype().bytes(),
             };
-            let ahead = Ahead { panel: next_panel, done: block - range.start, pixels: true };
+            let prefetch = Prefetch { panel: next_panel, done: block - range.start, pixels: true };
             block += in_row.len();
-            let rows = Rows { count: 1, pitch: [0; 3], parts: 1, taps, operands, ahead, finish };
-            // SAFETY: the source's halo holds the padding, so that all taps of the blocks' pixels may be read; their
-            // outputs belong to this unit; the panel has `vectors` vectors and `depth` rows.
+            let rows = Rows { count: 1, pitch: [0; 3], parts: 1, taps, operands, prefetch, finish };
+            // SAFETY: the source's halo holds the padding, so that all taps of the blocks' pixels
+            // may be read; their outputs belong to this unit; the panel has `vectors` vectors and
+            // `depth` rows.
             unsafe { cut.run(step.isa, in_row, &rows) };
         }
     }

@@ -1,4 +1,4 @@
-//! im2col and the `gemm` crate: the textbook way, and the baseline of every product here.
+//! im2col and the `gemm` crate: the textbook algorithm, and the baseline of every product here.
 //!
 //! ```text
 //! for block of pixels:
@@ -9,8 +9,10 @@
 //!
 //! A pointwise convolution of stride 1 without halos reads the image in place of the patches.
 //!
-//! `gemm` packs its operands into fresh memory on every call and picks its instructions itself, so it
-//! neither keeps to a run without allocation nor to a lower tier.
+//! `gemm` packs its operands into fresh memory on every call and picks its instructions itself, so
+//! it neither keeps to a run without allocation nor to a limit on instructions.
+
+#![allow(unsafe_code, reason = "reads and writes views, calls the gemm crate")]
 
 use std::ops::Range;
 
@@ -115,7 +117,6 @@ impl PreparedIm2col {
     }
 
     /// Copies the taps of the pixels into the rows of `patches`.
-    #[allow(unsafe_code, reason = "reads views")]
     unsafe fn gather(&self, io: &Io, rows: Rows, patches: *mut f32) {
         let window = &self.conv.window;
         let [r, s] = window.kernel;
@@ -137,7 +138,6 @@ impl PreparedIm2col {
     }
 
     /// `dst = relu(a * weights + bias)` for pixels that lie at one distance in both.
-    #[allow(unsafe_code, reason = "calls the gemm crate and writes views")]
     unsafe fn product(&self, io: &Io, rows: Rows, a: *const f32, a_pitch: usize) {
         for (index, (filter, segment)) in self.filters.iter().zip(&self.conv.segments).enumerate() {
             let Segment { channels, epilogue } = *segment;
@@ -208,8 +208,6 @@ impl Prepared for PreparedIm2col {
     fn units(&self, _: usize, n: usize) -> usize {
         self.pixels(n).div_ceil(self.block)
     }
-
-    #[allow(unsafe_code, reason = "reads and writes views")]
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
         let total = self.pixels(io.images());
         let width = self.conv.output()[1];

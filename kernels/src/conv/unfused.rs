@@ -6,7 +6,10 @@
 //! phase 2: y = max(y, 0)
 //! ```
 //!
-//! The convolution is that of [`super::direct`], so that the difference to it is what fusing gains.
+//! The convolution is that of [`super::direct`]: the difference between the two is the gain of
+//! fusing.
+
+#![allow(unsafe_code, reason = "vector code")]
 
 use std::ops::Range;
 
@@ -14,6 +17,7 @@ use crate::conv::direct::{Direct, PreparedDirect};
 use crate::cpu::{Cpu, Isa};
 use crate::error::Unsupported;
 use crate::filter::{Filter, Folded};
+use crate::gemm::multiply::Single;
 use crate::gemm::panels::Panels;
 use crate::kernel::{Io, Kernel, Prepared, Request, Signature, Tuning};
 use crate::memory::{Buffer, Scratch, round_up};
@@ -25,19 +29,14 @@ use crate::vector::{load_first, store_first};
 #[derive(Debug)]
 pub struct Unfused<I> {
     isa: I,
-    direct: Box<dyn Kernel>,
-}
-
-impl std::fmt::Debug for dyn Kernel {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.write_str("Kernel")
-    }
+    direct: Direct<I>,
 }
 
 impl<I: Isa> Unfused<I> {
     /// For the table.
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
-        Ok(Box::new(Self { isa: I::new(cpu)?, direct: Direct::<I>::make(cpu)? }))
+        let isa = I::new(cpu)?;
+        Ok(Box::new(Self { isa, direct: Direct::new(isa, Single) }))
     }
 }
 
@@ -123,8 +122,6 @@ impl<I: Isa> Prepared for PreparedUnfused<I> {
     fn units(&self, phase: usize, n: usize) -> usize {
         if phase == 0 { self.conv.units(0, n) } else { n * self.signature.dst[0].h }
     }
-
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn run(&self, phase: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
         if phase == 0 {
             // SAFETY: the promises of the caller hold for the convolution alone.
@@ -149,7 +146,6 @@ impl<I: Isa> pulp::WithSimd for Pass<'_, I> {
     type Output = ();
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let Self { isa, norm, dst, rows, relu } = self;
         if relu && !norm.relu {
@@ -162,8 +158,8 @@ impl<I: Isa> pulp::WithSimd for Pass<'_, I> {
                 let pixel = dst.pixel::<f32>(row / shape.h, row % shape.h, x);
                 for k in (0..shape.c).step_by(I::F32_LANES) {
                     let (at, left) = (pixel.wrapping_add(k), shape.c - k);
-                    // SAFETY: `left` channels of a pixel of this unit; scale and shift are padded to
-                    // whole vectors.
+                    // SAFETY: `left` channels of a pixel of this unit; scale and shift are padded
+                    // to whole vectors.
                     unsafe {
                         let y = load_first(isa, at, left);
                         let y = if relu {

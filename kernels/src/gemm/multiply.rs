@@ -1,9 +1,11 @@
-//! How a register block multiplies: what it reads of a source, and what of the packed weights.
+//! How a register block multiplies: what it loads of a source, and what of the packed weights.
 //!
-//! Elements of bf16 come in pairs: two neighbouring elements of a sum lie in the 32 bits of one lane, for
-//! pixels as well as for weights, the first in the lower half. A value of bf16 is the upper half of one of
-//! f32, so that either half becomes f32 by one instruction, a shift or a mask; the product of two is exact
-//! in f32.
+//! Elements of bf16 come in pairs: two neighbouring elements of a sum lie in the 32 bits of one
+//! lane, for pixels as well as for weights, the first in the lower half. A bf16 is the upper half
+//! of an f32, so that either half becomes f32 by one instruction, a shift or a mask. The product of
+//! two is exact in f32.
+
+#![allow(unsafe_code, reason = "vector code")]
 
 use half::bf16;
 
@@ -13,31 +15,31 @@ use crate::tensor::Element;
 use crate::vector::{each, load};
 use pulp::Simd as _;
 
-/// A way to multiply on an instruction set; holding one proves that its instructions are there.
+/// How products are summed on an instruction set; holding one proves that its instructions are
+/// there.
 pub trait Multiply<I: Isa>: Copy + Send + Sync + 'static {
     /// Type of the source's elements.
     type Source: Element;
-    /// Neighbouring elements of a sum that a row of weights holds; runs of a sum are multiples of it.
+    /// Neighbouring elements of a sum that a row of weights holds; runs of a sum are multiples of
+    /// it.
     const GROUP: usize;
-    /// Products that are taken of a row of weights, one after the other.
-    const TURNS: usize;
+    /// Products of a row of weights, one after the other.
+    const PRODUCTS: usize;
 
     /// The proof.
     fn new(cpu: &Cpu) -> Result<Self, Unsupported>;
 
-    /// The part of a pixel's group that a turn multiplies, in all lanes.
+    /// The part of a pixel's group that a product takes, in all lanes.
     ///
     /// # Safety
     /// `GROUP` elements at `ptr` may be read.
-    #[allow(unsafe_code, reason = "vector code")]
-    unsafe fn pixel(isa: I, turn: usize, ptr: *const Self::Source) -> I::f32s;
+    unsafe fn pixel(isa: I, product: usize, ptr: *const Self::Source) -> I::f32s;
 
-    /// The part of a vector of weights that a turn multiplies.
+    /// The part of a vector of weights that a product takes.
     ///
     /// # Safety
     /// A vector at `ptr` may be read.
-    #[allow(unsafe_code, reason = "vector code")]
-    unsafe fn weights(isa: I, turn: usize, ptr: *const f32) -> I::f32s;
+    unsafe fn weights(isa: I, product: usize, ptr: *const f32) -> I::f32s;
 
     /// The sums with the products added, those of the parts of all lanes.
     #[inline(always)]
@@ -53,35 +55,33 @@ pub struct Single;
 impl<I: Isa> Multiply<I> for Single {
     type Source = f32;
     const GROUP: usize = 1;
-    const TURNS: usize = 1;
+    const PRODUCTS: usize = 1;
 
     fn new(_: &Cpu) -> Result<Self, Unsupported> {
         Ok(Self)
     }
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn pixel(isa: I, _: usize, ptr: *const f32) -> I::f32s {
         // SAFETY: by the caller.
         isa.splat_f32s(unsafe { *ptr })
     }
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn weights(_: I, _: usize, ptr: *const f32) -> I::f32s {
         // SAFETY: by the caller.
         unsafe { load::<I>(ptr) }
     }
 }
 
-/// Pairs of bf16, each half widened to f32: what any processor can do.
+/// Pairs of bf16, each half widened to f32: any processor can do it.
 #[derive(Clone, Copy, Debug)]
 pub struct Widened;
 
 /// A half of the pairs as f32: the lower one first.
 #[inline(always)]
-fn half<I: Isa>(isa: I, turn: usize, pairs: I::u32s) -> I::f32s {
-    let bits = match turn {
+fn half<I: Isa>(isa: I, product: usize, pairs: I::u32s) -> I::f32s {
+    let bits = match product {
         0 => each::<I>(pairs, |pair| pair << 16),
         _ => isa.and_u32s(pairs, isa.splat_u32s(0xffff_0000)),
     };
@@ -100,14 +100,13 @@ mod x86 {
     impl Multiply<Avx512> for Avx512Bf16 {
         type Source = bf16;
         const GROUP: usize = 2;
-        const TURNS: usize = 1;
+        const PRODUCTS: usize = 1;
 
         fn new(cpu: &Cpu) -> Result<Self, Unsupported> {
             Self::new(cpu)
         }
 
         #[inline(always)]
-        #[allow(unsafe_code, reason = "vector code")]
         unsafe fn pixel(isa: Avx512, _: usize, ptr: *const bf16) -> F32s {
             // SAFETY: by the caller.
             let pair = isa.splat_u32s(unsafe { ptr.cast::<u32>().read_unaligned() });
@@ -115,14 +114,12 @@ mod x86 {
         }
 
         #[inline(always)]
-        #[allow(unsafe_code, reason = "vector code")]
         unsafe fn weights(_: Avx512, _: usize, ptr: *const f32) -> F32s {
             // SAFETY: by the caller.
             unsafe { load::<Avx512>(ptr) }
         }
 
         #[inline(always)]
-        #[allow(unsafe_code, reason = "an instruction that pulp lacks")]
         fn add(_: Avx512, pixel: F32s, weights: F32s, sums: F32s) -> F32s {
             let [sums, a, b]: [__m512; 3] = [sums, pixel, weights].map(pulp::cast);
             // SAFETY: nothing makes a kernel of this type without the proof.
@@ -134,23 +131,21 @@ mod x86 {
 impl<I: Isa> Multiply<I> for Widened {
     type Source = bf16;
     const GROUP: usize = 2;
-    const TURNS: usize = 2;
+    const PRODUCTS: usize = 2;
 
     fn new(_: &Cpu) -> Result<Self, Unsupported> {
         Ok(Self)
     }
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
-    unsafe fn pixel(isa: I, turn: usize, ptr: *const bf16) -> I::f32s {
+    unsafe fn pixel(isa: I, product: usize, ptr: *const bf16) -> I::f32s {
         // SAFETY: by the caller.
-        half(isa, turn, isa.splat_u32s(unsafe { ptr.cast::<u32>().read_unaligned() }))
+        half(isa, product, isa.splat_u32s(unsafe { ptr.cast::<u32>().read_unaligned() }))
     }
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
-    unsafe fn weights(isa: I, turn: usize, ptr: *const f32) -> I::f32s {
+    unsafe fn weights(isa: I, product: usize, ptr: *const f32) -> I::f32s {
         // SAFETY: by the caller.
-        half(isa, turn, isa.transmute_u32s_f32s(unsafe { load::<I>(ptr) }))
+        half(isa, product, isa.transmute_u32s_f32s(unsafe { load::<I>(ptr) }))
     }
 }

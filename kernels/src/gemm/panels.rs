@@ -1,7 +1,8 @@
 //! Weights packed into panels: the columns that one register block takes, for all products summed.
 //!
-//! A panel holds `depth` rows of `vectors * LANES` output channels, contiguous. Panels never straddle
-//! segments; the last one of a segment is narrower, and its last vector is padded with zeros.
+//! A panel holds `depth` rows of `vectors * LANES` output channels, contiguous. Panels never
+//! straddle segments; the last one of a segment is narrower, and its last vector is padded with
+//! zeros.
 
 use std::ops::Range;
 
@@ -36,20 +37,20 @@ impl Panel {
         self.first..self.first + self.width
     }
 
-    /// Its channels by [`SIDE`], the last ones by fewer.
+    /// Its channels by [`CHUNK`], the last ones by fewer.
     #[inline(always)]
-    pub fn sides(&self) -> impl Iterator<Item = Range<usize>> {
+    pub fn chunks(&self) -> impl Iterator<Item = Range<usize>> {
         let channels = self.channels();
-        channels.clone().step_by(SIDE).map(move |first| first..channels.end.min(first + SIDE))
+        channels.clone().step_by(CHUNK).map(move |first| first..channels.end.min(first + CHUNK))
     }
 }
 
-/// Output channels whose weights are made side by side: a cache line of them.
-pub const SIDE: usize = 16;
+/// Output channels whose weights are computed together: a cache line of them.
+pub const CHUNK: usize = 16;
 
 /// `sums += factor * values`: fused where the tier has the instruction.
 #[inline(always)]
-pub fn add<I: Isa>(_: I, sums: &mut [f64; SIDE], factor: f64, values: &[f64; SIDE]) {
+pub fn add<I: Isa>(_: I, sums: &mut [f64; CHUNK], factor: f64, values: &[f64; CHUNK]) {
     for (sum, value) in sums.iter_mut().zip(values) {
         *sum = match I::TIER {
             Tier::Plain => factor * value + *sum,
@@ -58,10 +59,10 @@ pub fn add<I: Isa>(_: I, sums: &mut [f64; SIDE], factor: f64, values: &[f64; SID
     }
 }
 
-/// Sets the first [`SIDE`] elements, or all of fewer, to sums, each rounded once.
+/// Sets the first [`CHUNK`] elements, or all of fewer, to sums, each rounded once.
 #[inline(always)]
-pub fn set_rounded(packed: &mut [f32], sums: &[f64; SIDE]) {
-    let mut rounded = [0.0; SIDE];
+pub fn set_rounded(packed: &mut [f32], sums: &[f64; CHUNK]) {
+    let mut rounded = [0.0; CHUNK];
     for (rounded, sum) in rounded.iter_mut().zip(sums) {
         *rounded = *sum as f32;
     }
@@ -120,8 +121,8 @@ impl Panels {
         })
     }
 
-    /// As [`Self::pack`], in bf16: a row holds the pairs of two rows of the matrix, the first in the lower
-    /// half of each element.
+    /// As [`Self::pack`], in bf16: a row holds the pairs of two rows of the matrix, the first in
+    /// the lower half of each element.
     ///
     /// # Panics
     /// If the matrix has an odd number of rows.
@@ -137,8 +138,8 @@ impl Panels {
         })
     }
 
-    /// Packs matrices of `depth` rows that are made of filters, with the filters' biases: `fill` writes all rows of a
-    /// panel, one behind the other, which are zero.
+    /// Packs matrices of `depth` rows that are made of filters, with the filters' biases: `fill`
+    /// writes all rows of a panel, one behind the other, which are zero.
     pub fn pack_panels<'f, F: AsRef<Folded<'f>>>(
         segments: &[Segment],
         lanes: usize,

@@ -8,11 +8,11 @@
 use crate::cpu::Isa;
 use crate::gemm::multiply::Single;
 use crate::gemm::register_block::{Finish, Operands, Taps};
-use crate::gemm::rows::{Ahead, Cut, Rows};
+use crate::gemm::rows::{Cut, Prefetch, Rows};
 use crate::tensor::Dtype;
 
-/// Products that a fast algorithm sums in registers before it adds them to the rest of a sum: sums make
-/// most of its error, since it magnifies them.
+/// Products that a fast algorithm sums in registers before it adds them to the rest of a sum. Sums
+/// make most of its error, since it magnifies them; shorter sums have smaller errors.
 pub const PART: usize = 96;
 
 /// The batch.
@@ -48,9 +48,9 @@ impl<I: Isa> Products<I> {
     /// Computes the products.
     ///
     /// # Safety
-    /// `rows` rows of `depth` elements of each left matrix may be read, and `depth` rows of `vectors`
-    /// vectors of each right one; `rows` rows of `vectors` vectors of each result may be written by
-    /// this caller alone; `pixels` fits the vectors.
+    /// `rows` rows of `depth` elements of each left matrix may be read, and `depth` rows of
+    /// `vectors` vectors of each right one; `rows` rows of `vectors` vectors of each result may be
+    /// written by this caller alone; `pixels` fits the vectors.
     #[inline(always)]
     #[allow(unsafe_code, reason = "vector code")]
     pub unsafe fn run(self) {
@@ -69,7 +69,7 @@ impl<I: Isa> Products<I> {
                 dst: self.dst.cast(),
                 dst_pitch: self.dst_pitch[0] * size_of::<f32>(),
             },
-            ahead: Ahead { panel: self.panel.wrapping_add(matrix), done: 0, pixels: false },
+            prefetch: Prefetch { panel: self.panel.wrapping_add(matrix), done: 0, pixels: false },
             finish: Finish {
                 bias: std::ptr::null(),
                 relu: false,

@@ -1,4 +1,5 @@
-//! The register block: `MR` pixels by `NR` vectors of output channels, whose sums stay in registers.
+//! The register block: `MR` pixels by `NR` vectors of output channels, whose sums stay in
+//! registers.
 //!
 //! ```text
 //! for (r, s) in taps:
@@ -9,11 +10,13 @@
 //!       acc[i][0..NR] += x * b[0..NR]             MR * NR registers
 //! ```
 //!
-//! Of bf16, two channels are taken at a time ([`super::multiply`]).
+//! For bf16, a step is two channels ([`super::multiply`]).
 //!
-//! The pixels of a block lie at one distance from each other; a matrix product is the case of one tap,
-//! whose pixels are the rows of a matrix. On 32 registers 14x2 and 9x3 leave 3 and 2 registers over;
-//! on 16, 6x2 and 4x3 do.
+//! The pixels of a block lie at one distance from each other; a matrix product is the case of one
+//! tap, whose pixels are the rows of a matrix. On 32 registers 14x2 and 9x3 leave 3 and 2 registers
+//! over; on 16, 6x2 and 4x3 do.
+
+#![allow(unsafe_code, reason = "vector code")]
 
 use half::bf16;
 
@@ -45,7 +48,8 @@ impl Taps {
         Self { rows: 1, row_pitch: 0, columns: 1, column_pitch: 0, len }
     }
 
-    /// The taps of a convolution over `channels` channels; columns that are contiguous become one run.
+    /// The taps of a convolution over `channels` channels; columns that are contiguous become one
+    /// run.
     pub fn conv(kernel: [usize; 2], channels: usize, row_pitch: usize, pixel_pitch: usize) -> Self {
         let [rows, columns] = kernel;
         if pixel_pitch == channels {
@@ -57,14 +61,14 @@ impl Taps {
     }
 }
 
-/// What a finished block goes through on its way to memory.
+/// The epilogue of a block, and how it is stored.
 #[derive(Clone, Copy, Debug)]
 pub struct Finish {
     /// `vectors * LANES` biases, or null for none.
     pub bias: *const f32,
     /// Clamp at zero.
     pub relu: bool,
-    /// Add to what the destination holds: all but the first part of a sum taken in parts. In f32 only.
+    /// Add to the destination: in all but the first part of a sum in parts. In f32 only.
     pub accumulate: bool,
     /// Type of the outputs.
     pub dtype: Dtype,
@@ -100,7 +104,6 @@ pub struct Operands<T> {
 /// # Safety
 /// The group of `MR` pixels may be read from `a`, and a row of `NR` vectors from `b`.
 #[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
 unsafe fn step<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     isa: I,
     a: &mut *const M::Source,
@@ -110,19 +113,19 @@ unsafe fn step<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     acc: &mut [[I::f32s; NR]; MR],
 ) {
     to_l2(*next);
-    for turn in 0..M::TURNS {
-        // Else the compiler keeps what it has loaded, or loads for the next group as well, for which there are no
-        // registers.
+    for product in 0..M::PRODUCTS {
+        // Else the compiler keeps what it has loaded, or loads for the next group as well, for
+        // which there are no registers.
         *a = opaque(a.cast_mut());
-        if turn > 0 {
+        if product > 0 {
             *b = opaque(b.cast_mut());
         }
         // SAFETY: by the caller.
         let row: [I::f32s; NR] =
-            std::array::from_fn(|j| unsafe { M::weights(isa, turn, b.add(j * I::F32_LANES)) });
+            std::array::from_fn(|j| unsafe { M::weights(isa, product, b.add(j * I::F32_LANES)) });
         for (i, acc) in acc.iter_mut().enumerate() {
             // SAFETY: by the caller.
-            let x = unsafe { M::pixel(isa, turn, a.wrapping_add(i * a_pitch)) };
+            let x = unsafe { M::pixel(isa, product, a.wrapping_add(i * a_pitch)) };
             for (acc, b) in acc.iter_mut().zip(row) {
                 *acc = M::add(isa, x, b, *acc);
             }
@@ -136,10 +139,9 @@ unsafe fn step<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
 /// The sums of a block.
 ///
 /// # Safety
-/// All taps of `MR` pixels may be read from `a`, and `rows * columns * len / GROUP` rows of `NR` vectors
-/// from `b`.
+/// All taps of `MR` pixels may be read from `a`, and `rows * columns * len / GROUP` rows of `NR`
+/// vectors from `b`.
 #[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
 unsafe fn sums<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     isa: I,
     taps: &Taps,
@@ -171,13 +173,13 @@ unsafe fn sums<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     acc
 }
 
-/// Computes a block and stores it; meanwhile it prefetches `next`, a line for each row of the panel.
+/// Computes a block and stores it; meanwhile it prefetches `next`, a line for each row of the
+/// panel.
 ///
 /// # Safety
 /// As for the sums; `MR` pixels of `finish.width` channels at `o.dst` may be written by this caller
 /// alone.
 #[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
 pub unsafe fn block<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     isa: I,
     taps: &Taps,

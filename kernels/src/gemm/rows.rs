@@ -6,8 +6,10 @@
 //!     for block in row: block x panel       see [`super::register_block`]
 //! ```
 //!
-//! A row is cut into blocks of two sizes, which differ by one pixel. For each such pair the loops are
-//! compiled once, as a function that all kernels share.
+//! A row is cut into blocks of two sizes, which differ by one pixel. For each such pair the loops
+//! are compiled once, as a function that all kernels share.
+
+#![allow(unsafe_code, reason = "vector code")]
 
 use std::ops::Range;
 
@@ -19,19 +21,19 @@ use crate::gemm::register_block::{Finish, Operands, Taps, block, max_pixels};
 
 /// What to prefetch while blocks are computed.
 #[derive(Clone, Copy, Debug)]
-pub struct Ahead {
+pub struct Prefetch {
     /// The panel that will be read next: each block asks for its share, a line for each row of its
     /// panel.
     pub panel: *const f32,
     /// Blocks that have asked already.
     pub done: usize,
-    /// Once all of it is on its way, ask for the pixels of the next block.
+    /// Once all of it is asked for, ask for the pixels of the next block.
     pub pixels: bool,
 }
 
 /// What the next block prefetches.
-struct Next<'a> {
-    ahead: &'a Ahead,
+#[derive(Clone, Copy)]
+struct Next {
     /// Where the panel's part begins, and the elements of a block's share of it.
     panel: *const f32,
     share: usize,
@@ -39,16 +41,18 @@ struct Next<'a> {
     block: usize,
     /// Elements of a row of the panel.
     width: usize,
+    /// Ask for pixels afterwards.
+    pixels: bool,
 }
 
-impl Next<'_> {
+impl Next {
     #[inline(always)]
     fn address(&mut self, default: *const f32, pixels: *const f32) -> *const f32 {
         let block = self.block;
         self.block += 1;
         if block * LINE < self.width {
             self.panel.wrapping_add(block * self.share)
-        } else if self.ahead.pixels {
+        } else if self.pixels {
             pixels
         } else {
             default
@@ -61,140 +65,109 @@ impl Next<'_> {
 pub struct Rows<T> {
     /// Rows.
     pub count: usize,
-    /// From the operands of a row to those of the next: elements of `a` and of `b`, bytes of the outputs.
+    /// From the operands of a row to those of the next: elements of `a` and of `b`, bytes of the
+    /// outputs.
     pub pitch: [usize; 3],
-    /// Parts that each sum is taken in; 1 where there are several runs in a sum.
+    /// Parts that each sum is divided in; 1 where there are several runs in a sum.
     pub parts: usize,
     /// What a sum runs over.
     pub taps: Taps,
     /// Those of the first row.
     pub operands: Operands<T>,
-    /// What comes after the first row's panel.
-    pub ahead: Ahead,
+    /// What is prefetched during the first row.
+    pub prefetch: Prefetch,
     /// What is done with a sum.
     pub finish: Finish,
 }
 
-/// Computes `count` blocks side by side, stores them and moves on.
-///
-/// # Safety
-/// As for [`block`], for each of them.
-#[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
-unsafe fn series<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
+/// Blocks of one size that follow each other in a row.
+struct Series<'a, I: Isa, M: Multiply<I>, const MR: usize, const NR: usize> {
     isa: I,
     count: usize,
-    taps: &Taps,
-    o: &mut Operands<M::Source>,
-    finish: &Finish,
-    next: &mut Next,
-) {
-    for _ in 0..count {
-        let following = o.a.wrapping_add(MR * o.a_pitch);
-        let next = next.address(o.b, following.cast());
-        // Else the compiler keeps a pointer a pixel from block to block, more than there are registers.
-        let here = Operands { a: opaque(o.a.cast_mut()), dst: opaque(o.dst), ..*o };
-        // SAFETY: by the caller.
-        unsafe { block::<I, M, MR, NR>(isa, taps, &here, finish, next) };
-        o.a = following;
-        o.dst = o.dst.wrapping_add(MR * o.dst_pitch);
-    }
+    taps: &'a Taps,
+    operands: &'a mut Operands<M::Source>,
+    finish: &'a Finish,
+    next: &'a mut Next,
 }
 
-/// Rows of blocks of two sizes. For each pair of sizes it is one function, which callers share.
-struct Run<'a, I: Isa, M: Multiply<I>, const MR: usize, const LESS: usize, const NR: usize> {
-    isa: I,
-    rows: &'a Rows<M::Source>,
-    /// Blocks in a row: first those of `MR` pixels, then those of `LESS`.
-    blocks: [usize; 2],
-}
-
-impl<I: Isa, M: Multiply<I>, const MR: usize, const LESS: usize, const NR: usize> pulp::WithSimd
-    for Run<'_, I, M, MR, LESS, NR>
-{
+impl<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize> pulp::WithSimd for Series<'_, I, M, MR, NR> {
     type Output = ();
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     fn with_simd<S: pulp::Simd>(self, _: S) {
-        let Self { isa, rows, blocks: [larger, smaller] } = self;
-        let Rows { taps, operands, ahead, .. } = rows;
-        let width = NR * I::F32_LANES;
-        for row in 0..rows.count {
-            for part in 0..rows.parts {
-                let bound =
-                    |part| if rows.parts == 1 { part * taps.len } else { part * taps.len / rows.parts };
-                let (begin, end) = (bound(part), bound(part + 1));
-                let taps = Taps { len: end - begin, ..*taps };
-                let mut o = Operands {
-                    a: operands.a.wrapping_add(row * rows.pitch[0] + begin),
-                    b: operands.b.wrapping_add(row * rows.pitch[1] + begin / M::GROUP * width),
-                    dst: operands.dst.wrapping_add(row * rows.pitch[2]),
-                    ..*operands
-                };
-                let finish = Finish { accumulate: rows.finish.accumulate || part > 0, ..rows.finish };
-                let panel = ahead.panel.wrapping_add(row * rows.pitch[1] + begin / M::GROUP * width);
-                let share = taps.rows * taps.columns * taps.len / M::GROUP * LINE;
-                let mut next = Next { ahead, panel, share, block: ahead.done, width };
-                // SAFETY: promised to `run`, the only caller.
-                unsafe {
-                    series::<I, M, MR, NR>(isa, larger, &taps, &mut o, &finish, &mut next);
-                    series::<I, M, LESS, NR>(isa, smaller, &taps, &mut o, &finish, &mut next);
-                }
-            }
+        let Self { isa, count, taps, operands, finish, next } = self;
+        // In registers, not where the caller has them.
+        let (mut o, mut prefetch) = (*operands, *next);
+        for _ in 0..count {
+            let following = o.a.wrapping_add(MR * o.a_pitch);
+            let next = prefetch.address(o.b, following.cast());
+            // Else the compiler keeps a pointer a pixel from block to block, more than there are
+            // registers.
+            let here = Operands { a: opaque(o.a.cast_mut()), dst: opaque(o.dst), ..o };
+            // SAFETY: promised to `series`, the only caller.
+            unsafe { block::<I, M, MR, NR>(isa, taps, &here, finish, next) };
+            o.a = following;
+            o.dst = o.dst.wrapping_add(MR * o.dst_pitch);
         }
+        (*operands, *next) = (o, prefetch);
     }
 }
 
-/// Computes rows of blocks and stores them.
+/// Computes `count` blocks of a row, stores them and moves on. For each size it is one function,
+/// which all kernels share.
 ///
 /// # Safety
 /// As for [`block`], for each of them.
 #[inline(never)]
-#[allow(unsafe_code, reason = "vector code")]
-unsafe fn run<I: Isa, M: Multiply<I>, const MR: usize, const LESS: usize, const NR: usize>(
+unsafe fn series<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     isa: I,
-    rows: &Rows<M::Source>,
-    blocks: [usize; 2],
+    count: usize,
+    taps: &Taps,
+    operands: &mut Operands<M::Source>,
+    finish: &Finish,
+    next: &mut Next,
 ) {
-    isa.vectorize(Run::<I, M, MR, LESS, NR> { isa, rows, blocks })
+    isa.vectorize(Series::<I, M, MR, NR> { isa, count, taps, operands, finish, next });
 }
 
-/// [`run`] for one size.
-type RunFn<I, T> = unsafe fn(I, &Rows<T>, [usize; 2]);
+/// [`series`] for one size.
+type SeriesFn<I, T> = unsafe fn(I, usize, &Taps, &mut Operands<T>, &Finish, &mut Next);
 
-/// The function for blocks of `pixels` and one pixel less by `vectors`.
+/// The function for blocks of `pixels` by `vectors`.
 ///
 /// # Panics
-/// If that many do not fit the registers: `pixels` is from 1 to [`max_pixels`], `vectors` from 1 to 4.
-fn function<I: Isa, M: Multiply<I>>(pixels: usize, vectors: usize) -> RunFn<I, M::Source> {
+/// If that many do not fit the registers: `pixels` is from 1 to [`max_pixels`], `vectors` from 1 to
+/// 4.
+fn function<I: Isa, M: Multiply<I>>(pixels: usize, vectors: usize) -> SeriesFn<I, M::Source> {
     macro_rules! arms {
-        ($($nr:literal: $([$mr:literal $less:literal])*;)*) => {
+        ($($nr:literal: $($mr:literal)*;)*) => {
             match (vectors, pixels) {
-                $($(($nr, $mr) if const { $mr <= max_pixels(I::REGISTERS, $nr) } => run::<I, M, $mr, $less, $nr>,)*)*
+                $($(($nr, $mr) if const { $mr <= max_pixels(I::REGISTERS, $nr) } => series::<I, M, $mr, $nr>,)*)*
                 _ => panic!("no block of {pixels} pixels by {vectors} vectors"),
             }
         };
     }
     arms! {
-        1: [1 1] [2 1] [3 2] [4 3] [5 4] [6 5] [7 6] [8 7] [9 8] [10 9] [11 10] [12 11] [13 12] [14 13];
-        2: [1 1] [2 1] [3 2] [4 3] [5 4] [6 5] [7 6] [8 7] [9 8] [10 9] [11 10] [12 11] [13 12] [14 13];
-        3: [1 1] [2 1] [3 2] [4 3] [5 4] [6 5] [7 6] [8 7] [9 8];
-        4: [1 1] [2 1] [3 2] [4 3] [5 4] [6 5];
+        1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14;
+        2: 1 2 3 4 5 6 7 8 9 10 11 12 13 14;
+        3: 1 2 3 4 5 6 7 8 9;
+        4: 1 2 3 4 5 6;
     }
 }
 
-/// A row of pixels, cut into blocks of nearly equal size: a block with few pixels would read its weights
-/// for little work.
+/// A row of pixels, cut into blocks of nearly equal size: a block with few pixels would read its
+/// weights for little work.
 #[derive(Clone, Copy)]
 pub struct Cut<I: Isa, M: Multiply<I> = Single> {
     /// Blocks of the row.
     pub blocks: usize,
     /// Pixels of the larger blocks.
     pixels: usize,
-    /// How many are large; the others, which follow, have a pixel less.
+    vectors: usize,
+    /// How many are large; those that follow have a pixel less.
     larger: usize,
-    function: RunFn<I, M::Source>,
+    /// For the larger and for the smaller blocks.
+    functions: [SeriesFn<I, M::Source>; 2],
 }
 
 impl<I: Isa, M: Multiply<I>> Cut<I, M> {
@@ -209,8 +182,9 @@ impl<I: Isa, M: Multiply<I>> Cut<I, M> {
         Self {
             blocks,
             pixels,
+            vectors,
             larger: width - blocks * (pixels - 1),
-            function: function::<I, M>(pixels, vectors),
+            functions: [pixels, pixels.max(2) - 1].map(|pixels| function::<I, M>(pixels, vectors)),
         }
     }
 
@@ -223,15 +197,53 @@ impl<I: Isa, M: Multiply<I>> Cut<I, M> {
     /// Computes the same blocks of each row and stores them.
     ///
     /// # Safety
-    /// All taps of the blocks' pixels, in whole groups, may be read from `a`, and a row of `vectors` vectors for
-    /// each group of them from `b`; `finish.width` channels of the blocks' pixels at `dst` may be written by this
-    /// caller alone.
-    #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
+    /// All taps of the blocks' pixels, in whole groups, may be read from `a`, and a row of
+    /// `vectors` vectors for each group of them from `b`; `finish.width` channels of the blocks'
+    /// pixels at `dst` may be written by this caller alone.
+    #[inline(never)]
     pub unsafe fn run(&self, isa: I, blocks: Range<usize>, rows: &Rows<M::Source>) {
         debug_assert!(rows.parts == 1 || rows.taps.rows * rows.taps.columns == 1);
         let larger = self.larger.clamp(blocks.start, blocks.end) - blocks.start;
-        // SAFETY: by the caller.
-        unsafe { (self.function)(isa, rows, [larger, blocks.len() - larger]) }
+        let counts = [larger, blocks.len() - larger];
+        for row in 0..rows.count {
+            for part in 0..rows.parts {
+                let (taps, mut operands, finish, mut next) = self.part(row, part, rows);
+                for (series, count) in self.functions.iter().zip(counts).filter(|(_, count)| *count > 0) {
+                    // SAFETY: by the caller.
+                    unsafe { series(isa, count, &taps, &mut operands, &finish, &mut next) };
+                }
+            }
+        }
+    }
+
+    /// What a part of the sums of a row is computed from.
+    #[inline(always)]
+    fn part(
+        &self,
+        row: usize,
+        part: usize,
+        rows: &Rows<M::Source>,
+    ) -> (Taps, Operands<M::Source>, Finish, Next) {
+        let Rows { taps, operands, prefetch, .. } = rows;
+        let width = self.vectors * I::F32_LANES;
+        let bound = |part| if rows.parts == 1 { part * taps.len } else { part * taps.len / rows.parts };
+        let (begin, end) = (bound(part), bound(part + 1));
+        let weights = row * rows.pitch[1] + begin / M::GROUP * width;
+        let share = taps.rows * taps.columns * (end - begin) / M::GROUP * LINE;
+        let next = Next {
+            panel: prefetch.panel.wrapping_add(weights),
+            share,
+            block: prefetch.done,
+            width,
+            pixels: prefetch.pixels,
+        };
+        let operands = Operands {
+            a: operands.a.wrapping_add(row * rows.pitch[0] + begin),
+            b: operands.b.wrapping_add(weights),
+            dst: operands.dst.wrapping_add(row * rows.pitch[2]),
+            ..*operands
+        };
+        let finish = Finish { accumulate: rows.finish.accumulate || part > 0, ..rows.finish };
+        (Taps { len: end - begin, ..*taps }, operands, finish, next)
     }
 }

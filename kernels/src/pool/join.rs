@@ -1,14 +1,17 @@
 //! How the elements of a window become one, a vector of channels at a time.
 //!
-//! A vector of bf16 has twice the channels of one of f32, and none of the four ways shuffles them:
+//! A vector of bf16 has twice the channels of one of f32. No operation here shuffles them:
 //!
-//! - The largest bf16 is found among the bits. As integers with a sign, those of numbers that have none are in
-//!   order, and those of negative numbers in the opposite order: of numbers that are all negative the largest is
-//!   the smallest integer, of others the largest. Both are kept.
-//! - Sums of bf16 are two of f32: of the even channels, whose bits are shifted up, and of the odd ones, whose
-//!   neighbours' bits are cleared. Rounded, they go back the same way.
+//! - The largest bf16 is found among the bits. As signed integers, the bits of positive numbers are
+//!   in order, and those of negative numbers in the opposite order. Of numbers that are all
+//!   negative the largest is the smallest integer, else it is the largest integer. Both are kept.
+//! - Sums of bf16 are two sums of f32: of the even channels, whose bits are shifted up, and of the
+//!   odd channels, with the bits of their neighbours cleared. Rounded, they go back in the same
+//!   order.
 //!
-//! What is no number may or may not win against others in a maximum of bf16; in a mean it stays none.
+//! A NaN may or may not win against numbers in a maximum of bf16. A mean with a NaN is NaN.
+
+#![allow(unsafe_code, reason = "vector code")]
 
 use std::marker::PhantomData;
 
@@ -25,7 +28,7 @@ pub struct Max<T>(PhantomData<T>);
 /// The sum, which the end multiplies.
 pub struct Sum<T>(PhantomData<T>);
 
-/// A way to make one element of many.
+/// An operation that makes one element of many.
 pub trait Join<I: Isa> {
     /// Type of the elements.
     type Element: Element;
@@ -38,18 +41,17 @@ pub trait Join<I: Isa> {
     ///
     /// # Safety
     /// So many may be read.
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn load<const WHOLE: bool>(isa: I, at: *const Self::Element, width: usize) -> Self::Vector;
 
     /// One of two.
     fn join(isa: I, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
-    /// Ends and writes what has been joined, or the first `width` channels of it if it is not `WHOLE`.
+    /// Ends and writes what has been joined, or the first `width` channels of it if it is not
+    /// `WHOLE`.
     ///
     /// # Safety
-    /// So many may be written, and their bias may be read: for bf16 that of a whole vector ([`bias_len`]), in the
-    /// order of [`order_bias`].
-    #[allow(unsafe_code, reason = "vector code")]
+    /// So many may be written, and their bias may be read: for bf16 that of a whole vector
+    /// ([`bias_len`]), in the order of [`order_bias`].
     unsafe fn store<const WHOLE: bool>(
         isa: I,
         at: *mut Self::Element,
@@ -74,7 +76,6 @@ impl<I: Isa> End<I> {
     /// # Safety
     /// The bias of so many channels may be read.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn apply(&self, isa: I, value: I::f32s, bias: *const f32, width: usize) -> I::f32s {
         // SAFETY: by the caller.
         let bias = unsafe { load_first(isa, bias, width) };
@@ -91,7 +92,8 @@ pub fn bias_len<I: Isa>(dtype: Dtype, channels: usize) -> usize {
     }
 }
 
-/// Writes the bias of each channel where [`Join::store`] finds it: of each vector of bf16 the even ones first.
+/// Writes the bias of each channel where [`Join::store`] finds it: of each vector of bf16 the even
+/// ones first.
 pub fn order_bias<I: Isa>(dtype: Dtype, bias: &[f32], ordered: &mut [f32]) {
     for (channel, &value) in bias.iter().enumerate() {
         let (first, lane) = (channel - channel % I::U16_LANES, channel % I::U16_LANES);
@@ -106,7 +108,6 @@ pub fn order_bias<I: Isa>(dtype: Dtype, bias: &[f32], ordered: &mut [f32]) {
 /// Implements [`Join`] for f32.
 macro_rules! join_f32 {
     ($join:ident, $operation:ident) => {
-        #[allow(unsafe_code, reason = "vector code")]
         impl<I: Isa> Join<I> for $join<f32> {
             type Element = f32;
             type Vector = I::f32s;
@@ -142,8 +143,6 @@ macro_rules! join_f32 {
 
 join_f32!(Max, max_f32s);
 join_f32!(Sum, add_f32s);
-
-#[allow(unsafe_code, reason = "vector code")]
 impl<I: Isa> Join<I> for Max<bf16> {
     type Element = bf16;
     /// The largest and the smallest as integers.
@@ -184,8 +183,6 @@ impl<I: Isa> Join<I> for Max<bf16> {
         unsafe { store_bf16::<I, WHOLE>(at, cast(value), width) };
     }
 }
-
-#[allow(unsafe_code, reason = "vector code")]
 impl<I: Isa> Join<I> for Sum<bf16> {
     type Element = bf16;
     /// The even and the odd channels.
@@ -222,7 +219,6 @@ impl<I: Isa> Join<I> for Sum<bf16> {
 /// # Safety
 /// So many elements may be read.
 #[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
 unsafe fn load_bf16<I: Isa, const WHOLE: bool>(isa: I, at: *const bf16, width: usize) -> I::u32s {
     // SAFETY: by the caller; `u32s` is plain data of `U16_LANES` u16, and a bf16 is a u16.
     unsafe {
@@ -241,7 +237,6 @@ unsafe fn load_bf16<I: Isa, const WHOLE: bool>(isa: I, at: *const bf16, width: u
 /// # Safety
 /// So many elements may be written.
 #[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
 unsafe fn store_bf16<I: Isa, const WHOLE: bool>(at: *mut bf16, value: I::u32s, width: usize) {
     // SAFETY: by the caller; `u32s` is plain data of `U16_LANES` u16, and a bf16 is a u16.
     unsafe {
@@ -268,7 +263,6 @@ fn halves<I: Isa>(isa: I, pairs: I::u32s) -> [I::f32s; 2] {
 /// # Safety
 /// As for [`Join::store`] of bf16.
 #[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
 unsafe fn store_sums<I: Isa, const WHOLE: bool>(
     isa: I,
     at: *mut bf16,
@@ -284,19 +278,21 @@ unsafe fn store_sums<I: Isa, const WHOLE: bool>(
             end.apply(isa, odd, bias.wrapping_add(I::F32_LANES), I::F32_LANES),
         ]
     };
-    let even = each::<I>(nearest(isa, even), |bits| bits >> 16);
-    let odd = isa.and_u32s(nearest(isa, odd), isa.splat_u32s(ODD));
+    let even = each::<I>(rounded(isa, even), |bits| bits >> 16);
+    let odd = isa.and_u32s(rounded(isa, odd), isa.splat_u32s(ODD));
     // SAFETY: by the caller.
     unsafe { store_bf16::<I, WHOLE>(at, isa.or_u32s(odd, even), width) };
 }
 
-/// f32 whose upper halves are the nearest bf16, ties to even.
+/// Rounds: f32 whose upper halves are the nearest bf16, ties to even.
 ///
-/// Of what is no number the lower half is zero, as it comes from a bf16 or from an operation: it stays as it is.
+/// The lower half of a NaN is zero here, since it comes from a bf16 or from an operation: it stays
+/// as it is.
 #[inline(always)]
-fn nearest<I: Isa>(isa: I, value: I::f32s) -> I::u32s {
+fn rounded<I: Isa>(isa: I, value: I::f32s) -> I::u32s {
     let bits = isa.transmute_u32s_f32s(value);
-    // What is over half of the last place is carried into it, and so is a half where that place is odd.
+    // What is over half of the last place is carried into it, and so is a half where that place is
+    // odd.
     let odd = isa.and_u32s(each::<I>(bits, |bits| bits >> 16), isa.splat_u32s(1));
     isa.add_u32s(isa.or_u32s(bits, odd), isa.splat_u32s(0x7fff))
 }

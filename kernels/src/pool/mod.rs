@@ -9,12 +9,15 @@
 //!       y = relu((its columns) * 1 / count + bias)
 //! ```
 //!
-//! Windows of neighbouring pixels overlap: where they are 3 wide, the columns that a pixel shares with the next
-//! stay in registers, so that a pixel reads one column at stride 1 and two at stride 2. Taps outside the image
-//! are left out rather than read as zeros, so that no halo is needed; pixels that have such to their left or
-//! right, and those of windows of other widths, read all of their columns.
+//! Windows of neighbouring pixels overlap. Where they are 3 wide, the columns that a pixel shares
+//! with the next one stay in registers: a pixel reads one column at stride 1 and two at stride 2.
+//! Taps outside the image are left out, not read as zeros, so that no halo is needed. A pixel with
+//! such taps to its left or right reads all of its columns, and so does one with a window of
+//! another width.
 //!
 //! [`join`] has the maxima and sums of vectors of each type.
+
+#![allow(unsafe_code, reason = "vector code")]
 
 use std::ops::Range;
 
@@ -107,8 +110,6 @@ impl<I: Isa> Prepared for PreparedPool<I> {
     fn units(&self, _: usize, n: usize) -> usize {
         n * self.pool.output()[0] * self.chunks()
     }
-
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, _: &mut Scratch) {
         self.isa.vectorize(Run { step: self, units, io })
     }
@@ -142,7 +143,6 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
 
 impl<I: Isa> Run<'_, I> {
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     fn units<J: Join<I>>(self) {
         let Self { step, units, io } = self;
         let Pool { image, channels, ref window, .. } = step.pool;
@@ -197,12 +197,13 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// All vectors.
     ///
     /// # Safety
-    /// The channels of the image's rows may be read, and those of the pixels written by this caller alone.
+    /// The channels of the image's rows may be read, and those of the pixels written by this caller
+    /// alone.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn all(&self) {
         let mut c = self.channels.start;
-        // Several side by side: their lines follow each other in memory, and their sums wait less for each other.
+        // Several vectors at a time: their lines follow each other in memory, and their sums wait
+        // less for each other.
         while c + 4 * J::LANES <= self.channels.end {
             // SAFETY: by the caller; whole vectors.
             unsafe { self.vectors::<4, true>(c) };
@@ -229,7 +230,6 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
     /// As for [`Self::all`]; `WHOLE` vectors.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn vectors<const V: usize, const WHOLE: bool>(&self, c: usize) {
         // SAFETY: by the caller; the pixels are those of the row.
         unsafe {
@@ -253,7 +253,6 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
     /// As for [`Self::vectors`], of a pixel of the row.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn pixel<const V: usize, const WHOLE: bool>(&self, c: usize, x: usize) {
         let Pool { image, ref window, .. } = self.step.pool;
         let columns = inside(x, window.stride[1], window.kernel[1], window.padding.left, image[1]);
@@ -275,12 +274,12 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
         }
     }
 
-    /// The pixels that share columns of [`SHARING`], of windows of `ROWS` rows, or any number if that is 0.
+    /// The pixels that share columns of [`SHARING`], of windows of `ROWS` rows, or any number if
+    /// that is 0.
     ///
     /// # Safety
     /// As for [`Self::vectors`]; the stride is `STRIDE`, 1 or 2.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn shared<const V: usize, const STRIDE: usize, const ROWS: usize, const WHOLE: bool>(
         &self,
         c: usize,
@@ -313,7 +312,6 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
     /// As for [`Self::vectors`]; the column lies in the image.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn column<const V: usize, const ROWS: usize, const WHOLE: bool>(
         &self,
         column: usize,
@@ -352,7 +350,6 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
     /// As for [`Self::vectors`]; `at` is channel `c` of a pixel of the image.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn load<const V: usize, const WHOLE: bool>(
         &self,
         at: *const J::Element,
@@ -371,7 +368,6 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
     /// As for [`Self::vectors`], of a pixel of the row.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn store<const V: usize, const WHOLE: bool>(
         &self,
         x: usize,

@@ -9,7 +9,8 @@ use half::bf16;
 pub enum Dtype {
     /// IEEE binary32.
     F32,
-    /// The upper half of an IEEE binary32: 8 significant bits. Values are rounded to nearest, ties to even.
+    /// The upper half of an IEEE binary32: 8 significant bits. Values are rounded to nearest, ties
+    /// to even.
     Bf16,
 }
 

@@ -5,11 +5,9 @@ use std::fmt;
 use super::dtype::Dtype;
 use crate::shape::{Padding, Shape};
 
-/// How an activation lies in memory: NHWC, channels contiguous, with zeros around each image.
-///
-/// As a kernel's demand ([`crate::kernel::Kernel::formats`]) the halo of a source is a minimum; at prepare
-/// it is exact. Destinations are written with whatever halo their readers want, each with its own: it is
-/// known from their views when the kernel runs, and their format says nothing of it.
+/// As a kernel's demand ([`crate::kernel::Kernel::formats`]) the halo of a source is a minimum; at
+/// prepare it is exact. The halo of a destination is what its readers want. A kernel knows it from
+/// the view when it runs, not from the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Format {
     /// Type of the elements.
@@ -81,7 +79,8 @@ pub struct Pitch {
 }
 
 impl Pitch {
-    /// The closest packing of `shape` with `halo` and at least `pixel` elements from pixel to pixel.
+    /// The closest packing of `shape` with `halo` and at least `pixel` elements from pixel to
+    /// pixel.
     pub fn packed(shape: Shape, halo: Padding, pixel: usize) -> Self {
         let row = pixel * (shape.w + halo.left + halo.right);
         Self { image: row * (shape.h + halo.top + halo.bottom), row, pixel }

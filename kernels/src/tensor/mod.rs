@@ -1,4 +1,5 @@
-//! Where tensors live: types of elements, formats, pitches, and the views through which kernels read and write.
+//! Where tensors live: types of elements, formats, pitches, and the views through which kernels
+//! read and write.
 
 mod dtype;
 mod format;

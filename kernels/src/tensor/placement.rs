@@ -1,5 +1,7 @@
 //! Where activations lie in buffers, and how values get in and out.
 
+#![allow(unsafe_code, reason = "plain data of another type")]
+
 use std::ops::Range;
 
 use half::bf16;
@@ -60,15 +62,14 @@ impl Placement {
 }
 
 /// A buffer's memory as elements of a type.
-#[allow(unsafe_code, reason = "plain data of another type")]
 fn elements<T: Element>(memory: &[f32]) -> &[T] {
     let len = size_of_val(memory) / size_of::<T>();
-    // SAFETY: every pattern of bits is an element (`Plain`), whose alignment is no more than that of f32.
+    // SAFETY: every pattern of bits is an element (`Plain`), whose alignment is no more than that
+    // of f32.
     unsafe { std::slice::from_raw_parts(memory.as_ptr().cast(), len) }
 }
 
 /// As [`elements`], to write.
-#[allow(unsafe_code, reason = "plain data of another type")]
 fn elements_mut<T: Element>(memory: &mut [f32]) -> &mut [T] {
     let len = size_of_val(memory) / size_of::<T>();
     // SAFETY: as for `elements`.
@@ -99,7 +100,8 @@ impl Buffer {
         self.write_interior(placement, n, values);
     }
 
-    /// Writes `[n, h, w, c]` values of the first `n` images; halo and other channels stay as they are.
+    /// Writes `[n, h, w, c]` values of the first `n` images; halo and other channels stay as they
+    /// are.
     ///
     /// # Panics
     /// If the values are not as many as that.
@@ -257,10 +259,5 @@ impl Tensor {
     /// To write.
     pub fn view_mut(&mut self) -> ViewMut<'_> {
         self.buffer.view_mut(&self.placement)
-    }
-
-    /// A range of the channels, to write.
-    pub fn channels_mut(&mut self, range: Range<usize>) -> ViewMut<'_> {
-        self.buffer.view_mut(&self.placement.channels(range))
     }
 }

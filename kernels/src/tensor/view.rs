@@ -1,4 +1,6 @@
-//! Views: what kernels read and write through.
+//! Pointers with shapes, through which kernels read and write.
+
+#![allow(unsafe_code, reason = "views are pointers that the workers of a team share")]
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -27,24 +29,20 @@ pub struct View<'a> {
 pub struct ViewMut<'a> {
     pub(super) view: View<'a>,
 }
-
-#[allow(unsafe_code, reason = "views are pointers that the workers of a team share")]
-mod shared {
-    use super::{View, ViewMut};
-    // SAFETY: a `View` only hands out a pointer; reading through it is `unsafe` and relies on the
-    // contract of `Prepared::run`, by which nobody writes a step's source while the step runs.
-    unsafe impl Send for View<'_> {}
-    // SAFETY: as above.
-    unsafe impl Sync for View<'_> {}
-    // SAFETY: writing through a `ViewMut` is `unsafe` and relies on the contract of
-    // `Prepared::run`: units write disjoint pixels or channels, and each has one worker.
-    unsafe impl Send for ViewMut<'_> {}
-    // SAFETY: as above.
-    unsafe impl Sync for ViewMut<'_> {}
-}
+// SAFETY: a `View` only hands out a pointer; reading through it is `unsafe` and relies on the
+// contract of `Prepared::run`, by which nobody writes a step's source while the step runs.
+unsafe impl Send for View<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for View<'_> {}
+// SAFETY: writing through a `ViewMut` is `unsafe` and relies on the contract of
+// `Prepared::run`: units write disjoint pixels or channels, and each has one worker.
+unsafe impl Send for ViewMut<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for ViewMut<'_> {}
 
 impl<'a> View<'a> {
-    /// Of memory in which the interior begins at `ptr`: the caller has checked that it holds image and halo.
+    /// Of memory in which the interior begins at `ptr`: the caller has checked that it holds image
+    /// and halo.
     pub(super) fn new(ptr: *const u8, dtype: Dtype, shape: Shape, pitch: Pitch, halo: Padding) -> Self {
         Self { ptr, dtype, shape, pitch, halo, memory: PhantomData }
     }
@@ -161,7 +159,6 @@ impl<'a> ViewMut<'a> {
     ///
     /// # Safety
     /// Nobody else may read or write those halo pixels' channels at the same time.
-    #[allow(unsafe_code, reason = "the disjoint writer of views")]
     pub unsafe fn clear_halo(&self, rows: Range<usize>) {
         let Self { view: View { shape, halo, pitch, .. } } = *self;
         if halo == Padding::default() {
@@ -174,7 +171,7 @@ impl<'a> ViewMut<'a> {
             for w in columns {
                 let pixel = self.view.byte(n, h, w).cast_mut();
                 // SAFETY: `pixel` checked by construction to lie in the memory of the view with
-                // its halo; the caller keeps others away from it.
+                // its halo; by the caller, nobody else uses it.
                 unsafe { std::slice::from_raw_parts_mut(pixel, bytes) }.fill(0);
             }
         };
@@ -201,7 +198,6 @@ impl<'a> ViewMut<'a> {
     ///
     /// # Safety
     /// Nobody else may read or write the interior at the same time.
-    #[allow(unsafe_code, reason = "the disjoint writer of views")]
     pub unsafe fn poison(&self) {
         let shape = self.view.shape;
         // All ones are a NaN in every type.
@@ -210,7 +206,7 @@ impl<'a> ViewMut<'a> {
             for h in 0..shape.h {
                 for w in 0..shape.w {
                     let pixel = self.view.byte(n, h as isize, w as isize).cast_mut();
-                    // SAFETY: inside the view; the caller keeps others away.
+                    // SAFETY: inside the view; by the caller, nobody else uses it.
                     unsafe { std::slice::from_raw_parts_mut(pixel, bytes) }.fill(0xff);
                 }
             }

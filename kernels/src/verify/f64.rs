@@ -1,8 +1,9 @@
-//! Problems in f64 at the speed of a matrix product: what a network in f32 is compared with.
+//! Problems in f64 at the speed of a matrix product: the reference of whole networks.
 //!
-//! The oracle of [`super::reference`] takes f32 tensors and knows a tolerance for some of their outputs.
-//! This computes all outputs from f64 tensors, so that a whole network stays in f64. Filters are folded in
-//! f64 too: what a kernel loses by rounding its folded weights is a part of its error.
+//! The oracle of [`super::reference`] takes f32 tensors and has a tolerance for single outputs.
+//! This module computes all outputs from f64 tensors, so that a whole network stays in f64. Filters
+//! are folded in f64 too: the error that a kernel makes by rounding its folded weights is a part of
+//! its error.
 //!
 //! ```text
 //! for block of output pixels:
@@ -19,7 +20,8 @@ const BLOCK: usize = 256;
 
 /// All outputs `[n, oh, ow, k]` of a problem in f64, one tensor a segment.
 ///
-/// `src` holds `[n, h, w, c]` values; `filters` has one a segment, one for a pool with a bias, none else.
+/// `src` holds `[n, h, w, c]` values; `filters` has one a segment, one for a pool with a bias, none
+/// else.
 ///
 /// # Panics
 /// If `src` or `filters` do not have the problem's sizes.

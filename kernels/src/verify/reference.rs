@@ -2,20 +2,22 @@
 //!
 //! # Tolerance
 //!
-//! A sum of `K` products of independent terms with root mean square `sigma`, each partial sum rounded
-//! to f32, is off by about `eps * K * sigma` (the partial sums grow like `sqrt(k) * sigma`, and `K`
-//! independent roundings of up to `eps / 2` of them add up in quadrature; N. Higham and T. Mary, "A new
-//! approach to probabilistic rounding error analysis", 2019). Where the terms have a mean, the partial
-//! sums grow to the sum itself instead, which adds `eps * sqrt(K) * |sum|`. So with
+//! A sum of `K` products of independent terms with root mean square `sigma`, each partial sum
+//! rounded to f32, is off by about `eps * K * sigma`. (Partial sums grow like `sqrt(k) * sigma`,
+//! and `K` independent roundings of up to `eps / 2` of them add up in quadrature: N. Higham and T.
+//! Mary, "A new approach to probabilistic rounding error analysis", 2019.) Where the terms have a
+//! mean, the partial sums grow to the sum itself, which adds `eps * sqrt(K) * |sum|`. So with
 //!
 //! ```text
 //! magnitude = max over outputs of (sigma + |sum| / sqrt(K))
 //! tolerance = eps * K * magnitude * growth + eps * max |output|
 //! ```
 //!
-//! where `growth` is the kernel's own ([`crate::kernel::Numerics`]); the last term is the rounding of
-//! the result. One number holds for the whole tensor, since a fast algorithm spreads the errors of a
-//! pixel over its tile.
+//! where `growth` is that of the kernel ([`crate::kernel::Numerics`]). The last term is the
+//! rounding of the result. One number holds for the whole tensor, since a fast algorithm spreads
+//! the errors of a pixel over its tile.
+
+#![allow(unsafe_code, reason = "reads and writes views")]
 
 use std::ops::Range;
 
@@ -41,8 +43,8 @@ pub struct Expected {
     pub depth: usize,
 }
 
-/// Source and filters as a kernel multiplies them: the source as it is stored, and where the kernel rounds its
-/// inputs, source and folded weights as `rounding` has them.
+/// Source and filters as a kernel multiplies them: the source as it is stored, then source and
+/// folded weights rounded to `rounding`.
 pub fn as_seen(src: &[f32], filters: &[Filter], stored: Dtype, rounding: Dtype) -> (Vec<f32>, Vec<Filter>) {
     let src = src.iter().map(|&value| rounding.round(stored.round(value))).collect();
     let filter = |filter: &Filter| match rounding {
@@ -57,8 +59,8 @@ pub fn as_seen(src: &[f32], filters: &[Filter], stored: Dtype, rounding: Dtype) 
 }
 
 impl Expected {
-    /// The largest error that a kernel of these numerics may make whose outputs have that type: what is stored
-    /// is rounded once more.
+    /// As [`Self::tolerance`], for outputs of a type: they are rounded once more when they are
+    /// stored.
     pub fn tolerance_of(&self, numerics: &Numerics, stored: Dtype) -> f64 {
         let tolerance = self.tolerance(numerics);
         match stored {
@@ -70,9 +72,12 @@ impl Expected {
         }
     }
 
-    /// As [`Self::tolerance_of`], where the inputs were rounded and these outputs are of what they were before:
-    /// source values are off by up to a unit roundoff `u` and weights, which need not be the nearest, by `2 u`, their
-    /// products by `3 u + 2 u^2`, and the sum of the magnitudes of `K` products is at most `K sigma`.
+    /// As [`Self::tolerance_of`], where the kernel rounds its inputs and these outputs are of the
+    /// inputs before.
+    ///
+    /// Source values are off by up to a unit roundoff `u`, and weights, which need not be the
+    /// nearest, by `2 u`; so their products are off by `3 u + 2 u^2`. The sum of the magnitudes of
+    /// `K` products is at most `K sigma`.
     pub fn tolerance_unrounded(&self, numerics: &Numerics, formats: &Formats) -> f64 {
         let unit = |dtype: Dtype| if dtype == Dtype::F32 { 0.0 } else { dtype.unit_roundoff() };
         let (src, weights) =
@@ -143,8 +148,8 @@ pub fn expected(problem: &Problem, src: &[f32], filters: &[Filter], pixels: &[Pi
                 let powers: Vec<f64> = x.iter().map(|&v| (v as f64 - largest).exp()).collect();
                 let sum: f64 = powers.iter().sum();
                 result.values.extend(powers.iter().map(|p| p / sum));
-                // Each power is off by a few roundings of itself, and their sum, whose terms have a mean,
-                // by `sqrt(K)` of its own.
+                // Each power is off by a few roundings of itself, and their sum, whose terms have a
+                // mean, by `sqrt(K)` roundings.
                 let channels = *channels as f64;
                 result.magnitude = result.magnitude.max((8.0 + channels.sqrt()) / sum / channels);
             }
@@ -282,8 +287,6 @@ impl Prepared for PreparedReference {
     fn units(&self, _: usize, n: usize) -> usize {
         n
     }
-
-    #[allow(unsafe_code, reason = "reads and writes views")]
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, _: &mut Scratch) {
         for n in units {
             // SAFETY: the source may be read.
@@ -314,7 +317,6 @@ impl Prepared for PreparedReference {
 ///
 /// # Safety
 /// It may be read.
-#[allow(unsafe_code, reason = "reads a view")]
 unsafe fn values<T: Element>(src: &View, n: usize) -> Vec<f32> {
     let mut values = Vec::with_capacity(src.shape.elements() / src.shape.n);
     for h in 0..src.shape.h {
@@ -332,7 +334,6 @@ unsafe fn values<T: Element>(src: &View, n: usize) -> Vec<f32> {
 ///
 /// # Safety
 /// They may be written by this caller alone.
-#[allow(unsafe_code, reason = "writes a view")]
 unsafe fn store<T: Element>(dst: &ViewMut, n: usize, pixels: &[Pixel], values: &[f64]) {
     for (pixel, values) in pixels.iter().zip(values.chunks_exact(dst.shape().c)) {
         for (c, &value) in values.iter().enumerate() {

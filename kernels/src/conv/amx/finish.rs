@@ -1,5 +1,7 @@
 //! Bias, ReLU and rounding of sums on their way to memory.
 
+#![allow(unsafe_code, reason = "AMX code")]
+
 use std::arch::x86_64::{__m256i, __m512i};
 use std::ops::Range;
 
@@ -17,10 +19,9 @@ use crate::vector::{load, narrow_first, store_first};
 /// Ends the sums of a tile's pixels.
 ///
 /// # Safety
-/// The sums of the tile, a tile for each vector of the panel, may be read; the outputs of the tile's pixels that are
-/// not done may be written by this caller alone.
+/// The sums of the tile, a tile for each vector of the panel, may be read; the outputs of the
+/// tile's pixels that are not done may be written by this caller alone.
 #[inline(always)]
-#[allow(unsafe_code, reason = "AMX code")]
 pub unsafe fn finish(
     step: &PreparedAmx,
     panel: &Panel,
@@ -63,7 +64,7 @@ const WIDE: usize = 2 * ROWS;
 
 type Vector = <Avx512 as pulp::Simd>::f32s;
 
-/// What ends the sums of a tile.
+/// The epilogue of a tile.
 struct End {
     isa: Avx512,
     bf16: Avx512Bf16,
@@ -71,13 +72,11 @@ struct End {
     floor: Vector,
     sums: *const f32,
 }
-
-#[allow(unsafe_code, reason = "AMX code")]
 impl End {
     /// An output of a pixel and a vector.
     ///
     /// # Safety
-    /// There are such sums.
+    /// There are sums of the pixel and the vector.
     #[inline(always)]
     unsafe fn value(&self, pixel: usize, vector: usize) -> Vector {
         // SAFETY: by the caller.
@@ -94,8 +93,8 @@ impl End {
     /// Two whole vectors in bf16.
     ///
     /// # Safety
-    /// As for [`Self::value`], of each pixel; their outputs may be written at `at`, `pitch` bytes from one to the
-    /// next.
+    /// As for [`Self::value`], of each pixel; their outputs may be written at `at`, `pitch` bytes
+    /// from one to the next.
     #[inline(always)]
     unsafe fn wide(&self, pixels: Range<usize>, mut at: *mut u8, pitch: usize) {
         for pixel in pixels {

@@ -1,8 +1,10 @@
 //! Convolution in bf16 on the tile registers of AMX.
 //!
-//! In this folder a *tile* is an AMX tile register, or the pixels or weights that are loaded into one. The rows of a tile of `a` are output pixels at one distance from each other ([`pixels`]): the inputs of one tap
-//! then lie at one distance too, whatever the stride, so that a tile is loaded in place, 32 channels at a time
-//! ([`steps`]). Two tiles of pixels and two of output channels are four products for four loads.
+//! In this folder a *tile* is an AMX tile register, or the pixels or weights that are loaded into
+//! one. The rows of a tile of `a` are output pixels at one distance from each other ([`pixels`]):
+//! the inputs of one tap then lie at one distance too, whatever the stride, so that a tile is
+//! loaded in place, 32 channels at a time ([`steps`]). Two tiles of pixels and two of output
+//! channels are four products for four loads.
 //!
 //! ```text
 //! for panel of 32 channels, block of 2 x 16 pixels:      in either order
@@ -13,20 +15,21 @@
 //!   bias, ReLU, round and store                           the processor overlaps it with the next block
 //! ```
 //!
-//! - Four products take 64 cycles, four loads 32 from the first-level cache, but some 90 from the second. So one
-//!   operand should stay in the first level: a panel while the pixels pass (order 0), or a block of pixels while the
-//!   panels pass (order 1), or the pixels that several taps share. What passes would push it out, and is loaded by an
-//!   instruction that leaves no copy there (`stream`: 1 pixels, 2 weights, 3 both).
-//! - A long sum may be taken in parts of `depth` steps, for several blocks in turn, so that a part of the panel
-//!   stays.
-//! - Meanwhile the rest of the weights, and the first of the next layer's, are brought to the second level
-//!   ([`ahead`]).
-//! - **Few input channels**, f32, and channels that do not follow each other where they must, are copied: the rows
-//!   of the source that an output row takes, rounded, its channels side by side ([`rows`]).
+//! - Four products take 64 cycles, four loads 32 from the first-level cache, but some 90 from the
+//!   second. So one operand should stay in the first level: a panel while the pixels pass (order
+//!   0), or a block of pixels while the panels pass (order 1), or the pixels that several taps
+//!   share. What passes would push it out, and is loaded by an instruction that leaves no copy
+//!   there (`stream`: 1 pixels, 2 weights, 3 both).
+//! - A long sum may be computed in parts of `depth` steps, for several blocks in turn, so that a
+//!   part of the panel stays.
+//! - Meanwhile the rest of the weights, and the first of the next step, are prefetched into the
+//!   second level ([`prefetch`]).
+//! - **Few input channels**, f32, and channels that do not follow each other where they must, are
+//!   copied: the rows of the source that an output row takes, rounded and without gaps ([`rows`]).
 
-mod ahead;
 mod finish;
 mod pixels;
+mod prefetch;
 mod prepared;
 mod rows;
 mod run;
@@ -60,11 +63,12 @@ impl AmxConv {
     }
 }
 
-/// Steps of a part where a sum is taken in parts: with two tiles of weights each they fill a first-level cache of
-/// 48 KiB, or half of it.
+/// Steps of a part of a sum: with two tiles of weights each they fill a first-level cache of 48
+/// KiB, or half of it.
 const PARTS: [usize; 2] = [24, 12];
 
-/// Output pixels of an image up to which f32 is taken and rounded on the way: a copy of so few costs nothing.
+/// Output pixels of an image up to which a source of f32 is allowed: rounding so few costs next to
+/// nothing.
 const FEW_PIXELS: usize = 4;
 
 impl Kernel for AmxConv {

@@ -1,4 +1,5 @@
-//! Output pixels in tiles: up to 16 at one distance from each other, in the source as in the destination.
+//! Output pixels in tiles: up to 16 at one distance from each other, in the source as in the
+//! destination.
 //!
 //! ```text
 //! flat       all pixels of an image follow each other in the source: tiles are cut from one long line
@@ -26,7 +27,7 @@ impl Line {
         Self { length, pixels: length.div_ceil(tiles), tiles }
     }
 
-    /// Tiles of all rows, which the line must have pixels for.
+    /// Tiles of [`ROWS`] pixels; the line has at least as many.
     fn full(length: usize) -> Self {
         Self { length, pixels: ROWS, tiles: length.div_ceil(ROWS) }
     }
@@ -54,14 +55,15 @@ pub struct Cut {
 /// Image, row and column of an output pixel.
 pub type Place = [usize; 3];
 
-/// The time of a product of tiles of so many rows, in that of a row of a whole one: it has a part that is the same
-/// for any size.
+/// Time of a product of tiles by their rows; the time of a row is 1. A part of it is the same for
+/// any number of rows.
 fn cost(rows: usize) -> usize {
     6 + rows
 }
 
 impl Cut {
-    /// For `n` images of a source that is flat in each image, over all images, or not; `down` allows columns.
+    /// For `n` images of a source that is flat in each image, over all images, or not; `down`
+    /// allows columns.
     pub fn new(conv: &Conv, n: usize, flat: Flat, down: bool) -> Self {
         let image = conv.output();
         let [oh, ow] = image;
@@ -101,11 +103,11 @@ impl Cut {
     }
 
     fn down_tiles(&self) -> usize {
-        // Each row of an image is a line of its own where there are columns.
+        // Where there are columns, each row of an image is a line.
         self.down.map_or(0, |(line, columns)| self.lines / line.length * columns * line.tiles)
     }
 
-    /// Blocks of two tiles that go the same way, the last of each way perhaps of one.
+    /// Blocks of two tiles of one direction; the last of each direction may have one tile.
     pub fn blocks(&self) -> usize {
         self.along_tiles().div_ceil(2) + self.down_tiles().div_ceil(2)
     }
@@ -119,8 +121,8 @@ impl Cut {
             return [2 * block, 2 * block + 1].map(|tile| {
                 (tile < along).then(|| {
                     let [first, done] = self.along.tile(tile % self.along.tiles);
-                    let way = if self.flat { Way::Flat } else { Way::Along };
-                    Tile { way, line: tile / self.along.tiles, first, done }
+                    let direction = if self.flat { Direction::Flat } else { Direction::Along };
+                    Tile { direction, line: tile / self.along.tiles, first, done }
                 })
             });
         }
@@ -129,7 +131,7 @@ impl Cut {
         [2 * block, 2 * block + 1].map(|tile| {
             (tile < count).then(|| {
                 let [first, done] = line.tile(tile % line.tiles);
-                Tile { way: Way::Down, line: tile / line.tiles, first, done }
+                Tile { direction: Direction::Down, line: tile / line.tiles, first, done }
             })
         })
     }
@@ -139,14 +141,14 @@ impl Cut {
     pub fn place(&self, tile: &Tile, pixel: usize) -> Place {
         let [oh, ow] = self.image;
         let at = tile.first + pixel;
-        match tile.way {
-            Way::Flat => {
+        match tile.direction {
+            Direction::Flat => {
                 // A line is an image, or all of them.
                 let all = tile.line * oh * ow + at;
                 [all / (oh * ow), all / ow % oh, all % ow]
             }
-            Way::Along => [tile.line / oh, tile.line % oh, at],
-            Way::Down => {
+            Direction::Along => [tile.line / oh, tile.line % oh, at],
+            Direction::Down => {
                 let columns = self.down.map_or(1, |(_, columns)| columns);
                 [tile.line / columns, at, self.along.length + tile.line % columns]
             }
@@ -160,20 +162,21 @@ impl Cut {
         let ([sh, sw], padding) = (conv.window.stride, conv.window.padding);
         let top = (y * sh) as isize - padding.top as isize;
         let left = (x * sw) as isize - padding.left as isize;
-        let pitch = if tile.way == Way::Down { sh * src.pitch.row } else { sw * src.pitch.pixel };
+        let pitch = if tile.direction == Direction::Down { sh * src.pitch.row } else { sw * src.pitch.pixel };
         (src.byte(image, top, left), pitch * src.dtype.bytes())
     }
 
-    /// Where a tile's pixel is written, how many from it on lie at one distance, and that distance in bytes.
+    /// Where a tile's pixel is written, how many from it on lie at one distance, and that distance
+    /// in bytes.
     #[inline(always)]
     pub fn dst(&self, tile: &Tile, pixel: usize, dst: &ViewMut) -> (*mut u8, usize, usize) {
         let [image, y, x] = self.place(tile, pixel);
         let left = self.pixels() - pixel;
-        let (count, pitch) = match tile.way {
-            Way::Flat if dst.is_flat() => (left, dst.pitch().pixel),
-            Way::Flat => (left.min(self.image[1] - x), dst.pitch().pixel),
-            Way::Along => (left, dst.pitch().pixel),
-            Way::Down => (left, dst.pitch().row),
+        let (count, pitch) = match tile.direction {
+            Direction::Flat if dst.is_flat() => (left, dst.pitch().pixel),
+            Direction::Flat => (left.min(self.image[1] - x), dst.pitch().pixel),
+            Direction::Along => (left, dst.pitch().pixel),
+            Direction::Down => (left, dst.pitch().row),
         };
         (dst.byte(image, y, x), count, pitch * dst.dtype().bytes())
     }
@@ -191,7 +194,7 @@ pub enum Flat {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum Direction {
     Flat,
     Along,
     Down,
@@ -200,7 +203,7 @@ enum Way {
 /// A tile of pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tile {
-    way: Way,
+    direction: Direction,
     line: usize,
     first: usize,
     /// Pixels that the tile before stores.

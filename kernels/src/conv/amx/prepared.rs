@@ -13,10 +13,11 @@ use crate::memory::round_up;
 use crate::problem::Conv;
 use crate::tensor::{Dtype, View};
 
-/// Blocks that are summed in turn where a sum is taken in parts.
+/// Blocks that are summed in turn where a sum is computed in parts.
 pub const GROUP: usize = 10;
 
-/// Elements from the sums of a block to the next: a tile lies between that means nothing.
+/// Elements from the sums of a block to the next: a tile without meaning lies between
+/// ([`crate::arch::amx::Block::sums`]).
 pub const SUMS_PITCH: usize = SUMS + TILE;
 
 /// Units that keep a team busy without being too small to be worth dealing.
@@ -32,9 +33,9 @@ pub struct PreparedAmx {
     pub conv: Conv,
     pub steps: Vec<Step>,
     pub panels: Panels,
-    /// Of a source that is copied.
+    /// For a source that is copied.
     pub rows: Layout,
-    /// Steps that are taken at a time.
+    /// Steps of a part of the sums.
     pub part: usize,
     pub image_stays: bool,
     pub streamed: Streamed,
@@ -46,7 +47,8 @@ pub fn is_copied(conv: &Conv, dtype: Dtype) -> bool {
     is_narrow(conv) || dtype == Dtype::F32
 }
 
-/// Parts of a worker's scratch, in elements from its start.
+/// Where the parts of a worker's scratch begin and end, in elements from its start: offsets of
+/// steps, sums, rows.
 pub struct Parts {
     pub sums: usize,
     pub rows: usize,
@@ -54,7 +56,7 @@ pub struct Parts {
 }
 
 impl PreparedAmx {
-    /// Shares of the blocks of `n` images that are dealt.
+    /// Number of shares that the blocks of `n` images are dealt in.
     pub fn shares(&self, n: usize) -> usize {
         UNITS.div_ceil(self.panels.list().len()).clamp(1, Cut::new(&self.conv, n, self.flat, true).blocks())
     }
@@ -69,7 +71,6 @@ impl PreparedAmx {
             || runs_over_taps(&self.conv) && src.pitch.pixel != self.conv.channels
     }
 
-    /// Offsets of steps, sums of blocks, rows.
     pub fn parts(&self) -> Parts {
         let offsets = self.steps.len() * size_of::<usize>() / size_of::<f32>();
         let blocks = if self.in_parts() { GROUP } else { 1 };
@@ -80,15 +81,16 @@ impl PreparedAmx {
         Parts { sums, rows, end: rows + if may_copy { round_up(self.rows.elements() / 2) } else { 0 } }
     }
 
-    /// The units that are one worker's, unless another takes them first, and their panels.
-    pub fn mine(&self, worker: usize, workers: usize, shares: usize) -> [Range<usize>; 2] {
+    /// Units that a worker computes, unless another worker takes some of them, and the panels of
+    /// those units.
+    pub fn worker_share(&self, worker: usize, workers: usize, shares: usize) -> [Range<usize>; 2] {
         let panels = self.panels.list().len();
         let units = panels * shares;
         let mine = units * worker / workers..units * (worker + 1) / workers;
-        let own = match self.image_stays {
+        let panels = match self.image_stays {
             true => 0..panels,
             false => mine.start / shares..mine.end.div_ceil(shares),
         };
-        [mine, own]
+        [mine, panels]
     }
 }

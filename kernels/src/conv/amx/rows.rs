@@ -1,8 +1,12 @@
-//! Rows of the source copied for the tiles: channels side by side, rounded to bf16, zeros behind the last.
+//! Rows of the source copied for the tiles: pixels without gaps, rounded to bf16, zeros behind the
+//! last.
 //!
-//! Tiles of few channels then need no copy a pixel: the inputs of a row of taps follow each other, and so do those
-//! of the next pixel, a stride further on. What a step reads behind them is multiplied by zeros. (Where an input is no
-//! number, so are the outputs of the pixels that read it so.)
+//! Tiles of few channels then need no copy a pixel: the inputs of a row of taps follow each other,
+//! and so do those of the next pixel, a stride further on. What a step reads behind them is
+//! multiplied by zeros. (Where an input is no number, so are the outputs of the pixels that read it
+//! so.)
+
+#![allow(unsafe_code, reason = "AMX code")]
 
 use std::arch::x86_64::__m512i;
 use std::cell::Cell;
@@ -65,13 +69,12 @@ impl<'a> Rows<'a> {
         Self { step, src, to, held: Cell::new([None; LINES]) }
     }
 
-    /// Where the inputs of an output pixel begin, and the bytes to those of the next; copies its row's unless
-    /// they are there.
+    /// Where the inputs of an output pixel begin, and the bytes to those of the next; copies its
+    /// row's unless they are there.
     ///
     /// # Safety
     /// All taps of the pixel's row may be read, and the scratch written by this caller alone.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "AMX code")]
     pub unsafe fn at(&self, [image, y, x]: Place) -> (*const u8, usize) {
         let (conv, layout) = (&self.step.conv, &self.step.rows);
         let pixel = conv.window.stride[1] * conv.channels;
@@ -98,7 +101,6 @@ impl<'a> Rows<'a> {
     /// # Safety
     /// [`Layout::length`] elements may be read, and [`Layout::row`] written.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "AMX code")]
     unsafe fn copy(&self, from: *const u8, to: *mut bf16) {
         let (channels, Layout { length, .. }) = (self.step.conv.channels, self.step.rows);
         let pitch = self.src.pitch.pixel;
@@ -106,8 +108,8 @@ impl<'a> Rows<'a> {
         for first in (0..length).step_by(run) {
             let from = from.wrapping_add(first / channels * pitch * self.src.dtype.bytes());
             let to = to.wrapping_add(first);
-            // SAFETY: by the caller. A run may be followed by up to a vector of zeros, over which the next one is
-            // written.
+            // SAFETY: by the caller. A run may be followed by up to a vector of zeros, over which
+            // the next one is written.
             unsafe {
                 match self.src.dtype {
                     Dtype::F32 => self.round(from.cast(), to, run),
@@ -124,7 +126,6 @@ impl<'a> Rows<'a> {
     /// # Safety
     /// So many may be read, and written in whole vectors of bf16.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "AMX code")]
     unsafe fn round(&self, from: *const f32, to: *mut bf16, count: usize) {
         let (isa, bf16) = (self.step.isa, self.step.bf16);
         for first in (0..count).step_by(DEPTH) {

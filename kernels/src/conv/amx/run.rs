@@ -1,19 +1,23 @@
 //! The loops over units, panels, blocks and steps.
 
+#![allow(unsafe_code, reason = "AMX code")]
+
 use std::ops::Range;
 
-use super::ahead::Ahead;
 use super::finish::finish;
-use super::pixels::Cut;
+use super::pixels::{Cut, Tile};
+use super::prefetch::Prefetch;
 use super::prepared::{GROUP, PreparedAmx, SUMS_PITCH};
 use super::rows::Rows;
 use crate::arch::amx::{Block, TILE, TileRegisters};
+use crate::gemm::panels::Panel;
 use crate::kernel::{Io, Prepared, Signature};
 use crate::memory::{Buffer, Scratch, ScratchReq};
 use crate::tensor::Dtype;
 
-/// Elements of the next layer's weights that are brought near: a quarter of a second-level cache of 2 MiB.
-const AHEAD: usize = (512 << 10) / size_of::<f32>();
+/// Elements of the next step's weights that are prefetched: a quarter of a second-level cache of 2
+/// MiB.
+const PREFETCH_CAPACITY: usize = (512 << 10) / size_of::<f32>();
 
 impl Prepared for PreparedAmx {
     fn signature(&self) -> &Signature {
@@ -28,14 +32,15 @@ impl Prepared for PreparedAmx {
         self.panels.buffers_mut().into()
     }
 
-    /// All of them at once where the pixels stay; else panel by panel, in whose time the next one can be brought.
+    /// All panels at once where the pixels stay. Else one panel: while it is used, the next one can
+    /// be prefetched.
     fn worker_weights(&self, worker: usize, workers: usize, n: usize) -> &[f32] {
-        let [_, panels] = self.mine(worker, workers, self.shares(n));
+        let [_, panels] = self.worker_share(worker, workers, self.shares(n));
         self.panels.weights_of(if self.image_stays { panels } else { panels.start..panels.start + 1 })
     }
 
     fn prefetch_capacity(&self) -> usize {
-        AHEAD
+        PREFETCH_CAPACITY
     }
 
     fn scratch(&self) -> ScratchReq {
@@ -45,8 +50,6 @@ impl Prepared for PreparedAmx {
     fn units(&self, _: usize, n: usize) -> usize {
         self.panels.list().len() * self.shares(n)
     }
-
-    #[allow(unsafe_code, reason = "AMX code")]
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
         // SAFETY: the caller's promises are passed on.
         pulp::Simd::vectorize(self.isa, Run { step: self, units, io, scratch })
@@ -64,7 +67,6 @@ impl pulp::WithSimd for Run<'_> {
     type Output = ();
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "AMX code")]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let Self { step, units, io, scratch } = self;
         let (src, n, worker) = (&io.src, io.images(), scratch.worker);
@@ -82,15 +84,16 @@ impl pulp::WithSimd for Run<'_> {
             unsafe { offsets.add(index).write(offset) };
         }
         let shares = step.shares(n);
-        let [mine, own] = step.mine(scratch.index, scratch.workers, shares);
+        let [mine, worker_panels] = step.worker_share(scratch.index, scratch.workers, shares);
         // The first panel is read at once.
-        let near = io.prefetched.max(step.panels.weights_of(own.start..own.start + 1).len());
+        let prefetched =
+            io.prefetched.max(step.panels.weights_of(worker_panels.start..worker_panels.start + 1).len());
         let blocks = Blocks {
             step,
             io,
             cut,
             tiles: TileRegisters::new(step.amx, cut.pixels()),
-            ahead: Ahead::new(step.panels.weights_of(own), near, io.prefetch_next),
+            prefetch: Prefetch::new(step.panels.weights_of(worker_panels), prefetched, io.prefetch_next),
             copies: copies.then(|| Rows::new(step, src, worker.wrapping_add(parts.rows).cast())),
             offsets,
             sums: worker.wrapping_add(parts.sums),
@@ -104,7 +107,7 @@ impl pulp::WithSimd for Run<'_> {
             let (outer, first) = (unit / inner, unit % inner);
             let last = inner.min(first + units.end - unit);
             let due =
-                |from: usize, to: usize| blocks.ahead.due(outer * inner + from..outer * inner + to, &mine);
+                |from: usize, to: usize| blocks.prefetch.due(outer * inner + from..outer * inner + to, &mine);
             if step.image_stays {
                 for panel in first..last {
                     let share = from_share(outer)..from_share(outer + 1);
@@ -126,23 +129,21 @@ struct Blocks<'a> {
     io: &'a Io<'a>,
     cut: Cut,
     tiles: TileRegisters,
-    ahead: Ahead<'a>,
+    prefetch: Prefetch<'a>,
     copies: Option<Rows<'a>>,
     offsets: *const usize,
     sums: *mut f32,
 }
 
 impl Blocks<'_> {
-    /// Computes a panel of some blocks, and brings lines near on the way.
+    /// Computes a panel of some blocks, and prefetches the lines that are due meanwhile.
     ///
     /// # Safety
     /// The outputs are this caller's alone.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "AMX code")]
     unsafe fn run(&self, panel: usize, blocks: Range<usize>, mut due: Range<usize>) {
-        let Self { step, cut, sums, .. } = self;
+        let step = self.step;
         let panel = &step.panels.list()[panel];
-        let dst = self.io.dst(panel.segment);
         let all = step.steps.len();
         let lines = due.len().div_ceil((all * blocks.len()).max(1));
         let group = if step.in_parts() { GROUP } else { 1 };
@@ -153,48 +154,68 @@ impl Blocks<'_> {
             while from < all {
                 let to = all.min(from + step.part);
                 for block in begin..end {
-                    let pair = cut.block(block);
-                    let sums = sums.wrapping_add((block - begin) * SUMS_PITCH);
-                    let mut a = [std::ptr::null(); 2];
-                    let mut pitch = 0;
-                    for (tile, a) in pair.iter().zip(&mut a) {
-                        let Some(tile) = tile else { continue };
-                        (*a, pitch) = match &self.copies {
-                            // SAFETY: the taps of the row's pixels may be read; the scratch has room.
-                            Some(rows) => unsafe { rows.at(cut.place(tile, 0)) },
-                            None => cut.src(tile, &step.conv, &self.io.src),
-                        };
-                    }
-                    let block = Block {
-                        a,
-                        pitch,
-                        offsets: self.offsets.wrapping_add(from),
-                        steps: to - from,
-                        b: step.panels.weights(panel).wrapping_add(from * panel.vectors * TILE).cast(),
-                        vectors: panel.vectors,
-                        streamed: step.streamed,
-                        sums,
-                        accumulate: from > 0,
-                        next: self.ahead.line(due.start),
-                        lines: if due.is_empty() { 0 } else { lines },
-                    };
+                    let sums = self.sums.wrapping_add((block - begin) * SUMS_PITCH);
+                    // SAFETY: by the caller; there are sums for a group.
+                    unsafe { self.part(panel, self.cut.block(block), from..to, sums, &due, lines) };
                     due.start = due.end.min(due.start + (to - from) * lines);
-                    // SAFETY: all taps of the tiles' pixels may be read, 32 elements from each step's
-                    // first; the panel has the tiles of all steps.
-                    unsafe { self.tiles.multiply(&block) };
-                    if to == all {
-                        for (index, tile) in pair.iter().enumerate() {
-                            let Some(tile) = tile else { continue };
-                            let sums = sums.wrapping_add(2 * index * TILE);
-                            // SAFETY: the sums of the tile's pixels are there, whose outputs that no
-                            // tile before has are this unit's.
-                            unsafe { finish(step, panel, &dst, sums, cut, tile) };
-                        }
-                    }
                 }
                 from = to;
             }
             begin = end;
+        }
+    }
+
+    /// Adds some steps of a block's sums, and ends the sums behind the last.
+    ///
+    /// # Safety
+    /// The outputs are this caller's alone; a block of sums may be read and written.
+    #[inline(always)]
+    unsafe fn part(
+        &self,
+        panel: &Panel,
+        pair: [Option<Tile>; 2],
+        steps: Range<usize>,
+        sums: *mut f32,
+        due: &Range<usize>,
+        lines: usize,
+    ) {
+        let step = self.step;
+        let mut a = [std::ptr::null(); 2];
+        let mut pitch = 0;
+        for (tile, a) in pair.iter().zip(&mut a) {
+            let Some(tile) = tile else { continue };
+            (*a, pitch) = match &self.copies {
+                // SAFETY: the taps of the row's pixels may be read; the scratch has room.
+                Some(rows) => unsafe { rows.at(self.cut.place(tile, 0)) },
+                None => self.cut.src(tile, &step.conv, &self.io.src),
+            };
+        }
+        let block = Block {
+            a,
+            pitch,
+            offsets: self.offsets.wrapping_add(steps.start),
+            steps: steps.len(),
+            b: step.panels.weights(panel).wrapping_add(steps.start * panel.vectors * TILE).cast(),
+            vectors: panel.vectors,
+            streamed: step.streamed,
+            sums,
+            accumulate: steps.start > 0,
+            next: self.prefetch.line(due.start),
+            lines: if due.is_empty() { 0 } else { lines },
+        };
+        // SAFETY: all taps of the tiles' pixels may be read, 32 elements from each step's first;
+        // the panel has the tiles of all steps.
+        unsafe { self.tiles.multiply(&block) };
+        if steps.end < step.steps.len() {
+            return;
+        }
+        let dst = self.io.dst(panel.segment);
+        for (index, tile) in pair.iter().enumerate() {
+            let Some(tile) = tile else { continue };
+            let sums = sums.wrapping_add(2 * index * TILE);
+            // SAFETY: the sums of the tile's pixels are there, whose outputs that no tile before
+            // has are this unit's.
+            unsafe { finish(step, panel, &dst, sums, &self.cut, tile) };
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::filter::Rounded;
 use crate::gemm::panels::{Panels, set_half};
 use crate::problem::Conv;
 
-/// Products that a step takes: those of [`DEPTH`] neighbouring elements of a source's row.
+/// The products of a step: those of [`DEPTH`] neighbouring elements of a source's row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The tap that they are counted from.
@@ -18,19 +18,19 @@ pub struct Step {
     pub idle: [usize; 2],
 }
 
-/// The inputs of a tap are fewer than a step takes.
+/// Whether the inputs of a tap are fewer than those of a step.
 pub fn is_narrow(conv: &Conv) -> bool {
     conv.channels < DEPTH
 }
 
-/// The steps run over the taps of a row as over one: no channels may lie between.
+/// Whether steps run over all taps of a row at once: then no other channels may lie between.
 pub fn runs_over_taps(conv: &Conv) -> bool {
     !conv.channels.is_multiple_of(DEPTH) && conv.window.kernel[1] > 1
 }
 
-/// The steps of a sum: 32 channels through all taps, then the next 32, so that taps that share pixels come one
-/// after the other. Where the channels are no multiple, a row of taps is one run, whose last step overlaps the
-/// one before, or reads on where there is none.
+/// The steps of a sum: 32 channels through all taps, then the next 32, so that taps that share
+/// pixels come one after the other. Where the channels are no multiple, a row of taps is one run,
+/// whose last step overlaps the one before, or reads on where there is none.
 pub fn steps(conv: &Conv) -> Vec<Step> {
     let [r, s] = conv.window.kernel;
     let channels = conv.channels;
@@ -93,14 +93,14 @@ mod tests {
             "n1h5w5c96k8r3s3",
         ] {
             let conv: Conv = text.parse().expect("a shape");
-            let mut taken = vec![0; conv.depth()];
+            let mut times = vec![0; conv.depth()];
             for step in steps(&conv) {
                 let [before, after] = step.idle;
-                (before..DEPTH - after).for_each(|element| taken[step.row + element] += 1);
+                (before..DEPTH - after).for_each(|element| times[step.row + element] += 1);
                 let run = if runs_over_taps(&conv) { conv.window.kernel[1] } else { 1 };
                 assert!(is_narrow(&conv) || step.element + DEPTH <= run * conv.channels, "{text}: {step:?}");
             }
-            assert!(taken.iter().all(|&times| times == 1), "{text}");
+            assert!(times.iter().all(|&times| times == 1), "{text}");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The block of a run: sums of pixels, products, sums of products.
 
+#![allow(unsafe_code, reason = "vector code")]
+
 use std::ops::Range;
 
 use crate::cpu::Isa;
@@ -87,8 +89,6 @@ impl<I: Isa> Prepared for PreparedStrassen<I> {
     fn units(&self, _: usize, n: usize) -> usize {
         self.output_pixels(n).div_ceil(self.block)
     }
-
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
         self.isa.vectorize(Run { step: self, units, io, v: scratch.worker })
     }
@@ -106,7 +106,6 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
     type Output = ();
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let step = self.step;
         let images = self.io.images();
@@ -151,19 +150,19 @@ fn join<I: Isa>(isa: I, [m1, m2, m3, m4, m5, m6, m7]: [I::f32s; 7]) -> Square<I:
     [[c11, add(isa, m3, m5)], [add(isa, m2, m4), c22]]
 }
 
-/// Place of a value of the inner level in a matrix of two levels: value `(q, h)` of the outer level, in quadrant
-/// `inner` of it.
+/// Place of a value of the inner level in a matrix of two levels: value `(q, h)` of the outer
+/// level, in quadrant `inner` of it.
 #[inline(always)]
 fn place(inner: usize, q: usize, h: usize) -> [usize; 2] {
     [inner / 2 + 2 * q, inner % 2 + 2 * h]
 }
 
-/// Stores the left factors of `S` pixels by `S` parts of their channels: of one level for two, of two for four.
+/// Stores the left factors of `S` pixels by `S` parts of their channels: of one level for two, of
+/// two for four.
 ///
 /// # Safety
 /// A vector at `out` may be written for each product, `point` elements apart.
 #[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
 unsafe fn store_left<I: Isa, const S: usize>(isa: I, x: [[I::f32s; S]; S], out: *mut f32, point: usize) {
     if S == 2 {
         let x = [[x[0][0], x[0][S - 1]], [x[S - 1][0], x[S - 1][S - 1]]];
@@ -196,7 +195,6 @@ unsafe fn store_left<I: Isa, const S: usize>(isa: I, x: [[I::f32s; S]; S], out: 
 /// # Safety
 /// A vector at `m` may be read for each, `point` elements apart.
 #[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
 unsafe fn seven<I: Isa>(isa: I, m: *const f32, point: usize) -> [I::f32s; 7] {
     let mut products = [isa.splat_f32s(0.0); 7];
     for (product, value) in products.iter_mut().enumerate() {
@@ -211,7 +209,6 @@ unsafe fn seven<I: Isa>(isa: I, m: *const f32, point: usize) -> [I::f32s; 7] {
 /// # Safety
 /// A vector at `m` may be read for each product, `point` elements apart.
 #[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
 unsafe fn load_joined<I: Isa, const S: usize>(isa: I, m: *const f32, point: usize) -> [[I::f32s; S]; S] {
     let zero = isa.splat_f32s(0.0);
     let mut y = [[zero; S]; S];
@@ -242,12 +239,12 @@ unsafe fn load_joined<I: Isa, const S: usize>(isa: I, m: *const f32, point: usiz
 }
 
 impl<I: Isa> Run<'_, I> {
-    /// Computes a block of pixels; `S` parts of rows, of channels in and of channels out, `P` products.
+    /// Computes a block of pixels; `S` parts of rows, of channels in and of channels out, `P`
+    /// products.
     ///
     /// # Safety
     /// Nobody else writes the block's outputs, and V and M have room for it.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn block<const S: usize, const P: usize>(&self, block: Range<usize>) {
         let step = self.step;
         let rows = step.rows(block.len());
@@ -306,7 +303,6 @@ impl<I: Isa> Run<'_, I> {
     /// # Safety
     /// V has `rows` rows a point; the source's halo holds the padding.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn input<const S: usize>(&self, block: &Range<usize>, rows: usize, row: usize, v_point: usize) {
         let step = self.step;
         let isa = step.isa;
@@ -344,7 +340,6 @@ impl<I: Isa> Run<'_, I> {
     /// # Safety
     /// `m` is the row of M of the first point; the outputs may be written by this caller alone.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn output<const S: usize>(
         &self,
         pixels: impl Iterator<Item = usize>,

@@ -1,9 +1,9 @@
-//! Strassen's algorithm: fewer multiplications for any convolution, above all for 1x1 kernels, which no
-//! Winograd algorithm helps.
+//! Strassen's algorithm: fewer multiplications for any convolution, above all for 1x1 kernels,
+//! which no Winograd algorithm helps.
 //!
 //! A convolution is a product of a matrix of pixels `[M, K]`, `K = r * s * c`, with one of weights
-//! `[K, N]`. V. Strassen, "Gaussian Elimination is not Optimal" (1969), multiplies 2x2 blocks with seven
-//! products in place of eight:
+//! `[K, N]`. V. Strassen, "Gaussian Elimination is not Optimal" (1969), multiplies 2x2 blocks with
+//! seven products in place of eight:
 //!
 //! ```text
 //! M1 = (A11 + A22)(B11 + B22)    M5 = (A11 + A12) B22             C11 = M1 + M4 - M5 + M7
@@ -13,8 +13,8 @@
 //! ```
 //!
 //! The halves of K are those of the channels, the halves of N those of each segment. The sums of
-//! weights are made once, at prepare. The sums of pixels are made for a block at a time, which is as
-//! cheap as a copy, and so are the sums of products, in the epilogue: the scheme is that of
+//! weights are made once, at prepare. The sums of pixels are made for a block at a time, which is
+//! as cheap as a copy, and so are the sums of products, in the epilogue: the scheme is that of
 //! [`super::winograd`].
 //!
 //! ```text
@@ -25,14 +25,14 @@
 //!     for row in block / 2:    two pixels of both halves of the channels, bias and ReLU
 //! ```
 //!
-//! Two levels do it to each of the seven again: 49 products in place of 64. Each level doubles the RMS
-//! error: the variances of the terms of C add up to four times that of C. Packed weights grow by 7/4 a
-//! level.
+//! Two levels do it to each of the seven again: 49 products in place of 64. Each level doubles the
+//! RMS error: the variances of the terms of C add up to four times that of C. Packed weights grow
+//! by 7/4 a level.
 
 use crate::cpu::{Cpu, Isa};
 use crate::error::Unsupported;
 use crate::filter::Folded;
-use crate::gemm::panels::{Panel, Panels, SIDE, add, set_rounded};
+use crate::gemm::panels::{CHUNK, Panel, Panels, add, set_rounded};
 use crate::gemm::register_block::sizes;
 use crate::kernel::{Kernel, Numerics, Prepared, Request, Tuning};
 use crate::memory::Buffer;
@@ -121,7 +121,7 @@ impl<I: Isa> Kernel for Strassen<I> {
             let k = folded.dims[3];
             biases.as_mut_slice()[first..first + k].copy_from_slice(&folded.bias);
             first += k;
-            // The products have no bias of their own.
+            // The bias is added once, not to each product.
             folded.bias.fill(0.0);
             products.push(folded);
         }
@@ -169,21 +169,21 @@ impl<I: Isa> pulp::WithSimd for Pack<'_, I> {
         let [_, _, c, k] = filter.dims.map(|size| size >> levels);
         let pitch = panel.vectors * I::F32_LANES;
         let of_product = packed.len() / factors.len();
-        let mut blocks = [[0.0; SIDE]; BLOCKS];
+        let mut blocks = [[0.0; CHUNK]; BLOCKS];
         for row in 0..of_product / pitch {
             let first = row / c * (c << levels) + row % c;
-            for (number, side) in panel.sides().enumerate() {
+            for (number, chunk) in panel.chunks().enumerate() {
                 for (block, weights) in blocks[..1 << (2 * levels)].iter_mut().enumerate() {
                     let [channels, outputs] = [c * (block >> levels), k * (block % (1 << levels))];
-                    *weights = filter.scaled(first + channels, outputs + side.start..outputs + side.end);
+                    *weights = filter.scaled(first + channels, outputs + chunk.start..outputs + chunk.end);
                 }
                 for (terms, packed) in factors.iter().zip(packed.chunks_exact_mut(of_product)) {
-                    let mut sum = [0.0; SIDE];
+                    let mut sum = [0.0; CHUNK];
                     for &(block, sign) in terms {
                         // The number is below that, which the compiler does not know.
                         add(isa, &mut sum, sign, &blocks[block % BLOCKS]);
                     }
-                    let packed = &mut packed[row * pitch..][..pitch][SIDE * number..];
+                    let packed = &mut packed[row * pitch..][..pitch][CHUNK * number..];
                     set_rounded(packed, &sum);
                 }
             }
@@ -191,8 +191,9 @@ impl<I: Isa> pulp::WithSimd for Pack<'_, I> {
     }
 }
 
-/// Of each product at the deepest level the blocks of the weights that its right factor sums, with their signs. Blocks are
-/// numbered by their part of the input channels, then by that of the output channels.
+/// Of each product at the deepest level the blocks of the weights that its right factor sums, with
+/// their signs. Blocks are numbered by their part of the input channels, then by that of the output
+/// channels.
 fn right_factors(levels: usize) -> Vec<Vec<(usize, f64)>> {
     // Each is a sum of up to two blocks `(half of c, half of k, sign)`.
     const FACTORS: [&[(usize, usize, f64)]; 7] = [
@@ -206,8 +207,8 @@ fn right_factors(levels: usize) -> Vec<Vec<(usize, f64)>> {
     ];
     let mut list = vec![vec![(0usize, 0usize, 1.0)]];
     for _ in 0..levels {
-        let block = |(c, k, sign): (usize, usize, f64), &(c_half, k_half, own): &(usize, usize, f64)| {
-            (2 * c + c_half, 2 * k + k_half, sign * own)
+        let block = |(c, k, sign): (usize, usize, f64), &(c_half, k_half, factor): &(usize, usize, f64)| {
+            (2 * c + c_half, 2 * k + k_half, sign * factor)
         };
         let sums = |outer: &Vec<_>, inner: &[_]| {
             outer.iter().flat_map(|&of| inner.iter().map(move |term| block(of, term))).collect()

@@ -1,5 +1,7 @@
 //! Tiles of bf16, widened to a patch of f32 before the transforms and rounded from one behind them.
 
+#![allow(unsafe_code, reason = "vector code")]
+
 use std::ops::Range;
 
 use half::bf16;
@@ -22,10 +24,10 @@ pub(super) struct Pixels {
 /// Reads a vector of each pixel into a patch of rows of `columns`.
 ///
 /// # Safety
-/// A vector of each pixel, or `width` channels, may be read, and a vector of the patch written for each.
+/// A vector of each pixel, or `width` channels, may be read, and a vector of the patch written for
+/// each.
 // A function that all transforms share: inside them it would take registers from f32.
 #[inline(never)]
-#[allow(unsafe_code, reason = "vector code")]
 pub(super) unsafe fn widen_tile<I: Isa>(isa: I, pixels: &Pixels, patch: *mut I::f32s, columns: usize) {
     isa.vectorize(Convert::<I, true> { isa, pixels, patch, columns });
 }
@@ -33,10 +35,9 @@ pub(super) unsafe fn widen_tile<I: Isa>(isa: I, pixels: &Pixels, patch: *mut I::
 /// Writes a vector of each pixel, rounded, from a patch of rows of `columns`.
 ///
 /// # Safety
-/// `width` channels of each pixel, at most a vector, may be written by this caller alone, and a vector of the
-/// patch be read for each.
+/// `width` channels of each pixel, at most a vector, may be written by this caller alone, and a
+/// vector of the patch be read for each.
 #[inline(never)]
-#[allow(unsafe_code, reason = "vector code")]
 pub(super) unsafe fn narrow_tile<I: Isa>(isa: I, pixels: &Pixels, patch: *mut I::f32s, columns: usize) {
     isa.vectorize(Convert::<I, false> { isa, pixels, patch, columns });
 }
@@ -53,7 +54,6 @@ impl<I: Isa, const WIDENS: bool> pulp::WithSimd for Convert<'_, I, WIDENS> {
     type Output = ();
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let Self { isa, pixels, patch, columns } = self;
         for i in pixels.inside[0].clone() {

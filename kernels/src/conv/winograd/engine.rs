@@ -1,14 +1,17 @@
 //! The loops of all transforms: transform tiles of the image, multiply, transform back.
 //!
-//! They are generic over the two one-dimensional transforms; with the identity on one axis the algorithm is
-//! one-dimensional. The image is read with bounds, not with a halo, so that any source will do: a tile that hangs over
-//! an edge is patched with zeros, vector by vector. Transformed filters `U` are computed in f64, once.
+//! They are generic over the two one-dimensional transforms; with the identity on one axis the
+//! algorithm is one-dimensional. The image is read with bounds, not with a halo, so that any source
+//! will do: a tile that hangs over an edge is patched with zeros, vector by vector. Transformed
+//! filters `U` are computed in f64, once.
 //!
-//! Source and destinations may be bf16: a tile is then widened to a patch, or rounded from one, outside the
-//! transforms, and all between is f32.
+//! Source and destinations may be bf16: a tile is then widened to a patch, or rounded from one,
+//! outside the transforms, and all between is f32.
 //!
-//! Sums over channels make most of the error, since the output transform magnifies it. They are taken in parts of at
-//! most [`PART`] products.
+//! Sums over channels make most of the error, since the output transform magnifies it. They are
+//! taken in parts of at most [`PART`] products.
+
+#![allow(unsafe_code, reason = "vector code")]
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -59,7 +62,8 @@ impl<I: Isa> PreparedTransform<I> {
         }
     }
 
-    /// Computes units with transforms of known sizes. Each is one function: inlined, all would be one.
+    /// Computes units with transforms of known sizes. Each is one function: inlined, all would be
+    /// one.
     #[inline(never)]
     fn transform<const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>(
         &self,
@@ -113,8 +117,6 @@ impl<I: Isa> Prepared for PreparedTransform<I> {
     fn units(&self, _: usize, n: usize) -> usize {
         self.groups * self.blocks(n)
     }
-
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
         let ([down, across], v) = (&self.tiling.transforms, scratch.worker);
         macro_rules! arms {
@@ -135,8 +137,8 @@ impl<I: Isa> Prepared for PreparedTransform<I> {
     }
 }
 
-/// The units of a step whose axes of `N1` and `N2` are down and across, or the other way round where
-/// `swap` is set.
+/// The units of a step whose axes of `N1` and `N2` are down and across, or the other way round
+/// where `swap` is set.
 struct Run<'a, I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize> {
     step: &'a PreparedTransform<I>,
     units: Range<usize>,
@@ -152,7 +154,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     type Output = ();
 
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let step = self.step;
         let images = self.io.images();
@@ -161,7 +162,8 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         for unit in self.units.clone() {
             let (block, group) = (unit / step.groups, unit % step.groups);
             let block_tiles = tiles * block / blocks..tiles * (block + 1) / blocks;
-            // SAFETY: at most `step.block` tiles fit V and M; the outputs of tiles and panels are this unit's.
+            // SAFETY: at most `step.block` tiles fit V and M; the outputs of tiles and panels are
+            // this unit's.
             unsafe {
                 if transformed != Some(block) {
                     self.transform_inputs(block_tiles.clone());
@@ -239,7 +241,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     /// # Safety
     /// V has a row for each in each point.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn transform_inputs(&self, tiles: Range<usize>) {
         let (tiling, images) = (&self.step.tiling, self.io.images());
         let mut place = tiling.place(tiles.start);
@@ -256,7 +257,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     /// # Safety
     /// V holds the rows in each point, and M has room for them.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn multiply(&self, rows: usize, panel: &Panel) {
         let step = self.step;
         let [v_point, m_point] = step.point_pitch();
@@ -283,7 +283,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     /// # Safety
     /// M holds their products, and the outputs may be written by this caller alone.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn transform_outputs(&self, tiles: Range<usize>, panel: &Panel) {
         let (tiling, images) = (&self.step.tiling, self.io.images());
         let mut place = tiling.place(tiles.start);
@@ -298,9 +297,9 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     /// `V[..] = Bt d B` for one tile; `v` is its row in the matrix of the first point.
     ///
     /// # Safety
-    /// The pixels of the tile that lie in the image may be read, and the tile's rows of V be written.
+    /// The pixels of the tile that lie in the image may be read, and the tile's rows of V be
+    /// written.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn input(&self, [place, next]: [Place; 2], v: *mut f32) {
         let (src, channels) = (&self.io.src, self.step.tiling.conv.channels);
         let spans = self.spans(place);
@@ -329,8 +328,8 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         for c in (0..channels).step_by(I::F32_LANES) {
             let is_due = c.is_multiple_of(LINE) && wide;
             let next = NextTile { first: following.wrapping_add(c), pitch, is_due };
-            // SAFETY: by the caller; vectors of pixels inside the image, or of the patch; V has a row of whole
-            // vectors for each point of the tile.
+            // SAFETY: by the caller; vectors of pixels inside the image, or of the patch; V has a
+            // row of whole vectors for each point of the tile.
             unsafe {
                 let (d, pitch) = if whole {
                     (first.wrapping_add(c), pitch)
@@ -344,12 +343,12 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         }
     }
 
-    /// Copies a vector of channels of the pixels that lie in the image to their places in the patch.
+    /// Copies a vector of channels of the pixels that lie in the image to their places in the
+    /// patch.
     ///
     /// # Safety
     /// The pixels may be read, and the patch has `N1 * N2` vectors.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn gather(&self, place: Place, [a, b]: [Span; 2], c: usize, patch: *mut I::f32s) {
         let (isa, src) = (self.step.isa, &self.io.src);
         let pitch = self.by_axis([src.pitch.row, src.pitch.pixel]);
@@ -375,9 +374,9 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     /// `columns = Bt d` along the first axis.
     ///
     /// # Safety
-    /// A vector of each of `N1 * N2` samples may be read, `pitch` elements apart along the two axes.
+    /// A vector of each of `N1 * N2` samples may be read, `pitch` elements apart along the two
+    /// axes.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn input_columns(
         &self,
         mut d: *const f32,
@@ -402,7 +401,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     /// # Safety
     /// All columns have been written; V has a vector at `v` in each point.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn input_rows(&self, columns: *const I::f32s, mut v: *mut f32) {
         let [point, _] = self.step.point_pitch();
         for i in 0..N1 {
@@ -416,13 +414,13 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         }
     }
 
-    /// `At M[..] A`, bias and ReLU for one tile and one panel; `m` is the tile's row in the matrix of the
-    /// first point.
+    /// `At M[..] A`, bias and ReLU for one tile and one panel; `m` is the tile's row in the matrix
+    /// of the first point.
     ///
     /// # Safety
-    /// M holds the products; the panel's channels of the tile's outputs may be written by this caller alone.
+    /// M holds the products; the panel's channels of the tile's outputs may be written by this
+    /// caller alone.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn output(&self, [place, next]: [Place; 2], m: *const f32, panel: &Panel) {
         let (step, isa) = (self.step, self.step.isa);
         let dst = self.io.dst(panel.segment);
@@ -448,8 +446,8 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
                 let pitch = [M2 * I::F32_LANES, I::F32_LANES];
                 OutputRows { first: patch.cast(), pitch, inside: [inside[0], M2], width: I::F32_LANES }
             };
-            // SAFETY: by the caller; output pixels of this unit, of which `width` channels are the panel's; the
-            // patch has been written before it is read.
+            // SAFETY: by the caller; output pixels of this unit, of which `width` channels are the
+            // panel's; the patch has been written before it is read.
             unsafe {
                 self.output_columns(m.wrapping_add(k), sums);
                 self.output_rows(sums, self.bias(panel, k), panel.segment, &rows, next);
@@ -467,7 +465,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     /// # Safety
     /// The panel has the vector.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn bias(&self, panel: &Panel, k: usize) -> I::f32s {
         if self.step.tiling.conv.segments[panel.segment].epilogue.bias {
             // SAFETY: a panel has a bias for each of its vectors.
@@ -482,7 +479,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     /// # Safety
     /// M has a vector at `m` in each point.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn output_columns(&self, mut m: *const f32, sums: *mut I::f32s) {
         let [_, point] = self.step.point_pitch();
         for j in 0..N2 {
@@ -502,7 +498,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     /// # Safety
     /// All sums have been written; the pixels may be written by this caller alone.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     unsafe fn output_rows(
         &self,
         sums: *const I::f32s,
@@ -543,7 +538,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
 /// # Safety
 /// All may be read.
 #[inline(always)]
-#[allow(unsafe_code, reason = "vector code")]
 unsafe fn line<I: Isa, const N: usize>(mut at: *const f32, pitch: usize) -> [I::f32s; N] {
     let mut vectors = MaybeUninit::<[I::f32s; N]>::uninit();
     for i in 0..N {

@@ -77,12 +77,12 @@ impl<I: Isa, G: Geometry> Kernel for TransformKernel<I, G> {
     }
 }
 
-/// Multiply-adds that a core does while it reads one of the transformed weights from memory. It is 120 to 140 G
-/// multiply-adds a second over 4 to 5 G weights a second.
+/// Multiply-adds that a core does while it reads one of the transformed weights from memory. It is
+/// 120 to 140 G multiply-adds a second over 4 to 5 G weights a second.
 const A_WEIGHT: u64 = 26;
 
-/// Tilings by outputs that are worth a measurement, those with the least of multiply-adds and weights to read first.
-/// One with no fewer products than a smaller tile has only drawbacks.
+/// Tilings by outputs that are worth a measurement, those with the least of multiply-adds and
+/// weights to read first. One with no fewer products than a smaller tile has only drawbacks.
 fn tilings(conv: &Conv, outputs: &[usize]) -> Vec<(usize, Tiling)> {
     let all: Vec<(usize, Tiling)> = outputs.iter().map(|&m| (m, Tiling::new(conv, m))).collect();
     let work: Vec<(usize, u64)> = all.iter().map(|(m, tiling)| (*m, tiling.multiply_adds())).collect();
@@ -94,8 +94,8 @@ fn tilings(conv: &Conv, outputs: &[usize]) -> Vec<(usize, Tiling)> {
     useful
 }
 
-/// Outputs `m` of a tile along an axis, pixels and vectors of a register block, tiles in a block, and groups that
-/// panels are dealt in.
+/// Outputs `m` of a tile along an axis, pixels and vectors of a register block, tiles in a block,
+/// and groups that panels are dealt in.
 fn tunings(conv: &Conv, outputs: &[usize], lanes: usize, sizes: &[[usize; 2]]) -> Vec<Tuning> {
     let widest = conv.segments.iter().map(|s| s.channels.div_ceil(lanes)).max();
     let fits = |vectors: usize| vectors == 2 || vectors == 3 && Some(vectors) <= widest;

@@ -1,8 +1,9 @@
 //! Winograd convolution: fewer multiplications by transforming tiles of the image.
 //!
-//! An *output tile* is a block of `m x m` neighbouring outputs. F(m x m, r x r) computes it from `n * n` products,
-//! `n = m + r - 1`, where a direct sum takes `m * m * r * r`; a 3x3 kernel of stride 2 takes `n = 2m + 1` (see
-//! [`transform`]). Kernels with extent along one axis are in [`separable`].
+//! An *output tile* is a block of `m x m` neighbouring outputs. F(m x m, r x r) computes it from `n
+//! * n` products, `n = m + r - 1`, where a direct sum takes `m * m * r * r`; a 3x3 kernel of stride
+//! 2 takes `n = 2m + 1` (see [`transform`]). Kernels with extent along one axis are in
+//! [`separable`].
 //!
 //! ```text
 //! for block of tiles:                        V stays in the worker's second-level cache
@@ -15,9 +16,10 @@
 //!       y = At M[..][tile] A
 //! ```
 //!
-//! It wins on kernels of 3x3 and more with many channels. Transformed filters `U` are `n * n / (r * r)` times as large
-//! as the filters and stream by for each block of tiles: large tiles of large filters on small maps are limited by
-//! that. The smallest tile has the smallest error. So `m` is a tuning.
+//! It wins on kernels of 3x3 and more with many channels. Transformed filters `U` are `n * n / (r *
+//! r)` times as large as the filters and stream by for each block of tiles: large tiles of large
+//! filters on small maps are limited by that. The smallest tile has the smallest error. So `m` is a
+//! tuning.
 
 mod bf16;
 mod engine;

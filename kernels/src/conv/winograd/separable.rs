@@ -1,8 +1,10 @@
-//! One-dimensional convolution: 1x3, 3x1, 1x5, 5x1, 1x7 and 7x1 as fast algorithms along their one axis.
+//! One-dimensional convolution: 1x3, 3x1, 1x5, 5x1, 1x7 and 7x1 as fast algorithms along their one
+//! axis.
 //!
-//! The kernel has extent along one axis only, so an output tile is a line of pixels: F(m, r) is applied along the line
-//! and the identity along the other axis. It takes `m + r - 1` products in place of `m * r`: F(4, 7) needs 10 products
-//! for 28, F(6, 7) 12 for 42. Where the map is no multiple of `m` wide, the last tile of a line is part waste.
+//! The kernel has extent along one axis only, so an output tile is a line of pixels: F(m, r) is
+//! applied along the line and the identity along the other axis. It takes `m + r - 1` products in
+//! place of `m * r`: F(4, 7) needs 10 products for 28, F(6, 7) 12 for 42. Where the map is no
+//! multiple of `m` wide, the last tile of a line is part waste.
 
 use super::family::{Geometry, TransformKernel, require_stride};
 use crate::error::Unsupported;

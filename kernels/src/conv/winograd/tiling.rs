@@ -1,9 +1,9 @@
-//! How the output of a convolution is cut into tiles that are transformed, and filters with them.
+//! How the output of a convolution is cut into output tiles, and the transformed filters.
 
 use super::transform::Transform;
 use crate::cpu::Isa;
 use crate::filter::Folded;
-use crate::gemm::panels::{Panel, Panels, SIDE, add, set_rounded};
+use crate::gemm::panels::{CHUNK, Panel, Panels, add, set_rounded};
 use crate::problem::Conv;
 
 /// A tile's place: its image, and its row and column among the image's tiles.
@@ -81,7 +81,7 @@ impl Tiling {
         Place { n: tile / (rows * columns), row: tile / columns % rows, column: tile % columns }
     }
 
-    /// The tile that follows in `images`; the last is its own.
+    /// The tile that follows in `images`, or the last one again.
     #[inline(always)]
     pub(super) fn next(&self, place: Place, images: usize) -> Place {
         let [rows, columns] = self.grid;
@@ -164,22 +164,22 @@ impl<I: Isa> Pack<'_, I> {
         let (down, across) = (down.as_chunks::<R>().0, across.as_chunks::<C>().0);
         let (channels, pitch) = (conv.channels, panel.vectors * I::F32_LANES);
         for channel in 0..channels {
-            for (block, side) in panel.sides().enumerate() {
+            for (block, chunk) in panel.chunks().enumerate() {
                 // By columns, so that a sum is over neighbours.
-                let mut taps = [[[0.0; SIDE]; R]; C];
+                let mut taps = [[[0.0; CHUNK]; R]; C];
                 for (c, column) in taps.iter_mut().enumerate() {
                     for (r, tap) in column.iter_mut().enumerate() {
-                        *tap = filter.scaled((r * C + c) * channels + channel, side.clone());
+                        *tap = filter.scaled((r * C + c) * channels + channel, chunk.clone());
                     }
                 }
                 let mut row = channel * pitch;
                 for down in down {
-                    let mut rows = [[0.0; SIDE]; C];
+                    let mut rows = [[0.0; CHUNK]; C];
                     for (row, column) in rows.iter_mut().zip(&taps) {
                         *row = product(isa, down, column);
                     }
                     for across in across {
-                        let packed = &mut packed[row..][..pitch][SIDE * block..];
+                        let packed = &mut packed[row..][..pitch][CHUNK * block..];
                         set_rounded(packed, &product(isa, across, &rows));
                         row += channels * pitch;
                     }
@@ -194,9 +194,9 @@ impl<I: Isa> Pack<'_, I> {
 fn product<I: Isa, const N: usize>(
     isa: I,
     coefficients: &[f64; N],
-    values: &[[f64; SIDE]; N],
-) -> [f64; SIDE] {
-    let mut sum = [0.0; SIDE];
+    values: &[[f64; CHUNK]; N],
+) -> [f64; CHUNK] {
+    let mut sum = [0.0; CHUNK];
     for (coefficient, values) in coefficients.iter().zip(values) {
         add(isa, &mut sum, *coefficient, values);
     }

@@ -1,27 +1,30 @@
-//! One-dimensional fast algorithms F(m, r): `m` outputs of an `r`-tap correlation from `n` products.
+//! One-dimensional fast algorithms F(m, r): `m` outputs of an `r`-tap correlation from `n`
+//! products.
 //!
 //! ```text
 //! y = At ((G g) * (Bt d))        S. Winograd 1980; A. Lavin and S. Gray, "Fast Algorithms for
 //!                                Convolutional Neural Networks", 2016
 //! ```
 //!
-//! **Stride 1** is Toom-Cook, `n = m + r - 1`, on the points `+-p_1, .., +-p_P`, infinity, and for even
-//! `n` also 0. `M` is the product of `x - a` over the finite points `a`; the rows of `Bt` are the
-//! coefficients of `M(x) / (x - a)`, and of `M(x)` for infinity. The two points of a pair share their
-//! even and their odd part; with `q_i(z) = prod over j != i of (z - p_j^2)`
+//! **Stride 1** is Toom-Cook, `n = m + r - 1`, on the points `+-p_1, .., +-p_P`, infinity, and for
+//! even `n` also 0. `M` is the product of `x - a` over the finite points `a`; the rows of `Bt` are
+//! the coefficients of `M(x) / (x - a)`, and of `M(x)` for infinity. The two points of a pair share
+//! their even and their odd part; with `q_i(z) = prod over j != i of (z - p_j^2)`
 //!
 //! ```text
 //! even n    M(x) = x prod (x^2 - p_j^2)      M(x) / (x -+ p_i) = x^2 q_i(x^2) +- p_i x q_i(x^2)
 //! odd n     M(x) =   prod (x^2 - p_j^2)      M(x) / (x -+ p_i) = x q_i(x^2)   +- p_i q_i(x^2)
 //! ```
 //!
-//! so that a pair costs two short sums, one addition and one subtraction. `G` holds the powers of each
-//! point over `prod (a - b)` for all other finite points `b`, `At` the powers.
+//! so that a pair costs two short sums, one addition and one subtraction. `G` holds the powers of
+//! each point over `prod (a - b)` for all other finite points `b`, `At` the powers.
 //!
-//! **Stride 2** with three taps splits the samples by parity: the even ones go through F(m, 2) with the
-//! outer taps, the odd ones are multiplied by the middle tap; `n = 2m + 1` products in place of `3m`.
+//! **Stride 2** with three taps splits the samples by parity: the even ones go through F(m, 2) with
+//! the outer taps, the odd ones are multiplied by the middle tap; `n = 2m + 1` products in place of
+//! `3m`.
 //!
-//! The coefficients are constants of the types' parameters, so that the compiler sees ones and unrolls.
+//! The coefficients are constants of the types' parameters, so that the compiler sees ones and
+//! unrolls.
 
 use crate::cpu::Isa;
 
@@ -63,8 +66,8 @@ struct Toom {
     filter: [[f64; MAX_TAPS]; MAX_PRODUCTS],
 }
 
-/// The positive point of each pair, found by search for the least error of whole convolutions; all are
-/// short binary fractions, so that their coefficients are exact.
+/// The positive point of each pair, found by search for the least error of whole convolutions; all
+/// are short binary fractions, so that their coefficients are exact.
 const fn points(n: usize) -> &'static [f64] {
     match n {
         3 | 4 => &[1.0],
@@ -80,7 +83,8 @@ const fn points(n: usize) -> &'static [f64] {
     }
 }
 
-/// Coefficients of the product of `z - p^2` over all points but number `without`, from the lowest power.
+/// Coefficients of the product of `z - p^2` over all points but number `without`, from the lowest
+/// power.
 const fn product(points: &[f64], without: usize) -> [f64; MAX_PAIRS + 1] {
     let mut poly = [0.0; MAX_PAIRS + 1];
     poly[0] = 1.0;
@@ -195,8 +199,8 @@ impl Toom {
     }
 }
 
-/// `scale * (c[0] d[0] + .. + c[last - 1] d[last - 1] + d[last])` of every second sample from `first` on,
-/// where `step` elements lie between neighbours.
+/// `scale * (c[0] d[0] + .. + c[last - 1] d[last - 1] + d[last])` of every second sample from
+/// `first` on, where `step` elements lie between neighbours.
 #[inline(always)]
 fn dot<I: Isa>(
     isa: I,
@@ -226,7 +230,8 @@ impl Transform {
     /// F(m, r) for a stride; F(1, 1) is the identity.
     ///
     /// # Panics
-    /// If there are fewer than 3 or more than 12 products, or the stride is 2 and the taps are not 3.
+    /// If there are fewer than 3 or more than 12 products, or the stride is 2 and the taps are not
+    /// 3.
     pub const fn new(m: usize, r: usize, stride: usize) -> Self {
         let (n, toom) = match (m, r, stride) {
             (1, 1, _) => (1, Toom::NONE),
@@ -246,10 +251,10 @@ impl Transform {
         }
     }
 
-    /// How much larger than that of a direct sum the RMS error of the outputs is along one axis: the
-    /// root of `sum over i of |At_i|^2 |G_i|^2 |Bt_i|^2 / (1.5 m r)`, norms of columns of `At` and of rows,
-    /// at least 1. Errors of products are taken as independent and relative to the root mean square of
-    /// their sums; the 1.5 is for direct sums, which are longer.
+    /// How much larger than that of a direct sum the RMS error of the outputs is along one axis:
+    /// the root of `sum over i of |At_i|^2 |G_i|^2 |Bt_i|^2 / (1.5 m r)`, norms of columns of `At`
+    /// and of rows, at least 1. Errors of products are assumed to be independent and relative to
+    /// the root mean square of their sums; the 1.5 is for direct sums, which are longer.
     pub fn growth(&self) -> f64 {
         let (t, m, stride) = (&self.toom, self.m, self.stride);
         if self.n == 1 {
