@@ -28,6 +28,7 @@
 //!   copied: the rows of the source that an output row takes, rounded and without gaps ([`rows`]).
 
 mod finish;
+mod layout;
 mod pixels;
 mod prefetch;
 mod prepared;
@@ -41,9 +42,9 @@ use crate::error::Unsupported;
 use crate::kernel::{Kernel, Numerics, Prepared, Request, Tuning};
 use crate::problem::Problem;
 use crate::tensor::{Dtype, Format, Formats};
+use layout::Layout;
 use pixels::Flat;
 use prepared::{PreparedAmx, is_copied};
-use rows::Layout;
 use steps::{is_narrow, pack, steps};
 
 /// The kernel.

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use super::layout::Layout;
 use super::pixels::{Cut, Flat};
-use super::rows::Layout;
 use super::steps::{Step, is_narrow, runs_over_taps};
 use crate::arch::amx::{Amx, SUMS, Streamed, TILE};
 use crate::cpu::{Avx512, Avx512Bf16};
