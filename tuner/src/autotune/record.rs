@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use engine::network::block_variant::BlockVariant;
 use engine::network::choice::{StepFormats, problem_name, tuning_to_json};
 use engine::network::dtypes::pair;
 use engine::network::graph::Step;
-use engine::network::rewrite::Rewrite;
 use engine::plan::records::{
-    Alternative, BesideRecord, BlockRewrite, CandidateRecord, Cold, CoreDistance, MemoryBytes, Noise,
-    ProblemRecord, SearchRecord,
+    Alternative, BlockRewrite, CandidateRecord, ConditionsRecord, CoreDistance, MemoryBytes, Noise,
+    ProblemRecord, SearchRecord, WeightResidency,
 };
-use engine::plan::step::{InPlace, PlanStep, RunnerUp, time_us};
+use engine::plan::step::{InNetwork, PlanStep, RunnerUp, time_us};
 use engine::runtime::session::Session;
 use engine::util::stats::{Interval, Timing, median, us};
 use kernels::cpu::Cpu;
@@ -18,7 +18,7 @@ use kernels::problem::Problem;
 use serde_json::Value;
 
 use crate::bench::noise::tie;
-use crate::measure::types::{Measured, Measurement, Outcome, Search};
+use crate::measure::types::{CandidateResult, Outcome, ProblemResult, Search};
 use crate::planner::chosen::Chosen;
 use crate::planner::forms::BlockChoice;
 use crate::planner::ranking::{is_eligible, is_f32};
@@ -34,15 +34,16 @@ pub fn gflops(problem: &Problem, turns: usize, timing: &Timing) -> f64 {
 pub fn runner_up<'a>(
     chosen: &Chosen<'a>,
     step: usize,
-    measurement: &'a Measurement,
-) -> Option<(&'a Measured, Timing)> {
+    measurement: &'a ProblemResult,
+) -> Option<(&'a CandidateResult, Timing)> {
     let won = chosen.winners[step]?;
     let in_place = chosen.settled.get(step).into_iter().flatten().filter(|(c, _)| !std::ptr::eq(*c, won));
     if let Some(second) = in_place.min_by(|(_, a), (_, b)| a.median.total_cmp(&b.median)) {
         return Some(*second);
     }
-    let other =
-        |c: &&Measured| is_eligible(c) && pair(&c.formats) == pair(&won.formats) && !std::ptr::eq(*c, won);
+    let other = |c: &&CandidateResult| {
+        is_eligible(c) && pair(&c.formats) == pair(&won.formats) && !std::ptr::eq(*c, won)
+    };
     let second = measurement.ranking().into_iter().find(other)?;
     // Both alone, and the winner's time in place.
     let factor = chosen.timing(step)?.median / won.timing()?.median;
@@ -54,7 +55,7 @@ pub fn plan_step(
     index: usize,
     step: &Step,
     chosen: &Chosen,
-    measurements: &[Measurement],
+    measurements: &[ProblemResult],
     cpu: &Cpu,
     threads: usize,
 ) -> PlanStep {
@@ -78,7 +79,7 @@ pub fn plan_step(
         (Some(_), None) => "the only candidate".to_string(),
         (None, _) => "not measured: fewest multiply-adds".to_string(),
     };
-    let in_place = chosen.settled.get(index).into_iter().flatten().map(|(c, time)| InPlace {
+    let in_place = chosen.settled.get(index).into_iter().flatten().map(|(c, time)| InNetwork {
         kernel: c.row.id.to_string(),
         tuning: tuning_to_json(&c.tuning),
         time_us: time_us(time),
@@ -90,11 +91,11 @@ pub fn plan_step(
         tuning: tuning_to_json(&choice.tuning),
         code: Some(choice.row.code().to_string()),
         formats: StepFormats::of(&choice.formats),
-        threads: if chosen.session.graph().is_apart(index) { 1 } else { threads },
+        threads: if chosen.session.graph().is_per_worker(index) { 1 } else { threads },
         worker: None,
         turns,
         time_us: timing.as_ref().map(time_us),
-        alone_us: won.and_then(Measured::timing).map(|t| us(t.median * turns as f64)),
+        alone_us: won.and_then(CandidateResult::timing).map(|t| us(t.median * turns as f64)),
         network_us: None,
         predicted_us: None,
         in_place: in_place.collect(),
@@ -111,9 +112,9 @@ pub fn plan_step(
 }
 
 /// A problem's candidates as the plan states them.
-pub fn record(measurement: &Measurement) -> ProblemRecord {
+pub fn record(measurement: &ProblemResult) -> ProblemRecord {
     let wrong = measurement.candidates.iter().filter(|c| c.timing().is_none());
-    let candidate = |c: &Measured| CandidateRecord {
+    let candidate = |c: &CandidateResult| CandidateRecord {
         kernel: c.row.id.to_string(),
         tuning: tuning_to_json(&c.tuning),
         formats: Some(StepFormats::of(&c.formats)),
@@ -148,7 +149,7 @@ pub fn record(measurement: &Measurement) -> ProblemRecord {
             .iter()
             .map(|l| (l.id.to_string(), Value::from(l.reason.as_str())))
             .collect(),
-        beside: measurement.beside.clock_ghz().map(|clock_ghz| BesideRecord {
+        beside: measurement.beside.clock_ghz().map(|clock_ghz| ConditionsRecord {
             clock_ghz,
             core_to_core_ns: measurement.beside.core_to_core_ns(),
             peak_gflops: (measurement.beside.peak_gflops().into_iter())
@@ -169,8 +170,8 @@ pub fn memory_bytes(session: &Session) -> MemoryBytes {
 /// of all cores.
 pub fn noise_record(
     floor: f64,
-    cold: Cold,
-    measurements: &[Measurement],
+    cold: WeightResidency,
+    measurements: &[ProblemResult],
     (stolen, apart): (u64, Option<CoreDistance>),
     time: Duration,
 ) -> Noise {
@@ -192,7 +193,7 @@ pub fn noise_record(
     }
 }
 
-fn search_record(measurement: &Measurement) -> SearchRecord {
+fn search_record(measurement: &ProblemResult) -> SearchRecord {
     let Search { tried, offered, missed, left_out, .. } = measurement.search;
     let numbers = |ratio: Interval| [ratio.value, ratio.low, ratio.high];
     SearchRecord { tried, offered, missed: missed.map(numbers), left_out }
@@ -200,7 +201,7 @@ fn search_record(measurement: &Measurement) -> SearchRecord {
 
 /// The form that was chosen for a block, and why.
 pub fn block_rewrite(choice: &BlockChoice) -> BlockRewrite {
-    let alternative = |(rewrite, cost): &(Rewrite, Option<f64>)| Alternative {
+    let alternative = |(rewrite, cost): &(BlockVariant, Option<f64>)| Alternative {
         rewrite: rewrite.to_string(),
         time_us: cost.map(us),
     };
@@ -211,7 +212,7 @@ pub fn block_rewrite(choice: &BlockChoice) -> BlockRewrite {
         reason: String::new(),
     };
     record.reason = match record.gain_us() {
-        Some([plain, own]) if choice.rewrite != Rewrite::PLAIN => {
+        Some([plain, own]) if choice.rewrite != BlockVariant::PLAIN => {
             format!("saves {:.1}% of the plain form's time", (1.0 - own / plain) * 100.0)
         }
         Some(_) => "no other form is faster by more than a tie".to_string(),

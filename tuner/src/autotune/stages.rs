@@ -2,25 +2,25 @@
 
 use std::time::{Duration, Instant};
 
+use engine::network::block_variant::BlockVariant;
 use engine::network::candidates::default_choices;
-use engine::network::dtypes::Types;
+use engine::network::dtypes::Precision;
 use engine::network::graph::Graph;
-use engine::network::rewrite::Rewrite;
 use engine::plan::records::{BlockRewrite, Planning};
 use engine::plan::schema::{Bounds, PlanSplit};
-use engine::runtime::reference::Exact;
+use engine::runtime::reference::Reference;
 use engine::util::error::Failure;
 
 use crate::autotune::record::block_rewrite;
 use crate::bench::core_distance::CoreDistanceMonitor;
 use crate::log::journal::Log;
-use crate::measure::types::Measurement;
+use crate::measure::types::ProblemResult;
 use crate::planner::batch_split::{AT_ONCE, split};
+use crate::planner::block_dp::{greedy, joint};
 use crate::planner::chosen::Chosen;
-use crate::planner::compare::{BY_TIMES_ALONE, Entry, WITHOUT_REWRITES, contest, is_faster};
+use crate::planner::compare::{BY_TIMES_ALONE, NetworkTime, WITHOUT_REWRITES, contest, is_faster};
 use crate::planner::context::Network;
 use crate::planner::forms::{choose_forms_and_types, in_forms};
-use crate::planner::joint::{greedy, joint};
 use crate::planner::rules::{RULES, by_rule};
 
 /// Shares of the budget after which candidates alone and those in place are done; whole networks take the rest.
@@ -61,7 +61,7 @@ pub(crate) struct Planned<'a> {
     /// How near that is to the least by times alone.
     pub planning: Option<Planning>,
     /// Whole networks in turn, the best first.
-    pub contest: Vec<Entry>,
+    pub contest: Vec<NetworkTime>,
     /// Seconds of the best's steps as they are predicted: those of the network by times alone in the contest, times
     /// what each step's candidate took for each second of that network's in place, so that drift of the machine
     /// between the two stages does not show. Where nothing was timed in place, the times alone.
@@ -80,9 +80,9 @@ pub fn part(end: Instant, share: f64) -> Instant {
 /// Chooses forms and kernels within the bounds, and measures the network by them and by others.
 pub(crate) fn plan<'a>(
     network: &Network,
-    measurements: &'a [Measurement],
+    measurements: &'a [ProblemResult],
     bounds: &Bounds,
-    exact: &Exact,
+    exact: &Reference,
     end: Instant,
 ) -> Result<Planned<'a>, Failure> {
     let choose = |graph: Graph, settled: Option<Instant>| {
@@ -92,14 +92,14 @@ pub(crate) fn plan<'a>(
     let patient = network.settled.map_or_else(Instant::now, |end| part(end, PATIENCE));
     network.distance.wait_until(patient);
     let (split, graph, mut at_once) = split(network, measurements, bounds, exact)?;
-    let types = Types::within(bounds.error);
+    let types = Precision::within(bounds.error);
     let ms = |seconds: f64| (seconds * 1e9).round() / 1e6;
     let greedy_ms = greedy(&graph, measurements, types).map(ms);
     let least = joint(&graph, measurements, types, |_, _| 0.0).map(|joint| ms(joint.seconds));
     let forms = choose_forms_and_types(&graph, measurements, types);
     let mut rewrites: Vec<BlockRewrite> = forms.iter().map(block_rewrite).collect();
     let is_plain =
-        |rewrites: &[BlockRewrite]| rewrites.iter().all(|own| own.rewrite == Rewrite::PLAIN.to_string());
+        |rewrites: &[BlockRewrite]| rewrites.iter().all(|own| own.rewrite == BlockVariant::PLAIN.to_string());
     let own_part = |end| part(end, REWRITTEN);
     let first = if is_plain(&rewrites) { network.settled } else { network.settled.map(own_part) };
     let mut plain = None;
@@ -120,7 +120,7 @@ pub(crate) fn plan<'a>(
 
     let default = network.session(&default_choices(network.graph, network.cpu))?;
     let mut others = vec![("default".to_string(), default)];
-    if types == Types::F32 {
+    if types == Precision::F32 {
         for rule in &RULES {
             let choices = by_rule(network.graph, measurements, rule, network.cpu);
             others.push((format!("rule: {}", rule.name), network.session(&choices)?));
@@ -142,10 +142,12 @@ pub(crate) fn plan<'a>(
     let faster = other.filter(|&other| is_faster(&contest[other].timing, &contest[0].timing));
     if let Some((plain, other)) = plain.zip(faster) {
         tuned = plain;
-        let replaced: Vec<Entry> = contest.drain(..other).collect();
+        let replaced: Vec<NetworkTime> = contest.drain(..other).collect();
         contest.iter_mut().for_each(|entry| entry.name = entry.name.replace(WITHOUT_REWRITES, "tuned"));
-        let renamed =
-            |entry: Entry| Entry { name: entry.name.replace("tuned", "tuned, with rewrites"), ..entry };
+        let renamed = |entry: NetworkTime| NetworkTime {
+            name: entry.name.replace("tuned", "tuned, with rewrites"),
+            ..entry
+        };
         contest.extend(replaced.into_iter().map(renamed));
         rewrites.iter_mut().for_each(BlockRewrite::overrule);
     }

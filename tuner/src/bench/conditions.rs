@@ -3,7 +3,7 @@
 
 use std::sync::Mutex;
 
-use engine::network::dtypes::Types;
+use engine::network::dtypes::Precision;
 use engine::runtime::threads::Threads;
 use engine::util::stats::median;
 use kernels::Tier;
@@ -24,7 +24,7 @@ const SAMPLE: usize = 40;
 
 /// What the cores do at their best, sampled beside the rounds of something that is measured.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Beside {
+pub struct Conditions {
     /// Samples of a core's clock.
     clock: Vec<f64>,
     /// Samples of what a core does by the instructions of a tier.
@@ -33,12 +33,12 @@ pub struct Beside {
     apart: Vec<f64>,
 }
 
-impl Beside {
+impl Conditions {
     /// Without samples: of the highest tier of f32, and of the highest below it where lower types are allowed.
-    pub fn new(cpu: &Cpu, types: Types) -> Self {
+    pub fn new(cpu: &Cpu, types: Precision) -> Self {
         let (of_f32, lower): (Vec<Tier>, Vec<Tier>) =
             tiers(cpu).into_iter().partition(|tier| tier.is_of_f32());
-        let lower = lower.last().filter(|_| types == Types::Lower);
+        let lower = lower.last().filter(|_| types == Precision::Bf16);
         let tiers = of_f32.last().into_iter().chain(lower);
         let peaks = tiers.map(|tier| (*tier, Vec::new())).collect();
         Self { peaks, ..Self::default() }
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn what_was_sampled_on_cores_far_apart_in_more_than_a_tenth_of_the_rounds_is_far() {
         let of = |near: usize, far: usize| {
-            let mut beside = Beside::default();
+            let mut beside = Conditions::default();
             (0..near).for_each(|_| beside.apart(Some(21e-9)));
             (0..far).for_each(|_| beside.apart(Some(190e-9)));
             beside

@@ -42,7 +42,7 @@ pub(crate) fn quietest(runs: impl Iterator<Item = (f64, bool)>) -> (f64, bool) {
 }
 
 /// Sees whether workers had to wait for a core that others used, or the whole machine for its host.
-pub struct Watch {
+pub struct RunQueueMonitor {
     /// `schedstat` of each worker: nanoseconds on a core, and waiting for one.
     workers: Vec<File>,
     stat: Option<File>,
@@ -60,7 +60,7 @@ const PAUSE: Duration = Duration::from_millis(4);
 /// Share of a run's time that its workers may have waited for a core.
 pub(crate) const WAITED: f64 = 0.02;
 
-impl Watch {
+impl RunQueueMonitor {
     /// Of the workers of a pool; sees nothing where the system does not say.
     pub fn new(threads: &Threads) -> Self {
         let files = Mutex::new(Vec::new());
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn waiting_for_a_core_is_seen_and_an_undisturbed_run_is_not() {
         let threads = Threads::new(1).expect("a thread");
-        let watch = Watch::new(&threads);
+        let watch = RunQueueMonitor::new(&threads);
         let busy = |time: Duration| {
             let start = Instant::now();
             while start.elapsed() < time {

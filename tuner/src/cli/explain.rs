@@ -4,9 +4,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use engine::network::choice::StepFormats;
-use engine::plan::records::{BesideRecord, CandidateRecord, ProblemRecord, SearchRecord};
+use engine::plan::records::{CandidateRecord, ConditionsRecord, ProblemRecord, SearchRecord};
 use engine::plan::schema::Plan;
-use engine::plan::step::{InPlace, PlanStep};
+use engine::plan::step::{InNetwork, PlanStep};
 use engine::plan::store::plan_or_newest;
 use engine::util::error::Failure;
 use engine::util::files::one_line;
@@ -109,7 +109,7 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write) -> Result<(), Failure> {
 /// Candidates that were timed in the running network, the fastest first.
 fn in_place(step: &PlanStep) -> Table {
     let mut table = Table::new(&["", "kernel", "tuning", "us", "quartiles", "vs chosen"]);
-    let mut list: Vec<&InPlace> = step.in_place.iter().collect();
+    let mut list: Vec<&InNetwork> = step.in_place.iter().collect();
     list.sort_by(|a, b| a.time_us.median.total_cmp(&b.time_us.median));
     let own = step.time_us.map_or(f64::NAN, |time| time.median);
     for c in list {
@@ -199,7 +199,7 @@ fn asked(own: &StepFormats, plan: &StepFormats) -> String {
 }
 
 /// What the cores did beside the rounds.
-fn peaks(beside: &BesideRecord, threads: usize) -> String {
+fn peaks(beside: &ConditionsRecord, threads: usize) -> String {
     let of = |(tier, gflops): (&String, &f64)| format!("{tier} {gflops:.0} GFLOP/s");
     let list: Vec<String> = beside.peak_gflops.iter().map(of).collect();
     let cores = if threads == 1 { "the core" } else { "each core" };

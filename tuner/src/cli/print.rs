@@ -6,20 +6,20 @@ use engine::network::choice::StepFormats;
 use engine::network::model::Model;
 use engine::plan::records::{CoreDistance, MemoryBytes, Noise, ProblemRecord, RuleRecord, SearchRecord};
 use engine::plan::schema::Plan;
-use engine::plan::step::{InPlace, PlanStep};
+use engine::plan::step::{InNetwork, PlanStep};
 use engine::runtime::session::Session;
 use engine::util::error::Failure;
 
 use crate::autotune::record::{gflops, runner_up};
 use crate::autotune::stages::Tuned;
 use crate::bench::contention::BUSY;
-use crate::measure::types::{Measurement, Outcome};
+use crate::measure::types::{Outcome, ProblemResult};
 use crate::planner::context::process_bytes;
 use crate::report::data::{convolution, tuning_text};
 use crate::report::table::Table;
 
 /// Says which candidates gave wrong results.
-pub(crate) fn warn_of_wrong(measurements: &[Measurement]) {
+pub(crate) fn warn_of_wrong(measurements: &[ProblemResult]) {
     for measurement in measurements {
         for wrong in measurement.candidates.iter().filter(|c| c.timing().is_none()) {
             let Outcome::Wrong { error, tolerance } = wrong.outcome else { continue };
@@ -31,7 +31,11 @@ pub(crate) fn warn_of_wrong(measurements: &[Measurement]) {
     }
 }
 
-pub fn print_steps(tuned: &Tuned, measurements: &[Measurement], out: &mut dyn Write) -> Result<(), Failure> {
+pub fn print_steps(
+    tuned: &Tuned,
+    measurements: &[ProblemResult],
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     let (graph, chosen) = (&tuned.graph, &tuned.chosen);
     let winners = &chosen.winners;
     let mut table = Table::new(&[
@@ -115,7 +119,7 @@ pub fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
         )?;
     }
     let tie = plan.noise.map_or(0.0, |noise| noise.tie);
-    let flips: Vec<(&PlanStep, &InPlace, &InPlace)> =
+    let flips: Vec<(&PlanStep, &InNetwork, &InNetwork)> =
         plan.steps.iter().filter_map(|step| step.flip(tie).map(|(first, own)| (step, first, own))).collect();
     let settled = plan.steps.iter().filter(|step| step.in_place.len() > 1).count();
     writeln!(

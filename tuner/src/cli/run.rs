@@ -16,7 +16,7 @@ use engine::runtime::memory::ensure_runs;
 use engine::runtime::session::{Session, SessionError};
 use engine::runtime::threads::Threads;
 use engine::runtime::weight_cache;
-use engine::runtime::weight_cache::{Packed, PackedError};
+use engine::runtime::weight_cache::{WeightCache, WeightCacheError};
 use engine::util::error::Failure;
 use engine::util::files::check_writable;
 use engine::util::stats::Timing;
@@ -169,17 +169,17 @@ pub(crate) fn session(
     let mut to_write = None;
     if let Some(path) = &args.packed {
         let key = weight_cache::key(args.model.weights.as_ref(), args.model.seed, &graph, choices)?;
-        let session = match Packed::open(path, &key) {
+        let session = match WeightCache::open(path, &key) {
             Ok(None) => None,
             Ok(Some(packed)) => {
                 Some(Session::of_packed(graph.clone(), choices, &packed, weights, cpu, threads))
             }
-            Err(error @ PackedError::Other { .. }) => Some(Err(error.into())),
+            Err(error @ WeightCacheError::Other { .. }) => Some(Err(error.into())),
             Err(error) => return Err(error.into()),
         };
         match session {
             Some(Ok(session)) => return Ok((session, None)),
-            Some(Err(SessionError::Packed(error))) => eprintln!("note: {error}; packed anew"),
+            Some(Err(SessionError::WeightCache(error))) => eprintln!("note: {error}; packed anew"),
             Some(Err(error)) => return Err(error.into()),
             None => {}
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use engine::network::choice::{Choice, StepFormats};
 use engine::network::graph::Step;
-use engine::plan::records::Cold;
+use engine::plan::records::WeightResidency;
 use engine::plan::schema::Plan;
 use engine::plan::step::PlanStep;
 use engine::plan::store::plan_or_newest;
@@ -16,7 +16,7 @@ use engine::util::stats::{Interval, median, ratio};
 use serde_json::{Map, Value};
 
 use crate::bench::inputs::Inputs;
-use crate::bench::timer::{Bench, Workplace, in_turn};
+use crate::bench::timer::{Bench, BenchContext, in_turn};
 use crate::cli::args::{ModelArgs, cpu, threads};
 use crate::report::table::Table;
 
@@ -79,13 +79,13 @@ pub fn spot(args: &SpotArgs, out: &mut dyn Write) -> Result<bool, Failure> {
     let time = |pair: &Pair| pair.planned.network_us.or(pair.planned.alone_us).unwrap_or(0.0);
     pairs.sort_by(|a, b| time(b).total_cmp(&time(a)));
     pairs.truncate(args.steps.into());
-    let (tie, cold) = plan.noise.map_or((0.02, Cold::Memory), |noise| (noise.tie, noise.cold));
+    let (tie, cold) = plan.noise.map_or((0.02, WeightResidency::Dram), |noise| (noise.tie, noise.cold));
     let threads = threads(plan.threads)?;
     let mut table =
         Table::new(&["layer", "kernel", "us", "second", "us", "ratio, 95%", "ratio then", "verdict"]);
     let mut lost = 0;
     threads.install(|| {
-        let mut place = Workplace::new(&threads, &cpu);
+        let mut place = BenchContext::new(&threads, &cpu);
         for Pair { planned, step, own, second, then } in &pairs {
             let inputs = Inputs::synthetic(&step.problem);
             let bench = |choice| Bench::of(&step.problem, choice, &inputs, &cpu, cold);

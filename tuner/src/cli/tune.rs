@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use engine::network::choice::TOOL;
-use engine::network::dtypes::Types;
+use engine::network::dtypes::Precision;
 use engine::plan::records::{Contest, CoreDistance};
 use engine::plan::schema::{Bounds, Plan, SCHEMA};
 use engine::plan::step::{PlanStep, time_us};
@@ -12,14 +12,14 @@ use engine::plan::store::file_name;
 use engine::runtime::load::graph;
 use engine::runtime::machine::Machine;
 use engine::runtime::memory::ensure_runs;
-use engine::runtime::reference::Exact;
+use engine::runtime::reference::Reference;
 use engine::util::error::Failure;
 use engine::util::files::{check_writable, create_folder, now};
 use engine::util::stats::{ns, us};
 
 use crate::autotune::record::{memory_bytes, noise_record, plan_step, record};
 use crate::autotune::stages::{ALONE, IN_PLACE, Planned, monitor, plan};
-use crate::bench::contention::Watch;
+use crate::bench::contention::RunQueueMonitor;
 use crate::bench::noise;
 use crate::bench::residency::{weight_bytes, weights_come_from};
 use crate::cli::args::{Images, TuneArgs, threads};
@@ -31,7 +31,7 @@ use crate::cli::print::{
 use crate::cli::tune_shapes::tune_shapes;
 use crate::measure::memory::ensure_measured;
 use crate::measure::schedule::{jobs, measure_all};
-use crate::measure::types::Host;
+use crate::measure::types::MeasureContext;
 use crate::planner::batch_split::split_all;
 use crate::planner::context::{Network, built_in_images};
 use crate::planner::pareto::pareto;
@@ -53,7 +53,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     ensure_measured(work.iter().map(|(problem, _)| problem), &cpu)?;
     let bounds = Bounds { error: args.host.error_bound(), memory: args.max_memory };
     let machine = Machine::of(&cpu);
-    let types = Types::within(bounds.error);
+    let types = Precision::within(bounds.error);
     let wanted = args.model.wanted(Some(threads.count()), Some(graph.batch))?;
     let path = match &args.out {
         Some(path) => path.clone(),
@@ -80,13 +80,13 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let budget = Duration::from_secs(args.budget().into());
     let start = Instant::now();
     let end = start + budget;
-    let watch = Watch::new(&threads);
+    let watch = RunQueueMonitor::new(&threads);
     let stolen = watch.stolen();
     let monitor = monitor(budget, log.as_ref());
     let (floor, measurements) = threads.install(|| {
         let problems = work.into_iter().map(|(problem, _)| problem);
         let floor = noise::floor(problems.collect(), &cpu, &threads, cold);
-        let host = Host {
+        let host = MeasureContext {
             cpu: &cpu,
             threads: &threads,
             distance: &monitor,
@@ -110,10 +110,10 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         settled,
     };
     let exact = match images {
-        None => Exact::new(&graph, &weights, &threads)?,
+        None => Reference::new(&graph, &weights, &threads)?,
         Some(Images { values, names }) => {
             let each = values.chunks(values.len() / names.len()).map(<[f32]>::to_vec);
-            Exact::of(&graph, &weights, &threads, each.collect())?
+            Reference::of(&graph, &weights, &threads, each.collect())?
         }
     };
     let Planned { mut tuned, split, rewrites, planning, contest, predicted, around } =

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use engine::plan::records::is_far;
 
 use crate::bench::samples::Samples;
-use crate::log::schema::{Done, Entry, Line, Run, Time};
+use crate::log::schema::{Done, Line, LoggedCandidate, Run, Time};
 
 /// All candidates that were left, timed once.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +24,7 @@ pub struct History {
     /// The run.
     pub run: String,
     /// Candidates by number.
-    pub candidates: Vec<Entry>,
+    pub candidates: Vec<LoggedCandidate>,
     /// Its rounds, in order.
     pub rounds: Vec<Round>,
     /// Number of the last round that there was.
@@ -224,7 +224,7 @@ mod tests {
             run: run.to_string(),
             problem: "p".to_string(),
             first,
-            list: vec![Entry::any(); count],
+            list: vec![LoggedCandidate::any(); count],
         }
     }
 

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use engine::network::candidates::Available;
-use engine::network::dtypes::Types;
+use engine::network::candidates::SupportedKernel;
+use engine::network::dtypes::Precision;
 use engine::util::stats::Interval;
 use kernels::kernel::Tuning;
 use kernels::tensor::Formats;
 
-use crate::measure::local_search::{AT_A_TIME, Offer, ROUNDS};
-use crate::measure::race::Field;
+use crate::measure::local_search::{AT_A_TIME, ROUNDS, TunedFormats};
+use crate::measure::race::Race;
 use crate::measure::types::Search;
 
 /// Rounds at the end that compare the best of the search with the best of all.
@@ -21,9 +21,9 @@ const BEFORE: usize = 8;
 /// How long the rounds of a problem wait for near cores: these are to say what others have missed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-impl Field<'_> {
+impl Race<'_> {
     /// How far the search has come.
-    pub fn search(&self, types: Types) -> Search {
+    pub fn search(&self, types: Precision) -> Search {
         let mut search = Search::default();
         for available in self.kernels {
             search.tried += self.tunings(available.row).len();
@@ -34,14 +34,14 @@ impl Field<'_> {
 
     /// Tries all tunings that the search has left out, each in the first of its formats, and compares the best of all
     /// with the best that was found before, in new rounds: those that have chosen the best would flatter it.
-    pub fn exhaust(&mut self, types: Types) -> Search {
+    pub fn exhaust(&mut self, types: Precision) -> Search {
         let (start, search) = (Instant::now(), self.search(types));
         let Some(found) = self.first() else { return search };
         let apart = self.distance;
         let patience = apart.set_patience(PATIENCE);
         apart.wait_until(None);
         let (kernels, known) = (self.kernels, self.candidates.len());
-        let mut jobs: Vec<(&Available, Tuning, Formats)> = Vec::new();
+        let mut jobs: Vec<(&SupportedKernel, Tuning, Formats)> = Vec::new();
         for available in kernels {
             let tried = self.tunings(available.row);
             let left =
@@ -65,7 +65,7 @@ impl Field<'_> {
     }
 
     /// The tunings that a kernel offers in types that are asked for.
-    pub fn offered(&self, available: &Available, types: Types) -> Vec<Offer> {
+    pub fn offered(&self, available: &SupportedKernel, types: Precision) -> Vec<TunedFormats> {
         let kernel = &*available.kernel;
         let first = |tuning: Tuning| {
             let formats = types.formats(kernel, self.problem, &tuning).first().copied()?;

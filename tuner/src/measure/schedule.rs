@@ -4,14 +4,14 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use engine::network::dtypes::Types;
+use engine::network::block_variant;
+use engine::network::dtypes::Precision;
 use engine::network::graph::{Graph, Step};
-use engine::network::rewrite;
 use indicatif::{ProgressBar, ProgressStyle};
 use kernels::problem::Problem;
 
 use crate::measure::problem::measure;
-use crate::measure::types::{Effort, Host, Measurement, ROUNDS};
+use crate::measure::types::{MeasureBudget, MeasureContext, ProblemResult, ROUNDS};
 
 /// Seconds for each problem from which on it is visited twice.
 const TWICE: f64 = 0.3;
@@ -40,7 +40,7 @@ pub fn jobs(graphs: &[Graph]) -> Vec<Job> {
         count: steps.len(),
         name: steps[0].layers[0].clone(),
     };
-    let all = graphs.iter().flat_map(rewrite::problems).map(job);
+    let all = graphs.iter().flat_map(block_variant::problems).map(job);
     all.filter(|job| seen.insert(job.problem.to_string())).collect()
 }
 
@@ -49,20 +49,20 @@ pub fn jobs(graphs: &[Graph]) -> Vec<Job> {
 /// the default budget: what disturbs for a second or two, and does not show, spoils no more than one of two visits.
 pub fn measure_all(
     jobs: &[Job],
-    host: &Host,
-    types: Types,
+    host: &MeasureContext,
+    types: Precision,
     (start, time): (Instant, Duration),
     exhaustive: bool,
-) -> Vec<Measurement> {
+) -> Vec<ProblemResult> {
     let weights: Vec<f64> = jobs.iter().map(|job| weight(&job.problem, job.count)).collect();
     let total: f64 = weights.iter().sum();
     let bar = ProgressBar::new(1000);
     bar.set_style(
         ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} {msg}").expect("a template"),
     );
-    let mut list: Vec<Option<Measurement>> = jobs.iter().map(|_| None).collect();
+    let mut list: Vec<Option<ProblemResult>> = jobs.iter().map(|_| None).collect();
     // Visits problems, each with its weight in this, in that part of the time; who has been visited, only if some is left.
-    let visit = |list: &mut [Option<Measurement>], visits: &[(usize, f64)], part: Range<f64>| {
+    let visit = |list: &mut [Option<ProblemResult>], visits: &[(usize, f64)], part: Range<f64>| {
         let mut deadline = start + time.mul_f64(part.end);
         let all: f64 = visits.iter().map(|(_, own)| own).sum();
         let mut left = all;
@@ -75,7 +75,7 @@ pub fn measure_all(
             }
             // What is left behind is for the other problems, wherever the cores are.
             host.distance.wait_until(Instant::now() + time_left / 2);
-            let effort = Effort {
+            let effort = MeasureBudget {
                 budget: time_left.mul_f64((own / left).min(1.0)),
                 share: time.mul_f64(part.end * weights[index] / total),
                 deadline,
@@ -97,7 +97,7 @@ pub fn measure_all(
     let first = if is_twice { FIRST } else { 1.0 };
     let all: Vec<(usize, f64)> = weights.iter().copied().enumerate().collect();
     visit(&mut list, &all, 0.0..first);
-    let is_far = |measurement: &Measurement| measurement.beside.is_far(host.distance);
+    let is_far = |measurement: &ProblemResult| measurement.beside.is_far(host.distance);
     let is_far: Vec<bool> = list.iter().map(|measured| measured.as_ref().is_some_and(is_far)).collect();
     visit(&mut list, &second_visits(all, &is_far, is_twice), first..1.0);
     bar.finish_and_clear();

@@ -15,14 +15,14 @@
 
 use std::ops::RangeInclusive;
 
-use engine::network::dtypes::{Types, cheapest, pair};
+use engine::network::dtypes::{Precision, cheapest, pair};
 use engine::network::graph::Step;
 use engine::plan::schema::Bounds;
-use engine::runtime::reference::Exact;
+use engine::runtime::reference::Reference;
 use engine::util::error::Failure;
 use kernels::tensor::{Dtype, Formats};
 
-use crate::measure::types::{Measured, Measurement};
+use crate::measure::types::{CandidateResult, ProblemResult};
 use crate::planner::chosen::Chosen;
 use crate::planner::context::Network;
 use crate::planner::knapsack::{Cost, picked, total};
@@ -37,13 +37,13 @@ impl Network<'_> {
     /// If nothing keeps the bounds, with the least that can be had.
     pub fn choose<'a>(
         &self,
-        measurements: &'a [Measurement],
+        measurements: &'a [ProblemResult],
         bounds: &Bounds,
-        exact: &Exact,
+        exact: &Reference,
     ) -> Result<Chosen<'a>, Failure> {
         let memory = bounds.memory.map_or(usize::MAX, |mib| (mib as usize) << 20);
         let search = |types: &[Dtype]| self.search(measurements, exact, types, memory);
-        if Types::within(bounds.error) == Types::Lower {
+        if Precision::within(bounds.error) == Precision::Bf16 {
             // The fastest first, then by halves between what exceeds the bound and what keeps it.
             let mut list = self.typings(measurements, &vec![0.0; self.graph.steps.len()]);
             let (mut held, mut next) = (None, 0);
@@ -94,13 +94,13 @@ impl Network<'_> {
     /// If a kernel refuses what it was measured with.
     pub fn frontier<'a>(
         &self,
-        measurements: &'a [Measurement],
-        exact: &Exact,
-        types: Types,
+        measurements: &'a [ProblemResult],
+        exact: &Reference,
+        types: Precision,
         count: usize,
     ) -> Result<Vec<Chosen<'a>>, Failure> {
         let mut list = Vec::new();
-        if types == Types::Lower {
+        if types == Precision::Bf16 {
             let typings = self.typings(measurements, &self.default_gains()?);
             let some = count.min(typings.len());
             for types in (0..some).map(|i| &typings[i * typings.len() / some]) {
@@ -119,14 +119,14 @@ impl Network<'_> {
         Ok(list)
     }
 
-    /// Types of tensors that are worth a try, the fastest first: each keeps fewer of the steps that add most to
+    /// Precision of tensors that are worth a try, the fastest first: each keeps fewer of the steps that add most to
     /// the error, magnified by each step's gain, for the time they save in a lower type.
-    fn typings(&self, measurements: &[Measurement], gains: &[f64]) -> Vec<Vec<Dtype>> {
+    fn typings(&self, measurements: &[ProblemResult], gains: &[f64]) -> Vec<Vec<Dtype>> {
         let of = |((index, step), &gain): ((usize, &Step), &f64)| {
             let repeats = self.graph.repeats(index) as f64;
             let measurement = measurements.iter().find(|m| m.problem == step.problem);
             let best = |types| {
-                let allowed = |c: &Measured| is_eligible(c) && pair(&c.formats) == types;
+                let allowed = |c: &CandidateResult| is_eligible(c) && pair(&c.formats) == types;
                 match measurement {
                     Some(measurement) => Some((types, cost(winner(measurement, allowed)?, repeats, gain))),
                     // What was not measured is a default choice, in f32.

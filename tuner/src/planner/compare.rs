@@ -7,7 +7,7 @@ use engine::util::stats::{Timing, median, ratio};
 use indicatif::{ProgressBar, ProgressStyle};
 use kernels::team::Team;
 
-use crate::bench::contention::{BUSY, Watch};
+use crate::bench::contention::{BUSY, RunQueueMonitor};
 use crate::planner::context::{Network, built_in_images};
 
 /// Rounds in which whole networks are measured in turn, at least and at most.
@@ -26,7 +26,7 @@ const WARM_UP: Duration = Duration::from_millis(30);
 const TURN: Duration = Duration::from_millis(100);
 
 /// A whole network in the contest.
-pub struct Entry {
+pub struct NetworkTime {
     /// How it was chosen.
     pub name: String,
     /// Of an inference.
@@ -40,7 +40,7 @@ pub struct Entry {
     pub core_to_core: Option<f64>,
 }
 
-impl Entry {
+impl NetworkTime {
     /// Seconds of each step with the waiting behind it.
     pub fn with_waits(&self) -> Vec<f64> {
         self.steps.iter().zip(&self.waits).map(|(own, wait)| own + wait).collect()
@@ -60,12 +60,12 @@ pub fn contest(
     mut entries: Vec<(String, &mut Session)>,
     rivals: usize,
     end: Instant,
-) -> Vec<Entry> {
+) -> Vec<NetworkTime> {
     let images = built_in_images(network.graph, network.graph.batch);
     let mut samples = vec![Vec::new(); entries.len()];
     let mut rounds = vec![Vec::new(); entries.len()];
     let (mut disturbed, mut apart) = (0, Vec::new());
-    let watch = Watch::new(network.threads);
+    let watch = RunQueueMonitor::new(network.threads);
     let none = |(_, session): &(String, &mut Session)| {
         [(); 2].map(|()| vec![Vec::new(); session.graph().steps.len()])
     };
@@ -127,7 +127,7 @@ pub fn contest(
         let scaled = |samples: &Vec<f64>| typical(samples).map(|seconds| seconds * fair);
         let medians = |lists: &Vec<Vec<f64>>| lists.iter().filter_map(scaled).collect();
         let [steps, waits] = steps[index].each_ref().map(medians);
-        Entry { name, timing: timing.scaled(fair), steps, waits, core_to_core }
+        NetworkTime { name, timing: timing.scaled(fair), steps, waits, core_to_core }
     };
     entries.into_iter().enumerate().map(entry).collect()
 }

@@ -17,7 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kernels::cpu::Cpu;
 
 use crate::bench::core_distance::CoreDistanceMonitor;
-use crate::measure::types::Measured;
+use crate::measure::types::CandidateResult;
 
 /// A graph with what it needs to be run.
 pub struct Network<'a> {
@@ -58,8 +58,8 @@ impl Network<'_> {
     }
 
     /// The choices of winners, and default choices for steps without one.
-    pub fn choices(&self, winners: &[Option<&Measured>]) -> Vec<Choice> {
-        let choose = |(won, step): (&Option<&Measured>, &Step)| match won {
+    pub fn choices(&self, winners: &[Option<&CandidateResult>]) -> Vec<Choice> {
+        let choose = |(won, step): (&Option<&CandidateResult>, &Step)| match won {
             Some(c) => c.choice(),
             None => default_choice(&step.problem, self.cpu),
         };

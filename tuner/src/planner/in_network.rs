@@ -18,8 +18,8 @@ use kernels::Padding;
 use kernels::team::Team;
 use kernels::tensor::{Format, Formats};
 
-use crate::bench::contention::{Watch, undisturbed};
-use crate::measure::types::Measured;
+use crate::bench::contention::{RunQueueMonitor, undisturbed};
+use crate::measure::types::CandidateResult;
 use crate::planner::context::Network;
 
 /// Candidates of a step at most.
@@ -47,7 +47,7 @@ const BUSY: f64 = 0.3;
 
 /// The options of a step that are worth a try in place, the chosen one first. One that needs a wider halo than the network
 /// has would change other readers of its source, and stays out if there are any.
-pub fn finalists(session: &Session, step: usize, options: &[&Measured], pick: usize) -> Vec<usize> {
+pub fn finalists(session: &Session, step: usize, options: &[&CandidateResult], pick: usize) -> Vec<usize> {
     let Some(chosen) = options.get(pick) else { return Vec::new() };
     let mut order: Vec<usize> = (0..options.len()).filter(|&option| option != pick).collect();
     order.sort_by(|&a, &b| options[a].seconds().total_cmp(&options[b].seconds()));
@@ -76,7 +76,7 @@ pub fn finalists(session: &Session, step: usize, options: &[&Measured], pick: us
 pub fn has_time(
     network: &Network,
     session: &mut Session,
-    finalists: &[Vec<&Measured>],
+    finalists: &[Vec<&CandidateResult>],
     images: &[f32],
     end: Instant,
 ) -> bool {
@@ -95,7 +95,7 @@ pub fn with_room(
     network: &Network,
     session: &Session,
     choices: &[Choice],
-    finalists: &[Vec<&Measured>],
+    finalists: &[Vec<&CandidateResult>],
 ) -> Result<Option<Session>, Failure> {
     let mut halos: Vec<Padding> = session.tensors().iter().map(|at| at.halo).collect();
     for (step, list) in session.graph().steps.iter().zip(finalists) {
@@ -115,15 +115,15 @@ pub fn with_room(
 pub fn settle(
     network: &Network,
     session: &mut Session,
-    finalists: &[Vec<&Measured>],
+    finalists: &[Vec<&CandidateResult>],
     images: &[f32],
     tie: f64,
     end: Instant,
-) -> Result<Vec<Vec<Settled>>, Failure> {
+) -> Result<Vec<Vec<InNetworkTime>>, Failure> {
     let threads = network.threads;
     let counts: Vec<usize> = finalists.iter().map(|list| list.len().max(1)).collect();
     let turns = counts.iter().copied().max().unwrap_or(1);
-    let jobs: Vec<(usize, &Measured)> = finalists
+    let jobs: Vec<(usize, &CandidateResult)> = finalists
         .iter()
         .enumerate()
         .flat_map(|(step, list)| list.iter().skip(1).map(move |candidate| (step, *candidate)))
@@ -135,7 +135,7 @@ pub fn settle(
     for ((step, _), prepared) in jobs.iter().zip(prepared) {
         kept[*step].push(Some(prepared?));
     }
-    let watch = Watch::new(threads);
+    let watch = RunQueueMonitor::new(threads);
     let mut samples: Vec<Vec<Vec<f64>>> = counts.iter().map(|&count| vec![Vec::new(); count]).collect();
     let bar = ProgressBar::new(ROUNDS[1] as u64);
     bar.set_style(
@@ -196,7 +196,7 @@ pub fn settle(
 }
 
 /// The times of one step's candidates, from samples of the same rounds.
-fn settled(candidates: &[Vec<f64>], tie: f64) -> Vec<Settled> {
+fn settled(candidates: &[Vec<f64>], tie: f64) -> Vec<InNetworkTime> {
     let first = Timing::of(&candidates[0]);
     let fair = |own: &Vec<f64>| {
         let timing = Timing::of(own);
@@ -210,14 +210,18 @@ fn settled(candidates: &[Vec<f64>], tie: f64) -> Vec<Settled> {
         let versus = ratio(own, &candidates[fastest]);
         versus.is_some_and(|v| v.value <= 1.0 + EQUAL || v.value <= 1.0 + tie && v.low <= 1.0)
     };
-    timings.iter().zip(candidates).map(|(&timing, own)| Settled { timing, tied: is_tied(own) }).collect()
+    timings
+        .iter()
+        .zip(candidates)
+        .map(|(&timing, own)| InNetworkTime { timing, tied: is_tied(own) })
+        .collect()
 }
 
 /// The same by first quartiles, where most runs were disturbed.
-fn settled_by_quartiles(candidates: &[Vec<f64>], tie: f64) -> Vec<Settled> {
+fn settled_by_quartiles(candidates: &[Vec<f64>], tie: f64) -> Vec<InNetworkTime> {
     let timings: Vec<Timing> = candidates.iter().map(|own| Timing::of(own)).collect();
     let least = timings.iter().map(|t| t.quartiles[0]).fold(f64::INFINITY, f64::min);
-    let fair = |timing: &Timing| Settled {
+    let fair = |timing: &Timing| InNetworkTime {
         timing: timing.scaled(timing.quartiles[0] / timing.median),
         tied: timing.quartiles[0] <= least * (1.0 + tie),
     };
@@ -226,7 +230,7 @@ fn settled_by_quartiles(candidates: &[Vec<f64>], tie: f64) -> Vec<Settled> {
 
 /// What was found out about a candidate in place.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Settled {
+pub struct InNetworkTime {
     /// Its times.
     pub timing: Timing,
     /// As fast as the fastest, as far as can be told.
@@ -262,7 +266,7 @@ mod tests {
         let all = [disturb(times(1, 1.0, 0.0)), disturb(times(1, 1.1, 0.0))];
         let tied = settled_by_quartiles(&all, 0.02);
         assert!(tied[0].tied && !tied[1].tied, "{tied:?}");
-        let ratio = |a: &Settled, b: &Settled| a.timing.median / b.timing.median;
+        let ratio = |a: &InNetworkTime, b: &InNetworkTime| a.timing.median / b.timing.median;
         let both = settled(&[times(1, 1.0, 0.001), times(2, 1.2, 0.001)], 0.02);
         assert!((ratio(&both[1], &both[0]) - 1.2).abs() < 0.01, "{both:?}");
     }

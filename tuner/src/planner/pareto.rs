@@ -3,16 +3,16 @@
 use std::time::{Duration, Instant};
 
 use engine::network::choice::{Choice, multiply_adds};
-use engine::network::dtypes::{Types, pair};
+use engine::network::dtypes::{Precision, pair};
 use engine::plan::records::ParetoPoint;
 use engine::plan::step::time_us;
-use engine::runtime::reference::Exact;
+use engine::runtime::reference::Reference;
 use engine::util::error::Failure;
 use kernels::tensor::Dtype;
 
-use crate::measure::types::Measurement;
+use crate::measure::types::ProblemResult;
 use crate::planner::chosen::Chosen;
-use crate::planner::compare::{Entry, contest};
+use crate::planner::compare::{NetworkTime, contest};
 use crate::planner::context::Network;
 
 /// Choices of each kind that are measured.
@@ -27,15 +27,15 @@ const TIME: Duration = Duration::from_secs(4);
 /// If a kernel refuses what it was measured with.
 pub fn pareto(
     network: &Network,
-    measurements: &[Measurement],
-    exact: &Exact,
-    types: Types,
+    measurements: &[ProblemResult],
+    exact: &Reference,
+    types: Precision,
 ) -> Result<Vec<ParetoPoint>, Failure> {
     let mut list = network.frontier(measurements, exact, types, COUNT)?;
     let count = list.len();
     let entries = list.iter_mut().map(|chosen| (String::new(), &mut chosen.session)).collect();
     let times = contest(network, entries, count, Instant::now() + TIME);
-    let point = |(chosen, entry): (&Chosen, &Entry)| {
+    let point = |(chosen, entry): (&Chosen, &NetworkTime)| {
         let lower = |choice: &&Choice| pair(&choice.formats) != [Dtype::F32; 2];
         ParetoPoint {
             time_us: time_us(&entry.timing),

@@ -110,18 +110,18 @@ pub fn contest(plan: &Plan) -> Result<String, Failure> {
         let [ms, low, high] = [t.median, t.low, t.high].map(|us| us / 1e3);
         let ratio = own.map_or(String::new(), |own| format!(", {:.2}x the tuned plan", t.median / own));
         let family = name.rsplit(": ").next().unwrap_or(name).trim_end_matches(" everywhere");
-        let is_own = *name == "tuned";
+        let is_tensor_per_worker = *name == "tuned";
         Bar {
             label: name.to_string(),
             sublabel: String::new(),
-            bold: is_own,
-            colour: if is_own { TUNED } else { colour(family) },
+            bold: is_tensor_per_worker,
+            colour: if is_tensor_per_worker { TUNED } else { colour(family) },
             value: ms,
             quartiles: [low, high],
             ticks: Vec::new(),
             pointer: None,
             text: [
-                format!("{} ms{}", short(ms), if is_own { String::new() } else { ratio }),
+                format!("{} ms{}", short(ms), if is_tensor_per_worker { String::new() } else { ratio }),
                 format!("quartiles {} .. {} ms", short(low), short(high)),
             ],
         }

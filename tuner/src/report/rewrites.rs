@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use engine::network::rewrite::Rewrite;
+use engine::network::block_variant::BlockVariant;
 use engine::plan::records::BlockRewrite;
 use engine::plan::schema::Plan;
 use engine::util::error::Failure;
@@ -11,16 +11,16 @@ use engine::util::files::one_line;
 use crate::report::data::{microseconds, short, time_text};
 use crate::report::table::Table;
 
-/// The forms of a block as cells: their times in microseconds in the order of [`Rewrite::ALL`], empty where
+/// The forms of a block as cells: their times in microseconds in the order of [`BlockVariant::ALL`], empty where
 /// the block has no such form, the name of the chosen one, and what it takes more than the plain one.
 pub fn cells(block: &BlockRewrite) -> Vec<String> {
-    let cost = |rewrite: Rewrite| {
+    let cost = |rewrite: BlockVariant| {
         let known = block.alternatives.iter().find(|a| a.rewrite == rewrite.to_string());
         known.and_then(|a| microseconds(a.time_us)).map_or(String::new(), short)
     };
     let more = gain(block).map(|[plain, own]| format!("{:+.1}%", (own / plain - 1.0) * 100.0));
     let mut cells = vec![block.block.clone()];
-    cells.extend(Rewrite::ALL.map(cost));
+    cells.extend(BlockVariant::ALL.map(cost));
     cells.extend([block.rewrite.clone(), more.unwrap_or_default()]);
     cells
 }
@@ -33,7 +33,7 @@ fn gain(block: &BlockRewrite) -> Option<[f64; 2]> {
 
 /// What heads [`cells`].
 pub fn head() -> Vec<String> {
-    let forms = Rewrite::ALL.map(|rewrite| format!("{rewrite}, us"));
+    let forms = BlockVariant::ALL.map(|rewrite| format!("{rewrite}, us"));
     ["block".to_string()].into_iter().chain(forms).chain(["chosen".into(), "takes".into()]).collect()
 }
 

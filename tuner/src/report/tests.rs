@@ -2,7 +2,7 @@
 
 use engine::network::choice::StepFormats;
 use engine::plan::records::{
-    Alternative, BesideRecord, BlockRewrite, CandidateRecord, Contest, ProblemRecord, SearchRecord,
+    Alternative, BlockRewrite, CandidateRecord, ConditionsRecord, Contest, ProblemRecord, SearchRecord,
 };
 use engine::plan::schema::{Plan, SCHEMA};
 use engine::plan::step::{PlanStep, RunnerUp, TimeUs};
@@ -127,7 +127,7 @@ pub(crate) fn plan() -> Plan {
             ],
             rules: [("direct always".to_string(), 0)].into(),
             left_out: object(json!({ "winograd_plain": "stands aside <for now>" })),
-            beside: Some(BesideRecord {
+            beside: Some(ConditionsRecord {
                 clock_ghz: 3.0,
                 core_to_core_ns: Some(21.0),
                 peak_gflops: [("avx512".to_string(), 100.0)].into(),

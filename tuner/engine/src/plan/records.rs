@@ -6,8 +6,8 @@ use kernels::{Tier, entry};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::network::block_variant::BlockVariant;
 use crate::network::choice::StepFormats;
-use crate::network::rewrite::Rewrite;
 use crate::plan::step::{PlanStep, TimeUs};
 
 /// How quiet the machine was.
@@ -19,7 +19,7 @@ pub struct Noise {
     pub tie: f64,
     /// Where weights were when kernels were timed alone.
     #[serde(default)]
-    pub cold: Cold,
+    pub cold: WeightResidency,
     /// Share of the runs that something else disturbed, however often they were repeated.
     pub disturbed: f64,
     /// Share of all cores' time that the host gave to others.
@@ -42,7 +42,7 @@ pub struct CandidateRecord {
     /// The formats it was measured in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub formats: Option<StepFormats>,
-    /// Measured time; none if its results were wrong.
+    /// CandidateResult time; none if its results were wrong.
     pub time_us: Option<TimeUs>,
     /// Runs.
     pub samples: usize,
@@ -77,7 +77,7 @@ impl CandidateRecord {
 
 /// What the cores did beside the rounds of a problem.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct BesideRecord {
+pub struct ConditionsRecord {
     /// Their clock.
     pub clock_ghz: f64,
     /// Core-to-core latency of the workers' cores.
@@ -87,7 +87,7 @@ pub struct BesideRecord {
     pub peak_gflops: BTreeMap<String, f64>,
 }
 
-impl BesideRecord {
+impl ConditionsRecord {
     /// The peak of the instructions that a kernel uses, in f32 where its id does not say.
     pub fn peak(&self, kernel: &str) -> Option<f64> {
         let tiers = || Tier::ALL.into_iter().rev().filter(|tier| tier.is_of_f32());
@@ -130,7 +130,7 @@ pub struct ProblemRecord {
     pub left_out: Map<String, Value>,
     /// What the cores did meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub beside: Option<BesideRecord>,
+    pub beside: Option<ConditionsRecord>,
     /// How many of the tunings were tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<SearchRecord>,
@@ -238,14 +238,14 @@ impl BlockRewrite {
 
     /// Makes the block plain: it did not gain in the whole network what its steps gain alone.
     pub fn overrule(&mut self) {
-        self.rewrite = Rewrite::PLAIN.to_string();
+        self.rewrite = BlockVariant::PLAIN.to_string();
         self.reason = Self::OVERRULED.to_string();
     }
 
     /// Microseconds of the plain form and of its own.
     pub fn gain_us(&self) -> Option<[f64; 2]> {
         let of = |name: &str| self.alternatives.iter().find(|a| a.rewrite == name)?.time_us;
-        Some([of(&Rewrite::PLAIN.to_string())?, of(&self.rewrite)?])
+        Some([of(&BlockVariant::PLAIN.to_string())?, of(&self.rewrite)?])
     }
 }
 
@@ -286,19 +286,21 @@ pub fn is_far(own: f64, near: f64) -> bool {
 /// Where weights are when a kernel is timed alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Cold {
+pub enum WeightResidency {
     /// In memory: those of all layers together are more than the caches hold.
     #[default]
-    Memory,
+    #[serde(rename = "memory")]
+    Dram,
     /// In the cache that the cores share, and in none of a core's own.
-    Shared,
+    #[serde(rename = "shared")]
+    SharedCache,
 }
 
-impl std::fmt::Display for Cold {
+impl std::fmt::Display for WeightResidency {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Memory => "memory",
-            Self::Shared => "the cache that the cores share",
+            Self::Dram => "memory",
+            Self::SharedCache => "the cache that the cores share",
         })
     }
 }

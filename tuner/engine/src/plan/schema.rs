@@ -190,7 +190,7 @@ fn outline<'a>(path: &Path, text: &'a str) -> Result<Outline<'a>, PlanError> {
 
 /// What a run asks of a plan.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Wanted<'a> {
+pub struct PlanRequest<'a> {
     /// Model.
     pub model: &'a str,
     /// Shape of a `conv2d_bn`.

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use crate::network::block_variant::{Block, BlockVariant, with_variant};
 use crate::network::graph::Graph;
-use crate::network::rewrite::{Block, Rewrite, rewritten};
 use crate::plan::error::{PlanError, field};
 use crate::plan::schema::{Plan, PlanSplit};
 
@@ -28,7 +28,8 @@ impl Plan {
                 };
                 return Err(field(path, &at("block"), &planned.block, expected));
             };
-            let form = Rewrite::of(&planned.rewrite).and_then(|form| rewritten(&graph, block.name, form));
+            let form = BlockVariant::from_name(&planned.rewrite)
+                .and_then(|form| with_variant(&graph, block.name, form));
             graph = form.ok_or_else(|| {
                 let names: Vec<String> = block.forms.iter().map(|(form, _)| form.to_string()).collect();
                 field(path, &at("rewrite"), &planned.rewrite, format!("one of {}", names.join(" ")))
@@ -53,12 +54,12 @@ impl Plan {
             return Err(field(path, "split.images", split.images, expected));
         }
         let graph = plain.split_before(split.before.as_deref().unwrap_or_default(), split.images);
-        Ok(if split.apart { graph.apart() } else { graph })
+        Ok(if split.apart { graph.per_worker() } else { graph })
     }
 
     /// ` with mixed0 siblings, mixed4 swap`: the forms that are not plain, in words.
     pub(super) fn in_forms(&self) -> String {
-        let others = self.rewrites.iter().filter(|r| r.rewrite != Rewrite::PLAIN.to_string());
+        let others = self.rewrites.iter().filter(|r| r.rewrite != BlockVariant::PLAIN.to_string());
         let list: Vec<String> = others.map(|r| format!("{} {}", r.block, r.rewrite)).collect();
         if list.is_empty() { String::new() } else { format!(" with {}", list.join(", ")) }
     }

@@ -20,14 +20,14 @@ use crate::network::graph::{Graph, Slice, Step, Weight};
 
 /// A form of a block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Rewrite {
+pub struct BlockVariant {
     /// Pointwise convolutions that read the same are one.
     pub siblings: bool,
     /// A pointwise convolution goes before the mean that it follows.
     pub swap: bool,
 }
 
-impl Rewrite {
+impl BlockVariant {
     /// The block as the model has it.
     pub const PLAIN: Self = Self { siblings: false, swap: false };
 
@@ -40,12 +40,12 @@ impl Rewrite {
     ];
 
     /// The form of a name.
-    pub fn of(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|rewrite| rewrite.to_string() == name)
     }
 }
 
-impl fmt::Display for Rewrite {
+impl fmt::Display for BlockVariant {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match (self.siblings, self.swap) {
             (false, false) => "plain",
@@ -62,7 +62,7 @@ pub struct Block {
     /// Its name.
     pub name: &'static str,
     /// Its forms, the plain one first: of each the steps that are not in all of them.
-    pub forms: Vec<(Rewrite, Vec<Step>)>,
+    pub forms: Vec<(BlockVariant, Vec<Step>)>,
 }
 
 impl Block {
@@ -74,9 +74,9 @@ impl Block {
 
     fn new(graph: &Graph, name: &'static str) -> Self {
         let steps = |graph: Graph| graph.steps.into_iter().filter(|step| step.block == name).collect();
-        let mut forms: Vec<(Rewrite, Vec<Step>)> = Rewrite::ALL
+        let mut forms: Vec<(BlockVariant, Vec<Step>)> = BlockVariant::ALL
             .into_iter()
-            .filter_map(|rewrite| Some((rewrite, steps(rewritten(graph, name, rewrite)?))))
+            .filter_map(|rewrite| Some((rewrite, steps(with_variant(graph, name, rewrite)?))))
             .collect();
         let (first, others) = forms.split_first().expect("the plain form");
         let in_all = |step: &&Step| others.iter().all(|(_, steps)| steps.contains(step));
@@ -102,7 +102,7 @@ pub fn problems(graph: &Graph) -> Vec<(Problem, Vec<Step>)> {
 }
 
 /// A graph with a block of it in another form; none where the block has no such form.
-pub fn rewritten(graph: &Graph, block: &str, rewrite: Rewrite) -> Option<Graph> {
+pub fn with_variant(graph: &Graph, block: &str, rewrite: BlockVariant) -> Option<Graph> {
     let mut graph = graph.clone();
     if rewrite.swap {
         swap(&mut graph, block).then_some(())?;
@@ -252,10 +252,10 @@ mod tests {
 
     #[test]
     fn every_form_reads_what_was_written_and_writes_all_that_is_read() {
-        for rewrite in Rewrite::ALL {
+        for rewrite in BlockVariant::ALL {
             let mut graph = plain();
             for (block, _) in BLOCKS {
-                graph = rewritten(&graph, block, rewrite).unwrap_or(graph);
+                graph = with_variant(&graph, block, rewrite).unwrap_or(graph);
             }
             let mut channels = vec![0; graph.tensors.len()];
             channels[0] = 3;
@@ -286,9 +286,9 @@ mod tests {
 
     #[test]
     fn names_of_forms_are_read_back() {
-        for rewrite in Rewrite::ALL {
-            assert_eq!(Rewrite::of(&rewrite.to_string()), Some(rewrite));
+        for rewrite in BlockVariant::ALL {
+            assert_eq!(BlockVariant::from_name(&rewrite.to_string()), Some(rewrite));
         }
-        assert_eq!(Rewrite::of("swap+siblings"), None);
+        assert_eq!(BlockVariant::from_name("swap+siblings"), None);
     }
 }
