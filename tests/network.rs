@@ -191,7 +191,7 @@ fn images_of_a_batch_do_not_touch_each_other() {
             single.features(1).expect("features")
         })
         .collect();
-    let both = BlockVariant { siblings: true, swap: true };
+    let both = BlockVariant { fuse_siblings: true, conv_before_pool: true };
     for (split, form, threads) in [
         (None, BlockVariant::PLAIN, 2),
         (Some(("mixed4", 1, false)), BlockVariant::PLAIN, 2),

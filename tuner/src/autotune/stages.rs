@@ -6,12 +6,12 @@ use engine::network::block_variant::BlockVariant;
 use engine::network::candidates::default_choices;
 use engine::network::dtypes::Precision;
 use engine::network::graph::Graph;
-use engine::plan::records::{BlockRewrite, Planning};
+use engine::plan::records::{BlockVariantRecord, Planning};
 use engine::plan::schema::{Bounds, PlanSplit};
 use engine::runtime::reference::Reference;
 use engine::util::error::Failure;
 
-use crate::autotune::record::block_rewrite;
+use crate::autotune::record::block_variant_record;
 use crate::bench::core_distance::CoreDistanceMonitor;
 use crate::log::journal::Log;
 use crate::measure::types::ProblemResult;
@@ -57,11 +57,11 @@ pub(crate) struct Planned<'a> {
     /// Where its batch is split.
     pub split: Option<PlanSplit>,
     /// The forms of its blocks.
-    pub rewrites: Vec<BlockRewrite>,
+    pub block_variants: Vec<BlockVariantRecord>,
     /// How near that is to the least by times alone.
     pub planning: Option<Planning>,
     /// Whole networks in turn, the best first.
-    pub contest: Vec<NetworkTime>,
+    pub networks: Vec<NetworkTime>,
     /// Seconds of the best's steps as they are predicted: those of the network by times alone in the contest, times
     /// what each step's candidate took for each second of that network's in place, so that drift of the machine
     /// between the two stages does not show. Where nothing was timed in place, the times alone.
@@ -94,12 +94,13 @@ pub(crate) fn plan<'a>(
     let (split, graph, mut at_once) = split(network, measurements, bounds, exact)?;
     let types = Precision::within(bounds.error);
     let ms = |seconds: f64| (seconds * 1e9).round() / 1e6;
-    let greedy_ms = greedy(&graph, measurements, types).map(ms);
+    let layerwise_ms = greedy(&graph, measurements, types).map(ms);
     let least = joint(&graph, measurements, types, |_, _| 0.0).map(|joint| ms(joint.seconds));
     let forms = choose_forms_and_types(&graph, measurements, types);
-    let mut rewrites: Vec<BlockRewrite> = forms.iter().map(block_rewrite).collect();
-    let is_plain =
-        |rewrites: &[BlockRewrite]| rewrites.iter().all(|own| own.rewrite == BlockVariant::PLAIN.to_string());
+    let mut rewrites: Vec<BlockVariantRecord> = forms.iter().map(block_variant_record).collect();
+    let is_plain = |variants: &[BlockVariantRecord]| {
+        variants.iter().all(|own| own.variant == BlockVariant::PLAIN.to_string())
+    };
     let own_part = |end| part(end, REWRITTEN);
     let first = if is_plain(&rewrites) { network.settled } else { network.settled.map(own_part) };
     let mut plain = None;
@@ -113,7 +114,7 @@ pub(crate) fn plan<'a>(
         Err(failure) => {
             let plain = choose(graph, network.settled)?;
             eprintln!("the plan with rewrites is left out: {failure}");
-            rewrites.iter_mut().for_each(BlockRewrite::overrule);
+            rewrites.iter_mut().for_each(BlockVariantRecord::overrule);
             plain
         }
     };
@@ -149,7 +150,7 @@ pub(crate) fn plan<'a>(
             ..entry
         };
         contest.extend(replaced.into_iter().map(renamed));
-        rewrites.iter_mut().for_each(BlockRewrite::overrule);
+        rewrites.iter_mut().for_each(BlockVariantRecord::overrule);
     }
     let steps = 0..tuned.graph.steps.len();
     let predict = |step: usize| match tuned.chosen.alone {
@@ -161,7 +162,7 @@ pub(crate) fn plan<'a>(
         Some(_) => contest[1].timing.median - contest[1].steps.iter().sum::<f64>(),
         None => 0.0,
     };
-    let chosen_ms = ms(tuned.chosen.alone_seconds());
-    let planning = least.map(|least_ms| Planning { greedy_ms, least_ms, chosen_ms });
-    Ok(Planned { tuned, split, rewrites, planning, contest, predicted, around })
+    let plan_ms = ms(tuned.chosen.alone_seconds());
+    let planning = least.map(|bound_ms| Planning { layerwise_ms, bound_ms, plan_ms });
+    Ok(Planned { tuned, split, block_variants: rewrites, planning, networks: contest, predicted, around })
 }

@@ -30,7 +30,7 @@ pub fn sample_pixels(shape: Shape, count: usize) -> Vec<Pixel> {
     pixels
 }
 
-/// Reference outputs of pixels: of the inputs as they are, and as kernels see them that round them.
+/// Exact outputs of pixels: of the inputs as they are, and as kernels see them that round them.
 pub struct Oracle<'a> {
     problem: &'a Problem,
     inputs: &'a Inputs,

@@ -86,8 +86,8 @@ pub fn print_steps(
 
 pub fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
     let mut table = Table::new(&["whole network", "ms", "quartiles", "vs tuned"]);
-    for entry in &plan.contest {
-        let (t, own) = (entry.time_us, plan.contest[0].time_us);
+    for entry in &plan.networks {
+        let (t, own) = (entry.time_us, plan.networks[0].time_us);
         table.row([
             entry.plan.clone(),
             format!("{:.2}", t.median / 1e3),
@@ -112,16 +112,16 @@ pub fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
         writeln!(
             out,
             "by times alone: {:.2} ms, {:.1}% above the least of all forms, types and kernels ({:.2} ms); layer by layer {}",
-            planning.chosen_ms,
+            planning.plan_ms,
             planning.gap() * 100.0,
-            planning.least_ms,
-            planning.greedy_ms.map_or("types do not agree".to_string(), |ms| format!("{ms:.2} ms"))
+            planning.bound_ms,
+            planning.layerwise_ms.map_or("types do not agree".to_string(), |ms| format!("{ms:.2} ms"))
         )?;
     }
     let tie = plan.noise.map_or(0.0, |noise| noise.tie);
     let flips: Vec<(&PlanStep, &InNetwork, &InNetwork)> =
         plan.steps.iter().filter_map(|step| step.flip(tie).map(|(first, own)| (step, first, own))).collect();
-    let settled = plan.steps.iter().filter(|step| step.in_place.len() > 1).count();
+    let settled = plan.steps.iter().filter(|step| step.in_network.len() > 1).count();
     writeln!(
         out,
         "in place: {settled} steps had close candidates, {} chose another than when timed alone",
@@ -143,16 +143,16 @@ pub fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
         writeln!(
             out,
             "noise: a kernel against itself differs by up to {:.1}%, ties are {:.1}%; {:.1}% of the runs were disturbed, the host took {:.1}% of the time{}; weights came from {}",
-            noise.floor * 100.0,
+            noise.noise_floor * 100.0,
             noise.tie * 100.0,
             noise.disturbed * 100.0,
-            noise.stolen * 100.0,
+            noise.steal_share * 100.0,
             noise.clock_ghz.map_or(String::new(), |[low, middle, high]| {
                 format!(", the clock was at {middle:.2} GHz ({low:.2} to {high:.2})")
             }),
-            noise.cold
+            noise.weights_from
         )?;
-        if let Some(apart) = noise.apart {
+        if let Some(apart) = noise.core_distance {
             writeln!(out, "cores: {}", distance(&apart))?;
         }
     }
@@ -194,10 +194,10 @@ pub fn warn_of_noise(noise: &Noise) {
             noise.disturbed * 100.0
         );
     }
-    let Some(apart) = noise.apart else { return };
+    let Some(apart) = noise.core_distance else { return };
     if apart.far > BUSY {
         eprintln!(
-            "warning: far apart: a cache line took up to {:.0} ns from core to core in {:.0}% of the rounds, and {:.0} where they are near, for which the choice may not be the best",
+            "warning: far core_distance: a cache line took up to {:.0} ns from core to core in {:.0}% of the rounds, and {:.0} where they are near, for which the choice may not be the best",
             apart.most_ns,
             apart.far * 100.0,
             apart.near_ns
@@ -205,7 +205,7 @@ pub fn warn_of_noise(noise: &Noise) {
     }
     if let Some(ns) = apart.far_networks_ns() {
         eprintln!(
-            "warning: far apart: whole networks were measured while a cache line took {ns:.0} ns from core to core; they are faster where it takes {:.0}",
+            "warning: far core_distance: whole networks were measured while a cache line took {ns:.0} ns from core to core; they are faster where it takes {:.0}",
             apart.near_ns
         );
     }
@@ -221,7 +221,7 @@ pub fn print_pareto(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
         table.row([
             format!("{:.1e}", point.rel_error),
             format!("{:.2}", point.time_us.median / 1e3),
-            format!("{} of {}", point.lower_steps, plan.steps.len()),
+            format!("{} of {}", point.bf16_steps, plan.steps.len()),
             format!("{:.0}", point.multiply_adds as f64 / 1e6),
         ]);
     }
@@ -236,7 +236,7 @@ pub fn print_rules(rules: &[RuleRecord], out: &mut dyn Write) -> Result<(), Fail
     let mut table = Table::new(&["rule instead of measuring", "ms", "regret %"]);
     for rule in &known {
         let regret = format!("{:.1}", rule.regret() * 100.0);
-        table.row([rule.rule.clone(), format!("{:.2}", rule.alone_us / 1e3), regret]);
+        table.row([rule.rule.clone(), format!("{:.2}", rule.isolated_us / 1e3), regret]);
     }
     writeln!(out, "\n{table}")?;
     writeln!(
@@ -254,7 +254,12 @@ pub fn print_search(measurements: &[ProblemRecord], out: &mut dyn Write) -> Resu
     let percent = |ratio: f64| format!("{:.2}", (ratio - 1.0) * 100.0);
     let (mut ratios, mut unseen, mut convolutions) = (Vec::new(), 1.0, [0, 0]);
     for record in measurements.iter().filter(|record| convolution(&record.problem).is_some()) {
-        let Some(SearchRecord { tried, offered, left_out, missed: Some([ratio, low, high]) }) = record.search
+        let Some(SearchRecord {
+            evaluated: tried,
+            space: offered,
+            best_skipped: left_out,
+            regret: Some([ratio, low, high]),
+        }) = record.search
         else {
             continue;
         };

@@ -76,10 +76,11 @@ pub fn spot(args: &SpotArgs, out: &mut dyn Write) -> Result<bool, Failure> {
             pairs.push(Pair { planned, step, own: own.clone(), second, then });
         }
     }
-    let time = |pair: &Pair| pair.planned.network_us.or(pair.planned.alone_us).unwrap_or(0.0);
+    let time = |pair: &Pair| pair.planned.network_us.or(pair.planned.isolated_us).unwrap_or(0.0);
     pairs.sort_by(|a, b| time(b).total_cmp(&time(a)));
     pairs.truncate(args.steps.into());
-    let (tie, cold) = plan.noise.map_or((0.02, WeightResidency::Dram), |noise| (noise.tie, noise.cold));
+    let (tie, cold) =
+        plan.noise.map_or((0.02, WeightResidency::Dram), |noise| (noise.tie, noise.weights_from));
     let threads = threads(plan.threads)?;
     let mut table =
         Table::new(&["layer", "kernel", "us", "second", "us", "ratio, 95%", "ratio then", "verdict"]);

@@ -116,7 +116,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
             Reference::of(&graph, &weights, &threads, each.collect())?
         }
     };
-    let Planned { mut tuned, split, rewrites, planning, contest, predicted, around } =
+    let Planned { mut tuned, split, block_variants, planning, networks, predicted, around } =
         threads.install(|| plan(&network, &measurements, &bounds, &exact, end))?;
     let pareto = match args.pareto {
         true => {
@@ -125,7 +125,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         }
         false => Vec::new(),
     };
-    let networks_ns = contest[0].core_to_core.map(ns);
+    let networks_ns = networks[0].core_to_core.map(ns);
     let distance = monitor.distance().map(|distance| CoreDistance { networks_ns, ..distance });
     let meanwhile = (watch.stolen() - stolen, distance);
     let noise = noise_record(floor, cold, &measurements, meanwhile, began.elapsed());
@@ -145,25 +145,25 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         tool: TOOL.to_string(),
         created: now(),
         predicted_ms: predicted.as_ref().map(|steps| (steps.iter().sum::<f64>() + around) * 1e3),
-        around_us: Some(us(around)),
-        measured_ms: Some(contest[0].timing.median * 1e3),
+        overhead_us: Some(us(around)),
+        measured_ms: Some(networks[0].timing.median * 1e3),
         planning,
         noise: Some(noise),
-        contest: contest
+        networks: networks
             .iter()
             .map(|entry| Contest { plan: entry.name.clone(), time_us: time_us(&entry.timing) })
             .collect(),
         rules: costs(&counted(&graph, &measurements)),
         pareto,
         split,
-        rewrites,
+        block_variants,
         steps: tuned
             .graph
             .steps
             .iter()
             .enumerate()
             .map(|(index, step)| PlanStep {
-                network_us: Some(us(contest[0].steps[index])),
+                network_us: Some(us(networks[0].steps[index])),
                 predicted_us: predicted.as_ref().map(|steps| us(steps[index])),
                 ..plan_step(index, step, &tuned.chosen, &measurements, &cpu, threads.count())
             })

@@ -54,7 +54,7 @@ pub enum Line {
         /// The other run.
         from: String,
     },
-    /// CandidateResult as long as its share of the budget allows.
+    /// Measured as long as its share of the budget allows.
     Done {
         /// The run.
         run: String,

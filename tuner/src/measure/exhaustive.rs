@@ -26,8 +26,8 @@ impl Race<'_> {
     pub fn search(&self, types: Precision) -> Search {
         let mut search = Search::default();
         for available in self.kernels {
-            search.tried += self.tunings(available.row).len();
-            search.offered += self.offered(available, types).len();
+            search.evaluated += self.tunings(available.row).len();
+            search.space += self.offered(available, types).len();
         }
         search
     }
@@ -61,7 +61,7 @@ impl Race<'_> {
         };
         self.conclude();
         apart.set_patience(patience);
-        Search { missed, left_out, exhausted: start.elapsed(), ..search }
+        Search { regret: missed, left_out, exhausted: start.elapsed(), ..search }
     }
 
     /// The tunings that a kernel offers in types that are asked for.

@@ -30,7 +30,7 @@ pub fn measure(
     mut progress: impl FnMut(f64),
 ) -> ProblemResult {
     // Far rounds are forgotten only when nearer ones can follow.
-    let was_far = before.as_ref().is_some_and(|before| before.beside.is_far(host.distance));
+    let was_far = before.as_ref().is_some_and(|before| before.conditions.is_far(host.distance));
     let is_anew = was_far && host.distance.is_near(host.threads, &mut Team::new(host.threads.count()));
     let is_done =
         |history: &History| history.done.is_some_and(|done| done.is_enough(effort.share.as_secs_f64()));
@@ -42,7 +42,7 @@ pub fn measure(
             if is_anew {
                 history.keep_near(host.distance.near().map(|seconds| seconds * 1e9));
             } else {
-                beside = Some(before.beside);
+                beside = Some(before.conditions);
             }
             refused = left_out;
             Some(history)
@@ -53,7 +53,7 @@ pub fn measure(
     let (kernels, left_out) = available(host.cpu, problem);
     let inputs = Inputs::synthetic(problem);
     let mut field = Race::new(problem, host, types, (&kernels, left_out), &inputs);
-    field.beside = beside.unwrap_or(field.beside);
+    field.conditions = beside.unwrap_or(field.conditions);
     field.sample_peaks();
     let holds = history.is_some_and(|history| field.restore(history));
     let clock = host.distance.clock();
@@ -142,7 +142,7 @@ mod tests {
             beside.apart(Some(ns * 1e-9));
         }
         distance.known(20e-9);
-        let again = measured(Some(ProblemResult { history: far, beside, ..first }));
+        let again = measured(Some(ProblemResult { history: far, conditions: beside, ..first }));
         let rounds: Vec<usize> = again.history.rounds.iter().map(|round| round.number).collect();
         assert_eq!((rounds[0], rounds[1]), (last, last + 1));
         // Those that are measured again have their numbers again.

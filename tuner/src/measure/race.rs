@@ -94,7 +94,7 @@ pub struct Race<'a> {
     /// Rows without candidates, and tunings that were refused.
     pub left_out: Vec<Excluded>,
     /// What the cores do at their best meanwhile.
-    pub beside: Conditions,
+    pub conditions: Conditions,
     pub(super) alive: Vec<ActiveCandidate>,
 }
 
@@ -109,7 +109,7 @@ impl<'a> Race<'a> {
     ) -> Self {
         Self {
             cpu: host.cpu,
-            beside: Conditions::new(host.cpu, types),
+            conditions: Conditions::new(host.cpu, types),
             problem,
             threads: host.threads,
             distance: host.distance,
@@ -300,7 +300,7 @@ impl<'a> Race<'a> {
 
     /// Samples what the cores do at their best now.
     pub fn sample_peaks(&mut self) {
-        self.beside.sample(self.cpu, self.threads, &mut self.place.team);
+        self.conditions.sample(self.cpu, self.threads, &mut self.place.team);
     }
 
     /// Times all that are left once, in a shuffled order.
@@ -330,7 +330,7 @@ impl<'a> Race<'a> {
             self.disturbed += usize::from(disturbed);
             times.push(time);
         }
-        self.beside.apart(core_to_core);
+        self.conditions.apart(core_to_core);
         self.journal.round(self.round, times, core_to_core);
     }
 
@@ -425,17 +425,16 @@ impl<'a> Race<'a> {
             left_out: self.left_out,
             tie: self.tie,
             search,
-            beside: self.beside,
+            conditions: self.conditions,
             history: self.journal.into_history(),
         }
     }
 
     /// The fastest candidates of a row, by their numbers.
     fn best(&self, row: &KernelEntry, count: usize) -> Vec<usize> {
-        let is_tensor_per_worker = |c: &CandidateResult| c.row.id == row.id && c.timing().is_some();
-        let mut own: Vec<usize> = (0..self.candidates.len())
-            .filter(|&index| is_tensor_per_worker(&self.candidates[index]))
-            .collect();
+        let is_own = |c: &CandidateResult| c.row.id == row.id && c.timing().is_some();
+        let mut own: Vec<usize> =
+            (0..self.candidates.len()).filter(|&index| is_own(&self.candidates[index])).collect();
         own.sort_by(|&a, &b| self.candidates[a].seconds().total_cmp(&self.candidates[b].seconds()));
         own.truncate(count);
         own

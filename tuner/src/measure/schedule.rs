@@ -97,7 +97,7 @@ pub fn measure_all(
     let first = if is_twice { FIRST } else { 1.0 };
     let all: Vec<(usize, f64)> = weights.iter().copied().enumerate().collect();
     visit(&mut list, &all, 0.0..first);
-    let is_far = |measurement: &ProblemResult| measurement.beside.is_far(host.distance);
+    let is_far = |measurement: &ProblemResult| measurement.conditions.is_far(host.distance);
     let is_far: Vec<bool> = list.iter().map(|measured| measured.as_ref().is_some_and(is_far)).collect();
     visit(&mut list, &second_visits(all, &is_far, is_twice), first..1.0);
     bar.finish_and_clear();

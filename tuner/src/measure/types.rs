@@ -121,7 +121,7 @@ pub struct ProblemResult {
     /// How far the search for tunings went.
     pub search: Search,
     /// What the cores did at their best meanwhile.
-    pub beside: Conditions,
+    pub conditions: Conditions,
     /// Round by round.
     pub history: History,
 }
@@ -136,7 +136,7 @@ impl ProblemResult {
     #[cfg(test)]
     pub fn of(problem: Problem, candidates: Vec<CandidateResult>) -> Self {
         let (search, beside, history) = Default::default();
-        Self { problem, candidates, left_out: Vec::new(), tie: 0.01, search, beside, history }
+        Self { problem, candidates, left_out: Vec::new(), tie: 0.01, search, conditions: beside, history }
     }
 
     /// Candidates whose results are right, the fastest first.
@@ -186,11 +186,11 @@ pub const ROUNDS: usize = 48;
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Search {
     /// Tunings of all kernels that it has tried.
-    pub tried: usize,
+    pub evaluated: usize,
     /// Those that there are.
-    pub offered: usize,
+    pub space: usize,
     /// Where all were tried afterwards: the time of the best that the search has found over that of the best of all.
-    pub missed: Option<Interval>,
+    pub regret: Option<Interval>,
     /// The best of all is one that it has left out; else it has tried it, and took another by the times it had then.
     pub left_out: bool,
     /// Time that this took.

@@ -77,7 +77,7 @@ pub fn split(
     let before = blocks.get(count).map(ToString::to_string);
     let graph = whole.split_before(before.as_deref().unwrap_or_default(), IMAGES);
     let graph = if apart { graph.per_worker() } else { graph };
-    Ok((Some(PlanSplit { before, images: IMAGES, apart }), graph, Some(at_once)))
+    Ok((Some(PlanSplit { before, images: IMAGES, per_worker: apart }), graph, Some(at_once)))
 }
 
 /// How many of the first blocks take single images where that is fastest, and the seconds of all.

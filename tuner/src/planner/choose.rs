@@ -119,7 +119,7 @@ impl Network<'_> {
         Ok(list)
     }
 
-    /// Precision of tensors that are worth a try, the fastest first: each keeps fewer of the steps that add most to
+    /// Types of tensors that are worth a try, the fastest first: each keeps fewer of the steps that add most to
     /// the error, magnified by each step's gain, for the time they save in a lower type.
     fn typings(&self, measurements: &[ProblemResult], gains: &[f64]) -> Vec<Vec<Dtype>> {
         let of = |((index, step), &gain): ((usize, &Step), &f64)| {

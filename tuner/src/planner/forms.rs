@@ -14,7 +14,7 @@ pub struct BlockChoice {
     /// The block.
     pub block: &'static str,
     /// The chosen form.
-    pub rewrite: BlockVariant,
+    pub variant: BlockVariant,
     /// Its forms, the plain one first, each with the seconds of the steps that differ from form to form;
     /// none where one of them has no winner.
     pub costs: Vec<(BlockVariant, Option<f64>)>,
@@ -44,7 +44,7 @@ pub fn choose_forms(
             (Some((best, cost)), Some(plain)) if cost * (1.0 + tie) < plain => best,
             _ => BlockVariant::PLAIN,
         };
-        BlockChoice { block: block.name, rewrite, costs }
+        BlockChoice { block: block.name, variant: rewrite, costs }
     };
     Block::all(graph).into_iter().map(choose).collect()
 }
@@ -67,7 +67,7 @@ pub fn choose_forms_and_types(
     };
     if let Some(joint) = joint(graph, measurements, types, extra) {
         for (block, rewrite) in joint.forms {
-            list.iter_mut().filter(|choice| choice.block == block).for_each(|c| c.rewrite = rewrite);
+            list.iter_mut().filter(|choice| choice.block == block).for_each(|c| c.variant = rewrite);
         }
     }
     list
@@ -79,7 +79,7 @@ pub fn choose_forms_and_types(
 /// If a block has no such form.
 pub fn in_forms(graph: &Graph, choices: &[BlockChoice]) -> Graph {
     choices.iter().fold(graph.clone(), |graph, choice| {
-        with_variant(&graph, choice.block, choice.rewrite).expect("a form of the block")
+        with_variant(&graph, choice.block, choice.variant).expect("a form of the block")
     })
 }
 
@@ -125,7 +125,7 @@ mod tests {
             let costs: Vec<f64> = choices[0].costs.iter().map(|(_, cost)| cost.expect("measured")).collect();
             assert_eq!(costs[0], 5.0);
             assert_eq!(costs[3], 4.0 * siblings + pool);
-            (choices[0].rewrite, in_forms(&graph, &choices).steps.len())
+            (choices[0].variant, in_forms(&graph, &choices).steps.len())
         };
         let [plain, siblings, swap, both] = BlockVariant::ALL;
         assert_eq!(choose(1.0, 1.0), (plain, 8));
@@ -141,7 +141,7 @@ mod tests {
         let mut known = measurements(&graph, |_| 1.0);
         known.retain(|m| !matches!(&m.problem, Problem::Conv(conv) if conv.segments.len() > 1));
         let choices = choose_forms(&graph, &known, |_| true);
-        assert_eq!((choices[0].rewrite, choices[0].costs[1].1), (BlockVariant::PLAIN, None));
+        assert_eq!((choices[0].variant, choices[0].costs[1].1), (BlockVariant::PLAIN, None));
         assert_eq!(choose_forms(&graph, &known, |_| false)[0].costs[0].1, None);
     }
 }

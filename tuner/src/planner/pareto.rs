@@ -40,7 +40,7 @@ pub fn pareto(
         ParetoPoint {
             time_us: time_us(&entry.timing),
             rel_error: chosen.error,
-            lower_steps: chosen.choices.iter().filter(lower).count(),
+            bf16_steps: chosen.choices.iter().filter(lower).count(),
             multiply_adds: multiply_adds(network.graph, &chosen.choices, network.cpu),
         }
     };
@@ -70,7 +70,7 @@ mod tests {
         let point = |(time, rel_error): (f64, f64)| ParetoPoint {
             time_us: TimeUs { median: time, low: time, high: time },
             rel_error,
-            lower_steps: 0,
+            bf16_steps: 0,
             multiply_adds: 0,
         };
         let points = [(3.0, 1e-6), (1.0, 1e-2), (2.0, 2e-2), (2.5, 1e-3), (4.0, 1e-6), (5.0, 1e-7)];

@@ -30,7 +30,7 @@ pub struct Rule {
     /// Its name.
     pub name: &'static str,
     /// What it says, and whose it is.
-    pub says: &'static str,
+    pub description: &'static str,
     pick: for<'a> fn(&Conv, &Candidates<'a>) -> Option<&'a CandidateResult>,
 }
 
@@ -38,19 +38,19 @@ pub struct Rule {
 pub const RULES: [Rule; 6] = [
     Rule {
         name: "first match",
-        says: "the first kernel of the table that takes the shape, by its default tuning: lists of \
+        description: "the first kernel of the table that takes the shape, by its default tuning: lists of \
                implementations in a fixed order, as in oneDNN",
         pick: |_, candidates| candidates.0.first().copied(),
     },
     Rule {
         name: "op count",
-        says: "square kernels by the Winograd tile with the least cost in operations, pointwise by Strassen: \
+        description: "square kernels by the Winograd tile with the least cost in operations, pointwise by Strassen: \
                ConvolutionWinograd::bestWinogradUnit of MNN",
         pick: op_count,
     },
     Rule {
         name: "winograd if valid",
-        says: "Winograd wherever it is valid and there are at least 16 channels, else GEMM: \
+        description: "Winograd wherever it is valid and there are at least 16 channels, else GEMM: \
                CpuConv2d::get_convolution_method of Arm Compute Library",
         pick: |conv, candidates| {
             let is_fast = |c: &CandidateResult| FAST.contains(&c.row.family);
@@ -60,18 +60,18 @@ pub const RULES: [Rule; 6] = [
     },
     Rule {
         name: "channel rule",
-        says: "3x3 of stride 1 by F(6x6) up to 32 channels in and out and by F(4x4) above, others by GEMM from 17 \
+        description: "3x3 of stride 1 by F(6x6) up to 32 channels in and out and by F(4x4) above, others by GEMM from 17 \
                channels in or out: Convolution_x86::create_pipeline of ncnn",
         pick: channel_rule,
     },
     Rule {
         name: "direct always",
-        says: "the direct kernel for every shape",
+        description: "the direct kernel for every shape",
         pick: |_, candidates| candidates.fastest(is_direct),
     },
     Rule {
         name: "gemm always",
-        says: "patches and the gemm crate for every shape, pointwise in place where that is faster",
+        description: "patches and the gemm crate for every shape, pointwise in place where that is faster",
         pick: gemm,
     },
 ];
@@ -118,15 +118,15 @@ pub fn costs(problems: &[(&ProblemResult, usize)]) -> Vec<RuleRecord> {
     let cost = |rule: &Rule| {
         let mut record = RuleRecord {
             rule: rule.name.to_string(),
-            says: rule.says.to_string(),
-            alone_us: 0.0,
+            description: rule.description.to_string(),
+            isolated_us: 0.0,
             fastest_us: 0.0,
         };
         for (measurement, count) in problems {
             let own = rule.pick(measurement, is_f32);
             let fastest = measurement.ranking().into_iter().find(|c| is_f32(c) && is_eligible(c));
             if let (Some(own), Some(fastest)) = (own, fastest) {
-                record.alone_us += own.seconds() * 1e6 * *count as f64;
+                record.isolated_us += own.seconds() * 1e6 * *count as f64;
                 record.fastest_us += fastest.seconds() * 1e6 * *count as f64;
             }
         }

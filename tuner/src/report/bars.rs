@@ -25,7 +25,7 @@ pub struct Bar {
     pub ticks: Vec<f64>,
     /// A value to point at.
     pub pointer: Option<f64>,
-    /// Conditions the bar: two lines.
+    /// Beside the bar: two lines.
     pub text: [String; 2],
 }
 

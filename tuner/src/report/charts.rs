@@ -104,29 +104,30 @@ fn list(items: &[String], most: usize) -> String {
 /// # Errors
 /// If plotters fails.
 pub fn contest(plan: &Plan) -> Result<String, Failure> {
-    let timed: Vec<_> = plan.contest.iter().filter_map(|c| Some((&c.plan, time(Some(c.time_us))?))).collect();
+    let timed: Vec<_> =
+        plan.networks.iter().filter_map(|c| Some((&c.plan, time(Some(c.time_us))?))).collect();
     let own = timed.iter().find(|(name, _)| *name == "tuned").map(|(_, t)| t.median);
     let bar = |(name, t): &(&String, engine::plan::step::TimeUs)| {
         let [ms, low, high] = [t.median, t.low, t.high].map(|us| us / 1e3);
         let ratio = own.map_or(String::new(), |own| format!(", {:.2}x the tuned plan", t.median / own));
         let family = name.rsplit(": ").next().unwrap_or(name).trim_end_matches(" everywhere");
-        let is_tensor_per_worker = *name == "tuned";
+        let is_own = *name == "tuned";
         Bar {
             label: name.to_string(),
             sublabel: String::new(),
-            bold: is_tensor_per_worker,
-            colour: if is_tensor_per_worker { TUNED } else { colour(family) },
+            bold: is_own,
+            colour: if is_own { TUNED } else { colour(family) },
             value: ms,
             quartiles: [low, high],
             ticks: Vec::new(),
             pointer: None,
             text: [
-                format!("{} ms{}", short(ms), if is_tensor_per_worker { String::new() } else { ratio }),
+                format!("{} ms{}", short(ms), if is_own { String::new() } else { ratio }),
                 format!("quartiles {} .. {} ms", short(low), short(high)),
             ],
         }
     };
-    let left_out = plan.contest.len() - timed.len();
+    let left_out = plan.networks.len() - timed.len();
     let mut notes =
         vec!["The networks ran in turn, so that whatever slowed the machine slowed them alike.".to_string()];
     if left_out > 0 {

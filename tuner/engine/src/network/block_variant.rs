@@ -1,8 +1,8 @@
 //! Other forms of a block that compute the same from fewer or cheaper steps.
 //!
 //! ```text
-//! siblings    y_i = conv1x1_i(x)              ->  (y_1, y_2, ..) = conv1x1(x), one segment each
-//! swap        relu(conv1x1(mean(x)) + bias)   ->  relu(mean(conv1x1(x)) + bias)
+//! fuse_siblings      y_i = conv1x1_i(x)              ->  (y_1, y_2, ..) = conv1x1(x), one segment each
+//! conv_before_pool   relu(conv1x1(mean(x)) + bias)   ->  relu(mean(conv1x1(x)) + bias)
 //! ```
 //!
 //! Siblings read their source once. The swap holds because a mean and a pointwise convolution are both
@@ -22,36 +22,42 @@ use crate::network::graph::{Graph, Slice, Step, Weight};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BlockVariant {
     /// Pointwise convolutions that read the same are one.
-    pub siblings: bool,
+    pub fuse_siblings: bool,
     /// A pointwise convolution goes before the mean that it follows.
-    pub swap: bool,
+    pub conv_before_pool: bool,
 }
 
 impl BlockVariant {
     /// The block as the model has it.
-    pub const PLAIN: Self = Self { siblings: false, swap: false };
+    pub const PLAIN: Self = Self { fuse_siblings: false, conv_before_pool: false };
 
     /// All forms, the plain one first.
     pub const ALL: [Self; 4] = [
         Self::PLAIN,
-        Self { siblings: true, swap: false },
-        Self { siblings: false, swap: true },
-        Self { siblings: true, swap: true },
+        Self { fuse_siblings: true, conv_before_pool: false },
+        Self { fuse_siblings: false, conv_before_pool: true },
+        Self { fuse_siblings: true, conv_before_pool: true },
     ];
 
-    /// The form of a name.
+    /// The variant of a name; plans of the first schema had shorter ones.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|rewrite| rewrite.to_string() == name)
+        let name = match name {
+            "siblings" => "fuse_siblings",
+            "swap" => "conv_before_pool",
+            "siblings+swap" => "fuse_siblings+conv_before_pool",
+            name => name,
+        };
+        Self::ALL.into_iter().find(|variant| variant.to_string() == name)
     }
 }
 
 impl fmt::Display for BlockVariant {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match (self.siblings, self.swap) {
+        f.write_str(match (self.fuse_siblings, self.conv_before_pool) {
             (false, false) => "plain",
-            (true, false) => "siblings",
-            (false, true) => "swap",
-            (true, true) => "siblings+swap",
+            (true, false) => "fuse_siblings",
+            (false, true) => "conv_before_pool",
+            (true, true) => "fuse_siblings+conv_before_pool",
         })
     }
 }
@@ -104,10 +110,10 @@ pub fn problems(graph: &Graph) -> Vec<(Problem, Vec<Step>)> {
 /// A graph with a block of it in another form; none where the block has no such form.
 pub fn with_variant(graph: &Graph, block: &str, rewrite: BlockVariant) -> Option<Graph> {
     let mut graph = graph.clone();
-    if rewrite.swap {
+    if rewrite.conv_before_pool {
         swap(&mut graph, block).then_some(())?;
     }
-    if rewrite.siblings {
+    if rewrite.fuse_siblings {
         join_siblings(&mut graph, block).then_some(())?;
     }
     Some(graph)
@@ -226,7 +232,7 @@ mod tests {
         for block in &blocks {
             let expected: &[&str] = match block.name {
                 "mixed8" => &["plain", "siblings"],
-                _ => &["plain", "siblings", "swap", "siblings+swap"],
+                _ => &["plain", "siblings", "swap", "fuse_siblings+conv_before_pool"],
             };
             assert_eq!(names(block), expected, "{}", block.name);
         }

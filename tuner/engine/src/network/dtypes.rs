@@ -1,4 +1,4 @@
-//! Precision of activations: which are allowed, and which each tensor of a graph has.
+//! Types of activations: which are allowed, and which each tensor of a graph has.
 //!
 //! All that write a tensor must write one type, and all that read it read that one; conversions are what
 //! kernels do on the way into registers and out of them, so that a kernel from bf16 to f32 is a candidate of its
@@ -42,7 +42,7 @@ impl Precision {
     }
 }
 
-/// Precision that a kernel reads and writes.
+/// Types that a kernel reads and writes.
 pub fn pair(formats: &Formats) -> [Dtype; 2] {
     [formats.src.dtype, formats.dst.dtype]
 }

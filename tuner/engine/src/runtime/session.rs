@@ -50,7 +50,7 @@ pub enum SessionError {
     /// Weights that are missing or wrong.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// WeightCache weights that are not what they must be.
+    /// Packed weights that are not what they must be.
     #[error(transparent)]
     WeightCache(#[from] WeightCacheError),
     /// The weights have no dense layer where the graph does.

@@ -1,4 +1,4 @@
-//! WeightCache weights in a file, so that a later start packs none.
+//! Packed weights in a file, so that a later start packs none.
 //!
 //! ```text
 //! {"format": "packed-weights-1", "key": .., "buffers": [[[bytes, crc32], ..], ..]}     a line of JSON
