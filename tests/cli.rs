@@ -13,6 +13,8 @@ mod check;
 mod log;
 #[path = "cli/plan.rs"]
 mod plan;
+#[path = "cli/print.rs"]
+mod print;
 #[path = "cli/rewrites.rs"]
 mod rewrites;
 #[path = "cli/run.rs"]
@@ -137,6 +139,6 @@ static SMALL_PLAN: LazyLock<Value> = LazyLock::new(|| {
 /// A plan for a block with one thread, made once, and what was printed when it was made.
 static BLOCK_PLAN: LazyLock<(Value, Ran)> = LazyLock::new(|| {
     let folder = folder();
-    let ran = tuner(folder.path(), "--model mixed10 --budget 8 --threads 1 --out p.json");
+    let ran = tuner(folder.path(), "--model mixed10 --budget 8 --threads 1 --out p.json --verbose --wide");
     (json(&folder.path().join("p.json")), ran)
 });

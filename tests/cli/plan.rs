@@ -80,6 +80,7 @@ fn what_is_no_plan_is_refused_by_every_command_that_reads_one() {
         "null",
         "not JSON",
         r#"{"schema": "convolution-plan-1"}"#,
+        r#"{"schema": "convolution-plan-2"}"#,
         &text[..text.len() / 2],
         &text.replacen("\"max_rel_error\":0.00001", "\"max_rel_error\":NaN", 1),
         &text.replacen("\"threads\":1", "\"threads\":1e999", 1),
@@ -256,4 +257,79 @@ fn some_entries_of_a_plan_are_measured_again() {
     assert_eq!(ran.status, Some(1), "{}{}", ran.out, ran.err);
     assert!(ran.out.lines().any(|line| line.contains(&layer) && line.ends_with("lost")), "{}", ran.out);
     refuses(folder.path(), "spot --plan nowhere.json", &["nowhere.json"]);
+}
+
+/// Fields of the first schema, each with its name in the second.
+const FIRST_NAMES: [(&str, &str); 26] = [
+    ("around_us", "overhead_us"),
+    ("contest", "networks"),
+    ("rewrites", "block_variants"),
+    ("rewrite", "variant"),
+    ("in_place", "in_network"),
+    ("turns", "repeats"),
+    ("floor", "noise_floor"),
+    ("cold", "weights_from"),
+    ("stolen", "steal_share"),
+    ("apart", "core_distance"),
+    ("apart", "per_worker"),
+    ("versus", "ratio_ci95"),
+    ("tried", "evaluated"),
+    ("offered", "space"),
+    ("missed", "regret"),
+    ("left_out", "best_skipped"),
+    ("left_out", "excluded"),
+    ("beside", "conditions"),
+    ("says", "description"),
+    ("alone_us", "isolated_us"),
+    ("lower_steps", "bf16_steps"),
+    ("greedy_ms", "layerwise_ms"),
+    ("least_ms", "bound_ms"),
+    ("chosen_ms", "plan_ms"),
+    ("siblings", "fuse_siblings"),
+    ("swap", "conv_before_pool"),
+];
+
+/// A value of a plan as the first schema has it; `isolated_us` of a step had that name already.
+fn in_first_schema(value: &Value) -> Value {
+    let first = |name: &str| FIRST_NAMES.iter().find(|(_, now)| *now == name).map(|(then, _)| *then);
+    match value {
+        Value::Object(fields) => {
+            let is_step = fields.contains_key("layers");
+            let renamed = fields.iter().map(|(name, value)| {
+                let then = first(name).filter(|_| !(is_step && name == "isolated_us")).unwrap_or(name);
+                (then.to_string(), in_first_schema(value))
+            });
+            Value::Object(renamed.collect())
+        }
+        Value::Array(list) => list.iter().map(in_first_schema).collect(),
+        Value::String(text) if text.contains("fuse_siblings") || text.contains("conv_before_pool") => {
+            text.replace("fuse_siblings", "siblings").replace("conv_before_pool", "swap").into()
+        }
+        other => other.clone(),
+    }
+}
+
+#[test]
+fn a_plan_of_the_first_schema_still_runs_and_explains() {
+    let folder = folder();
+    let mut plan = in_first_schema(&BLOCK_PLAN.0);
+    plan["schema"] = "convolution-plan-1".into();
+    for field in ["contest", "rewrites", "around_us"] {
+        assert!(!plan[field].is_null(), "{field}");
+    }
+    assert!(plan["noise"]["floor"].is_number() && plan["steps"][0]["in_place"].is_array());
+    write(folder.path(), "old.json", plan.to_string());
+    write(folder.path(), "new.json", BLOCK_PLAN.0.to_string());
+    let layer = plan["steps"][0]["layers"][0].as_str().expect("a layer");
+    let [old, new] = ["old.json", "new.json"].map(|file| {
+        succeeds(folder.path(), &format!("run --model mixed10 --plan {file} --output y.npy"));
+        let explained = succeeds(folder.path(), &format!("explain {layer} --plan {file} --json"));
+        let mut explained: Value = serde_json::from_str(&explained).expect("JSON");
+        explained["plan"] = Value::Null;
+        explained["block_variant"] = Value::Null;
+        (result(folder.path(), "y.npy", &[1, 8 * 8 * 2048]), explained)
+    });
+    assert_eq!(old, new);
+    succeeds(folder.path(), &format!("explain {layer} --plan old.json"));
+    succeeds(folder.path(), "report --plan old.json --out r");
 }

@@ -18,9 +18,9 @@ const OUTPUT: usize = 8 * 8 * 2048;
 pub fn plan_by(rule: Rule, rewrite: BlockVariant) -> Value {
     let graph = Graph::new(&Model::block("mixed10").expect("a block"), 1, PoolKind::Average);
     let mut plan = plan_of(with_variant(&graph, "mixed10", rewrite).expect("a form of the block"), rule);
-    plan["rewrites"] = json!([{
+    plan["block_variants"] = json!([{
         "block": "mixed10",
-        "rewrite": rewrite.to_string(),
+        "variant": rewrite.to_string(),
         "alternatives": [],
         "reason": "",
     }]);
@@ -55,7 +55,7 @@ fn plan_of_three(is_split: bool) -> Value {
     }
     let mut plan = plan_of(graph, default_choices);
     plan["batch"] = 3.into();
-    plan["rewrites"] = json!([]);
+    plan["block_variants"] = json!([]);
     if is_split {
         plan["split"] = json!({"before": null, "images": 1});
     }
@@ -73,7 +73,7 @@ fn a_batch_is_split_as_the_plan_says() {
     let at_once = run(&plan_of_three(false));
     alike(&run(&plan_of_three(true)), &at_once);
     let mut apart = plan_of_three(true);
-    apart["split"]["apart"] = true.into();
+    apart["split"]["per_worker"] = true.into();
     apart["threads"] = 2.into();
     alike(&run(&apart), &at_once);
     type Edit = (&'static str, fn(&mut Value));
@@ -131,7 +131,7 @@ fn a_plan_is_run_in_its_form_and_gives_the_same_result() {
         result(folder.path(), "y.npy", &[1, OUTPUT])
     };
     let mut older = plan_in(BlockVariant::PLAIN);
-    older.as_object_mut().expect("an object").remove("rewrites");
+    older.as_object_mut().expect("an object").remove("block_variants");
     let plain = run(&older);
     for rewrite in BlockVariant::ALL {
         alike(&run(&plan_in(rewrite)), &plain);
@@ -143,12 +143,15 @@ fn a_plan_is_run_in_its_form_and_gives_the_same_result() {
 fn the_steps_of_a_form_are_shown_by_layer() {
     let folder = folder();
     write(folder.path(), "p.json", plan_in(BlockVariant::ALL[3]).to_string());
-    let profile = succeeds(folder.path(), "run --model mixed10 --plan p.json --profile");
+    let profile = succeeds(folder.path(), "run --model mixed10 --plan p.json --profile --wide");
     assert!(profile.contains("k320+384+448+192r1s1"), "{profile}");
     for layer in ["mixed10.branch3x3_1", "mixed10.branch_pool"] {
-        let out = succeeds(folder.path(), &format!("explain {layer} --plan p.json"));
-        for part in ["siblings+swap of mixed10", "mixed10.branch1x1 + mixed10.branch3x3_1", "320+384+448+192"]
-        {
+        let out = succeeds(folder.path(), &format!("explain {layer} --wide --plan p.json"));
+        for part in [
+            "fuse_siblings+conv_before_pool of mixed10",
+            "mixed10.branch1x1 + mixed10.branch3x3_1",
+            "320+384+448+192",
+        ] {
             assert!(out.contains(part), "`{part}` is not in\n{out}");
         }
     }
@@ -159,20 +162,20 @@ fn the_steps_of_a_form_are_shown_by_layer() {
 #[test]
 fn a_tuned_plan_says_what_each_form_costs() {
     let (plan, Ran { out, .. }) = &*BLOCK_PLAN;
-    let rewrites = plan["rewrites"].as_array().expect("rewrites");
+    let rewrites = plan["block_variants"].as_array().expect("block_variants");
     assert_eq!(rewrites.len(), 1);
     assert_eq!(rewrites[0]["block"], "mixed10");
     let forms = rewrites[0]["alternatives"].as_array().expect("alternatives");
     let names: Vec<String> = BlockVariant::ALL.map(|rewrite| rewrite.to_string()).into();
-    assert!(forms.iter().map(|form| &form["rewrite"]).eq(&names), "{forms:?}");
+    assert!(forms.iter().map(|form| &form["variant"]).eq(&names), "{forms:?}");
     assert!(forms.iter().all(|form| form["time_us"].as_f64().is_some_and(|us| us > 0.0)), "{forms:?}");
     let contest: Vec<&str> =
-        plan["contest"].as_array().expect("a contest").iter().filter_map(|c| c["plan"].as_str()).collect();
+        plan["networks"].as_array().expect("a contest").iter().filter_map(|c| c["plan"].as_str()).collect();
     let compared =
         ["tuned, without rewrites", "tuned, with rewrites"].iter().any(|name| contest.contains(name));
     assert_eq!(contest[0], "tuned");
-    assert!(compared || rewrites[0]["rewrite"] == "plain", "{contest:?}");
-    assert!(out.contains("siblings+swap, us"), "{out}");
+    assert!(compared || rewrites[0]["variant"] == "plain", "{contest:?}");
+    assert!(out.contains("both: fuse_siblings+conv_before_pool"), "{out}");
 }
 
 #[test]
@@ -180,22 +183,24 @@ fn a_form_that_the_block_or_the_steps_do_not_have_is_refused_by_field() {
     let folder = folder();
     type Edit = (&'static str, fn(&mut Value));
     let edits: &[Edit] = &[
-        ("rewrites[0].block is mixed9", |p| p["rewrites"][0]["block"] = "mixed9".into()),
-        ("rewrites[0].block", |p| p["rewrites"][0]["block"] = 7.into()),
-        ("rewrites[0].rewrite is sideways, expected one of plain siblings", |p| {
-            p["rewrites"][0]["rewrite"] = "sideways".into()
+        ("block_variants[0].block is mixed9", |p| p["block_variants"][0]["block"] = "mixed9".into()),
+        ("block_variants[0].block", |p| p["block_variants"][0]["block"] = 7.into()),
+        ("block_variants[0].variant is sideways, expected one of plain fuse_siblings", |p| {
+            p["block_variants"][0]["variant"] = "sideways".into()
         }),
-        ("rewrites[1].block is mixed10, expected each block once", |p| {
-            let list = p["rewrites"].as_array_mut().expect("rewrites");
+        ("block_variants[1].block is mixed10, expected each block once", |p| {
+            let list = p["block_variants"].as_array_mut().expect("block_variants");
             list.push(list[0].clone());
         }),
-        ("rewrites", |p| p["rewrites"] = 3.into()),
-        ("steps is 7, expected 8 steps of mixed10 with mixed10 siblings", |p| {
-            p["rewrites"][0]["rewrite"] = "siblings".into()
+        ("block_variants", |p| p["block_variants"] = 3.into()),
+        ("steps is 7, expected 8 steps of mixed10 with mixed10 fuse_siblings", |p| {
+            p["block_variants"][0]["variant"] = "fuse_siblings".into()
         }),
-        ("steps is 7, expected 10 steps of mixed10 before", |p| p["rewrites"] = json!([])),
-        ("steps is 7, expected 10 steps", |p| drop(p.as_object_mut().expect("an object").remove("rewrites"))),
-        ("steps is 7, expected 10 steps", |p| p["rewrites"][0]["rewrite"] = "swap".into()),
+        ("steps is 7, expected 10 steps of mixed10 before", |p| p["block_variants"] = json!([])),
+        ("steps is 7, expected 10 steps", |p| {
+            drop(p.as_object_mut().expect("an object").remove("block_variants"))
+        }),
+        ("steps is 7, expected 10 steps", |p| p["block_variants"][0]["variant"] = "conv_before_pool".into()),
         ("steps[0].layers", |p| p["steps"][0]["layers"].as_array_mut().expect("layers").swap(0, 1)),
         ("steps[0].layers", |p| drop(p["steps"][0]["layers"].as_array_mut().expect("layers").pop())),
         ("steps[0].problem", |p| p["steps"][0]["problem"] = "n1h8w8c2048k320+384+448+192r1s1".into()),
@@ -208,11 +213,16 @@ fn a_form_that_the_block_or_the_steps_do_not_have_is_refused_by_field() {
     }
     let mut plan = plan_in(BlockVariant::PLAIN);
     for (model, block, field) in [
-        ("mixed8", "mixed8", "rewrites[0].rewrite is swap, expected one of plain siblings"),
-        ("stem", "stem", "rewrites[0].block is stem, expected no rewrites"),
+        (
+            "mixed8",
+            "mixed8",
+            "block_variants[0].variant is conv_before_pool, expected one of plain fuse_siblings",
+        ),
+        ("stem", "stem", "block_variants[0].block is stem, expected no block_variants"),
     ] {
         plan["model"] = model.into();
-        plan["rewrites"][0] = json!({"block": block, "rewrite": "swap", "alternatives": [], "reason": ""});
+        plan["block_variants"][0] =
+            json!({"block": block, "variant": "conv_before_pool", "alternatives": [], "reason": ""});
         write(folder.path(), "p.json", plan.to_string());
         refuses(folder.path(), &format!("run --model {model} --plan p.json"), &["p.json", field]);
     }

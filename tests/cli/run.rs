@@ -16,7 +16,7 @@ fn results_do_not_depend_on_how_images_are_batched() {
     small_input(folder.path(), "x.npy", 5);
     let run = |batch: usize| {
         let out = succeeds(folder.path(), &format!("{RUN} --batch {batch} --input x.npy --output y.npy"));
-        assert_eq!(out.lines().count(), 5, "{out}");
+        assert_eq!(out.lines().count(), 6, "the plan, then a line an image: {out}");
         result(folder.path(), "y.npy", &[5, SMALL_OUTPUT])
     };
     let one = run(1);

@@ -36,24 +36,24 @@ fn tuning_writes_a_plan_that_states_everything_and_prints_tables() {
         assert!(out.contains(problem), "{problem} is not in\n{out}");
     }
     assert!(out.contains("whole network") && out.contains("against f64"), "{out}");
-    assert!(out.contains("the steps that rewrites touch take"), "{out}");
+    assert!(out.contains("the steps that block variants change take"), "{out}");
     for key in ["weights", "activations"] {
         assert!(plan["memory_bytes"][key].as_u64().expect(key) > 1 << 20, "{key}");
     }
     let is_warning =
         |line: &str| line.starts_with("warning: the network takes") || line.starts_with("warning: busy");
     assert!(err.lines().all(is_warning), "progress shows on terminals only: {err}");
-    for part in ["predicted", "in place: ", "noise: a kernel against itself"] {
+    for part in ["predicted", "in the network: ", "noise: the machine was "] {
         assert!(out.contains(part), "`{part}` is not in\n{out}");
     }
     let clock: Vec<f64> = serde_json::from_value(plan["noise"]["clock_ghz"].clone()).expect("three numbers");
     assert!(clock.is_sorted() && clock[0] > 0.1 && clock[2] < 10.0, "{clock:?}");
-    let beside = &plan["measurements"][0]["beside"];
+    let beside = &plan["measurements"][0]["conditions"];
     assert!(beside["clock_ghz"].as_f64() > Some(0.1), "{beside}");
     assert!(beside["peak_gflops"].as_object().is_some_and(|peaks| peaks.len() == 1), "{beside}");
     let noise = |key: &str| plan["noise"][key].as_f64().unwrap_or_else(|| panic!("{key}"));
-    assert!(noise("floor") >= 0.0 && (0.01..=0.02).contains(&noise("tie")));
-    assert!((0.0..=1.0).contains(&noise("disturbed")) && (0.0..=1.0).contains(&noise("stolen")));
+    assert!(noise("noise_floor") >= 0.0 && (0.01..=0.02).contains(&noise("tie")));
+    assert!((0.0..=1.0).contains(&noise("disturbed")) && (0.0..=1.0).contains(&noise("steal_share")));
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn candidates_that_were_timed_in_place_hold_the_chosen_one_and_the_prediction_ad
         let number = |key: &str| step[key].as_f64().unwrap_or_else(|| panic!("{key} of {step}"));
         assert!(number("isolated_us") > 0.0 && number("network_us") > 0.0);
         sum += number("predicted_us");
-        let in_place = step["in_place"].as_array().expect("candidates");
+        let in_place = step["in_network"].as_array().expect("candidates");
         let is_chosen = |c: &&Value| c["kernel"] == step["kernel"] && c["tuning"] == step["tuning"];
         let chosen =
             in_place.iter().find(is_chosen).unwrap_or_else(|| panic!("{step} was not timed in place"));
@@ -117,7 +117,7 @@ fn the_named_plan_is_replaced_and_nothing_else_is_written_but_the_log() {
     let old = write(folder.path(), "p.json", "old");
     std::fs::hard_link(&old, folder.path().join("same")).expect("a link");
     succeeds(folder.path(), &format!("tune {SMALL} --budget 1 --threads 1 --out p.json"));
-    assert_eq!(json(&old)["schema"], "convolution-plan-1");
+    assert_eq!(json(&old)["schema"], "convolution-plan-2");
     assert_eq!(std::fs::read(folder.path().join("same")).expect("readable"), b"old");
     assert_eq!(walk(folder.path()).len(), 3);
 }
@@ -303,7 +303,7 @@ fn what_the_search_has_left_out_can_be_tried_and_is_compared_with_what_it_has_fo
     let plan = json(&folder.path().join("p.json"));
     let problem = &plan["measurements"][0];
     let number = |key: &str| problem["search"][key].as_u64().expect(key) as usize;
-    let (tried, offered) = (number("tried"), number("offered"));
+    let (tried, offered) = (number("evaluated"), number("space"));
     assert!(0 < tried && tried <= offered, "{tried} of {offered}");
     let tunings = |list: &Value| {
         let pair = |c: &Value| (c["kernel"].to_string(), c["tuning"].to_string());
@@ -311,10 +311,10 @@ fn what_the_search_has_left_out_can_be_tried_and_is_compared_with_what_it_has_fo
     };
     assert_eq!(tunings(&problem["candidates"]).len(), offered);
     let missed: Vec<f64> =
-        serde_json::from_value(problem["search"]["missed"].clone()).expect("three numbers");
+        serde_json::from_value(problem["search"]["regret"].clone()).expect("three numbers");
     assert!(missed[1] <= missed[0] && missed[0] <= missed[2] && missed[0] > 0.5, "{missed:?}");
     assert!(out.contains(&format!("the search has tried {tried} of {offered} tunings")), "{out}");
-    let text = succeeds(folder.path(), "explain conv2d_bn.conv --plan p.json");
+    let text = succeeds(folder.path(), "explain conv2d_bn.conv --wide --plan p.json");
     for part in ["all of them were tried afterwards", "of peak", "GHz", "at its peak"] {
         assert!(text.contains(part), "`{part}` is not in\n{text}");
     }

@@ -73,7 +73,7 @@ fn a_plan_in_bf16_is_for_runs_that_ask_for_it() {
         let path = folder.path().join(answer["plan"].as_str().expect("a plan"));
         assert_eq!(json(&path)["max_rel_error"], json!(bound), "{precision}");
     }
-    let explained = succeeds(folder.path(), "explain mixed10.branch1x1 --results r");
+    let explained = succeeds(folder.path(), "explain mixed10.branch1x1 --all --wide --results r");
     assert!(!explained.contains("bf16 to f32"), "{explained}");
 }
 
@@ -91,6 +91,6 @@ fn tuning_for_bf16_measures_pairs_of_types() {
         let found = candidates.iter().any(|c| starts(c, "in", src) && starts(c, "out", dst));
         assert!(found, "{src} to {dst} was not measured");
     }
-    let explained = succeeds(folder.path(), "explain conv2d_bn.conv --plan p.json");
+    let explained = succeeds(folder.path(), "explain conv2d_bn.conv --all --wide --plan p.json");
     assert!(explained.contains("bf16 to f32") && explained.contains("direct_bf16"), "{explained}");
 }

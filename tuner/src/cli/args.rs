@@ -16,6 +16,7 @@ use kernels::cpu::Cpu;
 use kernels::problem::{Conv, PoolKind};
 
 use crate::cli::npy::load_npy;
+use crate::cli::output::OutputArgs;
 
 /// Arguments of `tune`.
 #[derive(Clone, Debug, clap::Args)]
@@ -25,7 +26,7 @@ pub struct TuneArgs {
     #[command(flatten)]
     pub host: HostArgs,
     /// Convolutions instead of a model: a shape a line, how often it occurs as *N, comments behind #
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "shape", "weights", "image", "input", "max_memory"])]
+    #[arg(long, visible_alias = "problems", value_name = "FILE", conflicts_with_all = ["model", "shape", "weights", "image", "input", "max_memory"])]
     pub shapes: Option<PathBuf>,
     /// What the error is measured on; three built-in images by default
     #[command(flatten)]
@@ -51,6 +52,11 @@ pub struct TuneArgs {
     /// Measure all anew, and take nothing from the log of earlier measurements but how near the cores have been
     #[arg(long)]
     pub fresh: bool,
+    /// Print all tables: each step, block variants, whole networks, rules
+    #[arg(long)]
+    pub verbose: bool,
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// Seconds for all measuring, where the user does not say, and where it must be quick.

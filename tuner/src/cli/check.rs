@@ -1,10 +1,11 @@
 //! `tuner check`: every kernel against the oracle, or against tensors from elsewhere.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::PathBuf;
 
 use engine::network::block_variant;
-use engine::network::dtypes::pair;
+use engine::network::choice::StepFormats;
 use engine::network::graph::Graph;
 use engine::network::model::Model;
 use engine::plan::records::WeightResidency;
@@ -15,16 +16,19 @@ use kernels::cpu::Cpu;
 use kernels::filter::Filter;
 use kernels::kernel::Kernel;
 use kernels::problem::{Conv, Epilogue, PoolKind, Problem};
-use kernels::tensor::Dtype;
 use kernels::verify::{Pixel, all_pixels};
 use kernels::{KernelEntry, entry, table};
+use serde::Serialize;
 
 use crate::bench::inputs::Inputs;
-use crate::bench::oracle::{Comparison, Oracle, Verdict, sample_pixels};
+use crate::bench::oracle::{Comparison, Oracle, sample_pixels};
 use crate::bench::timer::{Bench, BenchContext};
 use crate::cli::args::{HostArgs, threads};
 use crate::cli::npy::{load_expect, load_npy_dyn};
-use crate::report::table::Table;
+use crate::cli::output::{Answer, OutputArgs};
+use crate::cli::progress::Progress;
+use crate::report::table::{Table, wrap};
+use crate::report::text::count;
 
 /// Arguments of `check`.
 #[derive(Clone, Debug, clap::Args)]
@@ -49,7 +53,120 @@ pub struct CheckArgs {
     expect: Option<PathBuf>,
     #[command(flatten)]
     host: HostArgs,
+    #[command(flatten)]
+    output: OutputArgs,
 }
+
+/// What was checked.
+#[derive(Debug, Serialize)]
+struct Checked {
+    /// Where the given output is off; null where none is given or it is right.
+    expectation: Option<Off>,
+    problems: Vec<CheckedProblem>,
+}
+
+/// The element of a given output that is furthest off.
+#[derive(Debug, Serialize)]
+struct Off {
+    /// `[n, h, w, c]`.
+    index: [usize; 4],
+    found: f64,
+    oracle: f64,
+    error: f64,
+    tolerance: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct CheckedProblem {
+    problem: String,
+    kernels: Vec<CheckedKernel>,
+    left_out: Vec<LeftOut>,
+}
+
+/// The worst of a kernel's tunings in f32, or in lower types: nearest to its tolerance or furthest beyond.
+#[derive(Debug, Serialize)]
+struct CheckedKernel {
+    kernel: &'static str,
+    types: String,
+    holds: bool,
+    error: f64,
+    tolerance: f64,
+    tunings: usize,
+    worst_tuning: String,
+}
+
+impl CheckedKernel {
+    /// How far towards its tolerance; more where it does not hold.
+    fn badness(&self) -> (bool, f64) {
+        (!self.holds, self.error / self.tolerance)
+    }
+}
+
+/// A kernel that does not apply.
+#[derive(Debug, Serialize)]
+struct LeftOut {
+    kernel: &'static str,
+    reason: String,
+}
+
+impl Checked {
+    fn holds(&self) -> bool {
+        self.expectation.is_none() && self.problems.iter().flat_map(|p| &p.kernels).all(|kernel| kernel.holds)
+    }
+}
+
+impl Answer for Checked {
+    fn text(&self, width: usize) -> String {
+        let mut text = String::new();
+        if let Some(Off { index, found, oracle, error, tolerance }) = &self.expectation {
+            let off = format!(
+                "expectation is off at {index:?}: found {found:e}, the oracle has {oracle:e}; error {error:.2e}, tolerance {tolerance:.2e}"
+            );
+            text += &(wrap(&off, width, 2) + "\n\n");
+        }
+        self.problems.iter().for_each(|problem| text += &problem.text(width));
+        let rows = || self.problems.iter().flat_map(|problem| &problem.kernels);
+        let kernels: HashSet<&str> = rows().map(|row| row.kernel).collect();
+        let tunings = rows().filter(|row| row.types == F32).map(|row| row.tunings).sum();
+        let wrong = rows().filter(|row| !row.holds).count();
+        let verdict = if wrong == 0 { "all ok".to_string() } else { count(wrong, "WRONG result") };
+        let (kernels, tunings) = (count(kernels.len(), "kernel"), count(tunings, "tuning"));
+        text + &format!("{}, {kernels}, {tunings}: {verdict}\n", count(self.problems.len(), "problem"))
+    }
+}
+
+impl CheckedProblem {
+    fn text(&self, width: usize) -> String {
+        let mut table =
+            Table::new(&["kernel", "types", "result", "error", "tolerance", "tunings", "worst tuning"]);
+        for row in &self.kernels {
+            table.row([
+                row.kernel.to_string(),
+                row.types.clone(),
+                if row.holds { "ok" } else { "WRONG" }.to_string(),
+                format!("{:.2e}", row.error),
+                format!("{:.2e}", row.tolerance),
+                row.tunings.to_string(),
+                row.worst_tuning.clone(),
+            ]);
+        }
+        let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+        for LeftOut { kernel, reason } in &self.left_out {
+            match reasons.iter_mut().find(|(known, _)| known == reason) {
+                Some((_, kernels)) => kernels.push(kernel),
+                None => reasons.push((reason, vec![kernel])),
+            }
+        }
+        let left_out = |(reason, kernels): &(&str, Vec<&str>)| {
+            wrap(&format!("left out: {reason}: {}", kernels.join(" ")), width, 2) + "\n"
+        };
+        let left_out: String = reasons.iter().map(left_out).collect();
+        format!("{}\n{}{left_out}\n", wrap(&self.problem, width, 2), table.fold(width))
+    }
+}
+
+/// What types are called that are all f32.
+const F32: &str = "f32";
 
 /// Runs the command; false if a kernel or the expectation is off.
 pub fn check(args: &CheckArgs, out: &mut dyn Write) -> Result<bool, Failure> {
@@ -59,29 +176,34 @@ pub fn check(args: &CheckArgs, out: &mut dyn Write) -> Result<bool, Failure> {
     let batch = args.host.batch.map(usize::from);
     let resized = |conv: &Conv| Conv { batch: batch.unwrap_or(conv.batch), ..conv.clone() };
     let checker = Checker { cpu, threads, rows };
-    match (&args.shape, &args.input, &args.filter, &args.expect) {
+    let checked = match (&args.shape, &args.input, &args.filter, &args.expect) {
         (Some(conv), Some(input), Some(filter), Some(expect)) => {
             if batch.is_some() {
                 return Err("--batch: the shape has the batch of the tensors".into());
             }
-            checker.tensors(conv, [input, filter, expect], out)
+            checker.tensors(conv, [input, filter, expect])?
         }
-        (Some(conv), ..) => checker.problems(&[Problem::Conv(resized(conv))], out),
+        (Some(conv), ..) => checker.problems(&[Problem::Conv(resized(conv))])?,
         (None, ..) => {
-            let name = args.model.as_deref().unwrap_or("inception_v3");
-            let model = Model::by_name(name, None, Some(1000))?;
-            let mut problems: Vec<Problem> = Vec::new();
-            for kind in [PoolKind::Average, PoolKind::AverageCountingBorder] {
-                let graph = Graph::new(&model, batch.unwrap_or(1), kind);
-                for (problem, _) in block_variant::problems(&graph) {
-                    if !problems.contains(&problem) {
-                        problems.push(problem);
-                    }
-                }
+            let model = Model::by_name(args.model.as_deref().unwrap_or("inception_v3"), None, Some(1000))?;
+            checker.problems(&problems_of(&model, batch.unwrap_or(1)))?
+        }
+    };
+    args.output.print(&checked, out)?;
+    Ok(checked.holds())
+}
+
+/// The problems of a model and of its block variants, by both kinds of average pools.
+fn problems_of(model: &Model, batch: usize) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = Vec::new();
+    for kind in [PoolKind::Average, PoolKind::AverageCountingBorder] {
+        for (problem, _) in block_variant::problems(&Graph::new(model, batch, kind)) {
+            if !problems.contains(&problem) {
+                problems.push(problem);
             }
-            checker.problems(&problems, out)
         }
     }
+    problems
 }
 
 fn rows(id: Option<&str>) -> Result<Vec<&'static KernelEntry>, Failure> {
@@ -99,25 +221,18 @@ struct Checker {
     rows: Vec<&'static KernelEntry>,
 }
 
-/// The worst of a kernel's tunings and formats.
-struct Worst {
-    verdict: Verdict,
-    tuning: String,
-    tunings: usize,
-}
-
 impl Checker {
-    /// Checks all tunings of a kernel in all its formats and gives the one that is nearest to its tolerance or
-    /// furthest beyond.
+    /// Checks all tunings of a kernel in all its formats; the worst in f32, and the worst in lower types.
     fn kernel(
         &self,
+        entry: &'static KernelEntry,
         kernel: &dyn Kernel,
         problem: &Problem,
         inputs: &Inputs,
         oracle: &Oracle,
-    ) -> Result<Worst, Failure> {
-        let mut place = BenchContext::new(&self.threads, &self.cpu);
-        let mut worst: Option<Worst> = None;
+    ) -> Result<Vec<CheckedKernel>, Failure> {
+        let mut context = BenchContext::new(&self.threads, &self.cpu);
+        let mut worst: [Option<CheckedKernel>; 2] = [None, None];
         let tunings = kernel.tunings(problem);
         let in_formats =
             |tuning| kernel.formats(problem, tuning).into_iter().map(move |formats| (tuning, formats));
@@ -125,101 +240,76 @@ impl Checker {
             let prepared = kernel.prepare(problem, tuning, &formats, &inputs.filters)?;
             let src = Bench::source(prepared.signature().src, &formats.src, &inputs.src);
             let mut bench = Bench::new(prepared, &formats, src, WeightResidency::Dram);
-            bench.run(&self.threads, &mut place);
+            bench.run(&self.threads, &mut context);
             let verdict = oracle.judge(&bench, &kernel.numerics(problem, tuning));
-            let share = |v: &Verdict| v.nearer().error / v.nearer().tolerance;
-            let is_worse = |w: &Worst| {
-                let (new, old) = (share(&verdict), share(&w.verdict));
-                new > old || (!verdict.holds() && w.verdict.holds())
+            let Comparison { error, tolerance, .. } = verdict.nearer();
+            let types = StepFormats::of(&formats).types();
+            let worst = &mut worst[usize::from(types != F32)];
+            let own = CheckedKernel {
+                kernel: entry.id,
+                types,
+                holds: verdict.holds(),
+                error,
+                tolerance,
+                tunings: tunings.len(),
+                worst_tuning: tuning.to_string(),
             };
-            if worst.as_ref().is_none_or(is_worse) {
-                let types = match pair(&formats) {
-                    [Dtype::F32, Dtype::F32] => String::new(),
-                    [src, dst] => format!(", {src} to {dst}"),
-                };
-                worst = Some(Worst { verdict, tuning: format!("{tuning}{types}"), tunings: tunings.len() });
+            if worst.as_ref().is_none_or(|worst| own.badness() > worst.badness()) {
+                *worst = Some(own);
             }
         }
-        worst.ok_or_else(|| format!("{problem}: a kernel offers no tuning").into())
+        let worst: Vec<CheckedKernel> = worst.into_iter().flatten().collect();
+        if worst.is_empty() { Err(format!("{problem}: a kernel offers no tuning").into()) } else { Ok(worst) }
     }
 
-    /// Prints a line a kernel; true if all hold.
-    fn lines(
+    /// Checks all kernels on a problem.
+    fn problem(
         &self,
         problem: &Problem,
         inputs: &Inputs,
         oracle: &Oracle,
-        out: &mut dyn Write,
-    ) -> Result<bool, Failure> {
-        let mut table = Table::new(&["kernel", "result", "error", "tolerance", "tunings", "worst tuning"]);
-        let (mut all_hold, mut taken, mut reasons) = (true, 0, Vec::new());
-        for row in &self.rows {
-            let kernel = (row.make)(&self.cpu).and_then(|k| k.supports(problem).map(|()| k));
-            let kernel = match kernel {
-                Ok(kernel) => kernel,
-                Err(refusal) => {
-                    reasons.push(refusal.to_string());
-                    let reason = format!("left out: {refusal}");
-                    table.row([
-                        row.id.into(),
-                        reason,
-                        String::new(),
-                        String::new(),
-                        String::new(),
-                        String::new(),
-                    ]);
-                    continue;
-                }
-            };
-            taken += 1;
-            let worst = self.kernel(&*kernel, problem, inputs, oracle)?;
-            let Comparison { error, tolerance, .. } = worst.verdict.nearer();
-            all_hold &= worst.verdict.holds();
-            table.row([
-                row.id.to_string(),
-                if worst.verdict.holds() { "ok" } else { "WRONG" }.to_string(),
-                format!("{error:.2e}"),
-                format!("{tolerance:.2e}"),
-                worst.tunings.to_string(),
-                worst.tuning,
-            ]);
+    ) -> Result<CheckedProblem, Failure> {
+        let (mut kernels, mut left_out) = (Vec::new(), Vec::new());
+        for entry in &self.rows {
+            match (entry.make)(&self.cpu).and_then(|kernel| kernel.supports(problem).map(|()| kernel)) {
+                Ok(kernel) => kernels.extend(self.kernel(entry, &*kernel, problem, inputs, oracle)?),
+                Err(refusal) => left_out.push(LeftOut { kernel: entry.id, reason: refusal.to_string() }),
+            }
         }
-        if taken == 0 {
-            let rows = self.rows.iter().map(|row| row.id).collect::<Vec<_>>().join(" ");
-            return Err(format!("--kernel: {rows} does not take {problem}: {}", reasons.join(", ")).into());
+        if kernels.is_empty() {
+            let names = self.rows.iter().map(|row| row.id).collect::<Vec<_>>().join(" ");
+            let reasons = left_out.iter().map(|l| l.reason.as_str()).collect::<Vec<_>>().join(", ");
+            return Err(format!("--kernel: {names} does not take {problem}: {reasons}").into());
         }
-        writeln!(out, "{problem}\n{table}")?;
-        Ok(all_hold)
+        Ok(CheckedProblem { problem: problem.to_string(), kernels, left_out })
     }
 
-    fn problems(&self, problems: &[Problem], out: &mut dyn Write) -> Result<bool, Failure> {
+    fn problems(&self, problems: &[Problem]) -> Result<Checked, Failure> {
         ensure_checked(problems)?;
-        let (mut all_hold, mut taken) = (true, false);
-        for problem in problems {
-            let supported = |row: &&&KernelEntry| {
+        let supported = |problem: &Problem| {
+            let is_supported = |row: &&KernelEntry| {
                 (row.make)(&self.cpu).is_ok_and(|kernel| kernel.supports(problem).is_ok())
             };
-            if self.rows.len() == 1 && problems.len() > 1 && !self.rows.iter().any(|r| supported(&r)) {
-                continue;
+            self.rows.iter().any(is_supported)
+        };
+        let progress = Progress::new(problems.len(), "problems");
+        let mut checked = Vec::new();
+        for problem in problems {
+            if self.rows.len() > 1 || problems.len() == 1 || supported(problem) {
+                let inputs = Inputs::synthetic(problem);
+                let oracle = Oracle::new(problem, &inputs, sample_pixels(problem.dst()[0], 20));
+                checked.push(self.problem(problem, &inputs, &oracle)?);
             }
-            taken = true;
-            let inputs = Inputs::synthetic(problem);
-            let oracle = Oracle::new(problem, &inputs, sample_pixels(problem.dst()[0], 20));
-            all_hold &= self.lines(problem, &inputs, &oracle, out)?;
+            progress.step();
         }
-        if !taken {
+        if checked.is_empty() {
             return Err(format!("--kernel: {} takes no problem of the model", self.rows[0].id).into());
         }
-        Ok(all_hold)
+        Ok(Checked { expectation: None, problems: checked })
     }
 
     /// Compares every kernel, and the oracle, with an output computed elsewhere.
-    fn tensors(
-        &self,
-        conv: &Conv,
-        [input, filter, expect]: [&PathBuf; 3],
-        out: &mut dyn Write,
-    ) -> Result<bool, Failure> {
+    fn tensors(&self, conv: &Conv, [input, filter, expect]: [&PathBuf; 3]) -> Result<Checked, Failure> {
         let mut conv = conv.clone();
         for segment in &mut conv.segments {
             segment.epilogue = Epilogue::NONE;
@@ -238,33 +328,33 @@ impl Checker {
             filters: vec![Filter::new(dims, weights.into_iter().collect())],
         };
         let oracle = Oracle::new(&problem, &inputs, all_pixels(problem.dst()[0]));
-        let own = &oracle.given()[0];
-
         let values: Vec<f64> = y.values.iter().copied().collect();
-        let direct = kernels::kernel::Numerics::DIRECT_F32;
-        // An output in f64 was summed in f64; one in f32 may have been summed in f32.
-        let eps = if y.is_f64 { f64::EPSILON / f32::EPSILON as f64 } else { 1.0 };
-        let tolerance = own.tolerance(&direct) * eps;
-        let (mut worst, mut at) = (0.0, 0);
-        for (index, (own, given)) in own.values.iter().zip(&values).enumerate() {
-            let error = (own - given).abs();
-            if error > worst || error.is_nan() {
-                (worst, at) = (if error.is_nan() { f64::INFINITY } else { error }, index);
-            }
-        }
-        let expectation_holds = worst <= tolerance;
-        if !expectation_holds {
-            let k = problem.dst()[0].c;
-            let Pixel { n, y, x } = oracle.pixels()[at / k];
-            writeln!(
-                out,
-                "expectation is off at [{n}, {y}, {x}, {}]: found {:e}, the oracle has {:e}; error {worst:.2e}, tolerance {tolerance:.2e}",
-                at % k,
-                values[at],
-                own.values[at]
-            )?;
-        }
-        let kernels_hold = self.lines(&problem, &inputs, &oracle.with_values(values), out)?;
-        Ok(expectation_holds && kernels_hold)
+        let expectation = off(&oracle, &values, y.is_f64, problem.dst()[0].c);
+        let problems = vec![self.problem(&problem, &inputs, &oracle.with_values(values))?];
+        Ok(Checked { expectation, problems })
     }
+}
+
+/// Where values are off; none where they are the oracle's within the tolerance.
+fn off(oracle: &Oracle, values: &[f64], is_f64: bool, channels: usize) -> Option<Off> {
+    let own = &oracle.given()[0];
+    // An output in f64 was summed in f64; one in f32 may have been summed in f32.
+    let eps = if is_f64 { f64::EPSILON / f32::EPSILON as f64 } else { 1.0 };
+    let tolerance = own.tolerance(&kernels::kernel::Numerics::DIRECT_F32) * eps;
+    let (mut error, mut at) = (0.0, 0);
+    for (index, (own, given)) in own.values.iter().zip(values).enumerate() {
+        let difference = (own - given).abs();
+        if difference > error || difference.is_nan() {
+            (error, at) = (if difference.is_nan() { f64::INFINITY } else { difference }, index);
+        }
+    }
+    let Pixel { n, y, x } = oracle.pixels()[at / channels];
+    let off = || Off {
+        index: [n, y, x, at % channels],
+        found: values[at],
+        oracle: own.values[at],
+        error,
+        tolerance,
+    };
+    (error > tolerance).then(off)
 }

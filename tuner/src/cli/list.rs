@@ -3,23 +3,71 @@
 use std::io::Write;
 
 use engine::util::error::Failure;
-use kernels::{Role, Tier, table};
+use kernels::{KernelEntry, Role, Tier, table};
+use serde::Serialize;
 
 use crate::cli::args::cpu;
+use crate::cli::output::{Answer, OutputArgs};
 use crate::report::table::Table;
 
-pub(crate) fn list(isa: Option<Tier>, out: &mut dyn Write) -> Result<(), Failure> {
-    let cpu = cpu(isa);
-    let mut rows = Table::new(&["kernel", "family", "role", "on this machine"]);
-    for row in table() {
-        let role = match row.role {
-            Role::Candidate => "candidate".to_string(),
-            Role::Baseline { because } => format!("baseline: {because}"),
-            Role::Oracle => "oracle".to_string(),
+/// Arguments of `list`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ListArgs {
+    /// Highest instruction tier to use: plain, avx2, avx512, avx512bf16 or amx
+    #[arg(long, value_name = "TIER", env = "TUNER_ISA")]
+    isa: Option<Tier>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// All kernels, for one machine.
+#[derive(Debug, Serialize)]
+struct Kernels {
+    cpu: String,
+    isa: String,
+    kernels: Vec<Kernel>,
+}
+
+#[derive(Debug, Serialize)]
+struct Kernel {
+    kernel: &'static str,
+    family: &'static str,
+    /// `candidate`, `baseline` or `oracle`.
+    role: &'static str,
+    /// Why a baseline is one.
+    because: Option<&'static str>,
+    /// Why this machine does not have it; null where it has.
+    missing: Option<String>,
+}
+
+/// Runs the command.
+pub fn list(args: &ListArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    let cpu = cpu(args.isa);
+    let kernel = |entry: &KernelEntry| {
+        let (role, because) = match entry.role {
+            Role::Candidate => ("candidate", None),
+            Role::Baseline { because } => ("baseline", Some(because)),
+            Role::Oracle => ("oracle", None),
         };
-        let here = (row.make)(&cpu).map_or_else(|refusal| format!("no: {refusal}"), |_| "yes".to_string());
-        rows.row([row.id.to_string(), row.family.to_string(), role, here]);
+        let missing = (entry.make)(&cpu).err().map(|refusal| refusal.to_string());
+        Kernel { kernel: entry.id, family: entry.family, role, because, missing }
+    };
+    let kernels = table().iter().map(kernel).collect();
+    let answer = Kernels { cpu: cpu.name.clone(), isa: cpu.tier().to_string(), kernels };
+    args.output.print(&answer, out)
+}
+
+impl Answer for Kernels {
+    fn text(&self, width: usize) -> String {
+        let mut table = Table::new(&["kernel", "family", "role", "on this machine"]);
+        for Kernel { kernel, family, role, because, missing } in &self.kernels {
+            table.row([
+                kernel.to_string(),
+                family.to_string(),
+                because.map_or(role.to_string(), |because| format!("{role}: {because}")),
+                missing.as_ref().map_or("yes".to_string(), |reason| format!("no: {reason}")),
+            ]);
+        }
+        table.fold(width)
     }
-    write!(out, "{rows}")?;
-    Ok(())
 }

@@ -9,12 +9,14 @@ use kernels::Tier;
 use kernels::cpu::Cpu;
 use kernels::peak::tier_peak;
 use kernels::team::Team;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::bench::conditions::{means, tiers};
 use crate::bench::core_distance::core_to_core;
 use crate::cli::args::{cpu, threads};
+use crate::cli::output::{Answer, OutputArgs};
 use crate::report::table::Table;
+use crate::report::text::short;
 
 /// Arguments of `peak`.
 #[derive(Clone, Debug, clap::Args)]
@@ -25,9 +27,24 @@ pub struct PeakArgs {
     /// Highest instruction tier to use: plain, avx2, avx512, avx512bf16 or amx
     #[arg(long, value_name = "TIER", env = "TUNER_ISA")]
     isa: Option<Tier>,
-    /// Print one line of JSON and nothing else
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What the cores do.
+#[derive(Debug, Serialize)]
+struct Peaks {
+    cpu: String,
+    isa: String,
+    core_to_core_ns: Option<f64>,
+    peaks: Vec<Peak>,
+}
+
+#[derive(Debug, Serialize)]
+struct Peak {
+    isa: String,
+    threads: usize,
+    gflops_a_core: f64,
 }
 
 /// Length of a measurement.
@@ -41,39 +58,31 @@ pub fn peak(args: &PeakArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let cpu = cpu(args.isa);
     let most = args.threads.map_or_else(available, usize::from);
     let tiers = tiers(&cpu);
-    let apart = {
+    let core_to_core_ns = {
         let threads = threads(most)?;
         threads.install(|| core_to_core(&threads, &mut Team::new(most))).map(ns)
     };
     let mut peaks = Vec::new();
     for count in 1..=most {
         for &tier in &tiers {
-            peaks.push((tier, count, a_core(&cpu, tier, count)?));
+            let gflops_a_core = a_core(&cpu, tier, count)?;
+            peaks.push(Peak { isa: tier.to_string(), threads: count, gflops_a_core });
         }
     }
-    if args.json {
-        let list: Vec<Value> = peaks
-            .iter()
-            .map(|(tier, threads, gflops)| {
-                json!({ "isa": tier.to_string(), "threads": threads, "gflops_a_core": gflops })
-            })
-            .collect();
-        writeln!(
-            out,
-            "{}",
-            json!({ "cpu": cpu.name, "isa": cpu.tier().to_string(), "core_to_core_ns": apart, "peaks": list })
-        )?;
-        return Ok(());
+    let answer = Peaks { cpu: cpu.name.clone(), isa: cpu.tier().to_string(), core_to_core_ns, peaks };
+    args.output.print(&answer, out)
+}
+
+impl Answer for Peaks {
+    fn text(&self, width: usize) -> String {
+        let mut table = Table::new(&["instructions", "threads", "GFLOP/s a core"]);
+        for Peak { isa, threads, gflops_a_core } in &self.peaks {
+            table.row([isa.clone(), threads.to_string(), short(*gflops_a_core)]);
+        }
+        let latency =
+            self.core_to_core_ns.map_or(String::new(), |ns| format!("\n{ns:.0} ns from core to core\n"));
+        table.fold(width) + &latency
     }
-    let mut table = Table::new(&["instructions", "threads", "GFLOP/s a core"]);
-    for (tier, threads, gflops) in peaks {
-        table.row([tier.to_string(), threads.to_string(), format!("{gflops:.1}")]);
-    }
-    write!(out, "{table}")?;
-    if let Some(ns) = apart {
-        writeln!(out, "\n{ns:.0} ns from core to core")?;
-    }
-    Ok(())
 }
 
 /// GFLOP/s of a core while `count` threads measure at once: their mean, in the best of some rounds.

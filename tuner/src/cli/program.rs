@@ -6,17 +6,16 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use engine::util::error::Failure;
 use engine::util::files::one_line;
-use kernels::Tier;
 
 use crate::cli::args::TuneArgs;
 use crate::cli::check::{CheckArgs, check};
 use crate::cli::explain::{ExplainArgs, explain};
-use crate::cli::list::list;
+use crate::cli::list::{ListArgs, list};
 use crate::cli::merge::{MergeArgs, merge};
 use crate::cli::peak::{PeakArgs, peak};
 use crate::cli::report::{ReportArgs, report};
 use crate::cli::run::{RunArgs, run};
-use crate::cli::shapes::shapes;
+use crate::cli::shapes::{ShapesArgs, shapes};
 use crate::cli::spot::{SpotArgs, spot};
 use crate::cli::transfer::{TransferArgs, transfer};
 use crate::cli::tune::tune;
@@ -42,27 +41,20 @@ enum Command {
     /// Check every kernel against the oracle, or against given tensors
     Check(CheckArgs),
     /// List the kernels and whether this machine has them
-    List {
-        /// Highest instruction tier to use: plain, avx2, avx512, avx512bf16 or amx
-        #[arg(long, value_name = "TIER", env = "TUNER_ISA")]
-        isa: Option<Tier>,
-    },
+    #[command(visible_alias = "kernels")]
+    List(ListArgs),
     /// List the distinct problems of a model
-    Shapes {
-        /// inception_v3 or one block of it
-        #[arg(long, default_value = "inception_v3")]
-        model: String,
-        /// Images of one inference
-        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
-        batch: u16,
-    },
+    #[command(visible_alias = "problems")]
+    Shapes(ShapesArgs),
     /// Say why a layer has its kernel
     Explain(ExplainArgs),
     /// Draw a plan and its measurements
     Report(ReportArgs),
     /// Measure some entries of a plan again, and say whether they hold
+    #[command(visible_alias = "recheck")]
     Spot(SpotArgs),
     /// Unite logs of measurements
+    #[command(visible_alias = "merge-logs")]
     Merge(MergeArgs),
     /// Say what the choices of one machine cost on another
     Transfer(TransferArgs),
@@ -117,8 +109,8 @@ fn dispatch(cli: Cli, out: &mut (dyn Write + Send)) -> Result<bool, Failure> {
         Some(Command::Tune(args)) => tune(&args, out)?,
         Some(Command::Run(args)) => run(&args, out)?,
         Some(Command::Check(args)) => return check(&args, out),
-        Some(Command::List { isa }) => list(isa, out)?,
-        Some(Command::Shapes { model, batch }) => shapes(&model, batch.into(), out)?,
+        Some(Command::List(args)) => list(&args, out)?,
+        Some(Command::Shapes(args)) => shapes(&args, out)?,
         Some(Command::Explain(args)) => explain(&args, out)?,
         Some(Command::Report(args)) => report(&args, out)?,
         Some(Command::Spot(args)) => return spot(&args, out),

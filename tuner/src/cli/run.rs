@@ -24,12 +24,16 @@ use engine::weights::source::Weights;
 use engine::weights::synthetic;
 use kernels::cpu::Cpu;
 use ndarray::Array2;
-use serde_json::json;
+use serde::Serialize;
 
 use crate::cli::args::{HostArgs, ImageArgs, Images, ModelArgs, threads};
+use crate::cli::classes::{Classes, print_tensor};
 use crate::cli::labels::load_labels;
 use crate::cli::npy::save_npy;
-use crate::cli::print::{print_classes, summary};
+use crate::cli::output::{Answer, OutputArgs, print_json};
+use crate::report::data::percent;
+use crate::report::table::{Table, layers_text, wrap};
+use crate::report::text::{RUNS, count, short, time_text};
 
 /// Arguments of `run`.
 #[derive(Clone, Debug, clap::Args)]
@@ -53,7 +57,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "Y.npy")]
     output: Option<PathBuf>,
     /// Keep packed weights in this file: a start that finds its own there packs none
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, visible_alias = "weight-cache", value_name = "FILE")]
     packed: Option<PathBuf>,
     /// Names of the classes, one a line
     #[arg(long, value_name = "FILE")]
@@ -64,19 +68,48 @@ pub struct RunArgs {
     /// Measure N inferences of a full batch, after warm-up
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     repeat: Option<u32>,
-    /// Print one line of JSON with the latencies and nothing else
+    /// Print one JSON object with the latencies and nothing else
     #[arg(long, requires = "repeat")]
     json: bool,
     /// Print the time of each step: the median of --repeat, or of the latest inference
     #[arg(long, conflicts_with = "json")]
     profile: bool,
+    /// Print tables as wide as they are, whatever the width of the terminal
+    #[arg(long)]
+    wide: bool,
 }
 
 /// Inferences before latencies are taken.
 const WARM_UP: usize = 3;
 
+/// What is run, and on what.
+struct Inputs {
+    cpu: Cpu,
+    model: Model,
+    weights: Weights,
+    labels: Vec<String>,
+    images: Images,
+}
+
 /// Runs the command.
 pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
+    let inputs = inputs(args)?;
+    let Inputs { cpu, model, weights, .. } = &inputs;
+    let found = find_plan(args, model, weights, cpu)?;
+    ensure_runs(&model.to_string(), &found.graph)?;
+    let Found { graph, choices, threads: count, plan } = found;
+    let threads = threads(count)?;
+    let (session, to_write) = session(args, graph, &choices, weights, cpu, &threads)?;
+    let mut running = Running { args, inputs: &inputs, plan, choices, session };
+    threads.install(|| running.all(&threads, out))?;
+    if let (Some(path), Some(key)) = (&args.packed, to_write) {
+        weight_cache::write(path, key, &running.session.packed())?;
+    }
+    Ok(())
+}
+
+/// Reads and checks everything that the user has given.
+fn inputs(args: &RunArgs) -> Result<Inputs, Failure> {
     let cpu = args.host.cpu();
     let (model, weights) = args.model.open()?;
     if args.features && model.features.is_none() {
@@ -91,70 +124,186 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
     };
     let batch = args.model.batch(&args.host).unwrap_or(1);
     ensure_runs(&model.to_string(), &graph(&model, &weights, batch))?;
-    let Images { values: images, names } = images(args, &model)?;
+    let images = images(args, &model)?;
     if let Some(path) = &args.output {
         check_writable(path)?;
     }
-    let found = find_plan(args, &model, &weights, &cpu)?;
-    ensure_runs(&model.to_string(), &found.graph)?;
-    let Found { graph, choices, threads: count, plan } = found;
-    let threads = threads(count)?;
-    let (mut session, to_write) = session(args, graph, &choices, &weights, &cpu, &threads)?;
-    threads.install(|| {
-        let batch = session.graph().batch;
-        let [h, w, c] = model.input();
-        let size = h * w * c;
-        let mut step_seconds = vec![Vec::new(); session.graph().steps.len()];
+    Ok(Inputs { cpu, model, weights, labels, images })
+}
+
+/// A network that is ready to run.
+struct Running<'a> {
+    args: &'a RunArgs,
+    inputs: &'a Inputs,
+    plan: String,
+    choices: Vec<Choice>,
+    session: Session,
+}
+
+impl Running<'_> {
+    /// Measures if that is asked for, then runs all images.
+    fn all(&mut self, threads: &Threads, out: &mut dyn Write) -> Result<(), Failure> {
+        let args = self.args;
+        if !args.json {
+            let plan = if self.plan == BUILT_IN { "built-in choice" } else { &self.plan };
+            writeln!(out, "plan: {plan}")?;
+        }
+        let mut measured = None;
         if let Some(repeat) = args.repeat {
-            let latencies =
-                latencies(&mut session, &threads, &images, size, repeat as usize, &mut step_seconds);
+            let (latencies, steps) = self.measure(threads, repeat as usize);
+            measured = Some(steps);
             if args.json {
-                let line = json!({
-                    "latency_ms": latencies,
-                    "threads": threads.count(),
-                    "batch": batch,
-                    "plan": plan,
-                    "multiply_adds": multiply_adds(session.graph(), &choices, &cpu),
-                });
-                writeln!(out, "{line}")?;
-                if args.output.is_none() {
-                    return Ok(());
-                }
+                print_json(&latencies, out)?;
             } else {
-                let Timing { median, quartiles, fastest, samples } = Timing::of(&latencies);
-                writeln!(
-                    out,
-                    "{samples} inferences of {batch}: median {median:.2} ms, quartiles {:.2} .. {:.2}, fastest {fastest:.2}",
-                    quartiles[0], quartiles[1]
-                )?;
+                write!(out, "{}", latencies.text(self.width()))?;
             }
         }
-        let mut results = Vec::new();
-        for (index, chunk) in images.chunks(batch * size).enumerate() {
-            let n = chunk.len() / size;
-            session.run(&threads, chunk, n);
-            results.extend(if args.features { session.features(n).unwrap_or_default() } else { session.output(n) });
-            if !args.json {
-                let names = &names[index * batch..index * batch + n];
-                print_results(args.features, &model, &session, n, args.top, &labels, names, out)?;
-            }
+        if !args.json || args.output.is_some() {
+            let results = self.infer(threads, out)?;
+            self.write(results)?;
         }
         if args.profile {
-            if args.repeat.is_none() {
-                step_seconds = session.step_seconds().into_iter().map(|seconds| vec![seconds]).collect();
-            }
-            print_profile(&session, &choices, &step_seconds, out)?;
+            let once = || self.session.step_seconds().into_iter().map(|seconds| vec![seconds]).collect();
+            let steps: Vec<Vec<f64>> = measured.unwrap_or_else(once);
+            write!(out, "{}", self.profile(&steps))?;
         }
-        if let Some(path) = &args.output {
-            let columns = results.len() / names.len();
-            save_npy(path, &Array2::from_shape_vec((names.len(), columns), results)?)?;
-        }
-        Ok::<_, Failure>(())
-    })?;
-    if let (Some(path), Some(key)) = (&args.packed, to_write) {
-        weight_cache::write(path, key, &session.packed())?;
+        Ok(())
     }
-    Ok(())
+
+    fn width(&self) -> usize {
+        OutputArgs { json: self.args.json, wide: self.args.wide }.width()
+    }
+
+    /// Values of an image.
+    fn size(&self) -> usize {
+        self.inputs.model.input().iter().product()
+    }
+
+    /// Latencies of full batches, and the seconds of their steps; images repeat where there are fewer.
+    fn measure(&mut self, threads: &Threads, repeat: usize) -> (Latencies, Vec<Vec<f64>>) {
+        let (batch, size) = (self.session.graph().batch, self.size());
+        let images = &self.inputs.images.values;
+        let full: Vec<f32> = images.chunks(size).cycle().take(batch).flatten().copied().collect();
+        let mut steps = vec![Vec::new(); self.session.graph().steps.len()];
+        let mut latency_ms = Vec::with_capacity(repeat);
+        for index in 0..WARM_UP + repeat {
+            let start = Instant::now();
+            self.session.run(threads, &full, batch);
+            if index >= WARM_UP {
+                latency_ms.push((start.elapsed().as_secs_f64() * 1e6).round() / 1e3);
+                steps
+                    .iter_mut()
+                    .zip(self.session.step_seconds())
+                    .for_each(|(list, seconds)| list.push(seconds));
+            }
+        }
+        let median_ms = Timing::of(&latency_ms).median;
+        let latencies = Latencies {
+            latency_ms,
+            median_ms,
+            images_per_second: batch as f64 * 1e3 / median_ms,
+            model: self.inputs.model.to_string(),
+            threads: threads.count(),
+            batch,
+            plan: self.plan.clone(),
+            multiply_adds: multiply_adds(self.session.graph(), &self.choices, &self.inputs.cpu),
+        };
+        (latencies, steps)
+    }
+
+    /// Runs all images, prints what they are, and gives the results of all.
+    fn infer(&mut self, threads: &Threads, out: &mut dyn Write) -> Result<Vec<f32>, Failure> {
+        let Inputs { model, labels, images, .. } = self.inputs;
+        let (batch, size) = (self.session.graph().batch, self.size());
+        let classes = Classes { model, labels, top: self.args.top };
+        let mut results = Vec::new();
+        for (chunk, names) in images.values.chunks(batch * size).zip(images.names.chunks(batch)) {
+            let n = names.len();
+            self.session.run(threads, chunk, n);
+            let own = match self.args.features {
+                true => self.session.features(n).unwrap_or_default(),
+                false => self.session.output(n),
+            };
+            if !self.args.json && self.args.features {
+                for (name, features) in names.iter().zip(own.chunks(own.len() / n)) {
+                    print_tensor(name, features, out)?;
+                }
+            } else if !self.args.json {
+                classes.print(&own, names, out)?;
+            }
+            results.extend(own);
+        }
+        Ok(results)
+    }
+
+    /// Writes the results where the user wants them.
+    fn write(&self, results: Vec<f32>) -> Result<(), Failure> {
+        let Some(path) = &self.args.output else { return Ok(()) };
+        let rows = self.inputs.images.names.len();
+        let columns = results.len() / rows;
+        Ok(save_npy(path, &Array2::from_shape_vec((rows, columns), results)?)?)
+    }
+
+    /// The time of each step.
+    fn profile(&self, step_seconds: &[Vec<f64>]) -> String {
+        let peak = kernels::peak::fma_peak(&Cpu::detect(), 20_000);
+        let graph = self.session.graph();
+        let medians: Vec<f64> = step_seconds.iter().map(|seconds| Timing::of(seconds).median * 1e6).collect();
+        let total: f64 = medians.iter().sum();
+        let mut table = Table::new(&["layer", "problem", "kernel", "us", "share", "GFLOP/s"])
+            .details(&["problem", "GFLOP/s"]);
+        for (index, ((step, choice), us)) in graph.steps.iter().zip(&self.choices).zip(&medians).enumerate() {
+            let flops = step.problem.flops() * graph.repeats(index) as u64;
+            table.row([
+                layers_text(&step.layers),
+                step.problem.to_string(),
+                format!("{choice:?}"),
+                short(*us),
+                percent(*us, total),
+                short(flops as f64 / us / 1e3),
+            ]);
+        }
+        format!(
+            "FMA peak of one core now: {} GFLOP/s\n{}sum of the steps: {}\n",
+            short(peak / 1e9),
+            table.fold(self.width()),
+            time_text(total)
+        )
+    }
+}
+
+/// Inferences of full batches.
+#[derive(Debug, Serialize)]
+struct Latencies {
+    latency_ms: Vec<f64>,
+    median_ms: f64,
+    images_per_second: f64,
+    model: String,
+    threads: usize,
+    batch: usize,
+    /// The plan's file, or `default`.
+    plan: String,
+    /// That an inference executes.
+    multiply_adds: u64,
+}
+
+impl Answer for Latencies {
+    fn text(&self, width: usize) -> String {
+        let Timing { median, quartiles: [low, high], fastest, samples } = Timing::of(&self.latency_ms);
+        let inferences = count(samples, "inference");
+        let spread = match samples < RUNS {
+            true => "quartiles -".to_string(),
+            false => format!("quartiles {} .. {}", time_text(low * 1e3), time_text(high * 1e3)),
+        };
+        let text = format!(
+            "{inferences} of {}: median {}, {spread}, fastest {}, {} images a second",
+            count(self.batch, "image"),
+            time_text(median * 1e3),
+            time_text(fastest * 1e3),
+            short(self.images_per_second)
+        );
+        wrap(&text, width, 2) + "\n"
+    }
 }
 
 /// The session, and the key under which its packed weights are to be written.
@@ -208,26 +357,13 @@ struct Found {
     plan: String,
 }
 
-/// The plan that was named, the newest valid one, or the built-in default.
+/// What [`Found::plan`] is without a plan.
+const BUILT_IN: &str = "default";
+
+/// The plan that was named, the newest valid one, or the built-in choice.
 fn find_plan(args: &RunArgs, model: &Model, weights: &Weights, cpu: &Cpu) -> Result<Found, Failure> {
     if let Some(path) = &args.plan {
-        let wanted = args.model.wanted(args.host.threads.map(usize::from), args.model.batch(&args.host))?;
-        let plan = Plan::read_steps(path)?;
-        plan.check_wanted(path, &wanted)?;
-        let machine = Machine::of(cpu);
-        if !args.any_machine {
-            plan.check_machine(path, &machine)?;
-        }
-        let stated = args.host.max_rel_error.is_some() || args.host.precision.is_some();
-        if stated && plan.max_rel_error > args.host.error_bound() {
-            let (file, found, bound) = (path.display(), plan.max_rel_error, args.host.error_bound());
-            return Err(format!("{file}: max_rel_error is {found:e}, expected at most {bound:e}").into());
-        }
-        let (graph, choices) = plan.network(path, &graph(model, weights, plan.batch), cpu)?;
-        if !args.any_machine {
-            note_stale(path, &plan, &machine);
-        }
-        return Ok(Found { graph, choices, threads: plan.threads, plan: path.display().to_string() });
+        return named_plan(args, path, model, weights, cpu);
     }
     let (threads, batch) = (args.host.thread_count(), args.model.batch(&args.host).unwrap_or(1));
     let wanted = args.model.wanted(Some(threads), Some(batch))?;
@@ -240,93 +376,47 @@ fn find_plan(args: &RunArgs, model: &Model, weights: &Weights, cpu: &Cpu) -> Res
                 note_stale(&path, &plan, &machine);
                 return Ok(Found { graph, choices, threads, plan: path.display().to_string() });
             }
-            Err(error) => eprintln!("note: {error}; using the built-in default choice"),
+            Err(error) => eprintln!("note: {error}; using the built-in choice"),
         }
     } else {
         eprintln!(
-            "note: no plan for {model} with {threads} threads and batch {batch} in {}; using the built-in default choice (`tuner --model {model}` makes one)",
+            "note: no plan for {model} with {} and batch {batch} in {}; using the built-in choice (`tuner --model {model}` makes one)",
+            count(threads, "thread"),
             folder.display()
         );
     }
     let choices = default_choices(&graph, cpu);
-    Ok(Found { graph, choices, threads, plan: "default".to_string() })
+    Ok(Found { graph, choices, threads, plan: BUILT_IN.to_string() })
+}
+
+fn named_plan(
+    args: &RunArgs,
+    path: &Path,
+    model: &Model,
+    weights: &Weights,
+    cpu: &Cpu,
+) -> Result<Found, Failure> {
+    let wanted = args.model.wanted(args.host.threads.map(usize::from), args.model.batch(&args.host))?;
+    let plan = Plan::read_steps(path)?;
+    plan.check_wanted(path, &wanted)?;
+    let machine = Machine::of(cpu);
+    if !args.any_machine {
+        plan.check_machine(path, &machine)?;
+    }
+    let stated = args.host.max_rel_error.is_some() || args.host.precision.is_some();
+    if stated && plan.max_rel_error > args.host.error_bound() {
+        let (file, found, bound) = (path.display(), plan.max_rel_error, args.host.error_bound());
+        return Err(format!("{file}: max_rel_error is {found:e}, expected at most {bound:e}").into());
+    }
+    let (graph, choices) = plan.network(path, &graph(model, weights, plan.batch), cpu)?;
+    if !args.any_machine {
+        note_stale(path, &plan, &machine);
+    }
+    Ok(Found { graph, choices, threads: plan.threads, plan: path.display().to_string() })
 }
 
 fn note_stale(path: &Path, plan: &Plan, machine: &Machine) {
     if let Some(changes) = plan.stale(machine) {
         eprintln!("note: {}: {changes}", path.display());
     }
-}
-
-/// Milliseconds of inferences of a full batch, and the seconds of their steps; images repeat where there
-/// are fewer.
-fn latencies(
-    session: &mut Session,
-    threads: &Threads,
-    images: &[f32],
-    size: usize,
-    repeat: usize,
-    step_seconds: &mut [Vec<f64>],
-) -> Vec<f64> {
-    let batch = session.graph().batch;
-    let full: Vec<f32> = images.chunks(size).cycle().take(batch).flatten().copied().collect();
-    let mut list = Vec::with_capacity(repeat);
-    for index in 0..WARM_UP + repeat {
-        let start = Instant::now();
-        session.run(threads, &full, batch);
-        if index >= WARM_UP {
-            list.push((start.elapsed().as_secs_f64() * 1e6).round() / 1e3);
-            step_seconds
-                .iter_mut()
-                .zip(session.step_seconds())
-                .for_each(|(list, seconds)| list.push(seconds));
-        }
-    }
-    list
-}
-
-#[allow(clippy::too_many_arguments, reason = "one call, all of it what to print")]
-fn print_results(
-    features: bool,
-    model: &Model,
-    session: &Session,
-    n: usize,
-    top: usize,
-    labels: &[String],
-    names: &[String],
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
-    if !features {
-        return print_classes(model, session, n, top, labels, names, out);
-    }
-    let features = session.features(n).unwrap_or_default();
-    for (name, features) in names.iter().zip(features.chunks(features.len() / n)) {
-        summary(name, features, out)?;
-    }
-    Ok(())
-}
-
-fn print_profile(
-    session: &Session,
-    choices: &[Choice],
-    step_seconds: &[Vec<f64>],
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
-    let peak = kernels::peak::fma_peak(&Cpu::detect(), 20_000);
-    writeln!(out, "FMA peak of one core now: {:.1} GFLOP/s", peak / 1e9)?;
-    let mut table = crate::report::table::Table::new(&["layer", "problem", "kernel", "us", "GFLOP/s"]);
-    let graph = session.graph();
-    for (index, ((step, choice), seconds)) in graph.steps.iter().zip(choices).zip(step_seconds).enumerate() {
-        let median = Timing::of(seconds).median;
-        let flops = step.problem.flops() * graph.repeats(index) as u64;
-        table.row([
-            step.layers.join(" "),
-            step.problem.to_string(),
-            format!("{choice:?}"),
-            format!("{:.1}", median * 1e6),
-            format!("{:.1}", flops as f64 / median / 1e9),
-        ]);
-    }
-    writeln!(out, "{table}")?;
-    Ok(())
 }

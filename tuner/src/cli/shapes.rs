@@ -6,32 +6,92 @@ use engine::network::graph::Graph;
 use engine::network::model::Model;
 use engine::util::error::Failure;
 use kernels::problem::{PoolKind, Problem};
+use serde::Serialize;
 
-use crate::report::table::Table;
+use crate::cli::output::{Answer, OutputArgs};
+use crate::report::table::{Table, layers_text, wrap};
+use crate::report::text::count;
 
-pub(crate) fn shapes(name: &str, batch: usize, out: &mut dyn Write) -> Result<(), Failure> {
-    let model = Model::by_name(name, None, None)?;
+/// Arguments of `shapes`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ShapesArgs {
+    /// inception_v3 or one block of it
+    #[arg(long, default_value = "inception_v3")]
+    model: String,
+    /// Images of one inference
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    batch: u16,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// The convolution problems of a model.
+#[derive(Debug, Serialize)]
+struct Problems {
+    model: String,
+    batch: usize,
+    convolutions: usize,
+    /// Of all convolutions.
+    multiply_adds: u64,
+    problems: Vec<Shape>,
+}
+
+#[derive(Debug, Serialize)]
+struct Shape {
+    problem: String,
+    /// How often it occurs.
+    count: usize,
+    /// `[n, h, w, c]`, as text.
+    output: String,
+    /// As often as it occurs.
+    multiply_adds: u64,
+    layers: Vec<String>,
+}
+
+/// Runs the command.
+pub fn shapes(args: &ShapesArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    let model = Model::by_name(&args.model, None, None)?;
+    let batch = args.batch.into();
     let graph = Graph::new(&model, batch, PoolKind::Average);
-    let mut rows = Table::new(&["problem", "x", "output", "M multiply-adds", "layers"]);
-    let (mut convs, mut distinct, mut total) = (0, 0, 0);
+    let mut problems = Vec::new();
     for (problem, steps) in graph.problems() {
         let Problem::Conv(conv) = &problem else { continue };
-        let work = conv.multiply_adds() * steps.len() as u64;
-        (convs, distinct, total) = (convs + steps.len(), distinct + 1, total + work);
-        let layers: Vec<String> = steps.iter().map(|&s| graph.steps[s].layers.join(" ")).collect();
-        rows.row([
-            problem.to_string(),
-            steps.len().to_string(),
-            problem.dst()[0].to_string(),
-            format!("{:.1}", work as f64 / 1e6),
-            layers.join(" "),
-        ]);
+        problems.push(Shape {
+            problem: problem.to_string(),
+            count: steps.len(),
+            output: problem.dst()[0].to_string(),
+            multiply_adds: conv.multiply_adds() * steps.len() as u64,
+            layers: steps.iter().flat_map(|&s| graph.steps[s].layers.clone()).collect(),
+        });
     }
-    write!(out, "{rows}")?;
-    writeln!(
-        out,
-        "\n{convs} convolutions, {distinct} distinct problems, {:.1} M multiply-adds",
-        total as f64 / 1e6
-    )?;
-    Ok(())
+    let answer = Problems {
+        model: model.to_string(),
+        batch,
+        convolutions: problems.iter().map(|shape| shape.count).sum(),
+        multiply_adds: problems.iter().map(|shape| shape.multiply_adds).sum(),
+        problems,
+    };
+    args.output.print(&answer, out)
+}
+
+impl Answer for Problems {
+    fn text(&self, width: usize) -> String {
+        let mut table = Table::new(&["problem", "x", "output", "M multiply-adds", "layers"]);
+        for shape in &self.problems {
+            table.row([
+                shape.problem.clone(),
+                shape.count.to_string(),
+                shape.output.clone(),
+                format!("{:.1}", shape.multiply_adds as f64 / 1e6),
+                layers_text(&shape.layers),
+            ]);
+        }
+        let sum = format!(
+            "{}, {}, {:.1} M multiply-adds",
+            count(self.convolutions, "convolution"),
+            count(self.problems.len(), "distinct problem"),
+            self.multiply_adds as f64 / 1e6
+        );
+        format!("{}\n{}\n", table.fold(width), wrap(&sum, width, 2))
+    }
 }

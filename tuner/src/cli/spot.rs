@@ -1,10 +1,10 @@
 //! `tuner spot`: a few entries of a plan measured again, to see whether it still holds.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use engine::network::choice::{Choice, StepFormats};
-use engine::network::graph::Step;
+use engine::network::graph::{Graph, Step};
 use engine::plan::records::WeightResidency;
 use engine::plan::schema::Plan;
 use engine::plan::step::PlanStep;
@@ -13,12 +13,17 @@ use engine::runtime::load::graph;
 use engine::runtime::machine::Machine;
 use engine::util::error::Failure;
 use engine::util::stats::{Interval, median, ratio};
+use kernels::cpu::Cpu;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::bench::inputs::Inputs;
 use crate::bench::timer::{Bench, BenchContext, in_turn};
 use crate::cli::args::{ModelArgs, cpu, threads};
-use crate::report::table::Table;
+use crate::cli::output::{Answer, OutputArgs};
+use crate::cli::progress::Progress;
+use crate::report::table::{Table, layers_text, wrap};
+use crate::report::text::{RUNS, count, short};
 
 /// Arguments of `spot`.
 #[derive(Clone, Debug, clap::Args)]
@@ -32,6 +37,48 @@ pub struct SpotArgs {
     /// Folder of results, one folder a machine inside
     #[arg(long, value_name = "DIR", env = "TUNER_RESULTS", default_value = "bench-results")]
     results: PathBuf,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Entries of a plan, measured again.
+#[derive(Debug, Serialize)]
+struct Rechecked {
+    plan: String,
+    lost: usize,
+    entries: Vec<Entry>,
+}
+
+/// A chosen candidate and the one that came second, measured in turn: isolated times.
+#[derive(Debug, Serialize)]
+struct Entry {
+    layers: Vec<String>,
+    chosen: Measured,
+    second: Measured,
+    /// The time of the one over that of the other now: the median, and its interval.
+    ratio_ci95: [f64; 3],
+    /// The same when the plan was made.
+    ratio_then: f64,
+    holds: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Measured {
+    kernel: String,
+    tuning: String,
+    isolated_us: Option<f64>,
+    runs: usize,
+}
+
+impl Measured {
+    fn of(choice: &Choice, samples: &[f64]) -> Self {
+        Self {
+            kernel: choice.row.id.to_string(),
+            tuning: choice.tuning.to_string(),
+            isolated_us: median(samples).map(|seconds| seconds * 1e6),
+            runs: samples.len(),
+        }
+    }
 }
 
 /// Runs of each of the two.
@@ -43,12 +90,11 @@ struct Pair<'a> {
     step: &'a Step,
     own: Choice,
     second: Choice,
-    /// The time of the one over that of the other when the plan was made, both alone.
+    /// The isolated time of the one over that of the other when the plan was made.
     then: f64,
 }
 
-/// Runs the command: chosen kernels and those that came second in turn, alone and cold; whether none has lost its
-/// lead.
+/// Runs the command: chosen kernels and those that came second in turn, in isolation; whether none has lost its lead.
 ///
 /// # Errors
 /// If the plan can't be read or is of another machine.
@@ -57,72 +103,111 @@ pub fn spot(args: &SpotArgs, out: &mut dyn Write) -> Result<bool, Failure> {
     let plan = Plan::read(&path)?;
     let cpu = cpu(None);
     plan.check_machine(&path, &Machine::of(&cpu))?;
-    let shape = match &plan.shape {
-        Some(text) => {
-            Some(text.parse().map_err(|error| format!("{}: shape is `{text}`: {error}", path.display()))?)
-        }
-        None => None,
+    let (graph, choices) = network(&path, &plan, &cpu)?;
+    let mut pairs = pairs(&path, &plan, &graph, &choices, &cpu)?;
+    pairs.truncate(args.steps.into());
+    let entries = measure(&plan, &pairs, &cpu)?;
+    let lost = entries.iter().filter(|entry| !entry.holds).count();
+    args.output.print(&Rechecked { plan: path.display().to_string(), lost, entries }, out)?;
+    Ok(lost == 0)
+}
+
+/// The network of a plan, by synthetic weights.
+fn network(path: &Path, plan: &Plan, cpu: &Cpu) -> Result<(Graph, Vec<Choice>), Failure> {
+    let parse = |text: &String| {
+        text.parse().map_err(|error| format!("{}: shape is `{text}`: {error}", path.display()))
     };
-    let args_of = ModelArgs { model: Some(plan.model.clone()), shape, weights: None, seed: 1 };
-    let (model, weights) = args_of.open()?;
-    let (graph, choices) = plan.network(&path, &graph(&model, &weights, plan.batch), &cpu)?;
+    let shape = plan.shape.as_ref().map(parse).transpose()?;
+    let args = ModelArgs { model: Some(plan.model.clone()), shape, weights: None, seed: 1 };
+    let (model, weights) = args.open()?;
+    Ok(plan.network(path, &graph(&model, &weights, plan.batch), cpu)?)
+}
+
+/// The steps of a plan that have a second candidate, each problem once, the one that takes the most time first.
+fn pairs<'a>(
+    path: &Path,
+    plan: &'a Plan,
+    graph: &'a Graph,
+    choices: &[Choice],
+    cpu: &Cpu,
+) -> Result<Vec<Pair<'a>>, Failure> {
     let mut pairs: Vec<Pair> = Vec::new();
-    for (index, ((planned, step), own)) in plan.steps.iter().zip(&graph.steps).zip(&choices).enumerate() {
+    for (index, ((planned, step), own)) in plan.steps.iter().zip(&graph.steps).zip(choices).enumerate() {
         if pairs.iter().any(|pair| pair.step.problem == step.problem) {
             continue;
         }
-        if let Some((second, then)) = second(&plan, planned) {
-            let second = plan.choice(&path, index, &second, step, &cpu)?;
+        if let Some((second, then)) = second(plan, planned) {
+            let second = plan.choice(path, index, &second, step, cpu)?;
             pairs.push(Pair { planned, step, own: own.clone(), second, then });
         }
     }
     let time = |pair: &Pair| pair.planned.network_us.or(pair.planned.isolated_us).unwrap_or(0.0);
     pairs.sort_by(|a, b| time(b).total_cmp(&time(a)));
-    pairs.truncate(args.steps.into());
-    let (tie, cold) =
-        plan.noise.map_or((0.02, WeightResidency::Dram), |noise| (noise.tie, noise.weights_from));
-    let threads = threads(plan.threads)?;
-    let mut table =
-        Table::new(&["layer", "kernel", "us", "second", "us", "ratio, 95%", "ratio then", "verdict"]);
-    let mut lost = 0;
-    threads.install(|| {
-        let mut place = BenchContext::new(&threads, &cpu);
-        for Pair { planned, step, own, second, then } in &pairs {
-            let inputs = Inputs::synthetic(&step.problem);
-            let bench = |choice| Bench::of(&step.problem, choice, &inputs, &cpu, cold);
-            let mut benches = [bench(own)?, bench(second)?];
-            let samples = in_turn(&mut benches, ROUNDS, &threads, &mut place);
-            let Some(now) = ratio(&samples[0], &samples[1]) else { continue };
-            let verdict = verdict(now, *then, tie);
-            lost += usize::from(verdict == LOST);
-            let us = |samples: &[f64]| format!("{:.1}", median(samples).unwrap_or(0.0) * 1e6);
-            table.row([
-                planned.layers.join(" "),
-                format!("{} [{}]", own.row.id, own.tuning),
-                us(&samples[0]),
-                format!("{} [{}]", second.row.id, second.tuning),
-                us(&samples[1]),
-                format!("{:.3} ({:.3} .. {:.3})", now.value, now.low, now.high),
-                format!("{then:.3}"),
-                verdict.to_string(),
-            ]);
-        }
-        Ok::<_, Failure>(())
-    })?;
-    write!(out, "{table}")?;
-    let count = pairs.len();
-    match lost {
-        0 => writeln!(out, "\n{}: {count} entries hold", path.display())?,
-        _ => writeln!(
-            out,
-            "\n{}: {lost} of {count} entries have lost their lead; tune --fresh measures all anew",
-            path.display()
-        )?,
-    }
-    Ok(lost == 0)
+    Ok(pairs)
 }
 
-/// The step with the candidate that came second instead, and the ratio of both alone.
+/// Measures pairs in turn.
+fn measure(plan: &Plan, pairs: &[Pair], cpu: &Cpu) -> Result<Vec<Entry>, Failure> {
+    let (tie, weights_from) =
+        plan.noise.map_or((0.02, WeightResidency::Dram), |noise| (noise.tie, noise.weights_from));
+    let threads = threads(plan.threads)?;
+    let progress = Progress::new(pairs.len(), "entries");
+    threads.install(|| {
+        let mut place = BenchContext::new(&threads, cpu);
+        let mut entries = Vec::new();
+        for Pair { planned, step, own, second, then } in pairs {
+            let inputs = Inputs::synthetic(&step.problem);
+            let bench = |choice| Bench::of(&step.problem, choice, &inputs, cpu, weights_from);
+            let mut benches = [bench(own)?, bench(second)?];
+            let samples = in_turn(&mut benches, ROUNDS, &threads, &mut place);
+            progress.step();
+            let Some(now) = ratio(&samples[0], &samples[1]) else { continue };
+            entries.push(Entry {
+                layers: planned.layers.clone(),
+                chosen: Measured::of(own, &samples[0]),
+                second: Measured::of(second, &samples[1]),
+                ratio_ci95: [now.value, now.low, now.high],
+                ratio_then: *then,
+                holds: holds(now, *then, tie),
+            });
+        }
+        Ok(entries)
+    })
+}
+
+impl Answer for Rechecked {
+    fn text(&self, width: usize) -> String {
+        let head = ["layer", "kernel", "us", "second", "us", "runs", "ratio, 95%", "then", "verdict"];
+        let mut table = Table::new(&head).details(&["runs"]);
+        let name = |m: &Measured| format!("{} [{}]", m.kernel, m.tuning);
+        let us = |m: &Measured| m.isolated_us.filter(|_| m.runs >= RUNS).map_or("-".to_string(), short);
+        for Entry { layers, chosen, second, ratio_ci95: [ratio, low, high], ratio_then, holds } in
+            &self.entries
+        {
+            table.row([
+                layers_text(layers),
+                name(chosen),
+                us(chosen),
+                name(second),
+                us(second),
+                chosen.runs.to_string(),
+                format!("{ratio:.2} ({low:.2} .. {high:.2})"),
+                format!("{ratio_then:.2}"),
+                if *holds { "holds" } else { "lost" }.to_string(),
+            ]);
+        }
+        let entries = count(self.entries.len(), "entry");
+        let verdict = match self.lost {
+            0 => format!("{}: {entries} hold", self.plan),
+            lost => {
+                format!("{}: {lost} of {entries} lost the lead; tune --fresh measures all anew", self.plan)
+            }
+        };
+        format!("{}\n{}\n", table.fold(width), wrap(&verdict, width, 2))
+    }
+}
+
+/// The step with the candidate that came second instead, and the ratio of their isolated times.
 fn second(plan: &Plan, step: &PlanStep) -> Option<(PlanStep, f64)> {
     let second = step.runner_up.as_ref()?;
     let record = plan.measurements.iter().find(|record| record.problem == step.problem)?;
@@ -143,14 +228,10 @@ fn second(plan: &Plan, step: &PlanStep) -> Option<(PlanStep, f64)> {
     (second_us > 0.0).then_some((step, own_us / second_us))
 }
 
-const HOLDS: &str = "holds";
-
-const LOST: &str = "lost";
-
-/// A choice has lost its lead where it is slower than the second by more than a tie, and more than it was: what was
-/// settled in the running network may have been slower alone from the start.
-fn verdict(now: Interval, then: f64, tie: f64) -> &'static str {
-    if now.low > then.max(1.0) * (1.0 + 2.0 * tie) { LOST } else { HOLDS }
+/// Whether a choice has its lead. It has lost it where it is slower than the second by more than a tie, and by more
+/// than it was: what was chosen in the network may have had the longer isolated time from the start.
+fn holds(now: Interval, then: f64, tie: f64) -> bool {
+    now.low <= then.max(1.0) * (1.0 + 2.0 * tie)
 }
 
 #[cfg(test)]
@@ -160,10 +241,10 @@ mod tests {
     #[test]
     fn a_lead_is_lost_by_more_than_ties_and_not_where_there_was_none() {
         let now = |low: f64| Interval { value: low + 0.02, low, high: low + 0.04 };
-        assert_eq!(verdict(now(0.9), 0.9, 0.01), HOLDS);
-        assert_eq!(verdict(now(1.01), 0.9, 0.01), HOLDS);
-        assert_eq!(verdict(now(1.03), 0.9, 0.01), LOST);
-        assert_eq!(verdict(now(1.05), 1.04, 0.01), HOLDS);
-        assert_eq!(verdict(now(1.10), 1.04, 0.01), LOST);
+        assert!(holds(now(0.9), 0.9, 0.01));
+        assert!(holds(now(1.01), 0.9, 0.01));
+        assert!(!holds(now(1.03), 0.9, 0.01));
+        assert!(holds(now(1.05), 1.04, 0.01));
+        assert!(!holds(now(1.10), 1.04, 0.01));
     }
 }

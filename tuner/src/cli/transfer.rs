@@ -9,12 +9,16 @@ use engine::plan::schema::Plan;
 use engine::runtime::machine::Machine;
 use engine::util::error::Failure;
 use kernels::{Role, entry};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::cli::output::{Answer, OutputArgs};
 use crate::log::file::read;
 use crate::log::history::{Histories, History, nearest};
 use crate::log::schema::{LoggedCandidate, Run};
-use crate::report::table::Table;
+use crate::report::data::tuning_text;
+use crate::report::table::{Table, wrap};
+use crate::report::text::{count, more, short, time_text};
 
 /// Arguments of `transfer`.
 #[derive(Clone, Debug, clap::Args)]
@@ -25,10 +29,51 @@ pub struct TransferArgs {
     /// Whose times: a plan with its measurements, or a log of one machine or several
     #[arg(value_name = "B")]
     to: PathBuf,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What the choices of A cost by the times of B, for each machine and number of threads in B.
+#[derive(Debug, Serialize)]
+struct Transfers {
+    comparisons: Vec<Comparison>,
+}
+
+#[derive(Debug, Serialize)]
+struct Comparison {
+    a: String,
+    b: String,
+    /// Sums of isolated times on B, of the problems that have one for the choice of A: by A's choices, and by B's best.
+    choices_us: f64,
+    best_us: f64,
+    /// Share of the time that A's choices cost more.
+    regret: Option<f64>,
+    /// The one that costs most first.
+    problems: Vec<Transfer>,
+}
+
+/// A problem.
+#[derive(Debug, Serialize)]
+struct Transfer {
+    problem: String,
+    count: usize,
+    choice: Pick,
+    /// The tuning was not measured on B: the time is that of the nearest of the same family.
+    nearest: bool,
+    /// Null where B has measured none of the family.
+    choice_us: Option<f64>,
+    best: Pick,
+    best_us: f64,
+}
+
+impl Transfer {
+    fn lost_us(&self) -> f64 {
+        self.choice_us.map_or(0.0, |own| (own - self.best_us) * self.count as f64)
+    }
 }
 
 /// A kernel with its tuning and formats.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 struct Pick {
     kernel: String,
     tuning: Map<String, Value>,
@@ -52,8 +97,7 @@ impl Pick {
     }
 
     fn text(&self) -> String {
-        let parts: Vec<String> = self.tuning.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        format!("{} [{}]", self.kernel, if parts.is_empty() { "-".to_string() } else { parts.join(",") })
+        format!("{} [{}]", self.kernel, tuning_text(&self.tuning))
     }
 }
 
@@ -75,7 +119,7 @@ pub fn transfer(args: &TransferArgs, out: &mut dyn Write) -> Result<(), Failure>
     if from.len() != 1 {
         let names: Vec<&str> = from.iter().map(|side| side.name.as_str()).collect();
         return Err(format!(
-            "{}: found {} ways to choose ({}), expected those of one machine and one number of threads",
+            "{}: found choices of {} settings ({}), expected those of one machine and one number of threads",
             args.from.display(),
             names.len(),
             names.join("; ")
@@ -83,75 +127,99 @@ pub fn transfer(args: &TransferArgs, out: &mut dyn Write) -> Result<(), Failure>
         .into());
     }
     let from = from.remove(0);
-    let mut is_any = false;
-    for to in sides(&args.to)? {
-        is_any |= compare(&from, &to, out)?;
-    }
-    match is_any {
-        true => Ok(()),
-        false => Err(format!(
+    let comparisons: Vec<Comparison> = sides(&args.to)?.iter().filter_map(|to| compare(&from, to)).collect();
+    if comparisons.is_empty() {
+        return Err(format!(
             "{}: found no problem in common with {}, expected measurements of the same model and batch",
             args.to.display(),
             args.from.display()
         )
-        .into()),
+        .into());
+    }
+    args.output.print(&Transfers { comparisons }, out)
+}
+
+/// What the choices of one cost by the times of the other; none where they have no problem in common.
+fn compare(from: &Side, to: &Side) -> Option<Comparison> {
+    let mut problems: Vec<Transfer> =
+        from.choices.iter().filter_map(|(problem, count, pick)| price(problem, *count, pick, to)).collect();
+    problems.sort_by(|a, b| b.lost_us().total_cmp(&a.lost_us()));
+    let timed =
+        || problems.iter().filter_map(|p| Some((p.choice_us? * p.count as f64, p.best_us * p.count as f64)));
+    let (choices_us, best_us) = timed().fold((0.0, 0.0), |(a, b), (own, best)| (a + own, b + best));
+    let regret = (best_us > 0.0).then(|| choices_us / best_us - 1.0);
+    let is_any = !problems.is_empty();
+    is_any.then(|| Comparison {
+        a: from.name.clone(),
+        b: to.name.clone(),
+        choices_us,
+        best_us,
+        regret,
+        problems,
+    })
+}
+
+/// A choice of one problem by the times of the other; none where that has no times.
+fn price(problem: &str, count: usize, pick: &Pick, to: &Side) -> Option<Transfer> {
+    let (_, times) = to.times.iter().find(|(other, _)| other == problem)?;
+    let (best, least) = times.iter().min_by(|(_, a), (_, b)| a.total_cmp(b))?;
+    let alike = times.iter().filter_map(|(other, seconds)| Some((pick.distance(other)?, *seconds)));
+    let own = alike.min_by_key(|(distance, _)| *distance);
+    Some(Transfer {
+        problem: problem.to_string(),
+        count,
+        choice: pick.clone(),
+        nearest: own.is_some_and(|(distance, _)| distance > 0),
+        choice_us: own.map(|(_, seconds)| seconds * 1e6),
+        best: best.clone(),
+        best_us: least * 1e6,
+    })
+}
+
+impl Answer for Transfers {
+    fn text(&self, width: usize) -> String {
+        self.comparisons.iter().map(|comparison| comparison.text(width) + "\n").collect()
     }
 }
 
-/// Prints what the choices of one cost by the times of the other; whether they have a problem in common.
-fn compare(from: &Side, to: &Side, out: &mut dyn Write) -> Result<bool, Failure> {
-    let mut table = Table::new(&["problem", "x", "choice of A", "us on B", "best on B", "us", "regret %"]);
-    let (mut own, mut best_sum, mut near, mut missing) = (0.0, 0.0, 0, 0);
-    let mut is_any = false;
-    for (problem, count, pick) in &from.choices {
-        let Some((_, times)) = to.times.iter().find(|(other, _)| other == problem) else { continue };
-        let Some((best, least)) = times.iter().min_by(|(_, a), (_, b)| a.total_cmp(b)) else { continue };
-        is_any = true;
-        let alike = times.iter().filter_map(|(other, seconds)| Some((pick.distance(other)?, *seconds)));
-        let us = |seconds: f64| format!("{:.1}", seconds * 1e6);
-        let (text, time, regret) = match alike.min_by_key(|(distance, _)| *distance) {
-            Some((distance, seconds)) => {
-                own += seconds * *count as f64;
-                best_sum += least * *count as f64;
-                near += usize::from(distance > 0);
-                let mark = if distance > 0 { "~ " } else { "" };
-                (
-                    format!("{mark}{}", pick.text()),
-                    us(seconds),
-                    format!("{:.1}", (seconds / least - 1.0) * 100.0),
-                )
-            }
-            None => {
-                missing += 1;
-                (pick.text(), "not measured".to_string(), String::new())
-            }
-        };
-        table.row([problem.clone(), count.to_string(), text, time, best.text(), us(*least), regret]);
+impl Comparison {
+    fn text(&self, width: usize) -> String {
+        let mut table = Table::new(&["problem", "x", "choice of A", "us on B", "best on B", "us", "regret"]);
+        for t in &self.problems {
+            let mark = if t.nearest { "~ " } else { "" };
+            table.row([
+                t.problem.clone(),
+                t.count.to_string(),
+                format!("{mark}{}", t.choice.text()),
+                t.choice_us.map_or("-".to_string(), short),
+                t.best.text(),
+                short(t.best_us),
+                t.choice_us.map_or("-".to_string(), |own| more(own / t.best_us)),
+            ]);
+        }
+        let nearest = self.problems.iter().filter(|t| t.nearest).count();
+        let missing = self.problems.iter().filter(|t| t.choice_us.is_none()).count();
+        let mut notes = Vec::new();
+        if let Some(regret) = self.regret {
+            let [own, best] = [self.choices_us, self.best_us].map(time_text);
+            notes.push(format!(
+                "by B's isolated times, A's choices take {own} and B's best {best}: a regret of {:.1}%",
+                regret * 100.0
+            ));
+        }
+        if nearest > 0 {
+            let tunings = count(nearest, "tuning");
+            notes
+                .push(format!("~ not measured on B ({tunings}): the time of the nearest of the same family"));
+        }
+        if missing > 0 {
+            let choices = count(missing, "choice");
+            notes.push(format!("- no candidate of the family was measured on B ({choices}): not counted"));
+        }
+        let notes: String = notes.iter().map(|note| wrap(note, width, 2) + "\n").collect();
+        let sides = [format!("A: {}", self.a), format!("B: {}", self.b)].map(|side| wrap(&side, width, 3));
+        format!("{}\n{}\n\n{}\n{notes}", sides[0], sides[1], table.fold(width))
     }
-    if !is_any {
-        return Ok(false);
-    }
-    writeln!(out, "A: {}\nB: {}\n\n{table}", from.name, to.name)?;
-    if best_sum > 0.0 {
-        writeln!(
-            out,
-            "by B's times alone, A's choices take {:.2} ms and B's best {:.2} ms: a regret of {:.1}%",
-            own * 1e3,
-            best_sum * 1e3,
-            (own / best_sum - 1.0) * 100.0
-        )?;
-    }
-    if near > 0 {
-        writeln!(out, "~ {near} of the tunings were not measured on B: the nearest of the same family")?;
-    }
-    if missing > 0 {
-        writeln!(
-            out,
-            "{missing} choices have no measured candidate of their family on B and are not counted"
-        )?;
-    }
-    writeln!(out)?;
-    Ok(true)
 }
 
 /// What a file has: a plan is one, a log one for each machine, number of threads and set of types.
@@ -169,7 +237,8 @@ fn sides(path: &Path) -> Result<Vec<Side>, Failure> {
             }
             let of = |(machine, threads, types): (Machine, usize, String)| {
                 let like = |run: &Run| (&run.machine, run.threads, &run.types) == (&machine, threads, &types);
-                let name = format!("{} ({}), {threads} threads, {types}", machine.cpu, machine.isa);
+                let name =
+                    format!("{} ({}), {}, {types}", machine.cpu, machine.isa, count(threads, "thread"));
                 of_log(name, &Histories::of(lines.clone(), nearest(&lines, like), like))
             };
             Ok(kinds.into_iter().map(of).filter(|side| !side.times.is_empty()).collect())
@@ -199,7 +268,7 @@ fn of_plan(plan: &Plan) -> Side {
         });
         (measured.problem.clone(), timed.filter(|(pick, _)| may_be_chosen(pick)).collect())
     });
-    let name = format!("{} ({}), {} threads", plan.machine.cpu, plan.machine.isa, plan.threads);
+    let name = format!("{} ({}), {}", plan.machine.cpu, plan.machine.isa, count(plan.threads, "thread"));
     Side { name, choices, times: times.collect() }
 }
 

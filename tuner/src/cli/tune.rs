@@ -1,10 +1,12 @@
 //! `tuner tune`: measures, plans, measures the plan, writes it.
 
 use std::io::Write;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use engine::network::choice::TOOL;
 use engine::network::dtypes::Precision;
+use engine::network::model::Model;
 use engine::plan::records::{Contest, CoreDistance};
 use engine::plan::schema::{Bounds, Plan, SCHEMA};
 use engine::plan::step::{PlanStep, time_us};
@@ -13,9 +15,13 @@ use engine::runtime::load::graph;
 use engine::runtime::machine::Machine;
 use engine::runtime::memory::ensure_runs;
 use engine::runtime::reference::Reference;
+use engine::runtime::session::Session;
+use engine::runtime::threads::Threads;
 use engine::util::error::Failure;
 use engine::util::files::{check_writable, create_folder, now};
 use engine::util::stats::{ns, us};
+use kernels::problem::Conv;
+use serde::Serialize;
 
 use crate::autotune::record::{memory_bytes, noise_record, plan_step, record};
 use crate::autotune::stages::{ALONE, IN_PLACE, Planned, monitor, plan};
@@ -23,20 +29,22 @@ use crate::bench::contention::RunQueueMonitor;
 use crate::bench::noise;
 use crate::bench::residency::{weight_bytes, weights_come_from};
 use crate::cli::args::{Images, TuneArgs, threads};
+use crate::cli::classes::Classes;
+use crate::cli::detail::{detail, pareto as pareto_text, search_sentence};
 use crate::cli::logging::open_log;
-use crate::cli::print::{
-    audit, print_classes, print_contest, print_pareto, print_rules, print_search, print_steps, warn_of_noise,
-    warn_of_wrong,
-};
+use crate::cli::output::print_json;
+use crate::cli::summary::{Summary, summary};
 use crate::cli::tune_shapes::tune_shapes;
+use crate::cli::warnings::{audit, warn_of_noise, warn_of_wrong};
 use crate::measure::memory::ensure_measured;
 use crate::measure::schedule::{jobs, measure_all};
 use crate::measure::types::MeasureContext;
 use crate::planner::batch_split::split_all;
-use crate::planner::context::{Network, built_in_images};
+use crate::planner::context::Network;
 use crate::planner::pareto::pareto;
 use crate::planner::rules::{costs, counted};
-use crate::report::rewrites::print_rewrites;
+use crate::report::table::wrap;
+use crate::report::text::count;
 
 /// Runs the command.
 pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
@@ -45,7 +53,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     }
     let cpu = args.host.cpu();
     let (model, weights) = args.model.open()?;
-    let images = args.images.load(&model)?;
+    let given = args.images.load(&model)?;
     let threads = threads(args.host.thread_count())?;
     let graph = graph(&model, &weights, args.model.batch(&args.host).unwrap_or(1));
     ensure_runs(&model.to_string(), &graph)?;
@@ -67,16 +75,13 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     check_writable(&path)?;
     let cold = weights_come_from(weight_bytes(work.iter().map(|(p, steps)| (p, steps.len())), types), &cpu);
     let log = open_log(&machine, args, threads.count(), types, cold)?;
-    writeln!(
-        out,
-        "{model}: {} steps, batch {}, {} on {} ({}), weights {}",
-        graph.steps.len(),
-        graph.batch,
-        if threads.count() == 1 { "1 thread".to_string() } else { format!("{} threads", threads.count()) },
-        machine.cpu,
-        machine.isa,
-        weights.description()
-    )?;
+    if !args.output.json {
+        let (threads, steps) = (count(threads.count(), "thread"), count(graph.steps.len(), "step"));
+        let (machine, weights) = (format!("{} ({})", machine.cpu, machine.isa), weights.description());
+        let line =
+            format!("{model}: {steps}, batch {}, {threads} on {machine}, weights {weights}", graph.batch);
+        writeln!(out, "{}\n", wrap(&line, args.output.width(), 2))?;
+    }
     let budget = Duration::from_secs(args.budget().into());
     let start = Instant::now();
     let end = start + budget;
@@ -109,7 +114,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         distance: &monitor,
         settled,
     };
-    let exact = match images {
+    let exact = match &given {
         None => Reference::new(&graph, &weights, &threads)?,
         Some(Images { values, names }) => {
             let each = values.chunks(values.len() / names.len()).map(<[f32]>::to_vec);
@@ -171,19 +176,74 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         measurements: measurements.iter().map(record).collect(),
     };
     plan.write(&path)?;
-    print_steps(&tuned, &measurements, out)?;
-    print_rewrites(&plan, out)?;
-    print_contest(&plan, out)?;
-    print_rules(&plan.rules, out)?;
-    print_search(&plan.measurements, out)?;
-    print_pareto(&plan, out)?;
     plan.noise.iter().for_each(warn_of_noise);
     audit(&plan);
-    writeln!(out, "\nplan: {}", path.display())?;
+    print(args, &plan, &path, out)?;
+    if let Some(images) = given.filter(|_| !args.output.json) {
+        classify(&model, &mut tuned.chosen.session, &threads, &images, out)?;
+    }
+    Ok(())
+}
 
-    let image = built_in_images(&graph, graph.batch);
-    tuned.chosen.session.run(&threads, &image, graph.batch);
-    writeln!(out, "\nbuilt-in image:")?;
-    print_classes(&model, &tuned.chosen.session, 1, 5, &[], &["built-in".to_string()], out)?;
+/// What tuning has come to, as JSON.
+#[derive(Debug, Serialize)]
+struct Outcome<'a> {
+    plan: String,
+    next: String,
+    #[serde(flatten)]
+    summary: Summary<'a>,
+}
+
+/// Prints what tuning has come to, and what to type next.
+fn print(args: &TuneArgs, plan: &Plan, path: &Path, out: &mut dyn Write) -> Result<(), Failure> {
+    let next = next(args, path);
+    if args.output.json {
+        let plan_path = path.display().to_string();
+        return print_json(&Outcome { plan: plan_path, next, summary: Summary::of(plan) }, out);
+    }
+    let width = args.output.width();
+    if args.verbose {
+        writeln!(out, "{}", detail(plan, width))?;
+    }
+    for text in [search_sentence(&plan.measurements, width), pareto_text(plan, width)] {
+        if !text.is_empty() {
+            writeln!(out, "{text}")?;
+        }
+    }
+    write!(out, "{}", summary(plan, width))?;
+    writeln!(out, "\nplan: {}\nnext: {next}", path.display())?;
+    Ok(())
+}
+
+/// The command that runs the plan.
+fn next(args: &TuneArgs, path: &Path) -> String {
+    let mut words = vec!["tuner run".to_string()];
+    let mut add =
+        |name: &str, value: Option<String>| words.extend(value.map(|value| format!("--{name} {value}")));
+    add("model", args.model.model.clone());
+    add("shape", args.model.shape.as_ref().map(|shape| Conv { batch: 1, ..shape.clone() }.to_string()));
+    add("plan", Some(path.display().to_string()));
+    add("weights", args.model.weights.as_ref().map(|path| path.display().to_string()));
+    if args.model.model.as_deref() == Some("inception_v3") {
+        add("image", Some("FILE".to_string()));
+    }
+    words.join(" ")
+}
+
+/// Prints the classes of the user's images.
+fn classify(
+    model: &Model,
+    session: &mut Session,
+    threads: &Threads,
+    images: &Images,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let classes = Classes { model, labels: &[], top: 5 };
+    let (batch, size) = (session.graph().batch, images.values.len() / images.names.len());
+    writeln!(out)?;
+    for (values, names) in images.values.chunks(batch * size).zip(images.names.chunks(batch)) {
+        threads.install(|| session.run(threads, values, names.len()));
+        classes.print(&session.output(names.len()), names, out)?;
+    }
     Ok(())
 }

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use engine::network::choice::{StepFormats, TOOL, tuning_to_json};
 use engine::network::dtypes::{Precision, pair};
 use engine::plan::records::{Noise, ProblemRecord, RuleRecord};
-use engine::plan::step::{TimeUs, time_us};
+use engine::plan::step::{RunnerUp, TimeUs, time_us};
 use engine::runtime::machine::Machine;
 use engine::util::error::Failure;
 use engine::util::files::{check_writable, create_folder, now, write_text};
+use engine::util::stats::us;
 use serde::Serialize;
 
 use crate::autotune::record::{gflops, noise_record, record};
@@ -19,15 +20,19 @@ use crate::bench::contention::RunQueueMonitor;
 use crate::bench::noise;
 use crate::bench::residency::{weight_bytes, weights_come_from};
 use crate::cli::args::{TuneArgs, threads};
+use crate::cli::detail;
 use crate::cli::logging::open_log;
-use crate::cli::print::{print_rules, print_search, warn_of_noise, warn_of_wrong};
+use crate::cli::output::Answer;
 use crate::cli::shape_list::{Listed, read};
+use crate::cli::warnings::{warn_of_noise, warn_of_wrong};
 use crate::measure::memory::ensure_measured;
 use crate::measure::schedule::{Job, measure_all};
 use crate::measure::types::{CandidateResult, MeasureContext, ProblemResult};
 use crate::planner::ranking::{is_eligible, winner};
 use crate::planner::rules::costs;
-use crate::report::table::Table;
+use crate::report::data::{percent, tuning_text};
+use crate::report::table::{Table, wrap};
+use crate::report::text::{count, more, short, time_text};
 
 /// Version of the format.
 const SCHEMA: &str = "convolution-shapes-1";
@@ -59,6 +64,63 @@ struct Best {
     formats: StepFormats,
     time_us: Option<TimeUs>,
     gflops: Option<f64>,
+    runner_up: Option<RunnerUp>,
+}
+
+/// What is printed of [`Results`].
+#[derive(Debug, Serialize)]
+struct Outcome<'a> {
+    results: String,
+    list: &'a str,
+    threads: usize,
+    convolutions: usize,
+    multiply_adds: u64,
+    total_us: f64,
+    gflops: f64,
+    shapes: &'a [Best],
+    rules: &'a [RuleRecord],
+    #[serde(skip)]
+    measurements: &'a [ProblemRecord],
+}
+
+impl Answer for Outcome<'_> {
+    fn text(&self, width: usize) -> String {
+        let mut table =
+            Table::new(&["problem", "x", "kernel", "tuning", "us", "GFLOP/s", "share", "runner-up", "takes"])
+                .details(&["GFLOP/s", "runner-up"]);
+        for best in self.shapes {
+            let us = best.time_us.map_or(0.0, |time| time.median);
+            let second = best.runner_up.as_ref();
+            table.row([
+                best.problem.clone(),
+                best.count.to_string(),
+                best.kernel.clone(),
+                tuning_text(&best.tuning),
+                short(us),
+                best.gflops.map_or(String::new(), short),
+                percent(us * best.count as f64, self.total_us),
+                second.map_or(String::new(), |c| format!("{} [{}]", c.kernel, tuning_text(&c.tuning))),
+                second.map_or(String::new(), |c| more(c.time_us / us)),
+            ]);
+        }
+        let sum = format!(
+            "{}, {} distinct, {:.1} M multiply-adds: isolated times {}, {} GFLOP/s on {}",
+            count(self.convolutions, "convolution"),
+            self.shapes.len(),
+            self.multiply_adds as f64 / 1e6,
+            time_text(self.total_us),
+            short(self.gflops),
+            count(self.threads, "thread")
+        );
+        let parts = [
+            table.fold(width) + &wrap(&sum, width, 2) + "\n",
+            detail::rules(self.rules, width),
+            detail::search(self.measurements, width),
+            detail::search_sentence(self.measurements, width),
+            format!("results: {}\n", self.results),
+        ];
+        parts.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n")
+    }
 }
 
 /// Runs `tune --shapes`.
@@ -122,6 +184,7 @@ pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<
         formats: StepFormats::of(&won.formats),
         time_us: won.timing().as_ref().map(time_us),
         gflops: won.timing().map(|timing| gflops(&measurement.problem, 1, &timing)),
+        runner_up: runner_up(won, measurement),
     };
     let results = Results {
         schema: SCHEMA,
@@ -133,44 +196,35 @@ pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<
         created: now(),
         noise,
         total_us: total * 1e6,
-        shapes: rows.clone().map(best_of).collect(),
+        shapes: rows.map(best_of).collect(),
         measurements: measurements.iter().map(record).collect(),
         rules,
     };
     write_text(&file, &(serde_json::to_string_pretty(&results)? + "\n"))?;
 
-    let mut table =
-        Table::new(&["problem", "x", "kernel", "tuning", "us", "GFLOP/s", "share %", "runner-up", "+%"]);
-    for (won, measurement, count) in rows {
-        let alike = |c: &&CandidateResult| is_eligible(c) && pair(&c.formats) == pair(&won.formats);
-        let second = measurement.ranking().into_iter().filter(alike).find(|c| !std::ptr::eq(*c, won));
-        let timing = won.timing().filter(|timing| timing.median > 0.0);
-        table.row([
-            measurement.problem.to_string(),
-            count.to_string(),
-            won.row.id.to_string(),
-            won.tuning.to_string(),
-            format!("{:.1}", won.seconds() * 1e6),
-            timing.map_or(String::new(), |t| format!("{:.1}", gflops(&measurement.problem, 1, &t))),
-            format!("{:.1}", won.seconds() * count as f64 / total * 100.0),
-            second.map_or(String::new(), |c| format!("{} [{}]", c.row.id, c.tuning)),
-            second.map_or(String::new(), |c| format!("{:.1}", (c.seconds() / won.seconds() - 1.0) * 100.0)),
-        ]);
-    }
-    writeln!(out, "{table}")?;
-    let work: u64 = list.iter().map(|l| l.conv.multiply_adds() * l.count as u64).sum();
-    let count: usize = list.iter().map(|listed| listed.count).sum();
-    writeln!(
-        out,
-        "{count} convolutions, {} distinct, {:.1} M multiply-adds: {:.2} ms, {:.1} GFLOP/s on {} threads",
-        list.len(),
-        work as f64 / 1e6,
-        total * 1e3,
-        2.0 * work as f64 / total / 1e9,
-        threads.count()
-    )?;
-    print_rules(&results.rules, out)?;
-    print_search(&results.measurements, out)?;
-    writeln!(out, "\nresults: {}", file.display())?;
-    Ok(())
+    let multiply_adds = list.iter().map(|l| l.conv.multiply_adds() * l.count as u64).sum();
+    let outcome = Outcome {
+        results: file.display().to_string(),
+        list: &results.list,
+        threads: results.threads,
+        convolutions: list.iter().map(|listed| listed.count).sum(),
+        multiply_adds,
+        total_us: results.total_us,
+        gflops: 2.0 * multiply_adds as f64 / total / 1e9,
+        shapes: &results.shapes,
+        rules: &results.rules,
+        measurements: &results.measurements,
+    };
+    args.output.print(&outcome, out)
+}
+
+/// The fastest other candidate of the same types.
+fn runner_up(won: &CandidateResult, measurement: &ProblemResult) -> Option<RunnerUp> {
+    let alike = |c: &&CandidateResult| is_eligible(c) && pair(&c.formats) == pair(&won.formats);
+    let second = measurement.ranking().into_iter().filter(alike).find(|c| !std::ptr::eq(*c, won))?;
+    Some(RunnerUp {
+        kernel: second.row.id.to_string(),
+        tuning: tuning_to_json(&second.tuning),
+        time_us: us(second.seconds()),
+    })
 }

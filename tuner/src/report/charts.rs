@@ -5,9 +5,8 @@ use engine::util::error::Failure;
 
 use crate::report::bars::{Bar, Bars};
 use crate::report::canvas::colour;
-use crate::report::data::{
-    ProblemView, RowView, count, family, gflops, positive, short, time, time_text, tuning_text,
-};
+use crate::report::data::{ProblemView, RowView, family, gflops, positive, time, tuning_text};
+use crate::report::text::{count, short, time_text};
 
 /// One bar a row of the table of kernels: its fastest tuning.
 ///

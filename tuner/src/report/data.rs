@@ -54,27 +54,6 @@ pub fn gflops(conv: &Conv, us: f64) -> f64 {
     2.0 * conv.multiply_adds() as f64 / us / 1e3
 }
 
-/// A number in four digits at most, where it has that few before the point.
-pub fn short(value: f64) -> String {
-    let decimals = match value {
-        v if v < 10.0 => 3,
-        v if v < 100.0 => 2,
-        v if v < 1000.0 => 1,
-        _ => 0,
-    };
-    format!("{value:.decimals$}")
-}
-
-/// A time in the unit that suits it.
-pub fn time_text(us: f64) -> String {
-    if us < 1e3 { format!("{} µs", short(us)) } else { format!("{} ms", short(us / 1e3)) }
-}
-
-/// `1 thread`, `2 threads`.
-pub fn count(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
-}
-
 /// A step.
 pub struct StepView<'a> {
     /// As the plan has it.
@@ -349,12 +328,5 @@ mod tests {
         assert_eq!(family("direct_avx2"), "direct");
         assert_eq!(family("fft_avx512"), "fft");
         assert_eq!(family("other"), "other");
-    }
-
-    #[test]
-    fn numbers_are_short() {
-        let all = [0.1234, 12.345, 123.45, 1234.5].map(short);
-        assert_eq!(all, ["0.123", "12.35", "123.5", "1234"]);
-        assert_eq!((time_text(999.0), time_text(1500.0)), ("999.0 µs".into(), "1.500 ms".into()));
     }
 }

@@ -12,6 +12,7 @@ pub mod page;
 pub mod rewrites;
 pub mod strip;
 pub mod table;
+pub mod text;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -6,10 +6,10 @@ use engine::plan::schema::Plan;
 
 use crate::report::charts::{shape, times};
 use crate::report::data::{
-    ProblemView, Share, StepView, by_family, count, percent, positive, shares, short, time, time_text, total,
-    tuning_text,
+    ProblemView, Share, StepView, by_family, percent, positive, shares, time, total, tuning_text,
 };
 use crate::report::rewrites::{cells, head, summary};
+use crate::report::text::{count, short, time_text};
 
 /// Picture of the network.
 pub const NETWORK: &str = "network.svg";
@@ -171,9 +171,10 @@ fn rewrites(plan: &Plan) -> String {
     let rows = plan.block_variants.iter().map(|block| cells(block).iter().map(|cell| plain(cell)).collect());
     let sum = summary(&plan.block_variants).map_or(String::new(), |text| format!("In all, {text}.\n\n"));
     format!(
-        "## Rewrites\n\n\
-         The time of the steps in which the forms of a block differ: pointwise convolutions of one tensor as \
-         one (siblings), and a pointwise convolution before the mean that it follows (swap). {sum}{}\n",
+        "## Block variants\n\n\
+         The time of the steps in which the variants of a block differ: pointwise convolutions of one tensor as \
+         one (fuse\\_siblings), a pointwise convolution before the mean that it follows (conv\\_before\\_pool), \
+         and both. {sum}{}\n",
         table(&head.iter().map(String::as_str).collect::<Vec<_>>(), &marks, rows)
     )
 }

@@ -1,27 +1,25 @@
-//! The forms of blocks: what each costs, and what the chosen ones gain.
-
-use std::io::Write;
+//! The variants of blocks: what each costs, and what the chosen ones gain.
 
 use engine::network::block_variant::BlockVariant;
 use engine::plan::records::BlockVariantRecord;
-use engine::plan::schema::Plan;
-use engine::util::error::Failure;
 use engine::util::files::one_line;
 
-use crate::report::data::{microseconds, short, time_text};
-use crate::report::table::Table;
+use crate::report::data::microseconds;
+use crate::report::table::{Table, wrap};
+use crate::report::text::{more, short, time_text};
 
-/// The forms of a block as cells: their times in microseconds in the order of [`BlockVariant::ALL`], empty where
-/// the block has no such form, the name of the chosen one, and what it takes more than the plain one.
+/// The variants of a block as cells: their times in microseconds in the order of [`BlockVariant::ALL`], empty where
+/// the block has no such variant, the name of the chosen one, and what it takes more than the plain one.
 pub fn cells(block: &BlockVariantRecord) -> Vec<String> {
-    let cost = |rewrite: BlockVariant| {
-        let known = block.alternatives.iter().find(|a| a.variant == rewrite.to_string());
+    let cost = |variant: BlockVariant| {
+        let known = block.alternatives.iter().find(|a| BlockVariant::from_name(&a.variant) == Some(variant));
         known.and_then(|a| microseconds(a.time_us)).map_or(String::new(), short)
     };
-    let more = gain(block).map(|[plain, own]| format!("{:+.1}%", (own / plain - 1.0) * 100.0));
+    let chosen = BlockVariant::from_name(&block.variant).map_or(block.variant.clone(), name);
+    let takes = gain(block).map(|[plain, own]| more(own / plain));
     let mut cells = vec![block.block.clone()];
     cells.extend(BlockVariant::ALL.map(cost));
-    cells.extend([block.variant.clone(), more.unwrap_or_default()]);
+    cells.extend([chosen, takes.unwrap_or_default()]);
     cells
 }
 
@@ -33,9 +31,20 @@ fn gain(block: &BlockVariantRecord) -> Option<[f64; 2]> {
 
 /// What heads [`cells`].
 pub fn head() -> Vec<String> {
-    let forms = BlockVariant::ALL.map(|rewrite| format!("{rewrite}, us"));
-    ["block".to_string()].into_iter().chain(forms).chain(["chosen".into(), "takes".into()]).collect()
+    let variants = BlockVariant::ALL.map(|variant| format!("{}, us", name(variant)));
+    ["block".to_string()].into_iter().chain(variants).chain(["chosen".into(), "takes".into()]).collect()
 }
+
+/// The name of a variant in a table: [`BOTH`] says what `both` is.
+fn name(variant: BlockVariant) -> String {
+    match variant.fuse_siblings && variant.conv_before_pool {
+        true => "both".to_string(),
+        false => variant.to_string(),
+    }
+}
+
+/// What stands below a table of block variants.
+pub const BOTH: &str = "both: fuse_siblings+conv_before_pool";
 
 /// Microseconds that the plain forms of the blocks and the chosen ones take in all.
 pub fn total(blocks: &[BlockVariantRecord]) -> [f64; 2] {
@@ -47,10 +56,10 @@ pub fn summary(blocks: &[BlockVariantRecord]) -> Option<String> {
     let [plain, own] = total(blocks);
     (plain > 0.0).then(|| {
         format!(
-            "the steps that rewrites touch take {} ms, {} ms without rewrites ({:+.1}%)",
-            short(own / 1e3),
-            short(plain / 1e3),
-            (own / plain - 1.0) * 100.0
+            "the steps that block variants change take {}, {} in the plain form ({})",
+            time_text(own),
+            time_text(plain),
+            more(own / plain)
         )
     })
 }
@@ -72,22 +81,19 @@ pub fn form(block: &BlockVariantRecord) -> String {
     one_line(&text)
 }
 
-/// Prints the forms of all blocks that have several.
-pub fn print_rewrites(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
-    if plan.block_variants.is_empty() {
-        return Ok(());
+/// All blocks that have several variants, as a table and a sum.
+pub fn text(blocks: &[BlockVariantRecord], width: usize) -> String {
+    if blocks.is_empty() {
+        return String::new();
     }
     let head = head();
     let mut table = Table::new(&head.iter().map(String::as_str).collect::<Vec<_>>());
-    plan.block_variants.iter().for_each(|block| table.row(cells(block)));
-    write!(out, "{table}")?;
-    if let Some(text) = summary(&plan.block_variants) {
-        writeln!(out, "{text}")?;
+    blocks.iter().for_each(|block| table.row(cells(block)));
+    let mut lines = vec![BOTH.to_string()];
+    lines.extend(summary(blocks));
+    if blocks.iter().any(|block| block.reason == BlockVariantRecord::OVERRULED) {
+        lines.push(format!("{}: the plan is the plain one", BlockVariantRecord::OVERRULED));
     }
-    let overruled = |block: &&BlockVariantRecord| block.reason == BlockVariantRecord::OVERRULED;
-    if plan.block_variants.iter().any(|block| overruled(&block)) {
-        writeln!(out, "{}: the plan is the plain one", BlockVariantRecord::OVERRULED)?;
-    }
-    writeln!(out)?;
-    Ok(())
+    let notes: Vec<String> = lines.iter().map(|line| wrap(line, width, 2)).collect();
+    format!("{}{}\n", table.fold(width), notes.join("\n"))
 }

@@ -7,7 +7,8 @@ use crate::report::canvas::{
     Canvas, GREY, GRID, INK, MARGIN, Style, WIDTH, colour, fit, ink_on, picture, text_width, ticks,
 };
 use crate::report::charts::{setting, times};
-use crate::report::data::{StepView, by_family, count, percent, time_text, total};
+use crate::report::data::{StepView, by_family, percent, total};
+use crate::report::text::{count, time_text};
 
 const TITLE: i32 = 18;
 

@@ -37,7 +37,7 @@ fn candidate(kernel: &str, order: usize, median: f64) -> CandidateRecord {
     }
 }
 
-fn step(layer: &str, problem: &str, kernel: &str, median: f64) -> PlanStep {
+pub(crate) fn step(layer: &str, problem: &str, kernel: &str, median: f64) -> PlanStep {
     PlanStep {
         worker: None,
         repeats: 1,
@@ -99,8 +99,8 @@ pub(crate) fn plan() -> Plan {
         ],
         block_variants: vec![BlockVariantRecord {
             block: "mixed0".to_string(),
-            variant: "siblings".to_string(),
-            alternatives: [("plain", 700.0), ("siblings", 600.0), ("swap", 650.0)]
+            variant: "fuse_siblings".to_string(),
+            alternatives: [("plain", 700.0), ("fuse_siblings", 600.0), ("conv_before_pool", 650.0)]
                 .map(|(rewrite, us)| Alternative { variant: rewrite.to_string(), time_us: Some(us) })
                 .into(),
             reason: "saves 14.3%".to_string(),
@@ -192,8 +192,8 @@ fn a_plan_becomes_a_page_with_its_pictures() {
         "](conv-n1h35w35c192k64r1s1.svg)",
         "| direct | 2 | 0.600 | 85.7% |",
         "+20.0%",
-        "| mixed0 | 700.0 | 600.0 | 650.0 |  | siblings | -14.3% |",
-        "take 0.600 ms, 0.700 ms without rewrites",
+        "| mixed0 | 700 | 600 | 650 |  | fuse\\_siblings | -14.3% |",
+        "take 600 µs, 700 µs in the plain form",
     ] {
         assert!(page.contains(part), "`{part}` is not in\n{page}");
     }

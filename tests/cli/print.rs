@@ -1,0 +1,136 @@
+//! How results are printed: their width, as JSON, and by which words commands are called.
+
+use super::*;
+
+/// Columns and lines of a screen.
+const COLUMNS: usize = 100;
+const LINES: usize = 60;
+
+/// A folder with a plan of a block, `p.json`, and a log, `l.jsonl`.
+fn prepared() -> TempDir {
+    let folder = folder();
+    write(folder.path(), "p.json", BLOCK_PLAN.0.to_string());
+    write(folder.path(), "two.txt", "n1h9w9c16k24r3s3 *2\nn1h9w9c16k32r1s1\n");
+    succeeds(folder.path(), &format!("tune {SMALL} --budget 1 --threads 1 --results log --out small.json"));
+    let is_log = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "jsonl");
+    let log = super::tune::walk(&folder.path().join("log")).into_iter().find(is_log).expect("a log");
+    std::fs::copy(log, folder.path().join("l.jsonl")).expect("a copy");
+    folder
+}
+
+/// Every command that prints results.
+const COMMANDS: [&str; 13] = [
+    "tune --model conv2d_bn --shape n1h9w9c16k24r3s3 --budget 1 --threads 1 --out q.json",
+    "tune --shapes two.txt --budget 1 --threads 1 --out s.json",
+    "run --model mixed10 --plan p.json --repeat 5",
+    "check --shape n1h9w9c16k24r3s3 --threads 1",
+    "list",
+    "shapes",
+    "explain mixed10.branch1x1 --plan p.json",
+    "spot --plan p.json --steps 2",
+    "transfer p.json p.json",
+    "transfer small.json l.jsonl",
+    "merge l.jsonl l.jsonl --out m.jsonl",
+    "report --plan p.json --out r",
+    "peak --threads 1",
+];
+
+fn assert_fits(args: &str, out: &str) {
+    for line in out.lines() {
+        assert!(line.chars().count() <= COLUMNS, "{args}: {} columns: {line}", line.chars().count());
+    }
+    assert!(!out.contains('\x1b'), "{args}: colours without a terminal");
+}
+
+#[test]
+fn every_command_fits_the_columns_of_a_screen() {
+    let folder = prepared();
+    let verbose = format!("{} --verbose", COMMANDS[0]);
+    let profile = format!("{} --profile", COMMANDS[2]);
+    for args in COMMANDS.into_iter().chain([&verbose[..], &profile]) {
+        let Ran { status, out, err } = tuner(folder.path(), args);
+        assert!(matches!(status, Some(0 | 1)), "{args}: {err}");
+        assert!(!out.is_empty(), "{args}");
+        assert_fits(args, &out);
+    }
+    let wide = succeeds(folder.path(), "shapes --wide");
+    assert!(wide.lines().any(|line| line.chars().count() > COLUMNS), "{wide}");
+}
+
+#[test]
+fn a_tuning_ends_with_a_screen_that_says_the_result_and_what_to_type_next() {
+    let folder = folder();
+    let out = succeeds(folder.path(), "--model mixed10 --budget 2 --threads 1 --out p.json");
+    assert_fits("tune", &out);
+    assert!(out.lines().count() <= LINES, "{out}");
+    for part in [
+        " an image on 1 thread, ",
+        " images a second",
+        "times as fast as the built-in choice",
+        "error of the features",
+        "memory of a process",
+        "where the time goes",
+        "what measuring has found",
+        "the machine was ",
+        "plan: p.json",
+        "next: tuner run --model mixed10 --plan p.json",
+    ] {
+        assert!(out.contains(part), "`{part}` is not in\n{out}");
+    }
+    let next = out.lines().find_map(|line| line.strip_prefix("next: tuner ")).expect("a command");
+    succeeds(folder.path(), next);
+}
+
+#[test]
+fn every_command_prints_one_json_object() {
+    let folder = prepared();
+    for args in COMMANDS {
+        let Ran { status, out, err } = tuner(folder.path(), &format!("{args} --json"));
+        assert!(matches!(status, Some(0 | 1)), "{args}: {err}");
+        let object: Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{args}: {e}\n{out}"));
+        assert!(object.is_object(), "{args}: {out}");
+        assert_eq!(out.lines().count(), 1, "{args}: {out}");
+    }
+}
+
+#[test]
+fn old_and_new_words_are_the_same() {
+    let folder = prepared();
+    for (old, new) in [
+        ("list", "kernels"),
+        ("shapes", "problems"),
+        ("merge l.jsonl --out m.jsonl", "merge-logs l.jsonl --out m.jsonl"),
+    ] {
+        assert_eq!(succeeds(folder.path(), old), succeeds(folder.path(), new));
+    }
+    let recheck = tuner(folder.path(), "recheck --plan p.json --steps 1");
+    assert!(matches!(recheck.status, Some(0 | 1)) && recheck.out.contains("entry"), "{}", recheck.err);
+    succeeds(folder.path(), "tune --problems two.txt --budget 1 --threads 1 --out s.json");
+    let run = "run --model conv2d_bn --shape n1h9w9c16k24r3s3 --threads 1";
+    for option in ["--packed a.cache", "--weight-cache b.cache"] {
+        succeeds(folder.path(), &format!("{run} {option}"));
+    }
+    let bytes = ["a.cache", "b.cache"].map(|file| std::fs::read(folder.path().join(file)).expect("a cache"));
+    assert_eq!(bytes[0], bytes[1]);
+}
+
+#[test]
+fn a_run_names_its_plan_and_counts_images() {
+    let folder = prepared();
+    let run = "run --model mixed10 --repeat 5";
+    let out = succeeds(folder.path(), &format!("{run} --plan p.json"));
+    assert!(out.starts_with("plan: p.json\n5 inferences of 1 image: median "), "{out}");
+    assert!(out.contains(" images a second"), "{out}");
+    let out = succeeds(folder.path(), &format!("{run} --batch 2 --threads 1"));
+    assert!(out.starts_with("plan: built-in choice\n5 inferences of 2 images: "), "{out}");
+}
+
+#[test]
+fn layers_are_found_by_the_names_of_torchvision_and_keras() {
+    let folder = prepared();
+    let explain = |layer: &str| succeeds(folder.path(), &format!("explain {layer} --plan p.json"));
+    let own = explain("mixed10.branch1x1");
+    assert_eq!(explain("Mixed_7c.branch1x1"), own);
+    assert_eq!(explain("conv2d_85"), own);
+    refuses(folder.path(), "explain mixed10.brnch1x1 --plan p.json", &["mixed10.branch1x1"]);
+}

@@ -1,0 +1,91 @@
+//! Names of layers: those of the plan, of torchvision and of Keras.
+
+use engine::network::model::{Model, Op};
+use engine::plan::schema::Plan;
+use engine::util::files::one_line;
+
+/// Names that are offered instead of one that is not there.
+const OFFERED: usize = 16;
+
+/// The layer of a plan that has a name.
+pub fn resolve(plan: &Plan, wanted: &str) -> Option<String> {
+    let is_there = |layer: &str| plan.steps.iter().any(|step| step.layers.iter().any(|own| own == layer));
+    if is_there(wanted) {
+        return Some(wanted.to_string());
+    }
+    let bare = wanted.trim_end_matches(".conv");
+    let foreign = foreign(plan).into_iter();
+    foreign.filter(|(name, _)| name == bare).map(|(_, layer)| layer).find(|layer| is_there(layer))
+}
+
+/// torchvision's and Keras's names of convolutions, each with the plan's.
+fn foreign(plan: &Plan) -> Vec<(String, String)> {
+    let shape = plan.shape.as_ref().and_then(|shape| shape.parse().ok());
+    let Ok(model) = Model::by_name(&plan.model, shape.as_ref(), None) else { return Vec::new() };
+    let mut names = Vec::new();
+    for node in &model.nodes {
+        let Op::Conv(conv) = &node.op else { continue };
+        let keras = match conv.index {
+            0 => "conv2d".to_string(),
+            index => format!("conv2d_{index}"),
+        };
+        names.extend([conv.torch.clone(), keras].map(|name| (name, node.name.clone())));
+    }
+    names
+}
+
+/// Names to try instead of a layer that is not there: those that contain it, else those of its block, else the nearest.
+pub fn nearest(plan: &Plan, wanted: &str) -> String {
+    let all: Vec<&str> = plan.steps.iter().flat_map(|step| &step.layers).map(String::as_str).collect();
+    let block = wanted.split('.').next().unwrap_or(wanted);
+    let like = |is_like: &dyn Fn(&str) -> bool| {
+        let names = all.iter().copied().filter(|name| is_like(name)).take(OFFERED).collect::<Vec<_>>();
+        (!names.is_empty()).then(|| one_line(&format!("one of {}", names.join(" "))))
+    };
+    let containing = || like(&|name| !wanted.is_empty() && name.contains(wanted));
+    let inside = || like(&|name| name.split('.').next() == Some(block));
+    let typo = || {
+        let foreign = foreign(plan).into_iter().map(|(name, _)| name);
+        let names = all.iter().map(|name| name.to_string()).chain(foreign);
+        let (edits, name) = names.map(|name| (edits(wanted, &name), name)).min()?;
+        (edits * 3 <= wanted.chars().count()).then(|| one_line(&format!("{name}, which is the nearest")))
+    };
+    let first = || match all.first() {
+        Some(name) => one_line(&format!("a name like {name}")),
+        None => "a plan with steps".to_string(),
+    };
+    containing().or_else(typo).or_else(inside).unwrap_or_else(first)
+}
+
+/// The fewest characters to insert, remove or replace (V. Levenshtein, 1966).
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, &cb) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(ca != cb);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::plan;
+
+    #[test]
+    fn edits_are_counted() {
+        assert_eq!([edits("kitten", "sitting"), edits("", "abc"), edits("abc", "abc")], [3, 3, 0]);
+    }
+
+    #[test]
+    fn a_typo_gets_the_nearest_name() {
+        assert_eq!(nearest(&plan(), "mixd0.branch1x1"), "mixed0.branch1x1, which is the nearest");
+        assert!(nearest(&plan(), "mixed0.other").starts_with("one of mixed0.branch1x1 "));
+        assert!(nearest(&plan(), "Mixed_5b.branch1x2").starts_with("Mixed_5b."));
+    }
+}

@@ -1,0 +1,74 @@
+//! Numbers as a person reads them.
+
+use engine::plan::step::TimeUs;
+
+/// A median has so many runs behind it at least, where it is printed with quartiles.
+pub const RUNS: usize = 5;
+
+/// A number in three digits, or more where it has more before the point.
+pub fn short(value: f64) -> String {
+    let decimals = match value.abs() {
+        v if v < 0.9995 => 3,
+        v if v < 9.995 => 2,
+        v if v < 99.95 => 1,
+        _ => 0,
+    };
+    format!("{value:.decimals$}")
+}
+
+/// A time in three digits, in microseconds below a millisecond and in milliseconds from there on.
+pub fn time_text(us: f64) -> String {
+    if us < 999.5 { format!("{} µs", short(us)) } else { format!("{} ms", short(us / 1e3)) }
+}
+
+/// `1 thread`, `2 threads`, `2 entries`.
+pub fn count(n: usize, what: &str) -> String {
+    match what.strip_suffix('y') {
+        _ if n == 1 => format!("{n} {what}"),
+        Some(stem) => format!("{n} {stem}ies"),
+        None => format!("{n} {what}s"),
+    }
+}
+
+/// First and third quartile of a time in microseconds; `-` of too few runs, where their number is known.
+pub fn quartiles(time: TimeUs, runs: Option<usize>) -> String {
+    match runs {
+        Some(runs) if runs < RUNS => "-".to_string(),
+        _ => format!("{} .. {}", short(time.low), short(time.high)),
+    }
+}
+
+/// How much more a ratio is than 1, in percent with a sign.
+pub fn more(ratio: f64) -> String {
+    format!("{:+.1}%", (ratio - 1.0) * 100.0)
+}
+
+/// Bytes in MiB.
+pub fn mib(bytes: usize) -> f64 {
+    bytes as f64 / (1 << 20) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_three_digits_in_the_unit_that_fits() {
+        let all = [0.5, 9.996, 54.88, 999.4, 999.6, 13_194.0, 123_456.0].map(time_text);
+        assert_eq!(all, ["0.500 µs", "10.0 µs", "54.9 µs", "999 µs", "1.00 ms", "13.2 ms", "123 ms"]);
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        let all = [count(1, "thread"), count(2, "thread"), count(0, "entry")];
+        assert_eq!(all, ["1 thread", "2 threads", "0 entries"]);
+    }
+
+    #[test]
+    fn quartiles_of_few_runs_are_not_shown() {
+        let time = TimeUs { median: 2.0, low: 1.0, high: 3.0 };
+        assert_eq!(quartiles(time, Some(4)), "-");
+        assert_eq!(quartiles(time, Some(5)), "1.00 .. 3.00");
+        assert_eq!(quartiles(time, None), "1.00 .. 3.00");
+    }
+}
