@@ -13,6 +13,7 @@ use engine::util::error::Failure;
 
 use crate::autotune::record::block_variant_record;
 use crate::bench::core_distance::CoreDistanceMonitor;
+use crate::bench::policy::POLICY;
 use crate::log::journal::Log;
 use crate::measure::types::ProblemResult;
 use crate::planner::batch_split::{AT_ONCE, split};
@@ -23,22 +24,11 @@ use crate::planner::context::Network;
 use crate::planner::forms::{choose_forms_and_types, in_forms};
 use crate::planner::rules::{RULES, by_rule};
 
-/// Shares of the budget after which candidates alone and those in place are done; whole networks take the rest.
-pub(crate) const ALONE: f64 = 0.6;
-
-pub(crate) const IN_PLACE: f64 = 0.85;
-
-/// Share of the budget in which rounds may wait until the workers' cores are near.
-pub const PATIENCE: f64 = 0.3;
-
-/// Of the time in place, the share of the network with rewrites where there is one without as well.
-pub const REWRITTEN: f64 = 0.6;
-
 /// A monitor that lets rounds wait for near cores, as near as the log knows them.
 pub(crate) fn monitor(budget: Duration, log: Option<&Log>) -> CoreDistanceMonitor {
     let distance = CoreDistanceMonitor::default();
     log.and_then(Log::nearest).into_iter().for_each(|seconds| distance.known(seconds));
-    distance.set_patience(budget.mul_f64(PATIENCE));
+    distance.set_patience(budget.mul_f64(POLICY.stages.patience_share));
     distance
 }
 
@@ -89,7 +79,7 @@ pub(crate) fn plan<'a>(
         let chosen = Network { graph: &graph, settled, ..*network }.choose(measurements, bounds, exact)?;
         Ok::<_, Failure>(Tuned { graph, chosen })
     };
-    let patient = network.settled.map_or_else(Instant::now, |end| part(end, PATIENCE));
+    let patient = network.settled.map_or_else(Instant::now, |end| part(end, POLICY.stages.patience_share));
     network.distance.wait_until(patient);
     let (split, graph, mut at_once) = split(network, measurements, bounds, exact)?;
     let types = Precision::within(bounds.error);
@@ -101,7 +91,7 @@ pub(crate) fn plan<'a>(
     let is_plain = |variants: &[BlockVariantRecord]| {
         variants.iter().all(|own| own.variant == BlockVariant::PLAIN.to_string())
     };
-    let own_part = |end| part(end, REWRITTEN);
+    let own_part = |end| part(end, POLICY.stages.variants_share);
     let first = if is_plain(&rewrites) { network.settled } else { network.settled.map(own_part) };
     let mut plain = None;
     let mut tuned = match choose(in_forms(&graph, &forms), first) {
@@ -137,7 +127,7 @@ pub(crate) fn plan<'a>(
     entries.extend(at_once.iter_mut().map(|session| (AT_ONCE.to_string(), session)));
     let rivals = entries.len();
     entries.extend(others.iter_mut().map(|(name, session)| (name.clone(), session)));
-    network.distance.wait_until(part(end, PATIENCE));
+    network.distance.wait_until(part(end, POLICY.stages.patience_share));
     let mut contest = contest(network, entries, rivals, end);
     let other = contest.iter().position(|entry| entry.name == WITHOUT_REWRITES);
     let faster = other.filter(|&other| is_faster(&contest[other].timing, &contest[0].timing));

@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use engine::runtime::threads::Threads;
 use kernels::team::Team;
+
+use crate::bench::policy::POLICY;
 
 thread_local! {
     /// `schedstat` of the thread: nanoseconds on a core, and waiting for one.
@@ -23,7 +24,7 @@ pub(crate) fn waiting() -> u64 {
 pub fn undisturbed(tries: usize, mut run: impl FnMut() -> (f64, bool)) -> (f64, bool) {
     quietest((0..tries).map(|attempt| {
         if attempt > 0 {
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(POLICY.contention.pause);
         }
         run()
     }))
@@ -47,18 +48,6 @@ pub struct RunQueueMonitor {
     workers: Vec<File>,
     stat: Option<File>,
 }
-
-/// A time in which a larger share of the runs was disturbed was busy: it is reported, and not taken from a log.
-pub const BUSY: f64 = 0.1;
-
-/// Tries of a run that is disturbed.
-pub const TRIES: usize = 3;
-
-/// How long workers sleep before a disturbed run is repeated: longer than others' turn on a core.
-const PAUSE: Duration = Duration::from_millis(4);
-
-/// Share of a run's time that its workers may have waited for a core.
-pub(crate) const WAITED: f64 = 0.02;
 
 impl RunQueueMonitor {
     /// Of the workers of a pool; sees nothing where the system does not say.
@@ -89,7 +78,7 @@ impl RunQueueMonitor {
     pub fn sample(&self, run: impl FnOnce() -> f64) -> (f64, bool) {
         let before = self.waited();
         let seconds = run();
-        (seconds, self.waited() - before > WAITED * seconds)
+        (seconds, self.waited() - before > POLICY.contention.waited_share * seconds)
     }
 }
 
@@ -104,7 +93,7 @@ fn number(file: &File, place: usize) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::Ordering;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use super::*;
 

@@ -27,8 +27,9 @@ use kernels::team::{Member, Team};
 use kernels::tensor::{Format, Formats, Placement, Tensor};
 use kernels::{Shape, Unsupported};
 
-use crate::bench::contention::{TRIES, WAITED, quietest, waiting};
+use crate::bench::contention::{quietest, waiting};
 use crate::bench::inputs::Inputs;
+use crate::bench::policy::POLICY;
 use crate::bench::residency::chill;
 
 /// Memory and a prepared kernel, ready to be run again and again.
@@ -50,13 +51,10 @@ pub struct BenchContext {
     turn: usize,
 }
 
-/// Parts of what passes: so many that none is in a core's caches when it passes again.
-const PARTS: usize = 4;
-
 impl BenchContext {
     /// For a pool of threads.
     pub fn new(threads: &Threads, cpu: &Cpu) -> Self {
-        let elements = cpu.caches.l2 / size_of::<f32>() * PARTS;
+        let elements = cpu.caches.l2 / size_of::<f32>() * POLICY.cold.parts;
         let mut passing = Buffer::zeroed(elements);
         // Pages that nobody has written may be one and the same.
         passing.as_mut_slice().fill(1.0);
@@ -182,7 +180,7 @@ impl<'a> RunStamps<'a> {
         let [first, last, waited] =
             [&self.first, &self.last, &self.waited].map(|mark| mark.load(Ordering::Relaxed));
         let nanoseconds = last.checked_sub(first)? as f64;
-        Some((nanoseconds * 1e-9, waited as f64 > WAITED * nanoseconds))
+        Some((nanoseconds * 1e-9, waited as f64 > POLICY.contention.waited_share * nanoseconds))
     }
 }
 
@@ -210,7 +208,11 @@ pub fn each_in_turn(
     threads.region(team, |member| {
         for (index, ((bench, _), marks)) in benches.iter().zip(&marks).enumerate() {
             for (attempt, marks) in marks.iter().enumerate() {
-                let passing = share(passing.as_slice(), (first + index + attempt) % PARTS, PARTS);
+                let passing = share(
+                    passing.as_slice(),
+                    (first + index + attempt) % POLICY.cold.parts,
+                    POLICY.cold.parts,
+                );
                 bench.turn(member, workers, passing, scratch, marks);
                 // All workers see the same: they have waited for each other.
                 if marks.result().is_some_and(|(_, disturbed)| !disturbed) {
@@ -233,8 +235,11 @@ pub fn in_turn(
     for round in 0..rounds + 2 {
         let [one, other] = benches.each_mut();
         let times = match round % 2 {
-            0 => each_in_turn(&mut [one, other], TRIES, threads, place),
-            _ => each_in_turn(&mut [other, one], TRIES, threads, place).into_iter().rev().collect(),
+            0 => each_in_turn(&mut [one, other], POLICY.contention.tries, threads, place),
+            _ => each_in_turn(&mut [other, one], POLICY.contention.tries, threads, place)
+                .into_iter()
+                .rev()
+                .collect(),
         };
         if round >= 2 {
             samples.iter_mut().zip(times).for_each(|(samples, (seconds, _))| samples.push(seconds));

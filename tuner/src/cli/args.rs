@@ -15,6 +15,7 @@ use kernels::Tier;
 use kernels::cpu::Cpu;
 use kernels::problem::{Conv, PoolKind};
 
+use crate::bench::policy::POLICY;
 use crate::cli::npy::load_npy;
 
 /// Arguments of `tune`.
@@ -53,15 +54,10 @@ pub struct TuneArgs {
     pub fresh: bool,
 }
 
-/// Seconds for all measuring, where the user does not say, and where it must be quick.
-const BUDGET: u32 = 100;
-
-const QUICK: u32 = 14;
-
 impl TuneArgs {
     /// Seconds for all measuring.
     pub fn budget(&self) -> u32 {
-        self.budget.unwrap_or(if self.quick { QUICK } else { BUDGET })
+        self.budget.unwrap_or(if self.quick { POLICY.stages.quick_s } else { POLICY.stages.budget_s })
     }
 }
 

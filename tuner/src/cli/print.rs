@@ -12,7 +12,7 @@ use engine::util::error::Failure;
 
 use crate::autotune::record::{gflops, runner_up};
 use crate::autotune::stages::Tuned;
-use crate::bench::contention::BUSY;
+use crate::bench::policy::POLICY;
 use crate::measure::types::{Outcome, ProblemResult};
 use crate::planner::context::process_bytes;
 use crate::report::data::{convolution, tuning_text};
@@ -188,14 +188,14 @@ fn distance(apart: &CoreDistance) -> String {
 
 /// Warns of rounds whose times say little about quiet ones.
 pub fn warn_of_noise(noise: &Noise) {
-    if noise.disturbed > BUSY {
+    if noise.disturbed > POLICY.contention.busy_share {
         eprintln!(
             "warning: busy: others used the cores in {:.0}% of the runs, so that the choice may not be the best",
             noise.disturbed * 100.0
         );
     }
     let Some(apart) = noise.core_distance else { return };
-    if apart.far > BUSY {
+    if apart.far > POLICY.contention.busy_share {
         eprintln!(
             "warning: far core_distance: a cache line took up to {:.0} ns from core to core in {:.0}% of the rounds, and {:.0} where they are near, for which the choice may not be the best",
             apart.most_ns,
@@ -292,13 +292,10 @@ pub fn print_search(measurements: &[ProblemRecord], out: &mut dyn Write) -> Resu
     Ok(())
 }
 
-/// A prediction further off than this is reported.
-const OFF: f64 = 0.05;
-
 /// Warns of a whole network that takes longer or shorter than predicted, and names the steps that are furthest off.
 pub fn audit(plan: &Plan) {
     let (Some(predicted), Some(measured)) = (plan.predicted_ms, plan.measured_ms) else { return };
-    if (measured / predicted - 1.0).abs() <= OFF {
+    if (measured / predicted - 1.0).abs() <= POLICY.stages.prediction_off {
         return;
     }
     let mut residuals: Vec<(f64, &str)> =

@@ -18,9 +18,10 @@ use engine::util::files::{check_writable, create_folder, now};
 use engine::util::stats::{ns, us};
 
 use crate::autotune::record::{memory_bytes, noise_record, plan_step, record};
-use crate::autotune::stages::{ALONE, IN_PLACE, Planned, monitor, plan};
+use crate::autotune::stages::{Planned, monitor, plan};
 use crate::bench::contention::RunQueueMonitor;
 use crate::bench::noise;
+use crate::bench::policy::POLICY;
 use crate::bench::residency::{weight_bytes, weights_come_from};
 use crate::cli::args::{Images, TuneArgs, threads};
 use crate::cli::logging::open_log;
@@ -95,12 +96,21 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
             log: log.as_ref(),
         };
         let jobs = jobs(&[graph.clone(), split_all(&graph)]);
-        (floor, measure_all(&jobs, &host, types, (start, budget.mul_f64(ALONE)), args.exhaustive))
+        (
+            floor,
+            measure_all(
+                &jobs,
+                &host,
+                types,
+                (start, budget.mul_f64(POLICY.stages.isolated_share)),
+                args.exhaustive,
+            ),
+        )
     });
     warn_of_wrong(&measurements);
     let exhausted: Duration = measurements.iter().map(|m| m.search.exhausted).sum();
     let (began, start, end) = (start, start + exhausted, end + exhausted);
-    let settled = Some(start + budget.mul_f64(IN_PLACE));
+    let settled = Some(start + budget.mul_f64(POLICY.stages.in_network_share));
     let network = Network {
         graph: &graph,
         weights: &weights,

@@ -27,7 +27,8 @@ use engine::runtime::machine::Machine;
 use engine::util::stats::ns;
 use kernels::problem::Problem;
 
-use crate::bench::contention::BUSY;
+use crate::bench::policy::POLICY;
+
 use crate::log::file::{LogError, append, read};
 use crate::log::history::{Histories, History, nearest};
 use crate::log::schema::{Done, Line, LoggedCandidate, METHOD, Run, SCHEMA, Time};
@@ -100,7 +101,7 @@ impl Log {
     /// What earlier runs have found out about a problem; nothing of a time when others used the cores, or when these were
     /// far apart, which must not settle a choice for good.
     pub fn history(&self, problem: &Problem) -> Option<&History> {
-        self.histories.furthest(&problem.to_string(), BUSY)
+        self.histories.furthest(&problem.to_string(), POLICY.contention.busy_share)
     }
 
     fn append(&self, line: &Line) {

@@ -179,9 +179,6 @@ pub struct MeasureContext<'a> {
     pub log: Option<&'a Log>,
 }
 
-/// Rounds of a problem's candidates at most.
-pub const ROUNDS: usize = 48;
-
 /// How far the search for the tunings of a problem went.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Search {

@@ -13,8 +13,6 @@
 //! of the model are, so that it is off by a factor of its own for each network. Bisection finds the largest sum
 //! whose plan keeps the bound when it is measured.
 
-use std::ops::RangeInclusive;
-
 use engine::network::dtypes::{Precision, cheapest, pair};
 use engine::network::graph::Step;
 use engine::plan::schema::Bounds;
@@ -22,6 +20,7 @@ use engine::runtime::reference::Reference;
 use engine::util::error::Failure;
 use kernels::tensor::{Dtype, Formats};
 
+use crate::bench::policy::POLICY;
 use crate::measure::types::{CandidateResult, ProblemResult};
 use crate::planner::chosen::Chosen;
 use crate::planner::context::Network;
@@ -151,7 +150,7 @@ impl Network<'_> {
         };
         let Cost { seconds, error, .. } = sum(&fastest);
         let mut list = vec![fastest];
-        for exponent in PRICES {
+        for exponent in POLICY.bounds.price_exponents {
             let price = 2f64.powi(exponent) * seconds / error.max(f64::MIN_POSITIVE);
             if let Some(types) = priced(price)
                 && list.last() != Some(&types)
@@ -162,7 +161,3 @@ impl Network<'_> {
         list
     }
 }
-
-/// What a squared error as large as that of the fastest types may cost in search of types that keep a bound: powers
-/// of two of their time.
-const PRICES: RangeInclusive<i32> = -12..=7;

@@ -19,31 +19,9 @@ use kernels::team::Team;
 use kernels::tensor::{Format, Formats};
 
 use crate::bench::contention::{RunQueueMonitor, undisturbed};
+use crate::bench::policy::POLICY;
 use crate::measure::types::CandidateResult;
 use crate::planner::context::Network;
-
-/// Candidates of a step at most.
-const CANDIDATES: usize = 7;
-
-/// How much slower alone than the chosen one a candidate may be to be tried in place: the best of another family,
-/// or another tuning.
-const SLOWER: [f64; 2] = [1.2, 1.12];
-
-/// Rounds at least, and at most; the first does not count.
-const ROUNDS: [usize; 2] = [5, 100];
-
-/// Where the rounds at least would take more than so many times the time that is left, there are none.
-const SHORT: f64 = 1.5;
-
-/// Times closer than this are equal whatever their intervals.
-const EQUAL: f64 = 0.003;
-
-/// Tries of a run that is disturbed.
-const TRIES: usize = 2;
-
-/// Where a larger share of the runs is disturbed, the median of a step's times is that of others' turns on the cores;
-/// its first quartile is not.
-const BUSY: f64 = 0.3;
 
 /// The options of a step that are worth a try in place, the chosen one first. One that needs a wider halo than the network
 /// has would change other readers of its source, and stays out if there are any.
@@ -63,8 +41,10 @@ pub fn finalists(session: &Session, step: usize, options: &[&CandidateResult], p
     for option in order {
         let candidate = options[option];
         let is_new = !families.contains(&candidate.row.family);
-        let [other, same] = SLOWER.map(|factor| candidate.seconds() <= factor * chosen.seconds());
-        if (same || is_new && other) && fits(&candidate.formats) && list.len() < CANDIDATES {
+        let [other, same] =
+            POLICY.in_network.slower.map(|factor| candidate.seconds() <= factor * chosen.seconds());
+        if (same || is_new && other) && fits(&candidate.formats) && list.len() < POLICY.in_network.candidates
+        {
             families.push(candidate.row.family);
             list.push(option);
         }
@@ -84,7 +64,7 @@ pub fn has_time(
     session.run(network.threads, images, network.graph.batch);
     let a_round = turns as f64 * session.step_seconds().iter().sum::<f64>();
     let left = end.saturating_duration_since(Instant::now());
-    a_round * ROUNDS[0] as f64 <= SHORT * left.as_secs_f64()
+    a_round * POLICY.in_network.rounds[0] as f64 <= POLICY.in_network.short * left.as_secs_f64()
 }
 
 /// A network with the halos that all finalists want; none where the session has them.
@@ -137,13 +117,13 @@ pub fn settle(
     }
     let watch = RunQueueMonitor::new(threads);
     let mut samples: Vec<Vec<Vec<f64>>> = counts.iter().map(|&count| vec![Vec::new(); count]).collect();
-    let bar = ProgressBar::new(ROUNDS[1] as u64);
+    let bar = ProgressBar::new(POLICY.in_network.rounds[1] as u64);
     bar.set_style(
         ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} in place").expect("a template"),
     );
     let (mut runs, mut disturbed_runs) = (0, 0);
     let mut team = Team::new(threads.count());
-    for round in 0..ROUNDS[1] {
+    for round in 0..POLICY.in_network.rounds[1] {
         network.distance.wait_until_near(threads, &mut team);
         let orders: Vec<Vec<usize>> = counts
             .iter()
@@ -165,7 +145,7 @@ pub fn settle(
                 }
             };
             exchange(session);
-            let (_, disturbed) = undisturbed(TRIES, || {
+            let (_, disturbed) = undisturbed(POLICY.in_network.tries, || {
                 watch.sample(|| {
                     session.run(threads, images, network.graph.batch);
                     session.step_seconds().iter().sum()
@@ -185,12 +165,12 @@ pub fn settle(
             }
         }
         bar.inc(1);
-        if round + 1 >= ROUNDS[0] && Instant::now() >= end {
+        if round + 1 >= POLICY.in_network.rounds[0] && Instant::now() >= end {
             break;
         }
     }
     bar.finish_and_clear();
-    let is_busy = disturbed_runs as f64 > BUSY * runs as f64;
+    let is_busy = disturbed_runs as f64 > POLICY.in_network.busy_share * runs as f64;
     let settled = if is_busy { settled_by_quartiles } else { settled };
     Ok(samples.iter().map(|candidates| settled(candidates, tie)).collect())
 }
@@ -208,7 +188,8 @@ fn settled(candidates: &[Vec<f64>], tie: f64) -> Vec<InNetworkTime> {
         (0..timings.len()).min_by(|&a, &b| timings[a].median.total_cmp(&timings[b].median)).unwrap_or(0);
     let is_tied = |own: &Vec<f64>| {
         let versus = ratio(own, &candidates[fastest]);
-        versus.is_some_and(|v| v.value <= 1.0 + EQUAL || v.value <= 1.0 + tie && v.low <= 1.0)
+        versus
+            .is_some_and(|v| v.value <= 1.0 + POLICY.in_network.equal || v.value <= 1.0 + tie && v.low <= 1.0)
     };
     timings
         .iter()

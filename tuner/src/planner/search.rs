@@ -7,21 +7,13 @@ use engine::util::error::Failure;
 use engine::util::stats::Timing;
 use kernels::tensor::Dtype;
 
+use crate::bench::policy::POLICY;
 use crate::measure::types::{CandidateResult, ProblemResult, widest_tie};
 use crate::planner::chosen::Chosen;
 use crate::planner::context::{Network, built_in_images, bytes_with};
 use crate::planner::in_network::{finalists, has_time, settle, with_room};
 use crate::planner::knapsack::{Cost, Limits, choose, least_memory, lighter, picked, total};
 use crate::planner::ranking::{by_tie, is_eligible, winner};
-
-/// Share of the time that may go for less memory: less than two runs of one plan differ by.
-const LIGHTER: f64 = 0.005;
-
-/// Plans that are measured in search of the loosest sum of errors.
-const TRIES: usize = 7;
-
-/// A sum this near to one that fails is near enough.
-const NEAR: f64 = 1.15;
 
 impl Network<'_> {
     pub(super) fn search<'a, 'n>(
@@ -149,7 +141,7 @@ impl<'a> Search<'a, '_> {
     /// The fastest choice whose errors have at most that sum and that keeps the memory, measured.
     pub(super) fn attempt(&mut self, error: f64) -> Result<Option<Chosen<'a>>, Failure> {
         while let Some(picks) = choose(&self.costs, &Limits { error, memory: self.left }) {
-            let chosen = self.chosen(lighter(&self.costs, picks, error, LIGHTER))?;
+            let chosen = self.chosen(lighter(&self.costs, picks, error, POLICY.bounds.lighter_share))?;
             let over = bytes_with(&chosen.session, self.network.threads).saturating_sub(self.memory);
             if over == 0 {
                 return Ok(Some(chosen));
@@ -195,7 +187,7 @@ impl<'a> Search<'a, '_> {
         let (mut low, mut high) = (least, sum(self, &fastest));
         let (mut held, mut reached): (Option<Chosen>, f64) = (None, fastest.error);
         let mut target = high * (bound / fastest.error).powi(2);
-        for _ in 0..TRIES {
+        for _ in 0..POLICY.bounds.tries {
             target = target.max(least);
             match self.attempt(target)? {
                 Some(chosen) if chosen.error <= bound => {
@@ -208,7 +200,7 @@ impl<'a> Search<'a, '_> {
                 }
                 None => high = target,
             }
-            if low * NEAR >= high {
+            if low * POLICY.bounds.near >= high {
                 break;
             }
             target = (low * high).sqrt();
