@@ -32,7 +32,7 @@ const SMALL: &str = "--model conv2d_bn --shape n1h9w9c16k24r3s3";
 const SMALL_OUTPUT: usize = 9 * 9 * 24;
 const SMALL_INPUT: [usize; 3] = [9, 9, 16];
 
-/// What a program left behind.
+/// What a program left behind; `err` is without the lines that a slow machine prints of its progress.
 struct Ran {
     status: Option<i32>,
     out: String,
@@ -49,7 +49,9 @@ fn command(folder: &Path, args: &str) -> Command {
 fn start(mut command: Command) -> Ran {
     let output = command.output().expect("the program starts");
     let text = |bytes| String::from_utf8(bytes).expect("text");
-    Ran { status: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    let is_progress = |line: &&str| line.starts_with("progress: ");
+    let err = text(output.stderr).split_inclusive('\n').filter(|line| !is_progress(line)).collect();
+    Ran { status: output.status.code(), out: text(output.stdout), err }
 }
 
 /// Runs the program in a folder; arguments have no spaces inside.

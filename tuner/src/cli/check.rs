@@ -26,7 +26,7 @@ use crate::bench::timer::{Bench, BenchContext};
 use crate::cli::args::{HostArgs, threads};
 use crate::cli::npy::{load_expect, load_npy_dyn};
 use crate::cli::output::{Answer, OutputArgs};
-use crate::cli::progress::Progress;
+use crate::cli::progress::Meter;
 use crate::report::table::{Table, wrap};
 use crate::report::text::count;
 
@@ -292,15 +292,15 @@ impl Checker {
             };
             self.rows.iter().any(is_supported)
         };
-        let progress = Progress::new(problems.len(), "problems");
+        let mut meter = Meter::default();
         let mut checked = Vec::new();
-        for problem in problems {
+        for (index, problem) in problems.iter().enumerate() {
+            meter.show("problems", index as f64 / problems.len() as f64, &problem.to_string());
             if self.rows.len() > 1 || problems.len() == 1 || supported(problem) {
                 let inputs = Inputs::synthetic(problem);
                 let oracle = Oracle::new(problem, &inputs, sample_pixels(problem.dst()[0], 20));
                 checked.push(self.problem(problem, &inputs, &oracle)?);
             }
-            progress.step();
         }
         if checked.is_empty() {
             return Err(format!("--kernel: {} takes no problem of the model", self.rows[0].id).into());

@@ -75,7 +75,12 @@ fn networks(plan: &Plan, width: usize) -> String {
             *us /= scale;
         }
         let ratio = entry.time_us.median / first.time_us.median;
-        table.row([entry.plan.clone(), short(time.median), quartiles(time, None), format!("{ratio:.2}x")]);
+        table.row([
+            entry.network.to_string(),
+            short(time.median),
+            quartiles(time, None),
+            format!("{ratio:.2}x"),
+        ]);
     }
     let mut lines = Vec::new();
     if let (Some(predicted), Some(measured), Some(error)) =

@@ -8,7 +8,6 @@ mod explain;
 mod labels;
 mod layer_names;
 mod list;
-mod logging;
 mod merge;
 pub mod npy;
 mod output;

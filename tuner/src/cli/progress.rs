@@ -1,52 +1,113 @@
-//! Progress on standard error: a bar on a terminal, else a line every ten seconds.
+//! Progress on standard error: a bar on a terminal, elsewhere a line every ten seconds.
 
 use std::io::{IsTerminal, stderr};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::bench::progress::{Observer, Stage, Warning};
+
+/// Positions of a full bar.
+const LENGTH: u64 = 1000;
+
 /// How often a line is printed where there is no terminal.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Counts what is done of a number of things.
-pub struct Progress {
-    what: &'static str,
-    bar: ProgressBar,
-    lines: Option<Mutex<Lines>>,
-}
-
-struct Lines {
+/// Shows how far something is.
+pub struct Meter {
+    /// What is shown on a terminal, and its bar.
+    bar: Option<(String, ProgressBar)>,
+    is_terminal: bool,
     start: Instant,
     printed: Instant,
 }
 
-impl Progress {
-    /// Of `total` things.
-    pub fn new(total: usize, what: &'static str) -> Self {
-        let bar = ProgressBar::new(total as u64);
-        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {elapsed}").expect("a template");
-        bar.set_style(style);
-        bar.set_message(what);
+impl Default for Meter {
+    fn default() -> Self {
         let now = Instant::now();
-        let lines = (!stderr().is_terminal()).then(|| Mutex::new(Lines { start: now, printed: now }));
-        Self { what, bar, lines }
+        Self { bar: None, is_terminal: stderr().is_terminal(), start: now, printed: now }
+    }
+}
+
+impl Meter {
+    /// `what` is so far done, from 0 to 1; `detail` says at what it is.
+    pub fn show(&mut self, what: &str, done: f64, detail: &str) {
+        if !self.is_terminal {
+            self.line(Instant::now(), what, done, detail).iter().for_each(|line| eprintln!("{line}"));
+            return;
+        }
+        if self.bar.as_ref().is_none_or(|(shown, _)| shown != what) {
+            self.clear();
+            let bar = ProgressBar::new(LENGTH);
+            let template = "{bar:30} {percent:>3}% {elapsed} {prefix} {msg}";
+            bar.set_style(ProgressStyle::with_template(template).expect("a template"));
+            bar.set_prefix(what.to_string());
+            self.bar = Some((what.to_string(), bar));
+        }
+        if let Some((_, bar)) = &self.bar {
+            bar.set_position((done * LENGTH as f64) as u64);
+            bar.set_message(detail.to_string());
+        }
     }
 
-    /// One more is done.
-    pub fn step(&self) {
-        self.bar.inc(1);
-        let Some(mut lines) = self.lines.as_ref().and_then(|lines| lines.lock().ok()) else { return };
-        if lines.printed.elapsed() >= INTERVAL {
-            lines.printed = Instant::now();
-            let (done, total) = (self.bar.position(), self.bar.length().unwrap_or(0));
-            eprintln!("{done} of {total} {}, {:.0} s", self.what, lines.start.elapsed().as_secs_f64());
+    /// The line that is due.
+    fn line(&mut self, now: Instant, what: &str, done: f64, detail: &str) -> Option<String> {
+        (now - self.printed >= INTERVAL).then(|| {
+            self.printed = now;
+            let (seconds, percent) = ((now - self.start).as_secs(), done * 100.0);
+            format!("progress: {seconds} s, {what} {percent:.0}% {detail}").trim_end().to_string()
+        })
+    }
+
+    fn clear(&mut self) {
+        if let Some((_, bar)) = self.bar.take() {
+            bar.finish_and_clear();
         }
     }
 }
 
-impl Drop for Progress {
+impl Drop for Meter {
     fn drop(&mut self) {
-        self.bar.finish_and_clear();
+        self.clear();
+    }
+}
+
+impl Observer for Meter {
+    fn progress(&mut self, stage: Stage, done: f64, detail: &str) {
+        self.show(&stage.to_string(), done, detail);
+    }
+
+    fn ended(&mut self, _: Stage) {
+        self.clear();
+    }
+
+    fn warning(&mut self, warning: &Warning) {
+        let kind = if matches!(warning, Warning::Wrong { .. }) { "warning" } else { "note" };
+        let text = format!("{kind}: {warning}");
+        match &self.bar {
+            Some((_, bar)) => bar.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_terminal_a_line_is_due_every_ten_seconds() {
+        let mut meter = Meter::default();
+        let start = meter.start;
+        let mut lines = Vec::new();
+        for second in 0..30 {
+            let now = start + Duration::from_secs(second);
+            lines.extend(meter.line(now, "candidates", second as f64 / 100.0, "n1h9w9c16k24r3s3"));
+        }
+        let expected = [
+            "progress: 10 s, candidates 10% n1h9w9c16k24r3s3",
+            "progress: 20 s, candidates 20% n1h9w9c16k24r3s3",
+        ];
+        assert_eq!(lines, expected);
     }
 }

@@ -26,6 +26,7 @@ use kernels::cpu::Cpu;
 use ndarray::Array2;
 use serde::Serialize;
 
+use crate::bench::policy::POLICY;
 use crate::cli::args::{HostArgs, ImageArgs, Images, ModelArgs, threads};
 use crate::cli::classes::{Classes, print_tensor};
 use crate::cli::labels::load_labels;
@@ -78,9 +79,6 @@ pub struct RunArgs {
     #[arg(long)]
     wide: bool,
 }
-
-/// Inferences before latencies are taken.
-const WARM_UP: usize = 3;
 
 /// What is run, and on what.
 struct Inputs {
@@ -186,10 +184,10 @@ impl Running<'_> {
         let full: Vec<f32> = images.chunks(size).cycle().take(batch).flatten().copied().collect();
         let mut steps = vec![Vec::new(); self.session.graph().steps.len()];
         let mut latency_ms = Vec::with_capacity(repeat);
-        for index in 0..WARM_UP + repeat {
+        for index in 0..POLICY.repeat.warm_up + repeat {
             let start = Instant::now();
             self.session.run(threads, &full, batch);
-            if index >= WARM_UP {
+            if index >= POLICY.repeat.warm_up {
                 latency_ms.push((start.elapsed().as_secs_f64() * 1e6).round() / 1e3);
                 steps
                     .iter_mut()

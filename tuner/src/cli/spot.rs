@@ -18,10 +18,11 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::bench::inputs::Inputs;
+use crate::bench::policy::POLICY;
 use crate::bench::timer::{Bench, BenchContext, in_turn};
 use crate::cli::args::{ModelArgs, cpu, threads};
 use crate::cli::output::{Answer, OutputArgs};
-use crate::cli::progress::Progress;
+use crate::cli::progress::Meter;
 use crate::report::table::{Table, layers_text, wrap};
 use crate::report::text::{RUNS, count, short};
 
@@ -80,9 +81,6 @@ impl Measured {
         }
     }
 }
-
-/// Runs of each of the two.
-const ROUNDS: usize = 20;
 
 /// A step, and the candidate that came second to its own.
 struct Pair<'a> {
@@ -151,16 +149,16 @@ fn measure(plan: &Plan, pairs: &[Pair], cpu: &Cpu) -> Result<Vec<Entry>, Failure
     let (tie, weights_from) =
         plan.noise.map_or((0.02, WeightResidency::Dram), |noise| (noise.tie, noise.weights_from));
     let threads = threads(plan.threads)?;
-    let progress = Progress::new(pairs.len(), "entries");
+    let mut meter = Meter::default();
     threads.install(|| {
         let mut place = BenchContext::new(&threads, cpu);
         let mut entries = Vec::new();
-        for Pair { planned, step, own, second, then } in pairs {
+        for (index, Pair { planned, step, own, second, then }) in pairs.iter().enumerate() {
+            meter.show("entries", index as f64 / pairs.len() as f64, &planned.layers.join(" "));
             let inputs = Inputs::synthetic(&step.problem);
             let bench = |choice| Bench::of(&step.problem, choice, &inputs, cpu, weights_from);
             let mut benches = [bench(own)?, bench(second)?];
-            let samples = in_turn(&mut benches, ROUNDS, &threads, &mut place);
-            progress.step();
+            let samples = in_turn(&mut benches, POLICY.recheck.rounds, &threads, &mut place);
             let Some(now) = ratio(&samples[0], &samples[1]) else { continue };
             entries.push(Entry {
                 layers: planned.layers.clone(),

@@ -3,12 +3,12 @@
 use std::fmt::Write;
 
 use engine::network::block_variant::BlockVariant;
-use engine::plan::records::{CandidateRecord, Noise};
+use engine::plan::records::{CandidateRecord, NetworkVariant, Noise};
 use engine::plan::schema::Plan;
 use engine::plan::step::PlanStep;
 use serde::Serialize;
 
-use crate::bench::contention::BUSY;
+use crate::bench::policy::POLICY;
 use crate::cli::output::Answer;
 use crate::planner::context::process_bytes;
 use crate::report::data::{StepView, by_family, candidate_time, positive, record, shares, steps, total};
@@ -21,12 +21,6 @@ const SHOWN: usize = 5;
 
 /// Families that have a line; the others share one.
 const FAMILIES: usize = 9;
-
-/// What the built-in choice is called where whole networks are compared.
-const BUILT_IN: [&str; 2] = ["default", "built-in choice"];
-
-/// What rules are called there.
-const RULE: &str = "rule: ";
 
 /// What a person wants to know of a plan.
 #[derive(Debug, Serialize)]
@@ -129,9 +123,12 @@ impl<'a> Summary<'a> {
         let ratios = || {
             let own = plan.networks.first().map_or(f64::NAN, |own| own.time_us.median);
             let ratio = move |time: f64| positive(Some(time / own));
-            plan.networks.iter().filter_map(move |n| Some((n.plan.as_str(), ratio(n.time_us.median)?)))
+            plan.networks.iter().filter_map(move |n| Some((&n.network, ratio(n.time_us.median)?)))
         };
-        let rules = ratios().filter_map(|(name, ratio)| Some((name.strip_prefix(RULE)?, ratio)));
+        let rules = ratios().filter_map(|(network, ratio)| match network {
+            NetworkVariant::Rule(rule) => Some((rule.as_str(), ratio)),
+            _ => None,
+        });
         Self {
             model: &plan.model,
             shape: plan.shape.as_deref(),
@@ -141,7 +138,9 @@ impl<'a> Summary<'a> {
             measured_ms,
             image_ms,
             images_per_second: image_ms.map(|ms| 1e3 / ms),
-            built_in_ratio: ratios().find(|(name, _)| BUILT_IN.contains(name)).map(|(_, ratio)| ratio),
+            built_in_ratio: ratios()
+                .find(|(network, _)| **network == NetworkVariant::BuiltIn)
+                .map(|(_, ratio)| ratio),
             best_rule: rules
                 .min_by(|(_, a), (_, b)| a.total_cmp(b))
                 .map(|(rule, ratio)| RuleRatio { rule, ratio }),
@@ -350,7 +349,8 @@ impl Summary<'_> {
 /// The noise and the load of the machine in words.
 pub fn noise_text(noise: &Noise) -> String {
     let percent = |share: f64| format!("{:.1}%", share * 100.0);
-    let load = if noise.disturbed > BUSY || noise.steal_share > BUSY { "busy" } else { "quiet" };
+    let busy = POLICY.contention.busy_share;
+    let load = if noise.disturbed > busy || noise.steal_share > busy { "busy" } else { "quiet" };
     let mut parts = vec![
         format!("the machine was {load}: {} of the runs were disturbed", percent(noise.disturbed)),
         format!("steal {}", percent(noise.steal_share)),
@@ -435,7 +435,7 @@ impl Found<'_> {
 
 #[cfg(test)]
 mod tests {
-    use engine::plan::records::{Contest, MemoryBytes, RuleRecord};
+    use engine::plan::records::{MemoryBytes, NetworkRecord, RuleRecord};
     use engine::plan::step::TimeUs;
 
     use super::*;
@@ -449,7 +449,10 @@ mod tests {
             step(&layer, "n1h35w35c192k64r1s1", kernels[i % 5], 100.0 + i as f64)
         };
         let time = |us: f64| TimeUs { median: us, low: us, high: us };
-        let entry = |name: &str, us: f64| Contest { plan: name.to_string(), time_us: time(us) };
+        let entry = |name: &str, us: f64| NetworkRecord {
+            network: name.to_string().try_into().expect("a network"),
+            time_us: time(us),
+        };
         Plan {
             model: "inception_v3".to_string(),
             threads: 2,
@@ -459,7 +462,7 @@ mod tests {
             memory_bytes: Some(MemoryBytes { weights: 90 << 20, activations: 20 << 20, scratch: 4 << 20 }),
             networks: vec![
                 entry("tuned", 13_194.0),
-                entry("default", 15_833.0),
+                entry("built-in choice", 15_833.0),
                 entry("rule: op count", 14_000.0),
                 entry("rule: first match", 19_000.0),
             ],

@@ -3,35 +3,21 @@
 use engine::plan::records::Noise;
 use engine::plan::schema::Plan;
 
-use crate::bench::contention::BUSY;
-use crate::measure::types::{Outcome, ProblemResult};
+use crate::bench::policy::POLICY;
 use crate::report::text::{more, time_text};
-
-/// Says which candidates gave wrong results.
-pub(crate) fn warn_of_wrong(measurements: &[ProblemResult]) {
-    for measurement in measurements {
-        for wrong in measurement.candidates.iter().filter(|c| c.timing().is_none()) {
-            let Outcome::Wrong { error, tolerance } = wrong.outcome else { continue };
-            eprintln!(
-                "warning: {} [{}] is wrong on {}: error {error:.2e}, tolerance {tolerance:.2e}; left out",
-                wrong.row.id, wrong.tuning, measurement.problem
-            );
-        }
-    }
-}
 
 /// What to do where the machine was not quiet.
 const AGAIN: &str = "tune again when it is quiet; --fresh is not needed";
 
 /// Warns of rounds whose times say little about quiet ones.
 pub fn warn_of_noise(noise: &Noise) {
-    if noise.disturbed > BUSY {
+    if noise.disturbed > POLICY.contention.busy_share {
         let share = noise.disturbed * 100.0;
         eprintln!("warning: busy: other processes had the cores in {share:.0}% of the runs; {AGAIN}");
     }
     let Some(distance) = noise.core_distance else { return };
     let (near, most, share) = (distance.near_ns, distance.most_ns, distance.far * 100.0);
-    if distance.far > BUSY {
+    if distance.far > POLICY.contention.busy_share {
         eprintln!(
             "warning: core-to-core latency: up to {most:.0} ns in {share:.0}% of the rounds, at best {near:.0} ns; {AGAIN}"
         );
@@ -43,13 +29,10 @@ pub fn warn_of_noise(noise: &Noise) {
     }
 }
 
-/// A prediction further off than this is reported.
-const OFF: f64 = 0.05;
-
 /// Warns of a whole network that takes longer or shorter than predicted, and names the steps that are furthest off.
 pub fn audit(plan: &Plan) {
     let (Some(predicted), Some(measured)) = (plan.predicted_ms, plan.measured_ms) else { return };
-    if (measured / predicted - 1.0).abs() <= OFF {
+    if (measured / predicted - 1.0).abs() <= POLICY.stages.prediction_off {
         return;
     }
     let mut residuals: Vec<(f64, &str)> =
