@@ -2,18 +2,15 @@
 
 use std::path::PathBuf;
 
-use engine::image::load_image;
 use engine::network::dtypes::{BF16_ERROR, F32_ERROR};
-use engine::network::graph::Graph;
 use engine::network::model::Model;
-use engine::network::spec::Spec;
 use engine::plan::schema::PlanRequest;
 use engine::runtime::threads::{Threads, available};
 use engine::util::error::Failure;
-use engine::weights::source::{Source, Weights};
+use engine::weights::source::Weights;
 use kernels::Tier;
 use kernels::cpu::Cpu;
-use kernels::problem::{Conv, PoolKind};
+use kernels::problem::Conv;
 
 use crate::cli::npy::load_npy;
 
@@ -128,12 +125,12 @@ impl ImageArgs {
         if self.image.is_empty() {
             return Ok(None);
         }
-        if [h, w, c] != [299, 299, 3] {
+        if !model.takes_images() {
             return Err(format!("--image: {model} takes [{h}, {w}, {c}], not images; use --input").into());
         }
         let mut all = Vec::new();
         for path in &self.image {
-            all.extend(load_image(path)?);
+            all.extend(engine::image::load(path, model)?);
         }
         let names = self.image.iter().map(|path| path.display().to_string()).collect();
         Ok(Some(Images { values: all, names }))
@@ -205,17 +202,10 @@ impl ModelArgs {
             return Err(format!("--shape: n is {n}, expected at most {MAX_BATCH} images").into());
         }
         let bare = Model::by_name(self.name()?, self.shape.as_ref(), None)?;
-        let features = match bare.features {
-            Some(node) => bare.nodes[node].shape[2],
-            None => 0,
+        let weights = match &self.weights {
+            Some(path) => Weights::open(path, &bare)?,
+            None => Weights::synthetic(&bare, self.seed),
         };
-        let source = match &self.weights {
-            Some(path) => Source::File(path.clone()),
-            None => Source::Synthetic { seed: self.seed },
-        };
-        let graph = Graph::new(&bare, 1, PoolKind::Average);
-        let spec = Spec { convs: graph.conv_specs().cloned().collect(), features };
-        let weights = Weights::open(&source, &spec)?;
         let model = Model::by_name(self.name()?, self.shape.as_ref(), weights.classes())?;
         Ok((model, weights))
     }

@@ -2,7 +2,8 @@ use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
 use ::image::{DynamicImage, ImageFormat};
-use engine::image::*;
+use engine::image::ImageError;
+use engine::network::model::Model;
 use engine::util::files::*;
 use ndarray::{Array, Array4, ArrayD, Dimension, IxDyn, ShapeBuilder};
 use ndarray_npy::WriteNpyExt;
@@ -19,7 +20,7 @@ fn write(bytes: &[u8]) -> (TempDir, PathBuf) {
 }
 
 /// The message, which must be one line that names the file.
-fn refusal<T: std::fmt::Debug>(result: Result<T, InputError>) -> String {
+fn refusal<T: std::fmt::Debug>(result: Result<T, impl std::error::Error>) -> String {
     let message = result.expect_err("the file is wrong").to_string();
     assert!(message.contains("x.file: ") && !message.contains('\n'), "{message}");
     message
@@ -207,6 +208,10 @@ fn labels_are_one_a_line() {
     let message = refusal(load_labels(&write(b"a\nb\nc\n").1, 2));
     assert!(message.contains("found 3 labels, expected one a line for 2 classes"), "{message}");
     assert!(refusal(load_labels(&write(b"a\n\xff\n").1, 2)).contains("not UTF-8"));
+}
+
+fn load_image(path: &Path) -> Result<Vec<f32>, ImageError> {
+    engine::image::load(path, &Model::inception_v3())
 }
 
 fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {

@@ -212,10 +212,11 @@ fn swapped_pair(graph: &Graph, at: usize) -> Option<(usize, [Step; 2])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::model::{BLOCKS, Model};
+    use crate::network::inception_v3::NETWORK;
+    use crate::network::model::Model;
 
     fn plain() -> Graph {
-        Graph::new(&Model::inception_v3(Some(10)), 1, PoolKind::Average)
+        Graph::new(&Model::inception_v3().with_classes(Some(10)), 1, PoolKind::Average)
     }
 
     fn names(block: &Block) -> Vec<String> {
@@ -226,8 +227,12 @@ mod tests {
     fn blocks_with_siblings_or_a_mean_have_other_forms() {
         let blocks = Block::all(&plain());
         let found: Vec<&str> = blocks.iter().map(|block| block.name).collect();
-        let expected: Vec<&str> =
-            BLOCKS.iter().map(|(name, _)| *name).filter(|name| !["stem", "mixed3"].contains(name)).collect();
+        let expected: Vec<&str> = NETWORK
+            .blocks
+            .iter()
+            .map(|block| block.name)
+            .filter(|name| !["stem", "mixed3"].contains(name))
+            .collect();
         assert_eq!(found, expected);
         for block in &blocks {
             let expected: &[&str] = match block.name {
@@ -260,8 +265,8 @@ mod tests {
     fn every_form_reads_what_was_written_and_writes_all_that_is_read() {
         for rewrite in BlockVariant::ALL {
             let mut graph = plain();
-            for (block, _) in BLOCKS {
-                graph = with_variant(&graph, block, rewrite).unwrap_or(graph);
+            for block in NETWORK.blocks {
+                graph = with_variant(&graph, block.name, rewrite).unwrap_or(graph);
             }
             let mut channels = vec![0; graph.tensors.len()];
             channels[0] = 3;

@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn where_nothing_is_gained_all_is_f32() {
-        let graph = Graph::new(&Model::inception_v3(Some(10)), 1, PoolKind::Average);
+        let graph = Graph::new(&Model::inception_v3().with_classes(Some(10)), 1, PoolKind::Average);
         let types = cheapest(&graph, |_, _| Some(1.0)).expect("a way");
         assert!(types.iter().all(|dtype| *dtype == Dtype::F32));
         let only_f32 = |_, pair| (pair == [Dtype::F32; 2]).then_some(1.0);

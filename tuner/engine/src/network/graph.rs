@@ -8,8 +8,8 @@ use std::ops::Range;
 use kernels::Shape;
 use kernels::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Segment, Window};
 
-use crate::network::model::{ConvLayer, Model, Node, NodeId, Op};
-use crate::network::spec::{ConvSpec, InputSpec};
+use crate::network::model::{Model, NodeId, Op};
+use crate::network::spec::{ConvSpec, conv_spec};
 
 /// Index of a tensor in its graph.
 pub type TensorId = usize;
@@ -41,6 +41,8 @@ pub struct Step {
     pub layers: Vec<String>,
     /// The block of the first.
     pub block: &'static str,
+    /// Its size is that of the weights: it is in the model's top.
+    pub is_top: bool,
     /// What it computes.
     pub problem: Problem,
     /// What it reads.
@@ -92,42 +94,15 @@ pub struct Graph {
     pub features: Option<Slice>,
     /// The last output.
     pub output: Slice,
-}
-
-/// The convolution of a node, without its inputs.
-fn conv_spec(model: &Model, node: &Node, layer: &ConvLayer) -> ConvSpec {
-    ConvSpec {
-        index: layer.index,
-        name: node.name.clone(),
-        torch: layer.torch.clone(),
-        kernel: layer.window.kernel,
-        channels: model.nodes[node.inputs[0]].shape[2],
-        filters: layer.filters,
-        inputs: Vec::new(),
-    }
-}
-
-/// What the channels of a node are.
-fn inputs(model: &Model, id: NodeId, maxima: usize) -> Vec<InputSpec> {
-    let node = &model.nodes[id];
-    let channels = node.shape[2];
-    match &node.op {
-        Op::Conv(layer) if layer.norms == 1 => {
-            vec![InputSpec { conv: Some(conv_spec(model, node, layer)), channels, maxima }]
-        }
-        Op::Pool { kind, .. } => inputs(model, node.inputs[0], maxima + usize::from(*kind == PoolKind::Max)),
-        Op::GlobalAverage => inputs(model, node.inputs[0], maxima),
-        Op::Concat => node.inputs.iter().flat_map(|&input| inputs(model, input, maxima)).collect(),
-        Op::Input | Op::Conv(_) | Op::Dense | Op::Softmax => {
-            vec![InputSpec { conv: None, channels, maxima }]
-        }
-    }
+    /// Name of the block whose steps have the size of the weights.
+    pub top: Option<&'static str>,
 }
 
 impl Graph {
     /// Lowers a model for a batch; `average` is the mean that [`PoolKind::Average`] pools take.
     pub fn new(model: &Model, batch: usize, average: PoolKind) -> Self {
         let (tensors, nodes) = place(model, batch);
+        let top = model.info.top.map(|top| top.block);
         let mut steps = Vec::new();
         for (id, node) in model.nodes.iter().enumerate() {
             let Some(&input) = node.inputs.first() else { continue };
@@ -144,8 +119,7 @@ impl Graph {
                 Op::Input | Op::Concat => continue,
                 Op::Conv(layer) => {
                     let problem = conv(layer.window, layer.filters, Epilogue::BIAS_RELU);
-                    let spec = conv_spec(model, node, layer);
-                    (problem, vec![Weight::Conv(ConvSpec { inputs: inputs(model, input, 0), ..spec })])
+                    (problem, vec![Weight::Conv(conv_spec(model, node, layer))])
                 }
                 Op::Pool { window, kind } => {
                     let kind = if *kind == PoolKind::Average { average } else { *kind };
@@ -161,6 +135,7 @@ impl Graph {
             steps.push(Step {
                 layers: vec![node.name.clone()],
                 block: node.block,
+                is_top: Some(node.block) == top,
                 problem,
                 src: nodes[input].clone(),
                 dst: vec![nodes[id].clone()],
@@ -170,7 +145,7 @@ impl Graph {
         let features = model.features.map(|id| nodes[id].clone());
         let output = nodes[model.output].clone();
         let nodes = nodes.into_iter().map(Some).collect();
-        Self { batch, split: None, tensors, steps, nodes, features, output }
+        Self { batch, split: None, tensors, steps, nodes, features, output, top }
     }
 
     /// The same steps, those before the first of a block for some images at a time; all of them where there is no such
@@ -215,6 +190,11 @@ impl Graph {
     /// Whether each worker has a tensor for itself: it holds some images of steps that workers take alone.
     pub fn is_tensor_per_worker(&self, tensor: TensorId) -> bool {
         self.split.is_some_and(|split| split.per_worker) && self.tensors[tensor].n < self.batch
+    }
+
+    /// Whether a layer, by its name, is in the block whose size is that of the weights.
+    pub fn is_in_top(&self, layer: &str) -> bool {
+        self.top.is_some() && layer.split_once('.').map(|(block, _)| block) == self.top
     }
 
     /// The steps of a block, which are next to each other; none behind the last step where there is no such block.
@@ -324,7 +304,7 @@ mod tests {
 
     #[test]
     fn every_step_reads_what_an_earlier_one_wrote() {
-        let graph = Graph::new(&Model::inception_v3(Some(10)), 1, PoolKind::Average);
+        let graph = Graph::new(&Model::inception_v3().with_classes(Some(10)), 1, PoolKind::Average);
         let mut written = vec![0];
         for step in &graph.steps {
             assert!(written.contains(&step.src.tensor), "{:?}", step.layers);

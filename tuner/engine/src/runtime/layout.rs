@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn tensors_that_are_needed_at_the_same_time_share_no_memory() {
-        let graph = Graph::new(&Model::inception_v3(Some(10)), 4, PoolKind::Average);
+        let graph = Graph::new(&Model::inception_v3().with_classes(Some(10)), 4, PoolKind::Average);
         for graph in
             [graph.clone(), graph.split_before("mixed3", 1), graph.split_before("mixed3", 1).per_worker()]
         {

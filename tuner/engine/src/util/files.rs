@@ -36,18 +36,6 @@ pub enum InputError {
         /// What should be.
         expected: String,
     },
-    /// An image larger than any camera's.
-    #[error("{file}: found an image of {width}x{height}, expected 1 to {limit} pixels")]
-    ImageSize {
-        /// The file.
-        file: String,
-        /// Columns.
-        width: u32,
-        /// Rows.
-        height: u32,
-        /// The most pixels accepted.
-        limit: u64,
-    },
     /// A tensor of another type.
     #[error("{file}: {name}: found type {found}, expected {expected}")]
     Type {

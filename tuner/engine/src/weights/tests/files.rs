@@ -6,7 +6,8 @@ use ::safetensors::tensor::{Dtype, TensorView};
 use hdf5_pure::{AttrValue, Datatype, DatatypeByteOrder, FileBuilder, GroupBuilder, make_f32_type};
 use kernels::filter::{BatchNorm, Filter};
 
-use crate::network::spec::{ConvSpec, EPSILON, Spec};
+use crate::network::inception_v3::NETWORK;
+use crate::network::spec::{ConvSpec, Spec};
 
 const FEATURES: usize = 3;
 const CLASSES: usize = 2;
@@ -24,7 +25,7 @@ pub fn spec() -> Spec {
         channels,
         filters,
     });
-    Spec { convs: convs.collect(), features: FEATURES }
+    Spec { convs: convs.collect(), features: FEATURES, info: NETWORK.info }
 }
 
 /// Tensors of the test files by layer, HWIO.
@@ -37,7 +38,7 @@ pub fn filter(index: usize, gamma: bool) -> Filter {
         beta: values(2, dims[3], -1.0),
         mean: values(3, dims[3], -1.0),
         variance: values(4, dims[3], 0.0),
-        epsilon: EPSILON,
+        epsilon: NETWORK.info.bn_epsilon,
     };
     Filter { norms: vec![norm], ..Filter::new(dims, values(0, dims.iter().product(), -1.0)) }
 }
