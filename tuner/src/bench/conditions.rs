@@ -11,16 +11,13 @@ use kernels::cpu::Cpu;
 use kernels::peak::{clock, tier_peak};
 use kernels::team::Team;
 
-use crate::bench::contention::BUSY;
 use crate::bench::core_distance::{CoreDistanceMonitor, far_rounds};
+use crate::bench::policy::POLICY;
 
 /// The tiers whose instructions are there and allowed.
 pub(crate) fn tiers(cpu: &Cpu) -> Vec<Tier> {
     Tier::ALL.into_iter().filter(|tier| tier_peak(cpu, *tier, 1).is_some()).collect()
 }
-
-/// Length of a sample beside something else.
-const SAMPLE: usize = 40;
 
 /// What the cores do at their best, sampled beside the rounds of something that is measured.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,8 +44,11 @@ impl Conditions {
     /// Takes one sample of each, on all threads at once.
     pub fn sample(&mut self, cpu: &Cpu, threads: &Threads, team: &mut Team) {
         let means = means(threads, team, || {
-            let peaks = self.peaks.iter().map(|(tier, _)| tier_peak(cpu, *tier, SAMPLE).unwrap_or(0.0));
-            std::iter::once(clock(SAMPLE)).chain(peaks).collect()
+            let peaks = self
+                .peaks
+                .iter()
+                .map(|(tier, _)| tier_peak(cpu, *tier, POLICY.conditions.sample_us).unwrap_or(0.0));
+            std::iter::once(clock(POLICY.conditions.sample_us)).chain(peaks).collect()
         });
         let samples = std::iter::once(&mut self.clock).chain(self.peaks.iter_mut().map(|(_, list)| list));
         samples.zip(means).for_each(|(samples, mean)| samples.push(mean));
@@ -62,7 +62,7 @@ impl Conditions {
     /// Whether more than some of the rounds were on cores far apart, by what is known of how near they can be.
     pub fn is_far(&self, apart: &CoreDistanceMonitor) -> bool {
         let far = apart.near().map_or(0, |near| far_rounds(&self.apart, near));
-        far as f64 > BUSY * self.apart.len() as f64
+        far as f64 > POLICY.contention.busy_share * self.apart.len() as f64
     }
 
     /// The median.

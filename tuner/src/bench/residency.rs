@@ -6,13 +6,12 @@ use kernels::arch::cache::{can_demote, demote, evict};
 use kernels::cpu::Cpu;
 use kernels::problem::Problem;
 
-/// A shared cache keeps what is at most this part of it: other data passes through it too.
-const KEPT: usize = 2;
+use crate::bench::policy::POLICY;
 
 /// Where so many bytes are that all workers read again and again. By size, not by a measurement of pace: that changes its
 /// mind from run to run where a host's other guests use the cache, and every choice with it.
 pub fn weights_come_from(bytes: usize, cpu: &Cpu) -> WeightResidency {
-    if can_demote() && KEPT * bytes <= cpu.caches.l3 {
+    if can_demote() && POLICY.cold.kept * bytes <= cpu.caches.l3 {
         WeightResidency::SharedCache
     } else {
         WeightResidency::Dram

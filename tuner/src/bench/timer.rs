@@ -27,8 +27,9 @@ use kernels::team::{Member, Team};
 use kernels::tensor::{Format, Formats, Placement, Tensor};
 use kernels::{Shape, Unsupported};
 
-use crate::bench::contention::{TRIES, WAITED, quietest, waiting};
+use crate::bench::contention::{Run, quietest, waiting};
 use crate::bench::inputs::Inputs;
+use crate::bench::policy::POLICY;
 use crate::bench::residency::chill;
 
 /// Memory and a prepared kernel, ready to be run again and again.
@@ -50,13 +51,10 @@ pub struct BenchContext {
     turn: usize,
 }
 
-/// Parts of what passes: so many that none is in a core's caches when it passes again.
-const PARTS: usize = 4;
-
 impl BenchContext {
     /// For a pool of threads.
     pub fn new(threads: &Threads, cpu: &Cpu) -> Self {
-        let elements = cpu.caches.l2 / size_of::<f32>() * PARTS;
+        let elements = cpu.caches.l2 / size_of::<f32>() * POLICY.cold.parts;
         let mut passing = Buffer::zeroed(elements);
         // Pages that nobody has written may be one and the same.
         passing.as_mut_slice().fill(1.0);
@@ -107,7 +105,7 @@ impl Bench {
     }
 
     /// Runs it once on all threads, cold: see [`each_in_turn`].
-    pub fn run(&mut self, threads: &Threads, place: &mut BenchContext) -> (f64, bool) {
+    pub fn run(&mut self, threads: &Threads, place: &mut BenchContext) -> Run {
         each_in_turn(&mut [self], 1, threads, place)[0]
     }
 
@@ -178,11 +176,14 @@ impl<'a> RunStamps<'a> {
 
     /// Seconds from when the first worker started to when the last had finished, and whether others used the cores then;
     /// none where it has not run.
-    fn result(&self) -> Option<(f64, bool)> {
+    fn result(&self) -> Option<Run> {
         let [first, last, waited] =
             [&self.first, &self.last, &self.waited].map(|mark| mark.load(Ordering::Relaxed));
         let nanoseconds = last.checked_sub(first)? as f64;
-        Some((nanoseconds * 1e-9, waited as f64 > WAITED * nanoseconds))
+        Some(Run {
+            seconds: nanoseconds * 1e-9,
+            disturbed: waited as f64 > POLICY.contention.waited_share * nanoseconds,
+        })
     }
 }
 
@@ -194,7 +195,7 @@ pub fn each_in_turn(
     tries: usize,
     threads: &Threads,
     place: &mut BenchContext,
-) -> Vec<(f64, bool)> {
+) -> Vec<Run> {
     let BenchContext { team, scratch, passing, turn } = place;
     let workers = threads.count();
     let needed = benches.iter().map(|bench| bench.scratch(workers)).max().unwrap_or(0);
@@ -210,10 +211,14 @@ pub fn each_in_turn(
     threads.region(team, |member| {
         for (index, ((bench, _), marks)) in benches.iter().zip(&marks).enumerate() {
             for (attempt, marks) in marks.iter().enumerate() {
-                let passing = share(passing.as_slice(), (first + index + attempt) % PARTS, PARTS);
+                let passing = share(
+                    passing.as_slice(),
+                    (first + index + attempt) % POLICY.cold.parts,
+                    POLICY.cold.parts,
+                );
                 bench.turn(member, workers, passing, scratch, marks);
                 // All workers see the same: they have waited for each other.
-                if marks.result().is_some_and(|(_, disturbed)| !disturbed) {
+                if marks.result().is_some_and(|run| !run.disturbed) {
                     break;
                 }
             }
@@ -233,11 +238,14 @@ pub fn in_turn(
     for round in 0..rounds + 2 {
         let [one, other] = benches.each_mut();
         let times = match round % 2 {
-            0 => each_in_turn(&mut [one, other], TRIES, threads, place),
-            _ => each_in_turn(&mut [other, one], TRIES, threads, place).into_iter().rev().collect(),
+            0 => each_in_turn(&mut [one, other], POLICY.contention.tries, threads, place),
+            _ => each_in_turn(&mut [other, one], POLICY.contention.tries, threads, place)
+                .into_iter()
+                .rev()
+                .collect(),
         };
         if round >= 2 {
-            samples.iter_mut().zip(times).for_each(|(samples, (seconds, _))| samples.push(seconds));
+            samples.iter_mut().zip(times).for_each(|(samples, run)| samples.push(run.seconds));
         }
     }
     samples

@@ -1,10 +1,11 @@
 //! What commands have in common: machine, model, weights, threads.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use engine::network::dtypes::{BF16_ERROR, F32_ERROR};
 use engine::network::model::Model;
-use engine::plan::schema::PlanRequest;
+use engine::plan::schema::{Bounds, PlanRequest};
 use engine::runtime::threads::{Threads, available};
 use engine::util::error::Failure;
 use engine::weights::source::Weights;
@@ -12,6 +13,8 @@ use kernels::Tier;
 use kernels::cpu::Cpu;
 use kernels::problem::Conv;
 
+use crate::autotune::options::Options;
+use crate::bench::policy::POLICY;
 use crate::cli::npy::load_npy;
 
 /// Arguments of `tune`.
@@ -50,15 +53,25 @@ pub struct TuneArgs {
     pub fresh: bool,
 }
 
-/// Seconds for all measuring, where the user does not say, and where it must be quick.
-const BUDGET: u32 = 100;
-
-const QUICK: u32 = 14;
-
 impl TuneArgs {
+    /// What a tuning of a network or a list is asked for.
+    pub fn options(&self) -> Options {
+        Options {
+            cpu: self.host.cpu(),
+            threads: self.host.thread_count(),
+            bounds: Bounds { error: self.host.error_bound(), memory: self.max_memory },
+            budget: Duration::from_secs(self.budget().into()),
+            exhaustive: self.exhaustive,
+            pareto: self.pareto,
+            results: Some(self.host.results.clone()),
+            fresh: self.fresh,
+            ..Options::default()
+        }
+    }
+
     /// Seconds for all measuring.
     pub fn budget(&self) -> u32 {
-        self.budget.unwrap_or(if self.quick { QUICK } else { BUDGET })
+        self.budget.unwrap_or(if self.quick { POLICY.stages.quick_s } else { POLICY.stages.budget_s })
     }
 }
 
@@ -108,6 +121,14 @@ pub struct Images {
     pub values: Vec<f32>,
     /// What each is called.
     pub names: Vec<String>,
+}
+
+impl Images {
+    /// The values `[h, w, c]` of each image.
+    pub fn each(self) -> Vec<Vec<f32>> {
+        let size = self.values.len() / self.names.len().max(1);
+        self.values.chunks(size.max(1)).map(<[f32]>::to_vec).collect()
+    }
 }
 
 impl ImageArgs {

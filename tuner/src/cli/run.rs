@@ -26,6 +26,7 @@ use kernels::cpu::Cpu;
 use ndarray::Array2;
 use serde_json::json;
 
+use crate::bench::policy::POLICY;
 use crate::cli::args::{HostArgs, ImageArgs, Images, ModelArgs, threads};
 use crate::cli::labels::load_labels;
 use crate::cli::npy::save_npy;
@@ -71,9 +72,6 @@ pub struct RunArgs {
     #[arg(long, conflicts_with = "json")]
     profile: bool,
 }
-
-/// Inferences before latencies are taken.
-const WARM_UP: usize = 3;
 
 /// Runs the command.
 pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
@@ -271,10 +269,10 @@ fn latencies(
     let batch = session.graph().batch;
     let full: Vec<f32> = images.chunks(size).cycle().take(batch).flatten().copied().collect();
     let mut list = Vec::with_capacity(repeat);
-    for index in 0..WARM_UP + repeat {
+    for index in 0..POLICY.repeat.warm_up + repeat {
         let start = Instant::now();
         session.run(threads, &full, batch);
-        if index >= WARM_UP {
+        if index >= POLICY.repeat.warm_up {
             list.push((start.elapsed().as_secs_f64() * 1e6).round() / 1e3);
             step_seconds
                 .iter_mut()

@@ -16,6 +16,7 @@ use engine::util::stats::{Interval, median, ratio};
 use serde_json::{Map, Value};
 
 use crate::bench::inputs::Inputs;
+use crate::bench::policy::POLICY;
 use crate::bench::timer::{Bench, BenchContext, in_turn};
 use crate::cli::args::{ModelArgs, cpu, threads};
 use crate::report::table::Table;
@@ -33,9 +34,6 @@ pub struct SpotArgs {
     #[arg(long, value_name = "DIR", env = "TUNER_RESULTS", default_value = "bench-results")]
     results: PathBuf,
 }
-
-/// Runs of each of the two.
-const ROUNDS: usize = 20;
 
 /// A step, and the candidate that came second to its own.
 struct Pair<'a> {
@@ -91,7 +89,7 @@ pub fn spot(args: &SpotArgs, out: &mut dyn Write) -> Result<bool, Failure> {
             let inputs = Inputs::synthetic(&step.problem);
             let bench = |choice| Bench::of(&step.problem, choice, &inputs, &cpu, cold);
             let mut benches = [bench(own)?, bench(second)?];
-            let samples = in_turn(&mut benches, ROUNDS, &threads, &mut place);
+            let samples = in_turn(&mut benches, POLICY.recheck.rounds, &threads, &mut place);
             let Some(now) = ratio(&samples[0], &samples[1]) else { continue };
             let verdict = verdict(now, *then, tie);
             lost += usize::from(verdict == LOST);

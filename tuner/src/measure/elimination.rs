@@ -4,8 +4,9 @@ use engine::network::dtypes::pair;
 use engine::util::stats::Timing;
 use kernels::tensor::Dtype;
 
+use crate::bench::policy::POLICY;
 use crate::bench::samples::Samples;
-use crate::measure::race::{ActiveCandidate, DECIDE, MOST, Race};
+use crate::measure::race::{ActiveCandidate, Race};
 use crate::measure::types::{CandidateResult, Outcome};
 
 impl Race<'_> {
@@ -29,7 +30,7 @@ impl Race<'_> {
             let of_types =
                 |entrant: &&ActiveCandidate| pair(&self.candidates[entrant.index].formats) == *types;
             let versus = |index: usize| match self.samples[index].paired(&self.samples[*leader]) {
-                (Some(ratio), rounds) if rounds >= DECIDE[0] => ratio,
+                (Some(ratio), rounds) if rounds >= POLICY.race.decide[0] => ratio,
                 _ => f64::INFINITY,
             };
             let all =
@@ -59,7 +60,7 @@ impl Race<'_> {
     pub(super) fn limit(&mut self) {
         let mut medians: Vec<f64> = self.alive.iter().map(|e| self.samples[e.index].median()).collect();
         medians.sort_by(f64::total_cmp);
-        if let Some(&slowest) = medians.get(MOST) {
+        if let Some(&slowest) = medians.get(POLICY.race.most) {
             self.drop(|_, own, _| own.median() >= slowest);
         }
     }

@@ -1,6 +1,6 @@
 //! What a search has missed: all other tunings, tried afterwards, and the best of all beside the best it has found.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use engine::network::candidates::SupportedKernel;
 use engine::network::dtypes::Precision;
@@ -8,18 +8,10 @@ use engine::util::stats::Interval;
 use kernels::kernel::Tuning;
 use kernels::tensor::Formats;
 
-use crate::measure::local_search::{AT_A_TIME, ROUNDS, TunedFormats};
+use crate::bench::policy::POLICY;
+use crate::measure::local_search::TunedFormats;
 use crate::measure::race::Race;
 use crate::measure::types::Search;
-
-/// Rounds at the end that compare the best of the search with the best of all.
-const LAST: usize = 25;
-
-/// Rounds of all that are left before, enough to drop what loses.
-const BEFORE: usize = 8;
-
-/// How long the rounds of a problem wait for near cores: these are to say what others have missed.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Race<'_> {
     /// How far the search has come.
@@ -38,7 +30,7 @@ impl Race<'_> {
         let (start, search) = (Instant::now(), self.search(types));
         let Some(found) = self.first() else { return search };
         let apart = self.distance;
-        let patience = apart.set_patience(PATIENCE);
+        let patience = apart.set_patience(POLICY.exhaustive.patience);
         apart.wait_until(None);
         let (kernels, known) = (self.kernels, self.candidates.len());
         let mut jobs: Vec<(&SupportedKernel, Tuning, Formats)> = Vec::new();
@@ -48,15 +40,15 @@ impl Race<'_> {
                 self.offered(available, types).into_iter().filter(|(tuning, _)| !tried.contains(tuning));
             jobs.extend(left.map(|(tuning, formats)| (available, tuning, formats)));
         }
-        for some in jobs.chunks(AT_A_TIME) {
+        for some in jobs.chunks(POLICY.search.at_a_time) {
             self.enter(some);
-            (0..ROUNDS).for_each(|_| self.round());
+            (0..POLICY.search.rounds).for_each(|_| self.round());
         }
-        (0..BEFORE).for_each(|_| self.round());
+        (0..POLICY.exhaustive.rounds_before).for_each(|_| self.round());
         let best = self.first();
         let left_out = best.is_some_and(|best| best >= known);
         let missed = match best {
-            Some(best) if best != found => self.duel([found, best], LAST),
+            Some(best) if best != found => self.duel([found, best], POLICY.exhaustive.last_rounds),
             _ => Some(Interval { value: 1.0, low: 1.0, high: 1.0 }),
         };
         self.conclude();

@@ -7,15 +7,10 @@ use kernels::problem::Problem;
 use kernels::team::Team;
 
 use crate::bench::inputs::Inputs;
+use crate::bench::policy::POLICY;
 use crate::log::history::History;
 use crate::measure::race::Race;
-use crate::measure::types::{MeasureBudget, MeasureContext, ProblemResult, ROUNDS};
-
-/// Share of the budget that goes into finding tunings.
-const EXPLORED: f64 = 0.8;
-
-/// Share of the budget that the first formats of all tunings take where there are other formats.
-const FIRST: f64 = 0.5;
+use crate::measure::types::{MeasureBudget, MeasureContext, ProblemResult};
 
 /// Checks and times candidates of a problem of the given types: tunings in their kernel's first formats, found by
 /// a walk, then the best ones in the others, together with those that were not dropped. It goes on from `before`,
@@ -63,18 +58,23 @@ pub fn measure(
         search = field.search(types);
     } else {
         field.revive();
-        let mut complete = field.walk(types, effort.budget.mul_f64(EXPLORED), effort.deadline);
+        let mut complete =
+            field.walk(types, effort.budget.mul_f64(POLICY.race.search_share), effort.deadline);
         let effort = MeasureBudget { budget: effort.budget.saturating_sub(clock.elapsed()), ..effort };
         if types == Precision::F32 {
             complete &= field.rounds(effort, progress);
         } else {
             let part = |share| MeasureBudget { budget: effort.budget.mul_f64(share), ..effort };
-            complete &= field.rounds(part(FIRST), |done| progress(FIRST * done));
+            complete &= field.rounds(part(POLICY.race.first_formats_share), |done| {
+                progress(POLICY.race.first_formats_share * done)
+            });
             field.enter_others(types);
-            complete &= field.rounds(part(1.0 - FIRST), |done| progress(FIRST + (1.0 - FIRST) * done));
+            complete &= field.rounds(part(1.0 - POLICY.race.first_formats_share), |done| {
+                progress(POLICY.race.first_formats_share + (1.0 - POLICY.race.first_formats_share) * done)
+            });
         }
         search = if effort.exhaustive { field.exhaust(types) } else { field.search(types) };
-        field.done(&effort, complete && effort.rounds >= ROUNDS);
+        field.done(&effort, complete && effort.rounds >= POLICY.race.rounds);
     }
     refused.retain(|refused| !field.left_out.contains(refused));
     field.left_out.extend(refused);
@@ -114,6 +114,7 @@ mod tests {
             tie: 0.01,
             cold: WeightResidency::Dram,
             log: None,
+            progress: &crate::bench::progress::Silent,
         };
         let second = Duration::from_secs(1);
         let effort = MeasureBudget {

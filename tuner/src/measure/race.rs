@@ -17,38 +17,17 @@ use kernels::problem::Problem;
 use kernels::tensor::{Format, Formats, Tensor};
 
 use crate::bench::conditions::Conditions;
-use crate::bench::contention::TRIES;
+use crate::bench::contention::Run;
 use crate::bench::core_distance::CoreDistanceMonitor;
 use crate::bench::inputs::Inputs;
 use crate::bench::oracle::{Comparison, Oracle, sample_pixels};
+use crate::bench::policy::POLICY;
 use crate::bench::samples::Samples;
 use crate::bench::timer::{Bench, BenchContext, each_in_turn};
 use crate::log::history::History;
 use crate::log::journal::Journal;
 use crate::log::schema::{LoggedCandidate, Time};
 use crate::measure::types::{CandidateResult, MeasureBudget, MeasureContext, Outcome, ProblemResult, Search};
-
-/// A candidate whose fastest run is this much slower than the leader's median is dropped after so many
-/// rounds, while they are too few for intervals. Each pair of types has a leader of its own.
-pub(super) const DROP: [(usize, f64); 3] = [(1, 2.0), (2, 1.3), (4, 1.1)];
-
-/// Rounds after which a candidate is dropped whose interval lies wholly above the leader's time and a tie with it.
-pub(super) const DECIDE: [usize; 5] = [7, 10, 14, 19, 25];
-
-/// Candidates that are measured at a time, at most, but for the leaders of their types.
-pub const MOST: usize = 24;
-
-/// Rounds after the walk at least.
-pub(super) const LEAST_ROUNDS: usize = 2;
-
-/// Tunings of a kernel that are measured in its other formats: the fastest in its first.
-pub const FINALISTS: usize = 2;
-
-/// Tunings of a kernel that are measured again when a problem has its turn again, and how many times as slow as the
-/// fastest they may be.
-pub(super) const REVIVED: usize = 2;
-
-pub(super) const HOPE: f64 = 1.3;
 
 /// A candidate that is still measured.
 pub(super) struct ActiveCandidate {
@@ -196,10 +175,10 @@ impl<'a> Race<'a> {
     /// gone, or have been measured in another time.
     pub fn revive(&mut self) {
         let best: Vec<usize> =
-            self.kernels.iter().flat_map(|available| self.best(available.row, REVIVED)).collect();
+            self.kernels.iter().flat_map(|available| self.best(available.row, POLICY.race.revived)).collect();
         let least = best.iter().map(|&index| self.candidates[index].seconds()).fold(f64::INFINITY, f64::min);
         for index in best {
-            if self.candidates[index].seconds() <= HOPE * least {
+            if self.candidates[index].seconds() <= POLICY.race.revived_ratio * least {
                 self.let_in(index);
             }
         }
@@ -221,7 +200,7 @@ impl<'a> Race<'a> {
                 }
             };
             let mut bench = self.bench(prepared, formats);
-            let (seconds, _) = bench.run(self.threads, &mut self.place);
+            let Run { seconds, .. } = bench.run(self.threads, &mut self.place);
             let verdict = self.oracle.judge(&bench, &kernel.numerics(self.problem, tuning));
             let outcome = if verdict.holds() {
                 Outcome::Timed { timing: Timing::of(&[seconds]), dropped: false }
@@ -311,7 +290,7 @@ impl<'a> Race<'a> {
         self.round += 1;
         shuffle(&mut self.alive, self.round as u64);
         // No more than one where most are disturbed all the same.
-        let tries = if 2 * self.disturbed > self.runs { 1 } else { TRIES };
+        let tries = if 2 * self.disturbed > self.runs { 1 } else { POLICY.contention.tries };
         let mut indices = Vec::new();
         let mut benches: Vec<&mut Bench> = Vec::new();
         for ActiveCandidate { index, bench } in &mut self.alive {
@@ -322,7 +301,7 @@ impl<'a> Race<'a> {
         }
         let results = each_in_turn(&mut benches, tries, self.threads, &mut self.place);
         let mut times = Vec::with_capacity(indices.len());
-        for (index, (seconds, disturbed)) in indices.into_iter().zip(results) {
+        for (index, Run { seconds, disturbed }) in indices.into_iter().zip(results) {
             let time = Time::new(self.numbers[index], seconds, disturbed);
             self.samples[index].push(self.round, time.seconds());
             self.candidates[index].disturbed += usize::from(disturbed);
@@ -338,14 +317,18 @@ impl<'a> Race<'a> {
     pub fn round(&mut self) {
         self.time();
         let tie = self.tie;
-        self.drop(|candidate, own, leader| match DROP.iter().rev().find(|(after, _)| own.len() >= *after) {
-            _ if DECIDE.contains(&own.len()) => own.ratio(leader).is_some_and(|ratio| ratio.low > 1.0 + tie),
-            // The run that it was checked by too: a host may stop one for milliseconds, and nothing shows it.
-            Some((_, factor)) if own.len() < DECIDE[0] => {
-                let checked = candidate.timing().map_or(f64::INFINITY, |timing| timing.fastest);
-                own.fastest().min(checked) > leader.median() * factor
+        self.drop(|candidate, own, leader| {
+            match POLICY.race.drop.iter().rev().find(|(after, _)| own.len() >= *after) {
+                _ if POLICY.race.decide.contains(&own.len()) => {
+                    own.ratio(leader).is_some_and(|ratio| ratio.low > 1.0 + tie)
+                }
+                // The run that it was checked by too: a host may stop one for milliseconds, and nothing shows it.
+                Some((_, factor)) if own.len() < POLICY.race.decide[0] => {
+                    let checked = candidate.timing().map_or(f64::INFINITY, |timing| timing.fastest);
+                    own.fastest().min(checked) > leader.median() * factor
+                }
+                _ => false,
             }
-            _ => false,
         });
         self.limit();
     }
@@ -355,20 +338,20 @@ impl<'a> Race<'a> {
     pub fn rounds(&mut self, effort: MeasureBudget, mut progress: impl FnMut(f64)) -> bool {
         let clock = self.distance.clock();
         let done = self.leaders().iter().map(|(_, leader)| self.samples[*leader].len()).min().unwrap_or(0);
-        let rounds = effort.rounds.saturating_sub(done).max(LEAST_ROUNDS);
+        let rounds = effort.rounds.saturating_sub(done).max(POLICY.race.least_rounds);
         let mut complete = true;
         for round in 1..=rounds {
             self.round();
             let spent = clock.elapsed().as_secs_f64() / effort.budget.as_secs_f64().max(1e-9);
             progress(spent.max(round as f64 / rounds as f64).min(1.0));
-            if (spent >= 1.0 || Instant::now() >= effort.deadline) && round >= LEAST_ROUNDS {
+            if (spent >= 1.0 || Instant::now() >= effort.deadline) && round >= POLICY.race.least_rounds {
                 complete = round == rounds;
                 break;
             }
         }
         self.conclude();
         if self.reinstate() {
-            (0..DECIDE[0]).for_each(|_| self.round());
+            (0..POLICY.race.decide[0]).for_each(|_| self.round());
             self.conclude();
         }
         complete
@@ -397,7 +380,7 @@ impl<'a> Race<'a> {
             let mut tunings: Vec<Tuning> = Vec::new();
             for index in self.best(available.row, usize::MAX) {
                 let tuning = &self.candidates[index].tuning;
-                if !tunings.contains(tuning) && tunings.len() < FINALISTS {
+                if !tunings.contains(tuning) && tunings.len() < POLICY.race.finalists {
                     tunings.push(tuning.clone());
                 }
             }

@@ -13,18 +13,17 @@
 //! of the model are, so that it is off by a factor of its own for each network. Bisection finds the largest sum
 //! whose plan keeps the bound when it is measured.
 
-use std::ops::RangeInclusive;
-
 use engine::network::dtypes::{Precision, cheapest, pair};
 use engine::network::graph::Step;
 use engine::plan::schema::Bounds;
 use engine::runtime::reference::Reference;
-use engine::util::error::Failure;
 use kernels::tensor::{Dtype, Formats};
 
+use crate::bench::policy::POLICY;
 use crate::measure::types::{CandidateResult, ProblemResult};
 use crate::planner::chosen::Chosen;
 use crate::planner::context::Network;
+use crate::planner::error::PlannerError;
 use crate::planner::knapsack::{Cost, picked, total};
 use crate::planner::ranking::{is_eligible, winner};
 use crate::planner::search::cost;
@@ -40,7 +39,7 @@ impl Network<'_> {
         measurements: &'a [ProblemResult],
         bounds: &Bounds,
         exact: &Reference,
-    ) -> Result<Chosen<'a>, Failure> {
+    ) -> Result<Chosen<'a>, PlannerError> {
         let memory = bounds.memory.map_or(usize::MAX, |mib| (mib as usize) << 20);
         let search = |types: &[Dtype]| self.search(measurements, exact, types, memory);
         if Precision::within(bounds.error) == Precision::Bf16 {
@@ -69,12 +68,7 @@ impl Network<'_> {
         }
         let mut search = search(&self.all_f32());
         let Some(fastest) = search.attempt(f64::INFINITY)? else {
-            let least = search.least_mib()?;
-            return Err(format!(
-                "--max-memory {} MiB: no plan keeps it, the least is {least} MiB",
-                memory >> 20
-            )
-            .into());
+            return Err(PlannerError::Memory { bound: memory >> 20, least: search.least_mib()? });
         };
         let chosen = match fastest.error <= bounds.error {
             true => fastest,
@@ -98,7 +92,7 @@ impl Network<'_> {
         exact: &Reference,
         types: Precision,
         count: usize,
-    ) -> Result<Vec<Chosen<'a>>, Failure> {
+    ) -> Result<Vec<Chosen<'a>>, PlannerError> {
         let mut list = Vec::new();
         if types == Precision::Bf16 {
             let typings = self.typings(measurements, &self.default_gains()?);
@@ -151,7 +145,7 @@ impl Network<'_> {
         };
         let Cost { seconds, error, .. } = sum(&fastest);
         let mut list = vec![fastest];
-        for exponent in PRICES {
+        for exponent in POLICY.bounds.price_exponents {
             let price = 2f64.powi(exponent) * seconds / error.max(f64::MIN_POSITIVE);
             if let Some(types) = priced(price)
                 && list.last() != Some(&types)
@@ -162,7 +156,3 @@ impl Network<'_> {
         list
     }
 }
-
-/// What a squared error as large as that of the fastest types may cost in search of types that keep a bound: powers
-/// of two of their time.
-const PRICES: RangeInclusive<i32> = -12..=7;

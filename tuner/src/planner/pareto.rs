@@ -1,25 +1,20 @@
 //! Plans of which none is both slower and less exact than another: what an error bound costs.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use engine::network::choice::{Choice, multiply_adds};
 use engine::network::dtypes::{Precision, pair};
 use engine::plan::records::ParetoPoint;
 use engine::plan::step::time_us;
 use engine::runtime::reference::Reference;
-use engine::util::error::Failure;
 use kernels::tensor::Dtype;
 
+use crate::bench::policy::POLICY;
 use crate::measure::types::ProblemResult;
 use crate::planner::chosen::Chosen;
-use crate::planner::compare::{NetworkTime, contest};
+use crate::planner::compare::{NetworkTime, compare};
 use crate::planner::context::Network;
-
-/// Choices of each kind that are measured.
-const COUNT: usize = 6;
-
-/// Time for measuring them in turn.
-const TIME: Duration = Duration::from_secs(4);
+use crate::planner::error::PlannerError;
 
 /// The plans, the fastest first: chosen by times alone, run in turn.
 ///
@@ -30,11 +25,11 @@ pub fn pareto(
     measurements: &[ProblemResult],
     exact: &Reference,
     types: Precision,
-) -> Result<Vec<ParetoPoint>, Failure> {
-    let mut list = network.frontier(measurements, exact, types, COUNT)?;
+) -> Result<Vec<ParetoPoint>, PlannerError> {
+    let mut list = network.frontier(measurements, exact, types, POLICY.pareto.plans)?;
     let count = list.len();
-    let entries = list.iter_mut().map(|chosen| (String::new(), &mut chosen.session)).collect();
-    let times = contest(network, entries, count, Instant::now() + TIME);
+    let sessions = list.iter_mut().map(|chosen| &mut chosen.session).collect();
+    let times = compare(network, sessions, count, Instant::now() + POLICY.pareto.time);
     let point = |(chosen, entry): (&Chosen, &NetworkTime)| {
         let lower = |choice: &&Choice| pair(&choice.formats) != [Dtype::F32; 2];
         ParetoPoint {
