@@ -7,7 +7,7 @@ use engine::network::dtypes::{cheapest, pair};
 use engine::network::graph::{Graph, Slice};
 use engine::network::inception_v3::NETWORK;
 use engine::network::model::Model;
-use engine::runtime::session::Session;
+use engine::runtime::prepared::PreparedNetwork;
 use engine::runtime::threads::Threads;
 use engine::weights::source::Weights;
 use kernels::cpu::Cpu;
@@ -66,8 +66,8 @@ impl Network {
     }
 
     /// Ready to run.
-    pub fn session(&self, choices: &[Choice]) -> Session {
-        Session::new(self.graph.clone(), choices, &self.weights, &self.cpu, &self.threads)
+    pub fn session(&self, choices: &[Choice]) -> PreparedNetwork {
+        PreparedNetwork::new(self.graph.clone(), choices, &self.weights, &self.cpu, &self.threads)
             .unwrap_or_else(|e| panic!("{e}"))
     }
 

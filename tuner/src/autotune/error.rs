@@ -1,6 +1,6 @@
 //! Why a tuning came to nothing.
 
-use engine::runtime::session::SessionError;
+use engine::runtime::prepared::PrepareError;
 
 use crate::log::file::LogError;
 use crate::planner::error::PlannerError;
@@ -27,5 +27,5 @@ pub enum TuneError {
     Planner(#[from] PlannerError),
     /// Weights are missing or wrong.
     #[error(transparent)]
-    Session(#[from] SessionError),
+    Prepare(#[from] PrepareError),
 }

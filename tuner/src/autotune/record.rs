@@ -11,7 +11,7 @@ use engine::plan::records::{
     ProblemRecord, SearchRecord, WeightResidency,
 };
 use engine::plan::step::{InNetwork, PlanStep, RunnerUp, time_us};
-use engine::runtime::session::Session;
+use engine::runtime::prepared::PreparedNetwork;
 use engine::util::stats::{Interval, Timing, median, us};
 use kernels::cpu::Cpu;
 use kernels::problem::Problem;
@@ -161,7 +161,7 @@ pub fn record(measurement: &ProblemResult) -> ProblemRecord {
 }
 
 /// Bytes of a session.
-pub fn memory_bytes(session: &Session) -> MemoryBytes {
+pub fn memory_bytes(session: &PreparedNetwork) -> MemoryBytes {
     let [weights, activations, scratch] = session.memory();
     MemoryBytes { weights, activations, scratch }
 }

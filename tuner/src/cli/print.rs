@@ -6,7 +6,7 @@ use engine::network::model::Model;
 use engine::plan::records::{CoreDistance, MemoryBytes, Noise, ProblemRecord, RuleRecord, SearchRecord};
 use engine::plan::schema::Plan;
 use engine::plan::step::{InNetwork, PlanStep};
-use engine::runtime::session::Session;
+use engine::runtime::prepared::PreparedNetwork;
 use engine::util::error::Failure;
 
 use crate::bench::policy::POLICY;
@@ -301,7 +301,7 @@ pub(crate) fn summary(name: &str, values: &[f32], out: &mut dyn Write) -> Result
 #[allow(clippy::too_many_arguments, reason = "one call, all of it what to print")]
 pub fn print_classes(
     model: &Model,
-    session: &Session,
+    session: &PreparedNetwork,
     n: usize,
     top: usize,
     labels: &[String],

@@ -13,7 +13,7 @@ use engine::plan::store::newest;
 use engine::runtime::load::graph;
 use engine::runtime::machine::Machine;
 use engine::runtime::memory::ensure_runs;
-use engine::runtime::session::{Session, SessionError};
+use engine::runtime::prepared::{PrepareError, PreparedNetwork};
 use engine::runtime::threads::Threads;
 use engine::runtime::weight_cache;
 use engine::runtime::weight_cache::{WeightCache, WeightCacheError};
@@ -163,28 +163,28 @@ pub(crate) fn session(
     weights: &Weights,
     cpu: &Cpu,
     threads: &Threads,
-) -> Result<(Session, Option<String>), Failure> {
+) -> Result<(PreparedNetwork, Option<String>), Failure> {
     let mut to_write = None;
     if let Some(path) = &args.packed {
         let key = weight_cache::key(args.model.weights.as_ref(), args.model.seed, &graph, choices)?;
         let session = match WeightCache::open(path, &key) {
             Ok(None) => None,
             Ok(Some(packed)) => {
-                Some(Session::of_packed(graph.clone(), choices, &packed, weights, cpu, threads))
+                Some(PreparedNetwork::of_packed(graph.clone(), choices, &packed, weights, cpu, threads))
             }
             Err(error @ WeightCacheError::Other { .. }) => Some(Err(error.into())),
             Err(error) => return Err(error.into()),
         };
         match session {
             Some(Ok(session)) => return Ok((session, None)),
-            Some(Err(SessionError::WeightCache(error))) => eprintln!("note: {error}; packed anew"),
+            Some(Err(PrepareError::WeightCache(error))) => eprintln!("note: {error}; packed anew"),
             Some(Err(error)) => return Err(error.into()),
             None => {}
         }
         check_writable(path)?;
         to_write = Some(key);
     }
-    Ok((Session::new(graph, choices, weights, cpu, threads)?, to_write))
+    Ok((PreparedNetwork::new(graph, choices, weights, cpu, threads)?, to_write))
 }
 
 /// All images, one after the other, and what they are called.
@@ -259,7 +259,7 @@ fn note_stale(path: &Path, plan: &Plan, machine: &Machine) {
 /// Milliseconds of inferences of a full batch, and the seconds of their steps; images repeat where there
 /// are fewer.
 fn latencies(
-    session: &mut Session,
+    session: &mut PreparedNetwork,
     threads: &Threads,
     images: &[f32],
     size: usize,
@@ -287,7 +287,7 @@ fn latencies(
 fn print_results(
     features: bool,
     model: &Model,
-    session: &Session,
+    session: &PreparedNetwork,
     n: usize,
     top: usize,
     labels: &[String],
@@ -305,7 +305,7 @@ fn print_results(
 }
 
 fn print_profile(
-    session: &Session,
+    session: &PreparedNetwork,
     choices: &[Choice],
     step_seconds: &[Vec<f64>],
     out: &mut dyn Write,

@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod records;
+pub mod request;
 pub mod resolve;
 pub mod schema;
 pub mod step;

@@ -9,10 +9,10 @@ use kernels::kernel::Io;
 
 use crate::network::graph::Slice;
 use crate::runtime::order::{Turn, turns, worker_of};
-use crate::runtime::session::{Placed, Session};
+use crate::runtime::prepared::{Placed, PreparedNetwork};
 use crate::runtime::threads::Threads;
 
-impl Session {
+impl PreparedNetwork {
     /// Runs `n` images `[n, h, w, c]` through the network, in one region ([`Threads::region`]); nothing else
     /// allocates.
     ///

@@ -1,10 +1,8 @@
-//! Images, tensors and labels at the edge of the program, and files written whole or not at all.
+//! Files written whole or not at all, and what is wrong with files.
 
 use std::io::Write;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
-
-use crate::util::error::Failure;
 
 /// Why a file could not be read or written. One line each: the file, what was found and what was
 /// expected.
@@ -23,6 +21,14 @@ pub enum InputError {
     Write {
         /// The file.
         file: String,
+        /// Its reason.
+        source: std::io::Error,
+    },
+    /// The operating system refused to create a folder.
+    #[error("{folder}: {source}")]
+    Folder {
+        /// The folder.
+        folder: String,
         /// Its reason.
         source: std::io::Error,
     },
@@ -186,11 +192,18 @@ pub fn now() -> u64 {
 }
 
 /// Creates a folder and all above it.
-pub fn create_folder(folder: &Path) -> Result<(), Failure> {
-    std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()).into())
+///
+/// # Errors
+/// If the system refuses.
+pub fn create_folder(folder: &Path) -> Result<(), InputError> {
+    std::fs::create_dir_all(folder)
+        .map_err(|source| InputError::Folder { folder: folder.display().to_string(), source })
 }
 
 /// Writes a text whole or not at all.
-pub fn write_text(path: &Path, text: &str) -> Result<(), Failure> {
-    Ok(write_atomically(path, text.as_bytes())?)
+///
+/// # Errors
+/// As [`write_atomically`].
+pub fn write_text(path: &Path, text: &str) -> Result<(), InputError> {
+    write_atomically(path, text.as_bytes())
 }

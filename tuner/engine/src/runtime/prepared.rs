@@ -24,7 +24,7 @@ use crate::weights::source::Weights;
 
 /// Why a session can't be made.
 #[derive(Debug, thiserror::Error)]
-pub enum SessionError {
+pub enum PrepareError {
     /// A kernel does not take its step.
     #[error("step `{layer}`: kernel {kernel}: {refusal}")]
     Refused {
@@ -91,7 +91,7 @@ pub(super) struct WorkerMemory {
 }
 
 /// A network bound to weights, kernels and threads.
-pub struct Session {
+pub struct PreparedNetwork {
     pub(super) graph: Graph,
     pub(super) steps: Vec<Ready>,
     pub(super) tensors: Vec<Placement>,
@@ -110,7 +110,7 @@ pub struct Session {
 ///
 /// # Errors
 /// If weights are missing or wrong.
-pub fn filters(step: &Step, weights: &Weights, rounding: Dtype) -> Result<Vec<Filter>, SessionError> {
+pub fn filters(step: &Step, weights: &Weights, rounding: Dtype) -> Result<Vec<Filter>, PrepareError> {
     let one = |weight: &Weight| match weight {
         Weight::Conv(spec) => {
             let expected = if rounding == Dtype::F32 { None } else { weights.expected_inputs(spec)? };
@@ -118,7 +118,7 @@ pub fn filters(step: &Step, weights: &Weights, rounding: Dtype) -> Result<Vec<Fi
         }
         Weight::Bias(spec) => Ok(weights.conv(spec)?.without_weights()),
         Weight::Dense => {
-            weights.dense()?.ok_or_else(|| SessionError::NoTop { weights: weights.description() })
+            weights.dense()?.ok_or_else(|| PrepareError::NoTop { weights: weights.description() })
         }
     };
     step.weights.iter().map(one).collect()
@@ -139,8 +139,8 @@ fn preparation_order(graph: &Graph) -> Vec<usize> {
 }
 
 /// The format of each tensor: its type, and the halo that its most demanding reader wants, or a given one if that is wider.
-fn formats(graph: &Graph, choices: &[Choice], halos: &[Padding]) -> Result<Vec<Format>, SessionError> {
-    let types = of_tensors(graph, choices).map_err(|d| SessionError::Types {
+fn formats(graph: &Graph, choices: &[Choice], halos: &[Padding]) -> Result<Vec<Format>, PrepareError> {
+    let types = of_tensors(graph, choices).map_err(|d| PrepareError::Types {
         layer: graph.steps[d.step].layers[0].clone(),
         what: if d.reads { "reads" } else { "writes" },
         found: d.found,
@@ -156,7 +156,7 @@ fn formats(graph: &Graph, choices: &[Choice], halos: &[Padding]) -> Result<Vec<F
     Ok(list)
 }
 
-impl Session {
+impl PreparedNetwork {
     /// Prepares every step by its choice, on all threads, and sizes the memory.
     ///
     /// # Errors
@@ -170,7 +170,7 @@ impl Session {
         weights: &Weights,
         cpu: &Cpu,
         threads: &Threads,
-    ) -> Result<Self, SessionError> {
+    ) -> Result<Self, PrepareError> {
         Self::with_halos(graph, choices, &[], weights, cpu, threads)
     }
 
@@ -188,7 +188,7 @@ impl Session {
         weights: &Weights,
         cpu: &Cpu,
         threads: &Threads,
-    ) -> Result<Self, SessionError> {
+    ) -> Result<Self, PrepareError> {
         let formats = formats(&graph, choices, halos)?;
         let filters = |_, step: &Step, rounding| filters(step, weights, rounding);
         Self::build(graph, choices, &formats, cpu, threads, filters, |_, _| Ok(()))
@@ -206,7 +206,7 @@ impl Session {
         weights: &Weights,
         cpu: &Cpu,
         threads: &Threads,
-    ) -> Result<Self, SessionError> {
+    ) -> Result<Self, PrepareError> {
         let hollow = |index, step: &Step, rounding| match packed.has(index) {
             true => Ok(step.problem.filter_dims().into_iter().map(Filter::dims_only).collect()),
             false => filters(step, weights, rounding),
@@ -222,11 +222,11 @@ impl Session {
         formats: &[Format],
         cpu: &Cpu,
         threads: &Threads,
-        filters: impl Fn(usize, &Step, Dtype) -> Result<Vec<Filter>, SessionError> + Sync,
-        complete: impl Fn(usize, &mut dyn Prepared) -> Result<(), SessionError> + Sync,
-    ) -> Result<Self, SessionError> {
+        filters: impl Fn(usize, &Step, Dtype) -> Result<Vec<Filter>, PrepareError> + Sync,
+        complete: impl Fn(usize, &mut dyn Prepared) -> Result<(), PrepareError> + Sync,
+    ) -> Result<Self, PrepareError> {
         assert_eq!(choices.len(), graph.steps.len(), "one choice a step");
-        let refused = |step: &Step, choice: &Choice, refusal| SessionError::Refused {
+        let refused = |step: &Step, choice: &Choice, refusal| PrepareError::Refused {
             layer: step.layers[0].clone(),
             kernel: choice.row.id,
             refusal,
@@ -247,7 +247,7 @@ impl Session {
                 .prepare(&step.problem, &choice.tuning, &formats, &filters(index, step, rounding)?)
                 .map_err(|r| refused(step, choice, r))?;
             complete(index, &mut *prepared)?;
-            Ok::<_, SessionError>(prepared)
+            Ok::<_, PrepareError>(prepared)
         });
         let mut prepared: Vec<_> = order.into_iter().zip(prepared).collect();
         prepared.sort_unstable_by_key(|(index, _)| *index);
@@ -334,8 +334,8 @@ impl Session {
         choice: &Choice,
         weights: &Weights,
         cpu: &Cpu,
-    ) -> Result<Arc<dyn Prepared>, SessionError> {
-        let refused = |refusal| SessionError::Refused {
+    ) -> Result<Arc<dyn Prepared>, PrepareError> {
+        let refused = |refusal| PrepareError::Refused {
             layer: self.graph.steps[step].layers[0].clone(),
             kernel: choice.row.id,
             refusal,
