@@ -13,7 +13,7 @@ use kernels::problem::Problem;
 use kernels::tensor::{Dtype, Formats};
 
 use crate::network::choice::Choice;
-use crate::network::graph::Graph;
+use crate::network::graph::{Graph, Step};
 
 /// The types that a plan may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,60 +104,77 @@ impl Set {
     }
 }
 
+/// A way to type the tensors that steps have touched so far: those of bf16, and what these steps cost.
+type Typing = (Set, f64);
+
 /// The types of tensors that cost least together; `cost` is what a step costs that reads one type and writes
 /// another, none if nothing does. None if there is no way, or there are too many tensors.
 pub fn cheapest(graph: &Graph, cost: impl Fn(usize, [Dtype; 2]) -> Option<f64>) -> Option<Vec<Dtype>> {
-    const BOTH: [Dtype; 2] = [Dtype::F32, Dtype::Bf16];
     let count = graph.tensors.len();
     if count > Set::ROOM {
         return None;
     }
-    let touches = |step: usize, tensor: usize| graph.steps[step].uses(tensor);
-    let all = 0..graph.steps.len();
-    let last: Vec<Option<usize>> =
-        (0..count).map(|tensor| all.clone().rev().find(|&step| touches(step, tensor))).collect();
+    let last_use = last_use(graph);
     let mut known = vec![false; count];
-    let mut ways = vec![(Set::default(), 0.0)];
+    let mut typings = vec![(Set::default(), 0.0)];
     for (index, step) in graph.steps.iter().enumerate() {
-        let mut next: Vec<(Set, f64)> = Vec::new();
-        let mut place: HashMap<Set, usize> = HashMap::new();
-        let mut alive = Set::default();
-        for (tensor, last) in last.iter().enumerate() {
-            if last.is_some_and(|last| last > index) {
-                alive = alive.with(tensor, Dtype::Bf16);
-            }
-        }
-        for (types, seconds) in ways {
-            for [src, dst] in BOTH.into_iter().flat_map(|src| BOTH.map(|dst| [src, dst])) {
-                let fits = |tensor: usize, dtype| !known[tensor] || types.get(tensor) == dtype;
-                if !fits(step.src.tensor, src) || !step.dst.iter().all(|slice| fits(slice.tensor, dst)) {
-                    continue;
-                }
-                let Some(own) = cost(index, [src, dst]) else { continue };
-                let written =
-                    |types: Set, slice: &crate::network::graph::Slice| types.with(slice.tensor, dst);
-                let types = step.dst.iter().fold(types.with(step.src.tensor, src), written);
-                let seconds = seconds + own;
-                match place.entry(types.and(alive)) {
-                    std::collections::hash_map::Entry::Vacant(entry) => {
-                        entry.insert(next.len());
-                        next.push((types, seconds));
-                    }
-                    std::collections::hash_map::Entry::Occupied(entry) => {
-                        let way = &mut next[*entry.get()];
-                        if seconds < way.1 {
-                            *way = (types, seconds);
-                        }
-                    }
-                }
-            }
-        }
+        let extended =
+            typings.iter().flat_map(|typing| extensions(typing, step, &known, |pair| cost(index, pair)));
+        typings = cheapest_of_each(extended, used_later(&last_use, index));
         known[step.src.tensor] = true;
         step.dst.iter().for_each(|slice| known[slice.tensor] = true);
-        ways = next;
     }
-    let (types, _) = ways.into_iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
+    let (types, _) = typings.into_iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
     Some((0..count).map(|tensor| types.get(tensor)).collect())
+}
+
+/// The last step that uses each tensor.
+fn last_use(graph: &Graph) -> Vec<Option<usize>> {
+    let last = |tensor| (0..graph.steps.len()).rev().find(|&step| graph.steps[step].uses(tensor));
+    (0..graph.tensors.len()).map(last).collect()
+}
+
+/// The tensors that are used after a step.
+fn used_later(last_use: &[Option<usize>], step: usize) -> Set {
+    let is_later = |(_, last): &(usize, &Option<usize>)| last.is_some_and(|last| last > step);
+    let later = last_use.iter().enumerate().filter(is_later);
+    later.fold(Set::default(), |set, (tensor, _)| set.with(tensor, Dtype::Bf16))
+}
+
+/// A typing with each pair of types of one more step that agrees with it and has a cost.
+fn extensions(
+    &(types, seconds): &Typing,
+    step: &Step,
+    known: &[bool],
+    cost: impl Fn([Dtype; 2]) -> Option<f64>,
+) -> impl Iterator<Item = Typing> {
+    const BOTH: [Dtype; 2] = [Dtype::F32, Dtype::Bf16];
+    let pairs = BOTH.into_iter().flat_map(|src| BOTH.map(|dst| [src, dst]));
+    pairs.filter_map(move |[src, dst]| {
+        let fits = |tensor: usize, dtype| !known[tensor] || types.get(tensor) == dtype;
+        if !fits(step.src.tensor, src) || !step.dst.iter().all(|slice| fits(slice.tensor, dst)) {
+            return None;
+        }
+        let seconds = seconds + cost([src, dst])?;
+        let read = types.with(step.src.tensor, src);
+        Some((step.dst.iter().fold(read, |types, slice| types.with(slice.tensor, dst)), seconds))
+    })
+}
+
+/// Of typings that agree on the tensors that are still used, the first of the cheapest; in the order in which the first
+/// of each came.
+fn cheapest_of_each(typings: impl Iterator<Item = Typing>, still_used: Set) -> Vec<Typing> {
+    let mut list: Vec<Typing> = Vec::new();
+    let mut place: HashMap<Set, usize> = HashMap::new();
+    for typing in typings {
+        let at = *place.entry(typing.0.and(still_used)).or_insert(list.len());
+        match list.get_mut(at) {
+            None => list.push(typing),
+            Some(best) if typing.1 < best.1 => *best = typing,
+            Some(_) => {}
+        }
+    }
+    list
 }
 
 /// Bound on the error of the features where nothing else is asked: f32 arithmetic.

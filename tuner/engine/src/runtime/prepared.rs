@@ -22,7 +22,7 @@ use crate::runtime::weight_cache::{WeightCache, WeightCacheError};
 use crate::weights::error::WeightsError;
 use crate::weights::source::Weights;
 
-/// Why a session can't be made.
+/// Why a network can't be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
     /// A kernel does not take its step.
@@ -61,6 +61,11 @@ pub enum PrepareError {
     },
 }
 
+fn refused(step: &Step, choice: &Choice, refusal: Unsupported) -> PrepareError {
+    PrepareError::Refused { layer: step.layers[0].clone(), kernel: choice.row.id, refusal }
+}
+
+/// A step that is ready to run.
 pub(super) struct Ready {
     pub(super) prepared: Arc<dyn Prepared>,
     pub(super) has_weights: bool,
@@ -77,9 +82,9 @@ pub(super) struct Placed {
 }
 
 impl Placed {
-    /// Where it lies: what a worker has for itself, or the arena of all.
-    pub(super) fn memory<'a>(&self, arena: &'a Buffer, own: Option<&'a WorkerMemory>) -> &'a Buffer {
-        own.filter(|_| self.is_tensor_per_worker).map_or(arena, |own| &own.arena)
+    /// The arena that it is in: that of a worker, or that of all.
+    pub(super) fn memory<'a>(&self, arena: &'a Buffer, worker: Option<&'a WorkerMemory>) -> &'a Buffer {
+        worker.filter(|_| self.is_tensor_per_worker).map_or(arena, |worker| &worker.arena)
     }
 }
 
@@ -98,8 +103,8 @@ pub struct PreparedNetwork {
     pub(super) arena: Buffer,
     pub(super) scratch: Buffer,
     pub(super) team: Team,
-    /// One a worker where they take steps alone.
-    pub(super) own: Vec<WorkerMemory>,
+    /// One a worker, where each takes images of its own through the first steps.
+    pub(super) worker_memory: Vec<WorkerMemory>,
     /// When each turn of the latest run ended, in nanoseconds from its start.
     pub(super) ends: Vec<AtomicU64>,
     /// Images of the latest run.
@@ -226,11 +231,6 @@ impl PreparedNetwork {
         complete: impl Fn(usize, &mut dyn Prepared) -> Result<(), PrepareError> + Sync,
     ) -> Result<Self, PrepareError> {
         assert_eq!(choices.len(), graph.steps.len(), "one choice a step");
-        let refused = |step: &Step, choice: &Choice, refusal| PrepareError::Refused {
-            layer: step.layers[0].clone(),
-            kernel: choice.row.id,
-            refusal,
-        };
         let pairs: Vec<(&Step, &Choice)> = graph.steps.iter().zip(choices).collect();
         let mut made = Vec::new();
         for &(step, choice) in &pairs {
@@ -258,7 +258,7 @@ impl PreparedNetwork {
 
     /// Prepared kernels, one a step, in memory of their own.
     fn lay_out(graph: Graph, prepared: Vec<Arc<dyn Prepared>>, formats: &[Format], workers: usize) -> Self {
-        let (tensors, [arena, own_arena]) = lay_out(&graph, formats);
+        let (tensors, [arena, worker_arena]) = lay_out(&graph, formats);
         let slice = |slice: &Slice| Placed {
             at: tensors[slice.tensor].channels(slice.channels.clone()),
             is_tensor_per_worker: graph.is_tensor_per_worker(slice.tensor),
@@ -274,14 +274,14 @@ impl PreparedNetwork {
             let those = steps.iter().enumerate().filter(|(index, _)| graph.is_per_worker(*index) == alone);
             those.map(|(_, step)| step.prepared.scratch().total(workers)).max().unwrap_or(0)
         };
-        let own = |_| WorkerMemory {
+        let worker_memory = |_| WorkerMemory {
             team: Team::new(1),
-            arena: Buffer::zeroed(own_arena),
+            arena: Buffer::zeroed(worker_arena),
             scratch: Buffer::zeroed(scratch(true, 1)),
         };
         let alone = if steps.is_empty() || !graph.is_per_worker(0) { 0 } else { workers };
         Self {
-            own: (0..alone).map(own).collect(),
+            worker_memory: (0..alone).map(worker_memory).collect(),
             scratch: Buffer::zeroed(scratch(false, workers)),
             ends: turns(&graph, graph.batch, 0..steps.len()).map(|_| AtomicU64::new(0)).collect(),
             latest: 0,
@@ -311,9 +311,11 @@ impl PreparedNetwork {
     /// Bytes of packed weights, of the activation arena and of scratch.
     pub fn memory(&self) -> [usize; 3] {
         let packed = self.steps.iter().map(|s| s.prepared.packed_bytes()).sum();
-        let own = |of: fn(&WorkerMemory) -> &Buffer| self.own.iter().map(|own| of(own).len()).sum::<usize>();
-        let arena = self.arena.len() + own(|own| &own.arena);
-        let scratch = self.scratch.len() + own(|own| &own.scratch);
+        let of_workers = |of: fn(&WorkerMemory) -> &Buffer| {
+            self.worker_memory.iter().map(|memory| of(memory).len()).sum::<usize>()
+        };
+        let arena = self.arena.len() + of_workers(|memory| &memory.arena);
+        let scratch = self.scratch.len() + of_workers(|memory| &memory.scratch);
         [packed, arena * size_of::<f32>(), scratch * size_of::<f32>()]
     }
 
@@ -335,11 +337,7 @@ impl PreparedNetwork {
         weights: &Weights,
         cpu: &Cpu,
     ) -> Result<Arc<dyn Prepared>, PrepareError> {
-        let refused = |refusal| PrepareError::Refused {
-            layer: self.graph.steps[step].layers[0].clone(),
-            kernel: choice.row.id,
-            refusal,
-        };
+        let refused = |refusal| refused(&self.graph.steps[step], choice, refusal);
         let kernel = (choice.row.make)(cpu).map_err(refused)?;
         let Signature { problem, formats, .. } = self.steps[step].prepared.signature();
         let rounding = kernel.numerics(problem, &choice.tuning).rounding;
@@ -355,7 +353,10 @@ impl PreparedNetwork {
             }
         };
         match self.graph.is_per_worker(step) {
-            true => self.own.iter_mut().for_each(|o| grow(&mut o.scratch, prepared.scratch().total(1))),
+            true => {
+                let needed = prepared.scratch().total(1);
+                self.worker_memory.iter_mut().for_each(|memory| grow(&mut memory.scratch, needed));
+            }
             false => grow(&mut self.scratch, prepared.scratch().total(self.team.workers())),
         }
         std::mem::replace(&mut self.steps[step].prepared, prepared)
