@@ -126,6 +126,22 @@ fn dense_variables(names: [&str; 2]) -> Tensors {
     vec![kernel, (names[1].to_owned(), vec![CLASSES], dense().bias.unwrap())]
 }
 
+/// As [`legacy_bytes`] names them, for a container without groups.
+pub fn keras_tensors(filters: &[Filter]) -> Tensors {
+    let mut tensors = Tensors::new();
+    let mut add = |layer: &str, variables: Tensors| {
+        tensors.extend(variables.into_iter().map(|(name, shape, v)| (format!("{layer}/{name}"), shape, v)));
+    };
+    for (index, filter) in filters.iter().enumerate() {
+        let (conv, norm) =
+            conv_variables(filter, ["kernel", "gamma", "beta", "moving_mean", "moving_variance"]);
+        add(&format!("conv2d_{}", index + 1), conv);
+        add(&format!("batch_normalization_{}", index + 1), norm);
+    }
+    add("predictions", dense_variables(["kernel", "bias"]));
+    tensors
+}
+
 fn add_variables(group: &mut GroupBuilder, variables: &Tensors, stored: Stored) {
     for (name, shape, values) in variables {
         dataset(group, name, &shape.iter().map(|n| *n as u64).collect::<Vec<_>>(), values, stored);

@@ -104,6 +104,23 @@ fn the_format_says_how_to_pool() {
 }
 
 #[test]
+fn any_container_is_read_with_any_naming_scheme() {
+    let (_folder, path) = write(&safetensors_bytes(&keras_tensors(&filters(true)), Dtype::F32));
+    let weights = open(&path, &spec()).unwrap();
+    assert_eq!(weights.average_pooling(), AveragePooling::Keras);
+    let convs: Vec<Filter> = spec().convs.iter().map(|conv| weights.conv(conv).unwrap()).collect();
+    assert_eq!((convs, weights.dense().unwrap()), (filters(true), Some(dense())));
+    let mut fewer = keras_tensors(&filters(true));
+    fewer.retain(|(name, ..)| name != "conv2d_3/kernel");
+    let message = refusal(&safetensors_bytes(&fewer, Dtype::F32), &spec());
+    assert!(message.contains("tensor conv2d_3/kernel is missing, expected f32 [1, 1, 5, 5]"), "{message}");
+    // Where the names are those of no scheme, the container's usual one says what is missing.
+    let others = vec![("weight".to_owned(), vec![1], vec![0.0])];
+    let message = refusal(&safetensors_bytes(&others, Dtype::F32), &spec());
+    assert!(message.contains("tensor Mixed_0.branch.conv.weight is missing"), "{message}");
+}
+
+#[test]
 fn a_part_of_the_network_finds_its_layers_in_a_whole_file() {
     let part = Spec { convs: vec![spec().convs[3].clone()], features: 0, ..spec() };
     for bytes in [
