@@ -1,10 +1,11 @@
 //! Types of activations: which are allowed, and which each tensor of a graph has.
 //!
-//! All that write a tensor must write one type, and all that read it read that one; conversions are what
-//! kernels do on the way into registers and out of them, so that a kernel from bf16 to f32 is a candidate of its
-//! own. The least time over a graph is found exactly: its steps are taken in order, and for every way to type
-//! the tensors that are still to be read or written the fastest way there is kept. Few tensors are alive at a
-//! time, so that few ways are.
+//! All steps that write a tensor write the same type, and all steps that read it read that type. Kernels convert on the
+//! way into registers and out of them, so that a kernel from bf16 to f32 is another candidate than one from f32 to f32.
+//!
+//! [`cheapest`] finds the types with the least time exactly, by dynamic programming over the steps in order. After each
+//! step it keeps, for every combination of types of the tensors that later steps use, the fastest typing of all tensors
+//! so far. Few tensors are in use at a time, so that there are few combinations.
 
 use std::collections::HashMap;
 
@@ -18,15 +19,14 @@ use crate::network::graph::{Graph, Step};
 /// The types that a plan may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
-    /// f32 alone.
+    /// Only f32.
     F32,
-    /// Lower ones too.
+    /// bf16 too.
     Bf16,
 }
 
 impl Precision {
-    /// What a bound on the error of the features allows: nothing below f32, unless it is looser than that
-    /// of f32.
+    /// What a bound on the error of the features allows: bf16 only if the bound is larger than [`F32_ERROR`].
     pub fn within(error: f64) -> Self {
         if error > F32_ERROR { Self::Bf16 } else { Self::F32 }
     }
@@ -47,20 +47,20 @@ pub fn pair(formats: &Formats) -> [Dtype; 2] {
     [formats.src.dtype, formats.dst.dtype]
 }
 
-/// A step that does not agree with others on the type of a tensor.
+/// A step that reads or writes a tensor as another type than the steps before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Disagreement {
     /// The step.
     pub step: usize,
-    /// It reads the tensor; else it writes it.
+    /// The step reads the tensor. Otherwise it writes it.
     pub reads: bool,
-    /// Its type.
+    /// The step's type.
     pub found: Dtype,
-    /// That of the steps before it.
+    /// The type of the steps before it.
     pub expected: Dtype,
 }
 
-/// The type of each tensor by choices.
+/// The type of each tensor, as the choices for the steps have it.
 ///
 /// # Errors
 /// The first step that does not agree with those before it.
@@ -104,11 +104,11 @@ impl Set {
     }
 }
 
-/// A way to type the tensors that steps have touched so far: those of bf16, and what these steps cost.
+/// A typing of the tensors that the steps so far use: which are bf16, and what these steps cost.
 type Typing = (Set, f64);
 
-/// The types of tensors that cost least together; `cost` is what a step costs that reads one type and writes
-/// another, none if nothing does. None if there is no way, or there are too many tensors.
+/// The types of all tensors with the least sum of costs. `cost` gives the cost of a step that reads one type and writes
+/// another, or none if no kernel does. None if no typing has a cost, or there are more than 256 tensors.
 pub fn cheapest(graph: &Graph, cost: impl Fn(usize, [Dtype; 2]) -> Option<f64>) -> Option<Vec<Dtype>> {
     let count = graph.tensors.len();
     if count > Set::ROOM {
@@ -177,10 +177,10 @@ fn cheapest_of_each(typings: impl Iterator<Item = Typing>, still_used: Set) -> V
     list
 }
 
-/// Bound on the error of the features where nothing else is asked: f32 arithmetic.
+/// Default bound on the relative L2 error of the features: f32 arithmetic.
 pub const F32_ERROR: f64 = 1e-5;
 
-/// Bound where bf16 is asked for.
+/// Bound on the relative L2 error of the features for bf16.
 pub const BF16_ERROR: f64 = 1e-2;
 
 #[cfg(test)]

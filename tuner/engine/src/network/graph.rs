@@ -1,7 +1,7 @@
 //! A model as steps on tensors: BatchNorm folded, concat turned into channel ranges.
 //!
-//! A step reads one tensor and writes ranges of channels of others. Concat is no step: what it joins is
-//! written where it belongs.
+//! A step reads one tensor and writes ranges of channels of others. A concat is not a step: the steps before it write
+//! into its tensor.
 
 use std::ops::Range;
 
@@ -23,12 +23,12 @@ pub struct Slice {
     pub channels: Range<usize>,
 }
 
-/// Whose weights a segment of a convolution has, or a pool.
+/// The weights of a filter that a step takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Weight {
     /// A convolution of the model.
     Conv(ConvSpec),
-    /// The bias and BatchNorms of one, whose weights another step has.
+    /// The bias and BatchNorms of a convolution of the model. Its kernel is in another step.
     Bias(ConvSpec),
     /// The dense layer.
     Dense,
@@ -49,7 +49,7 @@ pub struct Step {
     pub src: Slice,
     /// Where it writes, one a segment.
     pub dst: Vec<Slice>,
-    /// Whose weights, one a filter that the problem takes.
+    /// The weights, one a filter that the problem takes.
     pub weights: Vec<Weight>,
 }
 
@@ -65,15 +65,15 @@ impl Step {
     }
 }
 
-/// Where a batch is split: what few images make of the first steps stays in the caches that the whole batch would
-/// overflow, while later steps read each of their many weights once for all images.
+/// Where a batch is split. The activations of a few images stay in the caches during the first steps, which those of
+/// the whole batch would overflow. Later steps read each of their many weights once for all images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// Steps that take some images at a time, one after the other for those, before the next images have their turn.
+    /// The first steps: they compute some images, all of these steps in order, before the next images.
     pub steps: usize,
-    /// How many images.
+    /// How many images at a time.
     pub images: usize,
-    /// Each worker takes images of its own through these steps, alone; else all workers share each step.
+    /// Each worker takes images of its own through these steps. Otherwise all workers share each step.
     pub per_worker: bool,
 }
 
@@ -82,13 +82,13 @@ pub struct Split {
 pub struct Graph {
     /// Images.
     pub batch: usize,
-    /// The problems of its first steps are those of fewer images.
+    /// Where the batch is split. The problems of the first steps are then those of fewer images.
     pub split: Option<Split>,
     /// Shapes of all tensors; the first is the input.
     pub tensors: Vec<Shape>,
     /// The steps.
     pub steps: Vec<Step>,
-    /// Where each node of the model is found; none for one that a rewrite does without.
+    /// Where the output of each node of the model is; none for a node that a block variant removes.
     pub nodes: Vec<Option<Slice>>,
     /// The pooled features.
     pub features: Option<Slice>,
@@ -148,8 +148,8 @@ impl Graph {
         Self { batch, split: None, tensors, steps, nodes, features, output, top }
     }
 
-    /// The same steps, those before the first of a block for some images at a time; all of them where there is no such
-    /// block. As it is where the batch has no more images.
+    /// The same graph with the batch split before a block: the steps before it compute some images at a time. If there
+    /// is no such block, all steps do. A batch of at most so many images is not split.
     ///
     /// # Panics
     /// If it is split already, or for no images.
@@ -176,7 +176,7 @@ impl Graph {
         graph
     }
 
-    /// The same with each worker taking images of its own through the steps that take some at a time.
+    /// The same graph, in which each worker takes images of its own through the steps before the split.
     pub fn per_worker(mut self) -> Self {
         self.split.iter_mut().for_each(|split| split.per_worker = true);
         self
@@ -187,7 +187,8 @@ impl Graph {
         self.split.is_some_and(|split| split.per_worker && step < split.steps)
     }
 
-    /// Whether each worker has a tensor for itself: it holds some images of steps that workers take alone.
+    /// Whether each worker has such a tensor for itself, with the images that it takes through the steps before the
+    /// split.
     pub fn is_tensor_per_worker(&self, tensor: TensorId) -> bool {
         self.split.is_some_and(|split| split.per_worker) && self.tensors[tensor].n < self.batch
     }
@@ -197,7 +198,8 @@ impl Graph {
         self.top.is_some() && layer.split_once('.').map(|(block, _)| block) == self.top
     }
 
-    /// The steps of a block, which are next to each other; none behind the last step where there is no such block.
+    /// The steps of a block, which are next to each other. If there is no such block: an empty range after the last
+    /// step.
     pub fn block_steps(&self, block: &str) -> Range<usize> {
         let is_of = |step: &&Step| step.block == block;
         let first = self.steps.iter().take_while(|step| !is_of(step)).count();
@@ -211,7 +213,7 @@ impl Graph {
         names
     }
 
-    /// How many times a step is taken for a full batch.
+    /// How many times a step runs for a full batch.
     pub fn repeats(&self, step: usize) -> usize {
         match self.split {
             Some(split) if step < split.steps => self.batch.div_ceil(split.images),

@@ -258,7 +258,7 @@ impl PreparedNetwork {
 
     /// Prepared kernels, one a step, in memory of their own.
     fn lay_out(graph: Graph, prepared: Vec<Arc<dyn Prepared>>, formats: &[Format], workers: usize) -> Self {
-        let (tensors, [arena, worker_arena]) = lay_out(&graph, formats);
+        let (tensors, sizes) = lay_out(&graph, formats);
         let slice = |slice: &Slice| Placed {
             at: tensors[slice.tensor].channels(slice.channels.clone()),
             is_tensor_per_worker: graph.is_tensor_per_worker(slice.tensor),
@@ -276,7 +276,7 @@ impl PreparedNetwork {
         };
         let worker_memory = |_| WorkerMemory {
             team: Team::new(1),
-            arena: Buffer::zeroed(worker_arena),
+            arena: Buffer::zeroed(sizes.per_worker),
             scratch: Buffer::zeroed(scratch(true, 1)),
         };
         let alone = if steps.is_empty() || !graph.is_per_worker(0) { 0 } else { workers };
@@ -285,7 +285,7 @@ impl PreparedNetwork {
             scratch: Buffer::zeroed(scratch(false, workers)),
             ends: turns(&graph, graph.batch, 0..steps.len()).map(|_| AtomicU64::new(0)).collect(),
             latest: 0,
-            arena: Buffer::zeroed(arena),
+            arena: Buffer::zeroed(sizes.shared),
             team: Team::new(workers),
             graph,
             steps,
