@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use engine::network::dtypes::{BF16_ERROR, F32_ERROR};
 use engine::network::model::Model;
+use engine::network::models::{input_arrays, networks_and_blocks};
 use engine::plan::schema::{Bounds, PlanRequest};
 use engine::runtime::threads::{Threads, available};
 use engine::util::error::Failure;
@@ -90,8 +91,8 @@ pub enum PrecisionArg {
 /// Model and weights.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ModelArgs {
-    /// inception_v3, one block of it (stem, mixed0 .. mixed10), or conv2d_bn with --shape
-    #[arg(long, value_name = "MODEL")]
+    /// Its name.
+    #[arg(long, value_name = "MODEL", help = format!("{}, or conv2d_bn with --shape", networks_and_blocks()))]
     pub model: Option<String>,
     /// Shape of a conv2d_bn, like n1h17w17c768k192r1s7
     #[arg(long)]
@@ -110,8 +111,8 @@ pub struct ImageArgs {
     /// JPEG or PNG images of any size
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "input")]
     pub image: Vec<PathBuf>,
-    /// Preprocessed images: .npy of [N, 299, 299, 3] float32 in [-1, 1]
-    #[arg(long, value_name = "X.npy")]
+    /// Preprocessed images.
+    #[arg(long, value_name = "X.npy", help = format!("Preprocessed images: .npy of {}", input_arrays()))]
     pub input: Option<PathBuf>,
 }
 
@@ -212,9 +213,8 @@ impl HostArgs {
 impl ModelArgs {
     /// The name, or a failure that says what is expected.
     pub fn name(&self) -> Result<&str, Failure> {
-        let missing =
-            "--model is missing, expected inception_v3, a block (stem, mixed0 .. mixed10) or conv2d_bn";
-        self.model.as_deref().ok_or_else(|| missing.into())
+        let missing = || format!("--model is missing, expected {}, or conv2d_bn", networks_and_blocks());
+        self.model.as_deref().ok_or_else(|| missing().into())
     }
 
     /// Model and weights that fit together: the weights say how many classes there are.

@@ -207,3 +207,45 @@ pub fn create_folder(folder: &Path) -> Result<(), InputError> {
 pub fn write_text(path: &Path, text: &str) -> Result<(), InputError> {
     write_atomically(path, text.as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_file_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.file");
+        std::fs::write(&path, b"before").unwrap();
+        let failing = |out: &mut dyn Write| {
+            out.write_all(b"half")?;
+            Err(std::io::Error::other("the disk\nis full"))
+        };
+        write_with(&path, failing).unwrap_err();
+        assert_eq!(std::fs::read(&path).unwrap(), b"before");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        let error = write_atomically(&folder.path().join("none/x.file"), b"").unwrap_err().to_string();
+        assert!(error.contains("x.file: cannot write") && !error.contains('\n'), "{error}");
+        write_atomically(folder.path(), b"").unwrap_err();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_devices_stay_what_they_are() {
+        use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.file");
+        std::fs::write(&path, b"before").unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("x.file", &link).unwrap();
+        write_atomically(&link, b"after").unwrap();
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(std::fs::read(&path).unwrap(), b"after");
+        let plain = folder.path().join("plain");
+        std::fs::write(&plain, b"").unwrap();
+        let mode = |path| std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&path), mode(&plain), "the umask holds");
+        write_atomically(Path::new("/dev/null"), b"gone").unwrap();
+        assert!(std::fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+    }
+}

@@ -9,6 +9,9 @@ use image::{ImageDecoder, ImageReader, Limits, Rgb32FImage};
 use crate::network::model::Model;
 use crate::util::files::{file_name, one_line};
 
+#[cfg(test)]
+mod tests;
+
 /// The most pixels accepted, so that a small file cannot ask for all memory.
 const MAX_PIXELS: u64 = 1 << 26;
 
