@@ -1,5 +1,6 @@
 //! Why a tuning came to nothing.
 
+use engine::MemoryError;
 use engine::runtime::prepared::PrepareError;
 
 use crate::log::file::LogError;
@@ -17,8 +18,8 @@ pub enum TuneError {
         reason: String,
     },
     /// There is not the memory that measuring or running needs.
-    #[error("{0}")]
-    Memory(String),
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     /// The log of measurements is of another kind or version.
     #[error(transparent)]
     Log(#[from] LogError),
