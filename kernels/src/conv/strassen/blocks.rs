@@ -89,6 +89,7 @@ impl<I: Isa> Prepared for PreparedStrassen<I> {
     fn units(&self, _: usize, n: usize) -> usize {
         self.output_pixels(n).div_ceil(self.block)
     }
+
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
         self.isa.vectorize(Run { step: self, units, io, v: scratch.worker })
     }

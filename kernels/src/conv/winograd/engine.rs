@@ -117,6 +117,7 @@ impl<I: Isa> Prepared for PreparedTransform<I> {
     fn units(&self, _: usize, n: usize) -> usize {
         self.groups * self.blocks(n)
     }
+
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
         let ([down, across], v) = (&self.tiling.transforms, scratch.worker);
         macro_rules! arms {
