@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cross_checks::network::{Network, plans};
 use cross_checks::{Data, EPILOGUES, Subject, conv_with};
-use engine::network::rewrite::Rewrite;
+use engine::network::block_variant::BlockVariant;
 use engine::runtime::threads::Threads;
 use engine::weights::synthetic;
 use kernels::kernel::Io;
@@ -89,7 +89,8 @@ fn allocations(network: &Network, rule: cross_checks::network::Rule) -> usize {
 #[test]
 fn inferences_allocate_only_inside_the_gemm_crate() {
     let _alone = ALONE.lock();
-    for (threads, rewrite) in [(1, Rewrite::PLAIN), (2, Rewrite::PLAIN), (2, Rewrite::ALL[3])] {
+    for (threads, rewrite) in [(1, BlockVariant::PLAIN), (2, BlockVariant::PLAIN), (2, BlockVariant::ALL[3])]
+    {
         let network = Network::synthetic(PoolKind::Average, 1, threads).in_form(rewrite);
         let regions = allocations_of_regions(&network.threads);
         assert!(regions == 0 || threads > 1 && regions <= 30, "{regions} allocations of three regions");

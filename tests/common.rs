@@ -14,9 +14,9 @@ use std::fmt;
 use std::io::Write;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
+use engine::network::block_variant::problems;
 use engine::network::graph::Graph;
 use engine::network::model::Model;
-use engine::network::rewrite::problems;
 use kernels::cpu::Cpu;
 use kernels::filter::{BatchNorm, Filter};
 use kernels::kernel::{Io, Kernel, Numerics, Prepared, Tuning};

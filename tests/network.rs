@@ -12,10 +12,10 @@
 //! that the largest probability takes the place of the root mean square there.
 
 use cross_checks::network::{Network, Rule, in_bf16, plans, rounding_of};
+use engine::network::block_variant::BlockVariant;
 use engine::network::candidates::default_choices;
 use engine::network::model::BLOCKS;
-use engine::network::rewrite::Rewrite;
-use engine::runtime::reference::Exact;
+use engine::runtime::reference::Reference;
 use engine::util::stats::relative_l2;
 use engine::weights::synthetic;
 use kernels::problem::PoolKind;
@@ -51,7 +51,13 @@ fn tolerance(rounding: f64, layers: usize, rms: f64) -> f64 {
     16.0 * rounding * (layers as f64).sqrt() * rms
 }
 
-fn check(average: PoolKind, checkpoints: &str, rewrite: Rewrite, plans: &[(&str, Rule)], threads: &[usize]) {
+fn check(
+    average: PoolKind,
+    checkpoints: &str,
+    rewrite: BlockVariant,
+    plans: &[(&str, Rule)],
+    threads: &[usize],
+) {
     let golden = golden();
     let checkpoints = golden[checkpoints].as_array().expect("a list");
     assert!(checkpoints.len() >= 11, "a checkpoint a block");
@@ -102,18 +108,18 @@ fn check(average: PoolKind, checkpoints: &str, rewrite: Rewrite, plans: &[(&str,
 
 #[test]
 fn every_block_is_that_of_keras() {
-    check(PoolKind::Average, "checkpoints", Rewrite::PLAIN, &plans(), &[1, 2]);
+    check(PoolKind::Average, "checkpoints", BlockVariant::PLAIN, &plans(), &[1, 2]);
 }
 
 /// Emulated where there are none.
 #[test]
 fn every_block_by_tiles_is_that_of_keras() {
-    check(PoolKind::Average, "checkpoints", Rewrite::PLAIN, &[("bf16", in_bf16)], &[2]);
+    check(PoolKind::Average, "checkpoints", BlockVariant::PLAIN, &[("bf16", in_bf16)], &[2]);
 }
 
 #[test]
 fn every_block_is_that_of_keras_in_every_form() {
-    for rewrite in &Rewrite::ALL[1..] {
+    for rewrite in &BlockVariant::ALL[1..] {
         // The default choice and direct kernels: the others are checked on each block alone.
         check(PoolKind::Average, "checkpoints", *rewrite, &plans()[..2], &[2]);
     }
@@ -121,7 +127,7 @@ fn every_block_is_that_of_keras_in_every_form() {
 
 #[test]
 fn every_block_is_that_of_torchvision_where_pools_count_the_border() {
-    let [plain, .., both] = Rewrite::ALL;
+    let [plain, .., both] = BlockVariant::ALL;
     check(PoolKind::AverageCountingBorder, "torchvision", plain, &plans(), &[1, 2]);
     check(PoolKind::AverageCountingBorder, "torchvision", both, &plans()[..1], &[2]);
 }
@@ -133,7 +139,7 @@ fn a_block_computes_the_same_in_every_form() {
             let images = synthetic::image(2, h, w, c, 0);
             let network = |rewrite| Network::block(block, average, 2, 2).in_form(rewrite);
             for (plan_name, choose) in plans() {
-                let output = |rewrite: Rewrite| {
+                let output = |rewrite: BlockVariant| {
                     let network = network(rewrite);
                     let choices = choose(&network.graph, &network.cpu);
                     let mut session = network.session(&choices);
@@ -141,8 +147,8 @@ fn a_block_computes_the_same_in_every_form() {
                     let rounding = rounding_of(&network.graph, &choices, &network.cpu);
                     (session.output(2), rounding, network.graph.steps.len())
                 };
-                let (plain, rounding, layers) = output(Rewrite::PLAIN);
-                for rewrite in &Rewrite::ALL[1..] {
+                let (plain, rounding, layers) = output(BlockVariant::PLAIN);
+                for rewrite in &BlockVariant::ALL[1..] {
                     let (values, own_rounding, own_layers) = output(*rewrite);
                     let error = relative_l2(&values, &plain);
                     // The errors of both add up, and those of all elements are one deviation together.
@@ -161,7 +167,7 @@ fn a_block_computes_the_same_in_every_form() {
 #[test]
 fn a_block_in_bf16_is_that_of_f64_at_every_tier() {
     let network = Network::block("mixed10", PoolKind::Average, 1, 2);
-    let exact = Exact::new(&network.graph, &network.weights, &network.threads).expect("weights");
+    let exact = Reference::new(&network.graph, &network.weights, &network.threads).expect("weights");
     for tier in Tier::ALL.into_iter().filter(|tier| network.cpu.tier().includes(*tier)) {
         let choices = in_bf16(&network.graph, &network.cpu.clone().limited_to(tier));
         let rounding = rounding_of(&network.graph, &choices, &network.cpu);
@@ -185,23 +191,23 @@ fn images_of_a_batch_do_not_touch_each_other() {
             single.features(1).expect("features")
         })
         .collect();
-    let both = Rewrite { siblings: true, swap: true };
+    let both = BlockVariant { fuse_siblings: true, conv_before_pool: true };
     for (split, form, threads) in [
-        (None, Rewrite::PLAIN, 2),
-        (Some(("mixed4", 1, false)), Rewrite::PLAIN, 2),
+        (None, BlockVariant::PLAIN, 2),
+        (Some(("mixed4", 1, false)), BlockVariant::PLAIN, 2),
         (Some(("mixed4", 1, true)), both, 2),
         (Some(("mixed9", 2, false)), both, 2),
-        (Some(("mixed9", 2, true)), Rewrite::PLAIN, 2),
+        (Some(("mixed9", 2, true)), BlockVariant::PLAIN, 2),
         (Some(("", 1, false)), both, 2),
         (Some(("", 1, true)), both, 3),
-        (Some(("top", 2, false)), Rewrite::PLAIN, 2),
-        (Some(("top", 1, true)), Rewrite::PLAIN, 1),
+        (Some(("top", 2, false)), BlockVariant::PLAIN, 2),
+        (Some(("top", 1, true)), BlockVariant::PLAIN, 1),
     ] {
         let mut network = Network::synthetic(PoolKind::Average, 3, threads);
-        if let Some((before, at_a_time, is_apart)) = split {
+        if let Some((before, at_a_time, is_per_worker)) = split {
             network.graph = network.graph.split_before(before, at_a_time);
-            if is_apart {
-                network.graph = network.graph.apart();
+            if is_per_worker {
+                network.graph = network.graph.per_worker();
             }
         }
         let network = network.in_form(form);
@@ -251,7 +257,7 @@ fn activations_of_synthetic_weights_stay_in_range() {
 #[test]
 fn errors_are_measured_against_f64() {
     let network = Network::synthetic(PoolKind::Average, 2, 2);
-    let exact = Exact::new(&network.graph, &network.weights, &network.threads).expect("weights");
+    let exact = Reference::new(&network.graph, &network.weights, &network.threads).expect("weights");
     for (plan, choose) in plans() {
         let choices = choose(&network.graph, &network.cpu);
         let mut session = network.session(&choices);

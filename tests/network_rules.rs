@@ -1,11 +1,11 @@
 //! Whole networks for tests: graph, weights, kernels by a rule.
 
+use engine::network::block_variant::{BlockVariant, with_variant};
 use engine::network::candidates::{default_choice, default_choices};
 use engine::network::choice::Choice;
 use engine::network::dtypes::{cheapest, pair};
 use engine::network::graph::{Graph, Slice};
 use engine::network::model::{BLOCKS, Model};
-use engine::network::rewrite::{Rewrite, rewritten};
 use engine::network::spec::Spec;
 use engine::runtime::session::Session;
 use engine::runtime::threads::Threads;
@@ -65,9 +65,9 @@ impl Network {
     }
 
     /// With all blocks that have such a form in it.
-    pub fn in_form(mut self, rewrite: Rewrite) -> Self {
+    pub fn in_form(mut self, rewrite: BlockVariant) -> Self {
         for (block, _) in BLOCKS {
-            self.graph = rewritten(&self.graph, block, rewrite).unwrap_or(self.graph);
+            self.graph = with_variant(&self.graph, block, rewrite).unwrap_or(self.graph);
         }
         self
     }

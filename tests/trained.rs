@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use cross_checks::network::{Network, plans};
 use engine::network::candidates::default_choices;
 use engine::network::dtypes::{BF16_ERROR, F32_ERROR};
-use engine::runtime::reference::Exact;
+use engine::runtime::reference::Reference;
 use engine::util::stats::relative_l2;
 use engine::weights::source::Source;
 use kernels::problem::PoolKind;
@@ -93,7 +93,7 @@ impl Trained {
         let source = Source::File(self.cache.join("legacy.h5"));
         let network = Network::on(&source, PoolKind::Average, 1, 2);
         let images = self.inputs.chunks(299 * 299 * 3).map(<[f32]>::to_vec).collect();
-        let exact = Exact::of(&network.graph, &network.weights, &network.threads, images);
+        let exact = Reference::of(&network.graph, &network.weights, &network.threads, images);
         let exact = exact.map_err(|e| e.to_string())?;
         for (at, (own, keras)) in exact.results().zip(golden.chunks(2048)).enumerate() {
             let error = relative_l2(keras, own);

@@ -1,11 +1,11 @@
 //! Plans whose blocks have other forms than the plain one.
 
 use cross_checks::network::Rule;
+use engine::network::block_variant::{BlockVariant, with_variant};
 use engine::network::candidates::default_choices;
 use engine::network::choice::{Choice, problem_name, tuning_to_json};
 use engine::network::graph::{Graph, Step};
 use engine::network::model::Model;
-use engine::network::rewrite::{Rewrite, rewritten};
 use kernels::cpu::Cpu;
 use kernels::problem::PoolKind;
 use serde_json::json;
@@ -15,9 +15,9 @@ use super::*;
 const OUTPUT: usize = 8 * 8 * 2048;
 
 /// A plan of mixed10 in a form by a rule, without measurements.
-pub fn plan_by(rule: Rule, rewrite: Rewrite) -> Value {
+pub fn plan_by(rule: Rule, rewrite: BlockVariant) -> Value {
     let graph = Graph::new(&Model::block("mixed10").expect("a block"), 1, PoolKind::Average);
-    let mut plan = plan_of(rewritten(&graph, "mixed10", rewrite).expect("a form of the block"), rule);
+    let mut plan = plan_of(with_variant(&graph, "mixed10", rewrite).expect("a form of the block"), rule);
     plan["rewrites"] = json!([{
         "block": "mixed10",
         "rewrite": rewrite.to_string(),
@@ -102,7 +102,7 @@ fn an_earlier_plan_with_branches_in_parallel_runs_with_its_steps_shared() {
         succeeds(folder.path(), "run --model mixed10 --plan p.json --output y.npy");
         result(folder.path(), "y.npy", &[1, OUTPUT])
     };
-    let mut plan = plan_in(Rewrite::PLAIN);
+    let mut plan = plan_in(BlockVariant::PLAIN);
     plan["threads"] = 2.into();
     let steps = plan["steps"].as_array_mut().expect("a list");
     steps.iter_mut().for_each(|step| step["threads"] = 2.into());
@@ -118,7 +118,7 @@ fn an_earlier_plan_with_branches_in_parallel_runs_with_its_steps_shared() {
 }
 
 /// With default choices.
-fn plan_in(rewrite: Rewrite) -> Value {
+fn plan_in(rewrite: BlockVariant) -> Value {
     plan_by(default_choices, rewrite)
 }
 
@@ -130,10 +130,10 @@ fn a_plan_is_run_in_its_form_and_gives_the_same_result() {
         succeeds(folder.path(), "run --model mixed10 --plan p.json --output y.npy");
         result(folder.path(), "y.npy", &[1, OUTPUT])
     };
-    let mut older = plan_in(Rewrite::PLAIN);
+    let mut older = plan_in(BlockVariant::PLAIN);
     older.as_object_mut().expect("an object").remove("rewrites");
     let plain = run(&older);
-    for rewrite in Rewrite::ALL {
+    for rewrite in BlockVariant::ALL {
         alike(&run(&plan_in(rewrite)), &plain);
     }
     alike(&run(&BLOCK_PLAN.0), &plain);
@@ -142,7 +142,7 @@ fn a_plan_is_run_in_its_form_and_gives_the_same_result() {
 #[test]
 fn the_steps_of_a_form_are_shown_by_layer() {
     let folder = folder();
-    write(folder.path(), "p.json", plan_in(Rewrite::ALL[3]).to_string());
+    write(folder.path(), "p.json", plan_in(BlockVariant::ALL[3]).to_string());
     let profile = succeeds(folder.path(), "run --model mixed10 --plan p.json --profile");
     assert!(profile.contains("k320+384+448+192r1s1"), "{profile}");
     for layer in ["mixed10.branch3x3_1", "mixed10.branch_pool"] {
@@ -163,7 +163,7 @@ fn a_tuned_plan_says_what_each_form_costs() {
     assert_eq!(rewrites.len(), 1);
     assert_eq!(rewrites[0]["block"], "mixed10");
     let forms = rewrites[0]["alternatives"].as_array().expect("alternatives");
-    let names: Vec<String> = Rewrite::ALL.map(|rewrite| rewrite.to_string()).into();
+    let names: Vec<String> = BlockVariant::ALL.map(|rewrite| rewrite.to_string()).into();
     assert!(forms.iter().map(|form| &form["rewrite"]).eq(&names), "{forms:?}");
     assert!(forms.iter().all(|form| form["time_us"].as_f64().is_some_and(|us| us > 0.0)), "{forms:?}");
     let contest: Vec<&str> =
@@ -201,12 +201,12 @@ fn a_form_that_the_block_or_the_steps_do_not_have_is_refused_by_field() {
         ("steps[0].problem", |p| p["steps"][0]["problem"] = "n1h8w8c2048k320+384+448+192r1s1".into()),
     ];
     for (field, edit) in edits {
-        let mut plan = plan_in(Rewrite::ALL[3]);
+        let mut plan = plan_in(BlockVariant::ALL[3]);
         edit(&mut plan);
         write(folder.path(), "p.json", plan.to_string());
         refuses(folder.path(), "run --model mixed10 --plan p.json", &["p.json", field]);
     }
-    let mut plan = plan_in(Rewrite::PLAIN);
+    let mut plan = plan_in(BlockVariant::PLAIN);
     for (model, block, field) in [
         ("mixed8", "mixed8", "rewrites[0].rewrite is swap, expected one of plain siblings"),
         ("stem", "stem", "rewrites[0].block is stem, expected no rewrites"),

@@ -64,7 +64,7 @@ fn candidates_that_were_timed_in_place_hold_the_chosen_one_and_the_prediction_ad
     let total: f64 = steps.iter().map(|step| number_in(step, "time_us")).sum();
     for step in steps {
         let number = |key: &str| step[key].as_f64().unwrap_or_else(|| panic!("{key} of {step}"));
-        assert!(number("alone_us") > 0.0 && number("network_us") > 0.0);
+        assert!(number("isolated_us") > 0.0 && number("network_us") > 0.0);
         sum += number("predicted_us");
         let in_place = step["in_place"].as_array().expect("candidates");
         let is_chosen = |c: &&Value| c["kernel"] == step["kernel"] && c["tuning"] == step["tuning"];
@@ -77,7 +77,7 @@ fn candidates_that_were_timed_in_place_hold_the_chosen_one_and_the_prediction_ad
         let tie = plan["noise"]["tie"].as_f64().expect("a tie");
         assert!(own <= least * (1.0 + tie) + 0.006 * total, "{own} us, the fastest takes {least}: {step}");
     }
-    sum += plan["around_us"].as_f64().expect("a time");
+    sum += plan["overhead_us"].as_f64().expect("a time");
     let predicted = plan["predicted_ms"].as_f64().expect("a time");
     assert!((sum / 1e3 - predicted).abs() < 1e-3 * predicted, "{sum} us, {predicted} ms");
 }
@@ -267,7 +267,7 @@ fn the_convolutions_of_a_list_are_tuned_without_a_model_and_rules_are_priced() {
     assert!((total - stated).abs() < 0.01 * stated, "{total} us, stated {stated}");
     for rule in results["rules"].as_array().expect("rules") {
         let time = |key: &str| rule[key].as_f64().expect(key);
-        assert!(time("alone_us") >= time("fastest_us") && time("fastest_us") > 0.0, "{rule}");
+        assert!(time("isolated_us") >= time("fastest_us") && time("fastest_us") > 0.0, "{rule}");
     }
     write(folder.path(), "wrong.txt", "n1h9w9c16k24r3s3\nn1h9w9\n");
     refuses(folder.path(), "--shapes wrong.txt", &["wrong.txt", "line 2"]);

@@ -1,7 +1,7 @@
 //! Plans that store activations in bf16.
 
 use cross_checks::network::in_bf16;
-use engine::network::rewrite::Rewrite;
+use engine::network::block_variant::BlockVariant;
 use serde_json::json;
 
 use super::rewrites::plan_by;
@@ -11,7 +11,7 @@ const OUTPUT: usize = 8 * 8 * 2048;
 
 /// A plan whose steps all read and write bf16.
 fn plan() -> Value {
-    let mut plan = plan_by(in_bf16, Rewrite::PLAIN);
+    let mut plan = plan_by(in_bf16, BlockVariant::PLAIN);
     plan["max_rel_error"] = 1e-2.into();
     for step in plan["steps"].as_array().expect("steps") {
         let formats = &step["formats"];
@@ -44,7 +44,7 @@ fn steps_that_do_not_agree_on_the_type_of_a_tensor_are_refused() {
     let steps = edited["steps"].as_array_mut().expect("steps");
     // The second step of a branch reads what its first has written.
     let index = steps.iter().position(|step| step["layers"][0] == "mixed10.branch3x3_2a").expect("a step");
-    let default = plan_by(engine::network::candidates::default_choices, Rewrite::PLAIN);
+    let default = plan_by(engine::network::candidates::default_choices, BlockVariant::PLAIN);
     steps[index] = default["steps"][index].clone();
     write(folder.path(), "p.json", edited.to_string());
     let field = format!("steps[{index}].formats.in is f32, expected bf16");

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use engine::network::block_variant::BlockVariant;
 use engine::network::choice::{StepFormats, problem_name, tuning_to_json};
 use engine::network::dtypes::pair;
 use engine::network::graph::Step;
-use engine::network::rewrite::Rewrite;
 use engine::plan::records::{
-    Alternative, BesideRecord, BlockRewrite, CandidateRecord, Cold, CoreDistance, MemoryBytes, Noise,
-    ProblemRecord, SearchRecord,
+    Alternative, BlockVariantRecord, CandidateRecord, ConditionsRecord, CoreDistance, MemoryBytes, Noise,
+    ProblemRecord, SearchRecord, WeightResidency,
 };
-use engine::plan::step::{InPlace, PlanStep, RunnerUp, time_us};
+use engine::plan::step::{InNetwork, PlanStep, RunnerUp, time_us};
 use engine::runtime::session::Session;
 use engine::util::stats::{Interval, Timing, median, us};
 use kernels::cpu::Cpu;
@@ -18,7 +18,7 @@ use kernels::problem::Problem;
 use serde_json::Value;
 
 use crate::bench::noise::tie;
-use crate::measure::types::{Measured, Measurement, Outcome, Search};
+use crate::measure::types::{CandidateResult, Outcome, ProblemResult, Search};
 use crate::planner::chosen::Chosen;
 use crate::planner::forms::BlockChoice;
 use crate::planner::ranking::{is_eligible, is_f32};
@@ -34,15 +34,16 @@ pub fn gflops(problem: &Problem, turns: usize, timing: &Timing) -> f64 {
 pub fn runner_up<'a>(
     chosen: &Chosen<'a>,
     step: usize,
-    measurement: &'a Measurement,
-) -> Option<(&'a Measured, Timing)> {
+    measurement: &'a ProblemResult,
+) -> Option<(&'a CandidateResult, Timing)> {
     let won = chosen.winners[step]?;
     let in_place = chosen.settled.get(step).into_iter().flatten().filter(|(c, _)| !std::ptr::eq(*c, won));
     if let Some(second) = in_place.min_by(|(_, a), (_, b)| a.median.total_cmp(&b.median)) {
         return Some(*second);
     }
-    let other =
-        |c: &&Measured| is_eligible(c) && pair(&c.formats) == pair(&won.formats) && !std::ptr::eq(*c, won);
+    let other = |c: &&CandidateResult| {
+        is_eligible(c) && pair(&c.formats) == pair(&won.formats) && !std::ptr::eq(*c, won)
+    };
     let second = measurement.ranking().into_iter().find(other)?;
     // Both alone, and the winner's time in place.
     let factor = chosen.timing(step)?.median / won.timing()?.median;
@@ -54,7 +55,7 @@ pub fn plan_step(
     index: usize,
     step: &Step,
     chosen: &Chosen,
-    measurements: &[Measurement],
+    measurements: &[ProblemResult],
     cpu: &Cpu,
     threads: usize,
 ) -> PlanStep {
@@ -78,7 +79,7 @@ pub fn plan_step(
         (Some(_), None) => "the only candidate".to_string(),
         (None, _) => "not measured: fewest multiply-adds".to_string(),
     };
-    let in_place = chosen.settled.get(index).into_iter().flatten().map(|(c, time)| InPlace {
+    let in_place = chosen.settled.get(index).into_iter().flatten().map(|(c, time)| InNetwork {
         kernel: c.row.id.to_string(),
         tuning: tuning_to_json(&c.tuning),
         time_us: time_us(time),
@@ -90,14 +91,14 @@ pub fn plan_step(
         tuning: tuning_to_json(&choice.tuning),
         code: Some(choice.row.code().to_string()),
         formats: StepFormats::of(&choice.formats),
-        threads: if chosen.session.graph().is_apart(index) { 1 } else { threads },
+        threads: if chosen.session.graph().is_per_worker(index) { 1 } else { threads },
         worker: None,
-        turns,
+        repeats: turns,
         time_us: timing.as_ref().map(time_us),
-        alone_us: won.and_then(Measured::timing).map(|t| us(t.median * turns as f64)),
+        isolated_us: won.and_then(CandidateResult::timing).map(|t| us(t.median * turns as f64)),
         network_us: None,
         predicted_us: None,
-        in_place: in_place.collect(),
+        in_network: in_place.collect(),
         rel_error: won.map(|c| c.relative_error),
         gflops: timing.map(|t| gflops(&step.problem, turns, &t)),
         multiply_adds: Some(choice.multiply_adds(&step.problem, cpu) * turns as u64),
@@ -111,15 +112,15 @@ pub fn plan_step(
 }
 
 /// A problem's candidates as the plan states them.
-pub fn record(measurement: &Measurement) -> ProblemRecord {
+pub fn record(measurement: &ProblemResult) -> ProblemRecord {
     let wrong = measurement.candidates.iter().filter(|c| c.timing().is_none());
-    let candidate = |c: &Measured| CandidateRecord {
+    let candidate = |c: &CandidateResult| CandidateRecord {
         kernel: c.row.id.to_string(),
         tuning: tuning_to_json(&c.tuning),
         formats: Some(StepFormats::of(&c.formats)),
         time_us: c.timing().as_ref().map(time_us),
         samples: c.timing().map_or(0, |t| t.samples),
-        versus: c.versus.map(|v| [v.value, v.low, v.high]),
+        ratio_ci95: c.versus.map(|v| [v.value, v.low, v.high]),
         disturbed: c.disturbed,
         rel_error: c.relative_error,
         rms_error: Some(c.rms_error),
@@ -143,15 +144,15 @@ pub fn record(measurement: &Measurement) -> ProblemRecord {
         problem: measurement.problem.to_string(),
         rules: RULES.iter().filter_map(number).collect(),
         candidates: ranking.iter().copied().chain(wrong).map(candidate).collect(),
-        left_out: measurement
+        excluded: measurement
             .left_out
             .iter()
             .map(|l| (l.id.to_string(), Value::from(l.reason.as_str())))
             .collect(),
-        beside: measurement.beside.clock_ghz().map(|clock_ghz| BesideRecord {
+        conditions: measurement.conditions.clock_ghz().map(|clock_ghz| ConditionsRecord {
             clock_ghz,
-            core_to_core_ns: measurement.beside.core_to_core_ns(),
-            peak_gflops: (measurement.beside.peak_gflops().into_iter())
+            core_to_core_ns: measurement.conditions.core_to_core_ns(),
+            peak_gflops: (measurement.conditions.peak_gflops().into_iter())
                 .map(|(tier, gflops)| (tier.to_string(), gflops))
                 .collect(),
         }),
@@ -169,8 +170,8 @@ pub fn memory_bytes(session: &Session) -> MemoryBytes {
 /// of all cores.
 pub fn noise_record(
     floor: f64,
-    cold: Cold,
-    measurements: &[Measurement],
+    cold: WeightResidency,
+    measurements: &[ProblemResult],
     (stolen, apart): (u64, Option<CoreDistance>),
     time: Duration,
 ) -> Noise {
@@ -178,40 +179,40 @@ pub fn noise_record(
     let runs: usize = candidates().filter_map(|c| c.timing()).map(|t| t.samples).sum();
     let disturbed: usize = candidates().map(|c| c.disturbed).sum();
     let cores = engine::runtime::threads::available() as f64;
-    let mut clocks: Vec<f64> = measurements.iter().filter_map(|m| m.beside.clock_ghz()).collect();
+    let mut clocks: Vec<f64> = measurements.iter().filter_map(|m| m.conditions.clock_ghz()).collect();
     clocks.sort_by(f64::total_cmp);
     let spread = |middle| Some([*clocks.first()?, middle, *clocks.last()?]);
     Noise {
         clock_ghz: median(&clocks).and_then(spread),
-        apart,
-        floor,
-        cold,
+        core_distance: apart,
+        noise_floor: floor,
+        weights_from: cold,
         tie: tie(floor),
         disturbed: disturbed as f64 / runs.max(1) as f64,
-        stolen: stolen as f64 / 100.0 / (time.as_secs_f64() * cores).max(1e-9),
+        steal_share: stolen as f64 / 100.0 / (time.as_secs_f64() * cores).max(1e-9),
     }
 }
 
-fn search_record(measurement: &Measurement) -> SearchRecord {
-    let Search { tried, offered, missed, left_out, .. } = measurement.search;
+fn search_record(measurement: &ProblemResult) -> SearchRecord {
+    let Search { evaluated, space, regret, left_out, .. } = measurement.search;
     let numbers = |ratio: Interval| [ratio.value, ratio.low, ratio.high];
-    SearchRecord { tried, offered, missed: missed.map(numbers), left_out }
+    SearchRecord { evaluated, space, regret: regret.map(numbers), best_skipped: left_out }
 }
 
 /// The form that was chosen for a block, and why.
-pub fn block_rewrite(choice: &BlockChoice) -> BlockRewrite {
-    let alternative = |(rewrite, cost): &(Rewrite, Option<f64>)| Alternative {
-        rewrite: rewrite.to_string(),
+pub fn block_variant_record(choice: &BlockChoice) -> BlockVariantRecord {
+    let alternative = |(rewrite, cost): &(BlockVariant, Option<f64>)| Alternative {
+        variant: rewrite.to_string(),
         time_us: cost.map(us),
     };
-    let mut record = BlockRewrite {
+    let mut record = BlockVariantRecord {
         block: choice.block.to_string(),
-        rewrite: choice.rewrite.to_string(),
+        variant: choice.variant.to_string(),
         alternatives: choice.costs.iter().map(alternative).collect(),
         reason: String::new(),
     };
     record.reason = match record.gain_us() {
-        Some([plain, own]) if choice.rewrite != Rewrite::PLAIN => {
+        Some([plain, own]) if choice.variant != BlockVariant::PLAIN => {
             format!("saves {:.1}% of the plain form's time", (1.0 - own / plain) * 100.0)
         }
         Some(_) => "no other form is faster by more than a tie".to_string(),

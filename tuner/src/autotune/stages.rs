@@ -2,43 +2,33 @@
 
 use std::time::{Duration, Instant};
 
+use engine::network::block_variant::BlockVariant;
 use engine::network::candidates::default_choices;
-use engine::network::dtypes::Types;
+use engine::network::dtypes::Precision;
 use engine::network::graph::Graph;
-use engine::network::rewrite::Rewrite;
-use engine::plan::records::{BlockRewrite, Planning};
+use engine::plan::records::{BlockVariantRecord, Planning};
 use engine::plan::schema::{Bounds, PlanSplit};
-use engine::runtime::reference::Exact;
+use engine::runtime::reference::Reference;
 use engine::util::error::Failure;
 
-use crate::autotune::record::block_rewrite;
+use crate::autotune::record::block_variant_record;
 use crate::bench::core_distance::CoreDistanceMonitor;
+use crate::bench::policy::POLICY;
 use crate::log::journal::Log;
-use crate::measure::types::Measurement;
+use crate::measure::types::ProblemResult;
 use crate::planner::batch_split::{AT_ONCE, split};
+use crate::planner::block_dp::{greedy, joint};
 use crate::planner::chosen::Chosen;
-use crate::planner::compare::{BY_TIMES_ALONE, Entry, WITHOUT_REWRITES, contest, is_faster};
+use crate::planner::compare::{BY_TIMES_ALONE, NetworkTime, WITHOUT_REWRITES, contest, is_faster};
 use crate::planner::context::Network;
 use crate::planner::forms::{choose_forms_and_types, in_forms};
-use crate::planner::joint::{greedy, joint};
 use crate::planner::rules::{RULES, by_rule};
-
-/// Shares of the budget after which candidates alone and those in place are done; whole networks take the rest.
-pub(crate) const ALONE: f64 = 0.6;
-
-pub(crate) const IN_PLACE: f64 = 0.85;
-
-/// Share of the budget in which rounds may wait until the workers' cores are near.
-pub const PATIENCE: f64 = 0.3;
-
-/// Of the time in place, the share of the network with rewrites where there is one without as well.
-pub const REWRITTEN: f64 = 0.6;
 
 /// A monitor that lets rounds wait for near cores, as near as the log knows them.
 pub(crate) fn monitor(budget: Duration, log: Option<&Log>) -> CoreDistanceMonitor {
     let distance = CoreDistanceMonitor::default();
     log.and_then(Log::nearest).into_iter().for_each(|seconds| distance.known(seconds));
-    distance.set_patience(budget.mul_f64(PATIENCE));
+    distance.set_patience(budget.mul_f64(POLICY.stages.patience_share));
     distance
 }
 
@@ -57,11 +47,11 @@ pub(crate) struct Planned<'a> {
     /// Where its batch is split.
     pub split: Option<PlanSplit>,
     /// The forms of its blocks.
-    pub rewrites: Vec<BlockRewrite>,
+    pub block_variants: Vec<BlockVariantRecord>,
     /// How near that is to the least by times alone.
     pub planning: Option<Planning>,
     /// Whole networks in turn, the best first.
-    pub contest: Vec<Entry>,
+    pub networks: Vec<NetworkTime>,
     /// Seconds of the best's steps as they are predicted: those of the network by times alone in the contest, times
     /// what each step's candidate took for each second of that network's in place, so that drift of the machine
     /// between the two stages does not show. Where nothing was timed in place, the times alone.
@@ -80,27 +70,28 @@ pub fn part(end: Instant, share: f64) -> Instant {
 /// Chooses forms and kernels within the bounds, and measures the network by them and by others.
 pub(crate) fn plan<'a>(
     network: &Network,
-    measurements: &'a [Measurement],
+    measurements: &'a [ProblemResult],
     bounds: &Bounds,
-    exact: &Exact,
+    exact: &Reference,
     end: Instant,
 ) -> Result<Planned<'a>, Failure> {
     let choose = |graph: Graph, settled: Option<Instant>| {
         let chosen = Network { graph: &graph, settled, ..*network }.choose(measurements, bounds, exact)?;
         Ok::<_, Failure>(Tuned { graph, chosen })
     };
-    let patient = network.settled.map_or_else(Instant::now, |end| part(end, PATIENCE));
+    let patient = network.settled.map_or_else(Instant::now, |end| part(end, POLICY.stages.patience_share));
     network.distance.wait_until(patient);
     let (split, graph, mut at_once) = split(network, measurements, bounds, exact)?;
-    let types = Types::within(bounds.error);
+    let types = Precision::within(bounds.error);
     let ms = |seconds: f64| (seconds * 1e9).round() / 1e6;
-    let greedy_ms = greedy(&graph, measurements, types).map(ms);
+    let layerwise_ms = greedy(&graph, measurements, types).map(ms);
     let least = joint(&graph, measurements, types, |_, _| 0.0).map(|joint| ms(joint.seconds));
     let forms = choose_forms_and_types(&graph, measurements, types);
-    let mut rewrites: Vec<BlockRewrite> = forms.iter().map(block_rewrite).collect();
-    let is_plain =
-        |rewrites: &[BlockRewrite]| rewrites.iter().all(|own| own.rewrite == Rewrite::PLAIN.to_string());
-    let own_part = |end| part(end, REWRITTEN);
+    let mut rewrites: Vec<BlockVariantRecord> = forms.iter().map(block_variant_record).collect();
+    let is_plain = |variants: &[BlockVariantRecord]| {
+        variants.iter().all(|own| own.variant == BlockVariant::PLAIN.to_string())
+    };
+    let own_part = |end| part(end, POLICY.stages.variants_share);
     let first = if is_plain(&rewrites) { network.settled } else { network.settled.map(own_part) };
     let mut plain = None;
     let mut tuned = match choose(in_forms(&graph, &forms), first) {
@@ -113,14 +104,14 @@ pub(crate) fn plan<'a>(
         Err(failure) => {
             let plain = choose(graph, network.settled)?;
             eprintln!("the plan with rewrites is left out: {failure}");
-            rewrites.iter_mut().for_each(BlockRewrite::overrule);
+            rewrites.iter_mut().for_each(BlockVariantRecord::overrule);
             plain
         }
     };
 
     let default = network.session(&default_choices(network.graph, network.cpu))?;
     let mut others = vec![("default".to_string(), default)];
-    if types == Types::F32 {
+    if types == Precision::F32 {
         for rule in &RULES {
             let choices = by_rule(network.graph, measurements, rule, network.cpu);
             others.push((format!("rule: {}", rule.name), network.session(&choices)?));
@@ -136,18 +127,20 @@ pub(crate) fn plan<'a>(
     entries.extend(at_once.iter_mut().map(|session| (AT_ONCE.to_string(), session)));
     let rivals = entries.len();
     entries.extend(others.iter_mut().map(|(name, session)| (name.clone(), session)));
-    network.distance.wait_until(part(end, PATIENCE));
+    network.distance.wait_until(part(end, POLICY.stages.patience_share));
     let mut contest = contest(network, entries, rivals, end);
     let other = contest.iter().position(|entry| entry.name == WITHOUT_REWRITES);
     let faster = other.filter(|&other| is_faster(&contest[other].timing, &contest[0].timing));
     if let Some((plain, other)) = plain.zip(faster) {
         tuned = plain;
-        let replaced: Vec<Entry> = contest.drain(..other).collect();
+        let replaced: Vec<NetworkTime> = contest.drain(..other).collect();
         contest.iter_mut().for_each(|entry| entry.name = entry.name.replace(WITHOUT_REWRITES, "tuned"));
-        let renamed =
-            |entry: Entry| Entry { name: entry.name.replace("tuned", "tuned, with rewrites"), ..entry };
+        let renamed = |entry: NetworkTime| NetworkTime {
+            name: entry.name.replace("tuned", "tuned, with rewrites"),
+            ..entry
+        };
         contest.extend(replaced.into_iter().map(renamed));
-        rewrites.iter_mut().for_each(BlockRewrite::overrule);
+        rewrites.iter_mut().for_each(BlockVariantRecord::overrule);
     }
     let steps = 0..tuned.graph.steps.len();
     let predict = |step: usize| match tuned.chosen.alone {
@@ -159,7 +152,7 @@ pub(crate) fn plan<'a>(
         Some(_) => contest[1].timing.median - contest[1].steps.iter().sum::<f64>(),
         None => 0.0,
     };
-    let chosen_ms = ms(tuned.chosen.alone_seconds());
-    let planning = least.map(|least_ms| Planning { greedy_ms, least_ms, chosen_ms });
-    Ok(Planned { tuned, split, rewrites, planning, contest, predicted, around })
+    let plan_ms = ms(tuned.chosen.alone_seconds());
+    let planning = least.map(|bound_ms| Planning { layerwise_ms, bound_ms, plan_ms });
+    Ok(Planned { tuned, split, block_variants: rewrites, planning, networks: contest, predicted, around })
 }

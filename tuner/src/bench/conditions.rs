@@ -3,7 +3,7 @@
 
 use std::sync::Mutex;
 
-use engine::network::dtypes::Types;
+use engine::network::dtypes::Precision;
 use engine::runtime::threads::Threads;
 use engine::util::stats::median;
 use kernels::Tier;
@@ -11,7 +11,8 @@ use kernels::cpu::Cpu;
 use kernels::peak::{clock, tier_peak};
 use kernels::team::Team;
 
-use crate::bench::contention::BUSY;
+use crate::bench::policy::POLICY;
+
 use crate::bench::core_distance::{CoreDistanceMonitor, far_rounds};
 
 /// The tiers whose instructions are there and allowed.
@@ -19,12 +20,9 @@ pub(crate) fn tiers(cpu: &Cpu) -> Vec<Tier> {
     Tier::ALL.into_iter().filter(|tier| tier_peak(cpu, *tier, 1).is_some()).collect()
 }
 
-/// Length of a sample beside something else.
-const SAMPLE: usize = 40;
-
 /// What the cores do at their best, sampled beside the rounds of something that is measured.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Beside {
+pub struct Conditions {
     /// Samples of a core's clock.
     clock: Vec<f64>,
     /// Samples of what a core does by the instructions of a tier.
@@ -33,12 +31,12 @@ pub struct Beside {
     apart: Vec<f64>,
 }
 
-impl Beside {
+impl Conditions {
     /// Without samples: of the highest tier of f32, and of the highest below it where lower types are allowed.
-    pub fn new(cpu: &Cpu, types: Types) -> Self {
+    pub fn new(cpu: &Cpu, types: Precision) -> Self {
         let (of_f32, lower): (Vec<Tier>, Vec<Tier>) =
             tiers(cpu).into_iter().partition(|tier| tier.is_of_f32());
-        let lower = lower.last().filter(|_| types == Types::Lower);
+        let lower = lower.last().filter(|_| types == Precision::Bf16);
         let tiers = of_f32.last().into_iter().chain(lower);
         let peaks = tiers.map(|tier| (*tier, Vec::new())).collect();
         Self { peaks, ..Self::default() }
@@ -47,8 +45,11 @@ impl Beside {
     /// Takes one sample of each, on all threads at once.
     pub fn sample(&mut self, cpu: &Cpu, threads: &Threads, team: &mut Team) {
         let means = means(threads, team, || {
-            let peaks = self.peaks.iter().map(|(tier, _)| tier_peak(cpu, *tier, SAMPLE).unwrap_or(0.0));
-            std::iter::once(clock(SAMPLE)).chain(peaks).collect()
+            let peaks = self
+                .peaks
+                .iter()
+                .map(|(tier, _)| tier_peak(cpu, *tier, POLICY.conditions.sample_us).unwrap_or(0.0));
+            std::iter::once(clock(POLICY.conditions.sample_us)).chain(peaks).collect()
         });
         let samples = std::iter::once(&mut self.clock).chain(self.peaks.iter_mut().map(|(_, list)| list));
         samples.zip(means).for_each(|(samples, mean)| samples.push(mean));
@@ -62,7 +63,7 @@ impl Beside {
     /// Whether more than some of the rounds were on cores far apart, by what is known of how near they can be.
     pub fn is_far(&self, apart: &CoreDistanceMonitor) -> bool {
         let far = apart.near().map_or(0, |near| far_rounds(&self.apart, near));
-        far as f64 > BUSY * self.apart.len() as f64
+        far as f64 > POLICY.contention.busy_share * self.apart.len() as f64
     }
 
     /// The median.
@@ -102,7 +103,7 @@ mod tests {
     #[test]
     fn what_was_sampled_on_cores_far_apart_in_more_than_a_tenth_of_the_rounds_is_far() {
         let of = |near: usize, far: usize| {
-            let mut beside = Beside::default();
+            let mut beside = Conditions::default();
             (0..near).for_each(|_| beside.apart(Some(21e-9)));
             (0..far).for_each(|_| beside.apart(Some(190e-9)));
             beside

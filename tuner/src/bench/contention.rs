@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use engine::runtime::threads::Threads;
 use kernels::team::Team;
+
+use crate::bench::policy::POLICY;
 
 thread_local! {
     /// `schedstat` of the thread: nanoseconds on a core, and waiting for one.
@@ -23,7 +24,7 @@ pub(crate) fn waiting() -> u64 {
 pub fn undisturbed(tries: usize, mut run: impl FnMut() -> (f64, bool)) -> (f64, bool) {
     quietest((0..tries).map(|attempt| {
         if attempt > 0 {
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(POLICY.contention.pause);
         }
         run()
     }))
@@ -42,25 +43,13 @@ pub(crate) fn quietest(runs: impl Iterator<Item = (f64, bool)>) -> (f64, bool) {
 }
 
 /// Sees whether workers had to wait for a core that others used, or the whole machine for its host.
-pub struct Watch {
+pub struct RunQueueMonitor {
     /// `schedstat` of each worker: nanoseconds on a core, and waiting for one.
     workers: Vec<File>,
     stat: Option<File>,
 }
 
-/// A time in which a larger share of the runs was disturbed was busy: it is reported, and not taken from a log.
-pub const BUSY: f64 = 0.1;
-
-/// Tries of a run that is disturbed.
-pub const TRIES: usize = 3;
-
-/// How long workers sleep before a disturbed run is repeated: longer than others' turn on a core.
-const PAUSE: Duration = Duration::from_millis(4);
-
-/// Share of a run's time that its workers may have waited for a core.
-pub(crate) const WAITED: f64 = 0.02;
-
-impl Watch {
+impl RunQueueMonitor {
     /// Of the workers of a pool; sees nothing where the system does not say.
     pub fn new(threads: &Threads) -> Self {
         let files = Mutex::new(Vec::new());
@@ -89,7 +78,7 @@ impl Watch {
     pub fn sample(&self, run: impl FnOnce() -> f64) -> (f64, bool) {
         let before = self.waited();
         let seconds = run();
-        (seconds, self.waited() - before > WAITED * seconds)
+        (seconds, self.waited() - before > POLICY.contention.waited_share * seconds)
     }
 }
 
@@ -104,14 +93,14 @@ fn number(file: &File, place: usize) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::Ordering;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
     #[test]
     fn waiting_for_a_core_is_seen_and_an_undisturbed_run_is_not() {
         let threads = Threads::new(1).expect("a thread");
-        let watch = Watch::new(&threads);
+        let watch = RunQueueMonitor::new(&threads);
         let busy = |time: Duration| {
             let start = Instant::now();
             while start.elapsed() < time {

@@ -17,17 +17,7 @@ use engine::runtime::threads::Threads;
 use engine::util::stats::ns;
 use kernels::team::Team;
 
-/// Times that a line goes to and fro in a turn, and turns, of which the fastest counts: whatever else runs only slows one
-/// down.
-const EXCHANGES: usize = 16;
-
-const TURNS: usize = 4;
-
-/// How long workers sleep before they look again: a host moves idle cores as well as busy ones.
-const PAUSE: Duration = Duration::from_millis(20);
-
-/// After so many looks at a line, a worker lets others on its core.
-const SPINS: usize = 10_000;
+use crate::bench::policy::POLICY;
 
 /// A number with a cache line of its own, and the one beside it that is fetched along.
 #[repr(align(128))]
@@ -39,7 +29,7 @@ impl Line {
         let mut spins = 0;
         while self.0.load(Ordering::Acquire) != own {
             spins += 1;
-            match spins < SPINS {
+            match spins < POLICY.core_distance.spins {
                 true => std::hint::spin_loop(),
                 false => std::thread::yield_now(),
             }
@@ -61,13 +51,15 @@ pub fn core_to_core(threads: &Threads, team: &mut Team) -> Option<f64> {
     threads.region(team, |member| {
         // Members are numbered as they come, threads as they are bound to cores.
         let own = Threads::number();
-        for turn in 0..TURNS {
+        for turn in 0..POLICY.core_distance.turns {
             for (pair, (line, least)) in lines.iter().enumerate() {
                 member.wait();
                 let start = Instant::now();
                 let side = [pair, (pair + 1) % workers].into_iter().position(|worker| worker == own);
                 let Some(side) = side else { continue };
-                for exchange in turn * EXCHANGES..(turn + 1) * EXCHANGES {
+                for exchange in
+                    turn * POLICY.core_distance.exchanges..(turn + 1) * POLICY.core_distance.exchanges
+                {
                     line.pass(2 * exchange + side);
                 }
                 if side == 0 {
@@ -78,7 +70,7 @@ pub fn core_to_core(threads: &Threads, team: &mut Team) -> Option<f64> {
     });
     let most = lines.into_iter().map(|(_, least)| least.into_inner()).max()?;
     // The first of two is done when the last exchange begins.
-    Some(most as f64 * 1e-9 / (2 * (EXCHANGES - 1)) as f64)
+    Some(most as f64 * 1e-9 / (2 * (POLICY.core_distance.exchanges - 1)) as f64)
 }
 
 #[derive(Debug, Default)]
@@ -139,7 +131,8 @@ impl CoreDistanceMonitor {
         let mut state = self.state();
         let is_far = is_far(seconds, state.near.unwrap_or(seconds));
         let has_time = state.until.is_none_or(|end| Instant::now() < end);
-        let pause = if is_far && has_time { PAUSE.min(state.patience) } else { Duration::ZERO };
+        let pause =
+            if is_far && has_time { POLICY.core_distance.pause.min(state.patience) } else { Duration::ZERO };
         state.patience -= pause;
         state.waited += pause;
         if pause.is_zero() {
@@ -223,13 +216,16 @@ mod tests {
         assert_eq!(apart.distance().map(|distance| distance.far), Some(0.0));
         apart.known(20e-9);
         assert_eq!(apart.note(200e-9), Duration::ZERO);
-        assert_eq!(apart.set_patience(PAUSE * 3 / 2), Duration::ZERO);
+        assert_eq!(apart.set_patience(POLICY.core_distance.pause * 3 / 2), Duration::ZERO);
         apart.wait_until(Instant::now());
         assert_eq!(apart.note(200e-9), Duration::ZERO);
         apart.wait_until(Instant::now() + Duration::from_secs(3600));
-        assert_eq!([200e-9, 200e-9, 200e-9].map(|ns| apart.note(ns)), [PAUSE, PAUSE / 2, Duration::ZERO]);
+        assert_eq!(
+            [200e-9, 200e-9, 200e-9].map(|ns| apart.note(ns)),
+            [POLICY.core_distance.pause, POLICY.core_distance.pause / 2, Duration::ZERO]
+        );
         assert_eq!(apart.note(21e-9), Duration::ZERO);
-        assert_eq!(apart.waited(), PAUSE * 3 / 2);
+        assert_eq!(apart.waited(), POLICY.core_distance.pause * 3 / 2);
         let waited_s = apart.waited().as_secs_f64();
         // Of five rounds four, the first of them though it did not seem so then.
         let expected = CoreDistance {

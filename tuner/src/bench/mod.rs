@@ -6,6 +6,7 @@ pub mod core_distance;
 pub mod inputs;
 pub mod noise;
 pub mod oracle;
+pub mod policy;
 pub mod residency;
 pub mod samples;
 pub mod timer;

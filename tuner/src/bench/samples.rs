@@ -2,8 +2,7 @@
 
 use engine::util::stats::{Interval, Timing, median, ratio};
 
-/// Rounds of two at least that say which is faster.
-const TOGETHER: usize = 3;
+use crate::bench::policy::POLICY;
 
 /// A candidate's times, each with the round it is from; rounds ascend.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -86,7 +85,7 @@ impl Samples {
         let timing = Timing::of(&self.seconds());
         let (ratio, rounds) = self.paired(leader);
         let fair = ratio.map_or(timing.median, |ratio| ratio * leader.median());
-        let fair = if rounds < TOGETHER { fair.max(self.fastest()) } else { fair };
+        let fair = if rounds < POLICY.race.rounds_together { fair.max(self.fastest()) } else { fair };
         timing.scaled(fair / timing.median)
     }
 }

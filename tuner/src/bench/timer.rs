@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use engine::network::choice::Choice;
-use engine::plan::records::Cold;
+use engine::plan::records::WeightResidency;
 use engine::runtime::threads::Threads;
 use kernels::arch::cache::evict;
 use kernels::cpu::Cpu;
@@ -27,8 +27,9 @@ use kernels::team::{Member, Team};
 use kernels::tensor::{Format, Formats, Placement, Tensor};
 use kernels::{Shape, Unsupported};
 
-use crate::bench::contention::{TRIES, WAITED, quietest, waiting};
+use crate::bench::contention::{quietest, waiting};
 use crate::bench::inputs::Inputs;
+use crate::bench::policy::POLICY;
 use crate::bench::residency::chill;
 
 /// Memory and a prepared kernel, ready to be run again and again.
@@ -36,12 +37,12 @@ pub struct Bench {
     prepared: Box<dyn Prepared>,
     src: Arc<Tensor>,
     dst: Vec<(Buffer, Placement)>,
-    cold: Cold,
+    cold: WeightResidency,
 }
 
 /// What benches share as the steps of a network do: the team, the scratch, and what passes through a core's caches between
 /// two turns of a step.
-pub struct Workplace {
+pub struct BenchContext {
     /// The team.
     pub team: Team,
     scratch: Buffer,
@@ -50,13 +51,10 @@ pub struct Workplace {
     turn: usize,
 }
 
-/// Parts of what passes: so many that none is in a core's caches when it passes again.
-const PARTS: usize = 4;
-
-impl Workplace {
+impl BenchContext {
     /// For a pool of threads.
     pub fn new(threads: &Threads, cpu: &Cpu) -> Self {
-        let elements = cpu.caches.l2 / size_of::<f32>() * PARTS;
+        let elements = cpu.caches.l2 / size_of::<f32>() * POLICY.cold.parts;
         let mut passing = Buffer::zeroed(elements);
         // Pages that nobody has written may be one and the same.
         passing.as_mut_slice().fill(1.0);
@@ -81,7 +79,7 @@ impl Bench {
         choice: &Choice,
         inputs: &Inputs,
         cpu: &Cpu,
-        cold: Cold,
+        cold: WeightResidency,
     ) -> Result<Self, Unsupported> {
         let kernel = (choice.row.make)(cpu)?;
         let prepared = kernel.prepare(problem, &choice.tuning, &choice.formats, &inputs.filters)?;
@@ -90,7 +88,12 @@ impl Bench {
     }
 
     /// Lays out a prepared kernel's tensors.
-    pub fn new(prepared: Box<dyn Prepared>, formats: &Formats, src: Arc<Tensor>, cold: Cold) -> Self {
+    pub fn new(
+        prepared: Box<dyn Prepared>,
+        formats: &Formats,
+        src: Arc<Tensor>,
+        cold: WeightResidency,
+    ) -> Self {
         let bound = prepared.signature();
         let Format { dtype, halo } = formats.dst;
         let dst = bound.dst.iter().map(|&shape| {
@@ -102,12 +105,12 @@ impl Bench {
     }
 
     /// Runs it once on all threads, cold: see [`each_in_turn`].
-    pub fn run(&mut self, threads: &Threads, place: &mut Workplace) -> (f64, bool) {
+    pub fn run(&mut self, threads: &Threads, place: &mut BenchContext) -> (f64, bool) {
         each_in_turn(&mut [self], 1, threads, place)[0]
     }
 
     /// A worker's part of one run, and what it leaves in the marks.
-    fn turn(&self, member: &Member, workers: usize, passing: &[f32], scratch: &Buffer, marks: &Marks) {
+    fn turn(&self, member: &Member, workers: usize, passing: &[f32], scratch: &Buffer, marks: &RunStamps) {
         let Self { prepared, src, dst, cold } = self;
         let own = |values| share(values, member.index(), workers);
         let weights = marks.packed.iter().copied();
@@ -152,7 +155,7 @@ impl Bench {
 }
 
 /// When the workers of one run started and had finished.
-struct Marks<'a> {
+struct RunStamps<'a> {
     packed: &'a [&'a Buffer],
     epoch: Instant,
     first: AtomicU64,
@@ -161,7 +164,7 @@ struct Marks<'a> {
     waited: AtomicU64,
 }
 
-impl<'a> Marks<'a> {
+impl<'a> RunStamps<'a> {
     fn new(packed: &'a [&'a Buffer]) -> Self {
         let [last, waited] = [0, 0].map(AtomicU64::new);
         Self { packed, epoch: Instant::now(), first: AtomicU64::new(u64::MAX), last, waited }
@@ -177,7 +180,7 @@ impl<'a> Marks<'a> {
         let [first, last, waited] =
             [&self.first, &self.last, &self.waited].map(|mark| mark.load(Ordering::Relaxed));
         let nanoseconds = last.checked_sub(first)? as f64;
-        Some((nanoseconds * 1e-9, waited as f64 > WAITED * nanoseconds))
+        Some((nanoseconds * 1e-9, waited as f64 > POLICY.contention.waited_share * nanoseconds))
     }
 }
 
@@ -188,9 +191,9 @@ pub fn each_in_turn(
     benches: &mut [&mut Bench],
     tries: usize,
     threads: &Threads,
-    place: &mut Workplace,
+    place: &mut BenchContext,
 ) -> Vec<(f64, bool)> {
-    let Workplace { team, scratch, passing, turn } = place;
+    let BenchContext { team, scratch, passing, turn } = place;
     let workers = threads.count();
     let needed = benches.iter().map(|bench| bench.scratch(workers)).max().unwrap_or(0);
     if needed > scratch.len() {
@@ -200,12 +203,16 @@ pub fn each_in_turn(
     *turn += benches.len();
     let benches: Vec<(&Bench, Vec<&Buffer>)> =
         benches.iter().map(|bench| (&**bench, bench.prepared.packed())).collect();
-    let marks: Vec<Vec<Marks>> =
-        benches.iter().map(|(_, packed)| (0..tries).map(|_| Marks::new(packed)).collect()).collect();
+    let marks: Vec<Vec<RunStamps>> =
+        benches.iter().map(|(_, packed)| (0..tries).map(|_| RunStamps::new(packed)).collect()).collect();
     threads.region(team, |member| {
         for (index, ((bench, _), marks)) in benches.iter().zip(&marks).enumerate() {
             for (attempt, marks) in marks.iter().enumerate() {
-                let passing = share(passing.as_slice(), (first + index + attempt) % PARTS, PARTS);
+                let passing = share(
+                    passing.as_slice(),
+                    (first + index + attempt) % POLICY.cold.parts,
+                    POLICY.cold.parts,
+                );
                 bench.turn(member, workers, passing, scratch, marks);
                 // All workers see the same: they have waited for each other.
                 if marks.result().is_some_and(|(_, disturbed)| !disturbed) {
@@ -214,7 +221,7 @@ pub fn each_in_turn(
             }
         }
     });
-    marks.iter().map(|marks| quietest(marks.iter().filter_map(Marks::result))).collect()
+    marks.iter().map(|marks| quietest(marks.iter().filter_map(RunStamps::result))).collect()
 }
 
 /// Runs two in turn, `rounds` times each after two to warm up: the seconds of both.
@@ -222,14 +229,17 @@ pub fn in_turn(
     benches: &mut [Bench; 2],
     rounds: usize,
     threads: &Threads,
-    place: &mut Workplace,
+    place: &mut BenchContext,
 ) -> [Vec<f64>; 2] {
     let mut samples = [const { Vec::new() }; 2];
     for round in 0..rounds + 2 {
         let [one, other] = benches.each_mut();
         let times = match round % 2 {
-            0 => each_in_turn(&mut [one, other], TRIES, threads, place),
-            _ => each_in_turn(&mut [other, one], TRIES, threads, place).into_iter().rev().collect(),
+            0 => each_in_turn(&mut [one, other], POLICY.contention.tries, threads, place),
+            _ => each_in_turn(&mut [other, one], POLICY.contention.tries, threads, place)
+                .into_iter()
+                .rev()
+                .collect(),
         };
         if round >= 2 {
             samples.iter_mut().zip(times).for_each(|(samples, (seconds, _))| samples.push(seconds));

@@ -7,7 +7,7 @@ use engine::network::dtypes::{BF16_ERROR, F32_ERROR};
 use engine::network::graph::Graph;
 use engine::network::model::Model;
 use engine::network::spec::Spec;
-use engine::plan::schema::Wanted;
+use engine::plan::schema::PlanRequest;
 use engine::runtime::threads::{Threads, available};
 use engine::util::error::Failure;
 use engine::weights::source::{Source, Weights};
@@ -15,6 +15,7 @@ use kernels::Tier;
 use kernels::cpu::Cpu;
 use kernels::problem::{Conv, PoolKind};
 
+use crate::bench::policy::POLICY;
 use crate::cli::npy::load_npy;
 
 /// Arguments of `tune`.
@@ -53,24 +54,19 @@ pub struct TuneArgs {
     pub fresh: bool,
 }
 
-/// Seconds for all measuring, where the user does not say, and where it must be quick.
-const BUDGET: u32 = 100;
-
-const QUICK: u32 = 14;
-
 impl TuneArgs {
     /// Seconds for all measuring.
     pub fn budget(&self) -> u32 {
-        self.budget.unwrap_or(if self.quick { QUICK } else { BUDGET })
+        self.budget.unwrap_or(if self.quick { POLICY.stages.quick_s } else { POLICY.stages.budget_s })
     }
 }
 
 /// The most images of one inference.
 const MAX_BATCH: usize = 1024;
 
-/// Precision by name.
+/// PrecisionArg by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Precision {
+pub enum PrecisionArg {
     /// f32 arithmetic, features within 1e-5.
     F32,
     /// Features within 1e-2.
@@ -154,7 +150,7 @@ pub struct HostArgs {
     pub max_rel_error: Option<f64>,
     /// The bound by name: f32 is 1e-5, bf16 is 1e-2
     #[arg(long, conflicts_with = "max_rel_error")]
-    pub precision: Option<Precision>,
+    pub precision: Option<PrecisionArg>,
     /// Highest instruction tier to use: plain, avx2, avx512, avx512bf16 or amx
     #[arg(long, value_name = "TIER", env = "TUNER_ISA")]
     pub isa: Option<Tier>,
@@ -184,7 +180,7 @@ impl HostArgs {
     /// Bound on the error of the features.
     pub fn error_bound(&self) -> f64 {
         let named = match self.precision {
-            Some(Precision::Bf16) => BF16_ERROR,
+            Some(PrecisionArg::Bf16) => BF16_ERROR,
             _ => F32_ERROR,
         };
         self.max_rel_error.unwrap_or(named)
@@ -227,9 +223,9 @@ impl ModelArgs {
     }
 
     /// What a run asks of a plan.
-    pub fn wanted(&self, threads: Option<usize>, batch: Option<usize>) -> Result<Wanted<'_>, Failure> {
+    pub fn wanted(&self, threads: Option<usize>, batch: Option<usize>) -> Result<PlanRequest<'_>, Failure> {
         let shape = self.shape.as_ref().map(|conv| Conv { batch: 1, ..conv.clone() }.to_string());
-        Ok(Wanted { model: self.name()?, shape, threads, batch })
+        Ok(PlanRequest { model: self.name()?, shape, threads, batch })
     }
 }
 

@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use engine::network::block_variant;
 use engine::network::dtypes::pair;
 use engine::network::graph::Graph;
 use engine::network::model::Model;
-use engine::network::rewrite;
-use engine::plan::records::Cold;
+use engine::plan::records::WeightResidency;
 use engine::runtime::memory::ensure_checked;
 use engine::runtime::threads::Threads;
 use engine::util::error::Failure;
@@ -21,7 +21,7 @@ use kernels::{KernelEntry, entry, table};
 
 use crate::bench::inputs::Inputs;
 use crate::bench::oracle::{Comparison, Oracle, Verdict, sample_pixels};
-use crate::bench::timer::{Bench, Workplace};
+use crate::bench::timer::{Bench, BenchContext};
 use crate::cli::args::{HostArgs, threads};
 use crate::cli::npy::{load_expect, load_npy_dyn};
 use crate::report::table::Table;
@@ -73,7 +73,7 @@ pub fn check(args: &CheckArgs, out: &mut dyn Write) -> Result<bool, Failure> {
             let mut problems: Vec<Problem> = Vec::new();
             for kind in [PoolKind::Average, PoolKind::AverageCountingBorder] {
                 let graph = Graph::new(&model, batch.unwrap_or(1), kind);
-                for (problem, _) in rewrite::problems(&graph) {
+                for (problem, _) in block_variant::problems(&graph) {
                     if !problems.contains(&problem) {
                         problems.push(problem);
                     }
@@ -116,7 +116,7 @@ impl Checker {
         inputs: &Inputs,
         oracle: &Oracle,
     ) -> Result<Worst, Failure> {
-        let mut place = Workplace::new(&self.threads, &self.cpu);
+        let mut place = BenchContext::new(&self.threads, &self.cpu);
         let mut worst: Option<Worst> = None;
         let tunings = kernel.tunings(problem);
         let in_formats =
@@ -124,7 +124,7 @@ impl Checker {
         for (tuning, formats) in tunings.iter().flat_map(in_formats) {
             let prepared = kernel.prepare(problem, tuning, &formats, &inputs.filters)?;
             let src = Bench::source(prepared.signature().src, &formats.src, &inputs.src);
-            let mut bench = Bench::new(prepared, &formats, src, Cold::Memory);
+            let mut bench = Bench::new(prepared, &formats, src, WeightResidency::Dram);
             bench.run(&self.threads, &mut place);
             let verdict = oracle.judge(&bench, &kernel.numerics(problem, tuning));
             let share = |v: &Verdict| v.nearer().error / v.nearer().tolerance;

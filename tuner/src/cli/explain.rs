@@ -4,9 +4,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use engine::network::choice::StepFormats;
-use engine::plan::records::{BesideRecord, CandidateRecord, ProblemRecord, SearchRecord};
+use engine::plan::records::{CandidateRecord, ConditionsRecord, ProblemRecord, SearchRecord};
 use engine::plan::schema::Plan;
-use engine::plan::step::{InPlace, PlanStep};
+use engine::plan::step::{InNetwork, PlanStep};
 use engine::plan::store::plan_or_newest;
 use engine::util::error::Failure;
 use engine::util::files::one_line;
@@ -46,7 +46,7 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write) -> Result<(), Failure> {
     if step.layers.len() > 1 {
         writeln!(out, "step     {}", step.layers.join(" + "))?;
     }
-    if let Some(rewrite) = plan.rewrites.iter().find(|rewrite| rewrite.block == view.block) {
+    if let Some(rewrite) = plan.block_variants.iter().find(|rewrite| rewrite.block == view.block) {
         writeln!(out, "form     {}", form(rewrite))?;
     }
     if let Some(split) = &plan.split {
@@ -68,13 +68,14 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write) -> Result<(), Failure> {
         let tuning = tuning_text(&second.tuning);
         writeln!(out, "second   {} [{tuning}], {}{more}", second.kernel, time_text(second.time_us))?;
     }
-    if let (Some(alone), Some(predicted), Some(network)) = (step.alone_us, step.predicted_us, step.network_us)
+    if let (Some(alone), Some(predicted), Some(network)) =
+        (step.isolated_us, step.predicted_us, step.network_us)
     {
         let [alone, predicted, network] = [alone, predicted, network].map(time_text);
         writeln!(out, "alone    {alone}; in the whole network predicted {predicted}, measured {network}")?;
     }
     writeln!(out)?;
-    if step.in_place.len() > 1 {
+    if step.in_network.len() > 1 {
         writeln!(out, "In the running network, where what is close alone was settled:\n")?;
         writeln!(out, "{}\nAlone:\n", in_place(step))?;
     }
@@ -87,7 +88,7 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write) -> Result<(), Failure> {
         out,
         "\n*: chosen. GFLOP/s count a direct computation's operations; the share of the peak counts those that the kernel executes, saved is the ratio of the two. Asks: types that its neighbours would have to change to."
     )?;
-    if let Some(beside) = &record.beside {
+    if let Some(beside) = &record.conditions {
         writeln!(out, "{}", peaks(beside, plan.threads))?;
     }
     if let Some(search) = &record.search {
@@ -96,9 +97,9 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write) -> Result<(), Failure> {
     if !record.rules.is_empty() {
         write!(out, "\n{}", rules(record))?;
     }
-    if !record.left_out.is_empty() {
+    if !record.excluded.is_empty() {
         let mut table = Table::new(&["left out", "reason"]);
-        for (id, reason) in &record.left_out {
+        for (id, reason) in &record.excluded {
             table.row([id.clone(), reason.as_str().map_or_else(|| reason.to_string(), str::to_string)]);
         }
         write!(out, "\n{table}")?;
@@ -109,7 +110,7 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write) -> Result<(), Failure> {
 /// Candidates that were timed in the running network, the fastest first.
 fn in_place(step: &PlanStep) -> Table {
     let mut table = Table::new(&["", "kernel", "tuning", "us", "quartiles", "vs chosen"]);
-    let mut list: Vec<&InPlace> = step.in_place.iter().collect();
+    let mut list: Vec<&InNetwork> = step.in_network.iter().collect();
     list.sort_by(|a, b| a.time_us.median.total_cmp(&b.time_us.median));
     let own = step.time_us.map_or(f64::NAN, |time| time.median);
     for c in list {
@@ -165,7 +166,7 @@ fn candidates(record: &ProblemRecord, step: &PlanStep, threads: usize) -> Table 
         let time = candidate_time(c);
         let executed = c.multiply_adds as f64;
         let gflops = |multiply_adds: f64| time.map(|t| 2.0 * multiply_adds / t.median / 1e3);
-        let peak = record.beside.as_ref().and_then(|beside| beside.peak(&c.kernel));
+        let peak = record.conditions.as_ref().and_then(|beside| beside.peak(&c.kernel));
         let share = gflops(executed).zip(peak).map(|(own, peak)| own / (peak * threads as f64) * 100.0);
         table.row([
             if c.is_of(step) { "*" } else { " " }.to_string(),
@@ -174,7 +175,7 @@ fn candidates(record: &ProblemRecord, step: &PlanStep, threads: usize) -> Table 
             c.formats.as_ref().map_or(String::new(), StepFormats::types),
             time.map_or(String::new(), |t| format!("{:.1}", t.median)),
             time.map_or(String::new(), |t| format!("{:.1} .. {:.1}", t.low, t.high)),
-            c.versus
+            c.ratio_ci95
                 .map_or(String::new(), |[value, low, high]| format!("{value:.3} ({low:.3} .. {high:.3})")),
             c.samples.to_string(),
             gflops(effective.unwrap_or(executed)).map_or(String::new(), |rate| format!("{rate:.1}")),
@@ -199,7 +200,7 @@ fn asked(own: &StepFormats, plan: &StepFormats) -> String {
 }
 
 /// What the cores did beside the rounds.
-fn peaks(beside: &BesideRecord, threads: usize) -> String {
+fn peaks(beside: &ConditionsRecord, threads: usize) -> String {
     let of = |(tier, gflops): (&String, &f64)| format!("{tier} {gflops:.0} GFLOP/s");
     let list: Vec<String> = beside.peak_gflops.iter().map(of).collect();
     let cores = if threads == 1 { "the core" } else { "each core" };
@@ -209,7 +210,7 @@ fn peaks(beside: &BesideRecord, threads: usize) -> String {
 
 /// How many of the tunings were tried.
 fn searched(search: &SearchRecord) -> String {
-    let SearchRecord { tried, offered, missed, left_out } = search;
+    let SearchRecord { evaluated: tried, space: offered, regret: missed, best_skipped: left_out } = search;
     let percent = |ratio: f64| (ratio - 1.0) * 100.0;
     let missed = missed.map_or(String::new(), |[ratio, low, high]| {
         let [ratio, low, high] = [ratio, low, high].map(percent);
@@ -306,7 +307,7 @@ mod tests {
     #[test]
     fn how_a_batch_is_split_is_told() {
         let split = |before: Option<&str>, images, apart| {
-            let split = PlanSplit { before: before.map(str::to_string), images, apart };
+            let split = PlanSplit { before: before.map(str::to_string), images, per_worker: apart };
             explained_by(&Plan { split: Some(split), ..plan() }, "mixed0.pool").expect("explained")
         };
         let text = split(Some("mixed9"), 1, true);

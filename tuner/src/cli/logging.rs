@@ -1,7 +1,7 @@
 //! Opens the log of measurements for a command.
 
-use engine::network::dtypes::Types;
-use engine::plan::records::Cold;
+use engine::network::dtypes::Precision;
+use engine::plan::records::WeightResidency;
 use engine::runtime::machine::Machine;
 use engine::util::error::Failure;
 use engine::util::files::create_folder;
@@ -15,8 +15,8 @@ pub fn open_log(
     machine: &Machine,
     args: &TuneArgs,
     threads: usize,
-    types: Types,
-    cold: Cold,
+    types: Precision,
+    cold: WeightResidency,
 ) -> Result<Option<Log>, Failure> {
     let folder = machine.folder(&args.host.results);
     let opened = create_folder(&folder)

@@ -6,20 +6,20 @@ use engine::network::choice::StepFormats;
 use engine::network::model::Model;
 use engine::plan::records::{CoreDistance, MemoryBytes, Noise, ProblemRecord, RuleRecord, SearchRecord};
 use engine::plan::schema::Plan;
-use engine::plan::step::{InPlace, PlanStep};
+use engine::plan::step::{InNetwork, PlanStep};
 use engine::runtime::session::Session;
 use engine::util::error::Failure;
 
 use crate::autotune::record::{gflops, runner_up};
 use crate::autotune::stages::Tuned;
-use crate::bench::contention::BUSY;
-use crate::measure::types::{Measurement, Outcome};
+use crate::bench::policy::POLICY;
+use crate::measure::types::{Outcome, ProblemResult};
 use crate::planner::context::process_bytes;
 use crate::report::data::{convolution, tuning_text};
 use crate::report::table::Table;
 
 /// Says which candidates gave wrong results.
-pub(crate) fn warn_of_wrong(measurements: &[Measurement]) {
+pub(crate) fn warn_of_wrong(measurements: &[ProblemResult]) {
     for measurement in measurements {
         for wrong in measurement.candidates.iter().filter(|c| c.timing().is_none()) {
             let Outcome::Wrong { error, tolerance } = wrong.outcome else { continue };
@@ -31,7 +31,11 @@ pub(crate) fn warn_of_wrong(measurements: &[Measurement]) {
     }
 }
 
-pub fn print_steps(tuned: &Tuned, measurements: &[Measurement], out: &mut dyn Write) -> Result<(), Failure> {
+pub fn print_steps(
+    tuned: &Tuned,
+    measurements: &[ProblemResult],
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     let (graph, chosen) = (&tuned.graph, &tuned.chosen);
     let winners = &chosen.winners;
     let mut table = Table::new(&[
@@ -82,8 +86,8 @@ pub fn print_steps(tuned: &Tuned, measurements: &[Measurement], out: &mut dyn Wr
 
 pub fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
     let mut table = Table::new(&["whole network", "ms", "quartiles", "vs tuned"]);
-    for entry in &plan.contest {
-        let (t, own) = (entry.time_us, plan.contest[0].time_us);
+    for entry in &plan.networks {
+        let (t, own) = (entry.time_us, plan.networks[0].time_us);
         table.row([
             entry.plan.clone(),
             format!("{:.2}", t.median / 1e3),
@@ -108,16 +112,16 @@ pub fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
         writeln!(
             out,
             "by times alone: {:.2} ms, {:.1}% above the least of all forms, types and kernels ({:.2} ms); layer by layer {}",
-            planning.chosen_ms,
+            planning.plan_ms,
             planning.gap() * 100.0,
-            planning.least_ms,
-            planning.greedy_ms.map_or("types do not agree".to_string(), |ms| format!("{ms:.2} ms"))
+            planning.bound_ms,
+            planning.layerwise_ms.map_or("types do not agree".to_string(), |ms| format!("{ms:.2} ms"))
         )?;
     }
     let tie = plan.noise.map_or(0.0, |noise| noise.tie);
-    let flips: Vec<(&PlanStep, &InPlace, &InPlace)> =
+    let flips: Vec<(&PlanStep, &InNetwork, &InNetwork)> =
         plan.steps.iter().filter_map(|step| step.flip(tie).map(|(first, own)| (step, first, own))).collect();
-    let settled = plan.steps.iter().filter(|step| step.in_place.len() > 1).count();
+    let settled = plan.steps.iter().filter(|step| step.in_network.len() > 1).count();
     writeln!(
         out,
         "in place: {settled} steps had close candidates, {} chose another than when timed alone",
@@ -139,16 +143,16 @@ pub fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
         writeln!(
             out,
             "noise: a kernel against itself differs by up to {:.1}%, ties are {:.1}%; {:.1}% of the runs were disturbed, the host took {:.1}% of the time{}; weights came from {}",
-            noise.floor * 100.0,
+            noise.noise_floor * 100.0,
             noise.tie * 100.0,
             noise.disturbed * 100.0,
-            noise.stolen * 100.0,
+            noise.steal_share * 100.0,
             noise.clock_ghz.map_or(String::new(), |[low, middle, high]| {
                 format!(", the clock was at {middle:.2} GHz ({low:.2} to {high:.2})")
             }),
-            noise.cold
+            noise.weights_from
         )?;
-        if let Some(apart) = noise.apart {
+        if let Some(apart) = noise.core_distance {
             writeln!(out, "cores: {}", distance(&apart))?;
         }
     }
@@ -184,16 +188,16 @@ fn distance(apart: &CoreDistance) -> String {
 
 /// Warns of rounds whose times say little about quiet ones.
 pub fn warn_of_noise(noise: &Noise) {
-    if noise.disturbed > BUSY {
+    if noise.disturbed > POLICY.contention.busy_share {
         eprintln!(
             "warning: busy: others used the cores in {:.0}% of the runs, so that the choice may not be the best",
             noise.disturbed * 100.0
         );
     }
-    let Some(apart) = noise.apart else { return };
-    if apart.far > BUSY {
+    let Some(apart) = noise.core_distance else { return };
+    if apart.far > POLICY.contention.busy_share {
         eprintln!(
-            "warning: far apart: a cache line took up to {:.0} ns from core to core in {:.0}% of the rounds, and {:.0} where they are near, for which the choice may not be the best",
+            "warning: far core_distance: a cache line took up to {:.0} ns from core to core in {:.0}% of the rounds, and {:.0} where they are near, for which the choice may not be the best",
             apart.most_ns,
             apart.far * 100.0,
             apart.near_ns
@@ -201,7 +205,7 @@ pub fn warn_of_noise(noise: &Noise) {
     }
     if let Some(ns) = apart.far_networks_ns() {
         eprintln!(
-            "warning: far apart: whole networks were measured while a cache line took {ns:.0} ns from core to core; they are faster where it takes {:.0}",
+            "warning: far core_distance: whole networks were measured while a cache line took {ns:.0} ns from core to core; they are faster where it takes {:.0}",
             apart.near_ns
         );
     }
@@ -217,7 +221,7 @@ pub fn print_pareto(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
         table.row([
             format!("{:.1e}", point.rel_error),
             format!("{:.2}", point.time_us.median / 1e3),
-            format!("{} of {}", point.lower_steps, plan.steps.len()),
+            format!("{} of {}", point.bf16_steps, plan.steps.len()),
             format!("{:.0}", point.multiply_adds as f64 / 1e6),
         ]);
     }
@@ -232,7 +236,7 @@ pub fn print_rules(rules: &[RuleRecord], out: &mut dyn Write) -> Result<(), Fail
     let mut table = Table::new(&["rule instead of measuring", "ms", "regret %"]);
     for rule in &known {
         let regret = format!("{:.1}", rule.regret() * 100.0);
-        table.row([rule.rule.clone(), format!("{:.2}", rule.alone_us / 1e3), regret]);
+        table.row([rule.rule.clone(), format!("{:.2}", rule.isolated_us / 1e3), regret]);
     }
     writeln!(out, "\n{table}")?;
     writeln!(
@@ -250,7 +254,12 @@ pub fn print_search(measurements: &[ProblemRecord], out: &mut dyn Write) -> Resu
     let percent = |ratio: f64| format!("{:.2}", (ratio - 1.0) * 100.0);
     let (mut ratios, mut unseen, mut convolutions) = (Vec::new(), 1.0, [0, 0]);
     for record in measurements.iter().filter(|record| convolution(&record.problem).is_some()) {
-        let Some(SearchRecord { tried, offered, left_out, missed: Some([ratio, low, high]) }) = record.search
+        let Some(SearchRecord {
+            evaluated: tried,
+            space: offered,
+            best_skipped: left_out,
+            regret: Some([ratio, low, high]),
+        }) = record.search
         else {
             continue;
         };
@@ -283,13 +292,10 @@ pub fn print_search(measurements: &[ProblemRecord], out: &mut dyn Write) -> Resu
     Ok(())
 }
 
-/// A prediction further off than this is reported.
-const OFF: f64 = 0.05;
-
 /// Warns of a whole network that takes longer or shorter than predicted, and names the steps that are furthest off.
 pub fn audit(plan: &Plan) {
     let (Some(predicted), Some(measured)) = (plan.predicted_ms, plan.measured_ms) else { return };
-    if (measured / predicted - 1.0).abs() <= OFF {
+    if (measured / predicted - 1.0).abs() <= POLICY.stages.prediction_off {
         return;
     }
     let mut residuals: Vec<(f64, &str)> =

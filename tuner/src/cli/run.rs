@@ -16,7 +16,7 @@ use engine::runtime::memory::ensure_runs;
 use engine::runtime::session::{Session, SessionError};
 use engine::runtime::threads::Threads;
 use engine::runtime::weight_cache;
-use engine::runtime::weight_cache::{Packed, PackedError};
+use engine::runtime::weight_cache::{WeightCache, WeightCacheError};
 use engine::util::error::Failure;
 use engine::util::files::check_writable;
 use engine::util::stats::Timing;
@@ -26,6 +26,7 @@ use kernels::cpu::Cpu;
 use ndarray::Array2;
 use serde_json::json;
 
+use crate::bench::policy::POLICY;
 use crate::cli::args::{HostArgs, ImageArgs, Images, ModelArgs, threads};
 use crate::cli::labels::load_labels;
 use crate::cli::npy::save_npy;
@@ -71,9 +72,6 @@ pub struct RunArgs {
     #[arg(long, conflicts_with = "json")]
     profile: bool,
 }
-
-/// Inferences before latencies are taken.
-const WARM_UP: usize = 3;
 
 /// Runs the command.
 pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
@@ -169,17 +167,17 @@ pub(crate) fn session(
     let mut to_write = None;
     if let Some(path) = &args.packed {
         let key = weight_cache::key(args.model.weights.as_ref(), args.model.seed, &graph, choices)?;
-        let session = match Packed::open(path, &key) {
+        let session = match WeightCache::open(path, &key) {
             Ok(None) => None,
             Ok(Some(packed)) => {
                 Some(Session::of_packed(graph.clone(), choices, &packed, weights, cpu, threads))
             }
-            Err(error @ PackedError::Other { .. }) => Some(Err(error.into())),
+            Err(error @ WeightCacheError::Other { .. }) => Some(Err(error.into())),
             Err(error) => return Err(error.into()),
         };
         match session {
             Some(Ok(session)) => return Ok((session, None)),
-            Some(Err(SessionError::Packed(error))) => eprintln!("note: {error}; packed anew"),
+            Some(Err(SessionError::WeightCache(error))) => eprintln!("note: {error}; packed anew"),
             Some(Err(error)) => return Err(error.into()),
             None => {}
         }
@@ -271,10 +269,10 @@ fn latencies(
     let batch = session.graph().batch;
     let full: Vec<f32> = images.chunks(size).cycle().take(batch).flatten().copied().collect();
     let mut list = Vec::with_capacity(repeat);
-    for index in 0..WARM_UP + repeat {
+    for index in 0..POLICY.repeat.warm_up + repeat {
         let start = Instant::now();
         session.run(threads, &full, batch);
-        if index >= WARM_UP {
+        if index >= POLICY.repeat.warm_up {
             list.push((start.elapsed().as_secs_f64() * 1e6).round() / 1e3);
             step_seconds
                 .iter_mut()

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use engine::network::choice::{Choice, StepFormats};
 use engine::network::graph::Step;
-use engine::plan::records::Cold;
+use engine::plan::records::WeightResidency;
 use engine::plan::schema::Plan;
 use engine::plan::step::PlanStep;
 use engine::plan::store::plan_or_newest;
@@ -16,7 +16,8 @@ use engine::util::stats::{Interval, median, ratio};
 use serde_json::{Map, Value};
 
 use crate::bench::inputs::Inputs;
-use crate::bench::timer::{Bench, Workplace, in_turn};
+use crate::bench::policy::POLICY;
+use crate::bench::timer::{Bench, BenchContext, in_turn};
 use crate::cli::args::{ModelArgs, cpu, threads};
 use crate::report::table::Table;
 
@@ -33,9 +34,6 @@ pub struct SpotArgs {
     #[arg(long, value_name = "DIR", env = "TUNER_RESULTS", default_value = "bench-results")]
     results: PathBuf,
 }
-
-/// Runs of each of the two.
-const ROUNDS: usize = 20;
 
 /// A step, and the candidate that came second to its own.
 struct Pair<'a> {
@@ -76,21 +74,22 @@ pub fn spot(args: &SpotArgs, out: &mut dyn Write) -> Result<bool, Failure> {
             pairs.push(Pair { planned, step, own: own.clone(), second, then });
         }
     }
-    let time = |pair: &Pair| pair.planned.network_us.or(pair.planned.alone_us).unwrap_or(0.0);
+    let time = |pair: &Pair| pair.planned.network_us.or(pair.planned.isolated_us).unwrap_or(0.0);
     pairs.sort_by(|a, b| time(b).total_cmp(&time(a)));
     pairs.truncate(args.steps.into());
-    let (tie, cold) = plan.noise.map_or((0.02, Cold::Memory), |noise| (noise.tie, noise.cold));
+    let (tie, cold) =
+        plan.noise.map_or((0.02, WeightResidency::Dram), |noise| (noise.tie, noise.weights_from));
     let threads = threads(plan.threads)?;
     let mut table =
         Table::new(&["layer", "kernel", "us", "second", "us", "ratio, 95%", "ratio then", "verdict"]);
     let mut lost = 0;
     threads.install(|| {
-        let mut place = Workplace::new(&threads, &cpu);
+        let mut place = BenchContext::new(&threads, &cpu);
         for Pair { planned, step, own, second, then } in &pairs {
             let inputs = Inputs::synthetic(&step.problem);
             let bench = |choice| Bench::of(&step.problem, choice, &inputs, &cpu, cold);
             let mut benches = [bench(own)?, bench(second)?];
-            let samples = in_turn(&mut benches, ROUNDS, &threads, &mut place);
+            let samples = in_turn(&mut benches, POLICY.recheck.rounds, &threads, &mut place);
             let Some(now) = ratio(&samples[0], &samples[1]) else { continue };
             let verdict = verdict(now, *then, tie);
             lost += usize::from(verdict == LOST);

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::log::file::read;
 use crate::log::history::{Histories, History, nearest};
-use crate::log::schema::{Entry, Run};
+use crate::log::schema::{LoggedCandidate, Run};
 use crate::report::table::Table;
 
 /// Arguments of `transfer`.
@@ -217,7 +217,7 @@ fn of_log(name: String, histories: &Histories) -> Side {
 
 /// Candidates that may be chosen, as fast as they were beside the fastest that was timed to the end.
 fn timed(history: &History) -> Vec<(Pick, f64)> {
-    let pick = |entry: &Entry| Pick {
+    let pick = |entry: &LoggedCandidate| Pick {
         kernel: entry.kernel.clone(),
         tuning: entry.tuning.clone(),
         formats: Some(entry.formats.clone()),

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use engine::network::choice::TOOL;
-use engine::network::dtypes::Types;
+use engine::network::dtypes::Precision;
 use engine::plan::records::{Contest, CoreDistance};
 use engine::plan::schema::{Bounds, Plan, SCHEMA};
 use engine::plan::step::{PlanStep, time_us};
@@ -12,15 +12,16 @@ use engine::plan::store::file_name;
 use engine::runtime::load::graph;
 use engine::runtime::machine::Machine;
 use engine::runtime::memory::ensure_runs;
-use engine::runtime::reference::Exact;
+use engine::runtime::reference::Reference;
 use engine::util::error::Failure;
 use engine::util::files::{check_writable, create_folder, now};
 use engine::util::stats::{ns, us};
 
 use crate::autotune::record::{memory_bytes, noise_record, plan_step, record};
-use crate::autotune::stages::{ALONE, IN_PLACE, Planned, monitor, plan};
-use crate::bench::contention::Watch;
+use crate::autotune::stages::{Planned, monitor, plan};
+use crate::bench::contention::RunQueueMonitor;
 use crate::bench::noise;
+use crate::bench::policy::POLICY;
 use crate::bench::residency::{weight_bytes, weights_come_from};
 use crate::cli::args::{Images, TuneArgs, threads};
 use crate::cli::logging::open_log;
@@ -31,7 +32,7 @@ use crate::cli::print::{
 use crate::cli::tune_shapes::tune_shapes;
 use crate::measure::memory::ensure_measured;
 use crate::measure::schedule::{jobs, measure_all};
-use crate::measure::types::Host;
+use crate::measure::types::MeasureContext;
 use crate::planner::batch_split::split_all;
 use crate::planner::context::{Network, built_in_images};
 use crate::planner::pareto::pareto;
@@ -53,7 +54,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     ensure_measured(work.iter().map(|(problem, _)| problem), &cpu)?;
     let bounds = Bounds { error: args.host.error_bound(), memory: args.max_memory };
     let machine = Machine::of(&cpu);
-    let types = Types::within(bounds.error);
+    let types = Precision::within(bounds.error);
     let wanted = args.model.wanted(Some(threads.count()), Some(graph.batch))?;
     let path = match &args.out {
         Some(path) => path.clone(),
@@ -80,13 +81,13 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let budget = Duration::from_secs(args.budget().into());
     let start = Instant::now();
     let end = start + budget;
-    let watch = Watch::new(&threads);
+    let watch = RunQueueMonitor::new(&threads);
     let stolen = watch.stolen();
     let monitor = monitor(budget, log.as_ref());
     let (floor, measurements) = threads.install(|| {
         let problems = work.into_iter().map(|(problem, _)| problem);
         let floor = noise::floor(problems.collect(), &cpu, &threads, cold);
-        let host = Host {
+        let host = MeasureContext {
             cpu: &cpu,
             threads: &threads,
             distance: &monitor,
@@ -95,12 +96,21 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
             log: log.as_ref(),
         };
         let jobs = jobs(&[graph.clone(), split_all(&graph)]);
-        (floor, measure_all(&jobs, &host, types, (start, budget.mul_f64(ALONE)), args.exhaustive))
+        (
+            floor,
+            measure_all(
+                &jobs,
+                &host,
+                types,
+                (start, budget.mul_f64(POLICY.stages.isolated_share)),
+                args.exhaustive,
+            ),
+        )
     });
     warn_of_wrong(&measurements);
     let exhausted: Duration = measurements.iter().map(|m| m.search.exhausted).sum();
     let (began, start, end) = (start, start + exhausted, end + exhausted);
-    let settled = Some(start + budget.mul_f64(IN_PLACE));
+    let settled = Some(start + budget.mul_f64(POLICY.stages.in_network_share));
     let network = Network {
         graph: &graph,
         weights: &weights,
@@ -110,13 +120,13 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         settled,
     };
     let exact = match images {
-        None => Exact::new(&graph, &weights, &threads)?,
+        None => Reference::new(&graph, &weights, &threads)?,
         Some(Images { values, names }) => {
             let each = values.chunks(values.len() / names.len()).map(<[f32]>::to_vec);
-            Exact::of(&graph, &weights, &threads, each.collect())?
+            Reference::of(&graph, &weights, &threads, each.collect())?
         }
     };
-    let Planned { mut tuned, split, rewrites, planning, contest, predicted, around } =
+    let Planned { mut tuned, split, block_variants, planning, networks, predicted, around } =
         threads.install(|| plan(&network, &measurements, &bounds, &exact, end))?;
     let pareto = match args.pareto {
         true => {
@@ -125,7 +135,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         }
         false => Vec::new(),
     };
-    let networks_ns = contest[0].core_to_core.map(ns);
+    let networks_ns = networks[0].core_to_core.map(ns);
     let distance = monitor.distance().map(|distance| CoreDistance { networks_ns, ..distance });
     let meanwhile = (watch.stolen() - stolen, distance);
     let noise = noise_record(floor, cold, &measurements, meanwhile, began.elapsed());
@@ -145,25 +155,25 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         tool: TOOL.to_string(),
         created: now(),
         predicted_ms: predicted.as_ref().map(|steps| (steps.iter().sum::<f64>() + around) * 1e3),
-        around_us: Some(us(around)),
-        measured_ms: Some(contest[0].timing.median * 1e3),
+        overhead_us: Some(us(around)),
+        measured_ms: Some(networks[0].timing.median * 1e3),
         planning,
         noise: Some(noise),
-        contest: contest
+        networks: networks
             .iter()
             .map(|entry| Contest { plan: entry.name.clone(), time_us: time_us(&entry.timing) })
             .collect(),
         rules: costs(&counted(&graph, &measurements)),
         pareto,
         split,
-        rewrites,
+        block_variants,
         steps: tuned
             .graph
             .steps
             .iter()
             .enumerate()
             .map(|(index, step)| PlanStep {
-                network_us: Some(us(contest[0].steps[index])),
+                network_us: Some(us(networks[0].steps[index])),
                 predicted_us: predicted.as_ref().map(|steps| us(steps[index])),
                 ..plan_step(index, step, &tuned.chosen, &measurements, &cpu, threads.count())
             })

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use engine::network::choice::{StepFormats, TOOL, tuning_to_json};
-use engine::network::dtypes::{Types, pair};
+use engine::network::dtypes::{Precision, pair};
 use engine::plan::records::{Noise, ProblemRecord, RuleRecord};
 use engine::plan::step::{TimeUs, time_us};
 use engine::runtime::machine::Machine;
@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::autotune::record::{gflops, noise_record, record};
 use crate::autotune::stages::monitor;
-use crate::bench::contention::Watch;
+use crate::bench::contention::RunQueueMonitor;
 use crate::bench::noise;
 use crate::bench::residency::{weight_bytes, weights_come_from};
 use crate::cli::args::{TuneArgs, threads};
@@ -24,7 +24,7 @@ use crate::cli::print::{print_rules, print_search, warn_of_noise, warn_of_wrong}
 use crate::cli::shape_list::{Listed, read};
 use crate::measure::memory::ensure_measured;
 use crate::measure::schedule::{Job, measure_all};
-use crate::measure::types::{Host, Measured, Measurement};
+use crate::measure::types::{CandidateResult, MeasureContext, ProblemResult};
 use crate::planner::ranking::{is_eligible, winner};
 use crate::planner::rules::costs;
 use crate::report::table::Table;
@@ -69,7 +69,7 @@ pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<
     ensure_measured(&problems, &cpu)?;
     let threads = threads(args.host.thread_count())?;
     let (machine, bound) = (Machine::of(&cpu), args.host.error_bound());
-    let types = Types::within(bound);
+    let types = Precision::within(bound);
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let file = match &args.out {
         Some(file) => file.clone(),
@@ -89,12 +89,12 @@ pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<
         .map(|listed| Job { problem: listed.problem(), count: listed.count, name: listed.conv.to_string() })
         .collect();
     let (start, budget) = (Instant::now(), Duration::from_secs(args.budget().into()));
-    let watch = Watch::new(&threads);
+    let watch = RunQueueMonitor::new(&threads);
     let stolen = watch.stolen();
     let monitor = monitor(budget, log.as_ref());
     let (floor, measurements) = threads.install(|| {
         let floor = noise::floor(problems, &cpu, &threads, cold);
-        let host = Host {
+        let host = MeasureContext {
             cpu: &cpu,
             threads: &threads,
             distance: &monitor,
@@ -108,13 +108,13 @@ pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<
     let meanwhile = (watch.stolen() - stolen, monitor.distance());
     let noise = noise_record(floor, cold, &measurements, meanwhile, start.elapsed());
     warn_of_noise(&noise);
-    let counted: Vec<(&Measurement, usize)> =
+    let counted: Vec<(&ProblemResult, usize)> =
         measurements.iter().zip(&list).map(|(measurement, listed)| (measurement, listed.count)).collect();
     let rules = costs(&counted);
-    let best: Vec<Option<&Measured>> = measurements.iter().map(|m| winner(m, is_eligible)).collect();
+    let best: Vec<Option<&CandidateResult>> = measurements.iter().map(|m| winner(m, is_eligible)).collect();
     let total: f64 = best.iter().flatten().zip(&list).map(|(c, l)| c.seconds() * l.count as f64).sum();
     let rows = best.iter().zip(&counted).filter_map(|(best, (m, count))| Some(((*best)?, *m, *count)));
-    let best_of = |(won, measurement, count): (&Measured, &Measurement, usize)| Best {
+    let best_of = |(won, measurement, count): (&CandidateResult, &ProblemResult, usize)| Best {
         problem: measurement.problem.to_string(),
         count,
         kernel: won.row.id.to_string(),
@@ -142,7 +142,7 @@ pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<
     let mut table =
         Table::new(&["problem", "x", "kernel", "tuning", "us", "GFLOP/s", "share %", "runner-up", "+%"]);
     for (won, measurement, count) in rows {
-        let alike = |c: &&Measured| is_eligible(c) && pair(&c.formats) == pair(&won.formats);
+        let alike = |c: &&CandidateResult| is_eligible(c) && pair(&c.formats) == pair(&won.formats);
         let second = measurement.ranking().into_iter().filter(alike).find(|c| !std::ptr::eq(*c, won));
         let timing = won.timing().filter(|timing| timing.median > 0.0);
         table.row([

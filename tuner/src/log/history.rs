@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use engine::plan::records::is_far;
 
+use crate::bench::policy::POLICY;
 use crate::bench::samples::Samples;
-use crate::log::schema::{Done, Entry, Line, Run, Time};
+use crate::log::schema::{Done, Line, LoggedCandidate, Run, Time};
 
 /// All candidates that were left, timed once.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +25,7 @@ pub struct History {
     /// The run.
     pub run: String,
     /// Candidates by number.
-    pub candidates: Vec<Entry>,
+    pub candidates: Vec<LoggedCandidate>,
     /// Its rounds, in order.
     pub rounds: Vec<Round>,
     /// Number of the last round that there was.
@@ -114,12 +115,6 @@ pub struct Histories {
     pub nearest: Option<f64>,
 }
 
-/// Runs that say how near cores are: a machine changes, and what it was long ago is no matter.
-const RUNS: usize = 10;
-
-/// Rounds of a run that were on cores as near, at least: fewer are a matter of chance.
-const NEAR: usize = 5;
-
 /// Core-to-core latency of near workers, in nanoseconds: of the last runs that `like` admits, that of the run on the nearest.
 pub fn nearest(lines: &[Line], like: impl Fn(&Run) -> bool) -> Option<f64> {
     let mut runs: Vec<(&str, Vec<f64>)> = Vec::new();
@@ -135,9 +130,9 @@ pub fn nearest(lines: &[Line], like: impl Fn(&Run) -> bool) -> Option<f64> {
     }
     let of_run = |(_, mut list): (&str, Vec<f64>)| {
         list.sort_by(f64::total_cmp);
-        list.get(NEAR - 1).copied()
+        list.get(POLICY.log.near_rounds - 1).copied()
     };
-    runs.into_iter().rev().filter_map(of_run).take(RUNS).min_by(f64::total_cmp)
+    runs.into_iter().rev().filter_map(of_run).take(POLICY.log.runs).min_by(f64::total_cmp)
 }
 
 impl Histories {
@@ -224,7 +219,7 @@ mod tests {
             run: run.to_string(),
             problem: "p".to_string(),
             first,
-            list: vec![Entry::any(); count],
+            list: vec![LoggedCandidate::any(); count],
         }
     }
 
@@ -352,7 +347,7 @@ mod tests {
         assert_eq!(mixed(4), (19, 19, Some(1.0)));
         // What was long ago is no matter.
         let later: Vec<Line> =
-            (0..RUNS).flat_map(|i| with(&format!("l{i}"), &[190.0 + i as f64; 9], 1.0)).collect();
+            (0..POLICY.log.runs).flat_map(|i| with(&format!("l{i}"), &[190.0 + i as f64; 9], 1.0)).collect();
         let all = |_: &Run| true;
         assert_eq!(nearest(&[with("a", &[20.0; 5], 1.0), later.clone()].concat(), all), Some(190.0));
         assert_eq!(nearest(&later, |run| run.run == "l3"), Some(193.0));

@@ -21,16 +21,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::network::choice::TOOL;
-use engine::network::dtypes::Types;
-use engine::plan::records::Cold;
+use engine::network::dtypes::Precision;
+use engine::plan::records::WeightResidency;
 use engine::runtime::machine::Machine;
 use engine::util::stats::ns;
 use kernels::problem::Problem;
 
-use crate::bench::contention::BUSY;
+use crate::bench::policy::POLICY;
+
 use crate::log::file::{LogError, append, read};
 use crate::log::history::{Histories, History, nearest};
-use crate::log::schema::{Done, Entry, Line, METHOD, Run, SCHEMA, Time};
+use crate::log::schema::{Done, Line, LoggedCandidate, METHOD, Run, SCHEMA, Time};
 
 /// Name of the file in a machine's folder.
 pub const FILE: &str = "measurements.jsonl";
@@ -54,8 +55,8 @@ impl Log {
         folder: &Path,
         machine: &Machine,
         threads: usize,
-        types: Types,
-        cold: Cold,
+        types: Precision,
+        cold: WeightResidency,
         is_fresh: bool,
     ) -> Result<Self, LogError> {
         let path = folder.join(FILE);
@@ -67,8 +68,8 @@ impl Log {
             machine: machine.clone(),
             threads,
             types: match types {
-                Types::F32 => "f32".to_string(),
-                Types::Lower => "lower".to_string(),
+                Precision::F32 => "f32".to_string(),
+                Precision::Bf16 => "lower".to_string(),
             },
             cold,
             method: METHOD,
@@ -100,7 +101,7 @@ impl Log {
     /// What earlier runs have found out about a problem; nothing of a time when others used the cores, or when these were
     /// far apart, which must not settle a choice for good.
     pub fn history(&self, problem: &Problem) -> Option<&History> {
-        self.histories.furthest(&problem.to_string(), BUSY)
+        self.histories.furthest(&problem.to_string(), POLICY.contention.busy_share)
     }
 
     fn append(&self, line: &Line) {
@@ -159,7 +160,7 @@ impl<'a> Journal<'a> {
     }
 
     /// Candidates with numbers from `first` on.
-    pub fn candidates(&mut self, first: usize, list: Vec<Entry>) {
+    pub fn candidates(&mut self, first: usize, list: Vec<LoggedCandidate>) {
         self.append(|run, problem| Line::Candidates { run, problem, first, list });
     }
 
@@ -186,7 +187,10 @@ mod tests {
     fn what_is_added_after_a_visit_that_took_all_from_the_log_is_found_again() {
         let folder = tempfile::tempdir().expect("a folder");
         let machine = Machine::of(&Cpu::detect());
-        let open = || Log::open(folder.path(), &machine, 1, Types::F32, Cold::Memory, false).expect("a log");
+        let open = || {
+            Log::open(folder.path(), &machine, 1, Precision::F32, WeightResidency::Dram, false)
+                .expect("a log")
+        };
         let problem = Problem::Conv("n1h5w5c8k8r3s3".parse().expect("a shape"));
         let round = |journal: &mut Journal, number| {
             journal.round(number, vec![Time(0, 1000, 0)], None);
@@ -194,7 +198,7 @@ mod tests {
         };
         let log = open();
         let mut journal = Journal::new(Some(&log), &problem);
-        journal.candidates(0, vec![Entry::any()]);
+        journal.candidates(0, vec![LoggedCandidate::any()]);
         round(&mut journal, 1);
 
         let log = open();

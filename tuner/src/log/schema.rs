@@ -1,7 +1,7 @@
 //! Lines of the log.
 
 use engine::network::choice::StepFormats;
-use engine::plan::records::Cold;
+use engine::plan::records::WeightResidency;
 use engine::runtime::machine::Machine;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -29,7 +29,7 @@ pub enum Line {
         /// Number of the first.
         first: usize,
         /// The candidates.
-        list: Vec<Entry>,
+        list: Vec<LoggedCandidate>,
     },
     /// All candidates that are left, timed once.
     Round {
@@ -83,7 +83,7 @@ pub struct Run {
     pub types: String,
     /// Where weights were.
     #[serde(default)]
-    pub cold: Cold,
+    pub cold: WeightResidency,
     /// [`METHOD`].
     #[serde(default)]
     pub method: u32,
@@ -93,7 +93,7 @@ pub struct Run {
 
 /// A candidate as it was found when it was checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct LoggedCandidate {
     /// Id of its kernel.
     pub kernel: String,
     /// The kernel's tuning.
@@ -115,7 +115,7 @@ pub struct Entry {
     pub wrong: Option<[f64; 2]>,
 }
 
-impl Entry {
+impl LoggedCandidate {
     /// Whether it is the same kernel, of the same code, with the same tuning and formats.
     pub fn is_same(&self, other: &Self) -> bool {
         (&self.kernel, &self.code, &self.tuning) == (&other.kernel, &other.code, &other.tuning)

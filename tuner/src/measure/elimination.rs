@@ -4,11 +4,12 @@ use engine::network::dtypes::pair;
 use engine::util::stats::Timing;
 use kernels::tensor::Dtype;
 
+use crate::bench::policy::POLICY;
 use crate::bench::samples::Samples;
-use crate::measure::race::{DECIDE, Entrant, Field, MOST};
-use crate::measure::types::{Measured, Outcome};
+use crate::measure::race::{ActiveCandidate, Race};
+use crate::measure::types::{CandidateResult, Outcome};
 
-impl Field<'_> {
+impl Race<'_> {
     /// Of those still measured, the fastest.
     pub fn first(&self) -> Option<usize> {
         let seconds = |index: usize| self.samples[index].median();
@@ -26,9 +27,10 @@ impl Field<'_> {
     pub(super) fn leaders(&self) -> Vec<([Dtype; 2], usize)> {
         let mut leaders = self.least_medians();
         for (types, leader) in &mut leaders {
-            let of_types = |entrant: &&Entrant| pair(&self.candidates[entrant.index].formats) == *types;
+            let of_types =
+                |entrant: &&ActiveCandidate| pair(&self.candidates[entrant.index].formats) == *types;
             let versus = |index: usize| match self.samples[index].paired(&self.samples[*leader]) {
-                (Some(ratio), rounds) if rounds >= DECIDE[0] => ratio,
+                (Some(ratio), rounds) if rounds >= POLICY.race.decide[0] => ratio,
                 _ => f64::INFINITY,
             };
             let all =
@@ -41,7 +43,7 @@ impl Field<'_> {
 
     fn least_medians(&self) -> Vec<([Dtype; 2], usize)> {
         let mut leaders: Vec<([Dtype; 2], usize)> = Vec::new();
-        for &Entrant { index, .. } in &self.alive {
+        for &ActiveCandidate { index, .. } in &self.alive {
             let types = pair(&self.candidates[index].formats);
             match leaders.iter_mut().find(|(known, _)| *known == types) {
                 Some((_, first)) if self.samples[index].median() < self.samples[*first].median() => {
@@ -58,16 +60,16 @@ impl Field<'_> {
     pub(super) fn limit(&mut self) {
         let mut medians: Vec<f64> = self.alive.iter().map(|e| self.samples[e.index].median()).collect();
         medians.sort_by(f64::total_cmp);
-        if let Some(&slowest) = medians.get(MOST) {
+        if let Some(&slowest) = medians.get(POLICY.race.most) {
             self.drop(|_, own, _| own.median() >= slowest);
         }
     }
 
     /// Drops those that lose to the leader of their types.
-    pub(super) fn drop(&mut self, loses: impl Fn(&Measured, &Samples, &Samples) -> bool) {
+    pub(super) fn drop(&mut self, loses: impl Fn(&CandidateResult, &Samples, &Samples) -> bool) {
         let leaders = self.leaders();
         let (candidates, samples) = (&mut self.candidates, &self.samples);
-        self.alive.retain(|&Entrant { index, .. }| {
+        self.alive.retain(|&ActiveCandidate { index, .. }| {
             let candidate = &mut candidates[index];
             let leader = leader_of(&leaders, candidate).unwrap_or(index);
             let stays = leader == index || !loses(candidate, &samples[index], &samples[leader]);
@@ -97,7 +99,7 @@ impl Field<'_> {
     /// Lets a candidate in, if it is not.
     pub(super) fn let_in(&mut self, index: usize) {
         if !self.alive.iter().any(|entrant| entrant.index == index) {
-            self.alive.push(Entrant { index, bench: None });
+            self.alive.push(ActiveCandidate { index, bench: None });
         }
     }
 
@@ -119,7 +121,7 @@ impl Field<'_> {
 }
 
 /// The leader of a candidate's types.
-fn leader_of(leaders: &[([Dtype; 2], usize)], candidate: &Measured) -> Option<usize> {
+fn leader_of(leaders: &[([Dtype; 2], usize)], candidate: &CandidateResult) -> Option<usize> {
     let types = pair(&candidate.formats);
     leaders.iter().find(|(known, _)| *known == types).map(|(_, leader)| *leader)
 }

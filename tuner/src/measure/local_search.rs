@@ -2,54 +2,46 @@
 
 use std::time::{Duration, Instant};
 
-use engine::network::candidates::Available;
-use engine::network::dtypes::Types;
+use engine::network::candidates::SupportedKernel;
+use engine::network::dtypes::Precision;
 use kernels::KernelEntry;
 use kernels::kernel::Tuning;
 use kernels::tensor::Formats;
 
-use crate::measure::race::Field;
+use crate::bench::policy::POLICY;
+use crate::measure::race::Race;
 
 /// A tuning, with the first of its formats that are asked for.
-pub type Offer = (Tuning, Formats);
+pub type TunedFormats = (Tuning, Formats);
 
-/// Rounds of tunings that have just come.
-pub const ROUNDS: usize = 2;
-
-/// How many tunings are tried at a time.
-pub const AT_A_TIME: usize = 8;
-
-/// First come the tunings of kernels that are at most so many times as slow as the fastest, where their default alone
-/// is known, and where others are; the rest only where time is left.
-const HOPE: [f64; 2] = [1.6, 1.3];
-
-impl Field<'_> {
+impl Race<'_> {
     /// Walks through the tunings of each kernel until the time is over: first the defaults, then those that differ
     /// by the fewest numbers from the fastest of their kernel so far, of the fastest kernels first, and at last those
     /// of kernels without much hope. What is there already is not tried again. Whether nothing is left to try.
-    pub fn walk(&mut self, types: Types, time: Duration, deadline: Instant) -> bool {
+    pub fn walk(&mut self, types: Precision, time: Duration, deadline: Instant) -> bool {
         let clock = self.distance.clock();
         let kernels = self.kernels;
-        let spaces: Vec<Vec<Offer>> = kernels.iter().map(|a| self.offered(a, types)).collect();
+        let spaces: Vec<Vec<TunedFormats>> = kernels.iter().map(|a| self.offered(a, types)).collect();
         let mut tried: Vec<Vec<Tuning>> = kernels.iter().map(|a| self.tunings(a.row)).collect();
         let defaults = spaces.iter().enumerate().filter_map(|(index, space)| Some((index, space.first()?)));
-        let mut next: Vec<(usize, &Offer)> =
+        let mut next: Vec<(usize, &TunedFormats)> =
             defaults.filter(|(index, (tuning, _))| !tried[*index].contains(tuning)).collect();
         loop {
-            let mut jobs: Vec<(&Available, Tuning, Formats)> = Vec::new();
+            let mut jobs: Vec<(&SupportedKernel, Tuning, Formats)> = Vec::new();
             for (index, (tuning, formats)) in next {
                 tried[index].push(tuning.clone());
                 jobs.push((&kernels[index], tuning.clone(), *formats));
             }
             if !jobs.is_empty() {
                 self.enter(&jobs);
-                (0..ROUNDS).for_each(|_| self.round());
+                (0..POLICY.search.rounds).for_each(|_| self.round());
             }
             let least = self.least();
-            let mut others: Vec<((bool, usize), f64, usize, &Offer)> = Vec::new();
+            let mut others: Vec<((bool, usize), f64, usize, &TunedFormats)> = Vec::new();
             for (index, available) in kernels.iter().enumerate() {
                 let Some((centre, seconds)) = self.fastest(available.row) else { continue };
-                let is_slow = seconds > least * HOPE[usize::from(tried[index].len() > 1)];
+                let is_slow =
+                    seconds > least * POLICY.search.promising_ratio[usize::from(tried[index].len() > 1)];
                 let left = spaces[index].iter().filter(|(tuning, _)| !tried[index].contains(tuning));
                 let place = |tuning: &Tuning| (is_slow, tuning.distance(&centre));
                 others.extend(left.map(|offer| (place(&offer.0), seconds, index, offer)));
@@ -58,7 +50,11 @@ impl Field<'_> {
                 return others.is_empty();
             }
             others.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
-            next = others.into_iter().map(|(_, _, index, offer)| (index, offer)).take(AT_A_TIME).collect();
+            next = others
+                .into_iter()
+                .map(|(_, _, index, offer)| (index, offer))
+                .take(POLICY.search.at_a_time)
+                .collect();
         }
     }
 

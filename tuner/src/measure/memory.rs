@@ -7,8 +7,7 @@ use kernels::cpu::Cpu;
 use kernels::problem::Problem;
 use kernels::tensor::Formats;
 
-use crate::measure::local_search::AT_A_TIME;
-use crate::measure::race::{FINALISTS, MOST};
+use crate::bench::policy::POLICY;
 
 /// Refuses problems of which one does not fit in memory while each of its candidates has tensors of its own.
 pub fn ensure_measured<'a>(
@@ -28,5 +27,5 @@ pub fn ensure_measured<'a>(
 /// Candidates of a problem that have memory of their own at a time, at most, where so many kernels take it: those that
 /// are left, and some tunings more or the best of each kernel in all formats.
 pub fn at_a_time(kernels: usize) -> usize {
-    MOST + AT_A_TIME.max(kernels * FINALISTS * Formats::ALL.len())
+    POLICY.race.most + POLICY.search.at_a_time.max(kernels * POLICY.race.finalists * Formats::ALL.len())
 }

@@ -1,21 +1,16 @@
 //! Measures the candidates of one problem: checked against the oracle first, then timed in shuffled,
 //! interleaved rounds, the clear losers dropped early.
 
-use engine::network::candidates::{LeftOut, available};
-use engine::network::dtypes::Types;
+use engine::network::candidates::{Excluded, available};
+use engine::network::dtypes::Precision;
 use kernels::problem::Problem;
 use kernels::team::Team;
 
 use crate::bench::inputs::Inputs;
+use crate::bench::policy::POLICY;
 use crate::log::history::History;
-use crate::measure::race::Field;
-use crate::measure::types::{Effort, Host, Measurement, ROUNDS};
-
-/// Share of the budget that goes into finding tunings.
-const EXPLORED: f64 = 0.8;
-
-/// Share of the budget that the first formats of all tunings take where there are other formats.
-const FIRST: f64 = 0.5;
+use crate::measure::race::Race;
+use crate::measure::types::{MeasureBudget, MeasureContext, ProblemResult};
 
 /// Checks and times candidates of a problem of the given types: tunings in their kernel's first formats, found by
 /// a walk, then the best ones in the others, together with those that were not dropped. It goes on from `before`,
@@ -23,14 +18,14 @@ const FIRST: f64 = 0.5;
 /// measured on cores far apart in more than a tenth of the rounds, what was near alone, if they are near now.
 pub fn measure(
     problem: &Problem,
-    host: &Host,
-    types: Types,
-    effort: Effort,
-    before: Option<Measurement>,
+    host: &MeasureContext,
+    types: Precision,
+    effort: MeasureBudget,
+    before: Option<ProblemResult>,
     mut progress: impl FnMut(f64),
-) -> Measurement {
+) -> ProblemResult {
     // Far rounds are forgotten only when nearer ones can follow.
-    let was_far = before.as_ref().is_some_and(|before| before.beside.is_far(host.distance));
+    let was_far = before.as_ref().is_some_and(|before| before.conditions.is_far(host.distance));
     let is_anew = was_far && host.distance.is_near(host.threads, &mut Team::new(host.threads.count()));
     let is_done =
         |history: &History| history.done.is_some_and(|done| done.is_enough(effort.share.as_secs_f64()));
@@ -38,11 +33,11 @@ pub fn measure(
     let history = match before {
         Some(before) if !is_anew && is_done(&before.history) => return before,
         Some(before) => {
-            let Measurement { mut history, left_out, .. } = before;
+            let ProblemResult { mut history, left_out, .. } = before;
             if is_anew {
                 history.keep_near(host.distance.near().map(|seconds| seconds * 1e9));
             } else {
-                beside = Some(before.beside);
+                beside = Some(before.conditions);
             }
             refused = left_out;
             Some(history)
@@ -52,8 +47,8 @@ pub fn measure(
     let is_done = history.as_ref().is_some_and(is_done);
     let (kernels, left_out) = available(host.cpu, problem);
     let inputs = Inputs::synthetic(problem);
-    let mut field = Field::new(problem, host, types, (&kernels, left_out), &inputs);
-    field.beside = beside.unwrap_or(field.beside);
+    let mut field = Race::new(problem, host, types, (&kernels, left_out), &inputs);
+    field.conditions = beside.unwrap_or(field.conditions);
     field.sample_peaks();
     let holds = history.is_some_and(|history| field.restore(history));
     let clock = host.distance.clock();
@@ -63,18 +58,23 @@ pub fn measure(
         search = field.search(types);
     } else {
         field.revive();
-        let mut complete = field.walk(types, effort.budget.mul_f64(EXPLORED), effort.deadline);
-        let effort = Effort { budget: effort.budget.saturating_sub(clock.elapsed()), ..effort };
-        if types == Types::F32 {
+        let mut complete =
+            field.walk(types, effort.budget.mul_f64(POLICY.race.search_share), effort.deadline);
+        let effort = MeasureBudget { budget: effort.budget.saturating_sub(clock.elapsed()), ..effort };
+        if types == Precision::F32 {
             complete &= field.rounds(effort, progress);
         } else {
-            let part = |share| Effort { budget: effort.budget.mul_f64(share), ..effort };
-            complete &= field.rounds(part(FIRST), |done| progress(FIRST * done));
+            let part = |share| MeasureBudget { budget: effort.budget.mul_f64(share), ..effort };
+            complete &= field.rounds(part(POLICY.race.first_formats_share), |done| {
+                progress(POLICY.race.first_formats_share * done)
+            });
             field.enter_others(types);
-            complete &= field.rounds(part(1.0 - FIRST), |done| progress(FIRST + (1.0 - FIRST) * done));
+            complete &= field.rounds(part(1.0 - POLICY.race.first_formats_share), |done| {
+                progress(POLICY.race.first_formats_share + (1.0 - POLICY.race.first_formats_share) * done)
+            });
         }
         search = if effort.exhaustive { field.exhaust(types) } else { field.search(types) };
-        field.done(&effort, complete && effort.rounds >= ROUNDS);
+        field.done(&effort, complete && effort.rounds >= POLICY.race.rounds);
     }
     refused.retain(|refused| !field.left_out.contains(refused));
     field.left_out.extend(refused);
@@ -82,7 +82,7 @@ pub fn measure(
         let is_there = field.candidates.iter().any(|c| c.row.id == available.row.id);
         if !is_there && !field.left_out.iter().any(|l| l.id == available.row.id) {
             let reason = "rounds to a lower precision, which is not asked for".to_string();
-            field.left_out.push(LeftOut { id: available.row.id, reason });
+            field.left_out.push(Excluded { id: available.row.id, reason });
         }
     }
     field.into_measurement(search)
@@ -92,12 +92,12 @@ pub fn measure(
 mod tests {
     use std::time::{Duration, Instant};
 
-    use engine::plan::records::Cold;
+    use engine::plan::records::WeightResidency;
     use engine::runtime::threads::Threads;
     use kernels::Cpu;
 
     use super::*;
-    use crate::bench::conditions::Beside;
+    use crate::bench::conditions::Conditions;
     use crate::bench::core_distance::CoreDistanceMonitor;
     use crate::log::schema::Line;
 
@@ -107,16 +107,16 @@ mod tests {
         let cpu = Cpu::detect();
         let problem = Problem::Conv("n1h5w5c8k8r3s3".parse().expect("a shape"));
         let distance = CoreDistanceMonitor::default();
-        let host = Host {
+        let host = MeasureContext {
             cpu: &cpu,
             threads: &threads,
             distance: &distance,
             tie: 0.01,
-            cold: Cold::Memory,
+            cold: WeightResidency::Dram,
             log: None,
         };
         let second = Duration::from_secs(1);
-        let effort = Effort {
+        let effort = MeasureBudget {
             budget: second / 10,
             share: second,
             deadline: Instant::now() + 600 * second,
@@ -124,7 +124,7 @@ mod tests {
             exhaustive: false,
         };
         let measured =
-            |before| threads.install(|| measure(&problem, &host, Types::F32, effort, before, |_| ()));
+            |before| threads.install(|| measure(&problem, &host, Precision::F32, effort, before, |_| ()));
         let first = measured(None);
         assert!(first.history.rounds.iter().map(|round| round.number).eq(1..=first.history.last_round));
         let count = first.history.candidates.len();
@@ -133,7 +133,7 @@ mod tests {
         // As if all but the last round had been on cores far apart.
         let last = first.history.last_round;
         let mut far = History { candidates: first.history.candidates.clone(), ..History::default() };
-        let mut beside = Beside::default();
+        let mut beside = Conditions::default();
         for number in 1..=last {
             let ns = if number < last { 190.0 } else { 20.0 };
             let times = first.history.times_of(number).to_vec();
@@ -142,7 +142,7 @@ mod tests {
             beside.apart(Some(ns * 1e-9));
         }
         distance.known(20e-9);
-        let again = measured(Some(Measurement { history: far, beside, ..first }));
+        let again = measured(Some(ProblemResult { history: far, conditions: beside, ..first }));
         let rounds: Vec<usize> = again.history.rounds.iter().map(|round| round.number).collect();
         assert_eq!((rounds[0], rounds[1]), (last, last + 1));
         // Those that are measured again have their numbers again.

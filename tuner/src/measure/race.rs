@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use engine::network::candidates::{Available, LeftOut};
+use engine::network::candidates::{Excluded, SupportedKernel};
 use engine::network::choice::{StepFormats, tuning_to_json};
-use engine::network::dtypes::Types;
-use engine::plan::records::Cold;
+use engine::network::dtypes::Precision;
+use engine::plan::records::WeightResidency;
 use engine::runtime::threads::Threads;
 use engine::util::random::shuffle;
 use engine::util::stats::{Interval, Timing};
@@ -16,42 +16,20 @@ use kernels::kernel::{Kernel, Prepared, Tuning};
 use kernels::problem::Problem;
 use kernels::tensor::{Format, Formats, Tensor};
 
-use crate::bench::conditions::Beside;
-use crate::bench::contention::TRIES;
+use crate::bench::conditions::Conditions;
 use crate::bench::core_distance::CoreDistanceMonitor;
 use crate::bench::inputs::Inputs;
 use crate::bench::oracle::{Comparison, Oracle, sample_pixels};
+use crate::bench::policy::POLICY;
 use crate::bench::samples::Samples;
-use crate::bench::timer::{Bench, Workplace, each_in_turn};
+use crate::bench::timer::{Bench, BenchContext, each_in_turn};
 use crate::log::history::History;
 use crate::log::journal::Journal;
-use crate::log::schema::{Entry, Time};
-use crate::measure::types::{Effort, Host, Measured, Measurement, Outcome, Search};
-
-/// A candidate whose fastest run is this much slower than the leader's median is dropped after so many
-/// rounds, while they are too few for intervals. Each pair of types has a leader of its own.
-pub(super) const DROP: [(usize, f64); 3] = [(1, 2.0), (2, 1.3), (4, 1.1)];
-
-/// Rounds after which a candidate is dropped whose interval lies wholly above the leader's time and a tie with it.
-pub(super) const DECIDE: [usize; 5] = [7, 10, 14, 19, 25];
-
-/// Candidates that are measured at a time, at most, but for the leaders of their types.
-pub const MOST: usize = 24;
-
-/// Rounds after the walk at least.
-pub(super) const LEAST_ROUNDS: usize = 2;
-
-/// Tunings of a kernel that are measured in its other formats: the fastest in its first.
-pub const FINALISTS: usize = 2;
-
-/// Tunings of a kernel that are measured again when a problem has its turn again, and how many times as slow as the
-/// fastest they may be.
-pub(super) const REVIVED: usize = 2;
-
-pub(super) const HOPE: f64 = 1.3;
+use crate::log::schema::{LoggedCandidate, Time};
+use crate::measure::types::{CandidateResult, MeasureBudget, MeasureContext, Outcome, ProblemResult, Search};
 
 /// A candidate that is still measured.
-pub(super) struct Entrant {
+pub(super) struct ActiveCandidate {
     /// Its number among all.
     pub(super) index: usize,
     /// None for one from the log that has not run yet.
@@ -59,7 +37,7 @@ pub(super) struct Entrant {
 }
 
 /// The candidates of a problem on their way.
-pub struct Field<'a> {
+pub struct Race<'a> {
     /// The problem.
     pub problem: &'a Problem,
     /// Worker threads.
@@ -67,49 +45,49 @@ pub struct Field<'a> {
     /// How far apart their cores are.
     pub distance: &'a CoreDistanceMonitor,
     /// The kernels that take the problem.
-    pub kernels: &'a [Available],
+    pub kernels: &'a [SupportedKernel],
     pub(super) inputs: &'a Inputs,
     /// The source in each format that was asked for.
     pub(super) sources: Vec<(Format, Arc<Tensor>)>,
     pub(super) oracle: Oracle<'a>,
     pub(super) cpu: &'a Cpu,
-    pub(super) place: Workplace,
+    pub(super) place: BenchContext,
     pub(super) tie: f64,
-    pub(super) cold: Cold,
+    pub(super) cold: WeightResidency,
     pub(super) journal: Journal<'a>,
     /// All candidates, in the order they came.
-    pub candidates: Vec<Measured>,
+    pub candidates: Vec<CandidateResult>,
     /// Of each candidate.
     pub samples: Vec<Samples>,
     /// Of each candidate, its number in the log, where the next is `next`.
     pub(super) numbers: Vec<usize>,
     pub(super) next: usize,
     /// Those in the log that have no rounds left, by their numbers.
-    pub(super) forgotten: Vec<(usize, Entry)>,
+    pub(super) forgotten: Vec<(usize, LoggedCandidate)>,
     /// Rounds so far.
     pub(super) round: usize,
     /// Runs so far, and those of them that were disturbed.
     pub(super) runs: usize,
     pub(super) disturbed: usize,
     /// Rows without candidates, and tunings that were refused.
-    pub left_out: Vec<LeftOut>,
+    pub left_out: Vec<Excluded>,
     /// What the cores do at their best meanwhile.
-    pub beside: Beside,
-    pub(super) alive: Vec<Entrant>,
+    pub conditions: Conditions,
+    pub(super) alive: Vec<ActiveCandidate>,
 }
 
-impl<'a> Field<'a> {
+impl<'a> Race<'a> {
     /// Without candidates.
     pub fn new(
         problem: &'a Problem,
-        host: &Host<'a>,
-        types: Types,
-        (kernels, left_out): (&'a [Available], Vec<LeftOut>),
+        host: &MeasureContext<'a>,
+        types: Precision,
+        (kernels, left_out): (&'a [SupportedKernel], Vec<Excluded>),
         inputs: &'a Inputs,
     ) -> Self {
         Self {
             cpu: host.cpu,
-            beside: Beside::new(host.cpu, types),
+            conditions: Conditions::new(host.cpu, types),
             problem,
             threads: host.threads,
             distance: host.distance,
@@ -117,7 +95,7 @@ impl<'a> Field<'a> {
             inputs,
             sources: Vec::new(),
             oracle: Oracle::new(problem, inputs, sample_pixels(problem.dst()[0], 12)),
-            place: Workplace::new(host.threads, host.cpu),
+            place: BenchContext::new(host.threads, host.cpu),
             tie: host.tie,
             cold: host.cold,
             journal: Journal::new(host.log, problem),
@@ -158,7 +136,7 @@ impl<'a> Field<'a> {
             };
             candidate.disturbed = history.disturbed(number);
             if entry.wrong.is_none() && samples.last_round() == last {
-                self.alive.push(Entrant { index: self.candidates.len(), bench: None });
+                self.alive.push(ActiveCandidate { index: self.candidates.len(), bench: None });
             }
             self.runs += times.len();
             self.disturbed += candidate.disturbed;
@@ -171,13 +149,13 @@ impl<'a> Field<'a> {
     }
 
     /// A candidate of the log, if a kernel still is what it was.
-    fn known(&self, entry: &Entry) -> Option<Measured> {
-        let Available { row, kernel } = self.kernels.iter().find(|a| a.row.id == entry.kernel)?;
+    fn known(&self, entry: &LoggedCandidate) -> Option<CandidateResult> {
+        let SupportedKernel { row, kernel } = self.kernels.iter().find(|a| a.row.id == entry.kernel)?;
         let offered = kernel.tunings(self.problem);
         let tuning = offered.into_iter().find(|tuning| tuning_to_json(tuning) == entry.tuning)?;
         let offered = kernel.formats(self.problem, &tuning);
         let formats = offered.into_iter().find(|formats| StepFormats::of(formats) == entry.formats)?;
-        (entry.code == row.code()).then(|| Measured {
+        (entry.code == row.code()).then(|| CandidateResult {
             row,
             formats,
             relative_error: entry.rel_error,
@@ -196,17 +174,17 @@ impl<'a> Field<'a> {
     /// gone, or have been measured in another time.
     pub fn revive(&mut self) {
         let best: Vec<usize> =
-            self.kernels.iter().flat_map(|available| self.best(available.row, REVIVED)).collect();
+            self.kernels.iter().flat_map(|available| self.best(available.row, POLICY.race.revived)).collect();
         let least = best.iter().map(|&index| self.candidates[index].seconds()).fold(f64::INFINITY, f64::min);
         for index in best {
-            if self.candidates[index].seconds() <= HOPE * least {
+            if self.candidates[index].seconds() <= POLICY.race.revived_ratio * least {
                 self.let_in(index);
             }
         }
     }
 
     /// Prepares candidates, checks them, and lets those that are right in.
-    pub fn enter(&mut self, jobs: &[(&Available, Tuning, Formats)]) {
+    pub fn enter(&mut self, jobs: &[(&SupportedKernel, Tuning, Formats)]) {
         let prepared = self.threads.map(jobs, |(available, tuning, formats)| {
             available.kernel.prepare(self.problem, tuning, formats, &self.inputs.filters)
         });
@@ -216,7 +194,7 @@ impl<'a> Field<'a> {
             let prepared = match prepared {
                 Ok(prepared) => prepared,
                 Err(refusal) => {
-                    self.left_out.push(LeftOut { id: row.id, reason: format!("{tuning}: {refusal}") });
+                    self.left_out.push(Excluded { id: row.id, reason: format!("{tuning}: {refusal}") });
                     continue;
                 }
             };
@@ -231,9 +209,9 @@ impl<'a> Field<'a> {
             };
             let [packed, scratch] = bench.bytes(self.threads.count());
             if verdict.holds() {
-                self.alive.push(Entrant { index: self.candidates.len(), bench: Some(bench) });
+                self.alive.push(ActiveCandidate { index: self.candidates.len(), bench: Some(bench) });
             }
-            self.candidates.push(Measured {
+            self.candidates.push(CandidateResult {
                 row,
                 tuning: tuning.clone(),
                 formats: *formats,
@@ -277,13 +255,14 @@ impl<'a> Field<'a> {
     /// Prepares those of the log that are about to run.
     fn prepare(&mut self) {
         let kernel = |row: &KernelEntry| self.kernels.iter().find(|a| a.row.id == row.id).map(|a| &*a.kernel);
-        let is_waiting = |entrant: &Entrant| entrant.bench.is_none();
-        let jobs: Vec<(&dyn Kernel, &Measured)> = (self.alive.iter().filter(|entrant| is_waiting(entrant)))
-            .filter_map(|entrant| {
-                let candidate = &self.candidates[entrant.index];
-                Some((kernel(candidate.row)?, candidate))
-            })
-            .collect();
+        let is_waiting = |entrant: &ActiveCandidate| entrant.bench.is_none();
+        let jobs: Vec<(&dyn Kernel, &CandidateResult)> =
+            (self.alive.iter().filter(|entrant| is_waiting(entrant)))
+                .filter_map(|entrant| {
+                    let candidate = &self.candidates[entrant.index];
+                    Some((kernel(candidate.row)?, candidate))
+                })
+                .collect();
         let prepared = self.threads.map(&jobs, |(kernel, c)| {
             kernel.prepare(self.problem, &c.tuning, &c.formats, &self.inputs.filters).ok()
         });
@@ -299,7 +278,7 @@ impl<'a> Field<'a> {
 
     /// Samples what the cores do at their best now.
     pub fn sample_peaks(&mut self) {
-        self.beside.sample(self.cpu, self.threads, &mut self.place.team);
+        self.conditions.sample(self.cpu, self.threads, &mut self.place.team);
     }
 
     /// Times all that are left once, in a shuffled order.
@@ -310,10 +289,10 @@ impl<'a> Field<'a> {
         self.round += 1;
         shuffle(&mut self.alive, self.round as u64);
         // No more than one where most are disturbed all the same.
-        let tries = if 2 * self.disturbed > self.runs { 1 } else { TRIES };
+        let tries = if 2 * self.disturbed > self.runs { 1 } else { POLICY.contention.tries };
         let mut indices = Vec::new();
         let mut benches: Vec<&mut Bench> = Vec::new();
-        for Entrant { index, bench } in &mut self.alive {
+        for ActiveCandidate { index, bench } in &mut self.alive {
             if let Some(bench) = bench {
                 indices.push(*index);
                 benches.push(bench);
@@ -329,7 +308,7 @@ impl<'a> Field<'a> {
             self.disturbed += usize::from(disturbed);
             times.push(time);
         }
-        self.beside.apart(core_to_core);
+        self.conditions.apart(core_to_core);
         self.journal.round(self.round, times, core_to_core);
     }
 
@@ -337,44 +316,48 @@ impl<'a> Field<'a> {
     pub fn round(&mut self) {
         self.time();
         let tie = self.tie;
-        self.drop(|candidate, own, leader| match DROP.iter().rev().find(|(after, _)| own.len() >= *after) {
-            _ if DECIDE.contains(&own.len()) => own.ratio(leader).is_some_and(|ratio| ratio.low > 1.0 + tie),
-            // The run that it was checked by too: a host may stop one for milliseconds, and nothing shows it.
-            Some((_, factor)) if own.len() < DECIDE[0] => {
-                let checked = candidate.timing().map_or(f64::INFINITY, |timing| timing.fastest);
-                own.fastest().min(checked) > leader.median() * factor
+        self.drop(|candidate, own, leader| {
+            match POLICY.race.drop.iter().rev().find(|(after, _)| own.len() >= *after) {
+                _ if POLICY.race.decide.contains(&own.len()) => {
+                    own.ratio(leader).is_some_and(|ratio| ratio.low > 1.0 + tie)
+                }
+                // The run that it was checked by too: a host may stop one for milliseconds, and nothing shows it.
+                Some((_, factor)) if own.len() < POLICY.race.decide[0] => {
+                    let checked = candidate.timing().map_or(f64::INFINITY, |timing| timing.fastest);
+                    own.fastest().min(checked) > leader.median() * factor
+                }
+                _ => false,
             }
-            _ => false,
         });
         self.limit();
     }
 
     /// Rounds until the time is over or each leader has had its number of them, those of the log among them; whether it
     /// is their number.
-    pub fn rounds(&mut self, effort: Effort, mut progress: impl FnMut(f64)) -> bool {
+    pub fn rounds(&mut self, effort: MeasureBudget, mut progress: impl FnMut(f64)) -> bool {
         let clock = self.distance.clock();
         let done = self.leaders().iter().map(|(_, leader)| self.samples[*leader].len()).min().unwrap_or(0);
-        let rounds = effort.rounds.saturating_sub(done).max(LEAST_ROUNDS);
+        let rounds = effort.rounds.saturating_sub(done).max(POLICY.race.least_rounds);
         let mut complete = true;
         for round in 1..=rounds {
             self.round();
             let spent = clock.elapsed().as_secs_f64() / effort.budget.as_secs_f64().max(1e-9);
             progress(spent.max(round as f64 / rounds as f64).min(1.0));
-            if (spent >= 1.0 || Instant::now() >= effort.deadline) && round >= LEAST_ROUNDS {
+            if (spent >= 1.0 || Instant::now() >= effort.deadline) && round >= POLICY.race.least_rounds {
                 complete = round == rounds;
                 break;
             }
         }
         self.conclude();
         if self.reinstate() {
-            (0..DECIDE[0]).for_each(|_| self.round());
+            (0..POLICY.race.decide[0]).for_each(|_| self.round());
             self.conclude();
         }
         complete
     }
 
     /// Writes to the log that the problem is done, with the share of the budget it was given.
-    pub fn done(&mut self, effort: &Effort, complete: bool) {
+    pub fn done(&mut self, effort: &MeasureBudget, complete: bool) {
         self.journal.done(effort.share, complete);
     }
 
@@ -389,21 +372,21 @@ impl<'a> Field<'a> {
     }
 
     /// Lets the fastest tunings of each row in once more, in their other formats.
-    pub fn enter_others(&mut self, types: Types) {
+    pub fn enter_others(&mut self, types: Precision) {
         let kernels = self.kernels;
         let mut others = Vec::new();
         for available in kernels {
             let mut tunings: Vec<Tuning> = Vec::new();
             for index in self.best(available.row, usize::MAX) {
                 let tuning = &self.candidates[index].tuning;
-                if !tunings.contains(tuning) && tunings.len() < FINALISTS {
+                if !tunings.contains(tuning) && tunings.len() < POLICY.race.finalists {
                     tunings.push(tuning.clone());
                 }
             }
             for tuning in tunings {
                 let mut formats = types.formats(&*available.kernel, self.problem, &tuning);
                 formats.retain(|formats| {
-                    let is_it = |c: &Measured| {
+                    let is_it = |c: &CandidateResult| {
                         (c.row.id, &c.tuning, &c.formats) == (available.row.id, &tuning, formats)
                     };
                     !self.candidates.iter().any(is_it)
@@ -417,21 +400,21 @@ impl<'a> Field<'a> {
     }
 
     /// All that was found out.
-    pub fn into_measurement(self, search: Search) -> Measurement {
-        Measurement {
+    pub fn into_measurement(self, search: Search) -> ProblemResult {
+        ProblemResult {
             problem: self.problem.clone(),
             candidates: self.candidates,
             left_out: self.left_out,
             tie: self.tie,
             search,
-            beside: self.beside,
+            conditions: self.conditions,
             history: self.journal.into_history(),
         }
     }
 
     /// The fastest candidates of a row, by their numbers.
     fn best(&self, row: &KernelEntry, count: usize) -> Vec<usize> {
-        let is_own = |c: &Measured| c.row.id == row.id && c.timing().is_some();
+        let is_own = |c: &CandidateResult| c.row.id == row.id && c.timing().is_some();
         let mut own: Vec<usize> =
             (0..self.candidates.len()).filter(|&index| is_own(&self.candidates[index])).collect();
         own.sort_by(|&a, &b| self.candidates[a].seconds().total_cmp(&self.candidates[b].seconds()));
@@ -441,8 +424,8 @@ impl<'a> Field<'a> {
 }
 
 /// A candidate that was just checked, for the log.
-fn log_entry(candidate: &Measured) -> Entry {
-    Entry {
+fn log_entry(candidate: &CandidateResult) -> LoggedCandidate {
+    LoggedCandidate {
         kernel: candidate.row.id.to_string(),
         tuning: tuning_to_json(&candidate.tuning),
         formats: StepFormats::of(&candidate.formats),

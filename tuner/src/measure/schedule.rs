@@ -4,23 +4,15 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use engine::network::dtypes::Types;
+use engine::network::block_variant;
+use engine::network::dtypes::Precision;
 use engine::network::graph::{Graph, Step};
-use engine::network::rewrite;
 use indicatif::{ProgressBar, ProgressStyle};
 use kernels::problem::Problem;
 
+use crate::bench::policy::POLICY;
 use crate::measure::problem::measure;
-use crate::measure::types::{Effort, Host, Measurement, ROUNDS};
-
-/// Seconds for each problem from which on it is visited twice.
-const TWICE: f64 = 0.3;
-
-/// Share of the time that is for the first of two visits: most tunings are tried then. Both have as many rounds.
-const FIRST: f64 = 0.7;
-
-/// How many times its share of the second a problem has that was measured on cores far apart.
-const ANEW: f64 = 3.0;
+use crate::measure::types::{MeasureBudget, MeasureContext, ProblemResult};
 
 /// A problem to be measured.
 pub struct Job {
@@ -40,7 +32,7 @@ pub fn jobs(graphs: &[Graph]) -> Vec<Job> {
         count: steps.len(),
         name: steps[0].layers[0].clone(),
     };
-    let all = graphs.iter().flat_map(rewrite::problems).map(job);
+    let all = graphs.iter().flat_map(block_variant::problems).map(job);
     all.filter(|job| seen.insert(job.problem.to_string())).collect()
 }
 
@@ -49,20 +41,20 @@ pub fn jobs(graphs: &[Graph]) -> Vec<Job> {
 /// the default budget: what disturbs for a second or two, and does not show, spoils no more than one of two visits.
 pub fn measure_all(
     jobs: &[Job],
-    host: &Host,
-    types: Types,
+    host: &MeasureContext,
+    types: Precision,
     (start, time): (Instant, Duration),
     exhaustive: bool,
-) -> Vec<Measurement> {
+) -> Vec<ProblemResult> {
     let weights: Vec<f64> = jobs.iter().map(|job| weight(&job.problem, job.count)).collect();
     let total: f64 = weights.iter().sum();
     let bar = ProgressBar::new(1000);
     bar.set_style(
         ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} {msg}").expect("a template"),
     );
-    let mut list: Vec<Option<Measurement>> = jobs.iter().map(|_| None).collect();
+    let mut list: Vec<Option<ProblemResult>> = jobs.iter().map(|_| None).collect();
     // Visits problems, each with its weight in this, in that part of the time; who has been visited, only if some is left.
-    let visit = |list: &mut [Option<Measurement>], visits: &[(usize, f64)], part: Range<f64>| {
+    let visit = |list: &mut [Option<ProblemResult>], visits: &[(usize, f64)], part: Range<f64>| {
         let mut deadline = start + time.mul_f64(part.end);
         let all: f64 = visits.iter().map(|(_, own)| own).sum();
         let mut left = all;
@@ -75,11 +67,11 @@ pub fn measure_all(
             }
             // What is left behind is for the other problems, wherever the cores are.
             host.distance.wait_until(Instant::now() + time_left / 2);
-            let effort = Effort {
+            let effort = MeasureBudget {
                 budget: time_left.mul_f64((own / left).min(1.0)),
                 share: time.mul_f64(part.end * weights[index] / total),
                 deadline,
-                rounds: if part.end == 1.0 { ROUNDS } else { ROUNDS / 2 },
+                rounds: if part.end == 1.0 { POLICY.race.rounds } else { POLICY.race.rounds / 2 },
                 exhaustive,
             };
             bar.set_message(name.clone());
@@ -93,11 +85,11 @@ pub fn measure_all(
             left -= own;
         }
     };
-    let is_twice = time.as_secs_f64() >= TWICE * jobs.len() as f64;
-    let first = if is_twice { FIRST } else { 1.0 };
+    let is_twice = time.as_secs_f64() >= POLICY.schedule.twice_s * jobs.len() as f64;
+    let first = if is_twice { POLICY.schedule.first_share } else { 1.0 };
     let all: Vec<(usize, f64)> = weights.iter().copied().enumerate().collect();
     visit(&mut list, &all, 0.0..first);
-    let is_far = |measurement: &Measurement| measurement.beside.is_far(host.distance);
+    let is_far = |measurement: &ProblemResult| measurement.conditions.is_far(host.distance);
     let is_far: Vec<bool> = list.iter().map(|measured| measured.as_ref().is_some_and(is_far)).collect();
     visit(&mut list, &second_visits(all, &is_far, is_twice), first..1.0);
     bar.finish_and_clear();
@@ -107,7 +99,10 @@ pub fn measure_all(
 /// The problems of the first visits that have a second, with their weights: those that were measured on cores far apart come
 /// first and weigh more, and where there is little time they are all.
 fn second_visits(mut visits: Vec<(usize, f64)>, is_far: &[bool], is_twice: bool) -> Vec<(usize, f64)> {
-    visits.iter_mut().filter(|(index, _)| is_far[*index]).for_each(|(_, weight)| *weight *= ANEW);
+    visits
+        .iter_mut()
+        .filter(|(index, _)| is_far[*index])
+        .for_each(|(_, weight)| *weight *= POLICY.schedule.again_weight);
     visits.sort_by_key(|(index, _)| !is_far[*index]);
     visits.retain(|(index, _)| is_twice || is_far[*index]);
     visits

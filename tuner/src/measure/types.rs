@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use engine::network::candidates::LeftOut;
+use engine::network::candidates::Excluded;
 use engine::network::choice::Choice;
-use engine::plan::records::Cold;
+use engine::plan::records::WeightResidency;
 use engine::runtime::threads::Threads;
 use engine::util::stats::{Interval, Timing};
 use kernels::KernelEntry;
@@ -13,7 +13,7 @@ use kernels::kernel::Tuning;
 use kernels::problem::Problem;
 use kernels::tensor::Formats;
 
-use crate::bench::conditions::Beside;
+use crate::bench::conditions::Conditions;
 use crate::bench::core_distance::CoreDistanceMonitor;
 use crate::log::history::History;
 use crate::log::journal::Log;
@@ -39,7 +39,7 @@ pub enum Outcome {
 
 /// One measured candidate.
 #[derive(Clone)]
-pub struct Measured {
+pub struct CandidateResult {
     /// Its row.
     pub row: &'static KernelEntry,
     /// Its tuning.
@@ -64,7 +64,7 @@ pub struct Measured {
     pub outcome: Outcome,
 }
 
-impl Measured {
+impl CandidateResult {
     /// A candidate that takes so many seconds, to test what chooses.
     #[cfg(test)]
     pub fn taking(seconds: f64, id: &str, formats: Formats, tuning: Tuning) -> Self {
@@ -109,39 +109,40 @@ impl Measured {
 
 /// All that was found out about a problem.
 #[derive(Clone)]
-pub struct Measurement {
+pub struct ProblemResult {
     /// The problem.
     pub problem: Problem,
     /// Its candidates in the order of the table.
-    pub candidates: Vec<Measured>,
+    pub candidates: Vec<CandidateResult>,
     /// Rows without candidates.
-    pub left_out: Vec<LeftOut>,
+    pub left_out: Vec<Excluded>,
     /// Times within this share of each other are ties.
     pub tie: f64,
     /// How far the search for tunings went.
     pub search: Search,
     /// What the cores did at their best meanwhile.
-    pub beside: Beside,
+    pub conditions: Conditions,
     /// Round by round.
     pub history: History,
 }
 
 /// Times of whole networks within this share of each other are ties.
-pub fn widest_tie(measurements: &[Measurement]) -> f64 {
+pub fn widest_tie(measurements: &[ProblemResult]) -> f64 {
     measurements.iter().map(|measurement| measurement.tie).fold(0.0, f64::max)
 }
 
-impl Measurement {
+impl ProblemResult {
     /// Of candidates, to test what chooses.
     #[cfg(test)]
-    pub fn of(problem: Problem, candidates: Vec<Measured>) -> Self {
+    pub fn of(problem: Problem, candidates: Vec<CandidateResult>) -> Self {
         let (search, beside, history) = Default::default();
-        Self { problem, candidates, left_out: Vec::new(), tie: 0.01, search, beside, history }
+        Self { problem, candidates, left_out: Vec::new(), tie: 0.01, search, conditions: beside, history }
     }
 
     /// Candidates whose results are right, the fastest first.
-    pub fn ranking(&self) -> Vec<&Measured> {
-        let mut list: Vec<&Measured> = self.candidates.iter().filter(|c| c.timing().is_some()).collect();
+    pub fn ranking(&self) -> Vec<&CandidateResult> {
+        let mut list: Vec<&CandidateResult> =
+            self.candidates.iter().filter(|c| c.timing().is_some()).collect();
         list.sort_by(|a, b| a.seconds().total_cmp(&b.seconds()));
         list
     }
@@ -149,7 +150,7 @@ impl Measurement {
 
 /// How long to measure, and what to leave out.
 #[derive(Clone, Copy, Debug)]
-pub struct Effort {
+pub struct MeasureBudget {
     /// Time for all of it; the default of each kernel has its turn however short it is.
     pub budget: Duration,
     /// Time that is its share of the budget until now, whatever other problems leave of theirs.
@@ -163,7 +164,7 @@ pub struct Effort {
 }
 
 /// Where it is measured.
-pub struct Host<'a> {
+pub struct MeasureContext<'a> {
     /// The processor.
     pub cpu: &'a Cpu,
     /// Worker threads.
@@ -173,23 +174,20 @@ pub struct Host<'a> {
     /// Times within this share of each other are ties.
     pub tie: f64,
     /// Where weights are when a candidate is timed.
-    pub cold: Cold,
+    pub cold: WeightResidency,
     /// Where each round is written, and what earlier ones are taken from.
     pub log: Option<&'a Log>,
 }
-
-/// Rounds of a problem's candidates at most.
-pub const ROUNDS: usize = 48;
 
 /// How far the search for the tunings of a problem went.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Search {
     /// Tunings of all kernels that it has tried.
-    pub tried: usize,
+    pub evaluated: usize,
     /// Those that there are.
-    pub offered: usize,
+    pub space: usize,
     /// Where all were tried afterwards: the time of the best that the search has found over that of the best of all.
-    pub missed: Option<Interval>,
+    pub regret: Option<Interval>,
     /// The best of all is one that it has left out; else it has tried it, and took another by the times it had then.
     pub left_out: bool,
     /// Time that this took.

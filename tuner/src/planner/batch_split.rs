@@ -3,15 +3,15 @@
 
 use std::time::Instant;
 
-use engine::network::dtypes::Types;
+use engine::network::dtypes::Precision;
 use engine::network::graph::Graph;
 use engine::plan::schema::{Bounds, PlanSplit};
-use engine::runtime::reference::Exact;
+use engine::runtime::reference::Reference;
 use engine::runtime::session::Session;
 use engine::util::error::Failure;
 
-use crate::measure::types::Measurement;
-use crate::planner::compare::{Entry, contest};
+use crate::measure::types::ProblemResult;
+use crate::planner::compare::{NetworkTime, contest};
 use crate::planner::context::Network;
 use crate::planner::forms::{choose_forms_and_types, in_forms};
 
@@ -33,9 +33,9 @@ pub fn split_all(graph: &Graph) -> Graph {
 /// If no network keeps the bounds.
 pub fn split(
     network: &Network,
-    measurements: &[Measurement],
+    measurements: &[ProblemResult],
     bounds: &Bounds,
-    exact: &Exact,
+    exact: &Reference,
 ) -> Result<(Option<PlanSplit>, Graph, Option<Session>), Failure> {
     let whole = network.graph.clone();
     let blocks = whole.blocks();
@@ -44,7 +44,7 @@ pub fn split(
     }
     let choose = |graph: Graph| {
         let graph =
-            in_forms(&graph, &choose_forms_and_types(&graph, measurements, Types::within(bounds.error)));
+            in_forms(&graph, &choose_forms_and_types(&graph, measurements, Precision::within(bounds.error)));
         let quick = Network { graph: &graph, settled: None, ..*network };
         Ok::<Session, Failure>(quick.choose(measurements, bounds, exact)?.session)
     };
@@ -53,7 +53,7 @@ pub fn split(
     };
     let mut ways = vec![(false, single)];
     if network.threads.count() > 1
-        && let Ok(apart) = choose(split_all(&whole).apart())
+        && let Ok(apart) = choose(split_all(&whole).per_worker())
     {
         ways.push((true, apart));
     }
@@ -61,7 +61,7 @@ pub fn split(
     let entries: Vec<_> = std::iter::once((String::new(), &mut at_once)).chain(others).collect();
     let count = entries.len();
     let seconds: Vec<Vec<f64>> =
-        contest(network, entries, count, Instant::now()).iter().map(Entry::with_waits).collect();
+        contest(network, entries, count, Instant::now()).iter().map(NetworkTime::with_waits).collect();
     let of_blocks = |session: &Session, seconds: &[f64]| -> Vec<f64> {
         blocks.iter().map(|block| seconds[session.graph().block_steps(block)].iter().sum()).collect()
     };
@@ -76,8 +76,8 @@ pub fn split(
     };
     let before = blocks.get(count).map(ToString::to_string);
     let graph = whole.split_before(before.as_deref().unwrap_or_default(), IMAGES);
-    let graph = if apart { graph.apart() } else { graph };
-    Ok((Some(PlanSplit { before, images: IMAGES, apart }), graph, Some(at_once)))
+    let graph = if apart { graph.per_worker() } else { graph };
+    Ok((Some(PlanSplit { before, images: IMAGES, per_worker: apart }), graph, Some(at_once)))
 }
 
 /// How many of the first blocks take single images where that is fastest, and the seconds of all.

@@ -13,16 +13,15 @@
 //! of the model are, so that it is off by a factor of its own for each network. Bisection finds the largest sum
 //! whose plan keeps the bound when it is measured.
 
-use std::ops::RangeInclusive;
-
-use engine::network::dtypes::{Types, cheapest, pair};
+use engine::network::dtypes::{Precision, cheapest, pair};
 use engine::network::graph::Step;
 use engine::plan::schema::Bounds;
-use engine::runtime::reference::Exact;
+use engine::runtime::reference::Reference;
 use engine::util::error::Failure;
 use kernels::tensor::{Dtype, Formats};
 
-use crate::measure::types::{Measured, Measurement};
+use crate::bench::policy::POLICY;
+use crate::measure::types::{CandidateResult, ProblemResult};
 use crate::planner::chosen::Chosen;
 use crate::planner::context::Network;
 use crate::planner::knapsack::{Cost, picked, total};
@@ -37,13 +36,13 @@ impl Network<'_> {
     /// If nothing keeps the bounds, with the least that can be had.
     pub fn choose<'a>(
         &self,
-        measurements: &'a [Measurement],
+        measurements: &'a [ProblemResult],
         bounds: &Bounds,
-        exact: &Exact,
+        exact: &Reference,
     ) -> Result<Chosen<'a>, Failure> {
         let memory = bounds.memory.map_or(usize::MAX, |mib| (mib as usize) << 20);
         let search = |types: &[Dtype]| self.search(measurements, exact, types, memory);
-        if Types::within(bounds.error) == Types::Lower {
+        if Precision::within(bounds.error) == Precision::Bf16 {
             // The fastest first, then by halves between what exceeds the bound and what keeps it.
             let mut list = self.typings(measurements, &vec![0.0; self.graph.steps.len()]);
             let (mut held, mut next) = (None, 0);
@@ -94,13 +93,13 @@ impl Network<'_> {
     /// If a kernel refuses what it was measured with.
     pub fn frontier<'a>(
         &self,
-        measurements: &'a [Measurement],
-        exact: &Exact,
-        types: Types,
+        measurements: &'a [ProblemResult],
+        exact: &Reference,
+        types: Precision,
         count: usize,
     ) -> Result<Vec<Chosen<'a>>, Failure> {
         let mut list = Vec::new();
-        if types == Types::Lower {
+        if types == Precision::Bf16 {
             let typings = self.typings(measurements, &self.default_gains()?);
             let some = count.min(typings.len());
             for types in (0..some).map(|i| &typings[i * typings.len() / some]) {
@@ -121,12 +120,12 @@ impl Network<'_> {
 
     /// Types of tensors that are worth a try, the fastest first: each keeps fewer of the steps that add most to
     /// the error, magnified by each step's gain, for the time they save in a lower type.
-    fn typings(&self, measurements: &[Measurement], gains: &[f64]) -> Vec<Vec<Dtype>> {
+    fn typings(&self, measurements: &[ProblemResult], gains: &[f64]) -> Vec<Vec<Dtype>> {
         let of = |((index, step), &gain): ((usize, &Step), &f64)| {
             let repeats = self.graph.repeats(index) as f64;
             let measurement = measurements.iter().find(|m| m.problem == step.problem);
             let best = |types| {
-                let allowed = |c: &Measured| is_eligible(c) && pair(&c.formats) == types;
+                let allowed = |c: &CandidateResult| is_eligible(c) && pair(&c.formats) == types;
                 match measurement {
                     Some(measurement) => Some((types, cost(winner(measurement, allowed)?, repeats, gain))),
                     // What was not measured is a default choice, in f32.
@@ -151,7 +150,7 @@ impl Network<'_> {
         };
         let Cost { seconds, error, .. } = sum(&fastest);
         let mut list = vec![fastest];
-        for exponent in PRICES {
+        for exponent in POLICY.bounds.price_exponents {
             let price = 2f64.powi(exponent) * seconds / error.max(f64::MIN_POSITIVE);
             if let Some(types) = priced(price)
                 && list.last() != Some(&types)
@@ -162,7 +161,3 @@ impl Network<'_> {
         list
     }
 }
-
-/// What a squared error as large as that of the fastest types may cost in search of types that keep a bound: powers
-/// of two of their time.
-const PRICES: RangeInclusive<i32> = -12..=7;

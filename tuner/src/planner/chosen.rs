@@ -4,12 +4,12 @@ use engine::network::choice::Choice;
 use engine::runtime::session::Session;
 use engine::util::stats::Timing;
 
-use crate::measure::types::Measured;
+use crate::measure::types::CandidateResult;
 
 /// A choice that was made into a network and measured.
 pub struct Chosen<'a> {
     /// The candidates; `None` for a step that has none.
-    pub winners: Vec<Option<&'a Measured>>,
+    pub winners: Vec<Option<&'a CandidateResult>>,
     /// The same, and default choices for the others.
     pub choices: Vec<Choice>,
     /// The network.
@@ -17,7 +17,7 @@ pub struct Chosen<'a> {
     /// Its error against f64.
     pub error: f64,
     /// Of each step, the candidates that were timed in the running network.
-    pub settled: Vec<Vec<(&'a Measured, Timing)>>,
+    pub settled: Vec<Vec<(&'a CandidateResult, Timing)>>,
     /// The network that was chosen by times alone; none where nothing else would do.
     pub alone: Option<Session>,
     /// Of each step, which of its options.
@@ -30,7 +30,7 @@ impl Chosen<'_> {
     /// How many times as long as by the choice of times alone a step takes in place.
     pub fn against_alone(&self, step: usize) -> f64 {
         let first = self.settled.get(step).and_then(|list| list.first());
-        let ratio = |(own, (_, first)): (Timing, &(&Measured, Timing))| own.median / first.median;
+        let ratio = |(own, (_, first)): (Timing, &(&CandidateResult, Timing))| own.median / first.median;
         self.timing(step).zip(first).map_or(1.0, ratio)
     }
 
@@ -39,7 +39,7 @@ impl Chosen<'_> {
         let first = |step: usize| self.settled.get(step).and_then(|list| list.first()).map(|(c, _)| *c);
         let of = |step: usize| {
             let own = first(step).or(self.winners[step]);
-            own.map_or(0.0, Measured::seconds) * self.session.graph().repeats(step) as f64
+            own.map_or(0.0, CandidateResult::seconds) * self.session.graph().repeats(step) as f64
         };
         (0..self.winners.len()).map(of).sum()
     }

@@ -1,32 +1,18 @@
 //! Whole networks, run in turn.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use engine::runtime::session::Session;
 use engine::util::stats::{Timing, median, ratio};
 use indicatif::{ProgressBar, ProgressStyle};
 use kernels::team::Team;
 
-use crate::bench::contention::{BUSY, Watch};
+use crate::bench::contention::RunQueueMonitor;
+use crate::bench::policy::POLICY;
 use crate::planner::context::{Network, built_in_images};
 
-/// Rounds in which whole networks are measured in turn, at least and at most.
-const ROUNDS: [usize; 2] = [2, 16];
-
-/// Rounds in which those are in that only show what another way of choosing costs, at most.
-const SHOWN: usize = 4;
-
-/// Runs of a turn that count, at most.
-const RUNS: usize = 10;
-
-/// How long a turn warms up, by one run at least, and how long the runs that count go on. A processor takes some
-/// milliseconds to be at its pace after others' instructions, and longer to have others' weights out of its caches.
-const WARM_UP: Duration = Duration::from_millis(30);
-
-const TURN: Duration = Duration::from_millis(100);
-
 /// A whole network in the contest.
-pub struct Entry {
+pub struct NetworkTime {
     /// How it was chosen.
     pub name: String,
     /// Of an inference.
@@ -40,7 +26,7 @@ pub struct Entry {
     pub core_to_core: Option<f64>,
 }
 
-impl Entry {
+impl NetworkTime {
     /// Seconds of each step with the waiting behind it.
     pub fn with_waits(&self) -> Vec<f64> {
         self.steps.iter().zip(&self.waits).map(|(own, wait)| own + wait).collect()
@@ -49,7 +35,7 @@ impl Entry {
 
 /// Whether others used the cores in so many of the runs that times say more about them than about the networks.
 fn is_busy(disturbed: usize, runs: usize) -> bool {
-    disturbed as f64 > BUSY * runs as f64
+    disturbed as f64 > POLICY.contention.busy_share * runs as f64
 }
 
 /// Runs whole networks in turn until the time is over; the first `rivals` of them in all rounds. The first network's times
@@ -60,26 +46,26 @@ pub fn contest(
     mut entries: Vec<(String, &mut Session)>,
     rivals: usize,
     end: Instant,
-) -> Vec<Entry> {
+) -> Vec<NetworkTime> {
     let images = built_in_images(network.graph, network.graph.batch);
     let mut samples = vec![Vec::new(); entries.len()];
     let mut rounds = vec![Vec::new(); entries.len()];
     let (mut disturbed, mut apart) = (0, Vec::new());
-    let watch = Watch::new(network.threads);
+    let watch = RunQueueMonitor::new(network.threads);
     let none = |(_, session): &(String, &mut Session)| {
         [(); 2].map(|()| vec![Vec::new(); session.graph().steps.len()])
     };
     let mut steps: Vec<[Vec<Vec<f64>>; 2]> = entries.iter().map(none).collect();
-    let bar = ProgressBar::new(ROUNDS[1] as u64);
+    let bar = ProgressBar::new(POLICY.networks.rounds[1] as u64);
     bar.set_style(
         ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} whole networks").expect("a template"),
     );
     let mut team = Team::new(network.threads.count());
-    for round in 0..ROUNDS[1] {
-        if round >= ROUNDS[0] && Instant::now() >= end {
+    for round in 0..POLICY.networks.rounds[1] {
+        if round >= POLICY.networks.rounds[0] && Instant::now() >= end {
             break;
         }
-        let count = if round < SHOWN { entries.len() } else { rivals };
+        let count = if round < POLICY.networks.shown_rounds { entries.len() } else { rivals };
         let lists = samples.iter_mut().zip(&mut steps).zip(&mut rounds);
         for ((_, session), ((samples, steps), rounds)) in entries[..count].iter_mut().zip(lists) {
             apart.extend(network.distance.wait_until_near(network.threads, &mut team));
@@ -94,17 +80,17 @@ pub fn contest(
             let start = Instant::now();
             while {
                 run();
-                start.elapsed() < WARM_UP
+                start.elapsed() < POLICY.networks.warm_up
             } {}
             let start = Instant::now();
             let before = samples.len();
-            for _ in 0..RUNS {
+            for _ in 0..POLICY.networks.runs {
                 let ((seconds, is_disturbed), own) = run();
                 samples.push(seconds);
                 disturbed += usize::from(is_disturbed);
                 let (lists, own) = (steps.iter_mut().flatten(), own.into_iter().flatten());
                 lists.zip(own).for_each(|(list, seconds)| list.push(seconds));
-                if start.elapsed() > TURN {
+                if start.elapsed() > POLICY.networks.turn {
                     break;
                 }
             }
@@ -127,7 +113,7 @@ pub fn contest(
         let scaled = |samples: &Vec<f64>| typical(samples).map(|seconds| seconds * fair);
         let medians = |lists: &Vec<Vec<f64>>| lists.iter().filter_map(scaled).collect();
         let [steps, waits] = steps[index].each_ref().map(medians);
-        Entry { name, timing: timing.scaled(fair), steps, waits, core_to_core }
+        NetworkTime { name, timing: timing.scaled(fair), steps, waits, core_to_core }
     };
     entries.into_iter().enumerate().map(entry).collect()
 }

@@ -17,7 +17,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kernels::cpu::Cpu;
 
 use crate::bench::core_distance::CoreDistanceMonitor;
-use crate::measure::types::Measured;
+use crate::bench::policy::POLICY;
+use crate::measure::types::CandidateResult;
 
 /// A graph with what it needs to be run.
 pub struct Network<'a> {
@@ -58,8 +59,8 @@ impl Network<'_> {
     }
 
     /// The choices of winners, and default choices for steps without one.
-    pub fn choices(&self, winners: &[Option<&Measured>]) -> Vec<Choice> {
-        let choose = |(won, step): (&Option<&Measured>, &Step)| match won {
+    pub fn choices(&self, winners: &[Option<&CandidateResult>]) -> Vec<Choice> {
+        let choose = |(won, step): (&Option<&CandidateResult>, &Step)| match won {
             Some(c) => c.choice(),
             None => default_choice(&step.problem, self.cpu),
         };
@@ -80,12 +81,13 @@ impl Network<'_> {
         let mut gain = |step: usize| {
             let change = |values: &mut [f32]| {
                 let squares: f64 = values.iter().map(|&v| (v as f64).powi(2)).sum();
-                let size = CHANGE * (12.0 * squares / values.len() as f64).sqrt();
+                let size = POLICY.bounds.change * (12.0 * squares / values.len() as f64).sqrt();
                 for (i, value) in values.iter_mut().enumerate().filter(|(_, v)| **v != 0.0) {
                     *value += (size * (unit(17, step as u64, i as u64) - 0.5)) as f32;
                 }
             };
-            relative_l2(&session.run_changed(self.threads, image, step, change), &before) / CHANGE
+            relative_l2(&session.run_changed(self.threads, image, step, change), &before)
+                / POLICY.bounds.change
         };
         let bar = ProgressBar::new(self.graph.steps.len() as u64);
         bar.set_style(
@@ -95,10 +97,6 @@ impl Network<'_> {
         (0..self.graph.steps.len()).map(|step| (gain(step), bar.inc(1)).0).collect()
     }
 }
-
-/// Size of the random changes that gains are taken from: well above the roundings that they cause, well below
-/// what would turn ReLUs on and off.
-const CHANGE: f64 = 1e-3;
 
 /// As many built-in images.
 pub fn built_in_images(graph: &Graph, n: usize) -> Vec<f32> {

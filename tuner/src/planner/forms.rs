@@ -1,11 +1,11 @@
 //! Chooses a form for each block of a graph, and a kernel for each step.
 
-use engine::network::dtypes::Types;
+use engine::network::block_variant::{Block, BlockVariant, with_variant};
+use engine::network::dtypes::Precision;
 use engine::network::graph::{Graph, Step};
-use engine::network::rewrite::{Block, Rewrite, rewritten};
 
-use crate::measure::types::{Measured, Measurement, widest_tie};
-use crate::planner::joint::joint;
+use crate::measure::types::{CandidateResult, ProblemResult, widest_tie};
+use crate::planner::block_dp::joint;
 use crate::planner::ranking::{is_eligible, winner};
 
 /// The form of a block that was chosen, and what all its forms cost.
@@ -14,18 +14,18 @@ pub struct BlockChoice {
     /// The block.
     pub block: &'static str,
     /// The chosen form.
-    pub rewrite: Rewrite,
+    pub variant: BlockVariant,
     /// Its forms, the plain one first, each with the seconds of the steps that differ from form to form;
     /// none where one of them has no winner.
-    pub costs: Vec<(Rewrite, Option<f64>)>,
+    pub costs: Vec<(BlockVariant, Option<f64>)>,
 }
 
 /// For every block with several forms the one whose winners take the least time together; the plain one
 /// where no other gains more than what counts as a tie.
 pub fn choose_forms(
     graph: &Graph,
-    measurements: &[Measurement],
-    allowed: impl Fn(&Measured) -> bool,
+    measurements: &[ProblemResult],
+    allowed: impl Fn(&CandidateResult) -> bool,
 ) -> Vec<BlockChoice> {
     let seconds = |step: &Step| {
         let measurement = measurements.iter().find(|m| m.problem == step.problem)?;
@@ -33,7 +33,7 @@ pub fn choose_forms(
     };
     let tie = widest_tie(measurements);
     let choose = |block: Block| {
-        let costs: Vec<(Rewrite, Option<f64>)> = block
+        let costs: Vec<(BlockVariant, Option<f64>)> = block
             .forms
             .iter()
             .map(|(rewrite, steps)| (*rewrite, steps.iter().map(seconds).sum::<Option<f64>>()))
@@ -42,27 +42,32 @@ pub fn choose_forms(
         let best = known.min_by(|(_, a), (_, b)| a.total_cmp(b));
         let rewrite = match (best, costs[0].1) {
             (Some((best, cost)), Some(plain)) if cost * (1.0 + tie) < plain => best,
-            _ => Rewrite::PLAIN,
+            _ => BlockVariant::PLAIN,
         };
-        BlockChoice { block: block.name, rewrite, costs }
+        BlockChoice { block: block.name, variant: rewrite, costs }
     };
     Block::all(graph).into_iter().map(choose).collect()
 }
 
 /// As [`choose_forms`] among eligible candidates, by what forms cost together with the types of all tensors.
-pub fn choose_forms_and_types(graph: &Graph, measurements: &[Measurement], types: Types) -> Vec<BlockChoice> {
+pub fn choose_forms_and_types(
+    graph: &Graph,
+    measurements: &[ProblemResult],
+    types: Precision,
+) -> Vec<BlockChoice> {
     let mut list = choose_forms(graph, measurements, is_eligible);
     let tie = widest_tie(measurements);
     let repeats = |block: &str| graph.repeats(graph.block_steps(block).start) as f64;
     // What does not gain more than a tie stays plain.
-    let extra = |block: &str, rewrite: Rewrite| {
-        let choice = list.iter().find(|choice| choice.block == block).filter(|_| rewrite != Rewrite::PLAIN);
+    let extra = |block: &str, rewrite: BlockVariant| {
+        let choice =
+            list.iter().find(|choice| choice.block == block).filter(|_| rewrite != BlockVariant::PLAIN);
         let own = choice.and_then(|choice| choice.costs.iter().find(|(form, _)| *form == rewrite)?.1);
         own.unwrap_or(0.0) * tie * repeats(block)
     };
     if let Some(joint) = joint(graph, measurements, types, extra) {
         for (block, rewrite) in joint.forms {
-            list.iter_mut().filter(|choice| choice.block == block).for_each(|c| c.rewrite = rewrite);
+            list.iter_mut().filter(|choice| choice.block == block).for_each(|c| c.variant = rewrite);
         }
     }
     list
@@ -74,14 +79,14 @@ pub fn choose_forms_and_types(graph: &Graph, measurements: &[Measurement], types
 /// If a block has no such form.
 pub fn in_forms(graph: &Graph, choices: &[BlockChoice]) -> Graph {
     choices.iter().fold(graph.clone(), |graph, choice| {
-        rewritten(&graph, choice.block, choice.rewrite).expect("a form of the block")
+        with_variant(&graph, choice.block, choice.variant).expect("a form of the block")
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use engine::network::block_variant::problems;
     use engine::network::model::Model;
-    use engine::network::rewrite::problems;
     use kernels::Problem;
     use kernels::kernel::Tuning;
     use kernels::problem::{Epilogue, PoolKind};
@@ -90,11 +95,11 @@ mod tests {
     use super::*;
 
     /// Every problem of mixed0 with one candidate, which takes a second, or what is said.
-    fn measurements(graph: &Graph, seconds: impl Fn(&Problem) -> f64) -> Vec<Measurement> {
+    fn measurements(graph: &Graph, seconds: impl Fn(&Problem) -> f64) -> Vec<ProblemResult> {
         let measurement = |problem: Problem| {
             let seconds = seconds(&problem);
-            let candidate = Measured::taking(seconds, "direct_plain", Formats::F32, Tuning::default());
-            Measurement::of(problem, vec![candidate])
+            let candidate = CandidateResult::taking(seconds, "direct_plain", Formats::F32, Tuning::default());
+            ProblemResult::of(problem, vec![candidate])
         };
         problems(graph).into_iter().map(|(problem, _)| measurement(problem)).collect()
     }
@@ -120,9 +125,9 @@ mod tests {
             let costs: Vec<f64> = choices[0].costs.iter().map(|(_, cost)| cost.expect("measured")).collect();
             assert_eq!(costs[0], 5.0);
             assert_eq!(costs[3], 4.0 * siblings + pool);
-            (choices[0].rewrite, in_forms(&graph, &choices).steps.len())
+            (choices[0].variant, in_forms(&graph, &choices).steps.len())
         };
-        let [plain, siblings, swap, both] = Rewrite::ALL;
+        let [plain, siblings, swap, both] = BlockVariant::ALL;
         assert_eq!(choose(1.0, 1.0), (plain, 8));
         assert_eq!(choose(0.99, 0.995), (plain, 8));
         assert_eq!(choose(0.97, 1.2), (siblings, 6));
@@ -136,7 +141,7 @@ mod tests {
         let mut known = measurements(&graph, |_| 1.0);
         known.retain(|m| !matches!(&m.problem, Problem::Conv(conv) if conv.segments.len() > 1));
         let choices = choose_forms(&graph, &known, |_| true);
-        assert_eq!((choices[0].rewrite, choices[0].costs[1].1), (Rewrite::PLAIN, None));
+        assert_eq!((choices[0].variant, choices[0].costs[1].1), (BlockVariant::PLAIN, None));
         assert_eq!(choose_forms(&graph, &known, |_| false)[0].costs[0].1, None);
     }
 }

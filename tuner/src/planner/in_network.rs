@@ -18,36 +18,14 @@ use kernels::Padding;
 use kernels::team::Team;
 use kernels::tensor::{Format, Formats};
 
-use crate::bench::contention::{Watch, undisturbed};
-use crate::measure::types::Measured;
+use crate::bench::contention::{RunQueueMonitor, undisturbed};
+use crate::bench::policy::POLICY;
+use crate::measure::types::CandidateResult;
 use crate::planner::context::Network;
-
-/// Candidates of a step at most.
-const CANDIDATES: usize = 7;
-
-/// How much slower alone than the chosen one a candidate may be to be tried in place: the best of another family,
-/// or another tuning.
-const SLOWER: [f64; 2] = [1.2, 1.12];
-
-/// Rounds at least, and at most; the first does not count.
-const ROUNDS: [usize; 2] = [5, 100];
-
-/// Where the rounds at least would take more than so many times the time that is left, there are none.
-const SHORT: f64 = 1.5;
-
-/// Times closer than this are equal whatever their intervals.
-const EQUAL: f64 = 0.003;
-
-/// Tries of a run that is disturbed.
-const TRIES: usize = 2;
-
-/// Where a larger share of the runs is disturbed, the median of a step's times is that of others' turns on the cores;
-/// its first quartile is not.
-const BUSY: f64 = 0.3;
 
 /// The options of a step that are worth a try in place, the chosen one first. One that needs a wider halo than the network
 /// has would change other readers of its source, and stays out if there are any.
-pub fn finalists(session: &Session, step: usize, options: &[&Measured], pick: usize) -> Vec<usize> {
+pub fn finalists(session: &Session, step: usize, options: &[&CandidateResult], pick: usize) -> Vec<usize> {
     let Some(chosen) = options.get(pick) else { return Vec::new() };
     let mut order: Vec<usize> = (0..options.len()).filter(|&option| option != pick).collect();
     order.sort_by(|&a, &b| options[a].seconds().total_cmp(&options[b].seconds()));
@@ -63,8 +41,10 @@ pub fn finalists(session: &Session, step: usize, options: &[&Measured], pick: us
     for option in order {
         let candidate = options[option];
         let is_new = !families.contains(&candidate.row.family);
-        let [other, same] = SLOWER.map(|factor| candidate.seconds() <= factor * chosen.seconds());
-        if (same || is_new && other) && fits(&candidate.formats) && list.len() < CANDIDATES {
+        let [other, same] =
+            POLICY.in_network.slower.map(|factor| candidate.seconds() <= factor * chosen.seconds());
+        if (same || is_new && other) && fits(&candidate.formats) && list.len() < POLICY.in_network.candidates
+        {
             families.push(candidate.row.family);
             list.push(option);
         }
@@ -76,7 +56,7 @@ pub fn finalists(session: &Session, step: usize, options: &[&Measured], pick: us
 pub fn has_time(
     network: &Network,
     session: &mut Session,
-    finalists: &[Vec<&Measured>],
+    finalists: &[Vec<&CandidateResult>],
     images: &[f32],
     end: Instant,
 ) -> bool {
@@ -84,7 +64,7 @@ pub fn has_time(
     session.run(network.threads, images, network.graph.batch);
     let a_round = turns as f64 * session.step_seconds().iter().sum::<f64>();
     let left = end.saturating_duration_since(Instant::now());
-    a_round * ROUNDS[0] as f64 <= SHORT * left.as_secs_f64()
+    a_round * POLICY.in_network.rounds[0] as f64 <= POLICY.in_network.short * left.as_secs_f64()
 }
 
 /// A network with the halos that all finalists want; none where the session has them.
@@ -95,7 +75,7 @@ pub fn with_room(
     network: &Network,
     session: &Session,
     choices: &[Choice],
-    finalists: &[Vec<&Measured>],
+    finalists: &[Vec<&CandidateResult>],
 ) -> Result<Option<Session>, Failure> {
     let mut halos: Vec<Padding> = session.tensors().iter().map(|at| at.halo).collect();
     for (step, list) in session.graph().steps.iter().zip(finalists) {
@@ -115,15 +95,15 @@ pub fn with_room(
 pub fn settle(
     network: &Network,
     session: &mut Session,
-    finalists: &[Vec<&Measured>],
+    finalists: &[Vec<&CandidateResult>],
     images: &[f32],
     tie: f64,
     end: Instant,
-) -> Result<Vec<Vec<Settled>>, Failure> {
+) -> Result<Vec<Vec<InNetworkTime>>, Failure> {
     let threads = network.threads;
     let counts: Vec<usize> = finalists.iter().map(|list| list.len().max(1)).collect();
     let turns = counts.iter().copied().max().unwrap_or(1);
-    let jobs: Vec<(usize, &Measured)> = finalists
+    let jobs: Vec<(usize, &CandidateResult)> = finalists
         .iter()
         .enumerate()
         .flat_map(|(step, list)| list.iter().skip(1).map(move |candidate| (step, *candidate)))
@@ -135,15 +115,15 @@ pub fn settle(
     for ((step, _), prepared) in jobs.iter().zip(prepared) {
         kept[*step].push(Some(prepared?));
     }
-    let watch = Watch::new(threads);
+    let watch = RunQueueMonitor::new(threads);
     let mut samples: Vec<Vec<Vec<f64>>> = counts.iter().map(|&count| vec![Vec::new(); count]).collect();
-    let bar = ProgressBar::new(ROUNDS[1] as u64);
+    let bar = ProgressBar::new(POLICY.in_network.rounds[1] as u64);
     bar.set_style(
         ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} in place").expect("a template"),
     );
     let (mut runs, mut disturbed_runs) = (0, 0);
     let mut team = Team::new(threads.count());
-    for round in 0..ROUNDS[1] {
+    for round in 0..POLICY.in_network.rounds[1] {
         network.distance.wait_until_near(threads, &mut team);
         let orders: Vec<Vec<usize>> = counts
             .iter()
@@ -165,7 +145,7 @@ pub fn settle(
                 }
             };
             exchange(session);
-            let (_, disturbed) = undisturbed(TRIES, || {
+            let (_, disturbed) = undisturbed(POLICY.in_network.tries, || {
                 watch.sample(|| {
                     session.run(threads, images, network.graph.batch);
                     session.step_seconds().iter().sum()
@@ -185,18 +165,18 @@ pub fn settle(
             }
         }
         bar.inc(1);
-        if round + 1 >= ROUNDS[0] && Instant::now() >= end {
+        if round + 1 >= POLICY.in_network.rounds[0] && Instant::now() >= end {
             break;
         }
     }
     bar.finish_and_clear();
-    let is_busy = disturbed_runs as f64 > BUSY * runs as f64;
+    let is_busy = disturbed_runs as f64 > POLICY.in_network.busy_share * runs as f64;
     let settled = if is_busy { settled_by_quartiles } else { settled };
     Ok(samples.iter().map(|candidates| settled(candidates, tie)).collect())
 }
 
 /// The times of one step's candidates, from samples of the same rounds.
-fn settled(candidates: &[Vec<f64>], tie: f64) -> Vec<Settled> {
+fn settled(candidates: &[Vec<f64>], tie: f64) -> Vec<InNetworkTime> {
     let first = Timing::of(&candidates[0]);
     let fair = |own: &Vec<f64>| {
         let timing = Timing::of(own);
@@ -208,16 +188,21 @@ fn settled(candidates: &[Vec<f64>], tie: f64) -> Vec<Settled> {
         (0..timings.len()).min_by(|&a, &b| timings[a].median.total_cmp(&timings[b].median)).unwrap_or(0);
     let is_tied = |own: &Vec<f64>| {
         let versus = ratio(own, &candidates[fastest]);
-        versus.is_some_and(|v| v.value <= 1.0 + EQUAL || v.value <= 1.0 + tie && v.low <= 1.0)
+        versus
+            .is_some_and(|v| v.value <= 1.0 + POLICY.in_network.equal || v.value <= 1.0 + tie && v.low <= 1.0)
     };
-    timings.iter().zip(candidates).map(|(&timing, own)| Settled { timing, tied: is_tied(own) }).collect()
+    timings
+        .iter()
+        .zip(candidates)
+        .map(|(&timing, own)| InNetworkTime { timing, tied: is_tied(own) })
+        .collect()
 }
 
 /// The same by first quartiles, where most runs were disturbed.
-fn settled_by_quartiles(candidates: &[Vec<f64>], tie: f64) -> Vec<Settled> {
+fn settled_by_quartiles(candidates: &[Vec<f64>], tie: f64) -> Vec<InNetworkTime> {
     let timings: Vec<Timing> = candidates.iter().map(|own| Timing::of(own)).collect();
     let least = timings.iter().map(|t| t.quartiles[0]).fold(f64::INFINITY, f64::min);
-    let fair = |timing: &Timing| Settled {
+    let fair = |timing: &Timing| InNetworkTime {
         timing: timing.scaled(timing.quartiles[0] / timing.median),
         tied: timing.quartiles[0] <= least * (1.0 + tie),
     };
@@ -226,7 +211,7 @@ fn settled_by_quartiles(candidates: &[Vec<f64>], tie: f64) -> Vec<Settled> {
 
 /// What was found out about a candidate in place.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Settled {
+pub struct InNetworkTime {
     /// Its times.
     pub timing: Timing,
     /// As fast as the fastest, as far as can be told.
@@ -262,7 +247,7 @@ mod tests {
         let all = [disturb(times(1, 1.0, 0.0)), disturb(times(1, 1.1, 0.0))];
         let tied = settled_by_quartiles(&all, 0.02);
         assert!(tied[0].tied && !tied[1].tied, "{tied:?}");
-        let ratio = |a: &Settled, b: &Settled| a.timing.median / b.timing.median;
+        let ratio = |a: &InNetworkTime, b: &InNetworkTime| a.timing.median / b.timing.median;
         let both = settled(&[times(1, 1.0, 0.001), times(2, 1.2, 0.001)], 0.02);
         assert!((ratio(&both[1], &both[0]) - 1.2).abs() < 0.01, "{both:?}");
     }

@@ -1,25 +1,20 @@
 //! Plans of which none is both slower and less exact than another: what an error bound costs.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use engine::network::choice::{Choice, multiply_adds};
-use engine::network::dtypes::{Types, pair};
+use engine::network::dtypes::{Precision, pair};
 use engine::plan::records::ParetoPoint;
 use engine::plan::step::time_us;
-use engine::runtime::reference::Exact;
+use engine::runtime::reference::Reference;
 use engine::util::error::Failure;
 use kernels::tensor::Dtype;
 
-use crate::measure::types::Measurement;
+use crate::bench::policy::POLICY;
+use crate::measure::types::ProblemResult;
 use crate::planner::chosen::Chosen;
-use crate::planner::compare::{Entry, contest};
+use crate::planner::compare::{NetworkTime, contest};
 use crate::planner::context::Network;
-
-/// Choices of each kind that are measured.
-const COUNT: usize = 6;
-
-/// Time for measuring them in turn.
-const TIME: Duration = Duration::from_secs(4);
 
 /// The plans, the fastest first: chosen by times alone, run in turn.
 ///
@@ -27,20 +22,20 @@ const TIME: Duration = Duration::from_secs(4);
 /// If a kernel refuses what it was measured with.
 pub fn pareto(
     network: &Network,
-    measurements: &[Measurement],
-    exact: &Exact,
-    types: Types,
+    measurements: &[ProblemResult],
+    exact: &Reference,
+    types: Precision,
 ) -> Result<Vec<ParetoPoint>, Failure> {
-    let mut list = network.frontier(measurements, exact, types, COUNT)?;
+    let mut list = network.frontier(measurements, exact, types, POLICY.pareto.plans)?;
     let count = list.len();
     let entries = list.iter_mut().map(|chosen| (String::new(), &mut chosen.session)).collect();
-    let times = contest(network, entries, count, Instant::now() + TIME);
-    let point = |(chosen, entry): (&Chosen, &Entry)| {
+    let times = contest(network, entries, count, Instant::now() + POLICY.pareto.time);
+    let point = |(chosen, entry): (&Chosen, &NetworkTime)| {
         let lower = |choice: &&Choice| pair(&choice.formats) != [Dtype::F32; 2];
         ParetoPoint {
             time_us: time_us(&entry.timing),
             rel_error: chosen.error,
-            lower_steps: chosen.choices.iter().filter(lower).count(),
+            bf16_steps: chosen.choices.iter().filter(lower).count(),
             multiply_adds: multiply_adds(network.graph, &chosen.choices, network.cpu),
         }
     };
@@ -70,7 +65,7 @@ mod tests {
         let point = |(time, rel_error): (f64, f64)| ParetoPoint {
             time_us: TimeUs { median: time, low: time, high: time },
             rel_error,
-            lower_steps: 0,
+            bf16_steps: 0,
             multiply_adds: 0,
         };
         let points = [(3.0, 1e-6), (1.0, 1e-2), (2.0, 2e-2), (2.5, 1e-3), (4.0, 1e-6), (5.0, 1e-7)];

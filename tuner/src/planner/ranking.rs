@@ -6,12 +6,15 @@ use kernels::problem::Problem;
 use kernels::tensor::Dtype;
 use kernels::{Role, table};
 
-use crate::measure::types::{Measured, Measurement};
+use crate::measure::types::{CandidateResult, ProblemResult};
 
 /// The winner of a measurement among the candidates that `allowed` admits: the fastest, and of those
 /// within a tie of it the one with the least memory, then the least error, then the first.
-pub fn winner(measurement: &Measurement, allowed: impl Fn(&Measured) -> bool) -> Option<&Measured> {
-    let ranking: Vec<&Measured> = measurement.ranking().into_iter().filter(|c| allowed(c)).collect();
+pub fn winner(
+    measurement: &ProblemResult,
+    allowed: impl Fn(&CandidateResult) -> bool,
+) -> Option<&CandidateResult> {
+    let ranking: Vec<&CandidateResult> = measurement.ranking().into_iter().filter(|c| allowed(c)).collect();
     let fastest = ranking.first()?.seconds();
     ranking
         .into_iter()
@@ -21,14 +24,14 @@ pub fn winner(measurement: &Measurement, allowed: impl Fn(&Measured) -> bool) ->
 
 /// Which of two that are equally fast is taken: that with the least memory, then the least error, then the first in
 /// the table.
-pub fn by_tie(a: &Measured, b: &Measured) -> std::cmp::Ordering {
-    let place = |c: &Measured| table().iter().position(|row| row.id == c.row.id);
+pub fn by_tie(a: &CandidateResult, b: &CandidateResult) -> std::cmp::Ordering {
+    let place = |c: &CandidateResult| table().iter().position(|row| row.id == c.row.id);
     let error = a.relative_error.total_cmp(&b.relative_error);
     a.bytes().cmp(&b.bytes()).then(error).then(place(a).cmp(&place(b)))
 }
 
 /// Candidates that a plan may use: none that is there only to compare with.
-pub fn is_eligible(candidate: &Measured) -> bool {
+pub fn is_eligible(candidate: &CandidateResult) -> bool {
     candidate.row.role == Role::Candidate
 }
 
@@ -36,14 +39,14 @@ pub fn is_eligible(candidate: &Measured) -> bool {
 /// from; `None` for a step without one.
 pub fn winners<'a>(
     graph: &Graph,
-    measurements: &'a [Measurement],
-    allowed: impl Fn(&Measured) -> bool,
-) -> Vec<Option<&'a Measured>> {
+    measurements: &'a [ProblemResult],
+    allowed: impl Fn(&CandidateResult) -> bool,
+) -> Vec<Option<&'a CandidateResult>> {
     let of = |problem: &Problem| measurements.iter().find(|m| m.problem == *problem);
     graph.steps.iter().map(|step| winner(of(&step.problem)?, &allowed)).collect()
 }
 
 /// Reads and writes f32.
-pub fn is_f32(candidate: &Measured) -> bool {
+pub fn is_f32(candidate: &CandidateResult) -> bool {
     pair(&candidate.formats) == [Dtype::F32; 2]
 }

@@ -11,16 +11,16 @@ use engine::plan::records::RuleRecord;
 use kernels::cpu::Cpu;
 use kernels::problem::{Conv, Problem};
 
-use crate::measure::types::{Measured, Measurement};
+use crate::measure::types::{CandidateResult, ProblemResult};
 use crate::planner::ranking::{is_eligible, is_f32, winners};
 
 /// For every step what a rule takes, in f32; the winner where it says nothing.
-pub fn by_rule(graph: &Graph, measurements: &[Measurement], rule: &Rule, cpu: &Cpu) -> Vec<Choice> {
+pub fn by_rule(graph: &Graph, measurements: &[ProblemResult], rule: &Rule, cpu: &Cpu) -> Vec<Choice> {
     let any = winners(graph, measurements, |c| is_f32(c) && is_eligible(c));
-    let choose = |(step, any): (&Step, Option<&Measured>)| {
+    let choose = |(step, any): (&Step, Option<&CandidateResult>)| {
         let measurement = measurements.iter().find(|m| m.problem == step.problem);
         let own = measurement.and_then(|measurement| rule.pick(measurement, is_f32)).or(any);
-        own.map_or_else(|| default_choice(&step.problem, cpu), Measured::choice)
+        own.map_or_else(|| default_choice(&step.problem, cpu), CandidateResult::choice)
     };
     graph.steps.iter().zip(any).map(choose).collect()
 }
@@ -30,48 +30,48 @@ pub struct Rule {
     /// Its name.
     pub name: &'static str,
     /// What it says, and whose it is.
-    pub says: &'static str,
-    pick: for<'a> fn(&Conv, &Candidates<'a>) -> Option<&'a Measured>,
+    pub description: &'static str,
+    pick: for<'a> fn(&Conv, &Candidates<'a>) -> Option<&'a CandidateResult>,
 }
 
 /// All rules.
 pub const RULES: [Rule; 6] = [
     Rule {
         name: "first match",
-        says: "the first kernel of the table that takes the shape, by its default tuning: lists of \
+        description: "the first kernel of the table that takes the shape, by its default tuning: lists of \
                implementations in a fixed order, as in oneDNN",
         pick: |_, candidates| candidates.0.first().copied(),
     },
     Rule {
         name: "op count",
-        says: "square kernels by the Winograd tile with the least cost in operations, pointwise by Strassen: \
+        description: "square kernels by the Winograd tile with the least cost in operations, pointwise by Strassen: \
                ConvolutionWinograd::bestWinogradUnit of MNN",
         pick: op_count,
     },
     Rule {
         name: "winograd if valid",
-        says: "Winograd wherever it is valid and there are at least 16 channels, else GEMM: \
+        description: "Winograd wherever it is valid and there are at least 16 channels, else GEMM: \
                CpuConv2d::get_convolution_method of Arm Compute Library",
         pick: |conv, candidates| {
-            let is_fast = |c: &Measured| FAST.contains(&c.row.family);
+            let is_fast = |c: &CandidateResult| FAST.contains(&c.row.family);
             let fast = if conv.channels < 16 { None } else { candidates.fastest(is_fast) };
             fast.or_else(|| gemm(conv, candidates))
         },
     },
     Rule {
         name: "channel rule",
-        says: "3x3 of stride 1 by F(6x6) up to 32 channels in and out and by F(4x4) above, others by GEMM from 17 \
+        description: "3x3 of stride 1 by F(6x6) up to 32 channels in and out and by F(4x4) above, others by GEMM from 17 \
                channels in or out: Convolution_x86::create_pipeline of ncnn",
         pick: channel_rule,
     },
     Rule {
         name: "direct always",
-        says: "the direct kernel for every shape",
+        description: "the direct kernel for every shape",
         pick: |_, candidates| candidates.fastest(is_direct),
     },
     Rule {
         name: "gemm always",
-        says: "patches and the gemm crate for every shape, pointwise in place where that is faster",
+        description: "patches and the gemm crate for every shape, pointwise in place where that is faster",
         pick: gemm,
     },
 ];
@@ -80,15 +80,15 @@ pub const RULES: [Rule; 6] = [
 const FAST: [&str; 2] = ["winograd", "separable"];
 
 /// Candidates of one problem and one pair of types, in the order they were tried: defaults first.
-struct Candidates<'a>(Vec<&'a Measured>);
+struct Candidates<'a>(Vec<&'a CandidateResult>);
 
 impl<'a> Candidates<'a> {
-    fn fastest(&self, admits: impl Fn(&Measured) -> bool) -> Option<&'a Measured> {
+    fn fastest(&self, admits: impl Fn(&CandidateResult) -> bool) -> Option<&'a CandidateResult> {
         let own = self.0.iter().copied().filter(|c| admits(c));
         own.min_by(|a, b| a.seconds().total_cmp(&b.seconds()))
     }
 
-    fn winograd(&self, m: usize) -> Option<&'a Measured> {
+    fn winograd(&self, m: usize) -> Option<&'a CandidateResult> {
         self.fastest(|c| c.row.family == "winograd" && c.tuning.get("m") == m)
     }
 }
@@ -99,9 +99,9 @@ impl Rule {
     /// below f32 are measured too.
     pub fn pick<'a>(
         &self,
-        measurement: &'a Measurement,
-        admits: impl Fn(&Measured) -> bool,
-    ) -> Option<&'a Measured> {
+        measurement: &'a ProblemResult,
+        admits: impl Fn(&CandidateResult) -> bool,
+    ) -> Option<&'a CandidateResult> {
         let Problem::Conv(conv) = &measurement.problem else { return None };
         // Where lower types are measured, f32 is not searched for its own sake.
         if measurement.candidates.iter().any(|c| !is_f32(c)) {
@@ -114,19 +114,19 @@ impl Rule {
 }
 
 /// What the rules cost on the convolutions of a network, by times alone, in f32.
-pub fn costs(problems: &[(&Measurement, usize)]) -> Vec<RuleRecord> {
+pub fn costs(problems: &[(&ProblemResult, usize)]) -> Vec<RuleRecord> {
     let cost = |rule: &Rule| {
         let mut record = RuleRecord {
             rule: rule.name.to_string(),
-            says: rule.says.to_string(),
-            alone_us: 0.0,
+            description: rule.description.to_string(),
+            isolated_us: 0.0,
             fastest_us: 0.0,
         };
         for (measurement, count) in problems {
             let own = rule.pick(measurement, is_f32);
             let fastest = measurement.ranking().into_iter().find(|c| is_f32(c) && is_eligible(c));
             if let (Some(own), Some(fastest)) = (own, fastest) {
-                record.alone_us += own.seconds() * 1e6 * *count as f64;
+                record.isolated_us += own.seconds() * 1e6 * *count as f64;
                 record.fastest_us += fastest.seconds() * 1e6 * *count as f64;
             }
         }
@@ -136,21 +136,21 @@ pub fn costs(problems: &[(&Measurement, usize)]) -> Vec<RuleRecord> {
 }
 
 /// The measurements of a graph's problems, with how many steps have each.
-pub fn counted<'a>(graph: &Graph, measurements: &'a [Measurement]) -> Vec<(&'a Measurement, usize)> {
-    let count = |m: &Measurement| graph.steps.iter().filter(|step| step.problem == m.problem).count();
+pub fn counted<'a>(graph: &Graph, measurements: &'a [ProblemResult]) -> Vec<(&'a ProblemResult, usize)> {
+    let count = |m: &ProblemResult| graph.steps.iter().filter(|step| step.problem == m.problem).count();
     measurements.iter().map(|m| (m, count(m))).filter(|(_, count)| *count > 0).collect()
 }
 
-fn is_direct(candidate: &Measured) -> bool {
+fn is_direct(candidate: &CandidateResult) -> bool {
     ["direct", "direct_bf16", "amx_bf16"].contains(&candidate.row.family)
 }
 
 /// A pointwise convolution is a product as it is.
-fn gemm<'a>(conv: &Conv, candidates: &Candidates<'a>) -> Option<&'a Measured> {
+fn gemm<'a>(conv: &Conv, candidates: &Candidates<'a>) -> Option<&'a CandidateResult> {
     candidates.fastest(|c| c.row.family == "im2col_gemm" || conv.is_pointwise() && is_direct(c))
 }
 
-fn channel_rule<'a>(conv: &Conv, candidates: &Candidates<'a>) -> Option<&'a Measured> {
+fn channel_rule<'a>(conv: &Conv, candidates: &Candidates<'a>) -> Option<&'a CandidateResult> {
     let most = conv.channels.max(conv.filters());
     if (conv.window.kernel, conv.window.stride) == ([3, 3], [1, 1]) && most > 8 {
         let own = candidates.winograd(if most <= 32 { 6 } else { 4 });
@@ -159,7 +159,7 @@ fn channel_rule<'a>(conv: &Conv, candidates: &Candidates<'a>) -> Option<&'a Meas
     if most > 16 { gemm(conv, candidates) } else { candidates.fastest(is_direct) }
 }
 
-fn op_count<'a>(conv: &Conv, candidates: &Candidates<'a>) -> Option<&'a Measured> {
+fn op_count<'a>(conv: &Conv, candidates: &Candidates<'a>) -> Option<&'a CandidateResult> {
     if conv.is_pointwise() {
         return candidates.fastest(|c| c.row.family == "strassen");
     }
@@ -190,9 +190,9 @@ mod tests {
 
     use super::*;
 
-    fn measured(id: &str, m: Option<usize>, seconds: f64) -> Measured {
+    fn measured(id: &str, m: Option<usize>, seconds: f64) -> CandidateResult {
         let tuning = m.map_or_else(Tuning::default, |m| Tuning::new([("m", m)]));
-        Measured::taking(seconds, id, Formats::F32, tuning)
+        CandidateResult::taking(seconds, id, Formats::F32, tuning)
     }
 
     /// What each rule takes for a shape.
@@ -203,7 +203,7 @@ mod tests {
         candidates.push(measured("strassen_plain", None, 6.0));
         candidates.push(measured("im2col_gemm", None, 9.0));
         let conv: Conv = shape.parse().expect("a shape");
-        let taken = |c: &Measured| match c.row.family {
+        let taken = |c: &CandidateResult| match c.row.family {
             "winograd" => conv.window.kernel == [3, 3],
             "separable" => conv.window.kernel == [1, 7],
             "strassen" => conv.window.kernel == [1, 1],
@@ -211,7 +211,7 @@ mod tests {
         };
         candidates.retain(taken);
         let problem = Problem::Conv(conv.clone());
-        let measurement = Measurement::of(problem, candidates);
+        let measurement = ProblemResult::of(problem, candidates);
         let pick = |rule: &Rule| {
             let c = rule.pick(&measurement, |_| true).expect("a candidate");
             let m = c.tuning.iter().find(|(name, _)| *name == "m").map(|(_, m)| m);
@@ -248,7 +248,7 @@ mod tests {
         let conv: Conv = "n1h17w17c128k128r3s3".parse().expect("a shape");
         let candidates = vec![measured("direct_plain", None, 1.0), measured("im2col_gemm", None, 2.0)];
         let problem = Problem::Conv(conv);
-        let measurement = Measurement::of(problem, candidates);
+        let measurement = ProblemResult::of(problem, candidates);
         for rule in &RULES {
             assert!(rule.pick(&measurement, |_| false).is_none());
             assert!(rule.pick(&measurement, |c| c.row.family == "direct").is_some(), "{}", rule.name);

@@ -2,37 +2,29 @@
 
 use engine::network::dtypes::pair;
 use engine::network::graph::{Graph, Step};
-use engine::runtime::reference::Exact;
+use engine::runtime::reference::Reference;
 use engine::util::error::Failure;
 use engine::util::stats::Timing;
 use kernels::tensor::Dtype;
 
-use crate::measure::types::{Measured, Measurement, widest_tie};
+use crate::bench::policy::POLICY;
+use crate::measure::types::{CandidateResult, ProblemResult, widest_tie};
 use crate::planner::chosen::Chosen;
 use crate::planner::context::{Network, built_in_images, bytes_with};
 use crate::planner::in_network::{finalists, has_time, settle, with_room};
 use crate::planner::knapsack::{Cost, Limits, choose, least_memory, lighter, picked, total};
 use crate::planner::ranking::{by_tie, is_eligible, winner};
 
-/// Share of the time that may go for less memory: less than two runs of one plan differ by.
-const LIGHTER: f64 = 0.005;
-
-/// Plans that are measured in search of the loosest sum of errors.
-const TRIES: usize = 7;
-
-/// A sum this near to one that fails is near enough.
-const NEAR: f64 = 1.15;
-
 impl Network<'_> {
     pub(super) fn search<'a, 'n>(
         &'n self,
-        measurements: &'a [Measurement],
-        exact: &'n Exact,
+        measurements: &'a [ProblemResult],
+        exact: &'n Reference,
         types: &[Dtype],
         memory: usize,
     ) -> Search<'a, 'n> {
         let options = options(self.graph, measurements, types);
-        let alone = |(step, options): (usize, &Vec<&Measured>)| {
+        let alone = |(step, options): (usize, &Vec<&CandidateResult>)| {
             options.iter().map(|c| c.seconds() * self.graph.repeats(step) as f64).collect()
         };
         let seconds: Vec<Vec<f64>> = options.iter().enumerate().map(alone).collect();
@@ -46,13 +38,17 @@ impl Network<'_> {
 }
 
 /// Eligible candidates of each step for tensors of given types, the [`winner`] first and the others by time.
-fn options<'a>(graph: &Graph, measurements: &'a [Measurement], types: &[Dtype]) -> Vec<Vec<&'a Measured>> {
+fn options<'a>(
+    graph: &Graph,
+    measurements: &'a [ProblemResult],
+    types: &[Dtype],
+) -> Vec<Vec<&'a CandidateResult>> {
     let of = |step: &Step| {
         let Some(measurement) = measurements.iter().find(|m| m.problem == step.problem) else {
             return Vec::new();
         };
         let wanted = [types[step.src.tensor], types[step.dst[0].tensor]];
-        let allowed = |c: &Measured| is_eligible(c) && pair(&c.formats) == wanted;
+        let allowed = |c: &CandidateResult| is_eligible(c) && pair(&c.formats) == wanted;
         let first = winner(measurement, allowed);
         let others = measurement.ranking().into_iter().filter(|c| allowed(c));
         let others = others.filter(|c| first.is_none_or(|first| !std::ptr::eq(*c, first)));
@@ -62,7 +58,7 @@ fn options<'a>(graph: &Graph, measurements: &'a [Measurement], types: &[Dtype]) 
 }
 
 /// What a candidate costs where it is taken so many times and its errors are magnified so much.
-pub(super) fn cost(candidate: &Measured, repeats: f64, gain: f64) -> Cost {
+pub(super) fn cost(candidate: &CandidateResult, repeats: f64, gain: f64) -> Cost {
     Cost {
         seconds: candidate.seconds() * repeats,
         error: (gain * candidate.rms_error).powi(2),
@@ -74,13 +70,13 @@ pub(super) fn cost(candidate: &Measured, repeats: f64, gain: f64) -> Cost {
 /// The search for a choice within bounds.
 pub(super) struct Search<'a, 'n> {
     network: &'n Network<'n>,
-    exact: &'n Exact,
-    options: Vec<Vec<&'a Measured>>,
+    exact: &'n Reference,
+    options: Vec<Vec<&'a CandidateResult>>,
     /// What each takes: alone, or in place once that is known.
     seconds: Vec<Vec<f64>>,
     pub(super) costs: Vec<Vec<Cost>>,
     /// Options that were timed in place, and their times.
-    settled: Vec<Vec<(&'a Measured, Timing)>>,
+    settled: Vec<Vec<(&'a CandidateResult, Timing)>>,
     tie: f64,
     /// Bytes of the process.
     memory: usize,
@@ -91,7 +87,7 @@ pub(super) struct Search<'a, 'n> {
 impl<'a> Search<'a, '_> {
     /// What the options cost where errors of the steps are magnified so much.
     pub(super) fn price(&mut self, gains: &[f64]) {
-        let of = |((options, seconds), &gain): ((&Vec<&Measured>, &Vec<f64>), &f64)| {
+        let of = |((options, seconds), &gain): ((&Vec<&CandidateResult>, &Vec<f64>), &f64)| {
             options.iter().zip(seconds).map(|(c, &seconds)| Cost { seconds, ..cost(c, 1.0, gain) }).collect()
         };
         self.costs = self.options.iter().zip(&self.seconds).zip(gains).map(of).collect();
@@ -105,7 +101,7 @@ impl<'a> Search<'a, '_> {
         let lists: Vec<Vec<usize>> = (self.options.iter().zip(&chosen.picks).enumerate())
             .map(|(step, (options, &pick))| finalists(&chosen.session, step, options, pick))
             .collect();
-        let candidates: Vec<Vec<&Measured>> =
+        let candidates: Vec<Vec<&CandidateResult>> =
             lists.iter().zip(&self.options).map(|(list, o)| list.iter().map(|&i| o[i]).collect()).collect();
         if !has_time(network, &mut chosen.session, &candidates, &images, end) {
             return Ok(chosen);
@@ -145,7 +141,7 @@ impl<'a> Search<'a, '_> {
     /// The fastest choice whose errors have at most that sum and that keeps the memory, measured.
     pub(super) fn attempt(&mut self, error: f64) -> Result<Option<Chosen<'a>>, Failure> {
         while let Some(picks) = choose(&self.costs, &Limits { error, memory: self.left }) {
-            let chosen = self.chosen(lighter(&self.costs, picks, error, LIGHTER))?;
+            let chosen = self.chosen(lighter(&self.costs, picks, error, POLICY.bounds.lighter_share))?;
             let over = bytes_with(&chosen.session, self.network.threads).saturating_sub(self.memory);
             if over == 0 {
                 return Ok(Some(chosen));
@@ -191,7 +187,7 @@ impl<'a> Search<'a, '_> {
         let (mut low, mut high) = (least, sum(self, &fastest));
         let (mut held, mut reached): (Option<Chosen>, f64) = (None, fastest.error);
         let mut target = high * (bound / fastest.error).powi(2);
-        for _ in 0..TRIES {
+        for _ in 0..POLICY.bounds.tries {
             target = target.max(least);
             match self.attempt(target)? {
                 Some(chosen) if chosen.error <= bound => {
@@ -204,7 +200,7 @@ impl<'a> Search<'a, '_> {
                 }
                 None => high = target,
             }
-            if low * NEAR >= high {
+            if low * POLICY.bounds.near >= high {
                 break;
             }
             target = (low * high).sqrt();

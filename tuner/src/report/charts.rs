@@ -104,7 +104,8 @@ fn list(items: &[String], most: usize) -> String {
 /// # Errors
 /// If plotters fails.
 pub fn contest(plan: &Plan) -> Result<String, Failure> {
-    let timed: Vec<_> = plan.contest.iter().filter_map(|c| Some((&c.plan, time(Some(c.time_us))?))).collect();
+    let timed: Vec<_> =
+        plan.networks.iter().filter_map(|c| Some((&c.plan, time(Some(c.time_us))?))).collect();
     let own = timed.iter().find(|(name, _)| *name == "tuned").map(|(_, t)| t.median);
     let bar = |(name, t): &(&String, engine::plan::step::TimeUs)| {
         let [ms, low, high] = [t.median, t.low, t.high].map(|us| us / 1e3);
@@ -126,7 +127,7 @@ pub fn contest(plan: &Plan) -> Result<String, Failure> {
             ],
         }
     };
-    let left_out = plan.contest.len() - timed.len();
+    let left_out = plan.networks.len() - timed.len();
     let mut notes =
         vec!["The networks ran in turn, so that whatever slowed the machine slowed them alike.".to_string()];
     if left_out > 0 {

@@ -104,7 +104,7 @@ fn step_view(step: &PlanStep) -> StepView<'_> {
     let more = if step.layers.len() > 1 { format!(" +{}", step.layers.len() - 1) } else { String::new() };
     let time = time(step.time_us);
     let computed =
-        convolution(&step.problem).zip(time).map(|(conv, t)| gflops(&conv, t.median / step.turns as f64));
+        convolution(&step.problem).zip(time).map(|(conv, t)| gflops(&conv, t.median / step.repeats as f64));
     StepView {
         step,
         block,
@@ -230,7 +230,7 @@ impl ProblemView<'_> {
     /// Rows that are not compared and candidates that are wrong, those of one reason together:
     /// the reason and the ids.
     pub fn absent(&self) -> Vec<(String, Vec<String>)> {
-        let left_out = self.record.left_out.iter().map(|(id, reason)| {
+        let left_out = self.record.excluded.iter().map(|(id, reason)| {
             let reason = reason.as_str().map_or_else(|| reason.to_string(), str::to_string);
             (reason, id.clone())
         });
@@ -256,7 +256,7 @@ pub fn record<'a>(plan: &'a Plan, step: &PlanStep) -> Option<&'a ProblemRecord> 
 /// What a step says of its own kernel and the runner-up, as a record.
 fn record_of_step(step: &PlanStep) -> ProblemRecord {
     let candidate = |kernel: &str, tuning: &Map<String, Value>, time_us| CandidateRecord {
-        versus: None,
+        ratio_ci95: None,
         disturbed: 0,
         kernel: kernel.to_string(),
         tuning: tuning.clone(),
@@ -278,8 +278,8 @@ fn record_of_step(step: &PlanStep) -> ProblemRecord {
     ProblemRecord {
         problem: step.problem.clone(),
         candidates,
-        left_out: Map::new(),
-        beside: None,
+        excluded: Map::new(),
+        conditions: None,
         search: None,
         rules: BTreeMap::new(),
     }

@@ -143,7 +143,7 @@ fn problems_table(problems: &[ProblemView]) -> String {
     let rows = problems.iter().map(|view| {
         let drawn = !view.rows().is_empty();
         let chosen: Vec<String> = view.choices().iter().map(|s| kernel(&s.kernel, &s.tuning)).collect();
-        let took = view.steps.first().and_then(|step| Some(time(step.time_us)?.median / step.turns as f64));
+        let took = view.steps.first().and_then(|step| Some(time(step.time_us)?.median / step.repeats as f64));
         vec![
             if drawn { format!("[{}]({})", code(view.name), view.file) } else { code(view.name) },
             shape(view),
@@ -163,13 +163,13 @@ fn problems_table(problems: &[ProblemView]) -> String {
 
 /// The forms of blocks; nothing where none has several.
 fn rewrites(plan: &Plan) -> String {
-    if plan.rewrites.is_empty() {
+    if plan.block_variants.is_empty() {
         return String::new();
     }
     let head = head();
     let marks: Vec<&str> = head.iter().map(|cell| if cell.ends_with(", us") { "-:" } else { "-" }).collect();
-    let rows = plan.rewrites.iter().map(|block| cells(block).iter().map(|cell| plain(cell)).collect());
-    let sum = summary(&plan.rewrites).map_or(String::new(), |text| format!("In all, {text}.\n\n"));
+    let rows = plan.block_variants.iter().map(|block| cells(block).iter().map(|cell| plain(cell)).collect());
+    let sum = summary(&plan.block_variants).map_or(String::new(), |text| format!("In all, {text}.\n\n"));
     format!(
         "## Rewrites\n\n\
          The time of the steps in which the forms of a block differ: pointwise convolutions of one tensor as \

@@ -2,7 +2,7 @@
 
 use engine::network::choice::StepFormats;
 use engine::plan::records::{
-    Alternative, BesideRecord, BlockRewrite, CandidateRecord, Contest, ProblemRecord, SearchRecord,
+    Alternative, BlockVariantRecord, CandidateRecord, ConditionsRecord, Contest, ProblemRecord, SearchRecord,
 };
 use engine::plan::schema::{Plan, SCHEMA};
 use engine::plan::step::{PlanStep, RunnerUp, TimeUs};
@@ -22,7 +22,7 @@ fn around(median: f64) -> TimeUs {
 
 fn candidate(kernel: &str, order: usize, median: f64) -> CandidateRecord {
     CandidateRecord {
-        versus: None,
+        ratio_ci95: None,
         disturbed: 0,
         kernel: kernel.to_string(),
         formats: None,
@@ -40,11 +40,11 @@ fn candidate(kernel: &str, order: usize, median: f64) -> CandidateRecord {
 fn step(layer: &str, problem: &str, kernel: &str, median: f64) -> PlanStep {
     PlanStep {
         worker: None,
-        turns: 1,
-        alone_us: None,
+        repeats: 1,
+        isolated_us: None,
         network_us: None,
         predicted_us: None,
-        in_place: Vec::new(),
+        in_network: Vec::new(),
         layers: vec![layer.to_string()],
         problem: problem.to_string(),
         kernel: kernel.to_string(),
@@ -89,19 +89,19 @@ pub(crate) fn plan() -> Plan {
         tool: "tuner".to_string(),
         created: 0,
         predicted_ms: Some(0.7),
-        around_us: None,
+        overhead_us: None,
         measured_ms: Some(0.8),
         pareto: Vec::new(),
         rules: Vec::new(),
-        contest: vec![
+        networks: vec![
             Contest { plan: "tuned".to_string(), time_us: around(800.0) },
             Contest { plan: "direct everywhere".to_string(), time_us: around(900.0) },
         ],
-        rewrites: vec![BlockRewrite {
+        block_variants: vec![BlockVariantRecord {
             block: "mixed0".to_string(),
-            rewrite: "siblings".to_string(),
+            variant: "siblings".to_string(),
             alternatives: [("plain", 700.0), ("siblings", 600.0), ("swap", 650.0)]
-                .map(|(rewrite, us)| Alternative { rewrite: rewrite.to_string(), time_us: Some(us) })
+                .map(|(rewrite, us)| Alternative { variant: rewrite.to_string(), time_us: Some(us) })
                 .into(),
             reason: "saves 14.3%".to_string(),
         }],
@@ -126,13 +126,13 @@ pub(crate) fn plan() -> Plan {
                 },
             ],
             rules: [("direct always".to_string(), 0)].into(),
-            left_out: object(json!({ "winograd_plain": "stands aside <for now>" })),
-            beside: Some(BesideRecord {
+            excluded: object(json!({ "winograd_plain": "stands aside <for now>" })),
+            conditions: Some(ConditionsRecord {
                 clock_ghz: 3.0,
                 core_to_core_ns: Some(21.0),
                 peak_gflops: [("avx512".to_string(), 100.0)].into(),
             }),
-            search: Some(SearchRecord { tried: 3, offered: 9, missed: None, left_out: false }),
+            search: Some(SearchRecord { evaluated: 3, space: 9, regret: None, best_skipped: false }),
         }],
     }
 }
@@ -213,7 +213,7 @@ fn a_plan_without_times_still_becomes_a_page() {
         (step.time_us, step.gflops, step.runner_up) = (None, None, None);
     }
     (plan.predicted_ms, plan.measured_ms, plan.rel_error) = (None, None, None);
-    plan.contest.clear();
+    plan.networks.clear();
     plan.measurements.clear();
     let files = drawn(&plan);
     assert_eq!(files.len(), 3);
@@ -252,10 +252,12 @@ fn times_that_are_none_do_not_get_far() {
             (plan.steps[0].time_us, plan.steps[0].gflops) = (Some(time), Some(other));
             plan.steps[0].runner_up.as_mut().expect("one").time_us = other;
             plan.measurements[0].candidates[0].time_us = Some(time);
-            plan.contest[0].time_us = time;
+            plan.networks[0].time_us = time;
             (plan.predicted_ms, plan.measured_ms) = (Some(median), Some(other));
-            (plan.rewrites[0].alternatives[0].time_us, plan.rewrites[0].alternatives[1].time_us) =
-                (Some(median), Some(other));
+            (
+                plan.block_variants[0].alternatives[0].time_us,
+                plan.block_variants[0].alternatives[1].time_us,
+            ) = (Some(median), Some(other));
             let files = files(&plan).expect("a report");
             for (name, text) in files.iter().filter(|(name, _)| name.ends_with(".svg")) {
                 check_xml(name, text);

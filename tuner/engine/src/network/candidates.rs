@@ -6,11 +6,11 @@ use kernels::problem::Problem;
 use kernels::{KernelEntry, Role, table};
 
 use crate::network::choice::Choice;
-use crate::network::dtypes::Types;
+use crate::network::dtypes::Precision;
 use crate::network::graph::Graph;
 
 /// A kernel of the table that this machine can run, for one problem.
-pub struct Available {
+pub struct SupportedKernel {
     /// Its row.
     pub row: &'static KernelEntry,
     /// The kernel.
@@ -19,7 +19,7 @@ pub struct Available {
 
 /// Why a row has no candidates.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeftOut {
+pub struct Excluded {
     /// Its id.
     pub id: &'static str,
     /// The reason.
@@ -30,10 +30,10 @@ pub struct LeftOut {
 ///
 /// Of the rows of one family only the first that this machine has is taken: the others are the same
 /// code for a lower tier.
-pub fn available(cpu: &Cpu, problem: &Problem) -> (Vec<Available>, Vec<LeftOut>) {
-    let (mut list, mut left_out): (Vec<Available>, Vec<LeftOut>) = (Vec::new(), Vec::new());
+pub fn available(cpu: &Cpu, problem: &Problem) -> (Vec<SupportedKernel>, Vec<Excluded>) {
+    let (mut list, mut left_out): (Vec<SupportedKernel>, Vec<Excluded>) = (Vec::new(), Vec::new());
     for row in table() {
-        let mut leave = |reason| left_out.push(LeftOut { id: row.id, reason });
+        let mut leave = |reason| left_out.push(Excluded { id: row.id, reason });
         if row.role == Role::Oracle {
             leave("the oracle: exact and slow".to_string());
             continue;
@@ -46,7 +46,7 @@ pub fn available(cpu: &Cpu, problem: &Problem) -> (Vec<Available>, Vec<LeftOut>)
             Err(refusal) => leave(refusal.to_string()),
             Ok(kernel) => match kernel.supports(problem) {
                 Err(refusal) => leave(refusal.to_string()),
-                Ok(()) => list.push(Available { row, kernel }),
+                Ok(()) => list.push(SupportedKernel { row, kernel }),
             },
         }
     }
@@ -62,7 +62,7 @@ pub fn default_choice(problem: &Problem, cpu: &Cpu) -> Choice {
     let (list, _) = available(cpu, problem);
     let tuned = list.iter().filter(|a| a.row.role == Role::Candidate).filter_map(|a| {
         let tuning = a.kernel.tunings(problem).swap_remove(0);
-        let formats = *Types::F32.formats(&*a.kernel, problem, &tuning).first()?;
+        let formats = *Precision::F32.formats(&*a.kernel, problem, &tuning).first()?;
         Some((a.kernel.multiply_adds(problem, &tuning), Choice { row: a.row, tuning, formats }))
     });
     let best = tuned.min_by_key(|(work, _)| *work);

@@ -17,18 +17,18 @@ use crate::network::graph::Graph;
 
 /// The types that a plan may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Types {
+pub enum Precision {
     /// f32 alone.
     F32,
     /// Lower ones too.
-    Lower,
+    Bf16,
 }
 
-impl Types {
+impl Precision {
     /// What a bound on the error of the features allows: nothing below f32, unless it is looser than that
     /// of f32.
     pub fn within(error: f64) -> Self {
-        if error > F32_ERROR { Self::Lower } else { Self::F32 }
+        if error > F32_ERROR { Self::Bf16 } else { Self::F32 }
     }
 
     /// The formats of a kernel that are allowed.
@@ -223,8 +223,8 @@ mod tests {
 
     #[test]
     fn lower_types_are_for_bounds_that_are_looser_than_that_of_f32() {
-        assert_eq!(Types::within(1e-6), Types::F32);
-        assert_eq!(Types::within(F32_ERROR), Types::F32);
-        assert_eq!(Types::within(1e-2), Types::Lower);
+        assert_eq!(Precision::within(1e-6), Precision::F32);
+        assert_eq!(Precision::within(F32_ERROR), Precision::F32);
+        assert_eq!(Precision::within(1e-2), Precision::Bf16);
     }
 }

@@ -72,7 +72,7 @@ pub struct Split {
     /// How many images.
     pub images: usize,
     /// Each worker takes images of its own through these steps, alone; else all workers share each step.
-    pub apart: bool,
+    pub per_worker: bool,
 }
 
 /// Steps in an order in which each comes after what it reads.
@@ -185,7 +185,7 @@ impl Graph {
         if images >= self.batch || count == 0 {
             return graph;
         }
-        graph.split = Some(Split { steps: count, images, apart: false });
+        graph.split = Some(Split { steps: count, images, per_worker: false });
         let (first, rest) = graph.steps.split_at_mut(count);
         first.iter_mut().for_each(|step| step.problem = step.problem.with_batch(images));
         // Of all images there are the input, what is kept, and what the other steps read.
@@ -202,19 +202,19 @@ impl Graph {
     }
 
     /// The same with each worker taking images of its own through the steps that take some at a time.
-    pub fn apart(mut self) -> Self {
-        self.split.iter_mut().for_each(|split| split.apart = true);
+    pub fn per_worker(mut self) -> Self {
+        self.split.iter_mut().for_each(|split| split.per_worker = true);
         self
     }
 
     /// Whether each worker takes images of its own through a step.
-    pub fn is_apart(&self, step: usize) -> bool {
-        self.split.is_some_and(|split| split.apart && step < split.steps)
+    pub fn is_per_worker(&self, step: usize) -> bool {
+        self.split.is_some_and(|split| split.per_worker && step < split.steps)
     }
 
     /// Whether each worker has a tensor for itself: it holds some images of steps that workers take alone.
-    pub fn is_own(&self, tensor: TensorId) -> bool {
-        self.split.is_some_and(|split| split.apart) && self.tensors[tensor].n < self.batch
+    pub fn is_tensor_per_worker(&self, tensor: TensorId) -> bool {
+        self.split.is_some_and(|split| split.per_worker) && self.tensors[tensor].n < self.batch
     }
 
     /// The steps of a block, which are next to each other; none behind the last step where there is no such block.

@@ -6,30 +6,32 @@ use kernels::{Tier, entry};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::network::block_variant::BlockVariant;
 use crate::network::choice::StepFormats;
-use crate::network::rewrite::Rewrite;
 use crate::plan::step::{PlanStep, TimeUs};
 
 /// How quiet the machine was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Noise {
     /// How far from 1 the ratio of a kernel's times to those of a copy of itself may be, in 95 of 100 cases.
-    pub floor: f64,
+    #[serde(alias = "floor")]
+    pub noise_floor: f64,
     /// The share within which times are ties.
     pub tie: f64,
     /// Where weights were when kernels were timed alone.
-    #[serde(default)]
-    pub cold: Cold,
+    #[serde(alias = "cold", default)]
+    pub weights_from: WeightResidency,
     /// Share of the runs that something else disturbed, however often they were repeated.
     pub disturbed: f64,
     /// Share of all cores' time that the host gave to others.
-    pub stolen: f64,
+    #[serde(alias = "stolen")]
+    pub steal_share: f64,
     /// GHz of a core, sampled beside the rounds: the least and the most of all problems, and the median between.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_ghz: Option<[f64; 3]>,
     /// How far apart the workers' cores were.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub apart: Option<CoreDistance>,
+    #[serde(alias = "apart", default, skip_serializing_if = "Option::is_none")]
+    pub core_distance: Option<CoreDistance>,
 }
 
 /// A candidate as it was measured.
@@ -48,8 +50,8 @@ pub struct CandidateRecord {
     pub samples: usize,
     /// Its time over that of the fastest of the same types in the rounds that both were in: the median, and the
     /// interval that holds it in 95 of 100 cases.
-    #[serde(default)]
-    pub versus: Option<[f64; 3]>,
+    #[serde(alias = "versus", default)]
+    pub ratio_ci95: Option<[f64; 3]>,
     /// Of the runs, those that something else disturbed.
     #[serde(default)]
     pub disturbed: usize,
@@ -77,7 +79,7 @@ impl CandidateRecord {
 
 /// What the cores did beside the rounds of a problem.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct BesideRecord {
+pub struct ConditionsRecord {
     /// Their clock.
     pub clock_ghz: f64,
     /// Core-to-core latency of the workers' cores.
@@ -87,7 +89,7 @@ pub struct BesideRecord {
     pub peak_gflops: BTreeMap<String, f64>,
 }
 
-impl BesideRecord {
+impl ConditionsRecord {
     /// The peak of the instructions that a kernel uses, in f32 where its id does not say.
     pub fn peak(&self, kernel: &str) -> Option<f64> {
         let tiers = || Tier::ALL.into_iter().rev().filter(|tier| tier.is_of_f32());
@@ -107,16 +109,18 @@ impl BesideRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SearchRecord {
     /// Tunings of all kernels that the search has tried.
-    pub tried: usize,
+    #[serde(alias = "tried")]
+    pub evaluated: usize,
     /// Those that there are.
-    pub offered: usize,
+    #[serde(alias = "offered")]
+    pub space: usize,
     /// Where all were tried afterwards: the time of the best that the search has found over that of the best of all,
     /// and the interval that holds it in 95 of 100 cases.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub missed: Option<[f64; 3]>,
+    #[serde(alias = "missed", default, skip_serializing_if = "Option::is_none")]
+    pub regret: Option<[f64; 3]>,
     /// The best of all is one that the search has left out.
-    #[serde(default)]
-    pub left_out: bool,
+    #[serde(alias = "left_out", default)]
+    pub best_skipped: bool,
 }
 
 /// All candidates of a problem.
@@ -127,10 +131,11 @@ pub struct ProblemRecord {
     /// Its candidates, the fastest first.
     pub candidates: Vec<CandidateRecord>,
     /// Rows without candidates: id and reason.
-    pub left_out: Map<String, Value>,
+    #[serde(alias = "left_out")]
+    pub excluded: Map<String, Value>,
     /// What the cores did meanwhile.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub beside: Option<BesideRecord>,
+    #[serde(alias = "beside", default, skip_serializing_if = "Option::is_none")]
+    pub conditions: Option<ConditionsRecord>,
     /// How many of the tunings were tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<SearchRecord>,
@@ -145,9 +150,11 @@ pub struct RuleRecord {
     /// Its name.
     pub rule: String,
     /// What it says, and whose it is.
-    pub says: String,
+    #[serde(alias = "says")]
+    pub description: String,
     /// Sum of the times alone of what it takes for the convolutions.
-    pub alone_us: f64,
+    #[serde(alias = "alone_us")]
+    pub isolated_us: f64,
     /// The same of the fastest in f32.
     pub fastest_us: f64,
 }
@@ -155,7 +162,7 @@ pub struct RuleRecord {
 impl RuleRecord {
     /// Share of the time that the rule adds.
     pub fn regret(&self) -> f64 {
-        self.alone_us / self.fastest_us - 1.0
+        self.isolated_us / self.fastest_us - 1.0
     }
 }
 
@@ -176,7 +183,8 @@ pub struct ParetoPoint {
     /// Its error against f64.
     pub rel_error: f64,
     /// Steps that read or write a type below f32.
-    pub lower_steps: usize,
+    #[serde(alias = "lower_steps")]
+    pub bf16_steps: usize,
     /// Multiply-adds that it executes.
     pub multiply_adds: u64,
 }
@@ -185,17 +193,20 @@ pub struct ParetoPoint {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Planning {
     /// A choice layer by layer, on the plain network; none where that ends with types that do not agree.
-    pub greedy_ms: Option<f64>,
+    #[serde(alias = "greedy_ms")]
+    pub layerwise_ms: Option<f64>,
     /// The least of all forms, types and kernels, whatever their error and memory.
-    pub least_ms: f64,
+    #[serde(alias = "least_ms")]
+    pub bound_ms: f64,
     /// What was chosen: more by ties that went to less memory or error, and by the bounds.
-    pub chosen_ms: f64,
+    #[serde(alias = "chosen_ms")]
+    pub plan_ms: f64,
 }
 
 impl Planning {
     /// Share of the time by which the choice is above the least.
     pub fn gap(&self) -> f64 {
-        self.chosen_ms / self.least_ms - 1.0
+        self.plan_ms / self.bound_ms - 1.0
     }
 }
 
@@ -214,38 +225,40 @@ pub struct MemoryBytes {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alternative {
     /// Its name.
-    pub rewrite: String,
+    #[serde(alias = "rewrite")]
+    pub variant: String,
     /// Sum of the medians of the steps that differ from form to form, in microseconds.
     pub time_us: Option<f64>,
 }
 
 /// The form of a block.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BlockRewrite {
+pub struct BlockVariantRecord {
     /// The block.
     pub block: String,
     /// The form it has.
-    pub rewrite: String,
+    #[serde(alias = "rewrite")]
+    pub variant: String,
     /// All its forms, the plain one first.
     pub alternatives: Vec<Alternative>,
     /// Why this form.
     pub reason: String,
 }
 
-impl BlockRewrite {
+impl BlockVariantRecord {
     /// Why a block is plain although its steps would gain.
     pub const OVERRULED: &str = "the whole network is faster without rewrites";
 
     /// Makes the block plain: it did not gain in the whole network what its steps gain alone.
     pub fn overrule(&mut self) {
-        self.rewrite = Rewrite::PLAIN.to_string();
+        self.variant = BlockVariant::PLAIN.to_string();
         self.reason = Self::OVERRULED.to_string();
     }
 
     /// Microseconds of the plain form and of its own.
     pub fn gain_us(&self) -> Option<[f64; 2]> {
-        let of = |name: &str| self.alternatives.iter().find(|a| a.rewrite == name)?.time_us;
-        Some([of(&Rewrite::PLAIN.to_string())?, of(&self.rewrite)?])
+        let of = |name: &str| self.alternatives.iter().find(|a| a.variant == name)?.time_us;
+        Some([of(&BlockVariant::PLAIN.to_string())?, of(&self.variant)?])
     }
 }
 
@@ -286,19 +299,21 @@ pub fn is_far(own: f64, near: f64) -> bool {
 /// Where weights are when a kernel is timed alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Cold {
+pub enum WeightResidency {
     /// In memory: those of all layers together are more than the caches hold.
     #[default]
-    Memory,
+    #[serde(rename = "memory")]
+    Dram,
     /// In the cache that the cores share, and in none of a core's own.
-    Shared,
+    #[serde(rename = "shared")]
+    SharedCache,
 }
 
-impl std::fmt::Display for Cold {
+impl std::fmt::Display for WeightResidency {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Memory => "memory",
-            Self::Shared => "the cache that the cores share",
+            Self::Dram => "memory",
+            Self::SharedCache => "the cache that the cores share",
         })
     }
 }

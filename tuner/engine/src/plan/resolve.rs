@@ -11,7 +11,7 @@ use crate::network::choice::{Choice, StepFormats, problem_name, tuning_to_json};
 use crate::network::dtypes::{Disagreement, of_tensors};
 use crate::network::graph::{Graph, Step};
 use crate::plan::error::{PlanError, field};
-use crate::plan::schema::{Plan, Wanted};
+use crate::plan::schema::{Plan, PlanRequest};
 use crate::plan::step::PlanStep;
 use crate::runtime::machine::Machine;
 
@@ -29,7 +29,7 @@ impl Plan {
     ///
     /// # Errors
     /// Names the first field that differs.
-    pub fn check_wanted(&self, path: &Path, wanted: &Wanted) -> Result<(), PlanError> {
+    pub fn check_wanted(&self, path: &Path, wanted: &PlanRequest) -> Result<(), PlanError> {
         if self.model != wanted.model {
             return Err(field(path, "model", &self.model, wanted.model));
         }
@@ -82,7 +82,7 @@ impl Plan {
             let planned = self.steps.iter().position(|planned| planned.layers == step.layers);
             match planned.or((!is_top(step)).then_some(place)) {
                 Some(index) => {
-                    self.check_threads(path, index, graph.is_apart(place))?;
+                    self.check_threads(path, index, graph.is_per_worker(place))?;
                     self.choice(path, index, &self.steps[index], step, cpu)
                 }
                 None => Ok(crate::network::candidates::default_choice(&step.problem, cpu)),

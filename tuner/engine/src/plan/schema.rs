@@ -12,14 +12,17 @@ use serde_json::value::RawValue;
 
 use crate::plan::error::{PlanError, field, json_error};
 use crate::plan::records::{
-    BlockRewrite, Contest, MemoryBytes, Noise, ParetoPoint, Planning, ProblemRecord, RuleRecord,
+    BlockVariantRecord, Contest, MemoryBytes, Noise, ParetoPoint, Planning, ProblemRecord, RuleRecord,
 };
 use crate::plan::step::PlanStep;
 use crate::runtime::machine::Machine;
 use crate::util::files::write_atomically;
 
 /// Version of the format.
-pub const SCHEMA: &str = "convolution-plan-1";
+pub const SCHEMA: &str = "convolution-plan-2";
+
+/// Earlier versions that are read: their fields have other names, and some of their texts.
+const READ_TOO: [&str; 1] = ["convolution-plan-1"];
 
 /// Blocks that take some images of a batch at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,8 +32,8 @@ pub struct PlanSplit {
     /// Images that the blocks before it take at a time.
     pub images: usize,
     /// Each worker takes images of its own through them, alone.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub apart: bool,
+    #[serde(alias = "apart", default, skip_serializing_if = "std::ops::Not::not")]
+    pub per_worker: bool,
 }
 
 impl std::fmt::Display for PlanSplit {
@@ -44,7 +47,7 @@ impl std::fmt::Display for PlanSplit {
         } else {
             format!("{} images at a time", self.images)
         };
-        let workers = if self.apart { "each worker its own" } else { "all workers together" };
+        let workers = if self.per_worker { "each worker its own" } else { "all workers together" };
         write!(f, " are taken {images}, {workers}")
     }
 }
@@ -86,8 +89,8 @@ pub struct Plan {
     pub predicted_ms: Option<f64>,
     /// What was predicted around the steps: to wake the workers, to end, and to wait for those who take other steps at the
     /// same time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub around_us: Option<f64>,
+    #[serde(alias = "around_us", default, skip_serializing_if = "Option::is_none")]
+    pub overhead_us: Option<f64>,
     /// The whole network's time.
     pub measured_ms: Option<f64>,
     /// How near the choice is to the best there is.
@@ -97,7 +100,8 @@ pub struct Plan {
     #[serde(default)]
     pub noise: Option<Noise>,
     /// The whole network by this and by other plans.
-    pub contest: Vec<Contest>,
+    #[serde(alias = "contest")]
+    pub networks: Vec<Contest>,
     /// What published rules cost on the plain network, in f32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RuleRecord>,
@@ -108,8 +112,8 @@ pub struct Plan {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<PlanSplit>,
     /// The forms of the blocks that have several; a plan that lacks a block has it plain.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub rewrites: Vec<BlockRewrite>,
+    #[serde(alias = "rewrites", default, skip_serializing_if = "Vec::is_empty")]
+    pub block_variants: Vec<BlockVariantRecord>,
     /// The steps in order.
     pub steps: Vec<PlanStep>,
     /// What was measured to choose them.
@@ -182,7 +186,7 @@ fn read_text(path: &Path) -> Result<String, PlanError> {
 /// The outline of a plan of the schema that is known.
 fn outline<'a>(path: &Path, text: &'a str) -> Result<Outline<'a>, PlanError> {
     let outline: Outline = serde_json::from_str(text).map_err(|source| json_error(path, "plan", source))?;
-    match outline.schema == SCHEMA {
+    match outline.schema == SCHEMA || READ_TOO.iter().any(|known| outline.schema == **known) {
         true => Ok(outline),
         false => Err(field(path, "schema", outline.schema, format!("\"{SCHEMA}\""))),
     }
@@ -190,7 +194,7 @@ fn outline<'a>(path: &Path, text: &'a str) -> Result<Outline<'a>, PlanError> {
 
 /// What a run asks of a plan.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Wanted<'a> {
+pub struct PlanRequest<'a> {
     /// Model.
     pub model: &'a str,
     /// Shape of a `conv2d_bn`.

@@ -50,14 +50,14 @@ pub struct PlanStep {
     #[serde(default, skip_serializing)]
     pub worker: Option<usize>,
     /// How many times it is taken for a batch, each for some of the images; times and work are of all.
-    #[serde(default = "once", skip_serializing_if = "is_once")]
-    pub turns: usize,
+    #[serde(alias = "turns", default = "once", skip_serializing_if = "is_once")]
+    pub repeats: usize,
     /// Measured time: in the running network where it was timed there, else alone. This and the other times of a step
     /// that each worker takes for images of its own are over the number of workers, so that those of all steps add up.
     pub time_us: Option<TimeUs>,
     /// Its median when it was timed alone.
     #[serde(default)]
-    pub alone_us: Option<f64>,
+    pub isolated_us: Option<f64>,
     /// Its median when the whole network was measured at last.
     #[serde(default)]
     pub network_us: Option<f64>,
@@ -65,8 +65,8 @@ pub struct PlanStep {
     #[serde(default)]
     pub predicted_us: Option<f64>,
     /// Candidates that were timed in the running network, first the best of those timed alone.
-    #[serde(default)]
-    pub in_place: Vec<InPlace>,
+    #[serde(alias = "in_place", default)]
+    pub in_network: Vec<InNetwork>,
     /// Largest error over the largest output.
     pub rel_error: Option<f64>,
     /// Multiply-adds of the problem per nanosecond, times two.
@@ -96,16 +96,16 @@ impl PlanStep {
     }
 
     /// The choice by times alone and the running network's own, where they are two and differ by more than a tie.
-    pub fn flip(&self, tie: f64) -> Option<(&InPlace, &InPlace)> {
-        let own = self.in_place.iter().find(|c| c.is_of(self))?;
-        let first = self.in_place.first()?;
+    pub fn flip(&self, tie: f64) -> Option<(&InNetwork, &InNetwork)> {
+        let own = self.in_network.iter().find(|c| c.is_of(self))?;
+        let first = self.in_network.first()?;
         (first.time_us.median > own.time_us.median * (1.0 + tie)).then_some((first, own))
     }
 }
 
 /// A candidate in the running network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct InPlace {
+pub struct InNetwork {
     /// Its id.
     pub kernel: String,
     /// Its tuning.
@@ -114,7 +114,7 @@ pub struct InPlace {
     pub time_us: TimeUs,
 }
 
-impl InPlace {
+impl InNetwork {
     /// Whether a step runs it.
     pub fn is_of(&self, step: &PlanStep) -> bool {
         self.kernel == step.kernel && self.tuning == step.tuning

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use kernels::cpu::Cpu;
 
-use crate::plan::schema::{Bounds, Plan, Wanted};
+use crate::plan::schema::{Bounds, Plan, PlanRequest};
 use crate::runtime::machine::Machine;
 use crate::util::error::Failure;
 
@@ -20,7 +20,7 @@ pub fn file_name(model: &str, shape: Option<&str>, threads: usize, batch: usize,
 /// else, are passed over.
 pub fn newest(
     folder: &Path,
-    wanted: &Wanted,
+    wanted: &PlanRequest,
     max_rel_error: f64,
     machine: &Machine,
 ) -> Option<(PathBuf, Plan)> {

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use crate::network::block_variant::{Block, BlockVariant, with_variant};
 use crate::network::graph::Graph;
-use crate::network::rewrite::{Block, Rewrite, rewritten};
 use crate::plan::error::{PlanError, field};
 use crate::plan::schema::{Plan, PlanSplit};
 
@@ -15,23 +15,24 @@ impl Plan {
             Some(split) => self.split_graph(path, plain, split)?,
         };
         let blocks = Block::all(&graph);
-        for (index, planned) in self.rewrites.iter().enumerate() {
-            let at = |name: &str| format!("rewrites[{index}].{name}");
-            if self.rewrites[..index].iter().any(|other| other.block == planned.block) {
+        for (index, planned) in self.block_variants.iter().enumerate() {
+            let at = |name: &str| format!("block_variants[{index}].{name}");
+            if self.block_variants[..index].iter().any(|other| other.block == planned.block) {
                 return Err(field(path, &at("block"), &planned.block, "each block once"));
             }
             let Some(block) = blocks.iter().find(|block| block.name == planned.block) else {
                 let names: Vec<&str> = blocks.iter().map(|block| block.name).collect();
                 let expected = match names.len() {
-                    0 => format!("no rewrites: {} has none", self.model),
+                    0 => format!("no block_variants: {} has none", self.model),
                     _ => format!("one of {}", names.join(" ")),
                 };
                 return Err(field(path, &at("block"), &planned.block, expected));
             };
-            let form = Rewrite::of(&planned.rewrite).and_then(|form| rewritten(&graph, block.name, form));
+            let form = BlockVariant::from_name(&planned.variant)
+                .and_then(|form| with_variant(&graph, block.name, form));
             graph = form.ok_or_else(|| {
                 let names: Vec<String> = block.forms.iter().map(|(form, _)| form.to_string()).collect();
-                field(path, &at("rewrite"), &planned.rewrite, format!("one of {}", names.join(" ")))
+                field(path, &at("variant"), &planned.variant, format!("one of {}", names.join(" ")))
             })?;
         }
         Ok(graph)
@@ -53,13 +54,13 @@ impl Plan {
             return Err(field(path, "split.images", split.images, expected));
         }
         let graph = plain.split_before(split.before.as_deref().unwrap_or_default(), split.images);
-        Ok(if split.apart { graph.apart() } else { graph })
+        Ok(if split.per_worker { graph.per_worker() } else { graph })
     }
 
     /// ` with mixed0 siblings, mixed4 swap`: the forms that are not plain, in words.
     pub(super) fn in_forms(&self) -> String {
-        let others = self.rewrites.iter().filter(|r| r.rewrite != Rewrite::PLAIN.to_string());
-        let list: Vec<String> = others.map(|r| format!("{} {}", r.block, r.rewrite)).collect();
+        let others = self.block_variants.iter().filter(|r| r.variant != BlockVariant::PLAIN.to_string());
+        let list: Vec<String> = others.map(|r| format!("{} {}", r.block, r.variant)).collect();
         if list.is_empty() { String::new() } else { format!(" with {}", list.join(", ")) }
     }
 }

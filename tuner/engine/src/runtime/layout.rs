@@ -8,7 +8,7 @@ use crate::network::graph::{Graph, Split, TensorId};
 
 /// Elements from a pixel to the next: neighbouring pixels of many channels must not fall into the same cache sets, which
 /// repeat every 4 KiB; tiles of bf16 read 16 pixels at once, for which an odd number of lines is best.
-pub fn pixel_pitch(channels: usize, dtype: Dtype) -> usize {
+pub fn pixel_stride(channels: usize, dtype: Dtype) -> usize {
     const LINE: usize = 64;
     let bytes = channels * dtype.bytes();
     let is_padded = match dtype {
@@ -52,7 +52,7 @@ pub(super) fn lay_out(graph: &Graph, formats: &[Format]) -> (Vec<Placement>, [us
     let lives = lives(graph);
     let placement = |tensor: TensorId, offset| {
         let (shape, Format { dtype, halo }): (Shape, Format) = (graph.tensors[tensor], formats[tensor]);
-        Placement::with_pixel_pitch(offset, dtype, shape, halo, pixel_pitch(shape.c, dtype))
+        Placement::with_pixel_pitch(offset, dtype, shape, halo, pixel_stride(shape.c, dtype))
     };
     let size = |tensor| round_up(placement(tensor, 0).elements());
     let mut order: Vec<TensorId> = (0..graph.tensors.len()).collect();
@@ -62,7 +62,9 @@ pub(super) fn lay_out(graph: &Graph, formats: &[Format]) -> (Vec<Placement>, [us
     for tensor in order {
         let overlaps = |other: TensorId| {
             let ((first, last), (other_first, other_last)) = (lives[tensor], lives[other]);
-            first <= other_last && other_first <= last && graph.is_own(tensor) == graph.is_own(other)
+            first <= other_last
+                && other_first <= last
+                && graph.is_tensor_per_worker(tensor) == graph.is_tensor_per_worker(other)
         };
         let mut taken: Vec<(usize, usize)> = placed
             .iter()
@@ -78,7 +80,7 @@ pub(super) fn lay_out(graph: &Graph, formats: &[Format]) -> (Vec<Placement>, [us
             offset = offset.max(end);
         }
         placed.push((tensor, offset));
-        let total = &mut totals[usize::from(graph.is_own(tensor))];
+        let total = &mut totals[usize::from(graph.is_tensor_per_worker(tensor))];
         *total = (*total).max(offset + size(tensor));
     }
     let mut placements: Vec<Placement> = (0..graph.tensors.len()).map(|t| placement(t, 0)).collect();
@@ -103,13 +105,14 @@ mod tests {
     #[test]
     fn tensors_that_are_needed_at_the_same_time_share_no_memory() {
         let graph = Graph::new(&Model::inception_v3(Some(10)), 4, PoolKind::Average);
-        for graph in [graph.clone(), graph.split_before("mixed3", 1), graph.split_before("mixed3", 1).apart()]
+        for graph in
+            [graph.clone(), graph.split_before("mixed3", 1), graph.split_before("mixed3", 1).per_worker()]
         {
             let (placements, _) = lay_out(&graph, &vec![Format::F32; graph.tensors.len()]);
             let lives = lives(&graph);
             let end = |tensor: TensorId| placements[tensor].offset + placements[tensor].elements();
             for a in 0..graph.tensors.len() {
-                for b in (0..a).filter(|&b| graph.is_own(a) == graph.is_own(b)) {
+                for b in (0..a).filter(|&b| graph.is_tensor_per_worker(a) == graph.is_tensor_per_worker(b)) {
                     let meet = lives[a].0 <= lives[b].1 && lives[b].0 <= lives[a].1;
                     let apart = end(a) <= placements[b].offset || end(b) <= placements[a].offset;
                     assert!(!meet || apart, "tensors {a} and {b}");

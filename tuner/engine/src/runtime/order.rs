@@ -14,7 +14,7 @@ pub(super) struct Turn {
 
 /// The turns of a range of steps for `n` images, in order.
 pub(super) fn turns(graph: &Graph, n: usize, range: Range<usize>) -> impl Iterator<Item = Turn> {
-    let Split { steps, images, .. } = graph.split.unwrap_or(Split { steps: 0, images: n, apart: false });
+    let Split { steps, images, .. } = graph.split.unwrap_or(Split { steps: 0, images: n, per_worker: false });
     let (start, end) = (range.start, range.end);
     let of_some = (0..n).step_by(images).flat_map(move |first| {
         let count = images.min(n - first);

@@ -12,7 +12,7 @@ use crate::weights::source::Weights;
 use crate::weights::synthetic;
 
 /// Images and what the network makes of them in f64.
-pub struct Exact {
+pub struct Reference {
     probes: Vec<Probe>,
 }
 
@@ -23,7 +23,7 @@ struct Probe {
     result: Vec<f64>,
 }
 
-impl Exact {
+impl Reference {
     /// Runs the given images `[h, w, c]` through a graph in f64, a thread each; of the graph's batch only
     /// one image counts.
     ///

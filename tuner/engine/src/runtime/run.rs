@@ -45,7 +45,7 @@ impl Session {
             for (turn, end) in turns(graph, n, range.clone()).zip(ends) {
                 let Turn { step, first, count } = turn;
                 let ready = &steps[step];
-                let alone = graph.is_apart(step);
+                let alone = graph.is_per_worker(step);
                 if was_alone && !alone {
                     // What it reads others have written.
                     member.wait();
@@ -66,7 +66,7 @@ impl Session {
                 });
                 let mut later = steps[step + 1..].iter().zip(step + 1..);
                 let next = later.find(|(next, _)| next.has_weights);
-                let next = next.filter(|(_, index)| graph.is_apart(*index) == alone);
+                let next = next.filter(|(_, index)| graph.is_per_worker(*index) == alone);
                 let (index, team) = if alone { (0, 1) } else { (member.index(), workers) };
                 let ahead =
                     next.map_or(&[][..], |(next, _)| next.prepared.worker_weights(index, team, count));
@@ -97,7 +97,7 @@ impl Session {
         self.arena.write_images(&self.tensors[0], 1, image);
         self.run_steps(threads, 1, 0..step + 1);
         for dst in &self.steps[step].dst {
-            let own = self.own.first_mut().filter(|_| dst.is_own);
+            let own = self.own.first_mut().filter(|_| dst.is_tensor_per_worker);
             let memory = own.map_or(&mut self.arena, |own| &mut own.arena);
             let mut values = memory.read_images(&dst.at, 1);
             change(&mut values);
@@ -131,7 +131,7 @@ impl Session {
         };
         for (turn, end) in turns(&self.graph, self.latest, 0..self.steps.len()).zip(&self.ends) {
             let end = end.load(Ordering::Relaxed);
-            if self.graph.is_apart(turn.step) {
+            if self.graph.is_per_worker(turn.step) {
                 last_alone = Some(turn.step);
                 let done = &mut done[worker_of(&self.graph, turn, workers)];
                 own[turn.step] += nanoseconds(*done, end) / workers as f64;
@@ -160,7 +160,7 @@ impl Session {
     /// outlive a run.
     pub fn read(&self, slice: &Slice, n: usize) -> Vec<f32> {
         let at = self.tensors[slice.tensor].channels(slice.channels.clone());
-        let placed = Placed { at, is_own: self.graph.is_own(slice.tensor) };
+        let placed = Placed { at, is_tensor_per_worker: self.graph.is_tensor_per_worker(slice.tensor) };
         // The first worker has the first images.
         placed.memory(&self.arena, self.own.first()).read_images(&at, n)
     }

@@ -18,7 +18,7 @@ use crate::network::graph::{Graph, Slice, Step, Weight};
 use crate::runtime::layout::lay_out;
 use crate::runtime::order::turns;
 use crate::runtime::threads::Threads;
-use crate::runtime::weight_cache::{Packed, PackedError};
+use crate::runtime::weight_cache::{WeightCache, WeightCacheError};
 use crate::weights::error::WeightsError;
 use crate::weights::source::Weights;
 
@@ -52,7 +52,7 @@ pub enum SessionError {
     Weights(#[from] WeightsError),
     /// Packed weights that are not what they must be.
     #[error(transparent)]
-    Packed(#[from] PackedError),
+    WeightCache(#[from] WeightCacheError),
     /// The weights have no dense layer where the graph does.
     #[error("{weights}: found no dense layer, expected one for the classes")]
     NoTop {
@@ -73,18 +73,18 @@ pub(super) struct Ready {
 pub(super) struct Placed {
     pub(super) at: Placement,
     /// In the memory of a worker.
-    pub(super) is_own: bool,
+    pub(super) is_tensor_per_worker: bool,
 }
 
 impl Placed {
     /// Where it lies: what a worker has for itself, or the arena of all.
-    pub(super) fn memory<'a>(&self, arena: &'a Buffer, own: Option<&'a Own>) -> &'a Buffer {
-        own.filter(|_| self.is_own).map_or(arena, |own| &own.arena)
+    pub(super) fn memory<'a>(&self, arena: &'a Buffer, own: Option<&'a WorkerMemory>) -> &'a Buffer {
+        own.filter(|_| self.is_tensor_per_worker).map_or(arena, |own| &own.arena)
     }
 }
 
 /// What a worker has for itself, for steps that it takes alone.
-pub(super) struct Own {
+pub(super) struct WorkerMemory {
     pub(super) team: Team,
     pub(super) arena: Buffer,
     pub(super) scratch: Buffer,
@@ -99,7 +99,7 @@ pub struct Session {
     pub(super) scratch: Buffer,
     pub(super) team: Team,
     /// One a worker where they take steps alone.
-    pub(super) own: Vec<Own>,
+    pub(super) own: Vec<WorkerMemory>,
     /// When each turn of the latest run ended, in nanoseconds from its start.
     pub(super) ends: Vec<AtomicU64>,
     /// Images of the latest run.
@@ -202,7 +202,7 @@ impl Session {
     pub fn of_packed(
         graph: Graph,
         choices: &[Choice],
-        packed: &Packed,
+        packed: &WeightCache,
         weights: &Weights,
         cpu: &Cpu,
         threads: &Threads,
@@ -261,7 +261,7 @@ impl Session {
         let (tensors, [arena, own_arena]) = lay_out(&graph, formats);
         let slice = |slice: &Slice| Placed {
             at: tensors[slice.tensor].channels(slice.channels.clone()),
-            is_own: graph.is_own(slice.tensor),
+            is_tensor_per_worker: graph.is_tensor_per_worker(slice.tensor),
         };
         let ready = |(step, prepared): (&Step, Arc<dyn Prepared>)| Ready {
             has_weights: matches!(step.problem, Problem::Conv(_)),
@@ -271,15 +271,15 @@ impl Session {
         };
         let steps: Vec<Ready> = graph.steps.iter().zip(prepared).map(ready).collect();
         let scratch = |alone: bool, workers: usize| {
-            let those = steps.iter().enumerate().filter(|(index, _)| graph.is_apart(*index) == alone);
+            let those = steps.iter().enumerate().filter(|(index, _)| graph.is_per_worker(*index) == alone);
             those.map(|(_, step)| step.prepared.scratch().total(workers)).max().unwrap_or(0)
         };
-        let own = |_| Own {
+        let own = |_| WorkerMemory {
             team: Team::new(1),
             arena: Buffer::zeroed(own_arena),
             scratch: Buffer::zeroed(scratch(true, 1)),
         };
-        let alone = if steps.is_empty() || !graph.is_apart(0) { 0 } else { workers };
+        let alone = if steps.is_empty() || !graph.is_per_worker(0) { 0 } else { workers };
         Self {
             own: (0..alone).map(own).collect(),
             scratch: Buffer::zeroed(scratch(false, workers)),
@@ -311,7 +311,7 @@ impl Session {
     /// Bytes of packed weights, of the activation arena and of scratch.
     pub fn memory(&self) -> [usize; 3] {
         let packed = self.steps.iter().map(|s| s.prepared.packed_bytes()).sum();
-        let own = |of: fn(&Own) -> &Buffer| self.own.iter().map(|own| of(own).len()).sum::<usize>();
+        let own = |of: fn(&WorkerMemory) -> &Buffer| self.own.iter().map(|own| of(own).len()).sum::<usize>();
         let arena = self.arena.len() + own(|own| &own.arena);
         let scratch = self.scratch.len() + own(|own| &own.scratch);
         [packed, arena * size_of::<f32>(), scratch * size_of::<f32>()]
@@ -354,7 +354,7 @@ impl Session {
                 *scratch = Buffer::zeroed(needed);
             }
         };
-        match self.graph.is_apart(step) {
+        match self.graph.is_per_worker(step) {
             true => self.own.iter_mut().for_each(|o| grow(&mut o.scratch, prepared.scratch().total(1))),
             false => grow(&mut self.scratch, prepared.scratch().total(self.team.workers())),
         }

@@ -27,7 +27,7 @@ const MAX_HEADER: u64 = 16 << 20;
 
 /// Why packed weights are not used.
 #[derive(Debug, thiserror::Error)]
-pub enum PackedError {
+pub enum WeightCacheError {
     /// The system refused.
     #[error("{file}: {source}")]
     Read {
@@ -95,21 +95,21 @@ pub fn key(
 
 /// An open file of packed weights.
 #[derive(Debug)]
-pub struct Packed {
+pub struct WeightCache {
     name: String,
     file: File,
     /// Of each step: where its buffers start, and of each its bytes and CRC-32.
     steps: Vec<(u64, Vec<(usize, u32)>)>,
 }
 
-impl Packed {
+impl WeightCache {
     /// Opens a file; none if there is no such file.
     ///
     /// # Errors
     /// If it can't be read, is of another kind, or its key is another.
-    pub fn open(path: &Path, key: &str) -> Result<Option<Self>, PackedError> {
+    pub fn open(path: &Path, key: &str) -> Result<Option<Self>, WeightCacheError> {
         let name = path.display().to_string();
-        let read = |source| PackedError::Read { file: name.clone(), source };
+        let read = |source| WeightCacheError::Read { file: name.clone(), source };
         let file = match File::open(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(read)?,
@@ -119,10 +119,10 @@ impl Packed {
         BufReader::new(limited).read_until(b'\n', &mut line).map_err(read)?;
         let header: Option<Header> = serde_json::from_slice(&line).ok();
         let Some(header) = header.filter(|header| header.format == FORMAT) else {
-            return Err(PackedError::Foreign { file: name });
+            return Err(WeightCacheError::Foreign { file: name });
         };
         if header.key != key {
-            return Err(PackedError::Other { file: name });
+            return Err(WeightCacheError::Other { file: name });
         }
         let mut at = line.len() as u64;
         let step = |buffers: Vec<(usize, u32)>| {
@@ -143,9 +143,9 @@ impl Packed {
     ///
     /// # Errors
     /// If there are others, or their values are not those that were written.
-    pub fn read(&self, step: usize, buffers: Vec<&mut Buffer>) -> Result<(), PackedError> {
+    pub fn read(&self, step: usize, buffers: Vec<&mut Buffer>) -> Result<(), WeightCacheError> {
         use std::os::unix::fs::FileExt;
-        let damaged = |reason| PackedError::Damaged { file: self.name.clone(), reason };
+        let damaged = |reason| WeightCacheError::Damaged { file: self.name.clone(), reason };
         let (mut at, there) = match self.steps.get(step) {
             Some((at, there)) if there.len() == buffers.len() => (*at, there),
             _ => return Err(damaged(format!("step {step} has not {} buffers", buffers.len()))),
@@ -157,7 +157,7 @@ impl Packed {
             }
             self.file
                 .read_exact_at(values, at)
-                .map_err(|source| PackedError::Read { file: self.name.clone(), source })?;
+                .map_err(|source| WeightCacheError::Read { file: self.name.clone(), source })?;
             if crc32fast::hash(values) != crc {
                 return Err(damaged(format!("the values of step {step} have changed")));
             }

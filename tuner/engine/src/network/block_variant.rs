@@ -1,8 +1,8 @@
 //! Other forms of a block that compute the same from fewer or cheaper steps.
 //!
 //! ```text
-//! siblings    y_i = conv1x1_i(x)              ->  (y_1, y_2, ..) = conv1x1(x), one segment each
-//! swap        relu(conv1x1(mean(x)) + bias)   ->  relu(mean(conv1x1(x)) + bias)
+//! fuse_siblings      y_i = conv1x1_i(x)              ->  (y_1, y_2, ..) = conv1x1(x), one segment each
+//! conv_before_pool   relu(conv1x1(mean(x)) + bias)   ->  relu(mean(conv1x1(x)) + bias)
 //! ```
 //!
 //! Siblings read their source once. The swap holds because a mean and a pointwise convolution are both
@@ -20,38 +20,44 @@ use crate::network::graph::{Graph, Slice, Step, Weight};
 
 /// A form of a block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Rewrite {
+pub struct BlockVariant {
     /// Pointwise convolutions that read the same are one.
-    pub siblings: bool,
+    pub fuse_siblings: bool,
     /// A pointwise convolution goes before the mean that it follows.
-    pub swap: bool,
+    pub conv_before_pool: bool,
 }
 
-impl Rewrite {
+impl BlockVariant {
     /// The block as the model has it.
-    pub const PLAIN: Self = Self { siblings: false, swap: false };
+    pub const PLAIN: Self = Self { fuse_siblings: false, conv_before_pool: false };
 
     /// All forms, the plain one first.
     pub const ALL: [Self; 4] = [
         Self::PLAIN,
-        Self { siblings: true, swap: false },
-        Self { siblings: false, swap: true },
-        Self { siblings: true, swap: true },
+        Self { fuse_siblings: true, conv_before_pool: false },
+        Self { fuse_siblings: false, conv_before_pool: true },
+        Self { fuse_siblings: true, conv_before_pool: true },
     ];
 
-    /// The form of a name.
-    pub fn of(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|rewrite| rewrite.to_string() == name)
+    /// The variant of a name; plans of the first schema had shorter ones.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let name = match name {
+            "siblings" => "fuse_siblings",
+            "swap" => "conv_before_pool",
+            "siblings+swap" => "fuse_siblings+conv_before_pool",
+            name => name,
+        };
+        Self::ALL.into_iter().find(|variant| variant.to_string() == name)
     }
 }
 
-impl fmt::Display for Rewrite {
+impl fmt::Display for BlockVariant {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match (self.siblings, self.swap) {
+        f.write_str(match (self.fuse_siblings, self.conv_before_pool) {
             (false, false) => "plain",
-            (true, false) => "siblings",
-            (false, true) => "swap",
-            (true, true) => "siblings+swap",
+            (true, false) => "fuse_siblings",
+            (false, true) => "conv_before_pool",
+            (true, true) => "fuse_siblings+conv_before_pool",
         })
     }
 }
@@ -62,7 +68,7 @@ pub struct Block {
     /// Its name.
     pub name: &'static str,
     /// Its forms, the plain one first: of each the steps that are not in all of them.
-    pub forms: Vec<(Rewrite, Vec<Step>)>,
+    pub forms: Vec<(BlockVariant, Vec<Step>)>,
 }
 
 impl Block {
@@ -74,9 +80,9 @@ impl Block {
 
     fn new(graph: &Graph, name: &'static str) -> Self {
         let steps = |graph: Graph| graph.steps.into_iter().filter(|step| step.block == name).collect();
-        let mut forms: Vec<(Rewrite, Vec<Step>)> = Rewrite::ALL
+        let mut forms: Vec<(BlockVariant, Vec<Step>)> = BlockVariant::ALL
             .into_iter()
-            .filter_map(|rewrite| Some((rewrite, steps(rewritten(graph, name, rewrite)?))))
+            .filter_map(|rewrite| Some((rewrite, steps(with_variant(graph, name, rewrite)?))))
             .collect();
         let (first, others) = forms.split_first().expect("the plain form");
         let in_all = |step: &&Step| others.iter().all(|(_, steps)| steps.contains(step));
@@ -102,12 +108,12 @@ pub fn problems(graph: &Graph) -> Vec<(Problem, Vec<Step>)> {
 }
 
 /// A graph with a block of it in another form; none where the block has no such form.
-pub fn rewritten(graph: &Graph, block: &str, rewrite: Rewrite) -> Option<Graph> {
+pub fn with_variant(graph: &Graph, block: &str, rewrite: BlockVariant) -> Option<Graph> {
     let mut graph = graph.clone();
-    if rewrite.swap {
+    if rewrite.conv_before_pool {
         swap(&mut graph, block).then_some(())?;
     }
-    if rewrite.siblings {
+    if rewrite.fuse_siblings {
         join_siblings(&mut graph, block).then_some(())?;
     }
     Some(graph)
@@ -226,7 +232,7 @@ mod tests {
         for block in &blocks {
             let expected: &[&str] = match block.name {
                 "mixed8" => &["plain", "siblings"],
-                _ => &["plain", "siblings", "swap", "siblings+swap"],
+                _ => &["plain", "siblings", "swap", "fuse_siblings+conv_before_pool"],
             };
             assert_eq!(names(block), expected, "{}", block.name);
         }
@@ -252,10 +258,10 @@ mod tests {
 
     #[test]
     fn every_form_reads_what_was_written_and_writes_all_that_is_read() {
-        for rewrite in Rewrite::ALL {
+        for rewrite in BlockVariant::ALL {
             let mut graph = plain();
             for (block, _) in BLOCKS {
-                graph = rewritten(&graph, block, rewrite).unwrap_or(graph);
+                graph = with_variant(&graph, block, rewrite).unwrap_or(graph);
             }
             let mut channels = vec![0; graph.tensors.len()];
             channels[0] = 3;
@@ -286,9 +292,9 @@ mod tests {
 
     #[test]
     fn names_of_forms_are_read_back() {
-        for rewrite in Rewrite::ALL {
-            assert_eq!(Rewrite::of(&rewrite.to_string()), Some(rewrite));
+        for rewrite in BlockVariant::ALL {
+            assert_eq!(BlockVariant::from_name(&rewrite.to_string()), Some(rewrite));
         }
-        assert_eq!(Rewrite::of("swap+siblings"), None);
+        assert_eq!(BlockVariant::from_name("swap+siblings"), None);
     }
 }

@@ -6,21 +6,21 @@
 //! Programming", 1957). What it leaves out are bounds on error and memory, which only add to the time: its sum is
 //! a lower bound of every plan's.
 
-use engine::network::dtypes::{Types, cheapest, pair};
+use engine::network::block_variant::{BlockVariant, with_variant};
+use engine::network::dtypes::{Precision, cheapest, pair};
 use engine::network::graph::{Graph, Step, TensorId};
-use engine::network::rewrite::{Rewrite, rewritten};
 use kernels::tensor::Dtype;
 
-use crate::measure::types::{Measured, Measurement};
+use crate::measure::types::{CandidateResult, ProblemResult};
 use crate::planner::ranking::{is_eligible, is_f32};
 
 const BOTH: [Dtype; 2] = [Dtype::F32, Dtype::Bf16];
 
 /// A form of each block, and what all steps take.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Joint {
+pub struct BlockDp {
     /// The forms.
-    pub forms: Vec<(&'static str, Rewrite)>,
+    pub forms: Vec<(&'static str, BlockVariant)>,
     /// Sum of the times of the fastest candidates.
     pub seconds: f64,
     /// The same, and what was laid on top of forms.
@@ -28,28 +28,28 @@ pub struct Joint {
 }
 
 /// Candidates that a plan with such types may use.
-fn admits(types: Types, candidate: &Measured) -> bool {
-    is_eligible(candidate) && (types == Types::Lower || is_f32(candidate))
+fn admits(types: Precision, candidate: &CandidateResult) -> bool {
+    is_eligible(candidate) && (types == Precision::Bf16 || is_f32(candidate))
 }
 
 /// What a step takes once that reads one type and writes another; nothing where it was not measured, in f32.
-fn seconds(measurements: &[Measurement], types: Types, step: &Step, wanted: [Dtype; 2]) -> Option<f64> {
+fn seconds(measurements: &[ProblemResult], types: Precision, step: &Step, wanted: [Dtype; 2]) -> Option<f64> {
     let Some(measurement) = measurements.iter().find(|m| m.problem == step.problem) else {
         return (wanted == [Dtype::F32; 2]).then_some(0.0);
     };
     let own = measurement.candidates.iter().filter(|c| admits(types, c) && pair(&c.formats) == wanted);
-    own.map(Measured::seconds).filter(|seconds| seconds.is_finite()).min_by(f64::total_cmp)
+    own.map(CandidateResult::seconds).filter(|seconds| seconds.is_finite()).min_by(f64::total_cmp)
 }
 
 /// The fastest forms, types and kernels of a plain graph, where `extra` is laid on top of each form of a block. None
 /// where blocks hand on more than one tensor, or nothing computes a step.
 pub fn joint(
     graph: &Graph,
-    measurements: &[Measurement],
-    types: Types,
-    extra: impl Fn(&str, Rewrite) -> f64,
-) -> Option<Joint> {
-    let mut ways: [Option<Joint>; 2] = BOTH.map(|_| Some(Joint::empty()));
+    measurements: &[ProblemResult],
+    types: Precision,
+    extra: impl Fn(&str, BlockVariant) -> f64,
+) -> Option<BlockDp> {
+    let mut ways: [Option<BlockDp>; 2] = BOTH.map(|_| Some(BlockDp::empty()));
     let mut handed = graph.steps.first()?.src.tensor;
     for block in graph.blocks() {
         let ends = Ends::of(graph, block)?;
@@ -57,9 +57,9 @@ pub fn joint(
             return None;
         }
         let repeats = graph.repeats(graph.block_steps(block).start) as f64;
-        let mut next: [Option<Joint>; 2] = [None, None];
-        for rewrite in Rewrite::ALL {
-            let Some(form) = rewritten(graph, block, rewrite) else { continue };
+        let mut next: [Option<BlockDp>; 2] = [None, None];
+        for rewrite in BlockVariant::ALL {
+            let Some(form) = with_variant(graph, block, rewrite) else { continue };
             let steps = form.steps[form.block_steps(block)].to_vec();
             let part = Graph { steps, split: None, ..form };
             let extra = extra(block, rewrite);
@@ -74,7 +74,7 @@ pub fn joint(
                     if best.as_ref().is_none_or(|best| weighed < best.weighed) {
                         let mut forms = way.forms.clone();
                         forms.push((block, rewrite));
-                        *best = Some(Joint { forms, seconds: way.seconds + own * repeats, weighed });
+                        *best = Some(BlockDp { forms, seconds: way.seconds + own * repeats, weighed });
                     }
                 }
             }
@@ -85,7 +85,7 @@ pub fn joint(
     ways.into_iter().flatten().min_by(|a, b| a.weighed.total_cmp(&b.weighed))
 }
 
-impl Joint {
+impl BlockDp {
     fn empty() -> Self {
         Self { forms: Vec::new(), seconds: 0.0, weighed: 0.0 }
     }
@@ -139,7 +139,7 @@ impl Ends {
 
 /// What the steps of a plain graph take where each has its fastest candidate that reads what those before it have
 /// written: a choice layer by layer. None where none does any more.
-pub fn greedy(graph: &Graph, measurements: &[Measurement], types: Types) -> Option<f64> {
+pub fn greedy(graph: &Graph, measurements: &[ProblemResult], types: Precision) -> Option<f64> {
     let mut known: Vec<Option<Dtype>> = vec![None; graph.tensors.len()];
     let mut sum = 0.0;
     for (index, step) in graph.steps.iter().enumerate() {
@@ -158,8 +158,8 @@ pub fn greedy(graph: &Graph, measurements: &[Measurement], types: Types) -> Opti
 
 #[cfg(test)]
 mod tests {
+    use engine::network::block_variant::problems;
     use engine::network::model::Model;
-    use engine::network::rewrite::problems;
     use engine::util::random::unit;
     use kernels::kernel::Tuning;
     use kernels::problem::{PoolKind, Problem};
@@ -168,15 +168,15 @@ mod tests {
     use super::*;
 
     /// Every problem with a candidate of each pair of types, whose times are drawn.
-    fn measurements(graph: &Graph, seed: u64) -> Vec<Measurement> {
+    fn measurements(graph: &Graph, seed: u64) -> Vec<ProblemResult> {
         let all = problems(graph).into_iter().enumerate();
         let measurement = |(index, (problem, _)): (usize, (Problem, _))| {
             let candidate = |(which, formats): (usize, &Formats)| {
                 let seconds = 0.5 + unit(seed, index as u64, which as u64);
-                Measured::taking(seconds, "direct_plain", *formats, Tuning::default())
+                CandidateResult::taking(seconds, "direct_plain", *formats, Tuning::default())
             };
             let candidates = Formats::ALL.iter().enumerate().map(candidate).collect();
-            Measurement::of(problem, candidates)
+            ProblemResult::of(problem, candidates)
         };
         all.map(measurement).collect()
     }
@@ -186,10 +186,10 @@ mod tests {
         let graph = Graph::new(&Model::block("mixed0").expect("a block"), 1, PoolKind::Average);
         for seed in 0..10 {
             let known = measurements(&graph, seed);
-            for types in [Types::F32, Types::Lower] {
+            for types in [Precision::F32, Precision::Bf16] {
                 let found = joint(&graph, &known, types, |_, _| 0.0).expect("a way");
                 let of_form = |rewrite| {
-                    let form = rewritten(&graph, "mixed0", rewrite)?;
+                    let form = with_variant(&graph, "mixed0", rewrite)?;
                     let cost = |step: usize, pair| seconds(&known, types, &form.steps[step], pair);
                     let chosen = cheapest(&form, cost)?;
                     let of = |(index, step): (usize, &Step)| {
@@ -197,7 +197,7 @@ mod tests {
                     };
                     form.steps.iter().enumerate().map(of).sum::<Option<f64>>()
                 };
-                let best = Rewrite::ALL.into_iter().filter_map(of_form).min_by(f64::total_cmp);
+                let best = BlockVariant::ALL.into_iter().filter_map(of_form).min_by(f64::total_cmp);
                 let best = best.expect("a form");
                 assert!((found.seconds - best).abs() < 1e-9, "seed {seed}: {} for {best}", found.seconds);
                 assert!(greedy(&graph, &known, types).expect("a way") >= best - 1e-9);
@@ -209,13 +209,13 @@ mod tests {
     fn blocks_of_the_network_hand_on_one_tensor_and_a_weight_keeps_forms_away() {
         let graph = Graph::new(&Model::inception_v3(Some(10)), 1, PoolKind::Average);
         let known = measurements(&graph, 3);
-        let free = joint(&graph, &known, Types::Lower, |_, _| 0.0).expect("a way");
-        assert!(free.forms.iter().any(|(_, rewrite)| *rewrite != Rewrite::PLAIN));
-        let extra = |_: &str, rewrite| if rewrite == Rewrite::PLAIN { 0.0 } else { 100.0 };
-        let plain = joint(&graph, &known, Types::Lower, extra).expect("a way");
-        assert!(plain.forms.iter().all(|(_, rewrite)| *rewrite == Rewrite::PLAIN));
+        let free = joint(&graph, &known, Precision::Bf16, |_, _| 0.0).expect("a way");
+        assert!(free.forms.iter().any(|(_, rewrite)| *rewrite != BlockVariant::PLAIN));
+        let extra = |_: &str, rewrite| if rewrite == BlockVariant::PLAIN { 0.0 } else { 100.0 };
+        let plain = joint(&graph, &known, Precision::Bf16, extra).expect("a way");
+        assert!(plain.forms.iter().all(|(_, rewrite)| *rewrite == BlockVariant::PLAIN));
         assert!(plain.seconds >= free.seconds);
-        let cost = |step: usize, pair| seconds(&known, Types::Lower, &graph.steps[step], pair);
+        let cost = |step: usize, pair| seconds(&known, Precision::Bf16, &graph.steps[step], pair);
         let types = cheapest(&graph, cost).expect("a way");
         let of =
             |(index, step): (usize, &Step)| cost(index, [types[step.src.tensor], types[step.dst[0].tensor]]);
