@@ -1,4 +1,7 @@
-//! Measures the kernels on this machine and plans InceptionV3.
+//! Measures the kernels on this machine and plans a network.
+//!
+//! [`autotune()`] does all of it; its stages are the modules, each of which imports those before it alone:
+//! [`bench`], [`log`], [`measure`], [`planner`], [`mod@autotune`], [`report`], [`cli`].
 
 pub mod autotune;
 pub mod bench;
@@ -7,3 +10,8 @@ pub mod log;
 pub mod measure;
 pub mod planner;
 pub mod report;
+
+pub use autotune::error::TuneError;
+pub use autotune::network::autotune;
+pub use autotune::options::Options;
+pub use bench::progress::{Observer, Silent, Stage, Warning};

@@ -1,4 +1,8 @@
-//! The order of the stages.
+//! The order of the stages: set-up, candidates, planning, whole networks, the plan.
 
+pub mod error;
+pub mod network;
+pub mod options;
+pub mod planning;
 pub mod record;
-pub mod stages;
+pub mod setup;

@@ -37,7 +37,7 @@ pub fn runner_up<'a>(
     measurement: &'a ProblemResult,
 ) -> Option<(&'a CandidateResult, Timing)> {
     let won = chosen.winners[step]?;
-    let in_place = chosen.settled.get(step).into_iter().flatten().filter(|(c, _)| !std::ptr::eq(*c, won));
+    let in_place = chosen.in_network.get(step).into_iter().flatten().filter(|(c, _)| !std::ptr::eq(*c, won));
     if let Some(second) = in_place.min_by(|(_, a), (_, b)| a.median.total_cmp(&b.median)) {
         return Some(*second);
     }
@@ -79,7 +79,7 @@ pub fn plan_step(
         (Some(_), None) => "the only candidate".to_string(),
         (None, _) => "not measured: fewest multiply-adds".to_string(),
     };
-    let in_place = chosen.settled.get(index).into_iter().flatten().map(|(c, time)| InNetwork {
+    let in_place = chosen.in_network.get(index).into_iter().flatten().map(|(c, time)| InNetwork {
         kernel: c.row.id.to_string(),
         tuning: tuning_to_json(&c.tuning),
         time_us: time_us(time),

@@ -11,9 +11,8 @@ use kernels::cpu::Cpu;
 use kernels::peak::{clock, tier_peak};
 use kernels::team::Team;
 
-use crate::bench::policy::POLICY;
-
 use crate::bench::core_distance::{CoreDistanceMonitor, far_rounds};
+use crate::bench::policy::POLICY;
 
 /// The tiers whose instructions are there and allowed.
 pub(crate) fn tiers(cpu: &Cpu) -> Vec<Tier> {

@@ -9,6 +9,37 @@ use kernels::team::Team;
 
 use crate::bench::policy::POLICY;
 
+/// The time of one run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Run {
+    /// Its length.
+    pub seconds: f64,
+    /// Something else used the cores meanwhile.
+    pub disturbed: bool,
+}
+
+/// Runs, and those of them that were disturbed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunCount {
+    /// All.
+    pub runs: usize,
+    /// Those that something else disturbed.
+    pub disturbed: usize,
+}
+
+impl RunCount {
+    /// Counts a run.
+    pub fn add(&mut self, run: Run) {
+        self.runs += 1;
+        self.disturbed += usize::from(run.disturbed);
+    }
+
+    /// Whether more than a share of the runs was disturbed.
+    pub fn is_busy(&self, share: f64) -> bool {
+        self.disturbed as f64 > share * self.runs as f64
+    }
+}
+
 thread_local! {
     /// `schedstat` of the thread: nanoseconds on a core, and waiting for one.
     static SCHEDSTAT: Option<File> = File::open("/proc/thread-self/schedstat").ok();
@@ -21,7 +52,7 @@ pub(crate) fn waiting() -> u64 {
 
 /// Runs something again and again while it is disturbed, at most `tries` times; the least of its seconds if all were.
 /// Between two tries the workers sleep, so that the system owes them a core for a while.
-pub fn undisturbed(tries: usize, mut run: impl FnMut() -> (f64, bool)) -> (f64, bool) {
+pub fn undisturbed(tries: usize, mut run: impl FnMut() -> Run) -> Run {
     quietest((0..tries).map(|attempt| {
         if attempt > 0 {
             std::thread::sleep(POLICY.contention.pause);
@@ -31,15 +62,15 @@ pub fn undisturbed(tries: usize, mut run: impl FnMut() -> (f64, bool)) -> (f64, 
 }
 
 /// The first that was not disturbed; the least of all seconds where each was.
-pub(crate) fn quietest(runs: impl Iterator<Item = (f64, bool)>) -> (f64, bool) {
-    let mut least = f64::INFINITY;
-    for (seconds, disturbed) in runs {
-        if !disturbed {
-            return (seconds, false);
+pub(crate) fn quietest(runs: impl Iterator<Item = Run>) -> Run {
+    let mut least = Run { seconds: f64::INFINITY, disturbed: true };
+    for run in runs {
+        if !run.disturbed {
+            return run;
         }
-        least = least.min(seconds);
+        least.seconds = least.seconds.min(run.seconds);
     }
-    (least, true)
+    least
 }
 
 /// Sees whether workers had to wait for a core that others used, or the whole machine for its host.
@@ -75,10 +106,11 @@ impl RunQueueMonitor {
     }
 
     /// The seconds that `run` gives, and whether it was disturbed.
-    pub fn sample(&self, run: impl FnOnce() -> f64) -> (f64, bool) {
+    pub fn sample(&self, run: impl FnOnce() -> f64) -> Run {
         let before = self.waited();
         let seconds = run();
-        (seconds, self.waited() - before > POLICY.contention.waited_share * seconds)
+        let disturbed = self.waited() - before > POLICY.contention.waited_share * seconds;
+        Run { seconds, disturbed }
     }
 }
 
@@ -111,7 +143,7 @@ mod tests {
         if watch.workers.is_empty() {
             return;
         }
-        let quiet = (0..200).any(|_| !watch.sample(|| busy(Duration::from_micros(200))).1);
+        let quiet = (0..200).any(|_| !watch.sample(|| busy(Duration::from_micros(200))).disturbed);
         assert!(quiet, "every one of 200 short runs was disturbed");
         // More threads than cores: over a second, this one must wait.
         let stop = std::sync::atomic::AtomicBool::new(false);
@@ -123,10 +155,18 @@ mod tests {
                     }
                 });
             }
-            let (_, disturbed) = watch.sample(|| busy(Duration::from_millis(1000)));
+            let Run { disturbed, .. } = watch.sample(|| busy(Duration::from_millis(1000)));
             stop.store(true, Ordering::Relaxed);
             disturbed
         });
         assert!(disturbed, "a run beside more busy threads than cores counts as undisturbed");
+    }
+
+    #[test]
+    fn runs_are_busy_where_more_than_a_share_was_disturbed() {
+        let count = |disturbed: usize, runs: usize| RunCount { runs, disturbed };
+        assert!(!count(0, 0).is_busy(0.1));
+        assert!(count(1, 8).is_busy(0.1));
+        assert!(!count(1, 16).is_busy(0.1));
     }
 }

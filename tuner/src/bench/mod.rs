@@ -7,6 +7,8 @@ pub mod inputs;
 pub mod noise;
 pub mod oracle;
 pub mod policy;
+pub mod progress;
 pub mod residency;
+pub mod rounds;
 pub mod samples;
 pub mod timer;

@@ -27,7 +27,7 @@ use kernels::team::{Member, Team};
 use kernels::tensor::{Format, Formats, Placement, Tensor};
 use kernels::{Shape, Unsupported};
 
-use crate::bench::contention::{quietest, waiting};
+use crate::bench::contention::{Run, quietest, waiting};
 use crate::bench::inputs::Inputs;
 use crate::bench::policy::POLICY;
 use crate::bench::residency::chill;
@@ -105,7 +105,7 @@ impl Bench {
     }
 
     /// Runs it once on all threads, cold: see [`each_in_turn`].
-    pub fn run(&mut self, threads: &Threads, place: &mut BenchContext) -> (f64, bool) {
+    pub fn run(&mut self, threads: &Threads, place: &mut BenchContext) -> Run {
         each_in_turn(&mut [self], 1, threads, place)[0]
     }
 
@@ -176,11 +176,14 @@ impl<'a> RunStamps<'a> {
 
     /// Seconds from when the first worker started to when the last had finished, and whether others used the cores then;
     /// none where it has not run.
-    fn result(&self) -> Option<(f64, bool)> {
+    fn result(&self) -> Option<Run> {
         let [first, last, waited] =
             [&self.first, &self.last, &self.waited].map(|mark| mark.load(Ordering::Relaxed));
         let nanoseconds = last.checked_sub(first)? as f64;
-        Some((nanoseconds * 1e-9, waited as f64 > POLICY.contention.waited_share * nanoseconds))
+        Some(Run {
+            seconds: nanoseconds * 1e-9,
+            disturbed: waited as f64 > POLICY.contention.waited_share * nanoseconds,
+        })
     }
 }
 
@@ -192,7 +195,7 @@ pub fn each_in_turn(
     tries: usize,
     threads: &Threads,
     place: &mut BenchContext,
-) -> Vec<(f64, bool)> {
+) -> Vec<Run> {
     let BenchContext { team, scratch, passing, turn } = place;
     let workers = threads.count();
     let needed = benches.iter().map(|bench| bench.scratch(workers)).max().unwrap_or(0);
@@ -215,7 +218,7 @@ pub fn each_in_turn(
                 );
                 bench.turn(member, workers, passing, scratch, marks);
                 // All workers see the same: they have waited for each other.
-                if marks.result().is_some_and(|(_, disturbed)| !disturbed) {
+                if marks.result().is_some_and(|run| !run.disturbed) {
                     break;
                 }
             }
@@ -242,7 +245,7 @@ pub fn in_turn(
                 .collect(),
         };
         if round >= 2 {
-            samples.iter_mut().zip(times).for_each(|(samples, (seconds, _))| samples.push(seconds));
+            samples.iter_mut().zip(times).for_each(|(samples, run)| samples.push(run.seconds));
         }
     }
     samples

@@ -1,13 +1,14 @@
 //! What commands have in common: machine, model, weights, threads.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use engine::image::load_image;
 use engine::network::dtypes::{BF16_ERROR, F32_ERROR};
 use engine::network::graph::Graph;
 use engine::network::model::Model;
 use engine::network::spec::Spec;
-use engine::plan::schema::PlanRequest;
+use engine::plan::schema::{Bounds, PlanRequest};
 use engine::runtime::threads::{Threads, available};
 use engine::util::error::Failure;
 use engine::weights::source::{Source, Weights};
@@ -15,6 +16,7 @@ use kernels::Tier;
 use kernels::cpu::Cpu;
 use kernels::problem::{Conv, PoolKind};
 
+use crate::autotune::options::Options;
 use crate::bench::policy::POLICY;
 use crate::cli::npy::load_npy;
 
@@ -55,6 +57,21 @@ pub struct TuneArgs {
 }
 
 impl TuneArgs {
+    /// What a tuning of a network or a list is asked for.
+    pub fn options(&self) -> Options {
+        Options {
+            cpu: self.host.cpu(),
+            threads: self.host.thread_count(),
+            bounds: Bounds { error: self.host.error_bound(), memory: self.max_memory },
+            budget: Duration::from_secs(self.budget().into()),
+            exhaustive: self.exhaustive,
+            pareto: self.pareto,
+            results: Some(self.host.results.clone()),
+            fresh: self.fresh,
+            ..Options::default()
+        }
+    }
+
     /// Seconds for all measuring.
     pub fn budget(&self) -> u32 {
         self.budget.unwrap_or(if self.quick { POLICY.stages.quick_s } else { POLICY.stages.budget_s })
@@ -107,6 +124,14 @@ pub struct Images {
     pub values: Vec<f32>,
     /// What each is called.
     pub names: Vec<String>,
+}
+
+impl Images {
+    /// The values `[h, w, c]` of each image.
+    pub fn each(self) -> Vec<Vec<f32>> {
+        let size = self.values.len() / self.names.len().max(1);
+        self.values.chunks(size.max(1)).map(<[f32]>::to_vec).collect()
+    }
 }
 
 impl ImageArgs {

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 
-use engine::network::choice::StepFormats;
 use engine::network::model::Model;
 use engine::plan::records::{CoreDistance, MemoryBytes, Noise, ProblemRecord, RuleRecord, SearchRecord};
 use engine::plan::schema::Plan;
@@ -10,34 +9,13 @@ use engine::plan::step::{InNetwork, PlanStep};
 use engine::runtime::session::Session;
 use engine::util::error::Failure;
 
-use crate::autotune::record::{gflops, runner_up};
-use crate::autotune::stages::Tuned;
 use crate::bench::policy::POLICY;
-use crate::measure::types::{Outcome, ProblemResult};
 use crate::planner::context::process_bytes;
 use crate::report::data::{convolution, tuning_text};
 use crate::report::table::Table;
 
-/// Says which candidates gave wrong results.
-pub(crate) fn warn_of_wrong(measurements: &[ProblemResult]) {
-    for measurement in measurements {
-        for wrong in measurement.candidates.iter().filter(|c| c.timing().is_none()) {
-            let Outcome::Wrong { error, tolerance } = wrong.outcome else { continue };
-            eprintln!(
-                "warning: {} [{}] is wrong on {}: error {error:.2e}, tolerance {tolerance:.2e}; left out",
-                wrong.row.id, wrong.tuning, measurement.problem
-            );
-        }
-    }
-}
-
-pub fn print_steps(
-    tuned: &Tuned,
-    measurements: &[ProblemResult],
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
-    let (graph, chosen) = (&tuned.graph, &tuned.chosen);
-    let winners = &chosen.winners;
+/// The steps of a plan, one line for all with the same problem and candidate.
+pub fn print_steps(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
     let mut table = Table::new(&[
         "layer",
         "x",
@@ -50,33 +28,32 @@ pub fn print_steps(
         "runner-up",
         "+%",
     ]);
-    for (first, won) in winners.iter().enumerate() {
-        let problem = &graph.steps[first].problem;
-        // One line for all steps with the same problem and the same candidate.
-        let same = |step: &usize| winners[*step].zip(*won).is_some_and(|(a, b)| std::ptr::eq(a, b));
-        let steps = (0..winners.len()).filter(same).collect::<Vec<_>>();
-        let Some((won, timing)) = won.and_then(|c| Some((c, chosen.timing(first)?))) else { continue };
-        if steps[0] != first {
+    for (first, step) in plan.steps.iter().enumerate() {
+        let is_same = |other: &PlanStep| {
+            (&other.problem, &other.kernel, &other.tuning) == (&step.problem, &step.kernel, &step.tuning)
+                && other.formats == step.formats
+        };
+        let (Some(time), None) = (step.time_us, plan.steps[..first].iter().find(|other| is_same(other)))
+        else {
             continue;
-        }
-        let measurement = measurements.iter().find(|m| m.problem == *problem);
-        let (name, more) = match measurement.and_then(|m| runner_up(chosen, first, m)) {
-            Some((c, t)) => {
-                let more = format!("{:.1}", (t.median / timing.median - 1.0) * 100.0);
-                (format!("{} [{}]", c.row.id, c.tuning), more)
-            }
+        };
+        let (second, more) = match &step.runner_up {
+            Some(second) => (
+                format!("{} [{}]", second.kernel, tuning_text(&second.tuning)),
+                format!("{:.1}", (second.time_us / time.median - 1.0) * 100.0),
+            ),
             None => (String::new(), String::new()),
         };
         table.row([
-            graph.steps[first].layers.join(" "),
-            steps.len().to_string(),
-            problem.to_string(),
-            won.row.id.to_string(),
-            won.tuning.to_string(),
-            StepFormats::of(&won.formats).types(),
-            format!("{:.1}", timing.median * 1e6),
-            format!("{:.1}", gflops(problem, graph.repeats(first), &timing)),
-            name,
+            step.layers.join(" "),
+            plan.steps[first..].iter().filter(|other| is_same(other)).count().to_string(),
+            step.problem.clone(),
+            step.kernel.clone(),
+            tuning_text(&step.tuning),
+            step.formats.types(),
+            format!("{:.1}", time.median),
+            step.gflops.map_or(String::new(), |gflops| format!("{gflops:.1}")),
+            second,
             more,
         ]);
     }
@@ -84,12 +61,13 @@ pub fn print_steps(
     Ok(())
 }
 
+/// Whole networks in turn, and what they say of the plan.
 pub fn print_contest(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
     let mut table = Table::new(&["whole network", "ms", "quartiles", "vs tuned"]);
     for entry in &plan.networks {
         let (t, own) = (entry.time_us, plan.networks[0].time_us);
         table.row([
-            entry.plan.clone(),
+            entry.network.to_string(),
             format!("{:.2}", t.median / 1e3),
             format!("{:.2} .. {:.2}", t.low / 1e3, t.high / 1e3),
             format!("{:.2}x", t.median / own.median),
@@ -197,7 +175,7 @@ pub fn warn_of_noise(noise: &Noise) {
     let Some(apart) = noise.core_distance else { return };
     if apart.far > POLICY.contention.busy_share {
         eprintln!(
-            "warning: far core_distance: a cache line took up to {:.0} ns from core to core in {:.0}% of the rounds, and {:.0} where they are near, for which the choice may not be the best",
+            "warning: cores far apart: a cache line took up to {:.0} ns from core to core in {:.0}% of the rounds, and {:.0} where they are near, for which the choice may not be the best",
             apart.most_ns,
             apart.far * 100.0,
             apart.near_ns
@@ -205,7 +183,7 @@ pub fn warn_of_noise(noise: &Noise) {
     }
     if let Some(ns) = apart.far_networks_ns() {
         eprintln!(
-            "warning: far core_distance: whole networks were measured while a cache line took {ns:.0} ns from core to core; they are faster where it takes {:.0}",
+            "warning: cores far apart: whole networks were measured while a cache line took {ns:.0} ns from core to core; they are faster where it takes {:.0}",
             apart.near_ns
         );
     }

@@ -1,11 +1,10 @@
 //! `tuner tune --shapes`: measures the convolutions of a list, without a network around them.
 
 use std::io::Write;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
 
 use engine::network::choice::{StepFormats, TOOL, tuning_to_json};
-use engine::network::dtypes::{Precision, pair};
+use engine::network::dtypes::pair;
 use engine::plan::records::{Noise, ProblemRecord, RuleRecord};
 use engine::plan::step::{TimeUs, time_us};
 use engine::runtime::machine::Machine;
@@ -13,18 +12,16 @@ use engine::util::error::Failure;
 use engine::util::files::{check_writable, create_folder, now, write_text};
 use serde::Serialize;
 
-use crate::autotune::record::{gflops, noise_record, record};
-use crate::autotune::stages::monitor;
-use crate::bench::contention::RunQueueMonitor;
-use crate::bench::noise;
-use crate::bench::residency::{weight_bytes, weights_come_from};
-use crate::cli::args::{TuneArgs, threads};
-use crate::cli::logging::open_log;
-use crate::cli::print::{print_rules, print_search, warn_of_noise, warn_of_wrong};
+use crate::autotune::options::Options;
+use crate::autotune::record::{gflops, record};
+use crate::autotune::setup::Setup;
+use crate::bench::progress::Progress;
+use crate::cli::args::TuneArgs;
+use crate::cli::print::{print_rules, print_search, warn_of_noise};
+use crate::cli::progress::TerminalObserver;
 use crate::cli::shape_list::{Listed, read};
-use crate::measure::memory::ensure_measured;
-use crate::measure::schedule::{Job, measure_all};
-use crate::measure::types::{CandidateResult, MeasureContext, ProblemResult};
+use crate::measure::schedule::Job;
+use crate::measure::types::{CandidateResult, ProblemResult};
 use crate::planner::ranking::{is_eligible, winner};
 use crate::planner::rules::costs;
 use crate::report::table::Table;
@@ -61,52 +58,39 @@ struct Best {
     gflops: Option<f64>,
 }
 
+/// Where the results are written: the given file, or one in the folder of this machine, which is made.
+fn results_file(args: &TuneArgs, options: &Options, name: &str) -> Result<PathBuf, Failure> {
+    if let Some(file) = &args.out {
+        return Ok(file.clone());
+    }
+    let folder = Machine::of(&options.cpu).folder(&args.host.results);
+    create_folder(&folder)?;
+    let batch = args.host.batch.map_or(String::new(), |batch| format!("-b{batch}"));
+    let (threads, bound) = (options.threads, options.bounds.error);
+    Ok(folder.join(format!("shapes-{name}-t{threads}{batch}-e{bound:e}.json")))
+}
+
 /// Runs `tune --shapes`.
 pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<(), Failure> {
-    let cpu = args.host.cpu();
     let list = read(path, args.host.batch.map(usize::from))?;
-    let problems: Vec<_> = list.iter().map(Listed::problem).collect();
-    ensure_measured(&problems, &cpu)?;
-    let threads = threads(args.host.thread_count())?;
-    let (machine, bound) = (Machine::of(&cpu), args.host.error_bound());
-    let types = Precision::within(bound);
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let file = match &args.out {
-        Some(file) => file.clone(),
-        None => {
-            let folder = machine.folder(&args.host.results);
-            create_folder(&folder)?;
-            let batch = args.host.batch.map_or(String::new(), |batch| format!("-b{batch}"));
-            folder.join(format!("shapes-{name}-t{}{batch}-e{bound:e}.json", threads.count()))
-        }
-    };
+    let options = args.options();
+    let file = results_file(args, &options, &name)?;
     check_writable(&file)?;
-    let work = problems.iter().zip(list.iter().map(|listed| listed.count));
-    let cold = weights_come_from(weight_bytes(work, types), &cpu);
-    let log = open_log(&machine, args, threads.count(), types, cold)?;
-    let jobs: Vec<Job> = list
-        .iter()
-        .map(|listed| Job { problem: listed.problem(), count: listed.count, name: listed.conv.to_string() })
-        .collect();
-    let (start, budget) = (Instant::now(), Duration::from_secs(args.budget().into()));
-    let watch = RunQueueMonitor::new(&threads);
-    let stolen = watch.stolen();
-    let monitor = monitor(budget, log.as_ref());
-    let (floor, measurements) = threads.install(|| {
-        let floor = noise::floor(problems, &cpu, &threads, cold);
-        let host = MeasureContext {
-            cpu: &cpu,
-            threads: &threads,
-            distance: &monitor,
-            tie: noise::tie(floor),
-            cold,
-            log: log.as_ref(),
-        };
-        (floor, measure_all(&jobs, &host, types, (start, budget), args.exhaustive))
-    });
-    warn_of_wrong(&measurements);
-    let meanwhile = (watch.stolen() - stolen, monitor.distance());
-    let noise = noise_record(floor, cold, &measurements, meanwhile, start.elapsed());
+    let progress = &mut TerminalObserver::default();
+    let progress = Progress::new(progress);
+    let work = list.iter().map(|listed| (listed.problem(), listed.count)).collect();
+    let setup = Setup::new(&options, work, &progress)?;
+    let job = |listed: &Listed| Job {
+        problem: listed.problem(),
+        count: listed.count,
+        name: listed.conv.to_string(),
+    };
+    let jobs: Vec<Job> = list.iter().map(job).collect();
+    let measured = setup.measure(&jobs, 1.0);
+    let noise = setup.noise(&measured, None);
+    let measurements = &measured.results;
+    let (threads, bound) = (&setup.threads, options.bounds.error);
     warn_of_noise(&noise);
     let counted: Vec<(&ProblemResult, usize)> =
         measurements.iter().zip(&list).map(|(measurement, listed)| (measurement, listed.count)).collect();
@@ -128,7 +112,7 @@ pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<
         list: name,
         threads: threads.count(),
         max_rel_error: bound,
-        machine,
+        machine: setup.machine.clone(),
         tool: TOOL,
         created: now(),
         noise,

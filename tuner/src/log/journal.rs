@@ -17,7 +17,7 @@
 //! with a problem. Candidates of a kernel whose code has changed since are left out.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::network::choice::TOOL;
@@ -28,7 +28,6 @@ use engine::util::stats::ns;
 use kernels::problem::Problem;
 
 use crate::bench::policy::POLICY;
-
 use crate::log::file::{LogError, append, read};
 use crate::log::history::{Histories, History, nearest};
 use crate::log::schema::{Done, Line, LoggedCandidate, METHOD, Run, SCHEMA, Time};
@@ -41,8 +40,8 @@ pub struct Log {
     path: PathBuf,
     run: String,
     histories: Histories,
-    /// It could not be written.
-    failed: AtomicBool,
+    /// Why it could not be written, once.
+    failed: OnceLock<String>,
 }
 
 impl Log {
@@ -90,7 +89,7 @@ impl Log {
         let histories = Histories::of(lines, nearest, like);
         let name = run.run.clone();
         append(&path, &Line::Run(run))?;
-        Ok(Self { path, run: name, histories, failed: AtomicBool::new(false) })
+        Ok(Self { path, run: name, histories, failed: OnceLock::new() })
     }
 
     /// How near this machine's workers are known to have been, in seconds.
@@ -104,13 +103,17 @@ impl Log {
         self.histories.furthest(&problem.to_string(), POLICY.contention.busy_share)
     }
 
+    /// Why lines could not be written; nothing is written after the first that could not.
+    pub fn failure(&self) -> Option<String> {
+        self.failed.get().cloned()
+    }
+
     fn append(&self, line: &Line) {
-        if self.failed.load(Ordering::Relaxed) {
+        if self.failed.get().is_some() {
             return;
         }
         if let Err(error) = append(&self.path, line) {
-            self.failed.store(true, Ordering::Relaxed);
-            eprintln!("note: {error}; measurements are no longer logged");
+            let _ = self.failed.set(error.to_string());
         }
     }
 }

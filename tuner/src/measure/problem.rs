@@ -114,6 +114,7 @@ mod tests {
             tie: 0.01,
             cold: WeightResidency::Dram,
             log: None,
+            progress: &crate::bench::progress::Silent,
         };
         let second = Duration::from_secs(1);
         let effort = MeasureBudget {

@@ -17,6 +17,7 @@ use kernels::problem::Problem;
 use kernels::tensor::{Format, Formats, Tensor};
 
 use crate::bench::conditions::Conditions;
+use crate::bench::contention::Run;
 use crate::bench::core_distance::CoreDistanceMonitor;
 use crate::bench::inputs::Inputs;
 use crate::bench::oracle::{Comparison, Oracle, sample_pixels};
@@ -199,7 +200,7 @@ impl<'a> Race<'a> {
                 }
             };
             let mut bench = self.bench(prepared, formats);
-            let (seconds, _) = bench.run(self.threads, &mut self.place);
+            let Run { seconds, .. } = bench.run(self.threads, &mut self.place);
             let verdict = self.oracle.judge(&bench, &kernel.numerics(self.problem, tuning));
             let outcome = if verdict.holds() {
                 Outcome::Timed { timing: Timing::of(&[seconds]), dropped: false }
@@ -300,7 +301,7 @@ impl<'a> Race<'a> {
         }
         let results = each_in_turn(&mut benches, tries, self.threads, &mut self.place);
         let mut times = Vec::with_capacity(indices.len());
-        for (index, (seconds, disturbed)) in indices.into_iter().zip(results) {
+        for (index, Run { seconds, disturbed }) in indices.into_iter().zip(results) {
             let time = Time::new(self.numbers[index], seconds, disturbed);
             self.samples[index].push(self.round, time.seconds());
             self.candidates[index].disturbed += usize::from(disturbed);

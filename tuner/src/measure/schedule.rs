@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use engine::network::block_variant;
 use engine::network::dtypes::Precision;
 use engine::network::graph::{Graph, Step};
-use indicatif::{ProgressBar, ProgressStyle};
 use kernels::problem::Problem;
 
 use crate::bench::policy::POLICY;
+use crate::bench::progress::Stage;
 use crate::measure::problem::measure;
 use crate::measure::types::{MeasureBudget, MeasureContext, ProblemResult};
 
@@ -48,10 +48,6 @@ pub fn measure_all(
 ) -> Vec<ProblemResult> {
     let weights: Vec<f64> = jobs.iter().map(|job| weight(&job.problem, job.count)).collect();
     let total: f64 = weights.iter().sum();
-    let bar = ProgressBar::new(1000);
-    bar.set_style(
-        ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} {msg}").expect("a template"),
-    );
     let mut list: Vec<Option<ProblemResult>> = jobs.iter().map(|_| None).collect();
     // Visits problems, each with its weight in this, in that part of the time; who has been visited, only if some is left.
     let visit = |list: &mut [Option<ProblemResult>], visits: &[(usize, f64)], part: Range<f64>| {
@@ -74,10 +70,10 @@ pub fn measure_all(
                 rounds: if part.end == 1.0 { POLICY.race.rounds } else { POLICY.race.rounds / 2 },
                 exhaustive,
             };
-            bar.set_message(name.clone());
             let progress = |done: f64| {
                 let share = 1.0 - (left - own * done) / all;
-                bar.set_position(((part.start + (part.end - part.start) * share) * 1e3) as u64);
+                let done = part.start + (part.end - part.start) * share;
+                host.progress.progress(Stage::Candidates, done, name);
             };
             let measurement = measure(problem, host, types, effort, list[index].take(), progress);
             deadline += measurement.search.exhausted;
@@ -92,7 +88,7 @@ pub fn measure_all(
     let is_far = |measurement: &ProblemResult| measurement.conditions.is_far(host.distance);
     let is_far: Vec<bool> = list.iter().map(|measured| measured.as_ref().is_some_and(is_far)).collect();
     visit(&mut list, &second_visits(all, &is_far, is_twice), first..1.0);
-    bar.finish_and_clear();
+    host.progress.ended(Stage::Candidates);
     list.into_iter().flatten().collect()
 }
 

@@ -15,6 +15,7 @@ use kernels::tensor::Formats;
 
 use crate::bench::conditions::Conditions;
 use crate::bench::core_distance::CoreDistanceMonitor;
+use crate::bench::progress::Report;
 use crate::log::history::History;
 use crate::log::journal::Log;
 
@@ -177,6 +178,8 @@ pub struct MeasureContext<'a> {
     pub cold: WeightResidency,
     /// Where each round is written, and what earlier ones are taken from.
     pub log: Option<&'a Log>,
+    /// What hears of the progress.
+    pub progress: &'a dyn Report,
 }
 
 /// How far the search for the tunings of a problem went.

@@ -8,15 +8,12 @@ use engine::network::graph::Graph;
 use engine::plan::schema::{Bounds, PlanSplit};
 use engine::runtime::reference::Reference;
 use engine::runtime::session::Session;
-use engine::util::error::Failure;
 
 use crate::measure::types::ProblemResult;
-use crate::planner::compare::{NetworkTime, contest};
+use crate::planner::compare::{NetworkTime, compare};
 use crate::planner::context::Network;
+use crate::planner::error::PlannerError;
 use crate::planner::forms::{choose_forms_and_types, in_forms};
-
-/// What the network that takes all images at once is called beside one that does not.
-pub const AT_ONCE: &str = "tuned alone, all images at once";
 
 /// Images that are taken at a time.
 const IMAGES: usize = 1;
@@ -36,7 +33,7 @@ pub fn split(
     measurements: &[ProblemResult],
     bounds: &Bounds,
     exact: &Reference,
-) -> Result<(Option<PlanSplit>, Graph, Option<Session>), Failure> {
+) -> Result<(Option<PlanSplit>, Graph, Option<Session>), PlannerError> {
     let whole = network.graph.clone();
     let blocks = whole.blocks();
     if whole.batch <= IMAGES || blocks.len() < 2 {
@@ -45,8 +42,8 @@ pub fn split(
     let choose = |graph: Graph| {
         let graph =
             in_forms(&graph, &choose_forms_and_types(&graph, measurements, Precision::within(bounds.error)));
-        let quick = Network { graph: &graph, settled: None, ..*network };
-        Ok::<Session, Failure>(quick.choose(measurements, bounds, exact)?.session)
+        let quick = Network { graph: &graph, in_network_until: None, ..*network };
+        Ok::<Session, PlannerError>(quick.choose(measurements, bounds, exact)?.session)
     };
     let (Ok(mut at_once), Ok(single)) = (choose(whole.clone()), choose(split_all(&whole))) else {
         return Ok((None, whole, None));
@@ -57,11 +54,11 @@ pub fn split(
     {
         ways.push((true, apart));
     }
-    let others = ways.iter_mut().map(|(_, session)| (String::new(), session));
-    let entries: Vec<_> = std::iter::once((String::new(), &mut at_once)).chain(others).collect();
-    let count = entries.len();
+    let others = ways.iter_mut().map(|(_, session)| session);
+    let sessions: Vec<&mut Session> = std::iter::once(&mut at_once).chain(others).collect();
+    let count = sessions.len();
     let seconds: Vec<Vec<f64>> =
-        contest(network, entries, count, Instant::now()).iter().map(NetworkTime::with_waits).collect();
+        compare(network, sessions, count, Instant::now()).iter().map(NetworkTime::with_waits).collect();
     let of_blocks = |session: &Session, seconds: &[f64]| -> Vec<f64> {
         blocks.iter().map(|block| seconds[session.graph().block_steps(block)].iter().sum()).collect()
     };

@@ -43,7 +43,7 @@ fn seconds(measurements: &[ProblemResult], types: Precision, step: &Step, wanted
 
 /// The fastest forms, types and kernels of a plain graph, where `extra` is laid on top of each form of a block. None
 /// where blocks hand on more than one tensor, or nothing computes a step.
-pub fn joint(
+pub fn cheapest_variants(
     graph: &Graph,
     measurements: &[ProblemResult],
     types: Precision,
@@ -139,7 +139,7 @@ impl Ends {
 
 /// What the steps of a plain graph take where each has its fastest candidate that reads what those before it have
 /// written: a choice layer by layer. None where none does any more.
-pub fn greedy(graph: &Graph, measurements: &[ProblemResult], types: Precision) -> Option<f64> {
+pub fn layerwise(graph: &Graph, measurements: &[ProblemResult], types: Precision) -> Option<f64> {
     let mut known: Vec<Option<Dtype>> = vec![None; graph.tensors.len()];
     let mut sum = 0.0;
     for (index, step) in graph.steps.iter().enumerate() {
@@ -187,7 +187,7 @@ mod tests {
         for seed in 0..10 {
             let known = measurements(&graph, seed);
             for types in [Precision::F32, Precision::Bf16] {
-                let found = joint(&graph, &known, types, |_, _| 0.0).expect("a way");
+                let found = cheapest_variants(&graph, &known, types, |_, _| 0.0).expect("a way");
                 let of_form = |rewrite| {
                     let form = with_variant(&graph, "mixed0", rewrite)?;
                     let cost = |step: usize, pair| seconds(&known, types, &form.steps[step], pair);
@@ -200,7 +200,7 @@ mod tests {
                 let best = BlockVariant::ALL.into_iter().filter_map(of_form).min_by(f64::total_cmp);
                 let best = best.expect("a form");
                 assert!((found.seconds - best).abs() < 1e-9, "seed {seed}: {} for {best}", found.seconds);
-                assert!(greedy(&graph, &known, types).expect("a way") >= best - 1e-9);
+                assert!(layerwise(&graph, &known, types).expect("a way") >= best - 1e-9);
             }
         }
     }
@@ -209,10 +209,10 @@ mod tests {
     fn blocks_of_the_network_hand_on_one_tensor_and_a_weight_keeps_forms_away() {
         let graph = Graph::new(&Model::inception_v3(Some(10)), 1, PoolKind::Average);
         let known = measurements(&graph, 3);
-        let free = joint(&graph, &known, Precision::Bf16, |_, _| 0.0).expect("a way");
+        let free = cheapest_variants(&graph, &known, Precision::Bf16, |_, _| 0.0).expect("a way");
         assert!(free.forms.iter().any(|(_, rewrite)| *rewrite != BlockVariant::PLAIN));
         let extra = |_: &str, rewrite| if rewrite == BlockVariant::PLAIN { 0.0 } else { 100.0 };
-        let plain = joint(&graph, &known, Precision::Bf16, extra).expect("a way");
+        let plain = cheapest_variants(&graph, &known, Precision::Bf16, extra).expect("a way");
         assert!(plain.forms.iter().all(|(_, rewrite)| *rewrite == BlockVariant::PLAIN));
         assert!(plain.seconds >= free.seconds);
         let cost = |step: usize, pair| seconds(&known, Precision::Bf16, &graph.steps[step], pair);

@@ -17,13 +17,13 @@ use engine::network::dtypes::{Precision, cheapest, pair};
 use engine::network::graph::Step;
 use engine::plan::schema::Bounds;
 use engine::runtime::reference::Reference;
-use engine::util::error::Failure;
 use kernels::tensor::{Dtype, Formats};
 
 use crate::bench::policy::POLICY;
 use crate::measure::types::{CandidateResult, ProblemResult};
 use crate::planner::chosen::Chosen;
 use crate::planner::context::Network;
+use crate::planner::error::PlannerError;
 use crate::planner::knapsack::{Cost, picked, total};
 use crate::planner::ranking::{is_eligible, winner};
 use crate::planner::search::cost;
@@ -39,7 +39,7 @@ impl Network<'_> {
         measurements: &'a [ProblemResult],
         bounds: &Bounds,
         exact: &Reference,
-    ) -> Result<Chosen<'a>, Failure> {
+    ) -> Result<Chosen<'a>, PlannerError> {
         let memory = bounds.memory.map_or(usize::MAX, |mib| (mib as usize) << 20);
         let search = |types: &[Dtype]| self.search(measurements, exact, types, memory);
         if Precision::within(bounds.error) == Precision::Bf16 {
@@ -68,12 +68,7 @@ impl Network<'_> {
         }
         let mut search = search(&self.all_f32());
         let Some(fastest) = search.attempt(f64::INFINITY)? else {
-            let least = search.least_mib()?;
-            return Err(format!(
-                "--max-memory {} MiB: no plan keeps it, the least is {least} MiB",
-                memory >> 20
-            )
-            .into());
+            return Err(PlannerError::Memory { bound: memory >> 20, least: search.least_mib()? });
         };
         let chosen = match fastest.error <= bounds.error {
             true => fastest,
@@ -97,7 +92,7 @@ impl Network<'_> {
         exact: &Reference,
         types: Precision,
         count: usize,
-    ) -> Result<Vec<Chosen<'a>>, Failure> {
+    ) -> Result<Vec<Chosen<'a>>, PlannerError> {
         let mut list = Vec::new();
         if types == Precision::Bf16 {
             let typings = self.typings(measurements, &self.default_gains()?);

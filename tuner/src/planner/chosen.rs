@@ -17,9 +17,9 @@ pub struct Chosen<'a> {
     /// Its error against f64.
     pub error: f64,
     /// Of each step, the candidates that were timed in the running network.
-    pub settled: Vec<Vec<(&'a CandidateResult, Timing)>>,
-    /// The network that was chosen by times alone; none where nothing else would do.
-    pub alone: Option<Session>,
+    pub in_network: Vec<Vec<(&'a CandidateResult, Timing)>>,
+    /// The network that was chosen by isolated times; none where nothing else would do.
+    pub isolated: Option<Session>,
     /// Of each step, which of its options.
     pub picks: Vec<usize>,
     /// The image with that error.
@@ -27,16 +27,16 @@ pub struct Chosen<'a> {
 }
 
 impl Chosen<'_> {
-    /// How many times as long as by the choice of times alone a step takes in place.
-    pub fn against_alone(&self, step: usize) -> f64 {
-        let first = self.settled.get(step).and_then(|list| list.first());
+    /// How many times as long as by the choice by isolated times a step takes in place.
+    pub fn in_network_ratio(&self, step: usize) -> f64 {
+        let first = self.in_network.get(step).and_then(|list| list.first());
         let ratio = |(own, (_, first)): (Timing, &(&CandidateResult, Timing))| own.median / first.median;
         self.timing(step).zip(first).map_or(1.0, ratio)
     }
 
-    /// Seconds of all steps by the choice of times alone.
-    pub fn alone_seconds(&self) -> f64 {
-        let first = |step: usize| self.settled.get(step).and_then(|list| list.first()).map(|(c, _)| *c);
+    /// Seconds of all steps by the choice by isolated times.
+    pub fn isolated_seconds(&self) -> f64 {
+        let first = |step: usize| self.in_network.get(step).and_then(|list| list.first()).map(|(c, _)| *c);
         let of = |step: usize| {
             let own = first(step).or(self.winners[step]);
             own.map_or(0.0, CandidateResult::seconds) * self.session.graph().repeats(step) as f64
@@ -47,8 +47,8 @@ impl Chosen<'_> {
     /// The time of a step: in the running network where that was taken, else alone.
     pub fn timing(&self, step: usize) -> Option<Timing> {
         let won = self.winners[step]?;
-        let settled = self.settled.get(step).into_iter().flatten().find(|(c, _)| std::ptr::eq(*c, won));
+        let in_network = self.in_network.get(step).into_iter().flatten().find(|(c, _)| std::ptr::eq(*c, won));
         let repeats = self.session.graph().repeats(step) as f64;
-        settled.map(|(_, time)| *time).or(Some(won.timing()?.scaled(repeats)))
+        in_network.map(|(_, time)| *time).or(Some(won.timing()?.scaled(repeats)))
     }
 }

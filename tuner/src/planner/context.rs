@@ -6,18 +6,18 @@ use engine::network::candidates::{default_choice, default_choices};
 use engine::network::choice::Choice;
 use engine::network::graph::{Graph, Step};
 use engine::plan::schema::Bounds;
-use engine::runtime::session::Session;
+use engine::runtime::session::{Session, SessionError};
 use engine::runtime::threads::Threads;
-use engine::util::error::Failure;
 use engine::util::random::unit;
 use engine::util::stats::relative_l2;
 use engine::weights::source::Weights;
 use engine::weights::synthetic::image;
-use indicatif::{ProgressBar, ProgressStyle};
 use kernels::cpu::Cpu;
 
 use crate::bench::core_distance::CoreDistanceMonitor;
 use crate::bench::policy::POLICY;
+use crate::bench::progress::{Report, Stage};
+use crate::bench::rounds::Rounds;
 use crate::measure::types::CandidateResult;
 
 /// A graph with what it needs to be run.
@@ -32,8 +32,10 @@ pub struct Network<'a> {
     pub threads: &'a Threads,
     /// How far apart their cores are.
     pub distance: &'a CoreDistanceMonitor,
-    /// When candidates in the running network must be done; times alone decide where there is no time for them.
-    pub settled: Option<Instant>,
+    /// What hears of the progress.
+    pub progress: &'a dyn Report,
+    /// When candidates in the running network must be done. Isolated times decide where there is no time for them.
+    pub in_network_until: Option<Instant>,
 }
 
 /// Bytes that a process takes beside what [`Session::memory`] counts: the program, images and results, and for
@@ -53,9 +55,15 @@ pub fn fits(session: &Session, network: &Network, bounds: &Bounds) -> bool {
 }
 
 impl Network<'_> {
+    /// Rounds in which networks are timed.
+    pub fn rounds(&self, stage: Stage, count: [usize; 2], end: Instant) -> Rounds<'_> {
+        let Self { threads, distance, progress, .. } = *self;
+        Rounds { threads, distance, progress, stage, count, end }
+    }
+
     /// The network by the given choices.
-    pub fn session(&self, choices: &[Choice]) -> Result<Session, Failure> {
-        Ok(Session::new(self.graph.clone(), choices, self.weights, self.cpu, self.threads)?)
+    pub fn session(&self, choices: &[Choice]) -> Result<Session, SessionError> {
+        Session::new(self.graph.clone(), choices, self.weights, self.cpu, self.threads)
     }
 
     /// The choices of winners, and default choices for steps without one.
@@ -68,7 +76,7 @@ impl Network<'_> {
     }
 
     /// [`Self::gains`] of the network by default choices, which is in f32.
-    pub fn default_gains(&self) -> Result<Vec<f64>, Failure> {
+    pub fn default_gains(&self) -> Result<Vec<f64>, SessionError> {
         let mut session = self.session(&default_choices(self.graph, self.cpu))?;
         Ok(self.gains(&mut session, &built_in_images(self.graph, 1)))
     }
@@ -89,12 +97,15 @@ impl Network<'_> {
             relative_l2(&session.run_changed(self.threads, image, step, change), &before)
                 / POLICY.bounds.change
         };
-        let bar = ProgressBar::new(self.graph.steps.len() as u64);
-        bar.set_style(
-            ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} errors of steps")
-                .expect("a template"),
-        );
-        (0..self.graph.steps.len()).map(|step| (gain(step), bar.inc(1)).0).collect()
+        let count = self.graph.steps.len();
+        let mut gains = Vec::with_capacity(count);
+        for step in 0..count {
+            gains.push(gain(step));
+            let done = (step + 1) as f64 / count as f64;
+            self.progress.progress(Stage::StepErrors, done, &self.graph.steps[step].layers[0]);
+        }
+        self.progress.ended(Stage::StepErrors);
+        gains
     }
 }
 

@@ -5,7 +5,7 @@ use engine::network::dtypes::Precision;
 use engine::network::graph::{Graph, Step};
 
 use crate::measure::types::{CandidateResult, ProblemResult, widest_tie};
-use crate::planner::block_dp::joint;
+use crate::planner::block_dp::cheapest_variants;
 use crate::planner::ranking::{is_eligible, winner};
 
 /// The form of a block that was chosen, and what all its forms cost.
@@ -65,7 +65,7 @@ pub fn choose_forms_and_types(
         let own = choice.and_then(|choice| choice.costs.iter().find(|(form, _)| *form == rewrite)?.1);
         own.unwrap_or(0.0) * tie * repeats(block)
     };
-    if let Some(joint) = joint(graph, measurements, types, extra) {
+    if let Some(joint) = cheapest_variants(graph, measurements, types, extra) {
         for (block, rewrite) in joint.forms {
             list.iter_mut().filter(|choice| choice.block == block).for_each(|c| c.variant = rewrite);
         }

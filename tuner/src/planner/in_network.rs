@@ -5,21 +5,21 @@
 //! many runs as the longest list has candidates are a round in which all steps time all of theirs, and rounds
 //! compare in pairs as elsewhere.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use engine::network::choice::Choice;
 use engine::network::graph::Step;
-use engine::runtime::session::Session;
-use engine::util::error::Failure;
+use engine::runtime::session::{Session, SessionError};
 use engine::util::random::shuffle;
 use engine::util::stats::{Timing, median, ratio};
-use indicatif::{ProgressBar, ProgressStyle};
 use kernels::Padding;
-use kernels::team::Team;
+use kernels::kernel::Prepared;
 use kernels::tensor::{Format, Formats};
 
-use crate::bench::contention::{RunQueueMonitor, undisturbed};
+use crate::bench::contention::{RunCount, RunQueueMonitor, undisturbed};
 use crate::bench::policy::POLICY;
+use crate::bench::progress::Stage;
 use crate::measure::types::CandidateResult;
 use crate::planner::context::Network;
 
@@ -76,7 +76,7 @@ pub fn with_room(
     session: &Session,
     choices: &[Choice],
     finalists: &[Vec<&CandidateResult>],
-) -> Result<Option<Session>, Failure> {
+) -> Result<Option<Session>, SessionError> {
     let mut halos: Vec<Padding> = session.tensors().iter().map(|at| at.halo).collect();
     for (step, list) in session.graph().steps.iter().zip(finalists) {
         let halo = &mut halos[step.src.tensor];
@@ -92,91 +92,125 @@ pub fn with_room(
 ///
 /// # Errors
 /// If a kernel refuses what it was measured with.
-pub fn settle(
+pub fn time_in_network(
     network: &Network,
     session: &mut Session,
     finalists: &[Vec<&CandidateResult>],
     images: &[f32],
     tie: f64,
     end: Instant,
-) -> Result<Vec<Vec<InNetworkTime>>, Failure> {
-    let threads = network.threads;
-    let counts: Vec<usize> = finalists.iter().map(|list| list.len().max(1)).collect();
-    let turns = counts.iter().copied().max().unwrap_or(1);
-    let jobs: Vec<(usize, &CandidateResult)> = finalists
-        .iter()
-        .enumerate()
-        .flat_map(|(step, list)| list.iter().skip(1).map(move |candidate| (step, *candidate)))
-        .collect();
-    let prepared = threads.map(&jobs, |(step, candidate)| {
-        session.alternative(*step, &candidate.choice(), network.weights, network.cpu)
-    });
-    let mut kept: Vec<Vec<_>> = finalists.iter().map(|_| Vec::new()).collect();
-    for ((step, _), prepared) in jobs.iter().zip(prepared) {
-        kept[*step].push(Some(prepared?));
-    }
-    let watch = RunQueueMonitor::new(threads);
-    let mut samples: Vec<Vec<Vec<f64>>> = counts.iter().map(|&count| vec![Vec::new(); count]).collect();
-    let bar = ProgressBar::new(POLICY.in_network.rounds[1] as u64);
-    bar.set_style(
-        ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} in place").expect("a template"),
-    );
-    let (mut runs, mut disturbed_runs) = (0, 0);
-    let mut team = Team::new(threads.count());
-    for round in 0..POLICY.in_network.rounds[1] {
-        network.distance.wait_until_near(threads, &mut team);
-        let orders: Vec<Vec<usize>> = counts
-            .iter()
-            .enumerate()
-            .map(|(step, &count)| {
-                let mut order: Vec<usize> = (0..count).collect();
-                shuffle(&mut order, (round * counts.len() + step) as u64);
-                order
-            })
-            .collect();
-        let mut seconds: Vec<Vec<Vec<f64>>> = counts.iter().map(|&count| vec![Vec::new(); count]).collect();
-        for turn in 0..turns {
-            let now: Vec<usize> = orders.iter().map(|order| order[turn % order.len()]).collect();
-            let mut exchange = |session: &mut Session| {
-                for (step, &candidate) in now.iter().enumerate() {
-                    if let Some(place) = candidate.checked_sub(1).map(|other| &mut kept[step][other]) {
-                        *place = place.take().map(|prepared| session.replace(step, prepared));
-                    }
-                }
-            };
-            exchange(session);
-            let (_, disturbed) = undisturbed(POLICY.in_network.tries, || {
-                watch.sample(|| {
-                    session.run(threads, images, network.graph.batch);
-                    session.step_seconds().iter().sum()
-                })
-            });
-            runs += 1;
-            disturbed_runs += usize::from(disturbed);
-            for ((seconds, &candidate), own) in seconds.iter_mut().zip(&now).zip(session.step_seconds()) {
-                seconds[candidate].push(own);
-            }
-            exchange(session);
-        }
+) -> Result<Vec<Vec<InNetworkTime>>, SessionError> {
+    let mut bench = NetworkBench {
+        alternatives: alternatives(network, session, finalists)?,
+        monitor: RunQueueMonitor::new(network.threads),
+        network,
+        session,
+        images,
+        count: RunCount::default(),
+    };
+    let mut samples = bench.empty();
+    network.rounds(Stage::InNetwork, POLICY.in_network.rounds, end).run(|turn| {
+        turn.wait_until_near();
+        let medians = bench.round(turn.round);
         // The first round finds memory that nobody has touched.
-        if round > 0 {
-            for (samples, seconds) in samples.iter_mut().flatten().zip(seconds.iter().flatten()) {
-                samples.extend(median(seconds));
+        if turn.round > 0 {
+            let lists = samples.iter_mut().flatten().zip(medians);
+            lists.for_each(|(samples, median)| samples.extend(median));
+        }
+    });
+    let is_busy = bench.count.is_busy(POLICY.in_network.busy_share);
+    let judge = if is_busy { by_quartiles } else { by_medians };
+    Ok(samples.iter().map(|candidates| judge(candidates, tie)).collect())
+}
+
+/// Kernels that can take the place of a step's own, one a finalist after the first; none while it is in the network.
+type Alternatives = Vec<Vec<Option<Arc<dyn Prepared>>>>;
+
+/// Prepares all finalists but the first of each step, on all threads.
+fn alternatives(
+    network: &Network,
+    session: &Session,
+    finalists: &[Vec<&CandidateResult>],
+) -> Result<Alternatives, SessionError> {
+    let rest = |(step, list): (usize, &Vec<&CandidateResult>)| {
+        let choices = list.iter().skip(1).map(|candidate| (step, candidate.choice()));
+        choices.collect::<Vec<_>>()
+    };
+    let jobs: Vec<(usize, Choice)> = finalists.iter().enumerate().flat_map(rest).collect();
+    let prepared = network
+        .threads
+        .map(&jobs, |(step, choice)| session.alternative(*step, choice, network.weights, network.cpu));
+    let mut list: Alternatives = finalists.iter().map(|_| Vec::new()).collect();
+    for ((step, _), prepared) in jobs.iter().zip(prepared) {
+        list[*step].push(Some(prepared?));
+    }
+    Ok(list)
+}
+
+/// A running network in which finalists change places.
+struct NetworkBench<'a> {
+    network: &'a Network<'a>,
+    session: &'a mut Session,
+    images: &'a [f32],
+    alternatives: Alternatives,
+    monitor: RunQueueMonitor,
+    count: RunCount,
+}
+
+impl NetworkBench<'_> {
+    /// An empty list for each finalist of each step.
+    fn empty(&self) -> Vec<Vec<Vec<f64>>> {
+        self.alternatives.iter().map(|others| vec![Vec::new(); others.len() + 1]).collect()
+    }
+
+    /// Runs the network until each step has timed all its finalists, in shuffled orders: the median of each finalist
+    /// of each step, one list after the other.
+    fn round(&mut self, round: usize) -> Vec<Option<f64>> {
+        let steps = self.alternatives.len();
+        let order = |(step, others): (usize, &Vec<_>)| {
+            let mut order: Vec<usize> = (0..=others.len()).collect();
+            shuffle(&mut order, (round * steps + step) as u64);
+            order
+        };
+        let orders: Vec<Vec<usize>> = self.alternatives.iter().enumerate().map(order).collect();
+        let mut seconds = self.empty();
+        for turn in 0..orders.iter().map(Vec::len).max().unwrap_or(1) {
+            let now: Vec<usize> = orders.iter().map(|order| order[turn % order.len()]).collect();
+            let times = self.time(&now);
+            for ((seconds, &finalist), time) in seconds.iter_mut().zip(&now).zip(times) {
+                seconds[finalist].push(time);
             }
         }
-        bar.inc(1);
-        if round + 1 >= POLICY.in_network.rounds[0] && Instant::now() >= end {
-            break;
+        seconds.iter().flatten().map(|seconds| median(seconds)).collect()
+    }
+
+    /// Seconds of each step with one finalist of each in its place.
+    fn time(&mut self, finalists: &[usize]) -> Vec<f64> {
+        self.exchange(finalists);
+        let Self { network, session, images, monitor, .. } = self;
+        let run = undisturbed(POLICY.in_network.tries, || {
+            monitor.sample(|| {
+                session.run(network.threads, images, network.graph.batch);
+                session.step_seconds().iter().sum()
+            })
+        });
+        self.count.add(run);
+        let seconds = self.session.step_seconds();
+        self.exchange(finalists);
+        seconds
+    }
+
+    /// Puts finalists in the place of their steps' own; the second time, those back.
+    fn exchange(&mut self, finalists: &[usize]) {
+        for (step, &finalist) in finalists.iter().enumerate().filter(|(_, finalist)| **finalist > 0) {
+            let place = &mut self.alternatives[step][finalist - 1];
+            *place = place.take().map(|prepared| self.session.replace(step, prepared));
         }
     }
-    bar.finish_and_clear();
-    let is_busy = disturbed_runs as f64 > POLICY.in_network.busy_share * runs as f64;
-    let settled = if is_busy { settled_by_quartiles } else { settled };
-    Ok(samples.iter().map(|candidates| settled(candidates, tie)).collect())
 }
 
 /// The times of one step's candidates, from samples of the same rounds.
-fn settled(candidates: &[Vec<f64>], tie: f64) -> Vec<InNetworkTime> {
+fn by_medians(candidates: &[Vec<f64>], tie: f64) -> Vec<InNetworkTime> {
     let first = Timing::of(&candidates[0]);
     let fair = |own: &Vec<f64>| {
         let timing = Timing::of(own);
@@ -199,7 +233,7 @@ fn settled(candidates: &[Vec<f64>], tie: f64) -> Vec<InNetworkTime> {
 }
 
 /// The same by first quartiles, where most runs were disturbed.
-fn settled_by_quartiles(candidates: &[Vec<f64>], tie: f64) -> Vec<InNetworkTime> {
+fn by_quartiles(candidates: &[Vec<f64>], tie: f64) -> Vec<InNetworkTime> {
     let timings: Vec<Timing> = candidates.iter().map(|own| Timing::of(own)).collect();
     let least = timings.iter().map(|t| t.quartiles[0]).fold(f64::INFINITY, f64::min);
     let fair = |timing: &Timing| InNetworkTime {
@@ -235,7 +269,7 @@ mod tests {
         let tied = |noise: f64| -> Vec<bool> {
             let candidates = [1.0, 1.003, 1.015, 1.1].into_iter().enumerate();
             let all: Vec<Vec<f64>> = candidates.map(|(i, scale)| times(i as u64 + 1, scale, noise)).collect();
-            settled(&all, 0.02).into_iter().map(|settled| settled.tied).collect()
+            by_medians(&all, 0.02).into_iter().map(|time| time.tied).collect()
         };
         assert_eq!(tied(0.001), [true, true, false, false]);
         assert!(!tied(0.04)[3]);
@@ -245,10 +279,10 @@ mod tests {
             times
         };
         let all = [disturb(times(1, 1.0, 0.0)), disturb(times(1, 1.1, 0.0))];
-        let tied = settled_by_quartiles(&all, 0.02);
+        let tied = by_quartiles(&all, 0.02);
         assert!(tied[0].tied && !tied[1].tied, "{tied:?}");
         let ratio = |a: &InNetworkTime, b: &InNetworkTime| a.timing.median / b.timing.median;
-        let both = settled(&[times(1, 1.0, 0.001), times(2, 1.2, 0.001)], 0.02);
+        let both = by_medians(&[times(1, 1.0, 0.001), times(2, 1.2, 0.001)], 0.02);
         assert!((ratio(&both[1], &both[0]) - 1.2).abs() < 0.01, "{both:?}");
     }
 }

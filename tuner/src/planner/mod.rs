@@ -6,6 +6,7 @@ pub mod choose;
 pub mod chosen;
 pub mod compare;
 pub mod context;
+pub mod error;
 pub mod forms;
 pub mod in_network;
 

@@ -7,14 +7,14 @@ use engine::network::dtypes::{Precision, pair};
 use engine::plan::records::ParetoPoint;
 use engine::plan::step::time_us;
 use engine::runtime::reference::Reference;
-use engine::util::error::Failure;
 use kernels::tensor::Dtype;
 
 use crate::bench::policy::POLICY;
 use crate::measure::types::ProblemResult;
 use crate::planner::chosen::Chosen;
-use crate::planner::compare::{NetworkTime, contest};
+use crate::planner::compare::{NetworkTime, compare};
 use crate::planner::context::Network;
+use crate::planner::error::PlannerError;
 
 /// The plans, the fastest first: chosen by times alone, run in turn.
 ///
@@ -25,11 +25,11 @@ pub fn pareto(
     measurements: &[ProblemResult],
     exact: &Reference,
     types: Precision,
-) -> Result<Vec<ParetoPoint>, Failure> {
+) -> Result<Vec<ParetoPoint>, PlannerError> {
     let mut list = network.frontier(measurements, exact, types, POLICY.pareto.plans)?;
     let count = list.len();
-    let entries = list.iter_mut().map(|chosen| (String::new(), &mut chosen.session)).collect();
-    let times = contest(network, entries, count, Instant::now() + POLICY.pareto.time);
+    let sessions = list.iter_mut().map(|chosen| &mut chosen.session).collect();
+    let times = compare(network, sessions, count, Instant::now() + POLICY.pareto.time);
     let point = |(chosen, entry): (&Chosen, &NetworkTime)| {
         let lower = |choice: &&Choice| pair(&choice.formats) != [Dtype::F32; 2];
         ParetoPoint {

@@ -3,7 +3,6 @@
 use engine::network::dtypes::pair;
 use engine::network::graph::{Graph, Step};
 use engine::runtime::reference::Reference;
-use engine::util::error::Failure;
 use engine::util::stats::Timing;
 use kernels::tensor::Dtype;
 
@@ -11,7 +10,8 @@ use crate::bench::policy::POLICY;
 use crate::measure::types::{CandidateResult, ProblemResult, widest_tie};
 use crate::planner::chosen::Chosen;
 use crate::planner::context::{Network, built_in_images, bytes_with};
-use crate::planner::in_network::{finalists, has_time, settle, with_room};
+use crate::planner::error::PlannerError;
+use crate::planner::in_network::{finalists, has_time, time_in_network, with_room};
 use crate::planner::knapsack::{Cost, Limits, choose, least_memory, lighter, picked, total};
 use crate::planner::ranking::{by_tie, is_eligible, winner};
 
@@ -28,10 +28,10 @@ impl Network<'_> {
             options.iter().map(|c| c.seconds() * self.graph.repeats(step) as f64).collect()
         };
         let seconds: Vec<Vec<f64>> = options.iter().enumerate().map(alone).collect();
-        let settled = options.iter().map(|_| Vec::new()).collect();
+        let in_network = options.iter().map(|_| Vec::new()).collect();
         let tie = widest_tie(measurements);
         let (network, costs, left) = (self, Vec::new(), memory);
-        let mut search = Search { network, exact, options, seconds, costs, settled, tie, memory, left };
+        let mut search = Search { network, exact, options, seconds, costs, in_network, tie, memory, left };
         search.price(&vec![0.0; self.graph.steps.len()]);
         search
     }
@@ -76,7 +76,7 @@ pub(super) struct Search<'a, 'n> {
     seconds: Vec<Vec<f64>>,
     pub(super) costs: Vec<Vec<Cost>>,
     /// Options that were timed in place, and their times.
-    settled: Vec<Vec<(&'a CandidateResult, Timing)>>,
+    in_network: Vec<Vec<(&'a CandidateResult, Timing)>>,
     tie: f64,
     /// Bytes of the process.
     memory: usize,
@@ -94,9 +94,13 @@ impl<'a> Search<'a, '_> {
     }
 
     /// Times what is close to a choice in the running network, and chooses again by that.
-    pub(super) fn in_place(&mut self, mut chosen: Chosen<'a>, bound: f64) -> Result<Chosen<'a>, Failure> {
+    pub(super) fn in_place(
+        &mut self,
+        mut chosen: Chosen<'a>,
+        bound: f64,
+    ) -> Result<Chosen<'a>, PlannerError> {
         let network = self.network;
-        let Some(end) = network.settled else { return Ok(chosen) };
+        let Some(end) = network.in_network_until else { return Ok(chosen) };
         let images = built_in_images(network.graph, network.graph.batch);
         let lists: Vec<Vec<usize>> = (self.options.iter().zip(&chosen.picks).enumerate())
             .map(|(step, (options, &pick))| finalists(&chosen.session, step, options, pick))
@@ -108,7 +112,7 @@ impl<'a> Search<'a, '_> {
         }
         let mut roomy = with_room(network, &chosen.session, &chosen.choices, &candidates)?;
         let session = roomy.as_mut().unwrap_or(&mut chosen.session);
-        let times = settle(network, session, &candidates, &images, self.tie, end)?;
+        let times = time_in_network(network, session, &candidates, &images, self.tie, end)?;
         for (step, (list, times)) in lists.iter().zip(&times).enumerate() {
             let (options, seconds) = (&mut self.options[step], &mut self.seconds[step]);
             let Some(&pick) = list.first() else { continue };
@@ -116,7 +120,7 @@ impl<'a> Search<'a, '_> {
             let factor = times[0].timing.median / seconds[pick];
             seconds.iter_mut().for_each(|seconds| *seconds *= factor);
             list.iter().zip(times).for_each(|(&option, time)| seconds[option] = time.timing.median);
-            self.settled[step] =
+            self.in_network[step] =
                 list.iter().zip(times).map(|(&option, time)| (options[option], time.timing)).collect();
             let tied = list.iter().zip(times).filter(|(_, time)| time.tied).map(|(option, _)| *option);
             let first = tied.min_by(|&a, &b| by_tie(options[a], options[b])).unwrap_or(pick);
@@ -131,15 +135,15 @@ impl<'a> Search<'a, '_> {
             Some(again) => self.within(again, bound).ok(),
             None => None,
         };
-        let settled = std::mem::take(&mut self.settled);
+        let in_network = std::mem::take(&mut self.in_network);
         Ok(match again {
-            Some(again) => Chosen { settled, alone: Some(chosen.session), ..again },
-            None => Chosen { settled, ..chosen },
+            Some(again) => Chosen { in_network, isolated: Some(chosen.session), ..again },
+            None => Chosen { in_network, ..chosen },
         })
     }
 
     /// The fastest choice whose errors have at most that sum and that keeps the memory, measured.
-    pub(super) fn attempt(&mut self, error: f64) -> Result<Option<Chosen<'a>>, Failure> {
+    pub(super) fn attempt(&mut self, error: f64) -> Result<Option<Chosen<'a>>, PlannerError> {
         while let Some(picks) = choose(&self.costs, &Limits { error, memory: self.left }) {
             let chosen = self.chosen(lighter(&self.costs, picks, error, POLICY.bounds.lighter_share))?;
             let over = bytes_with(&chosen.session, self.network.threads).saturating_sub(self.memory);
@@ -152,21 +156,21 @@ impl<'a> Search<'a, '_> {
         Ok(None)
     }
 
-    fn chosen(&self, picks: Vec<usize>) -> Result<Chosen<'a>, Failure> {
+    fn chosen(&self, picks: Vec<usize>) -> Result<Chosen<'a>, PlannerError> {
         let network = self.network;
         let winners: Vec<_> =
             self.options.iter().zip(&picks).map(|(step, &pick)| step.get(pick).copied()).collect();
         let choices = network.choices(&winners);
         let mut session = network.session(&choices)?;
         let (error, image) = self.exact.error(&mut session, network.threads);
-        let (settled, alone) = (Vec::new(), None);
-        Ok(Chosen { winners, choices, error, settled, alone, picks, image: image.to_vec(), session })
+        let (in_network, isolated) = (Vec::new(), None);
+        Ok(Chosen { winners, choices, error, in_network, isolated, picks, image: image.to_vec(), session })
     }
 
     /// The least MiB that any plan takes.
-    pub(super) fn least_mib(&self) -> Result<usize, Failure> {
+    pub(super) fn least_mib(&self) -> Result<usize, PlannerError> {
         let limits = Limits { memory: least_memory(&self.costs), ..Limits::NONE };
-        let picks = choose(&self.costs, &limits).ok_or("no plan takes the least memory")?;
+        let picks = choose(&self.costs, &limits).expect("the least memory holds one choice of each step");
         let chosen = self.chosen(picks)?;
         Ok(bytes_with(&chosen.session, self.network.threads).div_ceil(1 << 20))
     }
@@ -179,7 +183,7 @@ impl<'a> Search<'a, '_> {
     }
 
     /// The fastest choice with an error of at most `bound`, which the fastest of all exceeds.
-    pub(super) fn within(&mut self, mut fastest: Chosen<'a>, bound: f64) -> Result<Chosen<'a>, Failure> {
+    pub(super) fn within(&mut self, mut fastest: Chosen<'a>, bound: f64) -> Result<Chosen<'a>, PlannerError> {
         let gains = self.network.gains(&mut fastest.session, &fastest.image);
         self.price(&gains);
         let sum = |search: &Self, chosen: &Chosen| total(picked(&search.costs, &chosen.picks)).error;
@@ -212,11 +216,7 @@ impl<'a> Search<'a, '_> {
             Some(chosen) if chosen.error <= bound => Ok(chosen),
             last => {
                 let reached = last.map_or(reached, |chosen| chosen.error.min(reached));
-                let memory = if self.memory == usize::MAX { "" } else { " with --max-memory" };
-                Err(format!(
-                    "--max-rel-error {bound:e}: no plan keeps it{memory}, the best reaches {reached:.1e}"
-                )
-                .into())
+                Err(PlannerError::Error { bound, reached, with_memory: self.memory != usize::MAX })
             }
         }
     }

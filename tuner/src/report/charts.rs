@@ -1,10 +1,11 @@
 //! The candidates of a problem and the contest of whole networks, as bars.
 
+use engine::plan::records::NetworkVariant;
 use engine::plan::schema::Plan;
 use engine::util::error::Failure;
 
 use crate::report::bars::{Bar, Bars};
-use crate::report::canvas::colour;
+use crate::report::canvas::{OTHER, colour};
 use crate::report::data::{
     ProblemView, RowView, count, family, gflops, positive, short, time, time_text, tuning_text,
 };
@@ -105,18 +106,17 @@ fn list(items: &[String], most: usize) -> String {
 /// If plotters fails.
 pub fn contest(plan: &Plan) -> Result<String, Failure> {
     let timed: Vec<_> =
-        plan.networks.iter().filter_map(|c| Some((&c.plan, time(Some(c.time_us))?))).collect();
-    let own = timed.iter().find(|(name, _)| *name == "tuned").map(|(_, t)| t.median);
-    let bar = |(name, t): &(&String, engine::plan::step::TimeUs)| {
+        plan.networks.iter().filter_map(|c| Some((&c.network, time(Some(c.time_us))?))).collect();
+    let own = timed.iter().find(|(name, _)| **name == NetworkVariant::Tuned).map(|(_, t)| t.median);
+    let bar = |(name, t): &(&NetworkVariant, engine::plan::step::TimeUs)| {
         let [ms, low, high] = [t.median, t.low, t.high].map(|us| us / 1e3);
         let ratio = own.map_or(String::new(), |own| format!(", {:.2}x the tuned plan", t.median / own));
-        let family = name.rsplit(": ").next().unwrap_or(name).trim_end_matches(" everywhere");
-        let is_own = *name == "tuned";
+        let is_own = **name == NetworkVariant::Tuned;
         Bar {
             label: name.to_string(),
             sublabel: String::new(),
             bold: is_own,
-            colour: if is_own { TUNED } else { colour(family) },
+            colour: if is_own { TUNED } else { OTHER },
             value: ms,
             quartiles: [low, high],
             ticks: Vec::new(),

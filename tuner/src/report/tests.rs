@@ -2,7 +2,8 @@
 
 use engine::network::choice::StepFormats;
 use engine::plan::records::{
-    Alternative, BlockVariantRecord, CandidateRecord, ConditionsRecord, Contest, ProblemRecord, SearchRecord,
+    Alternative, BlockVariantRecord, CandidateRecord, ConditionsRecord, NetworkRecord, ProblemRecord,
+    SearchRecord,
 };
 use engine::plan::schema::{Plan, SCHEMA};
 use engine::plan::step::{PlanStep, RunnerUp, TimeUs};
@@ -94,8 +95,14 @@ pub(crate) fn plan() -> Plan {
         pareto: Vec::new(),
         rules: Vec::new(),
         networks: vec![
-            Contest { plan: "tuned".to_string(), time_us: around(800.0) },
-            Contest { plan: "direct everywhere".to_string(), time_us: around(900.0) },
+            NetworkRecord {
+                network: "tuned".to_string().try_into().expect("a network"),
+                time_us: around(800.0),
+            },
+            NetworkRecord {
+                network: "direct everywhere".to_string().try_into().expect("a network"),
+                time_us: around(900.0),
+            },
         ],
         block_variants: vec![BlockVariantRecord {
             block: "mixed0".to_string(),

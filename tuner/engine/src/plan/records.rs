@@ -166,11 +166,84 @@ impl RuleRecord {
     }
 }
 
-/// A whole network by one way of choosing kernels, measured in turn with the others.
+/// How the kernels of a whole network were chosen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum NetworkVariant {
+    /// As the plan says.
+    Tuned,
+    /// The same before close candidates were timed in the network.
+    TunedIsolated,
+    /// Tuned with plain blocks, where the plan has others.
+    Plain,
+    /// The same by isolated times.
+    PlainIsolated,
+    /// Tuned with other block variants, where the plan has plain blocks since they are faster.
+    WithVariants,
+    /// The same by isolated times.
+    WithVariantsIsolated,
+    /// All images of a batch at once, by isolated times, where the plan splits the batch.
+    AllImagesAtOnce,
+    /// The choice that is made without measurements.
+    BuiltIn,
+    /// What a published rule chooses.
+    Rule(String),
+}
+
+impl NetworkVariant {
+    /// Each variant's name, and its name in plans of the first schema.
+    const NAMES: [(Self, &str, &str); 8] = [
+        (Self::Tuned, "tuned", "tuned"),
+        (Self::TunedIsolated, "tuned, isolated times", "tuned, by times alone"),
+        (Self::Plain, "plain blocks", "tuned, without rewrites"),
+        (Self::PlainIsolated, "plain blocks, isolated times", "tuned, without rewrites, by times alone"),
+        (Self::WithVariants, "block variants", "tuned, with rewrites"),
+        (
+            Self::WithVariantsIsolated,
+            "block variants, isolated times",
+            "tuned, with rewrites, by times alone",
+        ),
+        (Self::AllImagesAtOnce, "all images at once, isolated times", "tuned alone, all images at once"),
+        (Self::BuiltIn, "built-in choice", "default"),
+    ];
+}
+
+impl std::fmt::Display for NetworkVariant {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Self::Rule(name) => write!(f, "rule: {name}"),
+            own => {
+                f.write_str(Self::NAMES.iter().find(|(known, ..)| known == own).map_or("", |names| names.1))
+            }
+        }
+    }
+}
+
+impl From<NetworkVariant> for String {
+    fn from(variant: NetworkVariant) -> Self {
+        variant.to_string()
+    }
+}
+
+impl TryFrom<String> for NetworkVariant {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let known = Self::NAMES.iter().find(|(_, name, old)| [*name, *old].contains(&text.as_str()));
+        let rule = || text.strip_prefix("rule: ").map(|name| Self::Rule(name.to_string()));
+        known.map(|(variant, ..)| variant.clone()).or_else(rule).ok_or_else(|| {
+            let names: Vec<&str> = Self::NAMES.iter().map(|(_, name, _)| *name).collect();
+            format!("found `{text}`, expected one of {} or rule: NAME", names.join("; "))
+        })
+    }
+}
+
+/// A whole network in one variant, measured in turn with the others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Contest {
-    /// The way of choosing.
-    pub plan: String,
+pub struct NetworkRecord {
+    /// How its kernels were chosen.
+    #[serde(alias = "plan")]
+    pub network: NetworkVariant,
     /// Time of an inference.
     pub time_us: TimeUs,
 }
@@ -315,5 +388,23 @@ impl std::fmt::Display for WeightResidency {
             Self::Dram => "memory",
             Self::SharedCache => "the cache that the cores share",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_are_read_by_their_names_and_by_those_of_the_first_schema() {
+        for (variant, name, old) in NetworkVariant::NAMES {
+            for text in [name, old] {
+                assert_eq!(NetworkVariant::try_from(text.to_string()), Ok(variant.clone()), "{text}");
+            }
+            assert_eq!(variant.to_string(), name);
+        }
+        let rule = NetworkVariant::Rule("direct always".to_string());
+        assert_eq!(NetworkVariant::try_from(rule.to_string()), Ok(rule));
+        assert!(NetworkVariant::try_from("another".to_string()).is_err());
     }
 }

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::plan::error::{PlanError, field, json_error};
 use crate::plan::records::{
-    BlockVariantRecord, Contest, MemoryBytes, Noise, ParetoPoint, Planning, ProblemRecord, RuleRecord,
+    BlockVariantRecord, MemoryBytes, NetworkRecord, Noise, ParetoPoint, Planning, ProblemRecord, RuleRecord,
 };
 use crate::plan::step::PlanStep;
 use crate::runtime::machine::Machine;
@@ -101,7 +101,7 @@ pub struct Plan {
     pub noise: Option<Noise>,
     /// The whole network by this and by other plans.
     #[serde(alias = "contest")]
-    pub networks: Vec<Contest>,
+    pub networks: Vec<NetworkRecord>,
     /// What published rules cost on the plain network, in f32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RuleRecord>,

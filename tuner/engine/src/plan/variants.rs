@@ -23,7 +23,7 @@ impl Plan {
             let Some(block) = blocks.iter().find(|block| block.name == planned.block) else {
                 let names: Vec<&str> = blocks.iter().map(|block| block.name).collect();
                 let expected = match names.len() {
-                    0 => format!("no block_variants: {} has none", self.model),
+                    0 => format!("no block variants: {} has none", self.model),
                     _ => format!("one of {}", names.join(" ")),
                 };
                 return Err(field(path, &at("block"), &planned.block, expected));

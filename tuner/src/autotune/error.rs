@@ -1,0 +1,31 @@
+//! Why a tuning came to nothing.
+
+use engine::runtime::session::SessionError;
+
+use crate::log::file::LogError;
+use crate::planner::error::PlannerError;
+
+/// Why a tuning came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum TuneError {
+    /// The system starts no such number of threads.
+    #[error("--threads {count}: {reason}")]
+    Threads {
+        /// How many were asked for.
+        count: usize,
+        /// The system's reason.
+        reason: String,
+    },
+    /// There is not the memory that measuring or running needs.
+    #[error("{0}")]
+    Memory(String),
+    /// The log of measurements is of another kind or version.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// No plan keeps the bounds, or a kernel refuses what it was measured with.
+    #[error(transparent)]
+    Planner(#[from] PlannerError),
+    /// Weights are missing or wrong.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+}

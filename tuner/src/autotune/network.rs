@@ -1,0 +1,132 @@
+//! Tunes a network.
+
+use engine::network::choice::TOOL;
+use engine::network::graph::Graph;
+use engine::network::model::Model;
+use engine::plan::records::{NetworkRecord, NetworkVariant};
+use engine::plan::schema::{Plan, SCHEMA};
+use engine::plan::step::{PlanStep, time_us};
+use engine::runtime::load::graph;
+use engine::runtime::memory::ensure_runs;
+use engine::runtime::reference::Reference;
+use engine::runtime::threads::available;
+use engine::util::files::now;
+use engine::util::stats::{ns, us};
+use engine::weights::source::Weights;
+
+use crate::autotune::error::TuneError;
+use crate::autotune::options::Options;
+use crate::autotune::planning::{Planned, Planner, Tuned};
+use crate::autotune::record::{memory_bytes, plan_step, record};
+use crate::autotune::setup::{Measured, Setup};
+use crate::bench::policy::POLICY;
+use crate::bench::progress::{Observer, Progress};
+use crate::measure::schedule::jobs;
+use crate::planner::batch_split::split_all;
+use crate::planner::compare::NetworkTime;
+use crate::planner::context::Network;
+use crate::planner::pareto::pareto;
+use crate::planner::rules::{costs, counted};
+
+/// Measures the kernels on this machine and plans a network within its budget. Prints nothing; `observer` hears of the
+/// progress and of what a user should know.
+///
+/// # Errors
+/// If no plan keeps the bounds, weights are missing or wrong, or the system refuses threads or memory.
+pub fn autotune(
+    model: &Model,
+    weights: &Weights,
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Plan, TuneError> {
+    let graph = graph(model, weights, options.batch);
+    ensure_runs(&model.to_string(), &graph).map_err(|error| TuneError::Memory(error.to_string()))?;
+    let progress = Progress::new(observer);
+    let work = graph.problems().into_iter().map(|(problem, steps)| (problem, steps.len())).collect();
+    let setup = Setup::new(options, work, &progress)?;
+    let measured = setup.measure(&jobs(&[graph.clone(), split_all(&graph)]), POLICY.stages.isolated_share);
+    let reference = reference(&setup, &graph, weights)?;
+    let network = Network {
+        graph: &graph,
+        weights,
+        cpu: &options.cpu,
+        threads: &setup.threads,
+        distance: &setup.distance,
+        progress: &progress,
+        in_network_until: Some(setup.after(POLICY.stages.in_network_share) + measured.exhausted),
+    };
+    let planner = Planner {
+        network: &network,
+        measurements: &measured.results,
+        bounds: &options.bounds,
+        reference: &reference,
+    };
+    let planned = setup.threads.install(|| planner.plan(setup.after(1.0) + measured.exhausted))?;
+    let mut plan = written(model, &graph, &setup, &measured, &planned);
+    if options.pareto {
+        let network = Network { graph: &planned.tuned.graph, in_network_until: None, ..network };
+        let points = || pareto(&network, &measured.results, &reference, setup.precision);
+        plan.pareto = setup.threads.install(points)?;
+    }
+    Ok(plan)
+}
+
+/// What the plan's results are compared with: the network in f64, on the given images or on built-in ones.
+fn reference(setup: &Setup, graph: &Graph, weights: &Weights) -> Result<Reference, TuneError> {
+    let images = setup.options.images.clone();
+    Ok(match images.is_empty() {
+        true => Reference::new(graph, weights, &setup.threads)?,
+        false => Reference::of(graph, weights, &setup.threads, images)?,
+    })
+}
+
+/// The plan as it is written.
+fn written(model: &Model, graph: &Graph, setup: &Setup, measured: &Measured, planned: &Planned) -> Plan {
+    let options = setup.options;
+    let Planned { tuned: Tuned { chosen, .. }, networks, prediction, .. } = planned;
+    let best = &networks[0].1;
+    let network = |(network, time): &(NetworkVariant, NetworkTime)| NetworkRecord {
+        network: network.clone(),
+        time_us: time_us(&time.timing),
+    };
+    let predicted = prediction.steps.as_ref().map(|steps| steps.iter().sum::<f64>() + prediction.overhead);
+    Plan {
+        schema: SCHEMA.to_string(),
+        model: model.to_string(),
+        shape: options.shape.clone(),
+        batch: graph.batch,
+        threads: setup.threads.count(),
+        max_rel_error: options.bounds.error,
+        rel_error: Some(chosen.error),
+        max_memory_mib: options.bounds.memory,
+        memory_bytes: Some(memory_bytes(&chosen.session)),
+        machine: setup.machine.clone(),
+        cores_allowed: Some(available()),
+        tool: TOOL.to_string(),
+        created: now(),
+        predicted_ms: predicted.map(|seconds| seconds * 1e3),
+        overhead_us: Some(us(prediction.overhead)),
+        measured_ms: Some(best.timing.median * 1e3),
+        planning: planned.planning,
+        noise: Some(setup.noise(measured, best.core_to_core.map(ns))),
+        networks: networks.iter().map(network).collect(),
+        rules: costs(&counted(graph, &measured.results)),
+        pareto: Vec::new(),
+        split: planned.split.clone(),
+        block_variants: planned.variants.clone(),
+        steps: steps(setup, measured, planned),
+        measurements: measured.results.iter().map(record).collect(),
+    }
+}
+
+/// The steps of a plan, with what they took in the whole network and what was predicted.
+fn steps(setup: &Setup, measured: &Measured, planned: &Planned) -> Vec<PlanStep> {
+    let Planned { tuned, networks, prediction, .. } = planned;
+    let (cpu, threads) = (&setup.options.cpu, setup.threads.count());
+    let of = |(index, step)| PlanStep {
+        network_us: Some(us(networks[0].1.steps[index])),
+        predicted_us: prediction.steps.as_ref().map(|steps| us(steps[index])),
+        ..plan_step(index, step, &tuned.chosen, &measured.results, cpu, threads)
+    };
+    tuned.graph.steps.iter().enumerate().map(of).collect()
+}

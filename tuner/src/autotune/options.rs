@@ -1,0 +1,57 @@
+//! What a tuning is asked for.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use engine::network::dtypes::F32_ERROR;
+use engine::plan::schema::Bounds;
+use engine::runtime::threads::available;
+use kernels::Cpu;
+
+use crate::bench::policy::POLICY;
+
+/// What a tuning is asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The processor, limited to the instructions that kernels may use.
+    pub cpu: Cpu,
+    /// Worker threads, at least 1.
+    pub threads: usize,
+    /// Images of one inference, at least 1.
+    pub batch: usize,
+    /// What the plan must keep.
+    pub bounds: Bounds,
+    /// Time for all measuring.
+    pub budget: Duration,
+    /// Try all tunings that the search has skipped as well; that time is not part of the budget.
+    pub exhaustive: bool,
+    /// Measure plans from the fastest to the most exact as well, which takes some seconds more.
+    pub pareto: bool,
+    /// Folder of results, a folder a machine inside, where measurements are logged and taken from; none without it.
+    pub results: Option<PathBuf>,
+    /// Take nothing from the log but how near the cores have been.
+    pub fresh: bool,
+    /// Images `[h, w, c]` that the error is measured on; three built-in ones where there are none.
+    pub images: Vec<Vec<f32>>,
+    /// The shape that the plan states, of a model that has one.
+    pub shape: Option<String>,
+}
+
+impl Default for Options {
+    /// All cores, batch 1, f32, the default budget, no log.
+    fn default() -> Self {
+        Self {
+            cpu: Cpu::detect(),
+            threads: available(),
+            batch: 1,
+            bounds: Bounds { error: F32_ERROR, memory: None },
+            budget: Duration::from_secs(POLICY.stages.budget_s.into()),
+            exhaustive: false,
+            pareto: false,
+            results: None,
+            fresh: false,
+            images: Vec::new(),
+            shape: None,
+        }
+    }
+}

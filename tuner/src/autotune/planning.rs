@@ -1,0 +1,229 @@
+//! From measurements to a network: block variants and kernels within the bounds, and whole networks in turn.
+
+use std::time::Instant;
+
+use engine::network::block_variant::BlockVariant;
+use engine::network::candidates::default_choices;
+use engine::network::dtypes::Precision;
+use engine::network::graph::Graph;
+use engine::plan::records::{BlockVariantRecord, NetworkVariant, Planning};
+use engine::plan::schema::{Bounds, PlanSplit};
+use engine::runtime::reference::Reference;
+use engine::runtime::session::Session;
+
+use crate::autotune::record::block_variant_record;
+use crate::bench::policy::POLICY;
+use crate::bench::progress::Warning;
+use crate::measure::types::ProblemResult;
+use crate::planner::batch_split::split;
+use crate::planner::block_dp::{cheapest_variants, layerwise};
+use crate::planner::chosen::Chosen;
+use crate::planner::compare::{NetworkTime, compare, is_faster};
+use crate::planner::context::Network;
+use crate::planner::error::PlannerError;
+use crate::planner::forms::{BlockChoice, choose_forms_and_types, in_forms};
+use crate::planner::rules::{RULES, by_rule};
+
+/// A network in some block variants, and what was chosen for it.
+pub struct Tuned<'a> {
+    /// Its steps.
+    pub graph: Graph,
+    /// The choice for each.
+    pub chosen: Chosen<'a>,
+}
+
+/// What planning came to.
+pub struct Planned<'a> {
+    /// The best network.
+    pub tuned: Tuned<'a>,
+    /// Where its batch is split.
+    pub split: Option<PlanSplit>,
+    /// The variants of its blocks.
+    pub variants: Vec<BlockVariantRecord>,
+    /// How near that is to the lower bound by isolated times.
+    pub planning: Option<Planning>,
+    /// Whole networks in turn, the best first.
+    pub networks: Vec<(NetworkVariant, NetworkTime)>,
+    /// What the best was predicted to take.
+    pub prediction: Prediction,
+}
+
+/// What a network is predicted to take.
+pub struct Prediction {
+    /// Seconds of its steps: those of the network by isolated times, measured whole, times what each step's candidate
+    /// took in the network for each second of that network's. So drift of the machine between the two stages does
+    /// not show. Isolated times where nothing was timed in the network; none where a step was not measured.
+    pub steps: Option<Vec<f64>>,
+    /// Seconds around the steps: what the network by isolated times takes next to its own steps, to wake, to end, and
+    /// to wait for those who take other images at the same time.
+    pub overhead: f64,
+}
+
+/// What all stages of planning look at.
+pub struct Planner<'n, 'm> {
+    /// The plain network.
+    pub network: &'n Network<'n>,
+    /// The candidates of all its problems.
+    pub measurements: &'m [ProblemResult],
+    /// What the plan must keep.
+    pub bounds: &'n Bounds,
+    /// What its results are compared with.
+    pub reference: &'n Reference,
+}
+
+/// The networks that compete: tuned in block variants, and in plain blocks where that is another.
+struct Rivals<'m> {
+    tuned: Tuned<'m>,
+    plain: Option<Tuned<'m>>,
+    variants: Vec<BlockVariantRecord>,
+}
+
+/// When a share of the time that is left until then has gone by.
+fn part(end: Instant, share: f64) -> Instant {
+    let now = Instant::now();
+    now + end.saturating_duration_since(now).mul_f64(share)
+}
+
+impl<'m> Planner<'_, 'm> {
+    /// Chooses block variants and kernels within the bounds, and measures the network by them and by others until
+    /// `end`.
+    ///
+    /// # Errors
+    /// If no network keeps the bounds, or a kernel refuses what it was measured with.
+    pub fn plan(&self, end: Instant) -> Result<Planned<'m>, PlannerError> {
+        let Self { network, measurements, bounds, reference } = *self;
+        let patience = POLICY.stages.patience_share;
+        let patient = network.in_network_until.map_or_else(Instant::now, |end| part(end, patience));
+        network.distance.wait_until(patient);
+        let (split, graph, mut at_once) = split(network, measurements, bounds, reference)?;
+        let variants = choose_forms_and_types(&graph, measurements, self.precision());
+        let bound = self.lower_bound(&graph);
+        let mut rivals = self.rivals(graph, &variants)?;
+        network.distance.wait_until(part(end, patience));
+        let mut networks = self.compare(&mut rivals, at_once.as_mut(), end)?;
+        let Rivals { tuned, variants, .. } = fastest(rivals, &mut networks);
+        let planning = bound.map(|bound| Planning { plan_ms: ms(tuned.chosen.isolated_seconds()), ..bound });
+        let prediction = predict(&tuned.chosen, &networks);
+        Ok(Planned { tuned, split, variants, planning, networks, prediction })
+    }
+
+    fn precision(&self) -> Precision {
+        Precision::within(self.bounds.error)
+    }
+
+    /// What a choice layer by layer takes, and what no choice can be below, by isolated times.
+    fn lower_bound(&self, graph: &Graph) -> Option<Planning> {
+        let (measurements, precision) = (self.measurements, self.precision());
+        let bound = cheapest_variants(graph, measurements, precision, |_, _| 0.0)?;
+        let layerwise_ms = layerwise(graph, measurements, precision).map(ms);
+        Some(Planning { layerwise_ms, bound_ms: ms(bound.seconds), plan_ms: 0.0 })
+    }
+
+    /// A network of a graph within the bounds.
+    fn choose(&self, graph: Graph, until: Option<Instant>) -> Result<Tuned<'m>, PlannerError> {
+        let network = Network { graph: &graph, in_network_until: until, ..*self.network };
+        let chosen = network.choose(self.measurements, self.bounds, self.reference)?;
+        Ok(Tuned { graph, chosen })
+    }
+
+    /// The network in block variants, and the plain one next to it. Where only the plain one keeps the bounds, it is
+    /// the tuned one.
+    fn rivals(&self, graph: Graph, choices: &[BlockChoice]) -> Result<Rivals<'m>, PlannerError> {
+        let until = self.network.in_network_until;
+        let mut variants: Vec<BlockVariantRecord> = choices.iter().map(block_variant_record).collect();
+        if choices.iter().all(|choice| choice.variant == BlockVariant::PLAIN) {
+            return Ok(Rivals { tuned: self.choose(graph, until)?, plain: None, variants });
+        }
+        let first = until.map(|end| part(end, POLICY.stages.variants_share));
+        match self.choose(in_forms(&graph, choices), first) {
+            Ok(tuned) => Ok(Rivals { tuned, plain: self.choose(graph, until).ok(), variants }),
+            Err(error) => {
+                let tuned = self.choose(graph, until)?;
+                self.network.progress.warning(&Warning::VariantsExcluded { reason: error.to_string() });
+                variants.iter_mut().for_each(BlockVariantRecord::overrule);
+                Ok(Rivals { tuned, plain: None, variants })
+            }
+        }
+    }
+
+    /// Runs the rivals in turn, and with them for some rounds what the built-in choice and published rules take.
+    fn compare(
+        &self,
+        rivals: &mut Rivals,
+        at_once: Option<&mut Session>,
+        end: Instant,
+    ) -> Result<Vec<(NetworkVariant, NetworkTime)>, PlannerError> {
+        let mut others = self.others()?;
+        let mut entries: Vec<(NetworkVariant, &mut Session)> = Vec::new();
+        let names = [
+            (Some(&mut rivals.tuned), NetworkVariant::Tuned, NetworkVariant::TunedIsolated),
+            (rivals.plain.as_mut(), NetworkVariant::Plain, NetworkVariant::PlainIsolated),
+        ];
+        for (tuned, name, isolated_name) in names {
+            let Some(Chosen { session, isolated, .. }) = tuned.map(|tuned| &mut tuned.chosen) else {
+                continue;
+            };
+            entries.push((name, session));
+            entries.extend(isolated.iter_mut().map(|isolated| (isolated_name.clone(), isolated)));
+        }
+        entries.extend(at_once.map(|session| (NetworkVariant::AllImagesAtOnce, session)));
+        let count = entries.len();
+        entries.extend(others.iter_mut().map(|(name, session)| (name.clone(), session)));
+        let (names, sessions): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
+        Ok(names.into_iter().zip(compare(self.network, sessions, count, end)).collect())
+    }
+
+    /// The plain network by the built-in choice, and in f32 by published rules.
+    fn others(&self) -> Result<Vec<(NetworkVariant, Session)>, PlannerError> {
+        let network = self.network;
+        let built_in = network.session(&default_choices(network.graph, network.cpu))?;
+        let mut others = vec![(NetworkVariant::BuiltIn, built_in)];
+        if self.precision() == Precision::F32 {
+            for rule in &RULES {
+                let choices = by_rule(network.graph, self.measurements, rule, network.cpu);
+                let name = NetworkVariant::Rule(rule.name.to_string());
+                others.push((name, network.session(&choices)?));
+            }
+        }
+        Ok(others)
+    }
+}
+
+/// The plain network in the tuned one's place where it is faster, with the names of both; the best comes first.
+fn fastest<'m>(rivals: Rivals<'m>, networks: &mut Vec<(NetworkVariant, NetworkTime)>) -> Rivals<'m> {
+    let Rivals { tuned, plain: Some(plain), mut variants } = rivals else { return rivals };
+    let at = networks.iter().position(|(name, _)| *name == NetworkVariant::Plain);
+    let faster = at.filter(|&at| is_faster(&networks[at].1.timing, &networks[0].1.timing));
+    let Some(at) = faster else { return Rivals { tuned, plain: Some(plain), variants } };
+    networks.rotate_left(at);
+    for (name, _) in networks.iter_mut() {
+        *name = match &*name {
+            NetworkVariant::Tuned => NetworkVariant::WithVariants,
+            NetworkVariant::TunedIsolated => NetworkVariant::WithVariantsIsolated,
+            NetworkVariant::Plain => NetworkVariant::Tuned,
+            NetworkVariant::PlainIsolated => NetworkVariant::TunedIsolated,
+            other => other.clone(),
+        };
+    }
+    variants.iter_mut().for_each(BlockVariantRecord::overrule);
+    Rivals { tuned: plain, plain: None, variants }
+}
+
+/// What a choice is predicted to take as a whole network.
+fn predict(chosen: &Chosen, networks: &[(NetworkVariant, NetworkTime)]) -> Prediction {
+    let isolated = networks.iter().find(|(name, _)| *name == NetworkVariant::TunedIsolated);
+    let steps = 0..chosen.winners.len();
+    match isolated.filter(|_| chosen.isolated.is_some()) {
+        Some((_, network)) => Prediction {
+            steps: Some(steps.map(|step| network.steps[step] * chosen.in_network_ratio(step)).collect()),
+            overhead: network.timing.median - network.steps.iter().sum::<f64>(),
+        },
+        None => {
+            Prediction { steps: steps.map(|step| Some(chosen.timing(step)?.median)).collect(), overhead: 0.0 }
+        }
+    }
+}
+
+fn ms(seconds: f64) -> f64 {
+    (seconds * 1e9).round() / 1e6
+}

@@ -1,0 +1,137 @@
+//! What measuring tells while it goes on: how far a stage is, and what a user should know of the result.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+/// A stage that takes time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The candidates of all problems, isolated.
+    Candidates,
+    /// What a small change of each step makes of the result.
+    StepErrors,
+    /// Close candidates in the running network.
+    InNetwork,
+    /// Whole networks in turn.
+    Networks,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Candidates => "candidates",
+            Self::StepErrors => "errors of steps",
+            Self::InNetwork => "in the network",
+            Self::Networks => "whole networks",
+        })
+    }
+}
+
+/// What bears on the result, or on later ones.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Warning {
+    /// Measurements are not kept.
+    NotLogged {
+        /// Why.
+        reason: String,
+    },
+    /// The plan with block variants keeps no bound; the plain one is taken.
+    VariantsExcluded {
+        /// Why.
+        reason: String,
+    },
+    /// A kernel's results are wrong; it is excluded.
+    Wrong {
+        /// The kernel's id and its tuning.
+        candidate: String,
+        /// The problem.
+        problem: String,
+        /// Its largest error.
+        error: f64,
+        /// The largest that is allowed.
+        tolerance: f64,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::NotLogged { reason } => write!(f, "{reason}; measurements are not logged"),
+            Self::VariantsExcluded { reason } => {
+                write!(f, "the plan with block variants is excluded: {reason}")
+            }
+            Self::Wrong { candidate, problem, error, tolerance } => write!(
+                f,
+                "{candidate} is wrong on {problem}: error {error:.2e}, tolerance {tolerance:.2e}; excluded"
+            ),
+        }
+    }
+}
+
+/// Who hears of the progress of a tuning.
+pub trait Observer: Send {
+    /// A stage is so far done, from 0 to 1; `detail` says at what it is.
+    fn progress(&mut self, stage: Stage, done: f64, detail: &str) {
+        let _ = (stage, done, detail);
+    }
+
+    /// A stage has ended.
+    fn ended(&mut self, stage: Stage) {
+        let _ = stage;
+    }
+
+    /// Something that bears on the result.
+    fn warning(&mut self, warning: &Warning) {
+        let _ = warning;
+    }
+}
+
+/// An observer that ignores all it hears.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Observer for Silent {}
+
+/// An observer that several parts of a tuning share.
+pub struct Progress<'a>(Mutex<&'a mut dyn Observer>);
+
+impl<'a> Progress<'a> {
+    /// Of an observer.
+    pub fn new(observer: &'a mut dyn Observer) -> Self {
+        Self(Mutex::new(observer))
+    }
+
+    fn tell(&self, what: impl FnOnce(&mut dyn Observer)) {
+        what(&mut **self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Tells an observer; what the contexts of measuring and planning hold.
+pub trait Report: Sync {
+    /// See [`Observer::progress`].
+    fn progress(&self, stage: Stage, done: f64, detail: &str);
+    /// See [`Observer::ended`].
+    fn ended(&self, stage: Stage);
+    /// See [`Observer::warning`].
+    fn warning(&self, warning: &Warning);
+}
+
+impl Report for Progress<'_> {
+    fn progress(&self, stage: Stage, done: f64, detail: &str) {
+        self.tell(|observer| observer.progress(stage, done, detail));
+    }
+
+    fn ended(&self, stage: Stage) {
+        self.tell(|observer| observer.ended(stage));
+    }
+
+    fn warning(&self, warning: &Warning) {
+        self.tell(|observer| observer.warning(warning));
+    }
+}
+
+impl Report for Silent {
+    fn progress(&self, _: Stage, _: f64, _: &str) {}
+    fn ended(&self, _: Stage) {}
+    fn warning(&self, _: &Warning) {}
+}

@@ -1,0 +1,105 @@
+//! Rounds: contenders take turns in each, so that what slows the machine slows them alike.
+//!
+//! All that is timed is timed by this: isolated candidates, candidates in the running network, whole networks, the
+//! noise floor and repeated inferences. What a turn is differs; when rounds end, when a run counts as disturbed and
+//! what is told meanwhile does not.
+
+use std::time::{Duration, Instant};
+
+use engine::runtime::threads::Threads;
+use kernels::team::Team;
+
+use crate::bench::core_distance::CoreDistanceMonitor;
+use crate::bench::progress::{Report, Stage};
+
+/// How many rounds there are, and where.
+pub struct Rounds<'a> {
+    /// The workers.
+    pub threads: &'a Threads,
+    /// How far apart their cores are.
+    pub distance: &'a CoreDistanceMonitor,
+    /// What is told of them.
+    pub progress: &'a dyn Report,
+    /// The stage that they are.
+    pub stage: Stage,
+    /// Rounds at least and at most.
+    pub count: [usize; 2],
+    /// After the least number of rounds, none begins later.
+    pub end: Instant,
+}
+
+/// What a round has at hand.
+pub struct Turn<'a> {
+    /// Number of the round, from 0.
+    pub round: usize,
+    rounds: &'a Rounds<'a>,
+    team: &'a mut Team,
+    core_to_core: &'a mut Vec<f64>,
+}
+
+impl Turn<'_> {
+    /// Waits until the workers' cores are near, as long as there is patience.
+    pub fn wait_until_near(&mut self) {
+        let Rounds { threads, distance, .. } = self.rounds;
+        self.core_to_core.extend(distance.wait_until_near(threads, self.team));
+    }
+}
+
+impl Rounds<'_> {
+    /// Runs the rounds: core-to-core latencies in seconds, one each time that cores were waited for.
+    pub fn run(&self, mut round: impl FnMut(&mut Turn)) -> Vec<f64> {
+        let [least, most] = self.count;
+        let mut team = Team::new(self.threads.count());
+        let mut core_to_core = Vec::new();
+        let (start, time) = (Instant::now(), self.end.saturating_duration_since(Instant::now()));
+        for number in 0..most {
+            if number >= least && Instant::now() >= self.end {
+                break;
+            }
+            round(&mut Turn {
+                round: number,
+                rounds: self,
+                team: &mut team,
+                core_to_core: &mut core_to_core,
+            });
+            self.progress.progress(self.stage, self.done(number + 1, start.elapsed(), time), "");
+        }
+        self.progress.ended(self.stage);
+        core_to_core
+    }
+
+    /// The share of the rounds that is done, by number or by time.
+    fn done(&self, rounds: usize, elapsed: Duration, time: Duration) -> f64 {
+        let [least, most] = self.count;
+        let by_number = rounds as f64 / most as f64;
+        let by_time =
+            (elapsed.as_secs_f64() / time.as_secs_f64().max(1e-9)).min(rounds as f64 / least as f64);
+        by_number.max(by_time).min(1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::progress::Silent;
+
+    fn rounds(count: [usize; 2], end: Duration) -> usize {
+        let threads = Threads::new(1).expect("a thread");
+        let distance = CoreDistanceMonitor::default();
+        let (stage, end) = (Stage::Networks, Instant::now() + end);
+        let rounds = Rounds { threads: &threads, distance: &distance, progress: &Silent, stage, count, end };
+        let mut done = 0;
+        rounds.run(|turn| {
+            assert_eq!(turn.round, done);
+            done += 1;
+        });
+        done
+    }
+
+    #[test]
+    fn rounds_end_with_the_time_but_not_before_their_least_number() {
+        assert_eq!(rounds([3, 8], Duration::ZERO), 3);
+        assert_eq!(rounds([0, 8], Duration::ZERO), 0);
+        assert_eq!(rounds([3, 8], Duration::from_secs(3600)), 8);
+    }
+}
