@@ -229,7 +229,7 @@ pub const EPILOGUES: [Epilogue; 4] = [Epilogue::BIAS_RELU, Epilogue::NONE, Epilo
 /// All distinct problems of InceptionV3 with its top, those of all forms of its blocks, and the average
 /// pools of both frameworks.
 pub fn inception_v3(batch: usize) -> Vec<Problem> {
-    let model = Model::inception_v3(Some(1000));
+    let model = Model::inception_v3();
     let mut list = Vec::new();
     for average in [PoolKind::Average, PoolKind::AverageCountingBorder] {
         for (problem, _) in problems(&Graph::new(&model, batch, average)) {

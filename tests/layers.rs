@@ -20,7 +20,10 @@ const LAYERS: [(&str, &[&[&str]]); 3] = [
             &["registry"],
         ],
     ),
-    ("tuner/engine/src", &[&["util"], &["network"], &["weights", "image"], &["runtime"], &["plan"]]),
+    (
+        "tuner/engine/src",
+        &[&["util"], &["network"], &["weights", "image"], &["runtime"], &["plan"], &["session", "docs"]],
+    ),
     ("tuner/src", &[&["bench"], &["log"], &["measure"], &["planner"], &["autotune"], &["report"], &["cli"]]),
 ];
 

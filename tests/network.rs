@@ -13,8 +13,9 @@
 
 use cross_checks::network::{Network, Rule, in_bf16, plans, rounding_of};
 use engine::network::block_variant::BlockVariant;
+use engine::network::builder::BlockInfo;
 use engine::network::candidates::default_choices;
-use engine::network::model::BLOCKS;
+use engine::network::inception_v3::NETWORK;
 use engine::runtime::reference::Reference;
 use engine::util::stats::relative_l2;
 use engine::weights::synthetic;
@@ -135,7 +136,7 @@ fn every_block_is_that_of_torchvision_where_pools_count_the_border() {
 #[test]
 fn a_block_computes_the_same_in_every_form() {
     for average in [PoolKind::Average, PoolKind::AverageCountingBorder] {
-        for (block, [h, w, c]) in BLOCKS {
+        for &BlockInfo { name: block, input: [h, w, c], .. } in NETWORK.blocks {
             let images = synthetic::image(2, h, w, c, 0);
             let network = |rewrite| Network::block(block, average, 2, 2).in_form(rewrite);
             for (plan_name, choose) in plans() {

@@ -5,11 +5,11 @@ use engine::network::candidates::{default_choice, default_choices};
 use engine::network::choice::Choice;
 use engine::network::dtypes::{cheapest, pair};
 use engine::network::graph::{Graph, Slice};
-use engine::network::model::{BLOCKS, Model};
-use engine::network::spec::Spec;
-use engine::runtime::session::Session;
+use engine::network::inception_v3::NETWORK;
+use engine::network::model::Model;
+use engine::runtime::prepared::PreparedNetwork;
 use engine::runtime::threads::Threads;
-use engine::weights::source::{Source, Weights};
+use engine::weights::source::Weights;
 use kernels::cpu::Cpu;
 use kernels::kernel::Tuning;
 use kernels::problem::{PoolKind, Problem};
@@ -30,22 +30,16 @@ pub struct Network {
     pub threads: Threads,
 }
 
-/// All that InceptionV3 needs of a weights file.
-pub fn spec() -> Spec {
-    let graph = Graph::new(&Model::inception_v3(None), 1, PoolKind::Average);
-    Spec { convs: graph.conv_specs().cloned().collect(), features: 2048 }
-}
-
 impl Network {
     /// On synthetic weights.
     pub fn synthetic(average: PoolKind, batch: usize, threads: usize) -> Self {
-        Self::on(&Source::Synthetic { seed: 1 }, average, batch, threads)
+        Self::on(Weights::synthetic(&Model::inception_v3(), 1), average, batch, threads)
     }
 
     /// On given weights.
-    pub fn on(source: &Source, average: PoolKind, batch: usize, threads: usize) -> Self {
-        let weights = Weights::open(source, &spec()).unwrap_or_else(|e| panic!("{e}"));
-        Self::of(Model::inception_v3(weights.classes()), weights, average, batch, threads)
+    pub fn on(weights: Weights, average: PoolKind, batch: usize, threads: usize) -> Self {
+        let model = Model::inception_v3().with_classes(weights.classes());
+        Self::of(model, weights, average, batch, threads)
     }
 
     /// One block on synthetic weights.
@@ -53,8 +47,7 @@ impl Network {
     /// # Panics
     /// If there is no such block.
     pub fn block(name: &str, average: PoolKind, batch: usize, threads: usize) -> Self {
-        let weights =
-            Weights::open(&Source::Synthetic { seed: 1 }, &spec()).unwrap_or_else(|e| panic!("{e}"));
+        let weights = Weights::synthetic(&Model::inception_v3(), 1);
         Self::of(Model::block(name).expect("a block"), weights, average, batch, threads)
     }
 
@@ -66,15 +59,15 @@ impl Network {
 
     /// With all blocks that have such a form in it.
     pub fn in_form(mut self, rewrite: BlockVariant) -> Self {
-        for (block, _) in BLOCKS {
+        for block in NETWORK.blocks.iter().map(|block| block.name) {
             self.graph = with_variant(&self.graph, block, rewrite).unwrap_or(self.graph);
         }
         self
     }
 
     /// Ready to run.
-    pub fn session(&self, choices: &[Choice]) -> Session {
-        Session::new(self.graph.clone(), choices, &self.weights, &self.cpu, &self.threads)
+    pub fn session(&self, choices: &[Choice]) -> PreparedNetwork {
+        PreparedNetwork::new(self.graph.clone(), choices, &self.weights, &self.cpu, &self.threads)
             .unwrap_or_else(|e| panic!("{e}"))
     }
 

@@ -8,7 +8,7 @@ use kernels::problem::{PoolKind, Problem};
 fn the_benches_list_every_convolution_of_inception_v3() {
     let listed = include_str!("../kernels/benches/inception_v3.txt");
     let listed: Vec<&str> = listed.lines().filter(|line| !line.starts_with('#')).collect();
-    let graph = Graph::new(&Model::inception_v3(None), 1, PoolKind::Average);
+    let graph = Graph::new(&Model::inception_v3().with_classes(None), 1, PoolKind::Average);
     let problems = graph.problems();
     let convs = problems.iter().filter(|(problem, _)| matches!(problem, Problem::Conv(_)));
     let lines: Vec<String> = convs

@@ -11,9 +11,10 @@ use std::process::ExitCode;
 use cross_checks::network::{Network, plans};
 use engine::network::candidates::default_choices;
 use engine::network::dtypes::{BF16_ERROR, F32_ERROR};
+use engine::network::model::Model;
 use engine::runtime::reference::Reference;
 use engine::util::stats::relative_l2;
-use engine::weights::source::Source;
+use engine::weights::source::Weights;
 use kernels::problem::PoolKind;
 use ndarray::Array2;
 use serde_json::Value;
@@ -44,8 +45,9 @@ impl Trained {
     ) -> Result<(), String> {
         let exact = load_npy_dyn(&golden(golden_file), "golden", &[6, 2048]).map_err(|e| e.to_string())?;
         let exact: Array2<f32> = exact.into_dimensionality().map_err(|e| e.to_string())?;
-        let source = Source::File(self.cache.join(weights));
-        let network = Network::on(&source, average, 3, 2);
+        let opened = Weights::open(self.cache.join(weights), &Model::inception_v3());
+        let opened = opened.map_err(|e| e.to_string())?;
+        let network = Network::on(opened, average, 3, 2);
         let top: Value =
             serde_json::from_str(include_str!("trained/golden.json")).map_err(|e| e.to_string())?;
         for (plan, rule) in plans() {
@@ -90,8 +92,8 @@ impl Trained {
     fn the_network_in_f64_is_that_of_keras(&self) -> Result<(), String> {
         let golden = load_npy_dyn(&golden("golden_features_keras.npy"), "golden", &[6, 2048]);
         let golden: Vec<f32> = golden.map_err(|e| e.to_string())?.into_iter().collect();
-        let source = Source::File(self.cache.join("legacy.h5"));
-        let network = Network::on(&source, PoolKind::Average, 1, 2);
+        let weights = Weights::open(self.cache.join("legacy.h5"), &Model::inception_v3());
+        let network = Network::on(weights.map_err(|e| e.to_string())?, PoolKind::Average, 1, 2);
         let images = self.inputs.chunks(299 * 299 * 3).map(<[f32]>::to_vec).collect();
         let exact = Reference::of(&network.graph, &network.weights, &network.threads, images);
         let exact = exact.map_err(|e| e.to_string())?;

@@ -56,6 +56,7 @@ impl<I: Isa> Prepared for PreparedSoftmax<I> {
     fn units(&self, _: usize, n: usize) -> usize {
         n
     }
+
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, _: &mut Scratch) {
         self.isa.vectorize(Run { isa: self.isa, src: io.src, dst: io.dst(0), images: units })
     }

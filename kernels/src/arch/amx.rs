@@ -141,6 +141,7 @@ pub struct Block {
     /// Lines of it to prefetch in each step.
     pub lines: usize,
 }
+
 impl TileRegisters {
     /// Tiles of `rows` rows for `a` and for the sums.
     ///
@@ -209,6 +210,7 @@ impl TileRegisters {
         }
     }
 }
+
 impl Drop for TileRegisters {
     fn drop(&mut self) {
         // SAFETY: the tiles were configured, so that the instruction is there.

@@ -208,6 +208,7 @@ impl Prepared for PreparedIm2col {
     fn units(&self, _: usize, n: usize) -> usize {
         self.pixels(n).div_ceil(self.block)
     }
+
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
         let total = self.pixels(io.images());
         let width = self.conv.output()[1];

@@ -122,6 +122,7 @@ impl<I: Isa> Prepared for PreparedUnfused<I> {
     fn units(&self, phase: usize, n: usize) -> usize {
         if phase == 0 { self.conv.units(0, n) } else { n * self.signature.dst[0].h }
     }
+
     unsafe fn run(&self, phase: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
         if phase == 0 {
             // SAFETY: the promises of the caller hold for the convolution alone.

@@ -184,7 +184,7 @@ impl<I: Isa, M: Multiply<I>> Cut<I, M> {
             pixels,
             vectors,
             larger: width - blocks * (pixels - 1),
-            functions: [pixels, pixels.max(2) - 1].map(|pixels| function::<I, M>(pixels, vectors)),
+            functions: [function::<I, M>(pixels, vectors), function::<I, M>(pixels.max(2) - 1, vectors)],
         }
     }
 

@@ -143,6 +143,7 @@ macro_rules! join_f32 {
 
 join_f32!(Max, max_f32s);
 join_f32!(Sum, add_f32s);
+
 impl<I: Isa> Join<I> for Max<bf16> {
     type Element = bf16;
     /// The largest and the smallest as integers.
@@ -183,6 +184,7 @@ impl<I: Isa> Join<I> for Max<bf16> {
         unsafe { store_bf16::<I, WHOLE>(at, cast(value), width) };
     }
 }
+
 impl<I: Isa> Join<I> for Sum<bf16> {
     type Element = bf16;
     /// The even and the odd channels.

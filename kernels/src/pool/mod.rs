@@ -110,6 +110,7 @@ impl<I: Isa> Prepared for PreparedPool<I> {
     fn units(&self, _: usize, n: usize) -> usize {
         n * self.pool.output()[0] * self.chunks()
     }
+
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, _: &mut Scratch) {
         self.isa.vectorize(Run { step: self, units, io })
     }

@@ -287,6 +287,7 @@ impl Prepared for PreparedReference {
     fn units(&self, _: usize, n: usize) -> usize {
         n
     }
+
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, _: &mut Scratch) {
         for n in units {
             // SAFETY: the source may be read.

@@ -1,6 +1,7 @@
 //! Why a tuning came to nothing.
 
-use engine::runtime::session::SessionError;
+use engine::MemoryError;
+use engine::runtime::prepared::PrepareError;
 
 use crate::log::file::LogError;
 use crate::planner::error::PlannerError;
@@ -17,8 +18,8 @@ pub enum TuneError {
         reason: String,
     },
     /// There is not the memory that measuring or running needs.
-    #[error("{0}")]
-    Memory(String),
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     /// The log of measurements is of another kind or version.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -27,5 +28,5 @@ pub enum TuneError {
     Planner(#[from] PlannerError),
     /// Weights are missing or wrong.
     #[error(transparent)]
-    Session(#[from] SessionError),
+    Prepare(#[from] PrepareError),
 }

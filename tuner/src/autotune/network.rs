@@ -40,7 +40,7 @@ pub fn autotune(
     observer: &mut dyn Observer,
 ) -> Result<Plan, TuneError> {
     let graph = graph(model, weights, options.batch);
-    ensure_runs(&model.to_string(), &graph).map_err(|error| TuneError::Memory(error.to_string()))?;
+    ensure_runs(&model.to_string(), &graph)?;
     let progress = Progress::new(observer);
     let work = graph.problems().into_iter().map(|(problem, steps)| (problem, steps.len())).collect();
     let setup = Setup::new(options, work, &progress)?;

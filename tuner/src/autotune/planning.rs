@@ -8,8 +8,8 @@ use engine::network::dtypes::Precision;
 use engine::network::graph::Graph;
 use engine::plan::records::{BlockVariantRecord, NetworkVariant, Planning};
 use engine::plan::schema::{Bounds, PlanSplit};
+use engine::runtime::prepared::PreparedNetwork;
 use engine::runtime::reference::Reference;
-use engine::runtime::session::Session;
 
 use crate::autotune::record::block_variant_record;
 use crate::bench::policy::POLICY;
@@ -150,11 +150,11 @@ impl<'m> Planner<'_, 'm> {
     fn compare(
         &self,
         rivals: &mut Rivals,
-        at_once: Option<&mut Session>,
+        at_once: Option<&mut PreparedNetwork>,
         end: Instant,
     ) -> Result<Vec<(NetworkVariant, NetworkTime)>, PlannerError> {
         let mut others = self.others()?;
-        let mut entries: Vec<(NetworkVariant, &mut Session)> = Vec::new();
+        let mut entries: Vec<(NetworkVariant, &mut PreparedNetwork)> = Vec::new();
         let names = [
             (Some(&mut rivals.tuned), NetworkVariant::Tuned, NetworkVariant::TunedIsolated),
             (rivals.plain.as_mut(), NetworkVariant::Plain, NetworkVariant::PlainIsolated),
@@ -174,7 +174,7 @@ impl<'m> Planner<'_, 'm> {
     }
 
     /// The plain network by the built-in choice, and in f32 by published rules.
-    fn others(&self) -> Result<Vec<(NetworkVariant, Session)>, PlannerError> {
+    fn others(&self) -> Result<Vec<(NetworkVariant, PreparedNetwork)>, PlannerError> {
         let network = self.network;
         let built_in = network.session(&default_choices(network.graph, network.cpu))?;
         let mut others = vec![(NetworkVariant::BuiltIn, built_in)];

@@ -66,8 +66,7 @@ impl<'a> Setup<'a> {
         work: Vec<(Problem, usize)>,
         progress: &'a dyn Report,
     ) -> Result<Self, TuneError> {
-        let memory = |error: Box<dyn std::error::Error + Send + Sync>| TuneError::Memory(error.to_string());
-        ensure_measured(work.iter().map(|(problem, _)| problem), &options.cpu).map_err(memory)?;
+        ensure_measured(work.iter().map(|(problem, _)| problem), &options.cpu)?;
         let count = options.threads;
         let threads =
             Threads::new(count).map_err(|error| TuneError::Threads { count, reason: error.to_string() })?;

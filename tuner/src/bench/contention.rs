@@ -1,10 +1,10 @@
 //! Whether something else used the cores while something was timed.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 
 use engine::runtime::threads::Threads;
+use engine::util::read_at::read_at;
 use kernels::team::Team;
 
 use crate::bench::policy::POLICY;
@@ -117,7 +117,7 @@ impl RunQueueMonitor {
 /// The number at a place of a file's first line.
 fn number(file: &File, place: usize) -> Option<u64> {
     let mut text = [0; 256];
-    let length = file.read_at(&mut text, 0).ok()?;
+    let length = read_at(file, &mut text, 0).ok()?;
     let line = std::str::from_utf8(&text[..length]).ok()?.lines().next()?;
     line.split_whitespace().nth(place)?.parse().ok()
 }

@@ -3,18 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use engine::image::load_image;
 use engine::network::dtypes::{BF16_ERROR, F32_ERROR};
-use engine::network::graph::Graph;
 use engine::network::model::Model;
-use engine::network::spec::Spec;
+use engine::network::models::{input_arrays, networks_and_blocks};
 use engine::plan::schema::{Bounds, PlanRequest};
 use engine::runtime::threads::{Threads, available};
 use engine::util::error::Failure;
-use engine::weights::source::{Source, Weights};
+use engine::weights::source::Weights;
 use kernels::Tier;
 use kernels::cpu::Cpu;
-use kernels::problem::{Conv, PoolKind};
+use kernels::problem::Conv;
 
 use crate::autotune::options::Options;
 use crate::bench::policy::POLICY;
@@ -99,8 +97,8 @@ pub enum PrecisionArg {
 /// Model and weights.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ModelArgs {
-    /// inception_v3, one block of it (stem, mixed0 .. mixed10), or conv2d_bn with --shape
-    #[arg(long, value_name = "MODEL")]
+    /// Its name.
+    #[arg(long, value_name = "MODEL", help = format!("{}, or conv2d_bn with --shape", networks_and_blocks()))]
     pub model: Option<String>,
     /// Shape of a conv2d_bn, like n1h17w17c768k192r1s7
     #[arg(long)]
@@ -119,8 +117,8 @@ pub struct ImageArgs {
     /// JPEG or PNG images of any size
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "input")]
     pub image: Vec<PathBuf>,
-    /// Preprocessed images: .npy of [N, 299, 299, 3] float32 in [-1, 1]
-    #[arg(long, value_name = "X.npy")]
+    /// Preprocessed images.
+    #[arg(long, value_name = "X.npy", help = format!("Preprocessed images: .npy of {}", input_arrays()))]
     pub input: Option<PathBuf>,
 }
 
@@ -155,12 +153,12 @@ impl ImageArgs {
         if self.image.is_empty() {
             return Ok(None);
         }
-        if [h, w, c] != [299, 299, 3] {
+        if !model.takes_images() {
             return Err(format!("--image: {model} takes [{h}, {w}, {c}], not images; use --input").into());
         }
         let mut all = Vec::new();
         for path in &self.image {
-            all.extend(load_image(path)?);
+            all.extend(engine::image::load(path, model)?);
         }
         let names = self.image.iter().map(|path| path.display().to_string()).collect();
         Ok(Some(Images { values: all, names }))
@@ -221,9 +219,8 @@ impl HostArgs {
 impl ModelArgs {
     /// The name, or a failure that says what is expected.
     pub fn name(&self) -> Result<&str, Failure> {
-        let missing =
-            "--model is missing, expected inception_v3, a block (stem, mixed0 .. mixed10) or conv2d_bn";
-        self.model.as_deref().ok_or_else(|| missing.into())
+        let missing = || format!("--model is missing, expected {}, or conv2d_bn", networks_and_blocks());
+        self.model.as_deref().ok_or_else(|| missing().into())
     }
 
     /// Model and weights that fit together: the weights say how many classes there are.
@@ -232,17 +229,10 @@ impl ModelArgs {
             return Err(format!("--shape: n is {n}, expected at most {MAX_BATCH} images").into());
         }
         let bare = Model::by_name(self.name()?, self.shape.as_ref(), None)?;
-        let features = match bare.features {
-            Some(node) => bare.nodes[node].shape[2],
-            None => 0,
+        let weights = match &self.weights {
+            Some(path) => Weights::open(path, &bare)?,
+            None => Weights::synthetic(&bare, self.seed),
         };
-        let source = match &self.weights {
-            Some(path) => Source::File(path.clone()),
-            None => Source::Synthetic { seed: self.seed },
-        };
-        let graph = Graph::new(&bare, 1, PoolKind::Average);
-        let spec = Spec { convs: graph.conv_specs().cloned().collect(), features };
-        let weights = Weights::open(&source, &spec)?;
         let model = Model::by_name(self.name()?, self.shape.as_ref(), weights.classes())?;
         Ok((model, weights))
     }

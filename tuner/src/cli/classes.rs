@@ -10,7 +10,7 @@ pub(crate) fn print_tensor(name: &str, values: &[f32], out: &mut dyn Write) -> R
     let count = values.len() as f64;
     let mean = values.iter().map(|&v| v as f64).sum::<f64>() / count;
     let rms = (values.iter().map(|&v| (v as f64).powi(2)).sum::<f64>() / count).sqrt();
-    let head: Vec<String> = values.iter().take(4).map(|v| format!("{v:.6}")).collect();
+    let head: Vec<String> = values.iter().take(3).map(|v| format!("{v:.6}")).collect();
     writeln!(out, "{name}: {} values, mean {mean:.6}, rms {rms:.6}, first {}", values.len(), head.join(" "))?;
     Ok(())
 }

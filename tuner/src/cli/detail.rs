@@ -123,14 +123,17 @@ fn in_network(plan: &Plan, width: usize) -> String {
     if flips.is_empty() {
         return text;
     }
-    let mut table = Table::new(&["layer", "chosen", "us", "by isolated time", "us", "takes"]);
+    let mut table =
+        Table::new(&["layer", "chosen", "tuning", "us", "by isolated time", "tuning", "us", "takes"])
+            .details(&["tuning"]);
     for (step, first, own) in flips {
-        let candidate = |c: &InNetwork| format!("{} [{}]", c.kernel, tuning_text(&c.tuning));
         table.row([
             layers_text(&step.layers),
-            candidate(own),
+            own.kernel.clone(),
+            tuning_text(&own.tuning),
             short(own.time_us.median),
-            candidate(first),
+            first.kernel.clone(),
+            tuning_text(&first.tuning),
             short(first.time_us.median),
             more(first.time_us.median / own.time_us.median),
         ]);

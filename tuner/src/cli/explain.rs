@@ -159,7 +159,7 @@ impl Explained<'_> {
         facts.push(("kernel", format!("{} [{}]", step.kernel, tuning_text(&step.tuning))));
         facts.push(("formats", step.formats.to_string()));
         facts.push(("time", format!("{}, {}", step_time(self.view), self.kind_of_time())));
-        facts.push(("because", step.reason.clone()));
+        facts.push(("because", step.reason.to_string()));
         if let Some(second) = &step.runner_up {
             let takes = positive(Some(second.time_us / self.view.us()))
                 .map_or(String::new(), |ratio| format!(", {}", more(ratio)));
@@ -241,7 +241,7 @@ impl Explained<'_> {
             (c.bytes >> 10).to_string(),
             format!("{:.1e}", c.rel_error),
             c.formats.as_ref().map_or(String::new(), |own| asked(own, &self.step.formats)),
-            c.outcome.clone(),
+            c.outcome.to_string(),
         ]
     }
 

@@ -13,7 +13,7 @@ use engine::plan::store::newest;
 use engine::runtime::load::graph;
 use engine::runtime::machine::Machine;
 use engine::runtime::memory::ensure_runs;
-use engine::runtime::session::{Session, SessionError};
+use engine::runtime::prepared::{PrepareError, PreparedNetwork};
 use engine::runtime::threads::Threads;
 use engine::runtime::weight_cache;
 use engine::runtime::weight_cache::{WeightCache, WeightCacheError};
@@ -135,7 +135,7 @@ struct Running<'a> {
     inputs: &'a Inputs,
     plan: String,
     choices: Vec<Choice>,
-    session: Session,
+    session: PreparedNetwork,
 }
 
 impl Running<'_> {
@@ -289,15 +289,12 @@ impl Answer for Latencies {
     fn text(&self, width: usize) -> String {
         let Timing { median, quartiles: [low, high], fastest, samples } = Timing::of(&self.latency_ms);
         let inferences = count(samples, "inference");
-        let spread = match samples < RUNS {
-            true => "quartiles -".to_string(),
-            false => format!("quartiles {} .. {}", time_text(low * 1e3), time_text(high * 1e3)),
-        };
+        let (unit, scale) = if median < 1.0 { ("µs", 1e3) } else { ("ms", 1.0) };
+        let [median, low, high, fastest] = [median, low, high, fastest].map(|ms| short(ms * scale));
+        let quartiles = if samples < RUNS { "-".to_string() } else { format!("{low} .. {high}") };
         let text = format!(
-            "{inferences} of {}: median {}, {spread}, fastest {}, {} images a second",
+            "{inferences} of {}: median {median} {unit}, quartiles {quartiles}, fastest {fastest}, {} images a second",
             count(self.batch, "image"),
-            time_text(median * 1e3),
-            time_text(fastest * 1e3),
             short(self.images_per_second)
         );
         wrap(&text, width, 2) + "\n"
@@ -312,28 +309,28 @@ pub(crate) fn session(
     weights: &Weights,
     cpu: &Cpu,
     threads: &Threads,
-) -> Result<(Session, Option<String>), Failure> {
+) -> Result<(PreparedNetwork, Option<String>), Failure> {
     let mut to_write = None;
     if let Some(path) = &args.packed {
         let key = weight_cache::key(args.model.weights.as_ref(), args.model.seed, &graph, choices)?;
         let session = match WeightCache::open(path, &key) {
             Ok(None) => None,
             Ok(Some(packed)) => {
-                Some(Session::of_packed(graph.clone(), choices, &packed, weights, cpu, threads))
+                Some(PreparedNetwork::of_packed(graph.clone(), choices, &packed, weights, cpu, threads))
             }
             Err(error @ WeightCacheError::Other { .. }) => Some(Err(error.into())),
             Err(error) => return Err(error.into()),
         };
         match session {
             Some(Ok(session)) => return Ok((session, None)),
-            Some(Err(SessionError::WeightCache(error))) => eprintln!("note: {error}; packed anew"),
+            Some(Err(PrepareError::WeightCache(error))) => eprintln!("note: {error}; packed anew"),
             Some(Err(error)) => return Err(error.into()),
             None => {}
         }
         check_writable(path)?;
         to_write = Some(key);
     }
-    Ok((Session::new(graph, choices, weights, cpu, threads)?, to_write))
+    Ok((PreparedNetwork::new(graph, choices, weights, cpu, threads)?, to_write))
 }
 
 /// All images, one after the other, and what they are called.

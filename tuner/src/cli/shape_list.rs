@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_list_of_inception_v3_is_that_of_the_model() {
-        let graph = Graph::new(&Model::inception_v3(None), 1, PoolKind::Average);
+        let graph = Graph::new(&Model::inception_v3().with_classes(None), 1, PoolKind::Average);
         let model: Vec<(String, usize)> = (graph.problems().into_iter())
             .filter(|(problem, _)| matches!(problem, Problem::Conv(_)))
             .map(|(problem, steps)| {

@@ -175,18 +175,31 @@ fn measure(plan: &Plan, pairs: &[Pair], cpu: &Cpu) -> Result<Vec<Entry>, Failure
 
 impl Answer for Rechecked {
     fn text(&self, width: usize) -> String {
-        let head = ["layer", "kernel", "us", "second", "us", "runs", "ratio, 95%", "then", "verdict"];
-        let mut table = Table::new(&head).details(&["runs"]);
-        let name = |m: &Measured| format!("{} [{}]", m.kernel, m.tuning);
+        let head = [
+            "layer",
+            "chosen",
+            "tuning",
+            "us",
+            "second",
+            "tuning",
+            "us",
+            "runs",
+            "ratio, 95%",
+            "then",
+            "verdict",
+        ];
+        let mut table = Table::new(&head).details(&["runs", "tuning"]);
         let us = |m: &Measured| m.isolated_us.filter(|_| m.runs >= RUNS).map_or("-".to_string(), short);
         for Entry { layers, chosen, second, ratio_ci95: [ratio, low, high], ratio_then, holds } in
             &self.entries
         {
             table.row([
                 layers_text(layers),
-                name(chosen),
+                chosen.kernel.clone(),
+                chosen.tuning.clone(),
                 us(chosen),
-                name(second),
+                second.kernel.clone(),
+                second.tuning.clone(),
                 us(second),
                 chosen.runs.to_string(),
                 format!("{ratio:.2} ({low:.2} .. {high:.2})"),

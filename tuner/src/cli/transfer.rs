@@ -95,10 +95,6 @@ impl Pick {
         (self.family() == other.family() && self.types() == other.types())
             .then(|| self.tuning.iter().filter(differs).count())
     }
-
-    fn text(&self) -> String {
-        format!("{} [{}]", self.kernel, tuning_text(&self.tuning))
-    }
 }
 
 /// Choices and times of one machine with one number of threads.
@@ -184,15 +180,28 @@ impl Answer for Transfers {
 
 impl Comparison {
     fn text(&self, width: usize) -> String {
-        let mut table = Table::new(&["problem", "x", "choice of A", "us on B", "best on B", "us", "regret"]);
+        let mut table = Table::new(&[
+            "problem",
+            "x",
+            "choice of A",
+            "tuning",
+            "us on B",
+            "best on B",
+            "tuning",
+            "us",
+            "regret",
+        ])
+        .details(&["tuning"]);
         for t in &self.problems {
             let mark = if t.nearest { "~ " } else { "" };
             table.row([
                 t.problem.clone(),
                 t.count.to_string(),
-                format!("{mark}{}", t.choice.text()),
+                format!("{mark}{}", t.choice.kernel),
+                tuning_text(&t.choice.tuning),
                 t.choice_us.map_or("-".to_string(), short),
-                t.best.text(),
+                t.best.kernel.clone(),
+                tuning_text(&t.best.tuning),
                 short(t.best_us),
                 t.choice_us.map_or("-".to_string(), |own| more(own / t.best_us)),
             ]);

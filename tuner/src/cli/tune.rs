@@ -8,7 +8,7 @@ use engine::plan::schema::Plan;
 use engine::plan::store::file_name;
 use engine::runtime::load::graph;
 use engine::runtime::machine::Machine;
-use engine::runtime::session::Session;
+use engine::runtime::prepared::PreparedNetwork;
 use engine::util::error::Failure;
 use engine::util::files::{check_writable, create_folder};
 use engine::weights::source::Weights;
@@ -130,7 +130,7 @@ fn classify(
 ) -> Result<(), Failure> {
     let threads = threads(plan.threads)?;
     let (graph, choices) = plan.network(path, &graph(model, weights, plan.batch), cpu)?;
-    let mut session = Session::new(graph, &choices, weights, cpu, &threads)?;
+    let mut session = PreparedNetwork::new(graph, &choices, weights, cpu, &threads)?;
     let classes = Classes { model, labels: &[], top: 5 };
     let size: usize = model.input().iter().product();
     for (values, names) in images.values.chunks(plan.batch * size).zip(images.names.chunks(plan.batch)) {

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::autotune::options::Options;
 use crate::autotune::record::{gflops, record};
-use crate::autotune::setup::Setup;
+use crate::autotune::setup::{Measured, Setup};
 use crate::bench::progress::Progress;
 use crate::cli::args::TuneArgs;
 use crate::cli::detail;
@@ -78,6 +78,24 @@ struct Outcome<'a> {
     rules: &'a [RuleRecord],
     #[serde(skip)]
     measurements: &'a [ProblemRecord],
+}
+
+impl<'a> Outcome<'a> {
+    fn of(results: &'a Results, list: &[Listed], file: &Path) -> Self {
+        let multiply_adds = list.iter().map(|l| l.conv.multiply_adds() * l.count as u64).sum();
+        Self {
+            results: file.display().to_string(),
+            list: &results.list,
+            threads: results.threads,
+            convolutions: list.iter().map(|listed| listed.count).sum(),
+            multiply_adds,
+            total_us: results.total_us,
+            gflops: 2.0 * multiply_adds as f64 / results.total_us / 1e3,
+            shapes: &results.shapes,
+            rules: &results.rules,
+            measurements: &results.measurements,
+        }
+    }
 }
 
 impl Answer for Outcome<'_> {
@@ -150,56 +168,43 @@ pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<
     };
     let jobs: Vec<Job> = list.iter().map(job).collect();
     let measured = setup.measure(&jobs, 1.0);
-    let noise = setup.noise(&measured, None);
-    let measurements = &measured.results;
-    let (threads, bound) = (&setup.threads, options.bounds.error);
-    warn_of_noise(&noise);
+    let results = results(name, &list, &setup, &measured);
+    warn_of_noise(&results.noise);
+    write_text(&file, &(serde_json::to_string_pretty(&results)? + "\n"))?;
+    args.output.print(&Outcome::of(&results, &list, &file), out)
+}
+
+/// The best for each convolution of a list.
+fn results(list_name: String, list: &[Listed], setup: &Setup, measured: &Measured) -> Results {
     let counted: Vec<(&ProblemResult, usize)> =
-        measurements.iter().zip(&list).map(|(measurement, listed)| (measurement, listed.count)).collect();
-    let rules = costs(&counted);
-    let best: Vec<Option<&CandidateResult>> = measurements.iter().map(|m| winner(m, is_eligible)).collect();
-    let total: f64 = best.iter().flatten().zip(&list).map(|(c, l)| c.seconds() * l.count as f64).sum();
-    let rows = best.iter().zip(&counted).filter_map(|(best, (m, count))| Some(((*best)?, *m, *count)));
-    let best_of = |(won, measurement, count): (&CandidateResult, &ProblemResult, usize)| Best {
-        problem: measurement.problem.to_string(),
+        measured.results.iter().zip(list).map(|(result, listed)| (result, listed.count)).collect();
+    let best =
+        counted.iter().filter_map(|&(result, count)| Some((winner(result, is_eligible)?, result, count)));
+    let total: f64 = best.clone().map(|(won, _, count)| won.seconds() * count as f64).sum();
+    let best_of = |(won, result, count): (&CandidateResult, &ProblemResult, usize)| Best {
+        problem: result.problem.to_string(),
         count,
         kernel: won.row.id.to_string(),
         tuning: tuning_to_json(&won.tuning),
         formats: StepFormats::of(&won.formats),
         time_us: won.timing().as_ref().map(time_us),
-        gflops: won.timing().map(|timing| gflops(&measurement.problem, 1, &timing)),
-        runner_up: runner_up(won, measurement),
+        gflops: won.timing().map(|timing| gflops(&result.problem, 1, &timing)),
+        runner_up: runner_up(won, result),
     };
-    let results = Results {
+    Results {
         schema: SCHEMA,
-        list: name,
-        threads: threads.count(),
-        max_rel_error: bound,
+        list: list_name,
+        threads: setup.threads.count(),
+        max_rel_error: setup.options.bounds.error,
         machine: setup.machine.clone(),
         tool: TOOL,
         created: now(),
-        noise,
+        noise: setup.noise(measured, None),
         total_us: total * 1e6,
-        shapes: rows.map(best_of).collect(),
-        measurements: measurements.iter().map(record).collect(),
-        rules,
-    };
-    write_text(&file, &(serde_json::to_string_pretty(&results)? + "\n"))?;
-
-    let multiply_adds = list.iter().map(|l| l.conv.multiply_adds() * l.count as u64).sum();
-    let outcome = Outcome {
-        results: file.display().to_string(),
-        list: &results.list,
-        threads: results.threads,
-        convolutions: list.iter().map(|listed| listed.count).sum(),
-        multiply_adds,
-        total_us: results.total_us,
-        gflops: 2.0 * multiply_adds as f64 / total / 1e9,
-        shapes: &results.shapes,
-        rules: &results.rules,
-        measurements: &results.measurements,
-    };
-    args.output.print(&outcome, out)
+        shapes: best.map(best_of).collect(),
+        measurements: measured.results.iter().map(record).collect(),
+        rules: costs(&counted),
+    }
 }
 
 /// The fastest other candidate of the same types.

@@ -1,8 +1,8 @@
 //! Whether there is memory for what is to be measured.
 
+use engine::MemoryError;
 use engine::network::candidates::available;
 use engine::runtime::memory::{elements, ensure};
-use engine::util::error::Failure;
 use kernels::cpu::Cpu;
 use kernels::problem::Problem;
 use kernels::tensor::Formats;
@@ -10,10 +10,13 @@ use kernels::tensor::Formats;
 use crate::bench::policy::POLICY;
 
 /// Refuses problems of which one does not fit in memory while each of its candidates has tensors of its own.
+///
+/// # Errors
+/// Of the first that does not: how much is needed and how much there is.
 pub fn ensure_measured<'a>(
     problems: impl IntoIterator<Item = &'a Problem>,
     cpu: &Cpu,
-) -> Result<(), Failure> {
+) -> Result<(), MemoryError> {
     for problem in problems {
         let (kernels, _) = available(cpu, problem);
         let tunings: usize = kernels.iter().map(|a| a.kernel.tunings(problem).len()).sum();

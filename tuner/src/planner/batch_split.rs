@@ -6,8 +6,8 @@ use std::time::Instant;
 use engine::network::dtypes::Precision;
 use engine::network::graph::Graph;
 use engine::plan::schema::{Bounds, PlanSplit};
+use engine::runtime::prepared::PreparedNetwork;
 use engine::runtime::reference::Reference;
-use engine::runtime::session::Session;
 
 use crate::measure::types::ProblemResult;
 use crate::planner::compare::{NetworkTime, compare};
@@ -33,7 +33,7 @@ pub fn split(
     measurements: &[ProblemResult],
     bounds: &Bounds,
     exact: &Reference,
-) -> Result<(Option<PlanSplit>, Graph, Option<Session>), PlannerError> {
+) -> Result<(Option<PlanSplit>, Graph, Option<PreparedNetwork>), PlannerError> {
     let whole = network.graph.clone();
     let blocks = whole.blocks();
     if whole.batch <= IMAGES || blocks.len() < 2 {
@@ -43,7 +43,7 @@ pub fn split(
         let graph =
             in_forms(&graph, &choose_forms_and_types(&graph, measurements, Precision::within(bounds.error)));
         let quick = Network { graph: &graph, in_network_until: None, ..*network };
-        Ok::<Session, PlannerError>(quick.choose(measurements, bounds, exact)?.session)
+        Ok::<PreparedNetwork, PlannerError>(quick.choose(measurements, bounds, exact)?.session)
     };
     let (Ok(mut at_once), Ok(single)) = (choose(whole.clone()), choose(split_all(&whole))) else {
         return Ok((None, whole, None));
@@ -55,11 +55,11 @@ pub fn split(
         ways.push((true, apart));
     }
     let others = ways.iter_mut().map(|(_, session)| session);
-    let sessions: Vec<&mut Session> = std::iter::once(&mut at_once).chain(others).collect();
+    let sessions: Vec<&mut PreparedNetwork> = std::iter::once(&mut at_once).chain(others).collect();
     let count = sessions.len();
     let seconds: Vec<Vec<f64>> =
         compare(network, sessions, count, Instant::now()).iter().map(NetworkTime::with_waits).collect();
-    let of_blocks = |session: &Session, seconds: &[f64]| -> Vec<f64> {
+    let of_blocks = |session: &PreparedNetwork, seconds: &[f64]| -> Vec<f64> {
         blocks.iter().map(|block| seconds[session.graph().block_steps(block)].iter().sum()).collect()
     };
     let at_once_blocks = of_blocks(&at_once, &seconds[0]);

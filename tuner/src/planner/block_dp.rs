@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn blocks_of_the_network_hand_on_one_tensor_and_a_weight_keeps_forms_away() {
-        let graph = Graph::new(&Model::inception_v3(Some(10)), 1, PoolKind::Average);
+        let graph = Graph::new(&Model::inception_v3().with_classes(Some(10)), 1, PoolKind::Average);
         let known = measurements(&graph, 3);
         let free = cheapest_variants(&graph, &known, Precision::Bf16, |_, _| 0.0).expect("a way");
         assert!(free.forms.iter().any(|(_, rewrite)| *rewrite != BlockVariant::PLAIN));

@@ -1,7 +1,7 @@
 //! A choice that was made into a network and measured.
 
 use engine::network::choice::Choice;
-use engine::runtime::session::Session;
+use engine::runtime::prepared::PreparedNetwork;
 use engine::util::stats::Timing;
 
 use crate::measure::types::CandidateResult;
@@ -13,13 +13,13 @@ pub struct Chosen<'a> {
     /// The same, and default choices for the others.
     pub choices: Vec<Choice>,
     /// The network.
-    pub session: Session,
+    pub session: PreparedNetwork,
     /// Its error against f64.
     pub error: f64,
     /// Of each step, the candidates that were timed in the running network.
     pub in_network: Vec<Vec<(&'a CandidateResult, Timing)>>,
     /// The network that was chosen by isolated times; none where nothing else would do.
-    pub isolated: Option<Session>,
+    pub isolated: Option<PreparedNetwork>,
     /// Of each step, which of its options.
     pub picks: Vec<usize>,
     /// The image with that error.

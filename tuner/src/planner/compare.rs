@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use engine::runtime::session::Session;
+use engine::runtime::prepared::PreparedNetwork;
 use engine::util::stats::{Timing, median, ratio};
 
 use crate::bench::contention::{RunCount, RunQueueMonitor};
@@ -18,7 +18,7 @@ pub struct NetworkTime {
     /// Medians of its steps in seconds. Where others use the cores, the least: the same step may be the one that
     /// waits in most of the runs.
     pub steps: Vec<f64>,
-    /// The same of the waiting behind each step ([`Session::seconds`]).
+    /// The same of the waiting behind each step ([`PreparedNetwork::seconds`]).
     pub waits: Vec<f64>,
     /// Core-to-core latency in seconds at all turns of the comparison, the median.
     pub core_to_core: Option<f64>,
@@ -42,7 +42,7 @@ struct Series {
 }
 
 impl Series {
-    fn new(session: &Session) -> Self {
+    fn new(session: &PreparedNetwork) -> Self {
         let steps = [(); 2].map(|()| vec![Vec::new(); session.graph().steps.len()]);
         Self { runs: Vec::new(), rounds: Vec::new(), steps }
     }
@@ -64,7 +64,7 @@ impl Series {
 /// that changes its pace favours neither.
 pub fn compare(
     network: &Network,
-    mut sessions: Vec<&mut Session>,
+    mut sessions: Vec<&mut PreparedNetwork>,
     rivals: usize,
     end: Instant,
 ) -> Vec<NetworkTime> {
@@ -92,7 +92,7 @@ pub fn compare(
 /// A network's turn in a round: runs to warm up, then runs that count.
 fn take_turn(
     network: &Network,
-    session: &mut Session,
+    session: &mut PreparedNetwork,
     images: &[f32],
     monitor: &RunQueueMonitor,
     turn: &mut Turn,
@@ -101,7 +101,7 @@ fn take_turn(
 ) {
     turn.wait_until_near();
     let policy = &POLICY.networks;
-    let run = |session: &mut Session| {
+    let run = |session: &mut PreparedNetwork| {
         monitor.sample(|| {
             let start = Instant::now();
             session.run(network.threads, images, network.graph.batch);

@@ -6,7 +6,7 @@ use engine::network::candidates::{default_choice, default_choices};
 use engine::network::choice::Choice;
 use engine::network::graph::{Graph, Step};
 use engine::plan::schema::Bounds;
-use engine::runtime::session::{Session, SessionError};
+use engine::runtime::prepared::{PrepareError, PreparedNetwork};
 use engine::runtime::threads::Threads;
 use engine::util::random::unit;
 use engine::util::stats::relative_l2;
@@ -38,19 +38,19 @@ pub struct Network<'a> {
     pub in_network_until: Option<Instant>,
 }
 
-/// Bytes that a process takes beside what [`Session::memory`] counts: the program, images and results, and for
+/// Bytes that a process takes beside what [`PreparedNetwork::memory`] counts: the program, images and results, and for
 /// each thread a layer's weights on their way from the file to their packed form, and what the heap keeps of them.
 pub fn process_bytes(threads: usize) -> usize {
     (12 + 22 * threads) << 20
 }
 
 /// Bytes of a process that runs a network.
-pub fn bytes_with(session: &Session, threads: &Threads) -> usize {
+pub fn bytes_with(session: &PreparedNetwork, threads: &Threads) -> usize {
     session.memory().iter().sum::<usize>() + process_bytes(threads.count())
 }
 
 /// Whether a process that runs a network keeps the bound on its memory.
-pub fn fits(session: &Session, network: &Network, bounds: &Bounds) -> bool {
+pub fn fits(session: &PreparedNetwork, network: &Network, bounds: &Bounds) -> bool {
     bounds.memory.is_none_or(|mib| bytes_with(session, network.threads) <= (mib as usize) << 20)
 }
 
@@ -62,8 +62,8 @@ impl Network<'_> {
     }
 
     /// The network by the given choices.
-    pub fn session(&self, choices: &[Choice]) -> Result<Session, SessionError> {
-        Session::new(self.graph.clone(), choices, self.weights, self.cpu, self.threads)
+    pub fn session(&self, choices: &[Choice]) -> Result<PreparedNetwork, PrepareError> {
+        PreparedNetwork::new(self.graph.clone(), choices, self.weights, self.cpu, self.threads)
     }
 
     /// The choices of winners, and default choices for steps without one.
@@ -76,14 +76,14 @@ impl Network<'_> {
     }
 
     /// [`Self::gains`] of the network by default choices, which is in f32.
-    pub fn default_gains(&self) -> Result<Vec<f64>, SessionError> {
+    pub fn default_gains(&self) -> Result<Vec<f64>, PrepareError> {
         let mut session = self.session(&default_choices(self.graph, self.cpu))?;
         Ok(self.gains(&mut session, &built_in_images(self.graph, 1)))
     }
 
     /// For each step, how many times its own relative size a small random change of the step's outputs
     /// has in the result.
-    pub fn gains(&self, session: &mut Session, image: &[f32]) -> Vec<f64> {
+    pub fn gains(&self, session: &mut PreparedNetwork, image: &[f32]) -> Vec<f64> {
         session.run(self.threads, image, 1);
         let before = session.result(1);
         let mut gain = |step: usize| {

@@ -1,6 +1,6 @@
 //! Why no network can be planned.
 
-use engine::runtime::session::SessionError;
+use engine::runtime::prepared::PrepareError;
 
 /// Why no network can be planned.
 #[derive(Debug, thiserror::Error)]
@@ -28,5 +28,5 @@ pub enum PlannerError {
     },
     /// A kernel refuses what it was measured with, or weights are missing or wrong.
     #[error(transparent)]
-    Session(#[from] SessionError),
+    Prepare(#[from] PrepareError),
 }

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use engine::network::choice::Choice;
 use engine::network::graph::Step;
-use engine::runtime::session::{Session, SessionError};
+use engine::runtime::prepared::{PrepareError, PreparedNetwork};
 use engine::util::random::shuffle;
 use engine::util::stats::{Timing, median, ratio};
 use kernels::Padding;
@@ -25,7 +25,12 @@ use crate::planner::context::Network;
 
 /// The options of a step that are worth a try in place, the chosen one first. One that needs a wider halo than the network
 /// has would change other readers of its source, and stays out if there are any.
-pub fn finalists(session: &Session, step: usize, options: &[&CandidateResult], pick: usize) -> Vec<usize> {
+pub fn finalists(
+    session: &PreparedNetwork,
+    step: usize,
+    options: &[&CandidateResult],
+    pick: usize,
+) -> Vec<usize> {
     let Some(chosen) = options.get(pick) else { return Vec::new() };
     let mut order: Vec<usize> = (0..options.len()).filter(|&option| option != pick).collect();
     order.sort_by(|&a, &b| options[a].seconds().total_cmp(&options[b].seconds()));
@@ -55,7 +60,7 @@ pub fn finalists(session: &Session, step: usize, options: &[&CandidateResult], p
 /// Whether there is time to time the finalists of every step.
 pub fn has_time(
     network: &Network,
-    session: &mut Session,
+    session: &mut PreparedNetwork,
     finalists: &[Vec<&CandidateResult>],
     images: &[f32],
     end: Instant,
@@ -73,10 +78,10 @@ pub fn has_time(
 /// If a kernel refuses what it was measured with.
 pub fn with_room(
     network: &Network,
-    session: &Session,
+    session: &PreparedNetwork,
     choices: &[Choice],
     finalists: &[Vec<&CandidateResult>],
-) -> Result<Option<Session>, SessionError> {
+) -> Result<Option<PreparedNetwork>, PrepareError> {
     let mut halos: Vec<Padding> = session.tensors().iter().map(|at| at.halo).collect();
     for (step, list) in session.graph().steps.iter().zip(finalists) {
         let halo = &mut halos[step.src.tensor];
@@ -84,7 +89,7 @@ pub fn with_room(
     }
     let has_room = session.tensors().iter().zip(&halos).all(|(at, halo)| at.halo == *halo);
     let &Network { graph, weights, cpu, threads, .. } = network;
-    let roomy = || Session::with_halos(graph.clone(), choices, &halos, weights, cpu, threads);
+    let roomy = || PreparedNetwork::with_halos(graph.clone(), choices, &halos, weights, cpu, threads);
     Ok(if has_room { None } else { Some(roomy()?) })
 }
 
@@ -94,12 +99,12 @@ pub fn with_room(
 /// If a kernel refuses what it was measured with.
 pub fn time_in_network(
     network: &Network,
-    session: &mut Session,
+    session: &mut PreparedNetwork,
     finalists: &[Vec<&CandidateResult>],
     images: &[f32],
     tie: f64,
     end: Instant,
-) -> Result<Vec<Vec<InNetworkTime>>, SessionError> {
+) -> Result<Vec<Vec<InNetworkTime>>, PrepareError> {
     let mut bench = NetworkBench {
         alternatives: alternatives(network, session, finalists)?,
         monitor: RunQueueMonitor::new(network.threads),
@@ -129,9 +134,9 @@ type Alternatives = Vec<Vec<Option<Arc<dyn Prepared>>>>;
 /// Prepares all finalists but the first of each step, on all threads.
 fn alternatives(
     network: &Network,
-    session: &Session,
+    session: &PreparedNetwork,
     finalists: &[Vec<&CandidateResult>],
-) -> Result<Alternatives, SessionError> {
+) -> Result<Alternatives, PrepareError> {
     let rest = |(step, list): (usize, &Vec<&CandidateResult>)| {
         let choices = list.iter().skip(1).map(|candidate| (step, candidate.choice()));
         choices.collect::<Vec<_>>()
@@ -150,7 +155,7 @@ fn alternatives(
 /// A running network in which finalists change places.
 struct NetworkBench<'a> {
     network: &'a Network<'a>,
-    session: &'a mut Session,
+    session: &'a mut PreparedNetwork,
     images: &'a [f32],
     alternatives: Alternatives,
     monitor: RunQueueMonitor,

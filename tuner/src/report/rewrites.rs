@@ -1,6 +1,7 @@
 //! The variants of blocks: what each costs, and what the chosen ones gain.
 
 use engine::network::block_variant::BlockVariant;
+use engine::plan::reasons::VariantReason;
 use engine::plan::records::BlockVariantRecord;
 use engine::util::files::one_line;
 
@@ -91,8 +92,8 @@ pub fn text(blocks: &[BlockVariantRecord], width: usize) -> String {
     blocks.iter().for_each(|block| table.row(cells(block)));
     let mut lines = vec![BOTH.to_string()];
     lines.extend(summary(blocks));
-    if blocks.iter().any(|block| block.reason == BlockVariantRecord::OVERRULED) {
-        lines.push(format!("{}: the plan is the plain one", BlockVariantRecord::OVERRULED));
+    if blocks.iter().any(|block| block.reason == VariantReason::Overruled) {
+        lines.push(format!("{}: the plan is the plain one", VariantReason::Overruled));
     }
     let notes: Vec<String> = lines.iter().map(|line| wrap(line, width, 2)).collect();
     format!("{}{}\n", table.fold(width), notes.join("\n"))

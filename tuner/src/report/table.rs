@@ -4,7 +4,7 @@
 //!
 //! 1. Columns that are details are left out, the last one first, while cells of text count as [`TEXT`] wide at most.
 //! 2. The widest columns of text are cut to one width, at least [`LEAST`]. A cell loses its middle: `…` stands for it.
-//! 3. Numbers are never cut.
+//! 3. Numbers, ranges of numbers among them, are never cut.
 
 use std::fmt::Write;
 
@@ -47,7 +47,8 @@ impl Table {
     pub fn fold(&self, width: usize) -> String {
         let columns = self.columns(width);
         let numeric: Vec<bool> = columns.iter().map(|&c| self.is_numeric(c)).collect();
-        let widths = cut_widths(columns.iter().map(|&c| self.width(c)).collect(), &numeric, width);
+        let texts: Vec<bool> = columns.iter().map(|&c| self.is_text(c)).collect();
+        let widths = cut_widths(columns.iter().map(|&c| self.width(c)).collect(), &texts, width);
         let mut text = String::new();
         for (index, row) in self.rows.iter().enumerate() {
             let mut line = String::new();
@@ -68,7 +69,7 @@ impl Table {
     /// Columns that are shown at a width.
     fn columns(&self, width: usize) -> Vec<usize> {
         let mut columns: Vec<usize> = (0..self.rows[0].len()).collect();
-        let least = |&c: &usize| if self.is_numeric(c) { self.width(c) } else { self.width(c).min(TEXT) };
+        let least = |&c: &usize| if self.is_text(c) { self.width(c).min(TEXT) } else { self.width(c) };
         for detail in self.details.iter().rev() {
             if total(&columns.iter().map(least).collect::<Vec<_>>()) <= width {
                 break;
@@ -80,6 +81,12 @@ impl Table {
 
     fn width(&self, column: usize) -> usize {
         self.rows.iter().map(|row| length(&row[column])).max().unwrap_or(0)
+    }
+
+    /// Whether cells are neither numbers nor ranges of numbers.
+    fn is_text(&self, column: usize) -> bool {
+        let starts = |cell: &String| cell.trim_start().starts_with(|c: char| c.is_alphabetic() || c == '~');
+        self.rows[1..].iter().any(|row| starts(&row[column]))
     }
 
     fn is_numeric(&self, column: usize) -> bool {
@@ -100,9 +107,9 @@ fn total(widths: &[usize]) -> usize {
 }
 
 /// Widths of columns of which the widest columns of text are cut until all fit.
-fn cut_widths(mut widths: Vec<usize>, numeric: &[bool], width: usize) -> Vec<usize> {
+fn cut_widths(mut widths: Vec<usize>, texts: &[bool], width: usize) -> Vec<usize> {
     while total(&widths) > width {
-        let is_long = |c: &usize| !numeric[*c] && widths[*c] > LEAST;
+        let is_long = |c: &usize| texts[*c] && widths[*c] > LEAST;
         match (0..widths.len()).filter(is_long).max_by_key(|&c| widths[c]) {
             Some(widest) => widths[widest] -= 1,
             None => break,
@@ -187,6 +194,13 @@ mod tests {
         let text = sample().fold(40);
         assert!(text.contains('…') && !text.contains("error"), "{text}");
         assert!(sample().fold(1).contains("12.5"), "numbers stay");
+    }
+
+    #[test]
+    fn a_range_of_numbers_is_not_cut() {
+        let mut table = Table::new(&["kernel", "ratio, 95%"]);
+        table.row(["winograd_avx512", "0.42 (0.40 .. 0.48)"].map(str::to_string));
+        assert!(table.fold(30).contains("0.42 (0.40 .. 0.48)"), "{}", table.fold(30));
     }
 
     #[test]

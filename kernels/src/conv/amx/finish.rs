@@ -72,6 +72,7 @@ struct End {
     floor: Vector,
     sums: *const f32,
 }
+
 impl End {
     /// An output of a pixel and a vector.
     ///

@@ -50,6 +50,7 @@ impl Prepared for PreparedAmx {
     fn units(&self, _: usize, n: usize) -> usize {
         self.panels.list().len() * self.shares(n)
     }
+
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
         // SAFETY: the caller's promises are passed on.
         pulp::Simd::vectorize(self.isa, Run { step: self, units, io, scratch })

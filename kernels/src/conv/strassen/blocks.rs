@@ -89,6 +89,7 @@ impl<I: Isa> Prepared for PreparedStrassen<I> {
     fn units(&self, _: usize, n: usize) -> usize {
         self.output_pixels(n).div_ceil(self.block)
     }
+
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
         self.isa.vectorize(Run { step: self, units, io, v: scratch.worker })
     }
@@ -175,7 +176,8 @@ unsafe fn store_left<I: Isa, const S: usize>(isa: I, x: [[I::f32s; S]; S], out: 
     // The outer level on the four quadrants, then the inner one on each of its sums.
     let mut outer = [[isa.splat_f32s(0.0); 4]; 7];
     for inner in 0..4 {
-        let [a, b, c, d] = [[0, 0], [0, 1], [1, 0], [1, 1]].map(|[q, h]| place(inner, q, h));
+        let [a, b] = [place(inner, 0, 0), place(inner, 0, 1)];
+        let [c, d] = [place(inner, 1, 0), place(inner, 1, 1)];
         let quadrant =
             [[x[a[0] % S][a[1] % S], x[b[0] % S][b[1] % S]], [x[c[0] % S][c[1] % S], x[d[0] % S][d[1] % S]]];
         for (outer, value) in outer.iter_mut().zip(left(isa, quadrant)) {

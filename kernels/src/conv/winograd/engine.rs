@@ -117,6 +117,7 @@ impl<I: Isa> Prepared for PreparedTransform<I> {
     fn units(&self, _: usize, n: usize) -> usize {
         self.groups * self.blocks(n)
     }
+
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
         let ([down, across], v) = (&self.tiling.transforms, scratch.worker);
         macro_rules! arms {
@@ -356,7 +357,7 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         let width = self.step.tiling.conv.channels - c;
         if src.dtype == Dtype::Bf16 {
             let first = src.pixel::<bf16>(place.n, 0, 0).wrapping_offset(origin).cast_mut();
-            let inside = [a.inside, b.inside].map(|[from, to]| from..to);
+            let inside = [a.inside[0]..a.inside[1], b.inside[0]..b.inside[1]];
             // SAFETY: by the caller.
             return unsafe { widen_tile(isa, &Pixels { first, pitch, inside, width }, patch, N2) };
         }
@@ -424,10 +425,11 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     unsafe fn output(&self, [place, next]: [Place; 2], m: *const f32, panel: &Panel) {
         let (step, isa) = (self.step, self.step.isa);
         let dst = self.io.dst(panel.segment);
-        let inside = self.spans(place).map(|span| span.outputs);
+        let [a, b] = self.spans(place);
+        let inside = [a.outputs, b.outputs];
         let pitch = self.by_axis([dst.pitch().row, dst.pitch().pixel]);
-        let [m1, m2] = [0, 1].map(|axis| step.tiling.transforms[axis].m);
-        let pixel = |place: Place| dst.byte(place.n, place.row * m1, place.column * m2);
+        let [down, across] = &step.tiling.transforms;
+        let pixel = |place: Place| dst.byte(place.n, place.row * down.m, place.column * across.m);
         let (first, following, wide) = (pixel(place), pixel(next), dst.dtype() == Dtype::F32);
         let mut patch = MaybeUninit::<[[I::f32s; M2]; M1]>::uninit();
         let patch = patch.as_mut_ptr().cast::<I::f32s>();
@@ -453,7 +455,7 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
                 self.output_rows(sums, self.bias(panel, k), panel.segment, &rows, next);
                 if !wide {
                     let first = first.cast::<bf16>().wrapping_add(channel);
-                    let inside = inside.map(|count| 0..count);
+                    let inside = [0..inside[0], 0..inside[1]];
                     narrow_tile(isa, &Pixels { first, pitch, inside, width }, patch, M2);
                 }
             }

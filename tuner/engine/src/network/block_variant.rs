@@ -1,15 +1,15 @@
-//! Other forms of a block that compute the same from fewer or cheaper steps.
+//! Block variants: other forms of a block that compute the same result by fewer or cheaper steps.
 //!
 //! ```text
 //! fuse_siblings      y_i = conv1x1_i(x)              ->  (y_1, y_2, ..) = conv1x1(x), one segment each
 //! conv_before_pool   relu(conv1x1(mean(x)) + bias)   ->  relu(mean(conv1x1(x)) + bias)
 //! ```
 //!
-//! Siblings read their source once. The swap holds because a mean and a pointwise convolution are both
-//! linear and work on different axes; bias and ReLU stay last, and the mean is over fewer channels. What
-//! it leaves is one more pointwise convolution of the block's input, so that it may join the siblings.
+//! Fused siblings read their source once. A convolution may go before the mean because a mean and a pointwise
+//! convolution are both linear and work on different axes. Bias and ReLU stay last, and the mean is over fewer
+//! channels. The convolution then reads the block's input, so that it may be fused with its siblings.
 //!
-//! Nothing here says which form is best: the planner measures them all.
+//! Nothing here says which variant is best: the planner measures them all.
 
 use std::fmt;
 
@@ -18,20 +18,20 @@ use kernels::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Segment};
 
 use crate::network::graph::{Graph, Slice, Step, Weight};
 
-/// A form of a block.
+/// How a block differs from the model's own form of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BlockVariant {
-    /// Pointwise convolutions that read the same are one.
+    /// Pointwise convolutions that read the same tensor are one convolution with a segment each.
     pub fuse_siblings: bool,
-    /// A pointwise convolution goes before the mean that it follows.
+    /// A pointwise convolution runs before the mean that it follows in the model.
     pub conv_before_pool: bool,
 }
 
 impl BlockVariant {
-    /// The block as the model has it.
+    /// The block as the model states it.
     pub const PLAIN: Self = Self { fuse_siblings: false, conv_before_pool: false };
 
-    /// All forms, the plain one first.
+    /// All variants, the plain one first.
     pub const ALL: [Self; 4] = [
         Self::PLAIN,
         Self { fuse_siblings: true, conv_before_pool: false },
@@ -62,12 +62,12 @@ impl fmt::Display for BlockVariant {
     }
 }
 
-/// A block that has more forms than the plain one.
+/// A block that has other variants than the plain one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
     /// Its name.
     pub name: &'static str,
-    /// Its forms, the plain one first: of each the steps that are not in all of them.
+    /// Its variants, the plain one first, each with the steps that are not in all variants.
     pub forms: Vec<(BlockVariant, Vec<Step>)>,
 }
 
@@ -82,9 +82,9 @@ impl Block {
         let steps = |graph: Graph| graph.steps.into_iter().filter(|step| step.block == name).collect();
         let mut forms: Vec<(BlockVariant, Vec<Step>)> = BlockVariant::ALL
             .into_iter()
-            .filter_map(|rewrite| Some((rewrite, steps(with_variant(graph, name, rewrite)?))))
+            .filter_map(|variant| Some((variant, steps(with_variant(graph, name, variant)?))))
             .collect();
-        let (first, others) = forms.split_first().expect("the plain form");
+        let (first, others) = forms.split_first().expect("the plain variant");
         let in_all = |step: &&Step| others.iter().all(|(_, steps)| steps.contains(step));
         let common: Vec<Step> = first.1.iter().filter(in_all).cloned().collect();
         forms.iter_mut().for_each(|(_, steps)| steps.retain(|step| !common.contains(step)));
@@ -92,7 +92,7 @@ impl Block {
     }
 }
 
-/// The distinct problems of a plain graph and of all forms of its blocks, each with the steps that have it.
+/// The distinct problems of a plain graph and of all variants of its blocks, each with its steps.
 pub fn problems(graph: &Graph) -> Vec<(Problem, Vec<Step>)> {
     let mut list: Vec<(Problem, Vec<Step>)> = Vec::new();
     let blocks = Block::all(graph);
@@ -107,14 +107,14 @@ pub fn problems(graph: &Graph) -> Vec<(Problem, Vec<Step>)> {
     list
 }
 
-/// A graph with a block of it in another form; none where the block has no such form.
-pub fn with_variant(graph: &Graph, block: &str, rewrite: BlockVariant) -> Option<Graph> {
+/// A graph in which one block has a variant; none where the block has no such variant.
+pub fn with_variant(graph: &Graph, block: &str, variant: BlockVariant) -> Option<Graph> {
     let mut graph = graph.clone();
-    if rewrite.conv_before_pool {
-        swap(&mut graph, block).then_some(())?;
+    if variant.conv_before_pool {
+        conv_before_pool(&mut graph, block).then_some(())?;
     }
-    if rewrite.fuse_siblings {
-        join_siblings(&mut graph, block).then_some(())?;
+    if variant.fuse_siblings {
+        fuse_siblings(&mut graph, block).then_some(())?;
     }
     Some(graph)
 }
@@ -127,8 +127,8 @@ fn pointwise(step: &Step) -> Option<&Conv> {
     }
 }
 
-/// Joins the pointwise convolutions of a block that read the same; false if there are none.
-fn join_siblings(graph: &mut Graph, block: &str) -> bool {
+/// Makes one of the pointwise convolutions of a block that read the same tensor; false if there are none.
+fn fuse_siblings(graph: &mut Graph, block: &str) -> bool {
     let mut steps: Vec<Step> = Vec::with_capacity(graph.steps.len());
     for step in &graph.steps {
         let is_sibling = |first: &&mut Step| {
@@ -158,9 +158,9 @@ fn join_siblings(graph: &mut Graph, block: &str) -> bool {
     joined
 }
 
-/// Lets each pointwise convolution of a block that alone reads a mean go before it; false if there are
-/// none. The mean keeps the size of the image, so that the convolution does not work more.
-fn swap(graph: &mut Graph, block: &str) -> bool {
+/// Moves each pointwise convolution of a block that is the only reader of a mean before it; false if there are none.
+/// Such a mean keeps the size of the image, so that the convolution has no more to do.
+fn conv_before_pool(graph: &mut Graph, block: &str) -> bool {
     let mut swapped = false;
     for at in 0..graph.steps.len() {
         if graph.steps[at].block == block
@@ -178,7 +178,7 @@ fn swap(graph: &mut Graph, block: &str) -> bool {
     swapped
 }
 
-/// For the mean at a place: where its reader is, and the two the other way round.
+/// For the mean at a place: where its reader is, and the two steps in the other order.
 fn swapped_pair(graph: &Graph, at: usize) -> Option<(usize, [Step; 2])> {
     let mean = &graph.steps[at];
     let Problem::Pool(pool) = &mean.problem else { return None };
@@ -212,10 +212,11 @@ fn swapped_pair(graph: &Graph, at: usize) -> Option<(usize, [Step; 2])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::model::{BLOCKS, Model};
+    use crate::network::inception_v3::NETWORK;
+    use crate::network::model::Model;
 
     fn plain() -> Graph {
-        Graph::new(&Model::inception_v3(Some(10)), 1, PoolKind::Average)
+        Graph::new(&Model::inception_v3().with_classes(Some(10)), 1, PoolKind::Average)
     }
 
     fn names(block: &Block) -> Vec<String> {
@@ -226,8 +227,12 @@ mod tests {
     fn blocks_with_siblings_or_a_mean_have_other_forms() {
         let blocks = Block::all(&plain());
         let found: Vec<&str> = blocks.iter().map(|block| block.name).collect();
-        let expected: Vec<&str> =
-            BLOCKS.iter().map(|(name, _)| *name).filter(|name| !["stem", "mixed3"].contains(name)).collect();
+        let expected: Vec<&str> = NETWORK
+            .blocks
+            .iter()
+            .map(|block| block.name)
+            .filter(|name| !["stem", "mixed3"].contains(name))
+            .collect();
         assert_eq!(found, expected);
         for block in &blocks {
             let expected: &[&str] = match block.name {
@@ -260,8 +265,8 @@ mod tests {
     fn every_form_reads_what_was_written_and_writes_all_that_is_read() {
         for rewrite in BlockVariant::ALL {
             let mut graph = plain();
-            for (block, _) in BLOCKS {
-                graph = with_variant(&graph, block, rewrite).unwrap_or(graph);
+            for block in NETWORK.blocks {
+                graph = with_variant(&graph, block.name, rewrite).unwrap_or(graph);
             }
             let mut channels = vec![0; graph.tensors.len()];
             channels[0] = 3;

@@ -1,10 +1,11 @@
 //! Types of activations: which are allowed, and which each tensor of a graph has.
 //!
-//! All that write a tensor must write one type, and all that read it read that one; conversions are what
-//! kernels do on the way into registers and out of them, so that a kernel from bf16 to f32 is a candidate of its
-//! own. The least time over a graph is found exactly: its steps are taken in order, and for every way to type
-//! the tensors that are still to be read or written the fastest way there is kept. Few tensors are alive at a
-//! time, so that few ways are.
+//! All steps that write a tensor write the same type, and all steps that read it read that type. Kernels convert on the
+//! way into registers and out of them, so that a kernel from bf16 to f32 is another candidate than one from f32 to f32.
+//!
+//! [`cheapest`] finds the types with the least time exactly, by dynamic programming over the steps in order. After each
+//! step it keeps, for every combination of types of the tensors that later steps use, the fastest typing of all tensors
+//! so far. Few tensors are in use at a time, so that there are few combinations.
 
 use std::collections::HashMap;
 
@@ -13,20 +14,19 @@ use kernels::problem::Problem;
 use kernels::tensor::{Dtype, Formats};
 
 use crate::network::choice::Choice;
-use crate::network::graph::Graph;
+use crate::network::graph::{Graph, Step};
 
 /// The types that a plan may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
-    /// f32 alone.
+    /// Only f32.
     F32,
-    /// Lower ones too.
+    /// bf16 too.
     Bf16,
 }
 
 impl Precision {
-    /// What a bound on the error of the features allows: nothing below f32, unless it is looser than that
-    /// of f32.
+    /// What a bound on the error of the features allows: bf16 only if the bound is larger than [`F32_ERROR`].
     pub fn within(error: f64) -> Self {
         if error > F32_ERROR { Self::Bf16 } else { Self::F32 }
     }
@@ -47,20 +47,20 @@ pub fn pair(formats: &Formats) -> [Dtype; 2] {
     [formats.src.dtype, formats.dst.dtype]
 }
 
-/// A step that does not agree with others on the type of a tensor.
+/// A step that reads or writes a tensor as another type than the steps before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Disagreement {
     /// The step.
     pub step: usize,
-    /// It reads the tensor; else it writes it.
+    /// The step reads the tensor. Otherwise it writes it.
     pub reads: bool,
-    /// Its type.
+    /// The step's type.
     pub found: Dtype,
-    /// That of the steps before it.
+    /// The type of the steps before it.
     pub expected: Dtype,
 }
 
-/// The type of each tensor by choices.
+/// The type of each tensor, as the choices for the steps have it.
 ///
 /// # Errors
 /// The first step that does not agree with those before it.
@@ -104,66 +104,83 @@ impl Set {
     }
 }
 
-/// The types of tensors that cost least together; `cost` is what a step costs that reads one type and writes
-/// another, none if nothing does. None if there is no way, or there are too many tensors.
+/// A typing of the tensors that the steps so far use: which are bf16, and what these steps cost.
+type Typing = (Set, f64);
+
+/// The types of all tensors with the least sum of costs. `cost` gives the cost of a step that reads one type and writes
+/// another, or none if no kernel does. None if no typing has a cost, or there are more than 256 tensors.
 pub fn cheapest(graph: &Graph, cost: impl Fn(usize, [Dtype; 2]) -> Option<f64>) -> Option<Vec<Dtype>> {
-    const BOTH: [Dtype; 2] = [Dtype::F32, Dtype::Bf16];
     let count = graph.tensors.len();
     if count > Set::ROOM {
         return None;
     }
-    let touches = |step: usize, tensor: usize| graph.steps[step].uses(tensor);
-    let all = 0..graph.steps.len();
-    let last: Vec<Option<usize>> =
-        (0..count).map(|tensor| all.clone().rev().find(|&step| touches(step, tensor))).collect();
+    let last_use = last_use(graph);
     let mut known = vec![false; count];
-    let mut ways = vec![(Set::default(), 0.0)];
+    let mut typings = vec![(Set::default(), 0.0)];
     for (index, step) in graph.steps.iter().enumerate() {
-        let mut next: Vec<(Set, f64)> = Vec::new();
-        let mut place: HashMap<Set, usize> = HashMap::new();
-        let mut alive = Set::default();
-        for (tensor, last) in last.iter().enumerate() {
-            if last.is_some_and(|last| last > index) {
-                alive = alive.with(tensor, Dtype::Bf16);
-            }
-        }
-        for (types, seconds) in ways {
-            for [src, dst] in BOTH.into_iter().flat_map(|src| BOTH.map(|dst| [src, dst])) {
-                let fits = |tensor: usize, dtype| !known[tensor] || types.get(tensor) == dtype;
-                if !fits(step.src.tensor, src) || !step.dst.iter().all(|slice| fits(slice.tensor, dst)) {
-                    continue;
-                }
-                let Some(own) = cost(index, [src, dst]) else { continue };
-                let written =
-                    |types: Set, slice: &crate::network::graph::Slice| types.with(slice.tensor, dst);
-                let types = step.dst.iter().fold(types.with(step.src.tensor, src), written);
-                let seconds = seconds + own;
-                match place.entry(types.and(alive)) {
-                    std::collections::hash_map::Entry::Vacant(entry) => {
-                        entry.insert(next.len());
-                        next.push((types, seconds));
-                    }
-                    std::collections::hash_map::Entry::Occupied(entry) => {
-                        let way = &mut next[*entry.get()];
-                        if seconds < way.1 {
-                            *way = (types, seconds);
-                        }
-                    }
-                }
-            }
-        }
+        let extended =
+            typings.iter().flat_map(|typing| extensions(typing, step, &known, |pair| cost(index, pair)));
+        typings = cheapest_of_each(extended, used_later(&last_use, index));
         known[step.src.tensor] = true;
         step.dst.iter().for_each(|slice| known[slice.tensor] = true);
-        ways = next;
     }
-    let (types, _) = ways.into_iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
+    let (types, _) = typings.into_iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
     Some((0..count).map(|tensor| types.get(tensor)).collect())
 }
 
-/// Bound on the error of the features where nothing else is asked: f32 arithmetic.
+/// The last step that uses each tensor.
+fn last_use(graph: &Graph) -> Vec<Option<usize>> {
+    let last = |tensor| (0..graph.steps.len()).rev().find(|&step| graph.steps[step].uses(tensor));
+    (0..graph.tensors.len()).map(last).collect()
+}
+
+/// The tensors that are used after a step.
+fn used_later(last_use: &[Option<usize>], step: usize) -> Set {
+    let is_later = |(_, last): &(usize, &Option<usize>)| last.is_some_and(|last| last > step);
+    let later = last_use.iter().enumerate().filter(is_later);
+    later.fold(Set::default(), |set, (tensor, _)| set.with(tensor, Dtype::Bf16))
+}
+
+/// A typing with each pair of types of one more step that agrees with it and has a cost.
+fn extensions(
+    &(types, seconds): &Typing,
+    step: &Step,
+    known: &[bool],
+    cost: impl Fn([Dtype; 2]) -> Option<f64>,
+) -> impl Iterator<Item = Typing> {
+    const BOTH: [Dtype; 2] = [Dtype::F32, Dtype::Bf16];
+    let pairs = BOTH.into_iter().flat_map(|src| BOTH.map(|dst| [src, dst]));
+    pairs.filter_map(move |[src, dst]| {
+        let fits = |tensor: usize, dtype| !known[tensor] || types.get(tensor) == dtype;
+        if !fits(step.src.tensor, src) || !step.dst.iter().all(|slice| fits(slice.tensor, dst)) {
+            return None;
+        }
+        let seconds = seconds + cost([src, dst])?;
+        let read = types.with(step.src.tensor, src);
+        Some((step.dst.iter().fold(read, |types, slice| types.with(slice.tensor, dst)), seconds))
+    })
+}
+
+/// Of typings that agree on the tensors that are still used, the first of the cheapest; in the order in which the first
+/// of each came.
+fn cheapest_of_each(typings: impl Iterator<Item = Typing>, still_used: Set) -> Vec<Typing> {
+    let mut list: Vec<Typing> = Vec::new();
+    let mut place: HashMap<Set, usize> = HashMap::new();
+    for typing in typings {
+        let at = *place.entry(typing.0.and(still_used)).or_insert(list.len());
+        match list.get_mut(at) {
+            None => list.push(typing),
+            Some(best) if typing.1 < best.1 => *best = typing,
+            Some(_) => {}
+        }
+    }
+    list
+}
+
+/// Default bound on the relative L2 error of the features: f32 arithmetic.
 pub const F32_ERROR: f64 = 1e-5;
 
-/// Bound where bf16 is asked for.
+/// Bound on the relative L2 error of the features for bf16.
 pub const BF16_ERROR: f64 = 1e-2;
 
 #[cfg(test)]
@@ -213,7 +230,7 @@ mod tests {
 
     #[test]
     fn where_nothing_is_gained_all_is_f32() {
-        let graph = Graph::new(&Model::inception_v3(Some(10)), 1, PoolKind::Average);
+        let graph = Graph::new(&Model::inception_v3().with_classes(Some(10)), 1, PoolKind::Average);
         let types = cheapest(&graph, |_, _| Some(1.0)).expect("a way");
         assert!(types.iter().all(|dtype| *dtype == Dtype::F32));
         let only_f32 = |_, pair| (pair == [Dtype::F32; 2]).then_some(1.0);

@@ -1,15 +1,15 @@
 //! A model as steps on tensors: BatchNorm folded, concat turned into channel ranges.
 //!
-//! A step reads one tensor and writes ranges of channels of others. Concat is no step: what it joins is
-//! written where it belongs.
+//! A step reads one tensor and writes ranges of channels of others. A concat is not a step: the steps before it write
+//! into its tensor.
 
 use std::ops::Range;
 
 use kernels::Shape;
 use kernels::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Segment, Window};
 
-use crate::network::model::{ConvLayer, Model, Node, NodeId, Op};
-use crate::network::spec::{ConvSpec, InputSpec};
+use crate::network::model::{Model, NodeId, Op};
+use crate::network::spec::{ConvSpec, conv_spec};
 
 /// Index of a tensor in its graph.
 pub type TensorId = usize;
@@ -23,12 +23,12 @@ pub struct Slice {
     pub channels: Range<usize>,
 }
 
-/// Whose weights a segment of a convolution has, or a pool.
+/// The weights of a filter that a step takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Weight {
     /// A convolution of the model.
     Conv(ConvSpec),
-    /// The bias and BatchNorms of one, whose weights another step has.
+    /// The bias and BatchNorms of a convolution of the model. Its kernel is in another step.
     Bias(ConvSpec),
     /// The dense layer.
     Dense,
@@ -41,13 +41,15 @@ pub struct Step {
     pub layers: Vec<String>,
     /// The block of the first.
     pub block: &'static str,
+    /// Its size is that of the weights: it is in the model's top.
+    pub is_top: bool,
     /// What it computes.
     pub problem: Problem,
     /// What it reads.
     pub src: Slice,
     /// Where it writes, one a segment.
     pub dst: Vec<Slice>,
-    /// Whose weights, one a filter that the problem takes.
+    /// The weights, one a filter that the problem takes.
     pub weights: Vec<Weight>,
 }
 
@@ -63,15 +65,15 @@ impl Step {
     }
 }
 
-/// Where a batch is split: what few images make of the first steps stays in the caches that the whole batch would
-/// overflow, while later steps read each of their many weights once for all images.
+/// Where a batch is split. The activations of a few images stay in the caches during the first steps, which those of
+/// the whole batch would overflow. Later steps read each of their many weights once for all images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// Steps that take some images at a time, one after the other for those, before the next images have their turn.
+    /// The first steps: they compute some images, all of these steps in order, before the next images.
     pub steps: usize,
-    /// How many images.
+    /// How many images at a time.
     pub images: usize,
-    /// Each worker takes images of its own through these steps, alone; else all workers share each step.
+    /// Each worker takes images of its own through these steps. Otherwise all workers share each step.
     pub per_worker: bool,
 }
 
@@ -80,54 +82,27 @@ pub struct Split {
 pub struct Graph {
     /// Images.
     pub batch: usize,
-    /// The problems of its first steps are those of fewer images.
+    /// Where the batch is split. The problems of the first steps are then those of fewer images.
     pub split: Option<Split>,
     /// Shapes of all tensors; the first is the input.
     pub tensors: Vec<Shape>,
     /// The steps.
     pub steps: Vec<Step>,
-    /// Where each node of the model is found; none for one that a rewrite does without.
+    /// Where the output of each node of the model is; none for a node that a block variant removes.
     pub nodes: Vec<Option<Slice>>,
     /// The pooled features.
     pub features: Option<Slice>,
     /// The last output.
     pub output: Slice,
-}
-
-/// The convolution of a node, without its inputs.
-fn conv_spec(model: &Model, node: &Node, layer: &ConvLayer) -> ConvSpec {
-    ConvSpec {
-        index: layer.index,
-        name: node.name.clone(),
-        torch: layer.torch.clone(),
-        kernel: layer.window.kernel,
-        channels: model.nodes[node.inputs[0]].shape[2],
-        filters: layer.filters,
-        inputs: Vec::new(),
-    }
-}
-
-/// What the channels of a node are.
-fn inputs(model: &Model, id: NodeId, maxima: usize) -> Vec<InputSpec> {
-    let node = &model.nodes[id];
-    let channels = node.shape[2];
-    match &node.op {
-        Op::Conv(layer) if layer.norms == 1 => {
-            vec![InputSpec { conv: Some(conv_spec(model, node, layer)), channels, maxima }]
-        }
-        Op::Pool { kind, .. } => inputs(model, node.inputs[0], maxima + usize::from(*kind == PoolKind::Max)),
-        Op::GlobalAverage => inputs(model, node.inputs[0], maxima),
-        Op::Concat => node.inputs.iter().flat_map(|&input| inputs(model, input, maxima)).collect(),
-        Op::Input | Op::Conv(_) | Op::Dense | Op::Softmax => {
-            vec![InputSpec { conv: None, channels, maxima }]
-        }
-    }
+    /// Name of the block whose steps have the size of the weights.
+    pub top: Option<&'static str>,
 }
 
 impl Graph {
     /// Lowers a model for a batch; `average` is the mean that [`PoolKind::Average`] pools take.
     pub fn new(model: &Model, batch: usize, average: PoolKind) -> Self {
         let (tensors, nodes) = place(model, batch);
+        let top = model.info.top.map(|top| top.block);
         let mut steps = Vec::new();
         for (id, node) in model.nodes.iter().enumerate() {
             let Some(&input) = node.inputs.first() else { continue };
@@ -144,8 +119,7 @@ impl Graph {
                 Op::Input | Op::Concat => continue,
                 Op::Conv(layer) => {
                     let problem = conv(layer.window, layer.filters, Epilogue::BIAS_RELU);
-                    let spec = conv_spec(model, node, layer);
-                    (problem, vec![Weight::Conv(ConvSpec { inputs: inputs(model, input, 0), ..spec })])
+                    (problem, vec![Weight::Conv(conv_spec(model, node, layer))])
                 }
                 Op::Pool { window, kind } => {
                     let kind = if *kind == PoolKind::Average { average } else { *kind };
@@ -161,6 +135,7 @@ impl Graph {
             steps.push(Step {
                 layers: vec![node.name.clone()],
                 block: node.block,
+                is_top: Some(node.block) == top,
                 problem,
                 src: nodes[input].clone(),
                 dst: vec![nodes[id].clone()],
@@ -170,11 +145,11 @@ impl Graph {
         let features = model.features.map(|id| nodes[id].clone());
         let output = nodes[model.output].clone();
         let nodes = nodes.into_iter().map(Some).collect();
-        Self { batch, split: None, tensors, steps, nodes, features, output }
+        Self { batch, split: None, tensors, steps, nodes, features, output, top }
     }
 
-    /// The same steps, those before the first of a block for some images at a time; all of them where there is no such
-    /// block. As it is where the batch has no more images.
+    /// The same graph with the batch split before a block: the steps before it compute some images at a time. If there
+    /// is no such block, all steps do. A batch of at most so many images is not split.
     ///
     /// # Panics
     /// If it is split already, or for no images.
@@ -201,7 +176,7 @@ impl Graph {
         graph
     }
 
-    /// The same with each worker taking images of its own through the steps that take some at a time.
+    /// The same graph, in which each worker takes images of its own through the steps before the split.
     pub fn per_worker(mut self) -> Self {
         self.split.iter_mut().for_each(|split| split.per_worker = true);
         self
@@ -212,12 +187,19 @@ impl Graph {
         self.split.is_some_and(|split| split.per_worker && step < split.steps)
     }
 
-    /// Whether each worker has a tensor for itself: it holds some images of steps that workers take alone.
+    /// Whether each worker has such a tensor for itself, with the images that it takes through the steps before the
+    /// split.
     pub fn is_tensor_per_worker(&self, tensor: TensorId) -> bool {
         self.split.is_some_and(|split| split.per_worker) && self.tensors[tensor].n < self.batch
     }
 
-    /// The steps of a block, which are next to each other; none behind the last step where there is no such block.
+    /// Whether a layer, by its name, is in the block whose size is that of the weights.
+    pub fn is_in_top(&self, layer: &str) -> bool {
+        self.top.is_some() && layer.split_once('.').map(|(block, _)| block) == self.top
+    }
+
+    /// The steps of a block, which are next to each other. If there is no such block: an empty range after the last
+    /// step.
     pub fn block_steps(&self, block: &str) -> Range<usize> {
         let is_of = |step: &&Step| step.block == block;
         let first = self.steps.iter().take_while(|step| !is_of(step)).count();
@@ -231,7 +213,7 @@ impl Graph {
         names
     }
 
-    /// How many times a step is taken for a full batch.
+    /// How many times a step runs for a full batch.
     pub fn repeats(&self, step: usize) -> usize {
         match self.split {
             Some(split) if step < split.steps => self.batch.div_ceil(split.images),
@@ -324,7 +306,7 @@ mod tests {
 
     #[test]
     fn every_step_reads_what_an_earlier_one_wrote() {
-        let graph = Graph::new(&Model::inception_v3(Some(10)), 1, PoolKind::Average);
+        let graph = Graph::new(&Model::inception_v3().with_classes(Some(10)), 1, PoolKind::Average);
         let mut written = vec![0];
         for step in &graph.steps {
             assert!(written.contains(&step.src.tensor), "{:?}", step.layers);

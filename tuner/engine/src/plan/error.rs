@@ -37,6 +37,12 @@ pub enum PlanError {
         /// What it must be.
         expected: String,
     },
+    /// A folder has no plan.
+    #[error("{folder}: found no plan, expected --plan PLAN.json or one that `tuner --model M` made")]
+    None {
+        /// The folder.
+        folder: String,
+    },
     /// The file can't be written.
     #[error(transparent)]
     Write(#[from] InputError),

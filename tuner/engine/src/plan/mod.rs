@@ -1,7 +1,9 @@
 //! Plans: the file, its records, and how it fits a graph.
 
 pub mod error;
+pub mod reasons;
 pub mod records;
+pub mod request;
 pub mod resolve;
 pub mod schema;
 pub mod step;

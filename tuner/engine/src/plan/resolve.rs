@@ -19,11 +19,6 @@ fn tuning_text(tuning: &Map<String, Value>) -> String {
     Value::Object(tuning.clone()).to_string()
 }
 
-/// The dense layer and what follows it: their size is the weights' own.
-fn is_top(step: &Step) -> bool {
-    step.block == "top"
-}
-
 impl Plan {
     /// Checks that the plan is for what a run asks.
     ///
@@ -67,9 +62,9 @@ impl Plan {
 
     /// The choices, which agree on the types of tensors.
     fn choices(&self, path: &Path, graph: &Graph, cpu: &Cpu) -> Result<Vec<Choice>, PlanError> {
-        let body = graph.steps.iter().filter(|step| !is_top(step)).count();
-        let found =
-            self.steps.iter().filter(|step| !step.layers.iter().any(|l| l.starts_with("top."))).count();
+        let body = graph.steps.iter().filter(|step| !step.is_top).count();
+        let is_planned_top = |planned: &PlanStep| planned.layers.iter().any(|layer| graph.is_in_top(layer));
+        let found = self.steps.iter().filter(|planned| !is_planned_top(planned)).count();
         if found != body {
             return Err(field(
                 path,
@@ -80,7 +75,7 @@ impl Plan {
         }
         let choose = |(place, step): (usize, &Step)| {
             let planned = self.steps.iter().position(|planned| planned.layers == step.layers);
-            match planned.or((!is_top(step)).then_some(place)) {
+            match planned.or((!step.is_top).then_some(place)) {
                 Some(index) => {
                     self.check_threads(path, index, graph.is_per_worker(place))?;
                     self.choice(path, index, &self.steps[index], step, cpu)
@@ -132,7 +127,7 @@ impl Plan {
             return Err(field(path, &at("layers"), quoted(&planned.layers), quoted(&step.layers)));
         }
         let problem = problem_name(step);
-        if planned.problem != problem && !is_top(step) {
+        if planned.problem != problem && !step.is_top {
             return Err(field(path, &at("problem"), &planned.problem, problem));
         }
         let Some(row) = entry(&planned.kernel) else {
@@ -152,7 +147,7 @@ impl Plan {
         };
         let tuning = match offered.iter().find(same) {
             Some(tuning) => tuning.clone(),
-            None if is_top(step) => offered[0].clone(),
+            None if step.is_top => offered[0].clone(),
             None => {
                 let list: Vec<String> = offered.iter().map(|t| tuning_text(&tuning_to_json(t))).collect();
                 let expected = format!("one of {}", list.join(" "));

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use kernels::cpu::Cpu;
 
+use crate::plan::error::PlanError;
 use crate::plan::schema::{Bounds, Plan, PlanRequest};
 use crate::runtime::machine::Machine;
-use crate::util::error::Failure;
 
 /// File name of a plan: what it is for, so that plans for different uses lie side by side.
 pub fn file_name(model: &str, shape: Option<&str>, threads: usize, batch: usize, bounds: &Bounds) -> String {
@@ -41,17 +41,15 @@ pub fn in_folder(folder: &Path) -> impl Iterator<Item = (PathBuf, Plan)> {
 }
 
 /// A plan that is named, or the newest in the folder of this machine.
-pub fn plan_or_newest(plan: Option<&PathBuf>, results: &std::path::Path) -> Result<PathBuf, Failure> {
+///
+/// # Errors
+/// If none is named and there is none.
+pub fn plan_or_newest(plan: Option<&PathBuf>, results: &Path) -> Result<PathBuf, PlanError> {
     if let Some(path) = plan {
         return Ok(path.clone());
     }
-    let folder = crate::runtime::machine::Machine::of(&Cpu::detect()).folder(results);
-    let newest = crate::plan::store::in_folder(&folder).max_by_key(|(_, plan)| plan.created);
-    newest.map(|(path, _)| path).ok_or_else(|| {
-        format!(
-            "{}: found no plan, expected --plan PLAN.json or one that `tuner --model M` made",
-            folder.display()
-        )
-        .into()
-    })
+    let folder = Machine::of(&Cpu::detect()).folder(results);
+    let newest = in_folder(&folder).max_by_key(|(_, plan)| plan.created);
+    let none = || PlanError::None { folder: folder.display().to_string() };
+    newest.map(|(path, _)| path).ok_or_else(none)
 }

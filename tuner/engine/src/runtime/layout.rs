@@ -1,4 +1,4 @@
-//! Where activations lie: one arena, in which tensors share what they do not need at the same time.
+//! Where activations are in memory: one arena, in which tensors that are not needed at the same time overlap.
 
 use kernels::Shape;
 use kernels::memory::round_up;
@@ -6,8 +6,9 @@ use kernels::tensor::{Dtype, Format, Placement};
 
 use crate::network::graph::{Graph, Split, TensorId};
 
-/// Elements from a pixel to the next: neighbouring pixels of many channels must not fall into the same cache sets, which
-/// repeat every 4 KiB; tiles of bf16 read 16 pixels at once, for which an odd number of lines is best.
+/// The pixel stride: elements from one pixel to the next. Neighbouring pixels of many channels must not fall into the
+/// same cache sets, which repeat every 4 KiB. AMX tiles read 16 pixels at once, for which an odd number of lines is
+/// best.
 pub fn pixel_stride(channels: usize, dtype: Dtype) -> usize {
     const LINE: usize = 64;
     let bytes = channels * dtype.bytes();
@@ -18,7 +19,7 @@ pub fn pixel_stride(channels: usize, dtype: Dtype) -> usize {
     if is_padded { channels + LINE / dtype.bytes() } else { channels }
 }
 
-/// Of each tensor, the first and the last step that needs it.
+/// For each tensor, the first and the last step that needs it.
 fn lives(graph: &Graph) -> Vec<(usize, usize)> {
     let last = graph.steps.len();
     let mut lives = vec![(usize::MAX, 0); graph.tensors.len()];
@@ -35,7 +36,7 @@ fn lives(graph: &Graph) -> Vec<(usize, usize)> {
         touch(slice.tensor, last);
     }
     if let Some(Split { steps, images, .. }) = graph.split {
-        // What holds all images must outlive every turn of the steps that take some at a time.
+        // A tensor of all images must outlive all repeats of the steps before the split.
         for (life, shape) in lives.iter_mut().zip(&graph.tensors) {
             if shape.n > images && life.0 < steps {
                 *life = (0, life.1.max(steps - 1));
@@ -45,10 +46,18 @@ fn lives(graph: &Graph) -> Vec<(usize, usize)> {
     lives
 }
 
-/// Lays tensors out in one arena so that those alive at the same time do not overlap: the largest
-/// first, each at the lowest place that is free over its life. Tensors that each worker has for itself are in an arena of
-/// their own. Gives the elements of both.
-pub(super) fn lay_out(graph: &Graph, formats: &[Format]) -> (Vec<Placement>, [usize; 2]) {
+/// Elements of the arenas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ArenaSizes {
+    /// The arena that all workers share.
+    pub shared: usize,
+    /// The arena that each worker has for itself.
+    pub per_worker: usize,
+}
+
+/// Places tensors so that those in use at the same time do not overlap: the largest first, each at the lowest place
+/// that is free as long as it is in use. Tensors that each worker has for itself are in an arena of the worker.
+pub(super) fn lay_out(graph: &Graph, formats: &[Format]) -> (Vec<Placement>, ArenaSizes) {
     let lives = lives(graph);
     let placement = |tensor: TensorId, offset| {
         let (shape, Format { dtype, halo }): (Shape, Format) = (graph.tensors[tensor], formats[tensor]);
@@ -58,7 +67,7 @@ pub(super) fn lay_out(graph: &Graph, formats: &[Format]) -> (Vec<Placement>, [us
     let mut order: Vec<TensorId> = (0..graph.tensors.len()).collect();
     order.sort_by_key(|&tensor| std::cmp::Reverse(size(tensor)));
     let mut placed: Vec<(TensorId, usize)> = Vec::new();
-    let mut totals = [0; 2];
+    let mut sizes = ArenaSizes::default();
     for tensor in order {
         let overlaps = |other: TensorId| {
             let ((first, last), (other_first, other_last)) = (lives[tensor], lives[other]);
@@ -80,19 +89,23 @@ pub(super) fn lay_out(graph: &Graph, formats: &[Format]) -> (Vec<Placement>, [us
             offset = offset.max(end);
         }
         placed.push((tensor, offset));
-        let total = &mut totals[usize::from(graph.is_tensor_per_worker(tensor))];
+        let total = match graph.is_tensor_per_worker(tensor) {
+            true => &mut sizes.per_worker,
+            false => &mut sizes.shared,
+        };
         *total = (*total).max(offset + size(tensor));
     }
     let mut placements: Vec<Placement> = (0..graph.tensors.len()).map(|t| placement(t, 0)).collect();
     for (tensor, offset) in placed {
         placements[tensor].offset = offset;
     }
-    (placements, totals)
+    (placements, sizes)
 }
 
 /// Elements that the tensors of a graph take in f32 without halos.
 pub fn arena_elements(graph: &Graph) -> usize {
-    lay_out(graph, &vec![Format::F32; graph.tensors.len()]).1.iter().sum()
+    let (_, sizes) = lay_out(graph, &vec![Format::F32; graph.tensors.len()]);
+    sizes.shared + sizes.per_worker
 }
 
 #[cfg(test)]
@@ -104,7 +117,7 @@ mod tests {
 
     #[test]
     fn tensors_that_are_needed_at_the_same_time_share_no_memory() {
-        let graph = Graph::new(&Model::inception_v3(Some(10)), 4, PoolKind::Average);
+        let graph = Graph::new(&Model::inception_v3().with_classes(Some(10)), 4, PoolKind::Average);
         for graph in
             [graph.clone(), graph.split_before("mixed3", 1), graph.split_before("mixed3", 1).per_worker()]
         {

@@ -5,7 +5,25 @@ use kernels::problem::Problem;
 
 use crate::network::graph::Graph;
 use crate::runtime::layout::arena_elements;
-use crate::util::error::Failure;
+
+/// More memory is needed than there is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{what}: needs about {:.1} GiB of memory, expected at most {:.1} GiB, which is what there is",
+    gib(*.needed), gib(*.available)
+)]
+pub struct MemoryError {
+    /// What needs it: a model or a problem.
+    pub what: String,
+    /// Bytes that it needs.
+    pub needed: u128,
+    /// Bytes that there are.
+    pub available: u128,
+}
+
+fn gib(bytes: u128) -> f64 {
+    bytes as f64 / (1u64 << 30) as f64
+}
 
 /// How many times as large as their filter the packed weights of a kernel are at most, by and large.
 const PACKED: u128 = 4;
@@ -21,7 +39,10 @@ pub fn elements(problem: &Problem) -> [u128; 3] {
 }
 
 /// Refuses a network that does not fit in memory when it runs.
-pub fn ensure_runs(what: &str, graph: &Graph) -> Result<(), Failure> {
+///
+/// # Errors
+/// Says how much is needed and how much there is.
+pub fn ensure_runs(what: &str, graph: &Graph) -> Result<(), MemoryError> {
     let problems = || graph.steps.iter().map(|step| elements(&step.problem));
     let filters: u128 = problems().map(|[.., filters]| filters).sum();
     let largest = problems().map(|[.., filters]| filters).max().unwrap_or(0);
@@ -30,7 +51,10 @@ pub fn ensure_runs(what: &str, graph: &Graph) -> Result<(), Failure> {
 }
 
 /// Refuses problems of which one does not fit in memory with one kernel at a time.
-pub fn ensure_checked<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> Result<(), Failure> {
+///
+/// # Errors
+/// Of the first that does not: how much is needed and how much there is.
+pub fn ensure_checked<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> Result<(), MemoryError> {
     for problem in problems {
         let [src, dst, filters] = elements(problem);
         ensure(&problem.to_string(), 2 * src + 2 * dst + (2 + PACKED) * filters)?;
@@ -42,13 +66,11 @@ pub fn ensure_checked<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> Re
 ///
 /// # Errors
 /// Says how much is needed and how much there is.
-pub fn ensure(what: &str, elements: u128) -> Result<(), Failure> {
+pub fn ensure(what: &str, elements: u128) -> Result<(), MemoryError> {
     let bytes = elements * size_of::<f32>() as u128;
-    match memory() {
-        Some(memory) if bytes > memory as u128 => {
-            let gib = |bytes: f64| bytes / (1u64 << 30) as f64;
-            let (needed, found) = (gib(bytes as f64), gib(memory as f64));
-            Err(format!("{what}: needs about {needed:.1} GiB of memory, expected at most {found:.1} GiB, which is what there is").into())
+    match memory().map(u128::from) {
+        Some(available) if bytes > available => {
+            Err(MemoryError { what: what.to_string(), needed: bytes, available })
         }
         _ => Ok(()),
     }

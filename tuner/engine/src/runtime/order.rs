@@ -1,10 +1,10 @@
-//! Which step takes which images when, and which worker takes it.
+//! The order of a run: which step computes which images, and by which worker.
 
 use std::ops::Range;
 
 use crate::network::graph::{Graph, Split};
 
-/// A step's turn: the step, and its first and the number of its images.
+/// One execution of a step: the first of its images, and how many they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Turn {
     pub step: usize,
@@ -24,7 +24,7 @@ pub(super) fn turns(graph: &Graph, n: usize, range: Range<usize>) -> impl Iterat
     of_some.chain(of_all)
 }
 
-/// The worker that takes a turn alone.
+/// The worker that executes a turn, where each worker takes images of its own.
 pub(super) fn worker_of(graph: &Graph, turn: Turn, workers: usize) -> usize {
     graph.split.map_or(0, |split| turn.first / split.images % workers)
 }

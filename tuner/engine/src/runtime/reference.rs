@@ -5,7 +5,7 @@ use kernels::tensor::Dtype;
 use kernels::verify::exact;
 
 use crate::network::graph::{Graph, Slice};
-use crate::runtime::session::{Session, SessionError, filters};
+use crate::runtime::prepared::{PrepareError, PreparedNetwork, filters};
 use crate::runtime::threads::Threads;
 use crate::util::stats::relative_l2;
 use crate::weights::source::Weights;
@@ -34,10 +34,10 @@ impl Reference {
         weights: &Weights,
         threads: &Threads,
         images: Vec<Vec<f32>>,
-    ) -> Result<Self, SessionError> {
+    ) -> Result<Self, PrepareError> {
         let results = threads.map(&images, |image| result(graph, weights, image));
         let probe = |(image, result): (Vec<f32>, Result<_, _>)| Ok(Probe { image, result: result? });
-        Ok(Self { probes: images.into_iter().zip(results).map(probe).collect::<Result<_, SessionError>>()? })
+        Ok(Self { probes: images.into_iter().zip(results).map(probe).collect::<Result<_, PrepareError>>()? })
     }
 
     /// As [`Self::of`], on three images of different kinds: rough (the built-in one), like a photograph,
@@ -45,7 +45,7 @@ impl Reference {
     ///
     /// # Errors
     /// If weights are missing or wrong.
-    pub fn new(graph: &Graph, weights: &Weights, threads: &Threads) -> Result<Self, SessionError> {
+    pub fn new(graph: &Graph, weights: &Weights, threads: &Threads) -> Result<Self, PrepareError> {
         let Shape { h, w, c, .. } = graph.tensors[0];
         let rough = synthetic::image(1, h, w, c, 0);
         Self::of(graph, weights, threads, vec![rough, synthetic::leaves(h, w, c), synthetic::plain(h, w, c)])
@@ -58,7 +58,7 @@ impl Reference {
 
     /// The largest relative L2 error of a session's features, or output where there are none, and the
     /// image that has it; infinite where a result is no number.
-    pub fn error(&self, session: &mut Session, threads: &Threads) -> (f64, &[f32]) {
+    pub fn error(&self, session: &mut PreparedNetwork, threads: &Threads) -> (f64, &[f32]) {
         let error = |probe: &Probe| {
             session.run(threads, &probe.image, 1);
             let error = relative_l2(&session.result(1), &probe.result);
@@ -71,7 +71,7 @@ impl Reference {
 }
 
 /// The features, or the output where there are none, of one image in f64.
-fn result(graph: &Graph, weights: &Weights, image: &[f32]) -> Result<Vec<f64>, SessionError> {
+fn result(graph: &Graph, weights: &Weights, image: &[f32]) -> Result<Vec<f64>, PrepareError> {
     let mut tensors: Vec<Vec<f64>> = vec![Vec::new(); graph.tensors.len()];
     tensors[0] = image.iter().map(|&x| x.into()).collect();
     let wanted = graph.features.as_ref().unwrap_or(&graph.output);

@@ -12,6 +12,16 @@ pub struct Threads {
     pinned: bool,
 }
 
+/// The system does not start so many threads.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start {count} threads: {reason}")]
+pub struct ThreadsError {
+    /// How many were asked for.
+    pub count: usize,
+    /// The system's reason.
+    pub reason: String,
+}
+
 /// Cores that this process may use.
 pub fn available() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
@@ -48,7 +58,7 @@ impl Threads {
     ///
     /// # Errors
     /// If the system refuses to start them.
-    pub fn new(count: usize) -> Result<Self, rayon::ThreadPoolBuildError> {
+    pub fn new(count: usize) -> Result<Self, ThreadsError> {
         let count = count.max(1);
         let own = || Some(cores()).filter(|cores| cores.len() == count);
         let cores = if count > 1 { own() } else { None };
@@ -58,7 +68,10 @@ impl Threads {
             _ => {
                 let cores = cores.unwrap_or_default();
                 let stay = move |index: usize| cores.get(index).copied().into_iter().for_each(stay_on);
-                Some(rayon::ThreadPoolBuilder::new().num_threads(count).start_handler(stay).build()?)
+                let builder = rayon::ThreadPoolBuilder::new().num_threads(count).start_handler(stay);
+                let refused =
+                    |error: rayon::ThreadPoolBuildError| ThreadsError { count, reason: error.to_string() };
+                Some(builder.build().map_err(refused)?)
             }
         };
         Ok(Self { pool, count, pinned })

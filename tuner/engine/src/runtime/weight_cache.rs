@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::network::choice::Choice;
 use crate::network::graph::Graph;
 use crate::util::files::{InputError, write_with};
+use crate::util::read_at::read_exact_at;
 
 const FORMAT: &str = "packed-weights-1";
 
@@ -144,7 +145,6 @@ impl WeightCache {
     /// # Errors
     /// If there are others, or their values are not those that were written.
     pub fn read(&self, step: usize, buffers: Vec<&mut Buffer>) -> Result<(), WeightCacheError> {
-        use std::os::unix::fs::FileExt;
         let damaged = |reason| WeightCacheError::Damaged { file: self.name.clone(), reason };
         let (mut at, there) = match self.steps.get(step) {
             Some((at, there)) if there.len() == buffers.len() => (*at, there),
@@ -155,8 +155,7 @@ impl WeightCache {
             if values.len() != bytes {
                 return Err(damaged(format!("step {step} has {bytes} bytes, expected {}", values.len())));
             }
-            self.file
-                .read_exact_at(values, at)
+            read_exact_at(&self.file, values, at)
                 .map_err(|source| WeightCacheError::Read { file: self.name.clone(), source })?;
             if crc32fast::hash(values) != crc {
                 return Err(damaged(format!("the values of step {step} have changed")));

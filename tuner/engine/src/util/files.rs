@@ -1,10 +1,8 @@
-//! Images, tensors and labels at the edge of the program, and files written whole or not at all.
+//! Files written whole or not at all, and what is wrong with files.
 
 use std::io::Write;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
-
-use crate::util::error::Failure;
 
 /// Why a file could not be read or written. One line each: the file, what was found and what was
 /// expected.
@@ -26,6 +24,14 @@ pub enum InputError {
         /// Its reason.
         source: std::io::Error,
     },
+    /// The operating system refused to create a folder.
+    #[error("{folder}: {source}")]
+    Folder {
+        /// The folder.
+        folder: String,
+        /// Its reason.
+        source: std::io::Error,
+    },
     /// Another format, or a damaged file.
     #[error("{file}: found {found}, expected {expected}")]
     Format {
@@ -35,18 +41,6 @@ pub enum InputError {
         found: String,
         /// What should be.
         expected: String,
-    },
-    /// An image larger than any camera's.
-    #[error("{file}: found an image of {width}x{height}, expected 1 to {limit} pixels")]
-    ImageSize {
-        /// The file.
-        file: String,
-        /// Columns.
-        width: u32,
-        /// Rows.
-        height: u32,
-        /// The most pixels accepted.
-        limit: u64,
     },
     /// A tensor of another type.
     #[error("{file}: {name}: found type {found}, expected {expected}")]
@@ -198,11 +192,60 @@ pub fn now() -> u64 {
 }
 
 /// Creates a folder and all above it.
-pub fn create_folder(folder: &Path) -> Result<(), Failure> {
-    std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()).into())
+///
+/// # Errors
+/// If the system refuses.
+pub fn create_folder(folder: &Path) -> Result<(), InputError> {
+    std::fs::create_dir_all(folder)
+        .map_err(|source| InputError::Folder { folder: folder.display().to_string(), source })
 }
 
 /// Writes a text whole or not at all.
-pub fn write_text(path: &Path, text: &str) -> Result<(), Failure> {
-    Ok(write_atomically(path, text.as_bytes())?)
+///
+/// # Errors
+/// As [`write_atomically`].
+pub fn write_text(path: &Path, text: &str) -> Result<(), InputError> {
+    write_atomically(path, text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_file_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.file");
+        std::fs::write(&path, b"before").unwrap();
+        let failing = |out: &mut dyn Write| {
+            out.write_all(b"half")?;
+            Err(std::io::Error::other("the disk\nis full"))
+        };
+        write_with(&path, failing).unwrap_err();
+        assert_eq!(std::fs::read(&path).unwrap(), b"before");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        let error = write_atomically(&folder.path().join("none/x.file"), b"").unwrap_err().to_string();
+        assert!(error.contains("x.file: cannot write") && !error.contains('\n'), "{error}");
+        write_atomically(folder.path(), b"").unwrap_err();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_devices_stay_what_they_are() {
+        use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.file");
+        std::fs::write(&path, b"before").unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("x.file", &link).unwrap();
+        write_atomically(&link, b"after").unwrap();
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(std::fs::read(&path).unwrap(), b"after");
+        let plain = folder.path().join("plain");
+        std::fs::write(&plain, b"").unwrap();
+        let mode = |path| std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&path), mode(&plain), "the umask holds");
+        write_atomically(Path::new("/dev/null"), b"gone").unwrap();
+        assert!(std::fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+    }
 }

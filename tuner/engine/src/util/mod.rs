@@ -3,4 +3,5 @@
 pub mod error;
 pub mod files;
 pub mod random;
+pub mod read_at;
 pub mod stats;

@@ -16,25 +16,27 @@ pub enum WeightsError {
         /// Its reason.
         source: std::io::Error,
     },
-    /// Neither of the formats.
-    #[error("{file}: found {found}, expected Keras HDF5 (.h5 or .weights.h5) or safetensors")]
+    /// No container that is known.
+    #[error("{file}: found {found}, expected {expected}")]
     Unknown {
         /// The file.
         file: String,
         /// What its first bytes say.
         found: String,
+        /// The containers that are known.
+        expected: String,
     },
     /// The file breaks the rules of its own format.
     #[error("{file}: damaged {format} file: {reason}")]
     Damaged {
         /// The file.
         file: String,
-        /// `HDF5` or `safetensors`.
+        /// The container's name.
         format: &'static str,
         /// Which rule.
         reason: String,
     },
-    /// The format is in order, but the layers are not those of an InceptionV3.
+    /// The format is in order, but the layers are not those of the network.
     #[error("{file}: found {found}, expected {expected}")]
     Layers {
         /// The file.

@@ -1,6 +1,4 @@
-//! Safetensors files with the tensor names of torchvision and timm: `{layer}.conv.weight` (OIHW),
-//! `{layer}.bn.weight`, `.bias`, `.running_mean`, `.running_var`, `fc.weight`, `fc.bias`. All other
-//! tensors, such as `AuxLogits.*` and `*.num_batches_tracked`, are ignored.
+//! Safetensors files: a header in JSON, then the values.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -8,10 +6,16 @@ use std::path::Path;
 
 use ::safetensors::tensor::{Dtype, Metadata};
 
-use crate::network::spec::ConvSpec;
-use crate::weights::checkpoint::{Axes, Checkpoint, ConvTensors, DenseTensors, Required, Tensor};
 use crate::weights::error::{WeightsError, file_name};
-use crate::weights::values;
+use crate::weights::read_f32::read_f32;
+use crate::weights::tensor_file::{Container, Listed, MAGIC, ReadError, TensorFile, TensorInfo};
+
+/// The container: 8 bytes of length, then a JSON object.
+pub(super) const SAFETENSORS: Container = Container {
+    title: "safetensors",
+    recognises: |magic| magic.len() as u64 == MAGIC && magic.ends_with(b"{"),
+    open: |path, file| Ok(Box::new(Safetensors::open(path, file)?)),
+};
 
 const FORMAT: &str = "safetensors";
 
@@ -20,16 +24,16 @@ const MAX_HEADER: u64 = 100_000_000;
 
 /// An open file; tensors are read from it one by one.
 #[derive(Debug)]
-pub(super) struct Torch {
+struct Safetensors {
     name: String,
     metadata: Metadata,
     data_start: u64,
     file: File,
 }
 
-impl Torch {
+impl Safetensors {
     /// Reads the header and checks that the file's length is what it says.
-    pub fn open(path: &Path, mut file: File) -> Result<Self, WeightsError> {
+    fn open(path: &Path, mut file: File) -> Result<Self, WeightsError> {
         let name = file_name(path);
         let damaged = |reason: String| WeightsError::damaged(&name, FORMAT, reason);
         let (length, header) = read_header(&mut file)
@@ -43,16 +47,6 @@ impl Torch {
             return Err(damaged(format!("found {found} bytes of values, expected {expected}")));
         }
         Ok(Self { name, metadata, data_start, file })
-    }
-
-    fn find(&self, name: String) -> Required<u64> {
-        let Some(info) = self.metadata.info(&name) else { return Err(name) };
-        Ok(Tensor {
-            name,
-            shape: info.shape.clone(),
-            other_type: (info.dtype != Dtype::F32).then(|| info.dtype.to_string()),
-            handle: info.data_offsets.0 as u64,
-        })
     }
 }
 
@@ -72,33 +66,32 @@ fn read_header(file: &mut File) -> std::io::Result<Result<(u64, Vec<u8>), String
     Ok(Ok((length, header)))
 }
 
-impl Checkpoint for Torch {
-    type Handle = u64;
-    const AXES: Axes = Axes::Torch;
-
+impl TensorFile for Safetensors {
     fn file(&self) -> &str {
         &self.name
     }
 
-    fn conv_tensors(&self, spec: &ConvSpec) -> Result<ConvTensors<u64>, WeightsError> {
-        let find = |suffix: &str| self.find(format!("{}.{suffix}", spec.torch));
-        Ok(ConvTensors {
-            kernel: find("conv.weight"),
-            bias: find("conv.bias").ok(),
-            gamma: Some(find("bn.weight")),
-            beta: find("bn.bias"),
-            mean: find("bn.running_mean"),
-            variance: find("bn.running_var"),
+    fn format(&self) -> &'static str {
+        FORMAT
+    }
+
+    fn list(&self) -> Vec<Listed> {
+        self.metadata.offset_keys().into_iter().map(|name| Listed { name, group: None }).collect()
+    }
+
+    fn find(&self, name: &str) -> Option<TensorInfo> {
+        let info = self.metadata.info(name)?;
+        Some(TensorInfo {
+            name: name.to_owned(),
+            shape: info.shape.clone(),
+            other_type: (info.dtype != Dtype::F32).then(|| info.dtype.to_string()),
         })
     }
 
-    fn dense_tensors(&self) -> Result<Option<DenseTensors<u64>>, WeightsError> {
-        let (kernel, bias) = (self.find("fc.weight".to_owned()), self.find("fc.bias".to_owned()));
-        Ok((kernel.is_ok() || bias.is_ok()).then_some(DenseTensors { kernel, bias }))
-    }
-
-    fn read(&self, tensor: &Tensor<u64>) -> Result<Vec<f32>, WeightsError> {
-        values::read(&self.file, self.data_start + tensor.handle, tensor.shape.iter().product())
-            .map_err(|source| WeightsError::Read { file: self.name.clone(), source })
+    fn read_f32(&self, tensor: &TensorInfo) -> Result<Vec<f32>, ReadError> {
+        let info = self.metadata.info(&tensor.name);
+        let info = info.ok_or_else(|| ReadError::Damaged("not found".to_owned()))?;
+        let start = self.data_start + info.data_offsets.0 as u64;
+        read_f32(&self.file, start, tensor.shape.iter().product()).map_err(ReadError::Io)
     }
 }

@@ -8,11 +8,12 @@
 
 use kernels::filter::{BatchNorm, Filter};
 
-use crate::network::spec::{ConvSpec, EPSILON};
+use crate::network::model::ModelInfo;
+use crate::network::spec::ConvSpec;
 use crate::util::random::{uniform, unit};
-
-/// Outputs of the dense layer.
-pub const CLASSES: usize = 1000;
+use crate::weights::error::WeightsError;
+use crate::weights::naming::AveragePooling;
+use crate::weights::store::Store;
 
 /// The seed used where none is asked for; images always have it.
 pub const SEED: u64 = 1;
@@ -23,6 +24,9 @@ const IMAGE_STREAM: u64 = 2_000_000;
 
 const LEAVES_STREAM: u64 = 3_000_000;
 
+/// Steps after which the ramp of an image starts anew, whatever the size of the image.
+const RAMP: usize = 299;
+
 /// `n` images `[n, h, w, c]`, the first of which has number `first`, in (-1, 1): a diagonal ramp,
 /// different in each channel, and noise of the same amplitude.
 pub fn image(n: usize, h: usize, w: usize, c: usize, first: usize) -> Vec<f32> {
@@ -32,7 +36,7 @@ pub fn image(n: usize, h: usize, w: usize, c: usize, first: usize) -> Vec<f32> {
             for channel in 0..c {
                 let noise = unit(SEED, stream, ((y * w + x) * c + channel) as u64);
                 let (rise, run) = (channel % 3 + 1, 3 - channel % 3);
-                let ramp = ((y * rise + x * run) % 299) as f64 / 298.0;
+                let ramp = ((y * rise + x * run) % RAMP) as f64 / (RAMP - 1) as f64;
                 values.push((noise - 0.5 + ramp - 0.5) as f32);
             }
         }
@@ -86,32 +90,54 @@ fn stream(spec: &ConvSpec) -> u64 {
     8 * spec.index as u64
 }
 
-/// The BatchNorm of a convolution.
-pub(super) fn norm(seed: u64, spec: &ConvSpec) -> BatchNorm {
-    let (stream, k) = (stream(spec), spec.filters);
-    BatchNorm {
-        gamma: None,
-        beta: uniform(seed, stream + 1, k, -0.1, 0.1),
-        mean: uniform(seed, stream + 2, k, -0.1, 0.1),
-        variance: uniform(seed, stream + 3, k, 0.75, 1.25),
-        epsilon: EPSILON,
+/// Weights that are made up.
+#[derive(Debug)]
+pub(super) struct Synthetic {
+    pub seed: u64,
+    pub info: ModelInfo,
+}
+
+impl Store for Synthetic {
+    fn average_pooling(&self) -> AveragePooling {
+        AveragePooling::Keras
+    }
+
+    fn conv(&self, spec: &ConvSpec) -> Result<Filter, WeightsError> {
+        let ([r, s], c, k) = (spec.kernel, spec.channels, spec.filters);
+        let limit = (6.0 / (r * s * c) as f64).sqrt();
+        let weights = uniform(self.seed, stream(spec), r * s * c * k, -limit, limit);
+        Ok(Filter { norms: vec![self.batch_norm(spec)], ..Filter::new([r, s, c, k], weights) })
+    }
+
+    fn norm(&self, spec: &ConvSpec) -> Result<BatchNorm, WeightsError> {
+        Ok(self.batch_norm(spec))
+    }
+
+    fn dense(&self, features: usize) -> Result<Option<Filter>, WeightsError> {
+        let Some(classes) = self.classes() else { return Ok(None) };
+        let limit = (3.0 / features as f64).sqrt();
+        let weights = uniform(self.seed, DENSE_STREAM, features * classes, -limit, limit);
+        let bias = uniform(self.seed, DENSE_STREAM + 1, classes, -0.1, 0.1);
+        Ok(Some(Filter { bias: Some(bias), ..Filter::new([1, 1, features, classes], weights) }))
     }
 }
 
-/// A convolution and its BatchNorm.
-pub(super) fn conv(seed: u64, spec: &ConvSpec) -> Filter {
-    let ([r, s], c, k) = (spec.kernel, spec.channels, spec.filters);
-    let limit = (6.0 / (r * s * c) as f64).sqrt();
-    let weights = uniform(seed, stream(spec), r * s * c * k, -limit, limit);
-    Filter { norms: vec![norm(seed, spec)], ..Filter::new([r, s, c, k], weights) }
-}
+impl Synthetic {
+    /// Outputs of the dense layer.
+    pub fn classes(&self) -> Option<usize> {
+        self.info.top.map(|top| top.classes)
+    }
 
-/// The dense layer.
-pub(super) fn dense(seed: u64, features: usize) -> Filter {
-    let limit = (3.0 / features as f64).sqrt();
-    let weights = uniform(seed, DENSE_STREAM, features * CLASSES, -limit, limit);
-    let bias = uniform(seed, DENSE_STREAM + 1, CLASSES, -0.1, 0.1);
-    Filter { bias: Some(bias), ..Filter::new([1, 1, features, CLASSES], weights) }
+    fn batch_norm(&self, spec: &ConvSpec) -> BatchNorm {
+        let (stream, k) = (stream(spec), spec.filters);
+        BatchNorm {
+            gamma: None,
+            beta: uniform(self.seed, stream + 1, k, -0.1, 0.1),
+            mean: uniform(self.seed, stream + 2, k, -0.1, 0.1),
+            variance: uniform(self.seed, stream + 3, k, 0.75, 1.25),
+            epsilon: self.info.bn_epsilon,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use ::safetensors::tensor::{Dtype, TensorView};
 use hdf5_pure::{AttrValue, Datatype, DatatypeByteOrder, FileBuilder, GroupBuilder, make_f32_type};
 use kernels::filter::{BatchNorm, Filter};
 
-use crate::network::spec::{ConvSpec, EPSILON, Spec};
+use crate::network::inception_v3::NETWORK;
+use crate::network::spec::{ConvSpec, Spec};
 
 const FEATURES: usize = 3;
 const CLASSES: usize = 2;
@@ -24,7 +25,7 @@ pub fn spec() -> Spec {
         channels,
         filters,
     });
-    Spec { convs: convs.collect(), features: FEATURES }
+    Spec { convs: convs.collect(), features: FEATURES, info: NETWORK.info }
 }
 
 /// Tensors of the test files by layer, HWIO.
@@ -37,7 +38,7 @@ pub fn filter(index: usize, gamma: bool) -> Filter {
         beta: values(2, dims[3], -1.0),
         mean: values(3, dims[3], -1.0),
         variance: values(4, dims[3], 0.0),
-        epsilon: EPSILON,
+        epsilon: NETWORK.info.bn_epsilon,
     };
     Filter { norms: vec![norm], ..Filter::new(dims, values(0, dims.iter().product(), -1.0)) }
 }
@@ -123,6 +124,22 @@ fn conv_variables(filter: &Filter, names: [&str; 5]) -> (Tensors, Tensors) {
 fn dense_variables(names: [&str; 2]) -> Tensors {
     let kernel = (names[0].to_owned(), vec![FEATURES, CLASSES], dense().weights);
     vec![kernel, (names[1].to_owned(), vec![CLASSES], dense().bias.unwrap())]
+}
+
+/// As [`legacy_bytes`] names them, for a container without groups.
+pub fn keras_tensors(filters: &[Filter]) -> Tensors {
+    let mut tensors = Tensors::new();
+    let mut add = |layer: &str, variables: Tensors| {
+        tensors.extend(variables.into_iter().map(|(name, shape, v)| (format!("{layer}/{name}"), shape, v)));
+    };
+    for (index, filter) in filters.iter().enumerate() {
+        let (conv, norm) =
+            conv_variables(filter, ["kernel", "gamma", "beta", "moving_mean", "moving_variance"]);
+        add(&format!("conv2d_{}", index + 1), conv);
+        add(&format!("batch_normalization_{}", index + 1), norm);
+    }
+    add("predictions", dense_variables(["kernel", "bias"]));
+    tensors
 }
 
 fn add_variables(group: &mut GroupBuilder, variables: &Tensors, stored: Stored) {

@@ -6,7 +6,8 @@ use tempfile::TempDir;
 
 use crate::network::spec::{ConvSpec, Spec};
 use crate::weights::error::WeightsError;
-use crate::weights::source::{AveragePooling, Source, Weights};
+use crate::weights::naming::AveragePooling;
+use crate::weights::source::Weights;
 
 mod files;
 
@@ -20,7 +21,7 @@ fn write(bytes: &[u8]) -> (TempDir, PathBuf) {
 }
 
 fn open(path: &Path, spec: &Spec) -> Result<Weights, WeightsError> {
-    Weights::open(&Source::File(path.to_owned()), spec)
+    Weights::open_for(path, spec)
 }
 
 /// Opens and reads everything.
@@ -46,7 +47,7 @@ fn weights_can_be_read_by_many_threads() {
 
 #[test]
 fn synthetic_weights_are_those_of_the_python_twin() {
-    let weights = Weights::open(&Source::Synthetic { seed: 1 }, &spec()).unwrap();
+    let weights = Weights::synthetic_for(&spec(), 1);
     assert_eq!(weights.description(), "synthetic (seed 1)");
     assert_eq!(weights.classes(), Some(1000));
     let conv = weights.conv(&spec().convs[1]).unwrap();
@@ -103,8 +104,25 @@ fn the_format_says_how_to_pool() {
 }
 
 #[test]
+fn any_container_is_read_with_any_naming_scheme() {
+    let (_folder, path) = write(&safetensors_bytes(&keras_tensors(&filters(true)), Dtype::F32));
+    let weights = open(&path, &spec()).unwrap();
+    assert_eq!(weights.average_pooling(), AveragePooling::Keras);
+    let convs: Vec<Filter> = spec().convs.iter().map(|conv| weights.conv(conv).unwrap()).collect();
+    assert_eq!((convs, weights.dense().unwrap()), (filters(true), Some(dense())));
+    let mut fewer = keras_tensors(&filters(true));
+    fewer.retain(|(name, ..)| name != "conv2d_3/kernel");
+    let message = refusal(&safetensors_bytes(&fewer, Dtype::F32), &spec());
+    assert!(message.contains("tensor conv2d_3/kernel is missing, expected f32 [1, 1, 5, 5]"), "{message}");
+    // Where the names are those of no scheme, the container's usual one says what is missing.
+    let others = vec![("weight".to_owned(), vec![1], vec![0.0])];
+    let message = refusal(&safetensors_bytes(&others, Dtype::F32), &spec());
+    assert!(message.contains("tensor Mixed_0.branch.conv.weight is missing"), "{message}");
+}
+
+#[test]
 fn a_part_of_the_network_finds_its_layers_in_a_whole_file() {
-    let part = Spec { convs: vec![spec().convs[3].clone()], features: 0 };
+    let part = Spec { convs: vec![spec().convs[3].clone()], features: 0, ..spec() };
     for bytes in [
         safetensors_bytes(&torch_tensors(), Dtype::F32),
         legacy_bytes(1, None, &filters(true)),

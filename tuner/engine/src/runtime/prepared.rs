@@ -22,9 +22,9 @@ use crate::runtime::weight_cache::{WeightCache, WeightCacheError};
 use crate::weights::error::WeightsError;
 use crate::weights::source::Weights;
 
-/// Why a session can't be made.
+/// Why a network can't be prepared.
 #[derive(Debug, thiserror::Error)]
-pub enum SessionError {
+pub enum PrepareError {
     /// A kernel does not take its step.
     #[error("step `{layer}`: kernel {kernel}: {refusal}")]
     Refused {
@@ -61,6 +61,11 @@ pub enum SessionError {
     },
 }
 
+fn refused(step: &Step, choice: &Choice, refusal: Unsupported) -> PrepareError {
+    PrepareError::Refused { layer: step.layers[0].clone(), kernel: choice.row.id, refusal }
+}
+
+/// A step that is ready to run.
 pub(super) struct Ready {
     pub(super) prepared: Arc<dyn Prepared>,
     pub(super) has_weights: bool,
@@ -77,9 +82,9 @@ pub(super) struct Placed {
 }
 
 impl Placed {
-    /// Where it lies: what a worker has for itself, or the arena of all.
-    pub(super) fn memory<'a>(&self, arena: &'a Buffer, own: Option<&'a WorkerMemory>) -> &'a Buffer {
-        own.filter(|_| self.is_tensor_per_worker).map_or(arena, |own| &own.arena)
+    /// The arena that it is in: that of a worker, or that of all.
+    pub(super) fn memory<'a>(&self, arena: &'a Buffer, worker: Option<&'a WorkerMemory>) -> &'a Buffer {
+        worker.filter(|_| self.is_tensor_per_worker).map_or(arena, |worker| &worker.arena)
     }
 }
 
@@ -91,15 +96,15 @@ pub(super) struct WorkerMemory {
 }
 
 /// A network bound to weights, kernels and threads.
-pub struct Session {
+pub struct PreparedNetwork {
     pub(super) graph: Graph,
     pub(super) steps: Vec<Ready>,
     pub(super) tensors: Vec<Placement>,
     pub(super) arena: Buffer,
     pub(super) scratch: Buffer,
     pub(super) team: Team,
-    /// One a worker where they take steps alone.
-    pub(super) own: Vec<WorkerMemory>,
+    /// One a worker, where each takes images of its own through the first steps.
+    pub(super) worker_memory: Vec<WorkerMemory>,
     /// When each turn of the latest run ended, in nanoseconds from its start.
     pub(super) ends: Vec<AtomicU64>,
     /// Images of the latest run.
@@ -110,7 +115,7 @@ pub struct Session {
 ///
 /// # Errors
 /// If weights are missing or wrong.
-pub fn filters(step: &Step, weights: &Weights, rounding: Dtype) -> Result<Vec<Filter>, SessionError> {
+pub fn filters(step: &Step, weights: &Weights, rounding: Dtype) -> Result<Vec<Filter>, PrepareError> {
     let one = |weight: &Weight| match weight {
         Weight::Conv(spec) => {
             let expected = if rounding == Dtype::F32 { None } else { weights.expected_inputs(spec)? };
@@ -118,7 +123,7 @@ pub fn filters(step: &Step, weights: &Weights, rounding: Dtype) -> Result<Vec<Fi
         }
         Weight::Bias(spec) => Ok(weights.conv(spec)?.without_weights()),
         Weight::Dense => {
-            weights.dense()?.ok_or_else(|| SessionError::NoTop { weights: weights.description() })
+            weights.dense()?.ok_or_else(|| PrepareError::NoTop { weights: weights.description() })
         }
     };
     step.weights.iter().map(one).collect()
@@ -139,8 +144,8 @@ fn preparation_order(graph: &Graph) -> Vec<usize> {
 }
 
 /// The format of each tensor: its type, and the halo that its most demanding reader wants, or a given one if that is wider.
-fn formats(graph: &Graph, choices: &[Choice], halos: &[Padding]) -> Result<Vec<Format>, SessionError> {
-    let types = of_tensors(graph, choices).map_err(|d| SessionError::Types {
+fn formats(graph: &Graph, choices: &[Choice], halos: &[Padding]) -> Result<Vec<Format>, PrepareError> {
+    let types = of_tensors(graph, choices).map_err(|d| PrepareError::Types {
         layer: graph.steps[d.step].layers[0].clone(),
         what: if d.reads { "reads" } else { "writes" },
         found: d.found,
@@ -156,7 +161,7 @@ fn formats(graph: &Graph, choices: &[Choice], halos: &[Padding]) -> Result<Vec<F
     Ok(list)
 }
 
-impl Session {
+impl PreparedNetwork {
     /// Prepares every step by its choice, on all threads, and sizes the memory.
     ///
     /// # Errors
@@ -170,7 +175,7 @@ impl Session {
         weights: &Weights,
         cpu: &Cpu,
         threads: &Threads,
-    ) -> Result<Self, SessionError> {
+    ) -> Result<Self, PrepareError> {
         Self::with_halos(graph, choices, &[], weights, cpu, threads)
     }
 
@@ -188,7 +193,7 @@ impl Session {
         weights: &Weights,
         cpu: &Cpu,
         threads: &Threads,
-    ) -> Result<Self, SessionError> {
+    ) -> Result<Self, PrepareError> {
         let formats = formats(&graph, choices, halos)?;
         let filters = |_, step: &Step, rounding| filters(step, weights, rounding);
         Self::build(graph, choices, &formats, cpu, threads, filters, |_, _| Ok(()))
@@ -206,7 +211,7 @@ impl Session {
         weights: &Weights,
         cpu: &Cpu,
         threads: &Threads,
-    ) -> Result<Self, SessionError> {
+    ) -> Result<Self, PrepareError> {
         let hollow = |index, step: &Step, rounding| match packed.has(index) {
             true => Ok(step.problem.filter_dims().into_iter().map(Filter::dims_only).collect()),
             false => filters(step, weights, rounding),
@@ -222,15 +227,10 @@ impl Session {
         formats: &[Format],
         cpu: &Cpu,
         threads: &Threads,
-        filters: impl Fn(usize, &Step, Dtype) -> Result<Vec<Filter>, SessionError> + Sync,
-        complete: impl Fn(usize, &mut dyn Prepared) -> Result<(), SessionError> + Sync,
-    ) -> Result<Self, SessionError> {
+        filters: impl Fn(usize, &Step, Dtype) -> Result<Vec<Filter>, PrepareError> + Sync,
+        complete: impl Fn(usize, &mut dyn Prepared) -> Result<(), PrepareError> + Sync,
+    ) -> Result<Self, PrepareError> {
         assert_eq!(choices.len(), graph.steps.len(), "one choice a step");
-        let refused = |step: &Step, choice: &Choice, refusal| SessionError::Refused {
-            layer: step.layers[0].clone(),
-            kernel: choice.row.id,
-            refusal,
-        };
         let pairs: Vec<(&Step, &Choice)> = graph.steps.iter().zip(choices).collect();
         let mut made = Vec::new();
         for &(step, choice) in &pairs {
@@ -247,7 +247,7 @@ impl Session {
                 .prepare(&step.problem, &choice.tuning, &formats, &filters(index, step, rounding)?)
                 .map_err(|r| refused(step, choice, r))?;
             complete(index, &mut *prepared)?;
-            Ok::<_, SessionError>(prepared)
+            Ok::<_, PrepareError>(prepared)
         });
         let mut prepared: Vec<_> = order.into_iter().zip(prepared).collect();
         prepared.sort_unstable_by_key(|(index, _)| *index);
@@ -258,7 +258,7 @@ impl Session {
 
     /// Prepared kernels, one a step, in memory of their own.
     fn lay_out(graph: Graph, prepared: Vec<Arc<dyn Prepared>>, formats: &[Format], workers: usize) -> Self {
-        let (tensors, [arena, own_arena]) = lay_out(&graph, formats);
+        let (tensors, sizes) = lay_out(&graph, formats);
         let slice = |slice: &Slice| Placed {
             at: tensors[slice.tensor].channels(slice.channels.clone()),
             is_tensor_per_worker: graph.is_tensor_per_worker(slice.tensor),
@@ -274,18 +274,18 @@ impl Session {
             let those = steps.iter().enumerate().filter(|(index, _)| graph.is_per_worker(*index) == alone);
             those.map(|(_, step)| step.prepared.scratch().total(workers)).max().unwrap_or(0)
         };
-        let own = |_| WorkerMemory {
+        let worker_memory = |_| WorkerMemory {
             team: Team::new(1),
-            arena: Buffer::zeroed(own_arena),
+            arena: Buffer::zeroed(sizes.per_worker),
             scratch: Buffer::zeroed(scratch(true, 1)),
         };
         let alone = if steps.is_empty() || !graph.is_per_worker(0) { 0 } else { workers };
         Self {
-            own: (0..alone).map(own).collect(),
+            worker_memory: (0..alone).map(worker_memory).collect(),
             scratch: Buffer::zeroed(scratch(false, workers)),
             ends: turns(&graph, graph.batch, 0..steps.len()).map(|_| AtomicU64::new(0)).collect(),
             latest: 0,
-            arena: Buffer::zeroed(arena),
+            arena: Buffer::zeroed(sizes.shared),
             team: Team::new(workers),
             graph,
             steps,
@@ -311,9 +311,11 @@ impl Session {
     /// Bytes of packed weights, of the activation arena and of scratch.
     pub fn memory(&self) -> [usize; 3] {
         let packed = self.steps.iter().map(|s| s.prepared.packed_bytes()).sum();
-        let own = |of: fn(&WorkerMemory) -> &Buffer| self.own.iter().map(|own| of(own).len()).sum::<usize>();
-        let arena = self.arena.len() + own(|own| &own.arena);
-        let scratch = self.scratch.len() + own(|own| &own.scratch);
+        let of_workers = |of: fn(&WorkerMemory) -> &Buffer| {
+            self.worker_memory.iter().map(|memory| of(memory).len()).sum::<usize>()
+        };
+        let arena = self.arena.len() + of_workers(|memory| &memory.arena);
+        let scratch = self.scratch.len() + of_workers(|memory| &memory.scratch);
         [packed, arena * size_of::<f32>(), scratch * size_of::<f32>()]
     }
 
@@ -334,12 +336,8 @@ impl Session {
         choice: &Choice,
         weights: &Weights,
         cpu: &Cpu,
-    ) -> Result<Arc<dyn Prepared>, SessionError> {
-        let refused = |refusal| SessionError::Refused {
-            layer: self.graph.steps[step].layers[0].clone(),
-            kernel: choice.row.id,
-            refusal,
-        };
+    ) -> Result<Arc<dyn Prepared>, PrepareError> {
+        let refused = |refusal| refused(&self.graph.steps[step], choice, refusal);
         let kernel = (choice.row.make)(cpu).map_err(refused)?;
         let Signature { problem, formats, .. } = self.steps[step].prepared.signature();
         let rounding = kernel.numerics(problem, &choice.tuning).rounding;
@@ -355,7 +353,10 @@ impl Session {
             }
         };
         match self.graph.is_per_worker(step) {
-            true => self.own.iter_mut().for_each(|o| grow(&mut o.scratch, prepared.scratch().total(1))),
+            true => {
+                let needed = prepared.scratch().total(1);
+                self.worker_memory.iter_mut().for_each(|memory| grow(&mut memory.scratch, needed));
+            }
             false => grow(&mut self.scratch, prepared.scratch().total(self.team.workers())),
         }
         std::mem::replace(&mut self.steps[step].prepared, prepared)

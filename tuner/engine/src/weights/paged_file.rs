@@ -1,41 +1,42 @@
-//! A file for the reader of HDF5, which asks for headers some bytes at a time: thousands of reads of the system
-//! become some hundreds.
+//! A file that is read by pages. The reader of HDF5 asks for headers some bytes at a time, so that thousands of reads
+//! of the system become some hundreds.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, PoisonError};
 
 use hdf5_pure::{FormatError, Source};
 
-/// Bytes that are read at once. Headers lie among values, so that larger pieces would hold more of those.
-const PIECE: usize = 4096;
+use crate::util::read_at::read_exact_at;
 
-/// Pieces that are kept.
+/// Bytes that are read at once. Headers lie among values, so that larger pages would hold more of those.
+const PAGE: usize = 4096;
+
+/// PagedFile that are kept.
 const KEPT: usize = 1024;
 
-/// The file, and the pieces of it that were read lately.
+/// The file, and the pages of it that were read lately.
 #[derive(Debug)]
-pub(super) struct Pieces {
+pub(super) struct PagedFile {
     file: File,
     len: u64,
     recent: Mutex<HashMap<u64, Vec<u8>>>,
 }
 
-impl Pieces {
+impl PagedFile {
     /// Another handle of an open file.
-    pub fn of(file: &File) -> io::Result<Self> {
+    pub fn new(file: &File) -> io::Result<Self> {
         Ok(Self { len: file.metadata()?.len(), file: file.try_clone()?, recent: Mutex::default() })
     }
 
     fn read(&self, at: u64, buffer: &mut [u8]) -> Result<(), FormatError> {
-        self.file.read_exact_at(buffer, at).map_err(|error| FormatError::Source(error.to_string()))
+        read_exact_at(&self.file, buffer, at).map_err(|error| FormatError::Source(error.to_string()))
     }
 }
 
-impl Source for Pieces {
+impl Source for PagedFile {
     fn len(&self) -> u64 {
         self.len
     }
@@ -46,27 +47,27 @@ impl Source for Pieces {
             let available = usize::try_from(available).unwrap_or(usize::MAX);
             return Err(FormatError::UnexpectedEof { expected: buffer.len(), available });
         }
-        if buffer.len() >= PIECE {
+        if buffer.len() >= PAGE {
             return self.read(offset, buffer);
         }
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let mut at = offset;
         while !buffer.is_empty() {
-            let (number, from) = (at / PIECE as u64, (at % PIECE as u64) as usize);
+            let (number, from) = (at / PAGE as u64, (at % PAGE as u64) as usize);
             if recent.len() == KEPT && !recent.contains_key(&number) {
                 recent.clear();
             }
-            let piece = match recent.entry(number) {
+            let page = match recent.entry(number) {
                 Entry::Occupied(there) => there.into_mut(),
                 Entry::Vacant(missing) => {
                     let start = at - from as u64;
-                    let mut piece = vec![0; (self.len - start).min(PIECE as u64) as usize];
-                    self.read(start, &mut piece)?;
-                    missing.insert(piece)
+                    let mut page = vec![0; (self.len - start).min(PAGE as u64) as usize];
+                    self.read(start, &mut page)?;
+                    missing.insert(page)
                 }
             };
-            let (now, later) = buffer.split_at_mut(buffer.len().min(piece.len() - from));
-            now.copy_from_slice(&piece[from..][..now.len()]);
+            let (now, later) = buffer.split_at_mut(buffer.len().min(page.len() - from));
+            now.copy_from_slice(&page[from..][..now.len()]);
             at += now.len() as u64;
             buffer = later;
         }
@@ -82,47 +83,47 @@ mod tests {
 
     #[test]
     fn any_range_is_that_of_the_file_and_none_behind_its_end() {
-        let len = (KEPT + 3) * PIECE + 7;
+        let len = (KEPT + 3) * PAGE + 7;
         let bytes: Vec<u8> = (0..len as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(&bytes).expect("written");
-        let pieces = Pieces::of(&file).expect("an open file");
-        assert_eq!(pieces.len(), len as u64);
+        let pages = PagedFile::new(&file).expect("an open file");
+        assert_eq!(pages.len(), len as u64);
         let check = |at: usize, size: usize| {
             let mut found = vec![0; size];
             match at + size <= len {
                 true => {
-                    pieces.read_at(at as u64, &mut found).expect("inside");
+                    pages.read_at(at as u64, &mut found).expect("inside");
                     assert!(found == bytes[at..at + size], "{size} bytes at {at}");
                 }
-                false => assert!(pieces.read_at(at as u64, &mut found).is_err(), "{size} bytes at {at}"),
+                false => assert!(pages.read_at(at as u64, &mut found).is_err(), "{size} bytes at {at}"),
             }
         };
-        for size in [1, 9, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE] {
-            for at in (0..len + 2 * PIECE).step_by(PIECE / 2 - 5) {
+        for size in [1, 9, PAGE - 1, PAGE, PAGE + 1, 3 * PAGE] {
+            for at in (0..len + 2 * PAGE).step_by(PAGE / 2 - 5) {
                 check(at, size);
             }
             check(len - size, size);
             check(len - size + 1, size);
         }
-        assert!(pieces.read_at(u64::MAX, &mut [0]).is_err());
+        assert!(pages.read_at(u64::MAX, &mut [0]).is_err());
     }
 
     #[test]
-    fn small_reads_come_from_pieces_that_are_kept_while_there_is_room() {
+    fn small_reads_come_from_pages_that_are_kept_while_there_is_room() {
         let mut file = tempfile::tempfile().expect("a file");
-        file.write_all(&vec![7; (KEPT + 5) * PIECE]).expect("written");
-        let pieces = Pieces::of(&file).expect("an open file");
+        file.write_all(&vec![7; (KEPT + 5) * PAGE]).expect("written");
+        let pages = PagedFile::new(&file).expect("an open file");
         let kept = |numbers: &mut dyn Iterator<Item = usize>| {
-            numbers.for_each(|number| pieces.read_at((number * PIECE) as u64, &mut [0; 8]).expect("inside"));
-            pieces.recent.lock().expect("no panic").len()
+            numbers.for_each(|number| pages.read_at((number * PAGE) as u64, &mut [0; 8]).expect("inside"));
+            pages.recent.lock().expect("no panic").len()
         };
         assert_eq!(kept(&mut [3, 3, 9, 3].into_iter()), 2);
         assert_eq!(kept(&mut (0..KEPT)), KEPT);
         assert_eq!(kept(&mut [5].into_iter()), KEPT);
         assert_eq!(kept(&mut [KEPT].into_iter()), 1);
-        // What takes a piece and more is read as it is.
-        pieces.read_at(0, &mut [0; PIECE]).expect("inside");
+        // What takes a page and more is read as it is.
+        pages.read_at(0, &mut [0; PAGE]).expect("inside");
         assert_eq!(kept(&mut [KEPT].into_iter()), 1);
     }
 }

@@ -4,7 +4,7 @@
 //! leaves the mean `beta * P(beta / gamma) + |gamma| * p(beta / gamma)`, where `p` and `P` are the density and the
 //! distribution function of the normal distribution (the mean of a rectified normal variable; N. Johnson, S. Kotz and
 //! N. Balakrishnan, "Continuous Univariate Distributions", 1994, 10.1 for the truncated one). Means of pools are the
-//! same; maxima of neighbours are larger, about half as much again for 3x3 of InceptionV3.
+//! same; maxima of neighbours are larger, about half as much again for windows of 3x3.
 
 use kernels::filter::BatchNorm;
 

@@ -1,0 +1,191 @@
+//! What a program asks of a plan: the newest that fits, or one that is made without measurements.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use kernels::cpu::Cpu;
+use kernels::problem::PoolKind;
+
+use crate::network::candidates::default_choice;
+use crate::network::choice::{Choice, StepFormats, TOOL, problem_name, tuning_to_json};
+use crate::network::dtypes::F32_ERROR;
+use crate::network::graph::{Graph, Step};
+use crate::network::model::Model;
+use crate::plan::error::PlanError;
+use crate::plan::reasons::StepReason;
+use crate::plan::schema::{Plan, PlanRequest, SCHEMA};
+use crate::plan::step::PlanStep;
+use crate::plan::store::newest;
+use crate::runtime::machine::Machine;
+use crate::runtime::threads::available;
+use crate::util::files::now;
+
+/// What a program asks of a plan.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    model: &'a Model,
+    threads: usize,
+    batch: usize,
+    max_rel_error: f64,
+}
+
+impl<'a> Request<'a> {
+    /// A plan for a model, by all cores that this process may use, one image at a time, in f32.
+    pub fn new(model: &'a Model) -> Self {
+        Self { model, threads: available(), batch: 1, max_rel_error: F32_ERROR }
+    }
+
+    /// Another number of threads.
+    pub fn threads(self, threads: usize) -> Self {
+        Self { threads: threads.max(1), ..self }
+    }
+
+    /// Another number of images that are computed at once.
+    pub fn batch(self, batch: usize) -> Self {
+        Self { batch: batch.max(1), ..self }
+    }
+
+    /// Another bound on the relative L2 error of the features: from 1e-2 on, bf16 is used where it gains.
+    pub fn max_rel_error(self, max_rel_error: f64) -> Self {
+        Self { max_rel_error, ..self }
+    }
+
+    /// A plan that is made without measurements: for each step the kernel with the fewest multiply-adds by its default
+    /// tuning, in f32.
+    ///
+    /// # Panics
+    /// If no kernel takes a step.
+    pub fn untuned(&self) -> Plan {
+        let cpu = Cpu::detect();
+        let graph = Graph::new(self.model, self.batch, PoolKind::Average);
+        let step = |step: &Step| self.untuned_step(step, &default_choice(&step.problem, &cpu));
+        Plan {
+            schema: SCHEMA.to_string(),
+            model: self.model.name.clone(),
+            shape: self.shape(),
+            batch: self.batch,
+            threads: self.threads,
+            max_rel_error: self.max_rel_error,
+            rel_error: None,
+            max_memory_mib: None,
+            memory_bytes: None,
+            machine: Machine::of(&cpu),
+            cores_allowed: Some(available()),
+            tool: TOOL.to_string(),
+            created: now(),
+            predicted_ms: None,
+            overhead_us: None,
+            measured_ms: None,
+            planning: None,
+            noise: None,
+            networks: Vec::new(),
+            rules: Vec::new(),
+            pareto: Vec::new(),
+            split: None,
+            block_variants: Vec::new(),
+            steps: graph.steps.iter().map(step).collect(),
+            measurements: Vec::new(),
+        }
+    }
+
+    fn untuned_step(&self, step: &Step, choice: &Choice) -> PlanStep {
+        PlanStep {
+            layers: step.layers.clone(),
+            problem: problem_name(step),
+            kernel: choice.row.id.to_string(),
+            tuning: tuning_to_json(&choice.tuning),
+            code: Some(choice.row.code().to_string()),
+            formats: StepFormats::of(&choice.formats),
+            threads: self.threads,
+            worker: None,
+            repeats: 1,
+            time_us: None,
+            isolated_us: None,
+            network_us: None,
+            predicted_us: None,
+            in_network: Vec::new(),
+            rel_error: None,
+            gflops: None,
+            multiply_adds: None,
+            runner_up: None,
+            reason: StepReason::NotMeasured,
+        }
+    }
+
+    /// The shape of a model that is a single convolution.
+    fn shape(&self) -> Option<String> {
+        if self.model.info.top.is_some() {
+            return None;
+        }
+        let graph = Graph::new(self.model, 1, PoolKind::Average);
+        graph.convs().next().map(|(_, conv)| conv.to_string())
+    }
+
+    pub(crate) fn plan_request(&self) -> PlanRequest<'_> {
+        PlanRequest {
+            model: &self.model.name,
+            shape: self.shape(),
+            threads: Some(self.threads),
+            batch: Some(self.batch),
+        }
+    }
+}
+
+impl Plan {
+    /// The newest plan for a request that was made on a machine like this one: of those with the request's bound on
+    /// the error, if there is one, else of those with a tighter one. `results` is a folder of results, in which each
+    /// machine has a folder. `None` if there is no such plan.
+    ///
+    /// # Errors
+    /// If the machine's folder is there and can't be read.
+    pub fn find(results: impl AsRef<Path>, request: &Request) -> Result<Option<Self>, PlanError> {
+        let machine = Machine::of(&Cpu::detect());
+        let folder = machine.folder(results.as_ref());
+        match std::fs::read_dir(&folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(PlanError::Read { file: folder.display().to_string(), source }),
+            Ok(_) => {}
+        }
+        let found = newest(&folder, &request.plan_request(), request.max_rel_error, &machine);
+        Ok(found.map(|(_, plan)| plan))
+    }
+
+    /// A plan that is made without measurements, see [`Request::untuned`].
+    ///
+    /// # Panics
+    /// As [`Request::untuned`].
+    pub fn untuned(model: &Model) -> Self {
+        Request::new(model).untuned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_without_measurements_is_found_again_and_fits_its_model() {
+        let model = Model::block("mixed10").expect("a block");
+        let results = tempfile::tempdir().expect("a folder");
+        let request = Request::new(&model).threads(2).batch(3);
+        assert!(Plan::find(results.path(), &request).expect("no folder is no error").is_none());
+        let plan = request.untuned();
+        let folder = plan.machine.folder(results.path());
+        std::fs::create_dir_all(&folder).expect("a folder");
+        plan.write(&folder.join("plan.json")).expect("written");
+        assert_eq!(Plan::find(results.path(), &request).expect("readable"), Some(plan.clone()));
+        let other = Request::new(&model).threads(1).batch(3);
+        assert!(Plan::find(results.path(), &other).expect("readable").is_none());
+        let graph = Graph::new(&model, 3, PoolKind::Average);
+        let (_, choices) = plan.network(Path::new("plan"), &graph, &Cpu::detect()).expect("it fits");
+        assert_eq!(choices.len(), graph.steps.len());
+    }
+
+    #[test]
+    fn a_single_convolution_is_asked_for_by_its_shape() {
+        let conv = "n1h9w9c16k24r3s3".parse().expect("a shape");
+        let model = Model::conv2d_bn(&conv, 1);
+        assert_eq!(Request::new(&model).shape().as_deref(), Some("n1h9w9c16k24r3s3"));
+        assert_eq!(Request::new(&Model::inception_v3()).shape(), None);
+    }
+}
