@@ -67,7 +67,7 @@ fn a_tuning_ends_with_a_screen_that_says_the_result_and_what_to_type_next() {
         " an image on 1 thread, ",
         " images a second",
         "times as fast as the built-in choice",
-        "error of the features",
+        "relative error ",
         "memory of a process",
         "where the time goes",
         "what measuring has found",

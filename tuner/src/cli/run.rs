@@ -248,14 +248,15 @@ impl Running<'_> {
         let graph = self.session.graph();
         let medians: Vec<f64> = step_seconds.iter().map(|seconds| Timing::of(seconds).median * 1e6).collect();
         let total: f64 = medians.iter().sum();
-        let mut table = Table::new(&["layer", "problem", "kernel", "us", "share", "GFLOP/s"])
-            .details(&["problem", "GFLOP/s"]);
+        let mut table = Table::new(&["layer", "problem", "kernel", "tuning", "us", "share", "GFLOP/s"])
+            .details(&["tuning", "problem", "GFLOP/s"]);
         for (index, ((step, choice), us)) in graph.steps.iter().zip(&self.choices).zip(&medians).enumerate() {
             let flops = step.problem.flops() * graph.repeats(index) as u64;
             table.row([
                 layers_text(&step.layers),
                 step.problem.to_string(),
-                format!("{choice:?}"),
+                choice.row.id.to_string(),
+                choice.tuning.to_string(),
                 short(*us),
                 percent(*us, total),
                 short(flops as f64 / us / 1e3),

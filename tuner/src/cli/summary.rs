@@ -294,7 +294,7 @@ impl Summary<'_> {
             lines.push(format!("  {}", faster.join(", ")));
         }
         let error = self.rel_error.map_or("not measured".to_string(), |error| format!("{error:.1e}"));
-        lines.push(format!("  error of the features {error}, bound {:.0e}", self.max_rel_error));
+        lines.push(format!("  relative error {error}, bound {:.0e}", self.max_rel_error));
         if let Some(Memory { process, weights, activations, scratch }) = self.memory_mib {
             let parts = format!(
                 "weights {}, activations {}, scratch {}",
@@ -390,7 +390,7 @@ impl Found<'_> {
         let mut lines = Vec::new();
         if let Some((rule, regret)) = self.rule.zip(self.regret) {
             lines.push(format!(
-                "the best published rule, {rule}, chooses otherwise for {} of {} and takes {} in isolated time",
+                "the best published rule, {rule}, chooses otherwise for {} of {}; its regret in isolated time is {}",
                 self.other_choices,
                 count(self.convolutions, "convolution"),
                 more(1.0 + regret)
@@ -484,7 +484,7 @@ mod tests {
         assert!(text.starts_with(first), "{text}");
         for part in [
             "1.20 times as fast as the built-in choice, 1.06 times as fast as the best published rule (op count)",
-            "error of the features 1.0e-7, bound 1e-5",
+            "relative error 1.0e-7, bound 1e-5",
             "memory of a process up to 170 MiB (weights 90.0, activations 20.0, scratch 4.00)",
             "direct always, chooses otherwise",
             "fuse_siblings in 1 block: saves 100 µs",

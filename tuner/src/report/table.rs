@@ -152,15 +152,15 @@ pub fn layers_text(layers: &[String]) -> String {
 /// Words in lines of at most `width` characters, unless one is longer; lines after the first are indented by
 /// `indent`.
 pub fn wrap(text: &str, width: usize, indent: usize) -> String {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
+    let mut words = text.trim_start().split(' ');
+    let lead = " ".repeat(text.len() - text.trim_start().len());
+    let mut lines = vec![lead + words.next().unwrap_or_default()];
+    for word in words {
         let last = lines.last_mut().expect("a line");
-        if !last.trim().is_empty() && length(last) + 1 + length(word) > width {
+        if length(last) + 1 + length(word) > width {
             lines.push(" ".repeat(indent) + word);
         } else {
-            if !last.is_empty() {
-                last.push(' ');
-            }
+            last.push(' ');
             last.push_str(word);
         }
     }
@@ -221,5 +221,6 @@ mod tests {
     #[test]
     fn words_wrap() {
         assert_eq!(wrap("one two three", 8, 2), "one two\n  three");
+        assert_eq!(wrap("  one two", 6, 4), "  one\n    two");
     }
 }
