@@ -6,7 +6,6 @@
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod emulated;
 mod memory;
-#[path = "network_rules.rs"]
 pub mod network;
 
 use std::collections::HashMap;
