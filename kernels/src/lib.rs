@@ -23,6 +23,9 @@
 pub mod arch;
 mod conv;
 pub mod cpu;
+/// The guide to new kernels.
+#[doc = include_str!("../docs/adding-a-kernel.md")]
+pub mod docs {}
 pub mod error;
 pub mod filter;
 mod gemm;
