@@ -6,6 +6,7 @@ use engine::network::block_variant::BlockVariant;
 use engine::network::choice::{StepFormats, problem_name, tuning_to_json};
 use engine::network::dtypes::pair;
 use engine::network::graph::Step;
+use engine::plan::reasons::{CandidateOutcome, StepReason, VariantReason};
 use engine::plan::records::{
     Alternative, BlockVariantRecord, CandidateRecord, ConditionsRecord, CoreDistance, MemoryBytes, Noise,
     ProblemRecord, SearchRecord, WeightResidency,
@@ -65,19 +66,17 @@ pub fn plan_step(
     let timing = chosen.timing(index);
     let second = measurement.and_then(|measurement| runner_up(chosen, index, measurement));
     let tie = measurement.map_or(0.0, |m| m.tie);
+    let percent = |slower: Timing, faster: Timing| (slower.median / faster.median - 1.0) * 100.0;
     let reason = match (timing, second) {
         (Some(own), Some((_, other))) if other.median > own.median * (1.0 + tie) => {
-            format!("{:.1}% faster than the runner-up", (other.median / own.median - 1.0) * 100.0)
+            StepReason::Faster { percent: percent(other, own) }
         }
         (Some(own), Some((_, other))) if own.median > other.median * (1.0 + tie) => {
-            let share = (own.median / other.median - 1.0) * 100.0;
-            format!("{share:.1}% slower than the fastest, for less memory or a smaller error of the network")
+            StepReason::Slower { percent: percent(own, other) }
         }
-        (Some(_), Some(_)) => {
-            "a tie with the runner-up, settled by memory, then error, then order".to_string()
-        }
-        (Some(_), None) => "the only candidate".to_string(),
-        (None, _) => "not measured: fewest multiply-adds".to_string(),
+        (Some(_), Some(_)) => StepReason::Tie,
+        (Some(_), None) => StepReason::Only,
+        (None, _) => StepReason::NotMeasured,
     };
     let in_place = chosen.in_network.get(index).into_iter().flatten().map(|(c, time)| InNetwork {
         kernel: c.row.id.to_string(),
@@ -127,10 +126,11 @@ pub fn record(measurement: &ProblemResult) -> ProblemRecord {
         bytes: c.bytes(),
         multiply_adds: c.multiply_adds,
         outcome: match c.outcome {
-            Outcome::Timed { dropped: false, .. } => "measured".to_string(),
-            Outcome::Timed { dropped: true, .. } => "dropped early".to_string(),
+            Outcome::Timed { dropped: false, .. } => CandidateOutcome::Measured,
+            Outcome::Timed { dropped: true, .. } => CandidateOutcome::DroppedEarly,
             Outcome::Wrong { error, tolerance } => {
-                format!("wrong: error {error:.2e}, tolerance {tolerance:.2e}")
+                let number = |value: f64| Some(value).filter(|value| value.is_finite());
+                CandidateOutcome::Wrong { error: number(error), tolerance: number(tolerance) }
             }
         },
     };
@@ -209,14 +209,14 @@ pub fn block_variant_record(choice: &BlockChoice) -> BlockVariantRecord {
         block: choice.block.to_string(),
         variant: choice.variant.to_string(),
         alternatives: choice.costs.iter().map(alternative).collect(),
-        reason: String::new(),
+        reason: VariantReason::NotMeasured,
     };
     record.reason = match record.gain_us() {
         Some([plain, own]) if choice.variant != BlockVariant::PLAIN => {
-            format!("saves {:.1}% of the plain form's time", (1.0 - own / plain) * 100.0)
+            VariantReason::Saves { percent: (1.0 - own / plain) * 100.0 }
         }
-        Some(_) => "no other form is faster by more than a tie".to_string(),
-        None => "not measured".to_string(),
+        Some(_) => VariantReason::Tie,
+        None => VariantReason::NotMeasured,
     };
     record
 }

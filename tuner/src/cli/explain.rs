@@ -184,7 +184,7 @@ fn candidates(record: &ProblemRecord, step: &PlanStep, threads: usize) -> Table 
             (c.bytes >> 10).to_string(),
             format!("{:.1e}", c.rel_error),
             c.formats.as_ref().map_or(String::new(), |own| asked(own, &step.formats)),
-            c.outcome.clone(),
+            c.outcome.to_string(),
         ]);
     }
     table

@@ -1,5 +1,6 @@
 //! The candidates of a problem and the contest of whole networks, as bars.
 
+use engine::plan::reasons::CandidateOutcome;
 use engine::plan::records::NetworkVariant;
 use engine::plan::schema::Plan;
 use engine::util::error::Failure;
@@ -23,10 +24,14 @@ pub fn problem(view: &ProblemView) -> Result<String, Failure> {
         let all = std::iter::once((best, row.time)).chain(row.others.iter().copied());
         let chosen = all.clone().find(|(candidate, _)| view.is_chosen(candidate));
         let work = work(conv.multiply_adds(), best.multiply_adds);
-        let early = if best.outcome == "dropped early" { ", dropped early" } else { "" };
+        let early = if best.outcome == CandidateOutcome::DroppedEarly { ", dropped early" } else { "" };
         Bar {
             label: best.kernel.clone(),
-            sublabel: if best.outcome == "not measured" { String::new() } else { count(tunings, "tuning") },
+            sublabel: if best.outcome == CandidateOutcome::NotMeasured {
+                String::new()
+            } else {
+                count(tunings, "tuning")
+            },
             bold: chosen.is_some(),
             colour: colour(family(&best.kernel)),
             value: speed(row.time.median),

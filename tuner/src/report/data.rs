@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use engine::plan::reasons::CandidateOutcome;
 use engine::plan::records::{CandidateRecord, ProblemRecord};
 use engine::plan::schema::Plan;
 use engine::plan::step::{PlanStep, TimeUs};
@@ -189,7 +190,7 @@ pub struct RowView<'a> {
 
 /// The time of a candidate whose results were right.
 pub fn candidate_time(candidate: &CandidateRecord) -> Option<TimeUs> {
-    time(candidate.time_us).filter(|_| !candidate.outcome.starts_with("wrong"))
+    time(candidate.time_us).filter(|_| !matches!(candidate.outcome, CandidateOutcome::Wrong { .. }))
 }
 
 impl ProblemView<'_> {
@@ -235,7 +236,8 @@ impl ProblemView<'_> {
             (reason, id.clone())
         });
         let wrong = self.record.candidates.iter().filter(|c| candidate_time(c).is_none());
-        let wrong = wrong.map(|c| (c.outcome.clone(), format!("{} [{}]", c.kernel, tuning_text(&c.tuning))));
+        let wrong =
+            wrong.map(|c| (c.outcome.to_string(), format!("{} [{}]", c.kernel, tuning_text(&c.tuning))));
         let mut groups: Vec<(String, Vec<String>)> = Vec::new();
         for (reason, id) in left_out.chain(wrong) {
             match groups.iter_mut().find(|(known, _)| *known == reason) {
@@ -267,7 +269,7 @@ fn record_of_step(step: &PlanStep) -> ProblemRecord {
         rms_error: None,
         bytes: 0,
         multiply_adds: 0,
-        outcome: "not measured".to_string(),
+        outcome: CandidateOutcome::NotMeasured,
     };
     let second = step.runner_up.as_ref().map(|r| {
         let time = TimeUs { median: r.time_us, low: r.time_us, high: r.time_us };

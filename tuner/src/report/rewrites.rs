@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use engine::network::block_variant::BlockVariant;
+use engine::plan::reasons::VariantReason;
 use engine::plan::records::BlockVariantRecord;
 use engine::plan::schema::Plan;
 use engine::util::error::Failure;
@@ -84,9 +85,9 @@ pub fn print_rewrites(plan: &Plan, out: &mut dyn Write) -> Result<(), Failure> {
     if let Some(text) = summary(&plan.block_variants) {
         writeln!(out, "{text}")?;
     }
-    let overruled = |block: &&BlockVariantRecord| block.reason == BlockVariantRecord::OVERRULED;
+    let overruled = |block: &&BlockVariantRecord| block.reason == VariantReason::Overruled;
     if plan.block_variants.iter().any(|block| overruled(&block)) {
-        writeln!(out, "{}: the plan is the plain one", BlockVariantRecord::OVERRULED)?;
+        writeln!(out, "{}: the plan is the plain one", VariantReason::Overruled)?;
     }
     writeln!(out)?;
     Ok(())

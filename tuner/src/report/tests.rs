@@ -1,6 +1,7 @@
 //! Reports on small plans, right and odd.
 
 use engine::network::choice::StepFormats;
+use engine::plan::reasons::{CandidateOutcome, StepReason, VariantReason};
 use engine::plan::records::{
     Alternative, BlockVariantRecord, CandidateRecord, ConditionsRecord, NetworkRecord, ProblemRecord,
     SearchRecord,
@@ -34,7 +35,7 @@ fn candidate(kernel: &str, order: usize, median: f64) -> CandidateRecord {
         rms_error: Some(1e-8),
         bytes: 4096,
         multiply_adds: 15_052_800,
-        outcome: "measured".to_string(),
+        outcome: CandidateOutcome::Measured,
     }
 }
 
@@ -62,7 +63,7 @@ fn step(layer: &str, problem: &str, kernel: &str, median: f64) -> PlanStep {
             tuning: Map::new(),
             time_us: median * 1.2,
         }),
-        reason: "19.9% faster than the runner-up".to_string(),
+        reason: StepReason::Faster { percent: 19.9 },
     }
 }
 
@@ -110,7 +111,7 @@ pub(crate) fn plan() -> Plan {
             alternatives: [("plain", 700.0), ("siblings", 600.0), ("swap", 650.0)]
                 .map(|(rewrite, us)| Alternative { variant: rewrite.to_string(), time_us: Some(us) })
                 .into(),
-            reason: "saves 14.3%".to_string(),
+            reason: VariantReason::Saves { percent: 14.3 },
         }],
         steps: vec![
             step("mixed0.branch1x1", CONV, "direct_avx512", 300.0),
@@ -128,7 +129,7 @@ pub(crate) fn plan() -> Plan {
                 },
                 CandidateRecord {
                     time_us: None,
-                    outcome: "wrong: error 1, tolerance 0".to_string(),
+                    outcome: CandidateOutcome::Wrong { error: Some(1.0), tolerance: Some(0.0) },
                     ..candidate("winograd_avx512", 0, 1.0)
                 },
             ],

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::network::block_variant::BlockVariant;
 use crate::network::choice::StepFormats;
+use crate::plan::reasons::{CandidateOutcome, VariantReason};
 use crate::plan::step::{PlanStep, TimeUs};
 
 /// How quiet the machine was.
@@ -64,8 +65,8 @@ pub struct CandidateRecord {
     pub bytes: usize,
     /// Multiply-adds that it executes.
     pub multiply_adds: u64,
-    /// `measured`, `dropped early` or what is wrong.
-    pub outcome: String,
+    /// What became of it.
+    pub outcome: CandidateOutcome,
 }
 
 impl CandidateRecord {
@@ -314,18 +315,15 @@ pub struct BlockVariantRecord {
     pub variant: String,
     /// All its forms, the plain one first.
     pub alternatives: Vec<Alternative>,
-    /// Why this form.
-    pub reason: String,
+    /// Why this variant.
+    pub reason: VariantReason,
 }
 
 impl BlockVariantRecord {
-    /// Why a block is plain although its steps would gain.
-    pub const OVERRULED: &str = "the whole network is faster without rewrites";
-
     /// Makes the block plain: it did not gain in the whole network what its steps gain alone.
     pub fn overrule(&mut self) {
         self.variant = BlockVariant::PLAIN.to_string();
-        self.reason = Self::OVERRULED.to_string();
+        self.reason = VariantReason::Overruled;
     }
 
     /// Microseconds of the plain form and of its own.

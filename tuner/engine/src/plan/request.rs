@@ -12,6 +12,7 @@ use crate::network::dtypes::F32_ERROR;
 use crate::network::graph::{Graph, Step};
 use crate::network::model::Model;
 use crate::plan::error::PlanError;
+use crate::plan::reasons::StepReason;
 use crate::plan::schema::{Plan, PlanRequest, SCHEMA};
 use crate::plan::step::PlanStep;
 use crate::plan::store::newest;
@@ -107,7 +108,7 @@ impl<'a> Request<'a> {
             gflops: None,
             multiply_adds: None,
             runner_up: None,
-            reason: "built-in choice".to_string(),
+            reason: StepReason::NotMeasured,
         }
     }
 

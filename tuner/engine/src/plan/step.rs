@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::network::choice::StepFormats;
+use crate::plan::reasons::StepReason;
 use crate::util::stats::{Timing, us};
 
 /// Times in microseconds: the median, and the quartiles around it.
@@ -77,7 +78,7 @@ pub struct PlanStep {
     /// The candidate that came second.
     pub runner_up: Option<RunnerUp>,
     /// Why this kernel.
-    pub reason: String,
+    pub reason: StepReason,
 }
 
 fn once() -> usize {

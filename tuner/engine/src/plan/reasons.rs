@@ -1,0 +1,181 @@
+//! Outcomes and reasons as data: text is made where they are shown. Plans of the first schema have texts instead.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What became of a candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", from = "OutcomeJson")]
+pub enum CandidateOutcome {
+    /// Timed to the end.
+    Measured,
+    /// Timed until it was clear that it loses.
+    DroppedEarly,
+    /// Not timed: its results are wrong.
+    Wrong {
+        /// Largest error; none if it is no number.
+        error: Option<f64>,
+        /// What its numerics allow.
+        tolerance: Option<f64>,
+    },
+    /// Not timed.
+    NotMeasured,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OutcomeJson {
+    Text(String),
+    Wrong { wrong: Errors },
+}
+
+#[derive(Deserialize)]
+struct Errors {
+    error: Option<f64>,
+    tolerance: Option<f64>,
+}
+
+impl From<OutcomeJson> for CandidateOutcome {
+    fn from(json: OutcomeJson) -> Self {
+        match json {
+            OutcomeJson::Wrong { wrong: Errors { error, tolerance } } => Self::Wrong { error, tolerance },
+            OutcomeJson::Text(text) => match text.as_str() {
+                "measured" => Self::Measured,
+                "dropped early" | "dropped_early" => Self::DroppedEarly,
+                // `wrong: error 1.0e-2, tolerance 1.0e-5` of the first schema.
+                wrong if wrong.starts_with("wrong") => {
+                    let number = |name: &str| {
+                        let rest = wrong.split_once(name)?.1.trim_start();
+                        rest.split([',', ' ']).next()?.parse::<f64>().ok()
+                    };
+                    Self::Wrong { error: number("error"), tolerance: number("tolerance") }
+                }
+                _ => Self::NotMeasured,
+            },
+        }
+    }
+}
+
+impl fmt::Display for CandidateOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let number =
+            |value: &Option<f64>| value.map_or("no number".to_string(), |value| format!("{value:.2e}"));
+        match self {
+            Self::Measured => f.write_str("measured"),
+            Self::DroppedEarly => f.write_str("dropped early"),
+            Self::Wrong { error, tolerance } => {
+                write!(f, "wrong: error {}, tolerance {}", number(error), number(tolerance))
+            }
+            Self::NotMeasured => f.write_str("not measured"),
+        }
+    }
+}
+
+/// Why a step has its kernel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepReason {
+    /// It is faster than the runner-up.
+    Faster {
+        /// By so many percent of its own time.
+        percent: f64,
+    },
+    /// It is slower than the fastest, for less memory or a smaller error of the network.
+    Slower {
+        /// By so many percent of the fastest's time.
+        percent: f64,
+    },
+    /// As fast as the runner-up: less memory decided, then less error, then the order of the table.
+    Tie,
+    /// No other candidate takes it.
+    Only,
+    /// Not measured: the fewest multiply-adds.
+    NotMeasured,
+    /// The text of a plan of the first schema.
+    #[serde(untagged)]
+    Told(String),
+}
+
+impl fmt::Display for StepReason {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Faster { percent } => write!(f, "{percent:.1}% faster than the runner-up"),
+            Self::Slower { percent } => write!(
+                f,
+                "{percent:.1}% slower than the fastest, for less memory or a smaller error of the network"
+            ),
+            Self::Tie => f.write_str("a tie with the runner-up, settled by memory, then error, then order"),
+            Self::Only => f.write_str("the only candidate"),
+            Self::NotMeasured => f.write_str("not measured: fewest multiply-adds"),
+            Self::Told(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Why a block has its variant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VariantReason {
+    /// It is faster than the plain one.
+    Saves {
+        /// So many percent of the plain one's time.
+        percent: f64,
+    },
+    /// No other is faster by more than a tie.
+    Tie,
+    /// The whole network is faster with plain blocks.
+    Overruled,
+    /// Not measured.
+    NotMeasured,
+    /// The text of a plan of the first schema.
+    #[serde(untagged)]
+    Told(String),
+}
+
+impl fmt::Display for VariantReason {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Saves { percent } => write!(f, "saves {percent:.1}% of the plain variant's time"),
+            Self::Tie => f.write_str("no other variant is faster by more than a tie"),
+            Self::Overruled => f.write_str("the whole network is faster with plain blocks"),
+            Self::NotMeasured => f.write_str("not measured"),
+            Self::Told(text) => f.write_str(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<T: serde::de::DeserializeOwned>(json: &str) -> T {
+        serde_json::from_str(json).unwrap_or_else(|error| panic!("{json}: {error}"))
+    }
+
+    #[test]
+    fn outcomes_are_read_as_written_and_as_texts_of_the_first_schema() {
+        let wrong = CandidateOutcome::Wrong { error: Some(0.01), tolerance: Some(1e-5) };
+        for (outcome, old) in [
+            (CandidateOutcome::Measured, "measured"),
+            (CandidateOutcome::DroppedEarly, "dropped early"),
+            (wrong, "wrong: error 1.00e-2, tolerance 1.00e-5"),
+        ] {
+            assert_eq!(read::<CandidateOutcome>(&serde_json::to_string(&outcome).expect("JSON")), outcome);
+            assert_eq!(read::<CandidateOutcome>(&format!("\"{old}\"")), outcome);
+        }
+        let infinite = CandidateOutcome::Wrong { error: None, tolerance: Some(1.0) };
+        assert_eq!(read::<CandidateOutcome>(&serde_json::to_string(&infinite).expect("JSON")), infinite);
+        assert_eq!(read::<CandidateOutcome>("\"wrong: error inf\"").to_string().split(',').count(), 2);
+    }
+
+    #[test]
+    fn reasons_are_read_as_written_and_old_texts_stay() {
+        for reason in [StepReason::Faster { percent: 3.5 }, StepReason::Tie, StepReason::Only] {
+            assert_eq!(read::<StepReason>(&serde_json::to_string(&reason).expect("JSON")), reason);
+        }
+        assert_eq!(read::<StepReason>("\"3.5% faster\"").to_string(), "3.5% faster");
+        let overruled = serde_json::to_string(&VariantReason::Overruled).expect("JSON");
+        assert_eq!(read::<VariantReason>(&overruled), VariantReason::Overruled);
+    }
+}
