@@ -20,6 +20,8 @@
 //!
 //! The library does no I/O and starts no threads.
 
+#![cfg_attr(test, allow(dead_code, unused_imports, reason = "unit tests have no kernels: registry.rs"))]
+
 pub mod arch;
 mod conv;
 pub mod cpu;
