@@ -7,14 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cross_checks::network::{Network, plans};
 use cross_checks::{Data, EPILOGUES, Subject, conv_with};
-use engine::network::block_variant::BlockVariant;
-use engine::runtime::threads::Threads;
+use engine::network::BlockVariant;
+use engine::runtime::Threads;
 use engine::weights::synthetic;
-use kernels::kernel::Io;
-use kernels::problem::{Epilogue, Pool, PoolKind, Problem, Window};
-use kernels::team::{Team, run_alone, scratch_for};
-use kernels::tensor::Tensor;
-use kernels::{Role, table};
+use kernels::{
+    Epilogue, Io, Pool, PoolKind, Problem, Role, Team, Tensor, Window, run_alone, scratch_for, table,
+};
 
 struct Counting;
 

@@ -3,11 +3,10 @@
 use cross_checks::{
     Case, Data, EPILOGUES, Layout, RELU, Subject, conv, conv_with, cpu, inception_v3, shrunk,
 };
-use kernels::filter::Filter;
-use kernels::kernel::Tuning;
-use kernels::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Window};
-use kernels::tensor::{Format, Formats};
-use kernels::{KernelEntry, MAX_SEGMENTS, Padding, Tier, Unsupported, table};
+use kernels::{
+    Conv, Epilogue, Filter, Format, Formats, KernelEntry, MAX_SEGMENTS, Padding, Pool, PoolKind, Problem,
+    Tier, Tuning, Unsupported, Window, table,
+};
 
 macro_rules! conformance {
     ($($id:ident: $family:literal, $tier:ident, $role:expr, $make:expr;)*) => {

@@ -4,15 +4,14 @@
 
 use std::ops::Range;
 
-use half::bf16;
-
 use cross_checks::{Case, Data, Subject, conv};
-use kernels::kernel::{Io, Kernel, Prepared, Request, Signature, Tuning};
-use kernels::memory::{Buffer, Scratch, ScratchReq};
-use kernels::problem::Problem;
-use kernels::tensor::{Dtype, Format, Formats};
+use half::bf16;
+use kernels::kernel::Request;
 use kernels::verify::Reference;
-use kernels::{Padding, Unsupported};
+use kernels::{
+    Buffer, Dtype, Format, Formats, Io, Kernel, Padding, Prepared, Problem, Scratch, ScratchReq, Signature,
+    Tuning, Unsupported,
+};
 
 /// What goes wrong after the reference has computed everything.
 type Fault = fn(&Io, &mut Scratch);

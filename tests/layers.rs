@@ -24,7 +24,10 @@ const LAYERS: [(&str, &[&[&str]]); 3] = [
         "tuner/engine/src",
         &[&["util"], &["network"], &["weights", "image"], &["runtime"], &["plan"], &["session", "docs"]],
     ),
-    ("tuner/src", &[&["bench"], &["log"], &["measure"], &["planner"], &["autotune"], &["report"], &["cli"]]),
+    (
+        "tuner/src",
+        &[&["docs"], &["bench"], &["log"], &["measure"], &["planner"], &["autotune"], &["report"], &["cli"]],
+    ),
 ];
 
 /// What each crate may name of the workspace's others.

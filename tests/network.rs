@@ -12,15 +12,11 @@
 //! that the largest probability takes the place of the root mean square there.
 
 use cross_checks::network::{Network, Rule, in_bf16, plans, rounding_of};
-use engine::network::block_variant::BlockVariant;
-use engine::network::builder::BlockInfo;
-use engine::network::candidates::default_choices;
-use engine::network::inception_v3::NETWORK;
-use engine::runtime::reference::Reference;
-use engine::util::stats::relative_l2;
+use engine::network::{BlockInfo, BlockVariant, NETWORK, default_choices};
+use engine::runtime::Reference;
+use engine::util::relative_l2;
 use engine::weights::synthetic;
-use kernels::problem::PoolKind;
-use kernels::{Shape, Tier};
+use kernels::{PoolKind, Shape, Tier};
 use serde_json::Value;
 
 /// Nodes at which Keras's outputs were taken.

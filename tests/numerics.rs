@@ -1,13 +1,10 @@
 //! The error growth that fast algorithms claim is what they show, and what errors are measured against.
 
 use cross_checks::{Data, EPILOGUES, Random, Subject, conv, conv_with};
-use kernels::Padding;
-use kernels::filter::Filter;
-use kernels::kernel::{Io, Tuning};
-use kernels::problem::{Epilogue, Pool, PoolKind, Problem, Window};
-use kernels::team::{run_alone, scratch_for};
-use kernels::tensor::Tensor;
 use kernels::verify::{all_pixels, exact, expected};
+use kernels::{
+    Epilogue, Filter, Io, Padding, Pool, PoolKind, Problem, Tensor, Tuning, Window, run_alone, scratch_for,
+};
 
 /// Root mean square of the error of a kernel on a convolution.
 fn rms_error(subject: &Subject, problem: &Problem, tuning: &Tuning, src: &[f32], filter: &Filter) -> f64 {

@@ -1,8 +1,7 @@
 //! The list of problems that the benches read is that of the model.
 
-use engine::network::graph::Graph;
-use engine::network::model::Model;
-use kernels::problem::{PoolKind, Problem};
+use engine::network::{Graph, Model};
+use kernels::{PoolKind, Problem};
 
 #[test]
 fn the_benches_list_every_convolution_of_inception_v3() {

@@ -1,8 +1,7 @@
 //! Random problems in random memory: every row that supports one computes it.
 
 use cross_checks::{Case, Data, Layout, Subject};
-use kernels::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Segment, Window};
-use kernels::{Padding, table};
+use kernels::{Conv, Epilogue, Padding, Pool, PoolKind, Problem, Segment, Window, table};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 

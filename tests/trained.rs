@@ -9,13 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cross_checks::network::{Network, plans};
-use engine::network::candidates::default_choices;
-use engine::network::dtypes::{BF16_ERROR, F32_ERROR};
-use engine::network::model::Model;
-use engine::runtime::reference::Reference;
-use engine::util::stats::relative_l2;
-use engine::weights::source::Weights;
-use kernels::problem::PoolKind;
+use engine::network::{BF16_ERROR, F32_ERROR, Model, default_choices};
+use engine::runtime::Reference;
+use engine::util::relative_l2;
+use engine::weights::Weights;
+use kernels::PoolKind;
 use ndarray::Array2;
 use serde_json::Value;
 use tuner::cli::npy::{load_npy, load_npy_dyn};

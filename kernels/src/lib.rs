@@ -20,9 +20,14 @@
 //!
 //! The library does no I/O and starts no threads.
 
+#![cfg_attr(test, allow(dead_code, unused_imports, reason = "unit tests have no kernels: registry.rs"))]
+
 pub mod arch;
 mod conv;
 pub mod cpu;
+/// The guide to new kernels.
+#[doc = include_str!("../docs/adding-a-kernel.md")]
+pub mod docs {}
 pub mod error;
 pub mod filter;
 mod gemm;

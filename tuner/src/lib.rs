@@ -6,6 +6,7 @@
 pub mod autotune;
 pub mod bench;
 pub mod cli;
+pub mod docs;
 pub mod log;
 pub mod measure;
 pub mod planner;

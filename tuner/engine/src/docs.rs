@@ -13,3 +13,8 @@ pub mod adding_a_weight_format {}
 
 #[doc = include_str!("../../docs/glossary.md")]
 pub mod glossary {}
+
+/// The example of the README is compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;

@@ -1,10 +1,10 @@
 //! Why a tuning came to nothing.
 
 use engine::MemoryError;
-use engine::runtime::prepared::PrepareError;
+use engine::runtime::PrepareError;
 
-use crate::log::file::LogError;
-use crate::planner::error::PlannerError;
+use crate::log::LogError;
+use crate::planner::PlannerError;
 
 /// Why a tuning came to nothing.
 #[derive(Debug, thiserror::Error)]

@@ -1,32 +1,19 @@
 //! Tunes a network.
 
-use engine::network::choice::TOOL;
-use engine::network::graph::Graph;
-use engine::network::model::Model;
-use engine::plan::records::{NetworkRecord, NetworkVariant};
-use engine::plan::schema::{Plan, SCHEMA};
-use engine::plan::step::{PlanStep, time_us};
-use engine::runtime::load::graph;
-use engine::runtime::memory::ensure_runs;
-use engine::runtime::reference::Reference;
-use engine::runtime::threads::available;
-use engine::util::files::now;
-use engine::util::stats::{ns, us};
-use engine::weights::source::Weights;
+use engine::network::{Graph, Model, TOOL};
+use engine::plan::{NetworkRecord, NetworkVariant, Plan, PlanStep, SCHEMA, time_us};
+use engine::runtime::{Reference, available, ensure_runs, graph};
+use engine::util::{now, ns, us};
+use engine::weights::Weights;
 
 use crate::autotune::error::TuneError;
 use crate::autotune::options::Options;
 use crate::autotune::planning::{Planned, Planner, Tuned};
 use crate::autotune::record::{memory_bytes, plan_step, record};
 use crate::autotune::setup::{Measured, Setup};
-use crate::bench::policy::POLICY;
-use crate::bench::progress::{Observer, Progress};
-use crate::measure::schedule::jobs;
-use crate::planner::batch_split::split_all;
-use crate::planner::compare::NetworkTime;
-use crate::planner::context::Network;
-use crate::planner::pareto::pareto;
-use crate::planner::rules::{costs, counted};
+use crate::bench::{Observer, POLICY, Progress};
+use crate::measure::jobs;
+use crate::planner::{Network, NetworkTime, costs, counted, pareto, split_all};
 
 /// Measures the kernels on this machine and plans a network within its budget. Prints nothing; `observer` hears of the
 /// progress and of what a user should know.

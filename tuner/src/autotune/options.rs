@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use engine::network::dtypes::F32_ERROR;
-use engine::plan::schema::Bounds;
-use engine::runtime::threads::available;
+use engine::network::F32_ERROR;
+use engine::plan::Bounds;
+use engine::runtime::available;
 use kernels::Cpu;
 
-use crate::bench::policy::POLICY;
+use crate::bench::POLICY;
 
 /// What a tuning is asked for.
 #[derive(Clone, Debug)]

@@ -2,27 +2,17 @@
 
 use std::time::Instant;
 
-use engine::network::block_variant::BlockVariant;
-use engine::network::candidates::default_choices;
-use engine::network::dtypes::Precision;
-use engine::network::graph::Graph;
-use engine::plan::records::{BlockVariantRecord, NetworkVariant, Planning};
-use engine::plan::schema::{Bounds, PlanSplit};
-use engine::runtime::prepared::PreparedNetwork;
-use engine::runtime::reference::Reference;
+use engine::network::{BlockVariant, Graph, Precision, default_choices};
+use engine::plan::{BlockVariantRecord, Bounds, NetworkVariant, PlanSplit, Planning};
+use engine::runtime::{PreparedNetwork, Reference};
 
 use crate::autotune::record::block_variant_record;
-use crate::bench::policy::POLICY;
-use crate::bench::progress::Warning;
-use crate::measure::types::ProblemResult;
-use crate::planner::batch_split::split;
-use crate::planner::block_dp::{cheapest_variants, layerwise};
-use crate::planner::chosen::Chosen;
-use crate::planner::compare::{NetworkTime, compare, is_faster};
-use crate::planner::context::Network;
-use crate::planner::error::PlannerError;
-use crate::planner::forms::{BlockChoice, choose_forms_and_types, in_forms};
-use crate::planner::rules::{RULES, by_rule};
+use crate::bench::{POLICY, Warning};
+use crate::measure::ProblemResult;
+use crate::planner::{
+    BlockChoice, Chosen, Network, NetworkTime, PlannerError, RULES, by_rule, cheapest_variants,
+    choose_forms_and_types, compare, in_forms, is_faster, layerwise, split,
+};
 
 /// A network in some block variants, and what was chosen for it.
 pub struct Tuned<'a> {

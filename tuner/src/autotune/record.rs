@@ -2,28 +2,20 @@
 
 use std::time::Duration;
 
-use engine::network::block_variant::BlockVariant;
-use engine::network::choice::{StepFormats, problem_name, tuning_to_json};
-use engine::network::dtypes::pair;
-use engine::network::graph::Step;
-use engine::plan::reasons::{CandidateOutcome, StepReason, VariantReason};
-use engine::plan::records::{
-    Alternative, BlockVariantRecord, CandidateRecord, ConditionsRecord, CoreDistance, MemoryBytes, Noise,
-    ProblemRecord, SearchRecord, WeightResidency,
+use engine::network::{BlockVariant, Step, StepFormats, pair, problem_name, tuning_to_json};
+use engine::plan::{
+    Alternative, BlockVariantRecord, CandidateOutcome, CandidateRecord, ConditionsRecord, CoreDistance,
+    InNetwork, MemoryBytes, Noise, PlanStep, ProblemRecord, RunnerUp, SearchRecord, StepReason,
+    VariantReason, WeightResidency, time_us,
 };
-use engine::plan::step::{InNetwork, PlanStep, RunnerUp, time_us};
-use engine::runtime::prepared::PreparedNetwork;
-use engine::util::stats::{Interval, Timing, median, us};
-use kernels::cpu::Cpu;
-use kernels::problem::Problem;
+use engine::runtime::PreparedNetwork;
+use engine::util::{Interval, Timing, median, us};
+use kernels::{Cpu, Problem};
 use serde_json::Value;
 
-use crate::bench::noise::tie;
-use crate::measure::types::{CandidateResult, Outcome, ProblemResult, Search};
-use crate::planner::chosen::Chosen;
-use crate::planner::forms::BlockChoice;
-use crate::planner::ranking::{is_eligible, is_f32};
-use crate::planner::rules::{RULES, Rule};
+use crate::bench::tie;
+use crate::measure::{CandidateResult, Outcome, ProblemResult, Search};
+use crate::planner::{BlockChoice, Chosen, RULES, Rule, is_eligible, is_f32};
 
 /// Of a problem that is taken so many times.
 pub fn gflops(problem: &Problem, turns: usize, timing: &Timing) -> f64 {

@@ -2,27 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use engine::network::dtypes::Precision;
-use engine::plan::records::{CoreDistance, Noise, WeightResidency};
-use engine::runtime::machine::Machine;
-use engine::runtime::threads::Threads;
-use engine::util::files::create_folder;
+use engine::network::Precision;
+use engine::plan::{CoreDistance, Noise, WeightResidency};
+use engine::runtime::{Machine, Threads};
+use engine::util::create_folder;
 use kernels::Problem;
 
 use crate::autotune::error::TuneError;
 use crate::autotune::options::Options;
 use crate::autotune::record::noise_record;
-use crate::bench::contention::RunQueueMonitor;
-use crate::bench::core_distance::CoreDistanceMonitor;
-use crate::bench::noise;
-use crate::bench::policy::POLICY;
-use crate::bench::progress::{Report, Warning};
-use crate::bench::residency::{weight_bytes, weights_come_from};
-use crate::log::file::LogError;
-use crate::log::journal::Log;
-use crate::measure::memory::ensure_measured;
-use crate::measure::schedule::{Job, measure_all};
-use crate::measure::types::{MeasureContext, Outcome, ProblemResult};
+use crate::bench::{
+    CoreDistanceMonitor, POLICY, Report, RunQueueMonitor, Warning, noise, weight_bytes, weights_come_from,
+};
+use crate::log::{Log, LogError};
+use crate::measure::{Job, MeasureContext, Outcome, ProblemResult, ensure_measured, measure_all};
 
 /// Workers, the log and monitors, ready to measure.
 pub struct Setup<'a> {

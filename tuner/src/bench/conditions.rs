@@ -3,13 +3,11 @@
 
 use std::sync::Mutex;
 
-use engine::network::dtypes::Precision;
-use engine::runtime::threads::Threads;
-use engine::util::stats::median;
-use kernels::Tier;
-use kernels::cpu::Cpu;
+use engine::network::Precision;
+use engine::runtime::Threads;
+use engine::util::median;
 use kernels::peak::{clock, tier_peak};
-use kernels::team::Team;
+use kernels::{Cpu, Team, Tier};
 
 use crate::bench::core_distance::{CoreDistanceMonitor, far_rounds};
 use crate::bench::policy::POLICY;

@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::sync::Mutex;
 
-use engine::runtime::threads::Threads;
-use engine::util::read_at::read_at;
-use kernels::team::Team;
+use engine::runtime::Threads;
+use engine::util::read_at;
+use kernels::Team;
 
 use crate::bench::policy::POLICY;
 

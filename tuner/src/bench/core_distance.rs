@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use engine::plan::records::{CoreDistance, is_far};
-use engine::runtime::threads::Threads;
-use engine::util::stats::ns;
-use kernels::team::Team;
+use engine::plan::{CoreDistance, is_far};
+use engine::runtime::Threads;
+use engine::util::ns;
+use kernels::Team;
 
 use crate::bench::policy::POLICY;
 
@@ -203,7 +203,7 @@ impl CoreDistanceMonitor {
 
 #[cfg(test)]
 mod tests {
-    use engine::runtime::threads::available;
+    use engine::runtime::available;
 
     use super::*;
 

@@ -1,8 +1,7 @@
 //! Source and filters of a problem whose candidates are timed.
 
-use engine::util::random::unit;
-use kernels::filter::{BatchNorm, Filter};
-use kernels::problem::Problem;
+use engine::util::unit;
+use kernels::{BatchNorm, Filter, Problem};
 
 /// Source and filters for a problem: the same for all its candidates.
 pub struct Inputs {

@@ -12,3 +12,16 @@ pub mod residency;
 pub mod rounds;
 pub mod samples;
 pub mod timer;
+
+pub use conditions::Conditions;
+pub use contention::{Run, RunCount, RunQueueMonitor, undisturbed};
+pub use core_distance::CoreDistanceMonitor;
+pub use inputs::Inputs;
+pub use noise::tie;
+pub use oracle::{Comparison, Oracle, sample_pixels};
+pub use policy::POLICY;
+pub use progress::{Observer, Progress, Report, Stage, Warning};
+pub use residency::{weight_bytes, weights_come_from};
+pub use rounds::{Rounds, Turn};
+pub use samples::Samples;
+pub use timer::{Bench, BenchContext, each_in_turn};

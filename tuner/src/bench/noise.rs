@@ -1,11 +1,10 @@
 //! How far apart this machine's times of the same thing are now: one kernel against a copy of itself.
 
-use engine::network::candidates::default_choice;
-use engine::plan::records::WeightResidency;
-use engine::runtime::threads::Threads;
-use engine::util::stats::{median, ratio};
-use kernels::cpu::Cpu;
-use kernels::problem::Problem;
+use engine::network::default_choice;
+use engine::plan::WeightResidency;
+use engine::runtime::Threads;
+use engine::util::{median, ratio};
+use kernels::{Cpu, Problem};
 
 use crate::bench::inputs::Inputs;
 use crate::bench::policy::POLICY;

@@ -2,12 +2,9 @@
 
 use std::cell::OnceCell;
 
-use engine::util::random::unit;
-use kernels::Shape;
-use kernels::kernel::Numerics;
-use kernels::problem::Problem;
-use kernels::tensor::Dtype;
+use engine::util::unit;
 use kernels::verify::{Expected, Pixel, as_seen, expected};
+use kernels::{Dtype, Numerics, Problem, Shape};
 
 use crate::bench::inputs::Inputs;
 use crate::bench::timer::Bench;

@@ -1,10 +1,9 @@
 //! From where a network's weights come when their layer has its turn again: the cache that the cores share, or memory.
 
-use engine::network::dtypes::Precision;
-use engine::plan::records::WeightResidency;
+use engine::network::Precision;
+use engine::plan::WeightResidency;
 use kernels::arch::cache::{can_demote, demote, evict};
-use kernels::cpu::Cpu;
-use kernels::problem::Problem;
+use kernels::{Cpu, Problem};
 
 use crate::bench::policy::POLICY;
 

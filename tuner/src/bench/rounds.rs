@@ -6,8 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use engine::runtime::threads::Threads;
-use kernels::team::Team;
+use engine::runtime::Threads;
+use kernels::Team;
 
 use crate::bench::core_distance::CoreDistanceMonitor;
 use crate::bench::progress::{Report, Stage};

@@ -1,6 +1,6 @@
 //! The times of one candidate, round by round.
 
-use engine::util::stats::{Interval, Timing, median, ratio};
+use engine::util::{Interval, Timing, median, ratio};
 
 use crate::bench::policy::POLICY;
 

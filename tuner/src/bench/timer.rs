@@ -15,17 +15,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use engine::network::choice::Choice;
-use engine::plan::records::WeightResidency;
-use engine::runtime::threads::Threads;
+use engine::network::Choice;
+use engine::plan::WeightResidency;
+use engine::runtime::Threads;
 use kernels::arch::cache::evict;
-use kernels::cpu::Cpu;
-use kernels::kernel::{Io, Prepared, Signature};
-use kernels::memory::Buffer;
-use kernels::problem::Problem;
-use kernels::team::{Member, Team};
-use kernels::tensor::{Format, Formats, Placement, Tensor};
-use kernels::{Shape, Unsupported};
+use kernels::{
+    Buffer, Cpu, Format, Formats, Io, Member, Placement, Prepared, Problem, Shape, Signature, Team, Tensor,
+    Unsupported,
+};
 
 use crate::bench::contention::{Run, quietest, waiting};
 use crate::bench::inputs::Inputs;

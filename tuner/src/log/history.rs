@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
-use engine::plan::records::is_far;
+use engine::plan::is_far;
 
-use crate::bench::policy::POLICY;
-use crate::bench::samples::Samples;
+use crate::bench::{POLICY, Samples};
 use crate::log::schema::{Done, Line, LoggedCandidate, Run, Time};
 
 /// All candidates that were left, timed once.
@@ -195,8 +194,8 @@ impl Histories {
 
 #[cfg(test)]
 mod tests {
-    use engine::runtime::machine::Machine;
-    use kernels::cpu::Cpu;
+    use engine::runtime::Machine;
+    use kernels::Cpu;
 
     use super::*;
 

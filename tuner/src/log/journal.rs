@@ -20,14 +20,13 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use engine::network::choice::TOOL;
-use engine::network::dtypes::Precision;
-use engine::plan::records::WeightResidency;
-use engine::runtime::machine::Machine;
-use engine::util::stats::ns;
-use kernels::problem::Problem;
+use engine::network::{Precision, TOOL};
+use engine::plan::WeightResidency;
+use engine::runtime::Machine;
+use engine::util::ns;
+use kernels::Problem;
 
-use crate::bench::policy::POLICY;
+use crate::bench::POLICY;
 use crate::log::file::{LogError, append, read};
 use crate::log::history::{Histories, History, nearest};
 use crate::log::schema::{Done, Line, LoggedCandidate, METHOD, Run, SCHEMA, Time};
@@ -182,7 +181,7 @@ impl<'a> Journal<'a> {
 
 #[cfg(test)]
 mod tests {
-    use kernels::cpu::Cpu;
+    use kernels::Cpu;
 
     use super::*;
 

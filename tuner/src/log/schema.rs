@@ -1,8 +1,8 @@
 //! Lines of the log.
 
-use engine::network::choice::StepFormats;
-use engine::plan::records::WeightResidency;
-use engine::runtime::machine::Machine;
+use engine::network::StepFormats;
+use engine::plan::WeightResidency;
+use engine::runtime::Machine;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 

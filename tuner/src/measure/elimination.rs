@@ -1,11 +1,10 @@
 //! Who leads the candidates of a problem, who is dropped for it, and who comes back.
 
-use engine::network::dtypes::pair;
-use engine::util::stats::Timing;
-use kernels::tensor::Dtype;
+use engine::network::pair;
+use engine::util::Timing;
+use kernels::Dtype;
 
-use crate::bench::policy::POLICY;
-use crate::bench::samples::Samples;
+use crate::bench::{POLICY, Samples};
 use crate::measure::race::{ActiveCandidate, Race};
 use crate::measure::types::{CandidateResult, Outcome};
 

@@ -2,13 +2,11 @@
 
 use std::time::Instant;
 
-use engine::network::candidates::SupportedKernel;
-use engine::network::dtypes::Precision;
-use engine::util::stats::Interval;
-use kernels::kernel::Tuning;
-use kernels::tensor::Formats;
+use engine::network::{Precision, SupportedKernel};
+use engine::util::Interval;
+use kernels::{Formats, Tuning};
 
-use crate::bench::policy::POLICY;
+use crate::bench::POLICY;
 use crate::measure::local_search::TunedFormats;
 use crate::measure::race::Race;
 use crate::measure::types::Search;

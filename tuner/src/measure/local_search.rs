@@ -2,13 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use engine::network::candidates::SupportedKernel;
-use engine::network::dtypes::Precision;
-use kernels::KernelEntry;
-use kernels::kernel::Tuning;
-use kernels::tensor::Formats;
+use engine::network::{Precision, SupportedKernel};
+use kernels::{Formats, KernelEntry, Tuning};
 
-use crate::bench::policy::POLICY;
+use crate::bench::POLICY;
 use crate::measure::race::Race;
 
 /// A tuning, with the first of its formats that are asked for.

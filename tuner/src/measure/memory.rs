@@ -1,13 +1,11 @@
 //! Whether there is memory for what is to be measured.
 
 use engine::MemoryError;
-use engine::network::candidates::available;
-use engine::runtime::memory::{elements, ensure};
-use kernels::cpu::Cpu;
-use kernels::problem::Problem;
-use kernels::tensor::Formats;
+use engine::network::available;
+use engine::runtime::{elements, ensure};
+use kernels::{Cpu, Formats, Problem};
 
-use crate::bench::policy::POLICY;
+use crate::bench::POLICY;
 
 /// Refuses problems of which one does not fit in memory while each of its candidates has tensors of its own.
 ///

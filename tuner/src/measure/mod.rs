@@ -8,3 +8,7 @@ pub mod problem;
 pub mod race;
 pub mod schedule;
 pub mod types;
+
+pub use memory::ensure_measured;
+pub use schedule::{Job, jobs, measure_all};
+pub use types::{CandidateResult, MeasureContext, Outcome, ProblemResult, Search, widest_tie};

@@ -1,14 +1,11 @@
 //! Measures the candidates of one problem: checked against the oracle first, then timed in shuffled,
 //! interleaved rounds, the clear losers dropped early.
 
-use engine::network::candidates::{Excluded, available};
-use engine::network::dtypes::Precision;
-use kernels::problem::Problem;
-use kernels::team::Team;
+use engine::network::{Excluded, Precision, available};
+use kernels::{Problem, Team};
 
-use crate::bench::inputs::Inputs;
-use crate::bench::policy::POLICY;
-use crate::log::history::History;
+use crate::bench::{Inputs, POLICY};
+use crate::log::History;
 use crate::measure::race::Race;
 use crate::measure::types::{MeasureBudget, MeasureContext, ProblemResult};
 
@@ -92,14 +89,13 @@ pub fn measure(
 mod tests {
     use std::time::{Duration, Instant};
 
-    use engine::plan::records::WeightResidency;
-    use engine::runtime::threads::Threads;
+    use engine::plan::WeightResidency;
+    use engine::runtime::Threads;
     use kernels::Cpu;
 
     use super::*;
-    use crate::bench::conditions::Conditions;
-    use crate::bench::core_distance::CoreDistanceMonitor;
-    use crate::log::schema::Line;
+    use crate::bench::{Conditions, CoreDistanceMonitor};
+    use crate::log::Line;
 
     #[test]
     fn what_was_far_is_measured_anew_under_its_numbers() {

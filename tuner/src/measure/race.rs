@@ -3,30 +3,17 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use engine::network::candidates::{Excluded, SupportedKernel};
-use engine::network::choice::{StepFormats, tuning_to_json};
-use engine::network::dtypes::Precision;
-use engine::plan::records::WeightResidency;
-use engine::runtime::threads::Threads;
-use engine::util::random::shuffle;
-use engine::util::stats::{Interval, Timing};
-use kernels::KernelEntry;
-use kernels::cpu::Cpu;
-use kernels::kernel::{Kernel, Prepared, Tuning};
-use kernels::problem::Problem;
-use kernels::tensor::{Format, Formats, Tensor};
+use engine::network::{Excluded, Precision, StepFormats, SupportedKernel, tuning_to_json};
+use engine::plan::WeightResidency;
+use engine::runtime::Threads;
+use engine::util::{Interval, Timing, shuffle};
+use kernels::{Cpu, Format, Formats, Kernel, KernelEntry, Prepared, Problem, Tensor, Tuning};
 
-use crate::bench::conditions::Conditions;
-use crate::bench::contention::Run;
-use crate::bench::core_distance::CoreDistanceMonitor;
-use crate::bench::inputs::Inputs;
-use crate::bench::oracle::{Comparison, Oracle, sample_pixels};
-use crate::bench::policy::POLICY;
-use crate::bench::samples::Samples;
-use crate::bench::timer::{Bench, BenchContext, each_in_turn};
-use crate::log::history::History;
-use crate::log::journal::Journal;
-use crate::log::schema::{LoggedCandidate, Time};
+use crate::bench::{
+    Bench, BenchContext, Comparison, Conditions, CoreDistanceMonitor, Inputs, Oracle, POLICY, Run, Samples,
+    each_in_turn, sample_pixels,
+};
+use crate::log::{History, Journal, LoggedCandidate, Time};
 use crate::measure::types::{CandidateResult, MeasureBudget, MeasureContext, Outcome, ProblemResult, Search};
 
 /// A candidate that is still measured.

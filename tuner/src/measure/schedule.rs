@@ -4,13 +4,10 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use engine::network::block_variant;
-use engine::network::dtypes::Precision;
-use engine::network::graph::{Graph, Step};
-use kernels::problem::Problem;
+use engine::network::{Graph, Precision, Step, block_variant};
+use kernels::Problem;
 
-use crate::bench::policy::POLICY;
-use crate::bench::progress::Stage;
+use crate::bench::{POLICY, Stage};
 use crate::measure::problem::measure;
 use crate::measure::types::{MeasureBudget, MeasureContext, ProblemResult};
 

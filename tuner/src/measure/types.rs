@@ -2,22 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use engine::network::candidates::Excluded;
-use engine::network::choice::Choice;
-use engine::plan::records::WeightResidency;
-use engine::runtime::threads::Threads;
-use engine::util::stats::{Interval, Timing};
-use kernels::KernelEntry;
-use kernels::cpu::Cpu;
-use kernels::kernel::Tuning;
-use kernels::problem::Problem;
-use kernels::tensor::Formats;
+use engine::network::{Choice, Excluded};
+use engine::plan::WeightResidency;
+use engine::runtime::Threads;
+use engine::util::{Interval, Timing};
+use kernels::{Cpu, Formats, KernelEntry, Problem, Tuning};
 
-use crate::bench::conditions::Conditions;
-use crate::bench::core_distance::CoreDistanceMonitor;
-use crate::bench::progress::Report;
-use crate::log::history::History;
-use crate::log::journal::Log;
+use crate::bench::{Conditions, CoreDistanceMonitor, Report};
+use crate::log::{History, Log};
 
 /// What became of a candidate.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,13 +3,11 @@
 
 use std::time::Instant;
 
-use engine::network::dtypes::Precision;
-use engine::network::graph::Graph;
-use engine::plan::schema::{Bounds, PlanSplit};
-use engine::runtime::prepared::PreparedNetwork;
-use engine::runtime::reference::Reference;
+use engine::network::{Graph, Precision};
+use engine::plan::{Bounds, PlanSplit};
+use engine::runtime::{PreparedNetwork, Reference};
 
-use crate::measure::types::ProblemResult;
+use crate::measure::ProblemResult;
 use crate::planner::compare::{NetworkTime, compare};
 use crate::planner::context::Network;
 use crate::planner::error::PlannerError;

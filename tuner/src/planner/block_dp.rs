@@ -6,12 +6,10 @@
 //! Programming", 1957). What it leaves out are bounds on error and memory, which only add to the time: its sum is
 //! a lower bound of every plan's.
 
-use engine::network::block_variant::{BlockVariant, with_variant};
-use engine::network::dtypes::{Precision, cheapest, pair};
-use engine::network::graph::{Graph, Step, TensorId};
-use kernels::tensor::Dtype;
+use engine::network::{BlockVariant, Graph, Precision, Step, TensorId, cheapest, pair, with_variant};
+use kernels::Dtype;
 
-use crate::measure::types::{CandidateResult, ProblemResult};
+use crate::measure::{CandidateResult, ProblemResult};
 use crate::planner::ranking::{is_eligible, is_f32};
 
 const BOTH: [Dtype; 2] = [Dtype::F32, Dtype::Bf16];
@@ -158,12 +156,9 @@ pub fn layerwise(graph: &Graph, measurements: &[ProblemResult], types: Precision
 
 #[cfg(test)]
 mod tests {
-    use engine::network::block_variant::problems;
-    use engine::network::model::Model;
-    use engine::util::random::unit;
-    use kernels::kernel::Tuning;
-    use kernels::problem::{PoolKind, Problem};
-    use kernels::tensor::Formats;
+    use engine::network::{Model, problems};
+    use engine::util::unit;
+    use kernels::{Formats, PoolKind, Problem, Tuning};
 
     use super::*;
 

@@ -13,14 +13,13 @@
 //! of the model are, so that it is off by a factor of its own for each network. Bisection finds the largest sum
 //! whose plan keeps the bound when it is measured.
 
-use engine::network::dtypes::{Precision, cheapest, pair};
-use engine::network::graph::Step;
-use engine::plan::schema::Bounds;
-use engine::runtime::reference::Reference;
-use kernels::tensor::{Dtype, Formats};
+use engine::network::{Precision, Step, cheapest, pair};
+use engine::plan::Bounds;
+use engine::runtime::Reference;
+use kernels::{Dtype, Formats};
 
-use crate::bench::policy::POLICY;
-use crate::measure::types::{CandidateResult, ProblemResult};
+use crate::bench::POLICY;
+use crate::measure::{CandidateResult, ProblemResult};
 use crate::planner::chosen::Chosen;
 use crate::planner::context::Network;
 use crate::planner::error::PlannerError;

@@ -1,10 +1,10 @@
 //! A choice that was made into a network and measured.
 
-use engine::network::choice::Choice;
-use engine::runtime::prepared::PreparedNetwork;
-use engine::util::stats::Timing;
+use engine::network::Choice;
+use engine::runtime::PreparedNetwork;
+use engine::util::Timing;
 
-use crate::measure::types::CandidateResult;
+use crate::measure::CandidateResult;
 
 /// A choice that was made into a network and measured.
 pub struct Chosen<'a> {

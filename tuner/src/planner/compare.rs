@@ -2,13 +2,10 @@
 
 use std::time::Instant;
 
-use engine::runtime::prepared::PreparedNetwork;
-use engine::util::stats::{Timing, median, ratio};
+use engine::runtime::PreparedNetwork;
+use engine::util::{Timing, median, ratio};
 
-use crate::bench::contention::{RunCount, RunQueueMonitor};
-use crate::bench::policy::POLICY;
-use crate::bench::progress::Stage;
-use crate::bench::rounds::Turn;
+use crate::bench::{POLICY, RunCount, RunQueueMonitor, Stage, Turn};
 use crate::planner::context::{Network, built_in_images};
 
 /// The time of a whole network, compared with others.

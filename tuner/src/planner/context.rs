@@ -2,23 +2,15 @@
 
 use std::time::Instant;
 
-use engine::network::candidates::{default_choice, default_choices};
-use engine::network::choice::Choice;
-use engine::network::graph::{Graph, Step};
-use engine::plan::schema::Bounds;
-use engine::runtime::prepared::{PrepareError, PreparedNetwork};
-use engine::runtime::threads::Threads;
-use engine::util::random::unit;
-use engine::util::stats::relative_l2;
-use engine::weights::source::Weights;
-use engine::weights::synthetic::image;
-use kernels::cpu::Cpu;
+use engine::network::{Choice, Graph, Step, default_choice, default_choices};
+use engine::plan::Bounds;
+use engine::runtime::{PrepareError, PreparedNetwork, Threads};
+use engine::util::{relative_l2, unit};
+use engine::weights::{Weights, image};
+use kernels::Cpu;
 
-use crate::bench::core_distance::CoreDistanceMonitor;
-use crate::bench::policy::POLICY;
-use crate::bench::progress::{Report, Stage};
-use crate::bench::rounds::Rounds;
-use crate::measure::types::CandidateResult;
+use crate::bench::{CoreDistanceMonitor, POLICY, Report, Rounds, Stage};
+use crate::measure::CandidateResult;
 
 /// A graph with what it needs to be run.
 pub struct Network<'a> {

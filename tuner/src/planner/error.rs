@@ -1,6 +1,6 @@
 //! Why no network can be planned.
 
-use engine::runtime::prepared::PrepareError;
+use engine::runtime::PrepareError;
 
 /// Why no network can be planned.
 #[derive(Debug, thiserror::Error)]

@@ -1,10 +1,8 @@
 //! Chooses a form for each block of a graph, and a kernel for each step.
 
-use engine::network::block_variant::{Block, BlockVariant, with_variant};
-use engine::network::dtypes::Precision;
-use engine::network::graph::{Graph, Step};
+use engine::network::{Block, BlockVariant, Graph, Precision, Step, with_variant};
 
-use crate::measure::types::{CandidateResult, ProblemResult, widest_tie};
+use crate::measure::{CandidateResult, ProblemResult, widest_tie};
 use crate::planner::block_dp::cheapest_variants;
 use crate::planner::ranking::{is_eligible, winner};
 
@@ -85,12 +83,8 @@ pub fn in_forms(graph: &Graph, choices: &[BlockChoice]) -> Graph {
 
 #[cfg(test)]
 mod tests {
-    use engine::network::block_variant::problems;
-    use engine::network::model::Model;
-    use kernels::Problem;
-    use kernels::kernel::Tuning;
-    use kernels::problem::{Epilogue, PoolKind};
-    use kernels::tensor::Formats;
+    use engine::network::{Model, problems};
+    use kernels::{Epilogue, Formats, PoolKind, Problem, Tuning};
 
     use super::*;
 

@@ -8,19 +8,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use engine::network::choice::Choice;
-use engine::network::graph::Step;
-use engine::runtime::prepared::{PrepareError, PreparedNetwork};
-use engine::util::random::shuffle;
-use engine::util::stats::{Timing, median, ratio};
-use kernels::Padding;
-use kernels::kernel::Prepared;
-use kernels::tensor::{Format, Formats};
+use engine::network::{Choice, Step};
+use engine::runtime::{PrepareError, PreparedNetwork};
+use engine::util::{Timing, median, ratio, shuffle};
+use kernels::{Format, Formats, Padding, Prepared};
 
-use crate::bench::contention::{RunCount, RunQueueMonitor, undisturbed};
-use crate::bench::policy::POLICY;
-use crate::bench::progress::Stage;
-use crate::measure::types::CandidateResult;
+use crate::bench::{POLICY, RunCount, RunQueueMonitor, Stage, undisturbed};
+use crate::measure::CandidateResult;
 use crate::planner::context::Network;
 
 /// The options of a step that are worth a try in place, the chosen one first. One that needs a wider halo than the network
@@ -259,7 +253,7 @@ pub struct InNetworkTime {
 
 #[cfg(test)]
 mod tests {
-    use engine::util::random::unit;
+    use engine::util::unit;
 
     use super::*;
 

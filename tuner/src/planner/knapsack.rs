@@ -182,7 +182,7 @@ impl Walk<'_> {
 
 #[cfg(test)]
 mod tests {
-    use engine::util::random::unit;
+    use engine::util::unit;
 
     use super::*;
 

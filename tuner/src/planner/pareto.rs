@@ -2,15 +2,13 @@
 
 use std::time::Instant;
 
-use engine::network::choice::{Choice, multiply_adds};
-use engine::network::dtypes::{Precision, pair};
-use engine::plan::records::ParetoPoint;
-use engine::plan::step::time_us;
-use engine::runtime::reference::Reference;
-use kernels::tensor::Dtype;
+use engine::network::{Choice, Precision, multiply_adds, pair};
+use engine::plan::{ParetoPoint, time_us};
+use engine::runtime::Reference;
+use kernels::Dtype;
 
-use crate::bench::policy::POLICY;
-use crate::measure::types::ProblemResult;
+use crate::bench::POLICY;
+use crate::measure::ProblemResult;
 use crate::planner::chosen::Chosen;
 use crate::planner::compare::{NetworkTime, compare};
 use crate::planner::context::Network;
@@ -56,7 +54,7 @@ fn undominated(mut points: Vec<ParetoPoint>) -> Vec<ParetoPoint> {
 
 #[cfg(test)]
 mod tests {
-    use engine::plan::step::TimeUs;
+    use engine::plan::TimeUs;
 
     use super::*;
 

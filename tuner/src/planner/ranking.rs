@@ -1,12 +1,9 @@
 //! Which of measured candidates is the best.
 
-use engine::network::dtypes::pair;
-use engine::network::graph::Graph;
-use kernels::problem::Problem;
-use kernels::tensor::Dtype;
-use kernels::{Role, table};
+use engine::network::{Graph, pair};
+use kernels::{Dtype, Problem, Role, table};
 
-use crate::measure::types::{CandidateResult, ProblemResult};
+use crate::measure::{CandidateResult, ProblemResult};
 
 /// The winner of a measurement among the candidates that `allowed` admits: the fastest, and of those
 /// within a tie of it the one with the least memory, then the least error, then the first.

@@ -4,14 +4,11 @@
 //! given the fastest that was measured, so that its regret is that of the rule and not of our defaults. Only the
 //! first match takes defaults.
 
-use engine::network::candidates::default_choice;
-use engine::network::choice::Choice;
-use engine::network::graph::{Graph, Step};
-use engine::plan::records::RuleRecord;
-use kernels::cpu::Cpu;
-use kernels::problem::{Conv, Problem};
+use engine::network::{Choice, Graph, Step, default_choice};
+use engine::plan::RuleRecord;
+use kernels::{Conv, Cpu, Problem};
 
-use crate::measure::types::{CandidateResult, ProblemResult};
+use crate::measure::{CandidateResult, ProblemResult};
 use crate::planner::ranking::{is_eligible, is_f32, winners};
 
 /// For every step what a rule takes, in f32; the winner where it says nothing.
@@ -185,8 +182,7 @@ fn op_count<'a>(conv: &Conv, candidates: &Candidates<'a>) -> Option<&'a Candidat
 
 #[cfg(test)]
 mod tests {
-    use kernels::kernel::Tuning;
-    use kernels::tensor::Formats;
+    use kernels::{Formats, Tuning};
 
     use super::*;
 

@@ -1,13 +1,12 @@
 //! The search for a choice within bounds on error and memory, among candidates of given types.
 
-use engine::network::dtypes::pair;
-use engine::network::graph::{Graph, Step};
-use engine::runtime::reference::Reference;
-use engine::util::stats::Timing;
-use kernels::tensor::Dtype;
+use engine::network::{Graph, Step, pair};
+use engine::runtime::Reference;
+use engine::util::Timing;
+use kernels::Dtype;
 
-use crate::bench::policy::POLICY;
-use crate::measure::types::{CandidateResult, ProblemResult, widest_tie};
+use crate::bench::POLICY;
+use crate::measure::{CandidateResult, ProblemResult, widest_tie};
 use crate::planner::chosen::Chosen;
 use crate::planner::context::{Network, built_in_images, bytes_with};
 use crate::planner::error::PlannerError;

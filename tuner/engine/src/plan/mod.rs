@@ -9,3 +9,12 @@ pub mod schema;
 pub mod step;
 pub mod store;
 pub mod variants;
+
+pub use reasons::{CandidateOutcome, StepReason, VariantReason};
+pub use records::{
+    Alternative, BlockVariantRecord, CandidateRecord, ConditionsRecord, CoreDistance, MemoryBytes,
+    NetworkRecord, NetworkVariant, Noise, ParetoPoint, Planning, ProblemRecord, RuleRecord, SearchRecord,
+    WeightResidency, is_far,
+};
+pub use schema::{Bounds, Plan, PlanSplit, SCHEMA};
+pub use step::{InNetwork, PlanStep, RunnerUp, TimeUs, time_us};

@@ -45,7 +45,8 @@ impl<'a> Request<'a> {
         Self { batch: batch.max(1), ..self }
     }
 
-    /// Another bound on the relative L2 error of the features: from 1e-2 on, bf16 is used where it gains.
+    /// Another bound on the relative L2 error of the features. A plan for a looser bound than the default may compute in
+    /// bf16.
     pub fn max_rel_error(self, max_rel_error: f64) -> Self {
         Self { max_rel_error, ..self }
     }

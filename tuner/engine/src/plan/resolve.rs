@@ -171,9 +171,9 @@ impl Plan {
     pub fn check_machine(&self, path: &Path, machine: &Machine) -> Result<(), PlanError> {
         match self.machine.differs(machine) {
             None => Ok(()),
-            Some([name, found, expected]) => {
-                let expected = format!("{expected} as here, or --any-machine");
-                Err(field(path, &format!("machine.{name}"), found, expected))
+            Some(difference) => {
+                let expected = format!("{} as here, or --any-machine", difference.other);
+                Err(field(path, &format!("machine.{}", difference.field), difference.this, expected))
             }
         }
     }

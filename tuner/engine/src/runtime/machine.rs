@@ -28,6 +28,17 @@ pub struct Machine {
     pub microcode: String,
 }
 
+/// A field in which two machines differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Its name.
+    pub field: &'static str,
+    /// The value of this machine.
+    pub this: String,
+    /// The value of the other machine.
+    pub other: String,
+}
+
 /// Of the first processor; the list of all is long on large machines.
 fn microcode() -> Option<String> {
     let list = BufReader::new(File::open("/proc/cpuinfo").ok()?);
@@ -64,9 +75,9 @@ impl Machine {
         }
     }
 
-    /// The first field that makes another machine another one: its name, this machine's value and the other's.
-    /// Instructions do not, since kernels are checked one by one.
-    pub fn differs(&self, other: &Self) -> Option<[String; 3]> {
+    /// The first field in which another machine differs so that plans do not hold for both. The instruction tier does
+    /// not count, since kernels are checked one by one.
+    pub fn differs(&self, other: &Self) -> Option<Difference> {
         let text = |machine: &Self| {
             let list = |numbers: &[String]| format!("[{}]", numbers.join(", "));
             [
@@ -77,8 +88,8 @@ impl Machine {
             ]
         };
         let mut pairs = text(self).into_iter().zip(text(other));
-        let ((name, own), (_, theirs)) = pairs.find(|((_, own), (_, theirs))| own != theirs)?;
-        Some([name.to_string(), own, theirs])
+        let ((field, this), (_, other)) = pairs.find(|((_, this), (_, other))| this != other)?;
+        Some(Difference { field, this, other })
     }
 
     /// What is not as it was on a machine that is the same.

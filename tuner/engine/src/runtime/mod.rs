@@ -10,3 +10,10 @@ pub mod reference;
 pub mod run;
 pub mod threads;
 pub mod weight_cache;
+
+pub use load::graph;
+pub use machine::Machine;
+pub use memory::{elements, ensure, ensure_runs};
+pub use prepared::{PrepareError, PreparedNetwork};
+pub use reference::Reference;
+pub use threads::{Threads, available};

@@ -5,10 +5,10 @@ use kernels::team::{Member, Team};
 /// A pool of worker threads and the team they form.
 #[derive(Debug)]
 pub struct Threads {
-    /// `None` for one thread: the caller's own.
+    /// `None` for one thread: that of the caller.
     pool: Option<rayon::ThreadPool>,
     count: usize,
-    /// Each thread stays on a core of its own.
+    /// Each thread is pinned to another core.
     pinned: bool,
 }
 
@@ -53,15 +53,16 @@ fn cores() -> Vec<usize> {
 fn stay_on(_: usize) {}
 
 impl Threads {
-    /// A pool of `count` threads, at least one. Where there is one for each core that this process may use, each stays
-    /// on its own: beside another process, the system would put two that wait for each other on one core.
+    /// A pool of `count` threads, at least one. If there are as many threads as cores that this process may use, each is
+    /// pinned to a core. Otherwise, while another process runs, the system may put two threads that wait for each other
+    /// on one core.
     ///
     /// # Errors
     /// If the system refuses to start them.
     pub fn new(count: usize) -> Result<Self, ThreadsError> {
         let count = count.max(1);
-        let own = || Some(cores()).filter(|cores| cores.len() == count);
-        let cores = if count > 1 { own() } else { None };
+        let one_each = || Some(cores()).filter(|cores| cores.len() == count);
+        let cores = if count > 1 { one_each() } else { None };
         let pinned = cores.is_some();
         let pool = match count {
             1 => None,
@@ -82,12 +83,12 @@ impl Threads {
         self.count
     }
 
-    /// The number of the calling thread of a pool, which stays on the same core where there is one for each; 0 of others.
+    /// The number of the calling thread in its pool; 0 for a thread of no pool.
     pub fn number() -> usize {
         rayon::current_thread_index().unwrap_or(0)
     }
 
-    /// Whether each of several threads is pinned to a core of its own.
+    /// Whether there are several threads and each is pinned to another core.
     pub fn is_pinned(&self) -> bool {
         self.pinned
     }

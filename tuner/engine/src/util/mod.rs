@@ -5,3 +5,8 @@ pub mod files;
 pub mod random;
 pub mod read_at;
 pub mod stats;
+
+pub use files::{create_folder, now};
+pub use random::{shuffle, unit};
+pub use read_at::read_at;
+pub use stats::{Interval, Timing, median, ns, ratio, relative_l2, us};

@@ -18,6 +18,9 @@ pub mod synthetic;
 mod tensor_file;
 mod torch_names;
 
+pub use source::Weights;
+pub use synthetic::image;
+
 #[cfg(test)]
 mod tests;
 

@@ -7,12 +7,15 @@ use crate::network::spec::ConvSpec;
 use crate::weights::error::WeightsError;
 use crate::weights::tensor_file::{Listed, TensorFile};
 
+/// The names of a file, or what is wrong with them.
+pub(super) type Found = Result<Box<dyn LayerNames>, WeightsError>;
+
 /// A naming scheme, as the table of them has it.
 pub(super) struct Naming {
     /// Whether the names of a file are of this scheme.
     pub recognises: fn(&[Listed]) -> bool,
     /// The names of a file's tensors, for a network.
-    pub read: fn(&dyn TensorFile, &[Listed], &ModelInfo) -> Result<Box<dyn LayerNames>, WeightsError>,
+    pub read: fn(&dyn TensorFile, &[Listed], &ModelInfo) -> Found,
 }
 
 /// Which tensors of a file belong to which layer.

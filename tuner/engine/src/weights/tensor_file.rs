@@ -7,6 +7,9 @@ use std::path::Path;
 
 use crate::weights::error::WeightsError;
 
+/// A file whose headers have been read, or what is wrong with them.
+pub(super) type Opened = Result<Box<dyn TensorFile>, WeightsError>;
+
 /// A format of files, as the table of containers has it.
 pub(super) struct Container {
     /// What a message calls it, with the names of its files.
@@ -14,7 +17,7 @@ pub(super) struct Container {
     /// Whether a file is one, by its first [`MAGIC`] bytes, or as many as there are.
     pub recognises: fn(&[u8]) -> bool,
     /// Reads the headers of a file.
-    pub open: fn(&Path, File) -> Result<Box<dyn TensorFile>, WeightsError>,
+    pub open: fn(&Path, File) -> Opened,
 }
 
 /// Bytes by which a container is recognised.

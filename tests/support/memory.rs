@@ -1,8 +1,6 @@
 //! The memory around a case: placements among guards, and what lies there, whatever the type of its elements.
 
-use kernels::memory::Buffer;
-use kernels::tensor::{Dtype, Format, Placement};
-use kernels::{Padding, Shape};
+use kernels::{Buffer, Dtype, Format, Padding, Placement, Shape};
 
 use crate::{Case, Layout};
 

@@ -16,8 +16,7 @@ use std::cell::UnsafeCell;
 use std::ptr::null_mut;
 use std::sync::Once;
 
-use kernels::Tier;
-use kernels::cpu::{Amx, Cpu};
+use kernels::{Amx, Cpu, Tier};
 use libc::{c_int, c_void, greg_t, siginfo_t, ucontext_t};
 
 /// The processor with its tiles, or with emulated ones where it could do all the rest. One that has tiles which this

@@ -1,20 +1,12 @@
 //! Whole networks for tests: graph, weights, kernels by a rule.
 
-use engine::network::block_variant::{BlockVariant, with_variant};
-use engine::network::candidates::{default_choice, default_choices};
-use engine::network::choice::Choice;
-use engine::network::dtypes::{cheapest, pair};
-use engine::network::graph::{Graph, Slice};
-use engine::network::inception_v3::NETWORK;
-use engine::network::model::Model;
-use engine::runtime::prepared::PreparedNetwork;
-use engine::runtime::threads::Threads;
-use engine::weights::source::Weights;
-use kernels::cpu::Cpu;
-use kernels::kernel::Tuning;
-use kernels::problem::{PoolKind, Problem};
-use kernels::tensor::Dtype;
-use kernels::{Role, table};
+use engine::network::{
+    BlockVariant, Choice, Graph, Model, NETWORK, Slice, cheapest, default_choice, default_choices, pair,
+    with_variant,
+};
+use engine::runtime::{PreparedNetwork, Threads};
+use engine::weights::Weights;
+use kernels::{Cpu, Dtype, PoolKind, Problem, Role, Tuning, table};
 
 /// InceptionV3 or a block of it, with weights and threads.
 pub struct Network {

@@ -6,7 +6,6 @@
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod emulated;
 mod memory;
-#[path = "network_rules.rs"]
 pub mod network;
 
 use std::collections::HashMap;
@@ -14,18 +13,12 @@ use std::fmt;
 use std::io::Write;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
-use engine::network::block_variant::problems;
-use engine::network::graph::Graph;
-use engine::network::model::Model;
-use kernels::cpu::Cpu;
-use kernels::filter::{BatchNorm, Filter};
-use kernels::kernel::{Io, Kernel, Numerics, Prepared, Tuning};
-use kernels::memory::Buffer;
-use kernels::problem::{Conv, Epilogue, Pool, PoolKind, Problem};
-use kernels::team::Team;
-use kernels::tensor::{Dtype, Format, Formats, Placement};
+use engine::network::{Graph, Model, problems};
 use kernels::verify::{Expected, all_pixels, as_seen, expected};
-use kernels::{KernelEntry, Padding, Shape, Tier, entry};
+use kernels::{
+    BatchNorm, Buffer, Conv, Cpu, Dtype, Epilogue, Filter, Format, Formats, Io, Kernel, KernelEntry,
+    Numerics, Padding, Placement, Pool, PoolKind, Prepared, Problem, Shape, Team, Tier, Tuning, entry,
+};
 use memory::{GUARD, SENTINEL, Units, each_pixel, halves, place, source};
 
 /// The processor, with emulated tiles if that is all that it lacks.

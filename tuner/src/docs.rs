@@ -1,0 +1,18 @@
+//! The guides of the repository, as far as they are about measuring, planning and the command line.
+//!
+//! Links in them lead to other files of the repository.
+
+#[doc = include_str!("../docs/measuring.md")]
+pub mod measuring {}
+
+#[doc = include_str!("../docs/planning.md")]
+pub mod planning {}
+
+#[doc = include_str!("../docs/precision.md")]
+pub mod precision {}
+
+#[doc = include_str!("../docs/rules.md")]
+pub mod rules {}
+
+#[doc = include_str!("../docs/command-line.md")]
+pub mod command_line {}
