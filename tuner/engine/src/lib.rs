@@ -36,7 +36,7 @@
 //! let grey = vec![0.0; 3 * model.input().iter().product::<usize>()];
 //! let output = net.run(&grey)?;
 //! assert_eq!(output.images(), 3);
-//! assert_eq!(output.top(5), output.top_of(2, 5));
+//! assert_eq!(output.top_of(2, 5).len(), 5);
 //! assert_eq!(output.features().map(|features| features.len()), Some(3 * 2048));
 //! # Ok(())
 //! # }
