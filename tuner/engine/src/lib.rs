@@ -26,7 +26,7 @@
 //! Without a file of weights, the same with weights that are made up:
 //!
 //! ```
-//! use engine::{Model, Plan, Request, Session, Weights};
+//! use engine::{Model, Request, Session, Weights};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let model = Model::inception_v3();
