@@ -259,7 +259,7 @@ fn the_convolutions_of_a_list_are_tuned_without_a_model_and_rules_are_priced() {
         assert!(out.contains(part), "`{part}` is not in\n{out}");
     }
     let results = json(&folder.path().join("out.json"));
-    assert_eq!(results["schema"], "convolution-shapes-1");
+    assert_eq!(results["schema"], "convolution-shapes-2");
     let shapes = results["shapes"].as_array().expect("shapes");
     let median = |shape: &Value| number_in(shape, "time_us") * shape["count"].as_f64().expect("a count");
     let total: f64 = shapes.iter().map(median).sum();

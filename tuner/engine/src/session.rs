@@ -201,6 +201,7 @@ impl Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::util::stats::relative_l2;
     use crate::weights::synthetic;
 
     #[test]
@@ -219,7 +220,9 @@ mod tests {
             }
             session.run(&images).expect("three images")
         });
-        assert_eq!(outputs[0], outputs[1]);
+        // The kernels of another batch may add in another order.
+        let error = relative_l2(outputs[0].values(), outputs[1].values());
+        assert!(error < 1e-5, "{error:e}");
         assert_eq!((outputs[0].images(), outputs[0].values().len()), (3, 3 * 8 * 8 * 2048));
         assert!(outputs[0].features().is_none() && outputs[0].top(5).is_empty());
         let other = Model::block("mixed9").expect("a block");

@@ -8,6 +8,7 @@ use engine::network::block_variant;
 use engine::network::choice::StepFormats;
 use engine::network::graph::Graph;
 use engine::network::model::Model;
+use engine::network::models::DEFAULT;
 use engine::plan::records::WeightResidency;
 use engine::runtime::memory::ensure_checked;
 use engine::runtime::threads::Threads;
@@ -33,8 +34,11 @@ use crate::report::text::count;
 /// Arguments of `check`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CheckArgs {
-    /// Check all problems of a model, rewritten or not: inception_v3 (the default) or a block
-    #[arg(long, value_name = "MODEL", conflicts_with = "shape")]
+    /// The model whose problems are checked.
+    #[arg(
+        long, value_name = "MODEL", conflicts_with = "shape",
+        help = format!("Check all problems of a model, in all block variants: {DEFAULT} (the default) or a block")
+    )]
     model: Option<String>,
     /// Check one shape, like n1h17w17c768k192r1s7
     #[arg(long)]
@@ -185,7 +189,7 @@ pub fn check(args: &CheckArgs, out: &mut dyn Write) -> Result<bool, Failure> {
         }
         (Some(conv), ..) => checker.problems(&[Problem::Conv(resized(conv))])?,
         (None, ..) => {
-            let model = Model::by_name(args.model.as_deref().unwrap_or("inception_v3"), None, Some(1000))?;
+            let model = Model::by_name(args.model.as_deref().unwrap_or(DEFAULT), None, Some(1000))?;
             checker.problems(&problems_of(&model, batch.unwrap_or(1)))?
         }
     };

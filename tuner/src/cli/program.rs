@@ -20,9 +20,9 @@ use crate::cli::spot::{SpotArgs, spot};
 use crate::cli::transfer::{TransferArgs, transfer};
 use crate::cli::tune::tune;
 
-/// Convolution kernels of InceptionV3: measured, planned, run.
+/// Convolution kernels for CPUs: measured, planned, run.
 ///
-/// Without a command it tunes: `tuner --model inception_v3`.
+/// Without a command it tunes: `tuner --model MODEL`.
 #[derive(Debug, Parser)]
 #[command(name = "tuner", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Cli {

@@ -8,6 +8,7 @@ use engine::network::candidates::default_choices;
 use engine::network::choice::{Choice, multiply_adds};
 use engine::network::graph::Graph;
 use engine::network::model::Model;
+use engine::network::models::network_names;
 use engine::plan::schema::Plan;
 use engine::plan::store::newest;
 use engine::runtime::load::graph;
@@ -111,7 +112,8 @@ fn inputs(args: &RunArgs) -> Result<Inputs, Failure> {
     let cpu = args.host.cpu();
     let (model, weights) = args.model.open()?;
     if args.features && model.features.is_none() {
-        return Err(format!("--features: {model} has no pooled features, only inception_v3 does").into());
+        let networks = network_names();
+        return Err(format!("--features: {model} has no pooled features, only {networks} does").into());
     }
     let labels = match (&args.labels, weights.classes()) {
         (Some(path), Some(classes)) => load_labels(path, classes)?,

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use engine::network::graph::Graph;
 use engine::network::model::Model;
+use engine::network::models::{DEFAULT, networks_and_blocks};
 use engine::util::error::Failure;
 use kernels::problem::{PoolKind, Problem};
 use serde::Serialize;
@@ -15,8 +16,8 @@ use crate::report::text::count;
 /// Arguments of `shapes`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ShapesArgs {
-    /// inception_v3 or one block of it
-    #[arg(long, default_value = "inception_v3")]
+    /// The model whose problems are listed.
+    #[arg(long, default_value = DEFAULT, help = networks_and_blocks())]
     model: String,
     /// Images of one inference
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]

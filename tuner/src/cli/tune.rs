@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use engine::network::model::Model;
+use engine::network::models::is_network;
 use engine::plan::schema::Plan;
 use engine::plan::store::file_name;
 use engine::runtime::load::graph;
@@ -113,7 +114,7 @@ fn next(args: &TuneArgs, path: &Path) -> String {
     add("shape", args.model.shape.as_ref().map(|shape| Conv { batch: 1, ..shape.clone() }.to_string()));
     add("plan", Some(path.display().to_string()));
     add("weights", args.model.weights.as_ref().map(|path| path.display().to_string()));
-    if args.model.model.as_deref() == Some("inception_v3") {
+    if args.model.model.as_deref().is_some_and(is_network) {
         add("image", Some("FILE".to_string()));
     }
     words.join(" ")

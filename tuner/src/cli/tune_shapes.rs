@@ -32,7 +32,7 @@ use crate::report::table::{Table, wrap};
 use crate::report::text::{count, more, short, time_text};
 
 /// Version of the format.
-const SCHEMA: &str = "convolution-shapes-1";
+const SCHEMA: &str = "convolution-shapes-2";
 
 /// The best for each convolution of a list.
 #[derive(Debug, Serialize)]

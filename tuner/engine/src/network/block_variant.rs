@@ -236,8 +236,8 @@ mod tests {
         assert_eq!(found, expected);
         for block in &blocks {
             let expected: &[&str] = match block.name {
-                "mixed8" => &["plain", "siblings"],
-                _ => &["plain", "siblings", "swap", "fuse_siblings+conv_before_pool"],
+                "mixed8" => &["plain", "fuse_siblings"],
+                _ => &["plain", "fuse_siblings", "conv_before_pool", "fuse_siblings+conv_before_pool"],
             };
             assert_eq!(names(block), expected, "{}", block.name);
         }
@@ -300,6 +300,7 @@ mod tests {
         for rewrite in BlockVariant::ALL {
             assert_eq!(BlockVariant::from_name(&rewrite.to_string()), Some(rewrite));
         }
+        assert_eq!(BlockVariant::from_name("siblings+swap"), Some(BlockVariant::ALL[3]));
         assert_eq!(BlockVariant::from_name("swap+siblings"), None);
     }
 }

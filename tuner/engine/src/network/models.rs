@@ -88,6 +88,11 @@ impl Model {
     }
 }
 
+/// Whether a name is that of a whole network.
+pub fn is_network(name: &str) -> bool {
+    NETWORKS.iter().any(|network| network.name == name)
+}
+
 /// Names of all networks, for texts.
 pub fn network_names() -> String {
     NETWORKS.map(|network| network.name).join(", ")
