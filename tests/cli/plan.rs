@@ -277,7 +277,7 @@ fn some_entries_of_a_plan_are_measured_again() {
     let own = slow["time_us"].to_string();
     text = text.replace(&own, &record["candidates"][0]["time_us"].to_string());
     write(folder.path(), "p.json", text);
-    let ran = tuner(folder.path(), "spot --plan p.json --steps 40");
+    let ran = tuner(folder.path(), "spot --plan p.json --steps 40 --wide");
     assert_eq!(ran.status, Some(1), "{}{}", ran.out, ran.err);
     assert!(ran.out.lines().any(|line| line.contains(&layer) && line.ends_with("lost")), "{}", ran.out);
     refuses(folder.path(), "spot --plan nowhere.json", &["nowhere.json"]);

@@ -180,7 +180,7 @@ impl<'m> Planner<'_, 'm> {
 }
 
 /// The plain network in the tuned one's place where it is faster, with the names of both; the best comes first.
-fn fastest<'m>(rivals: Rivals<'m>, networks: &mut Vec<(NetworkVariant, NetworkTime)>) -> Rivals<'m> {
+fn fastest<'m>(rivals: Rivals<'m>, networks: &mut [(NetworkVariant, NetworkTime)]) -> Rivals<'m> {
     let Rivals { tuned, plain: Some(plain), mut variants } = rivals else { return rivals };
     let at = networks.iter().position(|(name, _)| *name == NetworkVariant::Plain);
     let faster = at.filter(|&at| is_faster(&networks[at].1.timing, &networks[0].1.timing));

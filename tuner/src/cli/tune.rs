@@ -46,16 +46,16 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let machine = Machine::of(&options.cpu);
     let path = plan_file(args, &options, model.to_string().as_str(), &machine)?;
     check_writable(&path)?;
+    let plan = autotune(&model, &weights, &options, &mut Meter::default())?;
+    plan.write(&path)?;
+    plan.noise.iter().for_each(warn_of_noise);
+    audit(&plan);
     if !args.output.json {
         let (batch, threads) = (options.batch, count(options.threads, "thread"));
         let (machine, weights) = (format!("{} ({})", machine.cpu, machine.isa), weights.description());
         let line = format!("{model}: batch {batch}, {threads} on {machine}, weights {weights}");
         writeln!(out, "{}\n", wrap(&line, args.output.width(), 2))?;
     }
-    let plan = autotune(&model, &weights, &options, &mut Meter::default())?;
-    plan.write(&path)?;
-    plan.noise.iter().for_each(warn_of_noise);
-    audit(&plan);
     print(args, &plan, &path, out)?;
     if let Some(images) = images.filter(|_| !args.output.json) {
         writeln!(out)?;
