@@ -256,11 +256,11 @@ fn some_entries_of_a_plan_are_measured_again() {
     assert!(ran.status == Some(0) || ran.status == Some(1), "{}", ran.err);
     let verdicts = ran.out.lines().filter(|line| line.ends_with("holds") || line.ends_with("lost")).count();
     assert_eq!(verdicts, 3, "{}", ran.out);
-    // What the plan says was far behind is chosen instead, where it is furthest behind.
+    // What the plan says was far behind is chosen instead, where it is by the most time: small ratios are noise.
     let behind = |step: &Value| {
         let time = |c: &Value| c["time_us"]["median"].as_f64();
         baseline(step)
-            .and_then(|(record, slow)| Some(time(slow)? / time(&record["candidates"][0])?))
+            .and_then(|(record, slow)| Some(time(slow)? - time(&record["candidates"][0])?))
             .unwrap_or(0.0)
     };
     let steps = plan["steps"].as_array_mut().expect("steps");
@@ -277,7 +277,14 @@ fn some_entries_of_a_plan_are_measured_again() {
     let own = slow["time_us"].to_string();
     text = text.replace(&own, &record["candidates"][0]["time_us"].to_string());
     write(folder.path(), "p.json", text);
-    let ran = tuner(folder.path(), "spot --plan p.json --steps 40 --wide");
+    // Other tests use the cores meanwhile, and may hide it once.
+    let recheck = || tuner(folder.path(), "spot --plan p.json --steps 40 --wide");
+    let mut ran = recheck();
+    for _ in 0..2 {
+        if ran.status == Some(0) {
+            ran = recheck();
+        }
+    }
     assert_eq!(ran.status, Some(1), "{}{}", ran.out, ran.err);
     assert!(ran.out.lines().any(|line| line.contains(&layer) && line.ends_with("lost")), "{}", ran.out);
     refuses(folder.path(), "spot --plan nowhere.json", &["nowhere.json"]);

@@ -267,7 +267,11 @@ fn the_convolutions_of_a_list_are_tuned_without_a_model_and_rules_are_priced() {
     assert!((total - stated).abs() < 0.01 * stated, "{total} us, stated {stated}");
     for rule in results["rules"].as_array().expect("rules") {
         let time = |key: &str| rule[key].as_f64().expect(key);
-        assert!(time("isolated_us") >= time("fastest_us") && time("fastest_us") > 0.0, "{rule}");
+        assert!(time("isolated_us") > 0.0 && time("fastest_us") > 0.0, "{rule}");
+        // The others may take the baseline, which no plan may.
+        if ["direct always", "op count"].contains(&rule["rule"].as_str().expect("a name")) {
+            assert!(time("isolated_us") >= time("fastest_us"), "{rule}");
+        }
     }
     write(folder.path(), "wrong.txt", "n1h9w9c16k24r3s3\nn1h9w9\n");
     refuses(folder.path(), "--shapes wrong.txt", &["wrong.txt", "line 2"]);
