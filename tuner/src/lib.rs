@@ -1,7 +1,7 @@
 //! Measures the kernels on this machine and plans a network.
 //!
 //! [`autotune()`] does all of it; its stages are the modules, each of which imports those before it alone:
-//! [`bench`], [`log`], [`measure`], [`planner`], [`mod@autotune`], [`report`], [`cli`].
+//! [`mod@bench`], [`mod@log`], [`measure`], [`planner`], [`mod@autotune`], [`report`], [`cli`].
 
 pub mod autotune;
 pub mod bench;
