@@ -2,8 +2,8 @@
 //!
 //! A table that is wider than it may be is folded by three rules, one after the other:
 //!
-//! 1. Columns that are details are left out, the last one first, while cells of text count as [`TEXT`] wide at most.
-//! 2. The widest columns of text are cut to one width, at least [`LEAST`]. A cell loses its middle: `…` stands for it.
+//! 1. Columns that are details are left out, the last one first, while cells of text count as `TEXT` wide at most.
+//! 2. The widest columns of text are cut to one width, at least `LEAST`. A cell loses its middle: `…` stands for it.
 //! 3. Numbers, ranges of numbers among them, are never cut.
 
 use std::fmt::Write;
