@@ -81,7 +81,7 @@ impl Network<'_> {
         vec![Dtype::F32; self.graph.tensors.len()]
     }
 
-    /// Choices from the fastest that types allow to the most exact in f32, by times alone: of each kind up to `count`.
+    /// Choices from the fastest that types allow to the most exact in f32, by isolated times: of each kind up to `count`.
     ///
     /// # Errors
     /// If a kernel refuses what it was measured with.

@@ -1,4 +1,4 @@
-//! Candidates that are close alone are settled in place: in the running network, where caches, neighbours and
+//! Candidates that are close by isolated times are timed in the running network, where caches, neighbours and
 //! memory are what they will be.
 //!
 //! One run of the network times one candidate of every step, since each step's time is taken by itself; so as

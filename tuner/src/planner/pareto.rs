@@ -14,7 +14,7 @@ use crate::planner::compare::{NetworkTime, compare};
 use crate::planner::context::Network;
 use crate::planner::error::PlannerError;
 
-/// The plans, the fastest first: chosen by times alone, run in turn.
+/// The plans, the fastest first: chosen by isolated times, run in turn.
 ///
 /// # Errors
 /// If a kernel refuses what it was measured with.

@@ -110,7 +110,7 @@ impl Rule {
     }
 }
 
-/// What the rules cost on the convolutions of a network, by times alone, in f32.
+/// What the rules cost on the convolutions of a network, by isolated times, in f32.
 pub fn costs(problems: &[(&ProblemResult, usize)]) -> Vec<RuleRecord> {
     let cost = |rule: &Rule| {
         let mut record = RuleRecord {

@@ -263,7 +263,7 @@ pub struct ParetoPoint {
     pub multiply_adds: u64,
 }
 
-/// Sums of the steps' times alone, by which the network was planned before close candidates were settled in place.
+/// Sums of the steps' isolated times, by which the network was planned before in-network times decided.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Planning {
     /// A choice layer by layer, on the plain network; none where that ends with types that do not agree.

@@ -105,7 +105,7 @@ pub struct Plan {
     /// What published rules cost on the plain network, in f32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RuleRecord>,
-    /// What an error bound costs: plans by times alone, the fastest first.
+    /// What an error bound costs: plans by isolated times, the fastest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pareto: Vec<ParetoPoint>,
     /// Where the batch is split; a plan without takes all images at once.

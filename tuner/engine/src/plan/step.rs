@@ -96,7 +96,7 @@ impl PlanStep {
         Some(self.network_us? - self.predicted_us?)
     }
 
-    /// The choice by times alone and the running network's own, where they are two and differ by more than a tie.
+    /// The choice by isolated times and the running network's own, where they are two and differ by more than a tie.
     pub fn flip(&self, tie: f64) -> Option<(&InNetwork, &InNetwork)> {
         let own = self.in_network.iter().find(|c| c.is_of(self))?;
         let first = self.in_network.first()?;
