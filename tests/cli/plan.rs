@@ -327,7 +327,10 @@ fn in_first_schema(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
             let is_step = fields.contains_key("layers");
-            let renamed = fields.iter().map(|(name, value)| {
+            // A runner-up, or a candidate in the network, was said to have no formats.
+            let has_formats = fields.contains_key("problem") || fields.contains_key("outcome");
+            let kept = fields.iter().filter(|(name, _)| has_formats || *name != "formats");
+            let renamed = kept.map(|(name, value)| {
                 let then = first(name).filter(|_| !(is_step && name == "isolated_us")).unwrap_or(name);
                 let value = match name.as_str() {
                     "reason" => "told in words".into(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use engine::network::{BlockVariant, Step, StepFormats, pair, problem_name, tuning_to_json};
+use engine::network::{BlockVariant, Step, pair};
 use engine::plan::{
     Alternative, BlockVariantRecord, CandidateOutcome, CandidateRecord, ConditionsRecord, CoreDistance,
     InNetwork, MemoryBytes, Noise, PlanStep, ProblemRecord, RunnerUp, SearchRecord, StepReason,
@@ -30,12 +30,12 @@ pub fn runner_up<'a>(
     measurement: &'a ProblemResult,
 ) -> Option<(&'a CandidateResult, Timing)> {
     let won = chosen.winners[step]?;
-    let in_place = chosen.in_network.get(step).into_iter().flatten().filter(|(c, _)| !std::ptr::eq(*c, won));
+    let in_place = chosen.in_network.get(step).into_iter().flatten().filter(|(c, _)| c.choice != won.choice);
     if let Some(second) = in_place.min_by(|(_, a), (_, b)| a.median.total_cmp(&b.median)) {
         return Some(*second);
     }
     let other = |c: &&CandidateResult| {
-        is_eligible(c) && pair(&c.formats) == pair(&won.formats) && !std::ptr::eq(*c, won)
+        is_eligible(c) && pair(&c.choice.formats) == pair(&won.choice.formats) && c.choice != won.choice
     };
     let second = measurement.ranking().into_iter().find(other)?;
     // Both alone, and the winner's time in place.
@@ -70,35 +70,24 @@ pub fn plan_step(
         (Some(_), None) => StepReason::Only,
         (None, _) => StepReason::NotMeasured,
     };
-    let in_place = chosen.in_network.get(index).into_iter().flatten().map(|(c, time)| InNetwork {
-        kernel: c.row.id.to_string(),
-        tuning: tuning_to_json(&c.tuning),
-        time_us: time_us(time),
-    });
+    let in_place = chosen
+        .in_network
+        .get(index)
+        .into_iter()
+        .flatten()
+        .map(|(c, time)| InNetwork { id: c.choice.id(), time_us: time_us(time) });
+    let step_threads = if chosen.session.graph().is_per_worker(index) { 1 } else { threads };
     PlanStep {
-        layers: step.layers.clone(),
-        problem: problem_name(step),
-        kernel: choice.row.id.to_string(),
-        tuning: tuning_to_json(&choice.tuning),
-        code: Some(choice.row.code().to_string()),
-        formats: StepFormats::of(&choice.formats),
-        threads: if chosen.session.graph().is_per_worker(index) { 1 } else { threads },
-        worker: None,
         repeats: turns,
         time_us: timing.as_ref().map(time_us),
         isolated_us: won.and_then(CandidateResult::timing).map(|t| us(t.median * turns as f64)),
-        network_us: None,
-        predicted_us: None,
         in_network: in_place.collect(),
         rel_error: won.map(|c| c.relative_error),
         gflops: timing.map(|t| gflops(&step.problem, turns, &t)),
         multiply_adds: Some(choice.multiply_adds(&step.problem, cpu) * turns as u64),
-        runner_up: second.map(|(c, timing)| RunnerUp {
-            kernel: c.row.id.to_string(),
-            tuning: tuning_to_json(&c.tuning),
-            time_us: us(timing.median),
-        }),
+        runner_up: second.map(|(c, timing)| RunnerUp { id: c.choice.id(), time_us: us(timing.median) }),
         reason,
+        ..PlanStep::unmeasured(step, choice, step_threads)
     }
 }
 
@@ -106,9 +95,7 @@ pub fn plan_step(
 pub fn record(measurement: &ProblemResult) -> ProblemRecord {
     let wrong = measurement.candidates.iter().filter(|c| c.timing().is_none());
     let candidate = |c: &CandidateResult| CandidateRecord {
-        kernel: c.row.id.to_string(),
-        tuning: tuning_to_json(&c.tuning),
-        formats: Some(StepFormats::of(&c.formats)),
+        id: c.choice.id(),
         time_us: c.timing().as_ref().map(time_us),
         samples: c.timing().map_or(0, |t| t.samples),
         ratio_ci95: c.versus.map(|v| [v.value, v.low, v.high]),
@@ -129,7 +116,7 @@ pub fn record(measurement: &ProblemResult) -> ProblemRecord {
     let ranking = measurement.ranking();
     let number = |rule: &Rule| {
         let own = rule.pick(measurement, is_f32)?;
-        let place = ranking.iter().position(|c| std::ptr::eq(*c, own))?;
+        let place = ranking.iter().position(|c| c.choice == own.choice)?;
         Some((rule.name.to_string(), place))
     };
     ProblemRecord {

@@ -121,7 +121,7 @@ impl<'a> Setup<'a> {
             for candidate in &result.candidates {
                 let Outcome::Wrong { error, tolerance } = candidate.outcome else { continue };
                 self.progress.warning(&Warning::Wrong {
-                    candidate: format!("{} [{}]", candidate.row.id, candidate.tuning),
+                    candidate: format!("{} [{}]", candidate.choice.row.id, candidate.choice.tuning),
                     problem: result.problem.to_string(),
                     error,
                     tolerance,

@@ -57,7 +57,7 @@ fn steps(plan: &Plan, width: usize) -> String {
             step.formats.types(),
             short(own.median),
             step.gflops.map_or(String::new(), short),
-            second.map_or(String::new(), |c| format!("{} [{}]", c.kernel, tuning_text(&c.tuning))),
+            second.map_or(String::new(), |c| c.id.to_string()),
             second.map_or(String::new(), |c| more(c.time_us / own.median)),
         ]);
     }
@@ -129,11 +129,11 @@ fn in_network(plan: &Plan, width: usize) -> String {
     for (step, first, own) in flips {
         table.row([
             layers_text(&step.layers),
-            own.kernel.clone(),
-            tuning_text(&own.tuning),
+            own.id.kernel.clone(),
+            tuning_text(&own.id.tuning),
             short(own.time_us.median),
-            first.kernel.clone(),
-            tuning_text(&first.tuning),
+            first.id.kernel.clone(),
+            tuning_text(&first.id.tuning),
             short(first.time_us.median),
             more(first.time_us.median / own.time_us.median),
         ]);

@@ -163,11 +163,7 @@ impl Explained<'_> {
         if let Some(second) = &step.runner_up {
             let takes = positive(Some(second.time_us / self.view.us()))
                 .map_or(String::new(), |ratio| format!(", {}", more(ratio)));
-            let tuning = tuning_text(&second.tuning);
-            facts.push((
-                "second",
-                format!("{} [{tuning}], {}{takes}", second.kernel, time_text(second.time_us)),
-            ));
+            facts.push(("second", format!("{}, {}{takes}", second.id, time_text(second.time_us))));
         }
         facts.extend(self.times().map(|times| ("times", times)));
         let line = |(name, fact): (&str, String)| wrap(&format!("{name:<8} {fact}"), width, 9) + "\n";
@@ -213,7 +209,7 @@ impl Explained<'_> {
         ])
         .details(&["types", "outcome", "KiB", "saved", "GFLOP/s", "asks", "of peak"]);
         for (index, c) in record.candidates.iter().enumerate() {
-            if index < self.shown || c.is_of(self.step) {
+            if index < self.shown || self.step.runs(&c.id) {
                 table.row(self.candidate(record, conv.as_ref(), c));
             }
         }
@@ -224,13 +220,13 @@ impl Explained<'_> {
         let direct = conv.map(|conv| conv.multiply_adds() as f64);
         let (time, executed) = (candidate_time(c), c.multiply_adds as f64);
         let gflops = |multiply_adds: f64| time.map(|t| 2.0 * multiply_adds / t.median / 1e3);
-        let peak = record.conditions.as_ref().and_then(|conditions| conditions.peak(&c.kernel));
+        let peak = record.conditions.as_ref().and_then(|conditions| conditions.peak(&c.id.kernel));
         let share = gflops(executed).zip(peak).map(|(own, peak)| own / (peak * self.threads as f64) * 100.0);
         [
-            if c.is_of(self.step) { "*" } else { " " }.to_string(),
-            c.kernel.clone(),
-            tuning_text(&c.tuning),
-            c.formats.as_ref().map_or(String::new(), StepFormats::types),
+            if self.step.runs(&c.id) { "*" } else { " " }.to_string(),
+            c.id.kernel.clone(),
+            tuning_text(&c.id.tuning),
+            c.id.formats.types(),
             time.map_or(String::new(), |t| short(t.median)),
             time.map_or(String::new(), |t| quartiles(t, Some(c.samples))),
             c.ratio_ci95.map_or(String::new(), |ratio| ratio_text(ratio, c.samples)),
@@ -240,7 +236,7 @@ impl Explained<'_> {
             direct.map_or(String::new(), |direct| format!("{:.2}x", direct / executed.max(1.0))),
             (c.bytes >> 10).to_string(),
             format!("{:.1e}", c.rel_error),
-            c.formats.as_ref().map_or(String::new(), |own| asked(own, &self.step.formats)),
+            asked(&c.id.formats, &self.step.formats),
             c.outcome.to_string(),
         ]
     }
@@ -281,9 +277,9 @@ fn in_network(step: &PlanStep) -> Table {
     let own = step.time_us.map_or(f64::NAN, |time| time.median);
     for c in list {
         table.row([
-            if c.is_of(step) { "*" } else { " " }.to_string(),
-            c.kernel.clone(),
-            tuning_text(&c.tuning),
+            if step.runs(&c.id) { "*" } else { " " }.to_string(),
+            c.id.kernel.clone(),
+            tuning_text(&c.id.tuning),
             short(c.time_us.median),
             quartiles(c.time_us, None),
             format!("{:.3}", c.time_us.median / own),
@@ -329,7 +325,7 @@ fn searched(search: &SearchRecord) -> String {
 
 /// What rules that do not measure would take, in f32, with the fastest in f32.
 fn rules(record: &ProblemRecord) -> Table {
-    let is_f32 = |c: &&CandidateRecord| c.formats.as_ref().is_none_or(|formats| formats.types() == "f32");
+    let is_f32 = |c: &&CandidateRecord| c.id.formats.types() == "f32";
     let fastest = record.candidates.iter().filter(is_f32).find_map(candidate_time);
     let mut table = Table::new(&["rule", "would take", "tuning", "us", "regret"]);
     for (name, &number) in &record.rules {
@@ -338,8 +334,8 @@ fn rules(record: &ProblemRecord) -> Table {
         let regret = time.zip(fastest).map(|(own, fastest)| more(own.median / fastest.median));
         table.row([
             name.clone(),
-            c.kernel.clone(),
-            tuning_text(&c.tuning),
+            c.id.kernel.clone(),
+            tuning_text(&c.id.tuning),
             time.map_or(String::new(), |time| short(time.median)),
             regret.unwrap_or_default(),
         ]);
@@ -350,6 +346,8 @@ fn rules(record: &ProblemRecord) -> Table {
 #[cfg(test)]
 mod tests {
     use engine::plan::schema::PlanSplit;
+
+    use engine::network::choice::CandidateId;
 
     use super::*;
     use crate::report::tests::plan;
@@ -439,7 +437,11 @@ mod tests {
     fn ten_candidates_are_shown_and_the_chosen_one() {
         let mut plan = plan();
         let candidates = &mut plan.measurements[0].candidates;
-        let other = |i: usize| CandidateRecord { kernel: format!("other{i}_plain"), ..candidates[1].clone() };
+        let first = candidates[1].clone();
+        let other = |i: usize| CandidateRecord {
+            id: CandidateId { kernel: format!("other{i}_plain"), ..first.id.clone() },
+            ..first.clone()
+        };
         let others: Vec<CandidateRecord> = (0..20).map(other).collect();
         candidates.splice(0..0, others);
         let text = explained_by(&plan, "mixed0.branch1x1").expect("explained");

@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use engine::network::choice::{Choice, StepFormats};
+use engine::network::choice::{CandidateId, Choice};
 use engine::network::graph::{Graph, Step};
-use engine::plan::records::WeightResidency;
+use engine::plan::records::{CandidateRecord, WeightResidency};
 use engine::plan::schema::Plan;
 use engine::plan::step::PlanStep;
 use engine::plan::store::plan_or_newest;
@@ -15,7 +15,6 @@ use engine::util::error::Failure;
 use engine::util::stats::{Interval, median, ratio};
 use kernels::cpu::Cpu;
 use serde::Serialize;
-use serde_json::{Map, Value};
 
 use crate::bench::inputs::Inputs;
 use crate::bench::policy::POLICY;
@@ -223,19 +222,15 @@ fn second(plan: &Plan, step: &PlanStep) -> Option<(PlanStep, f64)> {
     let second = step.runner_up.as_ref()?;
     let record = plan.measurements.iter().find(|record| record.problem == step.problem)?;
     let types = step.formats.types();
-    let of = |kernel: &str, tuning: &Map<String, Value>| {
-        let is_it = |formats: &StepFormats| formats.types() == types;
-        let alike = record.candidates.iter().filter(|c| c.kernel == kernel && c.tuning == *tuning);
-        alike.filter(|c| c.formats.as_ref().is_some_and(is_it)).find_map(|c| Some((c, c.time_us?.median)))
+    // The first schema has no formats of the runner-up: any of the same types is it.
+    let of = |id: &CandidateId| {
+        let is_it = |c: &&CandidateRecord| (&c.id.kernel, &c.id.tuning) == (&id.kernel, &id.tuning);
+        let alike = record.candidates.iter().filter(|c| is_it(c) && c.id.formats.types() == types);
+        alike.filter_map(|c| Some((c.id.clone(), c.time_us?.median))).next()
     };
-    let (_, own_us) = of(&step.kernel, &step.tuning)?;
-    let (candidate, second_us) = of(&second.kernel, &second.tuning)?;
-    let step = PlanStep {
-        kernel: candidate.kernel.clone(),
-        tuning: candidate.tuning.clone(),
-        formats: candidate.formats.clone()?,
-        ..step.clone()
-    };
+    let (_, own_us) = of(&step.id())?;
+    let (CandidateId { kernel, tuning, formats }, second_us) = of(&second.id)?;
+    let step = PlanStep { kernel, tuning, formats, ..step.clone() };
     (second_us > 0.0).then_some((step, own_us / second_us))
 }
 

@@ -227,16 +227,16 @@ impl<'a> Found<'a> {
         for step in &plan.steps {
             let Some([own, by_rule]) = both(plan, step, rule) else { continue };
             self.convolutions += 1;
-            if (&own.kernel, &own.tuning) == (&by_rule.kernel, &by_rule.tuning) {
+            if own.id == by_rule.id {
                 continue;
             }
             self.other_choices += 1;
             let Some((time, rule_time)) = candidate_time(own).zip(candidate_time(by_rule)) else { continue };
             self.gains.push(Gain {
                 layers: &step.layers,
-                kernel: &own.kernel,
+                kernel: &own.id.kernel,
                 isolated_us: time.median * step.repeats as f64,
-                rule_kernel: &by_rule.kernel,
+                rule_kernel: &by_rule.id.kernel,
                 rule_us: rule_time.median * step.repeats as f64,
             });
         }
@@ -250,7 +250,7 @@ impl<'a> Found<'a> {
 fn both<'a>(plan: &'a Plan, step: &PlanStep, rule: &str) -> Option<[&'a CandidateRecord; 2]> {
     let record = record(plan, step)?;
     let by_rule = record.candidates.get(*record.rules.get(rule)?)?;
-    Some([record.candidates.iter().find(|c| c.is_of(step))?, by_rule])
+    Some([record.candidates.iter().find(|c| step.runs(&c.id))?, by_rule])
 }
 
 impl Answer for Summary<'_> {

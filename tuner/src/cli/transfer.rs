@@ -3,19 +3,19 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use engine::network::choice::StepFormats;
+use engine::network::choice::CandidateId;
 use engine::plan::error::PlanError;
 use engine::plan::schema::Plan;
 use engine::runtime::machine::Machine;
 use engine::util::error::Failure;
 use kernels::{Role, entry};
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::cli::output::{Answer, OutputArgs};
 use crate::log::file::read;
 use crate::log::history::{Histories, History, nearest};
-use crate::log::schema::{LoggedCandidate, Run};
+use crate::log::schema::Run;
 use crate::report::data::tuning_text;
 use crate::report::table::{Table, wrap};
 use crate::report::text::{count, more, short, time_text};
@@ -57,12 +57,12 @@ struct Comparison {
 struct Transfer {
     problem: String,
     count: usize,
-    choice: Pick,
+    choice: CandidateId,
     /// The tuning was not measured on B: the time is that of the nearest of the same family.
     nearest: bool,
     /// Null where B has measured none of the family.
     choice_us: Option<f64>,
-    best: Pick,
+    best: CandidateId,
     best_us: f64,
 }
 
@@ -72,38 +72,25 @@ impl Transfer {
     }
 }
 
-/// A kernel with its tuning and formats.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-struct Pick {
-    kernel: String,
-    tuning: Map<String, Value>,
-    formats: Option<StepFormats>,
+/// The family of a candidate's kernel.
+fn family(id: &CandidateId) -> &str {
+    entry(&id.kernel).map_or(id.kernel.as_str(), |row| row.family)
 }
 
-impl Pick {
-    fn family(&self) -> &str {
-        entry(&self.kernel).map_or(self.kernel.as_str(), |row| row.family)
-    }
-
-    fn types(&self) -> Option<String> {
-        self.formats.as_ref().map(StepFormats::types)
-    }
-
-    /// How many numbers of its tuning are not another's; none for another algorithm or other types.
-    fn distance(&self, other: &Self) -> Option<usize> {
-        let differs = |(name, value): &(&String, &Value)| other.tuning.get(*name) != Some(*value);
-        (self.family() == other.family() && self.types() == other.types())
-            .then(|| self.tuning.iter().filter(differs).count())
-    }
+/// How many numbers of its tuning are not another's; none for another algorithm or other types.
+fn distance(id: &CandidateId, other: &CandidateId) -> Option<usize> {
+    let differs = |(name, value): &(&String, &Value)| other.tuning.get(*name) != Some(*value);
+    (family(id) == family(other) && id.formats.types() == other.formats.types())
+        .then(|| id.tuning.iter().filter(differs).count())
 }
 
 /// Choices and times of one machine with one number of threads.
 struct Side {
     name: String,
     /// Problems, how often each occurs, and what was chosen.
-    choices: Vec<(String, usize, Pick)>,
+    choices: Vec<(String, usize, CandidateId)>,
     /// Of each problem the candidates that may be chosen and their seconds.
-    times: Vec<(String, Vec<(Pick, f64)>)>,
+    times: Vec<(String, Vec<(CandidateId, f64)>)>,
 }
 
 /// Runs the command.
@@ -156,10 +143,10 @@ fn compare(from: &Side, to: &Side) -> Option<Comparison> {
 }
 
 /// A choice of one problem by the times of the other; none where that has no times.
-fn price(problem: &str, count: usize, pick: &Pick, to: &Side) -> Option<Transfer> {
+fn price(problem: &str, count: usize, pick: &CandidateId, to: &Side) -> Option<Transfer> {
     let (_, times) = to.times.iter().find(|(other, _)| other == problem)?;
     let (best, least) = times.iter().min_by(|(_, a), (_, b)| a.total_cmp(b))?;
-    let alike = times.iter().filter_map(|(other, seconds)| Some((pick.distance(other)?, *seconds)));
+    let alike = times.iter().filter_map(|(other, seconds)| Some((distance(pick, other)?, *seconds)));
     let own = alike.min_by_key(|(distance, _)| *distance);
     Some(Transfer {
         problem: problem.to_string(),
@@ -257,24 +244,16 @@ fn sides(path: &Path) -> Result<Vec<Side>, Failure> {
 }
 
 fn of_plan(plan: &Plan) -> Side {
-    let mut choices: Vec<(String, usize, Pick)> = Vec::new();
+    let mut choices: Vec<(String, usize, CandidateId)> = Vec::new();
     for step in &plan.steps {
-        let pick = Pick {
-            kernel: step.kernel.clone(),
-            tuning: step.tuning.clone(),
-            formats: Some(step.formats.clone()),
-        };
+        let pick = step.id();
         match choices.iter_mut().find(|(problem, _, known)| *problem == step.problem && *known == pick) {
             Some((_, count, _)) => *count += 1,
             None => choices.push((step.problem.clone(), 1, pick)),
         }
     }
     let times = plan.measurements.iter().map(|measured| {
-        let timed = measured.candidates.iter().filter_map(|c| {
-            let pick =
-                Pick { kernel: c.kernel.clone(), tuning: c.tuning.clone(), formats: c.formats.clone() };
-            Some((pick, c.time_us?.median * 1e-6))
-        });
+        let timed = measured.candidates.iter().filter_map(|c| Some((c.id.clone(), c.time_us?.median * 1e-6)));
         (measured.problem.clone(), timed.filter(|(pick, _)| may_be_chosen(pick)).collect())
     });
     let name = format!("{} ({}), {}", plan.machine.cpu, plan.machine.isa, count(plan.threads, "thread"));
@@ -294,22 +273,17 @@ fn of_log(name: String, histories: &Histories) -> Side {
 }
 
 /// Candidates that may be chosen, as fast as they were beside the fastest that was timed to the end.
-fn timed(history: &History) -> Vec<(Pick, f64)> {
-    let pick = |entry: &LoggedCandidate| Pick {
-        kernel: entry.kernel.clone(),
-        tuning: entry.tuning.clone(),
-        formats: Some(entry.formats.clone()),
-    };
+fn timed(history: &History) -> Vec<(CandidateId, f64)> {
     let samples: Vec<_> = (0..history.candidates.len()).map(|number| history.samples(number)).collect();
     let last = samples.iter().filter_map(|samples| samples.last_round()).max();
     let ended = samples.iter().filter(|samples| samples.last_round() == last && !samples.is_empty());
     let Some(leader) = ended.min_by(|a, b| a.median().total_cmp(&b.median())) else { return Vec::new() };
     let own = history.candidates.iter().zip(&samples).filter(|(_, samples)| !samples.is_empty());
-    own.map(|(entry, samples)| (pick(entry), samples.beside(leader).median))
+    own.map(|(entry, samples)| (entry.id.clone(), samples.beside(leader).median))
         .filter(|(pick, _)| may_be_chosen(pick))
         .collect()
 }
 
-fn may_be_chosen(pick: &Pick) -> bool {
+fn may_be_chosen(pick: &CandidateId) -> bool {
     entry(&pick.kernel).is_none_or(|row| row.role == Role::Candidate)
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use engine::network::choice::{StepFormats, TOOL, tuning_to_json};
+use engine::network::choice::{CandidateId, TOOL};
 use engine::network::dtypes::pair;
 use engine::plan::records::{Noise, ProblemRecord, RuleRecord};
 use engine::plan::step::{RunnerUp, TimeUs, time_us};
@@ -56,9 +56,8 @@ struct Results {
 struct Best {
     problem: String,
     count: usize,
-    kernel: String,
-    tuning: serde_json::Map<String, serde_json::Value>,
-    formats: StepFormats,
+    #[serde(flatten)]
+    id: CandidateId,
     time_us: Option<TimeUs>,
     gflops: Option<f64>,
     runner_up: Option<RunnerUp>,
@@ -109,12 +108,12 @@ impl Answer for Outcome<'_> {
             table.row([
                 best.problem.clone(),
                 best.count.to_string(),
-                best.kernel.clone(),
-                tuning_text(&best.tuning),
+                best.id.kernel.clone(),
+                tuning_text(&best.id.tuning),
                 short(us),
                 best.gflops.map_or(String::new(), short),
                 percent(us * best.count as f64, self.total_us),
-                second.map_or(String::new(), |c| format!("{} [{}]", c.kernel, tuning_text(&c.tuning))),
+                second.map_or(String::new(), |c| c.id.to_string()),
                 second.map_or(String::new(), |c| more(c.time_us / us)),
             ]);
         }
@@ -184,9 +183,7 @@ fn results(list_name: String, list: &[Listed], setup: &Setup, measured: &Measure
     let best_of = |(won, result, count): (&CandidateResult, &ProblemResult, usize)| Best {
         problem: result.problem.to_string(),
         count,
-        kernel: won.row.id.to_string(),
-        tuning: tuning_to_json(&won.tuning),
-        formats: StepFormats::of(&won.formats),
+        id: won.choice.id(),
         time_us: won.timing().as_ref().map(time_us),
         gflops: won.timing().map(|timing| gflops(&result.problem, 1, &timing)),
         runner_up: runner_up(won, result),
@@ -209,11 +206,7 @@ fn results(list_name: String, list: &[Listed], setup: &Setup, measured: &Measure
 
 /// The fastest other candidate of the same types.
 fn runner_up(won: &CandidateResult, measurement: &ProblemResult) -> Option<RunnerUp> {
-    let alike = |c: &&CandidateResult| is_eligible(c) && pair(&c.formats) == pair(&won.formats);
-    let second = measurement.ranking().into_iter().filter(alike).find(|c| !std::ptr::eq(*c, won))?;
-    Some(RunnerUp {
-        kernel: second.row.id.to_string(),
-        tuning: tuning_to_json(&second.tuning),
-        time_us: us(second.seconds()),
-    })
+    let alike = |c: &&CandidateResult| is_eligible(c) && pair(&c.choice.formats) == pair(&won.choice.formats);
+    let second = measurement.ranking().into_iter().filter(alike).find(|c| c.choice != won.choice)?;
+    Some(RunnerUp { id: second.choice.id(), time_us: us(second.seconds()) })
 }

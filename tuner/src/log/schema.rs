@@ -1,10 +1,9 @@
 //! Lines of the log.
 
-use engine::network::StepFormats;
+use engine::network::CandidateId;
 use engine::plan::WeightResidency;
 use engine::runtime::Machine;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 /// Version of the format.
 pub const SCHEMA: &str = "measurements-1";
@@ -94,12 +93,9 @@ pub struct Run {
 /// A candidate as it was found when it was checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoggedCandidate {
-    /// Id of its kernel.
-    pub kernel: String,
-    /// The kernel's tuning.
-    pub tuning: Map<String, Value>,
-    /// Formats.
-    pub formats: StepFormats,
+    /// Which.
+    #[serde(flatten)]
+    pub id: CandidateId,
     /// Hash of the kernel's code.
     pub code: String,
     /// Largest error over the largest output.
@@ -116,19 +112,20 @@ pub struct LoggedCandidate {
 }
 
 impl LoggedCandidate {
-    /// Whether it is the same kernel, of the same code, with the same tuning and formats.
+    /// Whether it is the same candidate, of the same code.
     pub fn is_same(&self, other: &Self) -> bool {
-        (&self.kernel, &self.code, &self.tuning) == (&other.kernel, &other.code, &other.tuning)
-            && self.formats == other.formats
+        (&self.id, &self.code) == (&other.id, &other.code)
     }
 
     /// Of no particular candidate, to test what keeps them.
     #[cfg(test)]
     pub fn any() -> Self {
         Self {
-            kernel: "direct_plain".to_string(),
-            tuning: Map::new(),
-            formats: StepFormats::of(&kernels::tensor::Formats::F32),
+            id: CandidateId {
+                kernel: "direct_plain".to_string(),
+                tuning: Default::default(),
+                formats: Default::default(),
+            },
             code: String::new(),
             rel_error: 0.0,
             rms_error: 0.0,

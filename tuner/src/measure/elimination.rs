@@ -27,7 +27,7 @@ impl Race<'_> {
         let mut leaders = self.least_medians();
         for (types, leader) in &mut leaders {
             let of_types =
-                |entrant: &&ActiveCandidate| pair(&self.candidates[entrant.index].formats) == *types;
+                |entrant: &&ActiveCandidate| pair(&self.candidates[entrant.index].choice.formats) == *types;
             let versus = |index: usize| match self.samples[index].paired(&self.samples[*leader]) {
                 (Some(ratio), rounds) if rounds >= POLICY.race.decide[0] => ratio,
                 _ => f64::INFINITY,
@@ -43,7 +43,7 @@ impl Race<'_> {
     fn least_medians(&self) -> Vec<([Dtype; 2], usize)> {
         let mut leaders: Vec<([Dtype; 2], usize)> = Vec::new();
         for &ActiveCandidate { index, .. } in &self.alive {
-            let types = pair(&self.candidates[index].formats);
+            let types = pair(&self.candidates[index].choice.formats);
             match leaders.iter_mut().find(|(known, _)| *known == types) {
                 Some((_, first)) if self.samples[index].median() < self.samples[*first].median() => {
                     *first = index;
@@ -121,6 +121,6 @@ impl Race<'_> {
 
 /// The leader of a candidate's types.
 fn leader_of(leaders: &[([Dtype; 2], usize)], candidate: &CandidateResult) -> Option<usize> {
-    let types = pair(&candidate.formats);
+    let types = pair(&candidate.choice.formats);
     leaders.iter().find(|(known, _)| *known == types).map(|(_, leader)| *leader)
 }

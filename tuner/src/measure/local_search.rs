@@ -58,9 +58,9 @@ impl Race<'_> {
     /// Tunings of a row that are there.
     pub fn tunings(&self, row: &KernelEntry) -> Vec<Tuning> {
         let mut list: Vec<Tuning> = Vec::new();
-        for candidate in self.candidates.iter().filter(|c| c.row.id == row.id) {
-            if !list.contains(&candidate.tuning) {
-                list.push(candidate.tuning.clone());
+        for candidate in self.candidates.iter().filter(|c| c.choice.row.id == row.id) {
+            if !list.contains(&candidate.choice.tuning) {
+                list.push(candidate.choice.tuning.clone());
             }
         }
         list
@@ -68,8 +68,8 @@ impl Race<'_> {
 
     /// The fastest tuning of a row so far.
     fn fastest(&self, row: &KernelEntry) -> Option<(Tuning, f64)> {
-        let own = self.candidates.iter().zip(&self.samples).filter(|(c, _)| c.row.id == row.id);
+        let own = self.candidates.iter().zip(&self.samples).filter(|(c, _)| c.choice.row.id == row.id);
         let timed = own.filter(|(_, samples)| !samples.is_empty()).map(|(c, samples)| (c, samples.median()));
-        timed.min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(c, seconds)| (c.tuning.clone(), seconds))
+        timed.min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(c, seconds)| (c.choice.tuning.clone(), seconds))
     }
 }

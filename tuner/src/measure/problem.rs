@@ -76,7 +76,7 @@ pub fn measure(
     refused.retain(|refused| !field.left_out.contains(refused));
     field.left_out.extend(refused);
     for available in &kernels {
-        let is_there = field.candidates.iter().any(|c| c.row.id == available.row.id);
+        let is_there = field.candidates.iter().any(|c| c.choice.row.id == available.row.id);
         if !is_there && !field.left_out.iter().any(|l| l.id == available.row.id) {
             let reason = "rounds to a lower precision, which is not asked for".to_string();
             field.left_out.push(Excluded { id: available.row.id, reason });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use engine::network::{Excluded, Precision, StepFormats, SupportedKernel, tuning_to_json};
+use engine::network::{Choice, Excluded, Precision, StepFormats, SupportedKernel, tuning_to_json};
 use engine::plan::WeightResidency;
 use engine::runtime::Threads;
 use engine::util::{Interval, Timing, shuffle};
@@ -138,20 +138,18 @@ impl<'a> Race<'a> {
 
     /// A candidate of the log, if a kernel still is what it was.
     fn known(&self, entry: &LoggedCandidate) -> Option<CandidateResult> {
-        let SupportedKernel { row, kernel } = self.kernels.iter().find(|a| a.row.id == entry.kernel)?;
+        let SupportedKernel { row, kernel } = self.kernels.iter().find(|a| a.row.id == entry.id.kernel)?;
         let offered = kernel.tunings(self.problem);
-        let tuning = offered.into_iter().find(|tuning| tuning_to_json(tuning) == entry.tuning)?;
+        let tuning = offered.into_iter().find(|tuning| tuning_to_json(tuning) == entry.id.tuning)?;
         let offered = kernel.formats(self.problem, &tuning);
-        let formats = offered.into_iter().find(|formats| StepFormats::of(formats) == entry.formats)?;
+        let formats = offered.into_iter().find(|formats| StepFormats::of(formats) == entry.id.formats)?;
         (entry.code == row.code()).then(|| CandidateResult {
-            row,
-            formats,
             relative_error: entry.rel_error,
             rms_error: entry.rms_error,
             packed: entry.packed,
             scratch: entry.scratch,
             multiply_adds: kernel.multiply_adds(self.problem, &tuning),
-            tuning,
+            choice: Choice { row, tuning, formats },
             versus: None,
             disturbed: 0,
             outcome: Outcome::Wrong { error: f64::INFINITY, tolerance: 0.0 },
@@ -200,9 +198,7 @@ impl<'a> Race<'a> {
                 self.alive.push(ActiveCandidate { index: self.candidates.len(), bench: Some(bench) });
             }
             self.candidates.push(CandidateResult {
-                row,
-                tuning: tuning.clone(),
-                formats: *formats,
+                choice: Choice { row, tuning: tuning.clone(), formats: *formats },
                 relative_error: verdict.given.relative(),
                 rms_error: verdict.given.rms,
                 packed,
@@ -248,16 +244,16 @@ impl<'a> Race<'a> {
             (self.alive.iter().filter(|entrant| is_waiting(entrant)))
                 .filter_map(|entrant| {
                     let candidate = &self.candidates[entrant.index];
-                    Some((kernel(candidate.row)?, candidate))
+                    Some((kernel(candidate.choice.row)?, candidate))
                 })
                 .collect();
         let prepared = self.threads.map(&jobs, |(kernel, c)| {
-            kernel.prepare(self.problem, &c.tuning, &c.formats, &self.inputs.filters).ok()
+            kernel.prepare(self.problem, &c.choice.tuning, &c.choice.formats, &self.inputs.filters).ok()
         });
         let mut prepared = prepared.into_iter();
         let mut alive = std::mem::take(&mut self.alive);
         for entrant in alive.iter_mut().filter(|entrant| is_waiting(entrant)) {
-            let formats = self.candidates[entrant.index].formats;
+            let formats = self.candidates[entrant.index].choice.formats;
             entrant.bench = prepared.next().flatten().map(|prepared| self.bench(prepared, &formats));
         }
         alive.retain(|entrant| !is_waiting(entrant));
@@ -366,7 +362,7 @@ impl<'a> Race<'a> {
         for available in kernels {
             let mut tunings: Vec<Tuning> = Vec::new();
             for index in self.best(available.row, usize::MAX) {
-                let tuning = &self.candidates[index].tuning;
+                let tuning = &self.candidates[index].choice.tuning;
                 if !tunings.contains(tuning) && tunings.len() < POLICY.race.finalists {
                     tunings.push(tuning.clone());
                 }
@@ -374,10 +370,8 @@ impl<'a> Race<'a> {
             for tuning in tunings {
                 let mut formats = types.formats(&*available.kernel, self.problem, &tuning);
                 formats.retain(|formats| {
-                    let is_it = |c: &CandidateResult| {
-                        (c.row.id, &c.tuning, &c.formats) == (available.row.id, &tuning, formats)
-                    };
-                    !self.candidates.iter().any(is_it)
+                    let choice = Choice { row: available.row, tuning: tuning.clone(), formats: *formats };
+                    !self.candidates.iter().any(|c| c.choice == choice)
                 });
                 others.extend(formats.into_iter().map(|formats| (available, tuning.clone(), formats)));
             }
@@ -402,7 +396,7 @@ impl<'a> Race<'a> {
 
     /// The fastest candidates of a row, by their numbers.
     fn best(&self, row: &KernelEntry, count: usize) -> Vec<usize> {
-        let is_own = |c: &CandidateResult| c.row.id == row.id && c.timing().is_some();
+        let is_own = |c: &CandidateResult| c.choice.row.id == row.id && c.timing().is_some();
         let mut own: Vec<usize> =
             (0..self.candidates.len()).filter(|&index| is_own(&self.candidates[index])).collect();
         own.sort_by(|&a, &b| self.candidates[a].seconds().total_cmp(&self.candidates[b].seconds()));
@@ -414,10 +408,8 @@ impl<'a> Race<'a> {
 /// A candidate that was just checked, for the log.
 fn log_entry(candidate: &CandidateResult) -> LoggedCandidate {
     LoggedCandidate {
-        kernel: candidate.row.id.to_string(),
-        tuning: tuning_to_json(&candidate.tuning),
-        formats: StepFormats::of(&candidate.formats),
-        code: candidate.row.code().to_string(),
+        id: candidate.choice.id(),
+        code: candidate.choice.row.code().to_string(),
         rel_error: candidate.relative_error,
         rms_error: candidate.rms_error,
         packed: candidate.packed,

@@ -6,7 +6,7 @@ use engine::network::{Choice, Excluded};
 use engine::plan::WeightResidency;
 use engine::runtime::Threads;
 use engine::util::{Interval, Timing};
-use kernels::{Cpu, Formats, KernelEntry, Problem, Tuning};
+use kernels::{Cpu, Problem};
 
 use crate::bench::{Conditions, CoreDistanceMonitor, Report};
 use crate::log::{History, Log};
@@ -33,12 +33,8 @@ pub enum Outcome {
 /// One measured candidate.
 #[derive(Clone)]
 pub struct CandidateResult {
-    /// Its row.
-    pub row: &'static KernelEntry,
-    /// Its tuning.
-    pub tuning: Tuning,
-    /// The formats it was measured with.
-    pub formats: Formats,
+    /// Which.
+    pub choice: Choice,
     /// Largest error over the largest output.
     pub relative_error: f64,
     /// Root mean square of the errors over that of the outputs.
@@ -60,11 +56,9 @@ pub struct CandidateResult {
 impl CandidateResult {
     /// A candidate that takes so many seconds, to test what chooses.
     #[cfg(test)]
-    pub fn taking(seconds: f64, id: &str, formats: Formats, tuning: Tuning) -> Self {
+    pub fn taking(seconds: f64, id: &str, formats: kernels::Formats, tuning: kernels::Tuning) -> Self {
         Self {
-            row: kernels::entry(id).expect("a row"),
-            tuning,
-            formats,
+            choice: Choice { row: kernels::entry(id).expect("a row"), tuning, formats },
             relative_error: 0.0,
             rms_error: 0.0,
             packed: 0,
@@ -79,11 +73,6 @@ impl CandidateResult {
     /// Bytes of packed weights and scratch.
     pub fn bytes(&self) -> usize {
         self.packed + self.scratch
-    }
-
-    /// To run it.
-    pub fn choice(&self) -> Choice {
-        Choice { row: self.row, tuning: self.tuning.clone(), formats: self.formats }
     }
 
     /// Its median time; infinite if its results are wrong.

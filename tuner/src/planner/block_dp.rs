@@ -35,7 +35,7 @@ fn seconds(measurements: &[ProblemResult], types: Precision, step: &Step, wanted
     let Some(measurement) = measurements.iter().find(|m| m.problem == step.problem) else {
         return (wanted == [Dtype::F32; 2]).then_some(0.0);
     };
-    let own = measurement.candidates.iter().filter(|c| admits(types, c) && pair(&c.formats) == wanted);
+    let own = measurement.candidates.iter().filter(|c| admits(types, c) && pair(&c.choice.formats) == wanted);
     own.map(CandidateResult::seconds).filter(|seconds| seconds.is_finite()).min_by(f64::total_cmp)
 }
 

@@ -119,7 +119,7 @@ impl Network<'_> {
             let repeats = self.graph.repeats(index) as f64;
             let measurement = measurements.iter().find(|m| m.problem == step.problem);
             let best = |types| {
-                let allowed = |c: &CandidateResult| is_eligible(c) && pair(&c.formats) == types;
+                let allowed = |c: &CandidateResult| is_eligible(c) && pair(&c.choice.formats) == types;
                 match measurement {
                     Some(measurement) => Some((types, cost(winner(measurement, allowed)?, repeats, gain))),
                     // What was not measured is a default choice, in f32.

@@ -47,7 +47,8 @@ impl Chosen<'_> {
     /// The time of a step: in the running network where that was taken, else alone.
     pub fn timing(&self, step: usize) -> Option<Timing> {
         let won = self.winners[step]?;
-        let in_network = self.in_network.get(step).into_iter().flatten().find(|(c, _)| std::ptr::eq(*c, won));
+        let in_network =
+            self.in_network.get(step).into_iter().flatten().find(|(c, _)| c.choice == won.choice);
         let repeats = self.session.graph().repeats(step) as f64;
         in_network.map(|(_, time)| *time).or(Some(won.timing()?.scaled(repeats)))
     }

@@ -61,7 +61,7 @@ impl Network<'_> {
     /// The choices of winners, and default choices for steps without one.
     pub fn choices(&self, winners: &[Option<&CandidateResult>]) -> Vec<Choice> {
         let choose = |(won, step): (&Option<&CandidateResult>, &Step)| match won {
-            Some(c) => c.choice(),
+            Some(c) => c.choice.clone(),
             None => default_choice(&step.problem, self.cpu),
         };
         winners.iter().zip(&self.graph.steps).map(choose).collect()

@@ -35,16 +35,18 @@ pub fn finalists(
         let wide = Formats { src: Format { halo: Padding::default(), ..formats.src }, ..*formats };
         session.takes(step, if is_only { &wide } else { formats })
     };
-    let mut families = vec![chosen.row.family];
+    let mut families = vec![chosen.choice.row.family];
     let mut list = vec![pick];
     for option in order {
         let candidate = options[option];
-        let is_new = !families.contains(&candidate.row.family);
+        let is_new = !families.contains(&candidate.choice.row.family);
         let [other, same] =
             POLICY.in_network.slower.map(|factor| candidate.seconds() <= factor * chosen.seconds());
-        if (same || is_new && other) && fits(&candidate.formats) && list.len() < POLICY.in_network.candidates
+        if (same || is_new && other)
+            && fits(&candidate.choice.formats)
+            && list.len() < POLICY.in_network.candidates
         {
-            families.push(candidate.row.family);
+            families.push(candidate.choice.row.family);
             list.push(option);
         }
     }
@@ -79,7 +81,7 @@ pub fn with_room(
     let mut halos: Vec<Padding> = session.tensors().iter().map(|at| at.halo).collect();
     for (step, list) in session.graph().steps.iter().zip(finalists) {
         let halo = &mut halos[step.src.tensor];
-        *halo = list.iter().fold(*halo, |halo, candidate| halo.with(candidate.formats.src.halo));
+        *halo = list.iter().fold(*halo, |halo, candidate| halo.with(candidate.choice.formats.src.halo));
     }
     let has_room = session.tensors().iter().zip(&halos).all(|(at, halo)| at.halo == *halo);
     let &Network { graph, weights, cpu, threads, .. } = network;
@@ -132,7 +134,7 @@ fn alternatives(
     finalists: &[Vec<&CandidateResult>],
 ) -> Result<Alternatives, PrepareError> {
     let rest = |(step, list): (usize, &Vec<&CandidateResult>)| {
-        let choices = list.iter().skip(1).map(|candidate| (step, candidate.choice()));
+        let choices = list.iter().skip(1).map(|candidate| (step, candidate.choice.clone()));
         choices.collect::<Vec<_>>()
     };
     let jobs: Vec<(usize, Choice)> = finalists.iter().enumerate().flat_map(rest).collect();

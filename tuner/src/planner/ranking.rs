@@ -22,14 +22,14 @@ pub fn winner(
 /// Which of two that are equally fast is taken: that with the least memory, then the least error, then the first in
 /// the table.
 pub fn by_tie(a: &CandidateResult, b: &CandidateResult) -> std::cmp::Ordering {
-    let place = |c: &CandidateResult| table().iter().position(|row| row.id == c.row.id);
+    let place = |c: &CandidateResult| table().iter().position(|row| row.id == c.choice.row.id);
     let error = a.relative_error.total_cmp(&b.relative_error);
     a.bytes().cmp(&b.bytes()).then(error).then(place(a).cmp(&place(b)))
 }
 
 /// Candidates that a plan may use: none that is there only to compare with.
 pub fn is_eligible(candidate: &CandidateResult) -> bool {
-    candidate.row.role == Role::Candidate
+    candidate.choice.row.role == Role::Candidate
 }
 
 /// For every step the winner among the candidates that `allowed` admits, with the measurement it is
@@ -45,5 +45,5 @@ pub fn winners<'a>(
 
 /// Reads and writes f32.
 pub fn is_f32(candidate: &CandidateResult) -> bool {
-    pair(&candidate.formats) == [Dtype::F32; 2]
+    pair(&candidate.choice.formats) == [Dtype::F32; 2]
 }

@@ -17,7 +17,7 @@ pub fn by_rule(graph: &Graph, measurements: &[ProblemResult], rule: &Rule, cpu: 
     let choose = |(step, any): (&Step, Option<&CandidateResult>)| {
         let measurement = measurements.iter().find(|m| m.problem == step.problem);
         let own = measurement.and_then(|measurement| rule.pick(measurement, is_f32)).or(any);
-        own.map_or_else(|| default_choice(&step.problem, cpu), CandidateResult::choice)
+        own.map_or_else(|| default_choice(&step.problem, cpu), |won| won.choice.clone())
     };
     graph.steps.iter().zip(any).map(choose).collect()
 }
@@ -50,7 +50,7 @@ pub const RULES: [Rule; 6] = [
         description: "Winograd wherever it is valid and there are at least 16 channels, else GEMM: \
                CpuConv2d::get_convolution_method of Arm Compute Library",
         pick: |conv, candidates| {
-            let is_fast = |c: &CandidateResult| FAST.contains(&c.row.family);
+            let is_fast = |c: &CandidateResult| FAST.contains(&c.choice.row.family);
             let fast = if conv.channels < 16 { None } else { candidates.fastest(is_fast) };
             fast.or_else(|| gemm(conv, candidates))
         },
@@ -86,7 +86,7 @@ impl<'a> Candidates<'a> {
     }
 
     fn winograd(&self, m: usize) -> Option<&'a CandidateResult> {
-        self.fastest(|c| c.row.family == "winograd" && c.tuning.get("m") == m)
+        self.fastest(|c| c.choice.row.family == "winograd" && c.choice.tuning.get("m") == m)
     }
 }
 
@@ -139,26 +139,26 @@ pub fn counted<'a>(graph: &Graph, measurements: &'a [ProblemResult]) -> Vec<(&'a
 }
 
 fn is_direct(candidate: &CandidateResult) -> bool {
-    ["direct", "direct_bf16", "amx_bf16"].contains(&candidate.row.family)
+    ["direct", "direct_bf16", "amx_bf16"].contains(&candidate.choice.row.family)
 }
 
 /// A pointwise convolution is a product as it is.
 fn gemm<'a>(conv: &Conv, candidates: &Candidates<'a>) -> Option<&'a CandidateResult> {
-    candidates.fastest(|c| c.row.family == "im2col_gemm" || conv.is_pointwise() && is_direct(c))
+    candidates.fastest(|c| c.choice.row.family == "im2col_gemm" || conv.is_pointwise() && is_direct(c))
 }
 
 fn channel_rule<'a>(conv: &Conv, candidates: &Candidates<'a>) -> Option<&'a CandidateResult> {
     let most = conv.channels.max(conv.filters());
     if (conv.window.kernel, conv.window.stride) == ([3, 3], [1, 1]) && most > 8 {
         let own = candidates.winograd(if most <= 32 { 6 } else { 4 });
-        return own.or_else(|| candidates.fastest(|c| c.row.family == "winograd"));
+        return own.or_else(|| candidates.fastest(|c| c.choice.row.family == "winograd"));
     }
     if most > 16 { gemm(conv, candidates) } else { candidates.fastest(is_direct) }
 }
 
 fn op_count<'a>(conv: &Conv, candidates: &Candidates<'a>) -> Option<&'a CandidateResult> {
     if conv.is_pointwise() {
-        return candidates.fastest(|c| c.row.family == "strassen");
+        return candidates.fastest(|c| c.choice.row.family == "strassen");
     }
     let [r, s] = conv.window.kernel;
     if r != s || conv.window.stride != [1, 1] {
@@ -199,7 +199,7 @@ mod tests {
         candidates.push(measured("strassen_plain", None, 6.0));
         candidates.push(measured("im2col_gemm", None, 9.0));
         let conv: Conv = shape.parse().expect("a shape");
-        let taken = |c: &CandidateResult| match c.row.family {
+        let taken = |c: &CandidateResult| match c.choice.row.family {
             "winograd" => conv.window.kernel == [3, 3],
             "separable" => conv.window.kernel == [1, 7],
             "strassen" => conv.window.kernel == [1, 1],
@@ -210,8 +210,8 @@ mod tests {
         let measurement = ProblemResult::of(problem, candidates);
         let pick = |rule: &Rule| {
             let c = rule.pick(&measurement, |_| true).expect("a candidate");
-            let m = c.tuning.iter().find(|(name, _)| *name == "m").map(|(_, m)| m);
-            (c.row.family.to_string(), m)
+            let m = c.choice.tuning.iter().find(|(name, _)| *name == "m").map(|(_, m)| m);
+            (c.choice.row.family.to_string(), m)
         };
         RULES.iter().map(pick).collect()
     }
@@ -247,7 +247,7 @@ mod tests {
         let measurement = ProblemResult::of(problem, candidates);
         for rule in &RULES {
             assert!(rule.pick(&measurement, |_| false).is_none());
-            assert!(rule.pick(&measurement, |c| c.row.family == "direct").is_some(), "{}", rule.name);
+            assert!(rule.pick(&measurement, |c| c.choice.row.family == "direct").is_some(), "{}", rule.name);
         }
     }
 }

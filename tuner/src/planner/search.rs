@@ -47,10 +47,10 @@ fn options<'a>(
             return Vec::new();
         };
         let wanted = [types[step.src.tensor], types[step.dst[0].tensor]];
-        let allowed = |c: &CandidateResult| is_eligible(c) && pair(&c.formats) == wanted;
+        let allowed = |c: &CandidateResult| is_eligible(c) && pair(&c.choice.formats) == wanted;
         let first = winner(measurement, allowed);
         let others = measurement.ranking().into_iter().filter(|c| allowed(c));
-        let others = others.filter(|c| first.is_none_or(|first| !std::ptr::eq(*c, first)));
+        let others = others.filter(|c| first.is_none_or(|first| c.choice != first.choice));
         first.into_iter().chain(others).collect()
     };
     graph.steps.iter().map(of).collect()

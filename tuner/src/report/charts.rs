@@ -25,21 +25,21 @@ pub fn problem(view: &ProblemView) -> Result<String, Failure> {
         let work = work(conv.multiply_adds(), best.multiply_adds);
         let early = if best.outcome == CandidateOutcome::DroppedEarly { ", dropped early" } else { "" };
         Bar {
-            label: best.kernel.clone(),
+            label: best.id.kernel.clone(),
             sublabel: if best.outcome == CandidateOutcome::NotMeasured {
                 String::new()
             } else {
                 count(tunings, "tuning")
             },
             bold: chosen.is_some(),
-            colour: colour(family(&best.kernel)),
+            colour: colour(family(&best.id.kernel)),
             value: speed(row.time.median),
             quartiles: [speed(row.time.high), speed(row.time.low)],
             ticks: row.others.iter().map(|(_, t)| speed(t.median)).collect(),
             pointer: chosen.map(|(_, t)| speed(t.median)),
             text: [
                 format!("{} GFLOP/s, {}{work}", short(speed(row.time.median)), time_text(row.time.median)),
-                format!("{}{early}", tuning_text(&best.tuning)),
+                format!("{}{early}", tuning_text(&best.id.tuning)),
             ],
         }
     };

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use engine::network::choice::CandidateId;
+pub use engine::network::choice::tuning_text;
 use engine::plan::reasons::CandidateOutcome;
 use engine::plan::records::{CandidateRecord, ProblemRecord};
 use engine::plan::schema::Plan;
 use engine::plan::step::{PlanStep, TimeUs};
 use kernels::entry;
 use kernels::problem::Conv;
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 /// A number that a plan may give as a time in microseconds: a nanosecond to eleven days.
 fn is_time(us: f64) -> bool {
@@ -37,12 +39,6 @@ pub fn positive(value: Option<f64>) -> Option<f64> {
 pub fn family(kernel: &str) -> &str {
     let bare = || ["_avx512", "_avx2", "_plain"].iter().find_map(|isa| kernel.strip_suffix(isa));
     entry(kernel).map_or_else(|| bare().unwrap_or(kernel), |row| row.family)
-}
-
-/// A tuning as `name=value,name=value`; `-` where there is nothing to tune.
-pub fn tuning_text(tuning: &Map<String, Value>) -> String {
-    let parts: Vec<String> = tuning.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    if parts.is_empty() { "-".to_string() } else { parts.join(",") }
 }
 
 /// The convolution that a problem's name describes; none for a pool or softmax.
@@ -180,7 +176,7 @@ impl ProblemView<'_> {
         timed.sort_by(|(_, a), (_, b)| a.median.total_cmp(&b.median));
         let mut rows: Vec<RowView> = Vec::new();
         for (candidate, time) in timed {
-            match rows.iter_mut().find(|row| row.best.kernel == candidate.kernel) {
+            match rows.iter_mut().find(|row| row.best.id.kernel == candidate.id.kernel) {
                 Some(row) => row.others.push((candidate, time)),
                 None => rows.push(RowView { best: candidate, time, others: Vec::new() }),
             }
@@ -192,10 +188,7 @@ impl ProblemView<'_> {
     pub fn choices(&self) -> Vec<&PlanStep> {
         let mut choices: Vec<&PlanStep> = Vec::new();
         for step in &self.steps {
-            if !choices
-                .iter()
-                .any(|c| (&c.kernel, &c.tuning, &c.formats) == (&step.kernel, &step.tuning, &step.formats))
-            {
+            if !choices.iter().any(|c| c.id() == step.id()) {
                 choices.push(step);
             }
         }
@@ -204,7 +197,7 @@ impl ProblemView<'_> {
 
     /// Whether a step has this candidate as its kernel.
     pub fn is_chosen(&self, candidate: &CandidateRecord) -> bool {
-        self.steps.iter().any(|step| candidate.is_of(step))
+        self.steps.iter().any(|step| step.runs(&candidate.id))
     }
 
     /// Rows that are not compared and candidates that are wrong, those of one reason together:
@@ -215,8 +208,7 @@ impl ProblemView<'_> {
             (reason, id.clone())
         });
         let wrong = self.record.candidates.iter().filter(|c| candidate_time(c).is_none());
-        let wrong =
-            wrong.map(|c| (c.outcome.to_string(), format!("{} [{}]", c.kernel, tuning_text(&c.tuning))));
+        let wrong = wrong.map(|c| (c.outcome.to_string(), c.id.to_string()));
         let mut groups: Vec<(String, Vec<String>)> = Vec::new();
         for (reason, id) in left_out.chain(wrong) {
             match groups.iter_mut().find(|(known, _)| *known == reason) {
@@ -236,12 +228,10 @@ pub fn record<'a>(plan: &'a Plan, step: &PlanStep) -> Option<&'a ProblemRecord> 
 
 /// What a step says of its own kernel and the runner-up, as a record.
 fn record_of_step(step: &PlanStep) -> ProblemRecord {
-    let candidate = |kernel: &str, tuning: &Map<String, Value>, time_us| CandidateRecord {
+    let candidate = |id: CandidateId, time_us| CandidateRecord {
         ratio_ci95: None,
         disturbed: 0,
-        kernel: kernel.to_string(),
-        tuning: tuning.clone(),
-        formats: Some(step.formats.clone()),
+        id,
         time_us,
         samples: 0,
         rel_error: 0.0,
@@ -252,9 +242,9 @@ fn record_of_step(step: &PlanStep) -> ProblemRecord {
     };
     let second = step.runner_up.as_ref().map(|r| {
         let time = TimeUs { median: r.time_us, low: r.time_us, high: r.time_us };
-        candidate(&r.kernel, &r.tuning, Some(time))
+        candidate(r.id.clone(), Some(time))
     });
-    let mut candidates = vec![candidate(&step.kernel, &step.tuning, step.time_us)];
+    let mut candidates = vec![candidate(step.id(), step.time_us)];
     candidates.extend(second);
     ProblemRecord {
         problem: step.problem.clone(),

@@ -128,7 +128,7 @@ fn steps_table(steps: &[StepView], total: f64) -> String {
             short(view.us() / 1e3),
             view.gflops.map_or(String::new(), short),
             percent(view.us(), total),
-            second.map_or(String::new(), |(r, _)| kernel(&r.kernel, &r.tuning)),
+            second.map_or(String::new(), |(r, _)| kernel(&r.id.kernel, &r.id.tuning)),
             second.map_or(String::new(), |(_, ratio)| format!("{:+.1}%", (ratio - 1.0) * 100.0)),
         ]
     });

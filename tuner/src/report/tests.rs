@@ -1,6 +1,6 @@
 //! Reports on small plans, right and odd.
 
-use engine::network::choice::StepFormats;
+use engine::network::choice::{CandidateId, StepFormats};
 use engine::plan::reasons::{CandidateOutcome, StepReason, VariantReason};
 use engine::plan::records::{
     Alternative, BlockVariantRecord, CandidateRecord, ConditionsRecord, NetworkRecord, NetworkVariant,
@@ -22,13 +22,15 @@ fn around(median: f64) -> TimeUs {
     TimeUs { median, low: median * 0.9, high: median * 1.2 }
 }
 
+fn id(kernel: &str, tuning: Map<String, Value>) -> CandidateId {
+    CandidateId { kernel: kernel.to_string(), tuning, formats: StepFormats::default() }
+}
+
 fn candidate(kernel: &str, order: usize, median: f64) -> CandidateRecord {
     CandidateRecord {
         ratio_ci95: None,
         disturbed: 0,
-        kernel: kernel.to_string(),
-        formats: None,
-        tuning: object(json!({ "order": order })),
+        id: id(kernel, object(json!({ "order": order }))),
         time_us: Some(around(median)),
         samples: 3,
         rel_error: 1e-7,
@@ -37,6 +39,12 @@ fn candidate(kernel: &str, order: usize, median: f64) -> CandidateRecord {
         multiply_adds: 15_052_800,
         outcome: CandidateOutcome::Measured,
     }
+}
+
+/// One that writes bf16.
+fn rounding(mut candidate: CandidateRecord) -> CandidateRecord {
+    candidate.id.formats.dst = "bf16:nhwc".to_string();
+    candidate
 }
 
 pub(crate) fn step(layer: &str, problem: &str, kernel: &str, median: f64) -> PlanStep {
@@ -52,17 +60,13 @@ pub(crate) fn step(layer: &str, problem: &str, kernel: &str, median: f64) -> Pla
         kernel: kernel.to_string(),
         tuning: object(json!({ "order": 0 })),
         code: None,
-        formats: StepFormats { src: "f32:nhwc".to_string(), dst: "f32:nhwc".to_string() },
+        formats: StepFormats::default(),
         threads: 1,
         time_us: Some(around(median)),
         rel_error: None,
         gflops: Some(1.0),
         multiply_adds: None,
-        runner_up: Some(RunnerUp {
-            kernel: "unfused_avx512".to_string(),
-            tuning: Map::new(),
-            time_us: median * 1.2,
-        }),
+        runner_up: Some(RunnerUp { id: id("unfused_avx512", Map::new()), time_us: median * 1.2 }),
         reason: StepReason::Faster { percent: 19.9 },
     }
 }
@@ -120,10 +124,7 @@ pub(crate) fn plan() -> Plan {
             candidates: vec![
                 candidate("direct_avx512", 0, 300.0),
                 candidate("unfused_avx512", 0, 360.0),
-                CandidateRecord {
-                    formats: Some(StepFormats { src: "f32:nhwc".to_string(), dst: "bf16:nhwc".to_string() }),
-                    ..candidate("direct_avx512", 1, 400.0)
-                },
+                rounding(candidate("direct_avx512", 1, 400.0)),
                 CandidateRecord {
                     time_us: None,
                     outcome: CandidateOutcome::Wrong { error: Some(1.0), tolerance: Some(0.0) },

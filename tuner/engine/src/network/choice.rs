@@ -23,7 +23,14 @@ pub struct Choice {
 
 impl std::fmt::Debug for Choice {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(f, "{}[{}] {} to {}", self.row.id, self.tuning, self.formats.src, self.formats.dst)
+        self.id().fmt(f)
+    }
+}
+
+/// Two rows of the table are one where their ids are.
+impl PartialEq for Choice {
+    fn eq(&self, other: &Self) -> bool {
+        (self.row.id, &self.tuning, self.formats) == (other.row.id, &other.tuning, other.formats)
     }
 }
 
@@ -35,6 +42,15 @@ impl Choice {
     pub fn of(row: &'static KernelEntry, kernel: &dyn Kernel, problem: &Problem, tuning: Tuning) -> Self {
         let formats = kernel.formats(problem, &tuning)[0];
         Self { row, tuning, formats }
+    }
+
+    /// Its identity.
+    pub fn id(&self) -> CandidateId {
+        CandidateId {
+            kernel: self.row.id.to_string(),
+            tuning: tuning_to_json(&self.tuning),
+            formats: StepFormats::of(&self.formats),
+        }
     }
 
     /// Multiply-adds that it executes for a convolution; 0 for other problems, and where this machine lacks
@@ -58,8 +74,34 @@ pub fn multiply_adds(graph: &Graph, choices: &[Choice], cpu: &Cpu) -> u64 {
 /// What makes plans.
 pub const TOOL: &str = concat!("tuner ", env!("CARGO_PKG_VERSION"));
 
-/// Formats of a step.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The identity of a candidate: logs, plans and reports name it by these three, whatever this version of the table of
+/// kernels offers. A [`Choice`] is one that the table has.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CandidateId {
+    /// Id of its kernel.
+    pub kernel: String,
+    /// The kernel's tuning.
+    pub tuning: Map<String, Value>,
+    /// What it reads and writes.
+    #[serde(default)]
+    pub formats: StepFormats,
+}
+
+/// Like `direct_avx2 [pixels=6,vectors=2]`; the types are said where they differ.
+impl std::fmt::Display for CandidateId {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "{} [{}]", self.kernel, tuning_text(&self.tuning))
+    }
+}
+
+/// Like `pixels=6,vectors=2`; `-` for none.
+pub fn tuning_text(tuning: &Map<String, Value>) -> String {
+    let parts: Vec<String> = tuning.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    if parts.is_empty() { "-".to_string() } else { parts.join(",") }
+}
+
+/// Formats of a step, f32 by default.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StepFormats {
     /// What it reads.
     #[serde(rename = "in")]
@@ -87,6 +129,12 @@ impl StepFormats {
     pub fn types(&self) -> String {
         let (src, dst) = self.each_type();
         if src == dst { src.to_string() } else { format!("{src} to {dst}") }
+    }
+}
+
+impl Default for StepFormats {
+    fn default() -> Self {
+        Self::of(&Formats::F32)
     }
 }
 

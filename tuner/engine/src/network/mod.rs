@@ -14,7 +14,9 @@ pub mod spec;
 pub use block_variant::{Block, BlockVariant, problems, with_variant};
 pub use builder::BlockInfo;
 pub use candidates::{Excluded, SupportedKernel, available, default_choice, default_choices};
-pub use choice::{Choice, StepFormats, TOOL, multiply_adds, problem_name, tuning_to_json};
+pub use choice::{
+    CandidateId, Choice, StepFormats, TOOL, multiply_adds, problem_name, tuning_text, tuning_to_json,
+};
 pub use dtypes::{BF16_ERROR, F32_ERROR, Precision, cheapest, pair};
 pub use graph::{Graph, Slice, Step, TensorId};
 pub use inception_v3::NETWORK;

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::network::block_variant::BlockVariant;
-use crate::network::choice::StepFormats;
+use crate::network::choice::CandidateId;
 use crate::plan::reasons::{CandidateOutcome, VariantReason};
-use crate::plan::step::{PlanStep, TimeUs};
+use crate::plan::step::TimeUs;
 
 /// How quiet the machine was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,13 +38,9 @@ pub struct Noise {
 /// A candidate as it was measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CandidateRecord {
-    /// Its id.
-    pub kernel: String,
-    /// Its tuning.
-    pub tuning: Map<String, Value>,
-    /// The formats it was measured in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub formats: Option<StepFormats>,
+    /// Which.
+    #[serde(flatten)]
+    pub id: CandidateId,
     /// Measured time; none if its results were wrong.
     pub time_us: Option<TimeUs>,
     /// Runs.
@@ -67,15 +63,6 @@ pub struct CandidateRecord {
     pub multiply_adds: u64,
     /// What became of it.
     pub outcome: CandidateOutcome,
-}
-
-impl CandidateRecord {
-    /// Whether a step runs it.
-    pub fn is_of(&self, step: &PlanStep) -> bool {
-        self.kernel == step.kernel
-            && self.tuning == step.tuning
-            && self.formats.as_ref().is_none_or(|formats| *formats == step.formats)
-    }
 }
 
 /// What the cores did beside the rounds of a problem.

@@ -7,12 +7,11 @@ use kernels::cpu::Cpu;
 use kernels::problem::PoolKind;
 
 use crate::network::candidates::default_choice;
-use crate::network::choice::{Choice, StepFormats, TOOL, problem_name, tuning_to_json};
+use crate::network::choice::TOOL;
 use crate::network::dtypes::F32_ERROR;
 use crate::network::graph::{Graph, Step};
 use crate::network::model::Model;
 use crate::plan::error::PlanError;
-use crate::plan::reasons::StepReason;
 use crate::plan::schema::{Plan, PlanRequest, SCHEMA};
 use crate::plan::step::PlanStep;
 use crate::plan::store::newest;
@@ -59,7 +58,8 @@ impl<'a> Request<'a> {
     pub fn untuned(&self) -> Plan {
         let cpu = Cpu::detect();
         let graph = Graph::new(self.model, self.batch, PoolKind::Average);
-        let step = |step: &Step| self.untuned_step(step, &default_choice(&step.problem, &cpu));
+        let step =
+            |step: &Step| PlanStep::unmeasured(step, &default_choice(&step.problem, &cpu), self.threads);
         Plan {
             schema: SCHEMA.to_string(),
             model: self.model.name.clone(),
@@ -86,30 +86,6 @@ impl<'a> Request<'a> {
             block_variants: Vec::new(),
             steps: graph.steps.iter().map(step).collect(),
             measurements: Vec::new(),
-        }
-    }
-
-    fn untuned_step(&self, step: &Step, choice: &Choice) -> PlanStep {
-        PlanStep {
-            layers: step.layers.clone(),
-            problem: problem_name(step),
-            kernel: choice.row.id.to_string(),
-            tuning: tuning_to_json(&choice.tuning),
-            code: Some(choice.row.code().to_string()),
-            formats: StepFormats::of(&choice.formats),
-            threads: self.threads,
-            worker: None,
-            repeats: 1,
-            time_us: None,
-            isolated_us: None,
-            network_us: None,
-            predicted_us: None,
-            in_network: Vec::new(),
-            rel_error: None,
-            gflops: None,
-            multiply_adds: None,
-            runner_up: None,
-            reason: StepReason::NotMeasured,
         }
     }
 

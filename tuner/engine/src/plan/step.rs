@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::network::choice::StepFormats;
+use crate::network::choice::{CandidateId, Choice, StepFormats, problem_name};
+use crate::network::graph::Step;
 use crate::plan::reasons::StepReason;
 use crate::util::stats::{Timing, us};
 
@@ -21,10 +22,9 @@ pub struct TimeUs {
 /// The candidate that came second.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunnerUp {
-    /// Its id.
-    pub kernel: String,
-    /// Its tuning.
-    pub tuning: Map<String, Value>,
+    /// Which.
+    #[serde(flatten)]
+    pub id: CandidateId,
     /// Its median.
     pub time_us: f64,
 }
@@ -91,6 +91,51 @@ fn is_once(turns: &usize) -> bool {
 }
 
 impl PlanStep {
+    /// A step with a candidate of which no time is known.
+    pub fn unmeasured(step: &Step, choice: &Choice, threads: usize) -> Self {
+        let CandidateId { kernel, tuning, formats } = choice.id();
+        Self {
+            layers: step.layers.clone(),
+            problem: problem_name(step),
+            kernel,
+            tuning,
+            code: Some(choice.row.code().to_string()),
+            formats,
+            threads,
+            worker: None,
+            repeats: 1,
+            time_us: None,
+            isolated_us: None,
+            network_us: None,
+            predicted_us: None,
+            in_network: Vec::new(),
+            rel_error: None,
+            gflops: None,
+            multiply_adds: None,
+            runner_up: None,
+            reason: StepReason::NotMeasured,
+        }
+    }
+
+    /// Its candidate.
+    pub fn id(&self) -> CandidateId {
+        let (kernel, tuning, formats) = (self.kernel.clone(), self.tuning.clone(), self.formats.clone());
+        CandidateId { kernel, tuning, formats }
+    }
+
+    /// Whether this is its candidate.
+    pub fn runs(&self, id: &CandidateId) -> bool {
+        (&self.kernel, &self.tuning, &self.formats) == (&id.kernel, &id.tuning, &id.formats)
+    }
+
+    /// The first schema states a candidate's formats where it was measured alone: else they are the step's.
+    pub(super) fn complete_formats(&mut self) {
+        let in_network = self.in_network.iter_mut().map(|c| &mut c.id);
+        in_network.chain(self.runner_up.as_mut().map(|c| &mut c.id)).for_each(|id| {
+            id.formats = self.formats.clone();
+        });
+    }
+
     /// Microseconds that the step took more in the whole network, measured at last, than was predicted.
     pub fn residual_us(&self) -> Option<f64> {
         Some(self.network_us? - self.predicted_us?)
@@ -98,7 +143,7 @@ impl PlanStep {
 
     /// The choice by isolated times and the running network's own, where they are two and differ by more than a tie.
     pub fn flip(&self, tie: f64) -> Option<(&InNetwork, &InNetwork)> {
-        let own = self.in_network.iter().find(|c| c.is_of(self))?;
+        let own = self.in_network.iter().find(|c| self.runs(&c.id))?;
         let first = self.in_network.first()?;
         (first.time_us.median > own.time_us.median * (1.0 + tie)).then_some((first, own))
     }
@@ -107,19 +152,11 @@ impl PlanStep {
 /// A candidate in the running network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InNetwork {
-    /// Its id.
-    pub kernel: String,
-    /// Its tuning.
-    pub tuning: Map<String, Value>,
+    /// Which.
+    #[serde(flatten)]
+    pub id: CandidateId,
     /// Its time.
     pub time_us: TimeUs,
-}
-
-impl InNetwork {
-    /// Whether a step runs it.
-    pub fn is_of(&self, step: &PlanStep) -> bool {
-        self.kernel == step.kernel && self.tuning == step.tuning
-    }
 }
 
 /// A time as plans state it.
