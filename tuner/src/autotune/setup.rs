@@ -12,7 +12,8 @@ use crate::autotune::error::TuneError;
 use crate::autotune::options::Options;
 use crate::autotune::record::noise_record;
 use crate::bench::{
-    CoreDistanceMonitor, POLICY, Report, RunQueueMonitor, Warning, noise, weight_bytes, weights_come_from,
+    CoreDistanceMonitor, POLICY, Report, RunQueueMonitor, Stage, StageProgress, Warning, noise, weight_bytes,
+    weights_come_from,
 };
 use crate::log::{Log, LogError};
 use crate::measure::{Job, MeasureContext, Outcome, ProblemResult, ensure_measured, measure_all};
@@ -97,7 +98,8 @@ impl<'a> Setup<'a> {
     pub fn measure(&self, jobs: &[Job], share: f64) -> Measured {
         let Options { cpu, budget, exhaustive, .. } = self.options;
         let (floor, results) = self.threads.install(|| {
-            let floor = noise::floor(self.problems.clone(), cpu, &self.threads, self.weights_from);
+            let progress = StageProgress::new(self.progress, Stage::NoiseFloor);
+            let floor = noise::floor(self.problems.clone(), cpu, &self.threads, self.weights_from, progress);
             let context = MeasureContext {
                 cpu,
                 threads: &self.threads,

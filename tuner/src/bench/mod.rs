@@ -20,7 +20,7 @@ pub use inputs::Inputs;
 pub use noise::tie;
 pub use oracle::{Comparison, Oracle, sample_pixels};
 pub use policy::POLICY;
-pub use progress::{Observer, Progress, Report, Stage, Warning};
+pub use progress::{Observer, Progress, Report, Stage, StageProgress, Warning};
 pub use residency::{weight_bytes, weights_come_from};
 pub use rounds::{Rounds, Turn};
 pub use samples::Samples;

@@ -20,6 +20,8 @@ pub struct Policy {
     pub cold: ColdCaches,
     /// Clock and peak, sampled with each round.
     pub conditions: ConditionsPolicy,
+    /// Two candidates in turn.
+    pub pairs: PairsPolicy,
     /// The noise floor.
     pub noise: NoisePolicy,
     /// The candidates of one problem, isolated.
@@ -88,6 +90,13 @@ pub struct ColdCaches {
 pub struct ConditionsPolicy {
     /// Microseconds of one sample.
     pub sample_us: usize,
+}
+
+/// Two candidates in turn: a kernel against a copy of itself, or a choice against its runner-up.
+#[derive(Clone, Debug)]
+pub struct PairsPolicy {
+    /// Rounds that do not count. Memory is touched for the first time in them.
+    pub warm_up: usize,
 }
 
 /// The noise floor: a kernel against a copy of itself.
@@ -286,6 +295,7 @@ impl Policy {
         },
         cold: ColdCaches { kept: 2, parts: 4 },
         conditions: ConditionsPolicy { sample_us: 40 },
+        pairs: PairsPolicy { warm_up: 2 },
         noise: NoisePolicy { problems: 3, rounds: 24, least_tie: 0.01, widest_tie: 0.02 },
         race: RacePolicy {
             rounds: 48,

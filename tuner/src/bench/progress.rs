@@ -6,6 +6,8 @@ use std::sync::{Mutex, PoisonError};
 /// A stage that takes time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// A kernel against a copy of itself.
+    NoiseFloor,
     /// The candidates of all problems, isolated.
     Candidates,
     /// What a small change of each step makes of the result.
@@ -14,15 +16,22 @@ pub enum Stage {
     InNetwork,
     /// Whole networks in turn.
     Networks,
+    /// Chosen candidates against their runners-up.
+    Recheck,
+    /// Repeated inferences.
+    Inferences,
 }
 
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
+            Self::NoiseFloor => "noise floor",
             Self::Candidates => "candidates",
             Self::StepErrors => "errors of steps",
             Self::InNetwork => "in the network",
             Self::Networks => "whole networks",
+            Self::Recheck => "entries",
+            Self::Inferences => "inferences",
         })
     }
 }
@@ -127,6 +136,47 @@ impl Report for Progress<'_> {
 
     fn warning(&self, warning: &Warning) {
         self.tell(|observer| observer.warning(warning));
+    }
+}
+
+/// The progress of a stage, or of a part of it.
+#[derive(Clone, Copy)]
+pub struct StageProgress<'a> {
+    report: &'a dyn Report,
+    stage: Stage,
+    from: f64,
+    to: f64,
+    detail: &'a str,
+}
+
+impl<'a> StageProgress<'a> {
+    /// Of a whole stage.
+    pub fn new(report: &'a dyn Report, stage: Stage) -> Self {
+        Self { report, stage, from: 0.0, to: 1.0, detail: "" }
+    }
+
+    /// Of the part between two shares of it.
+    pub fn part(self, from: f64, to: f64) -> Self {
+        Self { from: self.at(from), to: self.at(to), ..self }
+    }
+
+    /// With what it is at.
+    pub fn detail(self, detail: &'a str) -> Self {
+        Self { detail, ..self }
+    }
+
+    /// So far it is done, from 0 to 1.
+    pub fn done(&self, share: f64) {
+        self.report.progress(self.stage, self.at(share), self.detail);
+    }
+
+    /// The stage has ended.
+    pub fn ended(&self) {
+        self.report.ended(self.stage);
+    }
+
+    fn at(&self, share: f64) -> f64 {
+        self.from + (self.to - self.from) * share
     }
 }
 

@@ -28,6 +28,7 @@ use crate::bench::contention::{Run, quietest, waiting};
 use crate::bench::inputs::Inputs;
 use crate::bench::policy::POLICY;
 use crate::bench::residency::chill;
+use crate::bench::rounds::Rounds;
 
 /// Memory and a prepared kernel, ready to be run again and again.
 pub struct Bench {
@@ -224,27 +225,21 @@ pub fn each_in_turn(
     marks.iter().map(|marks| quietest(marks.iter().filter_map(RunStamps::result))).collect()
 }
 
-/// Runs two in turn, `rounds` times each after two to warm up: the seconds of both.
-pub fn in_turn(
-    benches: &mut [Bench; 2],
-    rounds: usize,
-    threads: &Threads,
-    place: &mut BenchContext,
-) -> [Vec<f64>; 2] {
+/// Runs two in turn, in rounds of which the first two warm up: the seconds of both.
+pub fn in_turn(benches: &mut [Bench; 2], rounds: &Rounds, place: &mut BenchContext) -> [Vec<f64>; 2] {
     let mut samples = [const { Vec::new() }; 2];
-    for round in 0..rounds + 2 {
-        let [one, other] = benches.each_mut();
-        let times = match round % 2 {
-            0 => each_in_turn(&mut [one, other], POLICY.contention.tries, threads, place),
-            _ => each_in_turn(&mut [other, one], POLICY.contention.tries, threads, place)
-                .into_iter()
-                .rev()
-                .collect(),
-        };
-        if round >= 2 {
-            samples.iter_mut().zip(times).for_each(|(samples, run)| samples.push(run.seconds));
+    rounds.run(|turn| {
+        let mut contenders: Vec<&mut Bench> = benches.iter_mut().collect();
+        let mut lists = samples.each_mut();
+        if turn.round % 2 == 1 {
+            contenders.reverse();
+            lists.reverse();
         }
-    }
+        let runs = each_in_turn(&mut contenders, POLICY.contention.tries, rounds.threads, place);
+        if turn.round >= POLICY.pairs.warm_up {
+            lists.into_iter().zip(runs).for_each(|(list, run)| list.push(run.seconds));
+        }
+    });
     samples
 }
 

@@ -27,12 +27,15 @@ use kernels::cpu::Cpu;
 use ndarray::Array2;
 use serde::Serialize;
 
-use crate::bench::policy::POLICY;
+use crate::bench::{
+    CoreDistanceMonitor, POLICY, Progress, Rounds, RunCount, RunQueueMonitor, Stage, StageProgress,
+};
 use crate::cli::args::{HostArgs, ImageArgs, Images, ModelArgs, threads};
 use crate::cli::classes::{Classes, print_tensor};
 use crate::cli::labels::load_labels;
 use crate::cli::npy::save_npy;
 use crate::cli::output::{Answer, OutputArgs, print_json};
+use crate::cli::progress::Meter;
 use crate::report::data::percent;
 use crate::report::table::{Table, layers_text, wrap};
 use crate::report::text::{RUNS, count, short, time_text};
@@ -185,21 +188,28 @@ impl Running<'_> {
         let images = &self.inputs.images.values;
         let full: Vec<f32> = images.chunks(size).cycle().take(batch).flatten().copied().collect();
         let mut steps = vec![Vec::new(); self.session.graph().steps.len()];
-        let mut latency_ms = Vec::with_capacity(repeat);
-        for index in 0..POLICY.repeat.warm_up + repeat {
-            let start = Instant::now();
-            self.session.run(threads, &full, batch);
-            if index >= POLICY.repeat.warm_up {
-                latency_ms.push((start.elapsed().as_secs_f64() * 1e6).round() / 1e3);
-                steps
-                    .iter_mut()
-                    .zip(self.session.step_seconds())
-                    .for_each(|(list, seconds)| list.push(seconds));
+        let (mut latency_ms, mut runs) = (Vec::with_capacity(repeat), RunCount::default());
+        let (monitor, distance) = (RunQueueMonitor::new(threads), CoreDistanceMonitor::default());
+        let (mut meter, rounds) = (Meter::default(), POLICY.repeat.warm_up + repeat);
+        let progress = Progress::new(&mut meter);
+        let stage = StageProgress::new(&progress, Stage::Inferences);
+        Rounds::exactly(rounds, threads, &distance, stage).run(|turn| {
+            let run = monitor.sample(|| {
+                let start = Instant::now();
+                self.session.run(threads, &full, batch);
+                start.elapsed().as_secs_f64()
+            });
+            if turn.round >= POLICY.repeat.warm_up {
+                runs.add(run);
+                latency_ms.push((run.seconds * 1e6).round() / 1e3);
+                let seconds = self.session.step_seconds();
+                steps.iter_mut().zip(seconds).for_each(|(list, seconds)| list.push(seconds));
             }
-        }
+        });
         let median_ms = Timing::of(&latency_ms).median;
         let latencies = Latencies {
             latency_ms,
+            disturbed: runs.disturbed,
             median_ms,
             images_per_second: batch as f64 * 1e3 / median_ms,
             model: self.inputs.model.to_string(),
@@ -277,6 +287,8 @@ impl Running<'_> {
 #[derive(Debug, Serialize)]
 struct Latencies {
     latency_ms: Vec<f64>,
+    /// Of the inferences, those that something else on the machine disturbed.
+    disturbed: usize,
     median_ms: f64,
     images_per_second: f64,
     model: String,
@@ -295,8 +307,10 @@ impl Answer for Latencies {
         let (unit, scale) = if median < 1.0 { ("µs", 1e3) } else { ("ms", 1.0) };
         let [median, low, high, fastest] = [median, low, high, fastest].map(|ms| short(ms * scale));
         let quartiles = if samples < RUNS { "-".to_string() } else { format!("{low} .. {high}") };
+        let disturbed =
+            if self.disturbed > 0 { format!(", {} disturbed", self.disturbed) } else { String::new() };
         let text = format!(
-            "{inferences} of {}: median {median} {unit}, quartiles {quartiles}, fastest {fastest}, {} images a second",
+            "{inferences} of {}{disturbed}: median {median} {unit}, quartiles {quartiles}, fastest {fastest}, {} images a second",
             count(self.batch, "image"),
             short(self.images_per_second)
         );

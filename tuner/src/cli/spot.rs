@@ -16,9 +16,10 @@ use engine::util::stats::{Interval, median, ratio};
 use kernels::cpu::Cpu;
 use serde::Serialize;
 
-use crate::bench::inputs::Inputs;
-use crate::bench::policy::POLICY;
-use crate::bench::timer::{Bench, BenchContext, in_turn};
+use crate::bench::timer::in_turn;
+use crate::bench::{
+    Bench, BenchContext, CoreDistanceMonitor, Inputs, POLICY, Progress, Rounds, Stage, StageProgress,
+};
 use crate::cli::args::{ModelArgs, cpu, threads};
 use crate::cli::output::{Answer, OutputArgs};
 use crate::cli::progress::Meter;
@@ -148,16 +149,22 @@ fn measure(plan: &Plan, pairs: &[Pair], cpu: &Cpu) -> Result<Vec<Entry>, Failure
     let (tie, weights_from) =
         plan.noise.map_or((0.02, WeightResidency::Dram), |noise| (noise.tie, noise.weights_from));
     let threads = threads(plan.threads)?;
-    let mut meter = Meter::default();
+    let (mut meter, distance) = (Meter::default(), CoreDistanceMonitor::default());
+    let progress = Progress::new(&mut meter);
+    let stage = StageProgress::new(&progress, Stage::Recheck);
     threads.install(|| {
         let mut place = BenchContext::new(&threads, cpu);
         let mut entries = Vec::new();
         for (index, Pair { planned, step, own, second, then }) in pairs.iter().enumerate() {
-            meter.show("entries", index as f64 / pairs.len() as f64, &planned.layers.join(" "));
+            let layers = planned.layers.join(" ");
+            let [from, to] = [index, index + 1].map(|pair| pair as f64 / pairs.len() as f64);
+            let part = stage.part(from, to).detail(&layers);
+            let rounds = POLICY.pairs.warm_up + POLICY.recheck.rounds;
+            let rounds = Rounds::exactly(rounds, &threads, &distance, part);
             let inputs = Inputs::synthetic(&step.problem);
             let bench = |choice| Bench::of(&step.problem, choice, &inputs, cpu, weights_from);
             let mut benches = [bench(own)?, bench(second)?];
-            let samples = in_turn(&mut benches, POLICY.recheck.rounds, &threads, &mut place);
+            let samples = in_turn(&mut benches, &rounds, &mut place);
             let Some(now) = ratio(&samples[0], &samples[1]) else { continue };
             entries.push(Entry {
                 layers: planned.layers.clone(),

@@ -4,7 +4,7 @@
 use engine::network::{Excluded, Precision, available};
 use kernels::{Problem, Team};
 
-use crate::bench::{Inputs, POLICY};
+use crate::bench::{Inputs, POLICY, StageProgress};
 use crate::log::History;
 use crate::measure::race::Race;
 use crate::measure::types::{MeasureBudget, MeasureContext, ProblemResult};
@@ -19,7 +19,7 @@ pub fn measure(
     types: Precision,
     effort: MeasureBudget,
     before: Option<ProblemResult>,
-    mut progress: impl FnMut(f64),
+    progress: StageProgress,
 ) -> ProblemResult {
     // Far rounds are forgotten only when nearer ones can follow.
     let was_far = before.as_ref().is_some_and(|before| before.conditions.is_far(host.distance));
@@ -62,13 +62,10 @@ pub fn measure(
             complete &= field.rounds(effort, progress);
         } else {
             let part = |share| MeasureBudget { budget: effort.budget.mul_f64(share), ..effort };
-            complete &= field.rounds(part(POLICY.race.first_formats_share), |done| {
-                progress(POLICY.race.first_formats_share * done)
-            });
+            let first = POLICY.race.first_formats_share;
+            complete &= field.rounds(part(first), progress.part(0.0, first));
             field.enter_others(types);
-            complete &= field.rounds(part(1.0 - POLICY.race.first_formats_share), |done| {
-                progress(POLICY.race.first_formats_share + (1.0 - POLICY.race.first_formats_share) * done)
-            });
+            complete &= field.rounds(part(1.0 - first), progress.part(first, 1.0));
         }
         search = if effort.exhaustive { field.exhaust(types) } else { field.search(types) };
         field.done(&effort, complete && effort.rounds >= POLICY.race.rounds);
@@ -94,7 +91,8 @@ mod tests {
     use kernels::Cpu;
 
     use super::*;
-    use crate::bench::{Conditions, CoreDistanceMonitor};
+    use crate::bench::progress::Silent;
+    use crate::bench::{Conditions, CoreDistanceMonitor, Stage};
     use crate::log::Line;
 
     #[test]
@@ -110,8 +108,9 @@ mod tests {
             tie: 0.01,
             cold: WeightResidency::Dram,
             log: None,
-            progress: &crate::bench::progress::Silent,
+            progress: &Silent,
         };
+        let progress = StageProgress::new(&Silent, Stage::Candidates);
         let second = Duration::from_secs(1);
         let effort = MeasureBudget {
             budget: second / 10,
@@ -121,7 +120,7 @@ mod tests {
             exhaustive: false,
         };
         let measured =
-            |before| threads.install(|| measure(&problem, &host, Precision::F32, effort, before, |_| ()));
+            |before| threads.install(|| measure(&problem, &host, Precision::F32, effort, before, progress));
         let first = measured(None);
         assert!(first.history.rounds.iter().map(|round| round.number).eq(1..=first.history.last_round));
         let count = first.history.candidates.len();

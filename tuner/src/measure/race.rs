@@ -1,7 +1,6 @@
 //! The candidates of one problem on their way: checked, timed in rounds, dropped; each step written to the log.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use engine::network::{Choice, Excluded, Precision, StepFormats, SupportedKernel, tuning_to_json};
 use engine::plan::WeightResidency;
@@ -10,8 +9,8 @@ use engine::util::{Interval, Timing, shuffle};
 use kernels::{Cpu, Format, Formats, Kernel, KernelEntry, Prepared, Problem, Tensor, Tuning};
 
 use crate::bench::{
-    Bench, BenchContext, Comparison, Conditions, CoreDistanceMonitor, Inputs, Oracle, POLICY, Run, Samples,
-    each_in_turn, sample_pixels,
+    Bench, BenchContext, Comparison, Conditions, CoreDistanceMonitor, Inputs, Oracle, POLICY, Rounds, Run,
+    Samples, StageProgress, each_in_turn, sample_pixels,
 };
 use crate::log::{History, Journal, LoggedCandidate, Time};
 use crate::measure::types::{CandidateResult, MeasureBudget, MeasureContext, Outcome, ProblemResult, Search};
@@ -318,20 +317,14 @@ impl<'a> Race<'a> {
 
     /// Rounds until the time is over or each leader has had its number of them, those of the log among them; whether it
     /// is their number.
-    pub fn rounds(&mut self, effort: MeasureBudget, mut progress: impl FnMut(f64)) -> bool {
-        let clock = self.distance.clock();
-        let done = self.leaders().iter().map(|(_, leader)| self.samples[*leader].len()).min().unwrap_or(0);
-        let rounds = effort.rounds.saturating_sub(done).max(POLICY.race.least_rounds);
-        let mut complete = true;
-        for round in 1..=rounds {
-            self.round();
-            let spent = clock.elapsed().as_secs_f64() / effort.budget.as_secs_f64().max(1e-9);
-            progress(spent.max(round as f64 / rounds as f64).min(1.0));
-            if (spent >= 1.0 || Instant::now() >= effort.deadline) && round >= POLICY.race.least_rounds {
-                complete = round == rounds;
-                break;
-            }
-        }
+    pub fn rounds(&mut self, effort: MeasureBudget, progress: StageProgress) -> bool {
+        let before = self.leaders().iter().map(|(_, leader)| self.samples[*leader].len()).min().unwrap_or(0);
+        let most = effort.rounds.saturating_sub(before).max(POLICY.race.least_rounds);
+        let &mut Self { threads, distance, round: first, .. } = self;
+        let count = [POLICY.race.least_rounds, most];
+        Rounds { threads, distance, progress, count, time: effort.budget, end: effort.deadline }
+            .run(|_| self.round());
+        let complete = self.round - first == most;
         self.conclude();
         if self.reinstate() {
             (0..POLICY.race.decide[0]).for_each(|_| self.round());

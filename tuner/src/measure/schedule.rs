@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use engine::network::{Graph, Precision, Step, block_variant};
 use kernels::Problem;
 
-use crate::bench::{POLICY, Stage};
+use crate::bench::{POLICY, Stage, StageProgress};
 use crate::measure::problem::measure;
 use crate::measure::types::{MeasureBudget, MeasureContext, ProblemResult};
 
@@ -45,6 +45,7 @@ pub fn measure_all(
 ) -> Vec<ProblemResult> {
     let weights: Vec<f64> = jobs.iter().map(|job| weight(&job.problem, job.count)).collect();
     let total: f64 = weights.iter().sum();
+    let stage = StageProgress::new(host.progress, Stage::Candidates);
     let mut list: Vec<Option<ProblemResult>> = jobs.iter().map(|_| None).collect();
     // Visits problems, each with its weight in this, in that part of the time; who has been visited, only if some is left.
     let visit = |list: &mut [Option<ProblemResult>], visits: &[(usize, f64)], part: Range<f64>| {
@@ -67,12 +68,9 @@ pub fn measure_all(
                 rounds: if part.end == 1.0 { POLICY.race.rounds } else { POLICY.race.rounds / 2 },
                 exhaustive,
             };
-            let progress = |done: f64| {
-                let share = 1.0 - (left - own * done) / all;
-                let done = part.start + (part.end - part.start) * share;
-                host.progress.progress(Stage::Candidates, done, name);
-            };
-            let measurement = measure(problem, host, types, effort, list[index].take(), progress);
+            let progress = stage.part(part.start, part.end).part(1.0 - left / all, 1.0 - (left - own) / all);
+            let before = list[index].take();
+            let measurement = measure(problem, host, types, effort, before, progress.detail(name));
             deadline += measurement.search.exhausted;
             list[index] = Some(measurement);
             left -= own;
@@ -85,7 +83,7 @@ pub fn measure_all(
     let is_far = |measurement: &ProblemResult| measurement.conditions.is_far(host.distance);
     let is_far: Vec<bool> = list.iter().map(|measured| measured.as_ref().is_some_and(is_far)).collect();
     visit(&mut list, &second_visits(all, &is_far, is_twice), first..1.0);
-    host.progress.ended(Stage::Candidates);
+    stage.ended();
     list.into_iter().flatten().collect()
 }
 

@@ -69,13 +69,15 @@ pub fn compare(
     let monitor = RunQueueMonitor::new(network.threads);
     let mut series: Vec<Series> = sessions.iter().map(|session| Series::new(session)).collect();
     let mut count = RunCount::default();
-    let core_to_core = network.rounds(Stage::Networks, POLICY.networks.rounds, end).run(|turn| {
+    let rounds = network.rounds(Stage::Networks, POLICY.networks.rounds, end);
+    let core_to_core = rounds.run(|turn| {
         let all = turn.round < POLICY.networks.shown_rounds;
         let contenders = if all { sessions.len() } else { rivals };
         for (session, series) in sessions[..contenders].iter_mut().zip(&mut series) {
             take_turn(network, session, &images, &monitor, turn, series, &mut count);
         }
     });
+    rounds.progress.ended();
     let (is_busy, core_to_core) = (count.is_busy(POLICY.contention.busy_share), median(&core_to_core));
     let first = Timing::of(&series[0].runs).median;
     let fair = |(index, own): (usize, &Series)| {

@@ -9,7 +9,7 @@ use engine::util::{relative_l2, unit};
 use engine::weights::{Weights, image};
 use kernels::Cpu;
 
-use crate::bench::{CoreDistanceMonitor, POLICY, Report, Rounds, Stage};
+use crate::bench::{CoreDistanceMonitor, POLICY, Report, Rounds, Stage, StageProgress};
 use crate::measure::CandidateResult;
 
 /// A graph with what it needs to be run.
@@ -50,7 +50,9 @@ impl Network<'_> {
     /// Rounds in which networks are timed.
     pub fn rounds(&self, stage: Stage, count: [usize; 2], end: Instant) -> Rounds<'_> {
         let Self { threads, distance, progress, .. } = *self;
-        Rounds { threads, distance, progress, stage, count, end }
+        let progress = StageProgress::new(progress, stage);
+        let time = end.saturating_duration_since(Instant::now());
+        Rounds { threads, distance, progress, count, time, end }
     }
 
     /// The network by the given choices.

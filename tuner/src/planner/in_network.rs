@@ -110,7 +110,8 @@ pub fn time_in_network(
         count: RunCount::default(),
     };
     let mut samples = bench.empty();
-    network.rounds(Stage::InNetwork, POLICY.in_network.rounds, end).run(|turn| {
+    let rounds = network.rounds(Stage::InNetwork, POLICY.in_network.rounds, end);
+    rounds.run(|turn| {
         turn.wait_until_near();
         let medians = bench.round(turn.round);
         // The first round finds memory that nobody has touched.
@@ -119,6 +120,7 @@ pub fn time_in_network(
             lists.for_each(|(samples, median)| samples.extend(median));
         }
     });
+    rounds.progress.ended();
     let is_busy = bench.count.is_busy(POLICY.in_network.busy_share);
     let judge = if is_busy { by_quartiles } else { by_medians };
     Ok(samples.iter().map(|candidates| judge(candidates, tie)).collect())
