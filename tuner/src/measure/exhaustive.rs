@@ -2,64 +2,59 @@
 
 use std::time::Instant;
 
-use engine::network::{Precision, SupportedKernel};
+use engine::network::{Choice, SupportedKernel};
 use engine::util::Interval;
-use kernels::{Formats, Tuning};
+use kernels::Tuning;
 
 use crate::bench::POLICY;
-use crate::measure::local_search::TunedFormats;
 use crate::measure::race::Race;
 use crate::measure::types::Search;
 
 impl Race<'_> {
     /// How far the search has come.
-    pub fn search(&self, types: Precision) -> Search {
-        let mut search = Search::default();
-        for available in self.kernels {
-            search.evaluated += self.tunings(available.row).len();
-            search.space += self.offered(available, types).len();
+    pub fn search(&self) -> Search {
+        Search {
+            evaluated: self.kernels.iter().map(|kernel| self.tunings(kernel.row).len()).sum(),
+            space: self.kernels.iter().map(|kernel| self.space(kernel).len()).sum(),
+            ..Search::default()
         }
-        search
     }
 
     /// Tries all tunings that the search has left out, each in the first of its formats, and compares the best of all
     /// with the best that was found before, in new rounds: those that have chosen the best would flatter it.
-    pub fn exhaust(&mut self, types: Precision) -> Search {
-        let (start, search) = (Instant::now(), self.search(types));
+    pub fn exhaust(&mut self) -> Search {
+        let (start, search) = (Instant::now(), self.search());
         let Some(found) = self.first() else { return search };
-        let apart = self.distance;
-        let patience = apart.set_patience(POLICY.exhaustive.patience);
-        apart.wait_until(None);
-        let (kernels, known) = (self.kernels, self.candidates.len());
-        let mut jobs: Vec<(&SupportedKernel, Tuning, Formats)> = Vec::new();
-        for available in kernels {
-            let tried = self.tunings(available.row);
-            let left =
-                self.offered(available, types).into_iter().filter(|(tuning, _)| !tried.contains(tuning));
-            jobs.extend(left.map(|(tuning, formats)| (available, tuning, formats)));
+        let distance = self.host.distance;
+        let patience = distance.set_patience(POLICY.exhaustive.patience);
+        distance.wait_until(None);
+        let known = self.candidates.len();
+        let mut left: Vec<Choice> = Vec::new();
+        for kernel in self.kernels {
+            let tried = self.tunings(kernel.row);
+            left.extend(self.space(kernel).into_iter().filter(|choice| !tried.contains(&choice.tuning)));
         }
-        for some in jobs.chunks(POLICY.search.at_a_time) {
-            self.enter(some);
+        for some in left.chunks(POLICY.search.at_a_time) {
+            self.enter(some.to_vec());
             (0..POLICY.search.rounds).for_each(|_| self.round());
         }
         (0..POLICY.exhaustive.rounds_before).for_each(|_| self.round());
         let best = self.first();
         let left_out = best.is_some_and(|best| best >= known);
-        let missed = match best {
+        let regret = match best {
             Some(best) if best != found => self.duel([found, best], POLICY.exhaustive.last_rounds),
             _ => Some(Interval { value: 1.0, low: 1.0, high: 1.0 }),
         };
         self.conclude();
-        apart.set_patience(patience);
-        Search { regret: missed, left_out, exhausted: start.elapsed(), ..search }
+        distance.set_patience(patience);
+        Search { regret, left_out, exhausted: start.elapsed(), ..search }
     }
 
-    /// The tunings that a kernel offers in types that are asked for.
-    pub fn offered(&self, available: &SupportedKernel, types: Precision) -> Vec<TunedFormats> {
-        let kernel = &*available.kernel;
+    /// The tunings that a kernel offers, each in the first of its formats that are asked for.
+    pub fn space(&self, SupportedKernel { row, kernel }: &SupportedKernel) -> Vec<Choice> {
         let first = |tuning: Tuning| {
-            let formats = types.formats(kernel, self.problem, &tuning).first().copied()?;
-            Some((tuning, formats))
+            let formats = self.types.formats(&**kernel, self.problem, &tuning).first().copied()?;
+            Some(Choice { row, tuning, formats })
         };
         kernel.tunings(self.problem).into_iter().filter_map(first).collect()
     }

@@ -2,56 +2,46 @@
 
 use std::time::{Duration, Instant};
 
-use engine::network::{Precision, SupportedKernel};
-use kernels::{Formats, KernelEntry, Tuning};
+use engine::network::Choice;
+use kernels::{KernelEntry, Tuning};
 
 use crate::bench::POLICY;
 use crate::measure::race::Race;
-
-/// A tuning, with the first of its formats that are asked for.
-pub type TunedFormats = (Tuning, Formats);
 
 impl Race<'_> {
     /// Walks through the tunings of each kernel until the time is over: first the defaults, then those that differ
     /// by the fewest numbers from the fastest of their kernel so far, of the fastest kernels first, and at last those
     /// of kernels without much hope. What is there already is not tried again. Whether nothing is left to try.
-    pub fn walk(&mut self, types: Precision, time: Duration, deadline: Instant) -> bool {
-        let clock = self.distance.clock();
-        let kernels = self.kernels;
-        let spaces: Vec<Vec<TunedFormats>> = kernels.iter().map(|a| self.offered(a, types)).collect();
-        let mut tried: Vec<Vec<Tuning>> = kernels.iter().map(|a| self.tunings(a.row)).collect();
+    pub fn walk(&mut self, time: Duration, deadline: Instant) -> bool {
+        let clock = self.host.distance.clock();
+        let spaces: Vec<Vec<Choice>> = self.kernels.iter().map(|kernel| self.space(kernel)).collect();
+        let mut tried: Vec<Vec<Tuning>> =
+            self.kernels.iter().map(|kernel| self.tunings(kernel.row)).collect();
         let defaults = spaces.iter().enumerate().filter_map(|(index, space)| Some((index, space.first()?)));
-        let mut next: Vec<(usize, &TunedFormats)> =
-            defaults.filter(|(index, (tuning, _))| !tried[*index].contains(tuning)).collect();
+        let mut next: Vec<(usize, &Choice)> =
+            defaults.filter(|(index, choice)| !tried[*index].contains(&choice.tuning)).collect();
         loop {
-            let mut jobs: Vec<(&SupportedKernel, Tuning, Formats)> = Vec::new();
-            for (index, (tuning, formats)) in next {
-                tried[index].push(tuning.clone());
-                jobs.push((&kernels[index], tuning.clone(), *formats));
-            }
-            if !jobs.is_empty() {
-                self.enter(&jobs);
+            next.iter().for_each(|(index, choice)| tried[*index].push(choice.tuning.clone()));
+            if !next.is_empty() {
+                self.enter(next.into_iter().map(|(_, choice)| choice.clone()).collect());
                 (0..POLICY.search.rounds).for_each(|_| self.round());
             }
             let least = self.least();
-            let mut others: Vec<((bool, usize), f64, usize, &TunedFormats)> = Vec::new();
-            for (index, available) in kernels.iter().enumerate() {
-                let Some((centre, seconds)) = self.fastest(available.row) else { continue };
+            let mut others: Vec<((bool, usize), f64, usize, &Choice)> = Vec::new();
+            for (index, kernel) in self.kernels.iter().enumerate() {
+                let Some((centre, seconds)) = self.fastest(kernel.row) else { continue };
                 let is_slow =
                     seconds > least * POLICY.search.promising_ratio[usize::from(tried[index].len() > 1)];
-                let left = spaces[index].iter().filter(|(tuning, _)| !tried[index].contains(tuning));
-                let place = |tuning: &Tuning| (is_slow, tuning.distance(&centre));
-                others.extend(left.map(|offer| (place(&offer.0), seconds, index, offer)));
+                let left = spaces[index].iter().filter(|choice| !tried[index].contains(&choice.tuning));
+                let rank = |choice: &Choice| (is_slow, choice.tuning.distance(&centre));
+                others.extend(left.map(|choice| (rank(choice), seconds, index, choice)));
             }
             if others.is_empty() || clock.elapsed() >= time || Instant::now() >= deadline {
                 return others.is_empty();
             }
             others.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
-            next = others
-                .into_iter()
-                .map(|(_, _, index, offer)| (index, offer))
-                .take(POLICY.search.at_a_time)
-                .collect();
+            others.truncate(POLICY.search.at_a_time);
+            next = others.into_iter().map(|(_, _, index, choice)| (index, choice)).collect();
         }
     }
 

@@ -52,11 +52,10 @@ pub fn measure(
     let search;
     if holds && is_done {
         field.conclude();
-        search = field.search(types);
+        search = field.search();
     } else {
         field.revive();
-        let mut complete =
-            field.walk(types, effort.budget.mul_f64(POLICY.race.search_share), effort.deadline);
+        let mut complete = field.walk(effort.budget.mul_f64(POLICY.race.search_share), effort.deadline);
         let effort = MeasureBudget { budget: effort.budget.saturating_sub(clock.elapsed()), ..effort };
         if types == Precision::F32 {
             complete &= field.rounds(effort, progress);
@@ -64,10 +63,10 @@ pub fn measure(
             let part = |share| MeasureBudget { budget: effort.budget.mul_f64(share), ..effort };
             let first = POLICY.race.first_formats_share;
             complete &= field.rounds(part(first), progress.part(0.0, first));
-            field.enter_others(types);
+            field.enter_others();
             complete &= field.rounds(part(1.0 - first), progress.part(first, 1.0));
         }
-        search = if effort.exhaustive { field.exhaust(types) } else { field.search(types) };
+        search = if effort.exhaustive { field.exhaust() } else { field.search() };
         field.done(&effort, complete && effort.rounds >= POLICY.race.rounds);
     }
     refused.retain(|refused| !field.left_out.contains(refused));

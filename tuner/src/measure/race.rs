@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use engine::network::{Choice, Excluded, Precision, StepFormats, SupportedKernel, tuning_to_json};
-use engine::plan::WeightResidency;
-use engine::runtime::Threads;
 use engine::util::{Interval, Timing, shuffle};
-use kernels::{Cpu, Format, Formats, Kernel, KernelEntry, Prepared, Problem, Tensor, Tuning};
+use kernels::{Format, Formats, Kernel, KernelEntry, Prepared, Problem, Tensor, Tuning, Unsupported};
 
 use crate::bench::{
-    Bench, BenchContext, Comparison, Conditions, CoreDistanceMonitor, Inputs, Oracle, POLICY, Rounds, Run,
-    Samples, StageProgress, each_in_turn, sample_pixels,
+    Bench, BenchContext, Comparison, Conditions, Inputs, Oracle, POLICY, Rounds, Run, Samples, StageProgress,
+    each_in_turn, sample_pixels,
 };
 use crate::log::{History, Journal, LoggedCandidate, Time};
 use crate::measure::types::{CandidateResult, MeasureBudget, MeasureContext, Outcome, ProblemResult, Search};
@@ -27,20 +25,17 @@ pub(super) struct ActiveCandidate {
 pub struct Race<'a> {
     /// The problem.
     pub problem: &'a Problem,
-    /// Worker threads.
-    pub threads: &'a Threads,
-    /// How far apart their cores are.
-    pub distance: &'a CoreDistanceMonitor,
+    /// Where it is measured.
+    pub host: &'a MeasureContext<'a>,
+    /// The types that are asked for.
+    pub types: Precision,
     /// The kernels that take the problem.
     pub kernels: &'a [SupportedKernel],
     pub(super) inputs: &'a Inputs,
     /// The source in each format that was asked for.
     pub(super) sources: Vec<(Format, Arc<Tensor>)>,
     pub(super) oracle: Oracle<'a>,
-    pub(super) cpu: &'a Cpu,
-    pub(super) place: BenchContext,
-    pub(super) tie: f64,
-    pub(super) cold: WeightResidency,
+    pub(super) context: BenchContext,
     pub(super) journal: Journal<'a>,
     /// All candidates, in the order they came.
     pub candidates: Vec<CandidateResult>,
@@ -67,24 +62,21 @@ impl<'a> Race<'a> {
     /// Without candidates.
     pub fn new(
         problem: &'a Problem,
-        host: &MeasureContext<'a>,
+        host: &'a MeasureContext<'a>,
         types: Precision,
         (kernels, left_out): (&'a [SupportedKernel], Vec<Excluded>),
         inputs: &'a Inputs,
     ) -> Self {
         Self {
-            cpu: host.cpu,
             conditions: Conditions::new(host.cpu, types),
             problem,
-            threads: host.threads,
-            distance: host.distance,
+            host,
+            types,
             kernels,
             inputs,
             sources: Vec::new(),
             oracle: Oracle::new(problem, inputs, sample_pixels(problem.dst()[0], 12)),
-            place: BenchContext::new(host.threads, host.cpu),
-            tie: host.tie,
-            cold: host.cold,
+            context: BenchContext::new(host.threads, host.cpu),
             journal: Journal::new(host.log, problem),
             candidates: Vec::new(),
             samples: Vec::new(),
@@ -137,7 +129,7 @@ impl<'a> Race<'a> {
 
     /// A candidate of the log, if a kernel still is what it was.
     fn known(&self, entry: &LoggedCandidate) -> Option<CandidateResult> {
-        let SupportedKernel { row, kernel } = self.kernels.iter().find(|a| a.row.id == entry.id.kernel)?;
+        let SupportedKernel { row, kernel } = self.kernels.iter().find(|k| k.row.id == entry.id.kernel)?;
         let offered = kernel.tunings(self.problem);
         let tuning = offered.into_iter().find(|tuning| tuning_to_json(tuning) == entry.id.tuning)?;
         let offered = kernel.formats(self.problem, &tuning);
@@ -159,7 +151,7 @@ impl<'a> Race<'a> {
     /// gone, or have been measured in another time.
     pub fn revive(&mut self) {
         let best: Vec<usize> =
-            self.kernels.iter().flat_map(|available| self.best(available.row, POLICY.race.revived)).collect();
+            self.kernels.iter().flat_map(|kernel| self.best(kernel.row, POLICY.race.revived)).collect();
         let least = best.iter().map(|&index| self.candidates[index].seconds()).fold(f64::INFINITY, f64::min);
         for index in best {
             if self.candidates[index].seconds() <= POLICY.race.revived_ratio * least {
@@ -169,13 +161,12 @@ impl<'a> Race<'a> {
     }
 
     /// Prepares candidates, checks them, and lets those that are right in.
-    pub fn enter(&mut self, jobs: &[(&SupportedKernel, Tuning, Formats)]) {
-        let prepared = self.threads.map(jobs, |(available, tuning, formats)| {
-            available.kernel.prepare(self.problem, tuning, formats, &self.inputs.filters)
-        });
+    pub fn enter(&mut self, choices: Vec<Choice>) {
+        let threads = self.host.threads;
+        let prepared = self.prepared(&choices);
         let first = self.candidates.len();
-        for ((available, tuning, formats), prepared) in jobs.iter().zip(prepared) {
-            let (row, kernel) = (available.row, &available.kernel);
+        for (choice, prepared) in choices.into_iter().zip(prepared) {
+            let Choice { row, tuning, formats } = &choice;
             let prepared = match prepared {
                 Ok(prepared) => prepared,
                 Err(refusal) => {
@@ -184,7 +175,9 @@ impl<'a> Race<'a> {
                 }
             };
             let mut bench = self.bench(prepared, formats);
-            let Run { seconds, .. } = bench.run(self.threads, &mut self.place);
+            let Run { seconds, .. } = bench.run(threads, &mut self.context);
+            let kernel = self.kernel(row);
+            let multiply_adds = kernel.multiply_adds(self.problem, tuning);
             let verdict = self.oracle.judge(&bench, &kernel.numerics(self.problem, tuning));
             let outcome = if verdict.holds() {
                 Outcome::Timed { timing: Timing::of(&[seconds]), dropped: false }
@@ -192,17 +185,17 @@ impl<'a> Race<'a> {
                 let Comparison { error, tolerance, .. } = verdict.nearer();
                 Outcome::Wrong { error, tolerance }
             };
-            let [packed, scratch] = bench.bytes(self.threads.count());
+            let [packed, scratch] = bench.bytes(threads.count());
             if verdict.holds() {
                 self.alive.push(ActiveCandidate { index: self.candidates.len(), bench: Some(bench) });
             }
             self.candidates.push(CandidateResult {
-                choice: Choice { row, tuning: tuning.clone(), formats: *formats },
+                choice,
                 relative_error: verdict.given.relative(),
                 rms_error: verdict.given.rms,
                 packed,
                 scratch,
-                multiply_adds: kernel.multiply_adds(self.problem, tuning),
+                multiply_adds,
                 versus: None,
                 disturbed: 0,
                 outcome,
@@ -224,6 +217,21 @@ impl<'a> Race<'a> {
         }
     }
 
+    /// The kernel of a row that takes the problem.
+    fn kernel(&self, row: &KernelEntry) -> &'a dyn Kernel {
+        let of_row = self.kernels.iter().find(|k| k.row.id == row.id);
+        &*of_row.expect("candidates are of kernels that take the problem").kernel
+    }
+
+    /// Prepares choices on all threads.
+    fn prepared(&self, choices: &[Choice]) -> Vec<Result<Box<dyn Prepared>, Unsupported>> {
+        let (problem, filters) = (self.problem, &self.inputs.filters);
+        let jobs: Vec<_> = choices.iter().map(|choice| (self.kernel(choice.row), choice)).collect();
+        self.host
+            .threads
+            .map(&jobs, |(kernel, choice)| kernel.prepare(problem, &choice.tuning, &choice.formats, filters))
+    }
+
     /// To time what was prepared; all in the same format share a source.
     fn bench(&mut self, prepared: Box<dyn Prepared>, formats: &Formats) -> Bench {
         let known = self.sources.iter().find(|(format, _)| *format == formats.src);
@@ -232,28 +240,19 @@ impl<'a> Race<'a> {
             self.sources.push((formats.src, Arc::clone(&src)));
             src
         });
-        Bench::new(prepared, formats, src, self.cold)
+        Bench::new(prepared, formats, src, self.host.cold)
     }
 
-    /// Prepares those of the log that are about to run.
+    /// Prepares those of the log that are about to run; one that is refused now is out.
     fn prepare(&mut self) {
-        let kernel = |row: &KernelEntry| self.kernels.iter().find(|a| a.row.id == row.id).map(|a| &*a.kernel);
         let is_waiting = |entrant: &ActiveCandidate| entrant.bench.is_none();
-        let jobs: Vec<(&dyn Kernel, &CandidateResult)> =
-            (self.alive.iter().filter(|entrant| is_waiting(entrant)))
-                .filter_map(|entrant| {
-                    let candidate = &self.candidates[entrant.index];
-                    Some((kernel(candidate.choice.row)?, candidate))
-                })
-                .collect();
-        let prepared = self.threads.map(&jobs, |(kernel, c)| {
-            kernel.prepare(self.problem, &c.choice.tuning, &c.choice.formats, &self.inputs.filters).ok()
-        });
-        let mut prepared = prepared.into_iter();
+        let waiting = self.alive.iter().filter(|entrant| is_waiting(entrant));
+        let choices: Vec<Choice> = waiting.map(|e| self.candidates[e.index].choice.clone()).collect();
+        let mut prepared = self.prepared(&choices).into_iter();
         let mut alive = std::mem::take(&mut self.alive);
-        for entrant in alive.iter_mut().filter(|entrant| is_waiting(entrant)) {
-            let formats = self.candidates[entrant.index].choice.formats;
-            entrant.bench = prepared.next().flatten().map(|prepared| self.bench(prepared, &formats));
+        for (entrant, choice) in alive.iter_mut().filter(|entrant| is_waiting(entrant)).zip(&choices) {
+            let prepared = prepared.next().and_then(Result::ok);
+            entrant.bench = prepared.map(|prepared| self.bench(prepared, &choice.formats));
         }
         alive.retain(|entrant| !is_waiting(entrant));
         self.alive = alive;
@@ -261,13 +260,14 @@ impl<'a> Race<'a> {
 
     /// Samples what the cores do at their best now.
     pub fn sample_peaks(&mut self) {
-        self.conditions.sample(self.cpu, self.threads, &mut self.place.team);
+        self.conditions.sample(self.host.cpu, self.host.threads, &mut self.context.team);
     }
 
     /// Times all that are left once, in a shuffled order.
     fn time(&mut self) {
         self.prepare();
-        let core_to_core = self.distance.wait_until_near(self.threads, &mut self.place.team);
+        let MeasureContext { threads, distance, .. } = *self.host;
+        let core_to_core = distance.wait_until_near(threads, &mut self.context.team);
         self.sample_peaks();
         self.round += 1;
         shuffle(&mut self.alive, self.round as u64);
@@ -281,7 +281,7 @@ impl<'a> Race<'a> {
                 benches.push(bench);
             }
         }
-        let results = each_in_turn(&mut benches, tries, self.threads, &mut self.place);
+        let results = each_in_turn(&mut benches, tries, threads, &mut self.context);
         let mut times = Vec::with_capacity(indices.len());
         for (index, Run { seconds, disturbed }) in indices.into_iter().zip(results) {
             let time = Time::new(self.numbers[index], seconds, disturbed);
@@ -298,7 +298,7 @@ impl<'a> Race<'a> {
     /// Times all that are left once, and drops the clear losers.
     pub fn round(&mut self) {
         self.time();
-        let tie = self.tie;
+        let tie = self.host.tie;
         self.drop(|candidate, own, leader| {
             match POLICY.race.drop.iter().rev().find(|(after, _)| own.len() >= *after) {
                 _ if POLICY.race.decide.contains(&own.len()) => {
@@ -320,8 +320,8 @@ impl<'a> Race<'a> {
     pub fn rounds(&mut self, effort: MeasureBudget, progress: StageProgress) -> bool {
         let before = self.leaders().iter().map(|(_, leader)| self.samples[*leader].len()).min().unwrap_or(0);
         let most = effort.rounds.saturating_sub(before).max(POLICY.race.least_rounds);
-        let &mut Self { threads, distance, round: first, .. } = self;
-        let count = [POLICY.race.least_rounds, most];
+        let MeasureContext { threads, distance, .. } = *self.host;
+        let (count, first) = ([POLICY.race.least_rounds, most], self.round);
         Rounds { threads, distance, progress, count, time: effort.budget, end: effort.deadline }
             .run(|_| self.round());
         let complete = self.round - first == most;
@@ -349,28 +349,24 @@ impl<'a> Race<'a> {
     }
 
     /// Lets the fastest tunings of each row in once more, in their other formats.
-    pub fn enter_others(&mut self, types: Precision) {
-        let kernels = self.kernels;
-        let mut others = Vec::new();
-        for available in kernels {
-            let mut tunings: Vec<Tuning> = Vec::new();
-            for index in self.best(available.row, usize::MAX) {
+    pub fn enter_others(&mut self) {
+        let mut others: Vec<Choice> = Vec::new();
+        for SupportedKernel { row, kernel } in self.kernels {
+            let mut tunings: Vec<&Tuning> = Vec::new();
+            for index in self.best(row, usize::MAX) {
                 let tuning = &self.candidates[index].choice.tuning;
-                if !tunings.contains(tuning) && tunings.len() < POLICY.race.finalists {
-                    tunings.push(tuning.clone());
+                if !tunings.contains(&tuning) && tunings.len() < POLICY.race.finalists {
+                    tunings.push(tuning);
                 }
             }
-            for tuning in tunings {
-                let mut formats = types.formats(&*available.kernel, self.problem, &tuning);
-                formats.retain(|formats| {
-                    let choice = Choice { row: available.row, tuning: tuning.clone(), formats: *formats };
-                    !self.candidates.iter().any(|c| c.choice == choice)
-                });
-                others.extend(formats.into_iter().map(|formats| (available, tuning.clone(), formats)));
-            }
+            let choices = tunings.into_iter().flat_map(|tuning| {
+                let formats = self.types.formats(&**kernel, self.problem, tuning).into_iter();
+                formats.map(|formats| Choice { row, tuning: tuning.clone(), formats })
+            });
+            others.extend(choices.filter(|choice| !self.candidates.iter().any(|c| c.choice == *choice)));
         }
         if !others.is_empty() {
-            self.enter(&others);
+            self.enter(others);
         }
     }
 
@@ -380,7 +376,7 @@ impl<'a> Race<'a> {
             problem: self.problem.clone(),
             candidates: self.candidates,
             left_out: self.left_out,
-            tie: self.tie,
+            tie: self.host.tie,
             search,
             conditions: self.conditions,
             history: self.journal.into_history(),
