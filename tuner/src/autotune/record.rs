@@ -30,8 +30,9 @@ pub fn runner_up<'a>(
     measurement: &'a ProblemResult,
 ) -> Option<(&'a CandidateResult, Timing)> {
     let won = chosen.winners[step]?;
-    let in_place = chosen.in_network.get(step).into_iter().flatten().filter(|(c, _)| c.choice != won.choice);
-    if let Some(second) = in_place.min_by(|(_, a), (_, b)| a.median.total_cmp(&b.median)) {
+    let in_network =
+        chosen.in_network.get(step).into_iter().flatten().filter(|(c, _)| c.choice != won.choice);
+    if let Some(second) = in_network.min_by(|(_, a), (_, b)| a.median.total_cmp(&b.median)) {
         return Some(*second);
     }
     let other = |c: &&CandidateResult| {
@@ -70,7 +71,7 @@ pub fn plan_step(
         (Some(_), None) => StepReason::Only,
         (None, _) => StepReason::NotMeasured,
     };
-    let in_place = chosen
+    let in_network = chosen
         .in_network
         .get(index)
         .into_iter()
@@ -81,7 +82,7 @@ pub fn plan_step(
         repeats: turns,
         time_us: timing.as_ref().map(time_us),
         isolated_us: won.and_then(CandidateResult::timing).map(|t| us(t.median * turns as f64)),
-        in_network: in_place.collect(),
+        in_network: in_network.collect(),
         rel_error: won.map(|c| c.relative_error),
         gflops: timing.map(|t| gflops(&step.problem, turns, &t)),
         multiply_adds: Some(choice.multiply_adds(&step.problem, cpu) * turns as u64),
@@ -151,7 +152,7 @@ pub fn noise_record(
     floor: f64,
     cold: WeightResidency,
     measurements: &[ProblemResult],
-    (stolen, apart): (u64, Option<CoreDistance>),
+    (stolen, core_distance): (u64, Option<CoreDistance>),
     time: Duration,
 ) -> Noise {
     let candidates = || measurements.iter().flat_map(|m| &m.candidates);
@@ -163,7 +164,7 @@ pub fn noise_record(
     let spread = |middle| Some([*clocks.first()?, middle, *clocks.last()?]);
     Noise {
         clock_ghz: median(&clocks).and_then(spread),
-        core_distance: apart,
+        core_distance,
         noise_floor: floor,
         weights_from: cold,
         tie: tie(floor),

@@ -25,7 +25,7 @@ pub struct Conditions {
     /// Samples of what a core does by the instructions of a tier.
     peaks: Vec<(Tier, Vec<f64>)>,
     /// Core-to-core latencies in seconds.
-    apart: Vec<f64>,
+    core_to_core: Vec<f64>,
 }
 
 impl Conditions {
@@ -53,19 +53,19 @@ impl Conditions {
     }
 
     /// Adds a core-to-core latency in seconds.
-    pub fn apart(&mut self, core_to_core: Option<f64>) {
-        self.apart.extend(core_to_core);
+    pub fn add_core_to_core(&mut self, core_to_core: Option<f64>) {
+        self.core_to_core.extend(core_to_core);
     }
 
     /// Whether more than some of the rounds were on cores far apart, by what is known of how near they can be.
-    pub fn is_far(&self, apart: &CoreDistanceMonitor) -> bool {
-        let far = apart.near().map_or(0, |near| far_rounds(&self.apart, near));
-        far as f64 > POLICY.contention.busy_share * self.apart.len() as f64
+    pub fn is_far(&self, distance: &CoreDistanceMonitor) -> bool {
+        let far = distance.near().map_or(0, |near| far_rounds(&self.core_to_core, near));
+        far as f64 > POLICY.contention.busy_share * self.core_to_core.len() as f64
     }
 
     /// The median.
     pub fn core_to_core_ns(&self) -> Option<f64> {
-        Some(median(&self.apart)? * 1e9)
+        Some(median(&self.core_to_core)? * 1e9)
     }
 
     /// Of a core, the median.
@@ -100,21 +100,21 @@ mod tests {
     #[test]
     fn what_was_sampled_on_cores_far_apart_in_more_than_a_tenth_of_the_rounds_is_far() {
         let of = |near: usize, far: usize| {
-            let mut beside = Conditions::default();
-            (0..near).for_each(|_| beside.apart(Some(21e-9)));
-            (0..far).for_each(|_| beside.apart(Some(190e-9)));
-            beside
+            let mut conditions = Conditions::default();
+            (0..near).for_each(|_| conditions.add_core_to_core(Some(21e-9)));
+            (0..far).for_each(|_| conditions.add_core_to_core(Some(190e-9)));
+            conditions
         };
-        let apart = |near| {
-            let apart = CoreDistanceMonitor::default();
-            apart.known(near);
-            apart
+        let nearest = |near| {
+            let distance = CoreDistanceMonitor::default();
+            distance.known(near);
+            distance
         };
-        assert!(!of(0, 0).is_far(&apart(20e-9)));
-        assert!(!of(9, 1).is_far(&apart(20e-9)));
-        assert!(of(8, 2).is_far(&apart(20e-9)));
+        assert!(!of(0, 0).is_far(&nearest(20e-9)));
+        assert!(!of(9, 1).is_far(&nearest(20e-9)));
+        assert!(of(8, 2).is_far(&nearest(20e-9)));
         // As far as nobody knows, that is near.
-        assert!(!of(0, 10).is_far(&apart(190e-9)));
+        assert!(!of(0, 10).is_far(&nearest(190e-9)));
         assert!(!of(0, 10).is_far(&CoreDistanceMonitor::default()));
     }
 }

@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn waiting_for_a_core_is_seen_and_an_undisturbed_run_is_not() {
         let threads = Threads::new(1).expect("a thread");
-        let watch = RunQueueMonitor::new(&threads);
+        let monitor = RunQueueMonitor::new(&threads);
         let busy = |time: Duration| {
             let start = Instant::now();
             while start.elapsed() < time {
@@ -140,10 +140,10 @@ mod tests {
             }
             start.elapsed().as_secs_f64()
         };
-        if watch.workers.is_empty() {
+        if monitor.workers.is_empty() {
             return;
         }
-        let quiet = (0..200).any(|_| !watch.sample(|| busy(Duration::from_micros(200))).disturbed);
+        let quiet = (0..200).any(|_| !monitor.sample(|| busy(Duration::from_micros(200))).disturbed);
         assert!(quiet, "every one of 200 short runs was disturbed");
         // More threads than cores: over a second, this one must wait.
         let stop = std::sync::atomic::AtomicBool::new(false);
@@ -155,7 +155,7 @@ mod tests {
                     }
                 });
             }
-            let Run { disturbed, .. } = watch.sample(|| busy(Duration::from_millis(1000)));
+            let Run { disturbed, .. } = monitor.sample(|| busy(Duration::from_millis(1000)));
             stop.store(true, Ordering::Relaxed);
             disturbed
         });

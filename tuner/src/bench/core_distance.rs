@@ -122,7 +122,7 @@ impl CoreDistanceMonitor {
 
     /// A clock that stands while rounds wait: the time of one problem must not go by with that.
     pub fn clock(&self) -> Clock<'_> {
-        Clock { start: Instant::now(), waited: self.waited(), apart: self }
+        Clock { start: Instant::now(), waited: self.waited(), monitor: self }
     }
 
     /// Takes note of a distance in seconds; how long to sleep and look again, zero where a round may begin.
@@ -164,18 +164,18 @@ impl CoreDistanceMonitor {
 pub struct Clock<'a> {
     start: Instant,
     waited: Duration,
-    apart: &'a CoreDistanceMonitor,
+    monitor: &'a CoreDistanceMonitor,
 }
 
 impl Clock<'_> {
     /// Time that has gone by since, without waiting.
     pub fn elapsed(&self) -> Duration {
-        let waited = self.apart.waited().saturating_sub(self.waited);
+        let waited = self.monitor.waited().saturating_sub(self.waited);
         self.start.elapsed().saturating_sub(waited)
     }
 }
 
-/// How many of some rounds were on cores far apart.
+/// How many of some rounds were on cores far monitor.
 pub fn far_rounds(rounds: &[f64], near: f64) -> usize {
     rounds.iter().filter(|&&own| is_far(own, near)).count()
 }
@@ -209,24 +209,24 @@ mod tests {
 
     #[test]
     fn rounds_wait_while_cores_are_far_apart_and_patience_lasts() {
-        let apart = CoreDistanceMonitor::default();
-        assert_eq!(apart.distance(), None);
+        let monitor = CoreDistanceMonitor::default();
+        assert_eq!(monitor.distance(), None);
         // As long as nothing nearer is known, that is near.
-        assert_eq!(apart.note(200e-9), Duration::ZERO);
-        assert_eq!(apart.distance().map(|distance| distance.far), Some(0.0));
-        apart.known(20e-9);
-        assert_eq!(apart.note(200e-9), Duration::ZERO);
-        assert_eq!(apart.set_patience(POLICY.core_distance.pause * 3 / 2), Duration::ZERO);
-        apart.wait_until(Instant::now());
-        assert_eq!(apart.note(200e-9), Duration::ZERO);
-        apart.wait_until(Instant::now() + Duration::from_secs(3600));
+        assert_eq!(monitor.note(200e-9), Duration::ZERO);
+        assert_eq!(monitor.distance().map(|distance| distance.far), Some(0.0));
+        monitor.known(20e-9);
+        assert_eq!(monitor.note(200e-9), Duration::ZERO);
+        assert_eq!(monitor.set_patience(POLICY.core_distance.pause * 3 / 2), Duration::ZERO);
+        monitor.wait_until(Instant::now());
+        assert_eq!(monitor.note(200e-9), Duration::ZERO);
+        monitor.wait_until(Instant::now() + Duration::from_secs(3600));
         assert_eq!(
-            [200e-9, 200e-9, 200e-9].map(|ns| apart.note(ns)),
+            [200e-9, 200e-9, 200e-9].map(|ns| monitor.note(ns)),
             [POLICY.core_distance.pause, POLICY.core_distance.pause / 2, Duration::ZERO]
         );
-        assert_eq!(apart.note(21e-9), Duration::ZERO);
-        assert_eq!(apart.waited(), POLICY.core_distance.pause * 3 / 2);
-        let waited_s = apart.waited().as_secs_f64();
+        assert_eq!(monitor.note(21e-9), Duration::ZERO);
+        assert_eq!(monitor.waited(), POLICY.core_distance.pause * 3 / 2);
+        let waited_s = monitor.waited().as_secs_f64();
         // Of five rounds four, the first of them though it did not seem so then.
         let expected = CoreDistance {
             near_ns: 20.0,
@@ -236,7 +236,7 @@ mod tests {
             waited_s,
             networks_ns: None,
         };
-        assert_eq!(apart.distance(), Some(expected));
+        assert_eq!(monitor.distance(), Some(expected));
         let networks = |ns| CoreDistance { networks_ns: Some(ns), ..expected }.far_networks_ns();
         assert_eq!((networks(41.0), networks(39.0), expected.far_networks_ns()), (Some(41.0), None, None));
     }

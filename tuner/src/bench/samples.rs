@@ -81,7 +81,7 @@ impl Samples {
     /// Times as they would be beside a leader: its median times what these took in the rounds that both were in, so
     /// that drift of the machine favours neither; as they are where there is no such round. There is at least one. In
     /// few rounds it may be the leader that was disturbed: then no less than the least of these.
-    pub fn beside(&self, leader: &Self) -> Timing {
+    pub fn relative_to(&self, leader: &Self) -> Timing {
         let timing = Timing::of(&self.seconds());
         let (ratio, rounds) = self.paired(leader);
         let fair = ratio.map_or(timing.median, |ratio| ratio * leader.median());
@@ -103,8 +103,8 @@ mod tests {
         assert_eq!(of(&[]).ratio(&leader), None);
         assert_eq!(of(&[(2, 3.0), (7, 12.0)]).paired(&leader), (Some(1.5), 2));
         // The leader was disturbed in round 3, and in more rounds that shows.
-        assert_eq!(of(&[(3, 4.0)]).beside(&leader).median, 4.0);
-        assert_eq!(of(&[(1, 1.1), (2, 2.2), (3, 4.4)]).beside(&leader).median, 3.0 * 1.1);
+        assert_eq!(of(&[(3, 4.0)]).relative_to(&leader).median, 4.0);
+        assert_eq!(of(&[(1, 1.1), (2, 2.2), (3, 4.4)]).relative_to(&leader).median, 3.0 * 1.1);
         assert_eq!((leader.median(), leader.fastest(), leader.last_round()), (3.0, 1.0, Some(7)));
         assert_eq!(leader.since(2), of(&[(3, 4.0), (7, 8.0)]));
         assert_eq!((of(&[]).median(), of(&[]).last_round()), (f64::INFINITY, None));

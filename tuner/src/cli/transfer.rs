@@ -279,7 +279,7 @@ fn timed(history: &History) -> Vec<(CandidateId, f64)> {
     let ended = samples.iter().filter(|samples| samples.last_round() == last && !samples.is_empty());
     let Some(leader) = ended.min_by(|a, b| a.median().total_cmp(&b.median())) else { return Vec::new() };
     let own = history.candidates.iter().zip(&samples).filter(|(_, samples)| !samples.is_empty());
-    own.map(|(entry, samples)| (entry.id.clone(), samples.beside(leader).median))
+    own.map(|(entry, samples)| (entry.id.clone(), samples.relative_to(leader).median))
         .filter(|(pick, _)| may_be_chosen(pick))
         .collect()
 }

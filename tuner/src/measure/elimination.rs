@@ -113,7 +113,7 @@ impl Race<'_> {
             let leader = leader_of(&leaders, candidate).map(|leader| &self.samples[leader]);
             let (Some(leader), false) = (leader, own.is_empty()) else { continue };
             candidate.versus = own.ratio(leader);
-            let timing = own.beside(leader);
+            let timing = own.relative_to(leader);
             candidate.outcome = Outcome::Timed { timing, dropped: dropped && !is_alive(index) };
         }
     }

@@ -26,7 +26,7 @@ pub fn measure(
     let is_anew = was_far && host.distance.is_near(host.threads, &mut Team::new(host.threads.count()));
     let is_done =
         |history: &History| history.done.is_some_and(|done| done.is_enough(effort.share.as_secs_f64()));
-    let (mut beside, mut refused) = (None, Vec::new());
+    let (mut conditions, mut refused) = (None, Vec::new());
     let history = match before {
         Some(before) if !is_anew && is_done(&before.history) => return before,
         Some(before) => {
@@ -34,7 +34,7 @@ pub fn measure(
             if is_anew {
                 history.keep_near(host.distance.near().map(|seconds| seconds * 1e9));
             } else {
-                beside = Some(before.conditions);
+                conditions = Some(before.conditions);
             }
             refused = left_out;
             Some(history)
@@ -44,41 +44,41 @@ pub fn measure(
     let is_done = history.as_ref().is_some_and(is_done);
     let (kernels, left_out) = available(host.cpu, problem);
     let inputs = Inputs::synthetic(problem);
-    let mut field = Race::new(problem, host, types, (&kernels, left_out), &inputs);
-    field.conditions = beside.unwrap_or(field.conditions);
-    field.sample_peaks();
-    let holds = history.is_some_and(|history| field.restore(history));
+    let mut race = Race::new(problem, host, types, (&kernels, left_out), &inputs);
+    race.conditions = conditions.unwrap_or(race.conditions);
+    race.sample_peaks();
+    let holds = history.is_some_and(|history| race.restore(history));
     let clock = host.distance.clock();
     let search;
     if holds && is_done {
-        field.conclude();
-        search = field.search();
+        race.conclude();
+        search = race.search();
     } else {
-        field.revive();
-        let mut complete = field.walk(effort.budget.mul_f64(POLICY.race.search_share), effort.deadline);
+        race.revive();
+        let mut complete = race.walk(effort.budget.mul_f64(POLICY.race.search_share), effort.deadline);
         let effort = MeasureBudget { budget: effort.budget.saturating_sub(clock.elapsed()), ..effort };
         if types == Precision::F32 {
-            complete &= field.rounds(effort, progress);
+            complete &= race.rounds(effort, progress);
         } else {
             let part = |share| MeasureBudget { budget: effort.budget.mul_f64(share), ..effort };
             let first = POLICY.race.first_formats_share;
-            complete &= field.rounds(part(first), progress.part(0.0, first));
-            field.enter_others();
-            complete &= field.rounds(part(1.0 - first), progress.part(first, 1.0));
+            complete &= race.rounds(part(first), progress.part(0.0, first));
+            race.enter_others();
+            complete &= race.rounds(part(1.0 - first), progress.part(first, 1.0));
         }
-        search = if effort.exhaustive { field.exhaust() } else { field.search() };
-        field.done(&effort, complete && effort.rounds >= POLICY.race.rounds);
+        search = if effort.exhaustive { race.exhaust() } else { race.search() };
+        race.done(&effort, complete && effort.rounds >= POLICY.race.rounds);
     }
-    refused.retain(|refused| !field.left_out.contains(refused));
-    field.left_out.extend(refused);
+    refused.retain(|refused| !race.left_out.contains(refused));
+    race.left_out.extend(refused);
     for available in &kernels {
-        let is_there = field.candidates.iter().any(|c| c.choice.row.id == available.row.id);
-        if !is_there && !field.left_out.iter().any(|l| l.id == available.row.id) {
+        let is_there = race.candidates.iter().any(|c| c.choice.row.id == available.row.id);
+        if !is_there && !race.left_out.iter().any(|l| l.id == available.row.id) {
             let reason = "rounds to a lower precision, which is not asked for".to_string();
-            field.left_out.push(Excluded { id: available.row.id, reason });
+            race.left_out.push(Excluded { id: available.row.id, reason });
         }
     }
-    field.into_measurement(search)
+    race.into_measurement(search)
 }
 
 #[cfg(test)]
@@ -128,16 +128,16 @@ mod tests {
         // As if all but the last round had been on cores far apart.
         let last = first.history.last_round;
         let mut far = History { candidates: first.history.candidates.clone(), ..History::default() };
-        let mut beside = Conditions::default();
+        let mut conditions = Conditions::default();
         for number in 1..=last {
             let ns = if number < last { 190.0 } else { 20.0 };
             let times = first.history.times_of(number).to_vec();
             let (run, problem) = Default::default();
             far.add(Line::Round { run, problem, round: number, times, core_to_core_ns: Some(ns) });
-            beside.apart(Some(ns * 1e-9));
+            conditions.add_core_to_core(Some(ns * 1e-9));
         }
         distance.known(20e-9);
-        let again = measured(Some(ProblemResult { history: far, conditions: beside, ..first }));
+        let again = measured(Some(ProblemResult { history: far, conditions, ..first }));
         let rounds: Vec<usize> = again.history.rounds.iter().map(|round| round.number).collect();
         assert_eq!((rounds[0], rounds[1]), (last, last + 1));
         // Those that are measured again have their numbers again.

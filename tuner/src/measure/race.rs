@@ -291,7 +291,7 @@ impl<'a> Race<'a> {
             self.disturbed += usize::from(disturbed);
             times.push(time);
         }
-        self.conditions.apart(core_to_core);
+        self.conditions.add_core_to_core(core_to_core);
         self.journal.round(self.round, times, core_to_core);
     }
 

@@ -117,8 +117,8 @@ impl ProblemResult {
     /// Of candidates, to test what chooses.
     #[cfg(test)]
     pub fn of(problem: Problem, candidates: Vec<CandidateResult>) -> Self {
-        let (search, beside, history) = Default::default();
-        Self { problem, candidates, left_out: Vec::new(), tie: 0.01, search, conditions: beside, history }
+        let (search, conditions, history) = Default::default();
+        Self { problem, candidates, left_out: Vec::new(), tie: 0.01, search, conditions, history }
     }
 
     /// Candidates whose results are right, the fastest first.

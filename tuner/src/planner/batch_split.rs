@@ -21,7 +21,7 @@ pub fn split_all(graph: &Graph) -> Graph {
     graph.split_before("", IMAGES)
 }
 
-/// Splits a batch at the block from where on all images at once are faster: runs the network all ways, chosen by
+/// Splits a batch at the block from where on all images at once are faster: runs the network all splits, chosen by
 /// times alone, and adds up the blocks' times. The network that takes all at once comes with it, if it is not chosen.
 ///
 /// # Errors
@@ -46,13 +46,13 @@ pub fn split(
     let (Ok(mut at_once), Ok(single)) = (choose(whole.clone()), choose(split_all(&whole))) else {
         return Ok((None, whole, None));
     };
-    let mut ways = vec![(false, single)];
+    let mut splits = vec![(false, single)];
     if network.threads.count() > 1
-        && let Ok(apart) = choose(split_all(&whole).per_worker())
+        && let Ok(per_worker) = choose(split_all(&whole).per_worker())
     {
-        ways.push((true, apart));
+        splits.push((true, per_worker));
     }
-    let others = ways.iter_mut().map(|(_, session)| session);
+    let others = splits.iter_mut().map(|(_, session)| session);
     let sessions: Vec<&mut PreparedNetwork> = std::iter::once(&mut at_once).chain(others).collect();
     let count = sessions.len();
     let seconds: Vec<Vec<f64>> =
@@ -61,18 +61,18 @@ pub fn split(
         blocks.iter().map(|block| seconds[session.graph().block_steps(block)].iter().sum()).collect()
     };
     let at_once_blocks = of_blocks(&at_once, &seconds[0]);
-    let splits = ways.iter().zip(&seconds[1..]).map(|((apart, session), seconds)| {
+    let counts = splits.iter().zip(&seconds[1..]).map(|((per_worker, session), seconds)| {
         let (count, total) = best_count(&of_blocks(session, seconds), &at_once_blocks);
-        (*apart, count, total)
+        (*per_worker, count, total)
     });
-    let best = splits.min_by(|(.., a), (.., b)| a.total_cmp(b)).filter(|(_, count, _)| *count > 0);
-    let Some((apart, count, _)) = best else {
+    let best = counts.min_by(|(.., a), (.., b)| a.total_cmp(b)).filter(|(_, count, _)| *count > 0);
+    let Some((per_worker, count, _)) = best else {
         return Ok((None, whole, None));
     };
     let before = blocks.get(count).map(ToString::to_string);
     let graph = whole.split_before(before.as_deref().unwrap_or_default(), IMAGES);
-    let graph = if apart { graph.per_worker() } else { graph };
-    Ok((Some(PlanSplit { before, images: IMAGES, per_worker: apart }), graph, Some(at_once)))
+    let graph = if per_worker { graph.per_worker() } else { graph };
+    Ok((Some(PlanSplit { before, images: IMAGES, per_worker }), graph, Some(at_once)))
 }
 
 /// How many of the first blocks take single images where that is fastest, and the seconds of all.

@@ -2,7 +2,7 @@
 //!
 //! A block hands one tensor on to the next. So of each block it is enough to know what each of its forms costs at least
 //! for each type of the tensor that it reads and of that it hands on, which [`cheapest`] finds exactly; and block
-//! after block, for each type of the tensor handed on, the fastest way there is kept (R. Bellman, "Dynamic
+//! after block, for each type of the tensor handed on, the fastest path there is kept (R. Bellman, "Dynamic
 //! Programming", 1957). What it leaves out are bounds on error and memory, which only add to the time: its sum is
 //! a lower bound of every plan's.
 
@@ -47,7 +47,7 @@ pub fn cheapest_variants(
     types: Precision,
     extra: impl Fn(&str, BlockVariant) -> f64,
 ) -> Option<BlockDp> {
-    let mut ways: [Option<BlockDp>; 2] = BOTH.map(|_| Some(BlockDp::empty()));
+    let mut paths: [Option<BlockDp>; 2] = BOTH.map(|_| Some(BlockDp::empty()));
     let mut handed = graph.steps.first()?.src.tensor;
     for block in graph.blocks() {
         let ends = Ends::of(graph, block)?;
@@ -61,26 +61,26 @@ pub fn cheapest_variants(
             let steps = form.steps[form.block_steps(block)].to_vec();
             let part = Graph { steps, split: None, ..form };
             let extra = extra(block, rewrite);
-            for (from, way) in BOTH.iter().zip(&ways) {
-                let Some(way) = way else { continue };
+            for (from, path) in BOTH.iter().zip(&paths) {
+                let Some(path) = path else { continue };
                 for (to, best) in BOTH.iter().zip(&mut next) {
                     let own = ends.least(&part, [*from, *to], |step, wanted| {
                         seconds(measurements, types, step, wanted)
                     });
                     let Some(own) = own else { continue };
-                    let weighed = way.weighed + own * repeats + extra;
+                    let weighed = path.weighed + own * repeats + extra;
                     if best.as_ref().is_none_or(|best| weighed < best.weighed) {
-                        let mut forms = way.forms.clone();
+                        let mut forms = path.forms.clone();
                         forms.push((block, rewrite));
-                        *best = Some(BlockDp { forms, seconds: way.seconds + own * repeats, weighed });
+                        *best = Some(BlockDp { forms, seconds: path.seconds + own * repeats, weighed });
                     }
                 }
             }
         }
-        ways = next;
+        paths = next;
         handed = ends.hands_on.unwrap_or(handed);
     }
-    ways.into_iter().flatten().min_by(|a, b| a.weighed.total_cmp(&b.weighed))
+    paths.into_iter().flatten().min_by(|a, b| a.weighed.total_cmp(&b.weighed))
 }
 
 impl BlockDp {
@@ -142,10 +142,10 @@ pub fn layerwise(graph: &Graph, measurements: &[ProblemResult], types: Precision
     let mut sum = 0.0;
     for (index, step) in graph.steps.iter().enumerate() {
         let fits = |tensor: TensorId, dtype| known[tensor].is_none_or(|known| known == dtype);
-        let ways = BOTH.into_iter().flat_map(|src| BOTH.map(|dst| [src, dst])).filter(|[src, dst]| {
+        let paths = BOTH.into_iter().flat_map(|src| BOTH.map(|dst| [src, dst])).filter(|[src, dst]| {
             fits(step.src.tensor, *src) && step.dst.iter().all(|slice| fits(slice.tensor, *dst))
         });
-        let timed = ways.filter_map(|way| Some((way, seconds(measurements, types, step, way)?)));
+        let timed = paths.filter_map(|path| Some((path, seconds(measurements, types, step, path)?)));
         let ([src, dst], least) = timed.min_by(|(_, a), (_, b)| a.total_cmp(b))?;
         sum += least * graph.repeats(index) as f64;
         known[step.src.tensor] = Some(src);
@@ -182,7 +182,7 @@ mod tests {
         for seed in 0..10 {
             let known = measurements(&graph, seed);
             for types in [Precision::F32, Precision::Bf16] {
-                let found = cheapest_variants(&graph, &known, types, |_, _| 0.0).expect("a way");
+                let found = cheapest_variants(&graph, &known, types, |_, _| 0.0).expect("a path");
                 let of_form = |rewrite| {
                     let form = with_variant(&graph, "mixed0", rewrite)?;
                     let cost = |step: usize, pair| seconds(&known, types, &form.steps[step], pair);
@@ -195,7 +195,7 @@ mod tests {
                 let best = BlockVariant::ALL.into_iter().filter_map(of_form).min_by(f64::total_cmp);
                 let best = best.expect("a form");
                 assert!((found.seconds - best).abs() < 1e-9, "seed {seed}: {} for {best}", found.seconds);
-                assert!(layerwise(&graph, &known, types).expect("a way") >= best - 1e-9);
+                assert!(layerwise(&graph, &known, types).expect("a path") >= best - 1e-9);
             }
         }
     }
@@ -204,17 +204,17 @@ mod tests {
     fn blocks_of_the_network_hand_on_one_tensor_and_a_weight_keeps_forms_away() {
         let graph = Graph::new(&Model::inception_v3().with_classes(Some(10)), 1, PoolKind::Average);
         let known = measurements(&graph, 3);
-        let free = cheapest_variants(&graph, &known, Precision::Bf16, |_, _| 0.0).expect("a way");
+        let free = cheapest_variants(&graph, &known, Precision::Bf16, |_, _| 0.0).expect("a path");
         assert!(free.forms.iter().any(|(_, rewrite)| *rewrite != BlockVariant::PLAIN));
         let extra = |_: &str, rewrite| if rewrite == BlockVariant::PLAIN { 0.0 } else { 100.0 };
-        let plain = cheapest_variants(&graph, &known, Precision::Bf16, extra).expect("a way");
+        let plain = cheapest_variants(&graph, &known, Precision::Bf16, extra).expect("a path");
         assert!(plain.forms.iter().all(|(_, rewrite)| *rewrite == BlockVariant::PLAIN));
         assert!(plain.seconds >= free.seconds);
         let cost = |step: usize, pair| seconds(&known, Precision::Bf16, &graph.steps[step], pair);
-        let types = cheapest(&graph, cost).expect("a way");
+        let types = cheapest(&graph, cost).expect("a path");
         let of =
             |(index, step): (usize, &Step)| cost(index, [types[step.src.tensor], types[step.dst[0].tensor]]);
-        let whole: f64 = graph.steps.iter().enumerate().map(of).sum::<Option<f64>>().expect("a way");
+        let whole: f64 = graph.steps.iter().enumerate().map(of).sum::<Option<f64>>().expect("a path");
         assert!((plain.seconds - whole).abs() < 1e-9, "{} in blocks, {whole} at once", plain.seconds);
     }
 }

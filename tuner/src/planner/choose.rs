@@ -62,7 +62,7 @@ impl Network<'_> {
                 next = low.midpoint(high);
             }
             if let Some((mut search, chosen)) = held {
-                return search.in_place(chosen, bounds.error);
+                return search.time_finalists(chosen, bounds.error);
             }
         }
         let mut search = search(&self.all_f32());
@@ -73,7 +73,7 @@ impl Network<'_> {
             true => fastest,
             false => search.within(fastest, bounds.error)?,
         };
-        search.in_place(chosen, bounds.error)
+        search.time_finalists(chosen, bounds.error)
     }
 
     /// All tensors in f32.

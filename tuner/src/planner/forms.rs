@@ -63,8 +63,8 @@ pub fn choose_forms_and_types(
         let own = choice.and_then(|choice| choice.costs.iter().find(|(form, _)| *form == rewrite)?.1);
         own.unwrap_or(0.0) * tie * repeats(block)
     };
-    if let Some(joint) = cheapest_variants(graph, measurements, types, extra) {
-        for (block, rewrite) in joint.forms {
+    if let Some(best) = cheapest_variants(graph, measurements, types, extra) {
+        for (block, rewrite) in best.forms {
             list.iter_mut().filter(|choice| choice.block == block).for_each(|c| c.variant = rewrite);
         }
     }

@@ -85,8 +85,8 @@ pub fn with_room(
     }
     let has_room = session.tensors().iter().zip(&halos).all(|(at, halo)| at.halo == *halo);
     let &Network { graph, weights, cpu, threads, .. } = network;
-    let roomy = || PreparedNetwork::with_halos(graph.clone(), choices, &halos, weights, cpu, threads);
-    Ok(if has_room { None } else { Some(roomy()?) })
+    let widened = || PreparedNetwork::with_halos(graph.clone(), choices, &halos, weights, cpu, threads);
+    Ok(if has_room { None } else { Some(widened()?) })
 }
 
 /// Times the finalists of every step in a network that runs the first of each, until the time is over.

@@ -93,7 +93,7 @@ impl<'a> Search<'a, '_> {
     }
 
     /// Times what is close to a choice in the running network, and chooses again by that.
-    pub(super) fn in_place(
+    pub(super) fn time_finalists(
         &mut self,
         mut chosen: Chosen<'a>,
         bound: f64,
@@ -109,8 +109,8 @@ impl<'a> Search<'a, '_> {
         if !has_time(network, &mut chosen.session, &candidates, &images, end) {
             return Ok(chosen);
         }
-        let mut roomy = with_room(network, &chosen.session, &chosen.choices, &candidates)?;
-        let session = roomy.as_mut().unwrap_or(&mut chosen.session);
+        let mut widened = with_room(network, &chosen.session, &chosen.choices, &candidates)?;
+        let session = widened.as_mut().unwrap_or(&mut chosen.session);
         let times = time_in_network(network, session, &candidates, &images, self.tie, end)?;
         for (step, (list, times)) in lists.iter().zip(&times).enumerate() {
             let (options, seconds) = (&mut self.options[step], &mut self.seconds[step]);
