@@ -7,6 +7,7 @@ use kernels::kernel::Tuning;
 use kernels::{entry, table};
 use serde_json::{Map, Value};
 
+use crate::network::candidates::default_choice;
 use crate::network::choice::{Choice, StepFormats, problem_name, tuning_to_json};
 use crate::network::dtypes::{Disagreement, of_tensors};
 use crate::network::graph::{Graph, Step};
@@ -73,14 +74,19 @@ impl Plan {
                 format!("{body} steps of {}{} before its top", self.model, self.in_forms()),
             ));
         }
+        // Weights decide which steps the top has; branch-parallel plans list the branches of one worker, then another's.
+        let is_branch_parallel = self.steps.iter().any(|planned| planned.worker.is_some());
         let choose = |(place, step): (usize, &Step)| {
-            let planned = self.steps.iter().position(|planned| planned.layers == step.layers);
-            match planned.or((!step.is_top).then_some(place)) {
+            let in_order = (!step.is_top).then_some(place);
+            let of_layers = || self.steps.iter().position(|planned| planned.layers == step.layers);
+            let planned =
+                if is_branch_parallel { of_layers().or(in_order) } else { in_order.or_else(of_layers) };
+            match planned {
                 Some(index) => {
                     self.check_threads(path, index, graph.is_per_worker(place))?;
                     self.choice(path, index, &self.steps[index], step, cpu)
                 }
-                None => Ok(crate::network::candidates::default_choice(&step.problem, cpu)),
+                None => Ok(default_choice(&step.problem, cpu)),
             }
         };
         let choices: Vec<Choice> = graph.steps.iter().enumerate().map(choose).collect::<Result<_, _>>()?;
