@@ -2,7 +2,6 @@
 
 use engine::network::{Graph, Step, pair};
 use engine::runtime::Reference;
-use engine::util::Timing;
 use kernels::Dtype;
 
 use crate::bench::POLICY;
@@ -10,7 +9,7 @@ use crate::measure::{CandidateResult, ProblemResult, widest_tie};
 use crate::planner::chosen::Chosen;
 use crate::planner::context::{Network, built_in_images, bytes_with};
 use crate::planner::error::PlannerError;
-use crate::planner::in_network::{finalists, has_time, time_in_network, with_room};
+use crate::planner::in_network::{InNetworkTime, finalists, has_time, time_in_network, with_room};
 use crate::planner::knapsack::{Cost, Limits, choose, least_memory, lighter, picked, total};
 use crate::planner::ranking::{by_tie, is_eligible, winner};
 
@@ -23,16 +22,12 @@ impl Network<'_> {
         memory: usize,
     ) -> Search<'a, 'n> {
         let options = options(self.graph, measurements, types);
-        let alone = |(step, options): (usize, &Vec<&CandidateResult>)| {
-            options.iter().map(|c| c.seconds() * self.graph.repeats(step) as f64).collect()
+        let costs = |(step, options): (usize, &Vec<&CandidateResult>)| {
+            options.iter().map(|c| cost(c, self.graph.repeats(step) as f64, 0.0)).collect()
         };
-        let seconds: Vec<Vec<f64>> = options.iter().enumerate().map(alone).collect();
-        let in_network = options.iter().map(|_| Vec::new()).collect();
+        let costs = options.iter().enumerate().map(costs).collect();
         let tie = widest_tie(measurements);
-        let (network, costs, left) = (self, Vec::new(), memory);
-        let mut search = Search { network, exact, options, seconds, costs, in_network, tie, memory, left };
-        search.price(&vec![0.0; self.graph.steps.len()]);
-        search
+        Search { network: self, exact, options, costs, tie, memory, left: memory }
     }
 }
 
@@ -60,10 +55,15 @@ fn options<'a>(
 pub(super) fn cost(candidate: &CandidateResult, repeats: f64, gain: f64) -> Cost {
     Cost {
         seconds: candidate.seconds() * repeats,
-        error: (gain * candidate.rms_error).powi(2),
+        error: squared_error(candidate, gain),
         packed: candidate.packed,
         scratch: candidate.scratch,
     }
+}
+
+/// The share of a candidate in the squared error of the network.
+fn squared_error(candidate: &CandidateResult, gain: f64) -> f64 {
+    (gain * candidate.rms_error).powi(2)
 }
 
 /// The search for a choice within bounds.
@@ -71,11 +71,8 @@ pub(super) struct Search<'a, 'n> {
     network: &'n Network<'n>,
     exact: &'n Reference,
     options: Vec<Vec<&'a CandidateResult>>,
-    /// What each takes: alone, or in place once that is known.
-    seconds: Vec<Vec<f64>>,
+    /// What each costs, by isolated times or, once they are known, by those in the network.
     pub(super) costs: Vec<Vec<Cost>>,
-    /// Options that were timed in place, and their times.
-    in_network: Vec<Vec<(&'a CandidateResult, Timing)>>,
     tie: f64,
     /// Bytes of the process.
     memory: usize,
@@ -84,12 +81,11 @@ pub(super) struct Search<'a, 'n> {
 }
 
 impl<'a> Search<'a, '_> {
-    /// What the options cost where errors of the steps are magnified so much.
+    /// What the errors of options cost where those of the steps are magnified so much.
     pub(super) fn price(&mut self, gains: &[f64]) {
-        let of = |((options, seconds), &gain): ((&Vec<&CandidateResult>, &Vec<f64>), &f64)| {
-            options.iter().zip(seconds).map(|(c, &seconds)| Cost { seconds, ..cost(c, 1.0, gain) }).collect()
-        };
-        self.costs = self.options.iter().zip(&self.seconds).zip(gains).map(of).collect();
+        for ((options, costs), &gain) in self.options.iter().zip(&mut self.costs).zip(gains) {
+            options.iter().zip(costs).for_each(|(c, cost)| cost.error = squared_error(c, gain));
+        }
     }
 
     /// Times what is close to a choice in the running network, and chooses again by that.
@@ -104,7 +100,7 @@ impl<'a> Search<'a, '_> {
         let lists: Vec<Vec<usize>> = (self.options.iter().zip(&chosen.picks).enumerate())
             .map(|(step, (options, &pick))| finalists(&chosen.session, step, options, pick))
             .collect();
-        let candidates: Vec<Vec<&CandidateResult>> =
+        let candidates: Vec<Vec<&'a CandidateResult>> =
             lists.iter().zip(&self.options).map(|(list, o)| list.iter().map(|&i| o[i]).collect()).collect();
         if !has_time(network, &mut chosen.session, &candidates, &images, end) {
             return Ok(chosen);
@@ -112,21 +108,14 @@ impl<'a> Search<'a, '_> {
         let mut widened = with_room(network, &chosen.session, &chosen.choices, &candidates)?;
         let session = widened.as_mut().unwrap_or(&mut chosen.session);
         let times = time_in_network(network, session, &candidates, &images, self.tie, end)?;
+        let timed = |(candidates, times): (Vec<&'a CandidateResult>, &Vec<InNetworkTime>)| {
+            candidates.into_iter().zip(times).map(|(c, time)| (c, time.timing)).collect()
+        };
+        let in_network = candidates.into_iter().zip(&times).map(timed).collect();
         for (step, (list, times)) in lists.iter().zip(&times).enumerate() {
-            let (options, seconds) = (&mut self.options[step], &mut self.seconds[step]);
-            let Some(&pick) = list.first() else { continue };
-            // What was not timed in place is as much slower there as the chosen one.
-            let factor = times[0].timing.median / seconds[pick];
-            seconds.iter_mut().for_each(|seconds| *seconds *= factor);
-            list.iter().zip(times).for_each(|(&option, time)| seconds[option] = time.timing.median);
-            self.in_network[step] =
-                list.iter().zip(times).map(|(&option, time)| (options[option], time.timing)).collect();
-            let tied = list.iter().zip(times).filter(|(_, time)| time.tied).map(|(option, _)| *option);
-            let first = tied.min_by(|&a, &b| by_tie(options[a], options[b])).unwrap_or(pick);
-            let mut order: Vec<usize> = (0..options.len()).collect();
-            order.sort_by(|&a, &b| (a != first).cmp(&(b != first)).then(seconds[a].total_cmp(&seconds[b])));
-            *options = order.iter().map(|&option| options[option]).collect();
-            *seconds = order.iter().map(|&option| seconds[option]).collect();
+            if !list.is_empty() {
+                self.rank(step, list, times);
+            }
         }
         self.price(&vec![0.0; network.graph.steps.len()]);
         let again = match self.attempt(f64::INFINITY)? {
@@ -134,11 +123,27 @@ impl<'a> Search<'a, '_> {
             Some(again) => self.within(again, bound).ok(),
             None => None,
         };
-        let in_network = std::mem::take(&mut self.in_network);
         Ok(match again {
             Some(again) => Chosen { in_network, isolated: Some(chosen.session), ..again },
             None => Chosen { in_network, ..chosen },
         })
+    }
+
+    /// Puts a step's options in order by the times of its finalists in the network, the pick of those that tie first.
+    fn rank(&mut self, step: usize, finalists: &[usize], times: &[InNetworkTime]) {
+        let (options, costs) = (&mut self.options[step], &mut self.costs[step]);
+        // What was not timed in the network is as much slower there as the chosen one.
+        let factor = times[0].timing.median / costs[finalists[0]].seconds;
+        costs.iter_mut().for_each(|cost| cost.seconds *= factor);
+        finalists.iter().zip(times).for_each(|(&option, time)| costs[option].seconds = time.timing.median);
+        let tied = finalists.iter().zip(times).filter(|(_, time)| time.tied).map(|(option, _)| *option);
+        let first = tied.min_by(|&a, &b| by_tie(options[a], options[b])).unwrap_or(finalists[0]);
+        let mut order: Vec<usize> = (0..options.len()).collect();
+        order.sort_by(|&a, &b| {
+            (a != first).cmp(&(b != first)).then(costs[a].seconds.total_cmp(&costs[b].seconds))
+        });
+        *options = order.iter().map(|&option| options[option]).collect();
+        *costs = order.iter().map(|&option| costs[option]).collect();
     }
 
     /// The fastest choice whose errors have at most that sum and that keeps the memory, measured.
