@@ -194,6 +194,22 @@ struct Row<'a, I: Isa, J: Join<I>> {
     channels: Range<usize>,
 }
 
+/// Vectors of a row, from a channel on.
+struct Vectors<'a, I: Isa, J: Join<I>, const V: usize, const WHOLE: bool> {
+    row: &'a Row<'a, I, J>,
+    c: usize,
+}
+
+impl<I: Isa, J: Join<I>, const V: usize, const WHOLE: bool> pulp::WithSimd for Vectors<'_, I, J, V, WHOLE> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        // SAFETY: promised to [`Row::vectors`], the only caller.
+        unsafe { self.row.pixels::<V, WHOLE>(self.c) };
+    }
+}
+
 impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// All vectors.
     ///
@@ -226,12 +242,20 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
         }
     }
 
-    /// All pixels of vectors of channels.
+    /// All pixels of vectors of channels: a function for each number of them, since one with all
+    /// takes the compiler ten times as long.
     ///
     /// # Safety
     /// As for [`Self::all`]; `WHOLE` vectors.
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn vectors<const V: usize, const WHOLE: bool>(&self, c: usize) {
+        self.step.isa.vectorize(Vectors::<I, J, V, WHOLE> { row: self, c });
+    }
+
+    /// # Safety
+    /// As for [`Self::vectors`].
+    #[inline(always)]
+    unsafe fn pixels<const V: usize, const WHOLE: bool>(&self, c: usize) {
         // SAFETY: by the caller; the pixels are those of the row.
         unsafe {
             for x in (0..self.whole.start).chain(self.whole.end..self.pixels) {
