@@ -4,12 +4,9 @@ use super::*;
 
 const RUN: &str = "run --model conv2d_bn --shape n1h9w9c16k24r3s3";
 
-/// A plan with one edit, and the field that the refusal names.
-type Edit<'a> = (&'a str, fn(&mut Value));
-
 #[test]
 fn an_edited_plan_is_refused_by_file_and_field() {
-    let folder = folder();
+    let folder = Folder::new();
     let edits: &[Edit] = &[
         ("schema", |p| p["schema"] = "convolution-plan-0".into()),
         ("model", |p| p["model"] = "mixed0".into()),
@@ -36,57 +33,39 @@ fn an_edited_plan_is_refused_by_file_and_field() {
         ("steps[0].formats", |p| p["steps"][0]["formats"] = Value::Null),
         ("steps[0].time_us", |p| p["steps"][0]["time_us"]["median"] = "fast".into()),
     ];
-    for (index, (field, edit)) in edits.iter().enumerate() {
-        let mut plan = SMALL_PLAN.clone();
-        edit(&mut plan);
-        let name = format!("edited-{index}.json");
-        write(folder.path(), &name, plan.to_string());
-        write(folder.path(), "y.npy", "old");
-        refuses(folder.path(), &format!("{RUN} --plan {name} --output y.npy"), &[&name, field]);
-        assert_eq!(std::fs::read(folder.path().join("y.npy")).expect("readable"), b"old");
-    }
+    folder.refuses_edits(RUN, &SMALL_PLAN, edits);
 }
 
 #[test]
 fn a_plan_with_steps_left_out_or_twice_is_refused() {
-    let folder = folder();
-    let count = BLOCK_PLAN.0["steps"].as_array().expect("steps").len();
+    let folder = Folder::new();
+    let count = list(&BLOCK_PLAN.0, "steps").len();
     let [less, more] = [count - 1, count + 1].map(|count| format!("steps is {count}"));
     let edits: [Edit; 2] = [
-        (&less, |p| drop(p["steps"].as_array_mut().expect("steps").remove(3))),
+        (&less, |p| drop(list_mut(p, "steps").remove(3))),
         (&more, |p| {
-            let steps = p["steps"].as_array_mut().expect("steps");
+            let steps = list_mut(p, "steps");
             steps.push(steps[0].clone());
         }),
     ];
-    for (field, edit) in edits {
-        let mut plan = BLOCK_PLAN.0.clone();
-        edit(&mut plan);
-        write(folder.path(), "p.json", plan.to_string());
-        refuses(folder.path(), "run --model mixed10 --plan p.json", &["p.json", field]);
-    }
+    folder.refuses_edits(RUN_BLOCK, &BLOCK_PLAN.0, &edits);
 }
 
 /// Steps are found by their layers: the network says in which order they run.
 #[test]
 fn a_plan_with_swapped_steps_gives_the_same_result() {
-    let folder = folder();
-    let run = |plan: &Value| {
-        write(folder.path(), "p.json", plan.to_string());
-        succeeds(folder.path(), "run --model mixed10 --plan p.json --output y.npy");
-        result(folder.path(), "y.npy", &[1, 8 * 8 * 2048])
-    };
+    let folder = Folder::new();
     let mut swapped = BLOCK_PLAN.0.clone();
-    swapped["steps"].as_array_mut().expect("steps").swap(0, 1);
-    assert_eq!(run(&swapped), run(&BLOCK_PLAN.0));
+    list_mut(&mut swapped, "steps").swap(0, 1);
+    assert_eq!(folder.block_output(&swapped, 1), folder.block_output(&BLOCK_PLAN.0, 1));
 }
 
 #[test]
 fn what_is_no_plan_is_refused_by_every_command_that_reads_one() {
-    let folder = folder();
+    let folder = Folder::new();
     let text = SMALL_PLAN.to_string();
     let mut random = cross_checks::Random::of("no plan");
-    let mut contents: Vec<Vec<u8>> = [
+    let texts = [
         "",
         "{",
         "[]",
@@ -99,33 +78,31 @@ fn what_is_no_plan_is_refused_by_every_command_that_reads_one() {
         &text.replacen("\"threads\":1", "\"threads\":1e999", 1),
         &format!("{text}{text}"),
         &"[".repeat(100_000),
-    ]
-    .into_iter()
-    .map(|text| text.as_bytes().to_vec())
-    .collect();
+    ];
+    let mut contents = texts.map(|text| text.as_bytes().to_vec()).to_vec();
     contents.extend((0..8).map(|_| (0..200).map(|_| random.bits() as u8).collect()));
     for bytes in contents {
         assert_ne!(bytes, text.as_bytes());
-        write(folder.path(), "p.json", &bytes);
+        folder.write("p.json", &bytes);
         for command in [RUN, "explain conv2d_bn.conv", "report --out report"] {
-            refuses(folder.path(), &format!("{command} --plan p.json"), &["p.json"]);
+            folder.refuses(&format!("{command} --plan p.json"), &["p.json"]);
         }
-        assert!(!folder.path().join("report").exists());
+        assert!(!folder.at("report").exists());
     }
-    std::fs::create_dir(folder.path().join("dir")).expect("a folder");
-    refuses(folder.path(), &format!("{RUN} --plan dir"), &["dir"]);
-    refuses(folder.path(), &format!("{RUN} --plan nothing.json"), &["nothing.json"]);
+    fs::create_dir(folder.at("dir")).expect("a folder");
+    for name in ["dir", "nothing.json"] {
+        folder.refuses(&format!("{RUN} --plan {name}"), &[name]);
+    }
 }
 
 #[test]
-fn a_run_takes_the_steps_and_leaves_the_measurements_to_who_explains_them() {
-    let folder = folder();
+fn a_run_reads_the_steps_and_only_explanations_read_the_measurements() {
+    let folder = Folder::new();
     let mut plan = SMALL_PLAN.clone();
     plan["measurements"][0]["candidates"] = "none".into();
-    write(folder.path(), "p.json", plan.to_string());
-    let ran = tuner(folder.path(), &format!("{RUN} --plan p.json"));
-    assert_eq!((ran.status, ran.err.as_str()), (Some(0), ""));
-    refuses(folder.path(), "report --plan p.json --out r", &["p.json", "measurements[0].candidates"]);
+    folder.write("p.json", plan.to_string());
+    assert_eq!(folder.notes(&format!("{RUN} --plan p.json")), "");
+    folder.refuses("report --plan p.json --out r", &["p.json", "measurements[0].candidates"]);
     // What is wrong behind the measurements is at its line of the file.
     let mut plan = SMALL_PLAN.clone();
     let fields = plan.as_object_mut().expect("an object");
@@ -133,126 +110,116 @@ fn a_run_takes_the_steps_and_leaves_the_measurements_to_who_explains_them() {
     fields.insert("batch".to_string(), "one".into());
     let text = serde_json::to_string_pretty(&plan).expect("JSON");
     let line = text.lines().count() - 1;
-    write(folder.path(), "p.json", text);
-    refuses(folder.path(), &format!("{RUN} --plan p.json"), &["p.json", "batch", &format!("line {line} ")]);
+    folder.write("p.json", text);
+    folder.refuses(&format!("{RUN} --plan p.json"), &["p.json", "batch", &format!("line {line} ")]);
 }
 
 #[test]
 fn what_differs_from_the_plan_is_refused_by_name() {
-    let folder = folder();
-    write(folder.path(), "p.json", SMALL_PLAN.to_string());
+    let folder = Folder::new();
+    folder.write("p.json", SMALL_PLAN.to_string());
     for (args, field) in [
         ("--threads 2", "threads is 1"),
         ("--batch 2", "batch is 1"),
         ("--max-rel-error 1e-9", "max_rel_error is 1e-5"),
     ] {
-        refuses(folder.path(), &format!("{RUN} --plan p.json {args}"), &["p.json", field]);
+        folder.refuses(&format!("{RUN} --plan p.json {args}"), &["p.json", field]);
     }
-    succeeds(folder.path(), &format!("{RUN} --plan p.json --threads 1 --batch 1 --precision bf16"));
-    refuses(folder.path(), "run --model mixed9 --plan p.json", &["p.json", "model is conv2d_bn"]);
+    folder.succeeds(&format!("{RUN} --plan p.json --threads 1 --batch 1 --precision bf16"));
+    folder.refuses("run --model mixed9 --plan p.json", &["p.json", "model is conv2d_bn"]);
 }
 
 #[test]
 fn another_valid_kernel_gives_the_same_result() {
-    let folder = folder();
+    let folder = Folder::new();
     let mut plan = SMALL_PLAN.clone();
-    write(folder.path(), "p.json", plan.to_string());
-    succeeds(folder.path(), &format!("{RUN} --plan p.json --output tuned.npy"));
+    folder.write("p.json", plan.to_string());
+    folder.succeeds(&format!("{RUN} --plan p.json --output tuned.npy"));
     plan["steps"][0]["kernel"] = "reference".into();
     plan["steps"][0]["tuning"] = Value::Object(Default::default());
     plan["steps"][0]["formats"] = serde_json::json!({"in": "f32:nhwc", "out": "f32:nhwc"});
-    write(folder.path(), "p.json", plan.to_string());
-    succeeds(folder.path(), &format!("{RUN} --plan p.json --output edited.npy"));
-    let [tuned, edited] = ["tuned.npy", "edited.npy"].map(|y| result(folder.path(), y, &[1, SMALL_OUTPUT]));
-    alike(&tuned, &edited);
+    folder.write("p.json", plan.to_string());
+    folder.succeeds(&format!("{RUN} --plan p.json --output edited.npy"));
+    let [tuned, edited] = ["tuned.npy", "edited.npy"].map(|y| folder.result(y, &[1, SMALL_OUTPUT]));
+    assert_close(&tuned, &edited);
 }
 
 #[test]
-fn the_newest_plan_is_taken_and_without_one_the_default_with_a_notice() {
-    let folder = folder();
-    let line = format!("{RUN} --threads 1 --repeat 1 --json");
-    let plan_of = |ran: &Ran| -> String {
-        let line: Value = serde_json::from_str(&ran.out).expect("JSON");
-        line["plan"].as_str().expect("a plan").to_string()
+fn the_newest_plan_is_used_and_without_one_the_default_with_a_notice() {
+    let folder = Folder::new();
+    let run = |more: &str| -> (String, String) {
+        let Ran { out, err, .. } = folder.run_well(&format!("{RUN} --threads 1 --repeat 1 --json {more}"));
+        let object: Value = serde_json::from_str(&out).expect("JSON");
+        (text(&object, "plan").to_string(), err)
     };
-    let none = tuner(folder.path(), &line);
-    assert_eq!((none.status, plan_of(&none).as_str()), (Some(0), "default"));
-    assert!(none.err.lines().count() == 1 && none.err.contains("no plan"), "{}", none.err);
+    let (plan, err) = run("");
+    assert_eq!(plan, "default");
+    assert!(err.lines().count() == 1 && err.contains("no plan"), "{err}");
 
-    succeeds(folder.path(), &format!("tune {SMALL} --budget 1 --threads 1"));
-    let first = tuner(folder.path(), &line);
-    assert_eq!((first.status, first.err.as_str()), (Some(0), ""));
-    let path = folder.path().join(plan_of(&first));
-
-    let mut newer = json(&path);
+    folder.succeeds(&format!("tune {SMALL} --budget 1 --threads 1"));
+    let (first, err) = run("");
+    assert_eq!(err, "");
+    let write = |name: &str, text: &str| {
+        fs::write(folder.at(&first).with_file_name(name), text).expect("written");
+    };
+    let mut newer = folder.json(&first);
     newer["created"] = (newer["created"].as_u64().expect("seconds") + 1).into();
-    std::fs::write(path.with_file_name("newer.json"), newer.to_string()).expect("written");
+    write("newer.json", &newer.to_string());
     newer["created"] = (newer["created"].as_u64().expect("seconds") + 1).into();
     newer["threads"] = 2.into();
-    std::fs::write(path.with_file_name("for-others.json"), newer.to_string()).expect("written");
-    std::fs::write(path.with_file_name("damaged.json"), "{").expect("written");
-    let second = tuner(folder.path(), &line);
-    assert!(plan_of(&second).ends_with("newer.json"), "{}", second.out);
-    assert_eq!(second.err, "");
-
-    let other_batch = tuner(folder.path(), &format!("{line} --batch 2"));
-    assert_eq!(plan_of(&other_batch), "default");
+    write("for-others.json", &newer.to_string());
+    write("damaged.json", "{");
+    let (second, err) = run("");
+    assert!(second.ends_with("newer.json"), "{second}");
+    assert_eq!(err, "");
+    assert_eq!(run("--batch 2").0, "default");
 }
 
 #[test]
 fn a_plan_of_another_machine_is_refused_unless_it_is_asked_for() {
-    let folder = folder();
+    let folder = Folder::new();
     let mut plan = SMALL_PLAN.clone();
     plan["machine"]["cpu"] = "Another Processor".into();
-    write(folder.path(), "p.json", plan.to_string());
-    refuses(
-        folder.path(),
-        &format!("{RUN} --plan p.json"),
-        &["p.json", "machine.cpu is Another Processor", "--any-machine"],
-    );
-    let ran = tuner(folder.path(), &format!("{RUN} --plan p.json --any-machine"));
-    assert_eq!((ran.status, ran.err.as_str()), (Some(0), ""));
+    folder.write("p.json", plan.to_string());
+    let parts = ["p.json", "machine.cpu is Another Processor", "--any-machine"];
+    folder.refuses(&format!("{RUN} --plan p.json"), &parts);
+    let any_machine = format!("{RUN} --plan p.json --any-machine");
+    assert_eq!(folder.notes(&any_machine), "");
     plan["steps"][0]["kernel"] = "direct_of_that_machine".into();
-    write(folder.path(), "p.json", plan.to_string());
-    let args = format!("{RUN} --plan p.json --any-machine");
-    refuses(folder.path(), &args, &["p.json", "steps[0].kernel", "direct_of_that_machine"]);
+    folder.write("p.json", plan.to_string());
+    folder.refuses(&any_machine, &["p.json", "steps[0].kernel", "direct_of_that_machine"]);
 }
 
 #[test]
 fn what_has_changed_since_the_plan_was_made_is_named() {
-    let folder = folder();
+    let folder = Folder::new();
     let mut plan = SMALL_PLAN.clone();
     let note = |plan: &Value| {
-        write(folder.path(), "p.json", plan.to_string());
-        let ran = tuner(folder.path(), &format!("{RUN} --plan p.json"));
-        assert_eq!(ran.status, Some(0), "{}", ran.err);
-        ran.err
+        folder.write("p.json", plan.to_string());
+        folder.notes(&format!("{RUN} --plan p.json"))
     };
     assert_eq!(note(&plan), "");
     plan["steps"][0]["code"] = "0123456789abcdef".into();
     plan["machine"]["cores"] = (plan["machine"]["cores"].as_u64().expect("cores") + 1).into();
-    let text = note(&plan);
-    let kernel = plan["steps"][0]["kernel"].as_str().expect("a kernel");
-    for part in ["note: p.json: ", "cores were online", &format!("the code of {kernel} has changed")] {
-        assert!(text.contains(part), "`{part}` is not in {text}");
-    }
-    assert_eq!(text.lines().count(), 1);
+    let note = note(&plan);
+    let code = format!("the code of {} has changed", text(&plan["steps"][0], "kernel"));
+    assert_contains(&note, &["note: p.json: ", "cores were online", &code]);
+    assert_eq!(note.lines().count(), 1);
 }
 
 /// What was measured of a step's problem, and the baseline in it.
 fn baseline(step: &Value) -> Option<(&'static Value, &'static Value)> {
-    let measured = BLOCK_PLAN.0["measurements"].as_array().expect("measurements");
-    let record = measured.iter().find(|record| record["problem"] == step["problem"])?;
+    let record =
+        list(&BLOCK_PLAN.0, "measurements").iter().find(|record| record["problem"] == step["problem"])?;
     let mut candidates = record["candidates"].as_array()?.iter();
     Some((record, candidates.find(|c| c["kernel"] == "im2col_gemm")?))
 }
 
 #[test]
 fn some_entries_of_a_plan_are_measured_again() {
-    let folder = folder();
+    let folder = Folder::with_block_plan();
     let mut plan = BLOCK_PLAN.0.clone();
-    write(folder.path(), "p.json", plan.to_string());
-    let ran = tuner(folder.path(), "spot --plan p.json --steps 3");
+    let ran = folder.run("spot --plan p.json --steps 3");
     assert!(ran.status == Some(0) || ran.status == Some(1), "{}", ran.err);
     let verdicts = ran.out.lines().filter(|line| line.ends_with("holds") || line.ends_with("lost")).count();
     assert_eq!(verdicts, 3, "{}", ran.out);
@@ -263,8 +230,10 @@ fn some_entries_of_a_plan_are_measured_again() {
             .and_then(|(record, slow)| Some(time(slow)? - time(&record["candidates"][0])?))
             .unwrap_or(0.0)
     };
-    let steps = plan["steps"].as_array_mut().expect("steps");
-    let conv = steps.iter_mut().max_by(|a, b| behind(a).total_cmp(&behind(b))).expect("a step");
+    let conv = list_mut(&mut plan, "steps")
+        .iter_mut()
+        .max_by(|a, b| behind(a).total_cmp(&behind(b)))
+        .expect("a step");
     let (record, slow) = baseline(conv).expect("a baseline");
     let best = serde_json::json!({ "kernel": conv["kernel"], "tuning": conv["tuning"], "time_us": 1.0 });
     conv["runner_up"] = best;
@@ -272,13 +241,11 @@ fn some_entries_of_a_plan_are_measured_again() {
         conv[key] = slow[key].clone();
     }
     let layer = conv["layers"][0].as_str().expect("a layer").to_string();
-    let mut text = plan.to_string();
-    // In the plan's own words the two were level.
-    let own = slow["time_us"].to_string();
-    text = text.replace(&own, &record["candidates"][0]["time_us"].to_string());
-    write(folder.path(), "p.json", text);
+    // By the plan's measurements the two were level.
+    let [slow, fast] = [slow, &record["candidates"][0]].map(|candidate| candidate["time_us"].to_string());
+    folder.write("p.json", plan.to_string().replace(&slow, &fast));
     // Other tests use the cores meanwhile, and may hide it once.
-    let recheck = || tuner(folder.path(), "spot --plan p.json --steps 40 --wide");
+    let recheck = || folder.run("spot --plan p.json --steps 40 --wide");
     let mut ran = recheck();
     for _ in 0..2 {
         if ran.status == Some(0) {
@@ -287,7 +254,7 @@ fn some_entries_of_a_plan_are_measured_again() {
     }
     assert_eq!(ran.status, Some(1), "{}{}", ran.out, ran.err);
     assert!(ran.out.lines().any(|line| line.contains(&layer) && line.ends_with("lost")), "{}", ran.out);
-    refuses(folder.path(), "spot --plan nowhere.json", &["nowhere.json"]);
+    folder.refuses("spot --plan nowhere.json", &["nowhere.json"]);
 }
 
 /// Fields of the first schema, each with its name in the second.
@@ -350,26 +317,25 @@ fn in_first_schema(value: &Value) -> Value {
 
 #[test]
 fn a_plan_of_the_first_schema_still_runs_and_explains() {
-    let folder = folder();
+    let folder = Folder::new();
     let mut plan = in_first_schema(&BLOCK_PLAN.0);
     plan["schema"] = "convolution-plan-1".into();
     for field in ["contest", "rewrites", "around_us"] {
         assert!(!plan[field].is_null(), "{field}");
     }
     assert!(plan["noise"]["floor"].is_number() && plan["steps"][0]["in_place"].is_array());
-    write(folder.path(), "old.json", plan.to_string());
-    write(folder.path(), "new.json", BLOCK_PLAN.0.to_string());
+    folder.write("old.json", plan.to_string());
+    folder.write("new.json", BLOCK_PLAN.0.to_string());
     let layer = plan["steps"][0]["layers"][0].as_str().expect("a layer");
     let [old, new] = ["old.json", "new.json"].map(|file| {
-        succeeds(folder.path(), &format!("run --model mixed10 --plan {file} --output y.npy"));
-        let explained = succeeds(folder.path(), &format!("explain {layer} --plan {file} --json"));
-        let mut explained: Value = serde_json::from_str(&explained).expect("JSON");
+        folder.succeeds(&format!("{RUN_BLOCK} --plan {file} --output y.npy"));
+        let mut explained = folder.prints_json(&format!("explain {layer} --plan {file} --json"));
         explained["plan"] = Value::Null;
         explained["block_variant"] = Value::Null;
         explained["step"]["reason"] = Value::Null;
-        (result(folder.path(), "y.npy", &[1, 8 * 8 * 2048]), explained)
+        (folder.result("y.npy", &[1, BLOCK_OUTPUT]), explained)
     });
     assert_eq!(old, new);
-    succeeds(folder.path(), &format!("explain {layer} --plan old.json"));
-    succeeds(folder.path(), "report --plan old.json --out r");
+    folder.succeeds(&format!("explain {layer} --plan old.json"));
+    folder.succeeds("report --plan old.json --out r");
 }

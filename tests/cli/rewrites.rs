@@ -1,29 +1,21 @@
 //! Plans whose blocks have other forms than the plain one.
 
 use cross_checks::network::Rule;
-use engine::network::block_variant::{BlockVariant, with_variant};
-use engine::network::candidates::default_choices;
-use engine::network::choice::{Choice, problem_name, tuning_to_json};
-use engine::network::graph::{Graph, Step};
-use engine::network::model::Model;
-use kernels::cpu::Cpu;
-use kernels::problem::PoolKind;
+use engine::network::{
+    BlockVariant, Choice, Graph, Model, Step, default_choices, problem_name, tuning_to_json, with_variant,
+};
+use kernels::{Cpu, PoolKind};
 use serde_json::json;
 
 use super::*;
-
-const OUTPUT: usize = 8 * 8 * 2048;
 
 /// A plan of mixed10 in a form by a rule, without measurements.
 pub fn plan_by(rule: Rule, rewrite: BlockVariant) -> Value {
     let graph = Graph::new(&Model::block("mixed10").expect("a block"), 1, PoolKind::Average);
     let mut plan = plan_of(with_variant(&graph, "mixed10", rewrite).expect("a form of the block"), rule);
-    plan["block_variants"] = json!([{
-        "block": "mixed10",
-        "variant": rewrite.to_string(),
-        "alternatives": [],
-        "reason": "",
-    }]);
+    let variant = rewrite.to_string();
+    plan["block_variants"] =
+        json!([{"block": "mixed10", "variant": variant, "alternatives": [], "reason": ""}]);
     plan
 }
 
@@ -64,19 +56,13 @@ fn plan_of_three(is_split: bool) -> Value {
 
 #[test]
 fn a_batch_is_split_as_the_plan_says() {
-    let folder = folder();
-    let run = |plan: &Value| -> Vec<f32> {
-        write(folder.path(), "p.json", plan.to_string());
-        succeeds(folder.path(), "run --model mixed10 --batch 3 --plan p.json --output y.npy");
-        result(folder.path(), "y.npy", &[3, OUTPUT])
-    };
-    let at_once = run(&plan_of_three(false));
-    alike(&run(&plan_of_three(true)), &at_once);
-    let mut apart = plan_of_three(true);
-    apart["split"]["per_worker"] = true.into();
-    apart["threads"] = 2.into();
-    alike(&run(&apart), &at_once);
-    type Edit = (&'static str, fn(&mut Value));
+    let folder = Folder::new();
+    let at_once = folder.block_output(&plan_of_three(false), 3);
+    assert_close(&folder.block_output(&plan_of_three(true), 3), &at_once);
+    let mut per_worker = plan_of_three(true);
+    per_worker["split"]["per_worker"] = true.into();
+    per_worker["threads"] = 2.into();
+    assert_close(&folder.block_output(&per_worker, 3), &at_once);
     let edits: [Edit; 6] = [
         ("steps[0].threads is 1, expected 2, as the plan", |p| p["threads"] = 2.into()),
         ("split.images is 0, expected a number from 1 to 2", |p| p["split"]["images"] = 0.into()),
@@ -85,36 +71,25 @@ fn a_batch_is_split_as_the_plan_says() {
         ("split", |p| p["split"] = 1.into()),
         ("steps[0].problem", |p| drop(p.as_object_mut().expect("an object").remove("split"))),
     ];
-    for (field, edit) in edits {
-        let mut plan = plan_of_three(true);
-        edit(&mut plan);
-        write(folder.path(), "p.json", plan.to_string());
-        refuses(folder.path(), "run --model mixed10 --plan p.json", &["p.json", field]);
-    }
+    folder.refuses_edits(RUN_BLOCK, &plan_of_three(true), &edits);
 }
 
 /// Plans of earlier versions could give the branches of a block to one worker each, next to each other.
 #[test]
 fn an_earlier_plan_with_branches_in_parallel_runs_with_its_steps_shared() {
-    let folder = folder();
-    let run = |plan: &Value| -> Vec<f32> {
-        write(folder.path(), "p.json", plan.to_string());
-        succeeds(folder.path(), "run --model mixed10 --plan p.json --output y.npy");
-        result(folder.path(), "y.npy", &[1, OUTPUT])
-    };
+    let folder = Folder::new();
     let mut plan = plan_in(BlockVariant::PLAIN);
     plan["threads"] = 2.into();
-    let steps = plan["steps"].as_array_mut().expect("a list");
-    steps.iter_mut().for_each(|step| step["threads"] = 2.into());
-    let shared = run(&plan);
-    let steps = plan["steps"].as_array_mut().expect("a list");
+    list_mut(&mut plan, "steps").iter_mut().for_each(|step| step["threads"] = 2.into());
+    let shared = folder.block_output(&plan, 1);
+    let steps = list_mut(&mut plan, "steps");
     let is_branch = |step: &Value| step["layers"][0].as_str().is_some_and(|l| l.contains("branch3x3dbl"));
     steps.sort_by_key(is_branch);
     steps.iter_mut().filter(|step| is_branch(step)).for_each(|step| {
         step["threads"] = 1.into();
         step["worker"] = 1.into();
     });
-    assert_eq!(run(&plan), shared);
+    assert_eq!(folder.block_output(&plan, 1), shared);
 }
 
 /// With default choices.
@@ -124,67 +99,52 @@ fn plan_in(rewrite: BlockVariant) -> Value {
 
 #[test]
 fn a_plan_is_run_in_its_form_and_gives_the_same_result() {
-    let folder = folder();
-    let run = |plan: &Value| -> Vec<f32> {
-        write(folder.path(), "p.json", plan.to_string());
-        succeeds(folder.path(), "run --model mixed10 --plan p.json --output y.npy");
-        result(folder.path(), "y.npy", &[1, OUTPUT])
-    };
+    let folder = Folder::new();
     let mut older = plan_in(BlockVariant::PLAIN);
     older.as_object_mut().expect("an object").remove("block_variants");
-    let plain = run(&older);
+    let plain = folder.block_output(&older, 1);
     for rewrite in BlockVariant::ALL {
-        alike(&run(&plan_in(rewrite)), &plain);
+        assert_close(&folder.block_output(&plan_in(rewrite), 1), &plain);
     }
-    alike(&run(&BLOCK_PLAN.0), &plain);
+    assert_close(&folder.block_output(&BLOCK_PLAN.0, 1), &plain);
 }
 
 #[test]
 fn the_steps_of_a_form_are_shown_by_layer() {
-    let folder = folder();
-    write(folder.path(), "p.json", plan_in(BlockVariant::ALL[3]).to_string());
-    let profile = succeeds(folder.path(), "run --model mixed10 --plan p.json --profile --wide");
-    assert!(profile.contains("k320+384+448+192r1s1"), "{profile}");
+    let folder = Folder::new();
+    folder.write("p.json", plan_in(BlockVariant::ALL[3]).to_string());
+    let profile = folder.succeeds(&format!("{RUN_BLOCK} --plan p.json --profile --wide"));
+    assert_contains(&profile, &["k320+384+448+192r1s1"]);
     for layer in ["mixed10.branch3x3_1", "mixed10.branch_pool"] {
-        let out = succeeds(folder.path(), &format!("explain {layer} --wide --plan p.json"));
-        for part in [
-            "fuse_siblings+conv_before_pool of mixed10",
-            "mixed10.branch1x1 + mixed10.branch3x3_1",
-            "320+384+448+192",
-        ] {
-            assert!(out.contains(part), "`{part}` is not in\n{out}");
-        }
+        let out = folder.succeeds(&format!("explain {layer} --wide --plan p.json"));
+        let (form, layers) =
+            ("fuse_siblings+conv_before_pool of mixed10", "mixed10.branch1x1 + mixed10.branch3x3_1");
+        assert_contains(&out, &[form, layers, "320+384+448+192"]);
     }
-    let out = succeeds(folder.path(), "explain mixed10.pool --plan p.json");
-    assert!(out.contains("average:n1h8w8c192r3s3:bias_relu"), "{out}");
+    let out = folder.succeeds("explain mixed10.pool --plan p.json");
+    assert_contains(&out, &["average:n1h8w8c192r3s3:bias_relu"]);
 }
 
 #[test]
 fn a_tuned_plan_says_what_each_form_costs() {
     let (plan, Ran { out, .. }) = &*BLOCK_PLAN;
-    let rewrites = plan["block_variants"].as_array().expect("block_variants");
+    let rewrites = list(plan, "block_variants");
     assert_eq!(rewrites.len(), 1);
     assert_eq!(rewrites[0]["block"], "mixed10");
-    let forms = rewrites[0]["alternatives"].as_array().expect("alternatives");
+    let forms = list(&rewrites[0], "alternatives");
     let names: Vec<String> = BlockVariant::ALL.map(|rewrite| rewrite.to_string()).into();
     assert!(forms.iter().map(|form| &form["variant"]).eq(&names), "{forms:?}");
-    assert!(forms.iter().all(|form| form["time_us"].as_f64().is_some_and(|us| us > 0.0)), "{forms:?}");
-    let contest: Vec<&str> = plan["networks"]
-        .as_array()
-        .expect("a contest")
-        .iter()
-        .filter_map(|c| c["network"].as_str())
-        .collect();
-    let compared = ["plain blocks", "block variants"].iter().any(|name| contest.contains(name));
-    assert_eq!(contest[0], "tuned");
-    assert!(compared || rewrites[0]["variant"] == "plain", "{contest:?}");
-    assert!(out.contains("both: fuse_siblings+conv_before_pool"), "{out}");
+    assert!(forms.iter().all(|form| number(form, "time_us") > 0.0), "{forms:?}");
+    let networks: Vec<&str> = list(plan, "networks").iter().filter_map(|c| c["network"].as_str()).collect();
+    let compared = ["plain blocks", "block variants"].iter().any(|name| networks.contains(name));
+    assert_eq!(networks[0], "tuned");
+    assert!(compared || rewrites[0]["variant"] == "plain", "{networks:?}");
+    assert_contains(out, &["both: fuse_siblings+conv_before_pool"]);
 }
 
 #[test]
 fn a_form_that_the_block_or_the_steps_do_not_have_is_refused_by_field() {
-    let folder = folder();
-    type Edit = (&'static str, fn(&mut Value));
+    let folder = Folder::new();
     let edits: &[Edit] = &[
         ("block_variants[0].block is mixed9", |p| p["block_variants"][0]["block"] = "mixed9".into()),
         ("block_variants[0].block", |p| p["block_variants"][0]["block"] = 7.into()),
@@ -192,7 +152,7 @@ fn a_form_that_the_block_or_the_steps_do_not_have_is_refused_by_field() {
             p["block_variants"][0]["variant"] = "sideways".into()
         }),
         ("block_variants[1].block is mixed10, expected each block once", |p| {
-            let list = p["block_variants"].as_array_mut().expect("block_variants");
+            let list = list_mut(p, "block_variants");
             list.push(list[0].clone());
         }),
         ("block_variants", |p| p["block_variants"] = 3.into()),
@@ -204,29 +164,20 @@ fn a_form_that_the_block_or_the_steps_do_not_have_is_refused_by_field() {
             drop(p.as_object_mut().expect("an object").remove("block_variants"))
         }),
         ("steps is 7, expected 10 steps", |p| p["block_variants"][0]["variant"] = "conv_before_pool".into()),
-        ("steps[0].layers", |p| p["steps"][0]["layers"].as_array_mut().expect("layers").swap(0, 1)),
-        ("steps[0].layers", |p| drop(p["steps"][0]["layers"].as_array_mut().expect("layers").pop())),
+        ("steps[0].layers", |p| list_mut(&mut p["steps"][0], "layers").swap(0, 1)),
+        ("steps[0].layers", |p| drop(list_mut(&mut p["steps"][0], "layers").pop())),
         ("steps[0].problem", |p| p["steps"][0]["problem"] = "n1h8w8c2048k320+384+448+192r1s1".into()),
     ];
-    for (field, edit) in edits {
-        let mut plan = plan_in(BlockVariant::ALL[3]);
-        edit(&mut plan);
-        write(folder.path(), "p.json", plan.to_string());
-        refuses(folder.path(), "run --model mixed10 --plan p.json", &["p.json", field]);
-    }
+    folder.refuses_edits(RUN_BLOCK, &plan_in(BlockVariant::ALL[3]), edits);
     let mut plan = plan_in(BlockVariant::PLAIN);
-    for (model, block, field) in [
-        (
-            "mixed8",
-            "mixed8",
-            "block_variants[0].variant is conv_before_pool, expected one of plain fuse_siblings",
-        ),
-        ("stem", "stem", "block_variants[0].block is stem, expected no block variants"),
+    for (model, field) in [
+        ("mixed8", "block_variants[0].variant is conv_before_pool, expected one of plain fuse_siblings"),
+        ("stem", "block_variants[0].block is stem, expected no block variants"),
     ] {
         plan["model"] = model.into();
         plan["block_variants"][0] =
-            json!({"block": block, "variant": "conv_before_pool", "alternatives": [], "reason": ""});
-        write(folder.path(), "p.json", plan.to_string());
-        refuses(folder.path(), &format!("run --model {model} --plan p.json"), &["p.json", field]);
+            json!({"block": model, "variant": "conv_before_pool", "alternatives": [], "reason": ""});
+        folder.write("p.json", plan.to_string());
+        folder.refuses(&format!("run --model {model} --plan p.json"), &["p.json", field]);
     }
 }
