@@ -72,7 +72,7 @@ fn check(fault: Fault) {
 fn check_in(dtype: Dtype, fault: Fault) {
     let case = Case::sliced(Problem::Conv(conv("n1h5w5c4k6+3r3s3")));
     let data = Data::shared(&case.problem);
-    Subject::stand_in(Box::new(Faulty(fault, dtype))).check(&case, &data, &Tuning::default(), &[1]);
+    Subject::stand_in(Box::new(Faulty(fault, dtype))).check(&case, data, &Tuning::default(), &[1]);
 }
 
 /// Writes an element at a distance from channel 0 of the last pixel of the first segment.

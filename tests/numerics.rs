@@ -100,15 +100,9 @@ fn separable_plain_errs_as_it_claims() {
 /// neither.
 #[test]
 fn exact_tensors_are_those_of_the_oracle() {
-    let mut problems: Vec<Problem> = [
-        "n2h9w7c5k6+3r3s3",
-        "n1h9w9c4k5r3s3u2",
-        "n1h8w9c3k4r1s7",
-        "n1h7w7c3k4r5s3p2-1q0-3u1-2",
-        "n1h17w17c8k8+8+8+8r1s1",
-    ]
-    .map(|text| conv_with(text, &EPILOGUES))
-    .into();
+    let shapes = "n2h9w7c5k6+3r3s3 n1h9w9c4k5r3s3u2 n1h8w9c3k4r1s7 n1h7w7c3k4r5s3p2-1q0-3u1-2 \
+                  n1h17w17c8k8+8+8+8r1s1";
+    let mut problems: Vec<Problem> = shapes.split(' ').map(|text| conv_with(text, &EPILOGUES)).collect();
     for kind in [PoolKind::Max, PoolKind::Average, PoolKind::AverageCountingBorder] {
         let window = Window { padding: Padding::symmetric(1, 1), ..Window::valid([3, 3], [2, 1]) };
         let epilogue = Epilogue { bias: kind != PoolKind::Max, relu: kind == PoolKind::Average };

@@ -91,7 +91,8 @@ proptest! {
         for row in table() {
             let Some(subject) = Subject::of(row.id) else { continue };
             if subject.kernel.supports(&case.problem).is_ok() {
-                subject.check_in_turn(turn, &case, &data, 2);
+                let tunings = subject.kernel.tunings(&case.problem);
+                subject.check_in_turn(turn, &case, &data, &tunings, 2);
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Whole networks for tests: graph, weights, kernels by a rule.
 
 use engine::network::{
-    BlockVariant, Choice, Graph, Model, NETWORK, Slice, cheapest, default_choice, default_choices, pair,
-    with_variant,
+    BlockVariant, Choice, Graph, Model, NETWORK, Slice, Step, SupportedKernel, available, cheapest,
+    default_choice, default_choices, pair, with_variant,
 };
 use engine::runtime::{PreparedNetwork, Threads};
 use engine::weights::Weights;
@@ -34,10 +34,7 @@ impl Network {
         Self::of(model, weights, average, batch, threads)
     }
 
-    /// One block on synthetic weights.
-    ///
-    /// # Panics
-    /// If there is no such block.
+    /// One block, which must exist, on synthetic weights.
     pub fn block(name: &str, average: PoolKind, batch: usize, threads: usize) -> Self {
         let weights = Weights::synthetic(&Model::inception_v3(), 1);
         Self::of(Model::block(name).expect("a block"), weights, average, batch, threads)
@@ -70,7 +67,7 @@ impl Network {
 
     /// Steps up to and including the last that writes a slice.
     pub fn steps_until(&self, slice: &Slice) -> usize {
-        let writes = |s: &engine::network::graph::Step| s.dst.iter().any(|dst| dst.tensor == slice.tensor);
+        let writes = |s: &Step| s.dst.iter().any(|dst| dst.tensor == slice.tensor);
         1 + self.graph.steps.iter().rposition(writes).expect("a step writes it")
     }
 }
@@ -78,24 +75,16 @@ impl Network {
 /// A rule that chooses a kernel for every step.
 pub type Rule = fn(&Graph, &Cpu) -> Vec<Choice>;
 
-/// The first row of a family that takes a problem here, with the tuning that `pick` wants, else the
-/// default choice.
-fn by_family(graph: &Graph, cpu: &Cpu, family: &str, pick: impl Fn(&[Tuning]) -> Tuning) -> Vec<Choice> {
+/// The first row of a family that takes a problem here, with the tuning that `pick` wants, else a direct kernel,
+/// else the default choice.
+fn by_family(graph: &Graph, cpu: &Cpu, family: &str, pick: fn(&[Tuning]) -> Tuning) -> Vec<Choice> {
     let choose = |problem: &Problem| {
-        let rows = table().iter().filter(|row| row.family == family);
-        let taken = rows.filter_map(|row| {
-            let kernel = (row.make)(cpu).ok()?;
-            kernel.supports(problem).ok()?;
-            Some(Choice::of(row, &*kernel, problem, pick(&kernel.tunings(problem))))
-        });
-        let direct = || {
-            table().iter().filter(|row| row.family == "direct").find_map(|row| {
-                let kernel = (row.make)(cpu).ok()?;
-                kernel.supports(problem).ok()?;
-                Some(Choice::of(row, &*kernel, problem, kernel.tunings(problem)[0].clone()))
-            })
+        let (rows, _) = available(cpu, problem);
+        let of = |family: &str, pick: fn(&[Tuning]) -> Tuning| {
+            let SupportedKernel { row, kernel } = rows.iter().find(|found| found.row.family == family)?;
+            Some(Choice::of(row, &**kernel, problem, pick(&kernel.tunings(problem))))
         };
-        taken.into_iter().next().or_else(direct).unwrap_or_else(|| default_choice(problem, cpu))
+        of(family, pick).or_else(|| of("direct", first)).unwrap_or_else(|| default_choice(problem, cpu))
     };
     graph.steps.iter().map(|step| choose(&step.problem)).collect()
 }
@@ -131,8 +120,8 @@ pub fn in_bf16(graph: &Graph, cpu: &Cpu) -> Vec<Choice> {
     };
     let offers: Vec<_> = graph.steps.iter().map(|step| offers(&step.problem)).collect();
     let best = |step: usize, types| offers[step].iter().find(|(_, choice)| pair(&choice.formats) == types);
-    let types = cheapest(graph, |step, types| Some(best(step, types)?.0)).expect("f32 is a way");
-    let choose = |(index, step): (usize, &engine::network::graph::Step)| {
+    let types = cheapest(graph, |step, types| Some(best(step, types)?.0)).expect("f32 is possible");
+    let choose = |(index, step): (usize, &Step)| {
         let wanted = [types[step.src.tensor], types[step.dst[0].tensor]];
         best(index, wanted).expect("what the types were chosen by").1.clone()
     };
@@ -155,7 +144,7 @@ pub fn plans() -> Vec<(&'static str, Rule)> {
 
 /// The largest rounding among choices: the spacing of numbers of the type, times the kernel's growth of errors.
 pub fn rounding_of(graph: &Graph, choices: &[Choice], cpu: &Cpu) -> f64 {
-    let rounding = |(step, choice): (&engine::network::graph::Step, &Choice)| {
+    let rounding = |(step, choice): (&Step, &Choice)| {
         let kernel = (choice.row.make)(cpu).expect("a chosen kernel is there");
         let numerics = kernel.numerics(&step.problem, &choice.tuning);
         let [src, dst] = pair(&choice.formats);
