@@ -5,6 +5,8 @@
 //! the features. Where the cache is missing the tests are left out, and say so: this file has a harness
 //! of its own, since the standard one can't tell a test that was left out from one that passed.
 
+use std::error::Error;
+use std::iter::zip;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -14,7 +16,6 @@ use engine::runtime::Reference;
 use engine::util::relative_l2;
 use engine::weights::Weights;
 use kernels::PoolKind;
-use ndarray::Array2;
 use serde_json::Value;
 use tuner::cli::npy::{load_npy, load_npy_dyn};
 
@@ -25,80 +26,72 @@ fn bound(plan: &str) -> f64 {
     if plan == "bf16" { 2.0 * BF16_ERROR } else { F32_ERROR }
 }
 
+/// Values of an image.
+const IMAGE: usize = 299 * 299 * 3;
+/// Keras's features of the photographs.
+const KERAS: &str = "golden_features_keras.npy";
+
+type Outcome = Result<(), Box<dyn Error>>;
+
 struct Trained {
     cache: PathBuf,
     inputs: Vec<f32>,
 }
 
-fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("trained").join(name)
+/// The features of the six photographs.
+fn golden(name: &str) -> Result<Vec<f32>, Box<dyn Error>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("trained").join(name);
+    Ok(load_npy_dyn(&path, "golden", &[6, 2048])?.into_iter().collect())
 }
 
 impl Trained {
-    fn features_are_those_of(
-        &self,
-        weights: &str,
-        average: PoolKind,
-        golden_file: &str,
-    ) -> Result<(), String> {
-        let exact = load_npy_dyn(&golden(golden_file), "golden", &[6, 2048]).map_err(|e| e.to_string())?;
-        let exact: Array2<f32> = exact.into_dimensionality().map_err(|e| e.to_string())?;
-        let opened = Weights::open(self.cache.join(weights), &Model::inception_v3());
-        let opened = opened.map_err(|e| e.to_string())?;
-        let network = Network::on(opened, average, 3, 2);
-        let top: Value =
-            serde_json::from_str(include_str!("trained/golden.json")).map_err(|e| e.to_string())?;
+    fn features_are_those_of(&self, file: &str, average: PoolKind, golden_file: &str) -> Outcome {
+        let exact = golden(golden_file)?;
+        let weights = Weights::open(self.cache.join(file), &Model::inception_v3())?;
+        let network = Network::on(weights, average, 3, 2);
+        let top: Value = serde_json::from_str(include_str!("trained/golden.json"))?;
         for (plan, rule) in plans() {
             let mut session = network.session(&rule(&network.graph, &network.cpu));
-            let size = 299 * 299 * 3;
-            let mut worst = 0.0f64;
-            for (chunk, images) in self.inputs.chunks(3 * size).enumerate() {
+            let (mut worst, bound) = (0.0f64, bound(plan));
+            for (chunk, images) in self.inputs.chunks(3 * IMAGE).enumerate() {
                 session.run(&network.threads, images, 3);
                 let features = session.features(3).ok_or("no features")?;
-                let classes = session.output(3);
-                for image in 0..3 {
+                let outputs = session.output(3);
+                let outputs = outputs.chunks(outputs.len() / 3);
+                for (image, (features, classes)) in zip(features.chunks(2048), outputs).enumerate() {
                     let at = 3 * chunk + image;
-                    let exact: Vec<f32> = exact.row(at).to_vec();
-                    let error = relative_l2(&features[image * 2048..(image + 1) * 2048], &exact);
+                    let error = relative_l2(features, &exact[at * 2048..][..2048]);
                     worst = worst.max(error);
-                    let bound = bound(plan);
                     if error.is_nan() || error > bound {
-                        return Err(format!(
-                            "plan `{plan}`, photograph {at}: error {error:.1e} above {bound:.0e}"
-                        ));
+                        let text = format!("error {error:.1e} above {bound:.0e}");
+                        return Err(format!("plan `{plan}`, photograph {at}: {text}").into());
                     }
-                    let count = classes.len() / 3;
-                    let own = &classes[image * count..(image + 1) * count];
-                    let best = (0..count).max_by(|&a, &b| own[a].total_cmp(&own[b])).ok_or("no classes")?;
+                    let best = (0..classes.len()).max_by(|&a, &b| classes[a].total_cmp(&classes[b]));
+                    let best = best.ok_or("no classes")?;
                     let expected = top["top"][at]["class"].as_u64().ok_or("golden.json: top class")? as usize;
                     if average == PoolKind::Average && best != expected {
-                        return Err(format!(
-                            "plan `{plan}`, photograph {at}: class {best}, Keras has {expected}"
-                        ));
+                        let text = format!("class {best}, Keras has {expected}");
+                        return Err(format!("plan `{plan}`, photograph {at}: {text}").into());
                     }
                 }
             }
-            println!("    {weights}, plan `{plan}`: largest error {worst:.2e}");
+            println!("    {file}, plan `{plan}`: largest error {worst:.2e}");
         }
         Ok(())
     }
-}
 
-impl Trained {
     /// The f64 network that plans are measured against has the features of Keras, rounded as they were
     /// written: to f32.
-    fn the_network_in_f64_is_that_of_keras(&self) -> Result<(), String> {
-        let golden = load_npy_dyn(&golden("golden_features_keras.npy"), "golden", &[6, 2048]);
-        let golden: Vec<f32> = golden.map_err(|e| e.to_string())?.into_iter().collect();
-        let weights = Weights::open(self.cache.join("legacy.h5"), &Model::inception_v3());
-        let network = Network::on(weights.map_err(|e| e.to_string())?, PoolKind::Average, 1, 2);
-        let images = self.inputs.chunks(299 * 299 * 3).map(<[f32]>::to_vec).collect();
-        let exact = Reference::of(&network.graph, &network.weights, &network.threads, images);
-        let exact = exact.map_err(|e| e.to_string())?;
-        for (at, (own, keras)) in exact.results().zip(golden.chunks(2048)).enumerate() {
-            let error = relative_l2(keras, own);
+    fn the_network_in_f64_is_that_of_keras(&self) -> Outcome {
+        let golden = golden(KERAS)?;
+        let weights = Weights::open(self.cache.join("legacy.h5"), &Model::inception_v3())?;
+        let network = Network::on(weights, PoolKind::Average, 1, 2);
+        let images = self.inputs.chunks(IMAGE).map(<[f32]>::to_vec).collect();
+        let exact = Reference::of(&network.graph, &network.weights, &network.threads, images)?;
+        for (at, (features, keras)) in zip(exact.results(), golden.chunks(2048)).enumerate() {
+            let error = relative_l2(keras, features);
             if error.is_nan() || error > f32::EPSILON as f64 / 2.0 {
-                return Err(format!("photograph {at}: error {error:.1e}"));
+                return Err(format!("photograph {at}: error {error:.1e}").into());
             }
         }
         let mut session = network.session(&default_choices(&network.graph, &network.cpu));
@@ -126,17 +119,17 @@ fn open() -> Result<Trained, String> {
 }
 
 fn main() -> ExitCode {
-    type Test = fn(&Trained) -> Result<(), String>;
+    type Test = fn(&Trained) -> Outcome;
     let tests: [(&str, Test); 4] = [
         ("safetensors_give_the_features_of_torchvision", |t| {
             let golden = "golden_features_torchvision.npy";
             t.features_are_those_of("inception_v3.safetensors", PoolKind::AverageCountingBorder, golden)
         }),
         ("the_legacy_keras_file_gives_the_features_of_keras", |t| {
-            t.features_are_those_of("legacy.h5", PoolKind::Average, "golden_features_keras.npy")
+            t.features_are_those_of("legacy.h5", PoolKind::Average, KERAS)
         }),
         ("the_keras_3_file_gives_the_features_of_keras", |t| {
-            t.features_are_those_of("keras3.weights.h5", PoolKind::Average, "golden_features_keras.npy")
+            t.features_are_those_of("keras3.weights.h5", PoolKind::Average, KERAS)
         }),
         ("the_network_in_f64_is_that_of_keras", Trained::the_network_in_f64_is_that_of_keras),
     ];
@@ -145,31 +138,28 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let filters: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let chosen = |name: &str| filters.is_empty() || filters.iter().any(|f| name.contains(f.as_str()));
+    let is_chosen = |name: &str| filters.is_empty() || filters.iter().any(|f| name.contains(f.as_str()));
+    let chosen: Vec<_> = tests.iter().filter(|(name, _)| is_chosen(name)).collect();
     let trained = open();
-    let (mut passed, mut failed, mut left_out) = (0, 0, 0);
-    println!("\nrunning {} tests", tests.iter().filter(|(name, _)| chosen(name)).count());
-    for (name, test) in tests.iter().filter(|(name, _)| chosen(name)) {
-        let result = trained.as_ref().map(test);
-        match result {
+    let (mut failed, mut left_out) = (0, 0);
+    println!("\nrunning {} tests", chosen.len());
+    for (name, test) in &chosen {
+        match trained.as_ref().map(test) {
             Err(reason) => {
                 left_out += 1;
                 println!("test {name} ... ignored, left out: {reason}");
             }
-            Ok(Ok(())) => {
-                passed += 1;
-                println!("test {name} ... ok");
-            }
+            Ok(Ok(())) => println!("test {name} ... ok"),
             Ok(Err(reason)) => {
                 failed += 1;
                 println!("test {name} ... FAILED: {reason}");
             }
         }
     }
-    let word = if failed == 0 { "ok" } else { "FAILED" };
+    let (word, code) = if failed == 0 { ("ok", 0) } else { ("FAILED", 101) };
+    let (passed, filtered) = (chosen.len() - failed - left_out, tests.len() - chosen.len());
     println!(
-        "\ntest result: {word}. {passed} passed; {failed} failed; {left_out} ignored; 0 measured; {} filtered out; finished in 0.00s\n",
-        tests.len() - passed - failed - left_out
+        "\ntest result: {word}. {passed} passed; {failed} failed; {left_out} ignored; 0 measured; {filtered} filtered out; finished in 0.00s\n"
     );
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(101) }
+    ExitCode::from(code)
 }

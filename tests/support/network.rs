@@ -47,9 +47,9 @@ impl Network {
     }
 
     /// With all blocks that have such a form in it.
-    pub fn in_form(mut self, rewrite: BlockVariant) -> Self {
+    pub fn in_form(mut self, variant: BlockVariant) -> Self {
         for block in NETWORK.blocks.iter().map(|block| block.name) {
-            self.graph = with_variant(&self.graph, block, rewrite).unwrap_or(self.graph);
+            self.graph = with_variant(&self.graph, block, variant).unwrap_or(self.graph);
         }
         self
     }
@@ -60,15 +60,13 @@ impl Network {
             .unwrap_or_else(|e| panic!("{e}"))
     }
 
-    /// A node by its name.
-    pub fn node(&self, name: &str) -> usize {
-        self.model.nodes.iter().position(|n| n.name == name).unwrap_or_else(|| panic!("no node {name}"))
-    }
-
-    /// Steps up to and including the last that writes a slice.
-    pub fn steps_until(&self, slice: &Slice) -> usize {
-        let writes = |s: &Step| s.dst.iter().any(|dst| dst.tensor == slice.tensor);
-        1 + self.graph.steps.iter().rposition(writes).expect("a step writes it")
+    /// A node's output, and the number of steps up to and including the last that writes it.
+    pub fn output_of(&self, node: &str) -> (&Slice, usize) {
+        let index = self.model.nodes.iter().position(|n| n.name == node);
+        let index = index.unwrap_or_else(|| panic!("no node {node}"));
+        let slice = self.graph.nodes[index].as_ref().expect("a block's output");
+        let writes = |step: &Step| step.dst.iter().any(|dst| dst.tensor == slice.tensor);
+        (slice, 1 + self.graph.steps.iter().rposition(writes).expect("a step writes it"))
     }
 }
 
