@@ -48,13 +48,16 @@ const TILES: usize = 8;
 const ROWS: usize = 16;
 const ROW_BYTES: usize = 64;
 
-/// Tiles of a thread, and their shapes.
-struct Tiles {
-    configured: bool,
-    rows: [usize; TILES],
-    row_bytes: [usize; TILES],
-    values: [[[u8; ROW_BYTES]; ROWS]; TILES],
+/// A tile, which has no rows unless it may be used.
+#[derive(Clone, Copy)]
+struct Tile {
+    rows: usize,
+    row_bytes: usize,
+    values: [[u8; ROW_BYTES]; ROWS],
 }
+
+/// Tiles of a thread.
+struct Tiles([Tile; TILES]);
 
 thread_local! {
     static THREAD: UnsafeCell<Tiles> = const { UnsafeCell::new(Tiles::NONE) };
@@ -166,12 +169,12 @@ unsafe fn execute(tiles: &mut Tiles, registers: &mut [greg_t; 23]) -> Option<()>
         // SAFETY: the operand is 64 bytes, by the instruction.
         (0x49, NONE, Some(at)) if reg == 0 => tiles.configure(unsafe { *(at.address as *const [u8; 64]) })?,
         // TILERELEASE.
-        (0x49, NONE, None) if (reg, rm) == (0, 0) => tiles.configured = false,
+        (0x49, NONE, None) if (reg, rm) == (0, 0) => *tiles = Tiles::NONE,
         // TILEZERO.
-        (0x49, PF2, None) if rm == 0 => tiles.tile(reg)?.fill([0; ROW_BYTES]),
+        (0x49, PF2, None) if rm == 0 => tiles.tile(reg)?.values.fill([0; ROW_BYTES]),
         // TILELOADD and TILELOADDT1.
         (0x4b, PF2 | P66, Some(memory)) => {
-            tiles.tile(reg)?.fill([0; ROW_BYTES]);
+            tiles.tile(reg)?.values.fill([0; ROW_BYTES]);
             for (row, from) in tiles.rows(reg, memory)? {
                 // SAFETY: by the instruction, the rows can be read.
                 unsafe { from.copy_to_nonoverlapping(row.as_mut_ptr(), row.len()) };
@@ -195,43 +198,42 @@ unsafe fn execute(tiles: &mut Tiles, registers: &mut [greg_t; 23]) -> Option<()>
 
 impl Tiles {
     /// Before they are configured.
-    const NONE: Self = Self {
-        configured: false,
-        rows: [0; TILES],
-        row_bytes: [0; TILES],
-        values: [[[0; ROW_BYTES]; ROWS]; TILES],
-    };
+    const NONE: Self = Self([Tile { rows: 0, row_bytes: 0, values: [[0; ROW_BYTES]; ROWS] }; TILES]);
 
     /// What LDTILECFG does: palette 1, and all tiles zero.
     fn configure(&mut self, config: [u8; 64]) -> Option<()> {
+        *self = Self::NONE;
         let is_reserved = |at: &usize| matches!(at, 2..16 | 32..48 | 56..64);
         if config[0] != 1 || config[1] != 0 || (0..64).filter(is_reserved).any(|at| config[at] != 0) {
             return None;
         }
-        self.rows = array::from_fn(|tile| config[48 + tile].into());
-        self.row_bytes =
-            array::from_fn(|tile| u16::from_le_bytes([config[16 + 2 * tile], config[17 + 2 * tile]]).into());
-        let fits = |(&rows, &bytes): (&usize, &usize)| {
+        let shapes: [(usize, usize); TILES] = array::from_fn(|tile| {
+            let row_bytes = u16::from_le_bytes([config[16 + 2 * tile], config[17 + 2 * tile]]);
+            (config[48 + tile].into(), row_bytes.into())
+        });
+        let fits = |(rows, bytes): (usize, usize)| {
             rows <= ROWS && bytes <= ROW_BYTES && bytes % 4 == 0 && (rows == 0) == (bytes == 0)
         };
-        self.configured = zip(&self.rows, &self.row_bytes).all(fits);
-        self.values = [[[0; ROW_BYTES]; ROWS]; TILES];
-        self.configured.then_some(())
+        if !shapes.into_iter().all(fits) {
+            return None;
+        }
+        for (tile, shape) in zip(&mut self.0, shapes) {
+            (tile.rows, tile.row_bytes) = shape;
+        }
+        Some(())
     }
 
     /// A tile that may be used.
-    fn tile(&mut self, number: usize) -> Option<&mut [[u8; ROW_BYTES]; ROWS]> {
-        let is_there = self.configured && *self.rows.get(number)? > 0 && self.row_bytes[number] > 0;
-        is_there.then_some(&mut self.values[number])
+    fn tile(&mut self, number: usize) -> Option<&mut Tile> {
+        self.0.get_mut(number).filter(|tile| tile.rows > 0)
     }
 
     /// The used part of each row of a tile that may be used, and its address in memory.
     fn rows(&mut self, number: usize, at: Memory) -> Option<impl Iterator<Item = (&mut [u8], *mut u8)>> {
-        let (rows, bytes) = (*self.rows.get(number)?, *self.row_bytes.get(number)?);
-        let rows = self.tile(number)?[..rows].iter_mut().enumerate();
-        Some(rows.map(move |(index, row)| {
+        let Tile { rows, row_bytes, values } = self.tile(number)?;
+        Some(values[..*rows].iter_mut().enumerate().map(move |(index, row)| {
             let address = at.address.wrapping_add(index.wrapping_mul(at.stride));
-            (&mut row[..bytes], address as *mut u8)
+            (&mut row[..*row_bytes], address as *mut u8)
         }))
     }
 
@@ -241,16 +243,15 @@ impl Tiles {
     /// The processor has AVX-512, without which this would take minutes.
     #[target_feature(enable = "avx512f,fma")]
     unsafe fn multiply(&mut self, sums: usize, a: usize, b: usize) -> Option<()> {
-        self.tile(sums)?;
-        let (a_values, b_values) = (halves(self.tile(a)?), halves(self.tile(b)?));
-        let (pairs, columns) = (self.row_bytes[a] / 4, self.row_bytes[b] / 4);
-        let fits =
-            self.rows[sums] == self.rows[a] && self.rows[b] == pairs && self.row_bytes[sums] == 4 * columns;
+        let [Tile { rows, row_bytes, .. }, first, second] =
+            [*self.tile(sums)?, *self.tile(a)?, *self.tile(b)?];
+        let (pairs, columns) = (first.row_bytes / 4, second.row_bytes / 4);
+        let fits = rows == first.rows && second.rows == pairs && row_bytes == 4 * columns;
         if !fits || sums == a || sums == b || a == b {
             return None;
         }
-        let rows = self.rows[sums];
-        for (row, a) in zip(&mut self.tile(sums)?[..rows], &a_values) {
+        let (a_values, b_values) = (halves(&first.values), halves(&second.values));
+        for (row, a) in zip(&mut self.tile(sums)?.values[..rows], &a_values) {
             let mut products = [[0f32; ROW_BYTES / 4]; 2];
             for (pair, b) in b_values[..pairs].iter().enumerate() {
                 for ((products, a), b) in products.iter_mut().zip(a).zip(b) {
@@ -329,16 +330,16 @@ mod tests {
         let pair = |low: f32, high: f32| ((low.to_bits() >> 16) | high.to_bits() & 0xffff_0000).to_le_bytes();
         let denormal = f32::from_bits(0x0040_0000);
         // A row of `a`, a column of `b`, and the sum that was there: 10 + ((3 * 5 + 1 * 2) + (0.5 * 4 + denormal * 1)).
-        tiles.values[4][1][..4].copy_from_slice(&pair(3.0, 0.5));
-        tiles.values[4][1][4..8].copy_from_slice(&pair(1.0, denormal));
-        tiles.values[6][0][8..12].copy_from_slice(&pair(5.0, 4.0));
-        tiles.values[6][1][8..12].copy_from_slice(&pair(2.0, 1.0));
-        tiles.values[0][1][8..12].copy_from_slice(&10f32.to_le_bytes());
-        tiles.values[0][0][..4].copy_from_slice(&denormal.to_le_bytes());
+        tiles.0[4].values[1][..4].copy_from_slice(&pair(3.0, 0.5));
+        tiles.0[4].values[1][4..8].copy_from_slice(&pair(1.0, denormal));
+        tiles.0[6].values[0][8..12].copy_from_slice(&pair(5.0, 4.0));
+        tiles.0[6].values[1][8..12].copy_from_slice(&pair(2.0, 1.0));
+        tiles.0[0].values[1][8..12].copy_from_slice(&10f32.to_le_bytes());
+        tiles.0[0].values[0][..4].copy_from_slice(&denormal.to_le_bytes());
         // SAFETY: as above.
         unsafe { tiles.multiply(0, 4, 6) }.expect("shapes that fit");
         let number = |row: usize, column: usize| {
-            f32::from_le_bytes(tiles.values[0][row][4 * column..][..4].try_into().expect("four bytes"))
+            f32::from_le_bytes(tiles.0[0].values[row][4 * column..][..4].try_into().expect("four bytes"))
         };
         assert_eq!([number(1, 2), number(1, 1), number(0, 2), number(0, 0)], [29.0, 0.0, 0.0, 0.0]);
     }
