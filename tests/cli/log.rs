@@ -17,10 +17,8 @@ fn read(path: &Path) -> String {
 }
 
 fn lines(path: &Path) -> Vec<Value> {
-    read(path)
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}")))
-        .collect()
+    let parse = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+    read(path).lines().map(parse).collect()
 }
 
 /// How many lines of a kind a log has.
@@ -45,11 +43,8 @@ fn a_second_tuning_reuses_what_the_first_has_measured_and_a_fresh_one_does_not()
     let folder = Folder::new();
     let times = |name: &str, flags: &str| {
         folder.succeeds(&format!("{TUNE} --budget 2 --out {name} {flags}"));
-        let plan = folder.json(name);
-        list(&plan["measurements"][0], "candidates")
-            .iter()
-            .map(|candidate| candidate["time_us"].clone())
-            .collect::<Vec<_>>()
+        let problem = folder.json(name)["measurements"][0].take();
+        list(&problem, "candidates").iter().map(|c| c["time_us"].clone()).collect::<Vec<_>>()
     };
     let first = times("a.json", "");
     let log = log(&folder);
@@ -186,7 +181,6 @@ fn what_is_no_log_is_refused_by_file() {
     let path = log(&folder);
     let text = read(&path).replace("measurements-1", "measurements-9");
     fs::write(&path, &text).expect("a log");
-    let parts = ["measurements.jsonl", "schema", "measurements-9"];
-    folder.refuses(&format!("{TUNE} --budget 1"), &parts);
+    folder.refuses(&format!("{TUNE} --budget 1"), &["measurements.jsonl", "schema", "measurements-9"]);
     assert_eq!(read(&path), text);
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 mod check;
@@ -62,10 +62,10 @@ impl Folder {
         Self(tempfile::tempdir().expect("a folder"))
     }
 
-    /// With a plan of `mixed10`.
-    fn with_block_plan() -> Self {
+    /// With a plan, `p.json`.
+    fn with_plan(plan: &Value) -> Self {
         let folder = Self::new();
-        folder.write("p.json", BLOCK_PLAN.0.to_string());
+        folder.write("p.json", plan.to_string());
         folder
     }
 

@@ -1,5 +1,7 @@
 //! Plans given to `run`: found, edited, damaged.
 
+use std::collections::HashMap;
+
 use super::*;
 
 const RUN: &str = "run --model conv2d_bn --shape n1h9w9c16k24r3s3";
@@ -97,10 +99,9 @@ fn what_is_no_plan_is_refused_by_every_command_that_reads_one() {
 
 #[test]
 fn a_run_reads_the_steps_and_only_explanations_read_the_measurements() {
-    let folder = Folder::new();
     let mut plan = SMALL_PLAN.clone();
     plan["measurements"][0]["candidates"] = "none".into();
-    folder.write("p.json", plan.to_string());
+    let folder = Folder::with_plan(&plan);
     assert_eq!(folder.notes(&format!("{RUN} --plan p.json")), "");
     folder.refuses("report --plan p.json --out r", &["p.json", "measurements[0].candidates"]);
     // What is wrong behind the measurements is at its line of the file.
@@ -116,8 +117,7 @@ fn a_run_reads_the_steps_and_only_explanations_read_the_measurements() {
 
 #[test]
 fn what_differs_from_the_plan_is_refused_by_name() {
-    let folder = Folder::new();
-    folder.write("p.json", SMALL_PLAN.to_string());
+    let folder = Folder::with_plan(&SMALL_PLAN);
     for (args, field) in [
         ("--threads 2", "threads is 1"),
         ("--batch 2", "batch is 1"),
@@ -131,16 +131,15 @@ fn what_differs_from_the_plan_is_refused_by_name() {
 
 #[test]
 fn another_valid_kernel_gives_the_same_result() {
-    let folder = Folder::new();
-    let mut plan = SMALL_PLAN.clone();
-    folder.write("p.json", plan.to_string());
-    folder.succeeds(&format!("{RUN} --plan p.json --output tuned.npy"));
-    plan["steps"][0]["kernel"] = "reference".into();
-    plan["steps"][0]["tuning"] = Value::Object(Default::default());
-    plan["steps"][0]["formats"] = serde_json::json!({"in": "f32:nhwc", "out": "f32:nhwc"});
-    folder.write("p.json", plan.to_string());
-    folder.succeeds(&format!("{RUN} --plan p.json --output edited.npy"));
-    let [tuned, edited] = ["tuned.npy", "edited.npy"].map(|y| folder.result(y, &[1, SMALL_OUTPUT]));
+    let mut edited = SMALL_PLAN.clone();
+    edited["steps"][0]["kernel"] = "reference".into();
+    edited["steps"][0]["tuning"] = json!({});
+    edited["steps"][0]["formats"] = json!({"in": "f32:nhwc", "out": "f32:nhwc"});
+    let [tuned, edited] = [&SMALL_PLAN, &edited].map(|plan| {
+        let folder = Folder::with_plan(plan);
+        folder.succeeds(&format!("{RUN} --plan p.json --output y.npy"));
+        folder.result("y.npy", &[1, SMALL_OUTPUT])
+    });
     assert_close(&tuned, &edited);
 }
 
@@ -177,10 +176,9 @@ fn the_newest_plan_is_used_and_without_one_the_default_with_a_notice() {
 
 #[test]
 fn a_plan_of_another_machine_is_refused_unless_it_is_asked_for() {
-    let folder = Folder::new();
     let mut plan = SMALL_PLAN.clone();
     plan["machine"]["cpu"] = "Another Processor".into();
-    folder.write("p.json", plan.to_string());
+    let folder = Folder::with_plan(&plan);
     let parts = ["p.json", "machine.cpu is Another Processor", "--any-machine"];
     folder.refuses(&format!("{RUN} --plan p.json"), &parts);
     let any_machine = format!("{RUN} --plan p.json --any-machine");
@@ -209,15 +207,14 @@ fn what_has_changed_since_the_plan_was_made_is_named() {
 
 /// What was measured of a step's problem, and the baseline in it.
 fn baseline(step: &Value) -> Option<(&'static Value, &'static Value)> {
-    let record =
-        list(&BLOCK_PLAN.0, "measurements").iter().find(|record| record["problem"] == step["problem"])?;
-    let mut candidates = record["candidates"].as_array()?.iter();
-    Some((record, candidates.find(|c| c["kernel"] == "im2col_gemm")?))
+    let records = list(&BLOCK_PLAN.0, "measurements");
+    let record = records.iter().find(|record| record["problem"] == step["problem"])?;
+    Some((record, list(record, "candidates").iter().find(|c| c["kernel"] == "im2col_gemm")?))
 }
 
 #[test]
 fn some_entries_of_a_plan_are_measured_again() {
-    let folder = Folder::with_block_plan();
+    let folder = Folder::with_plan(&BLOCK_PLAN.0);
     let mut plan = BLOCK_PLAN.0.clone();
     let ran = folder.run("spot --plan p.json --steps 3");
     assert!(ran.status == Some(0) || ran.status == Some(1), "{}", ran.err);
@@ -225,18 +222,13 @@ fn some_entries_of_a_plan_are_measured_again() {
     assert_eq!(verdicts, 3, "{}", ran.out);
     // What the plan says was far behind is chosen instead, where it is by the most time: small ratios are noise.
     let behind = |step: &Value| {
-        let time = |c: &Value| c["time_us"]["median"].as_f64();
-        baseline(step)
-            .and_then(|(record, slow)| Some(time(slow)? - time(&record["candidates"][0])?))
-            .unwrap_or(0.0)
+        let (record, slow) = baseline(step)?;
+        Some(number(&slow["time_us"], "median") - number(&record["candidates"][0]["time_us"], "median"))
     };
-    let conv = list_mut(&mut plan, "steps")
-        .iter_mut()
-        .max_by(|a, b| behind(a).total_cmp(&behind(b)))
-        .expect("a step");
+    let steps = list_mut(&mut plan, "steps").iter_mut();
+    let conv = steps.max_by(|a, b| behind(a).partial_cmp(&behind(b)).expect("numbers")).expect("a step");
     let (record, slow) = baseline(conv).expect("a baseline");
-    let best = serde_json::json!({ "kernel": conv["kernel"], "tuning": conv["tuning"], "time_us": 1.0 });
-    conv["runner_up"] = best;
+    conv["runner_up"] = json!({ "kernel": conv["kernel"], "tuning": conv["tuning"], "time_us": 1.0 });
     for key in ["kernel", "tuning", "formats"] {
         conv[key] = slow[key].clone();
     }
@@ -257,49 +249,26 @@ fn some_entries_of_a_plan_are_measured_again() {
     folder.refuses("spot --plan nowhere.json", &["nowhere.json"]);
 }
 
-/// Fields of the first schema, each with its name in the second.
-const FIRST_NAMES: [(&str, &str); 27] = [
-    ("around_us", "overhead_us"),
-    ("contest", "networks"),
-    ("plan", "network"),
-    ("rewrites", "block_variants"),
-    ("rewrite", "variant"),
-    ("in_place", "in_network"),
-    ("turns", "repeats"),
-    ("floor", "noise_floor"),
-    ("cold", "weights_from"),
-    ("stolen", "steal_share"),
-    ("apart", "core_distance"),
-    ("apart", "per_worker"),
-    ("versus", "ratio_ci95"),
-    ("tried", "evaluated"),
-    ("offered", "space"),
-    ("missed", "regret"),
-    ("left_out", "best_skipped"),
-    ("left_out", "excluded"),
-    ("beside", "conditions"),
-    ("says", "description"),
-    ("alone_us", "isolated_us"),
-    ("lower_steps", "bf16_steps"),
-    ("greedy_ms", "layerwise_ms"),
-    ("least_ms", "bound_ms"),
-    ("chosen_ms", "plan_ms"),
-    ("siblings", "fuse_siblings"),
-    ("swap", "conv_before_pool"),
-];
+/// Fields of the second schema, each with its name in the first.
+static FIRST_NAMES: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
+    let pairs = "overhead_us=around_us networks=contest network=plan block_variants=rewrites variant=rewrite \
+                 in_network=in_place repeats=turns noise_floor=floor weights_from=cold steal_share=stolen \
+                 core_distance=apart per_worker=apart ratio_ci95=versus evaluated=tried space=offered \
+                 regret=missed best_skipped=left_out excluded=left_out conditions=beside description=says \
+                 isolated_us=alone_us bf16_steps=lower_steps layerwise_ms=greedy_ms bound_ms=least_ms \
+                 plan_ms=chosen_ms fuse_siblings=siblings conv_before_pool=swap";
+    pairs.split(' ').filter_map(|pair| pair.split_once('=')).collect()
+});
 
 /// A value of a plan as the first schema has it; `isolated_us` of a step had that name already.
 fn in_first_schema(value: &Value) -> Value {
-    let first = |name: &str| FIRST_NAMES.iter().find(|(_, now)| *now == name).map(|(then, _)| *then);
     match value {
         Value::Object(fields) => {
             let is_step = fields.contains_key("layers");
             let renamed = fields.iter().map(|(name, value)| {
-                let then = first(name).filter(|_| !(is_step && name == "isolated_us")).unwrap_or(name);
-                let value = match name.as_str() {
-                    "reason" => "told in words".into(),
-                    _ => in_first_schema(value),
-                };
+                let is_kept = is_step && name == "isolated_us";
+                let then = FIRST_NAMES.get(&name[..]).filter(|_| !is_kept).map_or(&name[..], |then| *then);
+                let value = if name == "reason" { "told in words".into() } else { in_first_schema(value) };
                 (then.to_string(), value)
             });
             Value::Object(renamed.collect())

@@ -8,7 +8,7 @@ const LINES: usize = 60;
 
 /// A folder with a plan of a block, `p.json`, and a log, `l.jsonl`.
 fn prepared() -> Folder {
-    let folder = Folder::with_block_plan();
+    let folder = Folder::with_plan(&BLOCK_PLAN.0);
     folder.write("two.txt", "n1h9w9c16k24r3s3 *2\nn1h9w9c16k32r1s1\n");
     folder.succeeds(&format!("tune {SMALL} --budget 1 --threads 1 --results log --out small.json"));
     fs::copy(find(&folder.at("log"), "jsonl").expect("a log"), folder.at("l.jsonl")).expect("a copy");

@@ -27,7 +27,7 @@ fn shapes_are_those_of_the_paper() {
 
 #[test]
 fn a_plan_is_explained_and_reported() {
-    let folder = Folder::with_block_plan();
+    let folder = Folder::with_plan(&BLOCK_PLAN.0);
     let step = &BLOCK_PLAN.0["steps"][0];
     let layer = step["layers"][0].as_str().expect("a layer");
     let out = folder.succeeds(&format!("explain {layer} --plan p.json"));

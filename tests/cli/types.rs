@@ -30,16 +30,14 @@ fn a_plan_in_bf16_gives_the_results_of_f32_within_its_bound() {
 
 #[test]
 fn steps_that_do_not_agree_on_the_type_of_a_tensor_are_refused() {
-    let folder = Folder::new();
     let mut edited = plan();
     let steps = list_mut(&mut edited, "steps");
     // The second step of a branch reads what its first has written.
     let index = steps.iter().position(|step| step["layers"][0] == "mixed10.branch3x3_2a").expect("a step");
     let default = plan_by(default_choices, BlockVariant::PLAIN);
     steps[index] = default["steps"][index].clone();
-    folder.write("p.json", edited.to_string());
     let field = format!("steps[{index}].formats.in is f32, expected bf16");
-    folder.refuses(&format!("{RUN_BLOCK} --plan p.json"), &["p.json", &field]);
+    Folder::with_plan(&edited).refuses(&format!("{RUN_BLOCK} --plan p.json"), &["p.json", &field]);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! Sources lie among NaN and destinations among sentinels, so that a kernel that reads or writes what is
 //! not its own is seen, and so is a halo that it does not restore.
 
+#![allow(missing_docs, reason = "helpers of tests, whose names say what they are")]
+
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod emulated;
 mod memory;
@@ -57,7 +59,6 @@ impl Random {
 pub struct Data {
     /// `[n, h, w, c]`.
     pub src: Vec<f32>,
-    /// As the problem asks for.
     pub filters: Vec<Filter>,
     /// All pixels, one a segment.
     pub expected: Vec<Expected>,
@@ -142,7 +143,6 @@ pub enum Layout {
 /// A problem, and the memory that it is computed in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Case {
-    /// What to compute.
     pub problem: Problem,
     /// Images of a run, at most the problem's batch.
     pub images: usize,
@@ -151,7 +151,6 @@ pub struct Case {
     /// Halo of the first destination, and of all that are channels of one tensor. Of those by themselves,
     /// the second has none and the third has other sides, in turn.
     pub halo: Padding,
-    /// Whole tensors or ranges of channels.
     pub layout: Layout,
 }
 
@@ -197,17 +196,13 @@ pub fn conv_with(text: &str, epilogues: &[Epilogue]) -> Problem {
     Problem::Conv(conv)
 }
 
-/// ReLU without a bias.
 pub const RELU: Epilogue = Epilogue { bias: false, relu: true };
 
-/// All epilogues.
 pub const EPILOGUES: [Epilogue; 4] = [Epilogue::BIAS_RELU, Epilogue::NONE, Epilogue::BIAS, RELU];
 
 /// A row of the table on this machine.
 pub struct Subject {
-    /// The row.
     pub row: &'static KernelEntry,
-    /// Its kernel.
     pub kernel: Box<dyn Kernel>,
     tier: Tier,
 }

@@ -10,25 +10,18 @@ use kernels::{Cpu, Dtype, PoolKind, Problem, Role, Tuning, table};
 
 /// InceptionV3 or a block of it, with weights and threads.
 pub struct Network {
-    /// The model.
     pub model: Model,
-    /// Its steps.
     pub graph: Graph,
-    /// Its weights.
     pub weights: Weights,
-    /// The processor.
     pub cpu: Cpu,
-    /// Worker threads.
     pub threads: Threads,
 }
 
 impl Network {
-    /// On synthetic weights.
     pub fn synthetic(average: PoolKind, batch: usize, threads: usize) -> Self {
         Self::on(Weights::synthetic(&Model::inception_v3(), 1), average, batch, threads)
     }
 
-    /// On given weights.
     pub fn on(weights: Weights, average: PoolKind, batch: usize, threads: usize) -> Self {
         let model = Model::inception_v3().with_classes(weights.classes());
         Self::of(model, weights, average, batch, threads)
@@ -54,7 +47,6 @@ impl Network {
         self
     }
 
-    /// Ready to run.
     pub fn session(&self, choices: &[Choice]) -> PreparedNetwork {
         PreparedNetwork::new(self.graph.clone(), choices, &self.weights, &self.cpu, &self.threads)
             .unwrap_or_else(|e| panic!("{e}"))
