@@ -71,13 +71,13 @@ fn inferences_allocate_only_inside_the_gemm_crate() {
     let image = synthetic::image(1, 299, 299, 3, 0);
     for (count, variant) in [(1, BlockVariant::PLAIN), (2, BlockVariant::PLAIN), (2, BlockVariant::ALL[3])] {
         let network = Network::synthetic(PoolKind::Average, 1, count).in_form(variant);
-        let (graph, threads) = (&network.graph, &network.threads);
+        let threads = &network.threads;
         // Fork-join regions in which nothing happens.
         let mut team = Team::new(count);
         let regions = allocations_of_three(threads, || threads.region(&mut team, |member| member.wait()));
         assert!(regions == 0 || count > 1 && regions <= 30, "{regions} allocations of three regions");
         for (name, rule) in plans() {
-            let mut session = network.session(&rule(graph, &network.cpu));
+            let (mut session, _) = network.session_by(rule);
             let found = allocations_of_three(threads, || session.run(threads, &image, 1));
             if name == "im2col_gemm" {
                 assert!(found > regions, "the counter counts, and the baseline's role tells the truth");

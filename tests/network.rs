@@ -11,7 +11,7 @@
 //! `16 * rounding * sqrt(L) * rms`. An error of a logit is a relative error of its probability, so
 //! that the largest probability takes the place of the root mean square there.
 
-use cross_checks::network::{Network, Rule, in_bf16, plans, rounding_of};
+use cross_checks::network::{Network, Rule, in_bf16, plans};
 use engine::network::{BlockInfo, BlockVariant, NETWORK, default_choices};
 use engine::runtime::Reference;
 use engine::util::relative_l2;
@@ -66,9 +66,7 @@ fn check(average: PoolKind, variant: BlockVariant, plans: &[(&str, Rule)], threa
     for &threads in threads {
         for (plan, choose) in plans {
             let network = Network::synthetic(average, 1, threads).in_form(variant);
-            let choices = choose(&network.graph, &network.cpu);
-            let rounding = rounding_of(&network.graph, &choices, &network.cpu);
-            let mut session = network.session(&choices);
+            let (mut session, rounding) = network.session_by(*choose);
             let Shape { n, .. } = network.graph.tensors[0];
             let images = synthetic::image(1, 299, 299, 3, 0).repeat(n);
             for checkpoint in &checkpoints {
@@ -130,10 +128,8 @@ fn a_block_computes_the_same_in_every_form() {
             for (plan, choose) in plans() {
                 let output = |variant: BlockVariant| {
                     let network = Network::block(block, average, 2, 2).in_form(variant);
-                    let choices = choose(&network.graph, &network.cpu);
-                    let mut session = network.session(&choices);
+                    let (mut session, rounding) = network.session_by(choose);
                     session.run(&network.threads, &images, 2);
-                    let rounding = rounding_of(&network.graph, &choices, &network.cpu);
                     (session.output(2), rounding, network.graph.steps.len())
                 };
                 let (plain, rounding, layers) = output(BlockVariant::PLAIN);
@@ -160,7 +156,7 @@ fn a_block_in_bf16_is_that_of_f64_at_every_tier() {
     let exact = Reference::new(&network.graph, &network.weights, &network.threads).expect("weights");
     for tier in Tier::ALL.into_iter().filter(|tier| network.cpu.tier().includes(*tier)) {
         let choices = in_bf16(&network.graph, &network.cpu.clone().limited_to(tier));
-        let rounding = rounding_of(&network.graph, &choices, &network.cpu);
+        let rounding = network.rounding_of(&choices);
         let (error, _) = exact.error(&mut network.session(&choices), &network.threads);
         assert!(error > rounding / 16.0 && error <= rounding, "{tier}: {error:e}, rounding {rounding:e}");
     }
@@ -170,8 +166,7 @@ fn a_block_in_bf16_is_that_of_f64_at_every_tier() {
 #[test]
 fn images_of_a_batch_do_not_touch_each_other() {
     let network = Network::synthetic(PoolKind::Average, 1, 1);
-    let choose = plans()[0].1;
-    let mut single = network.session(&choose(&network.graph, &network.cpu));
+    let (mut single, _) = network.session_by(default_choices);
     let images = synthetic::image(3, 299, 299, 3, 0);
     let size = 299 * 299 * 3;
     let expected = images.chunks(size).map(|image| {
@@ -199,7 +194,7 @@ fn images_of_a_batch_do_not_touch_each_other() {
             }
         }
         let network = network.in_form(form);
-        let mut batch = network.session(&choose(&network.graph, &network.cpu));
+        let (mut batch, _) = network.session_by(default_choices);
         for n in [3, 2, 1] {
             batch.run(&network.threads, &images[..n * size], n);
             let together = batch.features(n).expect("features");
@@ -217,7 +212,7 @@ fn images_of_a_batch_do_not_touch_each_other() {
 #[test]
 fn a_session_gives_the_same_result_every_time() {
     let network = Network::synthetic(PoolKind::Average, 1, 2);
-    let mut session = network.session(&plans()[0].1(&network.graph, &network.cpu));
+    let (mut session, _) = network.session_by(default_choices);
     let image = synthetic::image(1, 299, 299, 3, 0);
     session.run(&network.threads, &image, 1);
     let first = session.output(1);
@@ -244,10 +239,8 @@ fn errors_are_measured_against_f64() {
     let network = Network::synthetic(PoolKind::Average, 2, 2);
     let exact = Reference::new(&network.graph, &network.weights, &network.threads).expect("weights");
     for (plan, choose) in plans() {
-        let choices = choose(&network.graph, &network.cpu);
-        let mut session = network.session(&choices);
+        let (mut session, rounding) = network.session_by(choose);
         let (error, image) = exact.error(&mut session, &network.threads);
-        let rounding = rounding_of(&network.graph, &choices, &network.cpu);
         let least = if plan.starts_with("bf16") { rounding } else { f32::EPSILON as f64 } / 4.0;
         assert!(error > least && error < 10.0 * rounding, "plan `{plan}`: {error:e}");
         assert_eq!(image.len(), 299 * 299 * 3);
@@ -258,7 +251,7 @@ fn errors_are_measured_against_f64() {
 #[test]
 fn a_change_of_one_step_is_all_that_changes() {
     let network = Network::synthetic(PoolKind::Average, 1, 2);
-    let mut session = network.session(&default_choices(&network.graph, &network.cpu));
+    let (mut session, _) = network.session_by(default_choices);
     let image = synthetic::image(1, 299, 299, 3, 0);
     session.run(&network.threads, &image, 1);
     let features = session.result(1);

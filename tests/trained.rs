@@ -51,7 +51,7 @@ impl Trained {
         let network = Network::on(weights, average, 3, 2);
         let top: Value = serde_json::from_str(include_str!("trained/golden.json"))?;
         for (plan, rule) in plans() {
-            let mut session = network.session(&rule(&network.graph, &network.cpu));
+            let (mut session, _) = network.session_by(rule);
             let (mut worst, bound) = (0.0f64, bound(plan));
             for (chunk, images) in self.inputs.chunks(3 * IMAGE).enumerate() {
                 session.run(&network.threads, images, 3);
@@ -94,7 +94,7 @@ impl Trained {
                 return Err(format!("photograph {at}: error {error:.1e}").into());
             }
         }
-        let mut session = network.session(&default_choices(&network.graph, &network.cpu));
+        let (mut session, _) = network.session_by(default_choices);
         let (error, _) = exact.error(&mut session, &network.threads);
         println!("    largest error of the default choice against f64: {error:.2e}");
         Ok(())

@@ -241,13 +241,15 @@ impl Subject {
     }
 
     /// Computes the case with a tuning, in all formats that the kernel takes, and with each number of
-    /// threads. One thread comes first: where one of several panics, the others wait for it for ever.
-    ///
-    /// # Panics
-    /// If anything is not as the contract of [`Prepared`] says.
+    /// threads. Panics if anything is not as the contract of [`Prepared`] says. One thread comes first: where one
+    /// of several panics, the others wait for it for ever.
     pub fn check(&self, case: &Case, data: &Data, tuning: &Tuning, threads: &[usize]) {
         for wanted in self.kernel.formats(&case.problem, tuning) {
-            let halo = sum(wanted.src.halo, case.extra);
+            let (mut halo, extra) = (wanted.src.halo, case.extra);
+            halo.top += extra.top;
+            halo.bottom += extra.bottom;
+            halo.left += extra.left;
+            halo.right += extra.right;
             let trial =
                 self.trial(case, data, tuning, Formats { src: Format { halo, ..wanted.src }, ..wanted });
             let step = trial.prepare(&data.filters);
@@ -263,11 +265,8 @@ impl Subject {
         }
     }
 
-    /// Prepares the case from hollow filters and fills in the packed weights of the real ones: the results are
-    /// the same bits.
-    ///
-    /// # Panics
-    /// If they are not, or the buffers are others.
+    /// Prepares the case from hollow filters and fills in the packed weights of the real ones. Panics if the
+    /// results are not the same bits, or the buffers are others.
     pub fn check_packed(&self, case: &Case, data: &Data, tuning: &Tuning) {
         let hollow: Vec<Filter> = data.filters.iter().map(|filter| Filter::dims_only(filter.dims)).collect();
         for formats in self.kernel.formats(&case.problem, tuning) {
@@ -310,15 +309,6 @@ impl Subject {
         let context = format!("{} (tier {}) on {case}, {types}, tuning {tuning}", self.row.id, self.tier);
         let (kernel, src) = (&*self.kernel, source(case, formats.src, &data.src));
         Trial { kernel, case, tuning, formats, numerics, expected: &data.expected, src, context }
-    }
-}
-
-fn sum(a: Padding, b: Padding) -> Padding {
-    Padding {
-        top: a.top + b.top,
-        bottom: a.bottom + b.bottom,
-        left: a.left + b.left,
-        right: a.right + b.right,
     }
 }
 

@@ -52,6 +52,24 @@ impl Network {
             .unwrap_or_else(|e| panic!("{e}"))
     }
 
+    /// A session by a rule, and the rounding of its choices.
+    pub fn session_by(&self, rule: Rule) -> (PreparedNetwork, f64) {
+        let choices = rule(&self.graph, &self.cpu);
+        (self.session(&choices), self.rounding_of(&choices))
+    }
+
+    /// The largest rounding among choices: the spacing of numbers of the type, times the kernel's growth of errors.
+    pub fn rounding_of(&self, choices: &[Choice]) -> f64 {
+        let rounding = |(step, choice): (&Step, &Choice)| {
+            let kernel = (choice.row.make)(&self.cpu).expect("a chosen kernel is there");
+            let numerics = kernel.numerics(&step.problem, &choice.tuning);
+            let [src, dst] = pair(&choice.formats);
+            let spacing = [numerics.rounding, src, dst].map(|dtype| 2.0 * dtype.unit_roundoff());
+            spacing.into_iter().fold(f32::EPSILON as f64 * numerics.growth, f64::max)
+        };
+        self.graph.steps.iter().zip(choices).map(rounding).fold(0.0, f64::max)
+    }
+
     /// A node's output, and the number of steps up to and including the last that writes it.
     pub fn output_of(&self, node: &str) -> (&Slice, usize) {
         let index = self.model.nodes.iter().position(|n| n.name == node);
@@ -130,16 +148,4 @@ pub fn plans() -> Vec<(&'static str, Rule)> {
         // With instructions that are there: emulated ones take minutes.
         ("bf16", |g, cpu| in_bf16(g, &cpu.clone().limited_to(Cpu::detect().tier()))),
     ]
-}
-
-/// The largest rounding among choices: the spacing of numbers of the type, times the kernel's growth of errors.
-pub fn rounding_of(graph: &Graph, choices: &[Choice], cpu: &Cpu) -> f64 {
-    let rounding = |(step, choice): (&Step, &Choice)| {
-        let kernel = (choice.row.make)(cpu).expect("a chosen kernel is there");
-        let numerics = kernel.numerics(&step.problem, &choice.tuning);
-        let [src, dst] = pair(&choice.formats);
-        let spacing = [numerics.rounding, src, dst].map(|dtype| 2.0 * dtype.unit_roundoff());
-        spacing.into_iter().fold(f32::EPSILON as f64 * numerics.growth, f64::max)
-    };
-    graph.steps.iter().zip(choices).map(rounding).fold(0.0, f64::max)
 }
