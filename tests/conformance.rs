@@ -3,8 +3,8 @@
 use cross_checks::{Case, Data, EPILOGUES, Layout, RELU, Subject, conv, conv_with, cpu};
 use engine::network::{Graph, Model, problems};
 use kernels::{
-    Conv, Epilogue, Filter, Format, Formats, KernelEntry, MAX_SEGMENTS, Padding, Pool, PoolKind, Problem,
-    Tier, Tuning, Unsupported, Window, table,
+    Conv, Epilogue, Filter, Format, Formats, MAX_SEGMENTS, Padding, Pool, PoolKind, Problem, Tier, Tuning,
+    Unsupported, Window, table,
 };
 
 /// The tests of a row, in a module of its name.
@@ -204,11 +204,8 @@ fn slices() -> Vec<Case> {
     // are closely packed have different halos.
     let halo = Padding { top: 0, bottom: 1, left: 0, right: 2 };
     cases.extend(cases.clone().into_iter().map(|case| Case { halo, layout: Layout::Packed, ..case }));
-    cases.extend(cases.clone().into_iter().map(|case| Case {
-        halo: Padding::default(),
-        layout: Layout::Slices,
-        ..case
-    }));
+    let halo = Padding::default();
+    cases.extend(cases.clone().into_iter().map(|case| Case { halo, layout: Layout::Slices, ..case }));
     cases
 }
 
@@ -251,12 +248,9 @@ fn check_packed(id: &str) {
 fn check_refusals(id: &str) {
     let Some(subject) = Subject::of(id) else { return };
     let kernel = &subject.kernel;
-    let mut problems = vec![
-        Problem::Conv(conv("n1h7w9c5k7+3r3s3")),
-        Problem::Conv(conv("n1h7w9c5k7r1s7")),
-        Problem::Conv(conv("n1h9w9c5k7r2s4u2")),
-        Problem::Softmax { batch: 1, channels: 9 },
-    ];
+    let shapes = ["n1h7w9c5k7+3r3s3", "n1h7w9c5k7r1s7", "n1h9w9c5k7r2s4u2"];
+    let mut problems = shapes.map(|text| Problem::Conv(conv(text))).to_vec();
+    problems.push(Problem::Softmax { batch: 1, channels: 9 });
     problems.extend(small_pools());
     for problem in problems {
         let filters = Data::shared(&problem).filters.clone();
@@ -311,24 +305,20 @@ fn check_refusals(id: &str) {
     }
 }
 
-/// The tier that a kernel needs. A library that chooses its instructions itself needs all that the processor has.
-fn tier_of(row: &KernelEntry) -> Tier {
-    row.tier.unwrap_or(if row.id == "im2col_gemm" { cpu().tier() } else { Tier::Plain })
-}
-
 fn check_tiers(id: &str) {
     let row = kernels::entry(id).expect("a row of the table");
-    let (needed, has) = (tier_of(row), cpu().tier());
+    let has = cpu().tier();
+    // A library that chooses its instructions itself needs all that the processor has.
+    let needed = row.tier.unwrap_or(if id == "im2col_gemm" { has } else { Tier::Plain });
     for limit in Tier::ALL {
-        let made = (row.make)(&cpu().limited_to(limit));
-        match made.err() {
+        match (row.make)(&cpu().limited_to(limit)).err() {
             None => {
                 let is_there = limit.includes(needed) && has.includes(needed);
                 assert!(is_there, "{id} works below {needed}, on {has} limited to {limit}");
             }
             Some(Unsupported::Isa { .. }) => assert!(!has.includes(needed), "{id} on {has}"),
             Some(Unsupported::IsaLimited { .. }) => {
-                assert!(!limit.includes(needed), "{id} limited to {limit}");
+                assert!(!limit.includes(needed), "{id} limited to {limit}")
             }
             Some(other) => panic!("{id} limited to {limit}: {other}"),
         }

@@ -10,8 +10,8 @@ use half::bf16;
 use kernels::Dtype::{self, Bf16, F32};
 use kernels::verify::Reference;
 use kernels::{
-    Buffer, Format, Formats, Io, Kernel, Padding, Prepared, Problem, Request, Scratch, ScratchReq, Signature,
-    Tuning, Unsupported,
+    Format, Formats, Io, Kernel, Padding, Prepared, Problem, Request, Scratch, ScratchReq, Signature, Tuning,
+    Unsupported,
 };
 
 /// What goes wrong after the reference has computed everything.
@@ -40,14 +40,6 @@ impl Kernel for Faulty {
 impl Prepared for PreparedFaulty {
     fn signature(&self) -> &Signature {
         self.0.signature()
-    }
-
-    fn packed(&self) -> Vec<&Buffer> {
-        self.0.packed()
-    }
-
-    fn packed_mut(&mut self) -> Vec<&mut Buffer> {
-        self.0.packed_mut()
     }
 
     fn scratch(&self) -> ScratchReq {

@@ -19,25 +19,24 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// All files below a folder.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    paths.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
 /// Modules of a crate, like `conv::direct`, with their code: without comments and tests.
 fn modules(folder: &Path) -> BTreeMap<String, String> {
-    let mut list = BTreeMap::new();
-    let mut folders = vec![(folder.to_path_buf(), Vec::<String>::new())];
-    while let Some((folder, path)) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).expect("a folder of sources") {
-            let file = entry.expect("an entry").path();
-            let name = file.file_stem().expect("a name").to_string_lossy().into_owned();
-            let own = || path.iter().cloned().chain([name.clone()]).collect::<Vec<_>>();
-            if file.is_dir() && name != "tests" {
-                folders.push((file, own()));
-            } else if file.extension().is_some_and(|e| e == "rs") && !["tests", "main"].contains(&&*name) {
-                let module = if ["mod", "lib"].contains(&&*name) { path.clone() } else { own() };
-                let text = std::fs::read_to_string(&file).expect("a source");
-                list.insert(module.join("::"), code(&text));
-            }
-        }
-    }
-    list
+    let sources = walk(folder).into_iter().filter(|file| file.extension().is_some_and(|e| e == "rs"));
+    let modules = sources.filter_map(|file| {
+        let path = file.strip_prefix(folder).expect("below the folder").with_extension("");
+        let names =
+            path.iter().map(|name| name.to_string_lossy()).filter(|name| name != "mod" && name != "lib");
+        let names: Vec<_> = names.collect();
+        let is_test = names.iter().any(|name| name == "tests" || name == "main");
+        (!is_test).then(|| (names.join("::"), code(&std::fs::read_to_string(&file).expect("a source"))))
+    });
+    modules.collect()
 }
 
 fn code(text: &str) -> String {
@@ -45,47 +44,36 @@ fn code(text: &str) -> String {
     lines.filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// The paths in the crate that a module's code names, absolute: those of `use` and of expressions.
+/// The paths in the crate that a module's code names, absolute: those of `use`, where `a::{b, c::d}` is `a::b` and
+/// `a::c::d`, and of expressions.
 fn paths(module: &str, code: &str) -> Vec<String> {
-    let flat = code.split_whitespace().collect::<Vec<_>>().join(" ");
-    let statements = flat.split(';').filter_map(|s| s.rfind("use ").map(|at| &s[at + 4..]));
-    let mut list: Vec<String> = statements.flat_map(expand).collect();
     let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
-    let words = flat.split(|c: char| !is_path(c)).filter(|word| word.contains("::"));
-    list.extend(words.map(str::to_string));
+    let (mut list, mut heads) = (Vec::new(), Vec::<String>::new());
+    for part in code.split_inclusive(|c| !is_path(c)) {
+        let path = heads.last().cloned().unwrap_or_default() + part.trim_end_matches(|c| !is_path(c));
+        if part.ends_with('{') {
+            heads.push(if path.ends_with("::") { path.clone() } else { String::new() });
+        } else if part.ends_with('}') {
+            heads.pop();
+        }
+        // Not the `super` of `pub(super)`.
+        if path.contains("::") {
+            list.push(path);
+        }
+    }
     let parents: Vec<&str> = if module.is_empty() { Vec::new() } else { module.split("::").collect() };
     let absolute = |path: String| {
         let base = match path.split("::").find(|segment| !segment.is_empty()) {
-            Some("crate" | "$crate") => &[],
+            Some("crate") => &[],
             Some("self" | "super") => &parents[..],
             _ => return None,
         };
         let supers = path.split("::").filter(|segment| *segment == "super").count();
         let base = &base[..base.len().saturating_sub(supers)];
-        let names = path.split("::").filter(|s| !["", "crate", "$crate", "self", "super"].contains(s));
+        let names = path.split("::").filter(|name| !["", "crate", "self", "super"].contains(name));
         Some(base.iter().copied().chain(names).collect::<Vec<_>>().join("::"))
     };
     list.into_iter().filter_map(absolute).collect()
-}
-
-/// `a::{b, c::d}` as `a::b` and `a::c::d`.
-fn expand(tree: &str) -> Vec<String> {
-    let (mut list, mut heads) = (Vec::new(), vec![String::new()]);
-    for part in tree.split_inclusive(['{', ',', '}']) {
-        let name = part.trim_end_matches(['{', ',', '}']).trim();
-        let path = heads.last().cloned().unwrap_or_default() + name.split(" as ").next().unwrap_or_default();
-        if part.ends_with('{') {
-            heads.push(path);
-            continue;
-        }
-        if !name.is_empty() {
-            list.push(path);
-        }
-        if part.ends_with('}') {
-            heads.pop();
-        }
-    }
-    list
 }
 
 /// The modules that each module imports, of its own crate.

@@ -27,13 +27,10 @@ fn geometry() -> impl Strategy<Value = (Window, [usize; 2])> {
     })
 }
 
-fn segment() -> impl Strategy<Value = Segment> {
-    (1usize..=70, any::<bool>(), any::<bool>())
-        .prop_map(|(channels, bias, relu)| Segment { channels, epilogue: Epilogue { bias, relu } })
-}
-
 fn convolution() -> impl Strategy<Value = Problem> {
-    let segments = prop::collection::vec(segment(), 1..=3);
+    let segment = (1usize..=70, any::<bool>(), any::<bool>())
+        .prop_map(|(channels, bias, relu)| Segment { channels, epilogue: Epilogue { bias, relu } });
+    let segments = prop::collection::vec(segment, 1..=3);
     let parts = (1usize..=3, geometry(), 1usize..=40, segments);
     parts.prop_map(|(batch, (window, image), channels, segments)| {
         Problem::Conv(Conv { batch, image, channels, window, segments })
@@ -55,20 +52,15 @@ fn pool() -> impl Strategy<Value = Problem> {
         })
 }
 
-fn softmax() -> impl Strategy<Value = Problem> {
-    (1usize..=3, 1usize..=1200).prop_map(|(batch, channels)| Problem::Softmax { batch, channels })
-}
-
 fn case() -> impl Strategy<Value = Case> {
-    let problem = prop_oneof![6 => convolution(), 2 => pool(), 1 => softmax()];
+    let softmax =
+        (1usize..=3, 1usize..=1200).prop_map(|(batch, channels)| Problem::Softmax { batch, channels });
+    let problem = prop_oneof![6 => convolution(), 2 => pool(), 1 => softmax];
     let layout = prop::sample::select(vec![Layout::Packed, Layout::Slices]);
     let halo = || prop_oneof![Just(Padding::default()), padding(3)];
-    (problem, 1usize..=3, halo(), halo(), layout).prop_map(|(problem, images, extra, halo, layout)| Case {
-        images: images.min(problem.batch()),
-        problem,
-        extra,
-        halo,
-        layout,
+    (problem, 1usize..=3, halo(), halo(), layout).prop_map(|(problem, images, extra, halo, layout)| {
+        let images = images.min(problem.batch());
+        Case { problem, images, extra, halo, layout }
     })
 }
 

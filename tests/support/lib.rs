@@ -374,11 +374,10 @@ impl Trial<'_> {
                     let error = (found as f64 - exact).abs();
                     let (n, y, x) = (pixel / (h * w), pixel / w % h, pixel % w);
                     // What is stored in bf16 is rounded once more.
-                    let stored = match dtype {
-                        Dtype::F32 => 0.0,
-                        Dtype::Bf16 => dtype.unit_roundoff() * (exact.abs() + tolerance),
+                    let tolerance = match dtype {
+                        Dtype::F32 => tolerance,
+                        Dtype::Bf16 => tolerance + dtype.unit_roundoff() * (exact.abs() + tolerance),
                     };
-                    let tolerance = tolerance + stored;
                     assert!(
                         error <= tolerance,
                         "{context}: segment {segment}, image {n}, row {y}, column {x}, channel {channel}: \

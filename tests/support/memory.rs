@@ -18,18 +18,16 @@ pub fn place(shapes: &[Shape], dtype: Dtype, halo: Padding, layout: Layout) -> (
     let packed = |end, shape: Shape, halo| Placement::with_pixel_pitch(end, dtype, shape, halo, shape.c);
     let mut end = GUARD;
     let placements = match layout {
-        Layout::Packed => shapes
-            .iter()
-            .enumerate()
-            .map(|(index, &shape)| {
-                let Padding { top, bottom, left, right } = halo;
-                let turned = Padding { top: left, bottom: top, left: right, right: bottom };
-                let halo = [halo, Padding::default(), turned][index % 3];
+        Layout::Packed => {
+            let Padding { top, bottom, left, right } = halo;
+            let turned = Padding { top: left, bottom: top, left: right, right: bottom };
+            let place = |(&shape, halo)| {
                 let placement = packed(end, shape, halo);
                 end += placement.elements() + GUARD;
                 placement
-            })
-            .collect(),
+            };
+            shapes.iter().zip([halo, Padding::default(), turned].into_iter().cycle()).map(place).collect()
+        }
         Layout::Slices => {
             let channels = shapes.iter().map(|s| s.c + GAP).sum::<usize>() + GAP;
             let whole = packed(end, Shape { c: channels, ..shapes[0] }, halo);
