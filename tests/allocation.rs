@@ -22,7 +22,7 @@ static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 static COUNTING: Mutex<()> = Mutex::new(());
 
 thread_local! {
-    /// Whether this thread's allocations count: the test runner's own threads allocate at any moment.
+    /// Whether this thread's allocations count: the test runner's threads allocate at any time.
     static COUNTED: Cell<bool> = const { Cell::new(false) };
 }
 

@@ -71,8 +71,8 @@ fn same(kernel: [usize; 2], stride: [usize; 2]) -> Window {
 
 const KINDS: [PoolKind; 3] = [PoolKind::Max, PoolKind::Average, PoolKind::AverageCountingBorder];
 
-/// All distinct problems of InceptionV3 with its top, those of all forms of its blocks, and the average pools of
-/// both frameworks, on images of a few pixels. Global pools stay as they are.
+/// All distinct problems of InceptionV3 with its top, those of all forms of its blocks, and the
+/// average pools of both frameworks, on images of a few pixels. Global pools stay as they are.
 fn problems_of_inception_v3() -> Vec<Case> {
     let mut distinct: Vec<Problem> = Vec::new();
     for average in [PoolKind::Average, PoolKind::AverageCountingBorder] {
@@ -190,7 +190,7 @@ fn unusual_windows() -> Vec<Case> {
     cases
 }
 
-/// Several destinations, each with its own epilogue: among foreign channels, or each with its own halo.
+/// Several destinations with different epilogues: among foreign channels, or with different halos.
 fn slices() -> Vec<Case> {
     let shapes = "n2h7w9c18k20+33+1+17r1s1 n1h8w8c35k16+32+48r1s1 n2h7w9c5k17+40r3s3 \
                   n1h9w10c16k16+5+64+31+1+2+3+100r3s3 n1h9w7c6k17+9r5s5 n1h9w13c18k17+32r1s7 \
@@ -200,8 +200,8 @@ fn slices() -> Vec<Case> {
         shapes.split(' ').map(|text| Case::sliced(conv_with(text, &EPILOGUES))).collect();
     cases.extend(small_pools().into_iter().map(Case::sliced));
     cases.push(Case::sliced(Problem::Softmax { batch: 3, channels: 37 }));
-    // Each of the two may be sliced or have a halo while the other is closely packed; destinations that
-    // are closely packed have different halos.
+    // Each of the two may be sliced or have a halo while the other is closely packed; destinations
+    // that are closely packed have different halos.
     let halo = Padding { top: 0, bottom: 1, left: 0, right: 2 };
     cases.extend(cases.clone().into_iter().map(|case| Case { halo, layout: Layout::Packed, ..case }));
     let halo = Padding::default();

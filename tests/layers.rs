@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The sources of each crate, and their folders or files from the lowest layer to the highest: one imports only
-/// those up to its layer. That no crate names one above it is Cargo's to check.
+/// The sources of each crate, and their folders or files from the lowest layer to the highest: one
+/// imports only those up to its layer. That no crate names one above it is Cargo's to check.
 const CRATES: [(&str, &str); 3] = [
     (
         "kernels/src",
@@ -44,8 +44,8 @@ fn code(text: &str) -> String {
     lines.filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// The paths in the crate that a module's code names, absolute: those of `use`, where `a::{b, c::d}` is `a::b` and
-/// `a::c::d`, and of expressions.
+/// The paths in the crate that a module's code names, absolute: those of expressions and of `use`,
+/// where `a::{b, c::d}` is `a::b` and `a::c::d`.
 fn paths(module: &str, code: &str) -> Vec<String> {
     let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
     let (mut list, mut heads) = (Vec::new(), Vec::<String>::new());

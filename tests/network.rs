@@ -1,15 +1,15 @@
 //! The whole network on synthetic weights against Keras in f64, block by block.
 //!
-//! `golden/synthetic.py` made `golden/synthetic.json`: samples of the output of each block, the pooled
-//! features and the probabilities, once with Keras's average pooling and once with torchvision's.
+//! `golden/synthetic.py` made `golden/synthetic.json`: samples of the output of each block, the
+//! pooled features and the probabilities, with the average pooling of Keras and of torchvision.
 //!
 //! Tolerance: each of `L` layers before a checkpoint adds an independent error of about
-//! `2 * rounding` of its output's root mean square (`rounding` is the spacing of numbers of the lowest type,
-//! times the growth of errors, the largest of the kernels'; a sum of
-//! hundreds of products in turn is off by more than its last rounding), and the largest of a few hundred
-//! samples, whose channels differ in size, lies within 8 of the resulting deviations:
-//! `16 * rounding * sqrt(L) * rms`. An error of a logit is a relative error of its probability, so
-//! that the largest probability takes the place of the root mean square there.
+//! `2 * rounding` of its output's root mean square. `rounding` is the spacing of numbers of the
+//! lowest type, times the largest growth of errors of the kernels: a sum of hundreds of products in
+//! turn is off by more than its last rounding. The largest of a few hundred samples, whose channels
+//! differ in size, lies within 8 of the resulting deviations: `16 * rounding * sqrt(L) * rms`. An
+//! error of a logit is a relative error of its probability, so that the largest probability takes
+//! the place of the root mean square there.
 
 use cross_checks::network::{Network, Rule, in_bf16, plans};
 use engine::network::{BlockInfo, BlockVariant, NETWORK, default_choices};
@@ -136,7 +136,7 @@ fn a_block_computes_the_same_in_every_form() {
                 for variant in &BlockVariant::ALL[1..] {
                     let (values, its_rounding, its_layers) = output(*variant);
                     let error = relative_l2(&values, &plain);
-                    // The errors of both add up, and those of all elements are one deviation together.
+                    // Errors of both add up, and those of all elements are one deviation together.
                     let tolerance = tolerance(rounding.max(its_rounding), layers + its_layers, 1.0) / 8.0;
                     assert!(
                         error <= tolerance,
@@ -233,7 +233,7 @@ fn activations_of_synthetic_weights_stay_in_range() {
     }
 }
 
-/// Features of the networks that are closest to f64 are off by some roundings, and by no more than that.
+/// Features of the networks that are closest to f64 are off by some roundings, and by no more.
 #[test]
 fn errors_are_measured_against_f64() {
     let network = Network::synthetic(PoolKind::Average, 2, 2);

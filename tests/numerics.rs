@@ -1,4 +1,4 @@
-//! The error growth that fast algorithms claim is what they show, and what errors are measured against.
+//! Fast algorithms err as they claim, and what errors are measured against is exact.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter::zip;
@@ -22,7 +22,7 @@ fn rms_error(subject: &Subject, problem: &Problem, tuning: &Tuning, src: &[f32],
     (squares / exact.len() as f64).sqrt()
 }
 
-/// Asserts the claims of a family at a tier on kernels of the given sizes, relative to the direct kernel.
+/// Asserts the claims of a family at a tier for these sizes of kernels, relative to direct ones.
 fn check_growth(family: &str, tier: &str, kernels: &[[usize; 2]]) {
     let [fast, direct] = [family, "direct"].map(|family| Subject::of(&format!("{family}_{tier}")));
     let (Some(fast), Some(direct)) = (fast, direct) else { return };
@@ -76,8 +76,8 @@ fn separable_errs_as_it_claims() {
     }
 }
 
-/// Whole tensors in f64, which take folded weights and matrix products, are those of the oracle, which takes
-/// neither.
+/// Whole tensors in f64, which take folded weights and matrix products, are those of the oracle,
+/// which takes neither.
 #[test]
 fn exact_tensors_are_those_of_the_oracle() {
     let shapes = "n2h9w7c5k6+3r3s3 n1h9w9c4k5r3s3u2 n1h8w9c3k4r1s7 n1h7w7c3k4r5s3p2-1q0-3u1-2 \

@@ -1,9 +1,9 @@
-//! A trained network on photographs against Keras: the 2048 features of each, by every plan, from all
-//! three formats of weights.
+//! A trained network on photographs against Keras: the 2048 features of each, by every plan, from
+//! all three formats of weights.
 //!
-//! `trained/fetch.py` makes the weights and the inputs in a cache folder; `trained/golden.py` computed
-//! the features. Where the cache is missing the tests are left out, and say so: this file has a harness
-//! of its own, since the standard one can't tell a test that was left out from one that passed.
+//! `trained/fetch.py` makes the weights and the inputs in a cache folder; `trained/golden.py`
+//! computed the features. Where the cache is missing the tests are left out, and say so: with the
+//! standard harness a test that was left out would pass.
 
 use std::iter::zip;
 use std::panic::catch_unwind;
@@ -19,9 +19,9 @@ use kernels::PoolKind;
 use serde_json::Value;
 use tuner::cli::npy::{load_npy, load_npy_dyn};
 
-/// The bound on the relative L2 error of the features of one photograph. With all in bf16 that can be, one
-/// photograph is off by more than a plan for that precision may be, which keeps some steps in f32 where its error
-/// is measured to be too large; twice that is the bound here.
+/// The bound on the relative L2 error of the features of one photograph. With all in bf16 that can
+/// be, one photograph is off by more than a plan for that precision may be, which keeps some steps
+/// in f32 where its error is measured to be too large; twice that is the bound here.
 fn bound(plan: &str) -> f64 {
     if plan == "bf16" { 2.0 * BF16_ERROR } else { F32_ERROR }
 }
@@ -76,8 +76,8 @@ impl Trained {
         }
     }
 
-    /// The f64 network that plans are measured against has the features of Keras, rounded as they were
-    /// written: to f32.
+    /// The f64 network that plans are measured against has the features of Keras, rounded as they
+    /// were written: to f32.
     fn the_network_in_f64_is_that_of_keras(&self) {
         let golden = golden(KERAS);
         let network = Network::on(self.weights("legacy.h5"), PoolKind::Average, 1, 2);

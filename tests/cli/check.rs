@@ -5,8 +5,8 @@ use kernels::{Conv, Epilogue, Filter, Problem};
 
 use super::*;
 
-/// Writes `x.npy`, `w.npy`, `y32.npy` and `y64.npy` of a convolution without bias and ReLU; the shape of its
-/// output, and the exact output.
+/// Writes `x.npy`, `w.npy`, `y32.npy` and `y64.npy` of a convolution without bias and ReLU; the
+/// shape of its output, and the exact output.
 fn tensors(folder: &Folder, shape: &str) -> ([usize; 4], Vec<f64>) {
     let mut conv: Conv = shape.parse().expect("a shape");
     conv.segments[0].epilogue = Epilogue::NONE;

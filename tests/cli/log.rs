@@ -26,8 +26,8 @@ fn count(lines: &[Value], kind: &str) -> usize {
     lines.iter().filter(|line| line["line"] == kind).count()
 }
 
-/// Strikes from a log that runs were disturbed: with other tests running some are, and a disturbed time is not
-/// reused.
+/// Strikes from a log that runs were disturbed: with other tests running some are, and a disturbed
+/// time is not reused.
 fn calm(path: &Path) {
     let calmed = |mut line: Value| {
         let times = line["times"].as_array_mut().into_iter().flatten();

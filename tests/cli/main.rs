@@ -1,4 +1,4 @@
-//! The command line from outside: arguments and files in; results, notices, exit status and files out.
+//! The command line from outside: arguments and files in; results, notices, status and files out.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ const SMALL: &str = "--model conv2d_bn --shape n1h9w9c16k24r3s3";
 const SMALL_OUTPUT: usize = 9 * 9 * 24;
 const SMALL_INPUT: [usize; 3] = [9, 9, 16];
 
-/// What a program left behind; `err` is without the lines that a slow machine prints of its progress.
+/// What a program left behind; `err` is without the lines of progress of a slow machine.
 struct Ran {
     status: Option<i32>,
     out: String,
@@ -39,8 +39,8 @@ fn start(mut command: Command) -> Ran {
     Ran { status: output.status.code(), out: text(output.stdout), err }
 }
 
-/// A wrong use: status 2, nothing on standard output, one line with all the parts on standard error, which is
-/// returned.
+/// A wrong use: status 2, nothing on standard output, one line with all the parts on standard
+/// error, which is returned.
 fn assert_refused(Ran { status, out, err }: Ran, args: &str, parts: &[&str]) -> String {
     assert_eq!(status, Some(2), "{args}: {err}");
     assert_eq!(out, "", "{args}");

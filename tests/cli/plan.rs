@@ -220,7 +220,7 @@ fn some_entries_of_a_plan_are_measured_again() {
     assert!(ran.status == Some(0) || ran.status == Some(1), "{}", ran.err);
     let verdicts = ran.out.lines().filter(|line| line.ends_with("holds") || line.ends_with("lost")).count();
     assert_eq!(verdicts, 3, "{}", ran.out);
-    // What the plan says was far behind is chosen instead, where it is by the most time: small ratios are noise.
+    // The baseline is chosen where it is behind by the most time: small ratios are noise.
     let behind = |step: &Value| {
         let (record, slow) = baseline(step)?;
         Some(number(&slow["time_us"], "median") - number(&record["candidates"][0]["time_us"], "median"))

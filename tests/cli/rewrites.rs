@@ -80,7 +80,7 @@ fn a_batch_is_split_as_the_plan_says() {
     folder.refuses_edits(RUN_BLOCK, &plan_of_three(true), &edits);
 }
 
-/// Plans of earlier versions could give the branches of a block to one worker each, next to each other.
+/// Plans of earlier versions could give the branches of a block to one worker each.
 #[test]
 fn an_earlier_plan_with_branches_in_parallel_runs_with_its_steps_shared() {
     let folder = Folder::new();

@@ -1,11 +1,11 @@
 //! The tiles of AMX on a processor without them.
 //!
-//! Their instructions are illegal there, and each raises a signal whose handler does what the instruction would have
-//! done, to tiles of the thread that are plain memory, and goes on behind it. So kernels for tiles are tested, not
-//! timed, on processors that have AVX512-BF16 and no tiles. As the processor does, the handler takes neither tiles
-//! that are not configured nor shapes that do not fit: that ends the process.
+//! Their instructions are illegal there. Each raises a signal, whose handler does what the
+//! instruction would have done, to tiles of the thread in plain memory, and goes on behind it. So
+//! kernels for tiles are tested, not timed, on processors that have AVX512-BF16 and no tiles. Tiles
+//! that are not configured and shapes that do not fit end the process, as on a processor with tiles.
 //!
-//! Operation of the instructions: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2.
+//! Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2.
 
 #![allow(
     unsafe_code,
@@ -21,8 +21,8 @@ use std::sync::Once;
 use kernels::{Amx, Cpu, Tier};
 use libc::{c_int, c_void, greg_t, siginfo_t, ucontext_t};
 
-/// The processor with its tiles, or with emulated ones where it could do all the rest. One that has tiles which this
-/// process may not use does not get them: some of their instructions are legal there.
+/// The processor with its tiles, or with emulated ones where it could do all the rest. One with
+/// tiles that this process may not use gets none: some of their instructions are legal there.
 pub fn with_tiles(cpu: Cpu) -> Cpu {
     static INSTALLED: Once = Once::new();
     #[allow(unused_unsafe, reason = "CPUID became safe to call after the oldest supported Rust")]
@@ -147,8 +147,7 @@ impl Instruction {
     }
 }
 
-/// Does one instruction and goes on behind it; none if it is no instruction of tiles, or one that the processor
-/// refuses.
+/// Does one instruction and goes on behind it; none if it is not of tiles, or would be refused.
 ///
 /// # Safety
 /// The registers are those of an instruction that was about to be executed.
@@ -237,7 +236,7 @@ impl Tiles {
         }))
     }
 
-    /// Sums of the products of the first elements of all pairs, and of the second ones, then both added.
+    /// Sums of the products of the first elements of all pairs, and of the second ones, both added.
     ///
     /// # Safety
     /// The processor has AVX-512, without which this would take minutes.
@@ -329,7 +328,8 @@ mod tests {
         }
         let pair = |low: f32, high: f32| ((low.to_bits() >> 16) | high.to_bits() & 0xffff_0000).to_le_bytes();
         let denormal = f32::from_bits(0x0040_0000);
-        // A row of `a`, a column of `b`, and the sum that was there: 10 + ((3 * 5 + 1 * 2) + (0.5 * 4 + denormal * 1)).
+        // A row of `a`, a column of `b`, and the sum that was there:
+        // 10 + ((3 * 5 + 1 * 2) + (0.5 * 4 + denormal * 1)).
         tiles.0[4].values[1][..4].copy_from_slice(&pair(3.0, 0.5));
         tiles.0[4].values[1][4..8].copy_from_slice(&pair(1.0, denormal));
         tiles.0[6].values[0][8..12].copy_from_slice(&pair(5.0, 4.0));

@@ -1,7 +1,7 @@
 //! Runs a kernel on a case and compares every element of the memory around it with the oracle.
 //!
-//! Sources lie among NaN and destinations among sentinels, so that a kernel that reads or writes what is
-//! not its own is seen, and so is a halo that it does not restore.
+//! Sources lie among NaN and destinations among sentinels, so that a kernel that reads or writes
+//! what is not its own is seen, and so is a halo that it does not restore.
 
 #![allow(missing_docs, reason = "helpers of tests, whose names say what they are")]
 
@@ -67,8 +67,8 @@ pub struct Data {
 }
 
 impl Data {
-    /// Pseudo-random, the same for the same problem. The input of every other problem is that of a layer
-    /// after a ReLU; filters have up to two BatchNorms, with and without gamma and bias.
+    /// Pseudo-random, the same for the same problem. The input of every other problem is that of a
+    /// layer after a ReLU; filters have up to two BatchNorms, with and without gamma and bias.
     pub fn new(problem: &Problem) -> Self {
         let mut random = Random::of(&problem.to_string());
         let rectified = random.bits().is_multiple_of(2);
@@ -87,7 +87,7 @@ impl Data {
         Self { src, filters, expected, rounded: Default::default() }
     }
 
-    /// As a kernel sees it that reads a source of type `src` and rounds its inputs as `numerics` says.
+    /// As a kernel sees it that reads a source of type `src` and rounds its inputs by `numerics`.
     fn seen(&self, problem: &Problem, src: Dtype, numerics: &Numerics) -> &Self {
         let which = match (src, numerics.rounding) {
             (Dtype::F32, Dtype::F32) => return self,
@@ -148,8 +148,8 @@ pub struct Case {
     pub images: usize,
     /// Halo of the source beyond what the kernel demands.
     pub extra: Padding,
-    /// Halo of the first destination, and of all that are channels of one tensor. Of those by themselves,
-    /// the second has none and the third has other sides, in turn.
+    /// Halo of the first destination, and of all that are channels of one tensor. Of those by
+    /// themselves, the second has none and the third has other sides, in turn.
     pub halo: Padding,
     pub layout: Layout,
 }
@@ -208,8 +208,8 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// The row of an id, which must exist, or none and a line on standard error where this machine lacks its
-    /// instructions.
+    /// The row of an id, which must exist, or none and a line on standard error where this machine
+    /// lacks its instructions.
     pub fn of(id: &str) -> Option<Self> {
         let row = entry(id).unwrap_or_else(|| panic!("no row {id}"));
         let cpu = cpu();
@@ -240,9 +240,9 @@ impl Subject {
         })
     }
 
-    /// Computes the case with a tuning, in all formats that the kernel takes, and with each number of
-    /// threads. Panics if anything is not as the contract of [`Prepared`] says. One thread comes first: where one
-    /// of several panics, the others wait for it for ever.
+    /// Computes the case with a tuning, in all formats that the kernel takes, and with each number
+    /// of threads. Panics if anything is not as the contract of [`Prepared`] says. One thread comes
+    /// first: where one of several panics, the others wait for it for ever.
     pub fn check(&self, case: &Case, data: &Data, tuning: &Tuning, threads: &[usize]) {
         for wanted in self.kernel.formats(&case.problem, tuning) {
             let (mut halo, extra) = (wanted.src.halo, case.extra);
@@ -265,8 +265,8 @@ impl Subject {
         }
     }
 
-    /// Prepares the case from hollow filters and fills in the packed weights of the real ones. Panics if the
-    /// results are not the same bits, or the buffers are others.
+    /// Prepares the case from hollow filters and fills in the packed weights of the real ones.
+    /// Panics if the results are not the same bits, or the buffers are others.
     pub fn check_packed(&self, case: &Case, data: &Data, tuning: &Tuning) {
         let hollow: Vec<Filter> = data.filters.iter().map(|filter| Filter::dims_only(filter.dims)).collect();
         for formats in self.kernel.formats(&case.problem, tuning) {

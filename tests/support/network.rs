@@ -58,7 +58,8 @@ impl Network {
         (self.session(&choices), self.rounding_of(&choices))
     }
 
-    /// The largest rounding among choices: the spacing of numbers of the type, times the kernel's growth of errors.
+    /// The largest rounding among choices: the spacing of numbers of the type, times the kernel's
+    /// growth of errors.
     pub fn rounding_of(&self, choices: &[Choice]) -> f64 {
         let rounding = |(step, choice): (&Step, &Choice)| {
             let kernel = (choice.row.make)(&self.cpu).expect("a chosen kernel is there");
@@ -83,8 +84,8 @@ impl Network {
 /// A rule that chooses a kernel for every step.
 pub type Rule = fn(&Graph, &Cpu) -> Vec<Choice>;
 
-/// The first row of a family that takes a problem here, with the tuning that `pick` wants, else a direct kernel,
-/// else the default choice.
+/// The first row of a family that takes a problem here, with the tuning that `pick` wants, else a
+/// direct kernel, else the default choice.
 fn by_family(graph: &Graph, cpu: &Cpu, family: &str, pick: fn(&[Tuning]) -> Tuning) -> Vec<Choice> {
     let choose = |problem: &Problem| {
         let (rows, _) = available(cpu, problem);
