@@ -60,8 +60,8 @@ fn check_in_turn(id: &str, cases: Vec<Case>, other_tunings: usize) {
     assert!(count > 0, "{id} supports none of the cases");
 }
 
-fn pool(image: [usize; 2], channels: usize, kind: PoolKind, window: Window) -> Problem {
-    Problem::Pool(Pool { batch: 2, image, channels, window, kind, epilogue: Epilogue::NONE })
+fn pool(image: [usize; 2], channels: usize, kind: PoolKind, window: Window, epilogue: Epilogue) -> Problem {
+    Problem::Pool(Pool { batch: 2, image, channels, window, kind, epilogue })
 }
 
 fn same(kernel: [usize; 2], stride: [usize; 2]) -> Window {
@@ -113,12 +113,12 @@ fn check_all_tunings(id: &str) {
 
 fn small_pools() -> Vec<Problem> {
     let windows = [same([3, 3], [1, 1]), Window::valid([3, 3], [2, 2]), Window::valid([7, 9], [1, 1])];
+    let with = |kind, window, epilogue| pool([7, 9], 35, kind, window, epilogue);
     let mut problems: Vec<Problem> =
-        windows.iter().flat_map(|&window| KINDS.map(|kind| pool([7, 9], 35, kind, window))).collect();
+        windows.iter().flat_map(|&window| KINDS.map(|kind| with(kind, window, Epilogue::NONE))).collect();
     for (kind, window) in KINDS.into_iter().zip(windows) {
-        problems.extend([Epilogue::BIAS_RELU, Epilogue::BIAS, RELU].map(|epilogue| {
-            Problem::Pool(Pool { batch: 2, image: [7, 9], channels: 35, window, kind, epilogue })
-        }));
+        let epilogues = [Epilogue::BIAS_RELU, Epilogue::BIAS, RELU];
+        problems.extend(epilogues.map(|epilogue| with(kind, window, epilogue)));
     }
     problems
 }
@@ -157,8 +157,9 @@ fn tails() -> Vec<Case> {
     }
     for channels in [1, 3, 15, 16, 17, 63, 64, 65, 511, 512, 513] {
         let window = same([3, 3], [1, 1]);
-        cases.extend(KINDS.map(|kind| Case::packed(pool([3, 4], channels, kind, window))));
-        cases.extend([6, 7, 11].map(|w| Case::packed(pool([2, w], channels, PoolKind::Average, window))));
+        let pool = |image, kind| Case::packed(pool(image, channels, kind, window, Epilogue::NONE));
+        cases.extend(KINDS.map(|kind| pool([3, 4], kind)));
+        cases.extend([6, 7, 11].map(|w| pool([2, w], PoolKind::Average)));
         cases.push(Case::packed(Problem::Softmax { batch: 2, channels }));
     }
     cases
@@ -178,13 +179,10 @@ fn unusual_windows() -> Vec<Case> {
             Window { kernel: [3, 4], stride: [1, 3], padding },
             Window { kernel: [2, 3], stride: [3, 3], padding },
         ] {
-            cases.push(Case::packed(pool([7, 8], 18, kind, window)));
+            cases.push(Case::packed(pool([7, 8], 18, kind, window, Epilogue::NONE)));
         }
-        for epilogue in EPILOGUES {
-            let (image, window) = ([5, 9], same([3, 3], [1, 1]));
-            let pool = Pool { batch: 1, image, channels: 20, window, kind, epilogue };
-            cases.push(Case::packed(Problem::Pool(pool)));
-        }
+        let window = same([3, 3], [1, 1]);
+        cases.extend(EPILOGUES.map(|e| Case::packed(pool([5, 9], 20, kind, window, e).with_batch(1))));
     }
     cases.push(Case::packed(Problem::Softmax { batch: 1, channels: 1 }));
     cases

@@ -12,11 +12,11 @@
 //! the place of the root mean square there.
 
 use cross_checks::network::{Network, Rule, in_bf16, plans};
-use engine::network::{BlockInfo, BlockVariant, NETWORK, default_choices};
+use engine::network::{BlockInfo, BlockVariant, Graph, Model, NETWORK, default_choices};
 use engine::runtime::Reference;
 use engine::util::relative_l2;
 use engine::weights::synthetic;
-use kernels::{PoolKind, Shape, Tier};
+use kernels::{PoolKind, Problem, Shape, Tier};
 use serde_json::Value;
 
 /// Nodes at which Keras's outputs were taken.
@@ -264,4 +264,19 @@ fn a_change_of_one_step_is_all_that_changes() {
         let is_pool = network.graph.steps[step].layers[0] == "top.avg_pool";
         assert_eq!(changed != features, is_before || is_pool, "step {step}");
     }
+}
+
+#[test]
+fn the_benches_list_every_convolution_of_inception_v3() {
+    let listed = include_str!("../kernels/benches/inception_v3.txt");
+    let listed: Vec<&str> = listed.lines().filter(|line| !line.starts_with('#')).collect();
+    let graph = Graph::new(&Model::inception_v3().with_classes(None), 1, PoolKind::Average);
+    let problems = graph.problems();
+    let convs = problems.iter().filter(|(problem, _)| matches!(problem, Problem::Conv(_)));
+    let lines = convs.map(|(problem, steps)| {
+        let (shape, layer) = (problem.to_string(), &graph.steps[steps[0]].layers[0]);
+        format!("{shape:<32} *{:<2} # {layer}", steps.len())
+    });
+    let lines: Vec<String> = lines.collect();
+    assert_eq!(listed, lines, "expected:\n{}\n", lines.join("\n"));
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter::zip;
 
-use cross_checks::{Data, EPILOGUES, Random, Subject, conv, conv_with};
+use cross_checks::{Data, EPILOGUES, Random, Subject, conv_with};
 use kernels::verify::{all_pixels, exact, expected};
 use kernels::{
     Epilogue, Filter, Io, Padding, Pool, PoolKind, Problem, Tensor, Tuning, Window, run_alone, scratch_for,
@@ -30,9 +30,8 @@ fn check_growth(family: &str, tier: &str, kernels: &[[usize; 2]]) {
         // For each size of output tile: the claim, and what was measured.
         let mut measured: BTreeMap<usize, (f64, Vec<f64>)> = BTreeMap::new();
         for channels in [32, 128, 512] {
-            let mut shape = conv(&format!("n1h24w24c{channels}k16r{r}s{s}"));
-            shape.segments[0].epilogue = Epilogue::NONE;
-            let problem = Problem::Conv(shape);
+            let shape = format!("n1h24w24c{channels}k16r{r}s{s}");
+            let problem = conv_with(&shape, &[Epilogue::NONE]);
             let mut random = Random::of(&problem.to_string());
             let src = random.values(problem.src().elements(), -1.0, 1.0);
             let weights = random.values(r * s * channels * 16, -1.0, 1.0);

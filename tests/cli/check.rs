@@ -5,9 +5,9 @@ use kernels::{Conv, Epilogue, Filter, Problem};
 
 use super::*;
 
-/// Writes `x.npy`, `w.npy`, `y32.npy` and `y64.npy` of a convolution without bias and ReLU; the
-/// shape of its output, and the exact output.
-fn tensors(folder: &Folder, shape: &str) -> ([usize; 4], Vec<f64>) {
+/// Writes `x.npy`, `w.npy`, `y32.npy` and `y64.npy` of a convolution without bias and ReLU, whose last
+/// element has an error; the shape of its output.
+fn tensors(folder: &Folder, shape: &str, error: f64) -> [usize; 4] {
     let mut conv: Conv = shape.parse().expect("a shape");
     conv.segments[0].epilogue = Epilogue::NONE;
     let ([h, w], [r, s], [oh, ow]) = (conv.image, conv.window.kernel, conv.output());
@@ -18,16 +18,13 @@ fn tensors(folder: &Folder, shape: &str) -> ([usize; 4], Vec<f64>) {
     folder.npy_f32("w.npy", &[r, s, c, k], &weights);
     let problem = Problem::Conv(conv);
     let pixels = all_pixels(problem.dst()[0]);
-    let y = expected(&problem, &x, &[Filter::new([r, s, c, k], weights)], &pixels).remove(0).values;
+    let mut y = expected(&problem, &x, &[Filter::new([r, s, c, k], weights)], &pixels).remove(0).values;
+    *y.last_mut().expect("elements") += error;
     let dims = [n, oh, ow, k];
-    expectation(folder, &dims, &y);
-    (dims, y)
-}
-
-fn expectation(folder: &Folder, dims: &[usize], y: &[f64]) {
-    folder.npy_f32("y32.npy", dims, &y.iter().map(|&v| v as f32).collect::<Vec<_>>());
+    folder.npy_f32("y32.npy", &dims, &y.iter().map(|&v| v as f32).collect::<Vec<_>>());
     let bytes: Vec<u8> = y.iter().flat_map(|v| v.to_le_bytes()).collect();
-    folder.npy("y64.npy", "<f8", dims, &bytes);
+    folder.npy("y64.npy", "<f8", &dims, &bytes);
+    dims
 }
 
 const SHAPES: [&str; 4] = ["n1h9w9c16k24r1s7", "n2h8w11c5k7r3s2u2", "n1h7w6c4k9r3s4p0q3", "n1h9w9c16k32r3s3"];
@@ -45,24 +42,14 @@ fn every_kernel_that_takes_a_shape_is_printed_with_its_error() {
 #[test]
 fn tensors_from_elsewhere_are_confirmed_and_one_wrong_element_is_named() {
     let folder = Folder::new();
-    for shape in SHAPES {
-        let (dims, mut y) = tensors(&folder, shape);
-        let check = |file: &str| {
-            folder.run(&format!("check --shape {shape} --input x.npy --filter w.npy --expect {file}"))
-        };
-        for file in ["y32.npy", "y64.npy"] {
-            let Ran { status, out, err } = check(file);
-            assert_eq!(status, Some(0), "{shape} {file}: {err}");
-            assert_contains(&out, &["direct_plain", "reference"]);
-        }
-        *y.last_mut().expect("elements") += 1e-2;
-        expectation(&folder, &dims, &y);
-        let last = format!("{:?}", dims.map(|size| size - 1));
-        for file in ["y32.npy", "y64.npy"] {
-            let Ran { status, out, err } = check(file);
-            assert_eq!((status, &err[..]), (Some(1), ""), "{shape} {file}: {out}");
-            assert_contains(&out, &[&last, "WRONG"]);
-        }
+    for (shape, file) in SHAPES.into_iter().flat_map(|shape| [(shape, "y32.npy"), (shape, "y64.npy")]) {
+        let args = format!("check --shape {shape} --input x.npy --filter w.npy --expect {file}");
+        tensors(&folder, shape, 0.0);
+        assert_contains(&folder.succeeds(&args), &["direct_plain", "reference"]);
+        let last = tensors(&folder, shape, 1e-2).map(|size| size - 1);
+        let Ran { status, out, err } = folder.run(&args);
+        assert_eq!((status, &err[..]), (Some(1), ""), "{args}: {out}");
+        assert_contains(&out, &[&format!("{last:?}"), "WRONG"]);
     }
 }
 
@@ -70,7 +57,7 @@ fn tensors_from_elsewhere_are_confirmed_and_one_wrong_element_is_named() {
 fn wrong_uses_of_check_are_refused() {
     let folder = Folder::new();
     let shape = "n1h9w9c16k24r1s7";
-    tensors(&folder, shape);
+    tensors(&folder, shape, 0.0);
     folder.npy_f32("nan.npy", &[1, 1, 1, 1], &[f32::NAN]);
     let given =
         |x: &str, w: &str, y: &str| format!("check --shape {shape} --input {x} --filter {w} --expect {y}");

@@ -12,11 +12,10 @@ mod check;
 mod log;
 mod plan;
 mod print;
-mod rewrites;
 mod run;
 mod show;
 mod tune;
-mod types;
+mod variants;
 
 /// A convolution that is measured and run in no time.
 const SMALL: &str = "--model conv2d_bn --shape n1h9w9c16k24r3s3";
