@@ -10,8 +10,8 @@ use half::bf16;
 use kernels::Dtype::{self, Bf16, F32};
 use kernels::verify::Reference;
 use kernels::{
-    Format, Formats, Io, Kernel, Padding, Prepared, Problem, Request, Scratch, ScratchReq, Signature, Tuning,
-    Unsupported,
+    Element, Format, Formats, Io, Kernel, Padding, Prepared, Problem, Request, Scratch, ScratchReq,
+    Signature, Tuning, Unsupported,
 };
 
 /// What goes wrong after the reference has computed everything.
@@ -63,18 +63,11 @@ fn check(fault: Fault, dtype: Dtype) {
     Subject::stand_in(Box::new(Faulty(fault, dtype))).check(&case, data, &Tuning::default(), &[1]);
 }
 
-/// Writes an element at a distance from channel 0 of the last pixel of the first segment.
-fn write(io: &Io, offset: isize, value: f32) {
-    let pixel = io.dst(0).pixel::<f32>(0, 4, 4);
+/// Changes an element at a distance from channel 0 of the last pixel of the first segment.
+fn change<T: Element>(io: &Io, offset: isize, change: impl Fn(T) -> T) {
+    let element = io.dst(0).pixel::<T>(0, 4, 4).wrapping_offset(offset);
     // SAFETY: the faults stay inside the buffer of the destinations.
-    unsafe { *pixel.wrapping_offset(offset) = value };
-}
-
-/// Changes an element of bf16 as [`write`] does one of f32.
-fn change_bf16(io: &Io, offset: isize, change: fn(u16) -> u16) {
-    let pixel = io.dst(0).pixel::<bf16>(0, 4, 4).cast::<u16>().wrapping_offset(offset);
-    // SAFETY: the faults stay inside the buffer of the destinations.
-    unsafe { *pixel = change(*pixel) };
+    unsafe { *element = change(*element) };
 }
 
 /// The distance to the pixel behind the last, which is halo.
@@ -90,22 +83,26 @@ fn no_fault_passes() {
 
 #[test]
 fn every_fault_is_seen() {
-    // SAFETY: the source is a slice of a wider tensor.
-    let read_past: Fault = |io, _| write(io, 2, unsafe { *io.src.pixel::<f32>(0, 0, 0).add(4) });
+    let read_past: Fault = |io, _| {
+        // SAFETY: the source is a slice of a wider tensor.
+        let beyond = unsafe { *io.src.pixel::<f32>(0, 0, 0).add(4) };
+        change(io, 2, |_| beyond);
+    };
     // SAFETY: scratch has a guard behind it.
     let write_past_scratch: Fault = |_, scratch| unsafe { *scratch.worker.add(16) = 1.0 };
-    let not_nearest: Fault = |io, _| (0..6).for_each(|channel| change_bf16(io, channel, |bits| bits + 2));
+    let not_nearest: Fault =
+        |io, _| (0..6).for_each(|channel| change(io, channel, |v: bf16| bf16::from_bits(v.to_bits() + 2)));
     let (foreign, in_halo) = ("no destination's was overwritten", "halo channel is not zero");
     let faults: [(&str, Dtype, Fault, &str); 9] = [
-        ("one wrong element", F32, |io, _| write(io, 5, 7.0), "row 4, column 4, channel 5"),
+        ("one wrong element", F32, |io, _| change(io, 5, |_| 7f32), "row 4, column 4, channel 5"),
         ("a source read past its channels", F32, read_past, "channel 2: NaN"),
-        ("a write past the channels", F32, |io, _| write(io, 6, 0.0), foreign),
-        ("a write into the halo", F32, |io, _| write(io, halo(io), 1.0), in_halo),
+        ("a write past the channels", F32, |io, _| change(io, 6, |_| 0f32), foreign),
+        ("a write into the halo", F32, |io, _| change(io, halo(io), |_| 1f32), in_halo),
         ("a write past the scratch", F32, write_past_scratch, "wrote beyond its scratch"),
         ("elements that are not the nearest", Bf16, not_nearest, "row 4, column 4, channel"),
-        ("a write past the channels", Bf16, |io, _| change_bf16(io, 6, |_| 0), foreign),
-        ("a write into the halo", Bf16, |io, _| change_bf16(io, halo(io), |_| 1), in_halo),
-        ("an element of another type", F32, |io, _| change_bf16(io, 0, |bits| bits), "f32 read as bf16"),
+        ("a write past the channels", Bf16, |io, _| change(io, 6, |_| bf16::ZERO), foreign),
+        ("a write into the halo", Bf16, |io, _| change(io, halo(io), |_| bf16::ONE), in_halo),
+        ("an element of another type", F32, |io, _| change(io, 0, |v: bf16| v), "f32 read as bf16"),
     ];
     for (name, dtype, fault, message) in faults {
         let failure = catch_unwind(|| check(fault, dtype)).expect_err(name);

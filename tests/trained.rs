@@ -44,13 +44,14 @@ fn golden(name: &str) -> Vec<f32> {
 }
 
 impl Trained {
-    fn weights(&self, file: &str) -> Weights {
-        Weights::open(self.cache.join(file), &Model::inception_v3()).unwrap_or_else(|e| panic!("{e}"))
+    fn network(&self, file: &str, average: PoolKind, batch: usize) -> Network {
+        let weights = Weights::open(self.cache.join(file), &Model::inception_v3());
+        Network::on(weights.unwrap_or_else(|e| panic!("{e}")), average, batch, 2)
     }
 
     fn features_are_those_of(&self, file: &str, average: PoolKind, golden_file: &str) {
         let exact = golden(golden_file);
-        let network = Network::on(self.weights(file), average, 3, 2);
+        let network = self.network(file, average, 3);
         let top: Value = serde_json::from_str(include_str!("trained/golden.json")).expect("JSON");
         for (plan, rule) in plans() {
             let (mut session, _) = network.session_by(rule);
@@ -80,7 +81,7 @@ impl Trained {
     /// were written: to f32.
     fn the_network_in_f64_is_that_of_keras(&self) {
         let golden = golden(KERAS);
-        let network = Network::on(self.weights("legacy.h5"), PoolKind::Average, 1, 2);
+        let network = self.network("legacy.h5", PoolKind::Average, 1);
         let images = self.inputs.chunks(IMAGE).map(<[f32]>::to_vec).collect();
         let exact = Reference::of(&network.graph, &network.weights, &network.threads, images);
         let exact = exact.expect("weights of the network");

@@ -36,11 +36,7 @@ fn an_edited_plan_is_refused_by_file_and_field() {
         ("steps[0].time_us", |p| p["steps"][0]["time_us"]["median"] = "fast".into()),
     ];
     folder.refuses_edits(RUN, &SMALL_PLAN, edits);
-}
-
-#[test]
-fn a_plan_with_steps_left_out_or_twice_is_refused() {
-    let folder = Folder::new();
+    // Steps that are left out or given twice.
     let count = list(&BLOCK_PLAN.0, "steps").len();
     let [less, more] = [count - 1, count + 1].map(|count| format!("steps is {count}"));
     let edits: [Edit; 2] = [

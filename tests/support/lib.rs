@@ -176,9 +176,7 @@ impl Case {
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Self { problem, images, extra, halo, layout } = self;
-        let sides = |p: &Padding| [p.top, p.bottom, p.left, p.right];
-        let (extra, halo) = (sides(extra), sides(halo));
-        write!(f, "{problem} ({images} images, {layout:?}, extra source halo {extra:?}, halo {halo:?})")
+        write!(f, "{problem} ({images} images, {layout:?}, source with more {extra:?}, halo {halo:?})")
     }
 }
 
