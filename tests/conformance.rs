@@ -101,9 +101,7 @@ fn check_all_tunings(id: &str) {
                   n1h9w11c19k131r5s5 n1h29w31c5k50r1s3 n1h29w31c5k50r7s1 n1h29w31c5k50r1s5 \
                   n1h17w17c21k131r1s7 n2h13w11c7k70r3s3u2 n1h13w11c64k192r1s1 n1h9w8c32k100r3s3 \
                   n1h17w18c32k40r3s3 n2h35w17c3k16r3s3u2";
-    let mut cases: Vec<Case> = shapes.split(' ').map(Case::conv).collect();
-    cases.extend(small_pools().into_iter().map(Case::packed));
-    cases.push(Case::packed(Problem::Softmax { batch: 3, channels: 1000 }));
+    let cases = of_all_kinds(shapes, &[Epilogue::BIAS_RELU], 1000).into_iter().map(Case::packed);
     for (case, data, tunings) in subject.supported(cases) {
         for tuning in &tunings {
             subject.check(&case, data, tuning, &[1]);
@@ -111,15 +109,18 @@ fn check_all_tunings(id: &str) {
     }
 }
 
-fn small_pools() -> Vec<Problem> {
+/// Convolutions, pools of a few pixels and a softmax.
+fn of_all_kinds(convs: &str, epilogues: &[Epilogue], channels: usize) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = convs.split(' ').map(|text| conv_with(text, epilogues)).collect();
     let windows = [same([3, 3], [1, 1]), Window::valid([3, 3], [2, 2]), Window::valid([7, 9], [1, 1])];
-    let with = |kind, window, epilogue| pool([7, 9], 35, kind, window, epilogue);
-    let mut problems: Vec<Problem> =
-        windows.iter().flat_map(|&window| KINDS.map(|kind| with(kind, window, Epilogue::NONE))).collect();
-    for (kind, window) in KINDS.into_iter().zip(windows) {
-        let epilogues = [Epilogue::BIAS_RELU, Epilogue::BIAS, RELU];
-        problems.extend(epilogues.map(|epilogue| with(kind, window, epilogue)));
+    let pool = |kind, window, epilogue| pool([7, 9], 35, kind, window, epilogue);
+    for window in windows {
+        problems.extend(KINDS.map(|kind| pool(kind, window, Epilogue::NONE)));
     }
+    for (kind, window) in KINDS.into_iter().zip(windows) {
+        problems.extend([Epilogue::BIAS_RELU, Epilogue::BIAS, RELU].map(|e| pool(kind, window, e)));
+    }
+    problems.push(Problem::Softmax { batch: 3, channels });
     problems
 }
 
@@ -194,10 +195,7 @@ fn slices() -> Vec<Case> {
                   n1h9w10c16k16+5+64+31+1+2+3+100r3s3 n1h9w7c6k17+9r5s5 n1h9w13c18k17+32r1s7 \
                   n1h13w9c18k70+3r3s1 n2h9w9c7k33+15r3s3u2 n1h7w9c64k64+128r1s1 n2h17w18c32k16+20r3s3 \
                   n2h7w6c64k64+192r3s3u2";
-    let mut cases: Vec<Case> =
-        shapes.split(' ').map(|text| Case::sliced(conv_with(text, &EPILOGUES))).collect();
-    cases.extend(small_pools().into_iter().map(Case::sliced));
-    cases.push(Case::sliced(Problem::Softmax { batch: 3, channels: 37 }));
+    let mut cases: Vec<Case> = of_all_kinds(shapes, &EPILOGUES, 37).into_iter().map(Case::sliced).collect();
     // Each of the two may be sliced or have a halo while the other is closely packed; destinations
     // that are closely packed have different halos.
     let halo = Padding { top: 0, bottom: 1, left: 0, right: 2 };
@@ -210,11 +208,9 @@ fn slices() -> Vec<Case> {
 fn smaller_batches_and_wider_halos() -> Vec<Case> {
     let shapes = "n3h7w6c18k20r1s1 n3h7w6c18k20r3s3 n3h5w7c4k20r5s5 n3h5w7c4k20r1s7 n3h5w7c4k20r3s1 \
                   n3h7w7c4k20r3s3u2p1q1 n3h7w5c64k64r1s1";
-    let mut problems: Vec<Problem> = shapes.split(' ').map(|text| Problem::Conv(conv(text))).collect();
-    problems.extend(small_pools().iter().map(|problem| problem.with_batch(3)));
-    problems.push(Problem::Softmax { batch: 3, channels: 37 });
+    let problems = of_all_kinds(shapes, &[Epilogue::BIAS_RELU], 37).into_iter();
     let extra = Padding { top: 2, bottom: 1, left: 1, right: 3 };
-    let cases = problems.into_iter().flat_map(|problem| {
+    let cases = problems.map(|problem| problem.with_batch(3)).flat_map(|problem| {
         [
             Case { images: 1, ..Case::packed(problem.clone()) },
             Case { extra, ..Case::packed(problem.clone()) },
@@ -246,11 +242,8 @@ fn check_packed(id: &str) {
 fn check_refusals(id: &str) {
     let Some(subject) = Subject::of(id) else { return };
     let kernel = &subject.kernel;
-    let shapes = ["n1h7w9c5k7+3r3s3", "n1h7w9c5k7r1s7", "n1h9w9c5k7r2s4u2"];
-    let mut problems = shapes.map(|text| Problem::Conv(conv(text))).to_vec();
-    problems.push(Problem::Softmax { batch: 1, channels: 9 });
-    problems.extend(small_pools());
-    for problem in problems {
+    let shapes = "n1h7w9c5k7+3r3s3 n1h7w9c5k7r1s7 n1h9w9c5k7r2s4u2";
+    for problem in of_all_kinds(shapes, &[Epilogue::BIAS_RELU], 9) {
         let filters = Data::shared(&problem).filters.clone();
         if let Err(reason) = kernel.supports(&problem) {
             let refusal = kernel.prepare(&problem, &Tuning::default(), &Formats::F32, &filters).err();

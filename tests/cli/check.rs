@@ -45,7 +45,7 @@ fn tensors_from_elsewhere_are_confirmed_and_one_wrong_element_is_named() {
     for (shape, file) in SHAPES.into_iter().flat_map(|shape| [(shape, "y32.npy"), (shape, "y64.npy")]) {
         let args = format!("check --shape {shape} --input x.npy --filter w.npy --expect {file}");
         tensors(&folder, shape, 0.0);
-        assert_contains(&folder.succeeds(&args), &["direct_plain", "reference"]);
+        folder.prints(&args, &["direct_plain", "reference"]);
         let last = tensors(&folder, shape, 1e-2).map(|size| size - 1);
         let Ran { status, out, err } = folder.run(&args);
         assert_eq!((status, &err[..]), (Some(1), ""), "{args}: {out}");

@@ -157,15 +157,12 @@ fn logs_are_united_without_doubles_and_choices_are_priced_elsewhere() {
     fs::copy(&path, folder.at("first.jsonl")).expect("a copy");
     folder.succeeds(&format!("{TUNE} --budget 1 --fresh --out b.json"));
     let both = path.strip_prefix(folder.0.path()).expect("inside").display();
-    let out = folder.succeeds(&format!("merge first.jsonl {both} --out all.jsonl"));
-    assert_contains(&out, &["2 runs"]);
+    folder.prints(&format!("merge first.jsonl {both} --out all.jsonl"), &["2 runs"]);
     assert_eq!(lines(&folder.at("all.jsonl")), lines(&path));
 
-    let out = folder.succeeds("transfer a.json b.json");
-    assert_contains(&out, &["a regret of ", "n1h9w9c16k24r3s3"]);
-    for args in ["transfer b.json b.json", "transfer a.json all.jsonl"] {
-        assert_contains(&folder.succeeds(args), &["a regret of "]);
-    }
+    folder.prints("transfer a.json b.json", &["a regret of ", "n1h9w9c16k24r3s3"]);
+    folder.prints("transfer b.json b.json", &["a regret of "]);
+    folder.prints("transfer a.json all.jsonl", &["a regret of "]);
 }
 
 #[test]

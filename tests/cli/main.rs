@@ -108,6 +108,11 @@ impl Folder {
         self.run_well(args).out
     }
 
+    /// Runs the program, which succeeds and prints all the parts.
+    fn prints(&self, args: &str, parts: &[&str]) {
+        assert_contains(&self.succeeds(args), parts);
+    }
+
     /// Runs the program, which succeeds; its standard error.
     fn notes(&self, args: &str) -> String {
         self.run_well(args).err
