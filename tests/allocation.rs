@@ -19,10 +19,10 @@ struct Counting;
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
 /// Held by a test while it counts: the counter is the process's.
-static ALONE: Mutex<()> = Mutex::new(());
+static COUNTING: Mutex<()> = Mutex::new(());
 
 thread_local! {
-    /// Whether this thread's allocations count: the test runner's own threads allocate at any moment.
+    /// Whether this thread's allocations count: the test runner's threads allocate at any time.
     static COUNTED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -55,49 +55,34 @@ fn allocations_here(work: impl FnOnce()) -> usize {
     ALLOCATIONS.load(Ordering::Relaxed) - before
 }
 
-/// Allocations of this thread and of the pool's in `work`.
-fn allocations_of(threads: &Threads, work: impl FnOnce()) -> usize {
+/// Allocations of this thread and of the pool's when `work` is done three times after a first one.
+fn allocations_of_three(threads: &Threads, mut work: impl FnMut()) -> usize {
+    work();
     let mut team = Team::new(threads.count());
     threads.region(&mut team, |_| COUNTED.set(true));
-    let during = allocations_here(work);
+    let during = allocations_here(|| (0..3).for_each(|_| work()));
     threads.region(&mut team, |_| COUNTED.set(false));
     during
 }
 
-/// Allocations of three fork-join regions in which nothing happens.
-fn allocations_of_regions(threads: &Threads) -> usize {
-    let mut team = Team::new(threads.count());
-    let mut region = || threads.region(&mut team, |member| member.wait());
-    region();
-    allocations_of(threads, || (0..3).for_each(|_| region()))
-}
-
-/// Allocations of three inferences after a first one.
-fn allocations(network: &Network, rule: cross_checks::network::Rule) -> usize {
-    let mut session = network.session(&rule(&network.graph, &network.cpu));
-    let image = synthetic::image(1, 299, 299, 3, 0);
-    session.run(&network.threads, &image, 1);
-    allocations_of(&network.threads, || {
-        for _ in 0..3 {
-            session.run(&network.threads, &image, 1);
-        }
-    })
-}
-
 #[test]
 fn inferences_allocate_only_inside_the_gemm_crate() {
-    let _alone = ALONE.lock();
-    for (threads, rewrite) in [(1, BlockVariant::PLAIN), (2, BlockVariant::PLAIN), (2, BlockVariant::ALL[3])]
-    {
-        let network = Network::synthetic(PoolKind::Average, 1, threads).in_form(rewrite);
-        let regions = allocations_of_regions(&network.threads);
-        assert!(regions == 0 || threads > 1 && regions <= 30, "{regions} allocations of three regions");
+    let _counting = COUNTING.lock();
+    let image = synthetic::image(1, 299, 299, 3, 0);
+    for (count, variant) in [(1, BlockVariant::PLAIN), (2, BlockVariant::PLAIN), (2, BlockVariant::ALL[3])] {
+        let network = Network::synthetic(PoolKind::Average, 1, count).in_form(variant);
+        let threads = &network.threads;
+        // Fork-join regions in which nothing happens.
+        let mut team = Team::new(count);
+        let regions = allocations_of_three(threads, || threads.region(&mut team, |member| member.wait()));
+        assert!(regions == 0 || count > 1 && regions <= 30, "{regions} allocations of three regions");
         for (name, rule) in plans() {
-            let count = allocations(&network, rule);
+            let (mut session, _) = network.session_by(rule);
+            let found = allocations_of_three(threads, || session.run(threads, &image, 1));
             if name == "im2col_gemm" {
-                assert!(count > regions, "the counter counts, and the baseline's role tells the truth");
+                assert!(found > regions, "the counter counts, and the baseline's role tells the truth");
             } else {
-                assert_eq!(count, regions, "plan `{name}`, {rewrite}, on {threads} threads");
+                assert_eq!(found, regions, "plan `{name}`, {variant}, on {count} threads");
             }
         }
     }
@@ -105,7 +90,7 @@ fn inferences_allocate_only_inside_the_gemm_crate() {
 
 #[test]
 fn candidates_do_not_allocate_while_they_run() {
-    let _alone = ALONE.lock();
+    let _counting = COUNTING.lock();
     let shapes = ["n2h9w9c18k20+33r1s1", "n1h9w9c18k20+33r3s3", "n1h9w9c18k20+33r1s7", "n1h9w9c3k20r3s3u2"];
     let mut problems: Vec<Problem> = shapes.map(|text| conv_with(text, &EPILOGUES)).into();
     problems.push(Problem::Softmax { batch: 2, channels: 37 });

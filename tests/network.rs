@@ -1,22 +1,22 @@
 //! The whole network on synthetic weights against Keras in f64, block by block.
 //!
-//! `golden/synthetic.py` made `golden/synthetic.json`: samples of the output of each block, the pooled
-//! features and the probabilities, once with Keras's average pooling and once with torchvision's.
+//! `golden/synthetic.py` made `golden/synthetic.json`: samples of the output of each block, the
+//! pooled features and the probabilities, with the average pooling of Keras and of torchvision.
 //!
 //! Tolerance: each of `L` layers before a checkpoint adds an independent error of about
-//! `2 * rounding` of its output's root mean square (`rounding` is the spacing of numbers of the lowest type,
-//! times the growth of errors, the largest of the kernels'; a sum of
-//! hundreds of products in turn is off by more than its last rounding), and the largest of a few hundred
-//! samples, whose channels differ in size, lies within 8 of the resulting deviations:
-//! `16 * rounding * sqrt(L) * rms`. An error of a logit is a relative error of its probability, so
-//! that the largest probability takes the place of the root mean square there.
+//! `2 * rounding` of its output's root mean square. `rounding` is the spacing of numbers of the
+//! lowest type, times the largest growth of errors of the kernels: a sum of hundreds of products in
+//! turn is off by more than its last rounding. The largest of a few hundred samples, whose channels
+//! differ in size, lies within 8 of the resulting deviations: `16 * rounding * sqrt(L) * rms`. An
+//! error of a logit is a relative error of its probability, so that the largest probability takes
+//! the place of the root mean square there.
 
-use cross_checks::network::{Network, Rule, in_bf16, plans, rounding_of};
-use engine::network::{BlockInfo, BlockVariant, NETWORK, default_choices};
+use cross_checks::network::{Network, Rule, in_bf16, plans};
+use engine::network::{BlockInfo, BlockVariant, Graph, Model, NETWORK, default_choices};
 use engine::runtime::Reference;
 use engine::util::relative_l2;
 use engine::weights::synthetic;
-use kernels::{PoolKind, Shape, Tier};
+use kernels::{PoolKind, Problem, Shape, Tier};
 use serde_json::Value;
 
 /// Nodes at which Keras's outputs were taken.
@@ -35,12 +35,24 @@ fn node_of(checkpoint: &str) -> String {
     }
 }
 
-fn golden() -> Value {
-    serde_json::from_str(include_str!("golden/synthetic.json")).expect("the golden file is JSON")
+/// The checkpoints of Keras, or of torchvision where pools count the border.
+fn golden(average: PoolKind) -> Vec<Value> {
+    let golden: Value =
+        serde_json::from_str(include_str!("golden/synthetic.json")).expect("the golden file is JSON");
+    let list = if average == PoolKind::Average { "checkpoints" } else { "torchvision" };
+    golden[list].as_array().expect("a list").clone()
 }
 
-fn number(value: &Value) -> f64 {
-    value.as_f64().expect("a number")
+fn rms(checkpoint: &Value) -> f64 {
+    checkpoint["rms"].as_f64().expect("a number")
+}
+
+/// All values of a checkpoint, or samples, with their indices.
+fn values(checkpoint: &Value) -> Vec<(usize, f64)> {
+    match serde_json::from_value::<Vec<f64>>(checkpoint["values"].clone()) {
+        Ok(all) => all.into_iter().enumerate().collect(),
+        Err(_) => serde_json::from_value(checkpoint["samples"].clone()).expect("samples or values"),
+    }
 }
 
 /// The largest error after so many layers, see the module.
@@ -48,53 +60,32 @@ fn tolerance(rounding: f64, layers: usize, rms: f64) -> f64 {
     16.0 * rounding * (layers as f64).sqrt() * rms
 }
 
-fn check(
-    average: PoolKind,
-    checkpoints: &str,
-    rewrite: BlockVariant,
-    plans: &[(&str, Rule)],
-    threads: &[usize],
-) {
-    let golden = golden();
-    let checkpoints = golden[checkpoints].as_array().expect("a list");
+fn check(average: PoolKind, variant: BlockVariant, plans: &[(&str, Rule)], threads: &[usize]) {
+    let checkpoints = golden(average);
     assert!(checkpoints.len() >= 11, "a checkpoint a block");
     for &threads in threads {
         for (plan, choose) in plans {
-            let network = Network::synthetic(average, 1, threads).in_form(rewrite);
-            let choices = choose(&network.graph, &network.cpu);
-            let rounding = rounding_of(&network.graph, &choices, &network.cpu);
-            let mut session = network.session(&choices);
-            let mut images = synthetic::image(1, 299, 299, 3, 0);
+            let network = Network::synthetic(average, 1, threads).in_form(variant);
+            let (mut session, rounding) = network.session_by(*choose);
             let Shape { n, .. } = network.graph.tensors[0];
-            images = images.repeat(n);
-            for checkpoint in checkpoints {
+            let images = synthetic::image(1, 299, 299, 3, 0).repeat(n);
+            for checkpoint in &checkpoints {
                 let name = checkpoint["name"].as_str().expect("a name");
-                let node = network.node(&node_of(name));
-                let slice = network.graph.nodes[node].as_ref().expect("a block's output");
-                let steps = network.steps_until(slice);
-                let values = session.run_until(&network.threads, &images, n, steps, slice);
-                let rms = number(&checkpoint["rms"]);
-                let layers = network.graph.steps[..steps].len();
-                let size = values.len() / n;
-                let pairs: Vec<(usize, f64)> = match checkpoint["values"].as_array() {
-                    Some(all) => all.iter().map(number).enumerate().collect(),
-                    None => checkpoint["samples"]
-                        .as_array()
-                        .expect("samples or values")
-                        .iter()
-                        .map(|pair| (pair[0].as_u64().expect("an index") as usize, number(&pair[1])))
-                        .collect(),
-                };
-                let largest = pairs.iter().fold(0.0f64, |m, (_, v)| m.max(v.abs()));
-                let scale = if name == "probabilities" { largest } else { rms };
-                let tolerance = tolerance(rounding, layers, scale);
-                assert!(pairs.len() >= 200, "{name}: {} samples", pairs.len());
-                for image in 0..n {
-                    for &(index, exact) in &pairs {
-                        let found = values[image * size + index] as f64;
+                let (slice, steps) = network.output_of(&node_of(name));
+                let outputs = session.run_until(&network.threads, &images, n, steps, slice);
+                let exact = values(checkpoint);
+                assert!(exact.len() >= 200, "{name}: {} samples", exact.len());
+                let largest = exact.iter().fold(0.0f64, |m, (_, v)| m.max(v.abs()));
+                let scale = if name == "probabilities" { largest } else { rms(checkpoint) };
+                let tolerance = tolerance(rounding, steps, scale);
+                for (image, output) in outputs.chunks(outputs.len() / n).enumerate() {
+                    for &(index, exact) in &exact {
+                        let found = output[index] as f64;
                         assert!(
                             (found - exact).abs() <= tolerance,
-                            "{name} is the first wrong block by plan `{plan}`, {rewrite}, {threads} threads: image {image}, element {index} is {found}, Keras has {exact}, tolerance {tolerance:.1e}"
+                            "{name} is the first wrong block by plan `{plan}`, {variant}, {threads} threads: \
+                             image {image}, element {index} is {found}, Keras has {exact}, \
+                             tolerance {tolerance:.1e}"
                         );
                     }
                 }
@@ -105,28 +96,28 @@ fn check(
 
 #[test]
 fn every_block_is_that_of_keras() {
-    check(PoolKind::Average, "checkpoints", BlockVariant::PLAIN, &plans(), &[1, 2]);
+    check(PoolKind::Average, BlockVariant::PLAIN, &plans(), &[1, 2]);
 }
 
 /// Emulated where there are none.
 #[test]
 fn every_block_by_tiles_is_that_of_keras() {
-    check(PoolKind::Average, "checkpoints", BlockVariant::PLAIN, &[("bf16", in_bf16)], &[2]);
+    check(PoolKind::Average, BlockVariant::PLAIN, &[("bf16", in_bf16)], &[2]);
 }
 
 #[test]
 fn every_block_is_that_of_keras_in_every_form() {
-    for rewrite in &BlockVariant::ALL[1..] {
-        // The default choice and direct kernels: the others are checked on each block alone.
-        check(PoolKind::Average, "checkpoints", *rewrite, &plans()[..2], &[2]);
+    for variant in &BlockVariant::ALL[1..] {
+        // The default choice and direct kernels: the others are checked on each isolated block.
+        check(PoolKind::Average, *variant, &plans()[..2], &[2]);
     }
 }
 
 #[test]
 fn every_block_is_that_of_torchvision_where_pools_count_the_border() {
     let [plain, .., both] = BlockVariant::ALL;
-    check(PoolKind::AverageCountingBorder, "torchvision", plain, &plans(), &[1, 2]);
-    check(PoolKind::AverageCountingBorder, "torchvision", both, &plans()[..1], &[2]);
+    check(PoolKind::AverageCountingBorder, plain, &plans(), &[1, 2]);
+    check(PoolKind::AverageCountingBorder, both, &plans()[..1], &[2]);
 }
 
 #[test]
@@ -134,25 +125,23 @@ fn a_block_computes_the_same_in_every_form() {
     for average in [PoolKind::Average, PoolKind::AverageCountingBorder] {
         for &BlockInfo { name: block, input: [h, w, c], .. } in NETWORK.blocks {
             let images = synthetic::image(2, h, w, c, 0);
-            let network = |rewrite| Network::block(block, average, 2, 2).in_form(rewrite);
-            for (plan_name, choose) in plans() {
-                let output = |rewrite: BlockVariant| {
-                    let network = network(rewrite);
-                    let choices = choose(&network.graph, &network.cpu);
-                    let mut session = network.session(&choices);
+            for (plan, choose) in plans() {
+                let output = |variant: BlockVariant| {
+                    let network = Network::block(block, average, 2, 2).in_form(variant);
+                    let (mut session, rounding) = network.session_by(choose);
                     session.run(&network.threads, &images, 2);
-                    let rounding = rounding_of(&network.graph, &choices, &network.cpu);
                     (session.output(2), rounding, network.graph.steps.len())
                 };
                 let (plain, rounding, layers) = output(BlockVariant::PLAIN);
-                for rewrite in &BlockVariant::ALL[1..] {
-                    let (values, own_rounding, own_layers) = output(*rewrite);
+                for variant in &BlockVariant::ALL[1..] {
+                    let (values, its_rounding, its_layers) = output(*variant);
                     let error = relative_l2(&values, &plain);
-                    // The errors of both add up, and those of all elements are one deviation together.
-                    let tolerance = tolerance(rounding.max(own_rounding), layers + own_layers, 1.0) / 8.0;
+                    // Errors of both add up, and those of all elements are one deviation together.
+                    let tolerance = tolerance(rounding.max(its_rounding), layers + its_layers, 1.0) / 8.0;
                     assert!(
                         error <= tolerance,
-                        "{block}, {rewrite}, plan `{plan_name}`: differs by {error:.1e} from the plain form, tolerance {tolerance:.1e}"
+                        "{block}, {variant}, plan `{plan}`: differs by {error:.1e} from the plain form, \
+                         tolerance {tolerance:.1e}"
                     );
                 }
             }
@@ -167,27 +156,24 @@ fn a_block_in_bf16_is_that_of_f64_at_every_tier() {
     let exact = Reference::new(&network.graph, &network.weights, &network.threads).expect("weights");
     for tier in Tier::ALL.into_iter().filter(|tier| network.cpu.tier().includes(*tier)) {
         let choices = in_bf16(&network.graph, &network.cpu.clone().limited_to(tier));
-        let rounding = rounding_of(&network.graph, &choices, &network.cpu);
+        let rounding = network.rounding_of(&choices);
         let (error, _) = exact.error(&mut network.session(&choices), &network.threads);
         assert!(error > rounding / 16.0 && error <= rounding, "{tier}: {error:e}, rounding {rounding:e}");
     }
 }
 
-/// Taken all at once or some at a time, by the first steps or by all, in any form.
+/// Run all at once or some at a time, by the first steps or by all, in any form.
 #[test]
 fn images_of_a_batch_do_not_touch_each_other() {
-    let alone = Network::synthetic(PoolKind::Average, 1, 1);
-    let choose = plans()[0].1;
-    let mut single = alone.session(&choose(&alone.graph, &alone.cpu));
+    let network = Network::synthetic(PoolKind::Average, 1, 1);
+    let (mut single, _) = network.session_by(default_choices);
     let images = synthetic::image(3, 299, 299, 3, 0);
     let size = 299 * 299 * 3;
-    let expected: Vec<Vec<f32>> = images
-        .chunks(size)
-        .map(|image| {
-            single.run(&alone.threads, image, 1);
-            single.features(1).expect("features")
-        })
-        .collect();
+    let expected = images.chunks(size).map(|image| {
+        single.run(&network.threads, image, 1);
+        single.features(1).expect("features")
+    });
+    let expected: Vec<Vec<f32>> = expected.collect();
     let both = BlockVariant { fuse_siblings: true, conv_before_pool: true };
     for (split, form, threads) in [
         (None, BlockVariant::PLAIN, 2),
@@ -208,16 +194,13 @@ fn images_of_a_batch_do_not_touch_each_other() {
             }
         }
         let network = network.in_form(form);
-        let mut batch = network.session(&choose(&network.graph, &network.cpu));
+        let (mut batch, _) = network.session_by(default_choices);
         for n in [3, 2, 1] {
             batch.run(&network.threads, &images[..n * size], n);
             let together = batch.features(n).expect("features");
-            for (own, features) in together.chunks(2048).zip(&expected) {
-                let error = relative_l2(own, features);
-                assert!(
-                    error < 1e-5,
-                    "an image alone and in a batch of {n} differ by {error:.1e}, {split:?} {form}"
-                );
+            for (features, expected) in together.chunks(2048).zip(&expected) {
+                let error = relative_l2(features, expected);
+                assert!(error < 1e-5, "a batch of {n} differs by {error:.1e} from one, {split:?} {form}");
             }
             let seconds = batch.step_seconds();
             assert_eq!(seconds.len(), network.graph.steps.len());
@@ -229,7 +212,7 @@ fn images_of_a_batch_do_not_touch_each_other() {
 #[test]
 fn a_session_gives_the_same_result_every_time() {
     let network = Network::synthetic(PoolKind::Average, 1, 2);
-    let mut session = network.session(&plans()[0].1(&network.graph, &network.cpu));
+    let (mut session, _) = network.session_by(default_choices);
     let image = synthetic::image(1, 299, 299, 3, 0);
     session.run(&network.threads, &image, 1);
     let first = session.output(1);
@@ -242,24 +225,22 @@ fn a_session_gives_the_same_result_every_time() {
 
 #[test]
 fn activations_of_synthetic_weights_stay_in_range() {
-    for checkpoint in golden()["checkpoints"].as_array().expect("a list") {
+    for checkpoint in golden(PoolKind::Average) {
         if checkpoint["name"] != "probabilities" {
-            let rms = number(&checkpoint["rms"]);
+            let rms = rms(&checkpoint);
             assert!((0.1..10.0).contains(&rms), "{}: rms {rms}", checkpoint["name"]);
         }
     }
 }
 
-/// Features of the networks that are closest to f64 are off by some roundings, and by no more than that.
+/// Features of the networks that are closest to f64 are off by some roundings, and by no more.
 #[test]
 fn errors_are_measured_against_f64() {
     let network = Network::synthetic(PoolKind::Average, 2, 2);
     let exact = Reference::new(&network.graph, &network.weights, &network.threads).expect("weights");
     for (plan, choose) in plans() {
-        let choices = choose(&network.graph, &network.cpu);
-        let mut session = network.session(&choices);
+        let (mut session, rounding) = network.session_by(choose);
         let (error, image) = exact.error(&mut session, &network.threads);
-        let rounding = rounding_of(&network.graph, &choices, &network.cpu);
         let least = if plan.starts_with("bf16") { rounding } else { f32::EPSILON as f64 } / 4.0;
         assert!(error > least && error < 10.0 * rounding, "plan `{plan}`: {error:e}");
         assert_eq!(image.len(), 299 * 299 * 3);
@@ -270,7 +251,7 @@ fn errors_are_measured_against_f64() {
 #[test]
 fn a_change_of_one_step_is_all_that_changes() {
     let network = Network::synthetic(PoolKind::Average, 1, 2);
-    let mut session = network.session(&default_choices(&network.graph, &network.cpu));
+    let (mut session, _) = network.session_by(default_choices);
     let image = synthetic::image(1, 299, 299, 3, 0);
     session.run(&network.threads, &image, 1);
     let features = session.result(1);
@@ -283,4 +264,19 @@ fn a_change_of_one_step_is_all_that_changes() {
         let is_pool = network.graph.steps[step].layers[0] == "top.avg_pool";
         assert_eq!(changed != features, is_before || is_pool, "step {step}");
     }
+}
+
+#[test]
+fn the_benches_list_every_convolution_of_inception_v3() {
+    let listed = include_str!("../kernels/benches/inception_v3.txt");
+    let listed: Vec<&str> = listed.lines().filter(|line| !line.starts_with('#')).collect();
+    let graph = Graph::new(&Model::inception_v3().with_classes(None), 1, PoolKind::Average);
+    let problems = graph.problems();
+    let convs = problems.iter().filter(|(problem, _)| matches!(problem, Problem::Conv(_)));
+    let lines = convs.map(|(problem, steps)| {
+        let (shape, layer) = (problem.to_string(), &graph.steps[steps[0]].layers[0]);
+        format!("{shape:<32} *{:<2} # {layer}", steps.len())
+    });
+    let lines: Vec<String> = lines.collect();
+    assert_eq!(listed, lines, "expected:\n{}\n", lines.join("\n"));
 }

@@ -1,6 +1,9 @@
-//! The error growth that fast algorithms claim is what they show, and what errors are measured against.
+//! Fast algorithms err as they claim, and what errors are measured against is exact.
 
-use cross_checks::{Data, EPILOGUES, Random, Subject, conv, conv_with};
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter::zip;
+
+use cross_checks::{Data, EPILOGUES, Random, Subject, conv_with};
 use kernels::verify::{all_pixels, exact, expected};
 use kernels::{
     Epilogue, Filter, Io, Padding, Pool, PoolKind, Problem, Tensor, Tuning, Window, run_alone, scratch_for,
@@ -15,47 +18,40 @@ fn rms_error(subject: &Subject, problem: &Problem, tuning: &Tuning, src: &[f32],
     let mut dst = Tensor::zeros(problem.dst()[0], formats.dst.halo);
     run_alone(&*step, &Io::new(src_tensor.view(), [dst.view_mut()]), &scratch_for(&*step, 1));
     let exact = &expected(problem, src, filters, &all_pixels(problem.dst()[0]))[0].values;
-    let squares = dst.to_nhwc().iter().zip(exact).map(|(y, e)| (*y as f64 - e).powi(2)).sum::<f64>();
+    let squares = zip(dst.to_nhwc(), exact).map(|(y, e)| (y as f64 - e).powi(2)).sum::<f64>();
     (squares / exact.len() as f64).sqrt()
 }
 
-/// Asserts the claims of `fast` on kernels of the given sizes, relative to `direct` of the same tier.
-fn check_growth(fast: &str, direct: &str, kernels: &[[usize; 2]]) {
-    let (Some(fast), Some(direct)) = (Subject::of(fast), Subject::of(direct)) else { return };
+/// Asserts the claims of a family at a tier for these sizes of kernels, relative to direct ones.
+fn check_growth(family: &str, tier: &str, kernels: &[[usize; 2]]) {
+    let [fast, direct] = [family, "direct"].map(|family| Subject::of(&format!("{family}_{tier}")));
+    let (Some(fast), Some(direct)) = (fast, direct) else { return };
     for [r, s] in kernels {
-        let mut measured: Vec<(usize, f64, Vec<f64>)> = Vec::new();
+        // For each size of output tile: the claim, and what was measured.
+        let mut measured: BTreeMap<usize, (f64, Vec<f64>)> = BTreeMap::new();
         for channels in [32, 128, 512] {
-            let mut shape = conv(&format!("n1h24w24c{channels}k16r{r}s{s}"));
-            shape.segments[0].epilogue = Epilogue::NONE;
-            let problem = Problem::Conv(shape);
+            let shape = format!("n1h24w24c{channels}k16r{r}s{s}");
+            let problem = conv_with(&shape, &[Epilogue::NONE]);
             let mut random = Random::of(&problem.to_string());
             let src = random.values(problem.src().elements(), -1.0, 1.0);
             let weights = random.values(r * s * channels * 16, -1.0, 1.0);
             let filter = Filter::new([*r, *s, channels, 16], weights);
             let base = &direct.kernel.tunings(&problem)[0];
             let base = rms_error(&direct, &problem, base, &src, &filter);
-            let mut seen = Vec::new();
+            let mut seen = BTreeSet::new();
             for tuning in fast.kernel.tunings(&problem) {
                 let m = tuning.get("m");
-                if seen.contains(&m) {
-                    continue;
-                }
-                seen.push(m);
-                let ratio = rms_error(&fast, &problem, &tuning, &src, &filter) / base;
-                let claimed = fast.kernel.numerics(&problem, &tuning).growth;
-                match measured.iter_mut().find(|(known, ..)| *known == m) {
-                    Some((_, _, ratios)) => ratios.push(ratio),
-                    None => measured.push((m, claimed, vec![ratio])),
+                if seen.insert(m) {
+                    let ratio = rms_error(&fast, &problem, &tuning, &src, &filter) / base;
+                    let claimed = fast.kernel.numerics(&problem, &tuning).growth;
+                    measured.entry(m).or_insert((claimed, Vec::new())).1.push(ratio);
                 }
             }
         }
-        for (m, claimed, ratios) in measured {
-            let text: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
-            let line = format!(
-                "{} F({m}, {r}x{s}): {} at 32, 128, 512 channels, claimed {claimed}",
-                fast.row.id,
-                text.join(" ")
-            );
+        for (m, (claimed, ratios)) in measured {
+            let id = fast.row.id;
+            let line =
+                format!("{id} F({m}, {r}x{s}): {ratios:.2?} at 32, 128, 512 channels, claimed {claimed}");
             println!("{line}");
             let largest = ratios.into_iter().fold(0.0, f64::max);
             assert!(largest <= claimed && largest >= claimed / 4.0, "{line}");
@@ -63,52 +59,29 @@ fn check_growth(fast: &str, direct: &str, kernels: &[[usize; 2]]) {
     }
 }
 
-const SQUARE: [[usize; 2]; 2] = [[3, 3], [5, 5]];
-const LINES: [[usize; 2]; 6] = [[1, 3], [3, 1], [1, 5], [5, 1], [1, 7], [7, 1]];
+const TIERS: [&str; 3] = ["avx512", "avx2", "plain"];
 
 #[test]
-fn winograd_avx512_errs_as_it_claims() {
-    check_growth("winograd_avx512", "direct_avx512", &SQUARE);
+fn winograd_errs_as_it_claims() {
+    for tier in TIERS {
+        check_growth("winograd", tier, &[[3, 3], [5, 5]]);
+    }
 }
 
 #[test]
-fn winograd_avx2_errs_as_it_claims() {
-    check_growth("winograd_avx2", "direct_avx2", &SQUARE);
+fn separable_errs_as_it_claims() {
+    for tier in TIERS {
+        check_growth("separable", tier, &[[1, 3], [3, 1], [1, 5], [5, 1], [1, 7], [7, 1]]);
+    }
 }
 
-#[test]
-fn winograd_plain_errs_as_it_claims() {
-    check_growth("winograd_plain", "direct_plain", &SQUARE);
-}
-
-#[test]
-fn separable_avx512_errs_as_it_claims() {
-    check_growth("separable_avx512", "direct_avx512", &LINES);
-}
-
-#[test]
-fn separable_avx2_errs_as_it_claims() {
-    check_growth("separable_avx2", "direct_avx2", &LINES);
-}
-
-#[test]
-fn separable_plain_errs_as_it_claims() {
-    check_growth("separable_plain", "direct_plain", &LINES);
-}
-
-/// Whole tensors in f64, which take folded weights and matrix products, are those of the oracle, which takes
-/// neither.
+/// Whole tensors in f64, which take folded weights and matrix products, are those of the oracle,
+/// which takes neither.
 #[test]
 fn exact_tensors_are_those_of_the_oracle() {
-    let mut problems: Vec<Problem> = [
-        "n2h9w7c5k6+3r3s3",
-        "n1h9w9c4k5r3s3u2",
-        "n1h8w9c3k4r1s7",
-        "n1h7w7c3k4r5s3p2-1q0-3u1-2",
-        "n1h17w17c8k8+8+8+8r1s1",
-    ]
-    .map(|text| conv_with(text, &EPILOGUES))
-    .into();
+    let shapes = "n2h9w7c5k6+3r3s3 n1h9w9c4k5r3s3u2 n1h8w9c3k4r1s7 n1h7w7c3k4r5s3p2-1q0-3u1-2 \
+                  n1h17w17c8k8+8+8+8r1s1";
+    let mut problems: Vec<Problem> = shapes.split(' ').map(|text| conv_with(text, &EPILOGUES)).collect();
     for kind in [PoolKind::Max, PoolKind::Average, PoolKind::AverageCountingBorder] {
         let window = Window { padding: Padding::symmetric(1, 1), ..Window::valid([3, 3], [2, 1]) };
         let epilogue = Epilogue { bias: kind != PoolKind::Max, relu: kind == PoolKind::Average };
@@ -120,14 +93,11 @@ fn exact_tensors_are_those_of_the_oracle() {
         let src: Vec<f64> = data.src.iter().map(|&x| x.into()).collect();
         let found = exact(problem, &src, &data.filters);
         assert_eq!(found.len(), data.expected.len(), "{problem}");
-        for (found, expected) in found.iter().zip(&data.expected) {
+        for (found, expected) in zip(found, &data.expected) {
             assert_eq!(found.len(), expected.values.len(), "{problem}");
-            for (at, (found, expected)) in found.iter().zip(&expected.values).enumerate() {
-                let error = (found - expected).abs();
-                assert!(
-                    error <= 1e-13 * (1.0 + expected.abs()),
-                    "{problem}: [{at}] is {found}, not {expected}"
-                );
+            for (at, (found, expected)) in zip(found, &expected.values).enumerate() {
+                let is_close = (found - expected).abs() <= 1e-13 * (1.0 + expected.abs());
+                assert!(is_close, "{problem}: [{at}] is {found}, not {expected}");
             }
         }
     }

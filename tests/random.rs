@@ -7,9 +7,8 @@ use proptest::test_runner::RngSeed;
 
 /// Each side from 0 to `most`.
 fn padding(most: usize) -> impl Strategy<Value = Padding> {
-    let side = 0..=most;
-    let sides = (side.clone(), side.clone(), side.clone(), side);
-    sides.prop_map(|(top, bottom, left, right)| Padding { top, bottom, left, right })
+    let sides = [0..=most, 0..=most, 0..=most, 0..=most];
+    sides.prop_map(|[top, bottom, left, right]| Padding { top, bottom, left, right })
 }
 
 /// Windows that all kernels take and others, and images that hold them.
@@ -22,25 +21,20 @@ fn geometry() -> impl Strategy<Value = (Window, [usize; 2])> {
         // A pool's padding is less than its window; no convolution needs more.
         (p.top, p.bottom) = (p.top.min(kernel[0] - 1), p.bottom.min(kernel[0] - 1));
         (p.left, p.right) = (p.left.min(kernel[1] - 1), p.right.min(kernel[1] - 1));
-        let smallest =
-            [kernel[0].saturating_sub(p.top + p.bottom), kernel[1].saturating_sub(p.left + p.right)];
-        let image = [0, 1].map(|axis| (smallest[axis] + more[axis]).max(1));
+        let paddings = [p.top + p.bottom, p.left + p.right];
+        let image = [0, 1].map(|axis| (kernel[axis].saturating_sub(paddings[axis]) + more[axis]).max(1));
         (Window { kernel, stride, padding: p }, image)
     })
 }
 
-fn segment() -> impl Strategy<Value = Segment> {
-    (1usize..=70, any::<bool>(), any::<bool>())
-        .prop_map(|(channels, bias, relu)| Segment { channels, epilogue: Epilogue { bias, relu } })
-}
-
 fn convolution() -> impl Strategy<Value = Problem> {
-    let segments = prop::collection::vec(segment(), 1..=3);
-    (1usize..=3, geometry(), 1usize..=40, segments).prop_map(
-        |(batch, (window, image), channels, segments)| {
-            Problem::Conv(Conv { batch, image, channels, window, segments })
-        },
-    )
+    let segment = (1usize..=70, any::<bool>(), any::<bool>())
+        .prop_map(|(channels, bias, relu)| Segment { channels, epilogue: Epilogue { bias, relu } });
+    let segments = prop::collection::vec(segment, 1..=3);
+    let parts = (1usize..=3, geometry(), 1usize..=40, segments);
+    parts.prop_map(|(batch, (window, image), channels, segments)| {
+        Problem::Conv(Conv { batch, image, channels, window, segments })
+    })
 }
 
 fn pool() -> impl Strategy<Value = Problem> {
@@ -48,11 +42,9 @@ fn pool() -> impl Strategy<Value = Problem> {
     (1usize..=3, geometry(), 1usize..=600, kind, [any::<bool>(), any::<bool>()])
         // A window that covers nothing but padding has no maximum and no mean.
         .prop_filter("windows meet the image", |(_, (window, image), ..)| {
-            let p = &window.padding;
-            window.kernel[0] > p.top.max(p.bottom)
-                && window.kernel[1] > p.left.max(p.right)
-                && image[0] >= p.bottom
-                && image[1] >= p.right
+            let Padding { top, bottom, left, right } = window.padding;
+            let [r, s] = window.kernel;
+            r > top.max(bottom) && s > left.max(right) && image[0] >= bottom && image[1] >= right
         })
         .prop_map(|(batch, (window, image), channels, kind, [bias, relu])| {
             let epilogue = Epilogue { bias, relu };
@@ -60,20 +52,15 @@ fn pool() -> impl Strategy<Value = Problem> {
         })
 }
 
-fn softmax() -> impl Strategy<Value = Problem> {
-    (1usize..=3, 1usize..=1200).prop_map(|(batch, channels)| Problem::Softmax { batch, channels })
-}
-
 fn case() -> impl Strategy<Value = Case> {
-    let problem = prop_oneof![6 => convolution(), 2 => pool(), 1 => softmax()];
+    let softmax =
+        (1usize..=3, 1usize..=1200).prop_map(|(batch, channels)| Problem::Softmax { batch, channels });
+    let problem = prop_oneof![6 => convolution(), 2 => pool(), 1 => softmax];
     let layout = prop::sample::select(vec![Layout::Packed, Layout::Slices]);
     let halo = || prop_oneof![Just(Padding::default()), padding(3)];
-    (problem, 1usize..=3, halo(), halo(), layout).prop_map(|(problem, images, extra, halo, layout)| Case {
-        images: images.min(problem.batch()),
-        problem,
-        extra,
-        halo,
-        layout,
+    (problem, 1usize..=3, halo(), halo(), layout).prop_map(|(problem, images, extra, halo, layout)| {
+        let images = images.min(problem.batch());
+        Case { problem, images, extra, halo, layout }
     })
 }
 
@@ -91,7 +78,8 @@ proptest! {
         for row in table() {
             let Some(subject) = Subject::of(row.id) else { continue };
             if subject.kernel.supports(&case.problem).is_ok() {
-                subject.check_in_turn(turn, &case, &data, 2);
+                let tunings = subject.kernel.tunings(&case.problem);
+                subject.check_in_turn(turn, &case, &data, &tunings, 2);
             }
         }
     }

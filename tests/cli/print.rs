@@ -7,14 +7,11 @@ const COLUMNS: usize = 100;
 const LINES: usize = 60;
 
 /// A folder with a plan of a block, `p.json`, and a log, `l.jsonl`.
-fn prepared() -> TempDir {
-    let folder = folder();
-    write(folder.path(), "p.json", BLOCK_PLAN.0.to_string());
-    write(folder.path(), "two.txt", "n1h9w9c16k24r3s3 *2\nn1h9w9c16k32r1s1\n");
-    succeeds(folder.path(), &format!("tune {SMALL} --budget 1 --threads 1 --results log --out small.json"));
-    let is_log = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "jsonl");
-    let log = super::tune::walk(&folder.path().join("log")).into_iter().find(is_log).expect("a log");
-    std::fs::copy(log, folder.path().join("l.jsonl")).expect("a copy");
+fn prepared() -> Folder {
+    let folder = Folder::with_plan(&BLOCK_PLAN.0);
+    folder.write("two.txt", "n1h9w9c16k24r3s3 *2\nn1h9w9c16k32r1s1\n");
+    folder.succeeds(&format!("tune {SMALL} --budget 1 --threads 1 --results log --out small.json"));
+    fs::copy(find(&folder.at("log"), "jsonl").expect("a log"), folder.at("l.jsonl")).expect("a copy");
     folder
 }
 
@@ -43,27 +40,34 @@ fn assert_fits(args: &str, out: &str) {
 }
 
 #[test]
-fn every_command_fits_the_columns_of_a_screen() {
+fn every_command_fits_the_columns_of_a_screen_or_prints_one_json_object() {
     let folder = prepared();
-    let verbose = format!("{} --verbose", COMMANDS[0]);
-    let profile = format!("{} --profile", COMMANDS[2]);
-    for args in COMMANDS.into_iter().chain([&verbose[..], &profile]) {
-        let Ran { status, out, err } = tuner(folder.path(), args);
+    let run = |args: &str| {
+        let Ran { status, out, err } = folder.run(args);
         assert!(matches!(status, Some(0 | 1)), "{args}: {err}");
         assert!(!out.is_empty(), "{args}");
-        assert_fits(args, &out);
+        out
+    };
+    let more = [format!("{} --verbose", COMMANDS[0]), format!("{} --profile", COMMANDS[2])];
+    for args in COMMANDS.into_iter().chain(more.iter().map(String::as_str)) {
+        assert_fits(args, &run(args));
     }
-    let wide = succeeds(folder.path(), "shapes --wide");
+    for args in COMMANDS {
+        let out = run(&format!("{args} --json"));
+        let object: Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{args}: {e}\n{out}"));
+        assert!(object.is_object() && out.lines().count() == 1, "{args}: {out}");
+    }
+    let wide = folder.succeeds("shapes --wide");
     assert!(wide.lines().any(|line| line.chars().count() > COLUMNS), "{wide}");
 }
 
 #[test]
-fn a_tuning_ends_with_a_screen_that_says_the_result_and_what_to_type_next() {
-    let folder = folder();
-    let out = succeeds(folder.path(), "--model mixed10 --budget 2 --threads 1 --out p.json");
+fn a_tuning_ends_with_a_screen_of_the_result_and_of_the_next_command() {
+    let folder = Folder::new();
+    let out = folder.succeeds("--model mixed10 --budget 2 --threads 1 --out p.json");
     assert_fits("tune", &out);
     assert!(out.lines().count() <= LINES, "{out}");
-    for part in [
+    let parts = [
         " an image on 1 thread, ",
         " images a second",
         "times as fast as the built-in choice",
@@ -74,23 +78,10 @@ fn a_tuning_ends_with_a_screen_that_says_the_result_and_what_to_type_next() {
         "the machine was ",
         "plan: p.json",
         "next: tuner run --model mixed10 --plan p.json",
-    ] {
-        assert!(out.contains(part), "`{part}` is not in\n{out}");
-    }
+    ];
+    assert_contains(&out, &parts);
     let next = out.lines().find_map(|line| line.strip_prefix("next: tuner ")).expect("a command");
-    succeeds(folder.path(), next);
-}
-
-#[test]
-fn every_command_prints_one_json_object() {
-    let folder = prepared();
-    for args in COMMANDS {
-        let Ran { status, out, err } = tuner(folder.path(), &format!("{args} --json"));
-        assert!(matches!(status, Some(0 | 1)), "{args}: {err}");
-        let object: Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{args}: {e}\n{out}"));
-        assert!(object.is_object(), "{args}: {out}");
-        assert_eq!(out.lines().count(), 1, "{args}: {out}");
-    }
+    folder.succeeds(next);
 }
 
 #[test]
@@ -101,36 +92,33 @@ fn old_and_new_words_are_the_same() {
         ("shapes", "problems"),
         ("merge l.jsonl --out m.jsonl", "merge-logs l.jsonl --out m.jsonl"),
     ] {
-        assert_eq!(succeeds(folder.path(), old), succeeds(folder.path(), new));
+        assert_eq!(folder.succeeds(old), folder.succeeds(new));
     }
-    let recheck = tuner(folder.path(), "recheck --plan p.json --steps 1");
+    let recheck = folder.run("recheck --plan p.json --steps 1");
     assert!(matches!(recheck.status, Some(0 | 1)) && recheck.out.contains("entry"), "{}", recheck.err);
-    succeeds(folder.path(), "tune --problems two.txt --budget 1 --threads 1 --out s.json");
-    let run = "run --model conv2d_bn --shape n1h9w9c16k24r3s3 --threads 1";
+    folder.succeeds("tune --problems two.txt --budget 1 --threads 1 --out s.json");
     for option in ["--packed a.cache", "--weight-cache b.cache"] {
-        succeeds(folder.path(), &format!("{run} {option}"));
+        folder.succeeds(&format!("run {SMALL} --threads 1 {option}"));
     }
-    let bytes = ["a.cache", "b.cache"].map(|file| std::fs::read(folder.path().join(file)).expect("a cache"));
-    assert_eq!(bytes[0], bytes[1]);
+    assert_eq!(folder.read("a.cache"), folder.read("b.cache"));
 }
 
 #[test]
 fn a_run_names_its_plan_and_counts_images() {
     let folder = prepared();
-    let run = "run --model mixed10 --repeat 5";
-    let out = succeeds(folder.path(), &format!("{run} --plan p.json"));
+    let out = folder.succeeds(&format!("{RUN_BLOCK} --repeat 5 --plan p.json"));
     assert!(out.starts_with("plan: p.json\n5 inferences of 1 image: median "), "{out}");
-    assert!(out.contains(" images a second"), "{out}");
-    let out = succeeds(folder.path(), &format!("{run} --batch 2 --threads 1"));
+    assert_contains(&out, &[" images a second"]);
+    let out = folder.succeeds(&format!("{RUN_BLOCK} --repeat 5 --batch 2 --threads 1"));
     assert!(out.starts_with("plan: built-in choice\n5 inferences of 2 images: "), "{out}");
 }
 
 #[test]
 fn layers_are_found_by_the_names_of_torchvision_and_keras() {
     let folder = prepared();
-    let explain = |layer: &str| succeeds(folder.path(), &format!("explain {layer} --plan p.json"));
-    let own = explain("mixed10.branch1x1");
-    assert_eq!(explain("Mixed_7c.branch1x1"), own);
-    assert_eq!(explain("conv2d_85"), own);
-    refuses(folder.path(), "explain mixed10.brnch1x1 --plan p.json", &["mixed10.branch1x1"]);
+    let explain = |layer: &str| folder.succeeds(&format!("explain {layer} --plan p.json"));
+    let explained = explain("mixed10.branch1x1");
+    assert_eq!(explain("Mixed_7c.branch1x1"), explained);
+    assert_eq!(explain("conv2d_85"), explained);
+    folder.refuses("explain mixed10.brnch1x1 --plan p.json", &["mixed10.branch1x1"]);
 }

@@ -1,5 +1,6 @@
 //! Tuning, and the plan it writes.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -13,45 +14,40 @@ fn tuning_writes_a_plan_that_states_everything_and_prints_tables() {
     }
     assert_eq!((&plan["model"], &plan["batch"], &plan["threads"]), (&"mixed10".into(), &1.into(), &1.into()));
     assert_eq!(plan["max_rel_error"], 1e-5);
-    assert!(plan["rel_error"].as_f64().expect("a number") <= 1e-5);
+    assert!(number(plan, "rel_error") <= 1e-5);
     for key in ["predicted_ms", "measured_ms"] {
-        assert!(plan[key].as_f64().expect(key) > 0.0, "{key}");
+        assert!(number(plan, key) > 0.0, "{key}");
     }
-    let steps = plan["steps"].as_array().expect("steps");
-    let mut layers: Vec<&Value> =
-        steps.iter().flat_map(|step| step["layers"].as_array().expect("layers")).collect();
+    let steps = list(plan, "steps");
+    let mut layers: Vec<&Value> = steps.iter().flat_map(|step| list(step, "layers")).collect();
     layers.sort_by_key(|layer| layer.as_str());
     layers.dedup();
     assert_eq!(layers.len(), 10, "every layer once: {layers:?}");
     for step in steps {
-        assert!(!step["layers"].as_array().expect("layers").is_empty());
-        assert!(kernels::entry(step["kernel"].as_str().expect("kernel")).is_some(), "{step}");
+        assert!(!list(step, "layers").is_empty());
+        assert!(kernels::entry(text(step, "kernel")).is_some(), "{step}");
         assert!(step["tuning"].as_object().expect("tuning").values().all(Value::is_u64), "{step}");
         assert!(step["formats"]["in"].is_string() && step["formats"]["out"].is_string(), "{step}");
         assert_eq!(step["threads"], 1);
-        let time = |key: &str| step["time_us"][key].as_f64().expect(key);
-        assert!(0.0 < time("low") && time("low") <= time("median") && time("median") <= time("high"));
-        assert!(step["rel_error"].as_f64().is_some_and(|e| e < 1e-4), "{step}");
-        let problem = step["problem"].as_str().expect("problem");
-        assert!(out.contains(problem), "{problem} is not in\n{out}");
+        let times = ["low", "median", "high"].map(|key| number(&step["time_us"], key));
+        assert!(0.0 < times[0] && times.is_sorted(), "{step}");
+        assert!(number(step, "rel_error") < 1e-4, "{step}");
+        assert_contains(out, &[text(step, "problem")]);
     }
-    assert!(out.contains("whole network") && out.contains("against f64"), "{out}");
-    assert!(out.contains("the steps that block variants change take"), "{out}");
+    assert_contains(out, &["whole network", "against f64", "the steps that block variants change take"]);
     for key in ["weights", "activations"] {
         assert!(plan["memory_bytes"][key].as_u64().expect(key) > 1 << 20, "{key}");
     }
     let is_warning =
         |line: &str| line.starts_with("warning: the network takes") || line.starts_with("warning: busy");
     assert!(err.lines().all(is_warning), "progress shows on terminals only: {err}");
-    for part in ["predicted", "in the network: ", "noise: the machine was "] {
-        assert!(out.contains(part), "`{part}` is not in\n{out}");
-    }
+    assert_contains(out, &["predicted", "in the network: ", "noise: the machine was "]);
     let clock: Vec<f64> = serde_json::from_value(plan["noise"]["clock_ghz"].clone()).expect("three numbers");
     assert!(clock.is_sorted() && clock[0] > 0.1 && clock[2] < 10.0, "{clock:?}");
-    let beside = &plan["measurements"][0]["conditions"];
-    assert!(beside["clock_ghz"].as_f64() > Some(0.1), "{beside}");
-    assert!(beside["peak_gflops"].as_object().is_some_and(|peaks| peaks.len() == 1), "{beside}");
-    let noise = |key: &str| plan["noise"][key].as_f64().unwrap_or_else(|| panic!("{key}"));
+    let conditions = &plan["measurements"][0]["conditions"];
+    assert!(number(conditions, "clock_ghz") > 0.1, "{conditions}");
+    assert!(conditions["peak_gflops"].as_object().is_some_and(|peaks| peaks.len() == 1), "{conditions}");
+    let noise = |key: &str| number(&plan["noise"], key);
     assert!(noise("noise_floor") >= 0.0 && (0.01..=0.02).contains(&noise("tie")));
     assert!((0.0..=1.0).contains(&noise("disturbed")) && (0.0..=1.0).contains(&noise("steal_share")));
 }
@@ -103,14 +99,13 @@ fn number_in(step: &Value, key: &str) -> f64 {
 
 #[test]
 fn tuning_is_what_happens_without_a_command() {
-    let folder = folder();
+    let folder = Folder::new();
     let tail = format!("{SMALL} --budget 1 --threads 1 --batch 2");
-    succeeds(folder.path(), &format!("{tail} --results a"));
-    succeeds(folder.path(), &format!("tune {tail} --results b"));
+    folder.succeeds(&format!("{tail} --results a"));
+    folder.succeeds(&format!("tune {tail} --results b"));
     let plan = |results: &str| {
-        let is_plan = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "json");
-        let path = walk(&folder.path().join(results)).into_iter().find(is_plan).expect("a plan");
-        (path.file_name().expect("a name").to_owned(), json(&path))
+        let path = find(&folder.at(results), "json").expect("a plan");
+        (path.file_name().expect("a name").to_owned(), folder.json(path.to_str().expect("text")))
     };
     let ((name, plain), (other_name, other)) = (plan("a"), plan("b"));
     assert_eq!(name, other_name);
@@ -120,38 +115,32 @@ fn tuning_is_what_happens_without_a_command() {
     assert_eq!(plain["batch"], 2);
 }
 
-/// All files below a folder.
-pub fn walk(folder: &Path) -> Vec<PathBuf> {
-    let paths = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
-    paths.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
-}
-
 #[test]
 fn the_named_plan_is_replaced_and_nothing_else_is_written_but_the_log() {
-    let folder = folder();
-    let old = write(folder.path(), "p.json", "old");
-    std::fs::hard_link(&old, folder.path().join("same")).expect("a link");
-    succeeds(folder.path(), &format!("tune {SMALL} --budget 1 --threads 1 --out p.json"));
-    assert_eq!(json(&old)["schema"], "convolution-plan-2");
-    assert_eq!(std::fs::read(folder.path().join("same")).expect("readable"), b"old");
-    assert_eq!(walk(folder.path()).len(), 3);
+    let folder = Folder::new();
+    let old = folder.write("p.json", "old");
+    fs::hard_link(&old, folder.at("same")).expect("a link");
+    folder.succeeds(&format!("tune {SMALL} --budget 1 --threads 1 --out p.json"));
+    assert_eq!(folder.json("p.json")["schema"], "convolution-plan-2");
+    assert_eq!(folder.read("same"), b"old");
+    assert_eq!(walk(folder.0.path()).len(), 3);
 }
 
 #[test]
 fn a_plan_that_cannot_be_written_is_refused_before_measuring() {
-    let folder = folder();
-    write(folder.path(), "file", "");
+    let folder = Folder::new();
+    folder.write("file", "");
     let start = Instant::now();
     for out in ["nowhere/p.json", ".", "file/p.json"] {
-        refuses(folder.path(), &format!("tune {SMALL} --budget 600 --out {out}"), &[out, "cannot write"]);
+        folder.refuses(&format!("tune {SMALL} --budget 600 --out {out}"), &[out, "cannot write"]);
     }
-    refuses(folder.path(), &format!("tune {SMALL} --budget 600 --results file"), &["file"]);
+    folder.refuses(&format!("tune {SMALL} --budget 600 --results file"), &["file"]);
     assert!(start.elapsed() < Duration::from_secs(60));
 }
 
 #[test]
 fn wrong_arguments_are_refused() {
-    let folder = folder();
+    let folder = Folder::new();
     for (args, part) in [
         ("", "--model"),
         ("frobnicate", "frobnicate"),
@@ -171,7 +160,7 @@ fn wrong_arguments_are_refused() {
         ("--model mixed10 --isa sse9", "sse9"),
         ("--model mixed10 --weights nothing.h5", "nothing.h5"),
     ] {
-        refuses(folder.path(), args, &[part]);
+        folder.refuses(args, &[part]);
     }
 }
 
@@ -182,58 +171,50 @@ fn number_after(err: &str, words: &str) -> f64 {
 }
 
 #[test]
-fn an_error_bound_is_kept_or_refused_with_the_best_there_is() {
-    let folder = folder();
+fn an_error_bound_is_kept_or_refused_with_the_best_possible() {
+    let folder = Folder::new();
     let tune = "tune --model mixed10 --budget 2 --threads 1 --out p.json --max-rel-error";
-    let refused = tuner(folder.path(), &format!("{tune} 1e-12"));
-    assert_eq!((refused.status, refused.err.lines().count()), (Some(2), 1), "{}", refused.err);
-    assert!(!folder.path().join("p.json").exists());
+    let refused = folder.refuses(&format!("{tune} 1e-12"), &[]);
+    assert!(!folder.at("p.json").exists());
     // The best is printed with two digits.
-    let bound = 1.05 * number_after(&refused.err, "the best reaches ");
-    succeeds(folder.path(), &format!("{tune} {bound:e}"));
-    let plan = json(&folder.path().join("p.json"));
-    assert!(plan["rel_error"].as_f64().is_some_and(|error| error <= bound), "{} {bound}", plan["rel_error"]);
+    let bound = 1.05 * number_after(&refused, "the best reaches ");
+    folder.succeeds(&format!("{tune} {bound:e}"));
+    let plan = folder.json("p.json");
+    assert!(number(&plan, "rel_error") <= bound, "{} {bound}", plan["rel_error"]);
     assert_eq!(plan["max_rel_error"], bound);
 }
 
 #[test]
-fn a_memory_bound_is_kept_by_the_process_or_refused_with_the_least_there_is() {
-    let folder = folder();
+fn a_memory_bound_is_kept_by_the_process_or_refused_with_the_least_possible() {
+    let folder = Folder::new();
     let tune = "tune --model mixed10 --budget 2 --threads 1 --out p.json --max-memory";
-    let refused = tuner(folder.path(), &format!("{tune} 1"));
-    assert_eq!((refused.status, refused.err.lines().count()), (Some(2), 1), "{}", refused.err);
-    let least = number_after(&refused.err, "the least is ") as u64;
-    refuses_to_plan(folder.path(), &format!("{tune} {}", least - 1));
-    succeeds(folder.path(), &format!("{tune} {least}"));
-    let plan = json(&folder.path().join("p.json"));
+    let refused = folder.refuses(&format!("{tune} 1"), &[]);
+    let least = number_after(&refused, "the least is ") as u64;
+    let Ran { status, err, .. } = folder.run(&format!("{tune} {}", least - 1));
+    assert_eq!(status, Some(2), "{err}");
+    folder.succeeds(&format!("{tune} {least}"));
+    let plan = folder.json("p.json");
     assert_eq!(plan["max_memory_mib"], least);
     #[cfg(target_os = "linux")]
     {
-        let run = command(folder.path(), "run --model mixed10 --plan p.json --repeat 20");
-        let peak = peak_kib(run);
+        let peak = peak_kib(folder.command(&format!("{RUN_BLOCK} --plan p.json --repeat 20")));
         assert!(peak <= least << 10, "{peak} KiB at its peak, the bound is {least} MiB");
         let weights = plan["memory_bytes"]["weights"].as_u64().expect("bytes");
         assert!(peak > weights >> 10, "{peak} KiB can not be the peak of {weights} bytes of weights");
     }
 }
 
-fn refuses_to_plan(folder: &Path, args: &str) {
-    let ran = tuner(folder, args);
-    assert_eq!(ran.status, Some(2), "{args}: {}", ran.err);
-}
-
-/// The most memory that a process has had, in KiB, seen while it runs. What the system counts for a process that
-/// has ended includes what its parent had when it was started.
+/// The most memory that a process has had, in KiB, seen while it runs. What the system counts for a
+/// process that has ended includes what its parent had when it was started.
 #[cfg(target_os = "linux")]
 fn peak_kib(mut command: Command) -> u64 {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
     loop {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let now = text
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok());
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix("VmHWM:"));
+        let now = lines.find_map(|size| size.split_whitespace().next()?.parse().ok());
         peak = peak.max(now.unwrap_or(0));
         if let Some(status) = child.try_wait().expect("a child") {
             assert!(status.success());
@@ -245,64 +226,55 @@ fn peak_kib(mut command: Command) -> u64 {
 
 #[test]
 fn the_error_is_measured_on_the_images_that_are_given() {
-    let folder = folder();
+    let folder = Folder::new();
     let tune = format!("tune {SMALL} --threads 1 --budget 1 --out p.json");
     let error = |args: &str| -> f64 {
-        succeeds(folder.path(), &format!("{tune} {args}"));
-        let plan = std::fs::read_to_string(folder.path().join("p.json")).expect("a plan");
-        let plan: Value = serde_json::from_str(&plan).expect("JSON");
-        plan["rel_error"].as_f64().expect("an error")
+        folder.succeeds(&format!("{tune} {args}"));
+        number(&folder.json("p.json"), "rel_error")
     };
     let [h, w, c] = SMALL_INPUT;
     // Of zeros there is nothing to round but the bias.
-    let zeros = ndarray::Array4::<f32>::zeros((2, h, w, c));
-    tuner::cli::npy::save_npy(&folder.path().join("zeros.npy"), &zeros).expect("writable");
+    folder.npy_f32("zeros.npy", &[2, h, w, c], &vec![0.0; 2 * h * w * c]);
     assert!(error("") > error("--input zeros.npy"));
-    for (args, parts) in
-        [("--input none.npy", vec!["none.npy"]), ("--image a.jpg", vec!["--image", "takes [9, 9, 16]"])]
-    {
-        refuses(folder.path(), &format!("{tune} {args}"), &parts);
-    }
+    folder.refuses(&format!("{tune} --input none.npy"), &["none.npy"]);
+    folder.refuses(&format!("{tune} --image a.jpg"), &["--image", "takes [9, 9, 16]"]);
 }
 
 #[test]
 fn the_convolutions_of_a_list_are_tuned_without_a_model_and_rules_are_priced() {
-    let folder = folder();
-    write(folder.path(), "two.txt", "n1h9w9c16k24r3s3 *2 # twice\n\nn1h9w9c16k32r1s1\n");
-    let out = succeeds(folder.path(), "--shapes two.txt --budget 2 --threads 1 --results r --out out.json");
-    for part in ["n1h9w9c16k24r3s3", "3 convolutions, 2 distinct", "winograd if valid", "direct always"] {
-        assert!(out.contains(part), "`{part}` is not in\n{out}");
-    }
-    let results = json(&folder.path().join("out.json"));
+    let folder = Folder::new();
+    folder.write("two.txt", "n1h9w9c16k24r3s3 *2 # twice\n\nn1h9w9c16k32r1s1\n");
+    let out = folder.succeeds("--shapes two.txt --budget 2 --threads 1 --results r --out out.json");
+    let rules = ["winograd if valid", "direct always"];
+    assert_contains(&out, &["n1h9w9c16k24r3s3", "3 convolutions, 2 distinct", rules[0], rules[1]]);
+    let results = folder.json("out.json");
     assert_eq!(results["schema"], "convolution-shapes-2");
-    let shapes = results["shapes"].as_array().expect("shapes");
-    let median = |shape: &Value| number_in(shape, "time_us") * shape["count"].as_f64().expect("a count");
-    let total: f64 = shapes.iter().map(median).sum();
-    let stated = results["total_us"].as_f64().expect("a time");
+    let median = |shape: &Value| number_in(shape, "time_us") * number(shape, "count");
+    let total: f64 = list(&results, "shapes").iter().map(median).sum();
+    let stated = number(&results, "total_us");
     assert!((total - stated).abs() < 0.01 * stated, "{total} us, stated {stated}");
-    for rule in results["rules"].as_array().expect("rules") {
-        let time = |key: &str| rule[key].as_f64().expect(key);
-        assert!(time("isolated_us") > 0.0 && time("fastest_us") > 0.0, "{rule}");
-        // The others may take the baseline, which no plan may.
-        if ["direct always", "op count"].contains(&rule["rule"].as_str().expect("a name")) {
-            assert!(time("isolated_us") >= time("fastest_us"), "{rule}");
+    for rule in list(&results, "rules") {
+        let [isolated, fastest] = ["isolated_us", "fastest_us"].map(|key| number(rule, key));
+        assert!(isolated > 0.0 && fastest > 0.0, "{rule}");
+        // The others may choose the baseline, which no plan may.
+        if ["direct always", "op count"].contains(&text(rule, "rule")) {
+            assert!(isolated >= fastest, "{rule}");
         }
     }
-    write(folder.path(), "wrong.txt", "n1h9w9c16k24r3s3\nn1h9w9\n");
-    refuses(folder.path(), "--shapes wrong.txt", &["wrong.txt", "line 2"]);
-    refuses(folder.path(), "--shapes nowhere.txt", &["nowhere.txt"]);
-    refuses(folder.path(), "--shapes two.txt --model mixed0", &["--shapes", "--model"]);
+    folder.write("wrong.txt", "n1h9w9c16k24r3s3\nn1h9w9\n");
+    folder.refuses("--shapes wrong.txt", &["wrong.txt", "line 2"]);
+    folder.refuses("--shapes nowhere.txt", &["nowhere.txt"]);
+    folder.refuses("--shapes two.txt --model mixed0", &["--shapes", "--model"]);
 }
 
 #[test]
-fn what_an_error_bound_costs_is_a_list_of_plans_of_which_none_beats_another() {
-    let folder = folder();
+fn the_pareto_list_of_time_and_error_has_no_plan_that_beats_another() {
+    let folder = Folder::new();
     let args = "tune --model mixed10 --threads 1 --budget 2 --precision bf16 --pareto --out p.json";
-    let out = succeeds(folder.path(), args);
-    assert!(out.contains("steps below f32"), "{out}");
-    let plan = json(&folder.path().join("p.json"));
-    let points = plan["pareto"].as_array().expect("points");
-    let of = |point: &Value| (number_in(point, "time_us"), point["rel_error"].as_f64().expect("an error"));
+    folder.prints(args, &["steps below f32"]);
+    let plan = folder.json("p.json");
+    let points = list(&plan, "pareto");
+    let of = |point: &Value| (number_in(point, "time_us"), number(point, "rel_error"));
     assert!(!points.is_empty());
     for pair in points.windows(2) {
         let ((fast, loose), (slow, exact)) = (of(&pair[0]), of(&pair[1]));
@@ -312,29 +284,21 @@ fn what_an_error_bound_costs_is_a_list_of_plans_of_which_none_beats_another() {
 }
 
 #[test]
-fn what_the_search_has_left_out_can_be_tried_and_is_compared_with_what_it_has_found() {
-    let folder = folder();
-    let shape = "n1h9w9c16k24r3s3";
-    let args = format!(
-        "tune --model conv2d_bn --shape {shape} --threads 1 --budget 1 --exhaustive --out p.json --results r"
-    );
-    let out = succeeds(folder.path(), &args);
-    let plan = json(&folder.path().join("p.json"));
+fn an_exhaustive_search_measures_the_regret_of_the_guided_one() {
+    let folder = Folder::new();
+    let args = format!("tune {SMALL} --threads 1 --budget 1 --exhaustive --out p.json --results r");
+    let out = folder.succeeds(&args);
+    let plan = folder.json("p.json");
     let problem = &plan["measurements"][0];
     let number = |key: &str| problem["search"][key].as_u64().expect(key) as usize;
     let (tried, offered) = (number("evaluated"), number("space"));
     assert!(0 < tried && tried <= offered, "{tried} of {offered}");
-    let tunings = |list: &Value| {
-        let pair = |c: &Value| (c["kernel"].to_string(), c["tuning"].to_string());
-        list.as_array().expect("candidates").iter().map(pair).collect::<std::collections::HashSet<_>>()
-    };
-    assert_eq!(tunings(&problem["candidates"]).len(), offered);
-    let missed: Vec<f64> =
-        serde_json::from_value(problem["search"]["regret"].clone()).expect("three numbers");
-    assert!(missed[1] <= missed[0] && missed[0] <= missed[2] && missed[0] > 0.5, "{missed:?}");
-    assert!(out.contains(&format!("the search has tried {tried} of {offered} tunings")), "{out}");
-    let text = succeeds(folder.path(), "explain conv2d_bn.conv --wide --plan p.json");
-    for part in ["all of them were tried afterwards", "of peak", "GHz", "at its peak"] {
-        assert!(text.contains(part), "`{part}` is not in\n{text}");
-    }
+    let pair = |c: &Value| (c["kernel"].to_string(), c["tuning"].to_string());
+    assert_eq!(list(problem, "candidates").iter().map(pair).collect::<HashSet<_>>().len(), offered);
+    let regret = problem["search"]["regret"].clone();
+    let [regret, low, high]: [f64; 3] = serde_json::from_value(regret).expect("three numbers");
+    assert!(low <= regret && regret <= high && regret > 0.5, "{low} <= {regret} <= {high}");
+    assert_contains(&out, &[&format!("the search has tried {tried} of {offered} tunings")]);
+    let parts = ["all of them were tried afterwards", "of peak", "GHz", "at its peak"];
+    folder.prints("explain conv2d_bn.conv --wide --plan p.json", &parts);
 }

@@ -1,26 +1,28 @@
 //! The tiles of AMX on a processor without them.
 //!
-//! Their instructions are illegal there, and each raises a signal whose handler does what the instruction would have
-//! done, to tiles of the thread that are plain memory, and goes on behind it. So kernels for tiles are tested, not
-//! timed, on processors that have AVX512-BF16 and no tiles. As the processor does, the handler takes neither tiles
-//! that are not configured nor shapes that do not fit: that ends the process.
+//! Their instructions are illegal there. Each raises a signal, whose handler does what the
+//! instruction would have done, to tiles of the thread in plain memory, and goes on behind it. So
+//! kernels for tiles are tested, not timed, on processors that have AVX512-BF16 and no tiles. Tiles
+//! that are not configured and shapes that do not fit end the process, as on a processor with tiles.
 //!
-//! Operation of the instructions: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2.
+//! Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2.
 
 #![allow(
     unsafe_code,
     reason = "a handler of signals, which reads and writes what the instructions would have"
 )]
 
+use std::array;
 use std::cell::UnsafeCell;
+use std::iter::zip;
 use std::ptr::null_mut;
 use std::sync::Once;
 
 use kernels::{Amx, Cpu, Tier};
 use libc::{c_int, c_void, greg_t, siginfo_t, ucontext_t};
 
-/// The processor with its tiles, or with emulated ones where it could do all the rest. One that has tiles which this
-/// process may not use does not get them: some of their instructions are legal there.
+/// The processor with its tiles, or with emulated ones where it could do all the rest. One with
+/// tiles that this process may not use gets none: some of their instructions are legal there.
 pub fn with_tiles(cpu: Cpu) -> Cpu {
     static INSTALLED: Once = Once::new();
     #[allow(unused_unsafe, reason = "CPUID became safe to call after the oldest supported Rust")]
@@ -46,13 +48,16 @@ const TILES: usize = 8;
 const ROWS: usize = 16;
 const ROW_BYTES: usize = 64;
 
-/// Tiles of a thread, and their shapes.
-struct Tiles {
-    configured: bool,
-    rows: [usize; TILES],
-    row_bytes: [usize; TILES],
-    values: [[[u8; ROW_BYTES]; ROWS]; TILES],
+/// A tile, which has no rows unless it may be used.
+#[derive(Clone, Copy)]
+struct Tile {
+    rows: usize,
+    row_bytes: usize,
+    values: [[u8; ROW_BYTES]; ROWS],
 }
+
+/// Tiles of a thread.
+struct Tiles([Tile; TILES]);
 
 thread_local! {
     static THREAD: UnsafeCell<Tiles> = const { UnsafeCell::new(Tiles::NONE) };
@@ -88,91 +93,102 @@ struct Memory {
     stride: usize,
 }
 
-/// Does one instruction and goes on behind it; none if it is no instruction of tiles, or one that the processor
-/// refuses.
+/// An instruction of 128 bits in the map 0F38, with W0.
+struct Instruction {
+    prefix: u8,
+    opcode: u8,
+    /// Operands, of which `ModRM.rm` may be in memory instead, and `VEX.vvvv` is the last.
+    reg: usize,
+    rm: usize,
+    vvvv: usize,
+    memory: Option<Memory>,
+}
+
+/// Prefixes of an [`Instruction`].
+const NONE: u8 = 0;
+const P66: u8 = 1;
+const PF3: u8 = 2;
+const PF2: u8 = 3;
+
+impl Instruction {
+    /// None if it has another encoding. A byte is taken only if those before ask for it.
+    fn decode(registers: &[greg_t; 23], mut take: impl FnMut() -> u8) -> Option<Self> {
+        // VEX of three bytes.
+        if take() != 0xc4 {
+            return None;
+        }
+        let (first, second) = (take(), take());
+        if first & 0x1f != 2 || second & 0x84 != 0 {
+            return None;
+        }
+        let extended = |bit: u8| if first >> bit & 1 == 0 { 8 } else { 0 };
+        let (opcode, modrm) = (take(), take());
+        let (mode, rm) = (modrm >> 6, modrm & 7);
+        let memory = if mode == 3 {
+            None
+        } else {
+            let sib = if rm == 4 { Some(take()) } else { None };
+            let base = sib.unwrap_or(rm) & 7;
+            let displacement = match mode {
+                // Neither is used here: an address without a base, or from the instruction.
+                0 if base == 5 => return None,
+                0 => 0,
+                1 => isize::from(take() as i8),
+                _ => i32::from_le_bytes([take(), take(), take(), take()]) as isize,
+            };
+            let base = register(registers, usize::from(base) + extended(5));
+            let index = sib.map(|sib| (usize::from(sib >> 3 & 7) + extended(6), sib >> 6));
+            let index = index.filter(|(number, _)| *number != 4);
+            let stride = index.map_or(0, |(number, scale)| register(registers, number) << scale);
+            Some(Memory { address: base.wrapping_add_signed(displacement), stride })
+        };
+        let (reg, rm) = (usize::from(modrm >> 3 & 7) + extended(7), usize::from(rm) + extended(5));
+        Some(Self { prefix: second & 3, opcode, reg, rm, vvvv: usize::from(!second >> 3 & 15), memory })
+    }
+}
+
+/// Does one instruction and goes on behind it; none if it is not of tiles, or would be refused.
 ///
 /// # Safety
 /// The registers are those of an instruction that was about to be executed.
 unsafe fn execute(tiles: &mut Tiles, registers: &mut [greg_t; 23]) -> Option<()> {
-    let start = registers[libc::REG_RIP as usize] as usize;
-    let mut next = start;
-    let mut take = || {
-        // SAFETY: the bytes of the instruction can be read; each is taken only if those before ask for it.
+    let mut next = registers[libc::REG_RIP as usize] as usize;
+    let take = || {
+        // SAFETY: the bytes of the instruction can be read.
         let byte = unsafe { *(next as *const u8) };
         next += 1;
         byte
     };
-    // VEX of three bytes: 0F38, 128 bits, W0.
-    if take() != 0xc4 {
+    let Instruction { prefix, opcode, reg, rm, vvvv, memory } = Instruction::decode(registers, take)?;
+    if opcode != 0x5c && vvvv != 0 || opcode == 0x4b && rm & 7 != 4 {
         return None;
     }
-    let (first, second) = (take(), take());
-    if first & 0x1f != 2 || second & 0x84 != 0 {
-        return None;
-    }
-    let extended = |bit: u8| if first >> bit & 1 == 0 { 8 } else { 0 };
-    let (prefix, third) = (second & 3, usize::from(!second >> 3 & 15));
-    let (opcode, modrm) = (take(), take());
-    let (reg, rm) = (usize::from(modrm >> 3 & 7) + extended(7), usize::from(modrm & 7));
-    let in_memory = modrm >> 6 != 3;
-    let mut memory = Memory { address: 0, stride: 0 };
-    if in_memory {
-        let (mut base, mut index) = (rm, None);
-        if rm == 4 {
-            let sib = take();
-            base = usize::from(sib & 7);
-            let number = usize::from(sib >> 3 & 7) + extended(6);
-            index = (number != 4).then_some((number, sib >> 6));
-        }
-        let displacement = match modrm >> 6 {
-            // Neither is used here: an address without a base, or from the instruction.
-            0 if base == 5 => return None,
-            0 => 0,
-            1 => isize::from(take() as i8),
-            _ => i32::from_le_bytes([take(), take(), take(), take()]) as isize,
-        };
-        memory.address = register(registers, base + extended(5)).wrapping_add_signed(displacement);
-        memory.stride = index.map_or(0, |(number, scale)| register(registers, number) << scale);
-    }
-    const NONE: u8 = 0;
-    const P66: u8 = 1;
-    const PF3: u8 = 2;
-    const PF2: u8 = 3;
-    let is_row_by_row = opcode == 0x4b;
-    if opcode != 0x5c && third != 0 || is_row_by_row && rm != 4 {
-        return None;
-    }
-    match (opcode, prefix, in_memory) {
+    match (opcode, prefix, memory) {
         // LDTILECFG.
         // SAFETY: the operand is 64 bytes, by the instruction.
-        (0x49, NONE, true) if reg == 0 => tiles.configure(unsafe { *(memory.address as *const [u8; 64]) })?,
+        (0x49, NONE, Some(at)) if reg == 0 => tiles.configure(unsafe { *(at.address as *const [u8; 64]) })?,
         // TILERELEASE.
-        (0x49, NONE, false) if modrm == 0xc0 => tiles.configured = false,
+        (0x49, NONE, None) if (reg, rm) == (0, 0) => *tiles = Tiles::NONE,
         // TILEZERO.
-        (0x49, PF2, false) if rm == 0 => tiles.tile(reg)?.fill([0; ROW_BYTES]),
+        (0x49, PF2, None) if rm == 0 => tiles.tile(reg)?.values.fill([0; ROW_BYTES]),
         // TILELOADD and TILELOADDT1.
-        (0x4b, PF2 | P66, true) => {
-            let (rows, bytes) = (*tiles.rows.get(reg)?, *tiles.row_bytes.get(reg)?);
-            let tile = tiles.tile(reg)?;
-            tile.fill([0; ROW_BYTES]);
-            for (row, values) in tile[..rows].iter_mut().enumerate() {
-                let from = memory.address.wrapping_add(row.wrapping_mul(memory.stride)) as *const u8;
+        (0x4b, PF2 | P66, Some(memory)) => {
+            tiles.tile(reg)?.values.fill([0; ROW_BYTES]);
+            for (row, from) in tiles.rows(reg, memory)? {
                 // SAFETY: by the instruction, the rows can be read.
-                unsafe { from.copy_to_nonoverlapping(values.as_mut_ptr(), bytes) };
+                unsafe { from.copy_to_nonoverlapping(row.as_mut_ptr(), row.len()) };
             }
         }
         // TILESTORED.
-        (0x4b, PF3, true) => {
-            let (rows, bytes) = (*tiles.rows.get(reg)?, *tiles.row_bytes.get(reg)?);
-            for (row, values) in tiles.tile(reg)?[..rows].iter().enumerate() {
-                let to = memory.address.wrapping_add(row.wrapping_mul(memory.stride)) as *mut u8;
+        (0x4b, PF3, Some(memory)) => {
+            for (row, to) in tiles.rows(reg, memory)? {
                 // SAFETY: by the instruction, the rows can be written.
-                unsafe { to.copy_from_nonoverlapping(values.as_ptr(), bytes) };
+                unsafe { to.copy_from_nonoverlapping(row.as_ptr(), row.len()) };
             }
         }
         // TDPBF16PS.
         // SAFETY: the handler is installed where AVX-512 is.
-        (0x5c, PF3, false) => unsafe { tiles.multiply(reg, rm + extended(5), third)? },
+        (0x5c, PF3, None) => unsafe { tiles.multiply(reg, rm, vvvv)? },
         _ => return None,
     }
     registers[libc::REG_RIP as usize] = next as greg_t;
@@ -181,58 +197,64 @@ unsafe fn execute(tiles: &mut Tiles, registers: &mut [greg_t; 23]) -> Option<()>
 
 impl Tiles {
     /// Before they are configured.
-    const NONE: Self = Self {
-        configured: false,
-        rows: [0; TILES],
-        row_bytes: [0; TILES],
-        values: [[[0; ROW_BYTES]; ROWS]; TILES],
-    };
+    const NONE: Self = Self([Tile { rows: 0, row_bytes: 0, values: [[0; ROW_BYTES]; ROWS] }; TILES]);
 
     /// What LDTILECFG does: palette 1, and all tiles zero.
     fn configure(&mut self, config: [u8; 64]) -> Option<()> {
+        *self = Self::NONE;
         let is_reserved = |at: &usize| matches!(at, 2..16 | 32..48 | 56..64);
         if config[0] != 1 || config[1] != 0 || (0..64).filter(is_reserved).any(|at| config[at] != 0) {
             return None;
         }
-        for tile in 0..TILES {
-            self.rows[tile] = usize::from(config[48 + tile]);
-            self.row_bytes[tile] =
-                usize::from(u16::from_le_bytes([config[16 + 2 * tile], config[17 + 2 * tile]]));
-        }
-        let fits = |(&rows, &bytes): (&usize, &usize)| {
+        let shapes: [(usize, usize); TILES] = array::from_fn(|tile| {
+            let row_bytes = u16::from_le_bytes([config[16 + 2 * tile], config[17 + 2 * tile]]);
+            (config[48 + tile].into(), row_bytes.into())
+        });
+        let fits = |(rows, bytes): (usize, usize)| {
             rows <= ROWS && bytes <= ROW_BYTES && bytes % 4 == 0 && (rows == 0) == (bytes == 0)
         };
-        self.configured = self.rows.iter().zip(&self.row_bytes).all(fits);
-        self.values = [[[0; ROW_BYTES]; ROWS]; TILES];
-        self.configured.then_some(())
+        if !shapes.into_iter().all(fits) {
+            return None;
+        }
+        for (tile, shape) in zip(&mut self.0, shapes) {
+            (tile.rows, tile.row_bytes) = shape;
+        }
+        Some(())
     }
 
     /// A tile that may be used.
-    fn tile(&mut self, number: usize) -> Option<&mut [[u8; ROW_BYTES]; ROWS]> {
-        let is_there = self.configured && *self.rows.get(number)? > 0 && self.row_bytes[number] > 0;
-        is_there.then_some(&mut self.values[number])
+    fn tile(&mut self, number: usize) -> Option<&mut Tile> {
+        self.0.get_mut(number).filter(|tile| tile.rows > 0)
     }
 
-    /// Sums of the products of the first elements of all pairs, and of the second ones, then both added.
+    /// The used part of each row of a tile that may be used, and its address in memory.
+    fn rows(&mut self, number: usize, at: Memory) -> Option<impl Iterator<Item = (&mut [u8], *mut u8)>> {
+        let Tile { rows, row_bytes, values } = self.tile(number)?;
+        Some(values[..*rows].iter_mut().enumerate().map(move |(index, row)| {
+            let address = at.address.wrapping_add(index.wrapping_mul(at.stride));
+            (&mut row[..*row_bytes], address as *mut u8)
+        }))
+    }
+
+    /// Sums of the products of the first elements of all pairs, and of the second ones, both added.
     ///
     /// # Safety
     /// The processor has AVX-512, without which this would take minutes.
     #[target_feature(enable = "avx512f,fma")]
     unsafe fn multiply(&mut self, sums: usize, a: usize, b: usize) -> Option<()> {
-        self.tile(sums)?;
-        let (a_values, b_values) = (halves(self.tile(a)?), halves(self.tile(b)?));
-        let (pairs, columns) = (self.row_bytes[a] / 4, self.row_bytes[b] / 4);
-        let fits =
-            self.rows[sums] == self.rows[a] && self.rows[b] == pairs && self.row_bytes[sums] == 4 * columns;
+        let [Tile { rows, row_bytes, .. }, first, second] =
+            [*self.tile(sums)?, *self.tile(a)?, *self.tile(b)?];
+        let (pairs, columns) = (first.row_bytes / 4, second.row_bytes / 4);
+        let fits = rows == first.rows && second.rows == pairs && row_bytes == 4 * columns;
         if !fits || sums == a || sums == b || a == b {
             return None;
         }
-        let rows = self.rows[sums];
-        for (row, a) in self.tile(sums)?[..rows].iter_mut().zip(&a_values) {
+        let (a_values, b_values) = (halves(&first.values), halves(&second.values));
+        for (row, a) in zip(&mut self.tile(sums)?.values[..rows], &a_values) {
             let mut products = [[0f32; ROW_BYTES / 4]; 2];
             for (pair, b) in b_values[..pairs].iter().enumerate() {
                 for ((products, a), b) in products.iter_mut().zip(a).zip(b) {
-                    for (product, b) in products.iter_mut().zip(b) {
+                    for (product, b) in zip(products, b) {
                         *product = flushed(a[pair].mul_add(*b, *product));
                     }
                 }
@@ -281,15 +303,15 @@ mod tests {
 
     #[test]
     fn tiles_are_there_when_they_are_configured() {
-        let mut own = Box::new(Tiles::NONE);
-        assert!(own.tile(0).is_none());
+        let mut tiles = Box::new(Tiles::NONE);
+        assert!(tiles.tile(0).is_none());
         for (at, value) in [(0, 2), (1, 1), (5, 1), (16, 63), (16, 0), (17, 1), (48, 0), (48, 17), (60, 1)] {
             let mut other = config();
             other[at] = value;
-            assert!(own.configure(other).is_none() && own.tile(0).is_none(), "byte {at} is {value}");
+            assert!(tiles.configure(other).is_none() && tiles.tile(0).is_none(), "byte {at} is {value}");
         }
-        own.configure(config()).expect("a palette");
-        assert!(own.tile(7).is_some() && own.tile(8).is_none());
+        tiles.configure(config()).expect("a palette");
+        assert!(tiles.tile(7).is_some() && tiles.tile(8).is_none());
     }
 
     #[test]
@@ -297,26 +319,27 @@ mod tests {
         if !std::arch::is_x86_feature_detected!("avx512f") {
             return;
         }
-        let mut own = Box::new(Tiles::NONE);
-        own.configure(config()).expect("a palette");
+        let mut tiles = Box::new(Tiles::NONE);
+        tiles.configure(config()).expect("a palette");
         // SAFETY: there is AVX-512.
-        let mut multiply = |sums, a, b| unsafe { own.multiply(sums, a, b) };
+        let mut multiply = |sums, a, b| unsafe { tiles.multiply(sums, a, b) };
         for (sums, a, b) in [(0, 1, 6), (0, 4, 0), (0, 0, 6), (0, 6, 6), (8, 4, 6), (0, 8, 6), (0, 4, 8)] {
             assert!(multiply(sums, a, b).is_none(), "{sums} {a} {b}");
         }
         let pair = |low: f32, high: f32| ((low.to_bits() >> 16) | high.to_bits() & 0xffff_0000).to_le_bytes();
         let denormal = f32::from_bits(0x0040_0000);
-        // A row of `a`, a column of `b`, and the sum that was there: 10 + ((3 * 5 + 1 * 2) + (0.5 * 4 + denormal * 1)).
-        own.values[4][1][..4].copy_from_slice(&pair(3.0, 0.5));
-        own.values[4][1][4..8].copy_from_slice(&pair(1.0, denormal));
-        own.values[6][0][8..12].copy_from_slice(&pair(5.0, 4.0));
-        own.values[6][1][8..12].copy_from_slice(&pair(2.0, 1.0));
-        own.values[0][1][8..12].copy_from_slice(&10f32.to_le_bytes());
-        own.values[0][0][..4].copy_from_slice(&denormal.to_le_bytes());
+        // A row of `a`, a column of `b`, and the sum that was there:
+        // 10 + ((3 * 5 + 1 * 2) + (0.5 * 4 + denormal * 1)).
+        tiles.0[4].values[1][..4].copy_from_slice(&pair(3.0, 0.5));
+        tiles.0[4].values[1][4..8].copy_from_slice(&pair(1.0, denormal));
+        tiles.0[6].values[0][8..12].copy_from_slice(&pair(5.0, 4.0));
+        tiles.0[6].values[1][8..12].copy_from_slice(&pair(2.0, 1.0));
+        tiles.0[0].values[1][8..12].copy_from_slice(&10f32.to_le_bytes());
+        tiles.0[0].values[0][..4].copy_from_slice(&denormal.to_le_bytes());
         // SAFETY: as above.
-        unsafe { own.multiply(0, 4, 6) }.expect("shapes that fit");
+        unsafe { tiles.multiply(0, 4, 6) }.expect("shapes that fit");
         let number = |row: usize, column: usize| {
-            f32::from_le_bytes(own.values[0][row][4 * column..][..4].try_into().expect("four bytes"))
+            f32::from_le_bytes(tiles.0[0].values[row][4 * column..][..4].try_into().expect("four bytes"))
         };
         assert_eq!([number(1, 2), number(1, 1), number(0, 2), number(0, 0)], [29.0, 0.0, 0.0, 0.0]);
     }

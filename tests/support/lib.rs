@@ -1,7 +1,9 @@
 //! Runs a kernel on a case and compares every element of the memory around it with the oracle.
 //!
-//! Sources lie among NaN and destinations among sentinels, so that a kernel that reads or writes what is
-//! not its own is seen, and so is a halo that it does not restore.
+//! Sources lie among NaN and destinations among sentinels, so that a kernel that reads or writes
+//! what is not its own is seen, and so is a halo that it does not restore.
+
+#![allow(missing_docs, reason = "helpers of tests, whose names say what they are")]
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod emulated;
@@ -11,15 +13,15 @@ pub mod network;
 use std::collections::HashMap;
 use std::fmt;
 use std::io::Write;
-use std::sync::{Arc, LazyLock, Mutex, OnceLock};
+use std::iter::zip;
+use std::sync::{LazyLock, Mutex, OnceLock};
 
-use engine::network::{Graph, Model, problems};
 use kernels::verify::{Expected, all_pixels, as_seen, expected};
 use kernels::{
     BatchNorm, Buffer, Conv, Cpu, Dtype, Epilogue, Filter, Format, Formats, Io, Kernel, KernelEntry,
-    Numerics, Padding, Placement, Pool, PoolKind, Prepared, Problem, Shape, Team, Tier, Tuning, entry,
+    Numerics, Padding, Placement, Prepared, Problem, Shape, Team, Tier, Tuning, entry,
 };
-use memory::{GUARD, SENTINEL, Units, each_pixel, halves, place, source};
+use memory::{GUARD, SENTINEL, each_pixel, get, halves, place, source, units};
 
 /// The processor, with emulated tiles if that is all that it lacks.
 pub fn cpu() -> Cpu {
@@ -46,14 +48,9 @@ impl Random {
         (self.0 >> 33) as usize
     }
 
-    /// Uniform in `[low, high)`.
-    pub fn uniform(&mut self, low: f32, high: f32) -> f32 {
-        low + (high - low) * (self.bits() as f32 / (1u64 << 31) as f32)
-    }
-
     /// `count` values, uniform in `[low, high)`.
     pub fn values(&mut self, count: usize, low: f32, high: f32) -> Vec<f32> {
-        (0..count).map(|_| self.uniform(low, high)).collect()
+        (0..count).map(|_| low + (high - low) * (self.bits() as f32 / (1u64 << 31) as f32)).collect()
     }
 }
 
@@ -62,7 +59,6 @@ impl Random {
 pub struct Data {
     /// `[n, h, w, c]`.
     pub src: Vec<f32>,
-    /// As the problem asks for.
     pub filters: Vec<Filter>,
     /// All pixels, one a segment.
     pub expected: Vec<Expected>,
@@ -71,8 +67,8 @@ pub struct Data {
 }
 
 impl Data {
-    /// Pseudo-random, the same for the same problem. The input of every other problem is that of a layer
-    /// after a ReLU; filters have up to two BatchNorms, with and without gamma and bias.
+    /// Pseudo-random, the same for the same problem. The input of every other problem is that of a
+    /// layer after a ReLU; filters have up to two BatchNorms, with and without gamma and bias.
     pub fn new(problem: &Problem) -> Self {
         let mut random = Random::of(&problem.to_string());
         let rectified = random.bits().is_multiple_of(2);
@@ -81,8 +77,8 @@ impl Data {
         if rectified {
             src.iter_mut().for_each(|x| *x = x.max(0.0));
         }
-        let dims = problem.filter_dims();
-        let filters: Vec<Filter> = dims.into_iter().map(|dims| random_filter(&mut random, dims)).collect();
+        let filters =
+            problem.filter_dims().into_iter().map(|dims| random_filter(&mut random, dims)).collect();
         Self::of(problem, src, filters)
     }
 
@@ -91,7 +87,7 @@ impl Data {
         Self { src, filters, expected, rounded: Default::default() }
     }
 
-    /// As a kernel sees it that reads a source of type `src` and rounds its inputs as `numerics` says.
+    /// As a kernel sees it that reads a source of type `src` and rounds its inputs by `numerics`.
     fn seen(&self, problem: &Problem, src: Dtype, numerics: &Numerics) -> &Self {
         let which = match (src, numerics.rounding) {
             (Dtype::F32, Dtype::F32) => return self,
@@ -105,14 +101,12 @@ impl Data {
     }
 
     /// As [`Self::new`], kept for the other kernels that are checked on the problem.
-    pub fn shared(problem: &Problem) -> Arc<Self> {
-        type Cell = Arc<OnceLock<Arc<Data>>>;
-        static KNOWN: LazyLock<Mutex<HashMap<Problem, Cell>>> = LazyLock::new(Mutex::default);
-        let cell = {
-            let mut known = KNOWN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            known.entry(problem.clone()).or_default().clone()
-        };
-        cell.get_or_init(|| Arc::new(Self::new(problem))).clone()
+    pub fn shared(problem: &Problem) -> &'static Self {
+        static KNOWN: LazyLock<Mutex<HashMap<Problem, &OnceLock<Data>>>> = LazyLock::new(Mutex::default);
+        let mut known = KNOWN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let data = *known.entry(problem.clone()).or_insert_with(|| Box::leak(Box::default()));
+        drop(known);
+        data.get_or_init(|| Self::new(problem))
     }
 }
 
@@ -149,16 +143,14 @@ pub enum Layout {
 /// A problem, and the memory that it is computed in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Case {
-    /// What to compute.
     pub problem: Problem,
     /// Images of a run, at most the problem's batch.
     pub images: usize,
     /// Halo of the source beyond what the kernel demands.
     pub extra: Padding,
-    /// Halo of the first destination, and of all that are channels of one tensor. Of those by themselves,
-    /// the second has none and the third has other sides, in turn.
+    /// Halo of the first destination, and of all that are channels of one tensor. Of those by
+    /// themselves, the second has none and the third has other sides, in turn.
     pub halo: Padding,
-    /// Whole tensors or ranges of channels.
     pub layout: Layout,
 }
 
@@ -175,10 +167,7 @@ impl Case {
         Self { halo, layout: Layout::Slices, ..Self::packed(problem) }
     }
 
-    /// The convolution of a text, closely packed.
-    ///
-    /// # Panics
-    /// If the text is not a shape.
+    /// The convolution of a text, which must be a shape, closely packed.
     pub fn conv(text: &str) -> Self {
         Self::packed(Problem::Conv(conv(text)))
     }
@@ -187,24 +176,16 @@ impl Case {
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Self { problem, images, extra, halo, layout } = self;
-        let sides = |p: &Padding| [p.top, p.bottom, p.left, p.right];
-        let (extra, halo) = (sides(extra), sides(halo));
-        write!(f, "{problem} ({images} images, {layout:?}, extra source halo {extra:?}, halo {halo:?})")
+        write!(f, "{problem} ({images} images, {layout:?}, source with more {extra:?}, halo {halo:?})")
     }
 }
 
-/// The convolution of a text.
-///
-/// # Panics
-/// If the text is not a shape.
+/// The convolution of a text, which must be a shape.
 pub fn conv(text: &str) -> Conv {
     text.parse().unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// The convolution of a text, its segments with the epilogues in turn.
-///
-/// # Panics
-/// If the text is not a shape.
+/// The convolution of a text, which must be a shape, its segments with the epilogues in turn.
 pub fn conv_with(text: &str, epilogues: &[Epilogue]) -> Problem {
     let mut conv = conv(text);
     for (segment, epilogue) in conv.segments.iter_mut().zip(epilogues.iter().cycle()) {
@@ -213,54 +194,20 @@ pub fn conv_with(text: &str, epilogues: &[Epilogue]) -> Problem {
     Problem::Conv(conv)
 }
 
-/// ReLU without a bias.
 pub const RELU: Epilogue = Epilogue { bias: false, relu: true };
 
-/// All epilogues.
 pub const EPILOGUES: [Epilogue; 4] = [Epilogue::BIAS_RELU, Epilogue::NONE, Epilogue::BIAS, RELU];
-
-/// All distinct problems of InceptionV3 with its top, those of all forms of its blocks, and the average
-/// pools of both frameworks.
-pub fn inception_v3(batch: usize) -> Vec<Problem> {
-    let model = Model::inception_v3();
-    let mut list = Vec::new();
-    for average in [PoolKind::Average, PoolKind::AverageCountingBorder] {
-        for (problem, _) in problems(&Graph::new(&model, batch, average)) {
-            if !list.contains(&problem) {
-                list.push(problem);
-            }
-        }
-    }
-    list
-}
-
-/// The same channels, kernel, stride and padding on a smaller image. Global pools stay as they are.
-pub fn shrunk(problem: &Problem, [h, w]: [usize; 2]) -> Problem {
-    let mut problem = problem.clone();
-    match &mut problem {
-        Problem::Conv(Conv { image, .. }) => *image = [image[0].min(h), image[1].min(w)],
-        Problem::Pool(Pool { image, window, .. }) if window.kernel != *image => {
-            *image = [image[0].min(h), image[1].min(w)]
-        }
-        _ => (),
-    }
-    problem
-}
 
 /// A row of the table on this machine.
 pub struct Subject {
-    /// The row.
     pub row: &'static KernelEntry,
-    /// Its kernel.
     pub kernel: Box<dyn Kernel>,
     tier: Tier,
 }
 
 impl Subject {
-    /// The row of an id, or none and a line on standard error where this machine lacks its instructions.
-    ///
-    /// # Panics
-    /// If there is no such row.
+    /// The row of an id, which must exist, or none and a line on standard error where this machine
+    /// lacks its instructions.
     pub fn of(id: &str) -> Option<Self> {
         let row = entry(id).unwrap_or_else(|| panic!("no row {id}"));
         let cpu = cpu();
@@ -279,81 +226,65 @@ impl Subject {
         Self { row: entry("reference").expect("the oracle's row"), kernel, tier: cpu().tier() }
     }
 
-    /// Computes the case with a tuning, in all formats that the kernel takes, and with each number of
-    /// threads. One thread comes first: where one of several panics, the others wait for it for ever.
-    ///
-    /// # Panics
-    /// If anything is not as the contract of [`Prepared`] says.
+    /// The cases that the kernel supports, with their data and tunings.
+    pub fn supported(
+        &self,
+        cases: impl IntoIterator<Item = Case>,
+    ) -> impl Iterator<Item = (Case, &'static Data, Vec<Tuning>)> {
+        let supported = cases.into_iter().filter(|case| self.kernel.supports(&case.problem).is_ok());
+        supported.map(|case| {
+            let (data, tunings) = (Data::shared(&case.problem), self.kernel.tunings(&case.problem));
+            (case, data, tunings)
+        })
+    }
+
+    /// Computes the case with a tuning, in all formats that the kernel takes, and with each number
+    /// of threads. Panics if anything is not as the contract of [`Prepared`] says. One thread comes
+    /// first: where one of several panics, the others wait for it for ever.
     pub fn check(&self, case: &Case, data: &Data, tuning: &Tuning, threads: &[usize]) {
         for wanted in self.kernel.formats(&case.problem, tuning) {
-            let (a, b) = (wanted.src.halo, case.extra);
-            let halo = Padding {
-                top: a.top + b.top,
-                bottom: a.bottom + b.bottom,
-                left: a.left + b.left,
-                right: a.right + b.right,
-            };
-            let formats = Formats { src: Format { halo, ..wanted.src }, ..wanted };
-            let types = format!("{} to {}", wanted.src.dtype, wanted.dst.dtype);
-            let context = format!("{} (tier {}) on {case}, {types}, tuning {tuning}", self.row.id, self.tier);
-            let prepared = self
-                .kernel
-                .prepare(&case.problem, tuning, &formats, &data.filters)
-                .unwrap_or_else(|refusal| panic!("{context}: {refusal}"));
-            let numerics = self.kernel.numerics(&case.problem, tuning);
-            let data = data.seen(&case.problem, wanted.src.dtype, &numerics);
-            let (src, src_at) = source(case, formats.src, &data.src);
-            let mut first: Option<Vec<f32>> = None;
+            let (mut halo, extra) = (wanted.src.halo, case.extra);
+            halo.top += extra.top;
+            halo.bottom += extra.bottom;
+            halo.left += extra.left;
+            halo.right += extra.right;
+            let trial =
+                self.trial(case, data, tuning, Formats { src: Format { halo, ..wanted.src }, ..wanted });
+            let step = trial.prepare(&data.filters);
+            let mut first = None;
             for &workers in threads {
-                let context = format!("{context}, {workers} threads");
-                let (dst, dst_at) = run(&*prepared, case, &src, &src_at, workers, &context);
-                self.compare(case, data, &numerics, &dst, &dst_at, &context);
-                if let Some(first) = &first {
-                    let differs = |(a, b): (&f32, &f32)| a.to_bits() != b.to_bits();
-                    let at = dst.as_slice().iter().zip(first).position(differs);
-                    assert_eq!(at, None, "{context}: element differs from {} threads", threads[0]);
-                } else {
-                    first = Some(dst.as_slice().to_vec());
-                }
+                let (dst, placements) = trial.run(&*step, workers);
+                trial.compare(&dst, &placements, workers);
+                let first = first.get_or_insert_with(|| bits(&dst).to_vec());
+                let at = zip(bits(&dst), &*first).position(|(a, b)| a != b);
+                let (context, one) = (&trial.context, threads[0]);
+                assert_eq!(at, None, "{context}: element differs between {one} and {workers} threads");
             }
         }
     }
 
-    /// Prepares the case from hollow filters and fills in the packed weights of the real ones: the results are
-    /// the same bits.
-    ///
-    /// # Panics
-    /// If they are not, or the buffers are others.
+    /// Prepares the case from hollow filters and fills in the packed weights of the real ones.
+    /// Panics if the results are not the same bits, or the buffers are others.
     pub fn check_packed(&self, case: &Case, data: &Data, tuning: &Tuning) {
         let hollow: Vec<Filter> = data.filters.iter().map(|filter| Filter::dims_only(filter.dims)).collect();
         for formats in self.kernel.formats(&case.problem, tuning) {
-            let context = format!("{} on {case}, {formats:?}, tuning {tuning}", self.row.id);
-            let prepare = |filters: &[Filter]| {
-                let prepared = self.kernel.prepare(&case.problem, tuning, &formats, filters);
-                prepared.unwrap_or_else(|refusal| panic!("{context}: {refusal}"))
-            };
-            let real = prepare(&data.filters);
+            let trial = self.trial(case, data, tuning, formats);
+            let real = trial.prepare(&data.filters);
             if real.packed().is_empty() {
                 continue;
             }
-            let mut filled = prepare(&hollow);
-            assert_eq!(filled.packed_mut().len(), real.packed().len(), "{context}");
-            for (to, from) in filled.packed_mut().into_iter().zip(real.packed()) {
+            let mut filled = trial.prepare(&hollow);
+            assert_eq!(filled.packed_mut().len(), real.packed().len(), "{}", trial.context);
+            for (to, from) in zip(filled.packed_mut(), real.packed()) {
                 to.as_mut_slice().copy_from_slice(from.as_slice());
             }
-            let numerics = self.kernel.numerics(&case.problem, tuning);
-            let seen = data.seen(&case.problem, formats.src.dtype, &numerics);
-            let (src, src_at) = source(case, formats.src, &seen.src);
-            let [a, b] = [&real, &filled].map(|step| run(&**step, case, &src, &src_at, 1, &context).0);
-            let bits =
-                |buffer: &Buffer| -> Vec<u32> { buffer.as_slice().iter().map(|v| v.to_bits()).collect() };
-            assert!(bits(&a) == bits(&b), "{context}: results differ");
+            let [a, b] = [real, filled].map(|step| trial.run(&*step, 1).0);
+            assert!(bits(&a) == bits(&b), "{}: results differ", trial.context);
         }
     }
 
     /// As [`Self::check`], with the default tuning and some others, and 1 to 3 threads, in turn.
-    pub fn check_in_turn(&self, turn: usize, case: &Case, data: &Data, others: usize) {
-        let tunings = self.kernel.tunings(&case.problem);
+    pub fn check_in_turn(&self, turn: usize, case: &Case, data: &Data, tunings: &[Tuning], others: usize) {
         assert!(!tunings.is_empty(), "{} has no tuning for {case}", self.row.id);
         let rotated = |i: usize| &tunings[1 + (turn * others + i) % (tunings.len() - 1)];
         let others = others.min(tunings.len() - 1);
@@ -363,40 +294,88 @@ impl Subject {
         }
     }
 
-    fn compare(
-        &self,
-        case: &Case,
-        data: &Data,
-        numerics: &Numerics,
-        dst: &Buffer,
-        placements: &[Placement],
-        context: &str,
-    ) {
-        let units = Units::of(dst);
-        let mut foreign = vec![true; units.all().len()];
-        for (segment, placement) in placements.iter().enumerate() {
+    fn trial<'a>(
+        &'a self,
+        case: &'a Case,
+        data: &'a Data,
+        tuning: &'a Tuning,
+        formats: Formats,
+    ) -> Trial<'a> {
+        let numerics = self.kernel.numerics(&case.problem, tuning);
+        let data = data.seen(&case.problem, formats.src.dtype, &numerics);
+        let types = format!("{} to {}", formats.src.dtype, formats.dst.dtype);
+        let context = format!("{} (tier {}) on {case}, {types}, tuning {tuning}", self.row.id, self.tier);
+        let (kernel, src) = (&*self.kernel, source(case, formats.src, &data.src));
+        Trial { kernel, case, tuning, formats, numerics, expected: &data.expected, src, context }
+    }
+}
+
+/// A case for a kernel with a tuning and in formats: the source in memory, and what is expected.
+struct Trial<'a> {
+    kernel: &'a dyn Kernel,
+    case: &'a Case,
+    tuning: &'a Tuning,
+    formats: Formats,
+    numerics: Numerics,
+    expected: &'a [Expected],
+    src: (Buffer, Placement),
+    context: String,
+}
+
+impl Trial<'_> {
+    fn prepare(&self, filters: &[Filter]) -> Box<dyn Prepared> {
+        let prepared = self.kernel.prepare(&self.case.problem, self.tuning, &self.formats, filters);
+        prepared.unwrap_or_else(|refusal| panic!("{}: {refusal}", self.context))
+    }
+
+    /// Runs a step with `workers` threads into memory full of sentinels.
+    fn run(&self, step: &dyn Prepared, workers: usize) -> (Buffer, Vec<Placement>) {
+        let Self { case, formats, src: (src, src_at), context, .. } = self;
+        let (placements, len) = place(&case.problem.dst(), formats.dst.dtype, case.halo, case.layout);
+        let mut dst = Buffer::zeroed(len);
+        dst.as_mut_slice().fill(SENTINEL);
+        let needed = step.scratch().total(workers);
+        let mut scratch = Buffer::zeroed(needed + GUARD);
+        scratch.as_mut_slice().fill(SENTINEL);
+        let views = placements.iter().map(|p| dst.view_mut(p).images(case.images));
+        let io = Io::new(src.view(src_at).images(case.images), views);
+        let mut team = Team::new(workers);
+        let team = team.open();
+        std::thread::scope(|scope| {
+            for _ in 1..workers {
+                scope.spawn(|| team.join().run(step, &io, &scratch));
+            }
+            team.join().run(step, &io, &scratch);
+        });
+        let is_whole = scratch.as_slice()[needed..].iter().all(|v| *v == SENTINEL);
+        assert!(is_whole, "{context}, {workers} threads: wrote beyond its scratch");
+        (dst, placements)
+    }
+
+    fn compare(&self, dst: &Buffer, placements: &[Placement], workers: usize) {
+        let context = format!("{}, {workers} threads", self.context);
+        let units = units(dst);
+        let mut foreign = vec![true; units.len()];
+        for (segment, (placement, expected)) in zip(placements, self.expected).enumerate() {
             let Placement { shape: Shape { h, w, c, .. }, dtype, .. } = *placement;
             let width = dtype.bytes() / 2;
-            let expected = &data.expected[segment];
-            let tolerance = expected.tolerance(numerics);
-            each_pixel(placement, case.images, |at, pixel| {
+            let tolerance = expected.tolerance(&self.numerics);
+            each_pixel(placement, self.case.images, |at, pixel| {
                 foreign[at..at + c * width].fill(false);
                 let Some(pixel) = pixel else {
-                    let wrong = units.all()[at..at + c * width].iter().position(|unit| *unit != 0);
+                    let wrong = units[at..at + c * width].iter().position(|unit| *unit != 0);
                     assert_eq!(wrong, None, "{context}: segment {segment}: halo channel is not zero");
                     return;
                 };
-                let exact = &expected.values[pixel * c..(pixel + 1) * c];
-                for (channel, &exact) in exact.iter().enumerate() {
-                    let found = units.get(dtype, at + channel * width);
+                for (channel, &exact) in expected.values[pixel * c..][..c].iter().enumerate() {
+                    let found = get(units, dtype, at + channel * width);
                     let error = (found as f64 - exact).abs();
                     let (n, y, x) = (pixel / (h * w), pixel / w % h, pixel % w);
                     // What is stored in bf16 is rounded once more.
-                    let stored = match dtype {
-                        Dtype::F32 => 0.0,
-                        Dtype::Bf16 => dtype.unit_roundoff() * (exact.abs() + tolerance),
+                    let tolerance = match dtype {
+                        Dtype::F32 => tolerance,
+                        Dtype::Bf16 => tolerance + dtype.unit_roundoff() * (exact.abs() + tolerance),
                     };
-                    let tolerance = tolerance + stored;
                     assert!(
                         error <= tolerance,
                         "{context}: segment {segment}, image {n}, row {y}, column {x}, channel {channel}: \
@@ -406,39 +385,11 @@ impl Subject {
             });
         }
         let sentinel = halves(SENTINEL);
-        let touched = |at: &usize| foreign[*at] && units.all()[*at] != sentinel[at % 2];
-        let at = (0..foreign.len()).find(touched);
+        let at = (0..units.len()).find(|&at| foreign[at] && units[at] != sentinel[at % 2]);
         assert_eq!(at, None, "{context}: memory that is no destination's was overwritten");
     }
 }
 
-/// Runs a step with `workers` threads into memory full of sentinels.
-fn run(
-    step: &dyn Prepared,
-    case: &Case,
-    src: &Buffer,
-    src_at: &Placement,
-    workers: usize,
-    context: &str,
-) -> (Buffer, Vec<Placement>) {
-    let dtype = step.signature().formats.dst.dtype;
-    let (placements, len) = place(&case.problem.dst(), dtype, case.halo, case.layout);
-    let mut dst = Buffer::zeroed(len);
-    dst.as_mut_slice().fill(SENTINEL);
-    let needed = step.scratch().total(workers);
-    let mut scratch = Buffer::zeroed(needed + GUARD);
-    scratch.as_mut_slice().fill(SENTINEL);
-    let views = placements.iter().map(|p| dst.view_mut(p).images(case.images));
-    let io = Io::new(src.view(src_at).images(case.images), views);
-    let mut team = Team::new(workers);
-    let team = team.open();
-    std::thread::scope(|scope| {
-        for _ in 1..workers {
-            scope.spawn(|| team.join().run(step, &io, &scratch));
-        }
-        team.join().run(step, &io, &scratch);
-    });
-    let beyond = &scratch.as_slice()[needed..];
-    assert!(beyond.iter().all(|v| *v == SENTINEL), "{context}: wrote beyond its scratch");
-    (dst, placements)
+fn bits(buffer: &Buffer) -> &[u32] {
+    bytemuck::cast_slice(buffer.as_slice())
 }

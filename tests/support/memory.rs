@@ -1,4 +1,4 @@
-//! The memory around a case: placements among guards, and what lies there, whatever the type of its elements.
+//! The memory around a case: placements among guards, and what lies there, of any type.
 
 use kernels::{Buffer, Dtype, Format, Padding, Placement, Shape};
 
@@ -18,18 +18,16 @@ pub fn place(shapes: &[Shape], dtype: Dtype, halo: Padding, layout: Layout) -> (
     let packed = |end, shape: Shape, halo| Placement::with_pixel_pitch(end, dtype, shape, halo, shape.c);
     let mut end = GUARD;
     let placements = match layout {
-        Layout::Packed => shapes
-            .iter()
-            .enumerate()
-            .map(|(index, &shape)| {
-                let Padding { top, bottom, left, right } = halo;
-                let turned = Padding { top: left, bottom: top, left: right, right: bottom };
-                let halo = [halo, Padding::default(), turned][index % 3];
+        Layout::Packed => {
+            let Padding { top, bottom, left, right } = halo;
+            let turned = Padding { top: left, bottom: top, left: right, right: bottom };
+            let place = |(&shape, halo)| {
                 let placement = packed(end, shape, halo);
                 end += placement.elements() + GUARD;
                 placement
-            })
-            .collect(),
+            };
+            shapes.iter().zip([halo, Padding::default(), turned].into_iter().cycle()).map(place).collect()
+        }
         Layout::Slices => {
             let channels = shapes.iter().map(|s| s.c + GAP).sum::<usize>() + GAP;
             let whole = packed(end, Shape { c: channels, ..shapes[0] }, halo);
@@ -53,44 +51,28 @@ pub fn halves(value: f32) -> [u16; 2] {
 }
 
 /// Memory as units of 16 bits.
-pub struct Units(Vec<u16>);
+pub fn units(buffer: &Buffer) -> &[u16] {
+    bytemuck::cast_slice(buffer.as_slice())
+}
 
-impl Units {
-    /// Of a whole buffer.
-    pub fn of(buffer: &Buffer) -> Self {
-        Self(buffer.as_slice().iter().flat_map(|&value| halves(value)).collect())
-    }
-
-    /// All units.
-    pub fn all(&self) -> &[u16] {
-        &self.0
-    }
-
-    fn write_to(&self, buffer: &mut Buffer) {
-        for (value, halves) in buffer.as_mut_slice().iter_mut().zip(self.0.chunks_exact(2)) {
-            *value = f32::from_bits(halves[0] as u32 | (halves[1] as u32) << 16);
-        }
-    }
-
-    /// The value of a type that begins at a unit.
-    pub fn get(&self, dtype: Dtype, at: usize) -> f32 {
-        match dtype {
-            Dtype::F32 => f32::from_bits(self.0[at] as u32 | (self.0[at + 1] as u32) << 16),
-            Dtype::Bf16 => f32::from_bits((self.0[at] as u32) << 16),
-        }
-    }
-
-    /// The value must be one of the type.
-    fn set(&mut self, dtype: Dtype, at: usize, value: f32) {
-        match dtype {
-            Dtype::F32 => self.0[at..at + 2].copy_from_slice(&halves(value)),
-            Dtype::Bf16 => self.0[at] = halves(value)[1],
-        }
+/// The value of a type that begins at a unit.
+pub fn get(units: &[u16], dtype: Dtype, at: usize) -> f32 {
+    match dtype {
+        Dtype::F32 => f32::from_bits(units[at] as u32 | (units[at + 1] as u32) << 16),
+        Dtype::Bf16 => f32::from_bits((units[at] as u32) << 16),
     }
 }
 
-/// Calls `visit(start, pixel)` for all pixels of the first `images` images with their halo: the unit at which
-/// the channels start in the buffer, and which pixel of the interior it is, counted through all images.
+/// The value must be one of the type.
+fn set(units: &mut [u16], dtype: Dtype, at: usize, value: f32) {
+    match dtype {
+        Dtype::F32 => units[at..at + 2].copy_from_slice(&halves(value)),
+        Dtype::Bf16 => units[at] = halves(value)[1],
+    }
+}
+
+/// Calls `visit(start, pixel)` for all pixels of the first images with their halo: the unit at which
+/// the channels start in the buffer, and the pixel of the interior, counted through all images.
 pub fn each_pixel(p: &Placement, images: usize, mut visit: impl FnMut(usize, Option<usize>)) {
     let Placement { shape, pitch, halo, .. } = *p;
     for n in 0..images {
@@ -112,13 +94,12 @@ pub fn source(case: &Case, format: Format, values: &[f32]) -> (Buffer, Placement
     let (placements, len) = place(&[shape], format.dtype, format.halo, case.layout);
     let mut buffer = Buffer::zeroed(len);
     buffer.as_mut_slice().fill(NAN);
-    let mut units = Units::of(&buffer);
+    let units = bytemuck::cast_slice_mut(buffer.as_mut_slice());
     each_pixel(&placements[0], case.images, |at, pixel| {
         for c in 0..shape.c {
             let value = pixel.map_or(0.0, |i| values[i * shape.c + c]);
-            units.set(format.dtype, at + c * format.dtype.bytes() / 2, value);
+            set(units, format.dtype, at + c * format.dtype.bytes() / 2, value);
         }
     });
-    units.write_to(&mut buffer);
     (buffer, placements[0])
 }

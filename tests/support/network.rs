@@ -1,8 +1,8 @@
 //! Whole networks for tests: graph, weights, kernels by a rule.
 
 use engine::network::{
-    BlockVariant, Choice, Graph, Model, NETWORK, Slice, cheapest, default_choice, default_choices, pair,
-    with_variant,
+    BlockVariant, Choice, Graph, Model, NETWORK, Slice, Step, SupportedKernel, available, cheapest,
+    default_choice, default_choices, pair, with_variant,
 };
 use engine::runtime::{PreparedNetwork, Threads};
 use engine::weights::Weights;
@@ -10,34 +10,24 @@ use kernels::{Cpu, Dtype, PoolKind, Problem, Role, Tuning, table};
 
 /// InceptionV3 or a block of it, with weights and threads.
 pub struct Network {
-    /// The model.
     pub model: Model,
-    /// Its steps.
     pub graph: Graph,
-    /// Its weights.
     pub weights: Weights,
-    /// The processor.
     pub cpu: Cpu,
-    /// Worker threads.
     pub threads: Threads,
 }
 
 impl Network {
-    /// On synthetic weights.
     pub fn synthetic(average: PoolKind, batch: usize, threads: usize) -> Self {
         Self::on(Weights::synthetic(&Model::inception_v3(), 1), average, batch, threads)
     }
 
-    /// On given weights.
     pub fn on(weights: Weights, average: PoolKind, batch: usize, threads: usize) -> Self {
         let model = Model::inception_v3().with_classes(weights.classes());
         Self::of(model, weights, average, batch, threads)
     }
 
-    /// One block on synthetic weights.
-    ///
-    /// # Panics
-    /// If there is no such block.
+    /// One block, which must exist, on synthetic weights.
     pub fn block(name: &str, average: PoolKind, batch: usize, threads: usize) -> Self {
         let weights = Weights::synthetic(&Model::inception_v3(), 1);
         Self::of(Model::block(name).expect("a block"), weights, average, batch, threads)
@@ -50,52 +40,60 @@ impl Network {
     }
 
     /// With all blocks that have such a form in it.
-    pub fn in_form(mut self, rewrite: BlockVariant) -> Self {
+    pub fn in_form(mut self, variant: BlockVariant) -> Self {
         for block in NETWORK.blocks.iter().map(|block| block.name) {
-            self.graph = with_variant(&self.graph, block, rewrite).unwrap_or(self.graph);
+            self.graph = with_variant(&self.graph, block, variant).unwrap_or(self.graph);
         }
         self
     }
 
-    /// Ready to run.
     pub fn session(&self, choices: &[Choice]) -> PreparedNetwork {
         PreparedNetwork::new(self.graph.clone(), choices, &self.weights, &self.cpu, &self.threads)
             .unwrap_or_else(|e| panic!("{e}"))
     }
 
-    /// A node by its name.
-    pub fn node(&self, name: &str) -> usize {
-        self.model.nodes.iter().position(|n| n.name == name).unwrap_or_else(|| panic!("no node {name}"))
+    /// A session by a rule, and the rounding of its choices.
+    pub fn session_by(&self, rule: Rule) -> (PreparedNetwork, f64) {
+        let choices = rule(&self.graph, &self.cpu);
+        (self.session(&choices), self.rounding_of(&choices))
     }
 
-    /// Steps up to and including the last that writes a slice.
-    pub fn steps_until(&self, slice: &Slice) -> usize {
-        let writes = |s: &engine::network::graph::Step| s.dst.iter().any(|dst| dst.tensor == slice.tensor);
-        1 + self.graph.steps.iter().rposition(writes).expect("a step writes it")
+    /// The largest rounding among choices: the spacing of numbers of the type, times the kernel's
+    /// growth of errors.
+    pub fn rounding_of(&self, choices: &[Choice]) -> f64 {
+        let rounding = |(step, choice): (&Step, &Choice)| {
+            let kernel = (choice.row.make)(&self.cpu).expect("a chosen kernel is there");
+            let numerics = kernel.numerics(&step.problem, &choice.tuning);
+            let [src, dst] = pair(&choice.formats);
+            let spacing = [numerics.rounding, src, dst].map(|dtype| 2.0 * dtype.unit_roundoff());
+            spacing.into_iter().fold(f32::EPSILON as f64 * numerics.growth, f64::max)
+        };
+        self.graph.steps.iter().zip(choices).map(rounding).fold(0.0, f64::max)
+    }
+
+    /// A node's output, and the number of steps up to and including the last that writes it.
+    pub fn output_of(&self, node: &str) -> (&Slice, usize) {
+        let index = self.model.nodes.iter().position(|n| n.name == node);
+        let index = index.unwrap_or_else(|| panic!("no node {node}"));
+        let slice = self.graph.nodes[index].as_ref().expect("a block's output");
+        let writes = |step: &Step| step.dst.iter().any(|dst| dst.tensor == slice.tensor);
+        (slice, 1 + self.graph.steps.iter().rposition(writes).expect("a step writes it"))
     }
 }
 
 /// A rule that chooses a kernel for every step.
 pub type Rule = fn(&Graph, &Cpu) -> Vec<Choice>;
 
-/// The first row of a family that takes a problem here, with the tuning that `pick` wants, else the
-/// default choice.
-fn by_family(graph: &Graph, cpu: &Cpu, family: &str, pick: impl Fn(&[Tuning]) -> Tuning) -> Vec<Choice> {
+/// The first row of a family that takes a problem here, with the tuning that `pick` wants, else a
+/// direct kernel, else the default choice.
+fn by_family(graph: &Graph, cpu: &Cpu, family: &str, pick: fn(&[Tuning]) -> Tuning) -> Vec<Choice> {
     let choose = |problem: &Problem| {
-        let rows = table().iter().filter(|row| row.family == family);
-        let taken = rows.filter_map(|row| {
-            let kernel = (row.make)(cpu).ok()?;
-            kernel.supports(problem).ok()?;
-            Some(Choice::of(row, &*kernel, problem, pick(&kernel.tunings(problem))))
-        });
-        let direct = || {
-            table().iter().filter(|row| row.family == "direct").find_map(|row| {
-                let kernel = (row.make)(cpu).ok()?;
-                kernel.supports(problem).ok()?;
-                Some(Choice::of(row, &*kernel, problem, kernel.tunings(problem)[0].clone()))
-            })
+        let (rows, _) = available(cpu, problem);
+        let of = |family: &str, pick: fn(&[Tuning]) -> Tuning| {
+            let SupportedKernel { row, kernel } = rows.iter().find(|found| found.row.family == family)?;
+            Some(Choice::of(row, &**kernel, problem, pick(&kernel.tunings(problem))))
         };
-        taken.into_iter().next().or_else(direct).unwrap_or_else(|| default_choice(problem, cpu))
+        of(family, pick).or_else(|| of("direct", first)).unwrap_or_else(|| default_choice(problem, cpu))
     };
     graph.steps.iter().map(|step| choose(&step.problem)).collect()
 }
@@ -131,8 +129,8 @@ pub fn in_bf16(graph: &Graph, cpu: &Cpu) -> Vec<Choice> {
     };
     let offers: Vec<_> = graph.steps.iter().map(|step| offers(&step.problem)).collect();
     let best = |step: usize, types| offers[step].iter().find(|(_, choice)| pair(&choice.formats) == types);
-    let types = cheapest(graph, |step, types| Some(best(step, types)?.0)).expect("f32 is a way");
-    let choose = |(index, step): (usize, &engine::network::graph::Step)| {
+    let types = cheapest(graph, |step, types| Some(best(step, types)?.0)).expect("f32 is possible");
+    let choose = |(index, step): (usize, &Step)| {
         let wanted = [types[step.src.tensor], types[step.dst[0].tensor]];
         best(index, wanted).expect("what the types were chosen by").1.clone()
     };
@@ -151,16 +149,4 @@ pub fn plans() -> Vec<(&'static str, Rule)> {
         // With instructions that are there: emulated ones take minutes.
         ("bf16", |g, cpu| in_bf16(g, &cpu.clone().limited_to(Cpu::detect().tier()))),
     ]
-}
-
-/// The largest rounding among choices: the spacing of numbers of the type, times the kernel's growth of errors.
-pub fn rounding_of(graph: &Graph, choices: &[Choice], cpu: &Cpu) -> f64 {
-    let rounding = |(step, choice): (&engine::network::graph::Step, &Choice)| {
-        let kernel = (choice.row.make)(cpu).expect("a chosen kernel is there");
-        let numerics = kernel.numerics(&step.problem, &choice.tuning);
-        let [src, dst] = pair(&choice.formats);
-        let spacing = [numerics.rounding, src, dst].map(|dtype| 2.0 * dtype.unit_roundoff());
-        spacing.into_iter().fold(f32::EPSILON as f64 * numerics.growth, f64::max)
-    };
-    graph.steps.iter().zip(choices).map(rounding).fold(0.0, f64::max)
 }
