@@ -1,30 +1,23 @@
 //! Reads at a position of a file, wherever others of its readers are.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 
 /// Reads into a buffer what a file has from `at` on, as much as one call of the system gives; gives its length.
 ///
 /// # Errors
 /// If the system refuses.
-#[cfg(unix)]
 pub fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-    std::os::unix::fs::FileExt::read_at(file, buffer, at)
-}
-
-/// Reads into a buffer what a file has from `at` on, as much as one call of the system gives; gives its length.
-///
-/// # Errors
-/// If the system refuses.
-#[cfg(not(unix))]
-pub fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-    seek_and_read(file, buffer, at)
+    #[cfg(unix)]
+    return std::os::unix::fs::FileExt::read_at(file, buffer, at);
+    #[cfg(not(unix))]
+    return seek_and_read(file, buffer, at);
 }
 
 /// Where the system has no reads at a position: one reader of any file at a time, since handles share theirs.
 #[cfg(any(not(unix), test))]
 fn seek_and_read(mut file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-    use std::io::{Read, Seek, SeekFrom};
+    use std::io::{Seek, SeekFrom};
     use std::sync::{Mutex, PoisonError};
     static ONE_READER: Mutex<()> = Mutex::new(());
     let _one = ONE_READER.lock().unwrap_or_else(PoisonError::into_inner);
@@ -32,34 +25,40 @@ fn seek_and_read(mut file: &File, buffer: &mut [u8], at: u64) -> io::Result<usiz
     file.read(buffer)
 }
 
+/// A file from a position on, read by one of the functions above.
+struct FromPosition<'a> {
+    file: &'a File,
+    at: u64,
+    read_at: fn(&File, &mut [u8], u64) -> io::Result<usize>,
+}
+
+impl Read for FromPosition<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = (self.read_at)(self.file, buffer, self.at)?;
+        self.at += length as u64;
+        Ok(length)
+    }
+}
+
 /// Fills a buffer with the bytes of a file from `at` on.
 ///
 /// # Errors
 /// If the system refuses, or the file ends before.
 pub fn read_exact_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<()> {
-    fill(buffer, at, |rest, at| read_at(file, rest, at))
+    FromPosition { file, at, read_at }.read_exact(buffer)
 }
 
-/// Reads by a function until a buffer is full.
-fn fill(
-    mut buffer: &mut [u8],
-    mut at: u64,
-    read: impl Fn(&mut [u8], u64) -> io::Result<usize>,
-) -> io::Result<()> {
-    while !buffer.is_empty() {
-        match read(buffer, at) {
-            Ok(0) => {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "failed to fill whole buffer"));
-            }
-            Ok(length) => {
-                buffer = &mut buffer[length..];
-                at += length as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+/// Reads `count` numbers of f32, the lowest byte first, from byte `at` on.
+///
+/// # Errors
+/// If the system refuses, or the file ends before.
+pub fn read_f32_at(file: &File, at: u64, count: usize) -> io::Result<Vec<f32>> {
+    let mut values = vec![0.0; count];
+    read_exact_at(file, bytemuck::cast_slice_mut(&mut values), at)?;
+    if cfg!(target_endian = "big") {
+        values.iter_mut().for_each(|value: &mut f32| *value = f32::from_bits(value.to_bits().swap_bytes()));
     }
-    Ok(())
+    Ok(values)
 }
 
 #[cfg(test)]
@@ -73,8 +72,8 @@ mod tests {
         let bytes: Vec<u8> = (0..200).collect();
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(&bytes).expect("written");
-        for way in [read_at, seek_and_read] {
-            let exact = |buffer: &mut [u8], at| fill(buffer, at, |rest, at| way(&file, rest, at));
+        for read_at in [read_at, seek_and_read] {
+            let exact = |buffer: &mut [u8], at| FromPosition { file: &file, at, read_at }.read_exact(buffer);
             for (at, len) in [(150, 50), (0, 10), (7, 0), (3, 120)] {
                 let mut found = vec![0; len];
                 exact(&mut found, at as u64).expect("inside");
@@ -82,5 +81,17 @@ mod tests {
             }
             assert!(exact(&mut [0; 2], 199).is_err());
         }
+    }
+
+    #[test]
+    fn values_are_those_of_the_file_and_none_are_behind_its_end() {
+        let values: Vec<f32> = (0..70_000).map(|at| at as f32).collect();
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(&[0xff; 5]).expect("written");
+        values.iter().for_each(|value| file.write_all(&value.to_le_bytes()).expect("written"));
+        for count in [0, 1, 32_768, 32_769, values.len()] {
+            assert!(read_f32_at(&file, 5, count).expect("inside") == values[..count], "{count} values");
+        }
+        assert!(read_f32_at(&file, 5 + 4, values.len()).is_err());
     }
 }

@@ -2,24 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::Path;
 
 use hdf5_pure::{DType, Dataset, Error, Group, Layout, Source, make_f32_type};
 
 use crate::util::files::one_line;
-use crate::weights::error::{WeightsError, file_name};
+use crate::util::read_at::read_f32_at;
 use crate::weights::paged_file::PagedFile;
-use crate::weights::read_f32::read_f32;
-use crate::weights::tensor_file::{Container, Listed, ReadError, TensorFile, TensorInfo};
+use crate::weights::tensor_file::{Container, ReadError, TensorFile, TensorInfo, Tensors};
 
 /// The container.
 pub(super) const HDF5: Container = Container {
+    name: "HDF5",
     title: "Keras HDF5 (.h5 or .weights.h5)",
     recognises: |magic| magic.starts_with(b"\x89HDF"),
-    open: |path, file| Ok(Box::new(Hdf5::open(path, file)?)),
+    open: |file| Ok(Box::new(Hdf5::open(file)?)),
 };
-
-const FORMAT: &str = "HDF5";
 
 /// More than any nesting of models, and an end to links that form a ring.
 const MAX_DEPTH: usize = 12;
@@ -36,7 +33,6 @@ const LABELLED: &str = "vars";
 /// An open file; tensors are read from it one by one.
 #[derive(Debug)]
 struct Hdf5 {
-    name: String,
     /// For values that need no decoding, and its bytes.
     file: File,
     len: u64,
@@ -53,11 +49,10 @@ struct Labelled {
 
 impl Hdf5 {
     /// Reads the tree of groups and the header of every dataset.
-    fn open(path: &Path, file: File) -> Result<Self, WeightsError> {
-        let pages =
-            PagedFile::new(&file).map_err(|source| WeightsError::Read { file: file_name(path), source })?;
-        let mut hdf5 = Self { name: file_name(path), len: pages.len(), file, tensors: BTreeMap::new() };
-        let tree = hdf5_pure::File::from_source(pages).map_err(|error| hdf5.damaged(error))?;
+    fn open(file: File) -> Result<Self, ReadError> {
+        let pages = PagedFile::new(&file)?;
+        let mut hdf5 = Self { len: pages.len(), file, tensors: BTreeMap::new() };
+        let tree = hdf5_pure::File::from_source(pages).map_err(ReadError::damaged)?;
         hdf5.walk(&tree.root(), &mut Vec::new(), &mut { MAX_GROUPS })?;
         Ok(hdf5)
     }
@@ -67,21 +62,21 @@ impl Hdf5 {
         group: &Group,
         path: &mut Vec<String>,
         groups_left: &mut usize,
-    ) -> Result<(), WeightsError> {
+    ) -> Result<(), ReadError> {
         if path.len() > MAX_DEPTH || *groups_left == 0 {
-            return Err(self.damaged("groups in groups without end"));
+            return Err(ReadError::damaged("groups in groups without end"));
         }
         *groups_left -= 1;
         let mut label = None;
-        for (name, dataset) in group.iter_datasets().map_err(|error| self.damaged(error))? {
+        for (name, dataset) in group.iter_datasets().map_err(ReadError::damaged)? {
             let label = match &label {
                 Some(label) => label,
-                None => label.insert(self.label(group, path)?),
+                None => label.insert(name_of(group, path)?),
             };
             let full = if path.is_empty() { name } else { format!("{}/{name}", path.join("/")) };
             self.tensors.insert(full, Labelled { dataset, group: label.clone() });
         }
-        for (name, child) in group.iter_groups().map_err(|error| self.damaged(error))? {
+        for (name, child) in group.iter_groups().map_err(ReadError::damaged)? {
             if path.is_empty() && NO_WEIGHTS.contains(&&name[..]) {
                 continue;
             }
@@ -91,63 +86,46 @@ impl Hdf5 {
         }
         Ok(())
     }
+}
 
-    /// The attribute `name` of a group that has one.
-    fn label(&self, group: &Group, path: &[String]) -> Result<Option<String>, WeightsError> {
-        if path.last().is_none_or(|last| last != LABELLED) {
-            return Ok(None);
-        }
-        let attributes = group.attrs().map_err(|error| self.damaged(error))?;
-        Ok(attributes.get("name").and_then(|name| name.as_str()).map(str::to_owned))
+/// The attribute `name` of a group that has one.
+fn name_of(group: &Group, path: &[String]) -> Result<Option<String>, ReadError> {
+    if path.last().is_none_or(|last| last != LABELLED) {
+        return Ok(None);
     }
-
-    fn damaged(&self, error: impl std::fmt::Display) -> WeightsError {
-        WeightsError::damaged(&self.name, FORMAT, error)
-    }
+    let attributes = group.attrs().map_err(ReadError::damaged)?;
+    Ok(attributes.get("name").and_then(|name| name.as_str()).map(str::to_owned))
 }
 
 impl TensorFile for Hdf5 {
-    fn file(&self) -> &str {
-        &self.name
-    }
-
-    fn format(&self) -> &'static str {
-        FORMAT
-    }
-
-    fn list(&self) -> Vec<Listed> {
-        let listed =
-            |(name, tensor): (&String, &Labelled)| Listed { name: name.clone(), group: tensor.group.clone() };
-        self.tensors.iter().map(listed).collect()
-    }
-
     /// A header that cannot be read shows as the tensor's type.
-    fn find(&self, name: &str) -> Option<TensorInfo> {
-        let dataset = &self.tensors.get(name)?.dataset;
-        let (shape, other_type) = match (dataset.shape(), dataset.dtype()) {
-            (Ok(shape), Ok(DType::F32)) => (shape, None),
-            (Ok(shape), Ok(other)) => (shape, Some(one_line(&other.to_string()))),
-            (Err(error), _) | (_, Err(error)) => (Vec::new(), Some(one_line(&format!("unknown ({error})")))),
+    fn list(&self) -> Tensors {
+        let info = |Labelled { dataset, group }: &Labelled| {
+            let (shape, other_type) = match (dataset.shape(), dataset.dtype()) {
+                (Ok(shape), Ok(DType::F32)) => (shape, None),
+                (Ok(shape), Ok(other)) => (shape, Some(one_line(&other.to_string()))),
+                (Err(error), _) | (_, Err(error)) => (vec![], Some(one_line(&format!("unknown ({error})")))),
+            };
+            let shape = shape.into_iter().map(|size| usize::try_from(size).unwrap_or(usize::MAX)).collect();
+            TensorInfo { group: group.clone(), shape, other_type }
         };
-        let shape = shape.into_iter().map(|size| usize::try_from(size).unwrap_or(usize::MAX)).collect();
-        Some(TensorInfo { name: name.to_owned(), shape, other_type })
+        self.tensors.iter().map(|(name, tensor)| (name.clone(), info(tensor))).collect()
     }
 
-    fn read_f32(&self, tensor: &TensorInfo) -> Result<Vec<f32>, ReadError> {
-        let damaged = |reason: String| ReadError::Damaged(reason);
+    fn read_f32(&self, name: &str, tensor: &TensorInfo) -> Result<Vec<f32>, ReadError> {
         let expected = tensor.shape.iter().try_fold(1usize, |all, size| all.checked_mul(*size));
-        let expected = expected.ok_or_else(|| damaged(format!("found shape {:?}", tensor.shape)))?;
-        let dataset = &self.tensors.get(&tensor.name).ok_or_else(|| damaged("not found".to_owned()))?.dataset;
+        let expected =
+            expected.ok_or_else(|| ReadError::Damaged(format!("found shape {:?}", tensor.shape)))?;
+        let dataset = &self.tensors.get(name).ok_or_else(|| ReadError::damaged("not found"))?.dataset;
         let values = match plain_values(dataset, expected, self.len) {
-            Some(at) => read_f32(&self.file, at, expected).map_err(Error::Io),
-            None => dataset.read_f32(),
+            Some(at) => read_f32_at(&self.file, at, expected)?,
+            None => dataset.read_f32().map_err(|error| match error {
+                Error::Io(source) => ReadError::Io(source),
+                error => ReadError::damaged(error),
+            })?,
         };
-        let values = values.map_err(|error| match error {
-            Error::Io(source) => ReadError::Io(source),
-            error => damaged(error.to_string()),
-        })?;
         if values.len() != expected {
-            return Err(damaged(format!("found {} values, expected {expected}", values.len())));
+            return Err(ReadError::Damaged(format!("found {} values, expected {expected}", values.len())));
         }
         Ok(values)
     }

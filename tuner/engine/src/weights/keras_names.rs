@@ -16,13 +16,15 @@ use crate::network::model::ModelInfo;
 use crate::network::spec::ConvSpec;
 use crate::util::files::one_line;
 use crate::weights::error::WeightsError;
-use crate::weights::naming::{AveragePooling, Axes, ConvNames, DenseNames, LayerNames, Name, Naming};
-use crate::weights::tensor_file::{Listed, TensorFile};
+use crate::weights::naming::{AveragePooling, Axes, ConvTensors, DenseTensors, LayerNames, Name, Naming};
+use crate::weights::tensor_file::{TensorInfo, Tensors};
 
 /// The scheme.
 pub(super) const KERAS: Naming = Naming {
-    recognises: |list| list.iter().any(is_numbered),
-    read: |file, list, info| Ok(Box::new(KerasNames::new(file, list, info)?)),
+    axes: Axes::OutputLast,
+    average_pooling: AveragePooling::Keras,
+    recognises: |tensors| tensors.iter().any(is_numbered),
+    read: |file, tensors, info| Ok(Box::new(KerasNames::new(file, tensors, info)?)),
 };
 
 /// Where a whole saved model has its weights.
@@ -44,17 +46,14 @@ struct KerasNames {
 }
 
 impl KerasNames {
-    fn new(file: &dyn TensorFile, list: &[Listed], info: &ModelInfo) -> Result<Self, WeightsError> {
+    fn new(file: &str, tensors: &Tensors, info: &ModelInfo) -> Result<Self, WeightsError> {
         let dense = info.top.map(|top| top.dense);
-        let mut names = Self { file: file.file().to_owned(), dense, ..Self::default() };
-        let is_saved_model = list.iter().any(|tensor| tensor.name.starts_with(SAVED_MODEL));
-        for tensor in list {
-            let name = match is_saved_model {
-                true => tensor.name.strip_prefix(SAVED_MODEL),
-                false => Some(&tensor.name[..]),
-            };
+        let mut names = Self { file: file.to_owned(), dense, ..Self::default() };
+        let is_saved_model = tensors.keys().any(|name| name.starts_with(SAVED_MODEL));
+        for (in_file, tensor) in tensors {
+            let name = if is_saved_model { in_file.strip_prefix(SAVED_MODEL) } else { Some(&in_file[..]) };
             if let Some(name) = name {
-                names.add(name, tensor)?;
+                names.add(name, in_file, tensor)?;
             }
         }
         if names.convs.is_empty() {
@@ -64,18 +63,19 @@ impl KerasNames {
         Ok(names)
     }
 
-    /// Adds a tensor, whose name is looked at without its first group.
-    fn add(&mut self, name: &str, tensor: &Listed) -> Result<(), WeightsError> {
+    /// Adds a tensor, of whose name in the file `name` is all or what follows [`SAVED_MODEL`].
+    fn add(&mut self, name: &str, in_file: &str, tensor: &TensorInfo) -> Result<(), WeightsError> {
         let (groups, variable) = name.rsplit_once('/').unwrap_or(("", name));
         let layer = self.layer_name(groups, tensor.group.as_deref())?;
         let variable = variable.trim_end_matches(":0");
-        let variables = match kind(&layer) {
+        let kind = kind(&layer);
+        let variables = match kind {
             Kind::Conv(number) => self.convs.entry(number).or_default(),
             Kind::Norm(number) => self.norms.entry(number).or_default(),
             Kind::Other => self.others.entry(layer.clone()).or_default(),
         };
-        match variables.insert(variable.to_owned(), tensor.name.clone()) {
-            Some(_) if kind(&layer) != Kind::Other => {
+        match variables.insert(variable.to_owned(), in_file.to_owned()) {
+            Some(_) if kind != Kind::Other => {
                 Err(self.layers(one_line(&format!("two tensors {layer}/{variable}")), "one"))
             }
             _ => Ok(()),
@@ -85,13 +85,13 @@ impl KerasNames {
     /// The layer whose variables are in nested groups, of which the last has a name as attribute.
     fn layer_name(&self, groups: &str, attribute: Option<&str>) -> Result<String, WeightsError> {
         let mut path = groups.split('/');
-        if path.clone().next_back() == Some("vars") {
+        let last = path.clone().next_back();
+        if last == Some("vars") {
             return attribute.map(str::to_owned).ok_or_else(|| {
                 let found = format!("group {} without the layer's name", one_line(groups));
                 self.layers(found, "its attribute `name`, as current versions of Keras write")
             });
         }
-        let last = path.clone().next_back();
         let known = |name: &&str| kind(name) != Kind::Other || self.dense == Some(*name);
         Ok(path.find(known).or(last).unwrap_or_default().to_owned())
     }
@@ -112,23 +112,15 @@ fn find(layer: &str, variables: Option<&Variables>, name: &str, place: &str) -> 
     }
 }
 
-fn dense_names(layer: &str, variables: &Variables) -> DenseNames {
-    DenseNames {
+fn dense_names(layer: &str, variables: &Variables) -> DenseTensors<Name> {
+    DenseTensors {
         kernel: find(layer, Some(variables), "kernel", "0"),
         bias: find(layer, Some(variables), "bias", "1"),
     }
 }
 
 impl LayerNames for KerasNames {
-    fn axes(&self) -> Axes {
-        Axes::OutputLast
-    }
-
-    fn average_pooling(&self) -> AveragePooling {
-        AveragePooling::Keras
-    }
-
-    fn conv(&self, spec: &ConvSpec) -> ConvNames {
+    fn conv(&self, spec: &ConvSpec) -> ConvTensors<Name> {
         let number = |layers: &BTreeMap<u64, Variables>| {
             layers.keys().next().unwrap_or(&0).saturating_add(spec.index as u64)
         };
@@ -137,9 +129,9 @@ impl LayerNames for KerasNames {
         let (conv, norm) = (self.convs.get(&conv), self.norms.get(&norm));
         let has_gamma = norm.is_some_and(|norm| norm.contains_key("gamma") || norm.contains_key("3"));
         let [beta, mean, variance] = if has_gamma { ["1", "2", "3"] } else { ["0", "1", "2"] };
-        ConvNames {
+        ConvTensors {
             kernel: find(&conv_layer, conv, "kernel", "0"),
-            bias: find(&conv_layer, conv, "bias", "1"),
+            bias: Some(find(&conv_layer, conv, "bias", "1")),
             gamma: has_gamma.then(|| find(&norm_layer, norm, "gamma", "0")),
             beta: find(&norm_layer, norm, "beta", beta),
             mean: find(&norm_layer, norm, "moving_mean", mean),
@@ -148,13 +140,17 @@ impl LayerNames for KerasNames {
     }
 
     /// The layer of the network's name, or else the only one whose kernel is a matrix.
-    fn dense(&self, file: &dyn TensorFile) -> Result<Option<DenseNames>, WeightsError> {
+    fn dense(&self, tensors: &Tensors) -> Result<Option<DenseTensors<Name>>, WeightsError> {
         let named = self.dense.and_then(|dense| Some((dense, self.others.get(dense)?)));
         if let Some((layer, variables)) = named {
             return Ok(Some(dense_names(layer, variables)));
         }
         let is_matrix = |kernel: &Name| {
-            kernel.in_file.as_ref().and_then(|name| file.find(name)).is_some_and(|info| info.shape.len() == 2)
+            kernel
+                .in_file
+                .as_ref()
+                .and_then(|name| tensors.get(name))
+                .is_some_and(|info| info.shape.len() == 2)
         };
         let all = self.others.iter().map(|(layer, variables)| (layer, dense_names(layer, variables)));
         let mut dense: Vec<_> = all.filter(|(_, names)| is_matrix(&names.kernel)).collect();
@@ -190,9 +186,8 @@ fn kind(layer: &str) -> Kind {
 }
 
 /// Whether a tensor is of a layer that Keras has numbered.
-fn is_numbered(tensor: &Listed) -> bool {
-    let of_layer = |name: &str| kind(name) != Kind::Other;
-    tensor.group.as_deref().is_some_and(of_layer) || tensor.name.split('/').any(of_layer)
+fn is_numbered((name, tensor): (&String, &TensorInfo)) -> bool {
+    tensor.group.as_deref().into_iter().chain(name.split('/')).any(|layer| kind(layer) != Kind::Other)
 }
 
 fn numbered(base: &str, number: u64) -> String {

@@ -9,30 +9,32 @@
 //! | HDF5 | Keras: `.h5` and `.weights.h5` | HWIO | Keras |
 //! | safetensors | torchvision, timm | OIHW | torchvision |
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use kernels::filter::Filter;
 
-use crate::network::model::{Model, ModelInfo};
+use crate::network::model::Model;
 use crate::network::spec::{ConvSpec, InputSpec, Spec};
 use crate::util::files::one_line;
+use crate::weights::activation_means::after_relu;
 use crate::weights::checked::CheckedFile;
-use crate::weights::error::{WeightsError, file_name};
+use crate::weights::error::WeightsError;
 use crate::weights::naming::AveragePooling;
-use crate::weights::store::Store;
 use crate::weights::synthetic::Synthetic;
-use crate::weights::tensor_file::{MAGIC, TensorFile};
-use crate::weights::{CONTAINERS, NAMING_SCHEMES, activation_means};
 
 /// Checked weights, read when asked for.
 #[derive(Debug)]
 pub struct Weights {
-    store: Box<dyn Store>,
+    store: Store,
     description: String,
     features: usize,
     classes: Option<usize>,
+}
+
+#[derive(Debug)]
+enum Store {
+    File(CheckedFile),
+    Synthetic(Synthetic),
 }
 
 impl Weights {
@@ -52,16 +54,18 @@ impl Weights {
     }
 
     pub(super) fn open_for(path: &Path, spec: &Spec) -> Result<Self, WeightsError> {
-        let store = open_file(path, &spec.info)?;
-        let classes = store.check(spec)?;
+        let file = CheckedFile::open(path, &spec.info)?;
+        let classes = file.check(spec)?;
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-        Ok(Self { store: Box::new(store), description: one_line(&name), features: spec.features, classes })
+        let (store, description) = (Store::File(file), one_line(&name));
+        Ok(Self { store, description, features: spec.features, classes })
     }
 
     pub(super) fn synthetic_for(spec: &Spec, seed: u64) -> Self {
-        let store = Synthetic { seed, info: spec.info };
-        let (features, classes) = (spec.features, store.classes().filter(|_| spec.features > 0));
-        Self { store: Box::new(store), description: format!("synthetic (seed {seed})"), features, classes }
+        let classes = spec.info.top.map(|top| top.classes).filter(|_| spec.features > 0);
+        let (store, description) =
+            (Store::Synthetic(Synthetic { seed, info: spec.info }), format!("synthetic (seed {seed})"));
+        Self { store, description, features: spec.features, classes }
     }
 
     /// Outputs of the dense layer; `None` if the weights have no such layer or the model has no features.
@@ -71,7 +75,10 @@ impl Weights {
 
     /// The pooling the weights were trained with.
     pub fn average_pooling(&self) -> AveragePooling {
-        self.store.average_pooling()
+        match &self.store {
+            Store::File(file) => file.average_pooling(),
+            Store::Synthetic(_) => AveragePooling::Keras,
+        }
     }
 
     /// `synthetic (seed 1)`, or the file's name without its folder.
@@ -85,7 +92,10 @@ impl Weights {
     /// If a value is not finite or a variance is negative, or the file has changed since it was
     /// opened.
     pub fn conv(&self, spec: &ConvSpec) -> Result<Filter, WeightsError> {
-        self.store.conv(spec)
+        match &self.store {
+            Store::File(file) => file.conv(spec),
+            Store::Synthetic(made_up) => Ok(made_up.conv(spec)),
+        }
     }
 
     /// What each input channel of a convolution is on average, as far as BatchNorms tell (`activation_means.rs`), for
@@ -103,9 +113,11 @@ impl Weights {
                 inputs.extend(std::iter::repeat_n(1.0, *channels));
                 continue;
             };
-            let norm = self.store.norm(conv)?;
-            inputs
-                .extend((0..*channels).map(|channel| activation_means::after_relu(&norm, channel, *maxima)));
+            let norm = match &self.store {
+                Store::File(file) => file.norm(conv)?,
+                Store::Synthetic(made_up) => made_up.norm(conv),
+            };
+            inputs.extend((0..*channels).map(|channel| after_relu(&norm, channel, *maxima)));
         }
         Ok(Some(inputs))
     }
@@ -116,37 +128,10 @@ impl Weights {
     /// # Errors
     /// As [`Weights::conv`].
     pub fn dense(&self) -> Result<Option<Filter>, WeightsError> {
-        match self.classes {
-            Some(_) => self.store.dense(self.features),
-            None => Ok(None),
+        let Some(classes) = self.classes else { return Ok(None) };
+        match &self.store {
+            Store::File(file) => file.dense(self.features),
+            Store::Synthetic(made_up) => Ok(Some(made_up.dense(self.features, classes))),
         }
-    }
-}
-
-/// Opens a file by its container, and reads its names by their scheme.
-fn open_file(path: &Path, info: &ModelInfo) -> Result<CheckedFile, WeightsError> {
-    let read = |source| WeightsError::Read { file: file_name(path), source };
-    let file = File::open(path).map_err(read)?;
-    let mut magic = Vec::new();
-    (&file).take(MAGIC).read_to_end(&mut magic).map_err(read)?;
-    let known = CONTAINERS.iter().find(|(container, _)| (container.recognises)(&magic));
-    let (container, usual_naming) = known.ok_or_else(|| WeightsError::Unknown {
-        file: file_name(path),
-        found: content(&magic),
-        expected: CONTAINERS.map(|(container, _)| container.title).join(" or "),
-    })?;
-    let file: Box<dyn TensorFile> = (container.open)(path, file)?;
-    let list = file.list();
-    let naming = NAMING_SCHEMES.into_iter().find(|naming| (naming.recognises)(&list));
-    let names = (naming.unwrap_or(usual_naming).read)(&*file, &list, info)?;
-    Ok(CheckedFile::new(file, names, info))
-}
-
-/// What the first bytes of an unknown file say.
-fn content(magic: &[u8]) -> String {
-    match magic {
-        [] => "an empty file".to_owned(),
-        [b'P', b'K', ..] => "a zip archive, as .keras and .pth files are".to_owned(),
-        bytes => format!("a file that starts with {bytes:02x?}"),
     }
 }

@@ -11,9 +11,6 @@ use kernels::filter::{BatchNorm, Filter};
 use crate::network::model::ModelInfo;
 use crate::network::spec::ConvSpec;
 use crate::util::random::{uniform, unit};
-use crate::weights::error::WeightsError;
-use crate::weights::naming::AveragePooling;
-use crate::weights::store::Store;
 
 /// The seed used where none is asked for; images always have it.
 pub const SEED: u64 = 1;
@@ -97,38 +94,15 @@ pub(super) struct Synthetic {
     pub info: ModelInfo,
 }
 
-impl Store for Synthetic {
-    fn average_pooling(&self) -> AveragePooling {
-        AveragePooling::Keras
-    }
-
-    fn conv(&self, spec: &ConvSpec) -> Result<Filter, WeightsError> {
+impl Synthetic {
+    pub fn conv(&self, spec: &ConvSpec) -> Filter {
         let ([r, s], c, k) = (spec.kernel, spec.channels, spec.filters);
         let limit = (6.0 / (r * s * c) as f64).sqrt();
         let weights = uniform(self.seed, stream(spec), r * s * c * k, -limit, limit);
-        Ok(Filter { norms: vec![self.batch_norm(spec)], ..Filter::new([r, s, c, k], weights) })
+        Filter { norms: vec![self.norm(spec)], ..Filter::new([r, s, c, k], weights) }
     }
 
-    fn norm(&self, spec: &ConvSpec) -> Result<BatchNorm, WeightsError> {
-        Ok(self.batch_norm(spec))
-    }
-
-    fn dense(&self, features: usize) -> Result<Option<Filter>, WeightsError> {
-        let Some(classes) = self.classes() else { return Ok(None) };
-        let limit = (3.0 / features as f64).sqrt();
-        let weights = uniform(self.seed, DENSE_STREAM, features * classes, -limit, limit);
-        let bias = uniform(self.seed, DENSE_STREAM + 1, classes, -0.1, 0.1);
-        Ok(Some(Filter { bias: Some(bias), ..Filter::new([1, 1, features, classes], weights) }))
-    }
-}
-
-impl Synthetic {
-    /// Outputs of the dense layer.
-    pub fn classes(&self) -> Option<usize> {
-        self.info.top.map(|top| top.classes)
-    }
-
-    fn batch_norm(&self, spec: &ConvSpec) -> BatchNorm {
+    pub fn norm(&self, spec: &ConvSpec) -> BatchNorm {
         let (stream, k) = (stream(spec), spec.filters);
         BatchNorm {
             gamma: None,
@@ -137,6 +111,13 @@ impl Synthetic {
             variance: uniform(self.seed, stream + 3, k, 0.75, 1.25),
             epsilon: self.info.bn_epsilon,
         }
+    }
+
+    pub fn dense(&self, features: usize, classes: usize) -> Filter {
+        let limit = (3.0 / features as f64).sqrt();
+        let weights = uniform(self.seed, DENSE_STREAM, features * classes, -limit, limit);
+        let bias = uniform(self.seed, DENSE_STREAM + 1, classes, -0.1, 0.1);
+        Filter { bias: Some(bias), ..Filter::new([1, 1, features, classes], weights) }
     }
 }
 
