@@ -16,9 +16,7 @@ pub struct Threads {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start {count} threads: {reason}")]
 pub struct ThreadsError {
-    /// How many were asked for.
     pub count: usize,
-    /// The system's reason.
     pub reason: String,
 }
 
@@ -61,24 +59,18 @@ impl Threads {
     /// If the system refuses to start them.
     pub fn new(count: usize) -> Result<Self, ThreadsError> {
         let count = count.max(1);
-        let one_each = || Some(cores()).filter(|cores| cores.len() == count);
-        let cores = if count > 1 { one_each() } else { None };
+        if count == 1 {
+            return Ok(Self { pool: None, count, pinned: false });
+        }
+        let cores = Some(cores()).filter(|cores| cores.len() == count);
         let pinned = cores.is_some();
-        let pool = match count {
-            1 => None,
-            _ => {
-                let cores = cores.unwrap_or_default();
-                let stay = move |index: usize| cores.get(index).copied().into_iter().for_each(stay_on);
-                let builder = rayon::ThreadPoolBuilder::new().num_threads(count).start_handler(stay);
-                let refused =
-                    |error: rayon::ThreadPoolBuildError| ThreadsError { count, reason: error.to_string() };
-                Some(builder.build().map_err(refused)?)
-            }
-        };
-        Ok(Self { pool, count, pinned })
+        let cores = cores.unwrap_or_default();
+        let stay = move |index: usize| cores.get(index).copied().into_iter().for_each(stay_on);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(count).start_handler(stay).build();
+        let pool = pool.map_err(|error| ThreadsError { count, reason: error.to_string() })?;
+        Ok(Self { pool: Some(pool), count, pinned })
     }
 
-    /// Number of threads.
     pub fn count(&self) -> usize {
         self.count
     }
