@@ -16,8 +16,8 @@ pub struct Machine {
     pub signature: [u32; 3],
     /// Highest instruction tier that was allowed.
     pub isa: String,
-    /// Processors that are online, whether or not this process may use them: a plan is found again by a
-    /// process that is pinned to some.
+    /// Processors that are online, whether or not this process may use them: a plan is found again by a process that is
+    /// pinned to some.
     pub cores: usize,
     /// Data caches of a core in KiB: first, second and third level.
     pub caches_kib: [usize; 3],
@@ -31,11 +31,8 @@ pub struct Machine {
 /// A field in which two machines differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// Its name.
     pub field: &'static str,
-    /// The value of this machine.
     pub this: String,
-    /// The value of the other machine.
     pub other: String,
 }
 
@@ -79,11 +76,10 @@ impl Machine {
     /// not count, since kernels are checked one by one.
     pub fn differs(&self, other: &Self) -> Option<Difference> {
         let text = |machine: &Self| {
-            let list = |numbers: &[String]| format!("[{}]", numbers.join(", "));
             [
                 ("cpu", machine.cpu.clone()),
-                ("signature", list(&machine.signature.map(|n| n.to_string()))),
-                ("caches_kib", list(&machine.caches_kib.map(|n| n.to_string()))),
+                ("signature", format!("{:?}", machine.signature)),
+                ("caches_kib", format!("{:?}", machine.caches_kib)),
                 ("os", machine.os.clone()),
             ]
         };
@@ -108,11 +104,8 @@ impl Machine {
     pub fn slug(&self) -> String {
         let [family, model, stepping] = self.signature;
         let text = format!("{} {family}-{model}-{stepping} {} {}c", self.cpu, self.isa, self.cores);
-        let mapped: String = text
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { ' ' })
-            .collect();
-        mapped.split_whitespace().collect::<Vec<_>>().join("-")
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+        words.collect::<Vec<_>>().join("-").to_ascii_lowercase()
     }
 
     /// Where its results go.

@@ -14,6 +14,7 @@ pub mod weight_cache;
 pub use load::graph;
 pub use machine::Machine;
 pub use memory::{elements, ensure, ensure_runs};
-pub use prepared::{PrepareError, PreparedNetwork};
+pub use prepared::{PrepareError, PrepareOptions, PreparedNetwork};
 pub use reference::Reference;
+pub use run::StepSeconds;
 pub use threads::{Threads, available};

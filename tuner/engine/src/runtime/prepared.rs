@@ -11,6 +11,7 @@ use kernels::problem::Problem;
 use kernels::team::Team;
 use kernels::tensor::{Dtype, Format, Formats, Placement};
 use kernels::{Padding, Unsupported};
+use serde::{Deserialize, Serialize};
 
 use crate::network::choice::Choice;
 use crate::network::dtypes::{of_tensors, pair};
@@ -22,31 +23,15 @@ use crate::runtime::weight_cache::{WeightCache, WeightCacheError};
 use crate::weights::error::WeightsError;
 use crate::weights::source::Weights;
 
-/// Why a network can't be prepared.
+/// Why a network can't be prepared. Layers are the first of a step.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
     /// A kernel does not take its step.
     #[error("step `{layer}`: kernel {kernel}: {refusal}")]
-    Refused {
-        /// The first layer of the step.
-        layer: String,
-        /// The kernel's id.
-        kernel: &'static str,
-        /// Its reason.
-        refusal: Unsupported,
-    },
-    /// Steps that do not agree on the type of a tensor.
+    Refused { layer: String, kernel: &'static str, refusal: Unsupported },
+    /// A step reads or writes a tensor as another type than the steps before it.
     #[error("step `{layer}`: {what} {found}, expected {expected} as the steps before it")]
-    Types {
-        /// The first layer of the step.
-        layer: String,
-        /// Reads or writes.
-        what: &'static str,
-        /// Its type.
-        found: Dtype,
-        /// Theirs.
-        expected: Dtype,
-    },
+    Types { layer: String, what: &'static str, found: Dtype, expected: Dtype },
     /// Weights that are missing or wrong.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -55,14 +40,35 @@ pub enum PrepareError {
     WeightCache(#[from] WeightCacheError),
     /// The weights have no dense layer where the graph does.
     #[error("{weights}: found no dense layer, expected one for the classes")]
-    NoTop {
-        /// Where the weights are from.
-        weights: String,
-    },
+    NoTop { weights: String },
 }
 
 fn refused(step: &Step, choice: &Choice, refusal: Unsupported) -> PrepareError {
     PrepareError::Refused { layer: step.layers[0].clone(), kernel: choice.row.id, refusal }
+}
+
+/// What a network can be given beside choices and weights.
+#[derive(Clone, Copy, Default)]
+pub struct PrepareOptions<'a> {
+    /// Tensors have at least these halos; those that are not given have what their readers want.
+    pub halos: &'a [Padding],
+    /// Weights that have been packed before. The others are of kernels that keep their filters as they are.
+    pub packed: Option<&'a WeightCache>,
+}
+
+/// Bytes of a prepared network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryBytes {
+    /// Packed weights.
+    pub weights: usize,
+    pub activations: usize,
+    pub scratch: usize,
+}
+
+impl MemoryBytes {
+    pub fn total(&self) -> usize {
+        self.weights + self.activations + self.scratch
+    }
 }
 
 /// A step that is ready to run.
@@ -162,13 +168,10 @@ fn formats(graph: &Graph, choices: &[Choice], halos: &[Padding]) -> Result<Vec<F
 }
 
 impl PreparedNetwork {
-    /// Prepares every step by its choice, on all threads, and sizes the memory.
+    /// As [`Self::with_options`], without any.
     ///
     /// # Errors
-    /// If a kernel refuses its step, steps do not agree on types, or weights are missing or wrong.
-    ///
-    /// # Panics
-    /// If there is not one choice a step.
+    /// As for [`Self::with_options`].
     pub fn new(
         graph: Graph,
         choices: &[Choice],
@@ -176,61 +179,27 @@ impl PreparedNetwork {
         cpu: &Cpu,
         threads: &Threads,
     ) -> Result<Self, PrepareError> {
-        Self::with_halos(graph, choices, &[], weights, cpu, threads)
+        Self::with_options(graph, choices, weights, cpu, threads, PrepareOptions::default())
     }
 
-    /// As [`Self::new`], with tensors that have at least the given halos; those that are not given have none.
+    /// Prepares every step by its choice, on all threads, and sizes the memory.
     ///
     /// # Errors
-    /// As for [`Self::new`].
+    /// If a kernel refuses its step, steps do not agree on types, weights are missing or wrong, or packed weights are not
+    /// theirs.
     ///
     /// # Panics
-    /// As for [`Self::new`].
-    pub fn with_halos(
+    /// If there is not one choice a step.
+    pub fn with_options(
         graph: Graph,
         choices: &[Choice],
-        halos: &[Padding],
         weights: &Weights,
         cpu: &Cpu,
         threads: &Threads,
-    ) -> Result<Self, PrepareError> {
-        let formats = formats(&graph, choices, halos)?;
-        let filters = |_, step: &Step, rounding| filters(step, weights, rounding);
-        Self::build(graph, choices, &formats, cpu, threads, filters, |_, _| Ok(()))
-    }
-
-    /// As [`Self::new`], with weights that have been packed before; the others are of those that keep their
-    /// filters as they are.
-    ///
-    /// # Errors
-    /// If a kernel refuses its step, steps do not agree on types, or the packed weights are not theirs.
-    pub fn of_packed(
-        graph: Graph,
-        choices: &[Choice],
-        packed: &WeightCache,
-        weights: &Weights,
-        cpu: &Cpu,
-        threads: &Threads,
-    ) -> Result<Self, PrepareError> {
-        let hollow = |index, step: &Step, rounding| match packed.has(index) {
-            true => Ok(step.problem.filter_dims().into_iter().map(Filter::dims_only).collect()),
-            false => filters(step, weights, rounding),
-        };
-        let read = |step, prepared: &mut dyn Prepared| Ok(packed.read(step, prepared.packed_mut())?);
-        let formats = formats(&graph, choices, &[])?;
-        Self::build(graph, choices, &formats, cpu, threads, hollow, read)
-    }
-
-    fn build(
-        graph: Graph,
-        choices: &[Choice],
-        formats: &[Format],
-        cpu: &Cpu,
-        threads: &Threads,
-        filters: impl Fn(usize, &Step, Dtype) -> Result<Vec<Filter>, PrepareError> + Sync,
-        complete: impl Fn(usize, &mut dyn Prepared) -> Result<(), PrepareError> + Sync,
+        PrepareOptions { halos, packed }: PrepareOptions,
     ) -> Result<Self, PrepareError> {
         assert_eq!(choices.len(), graph.steps.len(), "one choice a step");
+        let formats = formats(&graph, choices, halos)?;
         let pairs: Vec<(&Step, &Choice)> = graph.steps.iter().zip(choices).collect();
         let mut made = Vec::new();
         for &(step, choice) in &pairs {
@@ -240,20 +209,26 @@ impl PreparedNetwork {
         }
         let order = preparation_order(&graph);
         let prepared = threads.map(&order, |&index| {
-            let (step, choice) = pairs[index];
+            let ((step, choice), kernel) = (pairs[index], &made[index]);
             let formats = Formats { src: formats[step.src.tensor], ..choice.formats };
-            let rounding = made[index].numerics(&step.problem, &choice.tuning).rounding;
-            let mut prepared = made[index]
-                .prepare(&step.problem, &choice.tuning, &formats, &filters(index, step, rounding)?)
+            let filters = match packed {
+                Some(packed) if packed.has(index) => {
+                    step.problem.filter_dims().into_iter().map(Filter::dims_only).collect()
+                }
+                _ => filters(step, weights, kernel.numerics(&step.problem, &choice.tuning).rounding)?,
+            };
+            let mut prepared = kernel
+                .prepare(&step.problem, &choice.tuning, &formats, &filters)
                 .map_err(|r| refused(step, choice, r))?;
-            complete(index, &mut *prepared)?;
-            Ok::<_, PrepareError>(prepared)
+            if let Some(packed) = packed {
+                packed.read(index, prepared.packed_mut())?;
+            }
+            Ok::<_, PrepareError>(Arc::from(prepared))
         });
         let mut prepared: Vec<_> = order.into_iter().zip(prepared).collect();
         prepared.sort_unstable_by_key(|(index, _)| *index);
-        let prepared = prepared.into_iter().map(|(_, prepared)| prepared.map(Arc::from));
-        let prepared = prepared.collect::<Result<_, _>>()?;
-        Ok(Self::lay_out(graph, prepared, formats, threads.count()))
+        let prepared = prepared.into_iter().map(|(_, prepared)| prepared).collect::<Result<_, _>>()?;
+        Ok(Self::lay_out(graph, prepared, &formats, threads.count()))
     }
 
     /// Prepared kernels, one a step, in memory of their own.
@@ -308,15 +283,16 @@ impl PreparedNetwork {
         self.steps.iter().map(|step| step.prepared.packed()).collect()
     }
 
-    /// Bytes of packed weights, of the activation arena and of scratch.
-    pub fn memory(&self) -> [usize; 3] {
-        let packed = self.steps.iter().map(|s| s.prepared.packed_bytes()).sum();
-        let of_workers = |of: fn(&WorkerMemory) -> &Buffer| {
-            self.worker_memory.iter().map(|memory| of(memory).len()).sum::<usize>()
+    pub fn memory(&self) -> MemoryBytes {
+        let bytes = |shared: &Buffer, of_worker: fn(&WorkerMemory) -> &Buffer| {
+            let of_workers = self.worker_memory.iter().map(of_worker);
+            [shared].into_iter().chain(of_workers).map(|buffer| buffer.len() * size_of::<f32>()).sum()
         };
-        let arena = self.arena.len() + of_workers(|memory| &memory.arena);
-        let scratch = self.scratch.len() + of_workers(|memory| &memory.scratch);
-        [packed, arena * size_of::<f32>(), scratch * size_of::<f32>()]
+        MemoryBytes {
+            weights: self.steps.iter().map(|step| step.prepared.packed_bytes()).sum(),
+            activations: bytes(&self.arena, |memory| &memory.arena),
+            scratch: bytes(&self.scratch, |memory| &memory.scratch),
+        }
     }
 
     /// Whether a kernel may take a step's place without its neighbours': its types are the step's, and the

@@ -24,8 +24,7 @@ struct Probe {
 }
 
 impl Reference {
-    /// Runs the given images `[h, w, c]` through a graph in f64, a thread each; of the graph's batch only
-    /// one image counts.
+    /// Runs the given images `[h, w, c]` through a graph in f64, a thread each; of the graph's batch only one image counts.
     ///
     /// # Errors
     /// If weights are missing or wrong.
@@ -40,8 +39,7 @@ impl Reference {
         Ok(Self { probes: images.into_iter().zip(results).map(probe).collect::<Result<_, PrepareError>>()? })
     }
 
-    /// As [`Self::of`], on three images of different kinds: rough (the built-in one), like a photograph,
-    /// and plain.
+    /// As [`Self::of`], on three images of different kinds: rough (the built-in one), like a photograph, and plain.
     ///
     /// # Errors
     /// If weights are missing or wrong.
@@ -56,8 +54,8 @@ impl Reference {
         self.probes.iter().map(|probe| &probe.result[..])
     }
 
-    /// The largest relative L2 error of a session's features, or output where there are none, and the
-    /// image that has it; infinite where a result is no number.
+    /// The largest relative L2 error of a session's features, or output where there are none, and the image that has it;
+    /// infinite where a result is no number.
     pub fn error(&self, session: &mut PreparedNetwork, threads: &Threads) -> (f64, &[f32]) {
         let error = |probe: &Probe| {
             session.run(threads, &probe.image, 1);

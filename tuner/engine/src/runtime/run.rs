@@ -14,6 +14,14 @@ use crate::runtime::order::{Turn, turns, worker_of};
 use crate::runtime::prepared::{Placed, PreparedNetwork, Ready, WorkerMemory};
 use crate::runtime::threads::Threads;
 
+/// How long each step of a run took.
+pub struct StepSeconds {
+    /// For all images; over the number of workers, where each takes images of its own.
+    pub computing: Vec<f64>,
+    /// How long a worker waited after the step for the other workers, on average.
+    pub waiting: Vec<f64>,
+}
+
 /// What the workers of one region share.
 struct Region<'a> {
     graph: &'a Graph,
@@ -104,8 +112,7 @@ impl<'a> Region<'a> {
 }
 
 impl PreparedNetwork {
-    /// Runs `n` images `[n, h, w, c]` through the network, in one region ([`Threads::region`]); nothing else
-    /// allocates.
+    /// Runs `n` images `[n, h, w, c]` through the network, in one region ([`Threads::region`]); nothing else allocates.
     ///
     /// # Panics
     /// If `n` exceeds the graph's batch, or the images' size is not the graph's.
@@ -137,8 +144,7 @@ impl PreparedNetwork {
         threads.region(&mut self.team, |member| region.run(member, n, range.clone()));
     }
 
-    /// Runs one image with the outputs of one step changed on the way; the features, or the output where
-    /// there are none.
+    /// Runs one image with the outputs of one step changed on the way; the features, or the output where there are none.
     pub fn run_changed(
         &mut self,
         threads: &Threads,
@@ -164,11 +170,9 @@ impl PreparedNetwork {
         self.features(n).unwrap_or_else(|| self.output(n))
     }
 
-    /// For each step of the latest run: the seconds that it took for all images, over the number of workers where each
-    /// takes images of its own; and the seconds that a worker waited after it for the other workers, on average.
-    pub fn seconds(&self) -> [Vec<f64>; 2] {
-        let mut seconds = [(); 2].map(|()| vec![0.0; self.steps.len()]);
-        let [taken, waits] = &mut seconds;
+    /// Of the latest run.
+    pub fn seconds(&self) -> StepSeconds {
+        let [mut computing, mut waiting] = [(); 2].map(|()| vec![0.0; self.steps.len()]);
         let workers = self.team.workers();
         // When each worker was done with what it took last.
         let mut done = vec![0; workers];
@@ -178,7 +182,7 @@ impl PreparedNetwork {
         let mut meet = |done: &mut [u64], behind: usize| {
             let last = done.iter().copied().max().unwrap_or(0);
             let waited: f64 = done.iter().map(|&done| nanoseconds(done, last)).sum();
-            waits[behind] += waited / workers as f64;
+            waiting[behind] += waited / workers as f64;
             done.fill(last);
         };
         for (turn, end) in turns(&self.graph, self.latest, 0..self.steps.len()).zip(&self.ends) {
@@ -186,30 +190,28 @@ impl PreparedNetwork {
             if self.graph.is_per_worker(turn.step) {
                 last_alone = Some(turn.step);
                 let done = &mut done[worker_of(&self.graph, turn, workers)];
-                taken[turn.step] += nanoseconds(*done, end) / workers as f64;
+                computing[turn.step] += nanoseconds(*done, end) / workers as f64;
                 *done = end;
                 continue;
             }
             if let Some(before) = last_alone.take() {
                 meet(&mut done, before);
             }
-            taken[turn.step] += nanoseconds(done[0], end);
+            computing[turn.step] += nanoseconds(done[0], end);
             done.fill(end);
         }
         if let Some(last) = last_alone {
             meet(&mut done, last);
         }
-        seconds
+        StepSeconds { computing, waiting }
     }
 
-    /// The first of [`Self::seconds`].
+    /// [`StepSeconds::computing`] of the latest run.
     pub fn step_seconds(&self) -> Vec<f64> {
-        let [taken, _] = self.seconds();
-        taken
+        self.seconds().computing
     }
 
-    /// The first `n` images of a slice as `[n, h, w, c]` values. Only the output and the features
-    /// outlive a run.
+    /// The first `n` images of a slice as `[n, h, w, c]` values. Only the output and the features outlive a run.
     pub fn read(&self, slice: &Slice, n: usize) -> Vec<f32> {
         let at = self.tensors[slice.tensor].channels(slice.channels.clone());
         let placed = Placed { at, is_tensor_per_worker: self.graph.is_tensor_per_worker(slice.tensor) };
@@ -227,8 +229,7 @@ impl PreparedNetwork {
         self.graph.features.as_ref().map(|slice| self.read(slice, n))
     }
 
-    /// Runs up to and including the given number of steps and reads a slice: for checks of what lies
-    /// inside the network.
+    /// Runs up to and including the given number of steps and reads a slice: for checks of what lies inside the network.
     pub fn run_until(
         &mut self,
         threads: &Threads,

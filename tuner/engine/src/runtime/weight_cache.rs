@@ -5,12 +5,12 @@
 //! the buffers of step 0, of step 1, ..
 //! ```
 //!
-//! The key says what was packed how: which weights, by which build of the program, each step's problem, kernel,
-//! tuning and formats. A file with another key is not used, and one whose values have changed is not
-//! either; it can be removed at any time.
+//! The key says what was packed how: which weights, by which build of the program, each step's problem, kernel, tuning
+//! and formats. A file with another key is not used, and one whose values have changed is not either; it can be removed
+//! at any time.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use kernels::memory::Buffer;
@@ -31,32 +31,16 @@ const MAX_HEADER: u64 = 16 << 20;
 pub enum WeightCacheError {
     /// The system refused.
     #[error("{file}: {source}")]
-    Read {
-        /// The file.
-        file: String,
-        /// Its reason.
-        source: std::io::Error,
-    },
+    Read { file: String, source: io::Error },
     /// A file of another kind, which must not be overwritten.
     #[error("{file}: found another kind of file, expected packed weights, or none yet")]
-    Foreign {
-        /// The file.
-        file: String,
-    },
+    Foreign { file: String },
     /// Of other weights, steps or another build.
     #[error("{file}: packed from other weights, for another plan, or by another build")]
-    Other {
-        /// The file.
-        file: String,
-    },
+    Other { file: String },
     /// Not what was written.
     #[error("{file}: damaged: {reason}")]
-    Damaged {
-        /// The file.
-        file: String,
-        /// What is wrong.
-        reason: String,
-    },
+    Damaged { file: String, reason: String },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -71,13 +55,8 @@ struct Header {
 ///
 /// # Errors
 /// If the file of weights or the program itself can't be looked at.
-pub fn key(
-    weights: Option<&PathBuf>,
-    seed: u64,
-    graph: &Graph,
-    choices: &[Choice],
-) -> std::io::Result<String> {
-    let identity = |path: &Path| -> std::io::Result<String> {
+pub fn key(weights: Option<&PathBuf>, seed: u64, graph: &Graph, choices: &[Choice]) -> io::Result<String> {
+    let identity = |path: &Path| -> io::Result<String> {
         let path = path.canonicalize()?;
         let there = path.metadata()?;
         let modified = there.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -112,12 +91,11 @@ impl WeightCache {
         let name = path.display().to_string();
         let read = |source| WeightCacheError::Read { file: name.clone(), source };
         let file = match File::open(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(read)?,
         };
         let mut line = Vec::new();
-        let limited = std::io::Read::take(&file, MAX_HEADER);
-        BufReader::new(limited).read_until(b'\n', &mut line).map_err(read)?;
+        BufReader::new((&file).take(MAX_HEADER)).read_until(b'\n', &mut line).map_err(read)?;
         let header: Option<Header> = serde_json::from_slice(&line).ok();
         let Some(header) = header.filter(|header| header.format == FORMAT) else {
             return Err(WeightCacheError::Foreign { file: name });
