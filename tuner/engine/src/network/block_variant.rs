@@ -16,7 +16,7 @@ use std::fmt;
 use kernels::MAX_SEGMENTS;
 use kernels::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Segment};
 
-use crate::network::graph::{Graph, Slice, Step, Weight};
+use crate::network::graph::{Graph, Slice, Step, Weight, by_problem};
 
 /// How a block differs from the model's own form of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -65,7 +65,6 @@ impl fmt::Display for BlockVariant {
 /// A block that has other variants than the plain one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
-    /// Its name.
     pub name: &'static str,
     /// Its variants, the plain one first, each with the steps that are not in all variants.
     pub forms: Vec<(BlockVariant, Vec<Step>)>,
@@ -94,17 +93,9 @@ impl Block {
 
 /// The distinct problems of a plain graph and of all variants of its blocks, each with its steps.
 pub fn problems(graph: &Graph) -> Vec<(Problem, Vec<Step>)> {
-    let mut list: Vec<(Problem, Vec<Step>)> = Vec::new();
     let blocks = Block::all(graph);
     let of_forms = blocks.iter().flat_map(|block| &block.forms).flat_map(|(_, steps)| steps);
-    for step in graph.steps.iter().chain(of_forms) {
-        match list.iter_mut().find(|(problem, _)| *problem == step.problem) {
-            Some((_, steps)) if steps.contains(step) => {}
-            Some((_, steps)) => steps.push(step.clone()),
-            None => list.push((step.problem.clone(), vec![step.clone()])),
-        }
-    }
-    list
+    by_problem(graph.steps.iter().chain(of_forms).map(|step| (&step.problem, step.clone())))
 }
 
 /// A graph in which one block has a variant; none where the block has no such variant.
@@ -150,8 +141,8 @@ fn fuse_siblings(graph: &mut Graph, block: &str) -> bool {
     }
     let joined = steps.len() < graph.steps.len();
     if let Some(split) = &mut graph.split {
-        let is_first =
-            |step: &&Step| graph.steps[..split.steps].iter().any(|first| first.layers[0] == step.layers[0]);
+        let first = &graph.steps[..split.steps];
+        let is_first = |step: &&Step| first.iter().any(|first| first.layers[0] == step.layers[0]);
         split.steps = steps.iter().filter(is_first).count();
     }
     graph.steps = steps;
@@ -219,27 +210,20 @@ mod tests {
         Graph::new(&Model::inception_v3().with_classes(Some(10)), 1, PoolKind::Average)
     }
 
-    fn names(block: &Block) -> Vec<String> {
-        block.forms.iter().map(|(rewrite, _)| rewrite.to_string()).collect()
-    }
-
     #[test]
     fn blocks_with_siblings_or_a_mean_have_other_forms() {
         let blocks = Block::all(&plain());
         let found: Vec<&str> = blocks.iter().map(|block| block.name).collect();
-        let expected: Vec<&str> = NETWORK
-            .blocks
-            .iter()
-            .map(|block| block.name)
-            .filter(|name| !["stem", "mixed3"].contains(name))
-            .collect();
+        let mut expected: Vec<&str> = NETWORK.blocks.iter().map(|block| block.name).collect();
+        expected.retain(|name| !["stem", "mixed3"].contains(name));
         assert_eq!(found, expected);
         for block in &blocks {
             let expected: &[&str] = match block.name {
                 "mixed8" => &["plain", "fuse_siblings"],
                 _ => &["plain", "fuse_siblings", "conv_before_pool", "fuse_siblings+conv_before_pool"],
             };
-            assert_eq!(names(block), expected, "{}", block.name);
+            let names: Vec<String> = block.forms.iter().map(|(variant, _)| variant.to_string()).collect();
+            assert_eq!(names, expected, "{}", block.name);
         }
     }
 

@@ -10,16 +10,13 @@ use crate::network::model::{ConvLayer, Model, ModelInfo, Node, NodeId, Op};
 pub struct Network {
     /// What `--model` calls it.
     pub name: &'static str,
-    /// What its layers do not state.
     pub info: ModelInfo,
     /// Its blocks in order. Each reads one tensor and passes one on.
     pub blocks: &'static [BlockInfo],
 }
 
-/// One block of a network.
 #[derive(Debug)]
 pub struct BlockInfo {
-    /// Its name.
     pub name: &'static str,
     /// Height, width and channels of its input.
     pub input: [usize; 3],
@@ -52,7 +49,6 @@ impl Network {
     }
 }
 
-/// Builds a model node by node.
 #[derive(Debug)]
 pub struct Builder {
     model: Model,
@@ -70,7 +66,6 @@ impl Builder {
         Self { model, name: "input", torch: "", next_conv: 0 }
     }
 
-    /// The model, which ends in a node.
     pub fn finish(self, output: NodeId, features: Option<NodeId>) -> Model {
         Model { output, features, ..self.model }
     }
@@ -132,7 +127,6 @@ impl Builder {
         self.conv_window(x, name, filters, Window::valid([kernel; 2], [stride; 2]))
     }
 
-    /// Adds a pool.
     pub fn pool(&mut self, x: NodeId, name: &str, kind: PoolKind, window: Window) -> NodeId {
         let [h, w, c] = self.model.nodes[x].shape;
         let [oh, ow] = window.output([h, w]);

@@ -16,12 +16,10 @@ use kernels::tensor::{Dtype, Formats};
 use crate::network::choice::Choice;
 use crate::network::graph::{Graph, Step};
 
-/// The types that a plan may use.
+/// The types that a plan may use: f32 alone, or bf16 too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
-    /// Only f32.
     F32,
-    /// bf16 too.
     Bf16,
 }
 
@@ -47,16 +45,13 @@ pub fn pair(formats: &Formats) -> [Dtype; 2] {
     [formats.src.dtype, formats.dst.dtype]
 }
 
-/// A step that reads or writes a tensor as another type than the steps before it.
+/// A step that reads or writes a tensor as another type, `found`, than the steps before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Disagreement {
-    /// The step.
     pub step: usize,
     /// The step reads the tensor. Otherwise it writes it.
     pub reads: bool,
-    /// The step's type.
     pub found: Dtype,
-    /// The type of the steps before it.
     pub expected: Dtype,
 }
 

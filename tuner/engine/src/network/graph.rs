@@ -11,30 +11,24 @@ use kernels::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Segment, Window}
 use crate::network::model::{Model, NodeId, Op};
 use crate::network::spec::{ConvSpec, conv_spec};
 
-/// Index of a tensor in its graph.
 pub type TensorId = usize;
 
 /// Channels of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice {
-    /// The tensor.
     pub tensor: TensorId,
-    /// Its channels.
     pub channels: Range<usize>,
 }
 
 /// The weights of a filter that a step takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Weight {
-    /// A convolution of the model.
     Conv(ConvSpec),
     /// The bias and BatchNorms of a convolution of the model. Its kernel is in another step.
     Bias(ConvSpec),
-    /// The dense layer.
     Dense,
 }
 
-/// One step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The layers it computes.
@@ -43,9 +37,7 @@ pub struct Step {
     pub block: &'static str,
     /// Its size is that of the weights: it is in the model's top.
     pub is_top: bool,
-    /// What it computes.
     pub problem: Problem,
-    /// What it reads.
     pub src: Slice,
     /// Where it writes, one a segment.
     pub dst: Vec<Slice>,
@@ -54,7 +46,6 @@ pub struct Step {
 }
 
 impl Step {
-    /// Whether it writes to a tensor.
     pub fn writes(&self, tensor: TensorId) -> bool {
         self.dst.iter().any(|dst| dst.tensor == tensor)
     }
@@ -71,7 +62,6 @@ impl Step {
 pub struct Split {
     /// The first steps: they compute some images, all of these steps in order, before the next images.
     pub steps: usize,
-    /// How many images at a time.
     pub images: usize,
     /// Each worker takes images of its own through these steps. Otherwise all workers share each step.
     pub per_worker: bool,
@@ -80,19 +70,15 @@ pub struct Split {
 /// Steps in an order in which each comes after what it reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Graph {
-    /// Images.
     pub batch: usize,
     /// Where the batch is split. The problems of the first steps are then those of fewer images.
     pub split: Option<Split>,
     /// Shapes of all tensors; the first is the input.
     pub tensors: Vec<Shape>,
-    /// The steps.
     pub steps: Vec<Step>,
     /// Where the output of each node of the model is; none for a node that a block variant removes.
     pub nodes: Vec<Option<Slice>>,
-    /// The pooled features.
     pub features: Option<Slice>,
-    /// The last output.
     pub output: Slice,
     /// Name of the block whose steps have the size of the weights.
     pub top: Option<&'static str>,
@@ -206,7 +192,6 @@ impl Graph {
         first..first + self.steps[first..].iter().take_while(is_of).count()
     }
 
-    /// Names of the blocks, in order.
     pub fn blocks(&self) -> Vec<&'static str> {
         let mut names: Vec<&'static str> = self.steps.iter().map(|step| step.block).collect();
         names.dedup();
@@ -221,7 +206,6 @@ impl Graph {
         }
     }
 
-    /// Convolutions of the steps.
     pub fn convs(&self) -> impl Iterator<Item = (&Step, &Conv)> {
         self.steps.iter().filter_map(|step| match &step.problem {
             Problem::Conv(conv) => Some((step, conv)),
@@ -229,26 +213,25 @@ impl Graph {
         })
     }
 
-    /// The convolutions whose weights it has.
-    pub fn conv_specs(&self) -> impl Iterator<Item = &ConvSpec> {
-        let weights = self.steps.iter().flat_map(|step| &step.weights);
-        weights.filter_map(|weight| match weight {
-            Weight::Conv(spec) => Some(spec),
-            Weight::Bias(_) | Weight::Dense => None,
-        })
-    }
-
     /// Distinct problems in order of their first step, each with the steps that have it.
     pub fn problems(&self) -> Vec<(Problem, Vec<usize>)> {
-        let mut list: Vec<(Problem, Vec<usize>)> = Vec::new();
-        for (index, step) in self.steps.iter().enumerate() {
-            match list.iter_mut().find(|(problem, _)| *problem == step.problem) {
-                Some((_, steps)) => steps.push(index),
-                None => list.push((step.problem.clone(), vec![index])),
-            }
-        }
-        list
+        by_problem(self.steps.iter().enumerate().map(|(index, step)| (&step.problem, index)))
     }
+}
+
+/// Distinct problems in order, each with the distinct items that have it.
+pub(super) fn by_problem<'a, T: PartialEq>(
+    items: impl Iterator<Item = (&'a Problem, T)>,
+) -> Vec<(Problem, Vec<T>)> {
+    let mut list: Vec<(Problem, Vec<T>)> = Vec::new();
+    for (problem, item) in items {
+        match list.iter_mut().find(|(other, _)| other == problem) {
+            Some((_, items)) if items.contains(&item) => {}
+            Some((_, items)) => items.push(item),
+            None => list.push((problem.clone(), vec![item])),
+        }
+    }
+    list
 }
 
 /// A tensor for each node that no concat contains, and every node's place in one of them.

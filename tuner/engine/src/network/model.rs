@@ -4,7 +4,6 @@ use std::fmt;
 
 use kernels::problem::{PoolKind, Window};
 
-/// Index of a node in its model.
 pub type NodeId = usize;
 
 /// A convolution, the BatchNorms that follow it, and ReLU.
@@ -14,7 +13,6 @@ pub struct ConvLayer {
     pub index: usize,
     /// torchvision's name, without `.conv` and `.bn`.
     pub torch: String,
-    /// Kernel, stride and padding.
     pub window: Window,
     /// Output channels.
     pub filters: usize,
@@ -25,16 +23,11 @@ pub struct ConvLayer {
 /// What a node computes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// The model's input.
     Input,
-    /// Convolution, BatchNorms, ReLU.
     Conv(ConvLayer),
-    /// A pool over a window. [`PoolKind::Average`] stands for the mean of whichever framework the
-    /// weights are from.
+    /// [`PoolKind::Average`] stands for the mean of whichever framework the weights are from.
     Pool {
-        /// Kernel, stride and padding.
         window: Window,
-        /// Maximum or mean.
         kind: PoolKind,
     },
     /// Channels of all inputs, one after the other.
@@ -43,22 +36,17 @@ pub enum Op {
     GlobalAverage,
     /// Fully connected, with a bias.
     Dense,
-    /// Probabilities.
     Softmax,
 }
 
-/// One layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// `block.layer`.
     pub name: String,
-    /// The block it belongs to.
     pub block: &'static str,
-    /// What it computes.
     pub op: Op,
-    /// What it reads.
     pub inputs: Vec<NodeId>,
-    /// Height, width and channels of its output.
+    /// Height, width and channels of the output.
     pub shape: [usize; 3],
 }
 
@@ -101,7 +89,6 @@ pub struct TopInfo {
 pub struct Model {
     /// What `--model` calls it.
     pub name: String,
-    /// What its layers do not state.
     pub info: ModelInfo,
     /// All nodes; the first is the input.
     pub nodes: Vec<Node>,
@@ -129,7 +116,6 @@ impl Model {
         self
     }
 
-    /// Height, width and channels of the input.
     pub fn input(&self) -> [usize; 3] {
         self.nodes[0].shape
     }
@@ -139,7 +125,7 @@ impl Model {
         self.input() == self.info.input && self.input()[2] == 3
     }
 
-    /// Convolutions in order of creation.
+    /// In order of creation.
     pub fn convs(&self) -> impl Iterator<Item = (&Node, &ConvLayer)> {
         self.nodes.iter().filter_map(|node| match &node.op {
             Op::Conv(layer) => Some((node, layer)),

@@ -18,22 +18,10 @@ const CONV2D_BN_INFO: ModelInfo =
 pub enum ModelError {
     /// No such model.
     #[error("model `{found}` is unknown, expected {networks}, {CONV2D_BN} or a block: {blocks}")]
-    Unknown {
-        /// The name.
-        found: String,
-        /// All networks.
-        networks: String,
-        /// All blocks.
-        blocks: String,
-    },
+    Unknown { found: String, networks: String, blocks: String },
     /// `conv2d_bn` without a shape, or a shape without `conv2d_bn`.
     #[error("model `{model}`: {problem}")]
-    Shape {
-        /// The name.
-        model: String,
-        /// What is wrong.
-        problem: &'static str,
-    },
+    Shape { model: String, problem: &'static str },
 }
 
 impl Model {
@@ -47,22 +35,14 @@ impl Model {
         NETWORKS.iter().find_map(|network| network.block(name))
     }
 
-    /// One convolution with `norms` BatchNorms and ReLU; the batch and the epilogue of `conv` are not
-    /// looked at.
+    /// One convolution with `norms` BatchNorms and ReLU; the batch and the epilogue of `conv` are not looked at.
     pub fn conv2d_bn(conv: &Conv, norms: usize) -> Self {
         let [h, w] = conv.image;
         let input = [h, w, conv.channels];
+        let torch = CONV2D_BN.to_string();
+        let layer = ConvLayer { index: 0, torch, window: conv.window, filters: conv.filters(), norms };
         let mut b = Builder::new(CONV2D_BN, input, ModelInfo { input, ..CONV2D_BN_INFO });
-        let output = b.single_conv(
-            CONV2D_BN,
-            ConvLayer {
-                index: 0,
-                torch: CONV2D_BN.to_string(),
-                window: conv.window,
-                filters: conv.filters(),
-                norms,
-            },
-        );
+        let output = b.single_conv(CONV2D_BN, layer);
         b.finish(output, None)
     }
 

@@ -13,11 +13,8 @@ pub struct ConvSpec {
     pub name: String,
     /// Name in torchvision, such as `Mixed_5b.branch1x1`. torchvision's names are found by it.
     pub torch: String,
-    /// Kernel height and width.
     pub kernel: [usize; 2],
-    /// Input channels.
     pub channels: usize,
-    /// Output channels.
     pub filters: usize,
     /// What its input channels are, in order; nothing where that is not known.
     pub inputs: Vec<InputSpec>,
@@ -28,7 +25,6 @@ pub struct ConvSpec {
 pub struct InputSpec {
     /// The convolution whose outputs they are, after ReLU and pools; none for channels of an image.
     pub conv: Option<ConvSpec>,
-    /// How many they are.
     pub channels: usize,
     /// Maximum pools between.
     pub maxima: usize,
@@ -37,11 +33,9 @@ pub struct InputSpec {
 /// What a network, or a part of one, needs of weights; a file may hold more.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
-    /// Every convolution.
     pub convs: Vec<ConvSpec>,
     /// Inputs of the dense layer; 0 if there is none, and then the file's is not looked at.
     pub features: usize,
-    /// What the layers do not state.
     pub info: ModelInfo,
 }
 
