@@ -172,15 +172,12 @@ enum Kind {
 /// What a layer is by the name that Keras gives it, and its number.
 fn kind(layer: &str) -> Kind {
     let (base, number) = match layer.rsplit_once('_') {
-        Some((base, digits)) if digits.bytes().all(|b| b.is_ascii_digit()) => match digits.parse() {
-            Ok(number) => (base, number),
-            Err(_) => return Kind::Other,
-        },
-        _ => (layer, 0),
+        Some((base, digits)) if digits.bytes().all(|b| b.is_ascii_digit()) => (base, digits.parse().ok()),
+        _ => (layer, Some(0)),
     };
-    match base {
-        "conv2d" => Kind::Conv(number),
-        "batch_normalization" | "batch_normalization_v1" => Kind::Norm(number),
+    match (base, number) {
+        ("conv2d", Some(number)) => Kind::Conv(number),
+        ("batch_normalization" | "batch_normalization_v1", Some(number)) => Kind::Norm(number),
         _ => Kind::Other,
     }
 }
@@ -190,6 +187,7 @@ fn is_numbered((name, tensor): (&String, &TensorInfo)) -> bool {
     tensor.group.as_deref().into_iter().chain(name.split('/')).any(|layer| kind(layer) != Kind::Other)
 }
 
-fn numbered(base: &str, number: u64) -> String {
+/// What Keras calls a layer.
+pub(super) fn numbered(base: &str, number: u64) -> String {
     if number == 0 { base.to_owned() } else { format!("{base}_{number}") }
 }
