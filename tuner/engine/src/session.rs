@@ -36,12 +36,10 @@ pub enum SessionError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RunError {
     /// The values are not those of one image or several.
-    #[error("found {found} values, expected a multiple of {image}: images of {shape:?}")]
+    #[error("found {found} values, expected a multiple of {}: images of {shape:?}", .shape.iter().product::<usize>())]
     Size {
         /// Their number.
         found: usize,
-        /// Values of an image.
-        image: usize,
         /// Height, width and channels of an image.
         shape: [usize; 3],
     },
@@ -130,7 +128,7 @@ impl Session {
     pub fn run(&mut self, images: &[f32]) -> Result<Output, RunError> {
         let size: usize = self.input.iter().product();
         if images.is_empty() || !images.len().is_multiple_of(size) {
-            return Err(RunError::Size { found: images.len(), image: size, shape: self.input });
+            return Err(RunError::Size { found: images.len(), shape: self.input });
         }
         let Self { network, threads, .. } = self;
         let (mut values, mut features) = (Vec::new(), Vec::new());

@@ -35,7 +35,7 @@ pub enum ImageError {
         found: String,
     },
     /// An image larger than any camera's.
-    #[error("{file}: found an image of {width}x{height}, expected 1 to {limit} pixels")]
+    #[error("{file}: found an image of {width}x{height}, expected 1 to {MAX_PIXELS} pixels")]
     Size {
         /// The file.
         file: String,
@@ -43,8 +43,6 @@ pub enum ImageError {
         width: u32,
         /// Rows.
         height: u32,
-        /// The most pixels accepted.
-        limit: u64,
     },
     /// The model does not take images: it is a part of a network.
     #[error("{file}: {model} takes {expected:?}, not images")]
@@ -61,10 +59,9 @@ pub enum ImageError {
 /// Reads a JPEG or PNG of any size as a model wants it: `[height, width, 3]` in its range of pixel values, channels
 /// RGB.
 ///
-/// Grey images get three equal channels, alpha is dropped, 16-bit values keep their precision. The
-/// image is stretched to the model's size, whatever its proportions, by a triangle filter in f32: bilinear,
-/// and widened where the image shrinks, so that every pixel counts. As in Keras, an orientation
-/// stated by EXIF is not applied.
+/// Grey images get three equal channels, alpha is dropped, 16-bit values keep their precision. The image is stretched to
+/// the model's size, whatever its proportions, by a triangle filter in f32: bilinear, and widened where the image
+/// shrinks, so that every pixel counts. As in Keras, an orientation stated by EXIF is not applied.
 ///
 /// # Errors
 /// If the file is neither format, is damaged, or has more than 2^26 pixels, or the model takes no images.
@@ -99,13 +96,13 @@ fn decode(file: &str, bytes: &[u8]) -> Result<Rgb32FImage, ImageError> {
     let decoder = reader.into_decoder().map_err(format)?;
     let (width, height) = decoder.dimensions();
     if !(1..=MAX_PIXELS).contains(&(width as u64 * height as u64)) {
-        return Err(ImageError::Size { file: file.to_owned(), width, height, limit: MAX_PIXELS });
+        return Err(ImageError::Size { file: file.to_owned(), width, height });
     }
     Ok(image::DynamicImage::from_decoder(decoder).map_err(format)?.into_rgb32f())
 }
 
-/// Whether the pixels of a JPEG are followed by the end marker. The decoder would make up what is
-/// missing. Thumbnails have end markers too, so the segments before the pixels are stepped over.
+/// Whether the pixels of a JPEG are followed by the end marker. The decoder would make up what is missing. Thumbnails
+/// have end markers too, so the segments before the pixels are stepped over.
 fn has_jpeg_end(bytes: &[u8]) -> bool {
     let mut rest = bytes.get(2..).unwrap_or_default();
     while let [0xff, marker, high, low, ..] = *rest {

@@ -47,9 +47,6 @@ impl Model {
     }
 
     /// The model of a `--model` and `--shape`; `classes` as for [`Model::with_classes`].
-    ///
-    /// # Errors
-    /// If there is no such model, or a shape where none is expected.
     pub fn by_name(name: &str, shape: Option<&Conv>, classes: Option<usize>) -> Result<Self, ModelError> {
         let mismatch = |problem| Err(ModelError::Shape { model: name.to_string(), problem });
         match (name, shape) {

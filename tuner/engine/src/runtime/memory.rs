@@ -36,9 +36,6 @@ pub fn elements(problem: &Problem) -> [u128; 3] {
 }
 
 /// Refuses a network that does not fit in memory when it runs.
-///
-/// # Errors
-/// Says how much is needed and how much there is.
 pub fn ensure_runs(what: &str, graph: &Graph) -> Result<(), MemoryError> {
     let filters = || graph.steps.iter().map(|step| elements(&step.problem)[2]);
     let largest = filters().max().unwrap_or(0);
@@ -50,9 +47,6 @@ pub fn ensure_runs(what: &str, graph: &Graph) -> Result<(), MemoryError> {
 }
 
 /// Refuses problems of which one does not fit in memory with one kernel at a time.
-///
-/// # Errors
-/// Of the first that does not: how much is needed and how much there is.
 pub fn ensure_checked<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> Result<(), MemoryError> {
     for problem in problems {
         let [src, dst, filters] = elements(problem);
@@ -62,9 +56,6 @@ pub fn ensure_checked<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> Re
 }
 
 /// Refuses what needs more memory than there is.
-///
-/// # Errors
-/// Says how much is needed and how much there is.
 pub fn ensure(what: &str, elements: u128) -> Result<(), MemoryError> {
     let bytes = elements * size_of::<f32>() as u128;
     match memory().map(u128::from) {

@@ -118,9 +118,6 @@ pub struct PreparedNetwork {
 }
 
 /// The filters that a step's kernel packs; with what is expected of their inputs if it rounds weights.
-///
-/// # Errors
-/// If weights are missing or wrong.
 pub fn filters(step: &Step, weights: &Weights, rounding: Dtype) -> Result<Vec<Filter>, PrepareError> {
     let one = |weight: &Weight| match weight {
         Weight::Conv(spec) => {
@@ -169,9 +166,6 @@ fn formats(graph: &Graph, choices: &[Choice], halos: &[Padding]) -> Result<Vec<F
 
 impl PreparedNetwork {
     /// As [`Self::with_options`], without any.
-    ///
-    /// # Errors
-    /// As for [`Self::with_options`].
     pub fn new(
         graph: Graph,
         choices: &[Choice],
@@ -273,7 +267,6 @@ impl PreparedNetwork {
         &self.tensors
     }
 
-    /// The graph it runs.
     pub fn graph(&self) -> &Graph {
         &self.graph
     }
@@ -295,17 +288,14 @@ impl PreparedNetwork {
         }
     }
 
-    /// Whether a kernel may take a step's place without its neighbours': its types are the step's, and the
-    /// network has the halo that it wants.
+    /// Whether a kernel may take a step without another for its neighbours: its types are the step's, and the network has
+    /// the halo that it wants.
     pub fn takes(&self, step: usize, formats: &Formats) -> bool {
         let bound = self.steps[step].prepared.signature().formats;
         pair(&bound) == pair(formats) && bound.src.halo.with(formats.src.halo) == bound.src.halo
     }
 
     /// Prepares another kernel for a step that it takes ([`Self::takes`]).
-    ///
-    /// # Errors
-    /// If the kernel refuses, or weights are missing or wrong.
     pub fn alternative(
         &self,
         step: usize,

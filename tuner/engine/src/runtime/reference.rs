@@ -25,9 +25,6 @@ struct Probe {
 
 impl Reference {
     /// Runs the given images `[h, w, c]` through a graph in f64, a thread each; of the graph's batch only one image counts.
-    ///
-    /// # Errors
-    /// If weights are missing or wrong.
     pub fn of(
         graph: &Graph,
         weights: &Weights,
@@ -40,9 +37,6 @@ impl Reference {
     }
 
     /// As [`Self::of`], on three images of different kinds: rough (the built-in one), like a photograph, and plain.
-    ///
-    /// # Errors
-    /// If weights are missing or wrong.
     pub fn new(graph: &Graph, weights: &Weights, threads: &Threads) -> Result<Self, PrepareError> {
         let Shape { h, w, c, .. } = graph.tensors[0];
         let rough = synthetic::image(1, h, w, c, 0);

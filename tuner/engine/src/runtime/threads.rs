@@ -54,9 +54,6 @@ impl Threads {
     /// A pool of `count` threads, at least one. If there are as many threads as cores that this process may use, each is
     /// pinned to a core. Otherwise, while another process runs, the system may put two threads that wait for each other
     /// on one core.
-    ///
-    /// # Errors
-    /// If the system refuses to start them.
     pub fn new(count: usize) -> Result<Self, ThreadsError> {
         let count = count.max(1);
         if count == 1 {

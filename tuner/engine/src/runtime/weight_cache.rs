@@ -51,10 +51,7 @@ struct Header {
     buffers: Vec<Vec<(usize, u32)>>,
 }
 
-/// What tells packed weights from others.
-///
-/// # Errors
-/// If the file of weights or the program itself can't be looked at.
+/// What tells packed weights from others; fails if the file of weights or the program itself can't be looked at.
 pub fn key(weights: Option<&PathBuf>, seed: u64, graph: &Graph, choices: &[Choice]) -> io::Result<String> {
     let identity = |path: &Path| -> io::Result<String> {
         let path = path.canonicalize()?;
@@ -84,9 +81,6 @@ pub struct WeightCache {
 
 impl WeightCache {
     /// Opens a file; none if there is no such file.
-    ///
-    /// # Errors
-    /// If it can't be read, is of another kind, or its key is another.
     pub fn open(path: &Path, key: &str) -> Result<Option<Self>, WeightCacheError> {
         let name = path.display().to_string();
         let read = |source| WeightCacheError::Read { file: name.clone(), source };
@@ -118,10 +112,7 @@ impl WeightCache {
         self.steps.get(step).is_some_and(|(_, buffers)| !buffers.is_empty())
     }
 
-    /// Fills the buffers of a step.
-    ///
-    /// # Errors
-    /// If there are others, or their values are not those that were written.
+    /// Fills the buffers of a step; fails if the file has others, or values that are not those that were written.
     pub fn read(&self, step: usize, buffers: Vec<&mut Buffer>) -> Result<(), WeightCacheError> {
         let damaged = |reason| WeightCacheError::Damaged { file: self.name.clone(), reason };
         let (mut at, there) = match self.steps.get(step) {
@@ -145,9 +136,6 @@ impl WeightCache {
 }
 
 /// Writes the packed weights of all steps, whole or not at all.
-///
-/// # Errors
-/// If the system refuses.
 pub fn write(path: &Path, key: String, steps: &[Vec<&Buffer>]) -> Result<(), InputError> {
     let of = |buffer: &&Buffer| {
         let bytes: &[u8] = bytemuck::cast_slice(buffer.as_slice());

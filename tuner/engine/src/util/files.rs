@@ -37,17 +37,12 @@ pub enum InputError {
 ///
 /// The content goes to a temporary file in the same folder, which then takes the name. A symbolic link stays and its
 /// target is replaced; what is not a regular file, such as `/dev/stdout`, is written to directly.
-///
-/// # Errors
-/// If the folder or the file cannot be written.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), InputError> {
     write_with(path, |out| out.write_all(bytes))
 }
 
-/// Whether [`write_atomically`] can be expected to write there, before anything is spent on what to write.
-///
-/// # Errors
-/// If the folder is not there or not writable, or a folder has the name.
+/// Fails where [`write_atomically`] can be expected to fail, before anything is spent on what to write: if the folder is
+/// not there or not writable, or a folder has the name.
 pub fn check_writable(path: &Path) -> Result<(), InputError> {
     let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let checked = match std::fs::metadata(&target) {
@@ -123,18 +118,12 @@ pub fn now() -> u64 {
 }
 
 /// Creates a folder and all above it.
-///
-/// # Errors
-/// If the system refuses.
 pub fn create_folder(folder: &Path) -> Result<(), InputError> {
     std::fs::create_dir_all(folder)
         .map_err(|source| InputError::Folder { folder: folder.display().to_string(), source })
 }
 
-/// Writes a text whole or not at all.
-///
-/// # Errors
-/// As [`write_atomically`].
+/// As [`write_atomically`], a text.
 pub fn write_text(path: &Path, text: &str) -> Result<(), InputError> {
     write_atomically(path, text.as_bytes())
 }

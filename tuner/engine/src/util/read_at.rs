@@ -4,9 +4,6 @@ use std::fs::File;
 use std::io::{self, Read};
 
 /// Reads into a buffer what a file has from `at` on, as much as one call of the system gives; gives its length.
-///
-/// # Errors
-/// If the system refuses.
 pub fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     #[cfg(unix)]
     return std::os::unix::fs::FileExt::read_at(file, buffer, at);
@@ -40,18 +37,12 @@ impl Read for FromPosition<'_> {
     }
 }
 
-/// Fills a buffer with the bytes of a file from `at` on.
-///
-/// # Errors
-/// If the system refuses, or the file ends before.
+/// Fills a buffer with the bytes of a file from `at` on; fails if the file ends before.
 pub fn read_exact_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<()> {
     FromPosition { file, at, read_at }.read_exact(buffer)
 }
 
-/// Reads `count` numbers of f32, the lowest byte first, from byte `at` on.
-///
-/// # Errors
-/// If the system refuses, or the file ends before.
+/// Reads `count` numbers of f32, the lowest byte first, from byte `at` on; fails if the file ends before.
 pub fn read_f32_at(file: &File, at: u64, count: usize) -> io::Result<Vec<f32>> {
     let mut values = vec![0.0; count];
     read_exact_at(file, bytemuck::cast_slice_mut(&mut values), at)?;

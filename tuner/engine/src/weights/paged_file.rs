@@ -14,7 +14,7 @@ use crate::util::read_at::read_exact_at;
 /// Bytes that are read at once. Headers lie among values, so that larger pages would hold more of those.
 const PAGE: usize = 4096;
 
-/// PagedFile that are kept.
+/// Pages that are kept.
 const KEPT: usize = 1024;
 
 /// The file, and the pages of it that were read lately.

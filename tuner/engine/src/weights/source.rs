@@ -1,8 +1,8 @@
 //! Weights of a network: made up, or read from a file.
 //!
-//! [`Weights::open`] reads headers only and checks every tensor the network needs; values are read
-//! layer by layer, by [`Weights::conv`] and [`Weights::dense`], so that no second copy of the
-//! network is ever held. A file is recognised by its content, not by its name:
+//! [`Weights::open`] reads headers only and checks every tensor the network needs; values are read layer by layer, by
+//! [`Weights::conv`] and [`Weights::dense`], so that no second copy of the network is ever held. A file is recognised
+//! by its content, not by its name:
 //!
 //! | content | usual names | kernels | average pooling |
 //! |---|---|---|---|
@@ -38,9 +38,8 @@ enum Store {
 }
 
 impl Weights {
-    /// Opens a file and checks presence, shape and type of all that a model needs: kernel and
-    /// BatchNorm of every convolution, and the dense layer if the file has any tensor of it.
-    /// Values are not read.
+    /// Opens a file and checks presence, shape and type of all that a model needs: kernel and BatchNorm of every
+    /// convolution, and the dense layer if the file has any tensor of it. Values are not read.
     ///
     /// # Errors
     /// The first thing that is wrong, see [`WeightsError`].
@@ -89,8 +88,7 @@ impl Weights {
     /// Kernel, bias if there is one, and BatchNorm of one convolution. Reads no other layer.
     ///
     /// # Errors
-    /// If a value is not finite or a variance is negative, or the file has changed since it was
-    /// opened.
+    /// If a value is not finite or a variance is negative, or the file has changed since it was opened.
     pub fn conv(&self, spec: &ConvSpec) -> Result<Filter, WeightsError> {
         match &self.store {
             Store::File(file) => file.conv(spec),
@@ -100,9 +98,6 @@ impl Weights {
 
     /// What each input channel of a convolution is on average, as far as BatchNorms tell (`activation_means.rs`), for
     /// [`Filter::expected`]. Reads the BatchNorms of the layers before it.
-    ///
-    /// # Errors
-    /// As [`Weights::conv`].
     pub fn expected_inputs(&self, spec: &ConvSpec) -> Result<Option<Vec<f32>>, WeightsError> {
         if spec.inputs.is_empty() {
             return Ok(None);
@@ -122,11 +117,8 @@ impl Weights {
         Ok(Some(inputs))
     }
 
-    /// The dense layer as a 1x1 convolution `[1, 1, features, classes]` with a bias, where
-    /// [`Weights::classes`] is not `None`.
-    ///
-    /// # Errors
-    /// As [`Weights::conv`].
+    /// The dense layer as a 1x1 convolution `[1, 1, features, classes]` with a bias, where [`Weights::classes`] is not
+    /// `None`.
     pub fn dense(&self) -> Result<Option<Filter>, WeightsError> {
         let Some(classes) = self.classes else { return Ok(None) };
         match &self.store {
