@@ -4,16 +4,14 @@ use std::path::Path;
 
 use kernels::cpu::Cpu;
 
-use crate::network::model::Model;
+use crate::network::Model;
 use crate::plan::error::PlanError;
 use crate::plan::request::Request;
 use crate::plan::schema::{Plan, PlanRequest};
-use crate::runtime::load::graph;
-use crate::runtime::machine::Machine;
-use crate::runtime::memory::{MemoryError, ensure_runs};
-use crate::runtime::prepared::{PrepareError, PreparedNetwork};
-use crate::runtime::threads::{Threads, ThreadsError};
-use crate::weights::source::Weights;
+use crate::runtime::{
+    Machine, MemoryError, PrepareError, PreparedNetwork, Threads, ThreadsError, ensure_runs, graph,
+};
+use crate::weights::Weights;
 
 /// Why a session can't be built.
 #[derive(Debug, thiserror::Error)]

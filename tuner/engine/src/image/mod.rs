@@ -6,7 +6,7 @@ use std::path::Path;
 use image::imageops::FilterType;
 use image::{ImageDecoder, ImageReader, Limits, Rgb32FImage};
 
-use crate::network::model::Model;
+use crate::network::Model;
 use crate::util::files::{file_name, one_line};
 
 #[cfg(test)]

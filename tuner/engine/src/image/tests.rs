@@ -5,7 +5,7 @@ use ::image::{DynamicImage, ImageFormat};
 use tempfile::TempDir;
 
 use super::{ImageError, load};
-use crate::network::model::Model;
+use crate::network::Model;
 
 fn write(bytes: &[u8]) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();

@@ -104,7 +104,7 @@ impl Builder {
 
     fn conv_window(&mut self, x: NodeId, name: &str, filters: usize, window: Window) -> NodeId {
         let torch = if self.torch.is_empty() { name.to_string() } else { format!("{}.{name}", self.torch) };
-        let layer = ConvLayer { index: self.next_conv, torch, window, filters, norms: 1 };
+        let layer = ConvLayer { index: self.next_conv, torch, window, filters };
         self.conv_layer(x, name, layer)
     }
 

@@ -79,12 +79,9 @@ struct Set([u64; 4]);
 impl Set {
     const ROOM: usize = 256;
 
+    /// With a tensor that has had no type or this one.
     fn with(mut self, tensor: usize, dtype: Dtype) -> Self {
-        let bit = 1 << (tensor % 64);
-        match dtype {
-            Dtype::F32 => self.0[tensor / 64] &= !bit,
-            Dtype::Bf16 => self.0[tensor / 64] |= bit,
-        }
+        self.0[tensor / 64] |= u64::from(dtype == Dtype::Bf16) << (tensor % 64);
         self
     }
 
@@ -107,13 +104,13 @@ pub fn cheapest(graph: &Graph, cost: impl Fn(usize, [Dtype; 2]) -> Option<f64>) 
     if count > Set::ROOM {
         return None;
     }
-    let last_use = last_use(graph);
+    let used_later = used_later(graph);
     let mut known = vec![false; count];
     let mut typings = vec![(Set::default(), 0.0)];
     for (index, step) in graph.steps.iter().enumerate() {
         let extended =
             typings.iter().flat_map(|typing| extensions(typing, step, &known, |pair| cost(index, pair)));
-        typings = cheapest_of_each(extended, used_later(&last_use, index));
+        typings = cheapest_of_each(extended, used_later[index]);
         known[step.src.tensor] = true;
         step.dst.iter().for_each(|slice| known[slice.tensor] = true);
     }
@@ -121,17 +118,14 @@ pub fn cheapest(graph: &Graph, cost: impl Fn(usize, [Dtype; 2]) -> Option<f64>) 
     Some((0..count).map(|tensor| types.get(tensor)).collect())
 }
 
-/// The last step that uses each tensor.
-fn last_use(graph: &Graph) -> Vec<Option<usize>> {
-    let last = |tensor| (0..graph.steps.len()).rev().find(|&step| graph.steps[step].uses(tensor));
-    (0..graph.tensors.len()).map(last).collect()
-}
-
-/// The tensors that are used after a step.
-fn used_later(last_use: &[Option<usize>], step: usize) -> Set {
-    let is_later = |(_, last): &(usize, &Option<usize>)| last.is_some_and(|last| last > step);
-    let later = last_use.iter().enumerate().filter(is_later);
-    later.fold(Set::default(), |set, (tensor, _)| set.with(tensor, Dtype::Bf16))
+/// For each step, the tensors that are used after it.
+fn used_later(graph: &Graph) -> Vec<Set> {
+    let mut sets = vec![Set::default(); graph.steps.len()];
+    for (index, step) in graph.steps.iter().enumerate().skip(1).rev() {
+        let used = step.dst.iter().chain([&step.src]).map(|slice| slice.tensor);
+        sets[index - 1] = used.fold(sets[index], |set, tensor| set.with(tensor, Dtype::Bf16));
+    }
+    sets
 }
 
 /// A typing with each pair of types of one more step that agrees with it and has a cost.

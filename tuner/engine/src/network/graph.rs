@@ -49,11 +49,6 @@ impl Step {
     pub fn writes(&self, tensor: TensorId) -> bool {
         self.dst.iter().any(|dst| dst.tensor == tensor)
     }
-
-    /// Whether it reads or writes a tensor.
-    pub fn uses(&self, tensor: TensorId) -> bool {
-        self.src.tensor == tensor || self.writes(tensor)
-    }
 }
 
 /// Where a batch is split. The activations of a few images stay in the caches during the first steps, which those of

@@ -154,6 +154,7 @@ mod tests {
     use super::*;
     use crate::network::graph::Graph;
     use crate::network::model::Model;
+    use crate::network::spec::{ConvSpec, Spec};
 
     fn network() -> Model {
         NETWORK.model()
@@ -165,9 +166,13 @@ mod tests {
 
     #[test]
     fn counts_are_those_of_keras() {
-        assert_eq!(network().convs().count(), 94);
-        assert_eq!(network().parameters(), 23_851_784);
-        assert_eq!(without_classes().parameters(), 21_802_784);
+        let (model, spec) = (network(), Spec::new(&network()));
+        // Weights, and beta, mean and variance of each BatchNorm.
+        let parameters =
+            |conv: &ConvSpec| (conv.kernel[0] * conv.kernel[1] * conv.channels + 3) * conv.filters;
+        let convs: usize = spec.convs.iter().map(parameters).sum();
+        let dense = (spec.features + 1) * model.nodes[model.output].shape[2];
+        assert_eq!((spec.convs.len(), convs, convs + dense), (94, 21_802_784, 23_851_784));
     }
 
     #[test]

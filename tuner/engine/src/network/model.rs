@@ -6,7 +6,7 @@ use kernels::problem::{PoolKind, Window};
 
 pub type NodeId = usize;
 
-/// A convolution, the BatchNorms that follow it, and ReLU.
+/// A convolution, BatchNorm and ReLU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConvLayer {
     /// Number in Keras's order of creation, in the whole network.
@@ -16,8 +16,6 @@ pub struct ConvLayer {
     pub window: Window,
     /// Output channels.
     pub filters: usize,
-    /// BatchNorms between the convolution and its ReLU.
-    pub norms: usize,
 }
 
 /// What a node computes.
@@ -136,20 +134,6 @@ impl Model {
     /// Whether the network ends in classes.
     pub fn has_top(&self) -> bool {
         self.nodes.iter().any(|node| node.op == Op::Dense)
-    }
-
-    /// Parameters as Keras counts them: weights, biases, and beta, mean and variance of each BatchNorm.
-    pub fn parameters(&self) -> usize {
-        let count = |node: &Node| match &node.op {
-            Op::Conv(layer) => {
-                let [r, s] = layer.window.kernel;
-                let channels = self.nodes[node.inputs[0]].shape[2];
-                (r * s * channels + 3 * layer.norms) * layer.filters
-            }
-            Op::Dense => (self.nodes[node.inputs[0]].shape[2] + 1) * node.shape[2],
-            _ => 0,
-        };
-        self.nodes.iter().map(count).sum()
     }
 }
 

@@ -35,12 +35,12 @@ impl Model {
         NETWORKS.iter().find_map(|network| network.block(name))
     }
 
-    /// One convolution with `norms` BatchNorms and ReLU; the batch and the epilogue of `conv` are not looked at.
-    pub fn conv2d_bn(conv: &Conv, norms: usize) -> Self {
+    /// One convolution with BatchNorm and ReLU; the batch and the epilogue of `conv` are not looked at.
+    pub fn conv2d_bn(conv: &Conv) -> Self {
         let [h, w] = conv.image;
         let input = [h, w, conv.channels];
         let torch = CONV2D_BN.to_string();
-        let layer = ConvLayer { index: 0, torch, window: conv.window, filters: conv.filters(), norms };
+        let layer = ConvLayer { index: 0, torch, window: conv.window, filters: conv.filters() };
         let mut b = Builder::new(CONV2D_BN, input, ModelInfo { input, ..CONV2D_BN_INFO });
         let output = b.single_conv(CONV2D_BN, layer);
         b.finish(output, None)
@@ -50,7 +50,7 @@ impl Model {
     pub fn by_name(name: &str, shape: Option<&Conv>, classes: Option<usize>) -> Result<Self, ModelError> {
         let mismatch = |problem| Err(ModelError::Shape { model: name.to_string(), problem });
         match (name, shape) {
-            (CONV2D_BN, Some(conv)) => Ok(Self::conv2d_bn(conv, 1)),
+            (CONV2D_BN, Some(conv)) => Ok(Self::conv2d_bn(conv)),
             (CONV2D_BN, None) => mismatch("--shape is missing, expected one like n1h17w17c768k192r1s7"),
             (_, Some(_)) => mismatch("takes no --shape, only conv2d_bn does"),
             (name, None) => match NETWORKS.iter().find(|network| network.name == name) {

@@ -74,13 +74,13 @@ fn inputs(model: &Model, id: NodeId, maxima: usize) -> Vec<InputSpec> {
     let node = &model.nodes[id];
     let channels = node.shape[2];
     match &node.op {
-        Op::Conv(layer) if layer.norms == 1 => {
+        Op::Conv(layer) => {
             vec![InputSpec { conv: Some(bare_spec(model, node, layer)), channels, maxima }]
         }
         Op::Pool { kind, .. } => inputs(model, node.inputs[0], maxima + usize::from(*kind == PoolKind::Max)),
         Op::GlobalAverage => inputs(model, node.inputs[0], maxima),
         Op::Concat => node.inputs.iter().flat_map(|&input| inputs(model, input, maxima)).collect(),
-        Op::Input | Op::Conv(_) | Op::Dense | Op::Softmax => {
+        Op::Input | Op::Dense | Op::Softmax => {
             vec![InputSpec { conv: None, channels, maxima }]
         }
     }

@@ -4,7 +4,7 @@ use kernels::Shape;
 use kernels::memory::round_up;
 use kernels::tensor::{Dtype, Format, Placement};
 
-use crate::network::graph::{Graph, Split, TensorId};
+use crate::network::{Graph, Split, TensorId};
 
 /// The pixel stride: elements from one pixel to the next. Neighbouring pixels of many channels must not fall into the
 /// same cache sets, which repeat every 4 KiB. AMX tiles read 16 pixels at once, for which an odd number of lines is
@@ -105,7 +105,7 @@ mod tests {
     use kernels::problem::PoolKind;
 
     use super::*;
-    use crate::network::model::Model;
+    use crate::network::Model;
 
     #[test]
     fn tensors_that_are_needed_at_the_same_time_share_no_memory() {

@@ -3,7 +3,7 @@
 
 use kernels::problem::Problem;
 
-use crate::network::graph::Graph;
+use crate::network::Graph;
 use crate::runtime::layout::arena_elements;
 
 /// A model or a problem needs more bytes of memory than there are.

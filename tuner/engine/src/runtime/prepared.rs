@@ -13,15 +13,12 @@ use kernels::tensor::{Dtype, Format, Formats, Placement};
 use kernels::{Padding, Unsupported};
 use serde::{Deserialize, Serialize};
 
-use crate::network::choice::Choice;
-use crate::network::dtypes::{of_tensors, pair};
-use crate::network::graph::{Graph, Slice, Step, Weight};
+use crate::network::{Choice, Graph, Slice, Step, Weight, of_tensors, pair};
 use crate::runtime::layout::lay_out;
 use crate::runtime::order::turns;
 use crate::runtime::threads::Threads;
 use crate::runtime::weight_cache::{WeightCache, WeightCacheError};
-use crate::weights::error::WeightsError;
-use crate::weights::source::Weights;
+use crate::weights::{Weights, WeightsError};
 
 /// Why a network can't be prepared. Layers are the first of a step.
 #[derive(Debug, thiserror::Error)]

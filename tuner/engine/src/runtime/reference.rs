@@ -4,11 +4,11 @@ use kernels::Shape;
 use kernels::tensor::Dtype;
 use kernels::verify::exact;
 
-use crate::network::graph::{Graph, Slice};
+use crate::network::{Graph, Slice};
 use crate::runtime::prepared::{PrepareError, PreparedNetwork, filters};
 use crate::runtime::threads::Threads;
 use crate::util::stats::relative_l2;
-use crate::weights::source::Weights;
+use crate::weights::Weights;
 use crate::weights::synthetic;
 
 /// Images and what the network makes of them in f64.

@@ -9,7 +9,7 @@ use kernels::kernel::Io;
 use kernels::memory::Buffer;
 use kernels::team::Member;
 
-use crate::network::graph::{Graph, Slice};
+use crate::network::{Graph, Slice};
 use crate::runtime::order::{Turn, turns, worker_of};
 use crate::runtime::prepared::{Placed, PreparedNetwork, Ready, WorkerMemory};
 use crate::runtime::threads::Threads;

@@ -16,8 +16,7 @@ use std::path::{Path, PathBuf};
 use kernels::memory::Buffer;
 use serde::{Deserialize, Serialize};
 
-use crate::network::choice::Choice;
-use crate::network::graph::Graph;
+use crate::network::{Choice, Graph};
 use crate::util::files::{InputError, write_with};
 use crate::util::read_at::read_exact_at;
 

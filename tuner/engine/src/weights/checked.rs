@@ -7,8 +7,7 @@ use std::path::Path;
 
 use kernels::filter::{BatchNorm, Filter};
 
-use crate::network::model::ModelInfo;
-use crate::network::spec::{ConvSpec, Spec};
+use crate::network::{ConvSpec, ModelInfo, Spec};
 use crate::util::files::{coordinate, file_name};
 use crate::weights::error::WeightsError;
 use crate::weights::naming::{AveragePooling, Axes, ConvTensors, DenseTensors, LayerNames, Name, Naming};

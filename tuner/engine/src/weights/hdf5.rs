@@ -51,40 +51,29 @@ impl Hdf5 {
     /// Reads the tree of groups and the header of every dataset.
     fn open(file: File) -> Result<Self, ReadError> {
         let pages = PagedFile::new(&file)?;
-        let mut hdf5 = Self { len: pages.len(), file, tensors: BTreeMap::new() };
+        let (len, mut tensors) = (pages.len(), BTreeMap::new());
         let tree = hdf5_pure::File::from_source(pages).map_err(ReadError::damaged)?;
-        hdf5.walk(&tree.root(), &mut Vec::new(), &mut { MAX_GROUPS })?;
-        Ok(hdf5)
-    }
-
-    fn walk(
-        &mut self,
-        group: &Group,
-        path: &mut Vec<String>,
-        groups_left: &mut usize,
-    ) -> Result<(), ReadError> {
-        if path.len() > MAX_DEPTH || *groups_left == 0 {
-            return Err(ReadError::damaged("groups in groups without end"));
-        }
-        *groups_left -= 1;
-        let mut label = None;
-        for (name, dataset) in group.iter_datasets().map_err(ReadError::damaged)? {
-            let label = match &label {
-                Some(label) => label,
-                None => label.insert(name_of(group, path)?),
-            };
-            let full = if path.is_empty() { name } else { format!("{}/{name}", path.join("/")) };
-            self.tensors.insert(full, Labelled { dataset, group: label.clone() });
-        }
-        for (name, child) in group.iter_groups().map_err(ReadError::damaged)? {
-            if path.is_empty() && NO_WEIGHTS.contains(&&name[..]) {
-                continue;
+        let mut groups = vec![(Vec::new(), tree.root())];
+        let mut groups_left = MAX_GROUPS;
+        while let Some((path, group)) = groups.pop() {
+            let path_of = |name: String| [&path[..], &[name]].concat();
+            let datasets = group.iter_datasets().map_err(ReadError::damaged)?;
+            let label = if datasets.len() == 0 { None } else { name_of(&group, &path)? };
+            for (name, dataset) in datasets {
+                tensors.insert(path_of(name).join("/"), Labelled { dataset, group: label.clone() });
             }
-            path.push(name);
-            self.walk(&child, path, groups_left)?;
-            path.pop();
+            for (name, child) in group.iter_groups().map_err(ReadError::damaged)? {
+                if path.is_empty() && NO_WEIGHTS.contains(&&name[..]) {
+                    continue;
+                }
+                if path.len() == MAX_DEPTH || groups_left == 0 {
+                    return Err(ReadError::damaged("groups in groups without end"));
+                }
+                groups_left -= 1;
+                groups.push((path_of(name), child));
+            }
         }
-        Ok(())
+        Ok(Self { file, len, tensors })
     }
 }
 

@@ -12,8 +12,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::network::model::ModelInfo;
-use crate::network::spec::ConvSpec;
+use crate::network::{ConvSpec, ModelInfo};
 use crate::util::files::one_line;
 use crate::weights::error::WeightsError;
 use crate::weights::naming::{AveragePooling, Axes, ConvTensors, DenseTensors, LayerNames, Name, Naming};

@@ -16,6 +16,8 @@ pub mod synthetic;
 mod tensor_file;
 mod torch_names;
 
+pub use error::WeightsError;
+pub use naming::AveragePooling;
 pub use source::Weights;
 pub use synthetic::image;
 

@@ -2,8 +2,7 @@
 
 use std::fmt::Debug;
 
-use crate::network::model::ModelInfo;
-use crate::network::spec::ConvSpec;
+use crate::network::{ConvSpec, ModelInfo};
 use crate::weights::error::WeightsError;
 use crate::weights::tensor_file::Tensors;
 

@@ -13,8 +13,7 @@ use std::path::Path;
 
 use kernels::filter::Filter;
 
-use crate::network::model::Model;
-use crate::network::spec::{ConvSpec, InputSpec, Spec};
+use crate::network::{ConvSpec, InputSpec, Model, Spec};
 use crate::util::files::one_line;
 use crate::weights::activation_means::after_relu;
 use crate::weights::checked::CheckedFile;

@@ -8,8 +8,7 @@
 
 use kernels::filter::{BatchNorm, Filter};
 
-use crate::network::model::ModelInfo;
-use crate::network::spec::ConvSpec;
+use crate::network::{ConvSpec, ModelInfo};
 use crate::util::random::{uniform, unit};
 
 /// The seed used where none is asked for; images always have it.

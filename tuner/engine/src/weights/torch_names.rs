@@ -2,7 +2,7 @@
 //! `.running_var`, and of the dense layer `fc.weight`, `fc.bias`. All other tensors, such as `AuxLogits.*` and
 //! `*.num_batches_tracked`, are ignored.
 
-use crate::network::spec::ConvSpec;
+use crate::network::ConvSpec;
 use crate::weights::error::WeightsError;
 use crate::weights::naming::{AveragePooling, Axes, ConvTensors, DenseTensors, LayerNames, Name, Naming};
 use crate::weights::tensor_file::Tensors;

@@ -6,8 +6,7 @@ use ::safetensors::tensor::{Dtype, TensorView};
 use hdf5_pure::{AttrValue, Datatype, DatatypeByteOrder, FileBuilder, GroupBuilder, make_f32_type};
 use kernels::filter::{BatchNorm, Filter};
 
-use crate::network::inception_v3::NETWORK;
-use crate::network::spec::{ConvSpec, Spec};
+use crate::network::{ConvSpec, NETWORK, Spec};
 use crate::util::random::uniform;
 use crate::weights::keras_names::numbered;
 

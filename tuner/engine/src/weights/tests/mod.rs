@@ -4,7 +4,7 @@ use ::safetensors::tensor::Dtype;
 use kernels::Filter;
 use tempfile::TempDir;
 
-use crate::network::spec::{ConvSpec, Spec};
+use crate::network::{ConvSpec, Spec};
 use crate::weights::error::WeightsError;
 use crate::weights::naming::AveragePooling;
 use crate::weights::source::Weights;
