@@ -170,8 +170,8 @@ impl Output {
     pub fn top_of(&self, image: usize, count: usize) -> Vec<(usize, f32)> {
         let Some(probabilities) = self.probabilities() else { return Vec::new() };
         let classes = probabilities.len() / self.images;
-        let mut list: Vec<(usize, f32)> =
-            probabilities[image * classes..(image + 1) * classes].iter().copied().enumerate().collect();
+        let of_image = &probabilities[image * classes..][..classes];
+        let mut list: Vec<(usize, f32)> = of_image.iter().copied().enumerate().collect();
         list.sort_by(|a, b| b.1.total_cmp(&a.1));
         list.truncate(count);
         list

@@ -3,7 +3,7 @@
 use kernels::cpu::Cpu;
 use kernels::kernel::Kernel;
 use kernels::problem::Problem;
-use kernels::{KernelEntry, Role, table};
+use kernels::{KernelEntry, Role, Unsupported, table};
 
 use crate::network::choice::Choice;
 use crate::network::dtypes::Precision;
@@ -22,6 +22,12 @@ pub struct Excluded {
     pub reason: String,
 }
 
+/// The kernel of a row, if this machine has it and it takes a problem.
+pub fn supported(row: &KernelEntry, cpu: &Cpu, problem: &Problem) -> Result<Box<dyn Kernel>, Unsupported> {
+    let kernel = (row.make)(cpu)?;
+    kernel.supports(problem).map(|()| kernel)
+}
+
 /// The rows that take a problem on this machine, and those that do not with their reasons. Of the rows of one family
 /// only the first that this machine has is listed: the others are the same code for a lower tier.
 pub fn available(cpu: &Cpu, problem: &Problem) -> (Vec<SupportedKernel>, Vec<Excluded>) {
@@ -36,8 +42,7 @@ pub fn available(cpu: &Cpu, problem: &Problem) -> (Vec<SupportedKernel>, Vec<Exc
             leave(format!("{} stands for its family", first.row.id));
             continue;
         }
-        let kernel = (row.make)(cpu).and_then(|kernel| kernel.supports(problem).map(|()| kernel));
-        match kernel {
+        match supported(row, cpu, problem) {
             Err(refusal) => leave(refusal.to_string()),
             Ok(kernel) => list.push(SupportedKernel { row, kernel }),
         }

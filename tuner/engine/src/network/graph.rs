@@ -8,7 +8,7 @@ use std::ops::Range;
 use kernels::Shape;
 use kernels::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Segment, Window};
 
-use crate::network::model::{Model, NodeId, Op};
+use crate::network::model::{Model, Node, NodeId, Op};
 use crate::network::spec::{ConvSpec, conv_spec};
 
 pub type TensorId = usize;
@@ -231,34 +231,27 @@ pub(super) fn by_problem<'a, T: PartialEq>(
 
 /// A tensor for each node that no concat contains, and every node's place in one of them.
 fn place(model: &Model, batch: usize) -> (Vec<Shape>, Vec<Slice>) {
-    let mut parent: Vec<Option<(NodeId, usize)>> = vec![None; model.nodes.len()];
-    for (id, node) in model.nodes.iter().enumerate() {
-        if node.op == Op::Concat {
-            let mut first = 0;
-            for &input in &node.inputs {
-                assert!(parent[input].is_none(), "{} is in two concats", model.nodes[input].name);
-                parent[input] = Some((id, first));
-                first += model.nodes[input].shape[2];
-            }
+    // The node whose tensor each node is in, and its first channel there.
+    let mut places: Vec<(NodeId, usize)> = (0..model.nodes.len()).map(|id| (id, 0)).collect();
+    // A concat comes after its inputs, so that its place is known before theirs.
+    for (id, node) in model.nodes.iter().enumerate().rev().filter(|(_, node)| node.op == Op::Concat) {
+        let (root, mut first) = places[id];
+        for &input in &node.inputs {
+            assert_eq!(places[input].0, input, "{} is in two concats", model.nodes[input].name);
+            places[input] = (root, first);
+            first += model.nodes[input].shape[2];
         }
     }
-    let mut tensors = Vec::new();
-    let mut tensor_of = vec![usize::MAX; model.nodes.len()];
-    for (id, node) in model.nodes.iter().enumerate() {
-        if parent[id].is_none() {
-            tensor_of[id] = tensors.len();
-            let [h, w, c] = node.shape;
-            tensors.push(Shape::new(batch, [h, w], c));
-        }
-    }
-    let slice = |id: NodeId| {
-        let (mut root, mut first) = (id, 0);
-        while let Some((up, offset)) = parent[root] {
-            (root, first) = (up, first + offset);
-        }
-        Slice { tensor: tensor_of[root], channels: first..first + model.nodes[id].shape[2] }
+    let roots: Vec<NodeId> = (0..model.nodes.len()).filter(|&id| places[id].0 == id).collect();
+    let tensor = |&root: &NodeId| {
+        let [h, w, c] = model.nodes[root].shape;
+        Shape::new(batch, [h, w], c)
     };
-    (tensors, (0..model.nodes.len()).map(slice).collect())
+    let slice = |(node, (root, first)): (&Node, (NodeId, usize))| {
+        let tensor = roots.binary_search(&root).expect("it has a tensor");
+        Slice { tensor, channels: first..first + node.shape[2] }
+    };
+    (roots.iter().map(tensor).collect(), model.nodes.iter().zip(places).map(slice).collect())
 }
 
 #[cfg(test)]
@@ -270,13 +263,8 @@ mod tests {
         let model = Model::block("mixed10").expect("a block");
         let graph = Graph::new(&model, 2, PoolKind::Average);
         let output = &graph.output;
-        let mut parts: Vec<Range<usize>> = graph
-            .steps
-            .iter()
-            .flat_map(|s| &s.dst)
-            .filter(|d| d.tensor == output.tensor)
-            .map(|d| d.channels.clone())
-            .collect();
+        let parts = graph.steps.iter().flat_map(|step| &step.dst).filter(|dst| dst.tensor == output.tensor);
+        let mut parts: Vec<Range<usize>> = parts.map(|dst| dst.channels.clone()).collect();
         parts.sort_by_key(|r| r.start);
         assert_eq!(parts, [0..320, 320..704, 704..1088, 1088..1472, 1472..1856, 1856..2048]);
         assert_eq!(graph.tensors[output.tensor], Shape::new(2, [8, 8], 2048));

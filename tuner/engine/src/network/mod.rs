@@ -13,7 +13,7 @@ pub mod spec;
 
 pub use block_variant::{Block, BlockVariant, problems, with_variant};
 pub use builder::BlockInfo;
-pub use candidates::{Excluded, SupportedKernel, available, default_choice, default_choices};
+pub use candidates::{Excluded, SupportedKernel, available, default_choice, default_choices, supported};
 pub use choice::{Choice, StepFormats, TOOL, multiply_adds, problem_name, tuning_to_json};
 pub use dtypes::{BF16_ERROR, F32_ERROR, Precision, cheapest, of_tensors, pair};
 pub use graph::{Graph, Slice, Split, Step, TensorId, Weight};

@@ -55,10 +55,10 @@ impl Model {
             (_, Some(_)) => mismatch("takes no --shape, only conv2d_bn does"),
             (name, None) => match NETWORKS.iter().find(|network| network.name == name) {
                 Some(network) => Ok(network.model().with_classes(classes)),
-                None => Self::block(name).ok_or_else(|| ModelError::Unknown {
-                    found: name.to_string(),
-                    networks: network_names(),
-                    blocks: block_names(" "),
+                None => Self::block(name).ok_or_else(|| {
+                    let blocks = NETWORKS.iter().flat_map(|network| network.blocks).map(|block| block.name);
+                    let blocks = blocks.collect::<Vec<_>>().join(" ");
+                    ModelError::Unknown { found: name.to_string(), networks: network_names(), blocks }
                 }),
             },
         }
@@ -73,11 +73,6 @@ pub fn is_network(name: &str) -> bool {
 /// Names of all networks, for texts.
 pub fn network_names() -> String {
     NETWORKS.map(|network| network.name).join(", ")
-}
-
-fn block_names(separator: &str) -> String {
-    let blocks = NETWORKS.iter().flat_map(|network| network.blocks);
-    blocks.map(|block| block.name).collect::<Vec<_>>().join(separator)
 }
 
 /// What `--model` accepts, for texts: `inception_v3, one block of it (stem, mixed0 .. mixed10)`, and so on.
@@ -110,10 +105,7 @@ mod tests {
     #[test]
     fn texts_name_the_networks_and_blocks_of_the_table() {
         assert_eq!(networks_and_blocks(), "inception_v3, one block of it (stem, mixed0 .. mixed10)");
-        assert_eq!(
-            (DEFAULT, input_arrays().as_str()),
-            ("inception_v3", "[N, 299, 299, 3] float32 in [-1, 1]")
-        );
+        assert_eq!((DEFAULT, &input_arrays()[..]), ("inception_v3", "[N, 299, 299, 3] float32 in [-1, 1]"));
         let error = Model::by_name("mixed11", None, None).expect_err("no such block").to_string();
         let expected = "model `mixed11` is unknown, expected inception_v3, conv2d_bn or a block: stem mixed0";
         assert!(error.starts_with(expected) && error.ends_with("mixed9 mixed10"), "{error}");

@@ -13,7 +13,7 @@ use kernels::tensor::{Dtype, Format, Formats, Placement};
 use kernels::{Padding, Unsupported};
 use serde::{Deserialize, Serialize};
 
-use crate::network::{Choice, Graph, Slice, Step, Weight, of_tensors, pair};
+use crate::network::{Choice, Graph, Slice, Step, Weight, of_tensors, pair, supported};
 use crate::runtime::layout::lay_out;
 use crate::runtime::order::turns;
 use crate::runtime::threads::Threads;
@@ -85,13 +85,20 @@ pub(super) struct Placed {
 }
 
 impl Placed {
+    pub(super) fn of(slice: &Slice, graph: &Graph, tensors: &[Placement]) -> Self {
+        Self {
+            at: tensors[slice.tensor].channels(slice.channels.clone()),
+            is_tensor_per_worker: graph.is_tensor_per_worker(slice.tensor),
+        }
+    }
+
     /// The arena that it is in: that of a worker, or that of all.
     pub(super) fn memory<'a>(&self, arena: &'a Buffer, worker: Option<&'a WorkerMemory>) -> &'a Buffer {
         worker.filter(|_| self.is_tensor_per_worker).map_or(arena, |worker| &worker.arena)
     }
 }
 
-/// What a worker has for itself, for steps that it takes alone.
+/// What a worker has for itself, for steps that it takes solo: without the other workers.
 pub(super) struct WorkerMemory {
     pub(super) team: Team,
     pub(super) arena: Buffer,
@@ -192,15 +199,13 @@ impl PreparedNetwork {
         assert_eq!(choices.len(), graph.steps.len(), "one choice a step");
         let formats = formats(&graph, choices, halos)?;
         let pairs: Vec<(&Step, &Choice)> = graph.steps.iter().zip(choices).collect();
-        let mut made = Vec::new();
-        for &(step, choice) in &pairs {
-            let kernel = (choice.row.make)(cpu).map_err(|r| refused(step, choice, r))?;
-            kernel.supports(&step.problem).map_err(|r| refused(step, choice, r))?;
-            made.push(kernel);
-        }
+        let kernel = |&(step, choice): &(&Step, &Choice)| {
+            supported(choice.row, cpu, &step.problem).map_err(|refusal| refused(step, choice, refusal))
+        };
+        let kernels = pairs.iter().map(kernel).collect::<Result<Vec<_>, _>>()?;
         let order = preparation_order(&graph);
         let prepared = threads.map(&order, |&index| {
-            let ((step, choice), kernel) = (pairs[index], &made[index]);
+            let ((step, choice), kernel) = (pairs[index], &kernels[index]);
             let formats = Formats { src: formats[step.src.tensor], ..choice.formats };
             let filters = match packed {
                 Some(packed) if packed.has(index) => {
@@ -210,7 +215,7 @@ impl PreparedNetwork {
             };
             let mut prepared = kernel
                 .prepare(&step.problem, &choice.tuning, &formats, &filters)
-                .map_err(|r| refused(step, choice, r))?;
+                .map_err(|refusal| refused(step, choice, refusal))?;
             if let Some(packed) = packed {
                 packed.read(index, prepared.packed_mut())?;
             }
@@ -225,19 +230,16 @@ impl PreparedNetwork {
     /// Prepared kernels, one a step, in memory of their own.
     fn lay_out(graph: Graph, prepared: Vec<Arc<dyn Prepared>>, formats: &[Format], workers: usize) -> Self {
         let (tensors, sizes) = lay_out(&graph, formats);
-        let slice = |slice: &Slice| Placed {
-            at: tensors[slice.tensor].channels(slice.channels.clone()),
-            is_tensor_per_worker: graph.is_tensor_per_worker(slice.tensor),
-        };
+        let placed = |slice: &Slice| Placed::of(slice, &graph, &tensors);
         let ready = |(step, prepared): (&Step, Arc<dyn Prepared>)| Ready {
             has_weights: matches!(step.problem, Problem::Conv(_)),
-            src: slice(&step.src),
-            dst: step.dst.iter().map(slice).collect(),
+            src: placed(&step.src),
+            dst: step.dst.iter().map(placed).collect(),
             prepared,
         };
         let steps: Vec<Ready> = graph.steps.iter().zip(prepared).map(ready).collect();
-        let scratch = |alone: bool, workers: usize| {
-            let those = steps.iter().enumerate().filter(|(index, _)| graph.is_per_worker(*index) == alone);
+        let scratch = |solo: bool, workers: usize| {
+            let those = steps.iter().enumerate().filter(|(index, _)| graph.is_per_worker(*index) == solo);
             those.map(|(_, step)| step.prepared.scratch().total(workers)).max().unwrap_or(0)
         };
         let worker_memory = |_| WorkerMemory {
@@ -245,9 +247,9 @@ impl PreparedNetwork {
             arena: Buffer::zeroed(sizes.per_worker),
             scratch: Buffer::zeroed(scratch(true, 1)),
         };
-        let alone = if steps.is_empty() || !graph.is_per_worker(0) { 0 } else { workers };
+        let solo_workers = if steps.is_empty() || !graph.is_per_worker(0) { 0 } else { workers };
         Self {
-            worker_memory: (0..alone).map(worker_memory).collect(),
+            worker_memory: (0..solo_workers).map(worker_memory).collect(),
             scratch: Buffer::zeroed(scratch(false, workers)),
             ends: turns(&graph, graph.batch, 0..steps.len()).map(|_| AtomicU64::new(0)).collect(),
             latest: 0,

@@ -13,14 +13,10 @@ use crate::weights::synthetic;
 
 /// Images and what the network makes of them in f64.
 pub struct Reference {
-    probes: Vec<Probe>,
-}
-
-struct Probe {
     /// `[h, w, c]`.
-    image: Vec<f32>,
-    /// Features, or the output where there are none.
-    result: Vec<f64>,
+    images: Vec<Vec<f32>>,
+    /// The features of each, or the output where there are none.
+    results: Vec<Vec<f64>>,
 }
 
 impl Reference {
@@ -32,8 +28,7 @@ impl Reference {
         images: Vec<Vec<f32>>,
     ) -> Result<Self, PrepareError> {
         let results = threads.map(&images, |image| result(graph, weights, image));
-        let probe = |(image, result): (Vec<f32>, Result<_, _>)| Ok(Probe { image, result: result? });
-        Ok(Self { probes: images.into_iter().zip(results).map(probe).collect::<Result<_, PrepareError>>()? })
+        Ok(Self { images, results: results.into_iter().collect::<Result<_, _>>()? })
     }
 
     /// As [`Self::of`], on three images of different kinds: rough (the built-in one), like a photograph, and plain.
@@ -45,20 +40,18 @@ impl Reference {
 
     /// What the network makes of each image.
     pub fn results(&self) -> impl Iterator<Item = &[f64]> {
-        self.probes.iter().map(|probe| &probe.result[..])
+        self.results.iter().map(|result| &result[..])
     }
 
     /// The largest relative L2 error of a session's features, or output where there are none, and the image that has it;
     /// infinite where a result is no number.
     pub fn error(&self, session: &mut PreparedNetwork, threads: &Threads) -> (f64, &[f32]) {
-        let error = |probe: &Probe| {
-            session.run(threads, &probe.image, 1);
-            let error = relative_l2(&session.result(1), &probe.result);
-            if error.is_nan() { f64::INFINITY } else { error }
-        };
-        let errors: Vec<f64> = self.probes.iter().map(error).collect();
-        let pairs = errors.into_iter().zip(self.probes.iter().map(|probe| &probe.image[..]));
-        pairs.max_by(|a, b| a.0.total_cmp(&b.0)).expect("at least one image")
+        let errors = self.images.iter().zip(&self.results).map(|(image, result)| {
+            session.run(threads, image, 1);
+            let error = relative_l2(&session.result(1), result);
+            (if error.is_nan() { f64::INFINITY } else { error }, &image[..])
+        });
+        errors.max_by(|a, b| a.0.total_cmp(&b.0)).expect("at least one image")
     }
 }
 

@@ -57,10 +57,7 @@ pub fn check_writable(path: &Path) -> Result<(), InputError> {
 const TEMPORARY: &str = ".tuner-";
 
 fn folder_of(file: &Path) -> &Path {
-    match file.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
+    file.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
 }
 
 /// As [`write_atomically`], what a closure writes.
@@ -94,11 +91,8 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
 
 /// Text from outside as part of a message: control characters escaped, so that it stays one line.
 pub fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.trim().chars() {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
-    }
-    line
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.trim().chars().map(escaped).collect()
 }
 
 /// A path as part of a message.

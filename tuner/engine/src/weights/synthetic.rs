@@ -76,11 +76,6 @@ pub fn plain(h: usize, w: usize, c: usize) -> Vec<f32> {
     (0..h * w * c).map(|i| value(i / c / w, i / c % w)).collect()
 }
 
-/// The first stream of a convolution.
-fn stream(spec: &ConvSpec) -> u64 {
-    8 * spec.index as u64
-}
-
 /// Weights that are made up.
 #[derive(Debug)]
 pub(super) struct Synthetic {
@@ -92,12 +87,12 @@ impl Synthetic {
     pub fn conv(&self, spec: &ConvSpec) -> Filter {
         let ([r, s], c, k) = (spec.kernel, spec.channels, spec.filters);
         let limit = (6.0 / (r * s * c) as f64).sqrt();
-        let weights = uniform(self.seed, stream(spec), r * s * c * k, -limit, limit);
+        let weights = uniform(self.seed, 8 * spec.index as u64, r * s * c * k, -limit, limit);
         Filter { norms: vec![self.norm(spec)], ..Filter::new([r, s, c, k], weights) }
     }
 
     pub fn norm(&self, spec: &ConvSpec) -> BatchNorm {
-        let (stream, k) = (stream(spec), spec.filters);
+        let (stream, k) = (8 * spec.index as u64, spec.filters);
         BatchNorm {
             gamma: None,
             beta: uniform(self.seed, stream + 1, k, -0.1, 0.1),
