@@ -1,5 +1,6 @@
 //! Photographs as network inputs.
 
+use std::fmt::Display;
 use std::io::Cursor;
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use image::imageops::FilterType;
 use image::{ImageDecoder, ImageReader, Limits, Rgb32FImage};
 
 use crate::network::Model;
-use crate::util::files::{file_name, one_line};
+use crate::util::files::{InputError, file_name, one_line};
 
 #[cfg(test)]
 mod tests;
@@ -18,22 +19,9 @@ const MAX_PIXELS: u64 = 1 << 26;
 /// Why an image could not be read. One line each: the file, what was found and what was expected.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// The operating system refused to read.
-    #[error("{file}: cannot read: {source}")]
-    Read {
-        /// The file.
-        file: String,
-        /// Its reason.
-        source: std::io::Error,
-    },
-    /// Another format, or a damaged file.
-    #[error("{file}: found {found}, expected a whole JPEG or PNG image")]
-    Format {
-        /// The file.
-        file: String,
-        /// What is there.
-        found: String,
-    },
+    /// The system refused to read, or the file is of another format or damaged.
+    #[error(transparent)]
+    Input(#[from] InputError),
     /// An image larger than any camera's.
     #[error("{file}: found an image of {width}x{height}, expected 1 to {MAX_PIXELS} pixels")]
     Size {
@@ -71,9 +59,9 @@ pub fn load(path: impl AsRef<Path>, model: &Model) -> Result<Vec<f32>, ImageErro
     if !model.takes_images() {
         return Err(ImageError::Model { file, model: model.to_string(), expected: model.input() });
     }
-    let bytes = std::fs::read(path).map_err(|source| ImageError::Read { file: file.clone(), source })?;
+    let bytes = std::fs::read(path).map_err(|source| InputError::Read { file: file.clone(), source })?;
     if bytes.starts_with(&[0xff, 0xd8]) && !has_jpeg_end(&bytes) {
-        return Err(ImageError::Format { file, found: "a truncated JPEG".to_owned() });
+        return Err(damaged(&file, "a truncated JPEG").into());
     }
     let [height, width, _] = model.input();
     let pixels = decode(&file, &bytes)?;
@@ -83,11 +71,13 @@ pub fn load(path: impl AsRef<Path>, model: &Model) -> Result<Vec<f32>, ImageErro
     Ok(resized.into_raw().into_iter().map(scaled).collect())
 }
 
+fn damaged(file: &str, found: impl Display) -> InputError {
+    let (found, expected) = (one_line(&found.to_string()), "a whole JPEG or PNG image".to_owned());
+    InputError::Format { file: file.to_owned(), found, expected }
+}
+
 fn decode(file: &str, bytes: &[u8]) -> Result<Rgb32FImage, ImageError> {
-    let format = |error: image::ImageError| ImageError::Format {
-        file: file.to_owned(),
-        found: one_line(&error.to_string()),
-    };
+    let format = |error: image::ImageError| damaged(file, error);
     let mut reader =
         ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| format(error.into()))?;
     let mut limits = Limits::default();

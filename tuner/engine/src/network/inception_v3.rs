@@ -156,17 +156,13 @@ mod tests {
     use crate::network::model::Model;
     use crate::network::spec::{ConvSpec, Spec};
 
-    fn network() -> Model {
-        NETWORK.model()
-    }
-
     fn without_classes() -> Model {
         NETWORK.model().with_classes(None)
     }
 
     #[test]
     fn counts_are_those_of_keras() {
-        let (model, spec) = (network(), Spec::new(&network()));
+        let (model, spec) = (NETWORK.model(), Spec::new(&NETWORK.model()));
         // Weights, and beta, mean and variance of each BatchNorm.
         let parameters =
             |conv: &ConvSpec| (conv.kernel[0] * conv.kernel[1] * conv.channels + 3) * conv.filters;
@@ -196,8 +192,8 @@ mod tests {
 
     #[test]
     fn another_number_of_classes_changes_the_top_alone() {
-        let [few, many] = [10, 1000].map(|classes| network().with_classes(Some(classes)));
-        assert_eq!((&many, few.nodes.len()), (&network(), many.nodes.len()));
+        let [few, many] = [10, 1000].map(|classes| NETWORK.model().with_classes(Some(classes)));
+        assert_eq!((&many, few.nodes.len()), (&NETWORK.model(), many.nodes.len()));
         assert_eq!(few.nodes[few.output].shape, [1, 1, 10]);
         assert_eq!(without_classes().with_classes(Some(10)), few);
         let block = NETWORK.block("mixed3").expect("a block");
@@ -206,18 +202,18 @@ mod tests {
 
     #[test]
     fn convs_are_numbered_in_order_of_creation() {
-        let model = network();
+        let model = NETWORK.model();
         assert!(model.convs().map(|(_, layer)| layer.index).eq(0..94));
     }
 
     #[test]
-    fn a_block_alone_is_the_block_in_the_network() {
-        let network = network();
+    fn a_block_without_the_others_is_the_block_in_the_network() {
+        let network = NETWORK.model();
         for block in BLOCKS.map(|block| block.name) {
-            let alone = NETWORK.block(block).expect("a block");
+            let isolated = NETWORK.block(block).expect("a block");
             let inside: Vec<_> = network.nodes.iter().filter(|n| n.block == block).collect();
-            assert_eq!(alone.nodes.len(), inside.len() + 1, "{block}");
-            for (a, b) in alone.nodes[1..].iter().zip(inside) {
+            assert_eq!(isolated.nodes.len(), inside.len() + 1, "{block}");
+            for (a, b) in isolated.nodes[1..].iter().zip(inside) {
                 assert_eq!((&a.name, &a.op, a.shape), (&b.name, &b.op, b.shape), "{block}");
             }
         }

@@ -64,7 +64,7 @@ impl CheckedFile {
         if spec.features == 0 {
             return Ok(None);
         }
-        Ok(self.dense_tensors(spec.features)?.map(|(_, classes)| classes))
+        Ok(self.dense_tensors(spec.features)?.map(|dense| dense.bias.info.shape[0]))
     }
 
     /// The pooling that the weights were trained with.
@@ -90,10 +90,8 @@ impl CheckedFile {
 
     /// The dense layer, if there is one, as a 1x1 convolution.
     pub fn dense(&self, features: usize) -> Result<Option<Filter>, WeightsError> {
-        let Some((DenseTensors { kernel, bias }, classes)) = self.dense_tensors(features)? else {
-            return Ok(None);
-        };
-        let dims = [1, 1, features, classes];
+        let Some(DenseTensors { kernel, bias }) = self.dense_tensors(features)? else { return Ok(None) };
+        let dims = [1, 1, features, bias.info.shape[0]];
         let weights = self.hwio(&kernel, dims)?;
         Ok(Some(Filter { bias: Some(self.finite(&bias)?), ..Filter::new(dims, weights) }))
     }
@@ -120,11 +118,8 @@ impl CheckedFile {
         })
     }
 
-    /// The tensors of the dense layer, and its outputs.
-    fn dense_tensors(
-        &self,
-        features: usize,
-    ) -> Result<Option<(DenseTensors<Tensor<'_>>, usize)>, WeightsError> {
+    /// The tensors of the dense layer; the bias is as long as there are classes.
+    fn dense_tensors(&self, features: usize) -> Result<Option<DenseTensors<Tensor<'_>>>, WeightsError> {
         let Some(names) = self.layers.dense(&self.tensors)? else { return Ok(None) };
         let (inputs, outputs, expected) = match self.naming.axes {
             Axes::OutputLast => (0, 1, format!("[{features}, classes]")),
@@ -136,7 +131,7 @@ impl CheckedFile {
         })?;
         let classes = kernel.info.shape[outputs];
         let bias = self.tensor(names.bias, layer, &format!("[{classes}]"), |found| found == [classes])?;
-        Ok(Some((DenseTensors { kernel, bias }, classes)))
+        Ok(Some(DenseTensors { kernel, bias }))
     }
 
     /// A tensor that must be there, of f32, with a shape that fits.

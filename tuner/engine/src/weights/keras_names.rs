@@ -49,9 +49,9 @@ impl KerasNames {
         let dense = info.top.map(|top| top.dense);
         let mut names = Self { file: file.to_owned(), dense, ..Self::default() };
         let is_saved_model = tensors.keys().any(|name| name.starts_with(SAVED_MODEL));
+        let prefix = if is_saved_model { SAVED_MODEL } else { "" };
         for (in_file, tensor) in tensors {
-            let name = if is_saved_model { in_file.strip_prefix(SAVED_MODEL) } else { Some(&in_file[..]) };
-            if let Some(name) = name {
+            if let Some(name) = in_file.strip_prefix(prefix) {
                 names.add(name, in_file, tensor)?;
             }
         }
@@ -102,13 +102,9 @@ impl KerasNames {
 
 /// The variable called `name`, or by its place in `vars`.
 fn find(layer: &str, variables: Option<&Variables>, name: &str, place: &str) -> Name {
-    let get = |variable| Some((variable, variables?.get(variable)?.clone()));
-    match get(name).or_else(|| get(place)) {
-        Some((variable, in_file)) => {
-            Name { shown: one_line(&format!("{layer}/{variable}")), in_file: Some(in_file) }
-        }
-        None => Name { shown: one_line(&format!("{layer}/{name}")), in_file: None },
-    }
+    let get = |variable| Some((variable, Some(variables?.get(variable)?.clone())));
+    let (variable, in_file) = get(name).or_else(|| get(place)).unwrap_or((name, None));
+    Name { shown: one_line(&format!("{layer}/{variable}")), in_file }
 }
 
 fn dense_names(layer: &str, variables: &Variables) -> DenseTensors<Name> {
@@ -120,12 +116,11 @@ fn dense_names(layer: &str, variables: &Variables) -> DenseTensors<Name> {
 
 impl LayerNames for KerasNames {
     fn conv(&self, spec: &ConvSpec) -> ConvTensors<Name> {
-        let number = |layers: &BTreeMap<u64, Variables>| {
-            layers.keys().next().unwrap_or(&0).saturating_add(spec.index as u64)
-        };
-        let (conv, norm) = (number(&self.convs), number(&self.norms));
-        let (conv_layer, norm_layer) = (numbered("conv2d", conv), numbered("batch_normalization", norm));
-        let (conv, norm) = (self.convs.get(&conv), self.norms.get(&norm));
+        let kinds = [("conv2d", &self.convs), ("batch_normalization", &self.norms)];
+        let [(conv_layer, conv), (norm_layer, norm)] = kinds.map(|(base, layers)| {
+            let number = layers.keys().next().unwrap_or(&0).saturating_add(spec.index as u64);
+            (numbered(base, number), layers.get(&number))
+        });
         let has_gamma = norm.is_some_and(|norm| norm.contains_key("gamma") || norm.contains_key("3"));
         let [beta, mean, variance] = if has_gamma { ["1", "2", "3"] } else { ["0", "1", "2"] };
         ConvTensors {
@@ -140,19 +135,14 @@ impl LayerNames for KerasNames {
 
     /// The layer of the network's name, or else the only one whose kernel is a matrix.
     fn dense(&self, tensors: &Tensors) -> Result<Option<DenseTensors<Name>>, WeightsError> {
-        let named = self.dense.and_then(|dense| Some((dense, self.others.get(dense)?)));
-        if let Some((layer, variables)) = named {
+        if let Some(layer) = self.dense
+            && let Some(variables) = self.others.get(layer)
+        {
             return Ok(Some(dense_names(layer, variables)));
         }
-        let is_matrix = |kernel: &Name| {
-            kernel
-                .in_file
-                .as_ref()
-                .and_then(|name| tensors.get(name))
-                .is_some_and(|info| info.shape.len() == 2)
-        };
+        let rank = |name: &Name| Some(tensors.get(name.in_file.as_ref()?)?.shape.len());
         let all = self.others.iter().map(|(layer, variables)| (layer, dense_names(layer, variables)));
-        let mut dense: Vec<_> = all.filter(|(_, names)| is_matrix(&names.kernel)).collect();
+        let mut dense: Vec<_> = all.filter(|(_, names)| rank(&names.kernel) == Some(2)).collect();
         if dense.len() > 1 {
             let layers: Vec<_> = dense.iter().map(|(layer, _)| one_line(layer)).collect();
             return Err(self.layers(format!("dense layers {}", layers.join(", ")), "at most one"));
