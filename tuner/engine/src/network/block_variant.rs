@@ -101,13 +101,9 @@ pub fn problems(graph: &Graph) -> Vec<(Problem, Vec<Step>)> {
 /// A graph in which one block has a variant; none where the block has no such variant.
 pub fn with_variant(graph: &Graph, block: &str, variant: BlockVariant) -> Option<Graph> {
     let mut graph = graph.clone();
-    if variant.conv_before_pool {
-        conv_before_pool(&mut graph, block).then_some(())?;
-    }
-    if variant.fuse_siblings {
-        fuse_siblings(&mut graph, block).then_some(())?;
-    }
-    Some(graph)
+    let applies = (!variant.conv_before_pool || conv_before_pool(&mut graph, block))
+        && (!variant.fuse_siblings || fuse_siblings(&mut graph, block));
+    applies.then_some(graph)
 }
 
 /// The convolution of a step that takes each pixel by itself.

@@ -6,7 +6,6 @@
 use crate::network::builder::{BlockInfo, Builder, Network};
 use crate::network::model::{ModelInfo, NodeId, TopInfo};
 
-/// The network.
 pub const NETWORK: Network = Network { name: "inception_v3", info: INFO, blocks: &BLOCKS };
 
 /// What its layers do not state. Keras and torchvision agree on it.

@@ -58,7 +58,6 @@ fn count(ranges: &str) -> Option<usize> {
 }
 
 impl Machine {
-    /// This one.
     pub fn of(cpu: &Cpu) -> Self {
         let caches = [cpu.caches.l1d, cpu.caches.l2, cpu.caches.l3];
         Self {

@@ -29,10 +29,8 @@ pub enum PrepareError {
     /// A step reads or writes a tensor as another type than the steps before it.
     #[error("step `{layer}`: {what} {found}, expected {expected} as the steps before it")]
     Types { layer: String, what: &'static str, found: Dtype, expected: Dtype },
-    /// Weights that are missing or wrong.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// Packed weights that are not what they must be.
     #[error(transparent)]
     WeightCache(#[from] WeightCacheError),
     /// The weights have no dense layer where the graph does.
@@ -68,7 +66,6 @@ impl MemoryBytes {
     }
 }
 
-/// A step that is ready to run.
 pub(super) struct Ready {
     pub(super) prepared: Arc<dyn Prepared>,
     pub(super) has_weights: bool,
@@ -261,7 +258,6 @@ impl PreparedNetwork {
         }
     }
 
-    /// Where the tensors lie.
     pub fn tensors(&self) -> &[Placement] {
         &self.tensors
     }
@@ -270,7 +266,6 @@ impl PreparedNetwork {
         &self.graph
     }
 
-    /// The packed weights of each step.
     pub fn packed(&self) -> Vec<Vec<&Buffer>> {
         self.steps.iter().map(|step| step.prepared.packed()).collect()
     }

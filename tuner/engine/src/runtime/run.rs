@@ -165,35 +165,31 @@ impl PreparedNetwork {
     pub fn seconds(&self) -> StepSeconds {
         let [mut computing, mut waiting] = [(); 2].map(|()| vec![0.0; self.steps.len()]);
         let workers = self.team.workers();
-        // When each worker was done with what it took last.
-        let mut done = vec![0; workers];
-        let mut last_solo: Option<usize> = None;
         let nanoseconds = |from: u64, to: u64| to.saturating_sub(from) as f64 * 1e-9;
+        // When each worker was done with its latest turn.
+        let mut done = vec![0; workers];
         // All wait for the last.
-        let mut meet = |done: &mut [u64], behind: usize| {
+        let mut meet = |done: &mut [u64], after: usize| {
             let last = done.iter().copied().max().unwrap_or(0);
             let waited: f64 = done.iter().map(|&done| nanoseconds(done, last)).sum();
-            waiting[behind] += waited / workers as f64;
+            waiting[after] += waited / workers as f64;
             done.fill(last);
         };
+        let mut latest = None;
         for (turn, end) in turns(&self.graph, self.latest, 0..self.steps.len()).zip(&self.ends) {
             let end = end.load(Ordering::Relaxed);
             if self.graph.is_per_worker(turn.step) {
-                last_solo = Some(turn.step);
                 let done = &mut done[worker_of(&self.graph, turn, workers)];
                 computing[turn.step] += nanoseconds(*done, end) / workers as f64;
                 *done = end;
-                continue;
+            } else {
+                latest.into_iter().for_each(|step| meet(&mut done, step));
+                computing[turn.step] += nanoseconds(done[0], end);
+                done.fill(end);
             }
-            if let Some(before) = last_solo.take() {
-                meet(&mut done, before);
-            }
-            computing[turn.step] += nanoseconds(done[0], end);
-            done.fill(end);
+            latest = Some(turn.step);
         }
-        if let Some(last) = last_solo {
-            meet(&mut done, last);
-        }
+        latest.into_iter().for_each(|step| meet(&mut done, step));
         StepSeconds { computing, waiting }
     }
 

@@ -28,7 +28,6 @@ const MAX_HEADER: u64 = 16 << 20;
 /// Why packed weights are not used.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightCacheError {
-    /// The system refused.
     #[error("{file}: {source}")]
     Read { file: String, source: io::Error },
     /// A file of another kind, which must not be overwritten.
@@ -37,7 +36,6 @@ pub enum WeightCacheError {
     /// Of other weights, steps or another build.
     #[error("{file}: packed from other weights, for another plan, or by another build")]
     Other { file: String },
-    /// Not what was written.
     #[error("{file}: damaged: {reason}")]
     Damaged { file: String, reason: String },
 }
@@ -69,7 +67,6 @@ pub fn key(weights: Option<&PathBuf>, seed: u64, graph: &Graph, choices: &[Choic
     Ok(key)
 }
 
-/// An open file of packed weights.
 #[derive(Debug)]
 pub struct WeightCache {
     name: String,
@@ -106,7 +103,6 @@ impl WeightCache {
         Ok(Some(Self { name, file, steps }))
     }
 
-    /// Whether a step has packed weights.
     pub fn has(&self, step: usize) -> bool {
         self.steps.get(step).is_some_and(|(_, buffers)| !buffers.is_empty())
     }

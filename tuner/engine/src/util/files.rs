@@ -7,13 +7,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Why a file could not be read or written. One line each: the file, what was found and what was expected.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
-    /// The operating system refused to read.
     #[error("{file}: cannot read: {source}")]
     Read { file: String, source: io::Error },
     /// The operating system refused to write; what was there before is still there.
     #[error("{file}: cannot write: {source}")]
     Write { file: String, source: io::Error },
-    /// The operating system refused to create a folder.
     #[error("{folder}: {source}")]
     Folder { folder: String, source: io::Error },
     /// Another format, or a damaged file.
@@ -22,13 +20,12 @@ pub enum InputError {
     /// A tensor of another type, as numpy writes types.
     #[error("{file}: {name}: found type {found}, expected {expected}")]
     Type { file: String, name: String, found: String, expected: &'static str },
-    /// A tensor of another shape.
     #[error("{file}: {name}: found shape {found:?}, expected {expected}")]
     Shape { file: String, name: String, found: Vec<usize>, expected: String },
     /// Infinity or not a number: the first such value of a tensor, and its coordinate.
     #[error("{file}: {name}: found {found} at {at:?}, expected finite numbers")]
     NotFinite { file: String, name: String, found: f64, at: Vec<usize> },
-    /// As many labels as lines, for another number of classes.
+    /// Labels, one a line, for another number of classes.
     #[error("{file}: found {found} labels, expected one a line for {expected} classes")]
     Labels { file: String, found: usize, expected: usize },
 }

@@ -67,7 +67,6 @@ impl CheckedFile {
         Ok(self.dense_tensors(spec.features)?.map(|dense| dense.bias.info.shape[0]))
     }
 
-    /// The pooling that the weights were trained with.
     pub fn average_pooling(&self) -> AveragePooling {
         self.naming.average_pooling
     }
@@ -83,7 +82,6 @@ impl CheckedFile {
         Ok(Filter { bias, norms: vec![norm], ..Filter::new(dims, weights) })
     }
 
-    /// The BatchNorm of one convolution.
     pub fn norm(&self, spec: &ConvSpec) -> Result<BatchNorm, WeightsError> {
         self.batch_norm(&self.conv_tensors(spec)?)
     }

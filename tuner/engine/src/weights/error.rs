@@ -6,7 +6,6 @@ use crate::weights::tensor_file::ReadError;
 /// Why weights could not be read. One line each: the file, the tensor, what was found and what was expected.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
-    /// The operating system refused.
     #[error("{file}: cannot read the weights: {source}")]
     Read { file: String, source: std::io::Error },
     /// No container that is known: what the first bytes say, and the containers that are known.
@@ -18,13 +17,10 @@ pub enum WeightsError {
     /// The format is in order, but the layers are not those of the network.
     #[error("{file}: found {found}, expected {expected}")]
     Layers { file: String, found: String, expected: String },
-    /// A tensor that a layer needs is not there.
     #[error("{file}: tensor {tensor} is missing, expected f32 {expected} for {layer}")]
     Missing { file: String, tensor: String, layer: String, expected: String },
-    /// A tensor has another shape than the network's.
     #[error("{file}: tensor {tensor} has shape {found:?}, expected {expected} for {layer}")]
     Shape { file: String, tensor: String, layer: String, found: Vec<usize>, expected: String },
-    /// A tensor is not float32.
     #[error("{file}: tensor {tensor} has type {found}, expected f32")]
     Type { file: String, tensor: String, found: String },
     /// A value no network can have: the first, at a coordinate in the file's order of axes.

@@ -10,7 +10,6 @@ use crate::util::read_at::read_f32_at;
 use crate::weights::paged_file::PagedFile;
 use crate::weights::tensor_file::{Container, ReadError, TensorFile, TensorInfo, Tensors};
 
-/// The container.
 pub(super) const HDF5: Container = Container {
     name: "HDF5",
     title: "Keras HDF5 (.h5 or .weights.h5)",
@@ -30,7 +29,6 @@ const NO_WEIGHTS: [&str; 2] = ["optimizer", "optimizer_weights"];
 /// Groups of this name have what their tensors belong to as an attribute.
 const LABELLED: &str = "vars";
 
-/// An open file; tensors are read from it one by one.
 #[derive(Debug)]
 struct Hdf5 {
     /// For values that need no decoding, and its bytes.

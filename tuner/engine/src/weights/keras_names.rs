@@ -18,7 +18,6 @@ use crate::weights::error::WeightsError;
 use crate::weights::naming::{AveragePooling, Axes, ConvTensors, DenseTensors, LayerNames, Name, Naming};
 use crate::weights::tensor_file::{TensorInfo, Tensors};
 
-/// The scheme.
 pub(super) const KERAS: Naming = Naming {
     axes: Axes::OutputLast,
     average_pooling: AveragePooling::Keras,
@@ -32,7 +31,6 @@ const SAVED_MODEL: &str = "model_weights/";
 /// The names in the file of a layer's variables, by variable or by number in Keras 3's `vars`.
 type Variables = BTreeMap<String, String>;
 
-/// All tensors by layer.
 #[derive(Debug, Default)]
 struct KerasNames {
     /// The file, for messages.
@@ -176,7 +174,6 @@ fn is_numbered((name, tensor): (&String, &TensorInfo)) -> bool {
     tensor.group.as_deref().into_iter().chain(name.split('/')).any(|layer| kind(layer) != Kind::Other)
 }
 
-/// What Keras calls a layer.
 pub(super) fn numbered(base: &str, number: u64) -> String {
     if number == 0 { base.to_owned() } else { format!("{base}_{number}") }
 }

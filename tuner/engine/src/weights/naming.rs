@@ -28,7 +28,6 @@ pub(super) trait LayerNames: Debug + Send + Sync {
     fn dense(&self, tensors: &Tensors) -> Result<Option<DenseTensors<Name>>, WeightsError>;
 }
 
-/// A tensor's name.
 #[derive(Debug)]
 pub(super) struct Name {
     /// As messages show it.

@@ -19,7 +19,6 @@ pub(super) const SAFETENSORS: Container = Container {
 /// The longest header that the format allows.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// An open file; tensors are read from it one by one.
 #[derive(Debug)]
 struct Safetensors {
     metadata: Metadata,

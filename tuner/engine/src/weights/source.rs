@@ -2,12 +2,7 @@
 //!
 //! [`Weights::open`] reads headers only and checks every tensor the network needs; values are read layer by layer, by
 //! [`Weights::conv`] and [`Weights::dense`], so that no second copy of the network is ever held. A file is recognised
-//! by its content, not by its name:
-//!
-//! | content | usual names | kernels | average pooling |
-//! |---|---|---|---|
-//! | HDF5 | Keras: `.h5` and `.weights.h5` | HWIO | Keras |
-//! | safetensors | torchvision, timm | OIHW | torchvision |
+//! by its content, not by its name: HDF5 of Keras, or safetensors of torchvision or timm.
 
 use std::path::Path;
 

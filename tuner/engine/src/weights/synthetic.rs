@@ -76,7 +76,6 @@ pub fn plain(h: usize, w: usize, c: usize) -> Vec<f32> {
     (0..h * w * c).map(|i| value(i / c / w, i / c % w)).collect()
 }
 
-/// Weights that are made up.
 #[derive(Debug)]
 pub(super) struct Synthetic {
     pub seed: u64,

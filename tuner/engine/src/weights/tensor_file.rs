@@ -46,7 +46,6 @@ pub(super) struct TensorInfo {
 /// Why a file could not be read.
 #[derive(Debug)]
 pub(super) enum ReadError {
-    /// The operating system refused.
     Io(io::Error),
     /// The file breaks the rules of its format.
     Damaged(String),

@@ -7,7 +7,6 @@ use crate::weights::error::WeightsError;
 use crate::weights::naming::{AveragePooling, Axes, ConvTensors, DenseTensors, LayerNames, Name, Naming};
 use crate::weights::tensor_file::Tensors;
 
-/// The scheme.
 pub(super) const TORCHVISION: Naming = Naming {
     axes: Axes::OutputFirst,
     average_pooling: AveragePooling::Torchvision,
