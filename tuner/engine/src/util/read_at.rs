@@ -1,45 +1,35 @@
 //! Reads at a position of a file, wherever others of its readers are.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+#[cfg(not(unix))]
+use std::io::Read;
 
 /// Reads into a buffer what a file has from `at` on, as much as one call of the system gives; gives its length.
 pub fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     #[cfg(unix)]
     return std::os::unix::fs::FileExt::read_at(file, buffer, at);
     #[cfg(not(unix))]
-    return seek_and_read(file, buffer, at);
+    return from_position(file, at, |mut file| file.read(buffer));
+}
+
+/// Fills a buffer with the bytes of a file from `at` on; fails if the file ends before.
+pub fn read_exact_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<()> {
+    #[cfg(unix)]
+    return std::os::unix::fs::FileExt::read_exact_at(file, buffer, at);
+    #[cfg(not(unix))]
+    return from_position(file, at, |mut file| file.read_exact(buffer));
 }
 
 /// Where the system has no reads at a position: one reader of any file at a time, since handles share theirs.
 #[cfg(any(not(unix), test))]
-fn seek_and_read(mut file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+fn from_position<T>(mut file: &File, at: u64, read: impl FnOnce(&File) -> io::Result<T>) -> io::Result<T> {
     use std::io::{Seek, SeekFrom};
     use std::sync::{Mutex, PoisonError};
     static ONE_READER: Mutex<()> = Mutex::new(());
     let _one = ONE_READER.lock().unwrap_or_else(PoisonError::into_inner);
     file.seek(SeekFrom::Start(at))?;
-    file.read(buffer)
-}
-
-/// A file from a position on, read by one of the functions above.
-struct FromPosition<'a> {
-    file: &'a File,
-    at: u64,
-    read_at: fn(&File, &mut [u8], u64) -> io::Result<usize>,
-}
-
-impl Read for FromPosition<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = (self.read_at)(self.file, buffer, self.at)?;
-        self.at += length as u64;
-        Ok(length)
-    }
-}
-
-/// Fills a buffer with the bytes of a file from `at` on; fails if the file ends before.
-pub fn read_exact_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<()> {
-    FromPosition { file, at, read_at }.read_exact(buffer)
+    read(file)
 }
 
 /// Reads `count` numbers of f32, the lowest byte first, from byte `at` on; fails if the file ends before.
@@ -54,7 +44,7 @@ pub fn read_f32_at(file: &File, at: u64, count: usize) -> io::Result<Vec<f32>> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
 
     use super::*;
 
@@ -63,14 +53,15 @@ mod tests {
         let bytes: Vec<u8> = (0..200).collect();
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(&bytes).expect("written");
-        for read_at in [read_at, seek_and_read] {
-            let exact = |buffer: &mut [u8], at| FromPosition { file: &file, at, read_at }.read_exact(buffer);
+        let seek_and_read: fn(&File, &mut [u8], u64) -> io::Result<()> =
+            |file, buffer, at| from_position(file, at, |mut file| file.read_exact(buffer));
+        for read in [read_exact_at, seek_and_read] {
             for (at, len) in [(150, 50), (0, 10), (7, 0), (3, 120)] {
                 let mut found = vec![0; len];
-                exact(&mut found, at as u64).expect("inside");
+                read(&file, &mut found, at as u64).expect("inside");
                 assert_eq!(found, bytes[at..at + len]);
             }
-            assert!(exact(&mut [0; 2], 199).is_err());
+            assert!(read(&file, &mut [0; 2], 199).is_err());
         }
     }
 

@@ -43,13 +43,13 @@ impl CheckedFile {
         let mut magic = Vec::new();
         (&file).take(MAGIC).read_to_end(&mut magic).map_err(read)?;
         let known = CONTAINERS.iter().find(|(container, _)| (container.recognises)(&magic));
-        let (container, usual_naming) = known.ok_or_else(|| WeightsError::Unknown {
+        let (container, usual_naming) = known.ok_or_else(|| WeightsError::Content {
             file: name.clone(),
             found: content(&magic),
             expected: CONTAINERS.map(|(container, _)| container.title).join(" or "),
         })?;
-        let file = (container.open)(file).map_err(|error| WeightsError::of(error, &name, container.name))?;
-        let tensors = file.list();
+        let opened = (container.open)(file);
+        let (tensors, file) = opened.map_err(|error| WeightsError::of(error, &name, container.name))?;
         let naming = NAMING_SCHEMES.into_iter().find(|naming| (naming.recognises)(&tensors));
         let naming = naming.unwrap_or(usual_naming);
         let layers = (naming.read)(&name, &tensors, info)?;

@@ -8,15 +8,12 @@ use crate::weights::tensor_file::ReadError;
 pub enum WeightsError {
     #[error("{file}: cannot read the weights: {source}")]
     Read { file: String, source: std::io::Error },
-    /// No container that is known: what the first bytes say, and the containers that are known.
-    #[error("{file}: found {found}, expected {expected}")]
-    Unknown { file: String, found: String, expected: String },
     /// The file breaks a rule of its own format.
     #[error("{file}: damaged {format} file: {reason}")]
     Damaged { file: String, format: &'static str, reason: String },
-    /// The format is in order, but the layers are not those of the network.
+    /// The file is of no known container, or its layers are not those of the network.
     #[error("{file}: found {found}, expected {expected}")]
-    Layers { file: String, found: String, expected: String },
+    Content { file: String, found: String, expected: String },
     #[error("{file}: tensor {tensor} is missing, expected f32 {expected} for {layer}")]
     Missing { file: String, tensor: String, layer: String, expected: String },
     #[error("{file}: tensor {tensor} has shape {found:?}, expected {expected} for {layer}")]

@@ -14,7 +14,7 @@ pub(super) const HDF5: Container = Container {
     name: "HDF5",
     title: "Keras HDF5 (.h5 or .weights.h5)",
     recognises: |magic| magic.starts_with(b"\x89HDF"),
-    open: |file| Ok(Box::new(Hdf5::open(file)?)),
+    open,
 };
 
 /// More than any nesting of models, and an end to links that form a ring.
@@ -35,44 +35,38 @@ struct Hdf5 {
     file: File,
     len: u64,
     /// By their paths.
-    tensors: BTreeMap<String, Labelled>,
+    datasets: BTreeMap<String, Dataset>,
 }
 
-#[derive(Debug)]
-struct Labelled {
-    dataset: Dataset,
-    /// The attribute `name` of its group.
-    group: Option<String>,
-}
-
-impl Hdf5 {
-    /// Reads the tree of groups and the header of every dataset.
-    fn open(file: File) -> Result<Self, ReadError> {
-        let pages = PagedFile::new(&file)?;
-        let (len, mut tensors) = (pages.len(), BTreeMap::new());
-        let tree = hdf5_pure::File::from_source(pages).map_err(ReadError::damaged)?;
-        let mut groups = vec![(Vec::new(), tree.root())];
-        let mut groups_left = MAX_GROUPS;
-        while let Some((path, group)) = groups.pop() {
-            let path_of = |name: String| [&path[..], &[name]].concat();
-            let datasets = group.iter_datasets().map_err(ReadError::damaged)?;
-            let label = if datasets.len() == 0 { None } else { name_of(&group, &path)? };
-            for (name, dataset) in datasets {
-                tensors.insert(path_of(name).join("/"), Labelled { dataset, group: label.clone() });
-            }
-            for (name, child) in group.iter_groups().map_err(ReadError::damaged)? {
-                if path.is_empty() && NO_WEIGHTS.contains(&&name[..]) {
-                    continue;
-                }
-                if path.len() == MAX_DEPTH || groups_left == 0 {
-                    return Err(ReadError::damaged("groups in groups without end"));
-                }
-                groups_left -= 1;
-                groups.push((path_of(name), child));
-            }
+/// Reads the tree of groups and the header of every dataset.
+fn open(file: File) -> Result<(Tensors, Box<dyn TensorFile>), ReadError> {
+    let pages = PagedFile::new(&file)?;
+    let len = pages.len();
+    let tree = hdf5_pure::File::from_source(pages).map_err(ReadError::damaged)?;
+    let (mut tensors, mut datasets) = (Tensors::new(), BTreeMap::new());
+    let mut groups = vec![(Vec::new(), tree.root())];
+    let mut groups_left = MAX_GROUPS;
+    while let Some((path, group)) = groups.pop() {
+        let path_of = |name: String| [&path[..], &[name]].concat();
+        let members = group.iter_datasets().map_err(ReadError::damaged)?;
+        let label = if members.len() == 0 { None } else { name_of(&group, &path)? };
+        for (name, dataset) in members {
+            let name = path_of(name).join("/");
+            tensors.insert(name.clone(), info(&dataset, label.clone()));
+            datasets.insert(name, dataset);
         }
-        Ok(Self { file, len, tensors })
+        for (name, child) in group.iter_groups().map_err(ReadError::damaged)? {
+            if path.is_empty() && NO_WEIGHTS.contains(&&name[..]) {
+                continue;
+            }
+            if path.len() == MAX_DEPTH || groups_left == 0 {
+                return Err(ReadError::damaged("groups in groups without end"));
+            }
+            groups_left -= 1;
+            groups.push((path_of(name), child));
+        }
     }
+    Ok((tensors, Box::new(Hdf5 { file, len, datasets })))
 }
 
 /// The attribute `name` of a group that has one.
@@ -84,35 +78,31 @@ fn name_of(group: &Group, path: &[String]) -> Result<Option<String>, ReadError> 
     Ok(attributes.get("name").and_then(|name| name.as_str()).map(str::to_owned))
 }
 
-impl TensorFile for Hdf5 {
-    /// A header that cannot be read shows as the tensor's type.
-    fn list(&self) -> Tensors {
-        let info = |Labelled { dataset, group }: &Labelled| {
-            let (shape, other_type) = match (dataset.shape(), dataset.dtype()) {
-                (Ok(shape), Ok(DType::F32)) => (shape, None),
-                (Ok(shape), Ok(other)) => (shape, Some(one_line(&other.to_string()))),
-                (Err(error), _) | (_, Err(error)) => (vec![], Some(one_line(&format!("unknown ({error})")))),
-            };
-            let shape = shape.into_iter().map(|size| usize::try_from(size).unwrap_or(usize::MAX)).collect();
-            TensorInfo { group: group.clone(), shape, other_type }
-        };
-        self.tensors.iter().map(|(name, tensor)| (name.clone(), info(tensor))).collect()
-    }
+/// A header that cannot be read shows as the tensor's type.
+fn info(dataset: &Dataset, group: Option<String>) -> TensorInfo {
+    let (shape, other_type) = match (dataset.shape(), dataset.dtype()) {
+        (Ok(shape), Ok(DType::F32)) => (shape, None),
+        (Ok(shape), Ok(other)) => (shape, Some(one_line(&other.to_string()))),
+        (Err(error), _) | (_, Err(error)) => (vec![], Some(one_line(&format!("unknown ({error})")))),
+    };
+    let shape = shape.into_iter().map(|size| usize::try_from(size).unwrap_or(usize::MAX)).collect();
+    TensorInfo { group, shape, other_type }
+}
 
+impl TensorFile for Hdf5 {
     fn read_f32(&self, name: &str, tensor: &TensorInfo) -> Result<Vec<f32>, ReadError> {
-        let expected = tensor.shape.iter().try_fold(1usize, |all, size| all.checked_mul(*size));
-        let expected =
-            expected.ok_or_else(|| ReadError::Damaged(format!("found shape {:?}", tensor.shape)))?;
-        let dataset = &self.tensors.get(name).ok_or_else(|| ReadError::damaged("not found"))?.dataset;
-        let values = match plain_values(dataset, expected, self.len) {
-            Some(at) => read_f32_at(&self.file, at, expected)?,
+        let count = tensor.shape.iter().try_fold(1usize, |all, size| all.checked_mul(*size));
+        let count = count.ok_or_else(|| ReadError::Damaged(format!("found shape {:?}", tensor.shape)))?;
+        let dataset = self.datasets.get(name).ok_or_else(|| ReadError::damaged("not found"))?;
+        let values = match plain_values(dataset, count, self.len) {
+            Some(at) => read_f32_at(&self.file, at, count)?,
             None => dataset.read_f32().map_err(|error| match error {
                 Error::Io(source) => ReadError::Io(source),
                 error => ReadError::damaged(error),
             })?,
         };
-        if values.len() != expected {
-            return Err(ReadError::Damaged(format!("found {} values, expected {expected}", values.len())));
+        if values.len() != count {
+            return Err(ReadError::Damaged(format!("found {} values, expected {count}", values.len())));
         }
         Ok(values)
     }

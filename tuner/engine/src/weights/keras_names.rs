@@ -94,7 +94,7 @@ impl KerasNames {
     }
 
     fn layers(&self, found: String, expected: &str) -> WeightsError {
-        WeightsError::Layers { file: self.file.clone(), found, expected: expected.to_owned() }
+        WeightsError::Content { file: self.file.clone(), found, expected: expected.to_owned() }
     }
 }
 

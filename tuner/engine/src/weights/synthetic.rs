@@ -15,9 +15,7 @@ use crate::util::random::{uniform, unit};
 pub const SEED: u64 = 1;
 
 const DENSE_STREAM: u64 = 1_000_000;
-
 const IMAGE_STREAM: u64 = 2_000_000;
-
 const LEAVES_STREAM: u64 = 3_000_000;
 
 /// Steps after which the ramp of an image starts anew, whatever the size of the image.

@@ -14,8 +14,8 @@ pub(super) struct Container {
     pub title: &'static str,
     /// Whether a file is one, by its first [`MAGIC`] bytes, or as many as there are.
     pub recognises: fn(&[u8]) -> bool,
-    /// Reads the headers of a file.
-    pub open: fn(File) -> Result<Box<dyn TensorFile>, ReadError>,
+    /// Reads the headers of a file, and gives what they state of its tensors.
+    pub open: fn(File) -> Result<(Tensors, Box<dyn TensorFile>), ReadError>,
 }
 
 /// Bytes by which a container is recognised.
@@ -23,10 +23,7 @@ pub(super) const MAGIC: u64 = 9;
 
 /// An open file whose headers have been read. Its values are read one tensor at a time.
 pub(super) trait TensorFile: Debug + Send + Sync {
-    /// All tensors, as the headers state them.
-    fn list(&self) -> Tensors;
-
-    /// The values of a tensor of f32 that is in the list.
+    /// The values of a tensor of f32 that the headers state.
     fn read_f32(&self, name: &str, tensor: &TensorInfo) -> Result<Vec<f32>, ReadError>;
 }
 

@@ -20,14 +20,10 @@ fn write(bytes: &[u8]) -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-fn open(path: &Path, spec: &Spec) -> Result<Weights, WeightsError> {
-    Weights::open_for(path, spec)
-}
-
 /// Opens and reads everything.
 fn read(bytes: &[u8], spec: &Spec) -> Result<(Vec<Filter>, Option<Filter>), WeightsError> {
     let (_folder, path) = write(bytes);
-    let weights = open(&path, spec)?;
+    let weights = Weights::open_for(&path, spec)?;
     let convs = spec.convs.iter().map(|conv| weights.conv(conv)).collect::<Result<_, _>>()?;
     Ok((convs, weights.dense()?))
 }
@@ -64,7 +60,7 @@ const FROM_KERAS: [&[u8]; 3] = [
 ];
 
 #[test]
-fn every_format_gives_the_same_filters_as_hwio() {
+fn every_container_with_every_naming_scheme_gives_the_same_filters_as_hwio() {
     let files = [
         (safetensors_bytes(&torch_tensors(), Dtype::F32), true),
         (legacy_bytes(0, None, &filters(false), Stored::Plain), false),
@@ -75,6 +71,7 @@ fn every_format_gives_the_same_filters_as_hwio() {
         (legacy_bytes(0, None, &filters(true), Stored::BigEndian), true),
         (keras3_bytes(&filters(false), false), false),
         (keras3_bytes(&filters(true), false), true),
+        (safetensors_bytes(&keras_tensors(&filters(true)), Dtype::F32), true),
     ];
     let of_keras = FROM_KERAS.map(|bytes| (bytes.to_vec(), false));
     for (number, (bytes, gamma)) in files.into_iter().chain(of_keras).enumerate() {
@@ -85,24 +82,16 @@ fn every_format_gives_the_same_filters_as_hwio() {
 }
 
 #[test]
-fn the_format_says_how_to_pool() {
+fn the_naming_scheme_says_how_to_pool() {
     for (bytes, pooling) in [
         (safetensors_bytes(&torch_tensors(), Dtype::F32), AveragePooling::Torchvision),
+        (safetensors_bytes(&keras_tensors(&filters(true)), Dtype::F32), AveragePooling::Keras),
         (keras3_bytes(&filters(false), false), AveragePooling::Keras),
     ] {
         let (_folder, path) = write(&bytes);
-        let weights = open(&path, &spec()).unwrap();
+        let weights = Weights::open_for(&path, &spec()).unwrap();
         assert_eq!((weights.average_pooling(), &weights.description()[..]), (pooling, "weights.bin"));
     }
-}
-
-#[test]
-fn any_container_is_read_with_any_naming_scheme() {
-    let (_folder, path) = write(&safetensors_bytes(&keras_tensors(&filters(true)), Dtype::F32));
-    let weights = open(&path, &spec()).unwrap();
-    assert_eq!(weights.average_pooling(), AveragePooling::Keras);
-    let convs: Vec<Filter> = spec().convs.iter().map(|conv| weights.conv(conv).unwrap()).collect();
-    assert_eq!((convs, weights.dense().unwrap()), (filters(true), Some(dense())));
 }
 
 #[test]
@@ -181,7 +170,7 @@ fn what_is_wrong_with_a_file_is_named() {
         let message = refusal(&bytes, spec);
         assert!(message.contains(expected), "{message}, expected {expected}");
     }
-    let message = open(Path::new("/nowhere/w.h5"), &spec).unwrap_err().to_string();
+    let message = Weights::open_for(Path::new("/nowhere/w.h5"), &spec).unwrap_err().to_string();
     assert!(message.contains("/nowhere/w.h5: cannot read"), "{message}");
 }
 
@@ -219,7 +208,7 @@ fn damaged_files_are_refused_or_read_but_never_panic() {
     let (_folder, path) = write(b"");
     let read = |bytes: &[u8]| {
         std::fs::write(&path, bytes).unwrap();
-        let weights = open(&path, &spec())?;
+        let weights = Weights::open_for(&path, &spec())?;
         spec().convs.iter().try_for_each(|conv| weights.conv(conv).map(drop))?;
         weights.dense()
     };
