@@ -47,9 +47,10 @@ pub enum ImageError {
 /// Reads a JPEG or PNG of any size as a model wants it: `[height, width, 3]` in its range of pixel values, channels
 /// RGB.
 ///
-/// Grey images get three equal channels, alpha is dropped, 16-bit values keep their precision. The image is stretched to
-/// the model's size, whatever its proportions, by a triangle filter in f32: bilinear, and widened where the image
-/// shrinks, so that every pixel counts. As in Keras, an orientation stated by EXIF is not applied.
+/// Grey images get three equal channels, alpha is dropped, 16-bit values keep their precision. The
+/// image is stretched to the model's size, whatever its proportions, by a triangle filter in f32:
+/// bilinear, and widened where the image shrinks, so that every pixel counts. As in Keras, an
+/// orientation stated by EXIF is not applied.
 ///
 /// # Errors
 /// If the file is neither format, is damaged, or has more than 2^26 pixels, or the model takes no images.
@@ -91,8 +92,8 @@ fn decode(file: &str, bytes: &[u8]) -> Result<Rgb32FImage, ImageError> {
     Ok(image::DynamicImage::from_decoder(decoder).map_err(format)?.into_rgb32f())
 }
 
-/// Whether the pixels of a JPEG are followed by the end marker. The decoder would make up what is missing. Thumbnails
-/// have end markers too, so the segments before the pixels are stepped over.
+/// Whether the pixels of a JPEG are followed by the end marker. The decoder would make up what is
+/// missing. Thumbnails have end markers too, so the segments before the pixels are stepped over.
 fn has_jpeg_end(bytes: &[u8]) -> bool {
     let mut rest = bytes.get(2..).unwrap_or_default();
     while let [0xff, marker, high, low, ..] = *rest {

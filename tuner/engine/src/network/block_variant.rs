@@ -184,15 +184,11 @@ fn swapped_pair(graph: &Graph, at: usize) -> Option<(usize, [Step; 2])> {
     let between = Slice { tensor, channels: 0..channels };
     let sums = Conv { segments: vec![Segment { channels, epilogue: Epilogue::NONE }], ..conv.clone() };
     let ended = Pool { channels, epilogue, ..pool.clone() };
-    let conv = Step {
-        problem: Problem::Conv(sums),
-        src: mean.src.clone(),
-        dst: vec![between.clone()],
-        ..step.clone()
-    };
+    let (problem, dst) = (Problem::Conv(sums), vec![between.clone()]);
+    let conv = Step { problem, src: mean.src.clone(), dst, ..step.clone() };
     let weights = if epilogue.bias { vec![Weight::Bias(spec.clone())] } else { Vec::new() };
-    let pool =
-        Step { problem: Problem::Pool(ended), src: between, dst: step.dst.clone(), weights, ..mean.clone() };
+    let (problem, dst) = (Problem::Pool(ended), step.dst.clone());
+    let pool = Step { problem, src: between, dst, weights, ..mean.clone() };
     Some((reader, [conv, pool]))
 }
 

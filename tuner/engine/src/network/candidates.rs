@@ -28,8 +28,9 @@ pub fn supported(row: &KernelEntry, cpu: &Cpu, problem: &Problem) -> Result<Box<
     kernel.supports(problem).map(|()| kernel)
 }
 
-/// The rows that take a problem on this machine, and those that do not with their reasons. Of the rows of one family
-/// only the first that this machine has is listed: the others are the same code for a lower tier.
+/// The rows that take a problem on this machine, and those that do not with their reasons. Of the
+/// rows of one family only the first that this machine has is listed: the others are the same code
+/// for a lower tier.
 pub fn available(cpu: &Cpu, problem: &Problem) -> (Vec<SupportedKernel>, Vec<Excluded>) {
     let (mut list, mut left_out): (Vec<SupportedKernel>, Vec<Excluded>) = (Vec::new(), Vec::new());
     for row in table() {
@@ -50,8 +51,8 @@ pub fn available(cpu: &Cpu, problem: &Problem) -> (Vec<SupportedKernel>, Vec<Exc
     (list, left_out)
 }
 
-/// A choice without measurements, in f32: of the rows that this machine has, the one with the fewest multiply-adds by
-/// its default tuning; the first in the table where several are equal.
+/// A choice without measurements, in f32: of the rows that this machine has, the one with the
+/// fewest multiply-adds by its default tuning; the first in the table where several are equal.
 ///
 /// # Panics
 /// If no row of the table takes the problem.

@@ -55,8 +55,8 @@ pub struct Disagreement {
     pub expected: Dtype,
 }
 
-/// The type of each tensor, as the choices for the steps have it, or the first step that does not agree with those
-/// before it.
+/// The type of each tensor, as the choices for the steps have it, or the first step that does not
+/// agree with those before it.
 pub fn of_tensors(graph: &Graph, choices: &[Choice]) -> Result<Vec<Dtype>, Disagreement> {
     let mut types: Vec<Option<Dtype>> = vec![None; graph.tensors.len()];
     for (index, (step, choice)) in graph.steps.iter().zip(choices).enumerate() {

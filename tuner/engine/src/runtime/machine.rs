@@ -16,8 +16,8 @@ pub struct Machine {
     pub signature: [u32; 3],
     /// Highest instruction tier that was allowed.
     pub isa: String,
-    /// Processors that are online, whether or not this process may use them: a plan is found again by a process that is
-    /// pinned to some.
+    /// Processors that are online, whether or not this process may use them: a plan is found again
+    /// by a process that is pinned to some.
     pub cores: usize,
     /// Data caches of a core in KiB: first, second and third level.
     pub caches_kib: [usize; 3],

@@ -1,5 +1,5 @@
-//! What a command will need of memory, and whether there is as much: a shape that is too large gets a line and not the
-//! end of the process.
+//! What a command will need of memory, and whether there is as much: a shape that is too large gets
+//! a line and not the end of the process.
 
 use kernels::problem::Problem;
 
@@ -66,8 +66,8 @@ pub fn ensure(what: &str, elements: u128) -> Result<(), MemoryError> {
     }
 }
 
-/// Bytes that this process may still take: what the system has, what the limits of its group and its own address space
-/// leave; none where the system does not say.
+/// Bytes that this process may still take: what the system has, what the limits of its group and
+/// its own address space leave; none where the system does not say.
 fn memory() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let field = |path: &str, name: &str, place: usize| -> Option<u64> {

@@ -47,7 +47,8 @@ fn refused(step: &Step, choice: &Choice, refusal: Unsupported) -> PrepareError {
 pub struct PrepareOptions<'a> {
     /// Tensors have at least these halos; those that are not given have what their readers want.
     pub halos: &'a [Padding],
-    /// Weights that have been packed before. The others are of kernels that keep their filters as they are.
+    /// Weights that have been packed before. The others are of kernels that keep their filters as
+    /// they are.
     pub packed: Option<&'a WeightCache>,
 }
 
@@ -155,9 +156,9 @@ fn formats(graph: &Graph, choices: &[Choice], halos: &[Padding]) -> Result<Vec<F
         found: d.found,
         expected: d.expected,
     })?;
-    let halo = |tensor| halos.get(tensor).copied().unwrap_or_default();
-    let mut list: Vec<Format> =
-        types.into_iter().enumerate().map(|(tensor, dtype)| Format::with_halo(dtype, halo(tensor))).collect();
+    let halos = halos.iter().copied().chain(std::iter::repeat(Padding::default()));
+    let with_halo = |(dtype, halo)| Format::with_halo(dtype, halo);
+    let mut list: Vec<Format> = types.into_iter().zip(halos).map(with_halo).collect();
     for (step, choice) in graph.steps.iter().zip(choices) {
         let halo = &mut list[step.src.tensor].halo;
         *halo = halo.with(choice.formats.src.halo);
@@ -180,8 +181,8 @@ impl PreparedNetwork {
     /// Prepares every step by its choice, on all threads, and sizes the memory.
     ///
     /// # Errors
-    /// If a kernel refuses its step, steps do not agree on types, weights are missing or wrong, or packed weights are not
-    /// theirs.
+    /// If a kernel refuses its step, steps do not agree on types, weights are missing or wrong, or
+    /// packed weights are not theirs.
     ///
     /// # Panics
     /// If there is not one choice a step.
@@ -282,8 +283,8 @@ impl PreparedNetwork {
         }
     }
 
-    /// Whether a kernel may take a step without another for its neighbours: its types are the step's, and the network has
-    /// the halo that it wants.
+    /// Whether a kernel may take a step without another for its neighbours: its types are the
+    /// step's, and the network has the halo that it wants.
     pub fn takes(&self, step: usize, formats: &Formats) -> bool {
         let bound = self.steps[step].prepared.signature().formats;
         pair(&bound) == pair(formats) && bound.src.halo.with(formats.src.halo) == bound.src.halo
@@ -307,17 +308,15 @@ impl PreparedNetwork {
 
     /// Puts an alternative in a step's place, and gives what was there.
     pub fn replace(&mut self, step: usize, prepared: Arc<dyn Prepared>) -> Arc<dyn Prepared> {
-        let grow = |scratch: &mut Buffer, needed: usize| {
+        let grow = |scratch: &mut Buffer, workers: usize| {
+            let needed = prepared.scratch().total(workers);
             if needed > scratch.len() {
                 *scratch = Buffer::zeroed(needed);
             }
         };
         match self.graph.is_per_worker(step) {
-            true => {
-                let needed = prepared.scratch().total(1);
-                self.worker_memory.iter_mut().for_each(|memory| grow(&mut memory.scratch, needed));
-            }
-            false => grow(&mut self.scratch, prepared.scratch().total(self.team.workers())),
+            true => self.worker_memory.iter_mut().for_each(|memory| grow(&mut memory.scratch, 1)),
+            false => grow(&mut self.scratch, self.team.workers()),
         }
         std::mem::replace(&mut self.steps[step].prepared, prepared)
     }

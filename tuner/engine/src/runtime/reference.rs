@@ -20,7 +20,8 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Runs the given images `[h, w, c]` through a graph in f64, a thread each; of the graph's batch only one image counts.
+    /// Runs the given images `[h, w, c]` through a graph in f64, a thread each; of the graph's
+    /// batch only one image counts.
     pub fn of(
         graph: &Graph,
         weights: &Weights,
@@ -31,7 +32,8 @@ impl Reference {
         Ok(Self { images, results: results.into_iter().collect::<Result<_, _>>()? })
     }
 
-    /// As [`Self::of`], on three images of different kinds: rough (the built-in one), like a photograph, and plain.
+    /// As [`Self::of`], on three images of different kinds: rough (the built-in one), like a
+    /// photograph, and plain.
     pub fn new(graph: &Graph, weights: &Weights, threads: &Threads) -> Result<Self, PrepareError> {
         let Shape { h, w, c, .. } = graph.tensors[0];
         let rough = synthetic::image(1, h, w, c, 0);
@@ -43,8 +45,8 @@ impl Reference {
         self.results.iter().map(|result| &result[..])
     }
 
-    /// The largest relative L2 error of a session's features, or output where there are none, and the image that has it;
-    /// infinite where a result is no number.
+    /// The largest relative L2 error of a session's features, or output where there are none, and
+    /// the image that has it; infinite where a result is no number.
     pub fn error(&self, session: &mut PreparedNetwork, threads: &Threads) -> (f64, &[f32]) {
         let errors = self.images.iter().zip(&self.results).map(|(image, result)| {
             session.run(threads, image, 1);

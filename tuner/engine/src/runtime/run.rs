@@ -103,7 +103,8 @@ impl<'a> Region<'a> {
 }
 
 impl PreparedNetwork {
-    /// Runs `n` images `[n, h, w, c]` through the network, in one region ([`Threads::region`]); nothing else allocates.
+    /// Runs `n` images `[n, h, w, c]` through the network, in one region ([`Threads::region`]);
+    /// nothing else allocates.
     ///
     /// # Panics
     /// If `n` exceeds the graph's batch, or the images' size is not the graph's.
@@ -135,7 +136,8 @@ impl PreparedNetwork {
         threads.region(&mut self.team, |member| region.run(member, n, range.clone()));
     }
 
-    /// Runs one image with the outputs of one step changed on the way; the features, or the output where there are none.
+    /// Runs one image with the outputs of one step changed on the way; the features, or the output
+    /// where there are none.
     pub fn run_changed(
         &mut self,
         threads: &Threads,
@@ -198,7 +200,8 @@ impl PreparedNetwork {
         self.seconds().computing
     }
 
-    /// The first `n` images of a slice as `[n, h, w, c]` values. Only the output and the features outlive a run.
+    /// The first `n` images of a slice as `[n, h, w, c]` values. Only the output and the features
+    /// outlive a run.
     pub fn read(&self, slice: &Slice, n: usize) -> Vec<f32> {
         let placed = Placed::of(slice, &self.graph, &self.tensors);
         // The first worker has the first images.
@@ -215,7 +218,8 @@ impl PreparedNetwork {
         self.graph.features.as_ref().map(|slice| self.read(slice, n))
     }
 
-    /// Runs up to and including the given number of steps and reads a slice: for checks of what lies inside the network.
+    /// Runs up to and including the given number of steps and reads a slice: for checks of what
+    /// lies inside the network.
     pub fn run_until(
         &mut self,
         threads: &Threads,

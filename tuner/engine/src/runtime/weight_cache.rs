@@ -5,9 +5,9 @@
 //! the buffers of step 0, of step 1, ..
 //! ```
 //!
-//! The key says what was packed how: which weights, by which build of the program, each step's problem, kernel, tuning
-//! and formats. A file with another key is not used, and one whose values have changed is not either; it can be removed
-//! at any time.
+//! The key says what was packed how: which weights, by which build of the program, each step's
+//! problem, kernel, tuning and formats. A file with another key is not used, and one whose values
+//! have changed is not either; it can be removed at any time.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -48,7 +48,8 @@ struct Header {
     buffers: Vec<Vec<(usize, u32)>>,
 }
 
-/// What tells packed weights from others; fails if the file of weights or the program itself can't be looked at.
+/// What tells packed weights from others; fails if the file of weights or the program itself can't
+/// be looked at.
 pub fn key(weights: Option<&PathBuf>, seed: u64, graph: &Graph, choices: &[Choice]) -> io::Result<String> {
     let identity = |path: &Path| -> io::Result<String> {
         let path = path.canonicalize()?;
@@ -107,7 +108,8 @@ impl WeightCache {
         self.steps.get(step).is_some_and(|(_, buffers)| !buffers.is_empty())
     }
 
-    /// Fills the buffers of a step; fails if the file has others, or values that are not those that were written.
+    /// Fills the buffers of a step; fails if the file has others, or values that are not those that
+    /// were written.
     pub fn read(&self, step: usize, buffers: Vec<&mut Buffer>) -> Result<(), WeightCacheError> {
         let damaged = |reason| WeightCacheError::Damaged { file: self.name.clone(), reason };
         let (mut at, there) = match self.steps.get(step) {

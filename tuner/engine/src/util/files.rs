@@ -4,7 +4,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Why a file could not be read or written. One line each: the file, what was found and what was expected.
+/// Why a file could not be read or written. One line each: the file, what was found and what was
+/// expected.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     #[error("{file}: cannot read: {source}")]
@@ -32,14 +33,15 @@ pub enum InputError {
 
 /// Replaces the file at `path` by one of this content, or leaves it as it was.
 ///
-/// The content goes to a temporary file in the same folder, which then takes the name. A symbolic link stays and its
-/// target is replaced; what is not a regular file, such as `/dev/stdout`, is written to directly.
+/// The content goes to a temporary file in the same folder, which then takes the name. A symbolic
+/// link stays and its target is replaced; what is not a regular file, such as `/dev/stdout`, is
+/// written to directly.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), InputError> {
     write_with(path, |out| out.write_all(bytes))
 }
 
-/// Fails where [`write_atomically`] can be expected to fail, before anything is spent on what to write: if the folder is
-/// not there or not writable, or a folder has the name.
+/// Fails where [`write_atomically`] can be expected to fail, before anything is spent on what to
+/// write: if the folder is not there or not writable, or a folder has the name.
 pub fn check_writable(path: &Path) -> Result<(), InputError> {
     let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let checked = match std::fs::metadata(&target) {

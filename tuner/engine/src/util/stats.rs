@@ -46,7 +46,8 @@ pub fn interval(values: &[f64]) -> Option<Interval> {
     Some(Interval { value, low: medians[DRAWS / 40], high: medians[DRAWS - 1 - DRAWS / 40] })
 }
 
-/// The ratio `a / b` of samples taken in the same rounds: its median, with its interval. None without samples in common.
+/// The ratio `a / b` of samples taken in the same rounds: its median, with its interval. None
+/// without samples in common.
 pub fn ratio(a: &[f64], b: &[f64]) -> Option<Interval> {
     let ratios: Vec<f64> = a.iter().zip(b).map(|(a, b)| a / b).collect();
     interval(&ratios)

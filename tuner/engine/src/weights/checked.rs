@@ -35,7 +35,8 @@ struct Tensor<'a> {
 }
 
 impl CheckedFile {
-    /// Opens a file by its container, and reads its names by their scheme. No tensor is checked yet.
+    /// Opens a file by its container, and reads its names by their scheme. No tensor is checked
+    /// yet.
     pub fn open(path: &Path, info: &ModelInfo) -> Result<Self, WeightsError> {
         let name = file_name(path);
         let read = |source| WeightsError::Read { file: name.clone(), source };
@@ -56,7 +57,8 @@ impl CheckedFile {
         Ok(Self { name, container, file, tensors, naming, layers, bn_epsilon: info.bn_epsilon })
     }
 
-    /// Checks presence, shape and type of all that a spec needs, and gives the classes of the dense layer.
+    /// Checks presence, shape and type of all that a spec needs, and gives the classes of the dense
+    /// layer.
     pub fn check(&self, spec: &Spec) -> Result<Option<usize>, WeightsError> {
         for conv in &spec.convs {
             self.conv_tensors(conv)?;

@@ -3,7 +3,8 @@
 use crate::util::files::one_line;
 use crate::weights::tensor_file::ReadError;
 
-/// Why weights could not be read. One line each: the file, the tensor, what was found and what was expected.
+/// Why weights could not be read. One line each: the file, the tensor, what was found and what was
+/// expected.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     #[error("{file}: cannot read the weights: {source}")]

@@ -1,8 +1,9 @@
 //! Weights of a network: made up, or read from a file.
 //!
-//! [`Weights::open`] reads headers only and checks every tensor the network needs; values are read layer by layer, by
-//! [`Weights::conv`] and [`Weights::dense`], so that no second copy of the network is ever held. A file is recognised
-//! by its content, not by its name: HDF5 of Keras, or safetensors of torchvision or timm.
+//! [`Weights::open`] reads headers only and checks every tensor the network needs; values are read
+//! layer by layer, by [`Weights::conv`] and [`Weights::dense`], so that no second copy of the
+//! network is ever held. A file is recognised by its content, not by its name: HDF5 of Keras, or
+//! safetensors of torchvision or timm.
 
 use std::path::Path;
 
@@ -32,8 +33,9 @@ enum Store {
 }
 
 impl Weights {
-    /// Opens a file and checks presence, shape and type of all that a model needs: kernel and BatchNorm of every
-    /// convolution, and the dense layer if the file has any tensor of it. Values are not read.
+    /// Opens a file and checks presence, shape and type of all that a model needs: kernel and
+    /// BatchNorm of every convolution, and the dense layer if the file has any tensor of it. Values
+    /// are not read.
     ///
     /// # Errors
     /// The first thing that is wrong, see [`WeightsError`].
@@ -56,9 +58,8 @@ impl Weights {
 
     pub(super) fn synthetic_for(spec: &Spec, seed: u64) -> Self {
         let classes = spec.info.top.map(|top| top.classes).filter(|_| spec.features > 0);
-        let (store, description) =
-            (Store::Synthetic(Synthetic { seed, info: spec.info }), format!("synthetic (seed {seed})"));
-        Self { store, description, features: spec.features, classes }
+        let store = Store::Synthetic(Synthetic { seed, info: spec.info });
+        Self { store, description: format!("synthetic (seed {seed})"), features: spec.features, classes }
     }
 
     /// Outputs of the dense layer; `None` if the weights have no such layer or the model has no features.
@@ -82,7 +83,8 @@ impl Weights {
     /// Kernel, bias if there is one, and BatchNorm of one convolution. Reads no other layer.
     ///
     /// # Errors
-    /// If a value is not finite or a variance is negative, or the file has changed since it was opened.
+    /// If a value is not finite or a variance is negative, or the file has changed since it was
+    /// opened.
     pub fn conv(&self, spec: &ConvSpec) -> Result<Filter, WeightsError> {
         match &self.store {
             Store::File(file) => file.conv(spec),
@@ -111,8 +113,8 @@ impl Weights {
         Ok(Some(inputs))
     }
 
-    /// The dense layer as a 1x1 convolution `[1, 1, features, classes]` with a bias, where [`Weights::classes`] is not
-    /// `None`.
+    /// The dense layer as a 1x1 convolution `[1, 1, features, classes]` with a bias, where
+    /// [`Weights::classes`] is not `None`.
     pub fn dense(&self) -> Result<Option<Filter>, WeightsError> {
         let Some(classes) = self.classes else { return Ok(None) };
         match &self.store {

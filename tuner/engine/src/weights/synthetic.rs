@@ -1,10 +1,10 @@
 //! Synthetic weights and images: the same values on every machine, to the bit, from a counter.
 //!
-//! Value `i` of stream `t` is SplitMix64's output for the state
-//! `seed + t * 0xD1B54A32D192ED03 + (i + 1) * 0x9E3779B97F4A7C15`, of which the upper 24 bits make a number in (0, 1)
-//! that f32 and f64 both hold exactly. Convolution `j` in order of creation has the streams from `8 j`: kernel (HWIO),
-//! beta, mean, variance, gamma (unused). Kernels are uniform in +-sqrt(6 / (r s c)), so that a ReLU network keeps the
-//! size of its activations.
+//! Value `i` of stream `t` is SplitMix64's output for the state `seed + t * 0xD1B54A32D192ED03 + (i
+//! + 1) * 0x9E3779B97F4A7C15`, of which the upper 24 bits make a number in (0, 1) that f32 and f64
+//! both hold exactly. Convolution `j` in order of creation has the streams from `8 j`: kernel
+//! (HWIO), beta, mean, variance, gamma (unused). Kernels are uniform in +-sqrt(6 / (r s c)), so
+//! that a ReLU network keeps the size of its activations.
 
 use kernels::filter::{BatchNorm, Filter};
 
@@ -67,8 +67,8 @@ pub fn leaves(h: usize, w: usize, c: usize) -> Vec<f32> {
     image
 }
 
-/// One image `[h, w, c]` of two plain surfaces, dark above and bright below a slanting edge: errors of alike pixels add
-/// up where those of unlike ones cancel.
+/// One image `[h, w, c]` of two plain surfaces, dark above and bright below a slanting edge: errors
+/// of alike pixels add up where those of unlike ones cancel.
 pub fn plain(h: usize, w: usize, c: usize) -> Vec<f32> {
     let value = |y: usize, x: usize| if (10 * y * w + 3 * x * h) > 6 * h * w { 0.7 } else { -0.9 };
     (0..h * w * c).map(|i| value(i / c / w, i / c % w)).collect()

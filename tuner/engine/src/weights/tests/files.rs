@@ -90,14 +90,11 @@ pub fn safetensors_bytes(tensors: &Tensors, dtype: Dtype) -> Vec<u8> {
     ::safetensors::serialize(views.collect::<HashMap<_, _>>(), None).unwrap()
 }
 
-/// How the values of a dataset lie in the file.
+/// How the values of a dataset lie in the file: in chunks, these are rows of the first axis.
 #[derive(Clone, Copy, Debug)]
 pub enum Stored {
-    /// In one piece, as memory has them.
     Plain,
-    /// By rows of the first axis.
     Chunked,
-    /// In one piece, the highest byte first.
     BigEndian,
 }
 
@@ -120,8 +117,8 @@ fn add_variables(group: &mut GroupBuilder, variables: &Tensors, stored: Stored) 
     }
 }
 
-/// Keras's name of each layer without its number, its number and its variables. Convolutions and BatchNorms are numbered
-/// from `first`.
+/// Keras's name of each layer without its number, its number and its variables. Convolutions and
+/// BatchNorms are numbered from `first`.
 fn keras_layers(first: u64, filters: &[Filter]) -> Vec<(&'static str, u64, Tensors)> {
     let variable =
         |name: &str, shape: &[usize], values: &[f32]| (name.to_owned(), shape.to_vec(), values.to_vec());
