@@ -30,17 +30,14 @@ pub enum SessionError {
     Prepare(#[from] PrepareError),
 }
 
-/// Why images can't be run.
+/// The values are not those of one image or several.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RunError {
-    /// The values are not those of one image or several.
-    #[error("found {found} values, expected a multiple of {}: images of {shape:?}", .shape.iter().product::<usize>())]
-    Size {
-        /// Their number.
-        found: usize,
-        /// Height, width and channels of an image.
-        shape: [usize; 3],
-    },
+#[error("found {found} values, expected a multiple of {}: images of {shape:?}", .shape.iter().product::<usize>())]
+pub struct RunError {
+    /// How many values there are.
+    pub found: usize,
+    /// Height, width and channels of an image.
+    pub shape: [usize; 3],
 }
 
 /// What a [`Session`] is made of.
@@ -126,7 +123,7 @@ impl Session {
     pub fn run(&mut self, images: &[f32]) -> Result<Output, RunError> {
         let size: usize = self.input.iter().product();
         if images.is_empty() || !images.len().is_multiple_of(size) {
-            return Err(RunError::Size { found: images.len(), shape: self.input });
+            return Err(RunError { found: images.len(), shape: self.input });
         }
         let Self { network, threads, .. } = self;
         let (mut values, mut features) = (Vec::new(), Vec::new());

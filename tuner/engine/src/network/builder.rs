@@ -78,10 +78,10 @@ impl Builder {
         (block.build)(self, x)
     }
 
-    /// Adds a single convolution, which is a block of the same name.
-    pub fn single_conv(&mut self, block: &'static str, layer: ConvLayer) -> NodeId {
+    /// Adds a single convolution, which is a block of the same name, in torchvision's names too.
+    pub fn single_conv(&mut self, block: &'static str, filters: usize, window: Window) -> NodeId {
         self.name = block;
-        self.conv_layer(0, "conv", layer)
+        self.conv_layer(0, "conv", block.to_string(), filters, window)
     }
 
     fn add(&mut self, layer: &str, op: Op, inputs: Vec<NodeId>, shape: [usize; 3]) -> NodeId {
@@ -94,18 +94,17 @@ impl Builder {
         self.model.nodes[x].shape[2]
     }
 
-    fn conv_layer(&mut self, x: NodeId, name: &str, layer: ConvLayer) -> NodeId {
+    fn conv_layer(&mut self, x: NodeId, name: &str, torch: String, filters: usize, window: Window) -> NodeId {
         let [h, w, _] = self.model.nodes[x].shape;
-        let [oh, ow] = layer.window.output([h, w]);
-        let shape = [oh, ow, layer.filters];
-        self.next_conv = layer.index + 1;
-        self.add(name, Op::Conv(layer), vec![x], shape)
+        let [oh, ow] = window.output([h, w]);
+        let layer = ConvLayer { index: self.next_conv, torch, window, filters };
+        self.next_conv += 1;
+        self.add(name, Op::Conv(layer), vec![x], [oh, ow, filters])
     }
 
     fn conv_window(&mut self, x: NodeId, name: &str, filters: usize, window: Window) -> NodeId {
         let torch = if self.torch.is_empty() { name.to_string() } else { format!("{}.{name}", self.torch) };
-        let layer = ConvLayer { index: self.next_conv, torch, window, filters };
-        self.conv_layer(x, name, layer)
+        self.conv_layer(x, name, torch, filters, window)
     }
 
     /// `conv2d_bn` of stride 1 with `same` padding.

@@ -6,23 +6,25 @@
 use crate::network::builder::{BlockInfo, Builder, Network};
 use crate::network::model::{ModelInfo, NodeId, TopInfo};
 
-pub const NETWORK: Network = Network { name: "inception_v3", info: INFO, blocks: &BLOCKS };
-
-/// What its layers do not state. Keras and torchvision agree on it.
-const INFO: ModelInfo = ModelInfo {
-    title: "InceptionV3",
-    input: BLOCKS[0].input,
-    pixel_range: [-1.0, 1.0],
-    bn_epsilon: 1e-3,
-    top: Some(TopInfo {
-        block: "top",
-        pool: "avg_pool",
-        dense: "predictions",
-        torch_dense: "fc",
-        softmax: "softmax",
-        features: 2048,
-        classes: 1000,
-    }),
+pub const NETWORK: Network = Network {
+    name: "inception_v3",
+    // Keras and torchvision agree on it.
+    info: ModelInfo {
+        title: "InceptionV3",
+        input: BLOCKS[0].input,
+        pixel_range: [-1.0, 1.0],
+        bn_epsilon: 1e-3,
+        top: Some(TopInfo {
+            block: "top",
+            pool: "avg_pool",
+            dense: "predictions",
+            torch_dense: "fc",
+            softmax: "softmax",
+            features: 2048,
+            classes: 1000,
+        }),
+    },
+    blocks: &BLOCKS,
 };
 
 /// A row of [`BLOCKS`].
@@ -182,11 +184,8 @@ mod tests {
 
     #[test]
     fn each_block_reads_what_the_one_before_it_passes_on() {
-        let shapes: Vec<[usize; 3]> = BLOCKS
-            .map(|block| NETWORK.block(block.name).expect("a block"))
-            .iter()
-            .map(|block| block.nodes[block.output].shape)
-            .collect();
+        let models = BLOCKS.map(|block| NETWORK.block(block.name).expect("a block"));
+        let shapes = models.map(|model| model.nodes[model.output].shape);
         assert!(shapes.iter().zip(&BLOCKS[1..]).all(|(output, next)| *output == next.input), "{shapes:?}");
     }
 

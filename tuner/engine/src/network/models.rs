@@ -3,15 +3,11 @@
 use kernels::problem::Conv;
 
 use crate::network::builder::{Builder, Network};
-use crate::network::model::{ConvLayer, Model, ModelInfo};
+use crate::network::model::{Model, ModelInfo};
 use crate::network::{NETWORKS, inception_v3};
 
 /// A single convolution's name.
 const CONV2D_BN: &str = "conv2d_bn";
-
-/// What a single convolution does not state.
-const CONV2D_BN_INFO: ModelInfo =
-    ModelInfo { title: CONV2D_BN, input: [0; 3], pixel_range: [-1.0, 1.0], bn_epsilon: 1e-3, top: None };
 
 /// A name that is no model's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,10 +36,10 @@ impl Model {
     pub fn conv2d_bn(conv: &Conv) -> Self {
         let [h, w] = conv.image;
         let input = [h, w, conv.channels];
-        let torch = CONV2D_BN.to_string();
-        let layer = ConvLayer { index: 0, torch, window: conv.window, filters: conv.filters() };
-        let mut b = Builder::new(CONV2D_BN, input, ModelInfo { input, ..CONV2D_BN_INFO });
-        let output = b.single_conv(CONV2D_BN, layer);
+        let (title, pixel_range) = (CONV2D_BN, [-1.0, 1.0]);
+        let info = ModelInfo { title, input, pixel_range, bn_epsilon: 1e-3, top: None };
+        let mut b = Builder::new(CONV2D_BN, input, info);
+        let output = b.single_conv(CONV2D_BN, conv.filters(), conv.window);
         b.finish(output, None)
     }
 

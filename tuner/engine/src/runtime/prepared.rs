@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::network::{Choice, Graph, Slice, Step, Weight, of_tensors, pair, supported};
 use crate::runtime::layout::lay_out;
+use crate::runtime::memory::elements;
 use crate::runtime::order::turns;
 use crate::runtime::threads::Threads;
 use crate::runtime::weight_cache::{WeightCache, WeightCacheError};
@@ -135,15 +136,12 @@ pub fn filters(step: &Step, weights: &Weights, rounding: Dtype) -> Result<Vec<Fi
 }
 
 /// Filters of this many weights are prepared first: while they are packed, they are in memory more than once.
-const LARGE: usize = 1 << 20;
+const LARGE: u128 = 1 << 20;
 
 /// The order in which steps are prepared: theirs, so that weights lie as they are used, but for large ones.
 fn preparation_order(graph: &Graph) -> Vec<usize> {
     let mut order: Vec<usize> = (0..graph.steps.len()).collect();
-    let weights = |index: usize| match &graph.steps[index].problem {
-        Problem::Conv(conv) => conv.depth() * conv.filters(),
-        _ => 0,
-    };
+    let weights = |index: usize| elements(&graph.steps[index].problem)[2];
     order.sort_by_key(|&index| std::cmp::Reverse(Some(weights(index)).filter(|&weights| weights >= LARGE)));
     order
 }

@@ -10,7 +10,7 @@ use kernels::filter::{BatchNorm, Filter};
 use crate::network::{ConvSpec, ModelInfo, Spec};
 use crate::util::files::{coordinate, file_name};
 use crate::weights::error::WeightsError;
-use crate::weights::naming::{AveragePooling, Axes, ConvTensors, DenseTensors, LayerNames, Name, Naming};
+use crate::weights::naming::{Axes, ConvTensors, DenseTensors, LayerNames, Name, Naming};
 use crate::weights::tensor_file::{Container, MAGIC, ReadError, TensorFile, TensorInfo, Tensors};
 use crate::weights::{CONTAINERS, NAMING_SCHEMES};
 
@@ -22,7 +22,7 @@ pub(super) struct CheckedFile {
     container: &'static Container,
     file: Box<dyn TensorFile>,
     tensors: Tensors,
-    naming: &'static Naming,
+    pub naming: &'static Naming,
     layers: Box<dyn LayerNames>,
     bn_epsilon: f32,
 }
@@ -67,10 +67,6 @@ impl CheckedFile {
             return Ok(None);
         }
         Ok(self.dense_tensors(spec.features)?.map(|dense| dense.bias.info.shape[0]))
-    }
-
-    pub fn average_pooling(&self) -> AveragePooling {
-        self.naming.average_pooling
     }
 
     /// One convolution, kernel as HWIO.

@@ -70,7 +70,7 @@ impl Weights {
     /// The pooling the weights were trained with.
     pub fn average_pooling(&self) -> AveragePooling {
         match &self.store {
-            Store::File(file) => file.average_pooling(),
+            Store::File(file) => file.naming.average_pooling,
             Store::Synthetic(_) => AveragePooling::Keras,
         }
     }

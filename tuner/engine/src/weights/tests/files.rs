@@ -59,12 +59,8 @@ pub fn torch_tensors() -> Tensors {
     for conv in spec().convs {
         let filter = filter(conv.index, true);
         let [r, s, c, k] = filter.dims;
-        let mut oihw = Vec::new();
-        for (o, i) in (0..k).flat_map(|o| (0..c).map(move |i| (o, i))) {
-            for (y, x) in (0..r).flat_map(|y| (0..s).map(move |x| (y, x))) {
-                oihw.push(filter.weights[((y * s + x) * c + i) * k + o]);
-            }
-        }
+        let hwio = |at: usize| ((at % (r * s)) * c + at / (r * s) % c) * k + at / (c * r * s);
+        let oihw = (0..filter.weights.len()).map(|at| filter.weights[hwio(at)]).collect();
         let norm = filter.norms[0].clone();
         let mut add =
             |name: &str, shape, values| tensors.push((format!("{}.{name}", conv.torch), shape, values));
