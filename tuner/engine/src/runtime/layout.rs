@@ -72,10 +72,10 @@ pub(super) fn lay_out(graph: &Graph, formats: &[Format]) -> (Vec<Placement>, Are
                 && other_first <= last
                 && graph.is_tensor_per_worker(tensor) == graph.is_tensor_per_worker(other)
         };
+        let range =
+            |&other: &TensorId| (placements[other].offset, placements[other].offset + elements[other]);
         let placed = order[..place].iter().filter(|&&other| overlaps(other));
-        let mut occupied: Vec<(usize, usize)> = placed
-            .map(|&other| (placements[other].offset, placements[other].offset + elements[other]))
-            .collect();
+        let mut occupied: Vec<(usize, usize)> = placed.map(range).collect();
         occupied.sort_unstable();
         let mut offset = 0;
         for (start, end) in occupied {

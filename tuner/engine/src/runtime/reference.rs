@@ -63,12 +63,7 @@ fn result(graph: &Graph, weights: &Weights, image: &[f32]) -> Result<Vec<f64>, P
     tensors[0] = image.iter().map(|&x| x.into()).collect();
     let wanted = graph.features.as_ref().unwrap_or(&graph.output);
     for (index, step) in graph.steps.iter().enumerate() {
-        let channels = |slice: &Slice| graph.tensors[slice.tensor].c;
-        let src: Vec<f64> = tensors[step.src.tensor]
-            .chunks_exact(channels(&step.src))
-            .flat_map(|pixel| &pixel[step.src.channels.clone()])
-            .copied()
-            .collect();
+        let src = values(graph, &tensors, &step.src);
         let outputs = exact(&step.problem.with_batch(1), &src, &filters(step, weights, Dtype::F32)?);
         for (slice, output) in step.dst.iter().zip(outputs) {
             let shape = graph.tensors[slice.tensor];
@@ -82,6 +77,10 @@ fn result(graph: &Graph, weights: &Weights, image: &[f32]) -> Result<Vec<f64>, P
             tensors[step.src.tensor] = Vec::new();
         }
     }
-    let pixels = tensors[wanted.tensor].chunks_exact(graph.tensors[wanted.tensor].c);
-    Ok(pixels.flat_map(|pixel| pixel[wanted.channels.clone()].to_vec()).collect())
+    Ok(values(graph, &tensors, wanted))
+}
+
+fn values(graph: &Graph, tensors: &[Vec<f64>], slice: &Slice) -> Vec<f64> {
+    let pixels = tensors[slice.tensor].chunks_exact(graph.tensors[slice.tensor].c);
+    pixels.flat_map(|pixel| &pixel[slice.channels.clone()]).copied().collect()
 }

@@ -36,8 +36,8 @@ pub enum InputError {
 /// The content goes to a temporary file in the same folder, which then takes the name. A symbolic
 /// link stays and its target is replaced; what is not a regular file, such as `/dev/stdout`, is
 /// written to directly.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), InputError> {
-    write_with(path, |out| out.write_all(bytes))
+pub fn write_atomically(path: &Path, content: impl AsRef<[u8]>) -> Result<(), InputError> {
+    write_with(path, |out| out.write_all(content.as_ref()))
 }
 
 /// Fails where [`write_atomically`] can be expected to fail, before anything is spent on what to
@@ -114,11 +114,6 @@ pub fn now() -> u64 {
 pub fn create_folder(folder: &Path) -> Result<(), InputError> {
     std::fs::create_dir_all(folder)
         .map_err(|source| InputError::Folder { folder: folder.display().to_string(), source })
-}
-
-/// As [`write_atomically`], a text.
-pub fn write_text(path: &Path, text: &str) -> Result<(), InputError> {
-    write_atomically(path, text.as_bytes())
 }
 
 #[cfg(test)]

@@ -37,9 +37,7 @@ fn from_position<T>(mut file: &File, at: u64, read: impl FnOnce(&File) -> io::Re
 pub fn read_f32_at(file: &File, at: u64, count: usize) -> io::Result<Vec<f32>> {
     let mut values = vec![0.0; count];
     read_exact_at(file, bytemuck::cast_slice_mut(&mut values), at)?;
-    if cfg!(target_endian = "big") {
-        values.iter_mut().for_each(|value: &mut f32| *value = f32::from_bits(value.to_bits().swap_bytes()));
-    }
+    values.iter_mut().for_each(|value: &mut f32| *value = f32::from_bits(u32::from_le(value.to_bits())));
     Ok(values)
 }
 

@@ -100,15 +100,13 @@ impl Weights {
         }
         let mut inputs = Vec::with_capacity(spec.channels);
         for InputSpec { conv, channels, maxima } in &spec.inputs {
-            let Some(conv) = conv else {
-                inputs.extend(std::iter::repeat_n(1.0, *channels));
-                continue;
+            let norm = match (conv, &self.store) {
+                (None, _) => None,
+                (Some(conv), Store::File(file)) => Some(file.norm(conv)?),
+                (Some(conv), Store::Synthetic(made_up)) => Some(made_up.norm(conv)),
             };
-            let norm = match &self.store {
-                Store::File(file) => file.norm(conv)?,
-                Store::Synthetic(made_up) => made_up.norm(conv),
-            };
-            inputs.extend((0..*channels).map(|channel| after_relu(&norm, channel, *maxima)));
+            let mean = |channel| norm.as_ref().map_or(1.0, |norm| after_relu(norm, channel, *maxima));
+            inputs.extend((0..*channels).map(mean));
         }
         Ok(Some(inputs))
     }

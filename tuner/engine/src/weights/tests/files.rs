@@ -78,10 +78,8 @@ pub fn torch_tensors() -> Tensors {
 }
 
 pub fn safetensors_bytes(tensors: &Tensors, dtype: Dtype) -> Vec<u8> {
-    let bytes: Vec<Vec<u8>> =
-        tensors.iter().map(|(_, _, values)| values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
-    let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
-        (name.as_str(), TensorView::new(dtype, shape.clone(), bytes).unwrap())
+    let views = tensors.iter().map(|(name, shape, values)| {
+        (name.as_str(), TensorView::new(dtype, shape.clone(), bytemuck::cast_slice(values)).unwrap())
     });
     ::safetensors::serialize(views.collect::<HashMap<_, _>>(), None).unwrap()
 }
