@@ -8,7 +8,7 @@ use hdf5_pure::{DType, Dataset, Error, Group, Layout, Source, make_f32_type};
 use crate::util::files::one_line;
 use crate::util::read_at::read_f32_at;
 use crate::weights::paged_file::PagedFile;
-use crate::weights::tensor_file::{Container, ReadError, TensorFile, TensorInfo, Tensors};
+use crate::weights::tensor_file::{Container, Opened, ReadError, TensorFile, TensorInfo, Tensors};
 
 pub(super) const HDF5: Container = Container {
     name: "HDF5",
@@ -39,7 +39,7 @@ struct Hdf5 {
 }
 
 /// Reads the tree of groups and the header of every dataset.
-fn open(file: File) -> Result<(Tensors, Box<dyn TensorFile>), ReadError> {
+fn open(file: File) -> Opened {
     let pages = PagedFile::new(&file)?;
     let len = pages.len();
     let tree = hdf5_pure::File::from_source(pages).map_err(ReadError::damaged)?;

@@ -16,8 +16,10 @@ pub(super) struct Naming {
     /// Whether the names of a file are of this scheme.
     pub recognises: fn(&Tensors) -> bool,
     /// The layers of a file, whose name messages show, for a network.
-    pub read: fn(&str, &Tensors, &ModelInfo) -> Result<Box<dyn LayerNames>, WeightsError>,
+    pub read: fn(&str, &Tensors, &ModelInfo) -> Layers,
 }
+
+pub(super) type Layers = Result<Box<dyn LayerNames>, WeightsError>;
 
 /// Which tensors of a file belong to which layer.
 pub(super) trait LayerNames: Debug + Send + Sync {

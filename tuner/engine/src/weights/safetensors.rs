@@ -6,7 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 use ::safetensors::tensor::{Dtype, Metadata};
 
 use crate::util::read_at::read_f32_at;
-use crate::weights::tensor_file::{Container, MAGIC, ReadError, TensorFile, TensorInfo, Tensors};
+use crate::weights::tensor_file::{Container, MAGIC, Opened, ReadError, TensorFile, TensorInfo};
 
 /// The container: 8 bytes of length, then a JSON object.
 pub(super) const SAFETENSORS: Container = Container {
@@ -27,7 +27,7 @@ struct Safetensors {
 }
 
 /// Reads the header and checks that the file's length is what it says.
-fn open(mut file: File) -> Result<(Tensors, Box<dyn TensorFile>), ReadError> {
+fn open(mut file: File) -> Opened {
     let length = file.seek(SeekFrom::End(0))?;
     file.rewind()?;
     let mut size = [0; 8];

@@ -1,10 +1,10 @@
 //! Synthetic weights and images: the same values on every machine, to the bit, from a counter.
 //!
-//! Value `i` of stream `t` is SplitMix64's output for the state `seed + t * 0xD1B54A32D192ED03 + (i
-//! + 1) * 0x9E3779B97F4A7C15`, of which the upper 24 bits make a number in (0, 1) that f32 and f64
-//! both hold exactly. Convolution `j` in order of creation has the streams from `8 j`: kernel
-//! (HWIO), beta, mean, variance, gamma (unused). Kernels are uniform in +-sqrt(6 / (r s c)), so
-//! that a ReLU network keeps the size of its activations.
+//! Value `i` of stream `t` is SplitMix64's output for the state
+//! `seed + t * 0xD1B54A32D192ED03 + (i + 1) * 0x9E3779B97F4A7C15`, of which the upper 24 bits make a
+//! number in (0, 1) that f32 and f64 both hold exactly. Convolution `j` in order of creation has
+//! the streams from `8 j`: kernel (HWIO), beta, mean, variance, gamma (unused). Kernels are uniform
+//! in +-sqrt(6 / (r s c)), so that a ReLU network keeps the size of its activations.
 
 use kernels::filter::{BatchNorm, Filter};
 

@@ -15,8 +15,10 @@ pub(super) struct Container {
     /// Whether a file is one, by its first [`MAGIC`] bytes, or as many as there are.
     pub recognises: fn(&[u8]) -> bool,
     /// Reads the headers of a file, and gives what they state of its tensors.
-    pub open: fn(File) -> Result<(Tensors, Box<dyn TensorFile>), ReadError>,
+    pub open: fn(File) -> Opened,
 }
+
+pub(super) type Opened = Result<(Tensors, Box<dyn TensorFile>), ReadError>;
 
 /// Bytes by which a container is recognised.
 pub(super) const MAGIC: u64 = 9;
