@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use kernels::cpu::Cpu;
+use kernels::Cpu;
 
 use crate::network::Model;
 use crate::plan::error::PlanError;
@@ -85,8 +85,6 @@ impl<'a> SessionBuilder<'a> {
 /// A network that is ready to run, and the threads that run it.
 ///
 /// It wraps a [`PreparedNetwork`], whose `run` neither fails nor allocates.
-///
-/// [`PreparedNetwork`]: crate::runtime::prepared::PreparedNetwork
 pub struct Session {
     network: PreparedNetwork,
     threads: Threads,

@@ -5,7 +5,7 @@ use std::io::Cursor;
 use std::path::Path;
 
 use image::imageops::FilterType;
-use image::{ImageDecoder, ImageReader, Limits, Rgb32FImage};
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits, Rgb32FImage};
 
 use crate::network::Model;
 use crate::util::files::{InputError, file_name, one_line};
@@ -19,19 +19,9 @@ const MAX_PIXELS: u64 = 1 << 26;
 /// Why an image could not be read. One line each: the file, what was found and what was expected.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// The system refused to read, or the file is of another format or damaged.
+    /// The system refused to read, or the file is of another format, damaged or too large.
     #[error(transparent)]
     Input(#[from] InputError),
-    /// An image larger than any camera's.
-    #[error("{file}: found an image of {width}x{height}, expected 1 to {MAX_PIXELS} pixels")]
-    Size {
-        /// The file.
-        file: String,
-        /// Columns.
-        width: u32,
-        /// Rows.
-        height: u32,
-    },
     /// The model does not take images: it is a part of a network.
     #[error("{file}: {model} takes {expected:?}, not images")]
     Model {
@@ -73,23 +63,24 @@ pub fn load(path: impl AsRef<Path>, model: &Model) -> Result<Vec<f32>, ImageErro
 }
 
 fn damaged(file: &str, found: impl Display) -> InputError {
-    let (found, expected) = (one_line(&found.to_string()), "a whole JPEG or PNG image".to_owned());
-    InputError::Format { file: file.to_owned(), found, expected }
+    let (file, found) = (file.to_owned(), one_line(&found.to_string()));
+    InputError::Format { file, found, expected: "a whole JPEG or PNG image".to_owned() }
 }
 
-fn decode(file: &str, bytes: &[u8]) -> Result<Rgb32FImage, ImageError> {
-    let format = |error: image::ImageError| damaged(file, error);
-    let mut reader =
-        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| format(error.into()))?;
+fn decode(file: &str, bytes: &[u8]) -> Result<Rgb32FImage, InputError> {
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+    let mut reader = reader.map_err(|error| damaged(file, error))?;
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_PIXELS * 8);
     reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(format)?;
+    let decoder = reader.into_decoder().map_err(|error| damaged(file, error))?;
     let (width, height) = decoder.dimensions();
     if !(1..=MAX_PIXELS).contains(&(width as u64 * height as u64)) {
-        return Err(ImageError::Size { file: file.to_owned(), width, height });
+        let (file, found) = (file.to_owned(), format!("an image of {width}x{height}"));
+        return Err(InputError::Format { file, found, expected: format!("1 to {MAX_PIXELS} pixels") });
     }
-    Ok(image::DynamicImage::from_decoder(decoder).map_err(format)?.into_rgb32f())
+    let image = DynamicImage::from_decoder(decoder).map_err(|error| damaged(file, error))?;
+    Ok(image.into_rgb32f())
 }
 
 /// Whether the pixels of a JPEG are followed by the end marker. The decoder would make up what is

@@ -13,8 +13,7 @@
 
 use std::fmt;
 
-use kernels::MAX_SEGMENTS;
-use kernels::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Segment};
+use kernels::{Conv, Epilogue, MAX_SEGMENTS, Pool, PoolKind, Problem, Segment};
 
 use crate::network::graph::{Graph, Slice, Step, Weight, by_problem};
 

@@ -1,7 +1,6 @@
 //! Builds a model node by node, and a network from its description.
 
-use kernels::Padding;
-use kernels::problem::{PoolKind, Window};
+use kernels::{Padding, PoolKind, Window};
 
 use crate::network::model::{ConvLayer, Model, ModelInfo, Node, NodeId, Op};
 

@@ -1,9 +1,6 @@
 //! The kernels that take a problem on this machine, and the choice that is made without measurements.
 
-use kernels::cpu::Cpu;
-use kernels::kernel::Kernel;
-use kernels::problem::Problem;
-use kernels::{KernelEntry, Role, Unsupported, table};
+use kernels::{Cpu, Kernel, KernelEntry, Problem, Role, Unsupported, table};
 
 use crate::network::choice::Choice;
 use crate::network::dtypes::Precision;

@@ -9,9 +9,7 @@
 
 use std::collections::HashMap;
 
-use kernels::kernel::{Kernel, Tuning};
-use kernels::problem::Problem;
-use kernels::tensor::{Dtype, Formats};
+use kernels::{Dtype, Formats, Kernel, Problem, Tuning};
 
 use crate::network::choice::Choice;
 use crate::network::graph::{Graph, Step};
@@ -172,7 +170,7 @@ pub const BF16_ERROR: f64 = 1e-2;
 
 #[cfg(test)]
 mod tests {
-    use kernels::problem::PoolKind;
+    use kernels::PoolKind;
 
     use super::*;
     use crate::network::model::Model;

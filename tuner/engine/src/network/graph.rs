@@ -5,8 +5,7 @@
 
 use std::ops::Range;
 
-use kernels::Shape;
-use kernels::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Segment, Window};
+use kernels::{Conv, Epilogue, Pool, PoolKind, Problem, Segment, Shape, Window};
 
 use crate::network::model::{Model, Node, NodeId, Op};
 use crate::network::spec::{ConvSpec, conv_spec};

@@ -150,7 +150,7 @@ fn figure7(b: &mut Builder, x: NodeId) -> NodeId {
 mod tests {
     use std::collections::HashSet;
 
-    use kernels::problem::{Conv, PoolKind};
+    use kernels::{Conv, PoolKind};
 
     use super::*;
     use crate::network::graph::Graph;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use kernels::problem::{PoolKind, Window};
+use kernels::{PoolKind, Window};
 
 pub type NodeId = usize;
 

@@ -1,6 +1,6 @@
 //! Models by name: the networks of the table, their blocks, and a single `conv2d_bn`.
 
-use kernels::problem::Conv;
+use kernels::Conv;
 
 use crate::network::builder::{Builder, Network};
 use crate::network::model::{Model, ModelInfo};

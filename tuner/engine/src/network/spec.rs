@@ -1,6 +1,6 @@
 //! What a model needs of weights: its convolutions, what their inputs are, and the facts that no file states.
 
-use kernels::problem::PoolKind;
+use kernels::PoolKind;
 
 use crate::network::model::{ConvLayer, Model, ModelInfo, Node, NodeId, Op};
 

@@ -1,8 +1,7 @@
 //! Where activations are in memory: one arena, in which tensors that are not needed at the same time overlap.
 
-use kernels::Shape;
 use kernels::memory::round_up;
-use kernels::tensor::{Dtype, Format, Placement};
+use kernels::{Dtype, Format, Placement, Shape};
 
 use crate::network::{Graph, Split, TensorId};
 
@@ -102,7 +101,7 @@ pub fn arena_elements(graph: &Graph) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use kernels::problem::PoolKind;
+    use kernels::PoolKind;
 
     use super::*;
     use crate::network::Model;

@@ -1,6 +1,6 @@
 //! A model and weights as a graph.
 
-use kernels::problem::PoolKind;
+use kernels::PoolKind;
 
 use crate::network::{Graph, Model};
 use crate::weights::{AveragePooling, Weights};

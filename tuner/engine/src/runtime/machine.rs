@@ -4,8 +4,10 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use kernels::cpu::Cpu;
+use kernels::Cpu;
 use serde::{Deserialize, Serialize};
+
+use crate::runtime::threads::available;
 
 /// The machine as far as it bears on a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,11 +46,7 @@ fn microcode() -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_string())
 }
 
-/// Processors that are online, where the system says so: a list of ranges such as `0-3,6`.
-fn online() -> Option<usize> {
-    count(&std::fs::read_to_string("/sys/devices/system/cpu/online").ok()?)
-}
-
+/// Processors in a list of ranges such as `0-3,6`.
 fn count(ranges: &str) -> Option<usize> {
     let range = |text: &str| {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
@@ -59,12 +57,13 @@ fn count(ranges: &str) -> Option<usize> {
 
 impl Machine {
     pub fn of(cpu: &Cpu) -> Self {
+        let online = std::fs::read_to_string("/sys/devices/system/cpu/online").ok();
         let caches = [cpu.caches.l1d, cpu.caches.l2, cpu.caches.l3];
         Self {
             cpu: cpu.name.clone(),
             signature: cpu.signature,
             isa: cpu.tier().to_string(),
-            cores: online().unwrap_or_else(crate::runtime::threads::available),
+            cores: online.and_then(|ranges| count(&ranges)).unwrap_or_else(available),
             caches_kib: caches.map(|bytes| bytes >> 10),
             os: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
             microcode: microcode().unwrap_or_default(),

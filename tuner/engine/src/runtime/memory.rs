@@ -1,7 +1,7 @@
 //! What a command will need of memory, and whether there is as much: a shape that is too large gets
 //! a line and not the end of the process.
 
-use kernels::problem::Problem;
+use kernels::Problem;
 
 use crate::network::Graph;
 use crate::runtime::layout::arena_elements;
@@ -69,17 +69,15 @@ pub fn ensure(what: &str, elements: u128) -> Result<(), MemoryError> {
 /// Bytes that this process may still take: what the system has, what the limits of its group and
 /// its own address space leave; none where the system does not say.
 fn memory() -> Option<u64> {
-    let read = |path: &str| std::fs::read_to_string(path).ok();
     let field = |path: &str, name: &str, place: usize| -> Option<u64> {
-        let text = read(path)?;
+        let text = std::fs::read_to_string(path).ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         line.split_whitespace().nth(place)?.parse().ok()
     };
-    let number = |path: &str| -> Option<u64> { read(path)?.trim().parse().ok() };
     let system = field("/proc/meminfo", "MemAvailable:", 0).map(|kib| kib << 10);
-    let group = number("/sys/fs/cgroup/memory.max")
-        .zip(number("/sys/fs/cgroup/memory.current"))
+    let group = field("/sys/fs/cgroup/memory.max", "", 0)
+        .zip(field("/sys/fs/cgroup/memory.current", "", 0))
         .map(|(most, now)| most.saturating_sub(now));
-    let own = field("/proc/self/limits", "Max address space", 0);
-    [system, group, own].into_iter().flatten().min()
+    let process = field("/proc/self/limits", "Max address space", 0);
+    [system, group, process].into_iter().flatten().min()
 }

@@ -3,14 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use kernels::cpu::Cpu;
-use kernels::filter::Filter;
-use kernels::kernel::{Prepared, Signature};
-use kernels::memory::Buffer;
-use kernels::problem::Problem;
-use kernels::team::Team;
-use kernels::tensor::{Dtype, Format, Formats, Placement};
-use kernels::{Padding, Unsupported};
+use kernels::{
+    Buffer, Cpu, Dtype, Filter, Format, Formats, Padding, Placement, Prepared, Problem, Signature, Team,
+    Unsupported,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::network::{Choice, Graph, Slice, Step, Weight, of_tensors, pair, supported};

@@ -1,8 +1,7 @@
 //! The network in f64: what the features of a plan are compared with.
 
-use kernels::Shape;
-use kernels::tensor::Dtype;
 use kernels::verify::exact;
+use kernels::{Dtype, Shape};
 
 use crate::network::{Graph, Slice};
 use crate::runtime::prepared::{PrepareError, PreparedNetwork, filters};

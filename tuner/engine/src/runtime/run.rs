@@ -4,10 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use kernels::Shape;
-use kernels::kernel::Io;
-use kernels::memory::Buffer;
-use kernels::team::Member;
+use kernels::{Buffer, Io, Member, Shape};
 
 use crate::network::{Graph, Slice};
 use crate::runtime::order::{Turn, turns, worker_of};

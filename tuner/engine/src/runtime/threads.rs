@@ -1,6 +1,6 @@
 //! Worker threads: the one place that calls rayon.
 
-use kernels::team::{Member, Team};
+use kernels::{Member, Team};
 
 /// A pool of worker threads and the team they form.
 #[derive(Debug)]
@@ -145,15 +145,15 @@ mod tests {
     fn as_many_threads_as_cores_stay_on_one_each_and_fewer_or_more_go_where_they_may() {
         let all = cores();
         let of = |count: usize| {
-            let own = Mutex::new(Vec::new());
+            let allowed = Mutex::new(Vec::new());
             let threads = Threads::new(count).expect("threads");
             threads.region(&mut Team::new(count), |member| {
-                own.lock().expect("no panic").push(cores());
+                allowed.lock().expect("no panic").push(cores());
                 member.wait();
             });
-            let mut own = own.into_inner().expect("no panic");
-            own.sort();
-            own
+            let mut allowed = allowed.into_inner().expect("no panic");
+            allowed.sort();
+            allowed
         };
         if all.len() > 1 {
             assert_eq!(of(all.len()), all.iter().map(|core| vec![*core]).collect::<Vec<_>>());

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use kernels::memory::Buffer;
+use kernels::Buffer;
 use serde::{Deserialize, Serialize};
 
 use crate::network::{Choice, Graph};

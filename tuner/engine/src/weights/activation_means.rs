@@ -8,7 +8,7 @@
 
 use std::f64::consts::{FRAC_1_SQRT_2, TAU};
 
-use kernels::filter::BatchNorm;
+use kernels::BatchNorm;
 
 /// How much larger the mean of maxima is.
 const MAXIMUM: f64 = 1.5;

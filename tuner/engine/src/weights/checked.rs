@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use kernels::filter::{BatchNorm, Filter};
+use kernels::{BatchNorm, Filter};
 
 use crate::network::{ConvSpec, ModelInfo, Spec};
 use crate::util::files::{coordinate, file_name};

@@ -19,8 +19,7 @@ pub(super) const HDF5: Container = Container {
 
 /// More than any nesting of models, and an end to links that form a ring.
 const MAX_DEPTH: usize = 12;
-
-/// More than any network's, and an end to links that form a ring.
+/// More than any network's.
 const MAX_GROUPS: usize = 20_000;
 
 /// Groups of the root that hold no weights: an optimizer's state.

@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use kernels::filter::Filter;
+use kernels::Filter;
 
 use crate::network::{ConvSpec, InputSpec, Model, Spec};
 use crate::util::files::one_line;

@@ -6,7 +6,7 @@
 //! the streams from `8 j`: kernel (HWIO), beta, mean, variance, gamma (unused). Kernels are uniform
 //! in +-sqrt(6 / (r s c)), so that a ReLU network keeps the size of its activations.
 
-use kernels::filter::{BatchNorm, Filter};
+use kernels::{BatchNorm, Filter};
 
 use crate::network::{ConvSpec, ModelInfo};
 use crate::util::random::{uniform, unit};
@@ -113,9 +113,7 @@ mod tests {
 
     #[test]
     fn values_are_those_of_the_python_twin() {
-        assert_eq!(unit(1, 0, 0), UNITS[0]);
-        assert_eq!(unit(1, 8 * 93 + 3, 12_345), UNITS[1]);
-        assert_eq!(unit(1, 2_000_000, 268_202), UNITS[2]);
+        assert_eq!([unit(1, 0, 0), unit(1, 8 * 93 + 3, 12_345), unit(1, 2_000_000, 268_202)], UNITS);
         assert_eq!(image(1, 299, 299, 3, 0)[1000..1003], IMAGE);
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use ::safetensors::tensor::{Dtype, TensorView};
 use hdf5_pure::{AttrValue, Datatype, DatatypeByteOrder, FileBuilder, GroupBuilder, make_f32_type};
-use kernels::filter::{BatchNorm, Filter};
+use kernels::{BatchNorm, Filter};
 
 use crate::network::{ConvSpec, NETWORK, Spec};
 use crate::util::random::uniform;
