@@ -152,8 +152,8 @@ impl Output {
         self.images
     }
 
-    /// The classes of the first image with the highest probabilities, and these, the highest first; nothing for a model
-    /// without classes.
+    /// The classes of the first image with the highest probabilities, and these, the highest first;
+    /// nothing for a model without classes.
     pub fn top(&self, count: usize) -> Vec<(usize, f32)> {
         self.top_of(0, count)
     }

@@ -34,8 +34,7 @@ pub enum ImageError {
     },
 }
 
-/// Reads a JPEG or PNG of any size as a model wants it: `[height, width, 3]` in its range of pixel values, channels
-/// RGB.
+/// Reads a JPEG or PNG of any size as a model wants it: RGB `[height, width, 3]`, in its range.
 ///
 /// Grey images get three equal channels, alpha is dropped, 16-bit values keep their precision. The
 /// image is stretched to the model's size, whatever its proportions, by a triangle filter in f32:

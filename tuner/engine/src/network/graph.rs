@@ -167,8 +167,7 @@ impl Graph {
         self.split.is_some_and(|split| split.per_worker && step < split.steps)
     }
 
-    /// Whether each worker has such a tensor for itself, with the images that it takes through the steps before the
-    /// split.
+    /// Whether each worker has such a tensor for itself, with its images before the split.
     pub fn is_tensor_per_worker(&self, tensor: TensorId) -> bool {
         self.split.is_some_and(|split| split.per_worker) && self.tensors[tensor].n < self.batch
     }
@@ -178,8 +177,7 @@ impl Graph {
         self.top.is_some() && layer.split_once('.').map(|(block, _)| block) == self.top
     }
 
-    /// The steps of a block, which are next to each other. If there is no such block: an empty range after the last
-    /// step.
+    /// The steps of a block, which are next to each other; an empty range at the end if none.
     pub fn block_steps(&self, block: &str) -> Range<usize> {
         let is_of = |step: &&Step| step.block == block;
         let first = self.steps.iter().take_while(|step| !is_of(step)).count();

@@ -31,8 +31,7 @@ impl Model {
         NETWORKS.iter().find_map(|network| network.block(name))
     }
 
-    /// One convolution with BatchNorm and ReLU; the batch and the epilogue of `conv` are not looked
-    /// at.
+    /// One convolution with BatchNorm and ReLU, whatever the batch and the epilogue of `conv`.
     pub fn conv2d_bn(conv: &Conv) -> Self {
         let [h, w] = conv.image;
         let input = [h, w, conv.channels];

@@ -5,9 +5,9 @@ use kernels::{Dtype, Format, Placement, Shape};
 
 use crate::network::{Graph, Split, TensorId};
 
-/// The pixel stride: elements from one pixel to the next. Neighbouring pixels of many channels must not fall into the
-/// same cache sets, which repeat every 4 KiB. AMX tiles read 16 pixels at once, for which an odd number of lines is
-/// best.
+/// The pixel stride: elements from one pixel to the next. Neighbouring pixels of many channels must
+/// not fall into the same cache sets, which repeat every 4 KiB. AMX tiles read 16 pixels at once,
+/// for which an odd number of lines is best.
 pub fn pixel_stride(channels: usize, dtype: Dtype) -> usize {
     const LINE: usize = 64;
     let bytes = channels * dtype.bytes();

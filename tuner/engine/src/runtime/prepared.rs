@@ -44,8 +44,7 @@ fn refused(step: &Step, choice: &Choice, refusal: Unsupported) -> PrepareError {
 pub struct PrepareOptions<'a> {
     /// Tensors have at least these halos; those that are not given have what their readers want.
     pub halos: &'a [Padding],
-    /// Weights that have been packed before. The others are of kernels that keep their filters as
-    /// they are.
+    /// Weights that have been packed before. Kernels that keep their filters as they are have none.
     pub packed: Option<&'a WeightCache>,
 }
 

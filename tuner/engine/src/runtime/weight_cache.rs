@@ -108,8 +108,7 @@ impl WeightCache {
         self.steps.get(step).is_some_and(|(_, buffers)| !buffers.is_empty())
     }
 
-    /// Fills the buffers of a step; fails if the file has others, or values that are not those that
-    /// were written.
+    /// Fills the buffers of a step; fails if the file has others, or values that have changed.
     pub fn read(&self, step: usize, buffers: Vec<&mut Buffer>) -> Result<(), WeightCacheError> {
         let damaged = |reason| WeightCacheError::Damaged { file: self.name.clone(), reason };
         let (mut at, there) = match self.steps.get(step) {

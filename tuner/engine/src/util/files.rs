@@ -4,8 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Why a file could not be read or written. One line each: the file, what was found and what was
-/// expected.
+/// Why a file could not be read or written, in one line: the file, what was found and expected.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     #[error("{file}: cannot read: {source}")]

@@ -32,8 +32,7 @@ fn from_position<T>(mut file: &File, at: u64, read: impl FnOnce(&File) -> io::Re
     read(file)
 }
 
-/// Reads `count` numbers of f32, the lowest byte first, from byte `at` on; fails if the file ends
-/// before.
+/// Reads `count` numbers of f32, the lowest byte first, from byte `at` on, as [`read_exact_at`].
 pub fn read_f32_at(file: &File, at: u64, count: usize) -> io::Result<Vec<f32>> {
     let mut values = vec![0.0; count];
     read_exact_at(file, bytemuck::cast_slice_mut(&mut values), at)?;

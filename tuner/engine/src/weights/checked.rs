@@ -35,8 +35,7 @@ struct Tensor<'a> {
 }
 
 impl CheckedFile {
-    /// Opens a file by its container, and reads its names by their scheme. No tensor is checked
-    /// yet.
+    /// Opens a file by its container, and reads its names by their scheme, without checks.
     pub fn open(path: &Path, info: &ModelInfo) -> Result<Self, WeightsError> {
         let name = file_name(path);
         let read = |source| WeightsError::Read { file: name.clone(), source };
@@ -57,8 +56,7 @@ impl CheckedFile {
         Ok(Self { name, container, file, tensors, naming, layers, bn_epsilon: info.bn_epsilon })
     }
 
-    /// Checks presence, shape and type of all that a spec needs, and gives the classes of the dense
-    /// layer.
+    /// Checks presence, shape and type of all that a spec needs, and gives the number of classes.
     pub fn check(&self, spec: &Spec) -> Result<Option<usize>, WeightsError> {
         for conv in &spec.convs {
             self.conv_tensors(conv)?;

@@ -3,8 +3,7 @@
 use crate::util::files::one_line;
 use crate::weights::tensor_file::ReadError;
 
-/// Why weights could not be read. One line each: the file, the tensor, what was found and what was
-/// expected.
+/// Why weights could not be read, in one line: the file, the tensor, what was found and expected.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     #[error("{file}: cannot read the weights: {source}")]

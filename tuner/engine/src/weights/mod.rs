@@ -24,8 +24,8 @@ pub use synthetic::image;
 #[cfg(test)]
 mod tests;
 
-/// All containers, each with the naming scheme of a file whose names are those of none. A new one is a file and a row
-/// here.
+/// All containers, each with the naming scheme of a file whose names are those of none. A new one
+/// is a file and a row here.
 const CONTAINERS: [(tensor_file::Container, &naming::Naming); 2] =
     [(hdf5::HDF5, &keras_names::KERAS), (safetensors::SAFETENSORS, &torch_names::TORCHVISION)];
 

@@ -83,8 +83,7 @@ impl Weights {
     /// Kernel, bias if there is one, and BatchNorm of one convolution. Reads no other layer.
     ///
     /// # Errors
-    /// If a value is not finite or a variance is negative, or the file has changed since it was
-    /// opened.
+    /// If a value is not finite, a variance is negative, or the file has changed meanwhile.
     pub fn conv(&self, spec: &ConvSpec) -> Result<Filter, WeightsError> {
         match &self.store {
             Store::File(file) => file.conv(spec),

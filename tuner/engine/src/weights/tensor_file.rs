@@ -1,5 +1,4 @@
-//! Containers: files that hold tensors by name. A container knows no layers; see [`super::naming`] for what tensors are
-//! called.
+//! Containers: files that hold tensors by name. Which layer has which is up to [`super::naming`].
 
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Display};
