@@ -184,7 +184,7 @@ mod tests {
     }
 
     fn sum(graph: &Graph, seed: u64, types: &[Dtype]) -> Option<f64> {
-        let of = |(index, step): (usize, &crate::network::graph::Step)| {
+        let of = |(index, step): (usize, &Step)| {
             let dst = types[step.dst[0].tensor];
             let agree = step.dst.iter().all(|slice| types[slice.tensor] == dst);
             cost(seed, index, [types[step.src.tensor], dst]).filter(|_| agree)
@@ -199,16 +199,14 @@ mod tests {
             let count = graph.tensors.len();
             assert!(count <= 12, "{count} tensors");
             for seed in 0..20 {
-                let found = cheapest(&graph, |step, pair| cost(seed, step, pair)).expect("f32 is a way");
+                let found = cheapest(&graph, |step, pair| cost(seed, step, pair)).expect("f32 is a typing");
                 let all = (0..1u64 << count).filter_map(|bits| {
-                    let types: Vec<Dtype> = (0..count)
-                        .map(|t| if bits >> t & 1 == 1 { Dtype::Bf16 } else { Dtype::F32 })
-                        .collect();
-                    sum(&graph, seed, &types)
+                    let dtype = |tensor| if bits >> tensor & 1 == 1 { Dtype::Bf16 } else { Dtype::F32 };
+                    sum(&graph, seed, &(0..count).map(dtype).collect::<Vec<_>>())
                 });
-                let best = all.min_by(f64::total_cmp).expect("f32 is a way");
-                let own = sum(&graph, seed, &found).expect("the types have costs");
-                assert!((own - best).abs() < 1e-9, "{block}, seed {seed}: {own} for {best}");
+                let best = all.min_by(f64::total_cmp).expect("f32 is a typing");
+                let cost = sum(&graph, seed, &found).expect("the types have costs");
+                assert!((cost - best).abs() < 1e-9, "{block}, seed {seed}: {cost} for {best}");
             }
         }
     }
@@ -216,7 +214,7 @@ mod tests {
     #[test]
     fn where_nothing_is_gained_all_is_f32() {
         let graph = Graph::new(&Model::inception_v3().with_classes(Some(10)), 1, PoolKind::Average);
-        let types = cheapest(&graph, |_, _| Some(1.0)).expect("a way");
+        let types = cheapest(&graph, |_, _| Some(1.0)).expect("a typing");
         assert!(types.iter().all(|dtype| *dtype == Dtype::F32));
         let only_f32 = |_, pair| (pair == [Dtype::F32; 2]).then_some(1.0);
         assert!(cheapest(&graph, only_f32).is_some());

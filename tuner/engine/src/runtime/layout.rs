@@ -118,8 +118,8 @@ mod tests {
             for a in 0..graph.tensors.len() {
                 for b in (0..a).filter(|&b| graph.is_tensor_per_worker(a) == graph.is_tensor_per_worker(b)) {
                     let meet = lives[a].0 <= lives[b].1 && lives[b].0 <= lives[a].1;
-                    let apart = end(a) <= placements[b].offset || end(b) <= placements[a].offset;
-                    assert!(!meet || apart, "tensors {a} and {b}");
+                    let disjoint = end(a) <= placements[b].offset || end(b) <= placements[a].offset;
+                    assert!(!meet || disjoint, "tensors {a} and {b}");
                 }
             }
         }

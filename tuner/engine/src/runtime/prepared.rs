@@ -39,7 +39,7 @@ fn refused(step: &Step, choice: &Choice, refusal: Unsupported) -> PrepareError {
     PrepareError::Refused { layer: step.layers[0].clone(), kernel: choice.row.id, refusal }
 }
 
-/// What a network can be given beside choices and weights.
+/// What a network can be given in addition to choices and weights.
 #[derive(Clone, Copy, Default)]
 pub struct PrepareOptions<'a> {
     /// Tensors have at least these halos; those that are not given have what their readers want.

@@ -8,7 +8,7 @@
 //!
 //! Keras numbers its layers `conv2d`, `conv2d_1`, ... as it creates them, going on from the models
 //! that the process made before. So the lowest number in the file is the first layer, and a
-//! missing number is a missing layer. Convolutions and BatchNorms are numbered apart.
+//! missing number is a missing layer. Convolutions and BatchNorms are numbered separately.
 
 use std::collections::BTreeMap;
 

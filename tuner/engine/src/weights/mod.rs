@@ -1,7 +1,7 @@
 //! Weights: made up, or read from files.
 //!
-//! Three things are apart: containers (`tensor_file`) find tensors and read their values, naming schemes (`naming`)
-//! say which tensor belongs to which layer, and `checked` puts both together and checks what is read.
+//! Containers (`tensor_file`) find tensors and read their values, naming schemes (`naming`) say
+//! which tensor belongs to which layer, and `checked` puts both together and checks what is read.
 
 mod activation_means;
 mod checked;
