@@ -42,10 +42,7 @@ pub struct Spec {
 impl Spec {
     /// All that a model needs. Its dense layer counts whether or not the model has classes.
     pub fn new(model: &Model) -> Self {
-        let convs = model.nodes.iter().filter_map(|node| match &node.op {
-            Op::Conv(layer) => Some(conv_spec(model, node, layer)),
-            _ => None,
-        });
+        let convs = model.convs().map(|(node, layer)| conv_spec(model, node, layer));
         let features = model.features.map_or(0, |id| model.nodes[id].shape[2]);
         Self { convs: convs.collect(), features, info: model.info }
     }
