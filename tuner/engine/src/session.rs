@@ -2,18 +2,16 @@
 
 use std::path::Path;
 
-use kernels::cpu::Cpu;
+use kernels::Cpu;
 
-use crate::network::model::Model;
+use crate::network::Model;
 use crate::plan::error::PlanError;
 use crate::plan::request::Request;
 use crate::plan::schema::{Plan, PlanRequest};
-use crate::runtime::load::graph;
-use crate::runtime::machine::Machine;
-use crate::runtime::memory::{MemoryError, ensure_runs};
-use crate::runtime::prepared::{PrepareError, PreparedNetwork};
-use crate::runtime::threads::{Threads, ThreadsError};
-use crate::weights::source::Weights;
+use crate::runtime::{
+    Machine, MemoryError, PrepareError, PreparedNetwork, Threads, ThreadsError, ensure_runs, graph,
+};
+use crate::weights::Weights;
 
 /// Why a session can't be built.
 #[derive(Debug, thiserror::Error)]
@@ -32,19 +30,14 @@ pub enum SessionError {
     Prepare(#[from] PrepareError),
 }
 
-/// Why images can't be run.
+/// The values are not those of one image or several.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RunError {
-    /// The values are not those of one image or several.
-    #[error("found {found} values, expected a multiple of {image}: images of {shape:?}")]
-    Size {
-        /// Their number.
-        found: usize,
-        /// Values of an image.
-        image: usize,
-        /// Height, width and channels of an image.
-        shape: [usize; 3],
-    },
+#[error("found {found} values, expected a multiple of {}: images of {shape:?}", .shape.iter().product::<usize>())]
+pub struct RunError {
+    /// How many values there are.
+    pub found: usize,
+    /// Height, width and channels of an image.
+    pub shape: [usize; 3],
 }
 
 /// What a [`Session`] is made of.
@@ -92,8 +85,6 @@ impl<'a> SessionBuilder<'a> {
 /// A network that is ready to run, and the threads that run it.
 ///
 /// It wraps a [`PreparedNetwork`], whose `run` neither fails nor allocates.
-///
-/// [`PreparedNetwork`]: crate::runtime::prepared::PreparedNetwork
 pub struct Session {
     network: PreparedNetwork,
     threads: Threads,
@@ -130,7 +121,7 @@ impl Session {
     pub fn run(&mut self, images: &[f32]) -> Result<Output, RunError> {
         let size: usize = self.input.iter().product();
         if images.is_empty() || !images.len().is_multiple_of(size) {
-            return Err(RunError::Size { found: images.len(), image: size, shape: self.input });
+            return Err(RunError { found: images.len(), shape: self.input });
         }
         let Self { network, threads, .. } = self;
         let (mut values, mut features) = (Vec::new(), Vec::new());
@@ -161,8 +152,8 @@ impl Output {
         self.images
     }
 
-    /// The classes of the first image with the highest probabilities, and these, the highest first; nothing for a model
-    /// without classes.
+    /// The classes of the first image with the highest probabilities, and these, the highest first;
+    /// nothing for a model without classes.
     pub fn top(&self, count: usize) -> Vec<(usize, f32)> {
         self.top_of(0, count)
     }
@@ -174,8 +165,8 @@ impl Output {
     pub fn top_of(&self, image: usize, count: usize) -> Vec<(usize, f32)> {
         let Some(probabilities) = self.probabilities() else { return Vec::new() };
         let classes = probabilities.len() / self.images;
-        let mut list: Vec<(usize, f32)> =
-            probabilities[image * classes..(image + 1) * classes].iter().copied().enumerate().collect();
+        let of_image = &probabilities[image * classes..][..classes];
+        let mut list: Vec<(usize, f32)> = of_image.iter().copied().enumerate().collect();
         list.sort_by(|a, b| b.1.total_cmp(&a.1));
         list.truncate(count);
         list

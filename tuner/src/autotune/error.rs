@@ -1,7 +1,7 @@
 //! Why a tuning came to nothing.
 
-use engine::MemoryError;
 use engine::runtime::PrepareError;
+use engine::{MemoryError, ThreadsError};
 
 use crate::log::LogError;
 use crate::planner::PlannerError;
@@ -10,13 +10,8 @@ use crate::planner::PlannerError;
 #[derive(Debug, thiserror::Error)]
 pub enum TuneError {
     /// The system starts no such number of threads.
-    #[error("--threads {count}: {reason}")]
-    Threads {
-        /// How many were asked for.
-        count: usize,
-        /// The system's reason.
-        reason: String,
-    },
+    #[error("--threads {}: {}", .0.count, .0)]
+    Threads(#[from] ThreadsError),
     /// There is not the memory that measuring or running needs.
     #[error(transparent)]
     Memory(#[from] MemoryError),

@@ -9,7 +9,7 @@ use engine::weights::Weights;
 use crate::autotune::error::TuneError;
 use crate::autotune::options::Options;
 use crate::autotune::planning::{Planned, Planner, Tuned};
-use crate::autotune::record::{memory_bytes, plan_step, record};
+use crate::autotune::record::{plan_step, record};
 use crate::autotune::setup::{Measured, Setup};
 use crate::bench::{Observer, POLICY, Progress};
 use crate::measure::jobs;
@@ -86,7 +86,7 @@ fn written(model: &Model, graph: &Graph, setup: &Setup, measured: &Measured, pla
         max_rel_error: options.bounds.error,
         rel_error: Some(chosen.error),
         max_memory_mib: options.bounds.memory,
-        memory_bytes: Some(memory_bytes(&chosen.session)),
+        memory_bytes: Some(chosen.session.memory()),
         machine: setup.machine.clone(),
         cores_allowed: Some(available()),
         tool: TOOL.to_string(),

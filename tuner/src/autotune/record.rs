@@ -5,10 +5,9 @@ use std::time::Duration;
 use engine::network::{BlockVariant, Step, pair};
 use engine::plan::{
     Alternative, BlockVariantRecord, CandidateOutcome, CandidateRecord, ConditionsRecord, CoreDistance,
-    InNetwork, MemoryBytes, Noise, PlanStep, ProblemRecord, RunnerUp, SearchRecord, StepReason,
-    VariantReason, WeightResidency, time_us,
+    InNetwork, Noise, PlanStep, ProblemRecord, RunnerUp, SearchRecord, StepReason, VariantReason,
+    WeightResidency, time_us,
 };
-use engine::runtime::PreparedNetwork;
 use engine::util::{Interval, Timing, median, us};
 use kernels::{Cpu, Problem};
 use serde_json::Value;
@@ -138,12 +137,6 @@ pub fn record(measurement: &ProblemResult) -> ProblemRecord {
         }),
         search: Some(search_record(measurement)),
     }
-}
-
-/// Bytes of a session.
-pub fn memory_bytes(session: &PreparedNetwork) -> MemoryBytes {
-    let [weights, activations, scratch] = session.memory();
-    MemoryBytes { weights, activations, scratch }
 }
 
 /// How quiet the machine was while measurements took some time, in which the host took so many hundredths of a second

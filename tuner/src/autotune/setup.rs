@@ -61,9 +61,7 @@ impl<'a> Setup<'a> {
         progress: &'a dyn Report,
     ) -> Result<Self, TuneError> {
         ensure_measured(work.iter().map(|(problem, _)| problem), &options.cpu)?;
-        let count = options.threads;
-        let threads =
-            Threads::new(count).map_err(|error| TuneError::Threads { count, reason: error.to_string() })?;
+        let threads = Threads::new(options.threads)?;
         let machine = Machine::of(&options.cpu);
         let precision = Precision::within(options.bounds.error);
         let bytes = weight_bytes(work.iter().map(|(problem, count)| (problem, *count)), precision);

@@ -14,6 +14,7 @@ use kernels::Tier;
 use kernels::cpu::Cpu;
 use kernels::problem::Conv;
 
+use crate::autotune::error::TuneError;
 use crate::autotune::options::Options;
 use crate::bench::policy::POLICY;
 use crate::cli::npy::load_npy;
@@ -259,6 +260,6 @@ pub fn cpu(isa: Option<Tier>) -> Cpu {
 }
 
 /// A pool of threads.
-pub fn threads(count: usize) -> Result<Threads, Failure> {
-    Threads::new(count).map_err(|error| format!("--threads {count}: {error}").into())
+pub fn threads(count: usize) -> Result<Threads, TuneError> {
+    Ok(Threads::new(count)?)
 }

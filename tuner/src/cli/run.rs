@@ -14,7 +14,7 @@ use engine::plan::store::newest;
 use engine::runtime::load::graph;
 use engine::runtime::machine::Machine;
 use engine::runtime::memory::ensure_runs;
-use engine::runtime::prepared::{PrepareError, PreparedNetwork};
+use engine::runtime::prepared::{PrepareError, PrepareOptions, PreparedNetwork};
 use engine::runtime::threads::Threads;
 use engine::runtime::weight_cache;
 use engine::runtime::weight_cache::{WeightCache, WeightCacheError};
@@ -333,7 +333,8 @@ pub(crate) fn session(
         let session = match WeightCache::open(path, &key) {
             Ok(None) => None,
             Ok(Some(packed)) => {
-                Some(PreparedNetwork::of_packed(graph.clone(), choices, &packed, weights, cpu, threads))
+                let options = PrepareOptions { packed: Some(&packed), ..Default::default() };
+                Some(PreparedNetwork::with_options(graph.clone(), choices, weights, cpu, threads, options))
             }
             Err(error @ WeightCacheError::Other { .. }) => Some(Err(error.into())),
             Err(error) => return Err(error.into()),

@@ -9,7 +9,7 @@ use engine::plan::records::{Noise, ProblemRecord, RuleRecord};
 use engine::plan::step::{RunnerUp, TimeUs, time_us};
 use engine::runtime::machine::Machine;
 use engine::util::error::Failure;
-use engine::util::files::{check_writable, create_folder, now, write_text};
+use engine::util::files::{check_writable, create_folder, now, write_atomically};
 use engine::util::stats::us;
 use serde::Serialize;
 
@@ -169,7 +169,7 @@ pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<
     let measured = setup.measure(&jobs, 1.0);
     let results = results(name, &list, &setup, &measured);
     warn_of_noise(&results.noise);
-    write_text(&file, &(serde_json::to_string_pretty(&results)? + "\n"))?;
+    write_atomically(&file, serde_json::to_string_pretty(&results)? + "\n")?;
     args.output.print(&Outcome::of(&results, &list, &file), out)
 }
 

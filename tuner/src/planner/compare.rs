@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use engine::runtime::PreparedNetwork;
+use engine::runtime::{PreparedNetwork, StepSeconds};
 use engine::util::{Timing, median, ratio};
 
 use crate::bench::{POLICY, RunCount, RunQueueMonitor, Stage, Turn};
@@ -117,8 +117,9 @@ fn take_turn(
         let run = run(session);
         count.add(run);
         series.runs.push(run.seconds);
-        let (lists, seconds) = (series.steps.iter_mut().flatten(), session.seconds().into_iter().flatten());
-        lists.zip(seconds).for_each(|(list, seconds)| list.push(seconds));
+        let StepSeconds { computing, waiting } = session.seconds();
+        let seconds = computing.into_iter().chain(waiting);
+        series.steps.iter_mut().flatten().zip(seconds).for_each(|(list, seconds)| list.push(seconds));
         if start.elapsed() > policy.turn {
             break;
         }

@@ -38,7 +38,7 @@ pub fn process_bytes(threads: usize) -> usize {
 
 /// Bytes of a process that runs a network.
 pub fn bytes_with(session: &PreparedNetwork, threads: &Threads) -> usize {
-    session.memory().iter().sum::<usize>() + process_bytes(threads.count())
+    session.memory().total() + process_bytes(threads.count())
 }
 
 /// Whether a process that runs a network keeps the bound on its memory.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use engine::network::{Choice, Step};
-use engine::runtime::{PrepareError, PreparedNetwork};
+use engine::runtime::{PrepareError, PrepareOptions, PreparedNetwork};
 use engine::util::{Timing, median, ratio, shuffle};
 use kernels::{Format, Formats, Padding, Prepared};
 
@@ -85,7 +85,8 @@ pub fn with_room(
     }
     let has_room = session.tensors().iter().zip(&halos).all(|(at, halo)| at.halo == *halo);
     let &Network { graph, weights, cpu, threads, .. } = network;
-    let widened = || PreparedNetwork::with_halos(graph.clone(), choices, &halos, weights, cpu, threads);
+    let options = PrepareOptions { halos: &halos, ..Default::default() };
+    let widened = || PreparedNetwork::with_options(graph.clone(), choices, weights, cpu, threads, options);
     Ok(if has_room { None } else { Some(widened()?) })
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use engine::plan::schema::Plan;
 use engine::util::error::Failure;
-use engine::util::files::{create_folder, write_text};
+use engine::util::files::{create_folder, write_atomically};
 
 use crate::report::{charts, data, page, strip};
 
@@ -19,7 +19,7 @@ pub fn write(plan: &Plan, folder: &Path) -> Result<(PathBuf, usize), Failure> {
     let files = files(plan)?;
     create_folder(folder)?;
     for (name, text) in &files {
-        write_text(&folder.join(name), text)?;
+        write_atomically(&folder.join(name), text)?;
     }
     Ok((folder.join(PAGE), files.len() - 1))
 }

@@ -1,13 +1,14 @@
 //! Photographs as network inputs.
 
+use std::fmt::Display;
 use std::io::Cursor;
 use std::path::Path;
 
 use image::imageops::FilterType;
-use image::{ImageDecoder, ImageReader, Limits, Rgb32FImage};
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits, Rgb32FImage};
 
-use crate::network::model::Model;
-use crate::util::files::{file_name, one_line};
+use crate::network::Model;
+use crate::util::files::{InputError, file_name, one_line};
 
 #[cfg(test)]
 mod tests;
@@ -18,34 +19,9 @@ const MAX_PIXELS: u64 = 1 << 26;
 /// Why an image could not be read. One line each: the file, what was found and what was expected.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// The operating system refused to read.
-    #[error("{file}: cannot read: {source}")]
-    Read {
-        /// The file.
-        file: String,
-        /// Its reason.
-        source: std::io::Error,
-    },
-    /// Another format, or a damaged file.
-    #[error("{file}: found {found}, expected a whole JPEG or PNG image")]
-    Format {
-        /// The file.
-        file: String,
-        /// What is there.
-        found: String,
-    },
-    /// An image larger than any camera's.
-    #[error("{file}: found an image of {width}x{height}, expected 1 to {limit} pixels")]
-    Size {
-        /// The file.
-        file: String,
-        /// Columns.
-        width: u32,
-        /// Rows.
-        height: u32,
-        /// The most pixels accepted.
-        limit: u64,
-    },
+    /// The system refused to read, or the file is of another format, damaged or too large.
+    #[error(transparent)]
+    Input(#[from] InputError),
     /// The model does not take images: it is a part of a network.
     #[error("{file}: {model} takes {expected:?}, not images")]
     Model {
@@ -58,13 +34,12 @@ pub enum ImageError {
     },
 }
 
-/// Reads a JPEG or PNG of any size as a model wants it: `[height, width, 3]` in its range of pixel values, channels
-/// RGB.
+/// Reads a JPEG or PNG of any size as a model wants it: RGB `[height, width, 3]`, in its range.
 ///
 /// Grey images get three equal channels, alpha is dropped, 16-bit values keep their precision. The
-/// image is stretched to the model's size, whatever its proportions, by a triangle filter in f32: bilinear,
-/// and widened where the image shrinks, so that every pixel counts. As in Keras, an orientation
-/// stated by EXIF is not applied.
+/// image is stretched to the model's size, whatever its proportions, by a triangle filter in f32:
+/// bilinear, and widened where the image shrinks, so that every pixel counts. As in Keras, an
+/// orientation stated by EXIF is not applied.
 ///
 /// # Errors
 /// If the file is neither format, is damaged, or has more than 2^26 pixels, or the model takes no images.
@@ -74,9 +49,9 @@ pub fn load(path: impl AsRef<Path>, model: &Model) -> Result<Vec<f32>, ImageErro
     if !model.takes_images() {
         return Err(ImageError::Model { file, model: model.to_string(), expected: model.input() });
     }
-    let bytes = std::fs::read(path).map_err(|source| ImageError::Read { file: file.clone(), source })?;
+    let bytes = std::fs::read(path).map_err(|source| InputError::Read { file: file.clone(), source })?;
     if bytes.starts_with(&[0xff, 0xd8]) && !has_jpeg_end(&bytes) {
-        return Err(ImageError::Format { file, found: "a truncated JPEG".to_owned() });
+        return Err(damaged(&file, "a truncated JPEG").into());
     }
     let [height, width, _] = model.input();
     let pixels = decode(&file, &bytes)?;
@@ -86,22 +61,25 @@ pub fn load(path: impl AsRef<Path>, model: &Model) -> Result<Vec<f32>, ImageErro
     Ok(resized.into_raw().into_iter().map(scaled).collect())
 }
 
-fn decode(file: &str, bytes: &[u8]) -> Result<Rgb32FImage, ImageError> {
-    let format = |error: image::ImageError| ImageError::Format {
-        file: file.to_owned(),
-        found: one_line(&error.to_string()),
-    };
-    let mut reader =
-        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| format(error.into()))?;
+fn damaged(file: &str, found: impl Display) -> InputError {
+    let (file, found) = (file.to_owned(), one_line(&found.to_string()));
+    InputError::Format { file, found, expected: "a whole JPEG or PNG image".to_owned() }
+}
+
+fn decode(file: &str, bytes: &[u8]) -> Result<Rgb32FImage, InputError> {
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+    let mut reader = reader.map_err(|error| damaged(file, error))?;
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_PIXELS * 8);
     reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(format)?;
+    let decoder = reader.into_decoder().map_err(|error| damaged(file, error))?;
     let (width, height) = decoder.dimensions();
     if !(1..=MAX_PIXELS).contains(&(width as u64 * height as u64)) {
-        return Err(ImageError::Size { file: file.to_owned(), width, height, limit: MAX_PIXELS });
+        let (file, found) = (file.to_owned(), format!("an image of {width}x{height}"));
+        return Err(InputError::Format { file, found, expected: format!("1 to {MAX_PIXELS} pixels") });
     }
-    Ok(image::DynamicImage::from_decoder(decoder).map_err(format)?.into_rgb32f())
+    let image = DynamicImage::from_decoder(decoder).map_err(|error| damaged(file, error))?;
+    Ok(image.into_rgb32f())
 }
 
 /// Whether the pixels of a JPEG are followed by the end marker. The decoder would make up what is

@@ -13,10 +13,9 @@
 
 use std::fmt;
 
-use kernels::MAX_SEGMENTS;
-use kernels::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Segment};
+use kernels::{Conv, Epilogue, MAX_SEGMENTS, Pool, PoolKind, Problem, Segment};
 
-use crate::network::graph::{Graph, Slice, Step, Weight};
+use crate::network::graph::{Graph, Slice, Step, Weight, by_problem};
 
 /// How a block differs from the model's own form of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -65,7 +64,6 @@ impl fmt::Display for BlockVariant {
 /// A block that has other variants than the plain one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
-    /// Its name.
     pub name: &'static str,
     /// Its variants, the plain one first, each with the steps that are not in all variants.
     pub forms: Vec<(BlockVariant, Vec<Step>)>,
@@ -94,29 +92,17 @@ impl Block {
 
 /// The distinct problems of a plain graph and of all variants of its blocks, each with its steps.
 pub fn problems(graph: &Graph) -> Vec<(Problem, Vec<Step>)> {
-    let mut list: Vec<(Problem, Vec<Step>)> = Vec::new();
     let blocks = Block::all(graph);
     let of_forms = blocks.iter().flat_map(|block| &block.forms).flat_map(|(_, steps)| steps);
-    for step in graph.steps.iter().chain(of_forms) {
-        match list.iter_mut().find(|(problem, _)| *problem == step.problem) {
-            Some((_, steps)) if steps.contains(step) => {}
-            Some((_, steps)) => steps.push(step.clone()),
-            None => list.push((step.problem.clone(), vec![step.clone()])),
-        }
-    }
-    list
+    by_problem(graph.steps.iter().chain(of_forms).map(|step| (&step.problem, step.clone())))
 }
 
 /// A graph in which one block has a variant; none where the block has no such variant.
 pub fn with_variant(graph: &Graph, block: &str, variant: BlockVariant) -> Option<Graph> {
     let mut graph = graph.clone();
-    if variant.conv_before_pool {
-        conv_before_pool(&mut graph, block).then_some(())?;
-    }
-    if variant.fuse_siblings {
-        fuse_siblings(&mut graph, block).then_some(())?;
-    }
-    Some(graph)
+    let applies = (!variant.conv_before_pool || conv_before_pool(&mut graph, block))
+        && (!variant.fuse_siblings || fuse_siblings(&mut graph, block));
+    applies.then_some(graph)
 }
 
 /// The convolution of a step that takes each pixel by itself.
@@ -150,8 +136,8 @@ fn fuse_siblings(graph: &mut Graph, block: &str) -> bool {
     }
     let joined = steps.len() < graph.steps.len();
     if let Some(split) = &mut graph.split {
-        let is_first =
-            |step: &&Step| graph.steps[..split.steps].iter().any(|first| first.layers[0] == step.layers[0]);
+        let first = &graph.steps[..split.steps];
+        let is_first = |step: &&Step| first.iter().any(|first| first.layers[0] == step.layers[0]);
         split.steps = steps.iter().filter(is_first).count();
     }
     graph.steps = steps;
@@ -197,15 +183,11 @@ fn swapped_pair(graph: &Graph, at: usize) -> Option<(usize, [Step; 2])> {
     let between = Slice { tensor, channels: 0..channels };
     let sums = Conv { segments: vec![Segment { channels, epilogue: Epilogue::NONE }], ..conv.clone() };
     let ended = Pool { channels, epilogue, ..pool.clone() };
-    let conv = Step {
-        problem: Problem::Conv(sums),
-        src: mean.src.clone(),
-        dst: vec![between.clone()],
-        ..step.clone()
-    };
+    let (problem, dst) = (Problem::Conv(sums), vec![between.clone()]);
+    let conv = Step { problem, src: mean.src.clone(), dst, ..step.clone() };
     let weights = if epilogue.bias { vec![Weight::Bias(spec.clone())] } else { Vec::new() };
-    let pool =
-        Step { problem: Problem::Pool(ended), src: between, dst: step.dst.clone(), weights, ..mean.clone() };
+    let (problem, dst) = (Problem::Pool(ended), step.dst.clone());
+    let pool = Step { problem, src: between, dst, weights, ..mean.clone() };
     Some((reader, [conv, pool]))
 }
 
@@ -219,27 +201,20 @@ mod tests {
         Graph::new(&Model::inception_v3().with_classes(Some(10)), 1, PoolKind::Average)
     }
 
-    fn names(block: &Block) -> Vec<String> {
-        block.forms.iter().map(|(rewrite, _)| rewrite.to_string()).collect()
-    }
-
     #[test]
     fn blocks_with_siblings_or_a_mean_have_other_forms() {
         let blocks = Block::all(&plain());
         let found: Vec<&str> = blocks.iter().map(|block| block.name).collect();
-        let expected: Vec<&str> = NETWORK
-            .blocks
-            .iter()
-            .map(|block| block.name)
-            .filter(|name| !["stem", "mixed3"].contains(name))
-            .collect();
+        let mut expected: Vec<&str> = NETWORK.blocks.iter().map(|block| block.name).collect();
+        expected.retain(|name| !["stem", "mixed3"].contains(name));
         assert_eq!(found, expected);
         for block in &blocks {
             let expected: &[&str] = match block.name {
                 "mixed8" => &["plain", "fuse_siblings"],
                 _ => &["plain", "fuse_siblings", "conv_before_pool", "fuse_siblings+conv_before_pool"],
             };
-            assert_eq!(names(block), expected, "{}", block.name);
+            let names: Vec<String> = block.forms.iter().map(|(variant, _)| variant.to_string()).collect();
+            assert_eq!(names, expected, "{}", block.name);
         }
     }
 

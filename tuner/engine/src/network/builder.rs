@@ -1,7 +1,6 @@
 //! Builds a model node by node, and a network from its description.
 
-use kernels::Padding;
-use kernels::problem::{PoolKind, Window};
+use kernels::{Padding, PoolKind, Window};
 
 use crate::network::model::{ConvLayer, Model, ModelInfo, Node, NodeId, Op};
 
@@ -10,16 +9,13 @@ use crate::network::model::{ConvLayer, Model, ModelInfo, Node, NodeId, Op};
 pub struct Network {
     /// What `--model` calls it.
     pub name: &'static str,
-    /// What its layers do not state.
     pub info: ModelInfo,
     /// Its blocks in order. Each reads one tensor and passes one on.
     pub blocks: &'static [BlockInfo],
 }
 
-/// One block of a network.
 #[derive(Debug)]
 pub struct BlockInfo {
-    /// Its name.
     pub name: &'static str,
     /// Height, width and channels of its input.
     pub input: [usize; 3],
@@ -52,7 +48,6 @@ impl Network {
     }
 }
 
-/// Builds a model node by node.
 #[derive(Debug)]
 pub struct Builder {
     model: Model,
@@ -70,7 +65,6 @@ impl Builder {
         Self { model, name: "input", torch: "", next_conv: 0 }
     }
 
-    /// The model, which ends in a node.
     pub fn finish(self, output: NodeId, features: Option<NodeId>) -> Model {
         Model { output, features, ..self.model }
     }
@@ -83,10 +77,10 @@ impl Builder {
         (block.build)(self, x)
     }
 
-    /// Adds a single convolution, which is a block of the same name.
-    pub fn single_conv(&mut self, block: &'static str, layer: ConvLayer) -> NodeId {
+    /// Adds a single convolution, which is a block of the same name, in torchvision's names too.
+    pub fn single_conv(&mut self, block: &'static str, filters: usize, window: Window) -> NodeId {
         self.name = block;
-        self.conv_layer(0, "conv", layer)
+        self.conv_layer(0, "conv", block.to_string(), filters, window)
     }
 
     fn add(&mut self, layer: &str, op: Op, inputs: Vec<NodeId>, shape: [usize; 3]) -> NodeId {
@@ -99,18 +93,17 @@ impl Builder {
         self.model.nodes[x].shape[2]
     }
 
-    fn conv_layer(&mut self, x: NodeId, name: &str, layer: ConvLayer) -> NodeId {
+    fn conv_layer(&mut self, x: NodeId, name: &str, torch: String, filters: usize, window: Window) -> NodeId {
         let [h, w, _] = self.model.nodes[x].shape;
-        let [oh, ow] = layer.window.output([h, w]);
-        let shape = [oh, ow, layer.filters];
-        self.next_conv = layer.index + 1;
-        self.add(name, Op::Conv(layer), vec![x], shape)
+        let [oh, ow] = window.output([h, w]);
+        let layer = ConvLayer { index: self.next_conv, torch, window, filters };
+        self.next_conv += 1;
+        self.add(name, Op::Conv(layer), vec![x], [oh, ow, filters])
     }
 
     fn conv_window(&mut self, x: NodeId, name: &str, filters: usize, window: Window) -> NodeId {
         let torch = if self.torch.is_empty() { name.to_string() } else { format!("{}.{name}", self.torch) };
-        let layer = ConvLayer { index: self.next_conv, torch, window, filters, norms: 1 };
-        self.conv_layer(x, name, layer)
+        self.conv_layer(x, name, torch, filters, window)
     }
 
     /// `conv2d_bn` of stride 1 with `same` padding.
@@ -132,7 +125,6 @@ impl Builder {
         self.conv_window(x, name, filters, Window::valid([kernel; 2], [stride; 2]))
     }
 
-    /// Adds a pool.
     pub fn pool(&mut self, x: NodeId, name: &str, kind: PoolKind, window: Window) -> NodeId {
         let [h, w, c] = self.model.nodes[x].shape;
         let [oh, ow] = window.output([h, w]);

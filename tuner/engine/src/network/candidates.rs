@@ -1,9 +1,6 @@
 //! The kernels that take a problem on this machine, and the choice that is made without measurements.
 
-use kernels::cpu::Cpu;
-use kernels::kernel::Kernel;
-use kernels::problem::Problem;
-use kernels::{KernelEntry, Role, table};
+use kernels::{Cpu, Kernel, KernelEntry, Problem, Role, Unsupported, table};
 
 use crate::network::choice::Choice;
 use crate::network::dtypes::Precision;
@@ -11,25 +8,26 @@ use crate::network::graph::Graph;
 
 /// A kernel of the table that this machine can run, for one problem.
 pub struct SupportedKernel {
-    /// Its row.
     pub row: &'static KernelEntry,
-    /// The kernel.
     pub kernel: Box<dyn Kernel>,
 }
 
 /// Why a row has no candidates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Excluded {
-    /// Its id.
     pub id: &'static str,
-    /// The reason.
     pub reason: String,
 }
 
-/// The rows that take a problem on this machine, and those that do not with their reasons.
-///
-/// Of the rows of one family only the first that this machine has is taken: the others are the same
-/// code for a lower tier.
+/// The kernel of a row, if this machine has it and it takes a problem.
+pub fn supported(row: &KernelEntry, cpu: &Cpu, problem: &Problem) -> Result<Box<dyn Kernel>, Unsupported> {
+    let kernel = (row.make)(cpu)?;
+    kernel.supports(problem).map(|()| kernel)
+}
+
+/// The rows that take a problem on this machine, and those that do not with their reasons. Of the
+/// rows of one family only the first that this machine has is listed: the others are the same code
+/// for a lower tier.
 pub fn available(cpu: &Cpu, problem: &Problem) -> (Vec<SupportedKernel>, Vec<Excluded>) {
     let (mut list, mut left_out): (Vec<SupportedKernel>, Vec<Excluded>) = (Vec::new(), Vec::new());
     for row in table() {
@@ -42,19 +40,16 @@ pub fn available(cpu: &Cpu, problem: &Problem) -> (Vec<SupportedKernel>, Vec<Exc
             leave(format!("{} stands for its family", first.row.id));
             continue;
         }
-        match (row.make)(cpu) {
+        match supported(row, cpu, problem) {
             Err(refusal) => leave(refusal.to_string()),
-            Ok(kernel) => match kernel.supports(problem) {
-                Err(refusal) => leave(refusal.to_string()),
-                Ok(()) => list.push(SupportedKernel { row, kernel }),
-            },
+            Ok(kernel) => list.push(SupportedKernel { row, kernel }),
         }
     }
     (list, left_out)
 }
 
-/// A choice without measurements, in f32: of the rows that this machine has, the one with the fewest
-/// multiply-adds by its default tuning; the first in the table where several are equal.
+/// A choice without measurements, in f32: of the rows that this machine has, the one with the
+/// fewest multiply-adds by its default tuning; the first in the table where several are equal.
 ///
 /// # Panics
 /// If no row of the table takes the problem.

@@ -9,19 +9,15 @@
 
 use std::collections::HashMap;
 
-use kernels::kernel::{Kernel, Tuning};
-use kernels::problem::Problem;
-use kernels::tensor::{Dtype, Formats};
+use kernels::{Dtype, Formats, Kernel, Problem, Tuning};
 
 use crate::network::choice::Choice;
 use crate::network::graph::{Graph, Step};
 
-/// The types that a plan may use.
+/// The types that a plan may use: f32 alone, or bf16 too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
-    /// Only f32.
     F32,
-    /// bf16 too.
     Bf16,
 }
 
@@ -47,23 +43,18 @@ pub fn pair(formats: &Formats) -> [Dtype; 2] {
     [formats.src.dtype, formats.dst.dtype]
 }
 
-/// A step that reads or writes a tensor as another type than the steps before it.
+/// A step that reads or writes a tensor as another type, `found`, than the steps before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Disagreement {
-    /// The step.
     pub step: usize,
     /// The step reads the tensor. Otherwise it writes it.
     pub reads: bool,
-    /// The step's type.
     pub found: Dtype,
-    /// The type of the steps before it.
     pub expected: Dtype,
 }
 
-/// The type of each tensor, as the choices for the steps have it.
-///
-/// # Errors
-/// The first step that does not agree with those before it.
+/// The type of each tensor, as the choices for the steps have it, or the first step that does not
+/// agree with those before it.
 pub fn of_tensors(graph: &Graph, choices: &[Choice]) -> Result<Vec<Dtype>, Disagreement> {
     let mut types: Vec<Option<Dtype>> = vec![None; graph.tensors.len()];
     for (index, (step, choice)) in graph.steps.iter().zip(choices).enumerate() {
@@ -86,12 +77,9 @@ struct Set([u64; 4]);
 impl Set {
     const ROOM: usize = 256;
 
+    /// With a tensor that has had no type or this one.
     fn with(mut self, tensor: usize, dtype: Dtype) -> Self {
-        let bit = 1 << (tensor % 64);
-        match dtype {
-            Dtype::F32 => self.0[tensor / 64] &= !bit,
-            Dtype::Bf16 => self.0[tensor / 64] |= bit,
-        }
+        self.0[tensor / 64] |= u64::from(dtype == Dtype::Bf16) << (tensor % 64);
         self
     }
 
@@ -114,13 +102,13 @@ pub fn cheapest(graph: &Graph, cost: impl Fn(usize, [Dtype; 2]) -> Option<f64>) 
     if count > Set::ROOM {
         return None;
     }
-    let last_use = last_use(graph);
+    let used_later = used_later(graph);
     let mut known = vec![false; count];
     let mut typings = vec![(Set::default(), 0.0)];
     for (index, step) in graph.steps.iter().enumerate() {
         let extended =
             typings.iter().flat_map(|typing| extensions(typing, step, &known, |pair| cost(index, pair)));
-        typings = cheapest_of_each(extended, used_later(&last_use, index));
+        typings = cheapest_of_each(extended, used_later[index]);
         known[step.src.tensor] = true;
         step.dst.iter().for_each(|slice| known[slice.tensor] = true);
     }
@@ -128,17 +116,14 @@ pub fn cheapest(graph: &Graph, cost: impl Fn(usize, [Dtype; 2]) -> Option<f64>) 
     Some((0..count).map(|tensor| types.get(tensor)).collect())
 }
 
-/// The last step that uses each tensor.
-fn last_use(graph: &Graph) -> Vec<Option<usize>> {
-    let last = |tensor| (0..graph.steps.len()).rev().find(|&step| graph.steps[step].uses(tensor));
-    (0..graph.tensors.len()).map(last).collect()
-}
-
-/// The tensors that are used after a step.
-fn used_later(last_use: &[Option<usize>], step: usize) -> Set {
-    let is_later = |(_, last): &(usize, &Option<usize>)| last.is_some_and(|last| last > step);
-    let later = last_use.iter().enumerate().filter(is_later);
-    later.fold(Set::default(), |set, (tensor, _)| set.with(tensor, Dtype::Bf16))
+/// For each step, the tensors that are used after it.
+fn used_later(graph: &Graph) -> Vec<Set> {
+    let mut sets = vec![Set::default(); graph.steps.len()];
+    for (index, step) in graph.steps.iter().enumerate().skip(1).rev() {
+        let used = step.dst.iter().chain([&step.src]).map(|slice| slice.tensor);
+        sets[index - 1] = used.fold(sets[index], |set, tensor| set.with(tensor, Dtype::Bf16));
+    }
+    sets
 }
 
 /// A typing with each pair of types of one more step that agrees with it and has a cost.
@@ -185,7 +170,7 @@ pub const BF16_ERROR: f64 = 1e-2;
 
 #[cfg(test)]
 mod tests {
-    use kernels::problem::PoolKind;
+    use kernels::PoolKind;
 
     use super::*;
     use crate::network::model::Model;
@@ -199,7 +184,7 @@ mod tests {
     }
 
     fn sum(graph: &Graph, seed: u64, types: &[Dtype]) -> Option<f64> {
-        let of = |(index, step): (usize, &crate::network::graph::Step)| {
+        let of = |(index, step): (usize, &Step)| {
             let dst = types[step.dst[0].tensor];
             let agree = step.dst.iter().all(|slice| types[slice.tensor] == dst);
             cost(seed, index, [types[step.src.tensor], dst]).filter(|_| agree)
@@ -214,16 +199,14 @@ mod tests {
             let count = graph.tensors.len();
             assert!(count <= 12, "{count} tensors");
             for seed in 0..20 {
-                let found = cheapest(&graph, |step, pair| cost(seed, step, pair)).expect("f32 is a way");
+                let found = cheapest(&graph, |step, pair| cost(seed, step, pair)).expect("f32 is a typing");
                 let all = (0..1u64 << count).filter_map(|bits| {
-                    let types: Vec<Dtype> = (0..count)
-                        .map(|t| if bits >> t & 1 == 1 { Dtype::Bf16 } else { Dtype::F32 })
-                        .collect();
-                    sum(&graph, seed, &types)
+                    let dtype = |tensor| if bits >> tensor & 1 == 1 { Dtype::Bf16 } else { Dtype::F32 };
+                    sum(&graph, seed, &(0..count).map(dtype).collect::<Vec<_>>())
                 });
-                let best = all.min_by(f64::total_cmp).expect("f32 is a way");
-                let own = sum(&graph, seed, &found).expect("the types have costs");
-                assert!((own - best).abs() < 1e-9, "{block}, seed {seed}: {own} for {best}");
+                let best = all.min_by(f64::total_cmp).expect("f32 is a typing");
+                let cost = sum(&graph, seed, &found).expect("the types have costs");
+                assert!((cost - best).abs() < 1e-9, "{block}, seed {seed}: {cost} for {best}");
             }
         }
     }
@@ -231,7 +214,7 @@ mod tests {
     #[test]
     fn where_nothing_is_gained_all_is_f32() {
         let graph = Graph::new(&Model::inception_v3().with_classes(Some(10)), 1, PoolKind::Average);
-        let types = cheapest(&graph, |_, _| Some(1.0)).expect("a way");
+        let types = cheapest(&graph, |_, _| Some(1.0)).expect("a typing");
         assert!(types.iter().all(|dtype| *dtype == Dtype::F32));
         let only_f32 = |_, pair| (pair == [Dtype::F32; 2]).then_some(1.0);
         assert!(cheapest(&graph, only_f32).is_some());

@@ -5,36 +5,29 @@
 
 use std::ops::Range;
 
-use kernels::Shape;
-use kernels::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Segment, Window};
+use kernels::{Conv, Epilogue, Pool, PoolKind, Problem, Segment, Shape, Window};
 
-use crate::network::model::{Model, NodeId, Op};
+use crate::network::model::{Model, Node, NodeId, Op};
 use crate::network::spec::{ConvSpec, conv_spec};
 
-/// Index of a tensor in its graph.
 pub type TensorId = usize;
 
 /// Channels of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice {
-    /// The tensor.
     pub tensor: TensorId,
-    /// Its channels.
     pub channels: Range<usize>,
 }
 
 /// The weights of a filter that a step takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Weight {
-    /// A convolution of the model.
     Conv(ConvSpec),
     /// The bias and BatchNorms of a convolution of the model. Its kernel is in another step.
     Bias(ConvSpec),
-    /// The dense layer.
     Dense,
 }
 
-/// One step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The layers it computes.
@@ -43,9 +36,7 @@ pub struct Step {
     pub block: &'static str,
     /// Its size is that of the weights: it is in the model's top.
     pub is_top: bool,
-    /// What it computes.
     pub problem: Problem,
-    /// What it reads.
     pub src: Slice,
     /// Where it writes, one a segment.
     pub dst: Vec<Slice>,
@@ -54,14 +45,8 @@ pub struct Step {
 }
 
 impl Step {
-    /// Whether it writes to a tensor.
     pub fn writes(&self, tensor: TensorId) -> bool {
         self.dst.iter().any(|dst| dst.tensor == tensor)
-    }
-
-    /// Whether it reads or writes a tensor.
-    pub fn uses(&self, tensor: TensorId) -> bool {
-        self.src.tensor == tensor || self.writes(tensor)
     }
 }
 
@@ -71,7 +56,6 @@ impl Step {
 pub struct Split {
     /// The first steps: they compute some images, all of these steps in order, before the next images.
     pub steps: usize,
-    /// How many images at a time.
     pub images: usize,
     /// Each worker takes images of its own through these steps. Otherwise all workers share each step.
     pub per_worker: bool,
@@ -80,19 +64,15 @@ pub struct Split {
 /// Steps in an order in which each comes after what it reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Graph {
-    /// Images.
     pub batch: usize,
     /// Where the batch is split. The problems of the first steps are then those of fewer images.
     pub split: Option<Split>,
     /// Shapes of all tensors; the first is the input.
     pub tensors: Vec<Shape>,
-    /// The steps.
     pub steps: Vec<Step>,
     /// Where the output of each node of the model is; none for a node that a block variant removes.
     pub nodes: Vec<Option<Slice>>,
-    /// The pooled features.
     pub features: Option<Slice>,
-    /// The last output.
     pub output: Slice,
     /// Name of the block whose steps have the size of the weights.
     pub top: Option<&'static str>,
@@ -187,8 +167,7 @@ impl Graph {
         self.split.is_some_and(|split| split.per_worker && step < split.steps)
     }
 
-    /// Whether each worker has such a tensor for itself, with the images that it takes through the steps before the
-    /// split.
+    /// Whether each worker has such a tensor for itself, with its images before the split.
     pub fn is_tensor_per_worker(&self, tensor: TensorId) -> bool {
         self.split.is_some_and(|split| split.per_worker) && self.tensors[tensor].n < self.batch
     }
@@ -198,15 +177,13 @@ impl Graph {
         self.top.is_some() && layer.split_once('.').map(|(block, _)| block) == self.top
     }
 
-    /// The steps of a block, which are next to each other. If there is no such block: an empty range after the last
-    /// step.
+    /// The steps of a block, which are next to each other; an empty range at the end if none.
     pub fn block_steps(&self, block: &str) -> Range<usize> {
         let is_of = |step: &&Step| step.block == block;
         let first = self.steps.iter().take_while(|step| !is_of(step)).count();
         first..first + self.steps[first..].iter().take_while(is_of).count()
     }
 
-    /// Names of the blocks, in order.
     pub fn blocks(&self) -> Vec<&'static str> {
         let mut names: Vec<&'static str> = self.steps.iter().map(|step| step.block).collect();
         names.dedup();
@@ -221,7 +198,6 @@ impl Graph {
         }
     }
 
-    /// Convolutions of the steps.
     pub fn convs(&self) -> impl Iterator<Item = (&Step, &Conv)> {
         self.steps.iter().filter_map(|step| match &step.problem {
             Problem::Conv(conv) => Some((step, conv)),
@@ -229,58 +205,50 @@ impl Graph {
         })
     }
 
-    /// The convolutions whose weights it has.
-    pub fn conv_specs(&self) -> impl Iterator<Item = &ConvSpec> {
-        let weights = self.steps.iter().flat_map(|step| &step.weights);
-        weights.filter_map(|weight| match weight {
-            Weight::Conv(spec) => Some(spec),
-            Weight::Bias(_) | Weight::Dense => None,
-        })
-    }
-
     /// Distinct problems in order of their first step, each with the steps that have it.
     pub fn problems(&self) -> Vec<(Problem, Vec<usize>)> {
-        let mut list: Vec<(Problem, Vec<usize>)> = Vec::new();
-        for (index, step) in self.steps.iter().enumerate() {
-            match list.iter_mut().find(|(problem, _)| *problem == step.problem) {
-                Some((_, steps)) => steps.push(index),
-                None => list.push((step.problem.clone(), vec![index])),
-            }
-        }
-        list
+        by_problem(self.steps.iter().enumerate().map(|(index, step)| (&step.problem, index)))
     }
+}
+
+/// Distinct problems in order, each with the distinct items that have it.
+pub(super) fn by_problem<'a, T: PartialEq>(
+    items: impl Iterator<Item = (&'a Problem, T)>,
+) -> Vec<(Problem, Vec<T>)> {
+    let mut list: Vec<(Problem, Vec<T>)> = Vec::new();
+    for (problem, item) in items {
+        match list.iter_mut().find(|(other, _)| other == problem) {
+            Some((_, items)) if items.contains(&item) => {}
+            Some((_, items)) => items.push(item),
+            None => list.push((problem.clone(), vec![item])),
+        }
+    }
+    list
 }
 
 /// A tensor for each node that no concat contains, and every node's place in one of them.
 fn place(model: &Model, batch: usize) -> (Vec<Shape>, Vec<Slice>) {
-    let mut parent: Vec<Option<(NodeId, usize)>> = vec![None; model.nodes.len()];
-    for (id, node) in model.nodes.iter().enumerate() {
-        if node.op == Op::Concat {
-            let mut first = 0;
-            for &input in &node.inputs {
-                assert!(parent[input].is_none(), "{} is in two concats", model.nodes[input].name);
-                parent[input] = Some((id, first));
-                first += model.nodes[input].shape[2];
-            }
+    // The node whose tensor each node is in, and its first channel there.
+    let mut places: Vec<(NodeId, usize)> = (0..model.nodes.len()).map(|id| (id, 0)).collect();
+    // A concat comes after its inputs, so that its place is known before theirs.
+    for (id, node) in model.nodes.iter().enumerate().rev().filter(|(_, node)| node.op == Op::Concat) {
+        let (root, mut first) = places[id];
+        for &input in &node.inputs {
+            assert_eq!(places[input].0, input, "{} is in two concats", model.nodes[input].name);
+            places[input] = (root, first);
+            first += model.nodes[input].shape[2];
         }
     }
-    let mut tensors = Vec::new();
-    let mut tensor_of = vec![usize::MAX; model.nodes.len()];
-    for (id, node) in model.nodes.iter().enumerate() {
-        if parent[id].is_none() {
-            tensor_of[id] = tensors.len();
-            let [h, w, c] = node.shape;
-            tensors.push(Shape::new(batch, [h, w], c));
-        }
-    }
-    let slice = |id: NodeId| {
-        let (mut root, mut first) = (id, 0);
-        while let Some((up, offset)) = parent[root] {
-            (root, first) = (up, first + offset);
-        }
-        Slice { tensor: tensor_of[root], channels: first..first + model.nodes[id].shape[2] }
+    let roots: Vec<NodeId> = (0..model.nodes.len()).filter(|&id| places[id].0 == id).collect();
+    let tensor = |&root: &NodeId| {
+        let [h, w, c] = model.nodes[root].shape;
+        Shape::new(batch, [h, w], c)
     };
-    (tensors, (0..model.nodes.len()).map(slice).collect())
+    let slice = |(node, (root, first)): (&Node, (NodeId, usize))| {
+        let tensor = roots.binary_search(&root).expect("it has a tensor");
+        Slice { tensor, channels: first..first + node.shape[2] }
+    };
+    (roots.iter().map(tensor).collect(), model.nodes.iter().zip(places).map(slice).collect())
 }
 
 #[cfg(test)]
@@ -292,25 +260,10 @@ mod tests {
         let model = Model::block("mixed10").expect("a block");
         let graph = Graph::new(&model, 2, PoolKind::Average);
         let output = &graph.output;
-        let mut parts: Vec<Range<usize>> = graph
-            .steps
-            .iter()
-            .flat_map(|s| &s.dst)
-            .filter(|d| d.tensor == output.tensor)
-            .map(|d| d.channels.clone())
-            .collect();
+        let parts = graph.steps.iter().flat_map(|step| &step.dst).filter(|dst| dst.tensor == output.tensor);
+        let mut parts: Vec<Range<usize>> = parts.map(|dst| dst.channels.clone()).collect();
         parts.sort_by_key(|r| r.start);
         assert_eq!(parts, [0..320, 320..704, 704..1088, 1088..1472, 1472..1856, 1856..2048]);
         assert_eq!(graph.tensors[output.tensor], Shape::new(2, [8, 8], 2048));
-    }
-
-    #[test]
-    fn every_step_reads_what_an_earlier_one_wrote() {
-        let graph = Graph::new(&Model::inception_v3().with_classes(Some(10)), 1, PoolKind::Average);
-        let mut written = vec![0];
-        for step in &graph.steps {
-            assert!(written.contains(&step.src.tensor), "{:?}", step.layers);
-            written.extend(step.dst.iter().map(|d| d.tensor));
-        }
     }
 }

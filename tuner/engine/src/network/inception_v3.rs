@@ -6,24 +6,25 @@
 use crate::network::builder::{BlockInfo, Builder, Network};
 use crate::network::model::{ModelInfo, NodeId, TopInfo};
 
-/// The network.
-pub const NETWORK: Network = Network { name: "inception_v3", info: INFO, blocks: &BLOCKS };
-
-/// What its layers do not state. Keras and torchvision agree on it.
-const INFO: ModelInfo = ModelInfo {
-    title: "InceptionV3",
-    input: BLOCKS[0].input,
-    pixel_range: [-1.0, 1.0],
-    bn_epsilon: 1e-3,
-    top: Some(TopInfo {
-        block: "top",
-        pool: "avg_pool",
-        dense: "predictions",
-        torch_dense: "fc",
-        softmax: "softmax",
-        features: 2048,
-        classes: 1000,
-    }),
+pub const NETWORK: Network = Network {
+    name: "inception_v3",
+    // Keras and torchvision agree on it.
+    info: ModelInfo {
+        title: "InceptionV3",
+        input: BLOCKS[0].input,
+        pixel_range: [-1.0, 1.0],
+        bn_epsilon: 1e-3,
+        top: Some(TopInfo {
+            block: "top",
+            pool: "avg_pool",
+            dense: "predictions",
+            torch_dense: "fc",
+            softmax: "softmax",
+            features: 2048,
+            classes: 1000,
+        }),
+    },
+    blocks: &BLOCKS,
 };
 
 /// A row of [`BLOCKS`].
@@ -149,25 +150,27 @@ fn figure7(b: &mut Builder, x: NodeId) -> NodeId {
 mod tests {
     use std::collections::HashSet;
 
-    use kernels::problem::{Conv, PoolKind};
+    use kernels::{Conv, PoolKind};
 
     use super::*;
     use crate::network::graph::Graph;
     use crate::network::model::Model;
-
-    fn network() -> Model {
-        NETWORK.model()
-    }
+    use crate::network::spec::{ConvSpec, Spec};
 
     fn without_classes() -> Model {
         NETWORK.model().with_classes(None)
     }
 
     #[test]
-    fn counts_are_those_of_keras() {
-        assert_eq!(network().convs().count(), 94);
-        assert_eq!(network().parameters(), 23_851_784);
-        assert_eq!(without_classes().parameters(), 21_802_784);
+    fn counts_and_numbers_of_convs_are_those_of_keras() {
+        let (model, spec) = (NETWORK.model(), Spec::new(&NETWORK.model()));
+        // Weights, and beta, mean and variance of each BatchNorm.
+        let parameters =
+            |conv: &ConvSpec| (conv.kernel[0] * conv.kernel[1] * conv.channels + 3) * conv.filters;
+        let convs: usize = spec.convs.iter().map(parameters).sum();
+        let dense = (spec.features + 1) * model.nodes[model.output].shape[2];
+        assert!(spec.convs.iter().map(|conv| conv.index).eq(0..94));
+        assert_eq!((spec.convs.len(), convs, convs + dense), (94, 21_802_784, 23_851_784));
     }
 
     #[test]
@@ -181,18 +184,15 @@ mod tests {
 
     #[test]
     fn each_block_reads_what_the_one_before_it_passes_on() {
-        let shapes: Vec<[usize; 3]> = BLOCKS
-            .map(|block| NETWORK.block(block.name).expect("a block"))
-            .iter()
-            .map(|block| block.nodes[block.output].shape)
-            .collect();
+        let models = BLOCKS.map(|block| NETWORK.block(block.name).expect("a block"));
+        let shapes = models.map(|model| model.nodes[model.output].shape);
         assert!(shapes.iter().zip(&BLOCKS[1..]).all(|(output, next)| *output == next.input), "{shapes:?}");
     }
 
     #[test]
     fn another_number_of_classes_changes_the_top_alone() {
-        let [few, many] = [10, 1000].map(|classes| network().with_classes(Some(classes)));
-        assert_eq!((&many, few.nodes.len()), (&network(), many.nodes.len()));
+        let [few, many] = [10, 1000].map(|classes| NETWORK.model().with_classes(Some(classes)));
+        assert_eq!((&many, few.nodes.len()), (&NETWORK.model(), many.nodes.len()));
         assert_eq!(few.nodes[few.output].shape, [1, 1, 10]);
         assert_eq!(without_classes().with_classes(Some(10)), few);
         let block = NETWORK.block("mixed3").expect("a block");
@@ -200,19 +200,13 @@ mod tests {
     }
 
     #[test]
-    fn convs_are_numbered_in_order_of_creation() {
-        let model = network();
-        assert!(model.convs().map(|(_, layer)| layer.index).eq(0..94));
-    }
-
-    #[test]
-    fn a_block_alone_is_the_block_in_the_network() {
-        let network = network();
+    fn a_block_without_the_others_is_the_block_in_the_network() {
+        let network = NETWORK.model();
         for block in BLOCKS.map(|block| block.name) {
-            let alone = NETWORK.block(block).expect("a block");
+            let isolated = NETWORK.block(block).expect("a block");
             let inside: Vec<_> = network.nodes.iter().filter(|n| n.block == block).collect();
-            assert_eq!(alone.nodes.len(), inside.len() + 1, "{block}");
-            for (a, b) in alone.nodes[1..].iter().zip(inside) {
+            assert_eq!(isolated.nodes.len(), inside.len() + 1, "{block}");
+            for (a, b) in isolated.nodes[1..].iter().zip(inside) {
                 assert_eq!((&a.name, &a.op, a.shape), (&b.name, &b.op, b.shape), "{block}");
             }
         }

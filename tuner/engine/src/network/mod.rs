@@ -13,14 +13,15 @@ pub mod spec;
 
 pub use block_variant::{Block, BlockVariant, problems, with_variant};
 pub use builder::BlockInfo;
-pub use candidates::{Excluded, SupportedKernel, available, default_choice, default_choices};
+pub use candidates::{Excluded, SupportedKernel, available, default_choice, default_choices, supported};
 pub use choice::{
     CandidateId, Choice, StepFormats, TOOL, multiply_adds, problem_name, tuning_text, tuning_to_json,
 };
-pub use dtypes::{BF16_ERROR, F32_ERROR, Precision, cheapest, pair};
-pub use graph::{Graph, Slice, Step, TensorId};
+pub use dtypes::{BF16_ERROR, F32_ERROR, Precision, cheapest, of_tensors, pair};
+pub use graph::{Graph, Slice, Split, Step, TensorId, Weight};
 pub use inception_v3::NETWORK;
-pub use model::Model;
+pub use model::{Model, ModelInfo};
+pub use spec::{ConvSpec, InputSpec, Spec};
 
 /// All networks. A new one is a file of data and a row here.
 pub const NETWORKS: [&builder::Network; 1] = [&inception_v3::NETWORK];

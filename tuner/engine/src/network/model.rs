@@ -2,39 +2,30 @@
 
 use std::fmt;
 
-use kernels::problem::{PoolKind, Window};
+use kernels::{PoolKind, Window};
 
-/// Index of a node in its model.
 pub type NodeId = usize;
 
-/// A convolution, the BatchNorms that follow it, and ReLU.
+/// A convolution, BatchNorm and ReLU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConvLayer {
     /// Number in Keras's order of creation, in the whole network.
     pub index: usize,
     /// torchvision's name, without `.conv` and `.bn`.
     pub torch: String,
-    /// Kernel, stride and padding.
     pub window: Window,
     /// Output channels.
     pub filters: usize,
-    /// BatchNorms between the convolution and its ReLU.
-    pub norms: usize,
 }
 
 /// What a node computes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// The model's input.
     Input,
-    /// Convolution, BatchNorms, ReLU.
     Conv(ConvLayer),
-    /// A pool over a window. [`PoolKind::Average`] stands for the mean of whichever framework the
-    /// weights are from.
+    /// [`PoolKind::Average`] stands for the mean of whichever framework the weights are from.
     Pool {
-        /// Kernel, stride and padding.
         window: Window,
-        /// Maximum or mean.
         kind: PoolKind,
     },
     /// Channels of all inputs, one after the other.
@@ -43,22 +34,17 @@ pub enum Op {
     GlobalAverage,
     /// Fully connected, with a bias.
     Dense,
-    /// Probabilities.
     Softmax,
 }
 
-/// One layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// `block.layer`.
     pub name: String,
-    /// The block it belongs to.
     pub block: &'static str,
-    /// What it computes.
     pub op: Op,
-    /// What it reads.
     pub inputs: Vec<NodeId>,
-    /// Height, width and channels of its output.
+    /// Height, width and channels of the output.
     pub shape: [usize; 3],
 }
 
@@ -101,7 +87,6 @@ pub struct TopInfo {
 pub struct Model {
     /// What `--model` calls it.
     pub name: String,
-    /// What its layers do not state.
     pub info: ModelInfo,
     /// All nodes; the first is the input.
     pub nodes: Vec<Node>,
@@ -129,7 +114,6 @@ impl Model {
         self
     }
 
-    /// Height, width and channels of the input.
     pub fn input(&self) -> [usize; 3] {
         self.nodes[0].shape
     }
@@ -139,7 +123,7 @@ impl Model {
         self.input() == self.info.input && self.input()[2] == 3
     }
 
-    /// Convolutions in order of creation.
+    /// In order of creation.
     pub fn convs(&self) -> impl Iterator<Item = (&Node, &ConvLayer)> {
         self.nodes.iter().filter_map(|node| match &node.op {
             Op::Conv(layer) => Some((node, layer)),
@@ -150,20 +134,6 @@ impl Model {
     /// Whether the network ends in classes.
     pub fn has_top(&self) -> bool {
         self.nodes.iter().any(|node| node.op == Op::Dense)
-    }
-
-    /// Parameters as Keras counts them: weights, biases, and beta, mean and variance of each BatchNorm.
-    pub fn parameters(&self) -> usize {
-        let count = |node: &Node| match &node.op {
-            Op::Conv(layer) => {
-                let [r, s] = layer.window.kernel;
-                let channels = self.nodes[node.inputs[0]].shape[2];
-                (r * s * channels + 3 * layer.norms) * layer.filters
-            }
-            Op::Dense => (self.nodes[node.inputs[0]].shape[2] + 1) * node.shape[2],
-            _ => 0,
-        };
-        self.nodes.iter().map(count).sum()
     }
 }
 

@@ -1,39 +1,23 @@
 //! Models by name: the networks of the table, their blocks, and a single `conv2d_bn`.
 
-use kernels::problem::Conv;
+use kernels::Conv;
 
 use crate::network::builder::{Builder, Network};
-use crate::network::model::{ConvLayer, Model, ModelInfo};
+use crate::network::model::{Model, ModelInfo};
 use crate::network::{NETWORKS, inception_v3};
 
 /// A single convolution's name.
 const CONV2D_BN: &str = "conv2d_bn";
-
-/// What a single convolution does not state.
-const CONV2D_BN_INFO: ModelInfo =
-    ModelInfo { title: CONV2D_BN, input: [0; 3], pixel_range: [-1.0, 1.0], bn_epsilon: 1e-3, top: None };
 
 /// A name that is no model's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ModelError {
     /// No such model.
     #[error("model `{found}` is unknown, expected {networks}, {CONV2D_BN} or a block: {blocks}")]
-    Unknown {
-        /// The name.
-        found: String,
-        /// All networks.
-        networks: String,
-        /// All blocks.
-        blocks: String,
-    },
+    Unknown { found: String, networks: String, blocks: String },
     /// `conv2d_bn` without a shape, or a shape without `conv2d_bn`.
     #[error("model `{model}`: {problem}")]
-    Shape {
-        /// The name.
-        model: String,
-        /// What is wrong.
-        problem: &'static str,
-    },
+    Shape { model: String, problem: &'static str },
 }
 
 impl Model {
@@ -47,41 +31,30 @@ impl Model {
         NETWORKS.iter().find_map(|network| network.block(name))
     }
 
-    /// One convolution with `norms` BatchNorms and ReLU; the batch and the epilogue of `conv` are not
-    /// looked at.
-    pub fn conv2d_bn(conv: &Conv, norms: usize) -> Self {
+    /// One convolution with BatchNorm and ReLU, whatever the batch and the epilogue of `conv`.
+    pub fn conv2d_bn(conv: &Conv) -> Self {
         let [h, w] = conv.image;
         let input = [h, w, conv.channels];
-        let mut b = Builder::new(CONV2D_BN, input, ModelInfo { input, ..CONV2D_BN_INFO });
-        let output = b.single_conv(
-            CONV2D_BN,
-            ConvLayer {
-                index: 0,
-                torch: CONV2D_BN.to_string(),
-                window: conv.window,
-                filters: conv.filters(),
-                norms,
-            },
-        );
+        let (title, pixel_range) = (CONV2D_BN, [-1.0, 1.0]);
+        let info = ModelInfo { title, input, pixel_range, bn_epsilon: 1e-3, top: None };
+        let mut b = Builder::new(CONV2D_BN, input, info);
+        let output = b.single_conv(CONV2D_BN, conv.filters(), conv.window);
         b.finish(output, None)
     }
 
     /// The model of a `--model` and `--shape`; `classes` as for [`Model::with_classes`].
-    ///
-    /// # Errors
-    /// If there is no such model, or a shape where none is expected.
     pub fn by_name(name: &str, shape: Option<&Conv>, classes: Option<usize>) -> Result<Self, ModelError> {
         let mismatch = |problem| Err(ModelError::Shape { model: name.to_string(), problem });
         match (name, shape) {
-            (CONV2D_BN, Some(conv)) => Ok(Self::conv2d_bn(conv, 1)),
+            (CONV2D_BN, Some(conv)) => Ok(Self::conv2d_bn(conv)),
             (CONV2D_BN, None) => mismatch("--shape is missing, expected one like n1h17w17c768k192r1s7"),
             (_, Some(_)) => mismatch("takes no --shape, only conv2d_bn does"),
             (name, None) => match NETWORKS.iter().find(|network| network.name == name) {
                 Some(network) => Ok(network.model().with_classes(classes)),
-                None => Self::block(name).ok_or_else(|| ModelError::Unknown {
-                    found: name.to_string(),
-                    networks: network_names(),
-                    blocks: block_names(" "),
+                None => Self::block(name).ok_or_else(|| {
+                    let blocks = NETWORKS.iter().flat_map(|network| network.blocks).map(|block| block.name);
+                    let blocks = blocks.collect::<Vec<_>>().join(" ");
+                    ModelError::Unknown { found: name.to_string(), networks: network_names(), blocks }
                 }),
             },
         }
@@ -96,11 +69,6 @@ pub fn is_network(name: &str) -> bool {
 /// Names of all networks, for texts.
 pub fn network_names() -> String {
     NETWORKS.map(|network| network.name).join(", ")
-}
-
-fn block_names(separator: &str) -> String {
-    let blocks = NETWORKS.iter().flat_map(|network| network.blocks);
-    blocks.map(|block| block.name).collect::<Vec<_>>().join(separator)
 }
 
 /// What `--model` accepts, for texts: `inception_v3, one block of it (stem, mixed0 .. mixed10)`, and so on.
@@ -133,10 +101,7 @@ mod tests {
     #[test]
     fn texts_name_the_networks_and_blocks_of_the_table() {
         assert_eq!(networks_and_blocks(), "inception_v3, one block of it (stem, mixed0 .. mixed10)");
-        assert_eq!(
-            (DEFAULT, input_arrays().as_str()),
-            ("inception_v3", "[N, 299, 299, 3] float32 in [-1, 1]")
-        );
+        assert_eq!((DEFAULT, &input_arrays()[..]), ("inception_v3", "[N, 299, 299, 3] float32 in [-1, 1]"));
         let error = Model::by_name("mixed11", None, None).expect_err("no such block").to_string();
         let expected = "model `mixed11` is unknown, expected inception_v3, conv2d_bn or a block: stem mixed0";
         assert!(error.starts_with(expected) && error.ends_with("mixed9 mixed10"), "{error}");

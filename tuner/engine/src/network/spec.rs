@@ -1,6 +1,6 @@
 //! What a model needs of weights: its convolutions, what their inputs are, and the facts that no file states.
 
-use kernels::problem::PoolKind;
+use kernels::PoolKind;
 
 use crate::network::model::{ConvLayer, Model, ModelInfo, Node, NodeId, Op};
 
@@ -13,11 +13,8 @@ pub struct ConvSpec {
     pub name: String,
     /// Name in torchvision, such as `Mixed_5b.branch1x1`. torchvision's names are found by it.
     pub torch: String,
-    /// Kernel height and width.
     pub kernel: [usize; 2],
-    /// Input channels.
     pub channels: usize,
-    /// Output channels.
     pub filters: usize,
     /// What its input channels are, in order; nothing where that is not known.
     pub inputs: Vec<InputSpec>,
@@ -28,7 +25,6 @@ pub struct ConvSpec {
 pub struct InputSpec {
     /// The convolution whose outputs they are, after ReLU and pools; none for channels of an image.
     pub conv: Option<ConvSpec>,
-    /// How many they are.
     pub channels: usize,
     /// Maximum pools between.
     pub maxima: usize,
@@ -37,21 +33,16 @@ pub struct InputSpec {
 /// What a network, or a part of one, needs of weights; a file may hold more.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
-    /// Every convolution.
     pub convs: Vec<ConvSpec>,
     /// Inputs of the dense layer; 0 if there is none, and then the file's is not looked at.
     pub features: usize,
-    /// What the layers do not state.
     pub info: ModelInfo,
 }
 
 impl Spec {
     /// All that a model needs. Its dense layer counts whether or not the model has classes.
     pub fn new(model: &Model) -> Self {
-        let convs = model.nodes.iter().filter_map(|node| match &node.op {
-            Op::Conv(layer) => Some(conv_spec(model, node, layer)),
-            _ => None,
-        });
+        let convs = model.convs().map(|(node, layer)| conv_spec(model, node, layer));
         let features = model.features.map_or(0, |id| model.nodes[id].shape[2]);
         Self { convs: convs.collect(), features, info: model.info }
     }
@@ -80,13 +71,13 @@ fn inputs(model: &Model, id: NodeId, maxima: usize) -> Vec<InputSpec> {
     let node = &model.nodes[id];
     let channels = node.shape[2];
     match &node.op {
-        Op::Conv(layer) if layer.norms == 1 => {
+        Op::Conv(layer) => {
             vec![InputSpec { conv: Some(bare_spec(model, node, layer)), channels, maxima }]
         }
         Op::Pool { kind, .. } => inputs(model, node.inputs[0], maxima + usize::from(*kind == PoolKind::Max)),
         Op::GlobalAverage => inputs(model, node.inputs[0], maxima),
         Op::Concat => node.inputs.iter().flat_map(|&input| inputs(model, input, maxima)).collect(),
-        Op::Input | Op::Conv(_) | Op::Dense | Op::Softmax => {
+        Op::Input | Op::Dense | Op::Softmax => {
             vec![InputSpec { conv: None, channels, maxima }]
         }
     }

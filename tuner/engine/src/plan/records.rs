@@ -10,6 +10,7 @@ use crate::network::block_variant::BlockVariant;
 use crate::network::choice::CandidateId;
 use crate::plan::reasons::{CandidateOutcome, VariantReason};
 use crate::plan::step::TimeUs;
+pub use crate::runtime::prepared::MemoryBytes;
 
 /// How quiet the machine was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -269,17 +270,6 @@ impl Planning {
     pub fn gap(&self) -> f64 {
         self.plan_ms / self.bound_ms - 1.0
     }
-}
-
-/// Memory of a prepared network, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemoryBytes {
-    /// Packed weights.
-    pub weights: usize,
-    /// Activations.
-    pub activations: usize,
-    /// Scratch.
-    pub scratch: usize,
 }
 
 /// A form of a block, and what it costs.

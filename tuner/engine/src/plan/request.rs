@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn a_single_convolution_is_asked_for_by_its_shape() {
         let conv = "n1h9w9c16k24r3s3".parse().expect("a shape");
-        let model = Model::conv2d_bn(&conv, 1);
+        let model = Model::conv2d_bn(&conv);
         assert_eq!(Request::new(&model).shape().as_deref(), Some("n1h9w9c16k24r3s3"));
         assert_eq!(Request::new(&Model::inception_v3()).shape(), None);
     }

@@ -1,14 +1,13 @@
 //! Where activations are in memory: one arena, in which tensors that are not needed at the same time overlap.
 
-use kernels::Shape;
 use kernels::memory::round_up;
-use kernels::tensor::{Dtype, Format, Placement};
+use kernels::{Dtype, Format, Placement, Shape};
 
-use crate::network::graph::{Graph, Split, TensorId};
+use crate::network::{Graph, Split, TensorId};
 
-/// The pixel stride: elements from one pixel to the next. Neighbouring pixels of many channels must not fall into the
-/// same cache sets, which repeat every 4 KiB. AMX tiles read 16 pixels at once, for which an odd number of lines is
-/// best.
+/// The pixel stride: elements from one pixel to the next. Neighbouring pixels of many channels must
+/// not fall into the same cache sets, which repeat every 4 KiB. AMX tiles read 16 pixels at once,
+/// for which an odd number of lines is best.
 pub fn pixel_stride(channels: usize, dtype: Dtype) -> usize {
     const LINE: usize = 64;
     let bytes = channels * dtype.bytes();
@@ -46,12 +45,10 @@ fn lives(graph: &Graph) -> Vec<(usize, usize)> {
     lives
 }
 
-/// Elements of the arenas.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Elements of the arena that all workers share, and of the one that each worker has for itself.
+#[derive(Default)]
 pub(super) struct ArenaSizes {
-    /// The arena that all workers share.
     pub shared: usize,
-    /// The arena that each worker has for itself.
     pub per_worker: usize,
 }
 
@@ -59,45 +56,39 @@ pub(super) struct ArenaSizes {
 /// that is free as long as it is in use. Tensors that each worker has for itself are in an arena of the worker.
 pub(super) fn lay_out(graph: &Graph, formats: &[Format]) -> (Vec<Placement>, ArenaSizes) {
     let lives = lives(graph);
-    let placement = |tensor: TensorId, offset| {
-        let (shape, Format { dtype, halo }): (Shape, Format) = (graph.tensors[tensor], formats[tensor]);
-        Placement::with_pixel_pitch(offset, dtype, shape, halo, pixel_stride(shape.c, dtype))
+    let placement = |(&shape, &Format { dtype, halo }): (&Shape, &Format)| {
+        Placement::with_pixel_pitch(0, dtype, shape, halo, pixel_stride(shape.c, dtype))
     };
-    let size = |tensor| round_up(placement(tensor, 0).elements());
-    let mut order: Vec<TensorId> = (0..graph.tensors.len()).collect();
-    order.sort_by_key(|&tensor| std::cmp::Reverse(size(tensor)));
-    let mut placed: Vec<(TensorId, usize)> = Vec::new();
+    let mut placements: Vec<Placement> = graph.tensors.iter().zip(formats).map(placement).collect();
+    let elements: Vec<usize> = placements.iter().map(|placement| round_up(placement.elements())).collect();
+    let mut order: Vec<TensorId> = (0..elements.len()).collect();
+    order.sort_by_key(|&tensor| std::cmp::Reverse(elements[tensor]));
     let mut sizes = ArenaSizes::default();
-    for tensor in order {
+    for (place, &tensor) in order.iter().enumerate() {
         let overlaps = |other: TensorId| {
             let ((first, last), (other_first, other_last)) = (lives[tensor], lives[other]);
             first <= other_last
                 && other_first <= last
                 && graph.is_tensor_per_worker(tensor) == graph.is_tensor_per_worker(other)
         };
-        let mut taken: Vec<(usize, usize)> = placed
-            .iter()
-            .filter(|(t, _)| overlaps(*t))
-            .map(|&(t, offset)| (offset, offset + size(t)))
-            .collect();
-        taken.sort_unstable();
+        let range =
+            |&other: &TensorId| (placements[other].offset, placements[other].offset + elements[other]);
+        let placed = order[..place].iter().filter(|&&other| overlaps(other));
+        let mut occupied: Vec<(usize, usize)> = placed.map(range).collect();
+        occupied.sort_unstable();
         let mut offset = 0;
-        for (start, end) in taken {
-            if offset + size(tensor) <= start {
+        for (start, end) in occupied {
+            if offset + elements[tensor] <= start {
                 break;
             }
             offset = offset.max(end);
         }
-        placed.push((tensor, offset));
+        placements[tensor].offset = offset;
         let total = match graph.is_tensor_per_worker(tensor) {
             true => &mut sizes.per_worker,
             false => &mut sizes.shared,
         };
-        *total = (*total).max(offset + size(tensor));
-    }
-    let mut placements: Vec<Placement> = (0..graph.tensors.len()).map(|t| placement(t, 0)).collect();
-    for (tensor, offset) in placed {
-        placements[tensor].offset = offset;
+        *total = (*total).max(offset + elements[tensor]);
     }
     (placements, sizes)
 }
@@ -110,10 +101,10 @@ pub fn arena_elements(graph: &Graph) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use kernels::problem::PoolKind;
+    use kernels::PoolKind;
 
     use super::*;
-    use crate::network::model::Model;
+    use crate::network::Model;
 
     #[test]
     fn tensors_that_are_needed_at_the_same_time_share_no_memory() {
@@ -127,8 +118,8 @@ mod tests {
             for a in 0..graph.tensors.len() {
                 for b in (0..a).filter(|&b| graph.is_tensor_per_worker(a) == graph.is_tensor_per_worker(b)) {
                     let meet = lives[a].0 <= lives[b].1 && lives[b].0 <= lives[a].1;
-                    let apart = end(a) <= placements[b].offset || end(b) <= placements[a].offset;
-                    assert!(!meet || apart, "tensors {a} and {b}");
+                    let disjoint = end(a) <= placements[b].offset || end(b) <= placements[a].offset;
+                    assert!(!meet || disjoint, "tensors {a} and {b}");
                 }
             }
         }

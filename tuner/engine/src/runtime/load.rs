@@ -1,11 +1,9 @@
 //! A model and weights as a graph.
 
-use kernels::problem::PoolKind;
+use kernels::PoolKind;
 
-use crate::network::graph::Graph;
-use crate::network::model::Model;
-use crate::weights::naming::AveragePooling;
-use crate::weights::source::Weights;
+use crate::network::{Graph, Model};
+use crate::weights::{AveragePooling, Weights};
 
 /// The graph of a model for a batch, with the average pooling of the weights.
 pub fn graph(model: &Model, weights: &Weights, batch: usize) -> Graph {

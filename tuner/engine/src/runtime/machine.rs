@@ -4,8 +4,10 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use kernels::cpu::Cpu;
+use kernels::Cpu;
 use serde::{Deserialize, Serialize};
+
+use crate::runtime::threads::available;
 
 /// The machine as far as it bears on a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,8 +18,8 @@ pub struct Machine {
     pub signature: [u32; 3],
     /// Highest instruction tier that was allowed.
     pub isa: String,
-    /// Processors that are online, whether or not this process may use them: a plan is found again by a
-    /// process that is pinned to some.
+    /// Processors that are online, whether or not this process may use them: a plan is found again
+    /// by a process that is pinned to some.
     pub cores: usize,
     /// Data caches of a core in KiB: first, second and third level.
     pub caches_kib: [usize; 3],
@@ -31,11 +33,8 @@ pub struct Machine {
 /// A field in which two machines differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// Its name.
     pub field: &'static str,
-    /// The value of this machine.
     pub this: String,
-    /// The value of the other machine.
     pub other: String,
 }
 
@@ -47,11 +46,7 @@ fn microcode() -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_string())
 }
 
-/// Processors that are online, where the system says so: a list of ranges such as `0-3,6`.
-fn online() -> Option<usize> {
-    count(&std::fs::read_to_string("/sys/devices/system/cpu/online").ok()?)
-}
-
+/// Processors in a list of ranges such as `0-3,6`.
 fn count(ranges: &str) -> Option<usize> {
     let range = |text: &str| {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
@@ -61,14 +56,14 @@ fn count(ranges: &str) -> Option<usize> {
 }
 
 impl Machine {
-    /// This one.
     pub fn of(cpu: &Cpu) -> Self {
+        let online = std::fs::read_to_string("/sys/devices/system/cpu/online").ok();
         let caches = [cpu.caches.l1d, cpu.caches.l2, cpu.caches.l3];
         Self {
             cpu: cpu.name.clone(),
             signature: cpu.signature,
             isa: cpu.tier().to_string(),
-            cores: online().unwrap_or_else(crate::runtime::threads::available),
+            cores: online.and_then(|ranges| count(&ranges)).unwrap_or_else(available),
             caches_kib: caches.map(|bytes| bytes >> 10),
             os: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
             microcode: microcode().unwrap_or_default(),
@@ -79,11 +74,10 @@ impl Machine {
     /// not count, since kernels are checked one by one.
     pub fn differs(&self, other: &Self) -> Option<Difference> {
         let text = |machine: &Self| {
-            let list = |numbers: &[String]| format!("[{}]", numbers.join(", "));
             [
                 ("cpu", machine.cpu.clone()),
-                ("signature", list(&machine.signature.map(|n| n.to_string()))),
-                ("caches_kib", list(&machine.caches_kib.map(|n| n.to_string()))),
+                ("signature", format!("{:?}", machine.signature)),
+                ("caches_kib", format!("{:?}", machine.caches_kib)),
                 ("os", machine.os.clone()),
             ]
         };
@@ -108,11 +102,8 @@ impl Machine {
     pub fn slug(&self) -> String {
         let [family, model, stepping] = self.signature;
         let text = format!("{} {family}-{model}-{stepping} {} {}c", self.cpu, self.isa, self.cores);
-        let mapped: String = text
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { ' ' })
-            .collect();
-        mapped.split_whitespace().collect::<Vec<_>>().join("-")
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+        words.collect::<Vec<_>>().join("-").to_ascii_lowercase()
     }
 
     /// Where its results go.

@@ -1,23 +1,20 @@
-//! What a command will need of memory, and whether there is as much: a shape that is too large gets a line
-//! and not the end of the process.
+//! What a command will need of memory, and whether there is as much: a shape that is too large gets
+//! a line and not the end of the process.
 
-use kernels::problem::Problem;
+use kernels::Problem;
 
-use crate::network::graph::Graph;
+use crate::network::Graph;
 use crate::runtime::layout::arena_elements;
 
-/// More memory is needed than there is.
+/// A model or a problem needs more bytes of memory than there are.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{what}: needs about {:.1} GiB of memory, expected at most {:.1} GiB, which is what there is",
     gib(*.needed), gib(*.available)
 )]
 pub struct MemoryError {
-    /// What needs it: a model or a problem.
     pub what: String,
-    /// Bytes that it needs.
     pub needed: u128,
-    /// Bytes that there are.
     pub available: u128,
 }
 
@@ -30,30 +27,26 @@ const PACKED: u128 = 4;
 
 /// Elements of source, destinations and filters.
 pub fn elements(problem: &Problem) -> [u128; 3] {
-    let sum = |elements: usize| elements as u128;
     let filters = match problem {
         Problem::Conv(conv) => conv.depth() as u128 * conv.filters() as u128,
         _ => 0,
     };
-    [sum(problem.src().elements()), problem.dst().iter().map(|d| sum(d.elements())).sum(), filters]
+    let outputs = problem.dst().iter().map(|dst| dst.elements() as u128).sum();
+    [problem.src().elements() as u128, outputs, filters]
 }
 
 /// Refuses a network that does not fit in memory when it runs.
-///
-/// # Errors
-/// Says how much is needed and how much there is.
 pub fn ensure_runs(what: &str, graph: &Graph) -> Result<(), MemoryError> {
-    let problems = || graph.steps.iter().map(|step| elements(&step.problem));
-    let filters: u128 = problems().map(|[.., filters]| filters).sum();
-    let largest = problems().map(|[.., filters]| filters).max().unwrap_or(0);
+    let filters = || graph.steps.iter().map(|step| elements(&step.problem)[2]);
+    let largest = filters().max().unwrap_or(0);
     let images = graph.tensors[0].elements() as u128;
-    ensure(what, 2 * images + arena_elements(graph) as u128 + filters + (PACKED - 1) * largest)
+    ensure(
+        what,
+        2 * images + arena_elements(graph) as u128 + filters().sum::<u128>() + (PACKED - 1) * largest,
+    )
 }
 
 /// Refuses problems of which one does not fit in memory with one kernel at a time.
-///
-/// # Errors
-/// Of the first that does not: how much is needed and how much there is.
 pub fn ensure_checked<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> Result<(), MemoryError> {
     for problem in problems {
         let [src, dst, filters] = elements(problem);
@@ -63,9 +56,6 @@ pub fn ensure_checked<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> Re
 }
 
 /// Refuses what needs more memory than there is.
-///
-/// # Errors
-/// Says how much is needed and how much there is.
 pub fn ensure(what: &str, elements: u128) -> Result<(), MemoryError> {
     let bytes = elements * size_of::<f32>() as u128;
     match memory().map(u128::from) {
@@ -76,20 +66,18 @@ pub fn ensure(what: &str, elements: u128) -> Result<(), MemoryError> {
     }
 }
 
-/// Bytes that this process may still take: what the system has, what the limits of its group and its own
-/// address space leave; none where the system does not say.
+/// Bytes that this process may still take: what the system has, what the limits of its group and
+/// its own address space leave; none where the system does not say.
 fn memory() -> Option<u64> {
-    let read = |path: &str| std::fs::read_to_string(path).ok();
     let field = |path: &str, name: &str, place: usize| -> Option<u64> {
-        let text = read(path)?;
+        let text = std::fs::read_to_string(path).ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         line.split_whitespace().nth(place)?.parse().ok()
     };
-    let number = |path: &str| -> Option<u64> { read(path)?.trim().parse().ok() };
     let system = field("/proc/meminfo", "MemAvailable:", 0).map(|kib| kib << 10);
-    let group = number("/sys/fs/cgroup/memory.max")
-        .zip(number("/sys/fs/cgroup/memory.current"))
+    let group = field("/sys/fs/cgroup/memory.max", "", 0)
+        .zip(field("/sys/fs/cgroup/memory.current", "", 0))
         .map(|(most, now)| most.saturating_sub(now));
-    let own = field("/proc/self/limits", "Max address space", 0);
-    [system, group, own].into_iter().flatten().min()
+    let process = field("/proc/self/limits", "Max address space", 0);
+    [system, group, process].into_iter().flatten().min()
 }

@@ -13,7 +13,8 @@ pub mod weight_cache;
 
 pub use load::graph;
 pub use machine::Machine;
-pub use memory::{elements, ensure, ensure_runs};
-pub use prepared::{PrepareError, PreparedNetwork};
+pub use memory::{MemoryError, elements, ensure, ensure_runs};
+pub use prepared::{PrepareError, PrepareOptions, PreparedNetwork};
 pub use reference::Reference;
-pub use threads::{Threads, available};
+pub use run::StepSeconds;
+pub use threads::{Threads, ThreadsError, available};

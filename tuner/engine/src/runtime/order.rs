@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::network::graph::{Graph, Split};
+use crate::network::{Graph, Split};
 
 /// One execution of a step: the first of its images, and how many they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,69 +3,66 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use kernels::cpu::Cpu;
-use kernels::filter::Filter;
-use kernels::kernel::{Prepared, Signature};
-use kernels::memory::Buffer;
-use kernels::problem::Problem;
-use kernels::team::Team;
-use kernels::tensor::{Dtype, Format, Formats, Placement};
-use kernels::{Padding, Unsupported};
+use kernels::{
+    Buffer, Cpu, Dtype, Filter, Format, Formats, Padding, Placement, Prepared, Problem, Signature, Team,
+    Unsupported,
+};
+use serde::{Deserialize, Serialize};
 
-use crate::network::choice::Choice;
-use crate::network::dtypes::{of_tensors, pair};
-use crate::network::graph::{Graph, Slice, Step, Weight};
+use crate::network::{Choice, Graph, Slice, Step, Weight, of_tensors, pair, supported};
 use crate::runtime::layout::lay_out;
+use crate::runtime::memory::elements;
 use crate::runtime::order::turns;
 use crate::runtime::threads::Threads;
 use crate::runtime::weight_cache::{WeightCache, WeightCacheError};
-use crate::weights::error::WeightsError;
-use crate::weights::source::Weights;
+use crate::weights::{Weights, WeightsError};
 
-/// Why a network can't be prepared.
+/// Why a network can't be prepared. Layers are the first of a step.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
     /// A kernel does not take its step.
     #[error("step `{layer}`: kernel {kernel}: {refusal}")]
-    Refused {
-        /// The first layer of the step.
-        layer: String,
-        /// The kernel's id.
-        kernel: &'static str,
-        /// Its reason.
-        refusal: Unsupported,
-    },
-    /// Steps that do not agree on the type of a tensor.
+    Refused { layer: String, kernel: &'static str, refusal: Unsupported },
+    /// A step reads or writes a tensor as another type than the steps before it.
     #[error("step `{layer}`: {what} {found}, expected {expected} as the steps before it")]
-    Types {
-        /// The first layer of the step.
-        layer: String,
-        /// Reads or writes.
-        what: &'static str,
-        /// Its type.
-        found: Dtype,
-        /// Theirs.
-        expected: Dtype,
-    },
-    /// Weights that are missing or wrong.
+    Types { layer: String, what: &'static str, found: Dtype, expected: Dtype },
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// Packed weights that are not what they must be.
     #[error(transparent)]
     WeightCache(#[from] WeightCacheError),
     /// The weights have no dense layer where the graph does.
     #[error("{weights}: found no dense layer, expected one for the classes")]
-    NoTop {
-        /// Where the weights are from.
-        weights: String,
-    },
+    NoTop { weights: String },
 }
 
 fn refused(step: &Step, choice: &Choice, refusal: Unsupported) -> PrepareError {
     PrepareError::Refused { layer: step.layers[0].clone(), kernel: choice.row.id, refusal }
 }
 
-/// A step that is ready to run.
+/// What a network can be given in addition to choices and weights.
+#[derive(Clone, Copy, Default)]
+pub struct PrepareOptions<'a> {
+    /// Tensors have at least these halos; those that are not given have what their readers want.
+    pub halos: &'a [Padding],
+    /// Weights that have been packed before. Kernels that keep their filters as they are have none.
+    pub packed: Option<&'a WeightCache>,
+}
+
+/// Bytes of a prepared network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryBytes {
+    /// Packed weights.
+    pub weights: usize,
+    pub activations: usize,
+    pub scratch: usize,
+}
+
+impl MemoryBytes {
+    pub fn total(&self) -> usize {
+        self.weights + self.activations + self.scratch
+    }
+}
+
 pub(super) struct Ready {
     pub(super) prepared: Arc<dyn Prepared>,
     pub(super) has_weights: bool,
@@ -82,13 +79,20 @@ pub(super) struct Placed {
 }
 
 impl Placed {
+    pub(super) fn of(slice: &Slice, graph: &Graph, tensors: &[Placement]) -> Self {
+        Self {
+            at: tensors[slice.tensor].channels(slice.channels.clone()),
+            is_tensor_per_worker: graph.is_tensor_per_worker(slice.tensor),
+        }
+    }
+
     /// The arena that it is in: that of a worker, or that of all.
     pub(super) fn memory<'a>(&self, arena: &'a Buffer, worker: Option<&'a WorkerMemory>) -> &'a Buffer {
         worker.filter(|_| self.is_tensor_per_worker).map_or(arena, |worker| &worker.arena)
     }
 }
 
-/// What a worker has for itself, for steps that it takes alone.
+/// What a worker has for itself, for steps that it takes solo: without the other workers.
 pub(super) struct WorkerMemory {
     pub(super) team: Team,
     pub(super) arena: Buffer,
@@ -112,9 +116,6 @@ pub struct PreparedNetwork {
 }
 
 /// The filters that a step's kernel packs; with what is expected of their inputs if it rounds weights.
-///
-/// # Errors
-/// If weights are missing or wrong.
 pub fn filters(step: &Step, weights: &Weights, rounding: Dtype) -> Result<Vec<Filter>, PrepareError> {
     let one = |weight: &Weight| match weight {
         Weight::Conv(spec) => {
@@ -130,15 +131,12 @@ pub fn filters(step: &Step, weights: &Weights, rounding: Dtype) -> Result<Vec<Fi
 }
 
 /// Filters of this many weights are prepared first: while they are packed, they are in memory more than once.
-const LARGE: usize = 1 << 20;
+const LARGE: u128 = 1 << 20;
 
 /// The order in which steps are prepared: theirs, so that weights lie as they are used, but for large ones.
 fn preparation_order(graph: &Graph) -> Vec<usize> {
     let mut order: Vec<usize> = (0..graph.steps.len()).collect();
-    let weights = |index: usize| match &graph.steps[index].problem {
-        Problem::Conv(conv) => conv.depth() * conv.filters(),
-        _ => 0,
-    };
+    let weights = |index: usize| elements(&graph.steps[index].problem)[2];
     order.sort_by_key(|&index| std::cmp::Reverse(Some(weights(index)).filter(|&weights| weights >= LARGE)));
     order
 }
@@ -151,9 +149,9 @@ fn formats(graph: &Graph, choices: &[Choice], halos: &[Padding]) -> Result<Vec<F
         found: d.found,
         expected: d.expected,
     })?;
-    let halo = |tensor| halos.get(tensor).copied().unwrap_or_default();
-    let mut list: Vec<Format> =
-        types.into_iter().enumerate().map(|(tensor, dtype)| Format::with_halo(dtype, halo(tensor))).collect();
+    let halos = halos.iter().copied().chain(std::iter::repeat(Padding::default()));
+    let with_halo = |(dtype, halo)| Format::with_halo(dtype, halo);
+    let mut list: Vec<Format> = types.into_iter().zip(halos).map(with_halo).collect();
     for (step, choice) in graph.steps.iter().zip(choices) {
         let halo = &mut list[step.src.tensor].halo;
         *halo = halo.with(choice.formats.src.halo);
@@ -162,13 +160,7 @@ fn formats(graph: &Graph, choices: &[Choice], halos: &[Padding]) -> Result<Vec<F
 }
 
 impl PreparedNetwork {
-    /// Prepares every step by its choice, on all threads, and sizes the memory.
-    ///
-    /// # Errors
-    /// If a kernel refuses its step, steps do not agree on types, or weights are missing or wrong.
-    ///
-    /// # Panics
-    /// If there is not one choice a step.
+    /// As [`Self::with_options`], without any.
     pub fn new(
         graph: Graph,
         choices: &[Choice],
@@ -176,102 +168,69 @@ impl PreparedNetwork {
         cpu: &Cpu,
         threads: &Threads,
     ) -> Result<Self, PrepareError> {
-        Self::with_halos(graph, choices, &[], weights, cpu, threads)
+        Self::with_options(graph, choices, weights, cpu, threads, PrepareOptions::default())
     }
 
-    /// As [`Self::new`], with tensors that have at least the given halos; those that are not given have none.
+    /// Prepares every step by its choice, on all threads, and sizes the memory.
     ///
     /// # Errors
-    /// As for [`Self::new`].
+    /// If a kernel refuses its step, steps do not agree on types, weights are missing or wrong, or
+    /// packed weights are not theirs.
     ///
     /// # Panics
-    /// As for [`Self::new`].
-    pub fn with_halos(
+    /// If there is not one choice a step.
+    pub fn with_options(
         graph: Graph,
         choices: &[Choice],
-        halos: &[Padding],
         weights: &Weights,
         cpu: &Cpu,
         threads: &Threads,
-    ) -> Result<Self, PrepareError> {
-        let formats = formats(&graph, choices, halos)?;
-        let filters = |_, step: &Step, rounding| filters(step, weights, rounding);
-        Self::build(graph, choices, &formats, cpu, threads, filters, |_, _| Ok(()))
-    }
-
-    /// As [`Self::new`], with weights that have been packed before; the others are of those that keep their
-    /// filters as they are.
-    ///
-    /// # Errors
-    /// If a kernel refuses its step, steps do not agree on types, or the packed weights are not theirs.
-    pub fn of_packed(
-        graph: Graph,
-        choices: &[Choice],
-        packed: &WeightCache,
-        weights: &Weights,
-        cpu: &Cpu,
-        threads: &Threads,
-    ) -> Result<Self, PrepareError> {
-        let hollow = |index, step: &Step, rounding| match packed.has(index) {
-            true => Ok(step.problem.filter_dims().into_iter().map(Filter::dims_only).collect()),
-            false => filters(step, weights, rounding),
-        };
-        let read = |step, prepared: &mut dyn Prepared| Ok(packed.read(step, prepared.packed_mut())?);
-        let formats = formats(&graph, choices, &[])?;
-        Self::build(graph, choices, &formats, cpu, threads, hollow, read)
-    }
-
-    fn build(
-        graph: Graph,
-        choices: &[Choice],
-        formats: &[Format],
-        cpu: &Cpu,
-        threads: &Threads,
-        filters: impl Fn(usize, &Step, Dtype) -> Result<Vec<Filter>, PrepareError> + Sync,
-        complete: impl Fn(usize, &mut dyn Prepared) -> Result<(), PrepareError> + Sync,
+        PrepareOptions { halos, packed }: PrepareOptions,
     ) -> Result<Self, PrepareError> {
         assert_eq!(choices.len(), graph.steps.len(), "one choice a step");
+        let formats = formats(&graph, choices, halos)?;
         let pairs: Vec<(&Step, &Choice)> = graph.steps.iter().zip(choices).collect();
-        let mut made = Vec::new();
-        for &(step, choice) in &pairs {
-            let kernel = (choice.row.make)(cpu).map_err(|r| refused(step, choice, r))?;
-            kernel.supports(&step.problem).map_err(|r| refused(step, choice, r))?;
-            made.push(kernel);
-        }
+        let kernel = |&(step, choice): &(&Step, &Choice)| {
+            supported(choice.row, cpu, &step.problem).map_err(|refusal| refused(step, choice, refusal))
+        };
+        let kernels = pairs.iter().map(kernel).collect::<Result<Vec<_>, _>>()?;
         let order = preparation_order(&graph);
         let prepared = threads.map(&order, |&index| {
-            let (step, choice) = pairs[index];
+            let ((step, choice), kernel) = (pairs[index], &kernels[index]);
             let formats = Formats { src: formats[step.src.tensor], ..choice.formats };
-            let rounding = made[index].numerics(&step.problem, &choice.tuning).rounding;
-            let mut prepared = made[index]
-                .prepare(&step.problem, &choice.tuning, &formats, &filters(index, step, rounding)?)
-                .map_err(|r| refused(step, choice, r))?;
-            complete(index, &mut *prepared)?;
-            Ok::<_, PrepareError>(prepared)
+            let filters = match packed {
+                Some(packed) if packed.has(index) => {
+                    step.problem.filter_dims().into_iter().map(Filter::dims_only).collect()
+                }
+                _ => filters(step, weights, kernel.numerics(&step.problem, &choice.tuning).rounding)?,
+            };
+            let mut prepared = kernel
+                .prepare(&step.problem, &choice.tuning, &formats, &filters)
+                .map_err(|refusal| refused(step, choice, refusal))?;
+            if let Some(packed) = packed {
+                packed.read(index, prepared.packed_mut())?;
+            }
+            Ok::<_, PrepareError>(Arc::from(prepared))
         });
         let mut prepared: Vec<_> = order.into_iter().zip(prepared).collect();
         prepared.sort_unstable_by_key(|(index, _)| *index);
-        let prepared = prepared.into_iter().map(|(_, prepared)| prepared.map(Arc::from));
-        let prepared = prepared.collect::<Result<_, _>>()?;
-        Ok(Self::lay_out(graph, prepared, formats, threads.count()))
+        let prepared = prepared.into_iter().map(|(_, prepared)| prepared).collect::<Result<_, _>>()?;
+        Ok(Self::lay_out(graph, prepared, &formats, threads.count()))
     }
 
     /// Prepared kernels, one a step, in memory of their own.
     fn lay_out(graph: Graph, prepared: Vec<Arc<dyn Prepared>>, formats: &[Format], workers: usize) -> Self {
         let (tensors, sizes) = lay_out(&graph, formats);
-        let slice = |slice: &Slice| Placed {
-            at: tensors[slice.tensor].channels(slice.channels.clone()),
-            is_tensor_per_worker: graph.is_tensor_per_worker(slice.tensor),
-        };
+        let placed = |slice: &Slice| Placed::of(slice, &graph, &tensors);
         let ready = |(step, prepared): (&Step, Arc<dyn Prepared>)| Ready {
             has_weights: matches!(step.problem, Problem::Conv(_)),
-            src: slice(&step.src),
-            dst: step.dst.iter().map(slice).collect(),
+            src: placed(&step.src),
+            dst: step.dst.iter().map(placed).collect(),
             prepared,
         };
         let steps: Vec<Ready> = graph.steps.iter().zip(prepared).map(ready).collect();
-        let scratch = |alone: bool, workers: usize| {
-            let those = steps.iter().enumerate().filter(|(index, _)| graph.is_per_worker(*index) == alone);
+        let scratch = |solo: bool, workers: usize| {
+            let those = steps.iter().enumerate().filter(|(index, _)| graph.is_per_worker(*index) == solo);
             those.map(|(_, step)| step.prepared.scratch().total(workers)).max().unwrap_or(0)
         };
         let worker_memory = |_| WorkerMemory {
@@ -279,9 +238,9 @@ impl PreparedNetwork {
             arena: Buffer::zeroed(sizes.per_worker),
             scratch: Buffer::zeroed(scratch(true, 1)),
         };
-        let alone = if steps.is_empty() || !graph.is_per_worker(0) { 0 } else { workers };
+        let solo_workers = if steps.is_empty() || !graph.is_per_worker(0) { 0 } else { workers };
         Self {
-            worker_memory: (0..alone).map(worker_memory).collect(),
+            worker_memory: (0..solo_workers).map(worker_memory).collect(),
             scratch: Buffer::zeroed(scratch(false, workers)),
             ends: turns(&graph, graph.batch, 0..steps.len()).map(|_| AtomicU64::new(0)).collect(),
             latest: 0,
@@ -293,43 +252,38 @@ impl PreparedNetwork {
         }
     }
 
-    /// Where the tensors lie.
     pub fn tensors(&self) -> &[Placement] {
         &self.tensors
     }
 
-    /// The graph it runs.
     pub fn graph(&self) -> &Graph {
         &self.graph
     }
 
-    /// The packed weights of each step.
     pub fn packed(&self) -> Vec<Vec<&Buffer>> {
         self.steps.iter().map(|step| step.prepared.packed()).collect()
     }
 
-    /// Bytes of packed weights, of the activation arena and of scratch.
-    pub fn memory(&self) -> [usize; 3] {
-        let packed = self.steps.iter().map(|s| s.prepared.packed_bytes()).sum();
-        let of_workers = |of: fn(&WorkerMemory) -> &Buffer| {
-            self.worker_memory.iter().map(|memory| of(memory).len()).sum::<usize>()
+    pub fn memory(&self) -> MemoryBytes {
+        let bytes = |shared: &Buffer, of_worker: fn(&WorkerMemory) -> &Buffer| {
+            let of_workers = self.worker_memory.iter().map(of_worker);
+            [shared].into_iter().chain(of_workers).map(|buffer| buffer.len() * size_of::<f32>()).sum()
         };
-        let arena = self.arena.len() + of_workers(|memory| &memory.arena);
-        let scratch = self.scratch.len() + of_workers(|memory| &memory.scratch);
-        [packed, arena * size_of::<f32>(), scratch * size_of::<f32>()]
+        MemoryBytes {
+            weights: self.steps.iter().map(|step| step.prepared.packed_bytes()).sum(),
+            activations: bytes(&self.arena, |memory| &memory.arena),
+            scratch: bytes(&self.scratch, |memory| &memory.scratch),
+        }
     }
 
-    /// Whether a kernel may take a step's place without its neighbours': its types are the step's, and the
-    /// network has the halo that it wants.
+    /// Whether a kernel may take a step without another for its neighbours: its types are the
+    /// step's, and the network has the halo that it wants.
     pub fn takes(&self, step: usize, formats: &Formats) -> bool {
         let bound = self.steps[step].prepared.signature().formats;
         pair(&bound) == pair(formats) && bound.src.halo.with(formats.src.halo) == bound.src.halo
     }
 
     /// Prepares another kernel for a step that it takes ([`Self::takes`]).
-    ///
-    /// # Errors
-    /// If the kernel refuses, or weights are missing or wrong.
     pub fn alternative(
         &self,
         step: usize,
@@ -347,17 +301,15 @@ impl PreparedNetwork {
 
     /// Puts an alternative in a step's place, and gives what was there.
     pub fn replace(&mut self, step: usize, prepared: Arc<dyn Prepared>) -> Arc<dyn Prepared> {
-        let grow = |scratch: &mut Buffer, needed: usize| {
+        let grow = |scratch: &mut Buffer, workers: usize| {
+            let needed = prepared.scratch().total(workers);
             if needed > scratch.len() {
                 *scratch = Buffer::zeroed(needed);
             }
         };
         match self.graph.is_per_worker(step) {
-            true => {
-                let needed = prepared.scratch().total(1);
-                self.worker_memory.iter_mut().for_each(|memory| grow(&mut memory.scratch, needed));
-            }
-            false => grow(&mut self.scratch, prepared.scratch().total(self.team.workers())),
+            true => self.worker_memory.iter_mut().for_each(|memory| grow(&mut memory.scratch, 1)),
+            false => grow(&mut self.scratch, self.team.workers()),
         }
         std::mem::replace(&mut self.steps[step].prepared, prepared)
     }

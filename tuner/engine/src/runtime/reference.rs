@@ -1,34 +1,26 @@
 //! The network in f64: what the features of a plan are compared with.
 
-use kernels::Shape;
-use kernels::tensor::Dtype;
 use kernels::verify::exact;
+use kernels::{Dtype, Shape};
 
-use crate::network::graph::{Graph, Slice};
+use crate::network::{Graph, Slice};
 use crate::runtime::prepared::{PrepareError, PreparedNetwork, filters};
 use crate::runtime::threads::Threads;
 use crate::util::stats::relative_l2;
-use crate::weights::source::Weights;
+use crate::weights::Weights;
 use crate::weights::synthetic;
 
 /// Images and what the network makes of them in f64.
 pub struct Reference {
-    probes: Vec<Probe>,
-}
-
-struct Probe {
     /// `[h, w, c]`.
-    image: Vec<f32>,
-    /// Features, or the output where there are none.
-    result: Vec<f64>,
+    images: Vec<Vec<f32>>,
+    /// The features of each, or the output where there are none.
+    results: Vec<Vec<f64>>,
 }
 
 impl Reference {
-    /// Runs the given images `[h, w, c]` through a graph in f64, a thread each; of the graph's batch only
-    /// one image counts.
-    ///
-    /// # Errors
-    /// If weights are missing or wrong.
+    /// Runs the given images `[h, w, c]` through a graph in f64, a thread each; of the graph's
+    /// batch only one image counts.
     pub fn of(
         graph: &Graph,
         weights: &Weights,
@@ -36,15 +28,11 @@ impl Reference {
         images: Vec<Vec<f32>>,
     ) -> Result<Self, PrepareError> {
         let results = threads.map(&images, |image| result(graph, weights, image));
-        let probe = |(image, result): (Vec<f32>, Result<_, _>)| Ok(Probe { image, result: result? });
-        Ok(Self { probes: images.into_iter().zip(results).map(probe).collect::<Result<_, PrepareError>>()? })
+        Ok(Self { images, results: results.into_iter().collect::<Result<_, _>>()? })
     }
 
-    /// As [`Self::of`], on three images of different kinds: rough (the built-in one), like a photograph,
-    /// and plain.
-    ///
-    /// # Errors
-    /// If weights are missing or wrong.
+    /// As [`Self::of`], on three images of different kinds: rough (the built-in one), like a
+    /// photograph, and plain.
     pub fn new(graph: &Graph, weights: &Weights, threads: &Threads) -> Result<Self, PrepareError> {
         let Shape { h, w, c, .. } = graph.tensors[0];
         let rough = synthetic::image(1, h, w, c, 0);
@@ -53,20 +41,18 @@ impl Reference {
 
     /// What the network makes of each image.
     pub fn results(&self) -> impl Iterator<Item = &[f64]> {
-        self.probes.iter().map(|probe| &probe.result[..])
+        self.results.iter().map(|result| &result[..])
     }
 
-    /// The largest relative L2 error of a session's features, or output where there are none, and the
-    /// image that has it; infinite where a result is no number.
+    /// The largest relative L2 error of a session's features, or output where there are none, and
+    /// the image that has it; infinite where a result is no number.
     pub fn error(&self, session: &mut PreparedNetwork, threads: &Threads) -> (f64, &[f32]) {
-        let error = |probe: &Probe| {
-            session.run(threads, &probe.image, 1);
-            let error = relative_l2(&session.result(1), &probe.result);
-            if error.is_nan() { f64::INFINITY } else { error }
-        };
-        let errors: Vec<f64> = self.probes.iter().map(error).collect();
-        let pairs = errors.into_iter().zip(self.probes.iter().map(|probe| &probe.image[..]));
-        pairs.max_by(|a, b| a.0.total_cmp(&b.0)).expect("at least one image")
+        let errors = self.images.iter().zip(&self.results).map(|(image, result)| {
+            session.run(threads, image, 1);
+            let error = relative_l2(&session.result(1), result);
+            (if error.is_nan() { f64::INFINITY } else { error }, &image[..])
+        });
+        errors.max_by(|a, b| a.0.total_cmp(&b.0)).expect("at least one image")
     }
 }
 
@@ -76,12 +62,7 @@ fn result(graph: &Graph, weights: &Weights, image: &[f32]) -> Result<Vec<f64>, P
     tensors[0] = image.iter().map(|&x| x.into()).collect();
     let wanted = graph.features.as_ref().unwrap_or(&graph.output);
     for (index, step) in graph.steps.iter().enumerate() {
-        let channels = |slice: &Slice| graph.tensors[slice.tensor].c;
-        let src: Vec<f64> = tensors[step.src.tensor]
-            .chunks_exact(channels(&step.src))
-            .flat_map(|pixel| &pixel[step.src.channels.clone()])
-            .copied()
-            .collect();
+        let src = values(graph, &tensors, &step.src);
         let outputs = exact(&step.problem.with_batch(1), &src, &filters(step, weights, Dtype::F32)?);
         for (slice, output) in step.dst.iter().zip(outputs) {
             let shape = graph.tensors[slice.tensor];
@@ -95,6 +76,10 @@ fn result(graph: &Graph, weights: &Weights, image: &[f32]) -> Result<Vec<f64>, P
             tensors[step.src.tensor] = Vec::new();
         }
     }
-    let pixels = tensors[wanted.tensor].chunks_exact(graph.tensors[wanted.tensor].c);
-    Ok(pixels.flat_map(|pixel| pixel[wanted.channels.clone()].to_vec()).collect())
+    Ok(values(graph, &tensors, wanted))
+}
+
+fn values(graph: &Graph, tensors: &[Vec<f64>], slice: &Slice) -> Vec<f64> {
+    let pixels = tensors[slice.tensor].chunks_exact(graph.tensors[slice.tensor].c);
+    pixels.flat_map(|pixel| &pixel[slice.channels.clone()]).copied().collect()
 }

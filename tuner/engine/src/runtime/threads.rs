@@ -1,6 +1,6 @@
 //! Worker threads: the one place that calls rayon.
 
-use kernels::team::{Member, Team};
+use kernels::{Member, Team};
 
 /// A pool of worker threads and the team they form.
 #[derive(Debug)]
@@ -16,9 +16,7 @@ pub struct Threads {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start {count} threads: {reason}")]
 pub struct ThreadsError {
-    /// How many were asked for.
     pub count: usize,
-    /// The system's reason.
     pub reason: String,
 }
 
@@ -56,29 +54,20 @@ impl Threads {
     /// A pool of `count` threads, at least one. If there are as many threads as cores that this process may use, each is
     /// pinned to a core. Otherwise, while another process runs, the system may put two threads that wait for each other
     /// on one core.
-    ///
-    /// # Errors
-    /// If the system refuses to start them.
     pub fn new(count: usize) -> Result<Self, ThreadsError> {
         let count = count.max(1);
-        let one_each = || Some(cores()).filter(|cores| cores.len() == count);
-        let cores = if count > 1 { one_each() } else { None };
+        if count == 1 {
+            return Ok(Self { pool: None, count, pinned: false });
+        }
+        let cores = Some(cores()).filter(|cores| cores.len() == count);
         let pinned = cores.is_some();
-        let pool = match count {
-            1 => None,
-            _ => {
-                let cores = cores.unwrap_or_default();
-                let stay = move |index: usize| cores.get(index).copied().into_iter().for_each(stay_on);
-                let builder = rayon::ThreadPoolBuilder::new().num_threads(count).start_handler(stay);
-                let refused =
-                    |error: rayon::ThreadPoolBuildError| ThreadsError { count, reason: error.to_string() };
-                Some(builder.build().map_err(refused)?)
-            }
-        };
-        Ok(Self { pool, count, pinned })
+        let cores = cores.unwrap_or_default();
+        let stay = move |index: usize| cores.get(index).copied().into_iter().for_each(stay_on);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(count).start_handler(stay).build();
+        let pool = pool.map_err(|error| ThreadsError { count, reason: error.to_string() })?;
+        Ok(Self { pool: Some(pool), count, pinned })
     }
 
-    /// Number of threads.
     pub fn count(&self) -> usize {
         self.count
     }
@@ -156,15 +145,15 @@ mod tests {
     fn as_many_threads_as_cores_stay_on_one_each_and_fewer_or_more_go_where_they_may() {
         let all = cores();
         let of = |count: usize| {
-            let own = Mutex::new(Vec::new());
+            let allowed = Mutex::new(Vec::new());
             let threads = Threads::new(count).expect("threads");
             threads.region(&mut Team::new(count), |member| {
-                own.lock().expect("no panic").push(cores());
+                allowed.lock().expect("no panic").push(cores());
                 member.wait();
             });
-            let mut own = own.into_inner().expect("no panic");
-            own.sort();
-            own
+            let mut allowed = allowed.into_inner().expect("no panic");
+            allowed.sort();
+            allowed
         };
         if all.len() > 1 {
             assert_eq!(of(all.len()), all.iter().map(|core| vec![*core]).collect::<Vec<_>>());

@@ -5,19 +5,18 @@
 //! the buffers of step 0, of step 1, ..
 //! ```
 //!
-//! The key says what was packed how: which weights, by which build of the program, each step's problem, kernel,
-//! tuning and formats. A file with another key is not used, and one whose values have changed is not
-//! either; it can be removed at any time.
+//! The key says what was packed how: which weights, by which build of the program, each step's
+//! problem, kernel, tuning and formats. A file with another key is not used, and one whose values
+//! have changed is not either; it can be removed at any time.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use kernels::memory::Buffer;
+use kernels::Buffer;
 use serde::{Deserialize, Serialize};
 
-use crate::network::choice::Choice;
-use crate::network::graph::Graph;
+use crate::network::{Choice, Graph};
 use crate::util::files::{InputError, write_with};
 use crate::util::read_at::read_exact_at;
 
@@ -29,34 +28,16 @@ const MAX_HEADER: u64 = 16 << 20;
 /// Why packed weights are not used.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightCacheError {
-    /// The system refused.
     #[error("{file}: {source}")]
-    Read {
-        /// The file.
-        file: String,
-        /// Its reason.
-        source: std::io::Error,
-    },
+    Read { file: String, source: io::Error },
     /// A file of another kind, which must not be overwritten.
     #[error("{file}: found another kind of file, expected packed weights, or none yet")]
-    Foreign {
-        /// The file.
-        file: String,
-    },
+    Foreign { file: String },
     /// Of other weights, steps or another build.
     #[error("{file}: packed from other weights, for another plan, or by another build")]
-    Other {
-        /// The file.
-        file: String,
-    },
-    /// Not what was written.
+    Other { file: String },
     #[error("{file}: damaged: {reason}")]
-    Damaged {
-        /// The file.
-        file: String,
-        /// What is wrong.
-        reason: String,
-    },
+    Damaged { file: String, reason: String },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -67,17 +48,10 @@ struct Header {
     buffers: Vec<Vec<(usize, u32)>>,
 }
 
-/// What tells packed weights from others.
-///
-/// # Errors
-/// If the file of weights or the program itself can't be looked at.
-pub fn key(
-    weights: Option<&PathBuf>,
-    seed: u64,
-    graph: &Graph,
-    choices: &[Choice],
-) -> std::io::Result<String> {
-    let identity = |path: &Path| -> std::io::Result<String> {
+/// What tells packed weights from others; fails if the file of weights or the program itself can't
+/// be looked at.
+pub fn key(weights: Option<&PathBuf>, seed: u64, graph: &Graph, choices: &[Choice]) -> io::Result<String> {
+    let identity = |path: &Path| -> io::Result<String> {
         let path = path.canonicalize()?;
         let there = path.metadata()?;
         let modified = there.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -94,7 +68,6 @@ pub fn key(
     Ok(key)
 }
 
-/// An open file of packed weights.
 #[derive(Debug)]
 pub struct WeightCache {
     name: String,
@@ -105,19 +78,15 @@ pub struct WeightCache {
 
 impl WeightCache {
     /// Opens a file; none if there is no such file.
-    ///
-    /// # Errors
-    /// If it can't be read, is of another kind, or its key is another.
     pub fn open(path: &Path, key: &str) -> Result<Option<Self>, WeightCacheError> {
         let name = path.display().to_string();
         let read = |source| WeightCacheError::Read { file: name.clone(), source };
         let file = match File::open(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(read)?,
         };
         let mut line = Vec::new();
-        let limited = std::io::Read::take(&file, MAX_HEADER);
-        BufReader::new(limited).read_until(b'\n', &mut line).map_err(read)?;
+        BufReader::new((&file).take(MAX_HEADER)).read_until(b'\n', &mut line).map_err(read)?;
         let header: Option<Header> = serde_json::from_slice(&line).ok();
         let Some(header) = header.filter(|header| header.format == FORMAT) else {
             return Err(WeightCacheError::Foreign { file: name });
@@ -135,15 +104,11 @@ impl WeightCache {
         Ok(Some(Self { name, file, steps }))
     }
 
-    /// Whether a step has packed weights.
     pub fn has(&self, step: usize) -> bool {
         self.steps.get(step).is_some_and(|(_, buffers)| !buffers.is_empty())
     }
 
-    /// Fills the buffers of a step.
-    ///
-    /// # Errors
-    /// If there are others, or their values are not those that were written.
+    /// Fills the buffers of a step; fails if the file has others, or values that have changed.
     pub fn read(&self, step: usize, buffers: Vec<&mut Buffer>) -> Result<(), WeightCacheError> {
         let damaged = |reason| WeightCacheError::Damaged { file: self.name.clone(), reason };
         let (mut at, there) = match self.steps.get(step) {
@@ -167,9 +132,6 @@ impl WeightCache {
 }
 
 /// Writes the packed weights of all steps, whole or not at all.
-///
-/// # Errors
-/// If the system refuses.
 pub fn write(path: &Path, key: String, steps: &[Vec<&Buffer>]) -> Result<(), InputError> {
     let of = |buffer: &&Buffer| {
         let bytes: &[u8] = bytemuck::cast_slice(buffer.as_slice());

@@ -1,93 +1,33 @@
 //! Files written whole or not at all, and what is wrong with files.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Why a file could not be read or written. One line each: the file, what was found and what was
-/// expected.
+/// Why a file could not be read or written, in one line: the file, what was found and expected.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
-    /// The operating system refused to read.
     #[error("{file}: cannot read: {source}")]
-    Read {
-        /// The file.
-        file: String,
-        /// Its reason.
-        source: std::io::Error,
-    },
+    Read { file: String, source: io::Error },
     /// The operating system refused to write; what was there before is still there.
     #[error("{file}: cannot write: {source}")]
-    Write {
-        /// The file.
-        file: String,
-        /// Its reason.
-        source: std::io::Error,
-    },
-    /// The operating system refused to create a folder.
+    Write { file: String, source: io::Error },
     #[error("{folder}: {source}")]
-    Folder {
-        /// The folder.
-        folder: String,
-        /// Its reason.
-        source: std::io::Error,
-    },
+    Folder { folder: String, source: io::Error },
     /// Another format, or a damaged file.
     #[error("{file}: found {found}, expected {expected}")]
-    Format {
-        /// The file.
-        file: String,
-        /// What is there.
-        found: String,
-        /// What should be.
-        expected: String,
-    },
-    /// A tensor of another type.
+    Format { file: String, found: String, expected: String },
+    /// A tensor of another type, as numpy writes types.
     #[error("{file}: {name}: found type {found}, expected {expected}")]
-    Type {
-        /// The file.
-        file: String,
-        /// What the tensor is.
-        name: String,
-        /// The type, as numpy writes it.
-        found: String,
-        /// The types accepted.
-        expected: &'static str,
-    },
-    /// A tensor of another shape.
+    Type { file: String, name: String, found: String, expected: &'static str },
     #[error("{file}: {name}: found shape {found:?}, expected {expected}")]
-    Shape {
-        /// The file.
-        file: String,
-        /// What the tensor is.
-        name: String,
-        /// Its shape.
-        found: Vec<usize>,
-        /// The shape wanted.
-        expected: String,
-    },
-    /// Infinity or not a number.
+    Shape { file: String, name: String, found: Vec<usize>, expected: String },
+    /// Infinity or not a number: the first such value of a tensor, and its coordinate.
     #[error("{file}: {name}: found {found} at {at:?}, expected finite numbers")]
-    NotFinite {
-        /// The file.
-        file: String,
-        /// What the tensor is.
-        name: String,
-        /// The first such value.
-        found: f64,
-        /// Its coordinate.
-        at: Vec<usize>,
-    },
-    /// Labels for another number of classes.
+    NotFinite { file: String, name: String, found: f64, at: Vec<usize> },
+    /// Labels, one a line, for another number of classes.
     #[error("{file}: found {found} labels, expected one a line for {expected} classes")]
-    Labels {
-        /// The file.
-        file: String,
-        /// Lines in the file.
-        found: usize,
-        /// Classes of the network.
-        expected: usize,
-    },
+    Labels { file: String, found: usize, expected: usize },
 }
 
 /// Replaces the file at `path` by one of this content, or leaves it as it was.
@@ -95,22 +35,16 @@ pub enum InputError {
 /// The content goes to a temporary file in the same folder, which then takes the name. A symbolic
 /// link stays and its target is replaced; what is not a regular file, such as `/dev/stdout`, is
 /// written to directly.
-///
-/// # Errors
-/// If the folder or the file cannot be written.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), InputError> {
-    write_with(path, |out| out.write_all(bytes))
+pub fn write_atomically(path: &Path, content: impl AsRef<[u8]>) -> Result<(), InputError> {
+    write_with(path, |out| out.write_all(content.as_ref()))
 }
 
-/// Whether [`write_atomically`] can be expected to write there, before anything is spent on what to
-/// write.
-///
-/// # Errors
-/// If the folder is not there or not writable, or a folder has the name.
+/// Fails where [`write_atomically`] can be expected to fail, before anything is spent on what to
+/// write: if the folder is not there or not writable, or a folder has the name.
 pub fn check_writable(path: &Path) -> Result<(), InputError> {
     let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let checked = match std::fs::metadata(&target) {
-        Ok(there) if there.is_dir() => Err(std::io::ErrorKind::IsADirectory.into()),
+        Ok(there) if there.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
         Ok(there) if !there.is_file() => Ok(()),
         _ => tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder_of(&target)).map(drop),
     };
@@ -121,21 +55,18 @@ pub fn check_writable(path: &Path) -> Result<(), InputError> {
 const TEMPORARY: &str = ".tuner-";
 
 fn folder_of(file: &Path) -> &Path {
-    match file.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
+    file.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
 }
 
 /// As [`write_atomically`], what a closure writes.
 pub fn write_with(
     path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), InputError> {
     replace(path, write).map_err(|source| InputError::Write { file: file_name(path), source })
 }
 
-fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> std::io::Result<()> {
+fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if std::fs::metadata(&target).is_ok_and(|there| !there.is_file()) {
         return write(&mut std::fs::OpenOptions::new().write(true).open(&target)?);
@@ -147,7 +78,7 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     let mut temporary = builder.prefix(TEMPORARY).tempfile_in(folder_of(&target))?;
-    let mut buffered = std::io::BufWriter::new(temporary.as_file_mut());
+    let mut buffered = io::BufWriter::new(temporary.as_file_mut());
     write(&mut buffered)?;
     buffered.flush()?;
     drop(buffered);
@@ -158,11 +89,8 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()
 
 /// Text from outside as part of a message: control characters escaped, so that it stays one line.
 pub fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.trim().chars() {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
-    }
-    line
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.trim().chars().map(escaped).collect()
 }
 
 /// A path as part of a message.
@@ -172,18 +100,8 @@ pub fn file_name(path: &Path) -> String {
 
 /// Coordinate of element `flat` of a tensor in C order.
 pub fn coordinate(flat: usize, shape: &[usize]) -> Vec<usize> {
-    let mut rest = flat;
-    let mut at: Vec<usize> = shape
-        .iter()
-        .rev()
-        .map(|size| {
-            let index = rest % size.max(&1);
-            rest /= size.max(&1);
-            index
-        })
-        .collect();
-    at.reverse();
-    at
+    let inner = |axis: usize| shape[axis + 1..].iter().product::<usize>();
+    (0..shape.len()).map(|axis| flat / inner(axis).max(1) % shape[axis].max(1)).collect()
 }
 
 /// Seconds since 1970.
@@ -192,20 +110,9 @@ pub fn now() -> u64 {
 }
 
 /// Creates a folder and all above it.
-///
-/// # Errors
-/// If the system refuses.
 pub fn create_folder(folder: &Path) -> Result<(), InputError> {
     std::fs::create_dir_all(folder)
         .map_err(|source| InputError::Folder { folder: folder.display().to_string(), source })
-}
-
-/// Writes a text whole or not at all.
-///
-/// # Errors
-/// As [`write_atomically`].
-pub fn write_text(path: &Path, text: &str) -> Result<(), InputError> {
-    write_atomically(path, text.as_bytes())
 }
 
 #[cfg(test)]
@@ -219,7 +126,7 @@ mod tests {
         std::fs::write(&path, b"before").unwrap();
         let failing = |out: &mut dyn Write| {
             out.write_all(b"half")?;
-            Err(std::io::Error::other("the disk\nis full"))
+            Err(io::Error::other("the disk\nis full"))
         };
         write_with(&path, failing).unwrap_err();
         assert_eq!(std::fs::read(&path).unwrap(), b"before");

@@ -4,9 +4,12 @@ use crate::util::random::unit;
 
 /// The median; none of nothing.
 pub fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    (!sorted.is_empty()).then(|| quantile(&sorted, 0.5))
+    (!values.is_empty()).then(|| quantile(&sorted(values.to_vec()), 0.5))
+}
+
+fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+    values.sort_by(f64::total_cmp);
+    values
 }
 
 /// A quantile of sorted values, at least one, interpolated linearly between the two next to it.
@@ -19,11 +22,8 @@ fn quantile(sorted: &[f64], q: f64) -> f64 {
 /// A value and the interval that holds it in 95 of 100 cases.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {
-    /// The value.
     pub value: f64,
-    /// The lower end.
     pub low: f64,
-    /// The upper end.
     pub high: f64,
 }
 
@@ -35,63 +35,53 @@ const DRAWS: usize = 200;
 pub fn interval(values: &[f64]) -> Option<Interval> {
     let value = median(values)?;
     let mut drawn = vec![0.0; values.len()];
-    let mut medians: Vec<f64> = (0..DRAWS)
-        .map(|draw| {
-            for (i, drawn) in drawn.iter_mut().enumerate() {
-                let at = unit(23, draw as u64, i as u64) * values.len() as f64;
-                *drawn = values[(at as usize).min(values.len() - 1)];
-            }
-            median(&drawn).unwrap_or(value)
-        })
-        .collect();
-    medians.sort_by(f64::total_cmp);
+    let median_of_draw = |draw: usize| {
+        for (i, drawn) in drawn.iter_mut().enumerate() {
+            let at = unit(23, draw as u64, i as u64) * values.len() as f64;
+            *drawn = values[(at as usize).min(values.len() - 1)];
+        }
+        median(&drawn).unwrap_or(value)
+    };
+    let medians = sorted((0..DRAWS).map(median_of_draw).collect());
     Some(Interval { value, low: medians[DRAWS / 40], high: medians[DRAWS - 1 - DRAWS / 40] })
 }
 
-/// The ratio `a / b` of samples taken in the same rounds: its median, with its interval. None without samples
-/// in common.
+/// The ratio `a / b` of samples taken in the same rounds: its median, with its interval. None
+/// without samples in common.
 pub fn ratio(a: &[f64], b: &[f64]) -> Option<Interval> {
     let ratios: Vec<f64> = a.iter().zip(b).map(|(a, b)| a / b).collect();
     interval(&ratios)
 }
 
-/// Nanoseconds, to a tenth.
-pub fn ns(seconds: f64) -> f64 {
-    (seconds * 1e10).round() / 10.0
-}
-
 /// Seconds of one candidate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Timing {
-    /// Median.
     pub median: f64,
     /// First and third quartile.
     pub quartiles: [f64; 2],
-    /// Smallest.
     pub fastest: f64,
-    /// Runs.
+    /// How many runs there were.
     pub samples: usize,
 }
 
 impl Timing {
     /// The same for one that takes `factor` times as long.
     pub fn scaled(self, factor: f64) -> Self {
-        let [low, high] = self.quartiles;
-        Self {
-            median: self.median * factor,
-            quartiles: [low * factor, high * factor],
-            fastest: self.fastest * factor,
-            ..self
-        }
+        let quartiles = self.quartiles.map(|quartile| quartile * factor);
+        Self { median: self.median * factor, quartiles, fastest: self.fastest * factor, ..self }
     }
 
     /// Of at least one sample.
     pub fn of(samples: &[f64]) -> Self {
-        let mut sorted = samples.to_vec();
-        sorted.sort_by(f64::total_cmp);
+        let sorted = sorted(samples.to_vec());
         let at = |q: f64| quantile(&sorted, q);
         Self { median: at(0.5), quartiles: [at(0.25), at(0.75)], fastest: sorted[0], samples: sorted.len() }
     }
+}
+
+/// Nanoseconds, to a tenth.
+pub fn ns(seconds: f64) -> f64 {
+    (seconds * 1e10).round() / 10.0
 }
 
 /// Microseconds, to a thousandth.

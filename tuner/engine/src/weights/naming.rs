@@ -2,38 +2,34 @@
 
 use std::fmt::Debug;
 
-use crate::network::model::ModelInfo;
-use crate::network::spec::ConvSpec;
+use crate::network::{ConvSpec, ModelInfo};
 use crate::weights::error::WeightsError;
-use crate::weights::tensor_file::{Listed, TensorFile};
-
-/// The names of a file, or what is wrong with them.
-pub(super) type Found = Result<Box<dyn LayerNames>, WeightsError>;
+use crate::weights::tensor_file::Tensors;
 
 /// A naming scheme, as the table of them has it.
+#[derive(Debug)]
 pub(super) struct Naming {
+    /// Order of the axes of all kernels.
+    pub axes: Axes,
+    /// The pooling of the framework that the scheme is from.
+    pub average_pooling: AveragePooling,
     /// Whether the names of a file are of this scheme.
-    pub recognises: fn(&[Listed]) -> bool,
-    /// The names of a file's tensors, for a network.
-    pub read: fn(&dyn TensorFile, &[Listed], &ModelInfo) -> Found,
+    pub recognises: fn(&Tensors) -> bool,
+    /// The layers of a file, whose name messages show, for a network.
+    pub read: fn(&str, &Tensors, &ModelInfo) -> Layers,
 }
+
+pub(super) type Layers = Result<Box<dyn LayerNames>, WeightsError>;
 
 /// Which tensors of a file belong to which layer.
 pub(super) trait LayerNames: Debug + Send + Sync {
-    /// Order of the axes of all kernels.
-    fn axes(&self) -> Axes;
-
-    /// The pooling of the framework that the scheme is from.
-    fn average_pooling(&self) -> AveragePooling;
-
-    /// The tensors of one convolution and its BatchNorm.
-    fn conv(&self, spec: &ConvSpec) -> ConvNames;
+    /// The tensors of one convolution and its BatchNorm. A bias need not be there.
+    fn conv(&self, spec: &ConvSpec) -> ConvTensors<Name>;
 
     /// The tensors of the dense layer; `None` if there is not one of them.
-    fn dense(&self, file: &dyn TensorFile) -> Result<Option<DenseNames>, WeightsError>;
+    fn dense(&self, tensors: &Tensors) -> Result<Option<DenseTensors<Name>>, WeightsError>;
 }
 
-/// A tensor's name.
 #[derive(Debug)]
 pub(super) struct Name {
     /// As messages show it.
@@ -50,23 +46,19 @@ impl Name {
 }
 
 /// The tensors of a convolution and its BatchNorm.
-#[derive(Debug)]
-pub(super) struct ConvNames {
-    pub kernel: Name,
-    /// It need not be there.
-    pub bias: Name,
+pub(super) struct ConvTensors<T> {
+    pub kernel: T,
+    pub bias: Option<T>,
     /// `None` where the scheme or the layer has no scale.
-    pub gamma: Option<Name>,
-    pub beta: Name,
-    pub mean: Name,
-    pub variance: Name,
+    pub gamma: Option<T>,
+    pub beta: T,
+    pub mean: T,
+    pub variance: T,
 }
 
-/// The tensors of the dense layer.
-#[derive(Debug)]
-pub(super) struct DenseNames {
-    pub kernel: Name,
-    pub bias: Name,
+pub(super) struct DenseTensors<T> {
+    pub kernel: T,
+    pub bias: T,
 }
 
 /// In which order a file has the axes of its kernels.

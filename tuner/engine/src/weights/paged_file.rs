@@ -2,7 +2,6 @@
 //! of the system become some hundreds.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -14,7 +13,7 @@ use crate::util::read_at::read_exact_at;
 /// Bytes that are read at once. Headers lie among values, so that larger pages would hold more of those.
 const PAGE: usize = 4096;
 
-/// PagedFile that are kept.
+/// Pages that are kept.
 const KEPT: usize = 1024;
 
 /// The file, and the pages of it that were read lately.
@@ -54,18 +53,16 @@ impl Source for PagedFile {
         let mut at = offset;
         while !buffer.is_empty() {
             let (number, from) = (at / PAGE as u64, (at % PAGE as u64) as usize);
-            if recent.len() == KEPT && !recent.contains_key(&number) {
-                recent.clear();
-            }
-            let page = match recent.entry(number) {
-                Entry::Occupied(there) => there.into_mut(),
-                Entry::Vacant(missing) => {
-                    let start = at - from as u64;
-                    let mut page = vec![0; (self.len - start).min(PAGE as u64) as usize];
-                    self.read(start, &mut page)?;
-                    missing.insert(page)
+            if !recent.contains_key(&number) {
+                if recent.len() == KEPT {
+                    recent.clear();
                 }
-            };
+                let start = at - from as u64;
+                let mut page = vec![0; (self.len - start).min(PAGE as u64) as usize];
+                self.read(start, &mut page)?;
+                recent.insert(number, page);
+            }
+            let page = &recent[&number];
             let (now, later) = buffer.split_at_mut(buffer.len().min(page.len() - from));
             now.copy_from_slice(&page[from..][..now.len()]);
             at += now.len() as u64;

@@ -6,22 +6,16 @@
 //! the streams from `8 j`: kernel (HWIO), beta, mean, variance, gamma (unused). Kernels are uniform
 //! in +-sqrt(6 / (r s c)), so that a ReLU network keeps the size of its activations.
 
-use kernels::filter::{BatchNorm, Filter};
+use kernels::{BatchNorm, Filter};
 
-use crate::network::model::ModelInfo;
-use crate::network::spec::ConvSpec;
+use crate::network::{ConvSpec, ModelInfo};
 use crate::util::random::{uniform, unit};
-use crate::weights::error::WeightsError;
-use crate::weights::naming::AveragePooling;
-use crate::weights::store::Store;
 
 /// The seed used where none is asked for; images always have it.
 pub const SEED: u64 = 1;
 
 const DENSE_STREAM: u64 = 1_000_000;
-
 const IMAGE_STREAM: u64 = 2_000_000;
-
 const LEAVES_STREAM: u64 = 3_000_000;
 
 /// Steps after which the ramp of an image starts anew, whatever the size of the image.
@@ -73,63 +67,29 @@ pub fn leaves(h: usize, w: usize, c: usize) -> Vec<f32> {
     image
 }
 
-/// One image `[h, w, c]` of two plain surfaces, dark above and bright below a slanting edge: errors of
-/// alike pixels add up where those of unlike ones cancel.
+/// One image `[h, w, c]` of two plain surfaces, dark above and bright below a slanting edge: errors
+/// of alike pixels add up where those of unlike ones cancel.
 pub fn plain(h: usize, w: usize, c: usize) -> Vec<f32> {
-    let value = |y, x, _| if (10 * y * w + 3 * x * h) > 6 * h * w { 0.7 } else { -0.9 };
-    pixels(h, w, c, value)
+    let value = |y: usize, x: usize| if (10 * y * w + 3 * x * h) > 6 * h * w { 0.7 } else { -0.9 };
+    (0..h * w * c).map(|i| value(i / c / w, i / c % w)).collect()
 }
 
-/// Values `[h, w, c]` of row, column and channel.
-fn pixels(h: usize, w: usize, c: usize, value: impl Fn(usize, usize, usize) -> f64) -> Vec<f32> {
-    (0..h * w * c).map(|i| value(i / c / w, i / c % w, i % c) as f32).collect()
-}
-
-/// The first stream of a convolution.
-fn stream(spec: &ConvSpec) -> u64 {
-    8 * spec.index as u64
-}
-
-/// Weights that are made up.
 #[derive(Debug)]
 pub(super) struct Synthetic {
     pub seed: u64,
     pub info: ModelInfo,
 }
 
-impl Store for Synthetic {
-    fn average_pooling(&self) -> AveragePooling {
-        AveragePooling::Keras
-    }
-
-    fn conv(&self, spec: &ConvSpec) -> Result<Filter, WeightsError> {
+impl Synthetic {
+    pub fn conv(&self, spec: &ConvSpec) -> Filter {
         let ([r, s], c, k) = (spec.kernel, spec.channels, spec.filters);
         let limit = (6.0 / (r * s * c) as f64).sqrt();
-        let weights = uniform(self.seed, stream(spec), r * s * c * k, -limit, limit);
-        Ok(Filter { norms: vec![self.batch_norm(spec)], ..Filter::new([r, s, c, k], weights) })
+        let weights = uniform(self.seed, 8 * spec.index as u64, r * s * c * k, -limit, limit);
+        Filter { norms: vec![self.norm(spec)], ..Filter::new([r, s, c, k], weights) }
     }
 
-    fn norm(&self, spec: &ConvSpec) -> Result<BatchNorm, WeightsError> {
-        Ok(self.batch_norm(spec))
-    }
-
-    fn dense(&self, features: usize) -> Result<Option<Filter>, WeightsError> {
-        let Some(classes) = self.classes() else { return Ok(None) };
-        let limit = (3.0 / features as f64).sqrt();
-        let weights = uniform(self.seed, DENSE_STREAM, features * classes, -limit, limit);
-        let bias = uniform(self.seed, DENSE_STREAM + 1, classes, -0.1, 0.1);
-        Ok(Some(Filter { bias: Some(bias), ..Filter::new([1, 1, features, classes], weights) }))
-    }
-}
-
-impl Synthetic {
-    /// Outputs of the dense layer.
-    pub fn classes(&self) -> Option<usize> {
-        self.info.top.map(|top| top.classes)
-    }
-
-    fn batch_norm(&self, spec: &ConvSpec) -> BatchNorm {
-        let (stream, k) = (stream(spec), spec.filters);
+    pub fn norm(&self, spec: &ConvSpec) -> BatchNorm {
+        let (stream, k) = (8 * spec.index as u64, spec.filters);
         BatchNorm {
             gamma: None,
             beta: uniform(self.seed, stream + 1, k, -0.1, 0.1),
@@ -137,6 +97,13 @@ impl Synthetic {
             variance: uniform(self.seed, stream + 3, k, 0.75, 1.25),
             epsilon: self.info.bn_epsilon,
         }
+    }
+
+    pub fn dense(&self, features: usize, classes: usize) -> Filter {
+        let limit = (3.0 / features as f64).sqrt();
+        let weights = uniform(self.seed, DENSE_STREAM, features * classes, -limit, limit);
+        let bias = uniform(self.seed, DENSE_STREAM + 1, classes, -0.1, 0.1);
+        Filter { bias: Some(bias), ..Filter::new([1, 1, features, classes], weights) }
     }
 }
 
@@ -146,9 +113,7 @@ mod tests {
 
     #[test]
     fn values_are_those_of_the_python_twin() {
-        assert_eq!(unit(1, 0, 0), UNITS[0]);
-        assert_eq!(unit(1, 8 * 93 + 3, 12_345), UNITS[1]);
-        assert_eq!(unit(1, 2_000_000, 268_202), UNITS[2]);
+        assert_eq!([unit(1, 0, 0), unit(1, 8 * 93 + 3, 12_345), unit(1, 2_000_000, 268_202)], UNITS);
         assert_eq!(image(1, 299, 299, 3, 0)[1000..1003], IMAGE);
     }
 

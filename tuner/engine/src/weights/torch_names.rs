@@ -2,14 +2,15 @@
 //! `.running_var`, and of the dense layer `fc.weight`, `fc.bias`. All other tensors, such as `AuxLogits.*` and
 //! `*.num_batches_tracked`, are ignored.
 
-use crate::network::spec::ConvSpec;
+use crate::network::ConvSpec;
 use crate::weights::error::WeightsError;
-use crate::weights::naming::{AveragePooling, Axes, ConvNames, DenseNames, LayerNames, Name, Naming};
-use crate::weights::tensor_file::TensorFile;
+use crate::weights::naming::{AveragePooling, Axes, ConvTensors, DenseTensors, LayerNames, Name, Naming};
+use crate::weights::tensor_file::Tensors;
 
-/// The scheme.
 pub(super) const TORCHVISION: Naming = Naming {
-    recognises: |list| list.iter().any(|tensor| tensor.name.ends_with(".conv.weight")),
+    axes: Axes::OutputFirst,
+    average_pooling: AveragePooling::Torchvision,
+    recognises: |tensors| tensors.keys().any(|name| name.ends_with(".conv.weight")),
     read: |_, _, info| Ok(Box::new(TorchNames { dense: info.top.map(|top| top.torch_dense) })),
 };
 
@@ -20,19 +21,11 @@ struct TorchNames {
 }
 
 impl LayerNames for TorchNames {
-    fn axes(&self) -> Axes {
-        Axes::OutputFirst
-    }
-
-    fn average_pooling(&self) -> AveragePooling {
-        AveragePooling::Torchvision
-    }
-
-    fn conv(&self, spec: &ConvSpec) -> ConvNames {
+    fn conv(&self, spec: &ConvSpec) -> ConvTensors<Name> {
         let name = |suffix: &str| Name::plain(format!("{}.{suffix}", spec.torch));
-        ConvNames {
+        ConvTensors {
             kernel: name("conv.weight"),
-            bias: name("conv.bias"),
+            bias: Some(name("conv.bias")),
             gamma: Some(name("bn.weight")),
             beta: name("bn.bias"),
             mean: name("bn.running_mean"),
@@ -40,11 +33,11 @@ impl LayerNames for TorchNames {
         }
     }
 
-    fn dense(&self, file: &dyn TensorFile) -> Result<Option<DenseNames>, WeightsError> {
+    fn dense(&self, tensors: &Tensors) -> Result<Option<DenseTensors<Name>>, WeightsError> {
         let Some(dense) = self.dense else { return Ok(None) };
         let names = ["weight", "bias"].map(|suffix| format!("{dense}.{suffix}"));
-        let is_there = names.iter().any(|name| file.find(name).is_some());
+        let is_there = names.iter().any(|name| tensors.contains_key(name));
         let [kernel, bias] = names.map(Name::plain);
-        Ok(is_there.then_some(DenseNames { kernel, bias }))
+        Ok(is_there.then_some(DenseTensors { kernel, bias }))
     }
 }

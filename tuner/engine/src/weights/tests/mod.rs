@@ -4,7 +4,7 @@ use ::safetensors::tensor::Dtype;
 use kernels::Filter;
 use tempfile::TempDir;
 
-use crate::network::spec::{ConvSpec, Spec};
+use crate::network::{ConvSpec, Spec};
 use crate::weights::error::WeightsError;
 use crate::weights::naming::AveragePooling;
 use crate::weights::source::Weights;
@@ -20,14 +20,10 @@ fn write(bytes: &[u8]) -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-fn open(path: &Path, spec: &Spec) -> Result<Weights, WeightsError> {
-    Weights::open_for(path, spec)
-}
-
 /// Opens and reads everything.
 fn read(bytes: &[u8], spec: &Spec) -> Result<(Vec<Filter>, Option<Filter>), WeightsError> {
     let (_folder, path) = write(bytes);
-    let weights = open(&path, spec)?;
+    let weights = Weights::open_for(&path, spec)?;
     let convs = spec.convs.iter().map(|conv| weights.conv(conv)).collect::<Result<_, _>>()?;
     Ok((convs, weights.dense()?))
 }
@@ -56,26 +52,6 @@ fn synthetic_weights_are_those_of_the_python_twin() {
     assert_eq!(weights.dense().unwrap().unwrap().weights[2999], SYNTHETIC[2]);
 }
 
-#[test]
-fn every_format_gives_the_same_filters_as_hwio() {
-    let files = [
-        (safetensors_bytes(&torch_tensors(), Dtype::F32), true),
-        (legacy_bytes(0, None, &filters(false)), false),
-        (legacy_bytes(1, None, &filters(true)), true),
-        (legacy_bytes(95, Some("model_weights"), &filters(false)), false),
-        (legacy_bytes(0, Some("inception_v3"), &filters(false)), false),
-        (legacy_bytes_of(0, None, &filters(true), Stored::Chunked), true),
-        (legacy_bytes_of(0, None, &filters(true), Stored::BigEndian), true),
-        (keras3_bytes(&filters(false), false), false),
-        (keras3_bytes(&filters(true), false), true),
-    ];
-    for (number, (bytes, gamma)) in files.iter().enumerate() {
-        let (convs, top) = read(bytes, &spec()).unwrap();
-        assert_eq!(convs, filters(*gamma), "file {number}");
-        assert_eq!(top, Some(dense()), "file {number}");
-    }
-}
-
 /// Made by `tests/fixtures/weights/make.py`, with the values of [`filters`].
 const FROM_KERAS: [&[u8]; 3] = [
     include_bytes!("../../../../../tests/fixtures/weights/legacy.h5"),
@@ -84,40 +60,38 @@ const FROM_KERAS: [&[u8]; 3] = [
 ];
 
 #[test]
-fn files_that_keras_wrote_give_their_layers_in_order_of_creation() {
-    for (number, bytes) in FROM_KERAS.iter().enumerate() {
-        let (convs, top) = read(bytes, &spec()).unwrap();
-        assert_eq!(convs, filters(false), "file {number}");
+fn every_container_with_every_naming_scheme_gives_the_same_filters_as_hwio() {
+    let files = [
+        (safetensors_bytes(&torch_tensors(), Dtype::F32), true),
+        (legacy_bytes(0, None, &filters(false), Stored::Plain), false),
+        (legacy_bytes(1, None, &filters(true), Stored::Plain), true),
+        (legacy_bytes(95, Some("model_weights"), &filters(false), Stored::Plain), false),
+        (legacy_bytes(0, Some("inception_v3"), &filters(false), Stored::Plain), false),
+        (legacy_bytes(0, None, &filters(true), Stored::Chunked), true),
+        (legacy_bytes(0, None, &filters(true), Stored::BigEndian), true),
+        (keras3_bytes(&filters(false), false), false),
+        (keras3_bytes(&filters(true), false), true),
+        (safetensors_bytes(&keras_tensors(&filters(true)), Dtype::F32), true),
+    ];
+    let of_keras = FROM_KERAS.map(|bytes| (bytes.to_vec(), false));
+    for (number, (bytes, gamma)) in files.into_iter().chain(of_keras).enumerate() {
+        let (convs, top) = read(&bytes, &spec()).unwrap();
+        assert_eq!(convs, filters(gamma), "file {number}");
         assert_eq!(top, Some(dense()), "file {number}");
     }
 }
 
 #[test]
-fn the_format_says_how_to_pool() {
-    let pooling = |bytes: &[u8]| open(&write(bytes).1, &spec()).map(|w| w.average_pooling());
-    let (_folder, path) = write(&safetensors_bytes(&torch_tensors(), Dtype::F32));
-    assert_eq!(open(&path, &spec()).unwrap().average_pooling(), AveragePooling::Torchvision);
-    assert_eq!(open(&path, &spec()).unwrap().description(), "weights.bin");
-    let (_folder, path) = write(&keras3_bytes(&filters(false), false));
-    assert_eq!(open(&path, &spec()).unwrap().average_pooling(), AveragePooling::Keras);
-    assert!(pooling(b"").is_err());
-}
-
-#[test]
-fn any_container_is_read_with_any_naming_scheme() {
-    let (_folder, path) = write(&safetensors_bytes(&keras_tensors(&filters(true)), Dtype::F32));
-    let weights = open(&path, &spec()).unwrap();
-    assert_eq!(weights.average_pooling(), AveragePooling::Keras);
-    let convs: Vec<Filter> = spec().convs.iter().map(|conv| weights.conv(conv).unwrap()).collect();
-    assert_eq!((convs, weights.dense().unwrap()), (filters(true), Some(dense())));
-    let mut fewer = keras_tensors(&filters(true));
-    fewer.retain(|(name, ..)| name != "conv2d_3/kernel");
-    let message = refusal(&safetensors_bytes(&fewer, Dtype::F32), &spec());
-    assert!(message.contains("tensor conv2d_3/kernel is missing, expected f32 [1, 1, 5, 5]"), "{message}");
-    // Where the names are those of no scheme, the container's usual one says what is missing.
-    let others = vec![("weight".to_owned(), vec![1], vec![0.0])];
-    let message = refusal(&safetensors_bytes(&others, Dtype::F32), &spec());
-    assert!(message.contains("tensor Mixed_0.branch.conv.weight is missing"), "{message}");
+fn the_naming_scheme_says_how_to_pool() {
+    for (bytes, pooling) in [
+        (safetensors_bytes(&torch_tensors(), Dtype::F32), AveragePooling::Torchvision),
+        (safetensors_bytes(&keras_tensors(&filters(true)), Dtype::F32), AveragePooling::Keras),
+        (keras3_bytes(&filters(false), false), AveragePooling::Keras),
+    ] {
+        let (_folder, path) = write(&bytes);
+        let weights = Weights::open_for(&path, &spec()).unwrap();
+        assert_eq!((weights.average_pooling(), &weights.description()[..]), (pooling, "weights.bin"));
+    }
 }
 
 #[test]
@@ -125,7 +99,7 @@ fn a_part_of_the_network_finds_its_layers_in_a_whole_file() {
     let part = Spec { convs: vec![spec().convs[3].clone()], features: 0, ..spec() };
     for bytes in [
         safetensors_bytes(&torch_tensors(), Dtype::F32),
-        legacy_bytes(1, None, &filters(true)),
+        legacy_bytes(1, None, &filters(true), Stored::Plain),
         keras3_bytes(&filters(true), false),
     ] {
         assert_eq!(read(&bytes, &part).unwrap(), (vec![filter(3, true)], None));
@@ -153,72 +127,51 @@ fn a_missing_tensor_is_named_with_its_shape() {
         let shape = if name == "fc.weight" { "[classes, 3]".to_owned() } else { format!("{shape:?}") };
         assert!(message.contains(&format!("tensor {name} is missing, expected f32 {shape}")), "{message}");
     }
-    let mut longer = spec();
-    longer.convs.push(ConvSpec { index: 4, ..spec().convs[3].clone() });
-    let message = refusal(&legacy_bytes(1, None, &filters(false)), &longer);
-    assert!(
-        message.contains("tensor conv2d_5/kernel is missing, expected f32 [1, 1, 5, 5] for conv3"),
-        "{message}"
-    );
 }
 
 #[test]
-fn another_shape_is_named_with_both() {
-    let mut wider = spec();
+fn what_is_wrong_with_a_file_is_named() {
+    let (spec, whole) = (spec(), filters(false));
+    let [mut wider, mut longer] = [(); 2].map(|()| spec.clone());
     wider.convs[1].filters = 6;
-    let message = refusal(&safetensors_bytes(&torch_tensors(), Dtype::F32), &wider);
-    assert!(
-        message.contains("Mixed_1.branch.conv.weight has shape [5, 4, 1, 3], expected [6, 4, 1, 3]"),
-        "{message}"
-    );
-    let message = refusal(&keras3_bytes(&filters(false), false), &wider);
-    assert!(message.contains("conv2d_95/0 has shape [1, 3, 4, 5], expected [1, 3, 4, 6]"), "{message}");
-    let wider = Spec { features: 4, ..spec() };
-    let message = refusal(&legacy_bytes(0, None, &filters(false)), &wider);
-    assert!(message.contains("predictions/kernel has shape [3, 2], expected [4, classes]"), "{message}");
-}
-
-#[test]
-fn another_type_is_refused() {
-    let message = refusal(&safetensors_bytes(&torch_tensors(), Dtype::I32), &spec());
-    assert!(message.contains("Mixed_0.branch.conv.weight has type I32, expected f32"), "{message}");
-}
-
-#[test]
-fn values_no_network_can_have_are_named_with_their_coordinate() {
-    let mut bad = filters(false);
-    bad[1].weights[7] = f32::NAN;
-    let message = refusal(&legacy_bytes(1, None, &bad), &spec());
-    assert!(message.contains("conv2d_2/kernel holds NaN at [0, 0, 1, 2], expected a finite"), "{message}");
-    let mut bad = filters(true);
-    bad[3].norms[0].variance[4] = -0.5;
-    let message = refusal(&keras3_bytes(&bad, false), &spec());
-    assert!(message.contains("batch_normalization_97/3 holds -0.5 at [4]"), "{message}");
-}
-
-#[test]
-fn keras_groups_without_names_are_refused() {
-    let message = refusal(&keras3_bytes(&filters(false), true), &spec());
-    assert!(message.contains("without the layer's name"), "{message}");
-}
-
-#[test]
-fn other_files_are_recognised() {
-    for (bytes, found) in [
-        (&b""[..], "an empty file"),
-        (b"PK\x03\x04........", "a zip archive"),
-        (b"{\"a\": 1, \"b\": 2}", "a file that starts with [7b, 22"),
-        (b"\x89HDF\r\n\x1a\n", "damaged HDF5 file"),
-    ] {
-        let message = refusal(bytes, &spec());
-        assert!(message.contains(found), "{message}");
+    longer.convs.push(ConvSpec { index: 4, ..spec.convs[3].clone() });
+    let of_more_features = Spec { features: 4, ..spec.clone() };
+    let [mut not_finite, mut negative] = [false, true].map(filters);
+    not_finite[1].weights[7] = f32::NAN;
+    negative[3].norms[0].variance[4] = -0.5;
+    let mut fewer = keras_tensors(&filters(true));
+    fewer.retain(|(name, ..)| name != "conv2d_3/kernel");
+    // Where the names are those of no scheme, the container's usual one says what is missing.
+    let of_no_scheme = vec![("weight".to_owned(), vec![1], vec![0.0])];
+    let torch = |dtype| safetensors_bytes(&torch_tensors(), dtype);
+    let safetensors = |tensors: &Tensors| safetensors_bytes(tensors, Dtype::F32);
+    let legacy = |filters: &[Filter]| legacy_bytes(1, None, filters, Stored::Plain);
+    let cases = [
+        (
+            torch(Dtype::F32),
+            &wider,
+            "Mixed_1.branch.conv.weight has shape [5, 4, 1, 3], expected [6, 4, 1, 3]",
+        ),
+        (keras3_bytes(&whole, false), &wider, "conv2d_95/0 has shape [1, 3, 4, 5], expected [1, 3, 4, 6]"),
+        (legacy(&whole), &of_more_features, "predictions/kernel has shape [3, 2], expected [4, classes]"),
+        (torch(Dtype::I32), &spec, "Mixed_0.branch.conv.weight has type I32, expected f32"),
+        (legacy(&not_finite), &spec, "conv2d_2/kernel holds NaN at [0, 0, 1, 2], expected a finite"),
+        (keras3_bytes(&negative, false), &spec, "batch_normalization_97/3 holds -0.5 at [4]"),
+        (keras3_bytes(&whole, true), &spec, "without the layer's name"),
+        (legacy(&whole), &longer, "tensor conv2d_5/kernel is missing, expected f32 [1, 1, 5, 5] for conv3"),
+        (safetensors(&fewer), &spec, "tensor conv2d_3/kernel is missing, expected f32 [1, 1, 5, 5]"),
+        (safetensors(&of_no_scheme), &spec, "tensor Mixed_0.branch.conv.weight is missing"),
+        (b"".to_vec(), &spec, "an empty file"),
+        (b"PK\x03\x04........".to_vec(), &spec, "a zip archive"),
+        (b"{\"a\": 1, \"b\": 2}".to_vec(), &spec, "a file that starts with [7b, 22"),
+        (b"\x89HDF\r\n\x1a\n".to_vec(), &spec, "damaged HDF5 file"),
+    ];
+    for (bytes, spec, expected) in cases {
+        let message = refusal(&bytes, spec);
+        assert!(message.contains(expected), "{message}, expected {expected}");
     }
-    assert!(
-        open(Path::new("/nowhere/w.h5"), &spec())
-            .unwrap_err()
-            .to_string()
-            .contains("/nowhere/w.h5: cannot read")
-    );
+    let message = Weights::open_for(Path::new("/nowhere/w.h5"), &spec).unwrap_err().to_string();
+    assert!(message.contains("/nowhere/w.h5: cannot read"), "{message}");
 }
 
 #[test]
@@ -255,7 +208,7 @@ fn damaged_files_are_refused_or_read_but_never_panic() {
     let (_folder, path) = write(b"");
     let read = |bytes: &[u8]| {
         std::fs::write(&path, bytes).unwrap();
-        let weights = open(&path, &spec())?;
+        let weights = Weights::open_for(&path, &spec())?;
         spec().convs.iter().try_for_each(|conv| weights.conv(conv).map(drop))?;
         weights.dense()
     };
