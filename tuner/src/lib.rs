@@ -1,7 +1,7 @@
 //! Measures the kernels on this machine and plans a network.
 //!
 //! [`autotune()`] does all of it; its stages are the modules, each of which imports those before it alone:
-//! [`mod@bench`], [`mod@log`], [`measure`], [`planner`], [`mod@autotune`], [`report`], [`cli`].
+//! [`mod@bench`], [`mod@log`], [`measure`], [`planner`], [`mod@autotune`], `report`, [`cli`].
 
 pub mod autotune;
 pub mod bench;
@@ -10,7 +10,7 @@ pub mod docs;
 pub mod log;
 pub mod measure;
 pub mod planner;
-pub mod report;
+mod report;
 
 pub use autotune::error::TuneError;
 pub use autotune::network::autotune;

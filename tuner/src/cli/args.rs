@@ -3,24 +3,23 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use engine::network::dtypes::{BF16_ERROR, F32_ERROR};
-use engine::network::model::Model;
 use engine::network::models::{input_arrays, networks_and_blocks};
-use engine::plan::schema::{Bounds, PlanRequest};
-use engine::runtime::threads::{Threads, available};
-use engine::util::error::Failure;
-use engine::weights::source::Weights;
-use kernels::Tier;
-use kernels::cpu::Cpu;
-use kernels::problem::Conv;
+use engine::network::{BF16_ERROR, F32_ERROR};
+use engine::plan::Bounds;
+use engine::plan::schema::PlanRequest;
+use engine::plan::store::plan_or_newest;
+use engine::runtime::{Threads, available};
+use engine::util::create_folder;
+use engine::util::files::check_writable;
+use engine::{Machine, Model, Plan, Weights};
+use kernels::{Conv, Cpu, Tier};
 
 use crate::autotune::error::TuneError;
 use crate::autotune::options::Options;
-use crate::bench::policy::POLICY;
+use crate::bench::POLICY;
 use crate::cli::npy::load_npy;
-use crate::cli::output::OutputArgs;
+use crate::cli::{Failure, OutputArgs};
 
-/// Arguments of `tune`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TuneArgs {
     #[command(flatten)]
@@ -62,13 +61,15 @@ pub struct TuneArgs {
 }
 
 impl TuneArgs {
-    /// What a tuning of a network or a list is asked for.
+    /// What is asked for of both, a network and a list.
     pub fn options(&self) -> Options {
+        let default = if self.quick { POLICY.stages.quick_s } else { POLICY.stages.budget_s };
+        let seconds = self.budget.unwrap_or(default);
         Options {
-            cpu: self.host.cpu(),
+            cpu: self.host.isa.cpu(),
             threads: self.host.thread_count(),
             bounds: Bounds { error: self.host.error_bound(), memory: self.max_memory },
-            budget: Duration::from_secs(self.budget().into()),
+            budget: Duration::from_secs(seconds.into()),
             exhaustive: self.exhaustive,
             pareto: self.pareto,
             results: Some(self.host.results.clone()),
@@ -77,16 +78,21 @@ impl TuneArgs {
         }
     }
 
-    /// Seconds for all measuring.
-    pub fn budget(&self) -> u32 {
-        self.budget.unwrap_or(if self.quick { POLICY.stages.quick_s } else { POLICY.stages.budget_s })
+    /// Where to write: the given file, or one in the folder of this machine, which is made.
+    pub fn output_file(&self, machine: &Machine, default: &str) -> Result<PathBuf, Failure> {
+        let folder = machine.folder(&self.host.results);
+        if self.out.is_none() {
+            create_folder(&folder)?;
+        }
+        let path = self.out.clone().unwrap_or_else(|| folder.join(default));
+        check_writable(&path)?;
+        Ok(path)
     }
 }
 
 /// The most images of one inference.
 const MAX_BATCH: usize = 1024;
 
-/// PrecisionArg by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum PrecisionArg {
     /// f32 arithmetic, features within 1e-5.
@@ -95,10 +101,8 @@ pub enum PrecisionArg {
     Bf16,
 }
 
-/// Model and weights.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ModelArgs {
-    /// Its name.
     #[arg(long, value_name = "MODEL", help = format!("{}, or conv2d_bn with --shape", networks_and_blocks()))]
     pub model: Option<String>,
     /// Shape of a conv2d_bn, like n1h17w17c768k192r1s7
@@ -112,22 +116,18 @@ pub struct ModelArgs {
     pub seed: u64,
 }
 
-/// Images.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ImageArgs {
     /// JPEG or PNG images of any size
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "input")]
     pub image: Vec<PathBuf>,
-    /// Preprocessed images.
     #[arg(long, value_name = "X.npy", help = format!("Preprocessed images: .npy of {}", input_arrays()))]
     pub input: Option<PathBuf>,
 }
 
-/// Images that have been read.
 pub struct Images {
     /// `[n, h, w, c]`.
     pub values: Vec<f32>,
-    /// What each is called.
     pub names: Vec<String>,
 }
 
@@ -140,16 +140,13 @@ impl Images {
 }
 
 impl ImageArgs {
-    /// The images; none if none are given.
-    ///
-    /// # Errors
-    /// If one can't be read or does not fit the model.
+    /// The images, which fit the model; none if none are given.
     pub fn load(&self, model: &Model) -> Result<Option<Images>, Failure> {
         let [h, w, c] = model.input();
         if let Some(path) = &self.input {
-            let tensor = load_npy(path, [h, w, c])?;
-            let names = (0..tensor.dim().0).map(|n| format!("{}[{n}]", path.display())).collect();
-            return Ok(Some(Images { values: tensor.into_iter().collect(), names }));
+            let values = load_npy(path, [h, w, c])?;
+            let names = (0..values.dim().0).map(|n| format!("{}[{n}]", path.display())).collect();
+            return Ok(Some(Images { values: values.into_raw_vec_and_offset().0, names }));
         }
         if self.image.is_empty() {
             return Ok(None);
@@ -157,16 +154,15 @@ impl ImageArgs {
         if !model.takes_images() {
             return Err(format!("--image: {model} takes [{h}, {w}, {c}], not images; use --input").into());
         }
-        let mut all = Vec::new();
+        let mut values = Vec::new();
         for path in &self.image {
-            all.extend(engine::image::load(path, model)?);
+            values.extend(engine::image::load(path, model)?);
         }
         let names = self.image.iter().map(|path| path.display().to_string()).collect();
-        Ok(Some(Images { values: all, names }))
+        Ok(Some(Images { values, names }))
     }
 }
 
-/// Threads, batch, exactness and instruction set.
 #[derive(Clone, Debug, clap::Args)]
 pub struct HostArgs {
     /// Worker threads; the cores this process may use by default
@@ -181,38 +177,58 @@ pub struct HostArgs {
     /// The bound by name: f32 is 1e-5, bf16 is 1e-2
     #[arg(long, conflicts_with = "max_rel_error")]
     pub precision: Option<PrecisionArg>,
-    /// Highest instruction tier to use: plain, avx2, avx512, avx512bf16 or amx
-    #[arg(long, value_name = "TIER", env = "TUNER_ISA")]
-    pub isa: Option<Tier>,
+    #[command(flatten)]
+    pub isa: IsaArgs,
     /// Folder of results, one folder a machine inside
     #[arg(long, value_name = "DIR", env = "TUNER_RESULTS", default_value = "bench-results")]
     pub results: PathBuf,
 }
 
+#[derive(Clone, Debug, clap::Args)]
+pub struct IsaArgs {
+    /// Highest instruction tier to use: plain, avx2, avx512, avx512bf16 or amx
+    #[arg(long, value_name = "TIER", env = "TUNER_ISA")]
+    isa: Option<Tier>,
+}
+
+impl IsaArgs {
+    /// The processor, limited as asked.
+    pub fn cpu(&self) -> Cpu {
+        let cpu = Cpu::detect();
+        if let Some(tier) = self.isa { cpu.limited_to(tier) } else { cpu }
+    }
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct PlanArgs {
+    /// The plan; by default the newest of this machine
+    #[arg(long, value_name = "PLAN.json")]
+    pub plan: Option<PathBuf>,
+    /// Folder of results, one folder a machine inside
+    #[arg(long, value_name = "DIR", env = "TUNER_RESULTS", default_value = "bench-results")]
+    pub results: PathBuf,
+}
+
+impl PlanArgs {
+    pub fn read(&self) -> Result<(PathBuf, Plan), Failure> {
+        let path = plan_or_newest(self.plan.as_ref(), &self.results)?;
+        let plan = Plan::read(&path)?;
+        Ok((path, plan))
+    }
+}
+
 fn positive(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|e: &f64| *e > 0.0 && e.is_finite())
-        .ok_or_else(|| "expected a number above 0".into())
+    let number = text.parse().ok().filter(|e: &f64| *e > 0.0 && e.is_finite());
+    number.ok_or_else(|| "expected a number above 0".into())
 }
 
 impl HostArgs {
-    /// The processor, limited as asked.
-    pub fn cpu(&self) -> Cpu {
-        cpu(self.isa)
-    }
-
-    /// Threads that were asked for, or the default.
     pub fn thread_count(&self) -> usize {
         self.threads.map_or_else(available, usize::from)
     }
 
-    /// Bound on the error of the features.
     pub fn error_bound(&self) -> f64 {
-        let named = match self.precision {
-            Some(PrecisionArg::Bf16) => BF16_ERROR,
-            _ => F32_ERROR,
-        };
+        let named = if self.precision == Some(PrecisionArg::Bf16) { BF16_ERROR } else { F32_ERROR };
         self.max_rel_error.unwrap_or(named)
     }
 }
@@ -234,8 +250,7 @@ impl ModelArgs {
             Some(path) => Weights::open(path, &bare)?,
             None => Weights::synthetic(&bare, self.seed),
         };
-        let model = Model::by_name(self.name()?, self.shape.as_ref(), weights.classes())?;
-        Ok((model, weights))
+        Ok((Model::by_name(self.name()?, self.shape.as_ref(), weights.classes())?, weights))
     }
 
     /// Batch that was asked for: by `--batch`, or by a shape of more than one image.
@@ -251,15 +266,6 @@ impl ModelArgs {
     }
 }
 
-/// The processor, limited to a tier.
-pub fn cpu(isa: Option<Tier>) -> Cpu {
-    match isa {
-        Some(tier) => Cpu::detect().limited_to(tier),
-        None => Cpu::detect(),
-    }
-}
-
-/// A pool of threads.
 pub fn threads(count: usize) -> Result<Threads, TuneError> {
     Ok(Threads::new(count)?)
 }

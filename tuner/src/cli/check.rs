@@ -4,37 +4,25 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::path::PathBuf;
 
-use engine::network::block_variant;
-use engine::network::choice::StepFormats;
-use engine::network::graph::Graph;
-use engine::network::model::Model;
+use engine::Model;
 use engine::network::models::DEFAULT;
-use engine::plan::records::WeightResidency;
+use engine::network::{Graph, StepFormats, block_variant};
+use engine::plan::WeightResidency;
+use engine::runtime::Threads;
 use engine::runtime::memory::ensure_checked;
-use engine::runtime::threads::Threads;
-use engine::util::error::Failure;
-use kernels::cpu::Cpu;
-use kernels::filter::Filter;
-use kernels::kernel::Kernel;
-use kernels::problem::{Conv, Epilogue, PoolKind, Problem};
 use kernels::verify::{Pixel, all_pixels};
-use kernels::{KernelEntry, entry, table};
+use kernels::{
+    Conv, Cpu, Epilogue, Filter, Kernel, KernelEntry, Numerics, PoolKind, Problem, Unsupported, entry, table,
+};
 use serde::Serialize;
 
-use crate::bench::inputs::Inputs;
-use crate::bench::oracle::{Comparison, Oracle, sample_pixels};
-use crate::bench::timer::{Bench, BenchContext};
-use crate::cli::args::{HostArgs, threads};
+use crate::bench::{Bench, BenchContext, Comparison, Inputs, Oracle, sample_pixels};
 use crate::cli::npy::{load_expect, load_npy_dyn};
-use crate::cli::output::{Answer, OutputArgs};
-use crate::cli::progress::Meter;
-use crate::report::table::{Table, wrap};
-use crate::report::text::count;
+use crate::cli::{Answer, Failure, HostArgs, Meter, OutputArgs, threads};
+use crate::report::{Table, count, group, paragraphs, wrap};
 
-/// Arguments of `check`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CheckArgs {
-    /// The model whose problems are checked.
     #[arg(
         long, value_name = "MODEL", conflicts_with = "shape",
         help = format!("Check all problems of a model, in all block variants: {DEFAULT} (the default) or a block")
@@ -61,7 +49,6 @@ pub struct CheckArgs {
     output: OutputArgs,
 }
 
-/// What was checked.
 #[derive(Debug, Serialize)]
 struct Checked {
     /// Where the given output is off; null where none is given or it is right.
@@ -87,7 +74,7 @@ struct CheckedProblem {
     left_out: Vec<LeftOut>,
 }
 
-/// The worst of a kernel's tunings in f32, or in lower types: nearest to its tolerance or furthest beyond.
+/// The tuning of a kernel, in f32 or in lower types, that is nearest to its tolerance or beyond.
 #[derive(Debug, Serialize)]
 struct CheckedKernel {
     kernel: &'static str,
@@ -99,24 +86,10 @@ struct CheckedKernel {
     worst_tuning: String,
 }
 
-impl CheckedKernel {
-    /// How far towards its tolerance; more where it does not hold.
-    fn badness(&self) -> (bool, f64) {
-        (!self.holds, self.error / self.tolerance)
-    }
-}
-
-/// A kernel that does not apply.
 #[derive(Debug, Serialize)]
 struct LeftOut {
     kernel: &'static str,
     reason: String,
-}
-
-impl Checked {
-    fn holds(&self) -> bool {
-        self.expectation.is_none() && self.problems.iter().flat_map(|p| &p.kernels).all(|kernel| kernel.holds)
-    }
 }
 
 impl Answer for Checked {
@@ -124,14 +97,15 @@ impl Answer for Checked {
         let mut text = String::new();
         if let Some(Off { index, found, oracle, error, tolerance }) = &self.expectation {
             let off = format!(
-                "expectation is off at {index:?}: found {found:e}, the oracle has {oracle:e}; error {error:.2e}, tolerance {tolerance:.2e}"
+                "expectation is off at {index:?}: found {found:e}, the oracle has {oracle:e}; error {error:.2e}, \
+                 tolerance {tolerance:.2e}"
             );
             text += &(wrap(&off, width, 2) + "\n\n");
         }
-        self.problems.iter().for_each(|problem| text += &problem.text(width));
+        text.extend(self.problems.iter().map(|problem| problem.text(width)));
         let rows = || self.problems.iter().flat_map(|problem| &problem.kernels);
         let kernels: HashSet<&str> = rows().map(|row| row.kernel).collect();
-        let tunings = rows().filter(|row| row.types == F32).map(|row| row.tunings).sum();
+        let tunings = rows().filter(|row| row.types == "f32").map(|row| row.tunings).sum();
         let wrong = rows().filter(|row| !row.holds).count();
         let verdict = if wrong == 0 { "all ok".to_string() } else { count(wrong, "WRONG result") };
         let (kernels, tunings) = (count(kernels.len(), "kernel"), count(tunings, "tuning"));
@@ -141,41 +115,23 @@ impl Answer for Checked {
 
 impl CheckedProblem {
     fn text(&self, width: usize) -> String {
-        let mut table =
-            Table::new(&["kernel", "types", "result", "error", "tolerance", "tunings", "worst tuning"]);
-        for row in &self.kernels {
-            table.row([
-                row.kernel.to_string(),
-                row.types.clone(),
-                if row.holds { "ok" } else { "WRONG" }.to_string(),
-                format!("{:.2e}", row.error),
-                format!("{:.2e}", row.tolerance),
-                row.tunings.to_string(),
-                row.worst_tuning.clone(),
-            ]);
+        let mut table = Table::new("kernel | types | result | error | tolerance | tunings | worst tuning");
+        for CheckedKernel { kernel, types, holds, error, tolerance, tunings, worst_tuning } in &self.kernels {
+            let (result, error) = (if *holds { "ok" } else { "WRONG" }, format!("{error:.2e}"));
+            let tolerance = format!("{tolerance:.2e}");
+            table.row(&[kernel, types, &result, &error, &tolerance, tunings, worst_tuning]);
         }
-        let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
-        for LeftOut { kernel, reason } in &self.left_out {
-            match reasons.iter_mut().find(|(known, _)| known == reason) {
-                Some((_, kernels)) => kernels.push(kernel),
-                None => reasons.push((reason, vec![kernel])),
-            }
-        }
-        let left_out = |(reason, kernels): &(&str, Vec<&str>)| {
-            wrap(&format!("left out: {reason}: {}", kernels.join(" ")), width, 2) + "\n"
-        };
-        let left_out: String = reasons.iter().map(left_out).collect();
+        let reasons = group(self.left_out.iter().map(|left_out| (&left_out.reason, left_out.kernel)));
+        let left_out = reasons.iter().map(|(why, kernels)| format!("left out: {why}: {}", kernels.join(" ")));
+        let left_out = paragraphs(left_out, width, 2);
         format!("{}\n{}{left_out}\n", wrap(&self.problem, width, 2), table.fold(width))
     }
 }
 
-/// What types are called that are all f32.
-const F32: &str = "f32";
-
-/// Runs the command; false if a kernel or the expectation is off.
+/// False if a kernel or the expectation is off.
 pub fn check(args: &CheckArgs, out: &mut dyn Write) -> Result<bool, Failure> {
     let rows = rows(args.kernel.as_deref())?;
-    let cpu = args.host.cpu();
+    let cpu = args.host.isa.cpu();
     let threads = threads(args.host.thread_count())?;
     let batch = args.host.batch.map(usize::from);
     let resized = |conv: &Conv| Conv { batch: batch.unwrap_or(conv.batch), ..conv.clone() };
@@ -194,20 +150,15 @@ pub fn check(args: &CheckArgs, out: &mut dyn Write) -> Result<bool, Failure> {
         }
     };
     args.output.print(&checked, out)?;
-    Ok(checked.holds())
+    let mut kernels = checked.problems.iter().flat_map(|problem| &problem.kernels);
+    Ok(checked.expectation.is_none() && kernels.all(|kernel| kernel.holds))
 }
 
 /// The problems of a model and of its block variants, by both kinds of average pools.
 fn problems_of(model: &Model, batch: usize) -> Vec<Problem> {
-    let mut problems: Vec<Problem> = Vec::new();
-    for kind in [PoolKind::Average, PoolKind::AverageCountingBorder] {
-        for (problem, _) in block_variant::problems(&Graph::new(model, batch, kind)) {
-            if !problems.contains(&problem) {
-                problems.push(problem);
-            }
-        }
-    }
-    problems
+    let kinds = [PoolKind::Average, PoolKind::AverageCountingBorder];
+    let all = kinds.into_iter().flat_map(|kind| block_variant::problems(&Graph::new(model, batch, kind)));
+    group(all).into_iter().map(|(problem, _)| problem).collect()
 }
 
 fn rows(id: Option<&str>) -> Result<Vec<&'static KernelEntry>, Failure> {
@@ -226,7 +177,7 @@ struct Checker {
 }
 
 impl Checker {
-    /// Checks all tunings of a kernel in all its formats; the worst in f32, and the worst in lower types.
+    /// Checks all tunings in all their formats: the worst in f32, and the worst in lower types.
     fn kernel(
         &self,
         entry: &'static KernelEntry,
@@ -238,6 +189,8 @@ impl Checker {
         let mut context = BenchContext::new(&self.threads, &self.cpu);
         let mut worst: [Option<CheckedKernel>; 2] = [None, None];
         let tunings = kernel.tunings(problem);
+        // How far towards the tolerance; more where it does not hold.
+        let badness = |checked: &CheckedKernel| (!checked.holds, checked.error / checked.tolerance);
         let in_formats =
             |tuning| kernel.formats(problem, tuning).into_iter().map(move |formats| (tuning, formats));
         for (tuning, formats) in tunings.iter().flat_map(in_formats) {
@@ -248,8 +201,8 @@ impl Checker {
             let verdict = oracle.judge(&bench, &kernel.numerics(problem, tuning));
             let Comparison { error, tolerance, .. } = verdict.nearer();
             let types = StepFormats::of(&formats).types();
-            let worst = &mut worst[usize::from(types != F32)];
-            let own = CheckedKernel {
+            let worst = &mut worst[usize::from(types != "f32")];
+            let checked = CheckedKernel {
                 kernel: entry.id,
                 types,
                 holds: verdict.holds(),
@@ -258,15 +211,21 @@ impl Checker {
                 tunings: tunings.len(),
                 worst_tuning: tuning.to_string(),
             };
-            if worst.as_ref().is_none_or(|worst| own.badness() > worst.badness()) {
-                *worst = Some(own);
+            if worst.as_ref().is_none_or(|worst| badness(&checked) > badness(worst)) {
+                *worst = Some(checked);
             }
         }
         let worst: Vec<CheckedKernel> = worst.into_iter().flatten().collect();
         if worst.is_empty() { Err(format!("{problem}: a kernel offers no tuning").into()) } else { Ok(worst) }
     }
 
-    /// Checks all kernels on a problem.
+    /// The kernel of a row, if this machine has it and it takes the problem.
+    fn supported(&self, row: &KernelEntry, problem: &Problem) -> Result<Box<dyn Kernel>, Unsupported> {
+        let kernel = (row.make)(&self.cpu)?;
+        kernel.supports(problem)?;
+        Ok(kernel)
+    }
+
     fn problem(
         &self,
         problem: &Problem,
@@ -275,7 +234,7 @@ impl Checker {
     ) -> Result<CheckedProblem, Failure> {
         let (mut kernels, mut left_out) = (Vec::new(), Vec::new());
         for entry in &self.rows {
-            match (entry.make)(&self.cpu).and_then(|kernel| kernel.supports(problem).map(|()| kernel)) {
+            match self.supported(entry, problem) {
                 Ok(kernel) => kernels.extend(self.kernel(entry, &*kernel, problem, inputs, oracle)?),
                 Err(refusal) => left_out.push(LeftOut { kernel: entry.id, reason: refusal.to_string() }),
             }
@@ -290,17 +249,11 @@ impl Checker {
 
     fn problems(&self, problems: &[Problem]) -> Result<Checked, Failure> {
         ensure_checked(problems)?;
-        let supported = |problem: &Problem| {
-            let is_supported = |row: &&KernelEntry| {
-                (row.make)(&self.cpu).is_ok_and(|kernel| kernel.supports(problem).is_ok())
-            };
-            self.rows.iter().any(is_supported)
-        };
         let mut meter = Meter::default();
         let mut checked = Vec::new();
         for (index, problem) in problems.iter().enumerate() {
             meter.show("problems", index as f64 / problems.len() as f64, &problem.to_string());
-            if self.rows.len() > 1 || problems.len() == 1 || supported(problem) {
+            if self.rows.len() > 1 || problems.len() == 1 || self.supported(self.rows[0], problem).is_ok() {
                 let inputs = Inputs::synthetic(problem);
                 let oracle = Oracle::new(problem, &inputs, sample_pixels(problem.dst()[0], 20));
                 checked.push(self.problem(problem, &inputs, &oracle)?);
@@ -327,10 +280,8 @@ impl Checker {
         conv.segments[0].channels = weights.shape()[3];
         let problem = Problem::Conv(conv);
         let dims = [r, s, weights.shape()[2], weights.shape()[3]];
-        let inputs = Inputs {
-            src: x.into_iter().collect(),
-            filters: vec![Filter::new(dims, weights.into_iter().collect())],
-        };
+        let filters = vec![Filter::new(dims, weights.into_iter().collect())];
+        let inputs = Inputs { src: x.into_iter().collect(), filters };
         let oracle = Oracle::new(&problem, &inputs, all_pixels(problem.dst()[0]));
         let values: Vec<f64> = y.values.iter().copied().collect();
         let expectation = off(&oracle, &values, y.is_f64, problem.dst()[0].c);
@@ -341,24 +292,18 @@ impl Checker {
 
 /// Where values are off; none where they are the oracle's within the tolerance.
 fn off(oracle: &Oracle, values: &[f64], is_f64: bool, channels: usize) -> Option<Off> {
-    let own = &oracle.given()[0];
+    let exact = &oracle.given()[0];
     // An output in f64 was summed in f64; one in f32 may have been summed in f32.
     let eps = if is_f64 { f64::EPSILON / f32::EPSILON as f64 } else { 1.0 };
-    let tolerance = own.tolerance(&kernels::kernel::Numerics::DIRECT_F32) * eps;
+    let tolerance = exact.tolerance(&Numerics::DIRECT_F32) * eps;
     let (mut error, mut at) = (0.0, 0);
-    for (index, (own, given)) in own.values.iter().zip(values).enumerate() {
-        let difference = (own - given).abs();
+    for (index, (exact, given)) in exact.values.iter().zip(values).enumerate() {
+        let difference = (exact - given).abs();
         if difference > error || difference.is_nan() {
             (error, at) = (if difference.is_nan() { f64::INFINITY } else { difference }, index);
         }
     }
     let Pixel { n, y, x } = oracle.pixels()[at / channels];
-    let off = || Off {
-        index: [n, y, x, at % channels],
-        found: values[at],
-        oracle: own.values[at],
-        error,
-        tolerance,
-    };
-    (error > tolerance).then(off)
+    let index = [n, y, x, at % channels];
+    (error > tolerance).then(|| Off { index, found: values[at], oracle: exact.values[at], error, tolerance })
 }

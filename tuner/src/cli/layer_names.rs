@@ -1,15 +1,16 @@
 //! Names of layers: those of the plan, of torchvision and of Keras.
 
-use engine::network::model::{Model, Op};
-use engine::plan::schema::Plan;
+use engine::network::model::Op;
 use engine::util::files::one_line;
+use engine::{Model, Plan};
+use strsim::levenshtein;
 
 /// Names that are offered instead of one that is not there.
 const OFFERED: usize = 16;
 
 /// The layer of a plan that has a name.
 pub fn resolve(plan: &Plan, wanted: &str) -> Option<String> {
-    let is_there = |layer: &str| plan.steps.iter().any(|step| step.layers.iter().any(|own| own == layer));
+    let is_there = |layer: &str| plan.steps.iter().any(|step| step.layers.iter().any(|name| name == layer));
     if is_there(wanted) {
         return Some(wanted.to_string());
     }
@@ -34,7 +35,7 @@ fn foreign(plan: &Plan) -> Vec<(String, String)> {
     names
 }
 
-/// Names to try instead of a layer that is not there: those that contain it, else those of its block, else the nearest.
+/// Names to try instead: those that contain it, else the nearest, else those of its block.
 pub fn nearest(plan: &Plan, wanted: &str) -> String {
     let all: Vec<&str> = plan.steps.iter().flat_map(|step| &step.layers).map(String::as_str).collect();
     let block = wanted.split('.').next().unwrap_or(wanted);
@@ -47,7 +48,7 @@ pub fn nearest(plan: &Plan, wanted: &str) -> String {
     let typo = || {
         let foreign = foreign(plan).into_iter().map(|(name, _)| name);
         let names = all.iter().map(|name| name.to_string()).chain(foreign);
-        let (edits, name) = names.map(|name| (edits(wanted, &name), name)).min()?;
+        let (edits, name) = names.map(|name| (levenshtein(wanted, &name), name)).min()?;
         (edits * 3 <= wanted.chars().count()).then(|| one_line(&format!("{name}, which is the nearest")))
     };
     let first = || match all.first() {
@@ -57,30 +58,10 @@ pub fn nearest(plan: &Plan, wanted: &str) -> String {
     containing().or_else(typo).or_else(inside).unwrap_or_else(first)
 }
 
-/// The fewest characters to insert, remove or replace (V. Levenshtein, 1966).
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, &cb) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(ca != cb);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::report::tests::plan;
-
-    #[test]
-    fn edits_are_counted() {
-        assert_eq!([edits("kitten", "sitting"), edits("", "abc"), edits("abc", "abc")], [3, 3, 0]);
-    }
 
     #[test]
     fn a_typo_gets_the_nearest_name() {

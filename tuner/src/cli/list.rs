@@ -2,25 +2,20 @@
 
 use std::io::Write;
 
-use engine::util::error::Failure;
-use kernels::{KernelEntry, Role, Tier, table};
+use kernels::{KernelEntry, Role, table};
 use serde::Serialize;
 
-use crate::cli::args::cpu;
-use crate::cli::output::{Answer, OutputArgs};
-use crate::report::table::Table;
+use crate::cli::{Answer, Failure, IsaArgs, OutputArgs};
+use crate::report::Table;
 
-/// Arguments of `list`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ListArgs {
-    /// Highest instruction tier to use: plain, avx2, avx512, avx512bf16 or amx
-    #[arg(long, value_name = "TIER", env = "TUNER_ISA")]
-    isa: Option<Tier>,
+    #[command(flatten)]
+    isa: IsaArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
 
-/// All kernels, for one machine.
 #[derive(Debug, Serialize)]
 struct Kernels {
     cpu: String,
@@ -40,9 +35,8 @@ struct Kernel {
     missing: Option<String>,
 }
 
-/// Runs the command.
 pub fn list(args: &ListArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let cpu = cpu(args.isa);
+    let cpu = args.isa.cpu();
     let kernel = |entry: &KernelEntry| {
         let (role, because) = match entry.role {
             Role::Candidate => ("candidate", None),
@@ -59,14 +53,11 @@ pub fn list(args: &ListArgs, out: &mut dyn Write) -> Result<(), Failure> {
 
 impl Answer for Kernels {
     fn text(&self, width: usize) -> String {
-        let mut table = Table::new(&["kernel", "family", "role", "on this machine"]);
+        let mut table = Table::new("kernel | family | role | on this machine");
         for Kernel { kernel, family, role, because, missing } in &self.kernels {
-            table.row([
-                kernel.to_string(),
-                family.to_string(),
-                because.map_or(role.to_string(), |because| format!("{role}: {because}")),
-                missing.as_ref().map_or("yes".to_string(), |reason| format!("no: {reason}")),
-            ]);
+            let role = because.map_or(role.to_string(), |because| format!("{role}: {because}"));
+            let here = missing.as_ref().map_or("yes".to_string(), |reason| format!("no: {reason}"));
+            table.row(&[kernel, family, &role, &here]);
         }
         table.fold(width)
     }

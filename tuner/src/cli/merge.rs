@@ -4,16 +4,14 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::path::PathBuf;
 
-use engine::util::error::Failure;
 use engine::util::files::write_atomically;
 use serde::Serialize;
 
-use crate::cli::output::print_json;
-use crate::log::file::{LogError, lock, read};
-use crate::log::schema::Line;
-use crate::report::text::count;
+use crate::cli::{Answer, Failure, OutputArgs};
+use crate::log::file::{lock, read};
+use crate::log::{Line, LogError};
+use crate::report::count;
 
-/// Arguments of `merge`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct MergeArgs {
     /// Logs of measurements: measurements.jsonl of a machine's folder
@@ -27,7 +25,6 @@ pub struct MergeArgs {
     json: bool,
 }
 
-/// What was united.
 #[derive(Debug, Serialize)]
 struct Union {
     out: String,
@@ -36,19 +33,10 @@ struct Union {
     rounds: usize,
 }
 
-/// Runs the command.
-///
-/// # Errors
-/// If a log can't be read, or the union not be written.
 pub fn merge(args: &MergeArgs, out: &mut dyn Write) -> Result<(), Failure> {
     // Held until the union has its place, so that nothing that another process appends is lost.
-    let _guard = match args.out.exists() {
-        true => Some(
-            lock(&args.out)
-                .map_err(|source| LogError::Io { file: args.out.display().to_string(), source })?,
-        ),
-        false => None,
-    };
+    let refused = |source| LogError::Io { file: args.out.display().to_string(), source };
+    let _guard = args.out.exists().then(|| lock(&args.out)).transpose().map_err(refused)?;
     let (mut seen, mut text) = (HashSet::new(), String::new());
     let mut union = Union { out: args.out.display().to_string(), logs: args.logs.len(), runs: 0, rounds: 0 };
     for path in &args.logs {
@@ -57,21 +45,22 @@ pub fn merge(args: &MergeArgs, out: &mut dyn Write) -> Result<(), Failure> {
             eprintln!("note: {}: {} left out", path.display(), count(torn, "torn line"));
         }
         for line in lines {
-            let own = serde_json::to_string(&line)?;
-            if seen.insert(own.clone()) {
+            let json = serde_json::to_string(&line)? + "\n";
+            if !seen.contains(&json) {
                 union.runs += usize::from(matches!(line, Line::Run(_)));
                 union.rounds += usize::from(matches!(line, Line::Round { .. }));
-                text += &own;
-                text.push('\n');
+                text += &json;
+                seen.insert(json);
             }
         }
     }
     write_atomically(&args.out, text.as_bytes())?;
-    if args.json {
-        return print_json(&union, out);
+    OutputArgs { json: args.json, wide: true }.print(&union, out)
+}
+
+impl Answer for Union {
+    fn text(&self, _: usize) -> String {
+        let Self { out, logs, runs, rounds } = self;
+        format!("{out}: {}, {} of {}\n", count(*runs, "run"), count(*rounds, "round"), count(*logs, "log"))
     }
-    let [runs, rounds, logs] =
-        [(union.runs, "run"), (union.rounds, "round"), (union.logs, "log")].map(|(n, what)| count(n, what));
-    writeln!(out, "{}: {runs}, {rounds} of {logs}", union.out)?;
-    Ok(())
 }

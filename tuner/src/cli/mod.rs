@@ -5,7 +5,6 @@ mod check;
 mod classes;
 mod detail;
 mod explain;
-mod labels;
 mod layer_names;
 mod list;
 mod merge;
@@ -25,7 +24,13 @@ mod tune;
 mod tune_shapes;
 mod warnings;
 
+use args::{HostArgs, ImageArgs, Images, IsaArgs, ModelArgs, PlanArgs, TuneArgs, threads};
+use output::{Answer, OutputArgs};
 pub use program::main;
+use progress::Meter;
+
+/// Any error of a command: one line.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[cfg(test)]
 mod tests;

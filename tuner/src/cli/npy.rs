@@ -1,13 +1,14 @@
 //! Tensors as numpy's `.npy` files.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::Path;
 
-use engine::util::files::{InputError, file_name, one_line, write_with};
+use engine::InputError;
+use engine::util::files::{file_name, one_line, write_with};
 use ndarray::{Array, Array4, ArrayD, Dimension, Ix4, IxDyn, ShapeBuilder};
-use ndarray_npy::WriteNpyExt;
 use ndarray_npy::npy::header::Header;
+use ndarray_npy::{WriteNpyError, WriteNpyExt};
 
 /// The longest header accepted; numpy's own are 118 bytes.
 const MAX_HEADER: usize = 4096;
@@ -16,7 +17,6 @@ const MAX_HEADER: usize = 4096;
 const MAX_NESTING: usize = 8;
 
 const F32: &str = "<f4";
-
 const F64: &str = "<f8";
 
 /// A tensor of results to compare with.
@@ -28,17 +28,17 @@ pub struct ExpectTensor {
     pub is_f64: bool,
 }
 
-/// Reads preprocessed images `[n, h, w, c]` of float32, where `expected` is `[h, w, c]` and n is at
-/// least 1. C and Fortran order are accepted.
+/// Reads images `[n, h, w, c]` of float32, where `expected` is `[h, w, c]` and n is at least 1.
+/// C and Fortran order are accepted.
 ///
 /// # Errors
 /// If type, rank or size differ, a value is not finite, or bytes are missing or left over.
 pub fn load_npy(path: &Path, expected: [usize; 3]) -> Result<Array4<f32>, InputError> {
-    let [h, w, c] = expected;
-    let npy = Npy::open(path, "input")?;
-    npy.check_type(&[F32])?;
-    let fits = matches!(npy.shape[..], [n, ref image @ ..] if n > 0 && image == expected);
-    npy.check_shape(fits, format!("[images, {h}, {w}, {c}] with at least 1 image"))?;
+    let npy = Npy::open(path, "input", &[F32])?;
+    if !matches!(npy.shape[..], [n, ref image @ ..] if n > 0 && image == expected) {
+        let [h, w, c] = expected;
+        return Err(npy.shape_error(format!("[images, {h}, {w}, {c}] with at least 1 image")));
+    }
     let values = npy.values(f32::from_le_bytes)?;
     Ok(values.into_dimensionality::<Ix4>().expect("the rank has been checked"))
 }
@@ -48,10 +48,7 @@ pub fn load_npy(path: &Path, expected: [usize; 3]) -> Result<Array4<f32>, InputE
 /// # Errors
 /// As [`load_npy`].
 pub fn load_npy_dyn(path: &Path, name: &str, expected: &[usize]) -> Result<ArrayD<f32>, InputError> {
-    let npy = Npy::open(path, name)?;
-    npy.check_type(&[F32])?;
-    npy.check_shape(npy.shape == expected, format!("{expected:?}"))?;
-    npy.values(f32::from_le_bytes)
+    Npy::of_shape(path, name, &[F32], expected)?.values(f32::from_le_bytes)
 }
 
 /// As [`load_npy_dyn`], of float32 or float64.
@@ -59,14 +56,11 @@ pub fn load_npy_dyn(path: &Path, name: &str, expected: &[usize]) -> Result<Array
 /// # Errors
 /// As [`load_npy`].
 pub fn load_expect(path: &Path, name: &str, expected: &[usize]) -> Result<ExpectTensor, InputError> {
-    let npy = Npy::open(path, name)?;
-    npy.check_type(&[F32, F64])?;
-    npy.check_shape(npy.shape == expected, format!("{expected:?}"))?;
+    let npy = Npy::of_shape(path, name, &[F32, F64], expected)?;
     let is_f64 = npy.descriptor == F64;
-    let values = if is_f64 {
-        npy.values(f64::from_le_bytes)?
-    } else {
-        npy.values(f32::from_le_bytes)?.mapv(f64::from)
+    let values = match is_f64 {
+        true => npy.values(f64::from_le_bytes)?,
+        false => npy.values(f32::from_le_bytes)?.mapv(f64::from),
     };
     Ok(ExpectTensor { values, is_f64 })
 }
@@ -77,148 +71,112 @@ pub fn load_expect(path: &Path, name: &str, expected: &[usize]) -> Result<Expect
 /// # Errors
 /// If the folder or the file cannot be written.
 pub fn save_npy<D: Dimension>(path: &Path, values: &Array<f32, D>) -> Result<(), InputError> {
-    write_with(path, |out| {
-        values.write_npy(out).map_err(|error| match error {
-            ndarray_npy::WriteNpyError::Io(error) => error,
-            other => std::io::Error::other(other.to_string()),
-        })
-    })
+    let io = |error| match error {
+        WriteNpyError::Io(error) => error,
+        other => std::io::Error::other(other.to_string()),
+    };
+    write_with(path, |out| values.write_npy(out).map_err(io))
 }
 
 /// A file whose header has been read.
-struct Npy {
+struct Npy<'a> {
     file: String,
-    name: String,
+    name: &'a str,
     /// numpy's type, such as `<f4`.
     descriptor: String,
     fortran: bool,
     shape: Vec<usize>,
-    length: u64,
-    reader: BufReader<File>,
+    reader: File,
 }
 
-impl Npy {
-    fn open(path: &Path, name: &str) -> Result<Self, InputError> {
+impl<'a> Npy<'a> {
+    fn open(path: &Path, name: &'a str, types: &[&str]) -> Result<Self, InputError> {
         let file = file_name(path);
         let read = |source| InputError::Read { file: file.clone(), source };
-        let handle = File::open(path).map_err(read)?;
-        let length = handle.metadata().map_err(read)?.len();
-        let mut reader = BufReader::with_capacity(1 << 16, handle);
-        let header = read_header(&mut reader).map_err(read)?.map_err(|found| InputError::Format {
-            file: file.clone(),
-            found,
-            expected: "an array in numpy's .npy format".to_owned(),
+        let reader = File::open(path).map_err(read)?;
+        let header = read_header(&reader).map_err(read)?.map_err(|found| {
+            let expected = "an array in numpy's .npy format".to_owned();
+            InputError::Format { file: file.clone(), found, expected }
         })?;
         let descriptor = match header.type_descriptor.as_string() {
             Some(text) => one_line(text),
             None => one_line(&header.type_descriptor.to_string()),
         };
-        let (fortran, shape) = (header.layout.is_fortran(), header.shape);
-        Ok(Self { name: name.to_owned(), descriptor, fortran, shape, length, reader, file })
+        if !types.contains(&descriptor.as_str()) {
+            let expected = match types {
+                [F32] => "<f4 (little-endian float32)",
+                _ => "<f4 or <f8 (little-endian float32 or float64)",
+            };
+            return Err(InputError::Type { file, name: name.to_owned(), found: descriptor, expected });
+        }
+        Ok(Self { name, descriptor, fortran: header.layout.is_fortran(), shape: header.shape, reader, file })
     }
 
-    fn check_type(&self, accepted: &[&str]) -> Result<(), InputError> {
-        if accepted.contains(&self.descriptor.as_str()) {
-            return Ok(());
-        }
-        let expected = match accepted {
-            [F32] => "<f4 (little-endian float32)",
-            _ => "<f4 or <f8 (little-endian float32 or float64)",
-        };
-        let (file, name, found) = (self.file.clone(), self.name.clone(), self.descriptor.clone());
-        Err(InputError::Type { file, name, found, expected })
+    fn of_shape(path: &Path, name: &'a str, types: &[&str], expected: &[usize]) -> Result<Self, InputError> {
+        let npy = Self::open(path, name, types)?;
+        if npy.shape == expected { Ok(npy) } else { Err(npy.shape_error(format!("{expected:?}"))) }
     }
 
-    fn check_shape(&self, fits: bool, expected: String) -> Result<(), InputError> {
-        if fits {
-            return Ok(());
-        }
-        let (file, name, found) = (self.file.clone(), self.name.clone(), self.shape.clone());
-        Err(InputError::Shape { file, name, found, expected })
+    fn shape_error(self, expected: String) -> InputError {
+        InputError::Shape { file: self.file, name: self.name.to_owned(), found: self.shape, expected }
     }
 
     /// All values in C order; they are finite, and the file ends after them.
-    fn values<T, const SIZE: usize>(
-        mut self,
+    fn values<T: Copy + Into<f64>, const SIZE: usize>(
+        self,
         from_bytes: fn([u8; SIZE]) -> T,
-    ) -> Result<ArrayD<T>, InputError>
-    where
-        T: Copy + Into<f64>,
-    {
-        let count = self.shape.iter().try_fold(1usize, |n, size| n.checked_mul(*size));
-        let Some((count, bytes)) = count.and_then(|n| Some((n, n.checked_mul(SIZE)?))) else {
-            let expected = "a shape that fits into memory".to_owned();
-            return Err(self.check_shape(false, expected).expect_err("it does not fit"));
+    ) -> Result<ArrayD<T>, InputError> {
+        let Some(size) = self.shape.iter().try_fold(SIZE, |bytes, extent| bytes.checked_mul(*extent)) else {
+            return Err(self.shape_error("a shape that fits into memory".to_owned()));
         };
-        let mut values = Vec::with_capacity(count.min((self.length / SIZE as u64) as usize));
-        let mut buffer = [0; SIZE];
-        let mut found = 0;
-        while found < bytes {
-            let read = fill(&mut self.reader, &mut buffer)
-                .map_err(|source| InputError::Read { file: self.file.clone(), source })?;
-            found += read;
-            if read < SIZE {
-                return Err(self.bytes(format!("a file truncated after {found} bytes of values"), bytes));
-            }
-            values.push(from_bytes(buffer));
+        // A byte more tells whether one is left over.
+        let there = self.reader.metadata().map_or(0, |file| file.len() as usize);
+        let mut bytes = Vec::with_capacity(size.min(there) + 1);
+        let read = (&self.reader).take((size as u64).saturating_add(1)).read_to_end(&mut bytes);
+        read.map_err(|source| InputError::Read { file: self.file.clone(), source })?;
+        if bytes.len() != size {
+            let found = match bytes.len() < size {
+                true => format!("a file truncated after {} bytes of values", bytes.len()),
+                false => "bytes left over after the values".to_owned(),
+            };
+            let expected = format!("{size} bytes of values for {} of shape {:?}", self.name, self.shape);
+            return Err(InputError::Format { file: self.file, found, expected });
         }
-        let left = fill(&mut self.reader, &mut [0; 1]);
-        if left.map_err(|source| InputError::Read { file: self.file.clone(), source })? > 0 {
-            return Err(self.bytes("bytes left over after the values".to_owned(), bytes));
-        }
+        let values = bytes.as_chunks().0.iter().map(|bytes| from_bytes(*bytes)).collect();
+        drop(bytes);
         let shape = IxDyn(&self.shape).set_f(self.fortran);
         let values = ArrayD::from_shape_vec(shape, values).expect("as many values as the shape says");
-        let bad = values.indexed_iter().map(|(at, value)| (at, (*value).into()));
-        if let Some((at, found)) = bad.into_iter().find(|(_, value)| !value.is_finite()) {
-            let at = at.slice().to_vec();
-            return Err(InputError::NotFinite { file: self.file, name: self.name, found, at });
+        let mut all = values.indexed_iter().map(|(at, value)| (at, (*value).into()));
+        if let Some((at, found)) = all.find(|(_, value)| !value.is_finite()) {
+            let (name, at) = (self.name.to_owned(), at.slice().to_vec());
+            return Err(InputError::NotFinite { file: self.file, name, found, at });
         }
         Ok(if self.fortran { values.as_standard_layout().into_owned() } else { values })
     }
-
-    fn bytes(self, found: String, expected: usize) -> InputError {
-        let expected = format!("{expected} bytes of values for {} of shape {:?}", self.name, self.shape);
-        InputError::Format { file: self.file, found, expected }
-    }
-}
-
-/// Reads until the buffer is full or the file ends.
-fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match reader.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 /// The header, or what was found instead of one.
 ///
 /// Length and nesting are looked at first: the parser allocates what the length says, and recurses.
-fn read_header(reader: &mut impl Read) -> std::io::Result<Result<Header, String>> {
-    let mut start = [0; 12];
-    let filled = fill(reader, &mut start[..8])?;
-    if filled < 8 || !start.starts_with(b"\x93NUMPY") {
-        let found = match filled {
-            0 => "an empty file".to_owned(),
-            _ => format!("a file that starts with {:02x?}", &start[..filled]),
-        };
-        return Ok(Err(found));
+fn read_header(file: &File) -> std::io::Result<Result<Header, String>> {
+    let mut header = Vec::new();
+    let read = |count: usize, header: &mut Vec<u8>| file.take(count as u64).read_to_end(header);
+    read(8, &mut header)?;
+    if header.is_empty() {
+        return Ok(Err("an empty file".to_owned()));
     }
-    let prefix = if start[6] == 1 { 10 } else { 12 };
-    fill(reader, &mut start[8..prefix])?;
-    let length = u32::from_le_bytes([start[8], start[9], start[10], start[11]]) as usize;
+    if header.len() < 8 || !header.starts_with(b"\x93NUMPY") {
+        return Ok(Err(format!("a file that starts with {header:02x?}")));
+    }
+    let prefix = if header[6] == 1 { 10 } else { 12 };
+    read(prefix - 8, &mut header)?;
+    let length = header[8..].iter().rev().fold(0, |length, byte| length << 8 | usize::from(*byte));
     if length > MAX_HEADER {
         return Ok(Err(format!("a header of {length} bytes")));
     }
-    let mut header = start[..prefix].to_vec();
-    reader.take(length as u64).read_to_end(&mut header)?;
+    read(length, &mut header)?;
     let mut depth = 0usize;
-    for byte in &header[prefix..] {
+    for byte in header.iter().skip(prefix) {
         match byte {
             b'(' | b'[' | b'{' => depth += 1,
             b')' | b']' | b'}' => depth = depth.saturating_sub(1),

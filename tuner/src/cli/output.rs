@@ -3,8 +3,9 @@
 use std::io::Write;
 
 use console::Term;
-use engine::util::error::Failure;
 use serde::Serialize;
+
+use crate::cli::Failure;
 
 /// Columns of a text where standard output is no terminal.
 const COLUMNS: usize = 100;
@@ -12,7 +13,6 @@ const COLUMNS: usize = 100;
 /// The narrowest text.
 const LEAST: usize = 40;
 
-/// How to print.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct OutputArgs {
     /// Print one JSON object and nothing else
@@ -30,37 +30,18 @@ pub trait Answer: Serialize {
 }
 
 impl OutputArgs {
-    /// The most characters of a line.
+    /// The most characters of a line: the terminal's, or [`COLUMNS`] where there is none.
     pub fn width(&self) -> usize {
-        match self.wide {
-            true => usize::MAX,
-            false => terminal_width(),
+        if self.wide {
+            return usize::MAX;
         }
+        Term::stdout().size_checked().map_or(COLUMNS, |(_, columns)| usize::from(columns).max(LEAST))
     }
 
-    /// Prints an answer.
-    ///
-    /// # Errors
-    /// If the system refuses.
     pub fn print(&self, answer: &impl Answer, out: &mut dyn Write) -> Result<(), Failure> {
         match self.json {
-            true => print_json(answer, out),
+            true => Ok(writeln!(out, "{}", serde_json::to_string(answer)?)?),
             false => Ok(out.write_all(answer.text(self.width()).as_bytes())?),
         }
     }
-}
-
-/// The width of the terminal, or [`COLUMNS`] where standard output is none.
-fn terminal_width() -> usize {
-    let columns = Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
-    columns.map_or(COLUMNS, |columns| columns.max(LEAST))
-}
-
-/// Prints an object in one line.
-///
-/// # Errors
-/// If the system refuses.
-pub fn print_json(object: &impl Serialize, out: &mut dyn Write) -> Result<(), Failure> {
-    writeln!(out, "{}", serde_json::to_string(object)?)?;
-    Ok(())
 }

@@ -1,37 +1,29 @@
-//! `tuner peak`: the multiply-adds that the cores do in a second and how far apart they are, right now.
+//! `tuner peak`: what the cores multiply in a second, and their latency, right now.
 
 use std::io::Write;
 
-use engine::runtime::threads::available;
-use engine::util::error::Failure;
-use engine::util::stats::ns;
-use kernels::Tier;
-use kernels::cpu::Cpu;
+use engine::runtime::available;
+use engine::util::ns;
 use kernels::peak::tier_peak;
-use kernels::team::Team;
+use kernels::{Cpu, Team, Tier};
 use serde::Serialize;
 
 use crate::bench::conditions::{means, tiers};
 use crate::bench::core_distance::core_to_core;
-use crate::cli::args::{cpu, threads};
-use crate::cli::output::{Answer, OutputArgs};
-use crate::report::table::Table;
-use crate::report::text::short;
+use crate::cli::{Answer, Failure, IsaArgs, OutputArgs, threads};
+use crate::report::{Table, short};
 
-/// Arguments of `peak`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PeakArgs {
     /// Measure 1 to N threads at once; the cores this process may use by default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Highest instruction tier to use: plain, avx2, avx512, avx512bf16 or amx
-    #[arg(long, value_name = "TIER", env = "TUNER_ISA")]
-    isa: Option<Tier>,
+    #[command(flatten)]
+    isa: IsaArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
 
-/// What the cores do.
 #[derive(Debug, Serialize)]
 struct Peaks {
     cpu: String,
@@ -53,9 +45,8 @@ const MICROSECONDS: usize = 30_000;
 /// Measurements, of which the best counts: whatever else runs only takes away.
 const ROUNDS: usize = 3;
 
-/// Runs the command.
 pub fn peak(args: &PeakArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let cpu = cpu(args.isa);
+    let cpu = args.isa.cpu();
     let most = args.threads.map_or_else(available, usize::from);
     let tiers = tiers(&cpu);
     let core_to_core_ns = {
@@ -75,9 +66,9 @@ pub fn peak(args: &PeakArgs, out: &mut dyn Write) -> Result<(), Failure> {
 
 impl Answer for Peaks {
     fn text(&self, width: usize) -> String {
-        let mut table = Table::new(&["instructions", "threads", "GFLOP/s a core"]);
+        let mut table = Table::new("instructions | threads | GFLOP/s a core");
         for Peak { isa, threads, gflops_a_core } in &self.peaks {
-            table.row([isa.clone(), threads.to_string(), short(*gflops_a_core)]);
+            table.row(&[isa, threads, &short(*gflops_a_core)]);
         }
         let latency =
             self.core_to_core_ns.map_or(String::new(), |ns| format!("\n{ns:.0} ns from core to core\n"));
@@ -90,8 +81,8 @@ fn a_core(cpu: &Cpu, tier: Tier, count: usize) -> Result<f64, Failure> {
     let threads = threads(count)?;
     let mut team = Team::new(count);
     let mut round = || {
-        let own = || vec![tier_peak(cpu, tier, MICROSECONDS).unwrap_or(0.0)];
-        means(&threads, &mut team, own).iter().sum::<f64>() / 1e9
+        let measure = || vec![tier_peak(cpu, tier, MICROSECONDS).unwrap_or(0.0)];
+        means(&threads, &mut team, measure).iter().sum::<f64>() / 1e9
     };
     let best = (0..ROUNDS).map(|_| round()).fold(0.0, f64::max);
     Ok((best * 100.0).round() / 100.0)

@@ -4,21 +4,11 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use engine::util::error::Failure;
 use engine::util::files::one_line;
 
-use crate::cli::args::TuneArgs;
-use crate::cli::check::{CheckArgs, check};
-use crate::cli::explain::{ExplainArgs, explain};
-use crate::cli::list::{ListArgs, list};
-use crate::cli::merge::{MergeArgs, merge};
-use crate::cli::peak::{PeakArgs, peak};
-use crate::cli::report::{ReportArgs, report};
-use crate::cli::run::{RunArgs, run};
-use crate::cli::shapes::{ShapesArgs, shapes};
-use crate::cli::spot::{SpotArgs, spot};
-use crate::cli::transfer::{TransferArgs, transfer};
-use crate::cli::tune::tune;
+use crate::cli::{
+    Failure, TuneArgs, check, explain, list, merge, peak, report, run, shapes, spot, transfer, tune,
+};
 
 /// Convolution kernels for CPUs: measured, planned, run.
 ///
@@ -37,35 +27,33 @@ enum Command {
     /// Measure all kernels on this machine and write the plan
     Tune(TuneArgs),
     /// Run the network on images by a plan
-    Run(RunArgs),
+    Run(run::RunArgs),
     /// Check every kernel against the oracle, or against given tensors
-    Check(CheckArgs),
+    Check(check::CheckArgs),
     /// List the kernels and whether this machine has them
     #[command(visible_alias = "kernels")]
-    List(ListArgs),
+    List(list::ListArgs),
     /// List the distinct problems of a model
     #[command(visible_alias = "problems")]
-    Shapes(ShapesArgs),
+    Shapes(shapes::ShapesArgs),
     /// Say why a layer has its kernel
-    Explain(ExplainArgs),
+    Explain(explain::ExplainArgs),
     /// Draw a plan and its measurements
-    Report(ReportArgs),
+    Report(report::ReportArgs),
     /// Measure some entries of a plan again, and say whether they hold
     #[command(visible_alias = "recheck")]
-    Spot(SpotArgs),
+    Spot(spot::SpotArgs),
     /// Unite logs of measurements
     #[command(visible_alias = "merge-logs")]
-    Merge(MergeArgs),
+    Merge(merge::MergeArgs),
     /// Say what the choices of one machine cost on another
-    Transfer(TransferArgs),
+    Transfer(transfer::TransferArgs),
     /// Measure the fused multiply-adds that the cores do in a second
-    Peak(PeakArgs),
+    Peak(peak::PeakArgs),
 }
 
-/// Exit status where something was found to be wrong.
+/// Exit statuses: something was found to be wrong; the input is wrong.
 const WRONG: u8 = 1;
-
-/// Exit status of a wrong input.
 const FAILED: u8 = 2;
 
 /// The whole program, on this process's arguments.
@@ -89,7 +77,7 @@ pub fn main() -> ExitCode {
     match dispatch(cli, &mut out).and_then(|right| Ok(out.flush().map(|()| right)?)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(WRONG),
-        Err(failure) if is_closed_pipe(&*failure) => ExitCode::SUCCESS,
+        Err(failure) if is_closed_pipe(&failure) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("error: {}", one_line(&failure.to_string()));
             ExitCode::from(FAILED)
@@ -98,25 +86,25 @@ pub fn main() -> ExitCode {
 }
 
 /// The reader of our output has gone, as `head` does.
-fn is_closed_pipe(failure: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+fn is_closed_pipe(failure: &Failure) -> bool {
     let io = failure.downcast_ref::<std::io::Error>();
     io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn dispatch(cli: Cli, out: &mut (dyn Write + Send)) -> Result<bool, Failure> {
     match cli.command {
-        None => tune(&cli.tune, out)?,
-        Some(Command::Tune(args)) => tune(&args, out)?,
-        Some(Command::Run(args)) => run(&args, out)?,
-        Some(Command::Check(args)) => return check(&args, out),
-        Some(Command::List(args)) => list(&args, out)?,
-        Some(Command::Shapes(args)) => shapes(&args, out)?,
-        Some(Command::Explain(args)) => explain(&args, out)?,
-        Some(Command::Report(args)) => report(&args, out)?,
-        Some(Command::Spot(args)) => return spot(&args, out),
-        Some(Command::Merge(args)) => merge(&args, out)?,
-        Some(Command::Transfer(args)) => transfer(&args, out)?,
-        Some(Command::Peak(args)) => peak(&args, out)?,
+        None => tune::tune(&cli.tune, out)?,
+        Some(Command::Tune(args)) => tune::tune(&args, out)?,
+        Some(Command::Run(args)) => run::run(&args, out)?,
+        Some(Command::Check(args)) => return check::check(&args, out),
+        Some(Command::List(args)) => list::list(&args, out)?,
+        Some(Command::Shapes(args)) => shapes::shapes(&args, out)?,
+        Some(Command::Explain(args)) => explain::explain(&args, out)?,
+        Some(Command::Report(args)) => report::report(&args, out)?,
+        Some(Command::Spot(args)) => return spot::spot(&args, out),
+        Some(Command::Merge(args)) => merge::merge(&args, out)?,
+        Some(Command::Transfer(args)) => transfer::transfer(&args, out)?,
+        Some(Command::Peak(args)) => peak::peak(&args, out)?,
     }
     Ok(true)
 }

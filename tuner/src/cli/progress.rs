@@ -3,9 +3,9 @@
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
-use crate::bench::progress::{Observer, Stage, Warning};
+use crate::bench::{Observer, Stage, Warning};
 
 /// Positions of a full bar.
 const LENGTH: u64 = 1000;
@@ -15,8 +15,8 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Shows how far something is.
 pub struct Meter {
-    /// What is shown on a terminal, and its bar.
-    bar: Option<(String, ProgressBar)>,
+    /// On a terminal; its prefix is what is shown.
+    bar: Option<ProgressBar>,
     is_terminal: bool,
     start: Instant,
     printed: Instant,
@@ -36,18 +36,15 @@ impl Meter {
             self.line(Instant::now(), what, done, detail).iter().for_each(|line| eprintln!("{line}"));
             return;
         }
-        if self.bar.as_ref().is_none_or(|(shown, _)| shown != what) {
-            self.clear();
-            let bar = ProgressBar::new(LENGTH);
+        self.bar.take_if(|bar| bar.prefix() != what);
+        let bar = self.bar.get_or_insert_with(|| {
             let template = "{bar:30} {percent:>3}% {elapsed} {prefix} {msg}";
-            bar.set_style(ProgressStyle::with_template(template).expect("a template"));
-            bar.set_prefix(what.to_string());
-            self.bar = Some((what.to_string(), bar));
-        }
-        if let Some((_, bar)) = &self.bar {
-            bar.set_position((done * LENGTH as f64) as u64);
-            bar.set_message(detail.to_string());
-        }
+            let style = ProgressStyle::with_template(template).expect("a template");
+            let bar = ProgressBar::new(LENGTH).with_style(style).with_finish(ProgressFinish::AndClear);
+            bar.with_prefix(what.to_string())
+        });
+        bar.set_position((done * LENGTH as f64) as u64);
+        bar.set_message(detail.to_string());
     }
 
     /// The line that is due.
@@ -58,18 +55,6 @@ impl Meter {
             format!("progress: {seconds} s, {what} {percent:.0}% {detail}").trim_end().to_string()
         })
     }
-
-    fn clear(&mut self) {
-        if let Some((_, bar)) = self.bar.take() {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-impl Drop for Meter {
-    fn drop(&mut self) {
-        self.clear();
-    }
 }
 
 impl Observer for Meter {
@@ -78,14 +63,14 @@ impl Observer for Meter {
     }
 
     fn ended(&mut self, _: Stage) {
-        self.clear();
+        self.bar = None;
     }
 
     fn warning(&mut self, warning: &Warning) {
         let kind = if matches!(warning, Warning::Wrong { .. }) { "warning" } else { "note" };
         let text = format!("{kind}: {warning}");
         match &self.bar {
-            Some((_, bar)) => bar.suspend(|| eprintln!("{text}")),
+            Some(bar) => bar.suspend(|| eprintln!("{text}")),
             None => eprintln!("{text}"),
         }
     }
@@ -99,11 +84,11 @@ mod tests {
     fn without_a_terminal_a_line_is_due_every_ten_seconds() {
         let mut meter = Meter::default();
         let start = meter.start;
-        let mut lines = Vec::new();
-        for second in 0..30 {
+        let mut line = |second| {
             let now = start + Duration::from_secs(second);
-            lines.extend(meter.line(now, "candidates", second as f64 / 100.0, "n1h9w9c16k24r3s3"));
-        }
+            meter.line(now, "candidates", second as f64 / 100.0, "n1h9w9c16k24r3s3")
+        };
+        let lines: Vec<String> = (0..30).filter_map(&mut line).collect();
         let expected = [
             "progress: 10 s, candidates 10% n1h9w9c16k24r3s3",
             "progress: 20 s, candidates 20% n1h9w9c16k24r3s3",

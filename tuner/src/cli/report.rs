@@ -3,33 +3,23 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use engine::plan::schema::Plan;
-use engine::plan::store::plan_or_newest;
-use engine::util::error::Failure;
 use serde::Serialize;
 
-use crate::cli::output::print_json;
-use crate::report::files::write;
-use crate::report::text::count;
+use crate::cli::{Answer, Failure, OutputArgs, PlanArgs};
+use crate::report::{count, write};
 
-/// Arguments of `report`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ReportArgs {
-    /// The plan; by default the newest of this machine
-    #[arg(long, value_name = "PLAN.json")]
-    plan: Option<PathBuf>,
+    #[command(flatten)]
+    plan: PlanArgs,
     /// Folder to write the pictures and the page to
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Folder of results, one folder a machine inside
-    #[arg(long, value_name = "DIR", env = "TUNER_RESULTS", default_value = "bench-results")]
-    results: PathBuf,
     /// Print one JSON object and nothing else
     #[arg(long)]
     json: bool,
 }
 
-/// What was drawn.
 #[derive(Debug, Serialize)]
 struct Drawn {
     page: String,
@@ -37,15 +27,16 @@ struct Drawn {
     pictures: usize,
 }
 
-/// Runs `report`: draws everything, then writes it.
 pub fn report(args: &ReportArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let path = plan_or_newest(args.plan.as_ref(), &args.results)?;
-    let (page, pictures) = write(&Plan::read(&path)?, &args.out)?;
+    let (path, plan) = args.plan.read()?;
+    let (page, pictures) = write(&plan, &args.out)?;
     let drawn = Drawn { page: page.display().to_string(), plan: path.display().to_string(), pictures };
-    if args.json {
-        return print_json(&drawn, out);
+    OutputArgs { json: args.json, wide: true }.print(&drawn, out)
+}
+
+impl Answer for Drawn {
+    fn text(&self, _: usize) -> String {
+        let Self { page, plan, pictures } = self;
+        format!("{page}: the report on {plan}, with {}\n", count(*pictures, "picture"))
     }
-    let Drawn { page, plan, .. } = drawn;
-    writeln!(out, "{page}: the report on {plan}, with {}", count(pictures, "picture"))?;
-    Ok(())
 }

@@ -4,43 +4,28 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use engine::network::candidates::default_choices;
-use engine::network::choice::{Choice, multiply_adds};
-use engine::network::graph::Graph;
-use engine::network::model::Model;
 use engine::network::models::network_names;
-use engine::plan::schema::Plan;
+use engine::network::{Choice, Graph, default_choices, multiply_adds};
 use engine::plan::store::newest;
-use engine::runtime::load::graph;
-use engine::runtime::machine::Machine;
-use engine::runtime::memory::ensure_runs;
-use engine::runtime::prepared::{PrepareError, PrepareOptions, PreparedNetwork};
-use engine::runtime::threads::Threads;
-use engine::runtime::weight_cache;
-use engine::runtime::weight_cache::{WeightCache, WeightCacheError};
-use engine::util::error::Failure;
+use engine::runtime::prepared::PrepareOptions;
+use engine::runtime::weight_cache::{self, WeightCache, WeightCacheError};
+use engine::runtime::{PrepareError, PreparedNetwork, Threads, ensure_runs, graph};
+use engine::util::Timing;
 use engine::util::files::check_writable;
-use engine::util::stats::Timing;
-use engine::weights::source::Weights;
-use engine::weights::synthetic;
-use kernels::cpu::Cpu;
+use engine::weights::image;
+use engine::{Machine, Model, Plan, Weights};
+use kernels::Cpu;
 use ndarray::Array2;
 use serde::Serialize;
 
 use crate::bench::{
     CoreDistanceMonitor, POLICY, Progress, Rounds, RunCount, RunQueueMonitor, Stage, StageProgress,
 };
-use crate::cli::args::{HostArgs, ImageArgs, Images, ModelArgs, threads};
-use crate::cli::classes::{Classes, print_tensor};
-use crate::cli::labels::load_labels;
+use crate::cli::classes::{Classes, load_labels};
 use crate::cli::npy::save_npy;
-use crate::cli::output::{Answer, OutputArgs, print_json};
-use crate::cli::progress::Meter;
-use crate::report::data::percent;
-use crate::report::table::{Table, layers_text, wrap};
-use crate::report::text::{RUNS, count, short, time_text};
+use crate::cli::{Answer, Failure, HostArgs, ImageArgs, Images, Meter, ModelArgs, OutputArgs, threads};
+use crate::report::{RUNS, Table, count, layers_text, percent, short, time_text, wrap};
 
-/// Arguments of `run`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunArgs {
     #[command(flatten)]
@@ -84,8 +69,9 @@ pub struct RunArgs {
     wide: bool,
 }
 
-/// What is run, and on what.
-struct Inputs {
+/// What the user has given.
+struct Inputs<'a> {
+    args: &'a RunArgs,
     cpu: Cpu,
     model: Model,
     weights: Weights,
@@ -93,16 +79,13 @@ struct Inputs {
     images: Images,
 }
 
-/// Runs the command.
 pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
-    let inputs = inputs(args)?;
-    let Inputs { cpu, model, weights, .. } = &inputs;
-    let found = find_plan(args, model, weights, cpu)?;
-    ensure_runs(&model.to_string(), &found.graph)?;
-    let Found { graph, choices, threads: count, plan } = found;
+    let inputs = Inputs::read(args)?;
+    let Found { graph, choices, threads: count, plan } = inputs.find_plan()?;
+    ensure_runs(&inputs.model.to_string(), &graph)?;
     let threads = threads(count)?;
-    let (session, to_write) = session(args, graph, &choices, weights, cpu, &threads)?;
-    let mut running = Running { args, inputs: &inputs, plan, choices, session };
+    let (session, to_write) = inputs.session(graph, &choices, &threads)?;
+    let mut running = Running { inputs: &inputs, plan, choices, session };
     threads.install(|| running.all(&threads, out))?;
     if let (Some(path), Some(key)) = (&args.packed, to_write) {
         weight_cache::write(path, key, &running.session.packed())?;
@@ -110,34 +93,9 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Reads and checks everything that the user has given.
-fn inputs(args: &RunArgs) -> Result<Inputs, Failure> {
-    let cpu = args.host.cpu();
-    let (model, weights) = args.model.open()?;
-    if args.features && model.features.is_none() {
-        let networks = network_names();
-        return Err(format!("--features: {model} has no pooled features, only {networks} does").into());
-    }
-    let labels = match (&args.labels, weights.classes()) {
-        (Some(path), Some(classes)) => load_labels(path, classes)?,
-        (Some(path), None) => {
-            return Err(format!("--labels {}: the weights have no classes to name", path.display()).into());
-        }
-        (None, _) => Vec::new(),
-    };
-    let batch = args.model.batch(&args.host).unwrap_or(1);
-    ensure_runs(&model.to_string(), &graph(&model, &weights, batch))?;
-    let images = images(args, &model)?;
-    if let Some(path) = &args.output {
-        check_writable(path)?;
-    }
-    Ok(Inputs { cpu, model, weights, labels, images })
-}
-
 /// A network that is ready to run.
 struct Running<'a> {
-    args: &'a RunArgs,
-    inputs: &'a Inputs,
+    inputs: &'a Inputs<'a>,
     plan: String,
     choices: Vec<Choice>,
     session: PreparedNetwork,
@@ -146,7 +104,7 @@ struct Running<'a> {
 impl Running<'_> {
     /// Measures if that is asked for, then runs all images.
     fn all(&mut self, threads: &Threads, out: &mut dyn Write) -> Result<(), Failure> {
-        let args = self.args;
+        let args = self.inputs.args;
         if !args.json {
             let plan = if self.plan == BUILT_IN { "built-in choice" } else { &self.plan };
             writeln!(out, "plan: {plan}")?;
@@ -155,15 +113,14 @@ impl Running<'_> {
         if let Some(repeat) = args.repeat {
             let (latencies, steps) = self.measure(threads, repeat as usize);
             measured = Some(steps);
-            if args.json {
-                print_json(&latencies, out)?;
-            } else {
-                write!(out, "{}", latencies.text(self.width()))?;
-            }
+            OutputArgs { json: args.json, wide: args.wide }.print(&latencies, out)?;
         }
         if !args.json || args.output.is_some() {
             let results = self.infer(threads, out)?;
-            self.write(results)?;
+            if let Some(path) = &args.output {
+                let rows = self.inputs.images.names.len();
+                save_npy(path, &Array2::from_shape_vec((rows, results.len() / rows), results)?)?;
+            }
         }
         if args.profile {
             let once = || self.session.step_seconds().into_iter().map(|seconds| vec![seconds]).collect();
@@ -173,16 +130,12 @@ impl Running<'_> {
         Ok(())
     }
 
-    fn width(&self) -> usize {
-        OutputArgs { json: self.args.json, wide: self.args.wide }.width()
-    }
-
     /// Values of an image.
     fn size(&self) -> usize {
         self.inputs.model.input().iter().product()
     }
 
-    /// Latencies of full batches, and the seconds of their steps; images repeat where there are fewer.
+    /// Latencies of full batches, and the seconds of their steps; images repeat to fill a batch.
     fn measure(&mut self, threads: &Threads, repeat: usize) -> (Latencies, Vec<Vec<f64>>) {
         let (batch, size) = (self.session.graph().batch, self.size());
         let images = &self.inputs.images.values;
@@ -223,35 +176,23 @@ impl Running<'_> {
 
     /// Runs all images, prints what they are, and gives the results of all.
     fn infer(&mut self, threads: &Threads, out: &mut dyn Write) -> Result<Vec<f32>, Failure> {
-        let Inputs { model, labels, images, .. } = self.inputs;
+        let Inputs { args, model, labels, images, .. } = self.inputs;
         let (batch, size) = (self.session.graph().batch, self.size());
-        let classes = Classes { model, labels, top: self.args.top };
+        let top = (model.has_top() && !args.features).then_some(args.top);
         let mut results = Vec::new();
         for (chunk, names) in images.values.chunks(batch * size).zip(images.names.chunks(batch)) {
             let n = names.len();
             self.session.run(threads, chunk, n);
-            let own = match self.args.features {
+            let output = match args.features {
                 true => self.session.features(n).unwrap_or_default(),
                 false => self.session.output(n),
             };
-            if !self.args.json && self.args.features {
-                for (name, features) in names.iter().zip(own.chunks(own.len() / n)) {
-                    print_tensor(name, features, out)?;
-                }
-            } else if !self.args.json {
-                classes.print(&own, names, out)?;
+            if !args.json {
+                Classes { labels, top }.print(&output, names, out)?;
             }
-            results.extend(own);
+            results.extend(output);
         }
         Ok(results)
-    }
-
-    /// Writes the results where the user wants them.
-    fn write(&self, results: Vec<f32>) -> Result<(), Failure> {
-        let Some(path) = &self.args.output else { return Ok(()) };
-        let rows = self.inputs.images.names.len();
-        let columns = results.len() / rows;
-        Ok(save_npy(path, &Array2::from_shape_vec((rows, columns), results)?)?)
     }
 
     /// The time of each step.
@@ -260,26 +201,17 @@ impl Running<'_> {
         let graph = self.session.graph();
         let medians: Vec<f64> = step_seconds.iter().map(|seconds| Timing::of(seconds).median * 1e6).collect();
         let total: f64 = medians.iter().sum();
-        let mut table = Table::new(&["layer", "problem", "kernel", "tuning", "us", "share", "GFLOP/s"])
-            .details(&["tuning", "problem", "GFLOP/s"]);
+        let mut table = Table::new("layer | (problem) | kernel | (tuning) | us | share | (GFLOP/s)");
         for (index, ((step, choice), us)) in graph.steps.iter().zip(&self.choices).zip(&medians).enumerate() {
             let flops = step.problem.flops() * graph.repeats(index) as u64;
-            table.row([
-                layers_text(&step.layers),
-                step.problem.to_string(),
-                choice.row.id.to_string(),
-                choice.tuning.to_string(),
-                short(*us),
-                percent(*us, total),
-                short(flops as f64 / us / 1e3),
-            ]);
+            let (layers, kernel, tuning) = (layers_text(&step.layers), choice.row.id, &choice.tuning);
+            let (share, speed) = (percent(*us, total), short(flops as f64 / us / 1e3));
+            table.row(&[&layers, &step.problem, &kernel, tuning, &short(*us), &share, &speed]);
         }
-        format!(
-            "FMA peak of one core now: {} GFLOP/s\n{}sum of the steps: {}\n",
-            short(peak / 1e9),
-            table.fold(self.width()),
-            time_text(total)
-        )
+        let args = self.inputs.args;
+        let table = table.fold(OutputArgs { json: args.json, wide: args.wide }.width());
+        let (peak, sum) = (short(peak / 1e9), time_text(total));
+        format!("FMA peak of one core now: {peak} GFLOP/s\n{table}sum of the steps: {sum}\n")
     }
 }
 
@@ -307,125 +239,141 @@ impl Answer for Latencies {
         let (unit, scale) = if median < 1.0 { ("µs", 1e3) } else { ("ms", 1.0) };
         let [median, low, high, fastest] = [median, low, high, fastest].map(|ms| short(ms * scale));
         let quartiles = if samples < RUNS { "-".to_string() } else { format!("{low} .. {high}") };
+        let (images, rate) = (count(self.batch, "image"), short(self.images_per_second));
         let disturbed =
             if self.disturbed > 0 { format!(", {} disturbed", self.disturbed) } else { String::new() };
         let text = format!(
-            "{inferences} of {}{disturbed}: median {median} {unit}, quartiles {quartiles}, fastest {fastest}, {} images a second",
-            count(self.batch, "image"),
-            short(self.images_per_second)
+            "{inferences} of {images}{disturbed}: median {median} {unit}, quartiles {quartiles}, fastest {fastest}, \
+             {rate} images a second"
         );
         wrap(&text, width, 2) + "\n"
     }
 }
 
-/// The session, and the key under which its packed weights are to be written.
-pub(crate) fn session(
-    args: &RunArgs,
-    graph: Graph,
-    choices: &[Choice],
-    weights: &Weights,
-    cpu: &Cpu,
-    threads: &Threads,
-) -> Result<(PreparedNetwork, Option<String>), Failure> {
-    let mut to_write = None;
-    if let Some(path) = &args.packed {
-        let key = weight_cache::key(args.model.weights.as_ref(), args.model.seed, &graph, choices)?;
-        let session = match WeightCache::open(path, &key) {
-            Ok(None) => None,
-            Ok(Some(packed)) => {
-                let options = PrepareOptions { packed: Some(&packed), ..Default::default() };
-                Some(PreparedNetwork::with_options(graph.clone(), choices, weights, cpu, threads, options))
-            }
-            Err(error @ WeightCacheError::Other { .. }) => Some(Err(error.into())),
-            Err(error) => return Err(error.into()),
-        };
-        match session {
-            Some(Ok(session)) => return Ok((session, None)),
-            Some(Err(PrepareError::WeightCache(error))) => eprintln!("note: {error}; packed anew"),
-            Some(Err(error)) => return Err(error.into()),
-            None => {}
-        }
-        check_writable(path)?;
-        to_write = Some(key);
-    }
-    Ok((PreparedNetwork::new(graph, choices, weights, cpu, threads)?, to_write))
-}
-
-/// All images, one after the other, and what they are called.
-fn images(args: &RunArgs, model: &Model) -> Result<Images, Failure> {
-    if let Some(given) = args.images.load(model)? {
-        return Ok(given);
-    }
-    let [h, w, c] = model.input();
-    let n = args.model.batch(&args.host).unwrap_or(1);
-    let names = (0..n).map(|n| format!("built-in image {n}")).collect();
-    Ok(Images { values: synthetic::image(n, h, w, c, 0), names })
-}
-
+/// A network with its choices, on so many threads.
 struct Found {
     graph: Graph,
     choices: Vec<Choice>,
     threads: usize,
-    /// The plan's file, or `default`.
+    /// The plan's file, or [`BUILT_IN`].
     plan: String,
 }
 
 /// What [`Found::plan`] is without a plan.
 const BUILT_IN: &str = "default";
 
-/// The plan that was named, the newest valid one, or the built-in choice.
-fn find_plan(args: &RunArgs, model: &Model, weights: &Weights, cpu: &Cpu) -> Result<Found, Failure> {
-    if let Some(path) = &args.plan {
-        return named_plan(args, path, model, weights, cpu);
-    }
-    let (threads, batch) = (args.host.thread_count(), args.model.batch(&args.host).unwrap_or(1));
-    let wanted = args.model.wanted(Some(threads), Some(batch))?;
-    let machine = Machine::of(cpu);
-    let folder = machine.folder(&args.host.results);
-    let graph = graph(model, weights, batch);
-    if let Some((path, plan)) = newest(&folder, &wanted, args.host.error_bound(), &machine) {
-        match plan.network(&path, &graph, cpu) {
-            Ok((graph, choices)) => {
-                note_stale(&path, &plan, &machine);
-                return Ok(Found { graph, choices, threads, plan: path.display().to_string() });
-            }
-            Err(error) => eprintln!("note: {error}; using the built-in choice"),
+impl<'a> Inputs<'a> {
+    /// Reads and checks everything that the user has given.
+    fn read(args: &'a RunArgs) -> Result<Self, Failure> {
+        let (model, weights) = args.model.open()?;
+        if args.features && model.features.is_none() {
+            let networks = network_names();
+            return Err(format!("--features: {model} has no pooled features, only {networks} does").into());
         }
-    } else {
-        eprintln!(
-            "note: no plan for {model} with {} and batch {batch} in {}; using the built-in choice (`tuner --model {model}` makes one)",
-            count(threads, "thread"),
-            folder.display()
-        );
+        let labels = match (&args.labels, weights.classes()) {
+            (Some(path), Some(classes)) => load_labels(path, classes)?,
+            (Some(path), None) => {
+                return Err(
+                    format!("--labels {}: the weights have no classes to name", path.display()).into()
+                );
+            }
+            (None, _) => Vec::new(),
+        };
+        let batch = args.model.batch(&args.host).unwrap_or(1);
+        ensure_runs(&model.to_string(), &graph(&model, &weights, batch))?;
+        let built_in = || {
+            let [h, w, c] = model.input();
+            let names = (0..batch).map(|n| format!("built-in image {n}")).collect();
+            Images { values: image(batch, h, w, c, 0), names }
+        };
+        let images = args.images.load(&model)?.unwrap_or_else(built_in);
+        if let Some(path) = &args.output {
+            check_writable(path)?;
+        }
+        Ok(Self { args, cpu: args.host.isa.cpu(), model, weights, labels, images })
     }
-    let choices = default_choices(&graph, cpu);
-    Ok(Found { graph, choices, threads, plan: BUILT_IN.to_string() })
-}
 
-fn named_plan(
-    args: &RunArgs,
-    path: &Path,
-    model: &Model,
-    weights: &Weights,
-    cpu: &Cpu,
-) -> Result<Found, Failure> {
-    let wanted = args.model.wanted(args.host.threads.map(usize::from), args.model.batch(&args.host))?;
-    let plan = Plan::read_steps(path)?;
-    plan.check_wanted(path, &wanted)?;
-    let machine = Machine::of(cpu);
-    if !args.any_machine {
-        plan.check_machine(path, &machine)?;
+    /// The plan that was named, the newest valid one, or the built-in choice.
+    fn find_plan(&self) -> Result<Found, Failure> {
+        let Self { args, cpu, model, .. } = self;
+        if let Some(path) = &args.plan {
+            return self.named_plan(path);
+        }
+        let (threads, batch) = (args.host.thread_count(), args.model.batch(&args.host).unwrap_or(1));
+        let wanted = args.model.wanted(Some(threads), Some(batch))?;
+        let machine = Machine::of(cpu);
+        let folder = machine.folder(&args.host.results);
+        let graph = graph(model, &self.weights, batch);
+        if let Some((path, plan)) = newest(&folder, &wanted, args.host.error_bound(), &machine) {
+            match plan.network(&path, &graph, cpu) {
+                Ok((graph, choices)) => {
+                    note_stale(&path, &plan, &machine);
+                    return Ok(Found { graph, choices, threads, plan: path.display().to_string() });
+                }
+                Err(error) => eprintln!("note: {error}; using the built-in choice"),
+            }
+        } else {
+            let (threads, folder) = (count(threads, "thread"), folder.display());
+            eprintln!(
+                "note: no plan for {model} with {threads} and batch {batch} in {folder}; using the built-in choice \
+                 (`tuner --model {model}` makes one)"
+            );
+        }
+        Ok(Found { choices: default_choices(&graph, cpu), graph, threads, plan: BUILT_IN.to_string() })
     }
-    let stated = args.host.max_rel_error.is_some() || args.host.precision.is_some();
-    if stated && plan.max_rel_error > args.host.error_bound() {
-        let (file, found, bound) = (path.display(), plan.max_rel_error, args.host.error_bound());
-        return Err(format!("{file}: max_rel_error is {found:e}, expected at most {bound:e}").into());
+
+    fn named_plan(&self, path: &Path) -> Result<Found, Failure> {
+        let Self { args, cpu, model, weights, .. } = self;
+        let wanted = args.model.wanted(args.host.threads.map(usize::from), args.model.batch(&args.host))?;
+        let plan = Plan::read_steps(path)?;
+        plan.check_wanted(path, &wanted)?;
+        let machine = Machine::of(cpu);
+        if !args.any_machine {
+            plan.check_machine(path, &machine)?;
+        }
+        let stated = args.host.max_rel_error.is_some() || args.host.precision.is_some();
+        if stated && plan.max_rel_error > args.host.error_bound() {
+            let (file, found, bound) = (path.display(), plan.max_rel_error, args.host.error_bound());
+            return Err(format!("{file}: max_rel_error is {found:e}, expected at most {bound:e}").into());
+        }
+        let (graph, choices) = plan.network(path, &graph(model, weights, plan.batch), cpu)?;
+        if !args.any_machine {
+            note_stale(path, &plan, &machine);
+        }
+        Ok(Found { graph, choices, threads: plan.threads, plan: path.display().to_string() })
     }
-    let (graph, choices) = plan.network(path, &graph(model, weights, plan.batch), cpu)?;
-    if !args.any_machine {
-        note_stale(path, &plan, &machine);
+
+    /// The session, and the key under which its packed weights are to be written.
+    fn session(
+        &self,
+        graph: Graph,
+        choices: &[Choice],
+        threads: &Threads,
+    ) -> Result<(PreparedNetwork, Option<String>), Failure> {
+        let Self { args, cpu, weights, .. } = self;
+        let mut to_write = None;
+        if let Some(path) = &args.packed {
+            let key = weight_cache::key(args.model.weights.as_ref(), args.model.seed, &graph, choices)?;
+            let note = |error: WeightCacheError| eprintln!("note: {error}; packed anew");
+            let packed = match WeightCache::open(path, &key) {
+                Err(error @ WeightCacheError::Other { .. }) => {
+                    note(error);
+                    None
+                }
+                packed => packed?,
+            };
+            if let Some(packed) = packed {
+                let options = PrepareOptions { packed: Some(&packed), ..Default::default() };
+                match PreparedNetwork::with_options(graph.clone(), choices, weights, cpu, threads, options) {
+                    Err(PrepareError::WeightCache(error)) => note(error),
+                    session => return Ok((session?, None)),
+                }
+            }
+            check_writable(path)?;
+            to_write = Some(key);
+        }
+        Ok((PreparedNetwork::new(graph, choices, weights, cpu, threads)?, to_write))
     }
-    Ok(Found { graph, choices, threads: plan.threads, plan: path.display().to_string() })
 }
 
 fn note_stale(path: &Path, plan: &Plan, machine: &Machine) {

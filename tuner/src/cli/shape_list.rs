@@ -2,71 +2,38 @@
 
 use std::path::Path;
 
-use kernels::problem::{Conv, Problem};
+use kernels::{Conv, Problem};
+
+use crate::cli::Failure;
 
 /// A convolution of a list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listed {
-    /// The convolution.
     pub conv: Conv,
     /// How often it occurs.
     pub count: usize,
 }
 
 impl Listed {
-    /// As a problem.
     pub fn problem(&self) -> Problem {
         Problem::Conv(self.conv.clone())
     }
-}
-
-/// Why a list is not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum ListError {
-    /// The system refused.
-    #[error("{file}: {source}")]
-    Read {
-        /// The file.
-        file: String,
-        /// Its reason.
-        source: std::io::Error,
-    },
-    /// A line says something else.
-    #[error("{file}: line {line}: {reason}")]
-    Line {
-        /// The file.
-        file: String,
-        /// The line, from 1.
-        line: usize,
-        /// What was found and expected.
-        reason: String,
-    },
-    /// No line has a shape.
-    #[error("{file}: found no shape, expected one a line like n1h17w17c768k192r1s7 *4")]
-    Empty {
-        /// The file.
-        file: String,
-    },
 }
 
 /// How often a shape may occur.
 const MOST: usize = 10_000;
 
 /// Reads a list; shapes that come twice are one, and all take `batch` images where that is given.
-///
-/// # Errors
-/// If the file can't be read, or names the first line that is wrong.
-pub fn read(path: &Path, batch: Option<usize>) -> Result<Vec<Listed>, ListError> {
-    let file = path.display().to_string();
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ListError::Read { file: file.clone(), source })?;
+pub fn read(path: &Path, batch: Option<usize>) -> Result<Vec<Listed>, Failure> {
+    let file = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{file}: {error}"))?;
     let mut list: Vec<Listed> = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let content = line.split('#').next().unwrap_or_default();
         if content.trim().is_empty() {
             continue;
         }
-        let wrong = |reason| ListError::Line { file: file.clone(), line: index + 1, reason };
+        let wrong = |reason| format!("{file}: line {}: {reason}", index + 1);
         let Listed { mut conv, count } = parse(content).map_err(wrong)?;
         conv.batch = batch.unwrap_or(conv.batch);
         match list.iter_mut().find(|known| known.conv == conv) {
@@ -74,7 +41,11 @@ pub fn read(path: &Path, batch: Option<usize>) -> Result<Vec<Listed>, ListError>
             None => list.push(Listed { conv, count }),
         }
     }
-    if list.is_empty() { Err(ListError::Empty { file }) } else { Ok(list) }
+    if list.is_empty() {
+        let expected = "expected one a line like n1h17w17c768k192r1s7 *4";
+        return Err(format!("{file}: found no shape, {expected}").into());
+    }
+    Ok(list)
 }
 
 fn parse(line: &str) -> Result<Listed, String> {
@@ -97,9 +68,9 @@ fn parse(line: &str) -> Result<Listed, String> {
 
 #[cfg(test)]
 mod tests {
-    use engine::network::graph::Graph;
-    use engine::network::model::Model;
-    use kernels::problem::PoolKind;
+    use engine::Model;
+    use engine::network::Graph;
+    use kernels::PoolKind;
 
     use super::*;
 
@@ -130,17 +101,13 @@ mod tests {
     #[test]
     fn the_list_of_inception_v3_is_that_of_the_model() {
         let graph = Graph::new(&Model::inception_v3().with_classes(None), 1, PoolKind::Average);
-        let model: Vec<(String, usize)> = (graph.problems().into_iter())
-            .filter(|(problem, _)| matches!(problem, Problem::Conv(_)))
-            .map(|(problem, steps)| {
-                (problem.to_string().split(':').next().unwrap_or_default().to_string(), steps.len())
-            })
-            .collect();
-        let list: Vec<(String, usize)> = shipped("inception_v3")
-            .iter()
-            .map(|l| (l.conv.to_string().split(':').next().unwrap_or_default().to_string(), l.count))
-            .collect();
-        assert_eq!(list, model);
+        let problems = graph.problems().into_iter();
+        let convolutions = problems.filter(|(problem, _)| matches!(problem, Problem::Conv(_)));
+        let bare = |text: String| text.split(':').next().unwrap_or_default().to_string();
+        let model: Vec<(String, usize)> =
+            convolutions.map(|(problem, steps)| (bare(problem.to_string()), steps.len())).collect();
+        let list = shipped("inception_v3").into_iter().map(|l| (bare(l.conv.to_string()), l.count));
+        assert_eq!(list.collect::<Vec<_>>(), model);
     }
 
     #[test]
@@ -153,8 +120,7 @@ mod tests {
         };
         let list =
             of("# a\n\nn1h9w9c16k24r3s3 *2 # b\n n1h9w9c16k24r1s1\nn1h9w9c16k24r3s3\n").expect("a list");
-        let counts: Vec<(usize, usize)> =
-            list.iter().map(|listed| (listed.conv.batch, listed.count)).collect();
+        let counts: Vec<(usize, usize)> = list.iter().map(|l| (l.conv.batch, l.count)).collect();
         assert_eq!(counts, [(2, 3), (2, 1)]);
         for (text, parts) in [
             ("", "found no shape"),

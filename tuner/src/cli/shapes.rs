@@ -2,21 +2,17 @@
 
 use std::io::Write;
 
-use engine::network::graph::Graph;
-use engine::network::model::Model;
+use engine::Model;
+use engine::network::Graph;
 use engine::network::models::{DEFAULT, networks_and_blocks};
-use engine::util::error::Failure;
-use kernels::problem::{PoolKind, Problem};
+use kernels::{PoolKind, Problem};
 use serde::Serialize;
 
-use crate::cli::output::{Answer, OutputArgs};
-use crate::report::table::{Table, layers_text, wrap};
-use crate::report::text::count;
+use crate::cli::{Answer, Failure, OutputArgs};
+use crate::report::{Table, count, layers_text, wrap};
 
-/// Arguments of `shapes`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ShapesArgs {
-    /// The model whose problems are listed.
     #[arg(long, default_value = DEFAULT, help = networks_and_blocks())]
     model: String,
     /// Images of one inference
@@ -26,7 +22,6 @@ pub struct ShapesArgs {
     output: OutputArgs,
 }
 
-/// The convolution problems of a model.
 #[derive(Debug, Serialize)]
 struct Problems {
     model: String,
@@ -49,7 +44,6 @@ struct Shape {
     layers: Vec<String>,
 }
 
-/// Runs the command.
 pub fn shapes(args: &ShapesArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let model = Model::by_name(&args.model, None, None)?;
     let batch = args.batch.into();
@@ -77,22 +71,14 @@ pub fn shapes(args: &ShapesArgs, out: &mut dyn Write) -> Result<(), Failure> {
 
 impl Answer for Problems {
     fn text(&self, width: usize) -> String {
-        let mut table = Table::new(&["problem", "x", "output", "M multiply-adds", "layers"]);
-        for shape in &self.problems {
-            table.row([
-                shape.problem.clone(),
-                shape.count.to_string(),
-                shape.output.clone(),
-                format!("{:.1}", shape.multiply_adds as f64 / 1e6),
-                layers_text(&shape.layers),
-            ]);
+        let mut table = Table::new("problem | x | output | M multiply-adds | layers");
+        for Shape { problem, count, output, multiply_adds, layers } in &self.problems {
+            let millions = format!("{:.1}", *multiply_adds as f64 / 1e6);
+            table.row(&[problem, count, output, &millions, &layers_text(layers)]);
         }
-        let sum = format!(
-            "{}, {}, {:.1} M multiply-adds",
-            count(self.convolutions, "convolution"),
-            count(self.problems.len(), "distinct problem"),
-            self.multiply_adds as f64 / 1e6
-        );
+        let (all, distinct) = (self.convolutions, self.problems.len());
+        let (all, distinct) = (count(all, "convolution"), count(distinct, "distinct problem"));
+        let sum = format!("{all}, {distinct}, {:.1} M multiply-adds", self.multiply_adds as f64 / 1e6);
         format!("{}\n{}\n", table.fold(width), wrap(&sum, width, 2))
     }
 }

@@ -1,48 +1,33 @@
 //! `tuner spot`: a few entries of a plan measured again, to see whether it still holds.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use engine::network::choice::{CandidateId, Choice};
-use engine::network::graph::{Graph, Step};
-use engine::plan::records::{CandidateRecord, WeightResidency};
-use engine::plan::schema::Plan;
-use engine::plan::step::PlanStep;
-use engine::plan::store::plan_or_newest;
-use engine::runtime::load::graph;
-use engine::runtime::machine::Machine;
-use engine::util::error::Failure;
-use engine::util::stats::{Interval, median, ratio};
-use kernels::cpu::Cpu;
+use engine::network::{CandidateId, Choice, Graph, Step};
+use engine::plan::{CandidateRecord, Plan, PlanStep, WeightResidency};
+use engine::runtime::{Machine, graph};
+use engine::util::{Interval, median, ratio};
+use kernels::Cpu;
 use serde::Serialize;
 
 use crate::bench::timer::in_turn;
 use crate::bench::{
     Bench, BenchContext, CoreDistanceMonitor, Inputs, POLICY, Progress, Rounds, Stage, StageProgress,
 };
-use crate::cli::args::{ModelArgs, cpu, threads};
-use crate::cli::output::{Answer, OutputArgs};
-use crate::cli::progress::Meter;
-use crate::report::table::{Table, layers_text, wrap};
-use crate::report::text::{RUNS, count, short};
+use crate::cli::{Answer, Failure, Meter, ModelArgs, OutputArgs, PlanArgs, threads};
+use crate::report::{RUNS, Table, count, layers_text, short, wrap};
 
-/// Arguments of `spot`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct SpotArgs {
-    /// The plan; by default the newest of this machine
-    #[arg(long, value_name = "PLAN.json")]
-    plan: Option<PathBuf>,
+    #[command(flatten)]
+    plan: PlanArgs,
     /// How many entries, those first that take the most time
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1000))]
     steps: u16,
-    /// Folder of results, one folder a machine inside
-    #[arg(long, value_name = "DIR", env = "TUNER_RESULTS", default_value = "bench-results")]
-    results: PathBuf,
     #[command(flatten)]
     output: OutputArgs,
 }
 
-/// Entries of a plan, measured again.
 #[derive(Debug, Serialize)]
 struct Rechecked {
     plan: String,
@@ -82,24 +67,20 @@ impl Measured {
     }
 }
 
-/// A step, and the candidate that came second to its own.
+/// A step, its candidate, and the one that came second.
 struct Pair<'a> {
     planned: &'a PlanStep,
     step: &'a Step,
-    own: Choice,
+    chosen: Choice,
     second: Choice,
     /// The isolated time of the one over that of the other when the plan was made.
     then: f64,
 }
 
-/// Runs the command: chosen kernels and those that came second in turn, in isolation; whether none has lost its lead.
-///
-/// # Errors
-/// If the plan can't be read or is of another machine.
+/// Whether no entry has lost its lead.
 pub fn spot(args: &SpotArgs, out: &mut dyn Write) -> Result<bool, Failure> {
-    let path = plan_or_newest(args.plan.as_ref(), &args.results)?;
-    let plan = Plan::read(&path)?;
-    let cpu = cpu(None);
+    let (path, plan) = args.plan.read()?;
+    let cpu = Cpu::detect();
     plan.check_machine(&path, &Machine::of(&cpu))?;
     let (graph, choices) = network(&path, &plan, &cpu)?;
     let mut pairs = pairs(&path, &plan, &graph, &choices, &cpu)?;
@@ -121,7 +102,7 @@ fn network(path: &Path, plan: &Plan, cpu: &Cpu) -> Result<(Graph, Vec<Choice>), 
     Ok(plan.network(path, &graph(&model, &weights, plan.batch), cpu)?)
 }
 
-/// The steps of a plan that have a second candidate, each problem once, the one that takes the most time first.
+/// Steps with a second candidate, each problem once, those that take the most time first.
 fn pairs<'a>(
     path: &Path,
     plan: &'a Plan,
@@ -130,13 +111,13 @@ fn pairs<'a>(
     cpu: &Cpu,
 ) -> Result<Vec<Pair<'a>>, Failure> {
     let mut pairs: Vec<Pair> = Vec::new();
-    for (index, ((planned, step), own)) in plan.steps.iter().zip(&graph.steps).zip(choices).enumerate() {
+    for (index, ((planned, step), chosen)) in plan.steps.iter().zip(&graph.steps).zip(choices).enumerate() {
         if pairs.iter().any(|pair| pair.step.problem == step.problem) {
             continue;
         }
         if let Some((second, then)) = second(plan, planned) {
             let second = plan.choice(path, index, &second, step, cpu)?;
-            pairs.push(Pair { planned, step, own: own.clone(), second, then });
+            pairs.push(Pair { planned, step, chosen: chosen.clone(), second, then });
         }
     }
     let time = |pair: &Pair| pair.planned.network_us.or(pair.planned.isolated_us).unwrap_or(0.0);
@@ -144,7 +125,6 @@ fn pairs<'a>(
     Ok(pairs)
 }
 
-/// Measures pairs in turn.
 fn measure(plan: &Plan, pairs: &[Pair], cpu: &Cpu) -> Result<Vec<Entry>, Failure> {
     let (tie, weights_from) =
         plan.noise.map_or((0.02, WeightResidency::Dram), |noise| (noise.tie, noise.weights_from));
@@ -153,9 +133,9 @@ fn measure(plan: &Plan, pairs: &[Pair], cpu: &Cpu) -> Result<Vec<Entry>, Failure
     let progress = Progress::new(&mut meter);
     let stage = StageProgress::new(&progress, Stage::Recheck);
     threads.install(|| {
-        let mut place = BenchContext::new(&threads, cpu);
+        let mut context = BenchContext::new(&threads, cpu);
         let mut entries = Vec::new();
-        for (index, Pair { planned, step, own, second, then }) in pairs.iter().enumerate() {
+        for (index, Pair { planned, step, chosen, second, then }) in pairs.iter().enumerate() {
             let layers = planned.layers.join(" ");
             let [from, to] = [index, index + 1].map(|pair| pair as f64 / pairs.len() as f64);
             let part = stage.part(from, to).detail(&layers);
@@ -163,12 +143,12 @@ fn measure(plan: &Plan, pairs: &[Pair], cpu: &Cpu) -> Result<Vec<Entry>, Failure
             let rounds = Rounds::exactly(rounds, &threads, &distance, part);
             let inputs = Inputs::synthetic(&step.problem);
             let bench = |choice| Bench::of(&step.problem, choice, &inputs, cpu, weights_from);
-            let mut benches = [bench(own)?, bench(second)?];
-            let samples = in_turn(&mut benches, &rounds, &mut place);
+            let mut benches = [bench(chosen)?, bench(second)?];
+            let samples = in_turn(&mut benches, &rounds, &mut context);
             let Some(now) = ratio(&samples[0], &samples[1]) else { continue };
             entries.push(Entry {
                 layers: planned.layers.clone(),
-                chosen: Measured::of(own, &samples[0]),
+                chosen: Measured::of(chosen, &samples[0]),
                 second: Measured::of(second, &samples[1]),
                 ratio_ci95: [now.value, now.low, now.high],
                 ratio_then: *then,
@@ -181,44 +161,31 @@ fn measure(plan: &Plan, pairs: &[Pair], cpu: &Cpu) -> Result<Vec<Entry>, Failure
 
 impl Answer for Rechecked {
     fn text(&self, width: usize) -> String {
-        let head = [
-            "layer",
-            "chosen",
-            "tuning",
-            "us",
-            "second",
-            "tuning",
-            "us",
-            "runs",
-            "ratio, 95%",
-            "then",
-            "verdict",
-        ];
-        let mut table = Table::new(&head).details(&["runs", "tuning"]);
+        let mut table = Table::new(
+            "layer | chosen | (tuning) | us | second | (tuning) | us | (runs) | ratio, 95% | then | verdict",
+        );
         let us = |m: &Measured| m.isolated_us.filter(|_| m.runs >= RUNS).map_or("-".to_string(), short);
         for Entry { layers, chosen, second, ratio_ci95: [ratio, low, high], ratio_then, holds } in
             &self.entries
         {
-            table.row([
-                layers_text(layers),
-                chosen.kernel.clone(),
-                chosen.tuning.clone(),
-                us(chosen),
-                second.kernel.clone(),
-                second.tuning.clone(),
-                us(second),
-                chosen.runs.to_string(),
-                format!("{ratio:.2} ({low:.2} .. {high:.2})"),
-                format!("{ratio_then:.2}"),
-                if *holds { "holds" } else { "lost" }.to_string(),
+            table.row(&[
+                &layers_text(layers),
+                &chosen.kernel,
+                &chosen.tuning,
+                &us(chosen),
+                &second.kernel,
+                &second.tuning,
+                &us(second),
+                &chosen.runs,
+                &format!("{ratio:.2} ({low:.2} .. {high:.2})"),
+                &format!("{ratio_then:.2}"),
+                &if *holds { "holds" } else { "lost" },
             ]);
         }
-        let entries = count(self.entries.len(), "entry");
+        let (plan, entries) = (&self.plan, count(self.entries.len(), "entry"));
         let verdict = match self.lost {
-            0 => format!("{}: {entries} hold", self.plan),
-            lost => {
-                format!("{}: {lost} of {entries} lost the lead; tune --fresh measures all anew", self.plan)
-            }
+            0 => format!("{plan}: {entries} hold"),
+            lost => format!("{plan}: {lost} of {entries} lost the lead; tune --fresh measures all anew"),
         };
         format!("{}\n{}\n", table.fold(width), wrap(&verdict, width, 2))
     }
@@ -232,17 +199,17 @@ fn second(plan: &Plan, step: &PlanStep) -> Option<(PlanStep, f64)> {
     // The first schema has no formats of the runner-up: any of the same types is it.
     let of = |id: &CandidateId| {
         let is_it = |c: &&CandidateRecord| (&c.id.kernel, &c.id.tuning) == (&id.kernel, &id.tuning);
-        let alike = record.candidates.iter().filter(|c| is_it(c) && c.id.formats.types() == types);
-        alike.filter_map(|c| Some((c.id.clone(), c.time_us?.median))).next()
+        let mut alike = record.candidates.iter().filter(|c| is_it(c) && c.id.formats.types() == types);
+        alike.find_map(|c| Some((c.id.clone(), c.time_us?.median)))
     };
-    let (_, own_us) = of(&step.id())?;
+    let (_, chosen_us) = of(&step.id())?;
     let (CandidateId { kernel, tuning, formats }, second_us) = of(&second.id)?;
     let step = PlanStep { kernel, tuning, formats, ..step.clone() };
-    (second_us > 0.0).then_some((step, own_us / second_us))
+    (second_us > 0.0).then_some((step, chosen_us / second_us))
 }
 
-/// Whether a choice has its lead. It has lost it where it is slower than the second by more than a tie, and by more
-/// than it was: what was chosen in the network may have had the longer isolated time from the start.
+/// Whether a choice leads. It does not where it is slower than the second by more than a tie and
+/// more than it was: a choice in the network may have the longer isolated time from the start.
 fn holds(now: Interval, then: f64, tie: f64) -> bool {
     now.low <= then.max(1.0) * (1.0 + 2.0 * tie)
 }
@@ -254,10 +221,10 @@ mod tests {
     #[test]
     fn a_lead_is_lost_by_more_than_ties_and_not_where_there_was_none() {
         let now = |low: f64| Interval { value: low + 0.02, low, high: low + 0.04 };
-        assert!(holds(now(0.9), 0.9, 0.01));
-        assert!(holds(now(1.01), 0.9, 0.01));
-        assert!(!holds(now(1.03), 0.9, 0.01));
-        assert!(holds(now(1.05), 1.04, 0.01));
-        assert!(!holds(now(1.10), 1.04, 0.01));
+        for (low, then, expected) in
+            [(0.9, 0.9, true), (1.01, 0.9, true), (1.03, 0.9, false), (1.05, 1.04, true), (1.10, 1.04, false)]
+        {
+            assert_eq!(holds(now(low), then, 0.01), expected, "{low} now, {then} then");
+        }
     }
 }

@@ -1,20 +1,20 @@
-//! What a person wants to know of a plan: its time, where that goes, what measuring has found, how quiet it was.
+//! What a person wants to know of a plan: its time, where that goes, what measuring has found.
 
 use std::fmt::Write;
 
-use engine::network::block_variant::BlockVariant;
-use engine::plan::records::{CandidateRecord, NetworkVariant, Noise};
-use engine::plan::schema::Plan;
-use engine::plan::step::PlanStep;
+use engine::network::BlockVariant;
+use engine::plan::{
+    CandidateRecord, CoreDistance, MemoryBytes, NetworkVariant, Noise, Plan, PlanStep, RuleRecord,
+};
 use serde::Serialize;
 
-use crate::bench::policy::POLICY;
-use crate::cli::output::Answer;
+use crate::bench::POLICY;
+use crate::cli::Answer;
 use crate::planner::context::process_bytes;
-use crate::report::data::{StepView, by_family, candidate_time, positive, record, shares, steps, total};
-use crate::report::rewrites;
-use crate::report::table::{Table, layers_text, wrap};
-use crate::report::text::{count, mib, more, short, time_text};
+use crate::report::{
+    Share, StepView, Table, by_family, candidate_time, count, group, layers_text, mib, more, paragraphs,
+    percent, positive, record, rewrites, sections, shares, short, steps, time_text,
+};
 
 /// Steps that are shown because a rule would have chosen otherwise.
 const SHOWN: usize = 5;
@@ -22,7 +22,6 @@ const SHOWN: usize = 5;
 /// Families that have a line; the others share one.
 const FAMILIES: usize = 9;
 
-/// What a person wants to know of a plan.
 #[derive(Debug, Serialize)]
 pub struct Summary<'a> {
     model: &'a str,
@@ -40,8 +39,8 @@ pub struct Summary<'a> {
     rel_error: Option<f64>,
     max_rel_error: f64,
     memory_mib: Option<Memory>,
-    blocks: Vec<Part>,
-    families: Vec<Part>,
+    blocks: Vec<Share<'a>>,
+    families: Vec<Share<'a>>,
     found: Found<'a>,
     noise: Option<Noise>,
 }
@@ -62,17 +61,8 @@ struct Memory {
     scratch: f64,
 }
 
-/// Steps that have something in common, and the sum of their times.
-#[derive(Debug, Serialize)]
-struct Part {
-    name: String,
-    steps: usize,
-    time_us: f64,
-    share: f64,
-}
-
 /// What measuring has found that a rule would not.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Serialize)]
 struct Found<'a> {
     /// The rule with the least regret on single convolutions.
     rule: Option<&'a str>,
@@ -86,7 +76,7 @@ struct Found<'a> {
     block_variants: Vec<(String, usize)>,
     /// Microseconds of the steps that differ: in the plain form, and as chosen.
     block_variants_us: Option<[f64; 2]>,
-    /// Steps of which several candidates were timed in the network, and those that chose another than by isolated time.
+    /// Steps of which several candidates were timed in the network, and those that then changed.
     in_network: usize,
     changed_in_network: usize,
     batch_split: Option<String>,
@@ -102,31 +92,36 @@ struct Gain<'a> {
     rule_us: f64,
 }
 
-impl Gain<'_> {
+impl<'a> Gain<'a> {
+    fn of(step: &'a PlanStep, [chosen, by_rule]: [&'a CandidateRecord; 2]) -> Option<Self> {
+        let time = |candidate| Some(candidate_time(candidate)?.median * step.repeats as f64);
+        Some(Self {
+            layers: &step.layers,
+            kernel: &chosen.id.kernel,
+            isolated_us: time(chosen)?,
+            rule_kernel: &by_rule.id.kernel,
+            rule_us: time(by_rule)?,
+        })
+    }
+
     fn saved_us(&self) -> f64 {
         self.rule_us - self.isolated_us
     }
 }
 
-/// What a person wants to know of a plan, in lines of at most `width` characters.
-pub fn summary(plan: &Plan, width: usize) -> String {
-    Summary::of(plan).text(width)
-}
-
 impl<'a> Summary<'a> {
-    /// Of a plan.
     pub fn of(plan: &'a Plan) -> Self {
         let views = steps(plan);
-        let sum = total(&views);
         let measured_ms = positive(plan.measured_ms);
         let image_ms = measured_ms.map(|ms| ms / plan.batch.max(1) as f64);
-        let ratios = || {
-            let own = plan.networks.first().map_or(f64::NAN, |own| own.time_us.median);
-            let ratio = move |time: f64| positive(Some(time / own));
-            plan.networks.iter().filter_map(move |n| Some((&n.network, ratio(n.time_us.median)?)))
-        };
-        let rules = ratios().filter_map(|(network, ratio)| match network {
-            NetworkVariant::Rule(rule) => Some((rule.as_str(), ratio)),
+        let tuned = plan.networks.first().map_or(f64::NAN, |network| network.time_us.median);
+        let ratios = plan.networks.iter().filter_map(|n| {
+            let ratio = positive(Some(n.time_us.median / tuned))?;
+            Some((&n.network, ratio))
+        });
+        let built_in = ratios.clone().find(|(network, _)| **network == NetworkVariant::BuiltIn);
+        let rules = ratios.filter_map(|(network, ratio)| match network {
+            NetworkVariant::Rule(rule) => Some(RuleRatio { rule, ratio }),
             _ => None,
         });
         Self {
@@ -138,17 +133,13 @@ impl<'a> Summary<'a> {
             measured_ms,
             image_ms,
             images_per_second: image_ms.map(|ms| 1e3 / ms),
-            built_in_ratio: ratios()
-                .find(|(network, _)| **network == NetworkVariant::BuiltIn)
-                .map(|(_, ratio)| ratio),
-            best_rule: rules
-                .min_by(|(_, a), (_, b)| a.total_cmp(b))
-                .map(|(rule, ratio)| RuleRatio { rule, ratio }),
+            built_in_ratio: built_in.map(|(_, ratio)| ratio),
+            best_rule: rules.min_by(|a, b| a.ratio.total_cmp(&b.ratio)),
             rel_error: plan.rel_error,
             max_rel_error: plan.max_rel_error,
             memory_mib: memory(plan),
-            blocks: parts(shares(&views, |step| step.block), sum),
-            families: families(&views, sum),
+            blocks: shares(&views, |step| step.block),
+            families: families(&views),
             found: Found::of(plan),
             noise: plan.noise,
         }
@@ -156,38 +147,23 @@ impl<'a> Summary<'a> {
 }
 
 fn memory(plan: &Plan) -> Option<Memory> {
-    let bytes = plan.memory_bytes?;
-    let all = bytes.weights + bytes.activations + bytes.scratch + process_bytes(plan.threads);
-    Some(Memory {
-        process: mib(all),
-        weights: mib(bytes.weights),
-        activations: mib(bytes.activations),
-        scratch: mib(bytes.scratch),
-    })
-}
-
-fn parts(shares: Vec<crate::report::data::Share>, sum: f64) -> Vec<Part> {
-    let part = |share: crate::report::data::Share| Part {
-        name: share.name.to_string(),
-        steps: share.steps,
-        time_us: share.us,
-        share: if sum > 0.0 { share.us / sum } else { 0.0 },
-    };
-    shares.into_iter().map(part).collect()
+    let MemoryBytes { weights, activations, scratch } = plan.memory_bytes?;
+    let process = weights + activations + scratch + process_bytes(plan.threads);
+    let [process, weights, activations, scratch] = [process, weights, activations, scratch].map(mib);
+    Some(Memory { process, weights, activations, scratch })
 }
 
 /// The families with the most time, and all others together.
-fn families(views: &[StepView], sum: f64) -> Vec<Part> {
-    let mut families = parts(by_family(views), sum);
+fn families<'a>(views: &[StepView<'a>]) -> Vec<Share<'a>> {
+    let mut families = by_family(views);
     if families.len() > FAMILIES {
         let rest = families.split_off(FAMILIES - 1);
-        let add = |a: Part, b: Part| Part {
-            name: "other".to_string(),
+        families.extend(rest.into_iter().reduce(|a, b| Share {
+            name: "other",
             steps: a.steps + b.steps,
             time_us: a.time_us + b.time_us,
             share: a.share + b.share,
-        };
-        families.extend(rest.into_iter().reduce(add));
+        }));
     }
     families
 }
@@ -197,52 +173,29 @@ impl<'a> Found<'a> {
         let tie = plan.noise.map_or(0.0, |noise| noise.tie);
         let known = plan.rules.iter().filter(|rule| rule.fastest_us > 0.0 && rule.regret().is_finite());
         let rule = known.min_by(|a, b| a.regret().total_cmp(&b.regret()));
-        let chosen = plan.block_variants.iter().filter(|b| b.variant != BlockVariant::PLAIN.to_string());
-        let mut block_variants: Vec<(String, usize)> = Vec::new();
-        for block in chosen {
-            match block_variants.iter_mut().find(|(name, _)| *name == block.variant) {
-                Some((_, count)) => *count += 1,
-                None => block_variants.push((block.variant.clone(), 1)),
-            }
-        }
-        let [plain, own] = rewrites::total(&plan.block_variants);
-        let mut found = Self {
+        let compare = |step| Some((step, both(plan, step, &rule?.rule)?));
+        let compared: Vec<_> = plan.steps.iter().filter_map(compare).collect();
+        let others = compared.iter().filter(|(_, [chosen, by_rule])| chosen.id != by_rule.id);
+        let gains = others.clone().filter_map(|(step, pair)| Gain::of(step, *pair));
+        let mut gains: Vec<Gain> = gains.filter(|gain| gain.saved_us() > 0.0).collect();
+        gains.sort_by(|a, b| b.saved_us().total_cmp(&a.saved_us()));
+        gains.truncate(SHOWN);
+        let changed = plan.block_variants.iter().filter(|b| b.variant != BlockVariant::PLAIN.to_string());
+        let blocks = group(changed.map(|block| (block.variant.clone(), &block.block)));
+        let block_variants: Vec<_> = blocks.into_iter().map(|(name, blocks)| (name, blocks.len())).collect();
+        let [plain, chosen] = rewrites::total(&plan.block_variants);
+        Self {
             rule: rule.map(|rule| rule.rule.as_str()),
-            regret: rule.map(engine::plan::records::RuleRecord::regret),
-            block_variants_us: (!block_variants.is_empty() && plain > 0.0).then_some([plain, own]),
+            regret: rule.map(RuleRecord::regret),
+            convolutions: compared.len(),
+            other_choices: others.count(),
+            gains,
+            block_variants_us: (!block_variants.is_empty() && plain > 0.0).then_some([plain, chosen]),
             block_variants,
             in_network: plan.steps.iter().filter(|step| step.in_network.len() > 1).count(),
             changed_in_network: plan.steps.iter().filter(|step| step.flip(tie).is_some()).count(),
             batch_split: plan.split.as_ref().map(ToString::to_string),
-            ..Self::default()
-        };
-        if let Some(rule) = found.rule {
-            found.compare(plan, rule);
         }
-        found
-    }
-
-    /// Compares the chosen candidates with those of a rule.
-    fn compare(&mut self, plan: &'a Plan, rule: &str) {
-        for step in &plan.steps {
-            let Some([own, by_rule]) = both(plan, step, rule) else { continue };
-            self.convolutions += 1;
-            if own.id == by_rule.id {
-                continue;
-            }
-            self.other_choices += 1;
-            let Some((time, rule_time)) = candidate_time(own).zip(candidate_time(by_rule)) else { continue };
-            self.gains.push(Gain {
-                layers: &step.layers,
-                kernel: &own.id.kernel,
-                isolated_us: time.median * step.repeats as f64,
-                rule_kernel: &by_rule.id.kernel,
-                rule_us: rule_time.median * step.repeats as f64,
-            });
-        }
-        self.gains.retain(|gain| gain.saved_us() > 0.0);
-        self.gains.sort_by(|a, b| b.saved_us().total_cmp(&a.saved_us()));
-        self.gains.truncate(SHOWN);
     }
 }
 
@@ -255,33 +208,25 @@ fn both<'a>(plan: &'a Plan, step: &PlanStep, rule: &str) -> Option<[&'a Candidat
 
 impl Answer for Summary<'_> {
     fn text(&self, width: usize) -> String {
-        let paragraphs = [self.result(width), self.time(width), self.found.text(width), self.quiet(width)];
-        let paragraphs = paragraphs.into_iter().filter(|text| !text.is_empty());
-        paragraphs.collect::<Vec<_>>().join("\n")
+        sections([self.result(width), self.time(width), self.found.text(width), self.quiet(width)])
     }
 }
 
 impl Summary<'_> {
-    /// The result in some lines.
     fn result(&self, width: usize) -> String {
         let shape = self.shape.map_or(String::new(), |shape| format!(" {shape}"));
-        let threads = count(self.threads, "thread");
+        let (model, threads) = (self.model, count(self.threads, "thread"));
         let mut lines = Vec::new();
         if let Some((image_ms, rate)) = self.image_ms.zip(self.images_per_second) {
             let batch = match (self.batch, self.measured_ms) {
-                (batch, Some(ms)) if batch > 1 => {
-                    format!(" ({} for a batch of {batch})", time_text(ms * 1e3))
-                }
+                (batch @ 2.., Some(ms)) => format!(" ({} for a batch of {batch})", time_text(ms * 1e3)),
                 _ => String::new(),
             };
-            let time = time_text(image_ms * 1e3);
-            lines.push(format!(
-                "{}{shape}: {time} an image{batch} on {threads}, {} images a second",
-                self.model,
-                short(rate)
-            ));
+            let (time, rate) = (time_text(image_ms * 1e3), short(rate));
+            lines
+                .push(format!("{model}{shape}: {time} an image{batch} on {threads}, {rate} images a second"));
         } else {
-            lines.push(format!("{}{shape} on {threads}: not measured", self.model));
+            lines.push(format!("{model}{shape} on {threads}: not measured"));
         }
         if let Some(ratio) = self.built_in_ratio {
             lines.push(format!("  {ratio:.2} times as fast as the built-in choice"));
@@ -292,41 +237,32 @@ impl Summary<'_> {
         let error = self.rel_error.map_or("not measured".to_string(), |error| format!("{error:.1e}"));
         lines.push(format!("  relative error {error}, bound {:.0e}", self.max_rel_error));
         if let Some(Memory { process, weights, activations, scratch }) = self.memory_mib {
-            let parts = format!(
-                "weights {}, activations {}, scratch {}",
-                short(weights),
-                short(activations),
-                short(scratch)
-            );
+            let [weights, activations, scratch] = [weights, activations, scratch].map(short);
+            let parts = format!("weights {weights}, activations {activations}, scratch {scratch}");
             lines.push(format!("  memory of a process up to {:.0} MiB ({parts})", process.ceil()));
         }
-        lines.iter().map(|line| wrap(line, width, 4) + "\n").collect()
+        paragraphs(lines, width, 4)
     }
 
-    /// Where the time goes, by block beside by family where both fit.
+    /// Where the time goes: by block, and to the right or below by family.
     fn time(&self, width: usize) -> String {
         let sum: f64 = self.blocks.iter().map(|part| part.time_us).sum();
         if sum <= 0.0 {
             return String::new();
         }
-        let tables = [("block", &self.blocks), ("family", &self.families)]
-            .map(|(what, parts)| table(what, parts, sum));
-        let [left, right] = tables.each_ref().map(|table| table.fold(width));
+        let tables = [("block", &self.blocks), ("family", &self.families)];
+        let [left, right] = tables.map(|(what, parts)| table(what, parts, sum).fold(width));
         let widest = left.lines().map(|line| line.chars().count()).max().unwrap_or(0);
-        let beside = right.lines().all(|line| widest + 6 + line.chars().count() <= width);
+        let fits = right.lines().all(|line| widest + 6 + line.chars().count() <= width);
+        if !fits {
+            return format!("where the time goes:\n\n{left}\n{right}");
+        }
         let mut text = "where the time goes:\n\n".to_string();
-        if !beside {
-            return text + &left + "\n" + &right;
+        for i in 0..left.lines().count().max(right.lines().count()) {
+            let [left, right] = [&left, &right].map(|text| text.lines().nth(i).unwrap_or(""));
+            let _ = writeln!(text, "{}", format!("{left:widest$}      {right}").trim_end());
         }
-        let (mut left, mut right) = (left.lines(), right.lines());
-        loop {
-            let (a, b) = (left.next(), right.next());
-            if a.is_none() && b.is_none() {
-                return text;
-            }
-            let line = format!("{:widest$}      {}", a.unwrap_or(""), b.unwrap_or(""));
-            let _ = writeln!(text, "{}", line.trim_end());
-        }
+        text
     }
 
     /// How quiet the machine was.
@@ -338,13 +274,13 @@ impl Summary<'_> {
             parts.push(format!("predicted {predicted}, measured {measured} ({off})"));
         }
         parts.extend(self.noise.as_ref().map(noise_text));
-        parts.iter().map(|part| wrap(part, width, 2) + "\n").collect()
+        paragraphs(parts, width, 2)
     }
 }
 
 /// The noise and the load of the machine in words.
 pub fn noise_text(noise: &Noise) -> String {
-    let percent = |share: f64| format!("{:.1}%", share * 100.0);
+    let percent = |share| percent(share, 1.0);
     let busy = POLICY.contention.busy_share;
     let load = if noise.disturbed > busy || noise.steal_share > busy { "busy" } else { "quiet" };
     let mut parts = vec![
@@ -353,30 +289,21 @@ pub fn noise_text(noise: &Noise) -> String {
         format!("noise floor {}", percent(noise.noise_floor)),
         format!("ties within {}", percent(noise.tie)),
     ];
-    if let Some([low, middle, high]) = noise.clock_ghz {
-        parts.push(format!("clock {middle:.2} GHz ({low:.2} to {high:.2})"));
-    }
-    if let Some(distance) = noise.core_distance {
-        let range = format!("{:.0} to {:.0} ns", distance.least_ns, distance.most_ns);
-        let far = match distance.far > 0.0 {
-            true => format!(", far in {:.0}% of the rounds", distance.far * 100.0),
-            false => String::new(),
-        };
-        parts.push(format!("core-to-core latency {range}{far}"));
+    let clock = |[low, middle, high]: [f64; 3]| format!("clock {middle:.2} GHz ({low:.2} to {high:.2})");
+    parts.extend(noise.clock_ghz.map(clock));
+    if let Some(CoreDistance { least_ns, most_ns, far, .. }) = noise.core_distance {
+        let far =
+            if far > 0.0 { format!(", far in {:.0}% of the rounds", far * 100.0) } else { String::new() };
+        parts.push(format!("core-to-core latency {least_ns:.0} to {most_ns:.0} ns{far}"));
     }
     parts.join(", ")
 }
 
-fn table(what: &str, parts: &[Part], sum: f64) -> Table {
+fn table(what: &str, parts: &[Share], sum: f64) -> Table {
     let (unit, scale) = if sum < 1e3 { ("µs", 1.0) } else { ("ms", 1e3) };
-    let mut table = Table::new(&[what, "steps", unit, "share"]);
-    for part in parts {
-        table.row([
-            part.name.clone(),
-            part.steps.to_string(),
-            short(part.time_us / scale),
-            format!("{:.1}%", part.share * 100.0),
-        ]);
+    let mut table = Table::new(&format!("{what} | steps | {unit} | share"));
+    for Share { name, steps, time_us, share } in parts {
+        table.row(&[name, steps, &short(time_us / scale), &percent(*share, 1.0)]);
     }
     table
 }
@@ -385,57 +312,50 @@ impl Found<'_> {
     fn text(&self, width: usize) -> String {
         let mut lines = Vec::new();
         if let Some((rule, regret)) = self.rule.zip(self.regret) {
+            let (others, all) = (self.other_choices, count(self.convolutions, "convolution"));
+            let regret = more(1.0 + regret);
             lines.push(format!(
-                "the best published rule, {rule}, chooses otherwise for {} of {}; its regret in isolated time is {}",
-                self.other_choices,
-                count(self.convolutions, "convolution"),
-                more(1.0 + regret)
+                "- the best published rule, {rule}, chooses otherwise for {others} of {all}; its regret in isolated \
+                 time is {regret}"
             ));
         }
-        if let Some([plain, own]) = self.block_variants_us {
+        if let Some([plain, chosen]) = self.block_variants_us {
             let blocks = |(name, n): &(String, usize)| format!("{name} in {}", count(*n, "block"));
             let variants = self.block_variants.iter().map(blocks).collect::<Vec<_>>().join(", ");
-            lines.push(format!("{variants}: saves {}", time_text(plain - own)));
+            lines.push(format!("- {variants}: saves {}", time_text(plain - chosen)));
         }
         if self.in_network > 0 {
+            let (steps, changed) = (count(self.in_network, "step"), self.changed_in_network);
             lines.push(format!(
-                "{} had close candidates, which were timed in the network; {} chose another there",
-                count(self.in_network, "step"),
-                self.changed_in_network
+                "- {steps} had close candidates, which were timed in the network; {changed} chose another there"
             ));
         }
-        lines.extend(self.batch_split.as_ref().map(|split| format!("batch: {split}")));
+        lines.extend(self.batch_split.as_ref().map(|split| format!("- batch: {split}")));
         if lines.is_empty() {
             return String::new();
         }
-        let items = lines.iter().map(|line| wrap(&format!("- {line}"), width, 2) + "\n");
-        let text = "what measuring has found:\n".to_string() + &items.collect::<String>();
-        if self.gains.is_empty() { text } else { text + "\n" + &self.gains_table().fold(width) }
-    }
-
-    fn gains_table(&self) -> Table {
-        let mut table = Table::new(&["gains most", "chosen", "µs", "by the rule", "µs", "saves"]);
+        let mut table = Table::new("gains most | chosen | µs | by the rule | µs | saves");
         for gain in &self.gains {
-            table.row([
-                layers_text(gain.layers),
-                gain.kernel.to_string(),
-                short(gain.isolated_us),
-                gain.rule_kernel.to_string(),
-                short(gain.rule_us),
-                format!("{:.1}%", gain.saved_us() / gain.rule_us * 100.0),
-            ]);
+            let Gain { layers, kernel, isolated_us, rule_kernel, rule_us } = gain;
+            let (layers, saves) = (layers_text(layers), percent(gain.saved_us(), *rule_us));
+            let [us, rule_us] = [*isolated_us, *rule_us].map(short);
+            table.row(&[&layers, kernel, &us, rule_kernel, &rule_us, &saves]);
         }
-        table
+        let text = "what measuring has found:\n".to_string() + &paragraphs(lines, width, 2);
+        sections([text, table.fold_rows(width)])
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use engine::plan::records::{MemoryBytes, NetworkRecord, RuleRecord};
-    use engine::plan::step::TimeUs;
+    use engine::plan::{NetworkRecord, TimeUs};
 
     use super::*;
-    use crate::report::tests::{plan, step};
+    use crate::report::tests::{assert_has, plan, step};
+
+    fn summary(plan: &Plan, width: usize) -> String {
+        Summary::of(plan).text(width)
+    }
 
     /// A plan of a network of many blocks and families, with everything that is summed up.
     fn large() -> Plan {
@@ -444,10 +364,15 @@ mod tests {
             let layer = format!("mixed{}.branch7x7dbl_with_a_long_name_{i}", i / 10);
             step(&layer, "n1h35w35c192k64r1s1", kernels[i % 5], 100.0 + i as f64)
         };
-        let time = |us: f64| TimeUs { median: us, low: us, high: us };
-        let entry = |name: &str, us: f64| NetworkRecord {
+        let networks = [
+            ("tuned", 13_194.0),
+            ("built-in choice", 15_833.0),
+            ("rule: op count", 14_000.0),
+            ("rule: first match", 19_000.0),
+        ];
+        let network = |(name, us): (&str, f64)| NetworkRecord {
             network: name.to_string().try_into().expect("a network"),
-            time_us: time(us),
+            time_us: TimeUs { median: us, low: us, high: us },
         };
         Plan {
             model: "inception_v3".to_string(),
@@ -456,12 +381,7 @@ mod tests {
             measured_ms: Some(13.194),
             predicted_ms: Some(13.0),
             memory_bytes: Some(MemoryBytes { weights: 90 << 20, activations: 20 << 20, scratch: 4 << 20 }),
-            networks: vec![
-                entry("tuned", 13_194.0),
-                entry("built-in choice", 15_833.0),
-                entry("rule: op count", 14_000.0),
-                entry("rule: first match", 19_000.0),
-            ],
+            networks: networks.map(network).into(),
             rules: vec![RuleRecord {
                 rule: "direct always".to_string(),
                 description: String::new(),
@@ -478,7 +398,7 @@ mod tests {
         let text = summary(&large(), 100);
         let first = "inception_v3: 13.2 ms an image on 2 threads, 75.8 images a second\n";
         assert!(text.starts_with(first), "{text}");
-        for part in [
+        let parts = [
             "1.20 times as fast as the built-in choice",
             "1.06 times as fast as the best published rule, op count",
             "relative error 1.0e-7, bound 1e-5",
@@ -487,9 +407,8 @@ mod tests {
             "fuse_siblings in 1 block: saves 100 µs",
             "predicted 13.0 ms, measured 13.2 ms (+1.5%)",
             "clock 4.00 GHz (3.90 to 4.10)",
-        ] {
-            assert!(text.contains(part), "`{part}` is not in\n{text}");
-        }
+        ];
+        assert_has(&text, &parts);
         assert!(text.lines().count() <= 55, "{}\n{text}", text.lines().count());
     }
 
@@ -503,11 +422,8 @@ mod tests {
 
     #[test]
     fn a_batch_is_told_from_an_image() {
-        let text = summary(&Plan { batch: 4, ..large() }, 100);
-        assert!(
-            text.contains("3.30 ms an image (13.2 ms for a batch of 4) on 2 threads, 303 images"),
-            "{text}"
-        );
+        let part = "3.30 ms an image (13.2 ms for a batch of 4) on 2 threads, 303 images";
+        assert_has(&summary(&Plan { batch: 4, ..large() }, 100), &[part]);
     }
 
     #[test]

@@ -3,24 +3,19 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use engine::network::choice::CandidateId;
-use engine::plan::error::PlanError;
-use engine::plan::schema::Plan;
-use engine::runtime::machine::Machine;
-use engine::util::error::Failure;
+use engine::network::{CandidateId, tuning_text};
+use engine::{Machine, Plan, PlanError};
 use kernels::{Role, entry};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::cli::output::{Answer, OutputArgs};
+use crate::cli::{Answer, Failure, OutputArgs};
+use crate::log::History;
 use crate::log::file::read;
-use crate::log::history::{Histories, History, nearest};
+use crate::log::history::{Histories, nearest};
 use crate::log::schema::Run;
-use crate::report::data::tuning_text;
-use crate::report::table::{Table, wrap};
-use crate::report::text::{count, more, short, time_text};
+use crate::report::{Table, count, group, more, paragraphs, percent, short, time_text};
 
-/// Arguments of `transfer`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TransferArgs {
     /// Whose choices: a plan, or a log of measurements
@@ -43,7 +38,7 @@ struct Transfers {
 struct Comparison {
     a: String,
     b: String,
-    /// Sums of isolated times on B, of the problems that have one for the choice of A: by A's choices, and by B's best.
+    /// Sums of isolated times on B, where A's choice has one: by A's choices, and by B's best.
     choices_us: f64,
     best_us: f64,
     /// Share of the time that A's choices cost more.
@@ -52,7 +47,6 @@ struct Comparison {
     problems: Vec<Transfer>,
 }
 
-/// A problem.
 #[derive(Debug, Serialize)]
 struct Transfer {
     problem: String,
@@ -66,22 +60,16 @@ struct Transfer {
     best_us: f64,
 }
 
-impl Transfer {
-    fn lost_us(&self) -> f64 {
-        self.choice_us.map_or(0.0, |own| (own - self.best_us) * self.count as f64)
-    }
-}
-
-/// The family of a candidate's kernel.
-fn family(id: &CandidateId) -> &str {
-    entry(&id.kernel).map_or(id.kernel.as_str(), |row| row.family)
+fn may_be_chosen(id: &CandidateId) -> bool {
+    entry(&id.kernel).is_none_or(|row| row.role == Role::Candidate)
 }
 
 /// How many numbers of its tuning are not another's; none for another algorithm or other types.
 fn distance(id: &CandidateId, other: &CandidateId) -> Option<usize> {
     let differs = |(name, value): &(&String, &Value)| other.tuning.get(*name) != Some(*value);
-    (family(id) == family(other) && id.formats.types() == other.formats.types())
-        .then(|| id.tuning.iter().filter(differs).count())
+    let family = |id: &CandidateId| entry(&id.kernel).map_or(id.kernel.clone(), |row| row.family.to_string());
+    let is_alike = family(id) == family(other) && id.formats.types() == other.formats.types();
+    is_alike.then(|| id.tuning.iter().filter(differs).count())
 }
 
 /// Choices and times of one machine with one number of threads.
@@ -93,53 +81,39 @@ struct Side {
     times: Vec<(String, Vec<(CandidateId, f64)>)>,
 }
 
-/// Runs the command.
-///
-/// # Errors
-/// If a file can't be read, A is not of one machine, or they have no problem in common.
 pub fn transfer(args: &TransferArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let mut from = sides(&args.from)?;
     if from.len() != 1 {
         let names: Vec<&str> = from.iter().map(|side| side.name.as_str()).collect();
-        return Err(format!(
-            "{}: found choices of {} settings ({}), expected those of one machine and one number of threads",
-            args.from.display(),
-            names.len(),
-            names.join("; ")
-        )
-        .into());
+        let (file, n, names) = (args.from.display(), names.len(), names.join("; "));
+        let expected = "expected those of one machine and one number of threads";
+        return Err(format!("{file}: found choices of {n} settings ({names}), {expected}").into());
     }
     let from = from.remove(0);
     let comparisons: Vec<Comparison> = sides(&args.to)?.iter().filter_map(|to| compare(&from, to)).collect();
     if comparisons.is_empty() {
-        return Err(format!(
-            "{}: found no problem in common with {}, expected measurements of the same model and batch",
-            args.to.display(),
-            args.from.display()
-        )
-        .into());
+        let (to, from) = (args.to.display(), args.from.display());
+        let expected = "expected measurements of the same model and batch";
+        return Err(format!("{to}: found no problem in common with {from}, {expected}").into());
     }
     args.output.print(&Transfers { comparisons }, out)
 }
 
-/// What the choices of one cost by the times of the other; none where they have no problem in common.
+/// What the choices of one cost by the times of the other; none without a problem in common.
 fn compare(from: &Side, to: &Side) -> Option<Comparison> {
-    let mut problems: Vec<Transfer> =
-        from.choices.iter().filter_map(|(problem, count, pick)| price(problem, *count, pick, to)).collect();
-    problems.sort_by(|a, b| b.lost_us().total_cmp(&a.lost_us()));
-    let timed =
-        || problems.iter().filter_map(|p| Some((p.choice_us? * p.count as f64, p.best_us * p.count as f64)));
-    let (choices_us, best_us) = timed().fold((0.0, 0.0), |(a, b), (own, best)| (a + own, b + best));
+    let priced = from.choices.iter().filter_map(|(problem, count, pick)| price(problem, *count, pick, to));
+    let mut problems: Vec<Transfer> = priced.collect();
+    let lost_us = |t: &Transfer| t.choice_us.map_or(0.0, |us| (us - t.best_us) * t.count as f64);
+    problems.sort_by(|a, b| lost_us(b).total_cmp(&lost_us(a)));
+    let (mut choices_us, mut best_us) = (0.0, 0.0);
+    for problem in &problems {
+        let Some(choice_us) = problem.choice_us else { continue };
+        choices_us += choice_us * problem.count as f64;
+        best_us += problem.best_us * problem.count as f64;
+    }
     let regret = (best_us > 0.0).then(|| choices_us / best_us - 1.0);
-    let is_any = !problems.is_empty();
-    is_any.then(|| Comparison {
-        a: from.name.clone(),
-        b: to.name.clone(),
-        choices_us,
-        best_us,
-        regret,
-        problems,
-    })
+    let (a, b) = (from.name.clone(), to.name.clone());
+    (!problems.is_empty()).then(|| Comparison { a, b, choices_us, best_us, regret, problems })
 }
 
 /// A choice of one problem by the times of the other; none where that has no times.
@@ -147,13 +121,13 @@ fn price(problem: &str, count: usize, pick: &CandidateId, to: &Side) -> Option<T
     let (_, times) = to.times.iter().find(|(other, _)| other == problem)?;
     let (best, least) = times.iter().min_by(|(_, a), (_, b)| a.total_cmp(b))?;
     let alike = times.iter().filter_map(|(other, seconds)| Some((distance(pick, other)?, *seconds)));
-    let own = alike.min_by_key(|(distance, _)| *distance);
+    let choice = alike.min_by_key(|(distance, _)| *distance);
     Some(Transfer {
         problem: problem.to_string(),
         count,
         choice: pick.clone(),
-        nearest: own.is_some_and(|(distance, _)| distance > 0),
-        choice_us: own.map(|(_, seconds)| seconds * 1e6),
+        nearest: choice.is_some_and(|(distance, _)| distance > 0),
+        choice_us: choice.map(|(_, seconds)| seconds * 1e6),
         best: best.clone(),
         best_us: least * 1e6,
     })
@@ -167,54 +141,36 @@ impl Answer for Transfers {
 
 impl Comparison {
     fn text(&self, width: usize) -> String {
-        let mut table = Table::new(&[
-            "problem",
-            "x",
-            "choice of A",
-            "tuning",
-            "us on B",
-            "best on B",
-            "tuning",
-            "us",
-            "regret",
-        ])
-        .details(&["tuning"]);
-        for t in &self.problems {
-            let mark = if t.nearest { "~ " } else { "" };
-            table.row([
-                t.problem.clone(),
-                t.count.to_string(),
-                format!("{mark}{}", t.choice.kernel),
-                tuning_text(&t.choice.tuning),
-                t.choice_us.map_or("-".to_string(), short),
-                t.best.kernel.clone(),
-                tuning_text(&t.best.tuning),
-                short(t.best_us),
-                t.choice_us.map_or("-".to_string(), |own| more(own / t.best_us)),
-            ]);
+        let mut table =
+            Table::new("problem | x | choice of A | (tuning) | us on B | best on B | (tuning) | us | regret");
+        for Transfer { problem, count: n, choice, nearest, choice_us, best, best_us } in &self.problems {
+            let kernel = format!("{}{}", if *nearest { "~ " } else { "" }, choice.kernel);
+            let [tuning, best_tuning] = [choice, best].map(|id| tuning_text(&id.tuning));
+            let us = choice_us.map_or("-".to_string(), short);
+            let regret = choice_us.map_or("-".to_string(), |us| more(us / best_us));
+            let best_us = short(*best_us);
+            table.row(&[problem, n, &kernel, &tuning, &us, &best.kernel, &best_tuning, &best_us, &regret]);
         }
         let nearest = self.problems.iter().filter(|t| t.nearest).count();
         let missing = self.problems.iter().filter(|t| t.choice_us.is_none()).count();
         let mut notes = Vec::new();
         if let Some(regret) = self.regret {
-            let [own, best] = [self.choices_us, self.best_us].map(time_text);
+            let [choices, best] = [self.choices_us, self.best_us].map(time_text);
+            let regret = percent(regret, 1.0);
             notes.push(format!(
-                "by B's isolated times, A's choices take {own} and B's best {best}: a regret of {:.1}%",
-                regret * 100.0
+                "by B's isolated times, A's choices take {choices} and B's best {best}: a regret of {regret}"
             ));
         }
         if nearest > 0 {
-            let tunings = count(nearest, "tuning");
-            notes
-                .push(format!("~ not measured on B ({tunings}): the time of the nearest of the same family"));
+            let n = count(nearest, "tuning");
+            notes.push(format!("~ not measured on B ({n}): the time of the nearest of the same family"));
         }
         if missing > 0 {
-            let choices = count(missing, "choice");
-            notes.push(format!("- no candidate of the family was measured on B ({choices}): not counted"));
+            let n = count(missing, "choice");
+            notes.push(format!("- no candidate of the family was measured on B ({n}): not counted"));
         }
-        let notes: String = notes.iter().map(|note| wrap(note, width, 2) + "\n").collect();
-        let sides = [format!("A: {}", self.a), format!("B: {}", self.b)].map(|side| wrap(&side, width, 3));
-        format!("{}\n{}\n\n{}\n{notes}", sides[0], sides[1], table.fold(width))
+        let sides = paragraphs([format!("A: {}", self.a), format!("B: {}", self.b)], width, 3);
+        format!("{sides}\n{}\n{}", table.fold(width), paragraphs(notes, width, 2))
     }
 }
 
@@ -224,17 +180,11 @@ fn sides(path: &Path) -> Result<Vec<Side>, Failure> {
         Ok(plan) => Ok(vec![of_plan(&plan)]),
         Err(PlanError::Json { field, .. }) if field == "plan" => {
             let (lines, _) = read(path)?;
-            let mut kinds = Vec::new();
-            for run in &Histories::of(lines.clone(), None, |_| true).runs {
-                let kind = (run.machine.clone(), run.threads, run.types.clone());
-                if !kinds.contains(&kind) {
-                    kinds.push(kind);
-                }
-            }
-            let of = |(machine, threads, types): (Machine, usize, String)| {
-                let like = |run: &Run| (&run.machine, run.threads, &run.types) == (&machine, threads, &types);
-                let name =
-                    format!("{} ({}), {}, {types}", machine.cpu, machine.isa, count(threads, "thread"));
+            let runs = Histories::of(lines.clone(), None, |_| true).runs;
+            let kinds = group(runs.iter().map(|run| ((&run.machine, run.threads, &run.types), ())));
+            let of = |(kind, _): ((&Machine, usize, &String), Vec<()>)| {
+                let like = |run: &Run| (&run.machine, run.threads, &run.types) == kind;
+                let name = format!("{}, {}", setting(kind.0, kind.1), kind.2);
                 of_log(name, &Histories::of(lines.clone(), nearest(&lines, like), like))
             };
             Ok(kinds.into_iter().map(of).filter(|side| !side.times.is_empty()).collect())
@@ -243,21 +193,19 @@ fn sides(path: &Path) -> Result<Vec<Side>, Failure> {
     }
 }
 
+fn setting(machine: &Machine, threads: usize) -> String {
+    format!("{} ({}), {}", machine.cpu, machine.isa, count(threads, "thread"))
+}
+
 fn of_plan(plan: &Plan) -> Side {
-    let mut choices: Vec<(String, usize, CandidateId)> = Vec::new();
-    for step in &plan.steps {
-        let pick = step.id();
-        match choices.iter_mut().find(|(problem, _, known)| *problem == step.problem && *known == pick) {
-            Some((_, count, _)) => *count += 1,
-            None => choices.push((step.problem.clone(), 1, pick)),
-        }
-    }
+    let choices = plan.steps.iter().map(|step| ((step.problem.clone(), step.id()), ()));
+    let choices = group(choices).into_iter().map(|((problem, pick), steps)| (problem, steps.len(), pick));
     let times = plan.measurements.iter().map(|measured| {
         let timed = measured.candidates.iter().filter_map(|c| Some((c.id.clone(), c.time_us?.median * 1e-6)));
-        (measured.problem.clone(), timed.filter(|(pick, _)| may_be_chosen(pick)).collect())
+        (measured.problem.clone(), timed.filter(|(id, _)| may_be_chosen(id)).collect())
     });
-    let name = format!("{} ({}), {}", plan.machine.cpu, plan.machine.isa, count(plan.threads, "thread"));
-    Side { name, choices, times: times.collect() }
+    let name = setting(&plan.machine, plan.threads);
+    Side { name, choices: choices.collect(), times: times.collect() }
 }
 
 fn of_log(name: String, histories: &Histories) -> Side {
@@ -272,18 +220,13 @@ fn of_log(name: String, histories: &Histories) -> Side {
     Side { name, choices, times }
 }
 
-/// Candidates that may be chosen, as fast as they were beside the fastest that was timed to the end.
+/// Candidates that may be chosen, by times relative to the fastest that was timed to the end.
 fn timed(history: &History) -> Vec<(CandidateId, f64)> {
     let samples: Vec<_> = (0..history.candidates.len()).map(|number| history.samples(number)).collect();
     let last = samples.iter().filter_map(|samples| samples.last_round()).max();
     let ended = samples.iter().filter(|samples| samples.last_round() == last && !samples.is_empty());
     let Some(leader) = ended.min_by(|a, b| a.median().total_cmp(&b.median())) else { return Vec::new() };
-    let own = history.candidates.iter().zip(&samples).filter(|(_, samples)| !samples.is_empty());
-    own.map(|(entry, samples)| (entry.id.clone(), samples.relative_to(leader).median))
-        .filter(|(pick, _)| may_be_chosen(pick))
-        .collect()
-}
-
-fn may_be_chosen(pick: &CandidateId) -> bool {
-    entry(&pick.kernel).is_none_or(|row| row.role == Role::Candidate)
+    let measured = history.candidates.iter().zip(&samples).filter(|(_, samples)| !samples.is_empty());
+    let timed = measured.map(|(c, samples)| (c.id.clone(), samples.relative_to(leader).median));
+    timed.filter(|(id, _)| may_be_chosen(id)).collect()
 }

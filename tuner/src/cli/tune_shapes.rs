@@ -1,37 +1,26 @@
 //! `tuner tune --shapes`: measures the convolutions of a list, without a network around them.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use engine::network::choice::{CandidateId, TOOL};
-use engine::network::dtypes::pair;
-use engine::plan::records::{Noise, ProblemRecord, RuleRecord};
-use engine::plan::step::{RunnerUp, TimeUs, time_us};
-use engine::runtime::machine::Machine;
-use engine::util::error::Failure;
-use engine::util::files::{check_writable, create_folder, now, write_atomically};
-use engine::util::stats::us;
+use engine::Machine;
+use engine::network::{CandidateId, TOOL, pair, tuning_text};
+use engine::plan::{Noise, ProblemRecord, RuleRecord, RunnerUp, TimeUs, time_us};
+use engine::util::files::write_atomically;
+use engine::util::{now, us};
 use serde::Serialize;
 
-use crate::autotune::options::Options;
 use crate::autotune::record::{gflops, record};
 use crate::autotune::setup::{Measured, Setup};
-use crate::bench::progress::Progress;
-use crate::cli::args::TuneArgs;
-use crate::cli::detail;
-use crate::cli::output::Answer;
-use crate::cli::progress::Meter;
+use crate::bench::Progress;
 use crate::cli::shape_list::{Listed, read};
 use crate::cli::warnings::warn_of_noise;
-use crate::measure::schedule::Job;
-use crate::measure::types::{CandidateResult, ProblemResult};
-use crate::planner::ranking::{is_eligible, winner};
-use crate::planner::rules::costs;
-use crate::report::data::{percent, tuning_text};
-use crate::report::table::{Table, wrap};
-use crate::report::text::{count, more, short, time_text};
+use crate::cli::{Answer, Failure, Meter, TuneArgs, detail};
+use crate::measure::{CandidateResult, Job, ProblemResult};
+use crate::planner::ranking::winner;
+use crate::planner::{costs, is_eligible};
+use crate::report::{Table, count, more, percent, sections, short, time_text, wrap};
 
-/// Version of the format.
 const SCHEMA: &str = "convolution-shapes-2";
 
 /// The best for each convolution of a list.
@@ -79,98 +68,66 @@ struct Outcome<'a> {
     measurements: &'a [ProblemRecord],
 }
 
-impl<'a> Outcome<'a> {
-    fn of(results: &'a Results, list: &[Listed], file: &Path) -> Self {
-        let multiply_adds = list.iter().map(|l| l.conv.multiply_adds() * l.count as u64).sum();
-        Self {
-            results: file.display().to_string(),
-            list: &results.list,
-            threads: results.threads,
-            convolutions: list.iter().map(|listed| listed.count).sum(),
-            multiply_adds,
-            total_us: results.total_us,
-            gflops: 2.0 * multiply_adds as f64 / results.total_us / 1e3,
-            shapes: &results.shapes,
-            rules: &results.rules,
-            measurements: &results.measurements,
-        }
-    }
-}
-
 impl Answer for Outcome<'_> {
     fn text(&self, width: usize) -> String {
         let mut table =
-            Table::new(&["problem", "x", "kernel", "tuning", "us", "GFLOP/s", "share", "runner-up", "takes"])
-                .details(&["GFLOP/s", "runner-up"]);
-        for best in self.shapes {
-            let us = best.time_us.map_or(0.0, |time| time.median);
-            let second = best.runner_up.as_ref();
-            table.row([
-                best.problem.clone(),
-                best.count.to_string(),
-                best.id.kernel.clone(),
-                tuning_text(&best.id.tuning),
-                short(us),
-                best.gflops.map_or(String::new(), short),
-                percent(us * best.count as f64, self.total_us),
-                second.map_or(String::new(), |c| c.id.to_string()),
-                second.map_or(String::new(), |c| more(c.time_us / us)),
-            ]);
+            Table::new("problem | x | kernel | tuning | us | (GFLOP/s) | share | (runner-up) | takes");
+        for Best { problem, count, id, time_us, gflops, runner_up } in self.shapes {
+            let us = time_us.map_or(0.0, |time| time.median);
+            let (tuning, speed) = (tuning_text(&id.tuning), gflops.map_or(String::new(), short));
+            let share = percent(us * *count as f64, self.total_us);
+            let second = runner_up.as_ref().map_or(String::new(), |c| c.id.to_string());
+            let takes = runner_up.as_ref().map_or(String::new(), |c| more(c.time_us / us));
+            let us = short(us);
+            table.row(&[problem, count, &id.kernel, &tuning, &us, &speed, &share, &second, &takes]);
         }
+        let (all, distinct) = (count(self.convolutions, "convolution"), self.shapes.len());
+        let (work, time) = (self.multiply_adds as f64 / 1e6, time_text(self.total_us));
+        let (gflops, threads) = (short(self.gflops), count(self.threads, "thread"));
         let sum = format!(
-            "{}, {} distinct, {:.1} M multiply-adds: isolated times {}, {} GFLOP/s on {}",
-            count(self.convolutions, "convolution"),
-            self.shapes.len(),
-            self.multiply_adds as f64 / 1e6,
-            time_text(self.total_us),
-            short(self.gflops),
-            count(self.threads, "thread")
+            "{all}, {distinct} distinct, {work:.1} M multiply-adds: isolated times {time}, {gflops} GFLOP/s on {threads}"
         );
-        let parts = [
+        sections([
             table.fold(width) + &wrap(&sum, width, 2) + "\n",
             detail::rules(self.rules, width),
             detail::search(self.measurements, width),
             detail::search_sentence(self.measurements, width),
             format!("results: {}\n", self.results),
-        ];
-        parts.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n")
+        ])
     }
 }
 
-/// Where the results are written: the given file, or one in the folder of this machine, which is made.
-fn results_file(args: &TuneArgs, options: &Options, name: &str) -> Result<PathBuf, Failure> {
-    if let Some(file) = &args.out {
-        return Ok(file.clone());
-    }
-    let folder = Machine::of(&options.cpu).folder(&args.host.results);
-    create_folder(&folder)?;
-    let batch = args.host.batch.map_or(String::new(), |batch| format!("-b{batch}"));
-    let (threads, bound) = (options.threads, options.bounds.error);
-    Ok(folder.join(format!("shapes-{name}-t{threads}{batch}-e{bound:e}.json")))
-}
-
-/// Runs `tune --shapes`.
 pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<(), Failure> {
     let list = read(path, args.host.batch.map(usize::from))?;
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let options = args.options();
-    let file = results_file(args, &options, &name)?;
-    check_writable(&file)?;
-    let progress = &mut Meter::default();
-    let progress = Progress::new(progress);
+    let batch = args.host.batch.map_or(String::new(), |batch| format!("-b{batch}"));
+    let default = format!("shapes-{name}-t{}{batch}-e{:e}.json", options.threads, options.bounds.error);
+    let file = args.output_file(&Machine::of(&options.cpu), &default)?;
+    let mut meter = Meter::default();
+    let progress = Progress::new(&mut meter);
     let work = list.iter().map(|listed| (listed.problem(), listed.count)).collect();
     let setup = Setup::new(&options, work, &progress)?;
-    let job = |listed: &Listed| Job {
-        problem: listed.problem(),
-        count: listed.count,
-        name: listed.conv.to_string(),
-    };
+    let job = |l: &Listed| Job { problem: l.problem(), count: l.count, name: l.conv.to_string() };
     let jobs: Vec<Job> = list.iter().map(job).collect();
     let measured = setup.measure(&jobs, 1.0);
     let results = results(name, &list, &setup, &measured);
     warn_of_noise(&results.noise);
     write_atomically(&file, serde_json::to_string_pretty(&results)? + "\n")?;
-    args.output.print(&Outcome::of(&results, &list, &file), out)
+    let multiply_adds = list.iter().map(|l| l.conv.multiply_adds() * l.count as u64).sum();
+    let outcome = Outcome {
+        results: file.display().to_string(),
+        list: &results.list,
+        threads: results.threads,
+        convolutions: list.iter().map(|listed| listed.count).sum(),
+        multiply_adds,
+        total_us: results.total_us,
+        gflops: 2.0 * multiply_adds as f64 / results.total_us / 1e3,
+        shapes: &results.shapes,
+        rules: &results.rules,
+        measurements: &results.measurements,
+    };
+    args.output.print(&outcome, out)
 }
 
 /// The best for each convolution of a list.

@@ -1,50 +1,44 @@
 //! Warnings after tuning, on standard error.
 
-use engine::plan::records::Noise;
-use engine::plan::schema::Plan;
+use engine::plan::{Noise, Plan};
 
-use crate::bench::policy::POLICY;
-use crate::report::text::{more, time_text};
+use crate::bench::POLICY;
+use crate::report::{more, time_text};
 
 /// What to do where the machine was not quiet.
 const AGAIN: &str = "tune again when it is quiet; --fresh is not needed";
 
 /// Warns of rounds whose times say little about quiet ones.
 pub fn warn_of_noise(noise: &Noise) {
-    if noise.disturbed > POLICY.contention.busy_share {
-        let share = noise.disturbed * 100.0;
-        eprintln!("warning: busy: other processes had the cores in {share:.0}% of the runs; {AGAIN}");
+    let busy = POLICY.contention.busy_share;
+    let warn = |text: String| eprintln!("warning: {text}; {AGAIN}");
+    if noise.disturbed > busy {
+        warn(format!("busy: other processes had the cores in {:.0}% of the runs", noise.disturbed * 100.0));
     }
     let Some(distance) = noise.core_distance else { return };
-    let (near, most, share) = (distance.near_ns, distance.most_ns, distance.far * 100.0);
-    if distance.far > POLICY.contention.busy_share {
-        eprintln!(
-            "warning: core-to-core latency: up to {most:.0} ns in {share:.0}% of the rounds, at best {near:.0} ns; {AGAIN}"
-        );
+    let best = format!("at best {:.0} ns", distance.near_ns);
+    let warn_of_latency = |text: String| warn(format!("core-to-core latency: {text}, {best}"));
+    if distance.far > busy {
+        let (most, share) = (distance.most_ns, distance.far * 100.0);
+        warn_of_latency(format!("up to {most:.0} ns in {share:.0}% of the rounds"));
     }
     if let Some(ns) = distance.far_networks_ns() {
-        eprintln!(
-            "warning: core-to-core latency: {ns:.0} ns while whole networks were measured, at best {near:.0} ns; {AGAIN}"
-        );
+        warn_of_latency(format!("{ns:.0} ns while whole networks were measured"));
     }
 }
 
-/// Warns of a whole network that takes longer or shorter than predicted, and names the steps that are furthest off.
+/// Warns of a network whose time is not as predicted, and names the steps that are furthest off.
 pub fn audit(plan: &Plan) {
     let (Some(predicted), Some(measured)) = (plan.predicted_ms, plan.measured_ms) else { return };
     if (measured / predicted - 1.0).abs() <= POLICY.stages.prediction_off {
         return;
     }
-    let mut residuals: Vec<(f64, &str)> =
-        plan.steps.iter().filter_map(|step| Some((step.residual_us()?, &step.layers[0][..]))).collect();
+    let residuals = plan.steps.iter().filter_map(|step| Some((step.residual_us()?, &step.layers[0])));
+    let mut residuals: Vec<(f64, &String)> = residuals.collect();
     residuals.sort_by(|(a, _), (b, _)| b.abs().total_cmp(&a.abs()));
-    let list: Vec<String> =
-        residuals.iter().take(3).map(|(us, layer)| format!("{layer} {us:+.0} µs")).collect();
-    eprintln!(
-        "warning: the network takes {}, predicted were {}, {}; furthest off: {}",
-        time_text(measured * 1e3),
-        time_text(predicted * 1e3),
-        more(measured / predicted),
-        list.join(", ")
-    );
+    let list = residuals.iter().take(3).map(|(us, layer)| format!("{layer} {us:+.0} µs"));
+    let list = list.collect::<Vec<_>>().join(", ");
+    let [takes, expected] = [measured, predicted].map(|ms| time_text(ms * 1e3));
+    let off = more(measured / predicted);
+    eprintln!("warning: the network takes {takes}, predicted were {expected}, {off}; furthest off: {list}");
 }

@@ -1,11 +1,18 @@
-//! A surface in pixels over plotters' SVG backend, with the colours and sizes that all pictures share.
+//! A surface in pixels over plotters' SVG backend; colours and sizes that all pictures share.
 
-use engine::util::error::Failure;
+use std::collections::HashSet;
+
 use kernels::table;
 use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
+use plotters::drawing::DrawingAreaErrorKind;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+/// Why plotters can't draw, which it has no reason to.
+pub type DrawError = DrawingAreaErrorKind<std::io::Error>;
+
+pub type Drawn = Result<(), DrawError>;
 
 /// Width of every picture.
 pub const WIDTH: i32 = 1200;
@@ -13,45 +20,46 @@ pub const WIDTH: i32 = 1200;
 /// Space at its edges.
 pub const MARGIN: i32 = 24;
 
-/// Text and lines.
-pub const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
+/// Sizes of letters.
+pub const TITLE: i32 = 18;
+pub const BODY: i32 = 13;
+pub const SMALL: i32 = 11;
 
-/// Less important text.
-pub const GREY: RGBColor = RGBColor(0x59, 0x59, 0x59);
+/// Width between the margins.
+pub const ROOM: i32 = WIDTH - 2 * MARGIN;
 
-/// Grid lines.
-pub const GRID: RGBColor = RGBColor(0xdd, 0xdd, 0xdd);
+/// The colour of text and lines.
+pub const INK: RGBColor = rgb(0x222222);
 
-/// What has no family.
-pub const OTHER: RGBColor = RGBColor(0x99, 0x99, 0x99);
+/// That of less important text.
+pub const GREY: RGBColor = rgb(0x595959);
+
+/// That of grid lines.
+pub const GRID: RGBColor = rgb(0xdddddd);
+
+/// That of what has no family.
+pub const OTHER: RGBColor = rgb(0x999999);
 
 /// Colours of the families in the order of the table of kernels: Okabe and Ito's palette ("Color
 /// Universal Design", 2008), then Tol's muted one for families to come.
-const PALETTE: [RGBColor; 12] = [
-    RGBColor(0xbb, 0xbb, 0xbb),
-    RGBColor(0x00, 0x72, 0xb2),
-    RGBColor(0xe6, 0x9f, 0x00),
-    RGBColor(0x00, 0x9e, 0x73),
-    RGBColor(0xcc, 0x79, 0xa7),
-    RGBColor(0x56, 0xb4, 0xe9),
-    RGBColor(0xf0, 0xe4, 0x42),
-    RGBColor(0xd5, 0x5e, 0x00),
-    RGBColor(0x33, 0x22, 0x88),
-    RGBColor(0x88, 0x22, 0x55),
-    RGBColor(0x44, 0xaa, 0x99),
-    RGBColor(0x99, 0x99, 0x33),
+const PALETTE: [u32; 12] = [
+    0xbbbbbb, 0x0072b2, 0xe69f00, 0x009e73, 0xcc79a7, 0x56b4e9, 0xf0e442, 0xd55e00, 0x332288, 0x882255,
+    0x44aa99, 0x999933,
 ];
+
+/// A colour as CSS writes it.
+pub const fn rgb(hex: u32) -> RGBColor {
+    let [_, red, green, blue] = hex.to_be_bytes();
+    RGBColor(red, green, blue)
+}
 
 /// The colour of a family, the same in every picture.
 pub fn colour(family: &str) -> RGBColor {
-    let mut families: Vec<&str> = Vec::new();
-    for row in table() {
-        if !families.contains(&row.family) {
-            families.push(row.family);
-        }
-    }
+    let mut families: Vec<&str> = table().iter().map(|row| row.family).collect();
+    let mut seen = HashSet::new();
+    families.retain(|family| seen.insert(*family));
     let index = families.iter().position(|name| *name == family);
-    index.map_or(OTHER, |index| PALETTE[index % PALETTE.len()])
+    index.map_or(OTHER, |index| rgb(PALETTE[index % PALETTE.len()]))
 }
 
 /// Black or white, whichever has more contrast on a colour (WCAG 2.1, relative luminance).
@@ -66,23 +74,16 @@ pub fn text_width(text: &str, size: i32) -> i32 {
     (text.chars().map(|c| if c.is_ascii() { 0.62 } else { 1.0 }).sum::<f64>() * size as f64).ceil() as i32
 }
 
-/// A text that fits a width, cut where it is longer; characters that XML does not take become spaces.
+/// A text cut to a width where it is longer; characters that XML does not take become spaces.
 pub fn fit(text: &str, size: i32, width: i32) -> String {
     let clean = |c: char| if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') { ' ' } else { c };
     let text: String = text.chars().take(4000).map(clean).collect();
     if text_width(&text, size) <= width {
         return text;
     }
-    let mut cut = String::new();
-    for c in text.chars() {
-        cut.push(c);
-        if text_width(&cut, size) + size > width {
-            cut.pop();
-            cut.push('…');
-            break;
-        }
-    }
-    cut
+    let fits = |n: &usize| text_width(&text.chars().take(*n).collect::<String>(), size) + size <= width;
+    let kept = (1..).take_while(fits).last().unwrap_or(0);
+    text.chars().take(kept).chain(['…']).collect()
 }
 
 /// Breaks a text into lines that fit a width.
@@ -110,63 +111,27 @@ pub fn ticks(from: f64, to: f64, count: usize) -> Vec<(f64, String)> {
     values.into_iter().map(|value| (value, format!("{value:.decimals$}"))).collect()
 }
 
-/// Where a text stands.
-#[derive(Clone, Copy)]
-pub struct Style {
-    /// Height of an em in pixels.
-    pub size: i32,
-    /// Its colour.
-    pub colour: RGBColor,
-    /// Which of its ends the position is.
-    pub anchor: HPos,
-    /// Bold.
-    pub bold: bool,
-    /// Written upwards.
-    pub upright: bool,
+/// Which end of a text is where it is put; it is vertically centred there.
+pub const CENTRE: Pos = Pos { h_pos: HPos::Center, v_pos: VPos::Center };
+pub const RIGHT: Pos = Pos { h_pos: HPos::Right, v_pos: VPos::Center };
+
+/// A text of letters of so many pixels, from the left.
+pub fn text_style(size: i32, colour: RGBColor) -> TextStyle<'static> {
+    // The backend divides sizes by 1.24.
+    let font = ("sans-serif", size as f64 * 1.24).into_font();
+    font.color(&colour).pos(Pos::new(HPos::Left, VPos::Center))
 }
 
-impl Style {
-    /// Dark, from the left.
-    pub fn of(size: i32) -> Self {
-        Self { size, colour: INK, anchor: HPos::Left, bold: false, upright: false }
-    }
-
-    /// In another colour.
-    pub fn colour(self, colour: RGBColor) -> Self {
-        Self { colour, ..self }
-    }
-
-    /// Ending at the position.
-    pub fn right(self) -> Self {
-        Self { anchor: HPos::Right, ..self }
-    }
-
-    /// Centred on the position.
-    pub fn centred(self) -> Self {
-        Self { anchor: HPos::Center, ..self }
-    }
-
-    /// Bold.
-    pub fn bold(self) -> Self {
-        Self { bold: true, ..self }
-    }
-
-    /// Upwards.
-    pub fn upright(self) -> Self {
-        Self { upright: true, ..self }
-    }
+pub fn bold(style: TextStyle) -> TextStyle {
+    TextStyle { font: style.font.style(FontStyle::Bold), ..style }
 }
 
-/// A picture that is being drawn.
 pub struct Canvas<'a> {
     area: DrawingArea<SVGBackend<'a>, Shift>,
 }
 
 /// Draws a picture of [`WIDTH`] and a height.
-///
-/// # Errors
-/// If plotters fails, which it has no reason to.
-pub fn picture(height: i32, draw: impl FnOnce(&Canvas) -> Result<(), Failure>) -> Result<String, Failure> {
+pub fn picture(height: i32, draw: impl FnOnce(&Canvas) -> Drawn) -> Result<String, DrawError> {
     let mut svg = String::new();
     {
         let size = (WIDTH as u32, height.max(1) as u32);
@@ -179,33 +144,25 @@ pub fn picture(height: i32, draw: impl FnOnce(&Canvas) -> Result<(), Failure>) -
 }
 
 impl Canvas<'_> {
-    /// A text, vertically centred on `at`.
-    pub fn text(&self, text: &str, at: (i32, i32), style: Style) -> Result<(), Failure> {
-        // The backend divides sizes by 1.24.
-        let mut font = ("sans-serif", style.size as f64 * 1.24).into_font();
-        if style.bold {
-            font = font.style(FontStyle::Bold);
-        }
-        if style.upright {
-            font = font.transform(FontTransform::Rotate270);
-        }
-        let style = font.color(&style.colour).pos(Pos::new(style.anchor, VPos::Center));
-        Ok(self.area.draw(&Text::new(text.to_string(), at, style))?)
+    pub fn text(&self, text: &str, at: (i32, i32), style: TextStyle) -> Drawn {
+        self.area.draw(&Text::new(text.to_string(), at, style))
     }
 
-    /// A filled rectangle.
-    pub fn rectangle(&self, from: (i32, i32), to: (i32, i32), colour: RGBColor) -> Result<(), Failure> {
-        Ok(self.area.draw(&Rectangle::new([from, to], colour.filled()))?)
+    pub fn rectangle(&self, from: (i32, i32), to: (i32, i32), colour: RGBColor) -> Drawn {
+        self.area.draw(&Rectangle::new([from, to], colour.filled()))
     }
 
-    /// A line.
-    pub fn line(&self, from: (i32, i32), to: (i32, i32), colour: RGBColor) -> Result<(), Failure> {
-        Ok(self.area.draw(&PathElement::new(vec![from, to], colour))?)
+    pub fn title(&self, text: &str) -> Drawn {
+        self.text(&fit(text, TITLE, ROOM), (MARGIN, MARGIN), bold(text_style(TITLE, INK)))
+    }
+
+    pub fn line(&self, from: (i32, i32), to: (i32, i32), colour: RGBColor) -> Drawn {
+        self.area.draw(&PathElement::new(vec![from, to], colour))
     }
 
     /// A triangle that points down to `at`.
-    pub fn pointer(&self, (x, y): (i32, i32)) -> Result<(), Failure> {
-        Ok(self.area.draw(&Polygon::new(vec![(x - 5, y - 8), (x + 5, y - 8), (x, y)], INK.filled()))?)
+    pub fn pointer(&self, (x, y): (i32, i32)) -> Drawn {
+        self.area.draw(&Polygon::new(vec![(x - 5, y - 8), (x + 5, y - 8), (x, y)], INK.filled()))
     }
 }
 
@@ -217,9 +174,9 @@ mod tests {
     fn families_of_the_table_have_colours_of_their_own() {
         let mut seen: Vec<(&str, RGBColor)> = Vec::new();
         for row in table() {
-            let own = colour(row.family);
-            assert!(seen.iter().all(|(family, c)| *family == row.family || *c != own), "{}", row.family);
-            seen.push((row.family, own));
+            let colour = colour(row.family);
+            assert!(seen.iter().all(|(family, c)| *family == row.family || *c != colour), "{}", row.family);
+            seen.push((row.family, colour));
         }
         assert_eq!(colour("no such family"), OTHER);
     }

@@ -1,59 +1,29 @@
 //! The candidates of a problem and the contest of whole networks, as bars.
 
-use engine::plan::reasons::CandidateOutcome;
-use engine::plan::records::NetworkVariant;
-use engine::plan::schema::Plan;
-use engine::util::error::Failure;
+use engine::Machine;
+use engine::network::tuning_text;
+use engine::plan::{CandidateOutcome, CandidateRecord, NetworkVariant, Plan, TimeUs};
+use kernels::{Conv, Window};
+use plotters::style::RGBColor;
 
 use crate::report::bars::{Bar, Bars};
-use crate::report::canvas::{OTHER, colour};
-use crate::report::data::{ProblemView, RowView, family, gflops, positive, time, tuning_text};
+use crate::report::canvas::{DrawError, OTHER, colour, rgb};
+use crate::report::data::{ProblemView, family, gflops, positive, time};
 use crate::report::text::{count, short, time_text};
 
 /// One bar a row of the table of kernels: its fastest tuning.
-///
-/// # Errors
-/// If plotters fails.
-pub fn problem(view: &ProblemView) -> Result<String, Failure> {
-    let conv = &view.conv;
-    let speed = |us: f64| gflops(conv, us);
-    let bar = |row: &RowView| {
-        let tunings = row.others.len() + 1;
-        let best = row.best;
-        let all = std::iter::once((best, row.time)).chain(row.others.iter().copied());
-        let chosen = all.clone().find(|(candidate, _)| view.is_chosen(candidate));
-        let work = work(conv.multiply_adds(), best.multiply_adds);
-        let early = if best.outcome == CandidateOutcome::DroppedEarly { ", dropped early" } else { "" };
-        Bar {
-            label: best.id.kernel.clone(),
-            sublabel: if best.outcome == CandidateOutcome::NotMeasured {
-                String::new()
-            } else {
-                count(tunings, "tuning")
-            },
-            bold: chosen.is_some(),
-            colour: colour(family(&best.id.kernel)),
-            value: speed(row.time.median),
-            quartiles: [speed(row.time.high), speed(row.time.low)],
-            ticks: row.others.iter().map(|(_, t)| speed(t.median)).collect(),
-            pointer: chosen.map(|(_, t)| speed(t.median)),
-            text: [
-                format!("{} GFLOP/s, {}{work}", short(speed(row.time.median)), time_text(row.time.median)),
-                format!("{}{early}", tuning_text(&best.id.tuning)),
-            ],
-        }
-    };
-    let rows = view.rows();
-    let mut subtitle = vec![shape(view)];
+pub fn problem(view: &ProblemView) -> Result<String, DrawError> {
+    let mut subtitle = vec![shape(&view.conv)];
     if !view.steps.is_empty() {
         let layers: Vec<String> = view.steps.iter().map(|step| step.layers.join("+")).collect();
         subtitle.push(format!("{}: {}", count(layers.len(), "step"), list(&layers, 6)));
     }
     for step in view.choices() {
-        subtitle.push(format!("chosen: {} [{}], {}", step.kernel, tuning_text(&step.tuning), step.reason));
+        subtitle.push(format!("chosen: {}, {}", step.id(), step.reason));
     }
     let mut notes = vec![
-        "A bar is a kernel with its fastest tuning; whiskers are the quartiles of its time, ticks its other tunings, the triangle is what the plan has chosen."
+        "A bar is a kernel with its fastest tuning; whiskers are the quartiles of its time, ticks its other \
+         tunings, the triangle is what the plan has chosen."
             .to_string(),
     ];
     let absent = view.absent();
@@ -62,17 +32,41 @@ pub fn problem(view: &ProblemView) -> Result<String, Failure> {
     }
     notes.extend(absent.iter().map(|(reason, ids)| format!("{}: {reason}", list(ids, 8))));
     let bars = Bars {
-        title: view.name.to_string(),
+        title: view.record.problem.clone(),
         subtitle,
         axis: "GFLOP/s: floating-point operations of a direct computation over the median time".to_string(),
-        bars: rows.iter().map(bar).collect(),
+        bars: view.rows().iter().map(|row| bar(view, row)).collect(),
         without: "no candidate was measured",
         notes,
     };
     bars.draw()
 }
 
-/// How executed multiply-adds compare with those of a direct computation, if they do not equal them.
+/// A kernel, by its candidates from the fastest on.
+fn bar(view: &ProblemView, candidates: &[(&CandidateRecord, TimeUs)]) -> Bar {
+    let speed = |us: f64| gflops(&view.conv, us);
+    let (best, time) = candidates[0];
+    let chosen = candidates.iter().find(|(c, _)| view.steps.iter().any(|step| step.runs(&c.id)));
+    let work = work(view.conv.multiply_adds(), best.multiply_adds);
+    let early = if best.outcome == CandidateOutcome::DroppedEarly { ", dropped early" } else { "" };
+    let is_measured = best.outcome != CandidateOutcome::NotMeasured;
+    Bar {
+        label: best.id.kernel.clone(),
+        sublabel: if is_measured { count(candidates.len(), "tuning") } else { String::new() },
+        bold: chosen.is_some(),
+        colour: colour(family(&best.id.kernel)),
+        value: speed(time.median),
+        quartiles: [speed(time.high), speed(time.low)],
+        ticks: candidates[1..].iter().map(|(_, t)| speed(t.median)).collect(),
+        pointer: chosen.map(|(_, t)| speed(t.median)),
+        text: [
+            format!("{} GFLOP/s, {}{work}", short(speed(time.median)), time_text(time.median)),
+            format!("{}{early}", tuning_text(&best.id.tuning)),
+        ],
+    }
+}
+
+/// How executed multiply-adds compare with a direct computation's, where they are not equal.
 fn work(direct: u64, executed: u64) -> String {
     let saved = direct as f64 / executed as f64;
     match saved {
@@ -84,18 +78,13 @@ fn work(direct: u64, executed: u64) -> String {
 }
 
 /// Input, output, kernel and work in words.
-pub fn shape(view: &ProblemView) -> String {
-    let conv = &view.conv;
-    let ([h, w], [oh, ow], [r, s], [u, v]) =
-        (conv.image, conv.output(), conv.window.kernel, conv.window.stride);
+pub fn shape(conv: &Conv) -> String {
+    let ([h, w], [oh, ow]) = (conv.image, conv.output());
+    let Window { kernel: [r, s], stride: [u, v], .. } = conv.window;
     let stride = if [u, v] == [1, 1] { String::new() } else { format!(", stride {u}x{v}") };
     let batch = if conv.batch == 1 { String::new() } else { format!("{} images, ", conv.batch) };
-    format!(
-        "{batch}{h}x{w}x{} to {oh}x{ow}x{}, kernel {r}x{s}{stride}, {:.1} M multiply-adds",
-        conv.channels,
-        conv.filters(),
-        conv.multiply_adds() as f64 / 1e6
-    )
+    let (c, k, work) = (conv.channels, conv.filters(), conv.multiply_adds() as f64 / 1e6);
+    format!("{batch}{h}x{w}x{c} to {oh}x{ow}x{k}, kernel {r}x{s}{stride}, {work:.1} M multiply-adds")
 }
 
 /// The first few of a list, and how many more there are.
@@ -105,37 +94,36 @@ fn list(items: &[String], most: usize) -> String {
 }
 
 /// Times of whole networks.
-///
-/// # Errors
-/// If plotters fails.
-pub fn contest(plan: &Plan) -> Result<String, Failure> {
-    let timed: Vec<_> =
-        plan.networks.iter().filter_map(|c| Some((&c.network, time(Some(c.time_us))?))).collect();
-    let own = timed.iter().find(|(name, _)| **name == NetworkVariant::Tuned).map(|(_, t)| t.median);
-    let bar = |(name, t): &(&NetworkVariant, engine::plan::step::TimeUs)| {
+pub fn contest(plan: &Plan) -> Result<String, DrawError> {
+    let timed = plan.networks.iter().filter_map(|n| Some((&n.network, time(Some(n.time_us))?)));
+    let timed: Vec<_> = timed.collect();
+    let tuned = timed.iter().find(|(network, _)| **network == NetworkVariant::Tuned).map(|(_, t)| t.median);
+    let bar = |(network, t): &(&NetworkVariant, TimeUs)| {
         let [ms, low, high] = [t.median, t.low, t.high].map(|us| us / 1e3);
-        let ratio = own.map_or(String::new(), |own| format!(", {:.2}x the tuned plan", t.median / own));
-        let is_own = **name == NetworkVariant::Tuned;
+        let is_tuned = **network == NetworkVariant::Tuned;
+        let ratio =
+            tuned.filter(|_| !is_tuned).map(|tuned| format!(", {:.2}x the tuned plan", t.median / tuned));
         Bar {
-            label: name.to_string(),
+            label: network.to_string(),
             sublabel: String::new(),
-            bold: is_own,
-            colour: if is_own { TUNED } else { OTHER },
+            bold: is_tuned,
+            colour: if is_tuned { TUNED } else { OTHER },
             value: ms,
             quartiles: [low, high],
             ticks: Vec::new(),
             pointer: None,
             text: [
-                format!("{} ms{}", short(ms), if is_own { String::new() } else { ratio }),
+                format!("{} ms{}", short(ms), ratio.unwrap_or_default()),
                 format!("quartiles {} .. {} ms", short(low), short(high)),
             ],
         }
     };
-    let left_out = plan.networks.len() - timed.len();
-    let mut notes =
-        vec!["The networks ran in turn, so that whatever slowed the machine slowed them alike.".to_string()];
-    if left_out > 0 {
-        notes.push(format!("{} without a time left out.", count(left_out, "plan")));
+    let mut notes = Vec::new();
+    if !timed.is_empty() {
+        let note = "The networks ran in turn, so that whatever slowed the machine slowed them alike.";
+        notes.push(note.to_string());
+        let left_out = plan.networks.len() - timed.len();
+        notes.extend((left_out > 0).then(|| format!("{} without a time left out.", count(left_out, "plan"))));
     }
     let bars = Bars {
         title: format!("{}: the whole network, by way of choosing kernels", plan.model),
@@ -143,25 +131,19 @@ pub fn contest(plan: &Plan) -> Result<String, Failure> {
         axis: "ms an inference, median".to_string(),
         bars: timed.iter().map(bar).collect(),
         without: "the plan has no contest of whole networks",
-        notes: if timed.is_empty() { Vec::new() } else { notes },
+        notes,
     };
     bars.draw()
 }
 
-/// The plan's own bar; no family has this colour.
-const TUNED: plotters::style::RGBColor = plotters::style::RGBColor(0x44, 0x44, 0x44);
+/// The tuned plan's bar; no family has this colour.
+const TUNED: RGBColor = rgb(0x444444);
 
 /// Threads, batch and machine in words.
 pub fn setting(plan: &Plan) -> String {
-    let machine = &plan.machine;
-    format!(
-        "{}, batch {}, on {}, {}, {}",
-        count(plan.threads, "thread"),
-        plan.batch,
-        machine.cpu,
-        machine.isa,
-        count(machine.cores, "core")
-    )
+    let Machine { cpu, isa, cores, .. } = &plan.machine;
+    let (threads, cores) = (count(plan.threads, "thread"), count(*cores, "core"));
+    format!("{threads}, batch {}, on {cpu}, {isa}, {cores}", plan.batch)
 }
 
 /// Predicted and measured time of the network in words.

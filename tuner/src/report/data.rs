@@ -1,16 +1,10 @@
 //! A plan as the pictures show it: times that are none are gone, steps have a block and a family.
 
-use std::collections::BTreeMap;
-
-use engine::network::choice::CandidateId;
-pub use engine::network::choice::tuning_text;
-use engine::plan::reasons::CandidateOutcome;
-use engine::plan::records::{CandidateRecord, ProblemRecord};
-use engine::plan::schema::Plan;
-use engine::plan::step::{PlanStep, TimeUs};
-use kernels::entry;
-use kernels::problem::Conv;
-use serde_json::Map;
+use engine::Plan;
+use engine::plan::{CandidateOutcome, CandidateRecord, PlanStep, ProblemRecord, TimeUs};
+use kernels::{Conv, entry};
+use serde::Serialize;
+use serde_json::Value;
 
 /// A number that a plan may give as a time in microseconds: a nanosecond to eleven days.
 fn is_time(us: f64) -> bool {
@@ -51,9 +45,7 @@ pub fn gflops(conv: &Conv, us: f64) -> f64 {
     2.0 * conv.multiply_adds() as f64 / us / 1e3
 }
 
-/// A step.
 pub struct StepView<'a> {
-    /// As the plan has it.
     pub step: &'a PlanStep,
     /// What comes before the first layer's point.
     pub block: &'a str,
@@ -61,71 +53,77 @@ pub struct StepView<'a> {
     pub layer: String,
     /// Family of its kernel.
     pub family: &'a str,
-    /// Its time.
     pub time: Option<TimeUs>,
-    /// Its speed.
     pub gflops: Option<f64>,
 }
 
-impl StepView<'_> {
+impl<'a> StepView<'a> {
+    fn of(step: &'a PlanStep) -> Self {
+        let first = step.layers.first().map_or("", String::as_str);
+        let (block, layer) = first.split_once('.').unwrap_or((first, first));
+        let more = if step.layers.len() > 1 { format!(" +{}", step.layers.len() - 1) } else { String::new() };
+        let time = time(step.time_us);
+        let speed = |(conv, t): (Conv, TimeUs)| gflops(&conv, t.median / step.repeats as f64);
+        Self {
+            step,
+            block,
+            layer: format!("{layer}{more}"),
+            family: family(&step.kernel),
+            time,
+            gflops: convolution(&step.problem)
+                .zip(time)
+                .map(speed)
+                .or(time.and_then(|_| positive(step.gflops))),
+        }
+    }
+
     /// Median in microseconds; 0 where it was not measured.
     pub fn us(&self) -> f64 {
         self.time.map_or(0.0, |t| t.median)
     }
 }
 
-fn step_view(step: &PlanStep) -> StepView<'_> {
-    let first = step.layers.first().map_or("", String::as_str);
-    let (block, layer) = first.split_once('.').unwrap_or((first, first));
-    let more = if step.layers.len() > 1 { format!(" +{}", step.layers.len() - 1) } else { String::new() };
-    let time = time(step.time_us);
-    let computed =
-        convolution(&step.problem).zip(time).map(|(conv, t)| gflops(&conv, t.median / step.repeats as f64));
-    StepView {
-        step,
-        block,
-        layer: format!("{layer}{more}"),
-        family: family(&step.kernel),
-        time,
-        gflops: computed.or(time.and_then(|_| positive(step.gflops))),
-    }
-}
-
-/// All steps in order.
 pub fn steps(plan: &Plan) -> Vec<StepView<'_>> {
-    plan.steps.iter().map(step_view).collect()
+    plan.steps.iter().map(StepView::of).collect()
 }
 
-/// Time of the steps that have something in common.
-#[derive(Clone, Debug, PartialEq)]
+/// Values by key, the keys in the order in which they appear.
+pub fn group<K: PartialEq, V>(pairs: impl IntoIterator<Item = (K, V)>) -> Vec<(K, Vec<V>)> {
+    let mut groups: Vec<(K, Vec<V>)> = Vec::new();
+    for (key, value) in pairs {
+        match groups.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, values)) => values.push(value),
+            None => groups.push((key, vec![value])),
+        }
+    }
+    groups
+}
+
+/// Steps that have something in common, its name, and the sum of their medians.
+#[derive(Debug, Serialize)]
 pub struct Share<'a> {
-    /// What they have in common.
     pub name: &'a str,
-    /// How many they are.
     pub steps: usize,
-    /// Sum of their medians in microseconds.
-    pub us: f64,
+    pub time_us: f64,
+    /// Of the time of all steps; 0 where none was measured.
+    pub share: f64,
 }
 
 /// Sums the steps by a key, in order of first appearance.
 pub fn shares<'a>(steps: &[StepView<'a>], key: impl Fn(&StepView<'a>) -> &'a str) -> Vec<Share<'a>> {
-    let mut shares: Vec<Share> = Vec::new();
-    for step in steps {
-        let name = key(step);
-        let index = shares.iter().position(|share| share.name == name).unwrap_or_else(|| {
-            shares.push(Share { name, steps: 0, us: 0.0 });
-            shares.len() - 1
-        });
-        shares[index].steps += 1;
-        shares[index].us += step.us();
-    }
-    shares
+    let total = total(steps);
+    let share = |(name, times): (&'a str, Vec<f64>)| {
+        let time_us = times.iter().sum();
+        let share = if total > 0.0 { time_us / total } else { 0.0 };
+        Share { name, steps: times.len(), time_us, share }
+    };
+    group(steps.iter().map(|step| (key(step), step.us()))).into_iter().map(share).collect()
 }
 
 /// Shares by family, the largest first.
 pub fn by_family<'a>(steps: &[StepView<'a>]) -> Vec<Share<'a>> {
     let mut shares = shares(steps, |step| step.family);
-    shares.sort_by(|a, b| b.us.total_cmp(&a.us));
+    shares.sort_by(|a, b| b.time_us.total_cmp(&a.time_us));
     shares
 }
 
@@ -135,15 +133,12 @@ pub fn total(steps: &[StepView]) -> f64 {
 }
 
 /// Part of a total in percent.
-pub fn percent(us: f64, total: f64) -> String {
-    if total > 0.0 { format!("{:.1}%", us / total * 100.0) } else { "-".to_string() }
+pub fn percent(part: f64, total: f64) -> String {
+    if total > 0.0 { format!("{:.1}%", part / total * 100.0) } else { "-".to_string() }
 }
 
 /// A convolution problem, all that was measured of it, and the steps that compute it.
 pub struct ProblemView<'a> {
-    /// Its name in the plan.
-    pub name: &'a str,
-    /// What it is.
     pub conv: Conv,
     /// The steps, in order; none if an edited plan has dropped them.
     pub steps: Vec<&'a PlanStep>,
@@ -153,71 +148,39 @@ pub struct ProblemView<'a> {
     pub file: String,
 }
 
-/// A row of the table of kernels on one problem.
-pub struct RowView<'a> {
-    /// Its fastest candidate.
-    pub best: &'a CandidateRecord,
-    /// The time of that.
-    pub time: TimeUs,
-    /// Its other tunings.
-    pub others: Vec<(&'a CandidateRecord, TimeUs)>,
-}
-
 /// The time of a candidate whose results were right.
 pub fn candidate_time(candidate: &CandidateRecord) -> Option<TimeUs> {
     time(candidate.time_us).filter(|_| !matches!(candidate.outcome, CandidateOutcome::Wrong { .. }))
 }
 
 impl ProblemView<'_> {
-    /// Rows with a measured candidate, the fastest first.
-    pub fn rows(&self) -> Vec<RowView<'_>> {
+    /// The measured candidates of each kernel, the fastest first; the fastest kernel first.
+    pub fn rows(&self) -> Vec<Vec<(&CandidateRecord, TimeUs)>> {
         let mut timed: Vec<(&CandidateRecord, TimeUs)> =
             self.record.candidates.iter().filter_map(|c| Some((c, candidate_time(c)?))).collect();
         timed.sort_by(|(_, a), (_, b)| a.median.total_cmp(&b.median));
-        let mut rows: Vec<RowView> = Vec::new();
-        for (candidate, time) in timed {
-            match rows.iter_mut().find(|row| row.best.id.kernel == candidate.id.kernel) {
-                Some(row) => row.others.push((candidate, time)),
-                None => rows.push(RowView { best: candidate, time, others: Vec::new() }),
-            }
-        }
-        rows
+        let by_kernel = group(timed.into_iter().map(|timed| (&timed.0.id.kernel, timed)));
+        by_kernel.into_iter().map(|(_, candidates)| candidates).collect()
     }
 
     /// Steps that differ in kernel, tuning or formats, the first of each; most often one.
     pub fn choices(&self) -> Vec<&PlanStep> {
-        let mut choices: Vec<&PlanStep> = Vec::new();
-        for step in &self.steps {
-            if !choices.iter().any(|c| c.id() == step.id()) {
-                choices.push(step);
-            }
-        }
-        choices
+        let choices = group(self.steps.iter().map(|step| (step.id(), *step)));
+        choices.into_iter().map(|(_, steps)| steps[0]).collect()
     }
 
-    /// Whether a step has this candidate as its kernel.
-    pub fn is_chosen(&self, candidate: &CandidateRecord) -> bool {
-        self.steps.iter().any(|step| step.runs(&candidate.id))
-    }
-
-    /// Rows that are not compared and candidates that are wrong, those of one reason together:
-    /// the reason and the ids.
+    /// Reasons, with the ids of kernels that are left out and of candidates that are wrong.
     pub fn absent(&self) -> Vec<(String, Vec<String>)> {
-        let left_out = self.record.excluded.iter().map(|(id, reason)| {
-            let reason = reason.as_str().map_or_else(|| reason.to_string(), str::to_string);
-            (reason, id.clone())
-        });
+        let left_out = self.record.excluded.iter().map(|(id, reason)| (reason_text(reason), id.clone()));
         let wrong = self.record.candidates.iter().filter(|c| candidate_time(c).is_none());
         let wrong = wrong.map(|c| (c.outcome.to_string(), c.id.to_string()));
-        let mut groups: Vec<(String, Vec<String>)> = Vec::new();
-        for (reason, id) in left_out.chain(wrong) {
-            match groups.iter_mut().find(|(known, _)| *known == reason) {
-                Some((_, ids)) => ids.push(id),
-                None => groups.push((reason, vec![id])),
-            }
-        }
-        groups
+        group(left_out.chain(wrong))
     }
+}
+
+/// Why a kernel is left out, as the plan says.
+pub fn reason_text(reason: &Value) -> String {
+    reason.as_str().map_or_else(|| reason.to_string(), str::to_string)
 }
 
 /// The measurements that a step was chosen by.
@@ -226,50 +189,29 @@ pub fn record<'a>(plan: &'a Plan, step: &PlanStep) -> Option<&'a ProblemRecord> 
     plan.measurements.iter().find(|r| plain(&r.problem) == step.problem)
 }
 
-/// What a step says of its own kernel and the runner-up, as a record.
+/// What a step says of its kernel and the runner-up, as a record.
 fn record_of_step(step: &PlanStep) -> ProblemRecord {
-    let candidate = |id: CandidateId, time_us| CandidateRecord {
-        ratio_ci95: None,
-        disturbed: 0,
-        id,
-        time_us,
-        samples: 0,
-        rel_error: 0.0,
-        rms_error: None,
-        bytes: 0,
-        multiply_adds: 0,
-        outcome: CandidateOutcome::NotMeasured,
-    };
-    let second = step.runner_up.as_ref().map(|r| {
-        let time = TimeUs { median: r.time_us, low: r.time_us, high: r.time_us };
-        candidate(r.id.clone(), Some(time))
-    });
+    let candidate = |id, time_us| CandidateRecord { id, time_us, ..Default::default() };
     let mut candidates = vec![candidate(step.id(), step.time_us)];
-    candidates.extend(second);
-    ProblemRecord {
-        problem: step.problem.clone(),
-        candidates,
-        excluded: Map::new(),
-        conditions: None,
-        search: None,
-        rules: BTreeMap::new(),
-    }
+    candidates.extend(step.runner_up.as_ref().map(|second| {
+        let time = TimeUs { median: second.time_us, low: second.time_us, high: second.time_us };
+        candidate(second.id.clone(), Some(time))
+    }));
+    ProblemRecord { problem: step.problem.clone(), candidates, ..Default::default() }
 }
 
 /// All distinct convolutions: those of the steps in order, then those that were only measured.
 pub fn convolutions(plan: &Plan) -> Vec<ProblemView<'_>> {
+    let steps = plan.steps.iter().map(|step| (&step.problem, Some(step)));
+    let measured = plan.measurements.iter().map(|record| (&record.problem, None));
     let mut views: Vec<ProblemView> = Vec::new();
-    let names = plan.steps.iter().map(|s| &s.problem).chain(plan.measurements.iter().map(|r| &r.problem));
-    for name in names {
-        if views.iter().any(|view| view.name == name) {
-            continue;
-        }
+    for (name, steps) in group(steps.chain(measured)) {
         let Some(conv) = convolution(name) else { continue };
-        let steps: Vec<&PlanStep> = plan.steps.iter().filter(|step| step.problem == *name).collect();
+        let steps: Vec<&PlanStep> = steps.into_iter().flatten().collect();
         let known = plan.measurements.iter().find(|r| r.problem == *name).cloned();
-        let Some(record) = known.or_else(|| steps.first().map(|step| record_of_step(step))) else { continue };
+        let Some(record) = known.or_else(|| Some(record_of_step(steps.first()?))) else { continue };
         let file = file_name(name, views.iter().map(|view| view.file.as_str()));
-        views.push(ProblemView { name, conv, steps, record, file });
+        views.push(ProblemView { conv, steps, record, file });
     }
     views
 }
@@ -317,8 +259,6 @@ mod tests {
 
     #[test]
     fn families_are_those_of_the_table_or_the_bare_id() {
-        assert_eq!(family("direct_avx2"), "direct");
-        assert_eq!(family("fft_avx512"), "fft");
-        assert_eq!(family("other"), "other");
+        assert_eq!(["direct_avx2", "fft_avx512", "other"].map(family), ["direct", "fft", "other"]);
     }
 }

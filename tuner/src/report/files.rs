@@ -2,20 +2,26 @@
 
 use std::path::{Path, PathBuf};
 
-use engine::plan::schema::Plan;
-use engine::util::error::Failure;
-use engine::util::files::{create_folder, write_atomically};
+use engine::util::create_folder;
+use engine::util::files::write_atomically;
+use engine::{InputError, Plan};
 
+use crate::report::canvas::DrawError;
 use crate::report::{charts, data, page, strip};
 
-/// The Markdown page.
+/// Why there is no report; one line.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    #[error(transparent)]
+    Draw(#[from] DrawError),
+    #[error(transparent)]
+    File(#[from] InputError),
+}
+
 const PAGE: &str = "report.md";
 
-/// Draws all files of a report, then writes them to a folder: the path of the page, and the number of pictures.
-///
-/// # Errors
-/// If a picture can't be drawn or the folder not be written.
-pub fn write(plan: &Plan, folder: &Path) -> Result<(PathBuf, usize), Failure> {
+/// Draws all files, then writes them to a folder: the path of the page, the number of pictures.
+pub fn write(plan: &Plan, folder: &Path) -> Result<(PathBuf, usize), ReportError> {
     let files = files(plan)?;
     create_folder(folder)?;
     for (name, text) in &files {
@@ -24,11 +30,8 @@ pub fn write(plan: &Plan, folder: &Path) -> Result<(PathBuf, usize), Failure> {
     Ok((folder.join(PAGE), files.len() - 1))
 }
 
-/// All files of a report: names and contents, the page last.
-///
-/// # Errors
-/// If a picture can't be drawn.
-pub fn files(plan: &Plan) -> Result<Vec<(String, String)>, Failure> {
+/// Names and contents of all files, the page last.
+pub fn files(plan: &Plan) -> Result<Vec<(String, String)>, DrawError> {
     let steps = data::steps(plan);
     let problems = data::convolutions(plan);
     let mut files = vec![

@@ -2,16 +2,17 @@
 
 use std::fmt::Write;
 
-use engine::plan::schema::Plan;
+use engine::Plan;
+use engine::network::tuning_text;
+use serde_json::{Map, Value};
 
 use crate::report::charts::{shape, times};
 use crate::report::data::{
-    ProblemView, Share, StepView, by_family, percent, positive, shares, time, total, tuning_text,
+    ProblemView, Share, StepView, by_family, gflops, percent, positive, shares, time, total,
 };
 use crate::report::rewrites::{cells, head, summary};
-use crate::report::text::{count, short, time_text};
+use crate::report::text::{count, more, short, time_text};
 
-/// Picture of the network.
 pub const NETWORK: &str = "network.svg";
 
 /// Picture of whole networks by way of choosing.
@@ -22,47 +23,28 @@ const STEPS: usize = 20;
 
 /// A text as Markdown shows it word for word, in one line of a table too.
 fn plain(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            c if c.is_control() => escaped.push(' '),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '&' => escaped.push_str("&amp;"),
-            '\\' | '|' | '*' | '_' | '`' | '[' | ']' | '#' | '~' | '!' => {
-                escaped.push('\\');
-                escaped.push(c);
-            }
-            c => escaped.push(c),
-        }
-    }
-    escaped
+    let text =
+        text.replace(char::is_control, " ").replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let escaped = |c: char| if "\\|*_`[]#~!".contains(c) { vec!['\\', c] } else { vec![c] };
+    text.chars().flat_map(escaped).collect()
 }
 
 /// A name in a code span, in one line of a table too.
 fn code(text: &str) -> String {
-    let mut span = String::from("`");
-    for c in text.chars() {
-        match c {
-            '`' => span.push('\''),
-            '|' => span.push_str("\\|"),
-            c if c.is_control() => span.push(' '),
-            c => span.push(c),
-        }
-    }
-    span.push('`');
-    span
+    format!("`{}`", text.replace(char::is_control, " ").replace('`', "'").replace('|', "\\|"))
 }
 
-/// A kernel and its tuning.
-fn kernel(id: &str, tuning: &serde_json::Map<String, serde_json::Value>) -> String {
+fn kernel(id: &str, tuning: &Map<String, Value>) -> String {
     let tuning = tuning_text(tuning);
     if tuning == "-" { code(id) } else { format!("{} {}", code(id), plain(&tuning)) }
 }
 
-/// A table; cells of columns whose mark is `-:` stand to the right.
-fn table(head: &[&str], marks: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let mut text = format!("| {} |\n|{}|\n", head.join(" | "), marks.join("|"));
+/// A table with a head like `name | ms:`; columns that end with a colon stand to the right.
+fn table(head: &str, rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let marks: Vec<&str> =
+        head.split(" | ").map(|name| if name.ends_with(':') { "-:" } else { "-" }).collect();
+    let names: Vec<&str> = head.split(" | ").map(|name| name.trim_end_matches(':')).collect();
+    let mut text = format!("| {} |\n|{}|\n", names.join(" | "), marks.join("|"));
     for row in rows {
         let _ = writeln!(text, "| {} |", row.join(" | "));
     }
@@ -84,12 +66,9 @@ fn date(seconds: u64) -> String {
 fn header(plan: &Plan) -> String {
     let machine = &plan.machine;
     let [l1, l2, l3] = machine.caches_kib;
-    let off = match (positive(plan.predicted_ms), positive(plan.measured_ms)) {
-        (Some(predicted), Some(measured)) => {
-            format!(": {:+.1}% against what was predicted", (measured / predicted - 1.0) * 100.0)
-        }
-        _ => String::new(),
-    };
+    let ratio =
+        positive(plan.predicted_ms).zip(positive(plan.measured_ms)).map(|(before, after)| after / before);
+    let off = ratio.map_or(String::new(), |ratio| format!(": {} against what was predicted", more(ratio)));
     let error = plan.rel_error.filter(|e| e.is_finite());
     let mut rows = vec![
         ("model", plain(&plan.model)),
@@ -105,14 +84,14 @@ fn header(plan: &Plan) -> String {
     if let Some(shape) = &plan.shape {
         rows.insert(1, ("shape", code(shape)));
     }
-    table(&["", ""], &["-", "-"], rows.into_iter().map(|(name, value)| vec![name.to_string(), value]))
+    table(" | ", rows.into_iter().map(|(name, value)| vec![name.to_string(), value]))
 }
 
 fn shares_table(what: &str, shares: &[Share], total: f64) -> String {
-    let rows = shares.iter().map(|share| {
-        vec![plain(share.name), share.steps.to_string(), short(share.us / 1e3), percent(share.us, total)]
+    let rows = shares.iter().map(|Share { name, steps, time_us, .. }| {
+        vec![plain(name), steps.to_string(), short(time_us / 1e3), percent(*time_us, total)]
     });
-    table(&[what, "steps", "ms", "share"], &["-", "-:", "-:", "-:"], rows)
+    table(&format!("{what} | steps: | ms: | share:"), rows)
 }
 
 fn steps_table(steps: &[StepView], total: f64) -> String {
@@ -129,14 +108,10 @@ fn steps_table(steps: &[StepView], total: f64) -> String {
             view.gflops.map_or(String::new(), short),
             percent(view.us(), total),
             second.map_or(String::new(), |(r, _)| kernel(&r.id.kernel, &r.id.tuning)),
-            second.map_or(String::new(), |(_, ratio)| format!("{:+.1}%", (ratio - 1.0) * 100.0)),
+            second.map_or(String::new(), |(_, ratio)| more(ratio)),
         ]
     });
-    table(
-        &["layer", "problem", "kernel", "ms", "GFLOP/s", "share", "runner-up", "takes"],
-        &["-", "-", "-", "-:", "-:", "-:", "-", "-:"],
-        rows,
-    )
+    table("layer | problem | kernel | ms: | GFLOP/s: | share: | runner-up | takes:", rows)
 }
 
 fn problems_table(problems: &[ProblemView]) -> String {
@@ -144,21 +119,18 @@ fn problems_table(problems: &[ProblemView]) -> String {
         let drawn = !view.rows().is_empty();
         let chosen: Vec<String> = view.choices().iter().map(|s| kernel(&s.kernel, &s.tuning)).collect();
         let took = view.steps.first().and_then(|step| Some(time(step.time_us)?.median / step.repeats as f64));
+        let name = code(&view.record.problem);
         vec![
-            if drawn { format!("[{}]({})", code(view.name), view.file) } else { code(view.name) },
-            shape(view),
+            if drawn { format!("[{name}]({})", view.file) } else { name },
+            shape(&view.conv),
             view.steps.len().to_string(),
             if chosen.is_empty() { "in no step".to_string() } else { chosen.join("; ") },
             took.map_or(String::new(), |us| short(us / 1e3)),
-            took.map_or(String::new(), |us| short(super::data::gflops(&view.conv, us))),
+            took.map_or(String::new(), |us| short(gflops(&view.conv, us))),
             if drawn { view.record.candidates.len().to_string() } else { "not measured".to_string() },
         ]
     });
-    table(
-        &["problem", "in words", "steps", "chosen", "ms", "GFLOP/s", "candidates"],
-        &["-", "-", "-:", "-", "-:", "-:", "-:"],
-        rows,
-    )
+    table("problem | in words | steps: | chosen | ms: | GFLOP/s: | candidates:", rows)
 }
 
 /// The forms of blocks; nothing where none has several.
@@ -166,8 +138,6 @@ fn rewrites(plan: &Plan) -> String {
     if plan.block_variants.is_empty() {
         return String::new();
     }
-    let head = head();
-    let marks: Vec<&str> = head.iter().map(|cell| if cell.ends_with(", us") { "-:" } else { "-" }).collect();
     let rows = plan.block_variants.iter().map(|block| cells(block).iter().map(|cell| plain(cell)).collect());
     let sum = summary(&plan.block_variants).map_or(String::new(), |text| format!("In all, {text}.\n\n"));
     format!(
@@ -175,25 +145,19 @@ fn rewrites(plan: &Plan) -> String {
          The time of the steps in which the variants of a block differ: pointwise convolutions of one tensor as \
          one (fuse\\_siblings), a pointwise convolution before the mean that it follows (conv\\_before\\_pool), \
          and both. {sum}{}\n",
-        table(&head.iter().map(String::as_str).collect::<Vec<_>>(), &marks, rows)
+        table(&head().replace(", us", ", us:"), rows)
     )
 }
 
-/// The page.
 pub fn page(plan: &Plan, steps: &[StepView], problems: &[ProblemView]) -> String {
     let total = total(steps);
     let unmeasured = steps.iter().filter(|step| step.time.is_none());
     let names: Vec<String> = unmeasured.map(|view| code(&view.step.layers.join("+"))).collect();
-    let note = match names.len() {
-        0 => String::new(),
-        n => format!(
-            "{} without a measured time, not in these sums: {}.\n\n",
-            count(n, "step"),
-            names.join(", ")
-        ),
-    };
+    let (n, list) = (count(names.len(), "step"), names.join(", "));
+    let note = format!("{n} without a measured time, not in these sums: {list}.\n\n");
+    let note = if names.is_empty() { "" } else { &note };
     let slowest = match steps.len() - names.len() {
-        n if n <= STEPS => "## Steps by time".to_string(),
+        ..=STEPS => "## Steps by time".to_string(),
         _ => format!("## The {STEPS} slowest steps"),
     };
     format!(
@@ -216,18 +180,10 @@ pub fn page(plan: &Plan, steps: &[StepView], problems: &[ProblemView]) -> String
 
 /// What the plan says of one step's time, for `explain`.
 pub fn step_time(view: &StepView) -> String {
-    match view.time {
-        Some(t) => {
-            let speed = view.gflops.map_or(String::new(), |g| format!(", {} GFLOP/s", short(g)));
-            format!(
-                "{} (quartiles {} .. {}){speed}",
-                time_text(t.median),
-                time_text(t.low),
-                time_text(t.high)
-            )
-        }
-        None => "not measured".to_string(),
-    }
+    let Some(time) = view.time else { return "not measured".to_string() };
+    let speed = view.gflops.map_or(String::new(), |g| format!(", {} GFLOP/s", short(g)));
+    let [median, low, high] = [time.median, time.low, time.high].map(time_text);
+    format!("{median} (quartiles {low} .. {high}){speed}")
 }
 
 #[cfg(test)]

@@ -1,39 +1,37 @@
 //! The variants of blocks: what each costs, and what the chosen ones gain.
 
-use engine::network::block_variant::BlockVariant;
-use engine::plan::reasons::VariantReason;
-use engine::plan::records::BlockVariantRecord;
+use std::fmt::Display;
+
+use engine::network::BlockVariant;
+use engine::plan::{BlockVariantRecord, VariantReason};
 use engine::util::files::one_line;
 
 use crate::report::data::microseconds;
-use crate::report::table::{Table, wrap};
-use crate::report::text::{more, short, time_text};
+use crate::report::table::Table;
+use crate::report::text::{more, paragraphs, short, time_text};
 
-/// The variants of a block as cells: their times in microseconds in the order of [`BlockVariant::ALL`], empty where
-/// the block has no such variant, the name of the chosen one, and what it takes more than the plain one.
+/// A block as cells: microseconds of its variants in the order of [`BlockVariant::ALL`], empty
+/// where it has none, the name of the chosen one, and what that takes more than the plain one.
 pub fn cells(block: &BlockVariantRecord) -> Vec<String> {
     let cost = |variant: BlockVariant| {
         let known = block.alternatives.iter().find(|a| BlockVariant::from_name(&a.variant) == Some(variant));
         known.and_then(|a| microseconds(a.time_us)).map_or(String::new(), short)
     };
     let chosen = BlockVariant::from_name(&block.variant).map_or(block.variant.clone(), name);
-    let takes = gain(block).map(|[plain, own]| more(own / plain));
-    let mut cells = vec![block.block.clone()];
-    cells.extend(BlockVariant::ALL.map(cost));
-    cells.extend([chosen, takes.unwrap_or_default()]);
-    cells
+    let takes = gain(block).map(|[plain, chosen]| more(chosen / plain)).unwrap_or_default();
+    [block.block.clone()].into_iter().chain(BlockVariant::ALL.map(cost)).chain([chosen, takes]).collect()
 }
 
 /// Microseconds of the plain form and of the chosen one.
 fn gain(block: &BlockVariantRecord) -> Option<[f64; 2]> {
-    let [plain, own] = block.gain_us()?;
-    Some([microseconds(Some(plain))?, microseconds(Some(own))?])
+    let [plain, chosen] = block.gain_us()?;
+    Some([microseconds(Some(plain))?, microseconds(Some(chosen))?])
 }
 
-/// What heads [`cells`].
-pub fn head() -> Vec<String> {
+/// What heads [`cells`], as [`Table::new`] takes it.
+pub fn head() -> String {
     let variants = BlockVariant::ALL.map(|variant| format!("{}, us", name(variant)));
-    ["block".to_string()].into_iter().chain(variants).chain(["chosen".into(), "takes".into()]).collect()
+    format!("block | {} | chosen | takes", variants.join(" | "))
 }
 
 /// The name of a variant in a table: [`BOTH`] says what `both` is.
@@ -45,7 +43,7 @@ fn name(variant: BlockVariant) -> String {
 }
 
 /// What stands below a table of block variants.
-pub const BOTH: &str = "both: fuse_siblings+conv_before_pool";
+const BOTH: &str = "both: fuse_siblings+conv_before_pool";
 
 /// Microseconds that the plain forms of the blocks and the chosen ones take in all.
 pub fn total(blocks: &[BlockVariantRecord]) -> [f64; 2] {
@@ -54,13 +52,12 @@ pub fn total(blocks: &[BlockVariantRecord]) -> [f64; 2] {
 
 /// The total in words; none where nothing was measured.
 pub fn summary(blocks: &[BlockVariantRecord]) -> Option<String> {
-    let [plain, own] = total(blocks);
+    let [plain, chosen] = total(blocks);
     (plain > 0.0).then(|| {
+        let [chosen_time, plain_time] = [chosen, plain].map(time_text);
+        let more = more(chosen / plain);
         format!(
-            "the steps that block variants change take {}, {} in the plain form ({})",
-            time_text(own),
-            time_text(plain),
-            more(own / plain)
+            "the steps that block variants change take {chosen_time}, {plain_time} in the plain form ({more})"
         )
     })
 }
@@ -68,18 +65,11 @@ pub fn summary(blocks: &[BlockVariantRecord]) -> Option<String> {
 /// The form of a block, what its steps take and what those of the others take, in words.
 pub fn form(block: &BlockVariantRecord) -> String {
     let time = |us: Option<f64>| microseconds(us).map_or("not measured".to_string(), time_text);
-    let own = block.alternatives.iter().find(|a| a.variant == block.variant);
+    let chosen = block.alternatives.iter().find(|a| a.variant == block.variant);
     let others = block.alternatives.iter().filter(|a| a.variant != block.variant);
     let others: Vec<String> = others.map(|a| format!("{} {}", a.variant, time(a.time_us))).collect();
-    let text = format!(
-        "{} of {}: {}; {}; {}",
-        block.variant,
-        block.block,
-        time(own.and_then(|a| a.time_us)),
-        others.join(", "),
-        block.reason
-    );
-    one_line(&text)
+    let (chosen, others) = (time(chosen.and_then(|a| a.time_us)), others.join(", "));
+    one_line(&format!("{} of {}: {chosen}; {others}; {}", block.variant, block.block, block.reason))
 }
 
 /// All blocks that have several variants, as a table and a sum.
@@ -87,14 +77,14 @@ pub fn text(blocks: &[BlockVariantRecord], width: usize) -> String {
     if blocks.is_empty() {
         return String::new();
     }
-    let head = head();
-    let mut table = Table::new(&head.iter().map(String::as_str).collect::<Vec<_>>());
-    blocks.iter().for_each(|block| table.row(cells(block)));
-    let mut lines = vec![BOTH.to_string()];
-    lines.extend(summary(blocks));
-    if blocks.iter().any(|block| block.reason == VariantReason::Overruled) {
-        lines.push(format!("{}: the plan is the plain one", VariantReason::Overruled));
+    let mut table = Table::new(&head());
+    for block in blocks {
+        table.row(&cells(block).iter().map(|cell| cell as &dyn Display).collect::<Vec<_>>());
     }
-    let notes: Vec<String> = lines.iter().map(|line| wrap(line, width, 2)).collect();
-    format!("{}{}\n", table.fold(width), notes.join("\n"))
+    let mut notes = vec![BOTH.to_string()];
+    notes.extend(summary(blocks));
+    if blocks.iter().any(|block| block.reason == VariantReason::Overruled) {
+        notes.push(format!("{}: the plan is the plain one", VariantReason::Overruled));
+    }
+    table.fold(width) + &paragraphs(notes, width, 2)
 }

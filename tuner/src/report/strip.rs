@@ -1,20 +1,15 @@
-//! The network as a strip of steps: time from left to right, in as many rows as it takes to read it.
+//! The network as a strip of steps: time from left to right, in as many rows as are legible.
 
-use engine::plan::schema::Plan;
-use engine::util::error::Failure;
+use engine::Plan;
+use plotters::style::FontTransform;
 
 use crate::report::canvas::{
-    Canvas, GREY, GRID, INK, MARGIN, Style, WIDTH, colour, fit, ink_on, picture, text_width, ticks,
+    BODY, CENTRE, Canvas, DrawError, Drawn, GREY, GRID, INK, MARGIN, ROOM, SMALL, WIDTH, colour, fit, ink_on,
+    picture, text_style, text_width, ticks,
 };
 use crate::report::charts::{setting, times};
 use crate::report::data::{StepView, by_family, percent, total};
 use crate::report::text::{count, time_text};
-
-const TITLE: i32 = 18;
-
-const BODY: i32 = 13;
-
-const SMALL: i32 = 11;
 
 /// Height of the rectangles: an upright name of a layer fits.
 const STRIP: i32 = 116;
@@ -24,8 +19,9 @@ const ROW: i32 = STRIP + 92;
 
 /// Where the first row begins, and where its strip does in a row.
 const TOP: i32 = 76;
-
 const STRIP_AT: i32 = 20;
+
+const NOTE: &str = "Each rectangle is a step, as wide as its median time; colours are families of kernels.";
 
 /// Steps that one row shows legibly.
 const STEPS_A_ROW: usize = 28;
@@ -39,7 +35,7 @@ struct Piece {
     to: f64,
 }
 
-/// Lays spans end to end in rows of equal length; what crosses the end of a row goes on in the next.
+/// Lays spans end to end in rows of equal length; what crosses a row's end goes on in the next.
 fn pieces(spans: &[f64], rows: usize) -> Vec<Piece> {
     let length = spans.iter().sum::<f64>() / rows as f64;
     let mut pieces = Vec::new();
@@ -73,8 +69,8 @@ fn widest(pieces: &[Piece], count: usize) -> Vec<usize> {
     named
 }
 
-/// Places labels, given by centre and width, so that none covers another or leaves `0..room`: a left
-/// end and a line for each.
+/// Places labels, given by centre and width, so that none covers another or leaves `0..room`:
+/// a left end and a line for each.
 fn place(labels: &[(i32, i32)], room: i32) -> Vec<(i32, usize)> {
     let mut ends: Vec<i32> = Vec::new();
     let mut at = |&(centre, width): &(i32, i32)| {
@@ -92,83 +88,69 @@ fn place(labels: &[(i32, i32)], room: i32) -> Vec<(i32, usize)> {
     labels.iter().map(&mut at).collect()
 }
 
-/// Runs of steps of one block: its name and the steps' indices.
-fn blocks<'a>(steps: &[StepView<'a>]) -> Vec<(&'a str, std::ops::Range<usize>)> {
-    let mut runs: Vec<(&str, std::ops::Range<usize>)> = Vec::new();
-    for (index, step) in steps.iter().enumerate() {
-        match runs.last_mut() {
-            Some((name, range)) if *name == step.block => range.end = index + 1,
-            _ => runs.push((step.block, index..index + 1)),
-        }
-    }
-    runs
+/// A family of the legend: its text, its left end and its line.
+struct Entry<'a> {
+    family: &'a str,
+    text: String,
+    x: i32,
+    line: i32,
 }
 
-/// Draws the network.
-///
-/// # Errors
-/// If plotters fails.
-pub fn network(plan: &Plan, steps: &[StepView]) -> Result<String, Failure> {
-    let total = total(steps);
-    let measured = steps.iter().filter(|s| s.time.is_some()).count();
-    let rows = if measured == 0 { 0 } else { measured.div_ceil(STEPS_A_ROW).min(4) };
-    let room = WIDTH - 2 * MARGIN;
-    let families = by_family(steps);
-    let legend: Vec<(&str, String)> = families
-        .iter()
-        .filter(|share| share.us > 0.0)
-        .map(|share| {
-            let text = format!("{}: {} ({})", share.name, time_text(share.us), percent(share.us, total));
-            (share.name, fit(&text, BODY, room / 2))
-        })
-        .collect();
-    // Places in the legend: left end and line.
-    let mut places = Vec::new();
-    let (mut x, mut line) = (0, 0);
-    for (_, text) in &legend {
-        let width = 20 + text_width(text, BODY) + 16;
-        if x + width > room && x > 0 {
+/// The families that take time.
+fn legend<'a>(steps: &[StepView<'a>]) -> Vec<Entry<'a>> {
+    let (mut legend, mut x, mut line) = (Vec::new(), 0, 0);
+    for share in by_family(steps).into_iter().filter(|share| share.time_us > 0.0) {
+        let percent = percent(share.time_us, total(steps));
+        let text = format!("{}: {} ({percent})", share.name, time_text(share.time_us));
+        let text = fit(&text, BODY, ROOM / 2);
+        let width = 20 + text_width(&text, BODY) + 16;
+        if x + width > ROOM && x > 0 {
             (x, line) = (0, line + 1);
         }
-        places.push((x, line));
+        legend.push(Entry { family: share.name, text, x, line });
         x += width;
     }
+    legend
+}
+
+pub fn network(plan: &Plan, steps: &[StepView]) -> Result<String, DrawError> {
+    let measured = steps.iter().filter(|s| s.time.is_some()).count();
+    let rows = if measured == 0 { 0 } else { measured.div_ceil(STEPS_A_ROW).min(4) };
+    let legend = legend(steps);
+    let last = legend.last().map_or(0, |entry| entry.line);
     let bottom = if rows == 0 { TOP + 60 } else { TOP + ROW * rows as i32 };
-    picture(bottom + 22 * (line + 2) + MARGIN, |canvas| {
-        let title = format!("{}: {}, {}", plan.model, count(steps.len(), "step"), times(plan));
-        canvas.text(&fit(&title, TITLE, room), (MARGIN, MARGIN), Style::of(TITLE).bold())?;
-        let style = Style::of(BODY).colour(GREY);
-        canvas.text(&fit(&setting(plan), BODY, room), (MARGIN, MARGIN + 24), style)?;
+    picture(bottom + 22 * (last + 2) + MARGIN, |canvas| {
+        canvas.title(&format!("{}: {}, {}", plan.model, count(steps.len(), "step"), times(plan)))?;
+        let style = text_style(BODY, GREY);
+        canvas.text(&fit(&setting(plan), BODY, ROOM), (MARGIN, MARGIN + 24), style)?;
         if rows == 0 {
-            canvas.text("no step has a measured time", (MARGIN, TOP + 30), Style::of(BODY))?;
+            canvas.text("no step has a measured time", (MARGIN, TOP + 30), text_style(BODY, INK))?;
         } else {
             draw_rows(canvas, steps, rows)?;
         }
-        for ((name, text), (x, line)) in legend.iter().zip(places) {
+        for Entry { family, text, x, line } in &legend {
             let (x, y) = (MARGIN + x, bottom + 22 * line);
-            canvas.rectangle((x, y - 7), (x + 14, y + 7), colour(name))?;
-            canvas.text(text, (x + 20, y), Style::of(BODY))?;
+            canvas.rectangle((x, y - 7), (x + 14, y + 7), colour(family))?;
+            canvas.text(text, (x + 20, y), text_style(BODY, INK))?;
         }
-        let mut note =
-            "Each rectangle is a step, as wide as its median time; colours are families of kernels."
-                .to_string();
+        let mut note = NOTE.to_string();
         if measured < steps.len() {
             note += &format!(" {} without a measured time not drawn.", count(steps.len() - measured, "step"));
         }
-        let y = bottom + 22 * (line + 1);
-        canvas.text(&note, (MARGIN, y), Style::of(SMALL).colour(GREY))
+        canvas.text(&note, (MARGIN, bottom + 22 * (last + 1)), text_style(SMALL, GREY))
     })
 }
 
-fn draw_rows(canvas: &Canvas, steps: &[StepView], rows: usize) -> Result<(), Failure> {
+fn strip_top(row: usize) -> i32 {
+    TOP + ROW * row as i32 + STRIP_AT
+}
+
+fn draw_rows(canvas: &Canvas, steps: &[StepView], rows: usize) -> Drawn {
     let spans: Vec<f64> = steps.iter().map(StepView::us).collect();
     let length = spans.iter().sum::<f64>() / rows as f64;
-    let room = WIDTH - 2 * MARGIN;
-    let x = |us: f64| MARGIN + (us / length * f64::from(room)).round().min(f64::from(room)) as i32;
-    let strip = |row: usize| TOP + ROW * row as i32 + STRIP_AT;
-
+    let x = |us: f64| MARGIN + (us / length * f64::from(ROOM)).round().min(f64::from(ROOM)) as i32;
     for row in 0..rows {
-        let (y, start) = (strip(row), length * row as f64);
+        let (y, start) = (strip_top(row), length * row as f64);
         for (ms, text) in ticks(start / 1e3, (start + length) / 1e3, 12) {
             let x = x(ms * 1e3 - start);
             canvas.line((x, y - 6), (x, y), GREY)?;
@@ -176,71 +158,61 @@ fn draw_rows(canvas: &Canvas, steps: &[StepView], rows: usize) -> Result<(), Fai
             // Centred on the edge, it would leave the picture.
             let half = text_width(&text, SMALL) / 2 + 4;
             let x = x.clamp(half, WIDTH - half);
-            canvas.text(&text, (x, y - 14), Style::of(SMALL).colour(GREY).centred())?;
+            canvas.text(&text, (x, y - 14), text_style(SMALL, GREY).pos(CENTRE))?;
         }
-        canvas.rectangle((MARGIN, y), (MARGIN + room, y + STRIP), GRID)?;
+        canvas.rectangle((MARGIN, y), (MARGIN + ROOM, y + STRIP), GRID)?;
     }
 
     let drawn = pieces(&spans, rows);
     let named = widest(&drawn, steps.len());
     for (i, piece) in drawn.iter().enumerate() {
         let step = &steps[piece.index];
-        let (left, right, y) = (x(piece.from), x(piece.to), strip(piece.row));
+        let (left, right, y) = (x(piece.from), x(piece.to), strip_top(piece.row));
         let fill = colour(step.family);
         // A gap between neighbours, as long as there is something left of the step.
         let right = if right - left > 2 { right - 1 } else { right };
         canvas.rectangle((left, y), (right, y + STRIP), fill)?;
-        let width = right - left;
         if named[piece.index] != i {
             continue;
         }
-        let centre = ((left + right) / 2, y + STRIP / 2);
-        let style = Style::of(SMALL).colour(ink_on(fill)).centred();
+        let (width, centre, middle) = (right - left, (left + right) / 2, y + STRIP / 2);
+        let style = text_style(SMALL, ink_on(fill)).pos(CENTRE);
         let name = fit(&step.layer, SMALL, STRIP - 4);
         if text_width(&name, SMALL) + 8 <= width {
-            canvas.text(&name, (centre.0, centre.1 - 8), style)?;
-            canvas.text(&fit(&time_text(step.us()), SMALL, width), (centre.0, centre.1 + 8), style)?;
+            canvas.text(&name, (centre, middle - 8), style.clone())?;
+            canvas.text(&fit(&time_text(step.us()), SMALL, width), (centre, middle + 8), style)?;
         } else if width >= SMALL + 2 {
-            canvas.text(&name, centre, style.upright())?;
+            canvas.text(&name, (centre, middle), style.transform(FontTransform::Rotate270))?;
         }
     }
-    draw_blocks(canvas, steps, &spans, rows, &x)
+    draw_blocks(canvas, steps, rows, x)
 }
 
 /// Brackets below the rows with the blocks' names and times.
-fn draw_blocks(
-    canvas: &Canvas,
-    steps: &[StepView],
-    spans: &[f64],
-    rows: usize,
-    x: &impl Fn(f64) -> i32,
-) -> Result<(), Failure> {
-    let room = WIDTH - 2 * MARGIN;
-    let runs = blocks(steps);
-    let sums: Vec<f64> = runs.iter().map(|(_, range)| spans[range.clone()].iter().sum()).collect();
+fn draw_blocks(canvas: &Canvas, steps: &[StepView], rows: usize, x: impl Fn(f64) -> i32) -> Drawn {
+    let runs = steps.chunk_by(|a, b| a.block == b.block);
+    let (names, sums): (Vec<&str>, Vec<f64>) = runs.map(|run| (run[0].block, total(run))).unzip();
     let drawn = pieces(&sums, rows);
     let named = widest(&drawn, sums.len());
     for row in 0..rows {
-        let y = TOP + ROW * row as i32 + STRIP_AT + STRIP + 8;
-        let here = || drawn.iter().enumerate().filter(|(_, piece)| piece.row == row);
+        let y = strip_top(row) + STRIP + 8;
         // A block that is cut has its name at the widest piece, at others where there is room.
-        let text = |(i, piece): (usize, &Piece)| {
-            let (name, width) = (runs[piece.index].0, x(piece.to) - x(piece.from));
+        let bracket = |(i, piece): (usize, &Piece)| {
+            let (name, left, right) = (names[piece.index], x(piece.from), x(piece.to));
             let rest = format!("({name})");
-            match named[piece.index] == i {
-                true => fit(&format!("{name}, {}", time_text(sums[piece.index])), BODY, room / 3),
-                false if text_width(&rest, BODY) <= width => rest,
+            let text = match named[piece.index] == i {
+                true => fit(&format!("{name}, {}", time_text(sums[piece.index])), BODY, ROOM / 3),
+                false if text_width(&rest, BODY) <= right - left => rest,
                 false => String::new(),
-            }
+            };
+            (left, right, text)
         };
-        let texts: Vec<String> = here().map(text).collect();
-        let ends: Vec<(i32, i32)> = here().map(|(_, piece)| (x(piece.from), x(piece.to))).collect();
-        let labels: Vec<(i32, i32)> = ends
-            .iter()
-            .zip(&texts)
-            .map(|((left, right), text)| ((left + right) / 2 - MARGIN, text_width(text, BODY)))
-            .collect();
-        for (((left, right), text), (at, line)) in ends.iter().zip(&texts).zip(place(&labels, room)) {
+        let here = drawn.iter().enumerate().filter(|(_, piece)| piece.row == row);
+        let brackets: Vec<(i32, i32, String)> = here.map(bracket).collect();
+        let label =
+            |(left, right, text): &(i32, i32, String)| ((left + right) / 2 - MARGIN, text_width(text, BODY));
+        let labels: Vec<(i32, i32)> = brackets.iter().map(label).collect();
+        for ((left, right, text), (at, line)) in brackets.iter().zip(place(&labels, ROOM)) {
             let (left, right) = (left + 1, (right - 2).max(left + 1));
             canvas.line((left, y), (right, y), INK)?;
             for end in [left, right] {
@@ -248,9 +220,8 @@ fn draw_blocks(
             }
             // More lines than a row has room for come from odd plans only.
             if line < 3 {
-                let width = text_width(text, BODY);
-                let centre = (MARGIN + at + width / 2, y + 14 + 17 * line as i32);
-                canvas.text(text, centre, Style::of(BODY).centred())?;
+                let centre = (MARGIN + at + text_width(text, BODY) / 2, y + 14 + 17 * line as i32);
+                canvas.text(text, centre, text_style(BODY, INK).pos(CENTRE))?;
             }
         }
     }
@@ -273,8 +244,8 @@ mod tests {
                 assert!(same || next, "{pair:?}");
             }
             for (index, span) in spans.iter().enumerate() {
-                let own: f64 = drawn.iter().filter(|p| p.index == index).map(|p| p.to - p.from).sum();
-                assert!((own - span).abs() < 1e-9, "{rows} rows: step {index} is {own}, expected {span}");
+                let sum: f64 = drawn.iter().filter(|p| p.index == index).map(|p| p.to - p.from).sum();
+                assert!((sum - span).abs() < 1e-9, "{rows} rows: step {index} is {sum}, expected {span}");
             }
         }
         assert!(pieces(&[0.0, 0.0], 3).is_empty());

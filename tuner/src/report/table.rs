@@ -2,11 +2,11 @@
 //!
 //! A table that is wider than it may be is folded by three rules, one after the other:
 //!
-//! 1. Columns that are details are left out, the last one first, while cells of text count as `TEXT` wide at most.
-//! 2. The widest columns of text are cut to one width, at least `LEAST`. A cell loses its middle: `…` stands for it.
+//! 1. Details are left out, the last one first, while texts count as `TEXT` wide at most.
+//! 2. The widest texts are cut to one width, at least `LEAST`: `…` stands for their middle.
 //! 3. Numbers, ranges of numbers among them, are never cut.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 /// A column of text keeps so many characters before details are left out.
 const TEXT: usize = 24;
@@ -14,8 +14,8 @@ const TEXT: usize = 24;
 /// The fewest characters to which a cell is cut.
 const LEAST: usize = 8;
 
-/// Characters between two columns.
-const GAP: usize = 2;
+/// What is between two columns.
+const GAP: &str = "  ";
 
 /// Rows of cells; columns of numbers are set to the right.
 #[derive(Clone, Debug)]
@@ -25,45 +25,43 @@ pub struct Table {
 }
 
 impl Table {
-    /// With a head.
-    pub fn new(head: &[&str]) -> Self {
-        Self { rows: vec![head.iter().map(|cell| cell.to_string()).collect()], details: Vec::new() }
+    /// With the names of its columns, ` | ` between two; those in parentheses are details.
+    pub fn new(head: &str) -> Self {
+        let (mut names, mut details) = (Vec::new(), Vec::new());
+        for (column, name) in head.split(" | ").enumerate() {
+            let detail = name.strip_prefix('(').and_then(|name| name.strip_suffix(')'));
+            details.extend(detail.map(|_| column));
+            names.push(detail.unwrap_or(name).to_string());
+        }
+        Self { rows: vec![names], details }
     }
 
-    /// Names columns that are details.
-    #[must_use]
-    pub fn details(mut self, names: &[&str]) -> Self {
-        let is_named = |column: &usize| names.contains(&self.rows[0][*column].as_str());
-        self.details = (0..self.rows[0].len()).filter(is_named).collect();
-        self
-    }
-
-    /// Adds a row.
-    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
+    pub fn row(&mut self, cells: &[&dyn Display]) {
+        self.rows.push(cells.iter().map(ToString::to_string).collect());
     }
 
     /// The table as lines of at most `width` characters.
     pub fn fold(&self, width: usize) -> String {
         let columns = self.columns(width);
         let numeric: Vec<bool> = columns.iter().map(|&c| self.is_numeric(c)).collect();
-        let texts: Vec<bool> = columns.iter().map(|&c| self.is_text(c)).collect();
-        let widths = cut_widths(columns.iter().map(|&c| self.width(c)).collect(), &texts, width);
+        let widths = self.cut_widths(&columns, width);
         let mut text = String::new();
         for (index, row) in self.rows.iter().enumerate() {
-            let mut line = String::new();
-            for ((&c, &width), &is_numeric) in columns.iter().zip(&widths).zip(&numeric) {
+            let cells = columns.iter().zip(&widths).zip(&numeric).map(|((&c, &width), is_numeric)| {
                 let cell = cut(&row[c], width);
-                let pad = " ".repeat(width - length(&cell));
-                let (before, after) = if is_numeric { (pad.as_str(), "") } else { ("", pad.as_str()) };
-                let _ = write!(line, "{before}{cell}{after}{}", " ".repeat(GAP));
-            }
-            let _ = writeln!(text, "{}", line.trim_end());
+                if *is_numeric { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+            });
+            let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join(GAP).trim_end());
             if index == 0 {
                 let _ = writeln!(text, "{}", "-".repeat(total(&widths)));
             }
         }
         text
+    }
+
+    /// As [`Self::fold`]; nothing where there is no row.
+    pub fn fold_rows(&self, width: usize) -> String {
+        if self.rows.len() > 1 { self.fold(width) } else { String::new() }
     }
 
     /// Columns that are shown at a width.
@@ -77,6 +75,20 @@ impl Table {
             columns.retain(|column| column != detail);
         }
         columns
+    }
+
+    /// Widths of columns, of which the widest ones of text are cut until all fit.
+    fn cut_widths(&self, columns: &[usize], width: usize) -> Vec<usize> {
+        let mut widths: Vec<usize> = columns.iter().map(|&c| self.width(c)).collect();
+        let texts: Vec<bool> = columns.iter().map(|&c| self.is_text(c)).collect();
+        while total(&widths) > width {
+            let is_long = |c: &usize| texts[*c] && widths[*c] > LEAST;
+            match (0..widths.len()).filter(is_long).max_by_key(|&c| widths[c]) {
+                Some(widest) => widths[widest] -= 1,
+                None => break,
+            }
+        }
+        widths
     }
 
     fn width(&self, column: usize) -> usize {
@@ -103,23 +115,11 @@ fn length(text: &str) -> usize {
 }
 
 fn total(widths: &[usize]) -> usize {
-    widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1)
-}
-
-/// Widths of columns of which the widest columns of text are cut until all fit.
-fn cut_widths(mut widths: Vec<usize>, texts: &[bool], width: usize) -> Vec<usize> {
-    while total(&widths) > width {
-        let is_long = |c: &usize| texts[*c] && widths[*c] > LEAST;
-        match (0..widths.len()).filter(is_long).max_by_key(|&c| widths[c]) {
-            Some(widest) => widths[widest] -= 1,
-            None => break,
-        }
-    }
-    widths
+    widths.iter().sum::<usize>() + GAP.len() * widths.len().saturating_sub(1)
 }
 
 /// A text without its middle, where it is longer than `width`.
-pub fn cut(text: &str, width: usize) -> String {
+fn cut(text: &str, width: usize) -> String {
     let count = length(text);
     if count <= width {
         return text.to_string();
@@ -149,32 +149,14 @@ pub fn layers_text(layers: &[String]) -> String {
     blocks.iter().map(text).collect::<Vec<_>>().join(" ")
 }
 
-/// Words in lines of at most `width` characters, unless one is longer; lines after the first are indented by
-/// `indent`.
-pub fn wrap(text: &str, width: usize, indent: usize) -> String {
-    let mut words = text.trim_start().split(' ');
-    let lead = " ".repeat(text.len() - text.trim_start().len());
-    let mut lines = vec![lead + words.next().unwrap_or_default()];
-    for word in words {
-        let last = lines.last_mut().expect("a line");
-        if length(last) + 1 + length(word) > width {
-            lines.push(" ".repeat(indent) + word);
-        } else {
-            last.push(' ');
-            last.push_str(word);
-        }
-    }
-    lines.join("\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn sample() -> Table {
-        let mut table = Table::new(&["layer", "us", "tuning", "error"]).details(&["error"]);
+        let mut table = Table::new("layer | us | tuning | (error)");
         let layer = "mixed0.{branch1x1,branch5x5_1,branch3x3dbl_1}";
-        table.row([layer, "12.5", "m=4,pixels=14", "1e-7"].map(str::to_string));
+        table.row(&[&layer, &"12.5", &"m=4,pixels=14", &"1e-7"]);
         table
     }
 
@@ -198,8 +180,8 @@ mod tests {
 
     #[test]
     fn a_range_of_numbers_is_not_cut() {
-        let mut table = Table::new(&["kernel", "ratio, 95%"]);
-        table.row(["winograd_avx512", "0.42 (0.40 .. 0.48)"].map(str::to_string));
+        let mut table = Table::new("kernel | ratio, 95%");
+        table.row(&[&"winograd_avx512", &"0.42 (0.40 .. 0.48)"]);
         assert!(table.fold(30).contains("0.42 (0.40 .. 0.48)"), "{}", table.fold(30));
     }
 
@@ -216,11 +198,5 @@ mod tests {
         assert_eq!(of(&["mixed0.branch1x1"]), "mixed0.branch1x1");
         assert_eq!(of(&["mixed0.a", "mixed0.b", "mixed1.a"]), "mixed0.{a,b} mixed1.a");
         assert_eq!(of(&["input"]), "input");
-    }
-
-    #[test]
-    fn words_wrap() {
-        assert_eq!(wrap("one two three", 8, 2), "one two\n  three");
-        assert_eq!(wrap("  one two", 6, 4), "  one\n    two");
     }
 }

@@ -1,6 +1,6 @@
-//! Numbers as a person reads them.
+//! Numbers and sentences as a person reads them.
 
-use engine::plan::step::TimeUs;
+use engine::TimeUs;
 
 /// A median has so many runs behind it at least, where it is printed with quartiles.
 pub const RUNS: usize = 5;
@@ -30,7 +30,7 @@ pub fn count(n: usize, what: &str) -> String {
     }
 }
 
-/// First and third quartile of a time in microseconds; `-` of too few runs, where their number is known.
+/// First and third quartile in microseconds; `-` of too few runs, where their number is known.
 pub fn quartiles(time: TimeUs, runs: Option<usize>) -> String {
     match runs {
         Some(runs) if runs < RUNS => "-".to_string(),
@@ -46,6 +46,35 @@ pub fn more(ratio: f64) -> String {
 /// Bytes in MiB.
 pub fn mib(bytes: usize) -> f64 {
     bytes as f64 / (1 << 20) as f64
+}
+
+/// Words in lines of at most `width` characters, unless one is longer; lines after the first are
+/// indented by `indent`.
+pub fn wrap(text: &str, width: usize, indent: usize) -> String {
+    let length = |text: &str| text.chars().count();
+    let mut words = text.trim_start().split(' ');
+    let lead = " ".repeat(text.len() - text.trim_start().len());
+    let mut lines = vec![lead + words.next().unwrap_or_default()];
+    for word in words {
+        let last = lines.last_mut().expect("a line");
+        if length(last) + 1 + length(word) > width {
+            lines.push(" ".repeat(indent) + word);
+        } else {
+            last.push(' ');
+            last.push_str(word);
+        }
+    }
+    lines.join("\n")
+}
+
+/// Texts that are [wrapped](wrap) and end with their line.
+pub fn paragraphs(texts: impl IntoIterator<Item = impl AsRef<str>>, width: usize, indent: usize) -> String {
+    texts.into_iter().map(|text| wrap(text.as_ref(), width, indent) + "\n").collect()
+}
+
+/// Texts with an empty line between two; those that are empty are left out.
+pub fn sections(texts: impl IntoIterator<Item = String>) -> String {
+    texts.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -67,8 +96,13 @@ mod tests {
     #[test]
     fn quartiles_of_few_runs_are_not_shown() {
         let time = TimeUs { median: 2.0, low: 1.0, high: 3.0 };
-        assert_eq!(quartiles(time, Some(4)), "-");
-        assert_eq!(quartiles(time, Some(5)), "1.00 .. 3.00");
-        assert_eq!(quartiles(time, None), "1.00 .. 3.00");
+        let all = [Some(4), Some(5), None].map(|runs| quartiles(time, runs));
+        assert_eq!(all, ["-", "1.00 .. 3.00", "1.00 .. 3.00"]);
+    }
+
+    #[test]
+    fn words_wrap() {
+        assert_eq!(wrap("one two three", 8, 2), "one two\n  three");
+        assert_eq!(wrap("  one two", 6, 4), "  one\n    two");
     }
 }

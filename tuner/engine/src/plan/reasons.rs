@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// What became of a candidate.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", from = "OutcomeJson")]
 pub enum CandidateOutcome {
     /// Timed to the end.
@@ -20,6 +20,7 @@ pub enum CandidateOutcome {
         tolerance: Option<f64>,
     },
     /// Not timed.
+    #[default]
     NotMeasured,
 }
 

@@ -37,7 +37,7 @@ pub struct Noise {
 }
 
 /// A candidate as it was measured.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CandidateRecord {
     /// Which.
     #[serde(flatten)]
@@ -113,7 +113,7 @@ pub struct SearchRecord {
 }
 
 /// All candidates of a problem.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProblemRecord {
     /// The problem.
     pub problem: String,
