@@ -42,10 +42,10 @@ static CURRENT: Mutex<Option<(Arc<Region>, usize)>> = Mutex::new(None);
 fn cut(bytes: usize) -> Option<(NonNull<f32>, Arc<Region>)> {
     let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
     let (region, used) = match current.take() {
-        Some((region, used)) if used + bytes <= region.len() => (region, used),
+        Some((region, used)) if used + bytes <= region.len => (region, used),
         _ => (Arc::new(Region::new(bytes.max(REGION))?), 0),
     };
-    let ptr = NonNull::new(region.start().wrapping_add(used).cast())?;
+    let ptr = NonNull::new(region.start.wrapping_add(used).cast())?;
     *current = Some((Arc::clone(&region), used + bytes));
     Some((ptr, region))
 }

@@ -5,9 +5,9 @@
 //! keep nothing from one block of assembly to the next; only their configuration stays, which the
 //! compiler never touches.
 
-#![allow(unsafe_code, reason = "instructions that nothing else has, and a system call")]
-
 use std::marker::PhantomData;
+
+use super::cpuid::cpuid;
 
 /// Rows of a tile at most, and columns of f32.
 pub const ROWS: usize = 16;
@@ -24,25 +24,19 @@ const ROW_BYTES: usize = 64;
 /// Proof that this process may use AMX tile registers of bf16.
 #[derive(Clone, Copy, Debug)]
 pub struct Amx(());
-#[allow(unused_unsafe, reason = "CPUID became safe to call after the oldest supported Rust")]
+
 impl Amx {
     /// Asks the processor, and the system for the permission; none where either says no.
     ///
     /// The threads of a process share the permission, whichever asks.
     pub fn detect() -> Option<Self> {
-        use std::arch::x86_64::{__cpuid, __cpuid_count};
-        // SAFETY: every x86-64 processor has CPUID.
-        let (highest, first) = unsafe { (__cpuid(0).eax, __cpuid(1)) };
         const OSXSAVE: u32 = 1 << 27;
-        if highest < 0x1d || first.ecx & OSXSAVE == 0 {
-            return None;
-        }
         const BF16_AND_TILE: u32 = 1 << 22 | 1 << 24;
-        // SAFETY: as above.
-        if unsafe { __cpuid_count(7, 0) }.edx & BF16_AND_TILE != BF16_AND_TILE {
+        const TILE_STATE: u32 = 0b11 << 17;
+        let ([highest, ..], [_, _, first, _], [.., seventh]) = (cpuid(0, 0), cpuid(1, 0), cpuid(7, 0));
+        if highest < 0x1d || first & OSXSAVE == 0 || seventh & BF16_AND_TILE != BF16_AND_TILE {
             return None;
         }
-        const TILE_STATE: u32 = 0b11 << 17;
         let enabled: u32;
         // SAFETY: the system has enabled XGETBV (OSXSAVE).
         unsafe {
@@ -63,15 +57,10 @@ impl Amx {
 
     #[cfg(target_os = "linux")]
     fn permitted() -> bool {
-        use std::ffi::c_long;
-        unsafe extern "C" {
-            fn syscall(number: c_long, ...) -> c_long;
-        }
-        const ARCH_PRCTL: c_long = 158;
-        const REQUEST_PERMISSION: c_long = 0x1023;
-        const TILE_DATA: c_long = 18;
+        const REQUEST_PERMISSION: libc::c_long = 0x1023;
+        const TILE_DATA: libc::c_long = 18;
         // SAFETY: changes only which instructions this process may use.
-        unsafe { syscall(ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA) == 0 }
+        unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0 }
     }
 
     #[cfg(not(target_os = "linux"))]

@@ -238,5 +238,5 @@ pub const fn max_pixels(registers: usize, vectors: usize) -> usize {
 
 /// `[pixels, vectors]` of the blocks that tunings offer.
 pub fn sizes<I: Isa>() -> &'static [[usize; 2]] {
-    if I::REGISTERS == 32 { &[[14, 2], [9, 3], [6, 4], [14, 1]] } else { &[[6, 2], [4, 3], [14, 1]] }
+    if I::REGISTER_COUNT == 32 { &[[14, 2], [9, 3], [6, 4], [14, 1]] } else { &[[6, 2], [4, 3], [14, 1]] }
 }

@@ -142,7 +142,7 @@ fn function<I: Isa, M: Multiply<I>>(pixels: usize, vectors: usize) -> SeriesFn<I
     macro_rules! arms {
         ($($nr:literal: $($mr:literal)*;)*) => {
             match (vectors, pixels) {
-                $($(($nr, $mr) if const { $mr <= max_pixels(I::REGISTERS, $nr) } => series::<I, M, $mr, $nr>,)*)*
+                $($(($nr, $mr) if const { $mr <= max_pixels(I::REGISTER_COUNT, $nr) } => series::<I, M, $mr, $nr>,)*)*
                 _ => panic!("no block of {pixels} pixels by {vectors} vectors"),
             }
         };
