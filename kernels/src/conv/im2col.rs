@@ -83,6 +83,31 @@ fn rows(filter: &Folded) -> Buffer {
     buffer
 }
 
+/// `dst = a * b` of row-major matrices: `[rows, columns, depth]`, and the elements from a row to
+/// the next.
+///
+/// # Safety
+/// The matrices may be read, and `dst` be written by this caller alone.
+pub unsafe fn product<T: From<f32> + 'static>(
+    [rows, columns, depth]: [usize; 3],
+    dst: *mut T,
+    dst_pitch: usize,
+    a: *const T,
+    a_pitch: usize,
+    b: *const T,
+) {
+    let [dst_pitch, a_pitch, b_pitch] = [dst_pitch, a_pitch, columns].map(|pitch| pitch as isize);
+    let (zero, one, no) = (T::from(0.0), T::from(1.0), false);
+    let serial = gemm::Parallelism::None;
+    // SAFETY: by the caller; the columns of each matrix are neighbours.
+    unsafe {
+        gemm::gemm(
+            rows, columns, depth, dst, 1, dst_pitch, no, a, 1, a_pitch, b, 1, b_pitch, zero, one, no, no, no,
+            serial,
+        );
+    }
+}
+
 struct PreparedIm2col {
     signature: Signature,
     conv: Conv,
@@ -145,31 +170,10 @@ impl PreparedIm2col {
             let (n, y, x) = self.position(rows.first);
             let out = dst.pixel::<f32>(n, y, x);
             let pitch = dst.pitch().pixel;
+            let sizes = [rows.count, channels, self.conv.depth()];
             // SAFETY: `a` has `count` rows of `depth` elements, the weights `depth` rows of
             // `channels`, and the output pixels of this unit are written by it alone.
-            unsafe {
-                gemm::gemm(
-                    rows.count,
-                    channels,
-                    self.conv.depth(),
-                    out,
-                    1,
-                    pitch as isize,
-                    false,
-                    a,
-                    1,
-                    a_pitch as isize,
-                    filter.as_ptr(),
-                    1,
-                    channels as isize,
-                    0.0,
-                    1.0,
-                    false,
-                    false,
-                    false,
-                    gemm::Parallelism::None,
-                );
-            }
+            unsafe { product(sizes, out, pitch, a, a_pitch, filter.as_ptr()) };
             let bias = &filter.as_slice()[self.conv.depth() * channels..];
             pulp::Arch::new().dispatch(|| {
                 for i in 0..rows.count {

@@ -115,7 +115,12 @@ pub fn all_pixels(shape: Shape) -> Vec<Pixel> {
 /// Exact outputs of the given pixels, one result a segment.
 ///
 /// `src` holds `[n, h, w, c]` values; `filters` are as [`Problem::filter_dims`] says.
-pub fn expected(problem: &Problem, src: &[f32], filters: &[Filter], pixels: &[Pixel]) -> Vec<Expected> {
+pub fn expected<T: Copy + Into<f64>>(
+    problem: &Problem,
+    src: &[T],
+    filters: &[Filter],
+    pixels: &[Pixel],
+) -> Vec<Expected> {
     let shape = problem.src();
     assert_eq!(src.len(), shape.elements(), "source of {problem}");
     let read = |n: usize, h: usize, w: usize| {
@@ -135,8 +140,10 @@ pub fn expected(problem: &Problem, src: &[f32], filters: &[Filter], pixels: &[Pi
             .collect(),
         Problem::Pool(pool) => {
             let mut result = exact(pool.window.kernel.iter().product());
+            let shift = |k| filters.first().map_or(0.0, |filter| filter.scale_shift(k).1);
+            let shifts: Vec<f64> = (0..pool.channels).map(shift).collect();
             for &pixel in pixels {
-                pool_pixel(pool, filters.first(), pixel, read, &mut result);
+                pool_pixel(pool, &shifts, pixel, read, &mut result);
             }
             vec![result]
         }
@@ -144,8 +151,8 @@ pub fn expected(problem: &Problem, src: &[f32], filters: &[Filter], pixels: &[Pi
             let mut result = exact(*channels);
             for pixel in pixels {
                 let x = read(pixel.n, 0, 0);
-                let largest = x.iter().fold(f64::NEG_INFINITY, |m, &v| m.max(v as f64));
-                let powers: Vec<f64> = x.iter().map(|&v| (v as f64 - largest).exp()).collect();
+                let largest = x.iter().fold(f64::NEG_INFINITY, |m, &v| m.max(v.into()));
+                let powers: Vec<f64> = x.iter().map(|&v| (v.into() - largest).exp()).collect();
                 let sum: f64 = powers.iter().sum();
                 result.values.extend(powers.iter().map(|p| p / sum));
                 // Each power is off by a few roundings of itself, and their sum, whose terms have a
@@ -176,16 +183,16 @@ pub(crate) fn taps(
     }
 }
 
-fn finish(value: f64, epilogue: Epilogue) -> f64 {
+pub(crate) fn finish(value: f64, epilogue: Epilogue) -> f64 {
     if epilogue.relu { value.max(0.0) } else { value }
 }
 
-fn conv_pixel<'a>(
+fn conv_pixel<'a, T: Copy + Into<f64> + 'a>(
     conv: &Conv,
     segment: usize,
     filter: &Filter,
     at: Pixel,
-    read: impl Fn(usize, usize, usize) -> &'a [f32],
+    read: impl Fn(usize, usize, usize) -> &'a [T],
     result: &mut Expected,
 ) {
     let k = filter.dims[3];
@@ -195,7 +202,7 @@ fn conv_pixel<'a>(
             let row = (r * filter.dims[1] + s) * filter.dims[2] + c;
             let weights = &filter.weights[row * k..(row + 1) * k];
             for ((sum, square), &w) in sums.iter_mut().zip(&mut squares).zip(weights) {
-                let product = x as f64 * w as f64;
+                let product = x.into() * w as f64;
                 *sum += product;
                 *square += product * product;
             }
@@ -212,11 +219,11 @@ fn conv_pixel<'a>(
     }
 }
 
-fn pool_pixel<'a>(
+fn pool_pixel<'a, T: Copy + Into<f64> + 'a>(
     pool: &Pool,
-    filter: Option<&Filter>,
+    shifts: &[f64],
     at: Pixel,
-    read: impl Fn(usize, usize, usize) -> &'a [f32],
+    read: impl Fn(usize, usize, usize) -> &'a [T],
     result: &mut Expected,
 ) {
     let mut count = 0;
@@ -225,7 +232,7 @@ fn pool_pixel<'a>(
     taps(&pool.window, pool.image, at, |_, _, y, x| {
         count += 1;
         for ((value, square), &x) in values.iter_mut().zip(&mut squares).zip(read(at.n, y, x)) {
-            let x = x as f64;
+            let x = x.into();
             *value = if pool.kind == PoolKind::Max { value.max(x) } else { *value + x };
             *square += x * x;
         }
@@ -242,9 +249,8 @@ fn pool_pixel<'a>(
         PoolKind::Average => count,
         PoolKind::AverageCountingBorder => result.depth,
     };
-    let shift = |k: usize| filter.map_or(0.0, |filter| filter.scale_shift(k).1);
-    let mean = |(k, value): (usize, f64)| finish(value / divisor as f64 + shift(k), pool.epilogue);
-    result.values.extend(values.into_iter().enumerate().map(mean));
+    let mean = |(value, shift): (f64, &f64)| finish(value / divisor as f64 + shift, pool.epilogue);
+    result.values.extend(values.into_iter().zip(shifts).map(mean));
 }
 
 /// The oracle as a row of the table: correct for every problem, and as slow as it looks.
