@@ -116,7 +116,7 @@ fn a_write_past_the_channels_is_seen() {
 #[test]
 #[should_panic(expected = "halo channel is not zero")]
 fn a_write_into_the_halo_is_seen() {
-    check(|io, _| write(io, io.dst(0).pitch().pixel as isize, 1.0));
+    check(|io, _| write(io, io.dst(0).pitch.pixel as isize, 1.0));
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn a_write_past_the_channels_is_seen_in_bf16() {
 #[test]
 #[should_panic(expected = "halo channel is not zero")]
 fn a_write_into_the_halo_is_seen_in_bf16() {
-    check_in(Dtype::Bf16, |io, _| change_bf16(io, io.dst(0).pitch().pixel as isize, |_| 1));
+    check_in(Dtype::Bf16, |io, _| change_bf16(io, io.dst(0).pitch.pixel as isize, |_| 1));
 }
 
 #[test]

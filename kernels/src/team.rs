@@ -209,8 +209,7 @@ impl Member<'_> {
         assert!(io.src.halo == signature.formats.src.halo, "halo of the source of {}", signature.problem);
         assert_eq!(io.segments(), signature.dst.len(), "destinations of {}", signature.problem);
         for (index, &want) in signature.dst.iter().enumerate() {
-            let view = io.dst(index).as_view();
-            assert!(same(&view, want), "destination {index} of {}", signature.problem);
+            assert!(same(&io.dst(index), want), "destination {index} of {}", signature.problem);
         }
     }
 }

@@ -265,7 +265,7 @@ impl<I: Isa, M: Multiply<I>> Run<'_, I, M> {
                 bias: if is_last { bias } else { std::ptr::null() },
                 relu: is_last && epilogue.relu,
                 accumulate: done > 0,
-                dtype: blocks.dst.dtype(),
+                dtype: blocks.dst.dtype,
                 width: panel.width,
             };
             self.sum_part(blocks, done, taps, finish);
@@ -289,8 +289,8 @@ impl<I: Isa, M: Multiply<I>> Run<'_, I, M> {
                 a: a.wrapping_add(done),
                 a_pitch: step.conv.window.stride[1] * self.io.src.pitch.pixel,
                 b: step.panels.weights(panel).wrapping_add(offset),
-                dst: out.wrapping_add(panel.first * dst.dtype().bytes()),
-                dst_pitch: dst.pitch().pixel * dst.dtype().bytes(),
+                dst: out.wrapping_add(panel.first * dst.dtype.bytes()),
+                dst_pitch: dst.pitch.pixel * dst.dtype.bytes(),
             };
             let prefetch = Prefetch { panel: next_panel, done: block - range.start, pixels: true };
             block += in_row.len();
@@ -308,7 +308,7 @@ impl<I: Isa, M: Multiply<I>> Run<'_, I, M> {
         let (Io { src, .. }, dst) = (self.io, &blocks.dst);
         if blocks.flat {
             let a = src.pixel::<M::Source>(0, 0, 0).wrapping_add(column * src.pitch.pixel);
-            let pitch = dst.pitch().pixel * dst.dtype().bytes();
+            let pitch = dst.pitch.pixel * dst.dtype.bytes();
             return (a, dst.byte(0, 0, 0).wrapping_add(column * pitch));
         }
         let (window, height) = (&self.step.conv.window, self.step.conv.output()[0]);

@@ -169,7 +169,7 @@ impl PreparedIm2col {
             let dst = io.dst(index);
             let (n, y, x) = self.position(rows.first);
             let out = dst.pixel::<f32>(n, y, x);
-            let pitch = dst.pitch().pixel;
+            let pitch = dst.pitch.pixel;
             let sizes = [rows.count, channels, self.conv.depth()];
             // SAFETY: `a` has `count` rows of `depth` elements, the weights `depth` rows of
             // `channels`, and the output pixels of this unit are written by it alone.

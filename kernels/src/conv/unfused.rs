@@ -152,7 +152,7 @@ impl<I: Isa> pulp::WithSimd for Pass<'_, I> {
         if relu && !norm.relu {
             return;
         }
-        let shape = dst.shape();
+        let shape = dst.shape;
         let zero = isa.splat_f32s(0.0);
         for row in rows {
             for x in 0..shape.w {

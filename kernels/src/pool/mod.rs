@@ -165,7 +165,7 @@ impl<I: Isa> Run<'_, I> {
                 src_pitch: io.src.pitch,
                 rows: rows.len(),
                 dst: io.dst(0).pixel(n, y, 0),
-                dst_pitch: io.dst(0).pitch().pixel,
+                dst_pitch: io.dst(0).pitch.pixel,
                 pixels: ow,
                 whole: whole.clone(),
                 channels: chunk * CHUNK..channels.min((chunk + 1) * CHUNK),

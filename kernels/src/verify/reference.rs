@@ -310,7 +310,7 @@ impl Prepared for PreparedReference {
                 let dst = io.dst(segment);
                 // SAFETY: the image is this unit's.
                 unsafe {
-                    match dst.as_view().dtype {
+                    match dst.dtype {
                         Dtype::F32 => store::<f32>(&dst, n, &pixels, &result.values),
                         Dtype::Bf16 => store::<bf16>(&dst, n, &pixels, &result.values),
                     }
@@ -342,7 +342,7 @@ unsafe fn values<T: Element>(src: &View, n: usize) -> Vec<f32> {
 /// # Safety
 /// They may be written by this caller alone.
 unsafe fn store<T: Element>(dst: &ViewMut, n: usize, pixels: &[Pixel], values: &[f64]) {
-    for (pixel, values) in pixels.iter().zip(values.chunks_exact(dst.shape().c)) {
+    for (pixel, values) in pixels.iter().zip(values.chunks_exact(dst.shape.c)) {
         for (c, &value) in values.iter().enumerate() {
             // SAFETY: a channel of a pixel of the image.
             unsafe { *dst.pixel::<T>(n, pixel.y, pixel.x).add(c) = T::from_f32(value as f32) };

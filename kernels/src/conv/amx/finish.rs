@@ -32,7 +32,7 @@ pub unsafe fn finish(
 ) {
     let isa = step.isa;
     let epilogue = step.conv.segments[panel.segment].epilogue;
-    let (dtype, zero) = (dst.dtype(), isa.splat_f32s(0.0));
+    let (dtype, zero) = (dst.dtype, isa.splat_f32s(0.0));
     let floor = isa.splat_f32s(if epilogue.relu { 0.0 } else { f32::NEG_INFINITY });
     let mut bias = [zero; 2];
     if epilogue.bias {

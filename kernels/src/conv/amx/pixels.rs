@@ -173,12 +173,12 @@ impl Cut {
         let [image, y, x] = self.place(tile, pixel);
         let left = self.pixels() - pixel;
         let (count, pitch) = match tile.direction {
-            Direction::Flat if dst.is_flat() => (left, dst.pitch().pixel),
-            Direction::Flat => (left.min(self.image[1] - x), dst.pitch().pixel),
-            Direction::Along => (left, dst.pitch().pixel),
-            Direction::Down => (left, dst.pitch().row),
+            Direction::Flat if dst.is_flat() => (left, dst.pitch.pixel),
+            Direction::Flat => (left.min(self.image[1] - x), dst.pitch.pixel),
+            Direction::Along => (left, dst.pitch.pixel),
+            Direction::Down => (left, dst.pitch.row),
         };
-        (dst.byte(image, y, x), count, pitch * dst.dtype().bytes())
+        (dst.byte(image, y, x), count, pitch * dst.dtype.bytes())
     }
 }
 

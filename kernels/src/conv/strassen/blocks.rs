@@ -10,7 +10,6 @@ use crate::gemm::product::{PART, Products};
 use crate::kernel::{Io, Prepared, Signature};
 use crate::memory::{Buffer, Scratch, ScratchReq, round_up};
 use crate::problem::Conv;
-use crate::shape::Padding;
 use crate::tensor::ViewMut;
 use crate::vector::{load, store};
 
@@ -293,8 +292,8 @@ impl<I: Isa> Run<'_, I> {
     /// The first channel of an output pixel; without a halo, all pixels lie at one distance.
     #[inline(always)]
     fn out(&self, dst: &ViewMut, pixel: usize) -> *mut f32 {
-        if dst.as_view().halo == Padding::default() {
-            return dst.pixel::<f32>(0, 0, 0).wrapping_add(pixel * dst.pitch().pixel);
+        if dst.is_flat() {
+            return dst.pixel::<f32>(0, 0, 0).wrapping_add(pixel * dst.pitch.pixel);
         }
         let (n, y, x) = self.position(pixel);
         dst.pixel(n, y, x)

@@ -427,10 +427,10 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         let dst = self.io.dst(panel.segment);
         let [a, b] = self.spans(place);
         let inside = [a.outputs, b.outputs];
-        let pitch = self.by_axis([dst.pitch().row, dst.pitch().pixel]);
+        let pitch = self.by_axis([dst.pitch.row, dst.pitch.pixel]);
         let [down, across] = &step.tiling.transforms;
         let pixel = |place: Place| dst.byte(place.n, place.row * down.m, place.column * across.m);
-        let (first, following, wide) = (pixel(place), pixel(next), dst.dtype() == Dtype::F32);
+        let (first, following, wide) = (pixel(place), pixel(next), dst.dtype == Dtype::F32);
         let mut patch = MaybeUninit::<[[I::f32s; M2]; M1]>::uninit();
         let patch = patch.as_mut_ptr().cast::<I::f32s>();
         for vector in 0..panel.vectors {
