@@ -164,7 +164,7 @@ impl Cpu {
 
     fn token<T>(&self, tier: Tier, found: Option<T>) -> Result<T, Unsupported> {
         match (found, self.limit) {
-            (None, _) => Err(Unsupported::Isa { needed: tier }),
+            (None, _) => Err(Unsupported::Isa(tier)),
             (Some(_), Some(limit)) if !limit.includes(tier) => {
                 Err(Unsupported::IsaLimited { needed: tier, limit })
             }

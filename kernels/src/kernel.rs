@@ -298,7 +298,7 @@ fn check_tuning(tuning: &Tuning, offered: &[Tuning]) -> Result<(), Unsupported> 
     if offered.contains(tuning) {
         return Ok(());
     }
-    Err(Unsupported::Tuning { found: tuning.to_string() })
+    Err(Unsupported::Tuning(tuning.to_string()))
 }
 
 /// The halo of the source may be larger than the kernel needs.

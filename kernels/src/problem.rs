@@ -165,7 +165,7 @@ impl Problem {
     pub fn as_conv(&self) -> Result<&Conv, Unsupported> {
         match self {
             Self::Conv(conv) => Ok(conv),
-            _ => Err(Unsupported::Kind { takes: "convolutions" }),
+            _ => Err(Unsupported::Kind("convolutions")),
         }
     }
 
@@ -173,7 +173,7 @@ impl Problem {
     pub fn as_pool(&self) -> Result<&Pool, Unsupported> {
         match self {
             Self::Pool(pool) => Ok(pool),
-            _ => Err(Unsupported::Kind { takes: "pools" }),
+            _ => Err(Unsupported::Kind("pools")),
         }
     }
 

@@ -33,7 +33,7 @@ impl<I: Isa> Kernel for Softmax<I> {
     fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
         match problem {
             Problem::Softmax { .. } => Ok(()),
-            _ => Err(Unsupported::Kind { takes: "softmax" }),
+            _ => Err(Unsupported::Kind("softmax")),
         }
     }
 

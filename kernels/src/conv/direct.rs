@@ -24,22 +24,19 @@
 //! In bf16 ([`crate::gemm::multiply`]) it reads half the bytes, sums in f32, and rounds once, on
 //! the way to memory.
 
-#![allow(unsafe_code, reason = "vector code")]
-
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use crate::cpu::{Cpu, Isa};
-use crate::error::Unsupported;
+use super::{
+    Buffer, Conv, Cpu, Dtype, Format, Formats, Io, Isa, Kernel, Numerics, Prepared, Problem, Request,
+    Scratch, Signature, Tuning, Unsupported, ViewMut,
+};
 use crate::gemm::multiply::{Multiply, Single};
 use crate::gemm::panels::{Panel, Panels};
 use crate::gemm::register_block::{Finish, Operands, Taps, sizes};
 use crate::gemm::rows::{Cut, Prefetch, Rows};
-use crate::kernel::{Io, Kernel, Numerics, Prepared, Request, Signature, Tuning};
-use crate::memory::{Buffer, Scratch};
-use crate::problem::{Conv, Problem};
 use crate::shape::Padding;
-use crate::tensor::{Dtype, Element, Format, Formats, ViewMut};
+use crate::tensor::Element;
 
 /// The kernel, for one instruction set and one kind of product.
 #[derive(Debug)]

@@ -12,18 +12,15 @@
 //! `gemm` packs its operands into fresh memory on every call and picks its instructions itself, so
 //! it neither keeps to a run without allocation nor to a limit on instructions.
 
-#![allow(unsafe_code, reason = "reads and writes views, calls the gemm crate")]
-
 use std::ops::Range;
 
-use crate::cpu::Cpu;
-use crate::error::Unsupported;
+use super::{
+    Buffer, Conv, Cpu, Format, Formats, Io, Kernel, Prepared, Problem, Request, Scratch, ScratchReq,
+    Signature, Tuning, Unsupported, round_up,
+};
 use crate::filter::Folded;
-use crate::kernel::{Io, Kernel, Prepared, Request, Signature, Tuning};
-use crate::memory::{Buffer, Scratch, ScratchReq, round_up};
-use crate::problem::{Conv, Problem, Segment};
+use crate::problem::Segment;
 use crate::shape::Padding;
-use crate::tensor::{Format, Formats};
 
 /// The kernel.
 #[derive(Debug)]

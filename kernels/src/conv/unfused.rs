@@ -9,20 +9,17 @@
 //! The convolution is that of [`super::direct`]: the difference between the two is the gain of
 //! fusing.
 
-#![allow(unsafe_code, reason = "vector code")]
-
 use std::ops::Range;
 
-use crate::conv::direct::{Direct, PreparedDirect};
-use crate::cpu::{Cpu, Isa};
-use crate::error::Unsupported;
+use super::direct::{Direct, PreparedDirect};
+use super::{
+    Buffer, Cpu, Format, Formats, Io, Isa, Kernel, Prepared, Problem, Request, Scratch, Signature, Tuning,
+    Unsupported, ViewMut, round_up,
+};
 use crate::filter::{Filter, Folded};
 use crate::gemm::multiply::Single;
 use crate::gemm::panels::Panels;
-use crate::kernel::{Io, Kernel, Prepared, Request, Signature, Tuning};
-use crate::memory::{Buffer, Scratch, round_up};
-use crate::problem::{Epilogue, Problem};
-use crate::tensor::{Format, Formats, ViewMut};
+use crate::problem::Epilogue;
 use crate::vector::{load_first, store_first};
 
 /// The kernel, for one instruction set.

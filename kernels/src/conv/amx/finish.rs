@@ -1,7 +1,5 @@
 //! Bias, ReLU and rounding of sums on their way to memory.
 
-#![allow(unsafe_code, reason = "AMX code")]
-
 use std::arch::x86_64::{__m256i, __m512i};
 use std::ops::Range;
 

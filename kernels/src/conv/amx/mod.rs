@@ -36,12 +36,11 @@ mod rows;
 mod run;
 mod steps;
 
+use super::{
+    Cpu, Dtype, Format, Formats, Isa, Kernel, Numerics, Prepared, Problem, Request, Tuning, Unsupported,
+};
 use crate::arch::amx::{Amx, Streamed};
-use crate::cpu::{Avx512, Avx512Bf16, Cpu, Isa};
-use crate::error::Unsupported;
-use crate::kernel::{Kernel, Numerics, Prepared, Request, Tuning};
-use crate::problem::Problem;
-use crate::tensor::{Dtype, Format, Formats};
+use crate::cpu::{Avx512, Avx512Bf16};
 use layout::Layout;
 use pixels::Flat;
 use prepared::{PreparedAmx, is_copied};

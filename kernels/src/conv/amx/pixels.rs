@@ -8,8 +8,7 @@
 //! ```
 
 use crate::arch::amx::ROWS;
-use crate::problem::Conv;
-use crate::tensor::{View, ViewMut};
+use crate::conv::{Conv, View, ViewMut};
 
 /// A line of pixels in tiles of one size, the last of which may overlap the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

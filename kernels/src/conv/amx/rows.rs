@@ -6,8 +6,6 @@
 //! multiplied by zeros. (Where an input is no number, so are the outputs of the pixels that read it
 //! so.)
 
-#![allow(unsafe_code, reason = "AMX code")]
-
 use std::arch::x86_64::__m512i;
 use std::cell::Cell;
 

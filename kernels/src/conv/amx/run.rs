@@ -1,7 +1,5 @@
 //! The loops over units, panels, blocks and steps.
 
-#![allow(unsafe_code, reason = "AMX code")]
-
 use std::ops::Range;
 
 use super::finish::finish;
@@ -10,10 +8,8 @@ use super::prefetch::Prefetch;
 use super::prepared::{GROUP, PreparedAmx, SUMS_PITCH};
 use super::rows::Rows;
 use crate::arch::amx::{Block, TILE, TileRegisters};
+use crate::conv::{Buffer, Dtype, Io, Prepared, Scratch, ScratchReq, Signature};
 use crate::gemm::panels::Panel;
-use crate::kernel::{Io, Prepared, Signature};
-use crate::memory::{Buffer, Scratch, ScratchReq};
-use crate::tensor::Dtype;
 
 /// Elements of the next step's weights that are prefetched: a quarter of a second-level cache of 2
 /// MiB.

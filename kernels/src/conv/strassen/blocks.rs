@@ -1,16 +1,10 @@
 //! The block of a run: sums of pixels, products, sums of products.
 
-#![allow(unsafe_code, reason = "vector code")]
-
 use std::ops::Range;
 
-use crate::cpu::Isa;
+use crate::conv::{Buffer, Conv, Io, Isa, Prepared, Scratch, ScratchReq, Signature, ViewMut, round_up};
 use crate::gemm::panels::{Panel, Panels};
 use crate::gemm::product::{PART, Products};
-use crate::kernel::{Io, Prepared, Signature};
-use crate::memory::{Buffer, Scratch, ScratchReq, round_up};
-use crate::problem::Conv;
-use crate::tensor::ViewMut;
 use crate::vector::{load, store};
 
 /// A convolution with sums of weights.

@@ -29,18 +29,16 @@
 //! RMS error: the variances of the terms of C add up to four times that of C. Packed weights grow
 //! by 7/4 a level.
 
-use crate::cpu::{Cpu, Isa};
-use crate::error::Unsupported;
+mod blocks;
+
+use super::{
+    Buffer, Conv, Cpu, Dtype, Format, Formats, Isa, Kernel, Numerics, Prepared, Problem, Request, Tuning,
+    Unsupported,
+};
 use crate::filter::Folded;
 use crate::gemm::panels::{CHUNK, Panel, Panels, add, set_rounded};
 use crate::gemm::register_block::sizes;
-use crate::kernel::{Kernel, Numerics, Prepared, Request, Tuning};
-use crate::memory::Buffer;
-use crate::problem::{Conv, Problem, Segment};
-use crate::tensor::{Dtype, Format, Formats};
-
-mod blocks;
-
+use crate::problem::Segment;
 use blocks::PreparedStrassen;
 
 /// The kernel, for one instruction set.

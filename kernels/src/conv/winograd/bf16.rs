@@ -1,7 +1,5 @@
 //! Tiles of bf16, widened to a patch of f32 before the transforms and rounded from one behind them.
 
-#![allow(unsafe_code, reason = "vector code")]
-
 use std::ops::Range;
 
 use half::bf16;

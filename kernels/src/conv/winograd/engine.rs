@@ -11,8 +11,6 @@
 //! Sums over channels make most of the error, since the output transform magnifies it. They are
 //! taken in parts of at most [`PART`] products.
 
-#![allow(unsafe_code, reason = "vector code")]
-
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -22,12 +20,9 @@ use super::bf16::{Pixels, narrow_tile, widen_tile};
 use super::tiling::{Place, Span, Tiling, pack};
 use super::transform::Fixed;
 use crate::arch::prefetch::{LINE, to_l1, to_l2};
-use crate::cpu::Isa;
+use crate::conv::{Buffer, Dtype, Io, Isa, Prepared, Request, Scratch, ScratchReq, Signature, round_up};
 use crate::gemm::panels::{Panel, Panels};
 use crate::gemm::product::{PART, Products};
-use crate::kernel::{Io, Prepared, Request, Signature};
-use crate::memory::{Buffer, Scratch, ScratchReq, round_up};
-use crate::tensor::Dtype;
 use crate::vector::{load, load_first, store, store_first};
 
 /// A convolution with transformed filters.

@@ -1,10 +1,9 @@
 //! How the output of a convolution is cut into output tiles, and the transformed filters.
 
 use super::transform::Transform;
-use crate::cpu::Isa;
+use crate::conv::{Conv, Isa};
 use crate::filter::Folded;
 use crate::gemm::panels::{CHUNK, Panel, Panels, add, set_rounded};
-use crate::problem::Conv;
 
 /// A tile's place: its image, and its row and column among the image's tiles.
 #[derive(Clone, Copy)]
