@@ -113,9 +113,9 @@ impl Panels {
     /// Packs one matrix `[depth, channels]` a segment, row-major, with its biases.
     pub fn pack(segments: &[Segment], lanes: usize, vectors: usize, filters: &[Folded]) -> Self {
         let depth = filters[0].rows();
-        Self::pack_panels(segments, lanes, vectors, depth, filters, |filter, panel, packed| {
+        Self::pack_panels(segments, lanes, vectors, depth, filters, |panel, packed| {
             for (row, packed) in packed.chunks_exact_mut(panel.vectors * lanes).enumerate() {
-                let row = filter.row(row, panel.channels());
+                let row = filters[panel.segment].row(row, panel.channels());
                 packed.iter_mut().zip(row).for_each(|(packed, weight)| *packed = weight);
             }
         })
@@ -129,7 +129,9 @@ impl Panels {
     pub fn pack_pairs(segments: &[Segment], lanes: usize, vectors: usize, filters: &[Rounded]) -> Self {
         let depth = filters[0].folded.rows();
         assert!(depth.is_multiple_of(2), "{depth} rows in pairs");
-        Self::pack_panels(segments, lanes, vectors, depth / 2, filters, |filter, panel, packed| {
+        let folded = filters.iter().map(|filter| &filter.folded);
+        Self::pack_panels(segments, lanes, vectors, depth / 2, folded, |panel, packed| {
+            let filter = &filters[panel.segment];
             for (pair, packed) in packed.chunks_exact_mut(panel.vectors * lanes).enumerate() {
                 for half in 0..2 {
                     set_half(packed, half, filter.row(2 * pair + half, panel.channels()));
@@ -140,24 +142,24 @@ impl Panels {
 
     /// Packs matrices of `depth` rows that are made of filters, with the filters' biases: `fill`
     /// writes all rows of a panel, one behind the other, which are zero.
-    pub fn pack_panels<'f, F: AsRef<Folded<'f>>>(
+    pub fn pack_panels<'f>(
         segments: &[Segment],
         lanes: usize,
         vectors: usize,
         depth: usize,
-        filters: &[F],
-        mut fill: impl FnMut(&F, &Panel, &mut [f32]),
+        filters: impl IntoIterator<Item = &'f Folded<'f>>,
+        mut fill: impl FnMut(&Panel, &mut [f32]),
     ) -> Self {
+        let filters: Vec<&Folded> = filters.into_iter().collect();
         let list = split(segments, lanes, vectors, depth);
         let last = list.last().expect("a problem has at least one segment");
         let mut weights = Buffer::zeroed(last.offset + round_up(depth * last.vectors * lanes));
         let mut biases = Buffer::zeroed(last.bias + last.vectors * lanes);
         for panel in &list {
-            let filter = &filters[panel.segment];
-            let folded = filter.as_ref();
+            let folded = filters[panel.segment];
             let packed = &mut weights.as_mut_slice()[panel.offset..][..depth * panel.vectors * lanes];
             if !folded.is_dims_only() {
-                fill(filter, panel, packed);
+                fill(panel, packed);
             }
             biases.as_mut_slice()[panel.bias..][..panel.width]
                 .copy_from_slice(&folded.bias[panel.channels()]);

@@ -13,7 +13,7 @@ use crate::tensor::Dtype;
 
 /// Products that a fast algorithm sums in registers before it adds them to the rest of a sum. Sums
 /// make most of its error, since it magnifies them; shorter sums have smaller errors.
-pub const PART: usize = 96;
+const PART: usize = 96;
 
 /// The batch.
 #[derive(Debug)]
@@ -26,8 +26,6 @@ pub struct Products<I> {
     pub rows: usize,
     /// Columns of each `a`.
     pub depth: usize,
-    /// Terms that are summed before they are added to the rest; all, or fewer for a smaller error.
-    pub part: usize,
     /// The first left matrix.
     pub a: *const f32,
     /// Elements from one of its rows to the next, and from a matrix to the next.
@@ -60,7 +58,7 @@ impl<I: Isa> Products<I> {
         let rows = Rows {
             count: self.points,
             pitch: [self.a_pitch[1], matrix, self.dst_pitch[1] * size_of::<f32>()],
-            parts: self.depth.div_ceil(self.part),
+            parts: self.depth.div_ceil(PART),
             taps: Taps::matrix(self.depth),
             operands: Operands {
                 a: self.a,

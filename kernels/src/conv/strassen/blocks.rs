@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::conv::{Buffer, Conv, Io, Isa, Prepared, Scratch, ScratchReq, Signature, ViewMut, round_up};
 use crate::gemm::panels::{Panel, Panels};
-use crate::gemm::product::{PART, Products};
+use crate::gemm::product::Products;
 use crate::vector::{load, store};
 
 /// A convolution with sums of weights.
@@ -256,7 +256,6 @@ impl<I: Isa> Run<'_, I> {
                 points: P,
                 rows,
                 depth: step.depth(),
-                part: PART,
                 a: self.v,
                 a_pitch: [step.v_pitch(), v_point],
                 panel: step.panels.weights(panel),

@@ -125,7 +125,8 @@ impl<I: Isa> Kernel for Strassen<I> {
         }
         let (isa, factors) = (self.isa, right_factors(levels));
         let depth = factors.len() * (conv.depth() >> levels);
-        let sums = |filter: &Folded, panel: &Panel, packed: &mut [f32]| {
+        let sums = |panel: &Panel, packed: &mut [f32]| {
+            let filter = &products[panel.segment];
             isa.vectorize(Pack { isa, levels, factors: &factors, filter, panel, packed });
         };
         let part = |s: &Segment| Segment { channels: s.channels >> levels, ..*s };

@@ -9,7 +9,7 @@
 //! outside the transforms, and all between is f32.
 //!
 //! Sums over channels make most of the error, since the output transform magnifies it. They are
-//! taken in parts of at most [`PART`] products.
+//! taken in parts ([`Products`]).
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -22,7 +22,7 @@ use super::transform::Fixed;
 use crate::arch::prefetch::{LINE, to_l1, to_l2};
 use crate::conv::{Buffer, Dtype, Io, Isa, Prepared, Request, Scratch, ScratchReq, Signature, round_up};
 use crate::gemm::panels::{Panel, Panels};
-use crate::gemm::product::{PART, Products};
+use crate::gemm::product::Products;
 use crate::vector::{load, load_first, store, store_first};
 
 /// A convolution with transformed filters.
@@ -261,7 +261,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
             points: N1 * N2,
             rows,
             depth: step.tiling.conv.channels,
-            part: PART,
             a: self.v,
             a_pitch: [step.v_pitch(), v_point],
             panel: step.panels.weights(panel),

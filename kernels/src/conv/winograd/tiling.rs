@@ -119,7 +119,8 @@ pub(super) fn pack<I: Isa>(isa: I, tiling: &Tiling, vectors: usize, filters: &[F
         |t: &Transform| -> Vec<f64> { (0..t.n * t.r).map(|at| t.filter(at / t.r, at % t.r)).collect() };
     let [down, across] = [matrix(down), matrix(across)];
     let lanes = I::F32_LANES;
-    Panels::pack_panels(&conv.segments, lanes, vectors, depth, filters, |filter, panel, packed| {
+    Panels::pack_panels(&conv.segments, lanes, vectors, depth, filters, |panel, packed| {
+        let filter = &filters[panel.segment];
         isa.vectorize(Pack { isa, conv, down: &down, across: &across, filter, panel, packed });
     })
 }
