@@ -17,7 +17,6 @@ use crate::tensor::{View, ViewMut};
 use crate::vector::{load_first, store_first};
 
 /// The kernel, for one instruction set.
-#[derive(Debug)]
 pub struct Softmax<I> {
     isa: I,
 }

@@ -70,7 +70,6 @@ impl Amx {
 }
 
 /// The AMX tile registers of this thread, configured; released when dropped.
-#[derive(Debug)]
 pub struct TileRegisters {
     /// The configuration is the thread's.
     of_this_thread: PhantomData<*const ()>,
@@ -84,19 +83,6 @@ struct Config {
     reserved: [u8; 14],
     row_bytes: [u16; 16],
     rows: [u8; 16],
-}
-
-/// Which operands are loaded from the second-level cache without a copy in the first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Streamed {
-    /// Neither.
-    None,
-    /// The rows of `a`.
-    A,
-    /// Those of `b`.
-    B,
-    /// Both.
-    Both,
 }
 
 /// Steps after which a tile is stored without need. Where no tile has been stored for some 2000
@@ -118,8 +104,8 @@ pub struct Block {
     pub b: *const u8,
     /// Tiles of `b` of a step: 1 or 2.
     pub vectors: usize,
-    /// Which of them is streamed.
-    pub streamed: Streamed,
+    /// Which of `a` and `b` are loaded from the second-level cache without a copy in the first.
+    pub streamed: [bool; 2],
     /// The sums, tile by tile: those of the first of `a` by each of `b`, then the second's;
     /// [`SUMS`] elements, and a tile more behind them that means nothing.
     pub sums: *mut f32,
@@ -188,10 +174,10 @@ impl TileRegisters {
         // SAFETY: by the caller.
         unsafe {
             match (block.a[1].is_null(), block.vectors, block.streamed) {
-                (false, 2, Streamed::None) => two_by_two(block),
-                (false, 2, Streamed::A) => two_by_two_streaming_a(block),
-                (false, 2, Streamed::B) => two_by_two_streaming_b(block),
-                (false, 2, Streamed::Both) => two_by_two_streaming(block),
+                (false, 2, [false, false]) => two_by_two(block),
+                (false, 2, [true, false]) => two_by_two_streaming_a(block),
+                (false, 2, [false, true]) => two_by_two_streaming_b(block),
+                (false, 2, [true, true]) => two_by_two_streaming(block),
                 (false, _, _) => two_by_one(block),
                 (true, 2, _) => one_by_two(block),
                 (true, _, _) => one_by_one(block),

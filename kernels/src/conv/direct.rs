@@ -39,7 +39,6 @@ use crate::shape::Padding;
 use crate::tensor::Element;
 
 /// The kernel, for one instruction set and one kind of product.
-#[derive(Debug)]
 pub struct Direct<I, M = Single> {
     isa: I,
     multiply: PhantomData<M>,
@@ -113,7 +112,7 @@ impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
         let Ok(conv) = problem.as_conv() else {
             return Vec::new();
         };
-        let src = Format::with_halo(M::Source::DTYPE, conv.window.padding);
+        let src = Format { dtype: M::Source::DTYPE, halo: conv.window.padding };
         let to = |dst| Formats { src, dst };
         match (M::Source::DTYPE, tuning.get("depth") < conv.depth()) {
             (_, true) => vec![to(Format::F32)],
@@ -138,7 +137,6 @@ impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
 }
 
 /// Direct convolution with packed weights.
-#[derive(Debug)]
 pub(super) struct PreparedDirect<I, M = Single> {
     isa: I,
     multiply: PhantomData<M>,
@@ -153,9 +151,6 @@ pub(super) struct PreparedDirect<I, M = Single> {
     part: usize,
 }
 
-/// Units that keep a team busy without being too small to be worth dealing.
-const UNITS: usize = 64;
-
 impl<I: Isa, M: Multiply<I>> PreparedDirect<I, M> {
     /// Rows of output pixels of `n` images and their width, with all pixels as one row or not.
     fn rows(&self, n: usize, flat: bool) -> (usize, usize) {
@@ -166,9 +161,8 @@ impl<I: Isa, M: Multiply<I>> PreparedDirect<I, M> {
     /// Shares that the register blocks of `n` images are dealt in: at most as many as the fewest
     /// blocks that a destination may be cut into.
     fn shares(&self, n: usize) -> usize {
-        let panels = self.panels.list().len();
         let (rows, width) = self.rows(n, self.flat);
-        UNITS.div_ceil(panels).clamp(1, rows * width.div_ceil(self.pixels))
+        self.panels.shares(rows * width.div_ceil(self.pixels))
     }
 }
 
@@ -308,10 +302,9 @@ impl<I: Isa, M: Multiply<I>> Run<'_, I, M> {
             let pitch = dst.pitch.pixel * dst.dtype.bytes();
             return (a, dst.byte(0, 0, 0).wrapping_add(column * pitch));
         }
-        let (window, height) = (&self.step.conv.window, self.step.conv.output()[0]);
+        let height = self.step.conv.output()[0];
         let (image, y) = if self.io.images() == 1 { (0, row) } else { (row / height, row % height) };
-        let top = (y * window.stride[0]) as isize - window.padding.top as isize;
-        let left = (column * window.stride[1]) as isize - window.padding.left as isize;
+        let [top, left] = self.step.conv.first_tap(y, column);
         (src.pixel::<M::Source>(image, top, left), dst.byte(image, y, column))
     }
 }

@@ -16,14 +16,13 @@ use std::ops::Range;
 
 use super::{
     Buffer, Conv, Cpu, Format, Formats, Io, Kernel, Prepared, Problem, Request, Scratch, ScratchReq,
-    Signature, Tuning, Unsupported, round_up,
+    Signature, Tuning, Unsupported, Window, round_up,
 };
 use crate::filter::Folded;
 use crate::problem::Segment;
 use crate::shape::Padding;
 
 /// The kernel.
-#[derive(Debug)]
 pub struct Im2colGemm;
 
 impl Im2colGemm {
@@ -41,8 +40,7 @@ impl Kernel for Im2colGemm {
 
     fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
         let Ok(conv) = problem.as_conv() else { return Vec::new() };
-        let [oh, ow] = conv.output();
-        let pixels = conv.batch * oh * ow;
+        let pixels = conv.output_pixels(conv.batch);
         let mut blocks: Vec<usize> = [512, 128, 2048].into_iter().map(|block| pixels.min(block)).collect();
         blocks.dedup();
         blocks.into_iter().map(|block| Tuning::new([("block", block)])).collect()
@@ -50,7 +48,7 @@ impl Kernel for Im2colGemm {
 
     fn formats(&self, problem: &Problem, _: &Tuning) -> Vec<Formats> {
         let Ok(conv) = problem.as_conv() else { return Vec::new() };
-        vec![Formats { src: Format::f32_with_halo(conv.window.padding), dst: Format::F32 }]
+        vec![Formats { src: Format { halo: conv.window.padding, ..Format::F32 }, dst: Format::F32 }]
     }
 
     fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
@@ -115,38 +113,17 @@ struct PreparedIm2col {
     block: usize,
 }
 
-/// A strided run of output pixels.
-#[derive(Clone, Copy)]
-struct Rows {
-    first: usize,
-    count: usize,
-}
-
 impl PreparedIm2col {
-    fn pixels(&self, n: usize) -> usize {
-        let [oh, ow] = self.conv.output();
-        n * oh * ow
-    }
-
     fn depth_pitch(&self) -> usize {
         round_up(self.conv.depth())
     }
 
-    /// Image, row and column of an output pixel.
-    fn position(&self, pixel: usize) -> (usize, usize, usize) {
-        let [oh, ow] = self.conv.output();
-        (pixel / (oh * ow), pixel / ow % oh, pixel % ow)
-    }
-
     /// Copies the taps of the pixels into the rows of `patches`.
-    unsafe fn gather(&self, io: &Io, rows: Rows, patches: *mut f32) {
-        let window = &self.conv.window;
-        let [r, s] = window.kernel;
-        let channels = self.conv.channels;
-        for i in 0..rows.count {
-            let (n, y, x) = self.position(rows.first + i);
-            let top = (y * window.stride[0]) as isize - window.padding.top as isize;
-            let left = (x * window.stride[1]) as isize - window.padding.left as isize;
+    unsafe fn gather(&self, io: &Io, pixels: Range<usize>, patches: *mut f32) {
+        let Conv { channels, window: Window { kernel: [r, s], .. }, .. } = self.conv;
+        for (i, pixel) in pixels.enumerate() {
+            let [n, y, x] = self.conv.output_pixel(pixel);
+            let [top, left] = self.conv.first_tap(y, x);
             let mut to = patches.wrapping_add(i * self.depth_pitch());
             for dy in 0..r as isize {
                 for dx in 0..s as isize {
@@ -160,20 +137,20 @@ impl PreparedIm2col {
     }
 
     /// `dst = relu(a * weights + bias)` for pixels that lie at one distance in both.
-    unsafe fn product(&self, io: &Io, rows: Rows, a: *const f32, a_pitch: usize) {
+    unsafe fn product(&self, io: &Io, pixels: Range<usize>, a: *const f32, a_pitch: usize) {
         for (index, (filter, segment)) in self.filters.iter().zip(&self.conv.segments).enumerate() {
             let Segment { channels, epilogue } = *segment;
             let dst = io.dst(index);
-            let (n, y, x) = self.position(rows.first);
+            let [n, y, x] = self.conv.output_pixel(pixels.start);
             let out = dst.pixel::<f32>(n, y, x);
             let pitch = dst.pitch.pixel;
-            let sizes = [rows.count, channels, self.conv.depth()];
+            let sizes = [pixels.len(), channels, self.conv.depth()];
             // SAFETY: `a` has `count` rows of `depth` elements, the weights `depth` rows of
             // `channels`, and the output pixels of this unit are written by it alone.
             unsafe { product(sizes, out, pitch, a, a_pitch, filter.as_ptr()) };
             let bias = &filter.as_slice()[self.conv.depth() * channels..];
             pulp::Arch::new().dispatch(|| {
-                for i in 0..rows.count {
+                for i in 0..pixels.len() {
                     // SAFETY: as above.
                     let y = unsafe { std::slice::from_raw_parts_mut(out.wrapping_add(i * pitch), channels) };
                     if epilogue.bias {
@@ -207,11 +184,11 @@ impl Prepared for PreparedIm2col {
     }
 
     fn units(&self, _: usize, n: usize) -> usize {
-        self.pixels(n).div_ceil(self.block)
+        self.conv.output_pixels(n).div_ceil(self.block)
     }
 
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
-        let total = self.pixels(io.images());
+        let total = self.conv.output_pixels(io.images());
         let width = self.conv.output()[1];
         let flat = (0..io.segments()).all(|segment| io.dst(segment).is_flat());
         for unit in units {
@@ -220,16 +197,16 @@ impl Prepared for PreparedIm2col {
             while first < end {
                 // Pixels of a destination with a halo lie at one distance within a row only.
                 let left = if flat { end - first } else { (width - first % width).min(end - first) };
-                let rows = Rows { first, count: left };
+                let pixels = first..first + left;
                 // SAFETY: the scratch holds `block` rows; the pixels belong to this unit.
                 unsafe {
                     if self.in_place {
-                        let (n, y, x) = self.position(first);
+                        let [n, y, x] = self.conv.output_pixel(first);
                         let a = io.src.pixel(n, y as isize, x as isize);
-                        self.product(io, rows, a, io.src.pitch.pixel);
+                        self.product(io, pixels, a, io.src.pitch.pixel);
                     } else {
-                        self.gather(io, rows, scratch.worker);
-                        self.product(io, rows, scratch.worker, self.depth_pitch());
+                        self.gather(io, pixels.clone(), scratch.worker);
+                        self.product(io, pixels, scratch.worker, self.depth_pitch());
                     }
                 }
                 first += left;

@@ -23,7 +23,6 @@ use crate::problem::Epilogue;
 use crate::vector::{load_first, store_first};
 
 /// The kernel, for one instruction set.
-#[derive(Debug)]
 pub struct Unfused<I> {
     isa: I,
     direct: Direct<I>,
@@ -69,7 +68,6 @@ impl<I: Isa> Kernel for Unfused<I> {
 }
 
 /// The passes that follow the convolution of one segment.
-#[derive(Debug)]
 struct Norm {
     scale: Buffer,
     shift: Buffer,

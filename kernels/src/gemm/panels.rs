@@ -80,7 +80,6 @@ pub fn set_half(packed: &mut [f32], half: usize, weights: &[bf16]) {
 }
 
 /// All panels of a problem.
-#[derive(Debug)]
 pub struct Panels {
     lanes: usize,
     depth: usize,
@@ -170,6 +169,13 @@ impl Panels {
     /// Panels, in the order of their channels.
     pub fn list(&self) -> &[Panel] {
         &self.list
+    }
+
+    /// Shares that so many blocks are dealt in, each with all panels in turn.
+    pub fn shares(&self, blocks: usize) -> usize {
+        /// Units that keep a team busy without being too small to be worth dealing.
+        const UNITS: usize = 64;
+        UNITS.div_ceil(self.list.len()).clamp(1, blocks)
     }
 
     /// Columns of the widest panel, padded to whole vectors.

@@ -16,7 +16,6 @@ use crate::tensor::Dtype;
 const PART: usize = 96;
 
 /// The batch.
-#[derive(Debug)]
 pub struct Products<I> {
     /// Proof of the instruction set.
     pub isa: I,

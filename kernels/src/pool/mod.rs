@@ -35,7 +35,6 @@ mod join;
 use join::{End, Join, Max, Sum, bias_len, order_bias};
 
 /// The kernel, for one instruction set.
-#[derive(Debug)]
 pub struct Pooling<I> {
     isa: I,
 }

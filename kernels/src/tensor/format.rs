@@ -22,16 +22,6 @@ impl Format {
 
     /// bf16 without a halo.
     pub const BF16: Self = Self { dtype: Dtype::Bf16, ..Self::F32 };
-
-    /// f32 with a halo.
-    pub fn f32_with_halo(halo: Padding) -> Self {
-        Self::with_halo(Dtype::F32, halo)
-    }
-
-    /// A type with a halo.
-    pub fn with_halo(dtype: Dtype, halo: Padding) -> Self {
-        Self { dtype, halo }
-    }
 }
 
 impl fmt::Display for Format {

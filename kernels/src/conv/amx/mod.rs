@@ -28,7 +28,6 @@
 //!   copied: the rows of the source that an output row takes, rounded and without gaps ([`rows`]).
 
 mod finish;
-mod layout;
 mod pixels;
 mod prefetch;
 mod prepared;
@@ -39,15 +38,13 @@ mod steps;
 use super::{
     Cpu, Dtype, Format, Formats, Isa, Kernel, Numerics, Prepared, Problem, Request, Tuning, Unsupported,
 };
-use crate::arch::amx::{Amx, Streamed};
+use crate::arch::amx::Amx;
 use crate::cpu::{Avx512, Avx512Bf16};
-use layout::Layout;
 use pixels::Flat;
-use prepared::{PreparedAmx, is_copied};
+use prepared::{Layout, PreparedAmx, is_copied};
 use steps::{is_narrow, pack, steps};
 
 /// The kernel.
-#[derive(Debug)]
 pub struct AmxConv {
     amx: Amx,
     /// For the epilogue.
@@ -95,7 +92,7 @@ impl Kernel for AmxConv {
     fn formats(&self, problem: &Problem, _: &Tuning) -> Vec<Formats> {
         let Ok(conv) = problem.as_conv() else { return Vec::new() };
         let from = |src| {
-            let src = Format::with_halo(src, conv.window.padding);
+            let src = Format { dtype: src, halo: conv.window.padding };
             [Format::BF16, Format::F32].map(|dst| Formats { src, dst })
         };
         let mut formats = from(Dtype::Bf16).to_vec();
@@ -131,7 +128,7 @@ impl Kernel for AmxConv {
             rows: Layout::new(conv),
             part: request.tuning("depth"),
             image_stays: request.tuning("order") == 1,
-            streamed: [Streamed::None, Streamed::A, Streamed::B, Streamed::Both][request.tuning("stream")],
+            streamed: [1, 2].map(|operand| request.tuning("stream") & operand != 0),
             flat,
             conv: conv.clone(),
             steps,

@@ -158,9 +158,7 @@ impl Cut {
     #[inline(always)]
     pub fn src(&self, tile: &Tile, conv: &Conv, src: &View) -> (*const u8, usize) {
         let [image, y, x] = self.place(tile, 0);
-        let ([sh, sw], padding) = (conv.window.stride, conv.window.padding);
-        let top = (y * sh) as isize - padding.top as isize;
-        let left = (x * sw) as isize - padding.left as isize;
+        let ([sh, sw], [top, left]) = (conv.window.stride, conv.first_tap(y, x));
         let pitch = if tile.direction == Direction::Down { sh * src.pitch.row } else { sw * src.pitch.pixel };
         (src.byte(image, top, left), pitch * src.dtype.bytes())
     }

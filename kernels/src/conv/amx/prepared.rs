@@ -2,16 +2,14 @@
 
 use std::ops::Range;
 
-use super::layout::Layout;
+use half::bf16;
+
 use super::pixels::{Cut, Flat};
 use super::steps::{Step, is_narrow, runs_over_taps};
-use crate::arch::amx::{Amx, SUMS, Streamed, TILE};
+use crate::arch::amx::{Amx, DEPTH, SUMS, TILE};
+use crate::conv::{Conv, Dtype, Signature, View, round_up};
 use crate::cpu::{Avx512, Avx512Bf16};
 use crate::gemm::panels::Panels;
-use crate::kernel::Signature;
-use crate::memory::round_up;
-use crate::problem::Conv;
-use crate::tensor::{Dtype, View};
 
 /// Blocks that are summed in turn where a sum is computed in parts.
 pub const GROUP: usize = 10;
@@ -20,11 +18,7 @@ pub const GROUP: usize = 10;
 /// ([`crate::arch::amx::Block::sums`]).
 pub const SUMS_PITCH: usize = SUMS + TILE;
 
-/// Units that keep a team busy without being too small to be worth dealing.
-const UNITS: usize = 64;
-
 /// The kernel prepared for a problem.
-#[derive(Debug)]
 pub struct PreparedAmx {
     pub amx: Amx,
     pub isa: Avx512,
@@ -38,7 +32,8 @@ pub struct PreparedAmx {
     /// Steps of a part of the sums.
     pub part: usize,
     pub image_stays: bool,
-    pub streamed: Streamed,
+    /// Which of pixels and weights are streamed ([`crate::arch::amx::Block::streamed`]).
+    pub streamed: [bool; 2],
     pub flat: Flat,
 }
 
@@ -58,7 +53,7 @@ pub struct Parts {
 impl PreparedAmx {
     /// Number of shares that the blocks of `n` images are dealt in.
     pub fn shares(&self, n: usize) -> usize {
-        UNITS.div_ceil(self.panels.list().len()).clamp(1, Cut::new(&self.conv, n, self.flat, true).blocks())
+        self.panels.shares(Cut::new(&self.conv, n, self.flat, true).blocks())
     }
 
     pub fn in_parts(&self) -> bool {
@@ -92,5 +87,39 @@ impl PreparedAmx {
             false => mine.start / shares..mine.end.div_ceil(shares),
         };
         [mine, panels]
+    }
+}
+
+/// Output rows whose sources are kept: the tiles of a block may lie in two.
+pub const LINES: usize = 2;
+
+/// How much of the source is copied for the tiles.
+#[derive(Clone, Copy)]
+pub struct Layout {
+    /// Elements of a row that are read with weights.
+    pub length: usize,
+    /// Elements from a row to the next.
+    pub row: usize,
+    /// Rows of an output row.
+    pub rows: usize,
+}
+
+impl Layout {
+    /// For the output rows of a convolution.
+    pub fn new(conv: &Conv) -> Self {
+        let [rows, s] = conv.window.kernel;
+        let length = ((conv.output()[1] - 1) * conv.window.stride[1] + s) * conv.channels;
+        // The last step of the last pixel reads less than a step behind.
+        Self { length, row: length.next_multiple_of(DEPTH) + DEPTH, rows }
+    }
+
+    /// Elements of scratch.
+    pub fn elements(&self) -> usize {
+        LINES * self.rows * self.row
+    }
+
+    /// Bytes from a row to the next.
+    pub fn row_bytes(&self) -> usize {
+        self.row * size_of::<bf16>()
     }
 }

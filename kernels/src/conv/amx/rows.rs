@@ -11,9 +11,8 @@ use std::cell::Cell;
 
 use half::bf16;
 
-use super::layout::{LINES, Layout};
 use super::pixels::Place;
-use super::prepared::PreparedAmx;
+use super::prepared::{LINES, Layout, PreparedAmx};
 use crate::arch::amx::{DEPTH, ROWS};
 use crate::tensor::{Dtype, View};
 use crate::vector::load_first;
@@ -49,10 +48,9 @@ impl<'a> Rows<'a> {
         if held[slot] != Some([image, y]) {
             held[slot] = Some([image, y]);
             self.held.set(held);
-            let padding = conv.window.padding;
-            let top = (y * conv.window.stride[0]) as isize - padding.top as isize;
+            let [top, left] = conv.first_tap(y, 0);
             for row in 0..layout.rows {
-                let from = self.src.byte(image, top + row as isize, -(padding.left as isize));
+                let from = self.src.byte(image, top + row as isize, left);
                 // SAFETY: by the caller; the place has as many rows.
                 unsafe { self.copy(from, to.wrapping_add(row * layout.row)) };
             }

@@ -8,7 +8,6 @@ use crate::gemm::product::Products;
 use crate::vector::{load, store};
 
 /// A convolution with sums of weights.
-#[derive(Debug)]
 pub(super) struct PreparedStrassen<I> {
     pub(super) isa: I,
     pub(super) signature: Signature,
@@ -47,11 +46,6 @@ impl<I: Isa> PreparedStrassen<I> {
         round_up(self.panels.widest())
     }
 
-    fn output_pixels(&self, n: usize) -> usize {
-        let [oh, ow] = self.conv.output();
-        n * oh * ow
-    }
-
     /// Bias of channel 0 of a segment.
     fn bias(&self, segment: usize) -> *const f32 {
         let first: usize = self.conv.segments[..segment].iter().map(|s| s.channels).sum();
@@ -80,7 +74,7 @@ impl<I: Isa> Prepared for PreparedStrassen<I> {
     }
 
     fn units(&self, _: usize, n: usize) -> usize {
-        self.output_pixels(n).div_ceil(self.block)
+        self.conv.output_pixels(n).div_ceil(self.block)
     }
 
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
@@ -103,7 +97,7 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let step = self.step;
         let images = self.io.images();
-        let (pixels, blocks) = (step.output_pixels(images), step.units(0, images));
+        let (pixels, blocks) = (step.conv.output_pixels(images), step.units(0, images));
         for unit in self.units.clone() {
             let first = pixels * unit / blocks;
             let block = first..pixels * (unit + 1) / blocks;
@@ -275,20 +269,13 @@ impl<I: Isa> Run<'_, I> {
         }
     }
 
-    /// Image, row and column of an output pixel.
-    #[inline(always)]
-    fn position(&self, pixel: usize) -> (usize, usize, usize) {
-        let [oh, ow] = self.step.conv.output();
-        (pixel / (oh * ow), pixel / ow % oh, pixel % ow)
-    }
-
     /// The first channel of an output pixel; without a halo, all pixels lie at one distance.
     #[inline(always)]
     fn out(&self, dst: &ViewMut, pixel: usize) -> *mut f32 {
         if dst.is_flat() {
             return dst.pixel::<f32>(0, 0, 0).wrapping_add(pixel * dst.pitch.pixel);
         }
-        let (n, y, x) = self.position(pixel);
+        let [n, y, x] = self.step.conv.output_pixel(pixel);
         dst.pixel(n, y, x)
     }
 
@@ -305,9 +292,8 @@ impl<I: Isa> Run<'_, I> {
         let mut pixels = [std::ptr::null::<f32>(); S];
         for (q, pixel) in pixels.iter_mut().enumerate() {
             // A row past the block's last pixel repeats it; its output is dropped.
-            let (n, y, x) = self.position((block.start + q * rows + row).min(block.end - 1));
-            let top = (y * window.stride[0]) as isize - window.padding.top as isize;
-            let left = (x * window.stride[1]) as isize - window.padding.left as isize;
+            let [n, y, x] = step.conv.output_pixel((block.start + q * rows + row).min(block.end - 1));
+            let [top, left] = step.conv.first_tap(y, x);
             *pixel = self.io.src.pixel(n, top, left);
         }
         let v = self.v.wrapping_add(row * step.v_pitch());

@@ -42,7 +42,6 @@ use crate::problem::Segment;
 use blocks::PreparedStrassen;
 
 /// The kernel, for one instruction set.
-#[derive(Debug)]
 pub struct Strassen<I> {
     isa: I,
 }
@@ -73,8 +72,7 @@ impl<I: Isa> Kernel for Strassen<I> {
 
     fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
         let Ok(conv) = problem.as_conv() else { return Vec::new() };
-        let [oh, ow] = conv.output();
-        let pixels_in_all = conv.batch * oh * ow;
+        let pixels_in_all = conv.output_pixels(conv.batch);
         let mut list = Vec::new();
         for levels in (1..=2).filter(|&levels| splits::<I>(conv, levels)) {
             let widest = conv.segments.iter().map(|s| (s.channels >> levels) / I::F32_LANES).max();
@@ -98,7 +96,7 @@ impl<I: Isa> Kernel for Strassen<I> {
 
     fn formats(&self, problem: &Problem, _: &Tuning) -> Vec<Formats> {
         let Ok(conv) = problem.as_conv() else { return Vec::new() };
-        vec![Formats { src: Format::f32_with_halo(conv.window.padding), dst: Format::F32 }]
+        vec![Formats { src: Format { halo: conv.window.padding, ..Format::F32 }, dst: Format::F32 }]
     }
 
     fn numerics(&self, _: &Problem, tuning: &Tuning) -> Numerics {
@@ -131,7 +129,6 @@ impl<I: Isa> Kernel for Strassen<I> {
         };
         let part = |s: &Segment| Segment { channels: s.channels >> levels, ..*s };
         let segments: Vec<Segment> = conv.segments.iter().map(part).collect();
-        let [oh, ow] = conv.output();
         Ok(Box::new(PreparedStrassen {
             isa: self.isa,
             signature: request.signature(),
@@ -140,7 +137,7 @@ impl<I: Isa> Kernel for Strassen<I> {
             biases,
             levels,
             pixels: request.tuning("pixels"),
-            block: request.tuning("block").min(conv.batch * oh * ow),
+            block: request.tuning("block").min(conv.output_pixels(conv.batch)),
         }))
     }
 }

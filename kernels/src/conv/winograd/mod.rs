@@ -39,7 +39,6 @@ use crate::gemm::register_block::sizes;
 use tiling::Tiling;
 
 /// The kernel, for one instruction set and some windows.
-#[derive(Debug)]
 pub struct Winograd<I> {
     isa: I,
     outputs: Outputs,

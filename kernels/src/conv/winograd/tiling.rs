@@ -25,7 +25,6 @@ pub(super) struct Span {
 }
 
 /// The tiles of an image.
-#[derive(Debug)]
 pub(super) struct Tiling {
     pub(super) conv: Conv,
     /// Down and across, as all pairs here.

@@ -153,7 +153,7 @@ fn formats(graph: &Graph, choices: &[Choice], halos: &[Padding]) -> Result<Vec<F
     })?;
     let halo = |tensor| halos.get(tensor).copied().unwrap_or_default();
     let mut list: Vec<Format> =
-        types.into_iter().enumerate().map(|(tensor, dtype)| Format::with_halo(dtype, halo(tensor))).collect();
+        types.into_iter().enumerate().map(|(tensor, dtype)| Format { dtype, halo: halo(tensor) }).collect();
     for (step, choice) in graph.steps.iter().zip(choices) {
         let halo = &mut list[step.src.tensor].halo;
         *halo = halo.with(choice.formats.src.halo);
