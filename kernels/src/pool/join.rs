@@ -11,8 +11,6 @@
 //!
 //! A NaN may or may not win against numbers in a maximum of bf16. A mean with a NaN is NaN.
 
-#![allow(unsafe_code, reason = "vector code")]
-
 use std::marker::PhantomData;
 
 use half::bf16;

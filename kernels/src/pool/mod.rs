@@ -176,6 +176,10 @@ impl<I: Isa> Run<'_, I> {
 }
 
 /// Some channels of an output row.
+///
+/// # Safety of its functions
+/// The channels of the image's rows may be read, and those of the pixels written by this caller
+/// alone; there are `V` vectors from `c` on, all `WHOLE` or the last one not; pixels are those of the row.
 struct Row<'a, I: Isa, J: Join<I>> {
     step: &'a PreparedPool<I>,
     /// Channel 0 of the first column of the first row of the windows.
@@ -195,40 +199,32 @@ struct Row<'a, I: Isa, J: Join<I>> {
 
 impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// All vectors.
-    ///
-    /// # Safety
-    /// The channels of the image's rows may be read, and those of the pixels written by this caller
-    /// alone.
     #[inline(always)]
     unsafe fn all(&self) {
         let mut c = self.channels.start;
         // Several vectors at a time: their lines follow each other in memory, and their sums wait
         // less for each other.
-        while c + 4 * J::LANES <= self.channels.end {
-            // SAFETY: by the caller; whole vectors.
-            unsafe { self.vectors::<4, true>(c) };
-            c += 4 * J::LANES;
-        }
-        if c + 2 * J::LANES <= self.channels.end {
-            // SAFETY: by the caller; whole vectors.
-            unsafe { self.vectors::<2, true>(c) };
-            c += 2 * J::LANES;
-        }
-        if c + J::LANES <= self.channels.end {
-            // SAFETY: by the caller; a whole vector.
-            unsafe { self.vectors::<1, true>(c) };
-            c += J::LANES;
-        }
-        if c < self.channels.end {
-            // SAFETY: by the caller.
-            unsafe { self.vectors::<1, false>(c) };
+        // SAFETY: by the caller; all but the last are whole.
+        unsafe {
+            while c + 4 * J::LANES <= self.channels.end {
+                self.vectors::<4, true>(c);
+                c += 4 * J::LANES;
+            }
+            if c + 2 * J::LANES <= self.channels.end {
+                self.vectors::<2, true>(c);
+                c += 2 * J::LANES;
+            }
+            if c + J::LANES <= self.channels.end {
+                self.vectors::<1, true>(c);
+                c += J::LANES;
+            }
+            if c < self.channels.end {
+                self.vectors::<1, false>(c);
+            }
         }
     }
 
     /// All pixels of vectors of channels.
-    ///
-    /// # Safety
-    /// As for [`Self::all`]; `WHOLE` vectors.
     #[inline(always)]
     unsafe fn vectors<const V: usize, const WHOLE: bool>(&self, c: usize) {
         // SAFETY: by the caller; the pixels are those of the row.
@@ -249,9 +245,6 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     }
 
     /// A pixel with any window.
-    ///
-    /// # Safety
-    /// As for [`Self::vectors`], of a pixel of the row.
     #[inline(always)]
     unsafe fn pixel<const V: usize, const WHOLE: bool>(&self, c: usize, x: usize) {
         let Pool { image, ref window, .. } = self.step.pool;
@@ -275,10 +268,7 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     }
 
     /// The pixels that share columns of [`SHARING`], of windows of `ROWS` rows, or any number if
-    /// that is 0.
-    ///
-    /// # Safety
-    /// As for [`Self::vectors`]; the stride is `STRIDE`, 1 or 2.
+    /// that is 0. The stride is `STRIDE`, 1 or 2.
     #[inline(always)]
     unsafe fn shared<const V: usize, const STRIDE: usize, const ROWS: usize, const WHOLE: bool>(
         &self,
@@ -307,10 +297,7 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
         }
     }
 
-    /// A column, of `ROWS` rows or as many as there are if that is 0.
-    ///
-    /// # Safety
-    /// As for [`Self::vectors`]; the column lies in the image.
+    /// A column of the image, of `ROWS` rows or as many as there are if that is 0.
     #[inline(always)]
     unsafe fn column<const V: usize, const ROWS: usize, const WHOLE: bool>(
         &self,
@@ -318,14 +305,14 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
         c: usize,
     ) -> [J::Vector; V] {
         let at = self.src.wrapping_add(column * self.src_pitch.pixel + c);
-        // SAFETY: by the caller, here and below.
-        let mut sum = unsafe { self.load::<V, WHOLE>(at, c) };
-        for row in 1..if ROWS == 0 { self.rows } else { ROWS } {
-            // SAFETY: as above.
-            let next = unsafe { self.load::<V, WHOLE>(at.wrapping_add(row * self.src_pitch.row), c) };
-            sum = self.join(sum, next);
+        // SAFETY: by the caller.
+        unsafe {
+            let mut sum = self.load::<V, WHOLE>(at, c);
+            for row in 1..if ROWS == 0 { self.rows } else { ROWS } {
+                sum = self.join(sum, self.load::<V, WHOLE>(at.wrapping_add(row * self.src_pitch.row), c));
+            }
+            sum
         }
-        sum
     }
 
     #[inline(always)]
@@ -347,8 +334,7 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
         End { scale: self.step.isa.splat_f32s(1.0 / count as f32), epilogue }
     }
 
-    /// # Safety
-    /// As for [`Self::vectors`]; `at` is channel `c` of a pixel of the image.
+    /// The vectors at channel `c` of a pixel of the image.
     #[inline(always)]
     unsafe fn load<const V: usize, const WHOLE: bool>(
         &self,
@@ -356,17 +342,16 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
         c: usize,
     ) -> [J::Vector; V] {
         let (isa, width) = (self.step.isa, self.channels.end - c);
-        // SAFETY: by the caller, here and below.
-        let mut vectors = [unsafe { J::load::<WHOLE>(isa, at, width) }; V];
-        for (v, vector) in vectors.iter_mut().enumerate().skip(1) {
-            // SAFETY: as above.
-            *vector = unsafe { J::load::<WHOLE>(isa, at.wrapping_add(v * J::LANES), width) };
+        // SAFETY: by the caller.
+        unsafe {
+            let mut vectors = [J::load::<WHOLE>(isa, at, width); V];
+            for (v, vector) in vectors.iter_mut().enumerate().skip(1) {
+                *vector = J::load::<WHOLE>(isa, at.wrapping_add(v * J::LANES), width);
+            }
+            vectors
         }
-        vectors
     }
 
-    /// # Safety
-    /// As for [`Self::vectors`], of a pixel of the row.
     #[inline(always)]
     unsafe fn store<const V: usize, const WHOLE: bool>(
         &self,

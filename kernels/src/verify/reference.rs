@@ -30,7 +30,7 @@ use crate::kernel::{Io, Kernel, Numerics, Prepared, Request, Signature, Tuning};
 use crate::memory::Scratch;
 use crate::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Window};
 use crate::shape::Shape;
-use crate::tensor::{Dtype, Element, Formats, View, ViewMut};
+use crate::tensor::{Dtype, Formats, View, ViewMut};
 
 /// Exact outputs of some pixels of one segment.
 #[derive(Clone, Debug, PartialEq)]
@@ -295,24 +295,20 @@ impl Prepared for PreparedReference {
     }
 
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, _: &mut Scratch) {
+        let problem = self.signature.problem.with_batch(1);
+        let pixels = all_pixels(problem.dst()[0]);
         for n in units {
-            // SAFETY: the source may be read.
-            let src = unsafe {
-                match io.src.dtype {
-                    Dtype::F32 => values::<f32>(&io.src, n),
-                    Dtype::Bf16 => values::<bf16>(&io.src, n),
-                }
-            };
-            let problem = self.signature.problem.with_batch(1);
-            let pixels = all_pixels(problem.dst()[0]);
-            let results = expected(&problem, &src, &self.filters, &pixels);
-            for (segment, result) in results.iter().enumerate() {
+            let mut src = Vec::with_capacity(problem.src().elements());
+            for Pixel { y, x, .. } in all_pixels(problem.src()) {
+                // SAFETY: a pixel of the source.
+                src.extend((0..io.src.shape.c).map(|c| unsafe { load(&io.src, n, [y, x, c]) }));
+            }
+            for (segment, result) in expected(&problem, &src, &self.filters, &pixels).iter().enumerate() {
                 let dst = io.dst(segment);
-                // SAFETY: the image is this unit's.
-                unsafe {
-                    match dst.dtype {
-                        Dtype::F32 => store::<f32>(&dst, n, &pixels, &result.values),
-                        Dtype::Bf16 => store::<bf16>(&dst, n, &pixels, &result.values),
+                for (pixel, values) in pixels.iter().zip(result.values.chunks_exact(dst.shape.c)) {
+                    for (c, &value) in values.iter().enumerate() {
+                        // SAFETY: the image is this unit's.
+                        unsafe { store(&dst, n, [pixel.y, pixel.x, c], value as f32) };
                     }
                 }
             }
@@ -320,32 +316,27 @@ impl Prepared for PreparedReference {
     }
 }
 
-/// The values of an image.
-///
 /// # Safety
-/// It may be read.
-unsafe fn values<T: Element>(src: &View, n: usize) -> Vec<f32> {
-    let mut values = Vec::with_capacity(src.shape.elements() / src.shape.n);
-    for h in 0..src.shape.h {
-        for w in 0..src.shape.w {
-            let pixel = src.pixel::<T>(n, h as isize, w as isize);
-            // SAFETY: a pixel of the source.
-            let pixel = unsafe { std::slice::from_raw_parts(pixel, src.shape.c) };
-            values.extend(pixel.iter().map(|element| element.to_f32()));
+/// The element may be read.
+unsafe fn load(src: &View, n: usize, [y, x, c]: [usize; 3]) -> f32 {
+    let (y, x) = (y as isize, x as isize);
+    // SAFETY: by the caller.
+    unsafe {
+        match src.dtype {
+            Dtype::F32 => *src.pixel::<f32>(n, y, x).add(c),
+            Dtype::Bf16 => (*src.pixel::<bf16>(n, y, x).add(c)).to_f32(),
         }
     }
-    values
 }
 
-/// Stores the pixels of an image.
-///
 /// # Safety
-/// They may be written by this caller alone.
-unsafe fn store<T: Element>(dst: &ViewMut, n: usize, pixels: &[Pixel], values: &[f64]) {
-    for (pixel, values) in pixels.iter().zip(values.chunks_exact(dst.shape.c)) {
-        for (c, &value) in values.iter().enumerate() {
-            // SAFETY: a channel of a pixel of the image.
-            unsafe { *dst.pixel::<T>(n, pixel.y, pixel.x).add(c) = T::from_f32(value as f32) };
+/// The element may be written by this caller alone.
+unsafe fn store(dst: &ViewMut, n: usize, [y, x, c]: [usize; 3], value: f32) {
+    // SAFETY: by the caller.
+    unsafe {
+        match dst.dtype {
+            Dtype::F32 => *dst.pixel::<f32>(n, y, x).add(c) = value,
+            Dtype::Bf16 => *dst.pixel::<bf16>(n, y, x).add(c) = bf16::from_f32(value),
         }
     }
 }

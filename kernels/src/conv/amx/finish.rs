@@ -63,6 +63,10 @@ const WIDE: usize = 2 * ROWS;
 type Vector = <Avx512 as pulp::Simd>::f32s;
 
 /// The epilogue of a tile.
+///
+/// # Safety of its functions
+/// There are sums of the pixels and vectors, and their outputs may be written at `at`, `pitch` bytes
+/// from one to the next.
 struct End {
     isa: Avx512,
     bf16: Avx512Bf16,
@@ -73,9 +77,6 @@ struct End {
 
 impl End {
     /// An output of a pixel and a vector.
-    ///
-    /// # Safety
-    /// There are sums of the pixel and the vector.
     #[inline(always)]
     unsafe fn value(&self, pixel: usize, vector: usize) -> Vector {
         // SAFETY: by the caller.
@@ -90,10 +91,6 @@ impl End {
     }
 
     /// Two whole vectors in bf16.
-    ///
-    /// # Safety
-    /// As for [`Self::value`], of each pixel; their outputs may be written at `at`, `pitch` bytes
-    /// from one to the next.
     #[inline(always)]
     unsafe fn wide(&self, pixels: Range<usize>, mut at: *mut u8, pitch: usize) {
         for pixel in pixels {
@@ -107,13 +104,10 @@ impl End {
     }
 
     /// One whole vector in bf16.
-    ///
-    /// # Safety
-    /// As for [`Self::wide`].
     #[inline(always)]
     unsafe fn half(&self, pixels: Range<usize>, mut at: *mut u8, pitch: usize) {
         for pixel in pixels {
-            // SAFETY: as above.
+            // SAFETY: by the caller.
             unsafe {
                 let both = self.narrow([self.value(pixel, 0), self.floor]);
                 let [half, _]: [__m256i; 2] = pulp::cast(both);
@@ -124,15 +118,12 @@ impl End {
     }
 
     /// The first `width` channels in any type.
-    ///
-    /// # Safety
-    /// As for [`Self::wide`].
     #[inline(always)]
     unsafe fn first(&self, pixels: Range<usize>, mut at: *mut u8, pitch: usize, dtype: Dtype, width: usize) {
         for pixel in pixels {
             for (vector, first) in (0..width).step_by(ROWS).enumerate() {
                 let at = at.wrapping_add(first * dtype.bytes());
-                // SAFETY: as above.
+                // SAFETY: by the caller.
                 unsafe {
                     let value = self.value(pixel, vector);
                     match dtype {

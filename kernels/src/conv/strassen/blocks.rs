@@ -82,6 +82,9 @@ impl<I: Isa> Prepared for PreparedStrassen<I> {
     }
 }
 
+/// # Safety of its functions
+/// Nobody else writes the outputs of the block, and V and M have its rows in each point; the
+/// source's halo holds the padding.
 struct Run<'a, I> {
     step: &'a PreparedStrassen<I>,
     units: Range<usize>,
@@ -230,9 +233,6 @@ unsafe fn load_joined<I: Isa, const S: usize>(isa: I, m: *const f32, point: usiz
 impl<I: Isa> Run<'_, I> {
     /// Computes a block of pixels; `S` parts of rows, of channels in and of channels out, `P`
     /// products.
-    ///
-    /// # Safety
-    /// Nobody else writes the block's outputs, and V and M have room for it.
     #[inline(always)]
     unsafe fn block<const S: usize, const P: usize>(&self, block: Range<usize>) {
         let step = self.step;
@@ -280,9 +280,6 @@ impl<I: Isa> Run<'_, I> {
     }
 
     /// The left factors of one row of the matrices.
-    ///
-    /// # Safety
-    /// V has `rows` rows a point; the source's halo holds the padding.
     #[inline(always)]
     unsafe fn input<const S: usize>(&self, block: &Range<usize>, rows: usize, row: usize, v_point: usize) {
         let step = self.step;
@@ -315,10 +312,8 @@ impl<I: Isa> Run<'_, I> {
         }
     }
 
-    /// The outputs of one row of the matrices: `S` pixels, `S` parts of the panel's segment.
-    ///
-    /// # Safety
-    /// `m` is the row of M of the first point; the outputs may be written by this caller alone.
+    /// The outputs of one row of the matrices: `S` pixels, `S` parts of the panel's segment. `m` is
+    /// the row of M of the first point.
     #[inline(always)]
     unsafe fn output<const S: usize>(
         &self,

@@ -19,28 +19,23 @@ pub(super) struct Pixels {
     pub(super) width: usize,
 }
 
-/// Reads a vector of each pixel into a patch of rows of `columns`.
+/// Converts a vector of each pixel from or to a patch of rows of `columns`: one that `WIDENS` reads
+/// the pixels, one that does not rounds what it writes to them.
 ///
 /// # Safety
-/// A vector of each pixel, or `width` channels, may be read, and a vector of the patch written for
-/// each.
+/// A vector of each pixel, or `width` channels, may be read, or written by this caller alone; a
+/// vector of the patch for each the other way round.
 // A function that all transforms share: inside them it would take registers from f32.
 #[inline(never)]
-pub(super) unsafe fn widen_tile<I: Isa>(isa: I, pixels: &Pixels, patch: *mut I::f32s, columns: usize) {
-    isa.vectorize(Convert::<I, true> { isa, pixels, patch, columns });
+pub(super) unsafe fn convert_tile<I: Isa, const WIDENS: bool>(
+    isa: I,
+    pixels: &Pixels,
+    patch: *mut I::f32s,
+    columns: usize,
+) {
+    isa.vectorize(Convert::<I, WIDENS> { isa, pixels, patch, columns });
 }
 
-/// Writes a vector of each pixel, rounded, from a patch of rows of `columns`.
-///
-/// # Safety
-/// `width` channels of each pixel, at most a vector, may be written by this caller alone, and a
-/// vector of the patch be read for each.
-#[inline(never)]
-pub(super) unsafe fn narrow_tile<I: Isa>(isa: I, pixels: &Pixels, patch: *mut I::f32s, columns: usize) {
-    isa.vectorize(Convert::<I, false> { isa, pixels, patch, columns });
-}
-
-/// From pixels to a patch, or back.
 struct Convert<'a, I: Isa, const WIDENS: bool> {
     isa: I,
     pixels: &'a Pixels,
@@ -57,7 +52,7 @@ impl<I: Isa, const WIDENS: bool> pulp::WithSimd for Convert<'_, I, WIDENS> {
         for i in pixels.inside[0].clone() {
             for j in pixels.inside[1].clone() {
                 let pixel = pixels.first.wrapping_add(i * pixels.pitch[0] + j * pixels.pitch[1]);
-                // SAFETY: promised to `widen_tile` or `narrow_tile`, the only callers.
+                // SAFETY: promised to `convert_tile`, the only caller.
                 unsafe {
                     let vector = patch.add(i * columns + j);
                     if WIDENS {

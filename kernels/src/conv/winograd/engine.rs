@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use half::bf16;
 
-use super::bf16::{Pixels, narrow_tile, widen_tile};
+use super::bf16::{Pixels, convert_tile};
 use super::tiling::{Place, Span, Tiling, pack};
 use super::transform::Fixed;
 use crate::arch::prefetch::{LINE, to_l1, to_l2};
@@ -135,6 +135,11 @@ impl<I: Isa> Prepared for PreparedTransform<I> {
 
 /// The units of a step whose axes of `N1` and `N2` are down and across, or the other way round
 /// where `swap` is set.
+///
+/// # Safety of its functions
+/// What they read of the image, V, M, a patch, columns or sums has been written, and what they
+/// write of these and of the outputs is this caller's alone: a vector at each place that their
+/// arguments name.
 struct Run<'a, I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize> {
     step: &'a PreparedTransform<I>,
     units: Range<usize>,
@@ -162,12 +167,16 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
             // this unit's.
             unsafe {
                 if transformed != Some(block) {
-                    self.transform_inputs(block_tiles.clone());
+                    for (row, places) in self.rows(block_tiles.clone()) {
+                        self.input(places, self.v.wrapping_add(row * step.v_pitch()));
+                    }
                     transformed = Some(block);
                 }
                 for panel in step.group(group) {
                     self.multiply(block_tiles.len(), panel);
-                    self.transform_outputs(block_tiles.clone(), panel);
+                    for (row, places) in self.rows(block_tiles.clone()) {
+                        self.output(places, self.m().wrapping_add(row * step.m_pitch), panel);
+                    }
                 }
             }
         }
@@ -232,26 +241,19 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         self.by_axis(self.step.tiling.spans(place))
     }
 
-    /// V of some tiles.
-    ///
-    /// # Safety
-    /// V has a row for each in each point.
+    /// Rows of V and M of some tiles: their numbers, and the places of tile and next tile.
     #[inline(always)]
-    unsafe fn transform_inputs(&self, tiles: Range<usize>) {
+    fn rows(&self, tiles: Range<usize>) -> impl Iterator<Item = (usize, [Place; 2])> {
         let (tiling, images) = (&self.step.tiling, self.io.images());
-        let mut place = tiling.place(tiles.start);
-        for row in 0..tiles.len() {
-            let next = tiling.next(place, images);
-            // SAFETY: by the caller.
-            unsafe { self.input([place, next], self.v.wrapping_add(row * self.step.v_pitch())) };
-            place = next;
-        }
+        let mut next = tiling.place(tiles.start);
+        (0..tiles.len()).map(move |row| {
+            let place = next;
+            next = tiling.next(place, images);
+            (row, [place, next])
+        })
     }
 
     /// M of some rows of V and a panel.
-    ///
-    /// # Safety
-    /// V holds the rows in each point, and M has room for them.
     #[inline(always)]
     unsafe fn multiply(&self, rows: usize, panel: &Panel) {
         let step = self.step;
@@ -273,27 +275,7 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         unsafe { products.run() };
     }
 
-    /// Outputs of some tiles and a panel.
-    ///
-    /// # Safety
-    /// M holds their products, and the outputs may be written by this caller alone.
-    #[inline(always)]
-    unsafe fn transform_outputs(&self, tiles: Range<usize>, panel: &Panel) {
-        let (tiling, images) = (&self.step.tiling, self.io.images());
-        let mut place = tiling.place(tiles.start);
-        for row in 0..tiles.len() {
-            let next = tiling.next(place, images);
-            // SAFETY: by the caller.
-            unsafe { self.output([place, next], self.m().wrapping_add(row * self.step.m_pitch), panel) };
-            place = next;
-        }
-    }
-
     /// `V[..] = Bt d B` for one tile; `v` is its row in the matrix of the first point.
-    ///
-    /// # Safety
-    /// The pixels of the tile that lie in the image may be read, and the tile's rows of V be
-    /// written.
     #[inline(always)]
     unsafe fn input(&self, [place, next]: [Place; 2], v: *mut f32) {
         let (src, channels) = (&self.io.src, self.step.tiling.conv.channels);
@@ -340,9 +322,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
 
     /// Copies a vector of channels of the pixels that lie in the image to their places in the
     /// patch.
-    ///
-    /// # Safety
-    /// The pixels may be read, and the patch has `N1 * N2` vectors.
     #[inline(always)]
     unsafe fn gather(&self, place: Place, [a, b]: [Span; 2], c: usize, patch: *mut I::f32s) {
         let (isa, src) = (self.step.isa, &self.io.src);
@@ -353,7 +332,9 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
             let first = src.pixel::<bf16>(place.n, 0, 0).wrapping_offset(origin).cast_mut();
             let inside = [a.inside[0]..a.inside[1], b.inside[0]..b.inside[1]];
             // SAFETY: by the caller.
-            return unsafe { widen_tile(isa, &Pixels { first, pitch, inside, width }, patch, N2) };
+            return unsafe {
+                convert_tile::<I, true>(isa, &Pixels { first, pitch, inside, width }, patch, N2)
+            };
         }
         let first = src.pixel::<f32>(place.n, 0, 0).wrapping_offset(origin);
         for i in a.inside[0]..a.inside[1] {
@@ -366,11 +347,7 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         }
     }
 
-    /// `columns = Bt d` along the first axis.
-    ///
-    /// # Safety
-    /// A vector of each of `N1 * N2` samples may be read, `pitch` elements apart along the two
-    /// axes.
+    /// `columns = Bt d` along the first axis, where samples lie `pitch` elements apart along the two.
     #[inline(always)]
     unsafe fn input_columns(
         &self,
@@ -391,10 +368,7 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         }
     }
 
-    /// `V = columns B` along the second axis.
-    ///
-    /// # Safety
-    /// All columns have been written; V has a vector at `v` in each point.
+    /// `V = columns B` along the second axis, from `v` in the first point on.
     #[inline(always)]
     unsafe fn input_rows(&self, columns: *const I::f32s, mut v: *mut f32) {
         let [point, _] = self.step.point_pitch();
@@ -411,10 +385,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
 
     /// `At M[..] A`, bias and ReLU for one tile and one panel; `m` is the tile's row in the matrix
     /// of the first point.
-    ///
-    /// # Safety
-    /// M holds the products; the panel's channels of the tile's outputs may be written by this
-    /// caller alone.
     #[inline(always)]
     unsafe fn output(&self, [place, next]: [Place; 2], m: *const f32, panel: &Panel) {
         let (step, isa) = (self.step, self.step.isa);
@@ -450,16 +420,13 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
                 if !wide {
                     let first = first.cast::<bf16>().wrapping_add(channel);
                     let inside = [0..inside[0], 0..inside[1]];
-                    narrow_tile(isa, &Pixels { first, pitch, inside, width }, patch, M2);
+                    convert_tile::<I, false>(isa, &Pixels { first, pitch, inside, width }, patch, M2);
                 }
             }
         }
     }
 
     /// The biases of a vector of a panel, or zeros.
-    ///
-    /// # Safety
-    /// The panel has the vector.
     #[inline(always)]
     unsafe fn bias(&self, panel: &Panel, k: usize) -> I::f32s {
         if self.step.tiling.conv.segments[panel.segment].epilogue.bias {
@@ -470,10 +437,7 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         }
     }
 
-    /// `sums = At M` along the first axis.
-    ///
-    /// # Safety
-    /// M has a vector at `m` in each point.
+    /// `sums = At M` along the first axis, from `m` in the first point on.
     #[inline(always)]
     unsafe fn output_columns(&self, mut m: *const f32, sums: *mut I::f32s) {
         let [_, point] = self.step.point_pitch();
@@ -490,9 +454,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     }
 
     /// `relu(sums A + bias)` along the second axis, of the pixels inside the output.
-    ///
-    /// # Safety
-    /// All sums have been written; the pixels may be written by this caller alone.
     #[inline(always)]
     unsafe fn output_rows(
         &self,
