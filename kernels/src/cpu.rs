@@ -105,16 +105,12 @@ impl Cpu {
     /// Asks the processor.
     pub fn detect() -> Self {
         use crate::arch::cpuid;
-        let known = cpuid::caches();
-        let or = |size, default| if size == 0 { default } else { size };
-        let caches =
-            Caches { l1d: or(known.l1d, 32 << 10), l2: or(known.l2, 512 << 10), l3: or(known.l3, 8 << 20) };
         Self {
             limit: None,
             // Before there are threads, so that all have the permission.
             #[cfg(target_arch = "x86_64")]
             amx: Amx::detect(),
-            caches,
+            caches: cpuid::caches(),
             name: cpuid::name(),
             signature: cpuid::signature(),
         }

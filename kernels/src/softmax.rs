@@ -16,13 +16,11 @@ use crate::problem::Problem;
 use crate::tensor::{View, ViewMut};
 use crate::vector::{load_first, store_first};
 
-/// The kernel, for one instruction set.
 pub struct Softmax<I> {
     isa: I,
 }
 
 impl<I: Isa> Softmax<I> {
-    /// For the table.
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         Ok(Box::new(Self { isa: I::new(cpu)? }))
     }

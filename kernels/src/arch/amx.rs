@@ -18,7 +18,6 @@ pub const TILE: usize = ROWS * ROWS;
 /// Elements of f32 of the sums of a block: two by two tiles.
 pub const SUMS: usize = 4 * TILE;
 
-/// Bytes of a row of a tile.
 const ROW_BYTES: usize = 64;
 
 /// Proof that this process may use AMX tile registers of bf16.

@@ -17,8 +17,8 @@ pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
     [0; 4]
 }
 
-/// Sizes in bytes of the data caches that one core sees; 0 where unknown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Sizes in bytes of the data caches that one core sees, or common ones where unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caches {
     /// First level, data.
     pub l1d: usize,
@@ -30,7 +30,8 @@ pub struct Caches {
 
 /// Deterministic cache parameters: leaf 4 (Intel), 0x8000_001d (AMD); same layout.
 pub fn caches() -> Caches {
-    let mut caches = Caches::default();
+    const COMMON: Caches = Caches { l1d: 32 << 10, l2: 512 << 10, l3: 8 << 20 };
+    let mut caches = COMMON;
     for leaf in [4, 0x8000_001d] {
         for subleaf in 0..8 {
             let [eax, ebx, ecx, _] = cpuid(leaf, subleaf);
@@ -49,7 +50,7 @@ pub fn caches() -> Caches {
                 _ => {}
             }
         }
-        if caches != Caches::default() {
+        if caches != COMMON {
             break;
         }
     }

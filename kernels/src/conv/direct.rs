@@ -38,14 +38,12 @@ use crate::gemm::rows::{Cut, Prefetch, Rows};
 use crate::shape::Padding;
 use crate::tensor::Element;
 
-/// The kernel, for one instruction set and one kind of product.
 pub struct Direct<I, M = Single> {
     isa: I,
     multiply: PhantomData<M>,
 }
 
 impl<I: Isa, M: Multiply<I>> Direct<I, M> {
-    /// For the table.
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         Ok(Box::new(Self::new(I::new(cpu)?, M::new(cpu)?)))
     }
@@ -136,7 +134,6 @@ impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
     }
 }
 
-/// Direct convolution with packed weights.
 pub(super) struct PreparedDirect<I, M = Single> {
     isa: I,
     multiply: PhantomData<M>,
@@ -197,13 +194,11 @@ struct Run<'a, I, M> {
     io: &'a Io<'a>,
 }
 
-/// Register blocks of one panel.
 struct Blocks<'a, I: Isa, M: Multiply<I>> {
     panel: &'a Panel,
     dst: ViewMut<'a>,
     /// All pixels of source and destination are one row.
     flat: bool,
-    /// How a row is cut.
     cut: Cut<I, M>,
     /// Those to compute, counted over all rows.
     range: Range<usize>,
@@ -235,7 +230,6 @@ impl<I: Isa, M: Multiply<I>> pulp::WithSimd for Run<'_, I, M> {
 }
 
 impl<I: Isa, M: Multiply<I>> Run<'_, I, M> {
-    /// Computes the blocks part after part of the sums.
     #[inline(always)]
     fn sum_in_parts(&self, blocks: &Blocks<I, M>) {
         let (step, src) = (self.step, self.io.src.pitch);

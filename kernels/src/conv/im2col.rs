@@ -22,11 +22,9 @@ use crate::filter::Folded;
 use crate::problem::Segment;
 use crate::shape::Padding;
 
-/// The kernel.
 pub struct Im2colGemm;
 
 impl Im2colGemm {
-    /// For the table.
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         cpu.ensure_unlimited()?;
         Ok(Box::new(Self))

@@ -22,14 +22,12 @@ use crate::gemm::panels::Panels;
 use crate::problem::Epilogue;
 use crate::vector::{load_first, store_first};
 
-/// The kernel, for one instruction set.
 pub struct Unfused<I> {
     isa: I,
     direct: Direct<I>,
 }
 
 impl<I: Isa> Unfused<I> {
-    /// For the table.
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         let isa = I::new(cpu)?;
         Ok(Box::new(Self { isa, direct: Direct::new(isa, Single) }))

@@ -18,7 +18,6 @@ use pulp::Simd as _;
 /// How products are summed on an instruction set; holding one proves that its instructions are
 /// there.
 pub trait Multiply<I: Isa>: Copy + Send + Sync + 'static {
-    /// Type of the source's elements.
     type Source: Element;
     /// Neighbouring elements of a sum that a row of weights holds; runs of a sum are multiples of
     /// it.
@@ -26,7 +25,6 @@ pub trait Multiply<I: Isa>: Copy + Send + Sync + 'static {
     /// Products of a row of weights, one after the other.
     const PRODUCTS: usize;
 
-    /// The proof.
     fn new(cpu: &Cpu) -> Result<Self, Unsupported>;
 
     /// The part of a pixel's group that a product takes, in all lanes.

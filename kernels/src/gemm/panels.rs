@@ -14,16 +14,13 @@ use crate::memory::{Buffer, round_up};
 use crate::problem::Segment;
 use crate::tier::Tier;
 
-/// One panel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Panel {
-    /// The segment that its channels belong to.
     pub segment: usize,
     /// Its first channel inside the segment.
     pub first: usize,
     /// Channels; less than `vectors * LANES` only at the end of a segment.
     pub width: usize,
-    /// Vectors in a row.
     pub vectors: usize,
     /// Elements from the start of the packed weights.
     offset: usize,
@@ -79,7 +76,6 @@ pub fn set_half(packed: &mut [f32], half: usize, weights: &[bf16]) {
     }
 }
 
-/// All panels of a problem.
 pub struct Panels {
     lanes: usize,
     depth: usize,
@@ -166,7 +162,6 @@ impl Panels {
         Self { lanes, depth, list, weights, biases }
     }
 
-    /// Panels, in the order of their channels.
     pub fn list(&self) -> &[Panel] {
         &self.list
     }
@@ -184,7 +179,6 @@ impl Panels {
         widths.max().expect("a problem has at least one segment")
     }
 
-    /// The packed rows of a panel.
     #[inline(always)]
     pub fn weights(&self, panel: &Panel) -> *const f32 {
         self.weights.as_slice()[panel.offset..].as_ptr()
@@ -214,7 +208,6 @@ impl Panels {
         [&self.weights, &self.biases]
     }
 
-    /// The same, to be filled.
     pub fn buffers_mut(&mut self) -> [&mut Buffer; 2] {
         [&mut self.weights, &mut self.biases]
     }

@@ -15,11 +15,8 @@ use crate::tensor::Dtype;
 /// make most of its error, since it magnifies them; shorter sums have smaller errors.
 const PART: usize = 96;
 
-/// The batch.
 pub struct Products<I> {
-    /// Proof of the instruction set.
     pub isa: I,
-    /// Products.
     pub points: usize,
     /// Rows of each `a` and of each result.
     pub rows: usize,
@@ -31,7 +28,6 @@ pub struct Products<I> {
     pub a_pitch: [usize; 2],
     /// The right matrices, one after the other.
     pub panel: *const f32,
-    /// Vectors in a row of the panel.
     pub vectors: usize,
     /// The first result.
     pub dst: *mut f32,

@@ -30,7 +30,6 @@ use crate::vector::{load, load_first, narrow_first, store, store_first};
 /// Where the inputs of one output pixel lie.
 #[derive(Clone, Copy, Debug)]
 pub struct Taps {
-    /// Kernel rows.
     pub rows: usize,
     /// Elements from one to the next.
     pub row_pitch: usize,
@@ -66,11 +65,9 @@ impl Taps {
 pub struct Finish {
     /// `vectors * LANES` biases, or null for none.
     pub bias: *const f32,
-    /// Clamp at zero.
     pub relu: bool,
     /// Add to the destination: in all but the first part of a sum in parts. In f32 only.
     pub accumulate: bool,
-    /// Type of the outputs.
     pub dtype: Dtype,
     /// Channels to store; the rest of the last vector is dropped.
     pub width: usize,
@@ -84,14 +81,12 @@ impl Finish {
     }
 }
 
-/// The operands of a row of blocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Operands<T> {
     /// Channel 0 of the first tap of the first pixel.
     pub a: *const T,
     /// Elements from a pixel to the next.
     pub a_pitch: usize,
-    /// The panel.
     pub b: *const f32,
     /// The first output.
     pub dst: *mut u8,

@@ -21,18 +21,15 @@ use crate::problem::Epilogue;
 use crate::tensor::{Dtype, Element};
 use crate::vector::{each, load, load_first, store_first};
 
-/// The largest.
 pub struct Max<T>(PhantomData<T>);
 /// The sum, which the end multiplies.
 pub struct Sum<T>(PhantomData<T>);
 
 /// An operation that makes one element of many.
 pub trait Join<I: Isa> {
-    /// Type of the elements.
     type Element: Element;
     /// Elements as they are joined, of some channels.
     type Vector: Copy;
-    /// How many channels.
     const LANES: usize;
 
     /// The elements at `at`, or the first `width` of them if they are not `WHOLE`.
@@ -64,7 +61,6 @@ pub trait Join<I: Isa> {
 pub struct End<I: Isa> {
     /// One over the number of elements of a mean.
     pub scale: I::f32s,
-    /// What there is of bias and ReLU.
     pub epilogue: Epilogue,
 }
 
@@ -103,7 +99,6 @@ pub fn order_bias<I: Isa>(dtype: Dtype, bias: &[f32], ordered: &mut [f32]) {
     }
 }
 
-/// Implements [`Join`] for f32.
 macro_rules! join_f32 {
     ($join:ident, $operation:ident) => {
         impl<I: Isa> Join<I> for $join<f32> {

@@ -34,13 +34,11 @@ mod join;
 
 use join::{End, Join, Max, Sum, bias_len, order_bias};
 
-/// The kernel, for one instruction set.
 pub struct Pooling<I> {
     isa: I,
 }
 
 impl<I: Isa> Pooling<I> {
-    /// For the table.
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         Ok(Box::new(Self { isa: I::new(cpu)? }))
     }
@@ -190,7 +188,6 @@ struct Row<'a, I: Isa, J: Join<I>> {
     /// Channel 0 of the first pixel.
     dst: *mut J::Element,
     dst_pitch: usize,
-    /// Pixels of the row.
     pixels: usize,
     /// Those of which all columns lie in the image and some are shared.
     whole: Range<usize>,
@@ -198,7 +195,6 @@ struct Row<'a, I: Isa, J: Join<I>> {
 }
 
 impl<I: Isa, J: Join<I>> Row<'_, I, J> {
-    /// All vectors.
     #[inline(always)]
     unsafe fn all(&self) {
         let mut c = self.channels.start;

@@ -28,7 +28,7 @@ use crate::error::Unsupported;
 use crate::filter::Filter;
 use crate::kernel::{Io, Kernel, Numerics, Prepared, Request, Signature, Tuning};
 use crate::memory::Scratch;
-use crate::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Window};
+use crate::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Segment, Window};
 use crate::shape::Shape;
 use crate::tensor::{Dtype, Formats, View, ViewMut};
 
@@ -123,45 +123,42 @@ pub fn expected<T: Copy + Into<f64>>(
 ) -> Vec<Expected> {
     let shape = problem.src();
     assert_eq!(src.len(), shape.elements(), "source of {problem}");
-    let read = |n: usize, h: usize, w: usize| {
-        let at = ((n * shape.h + h) * shape.w + w) * shape.c;
-        &src[at..at + shape.c]
+    let src = Source { shape, values: src.iter().map(|&value| value.into()).collect() };
+    let outputs = |depth: usize, of_pixel: &dyn Fn(Pixel, &mut Expected)| {
+        let mut outputs = Expected { values: Vec::new(), magnitude: 0.0, depth };
+        pixels.iter().for_each(|&pixel| of_pixel(pixel, &mut outputs));
+        outputs
     };
-    let exact = |depth: usize| Expected { values: Vec::new(), magnitude: 0.0, depth };
     match problem {
-        Problem::Conv(conv) => (0..conv.segments.len())
-            .map(|segment| {
-                let mut result = exact(conv.depth());
-                for &pixel in pixels {
-                    conv_pixel(conv, segment, &filters[segment], pixel, read, &mut result);
-                }
-                result
-            })
-            .collect(),
+        Problem::Conv(conv) => {
+            let of_segment = |(index, segment): (usize, &Segment)| {
+                let (end, filter) = (segment.epilogue, &filters[index]);
+                outputs(conv.depth(), &|at, outputs| conv_pixel(conv, end, filter, at, &src, outputs))
+            };
+            conv.segments.iter().enumerate().map(of_segment).collect()
+        }
         Problem::Pool(pool) => {
-            let mut result = exact(pool.window.kernel.iter().product());
             let shift = |k| filters.first().map_or(0.0, |filter| filter.scale_shift(k).1);
             let shifts: Vec<f64> = (0..pool.channels).map(shift).collect();
-            for &pixel in pixels {
-                pool_pixel(pool, &shifts, pixel, read, &mut result);
-            }
-            vec![result]
+            let depth = pool.window.kernel.iter().product();
+            vec![outputs(depth, &|at, outputs| pool_pixel(pool, &shifts, at, &src, outputs))]
         }
         Problem::Softmax { channels, .. } => {
-            let mut result = exact(*channels);
-            for pixel in pixels {
-                let x = read(pixel.n, 0, 0);
-                let largest = x.iter().fold(f64::NEG_INFINITY, |m, &v| m.max(v.into()));
-                let powers: Vec<f64> = x.iter().map(|&v| (v.into() - largest).exp()).collect();
-                let sum: f64 = powers.iter().sum();
-                result.values.extend(powers.iter().map(|p| p / sum));
-                // Each power is off by a few roundings of itself, and their sum, whose terms have a
-                // mean, by `sqrt(K)` roundings.
-                let channels = *channels as f64;
-                result.magnitude = result.magnitude.max((8.0 + channels.sqrt()) / sum / channels);
-            }
-            vec![result]
+            vec![outputs(*channels, &|at, outputs| softmax_pixel(src.pixel(at.n, 0, 0), outputs))]
         }
+    }
+}
+
+/// `[n, h, w, c]` values.
+struct Source {
+    shape: Shape,
+    values: Vec<f64>,
+}
+
+impl Source {
+    fn pixel(&self, n: usize, y: usize, x: usize) -> &[f64] {
+        let Shape { h, w, c, .. } = self.shape;
+        &self.values[((n * h + y) * w + x) * c..][..c]
     }
 }
 
@@ -187,70 +184,66 @@ pub(crate) fn finish(value: f64, epilogue: Epilogue) -> f64 {
     if epilogue.relu { value.max(0.0) } else { value }
 }
 
-fn conv_pixel<'a, T: Copy + Into<f64> + 'a>(
-    conv: &Conv,
-    segment: usize,
-    filter: &Filter,
-    at: Pixel,
-    read: impl Fn(usize, usize, usize) -> &'a [T],
-    result: &mut Expected,
-) {
+fn conv_pixel(conv: &Conv, end: Epilogue, filter: &Filter, at: Pixel, src: &Source, outputs: &mut Expected) {
     let k = filter.dims[3];
     let (mut sums, mut squares) = (vec![0.0f64; k], vec![0.0f64; k]);
     taps(&conv.window, conv.image, at, |r, s, y, x| {
-        for (c, &x) in read(at.n, y, x).iter().enumerate() {
+        for (c, &x) in src.pixel(at.n, y, x).iter().enumerate() {
             let row = (r * filter.dims[1] + s) * filter.dims[2] + c;
             let weights = &filter.weights[row * k..(row + 1) * k];
             for ((sum, square), &w) in sums.iter_mut().zip(&mut squares).zip(weights) {
-                let product = x.into() * w as f64;
+                let product = x * w as f64;
                 *sum += product;
                 *square += product * product;
             }
         }
     });
     let depth = conv.depth() as f64;
-    let epilogue = conv.segments[segment].epilogue;
     for (k, (sum, square)) in sums.into_iter().zip(squares).enumerate() {
         let (scale, shift) = filter.scale_shift(k);
         let sigma = (square / depth).sqrt();
-        result.magnitude = result.magnitude.max(scale.abs() * (sigma + sum.abs() / depth.sqrt()));
-        let shift = if epilogue.bias { shift } else { 0.0 };
-        result.values.push(finish(sum * scale + shift, epilogue));
+        outputs.magnitude = outputs.magnitude.max(scale.abs() * (sigma + sum.abs() / depth.sqrt()));
+        let shift = if end.bias { shift } else { 0.0 };
+        outputs.values.push(finish(sum * scale + shift, end));
     }
 }
 
-fn pool_pixel<'a, T: Copy + Into<f64> + 'a>(
-    pool: &Pool,
-    shifts: &[f64],
-    at: Pixel,
-    read: impl Fn(usize, usize, usize) -> &'a [T],
-    result: &mut Expected,
-) {
+fn pool_pixel(pool: &Pool, shifts: &[f64], at: Pixel, src: &Source, outputs: &mut Expected) {
     let mut count = 0;
     let mut values = vec![if pool.kind == PoolKind::Max { f64::NEG_INFINITY } else { 0.0 }; pool.channels];
     let mut squares = vec![0.0f64; pool.channels];
     taps(&pool.window, pool.image, at, |_, _, y, x| {
         count += 1;
-        for ((value, square), &x) in values.iter_mut().zip(&mut squares).zip(read(at.n, y, x)) {
-            let x = x.into();
+        for ((value, square), &x) in values.iter_mut().zip(&mut squares).zip(src.pixel(at.n, y, x)) {
             *value = if pool.kind == PoolKind::Max { value.max(x) } else { *value + x };
             *square += x * x;
         }
     });
     // A mean is a sum of `depth` products with `1 / depth`.
-    let depth = result.depth as f64;
+    let depth = outputs.depth as f64;
     for (value, square) in values.iter().zip(&squares) {
         let sigma = (square / depth).sqrt() / depth;
         let sum = if pool.kind == PoolKind::Max { 0.0 } else { value / depth };
-        result.magnitude = result.magnitude.max(sigma + sum.abs() / depth.sqrt());
+        outputs.magnitude = outputs.magnitude.max(sigma + sum.abs() / depth.sqrt());
     }
     let divisor = match pool.kind {
         PoolKind::Max => 1,
         PoolKind::Average => count,
-        PoolKind::AverageCountingBorder => result.depth,
+        PoolKind::AverageCountingBorder => outputs.depth,
     };
     let mean = |(value, shift): (f64, &f64)| finish(value / divisor as f64 + shift, pool.epilogue);
-    result.values.extend(values.into_iter().zip(shifts).map(mean));
+    outputs.values.extend(values.into_iter().zip(shifts).map(mean));
+}
+
+fn softmax_pixel(x: &[f64], outputs: &mut Expected) {
+    let largest = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let powers: Vec<f64> = x.iter().map(|&v| (v - largest).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    outputs.values.extend(powers.iter().map(|p| p / sum));
+    // Each power is off by a few roundings of itself, and their sum, whose terms have a mean, by
+    // `sqrt(K)` roundings.
+    let channels = x.len() as f64;
+    outputs.magnitude = outputs.magnitude.max((8.0 + channels.sqrt()) / sum / channels);
 }
 
 /// The oracle as a row of the table: correct for every problem, and as slow as it looks.

@@ -44,7 +44,6 @@ use pixels::Flat;
 use prepared::{Layout, PreparedAmx, is_copied};
 use steps::{is_narrow, pack, steps};
 
-/// The kernel.
 pub struct AmxConv {
     amx: Amx,
     /// For the epilogue.
@@ -53,7 +52,6 @@ pub struct AmxConv {
 }
 
 impl AmxConv {
-    /// For the table.
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         let amx = Amx::new(cpu)?;
         Ok(Box::new(Self { amx, isa: Avx512::new(cpu)?, bf16: Avx512Bf16::new(cpu)? }))

@@ -14,7 +14,6 @@ use crate::conv::{Conv, View, ViewMut};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Line {
     length: usize,
-    /// Pixels of a tile.
     pixels: usize,
     tiles: usize,
 }
@@ -39,7 +38,6 @@ impl Line {
     }
 }
 
-/// How the output pixels of images are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
     image: [usize; 2],
@@ -92,7 +90,6 @@ impl Cut {
         lines
     }
 
-    /// Pixels of a tile.
     pub fn pixels(&self) -> usize {
         self.along.pixels
     }
@@ -111,31 +108,25 @@ impl Cut {
         self.along_tiles().div_ceil(2) + self.down_tiles().div_ceil(2)
     }
 
-    /// The tiles of a block.
     #[inline(always)]
     pub fn block(&self, block: usize) -> [Option<Tile>; 2] {
         let along = self.along_tiles();
-        let blocks = along.div_ceil(2);
-        if block < blocks {
-            return [2 * block, 2 * block + 1].map(|tile| {
-                (tile < along).then(|| {
-                    let [first, done] = self.along.tile(tile % self.along.tiles);
-                    let direction = if self.flat { Direction::Flat } else { Direction::Along };
-                    Tile { direction, line: tile / self.along.tiles, first, done }
-                })
-            });
-        }
-        let (line, count) = (self.down.map_or(self.along, |(line, _)| line), self.down_tiles());
-        let block = block - blocks;
+        let (block, line, count, direction) = match block.checked_sub(along.div_ceil(2)) {
+            None if self.flat => (block, self.along, along, Direction::Flat),
+            None => (block, self.along, along, Direction::Along),
+            Some(block) => {
+                let line = self.down.map_or(self.along, |(line, _)| line);
+                (block, line, self.down_tiles(), Direction::Down)
+            }
+        };
         [2 * block, 2 * block + 1].map(|tile| {
             (tile < count).then(|| {
                 let [first, done] = line.tile(tile % line.tiles);
-                Tile { direction: Direction::Down, line: tile / line.tiles, first, done }
+                Tile { direction, line: tile / line.tiles, first, done }
             })
         })
     }
 
-    /// Image, row and column of a tile's pixel.
     #[inline(always)]
     pub fn place(&self, tile: &Tile, pixel: usize) -> Place {
         let [oh, ow] = self.image;
@@ -197,7 +188,6 @@ enum Direction {
     Down,
 }
 
-/// A tile of pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tile {
     direction: Direction,

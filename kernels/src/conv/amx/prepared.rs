@@ -18,7 +18,6 @@ pub const GROUP: usize = 10;
 /// ([`crate::arch::amx::Block::sums`]).
 pub const SUMS_PITCH: usize = SUMS + TILE;
 
-/// The kernel prepared for a problem.
 pub struct PreparedAmx {
     pub amx: Amx,
     pub isa: Avx512,
@@ -51,7 +50,6 @@ pub struct Parts {
 }
 
 impl PreparedAmx {
-    /// Number of shares that the blocks of `n` images are dealt in.
     pub fn shares(&self, n: usize) -> usize {
         self.panels.shares(Cut::new(&self.conv, n, self.flat, true).blocks())
     }
@@ -60,7 +58,6 @@ impl PreparedAmx {
         self.part < self.steps.len()
     }
 
-    /// Whether the rows of a source are copied.
     pub fn copies(&self, src: &View) -> bool {
         is_copied(&self.conv, src.dtype)
             || runs_over_taps(&self.conv) && src.pitch.pixel != self.conv.channels
@@ -98,14 +95,12 @@ pub const LINES: usize = 2;
 pub struct Layout {
     /// Elements of a row that are read with weights.
     pub length: usize,
-    /// Elements from a row to the next.
     pub row: usize,
     /// Rows of an output row.
     pub rows: usize,
 }
 
 impl Layout {
-    /// For the output rows of a convolution.
     pub fn new(conv: &Conv) -> Self {
         let [rows, s] = conv.window.kernel;
         let length = ((conv.output()[1] - 1) * conv.window.stride[1] + s) * conv.channels;
@@ -113,12 +108,10 @@ impl Layout {
         Self { length, row: length.next_multiple_of(DEPTH) + DEPTH, rows }
     }
 
-    /// Elements of scratch.
     pub fn elements(&self) -> usize {
         LINES * self.rows * self.row
     }
 
-    /// Bytes from a row to the next.
     pub fn row_bytes(&self) -> usize {
         self.row * size_of::<bf16>()
     }

@@ -17,7 +17,6 @@ use crate::arch::amx::{DEPTH, ROWS};
 use crate::tensor::{Dtype, View};
 use crate::vector::load_first;
 
-/// The copies of a worker.
 pub struct Rows<'a> {
     step: &'a PreparedAmx,
     src: &'a View<'a>,

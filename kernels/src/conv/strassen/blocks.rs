@@ -7,7 +7,6 @@ use crate::gemm::panels::{Panel, Panels};
 use crate::gemm::product::Products;
 use crate::vector::{load, store};
 
-/// A convolution with sums of weights.
 pub(super) struct PreparedStrassen<I> {
     pub(super) isa: I,
     pub(super) signature: Signature,
@@ -31,7 +30,6 @@ impl<I: Isa> PreparedStrassen<I> {
         pixels.div_ceil(1 << self.levels)
     }
 
-    /// Columns of each left matrix.
     fn depth(&self) -> usize {
         self.conv.depth() >> self.levels
     }
@@ -41,7 +39,6 @@ impl<I: Isa> PreparedStrassen<I> {
         round_up(self.depth()) + round_up(1)
     }
 
-    /// Elements of a row of M.
     fn m_pitch(&self) -> usize {
         round_up(self.panels.widest())
     }

@@ -41,13 +41,11 @@ use crate::gemm::register_block::sizes;
 use crate::problem::Segment;
 use blocks::PreparedStrassen;
 
-/// The kernel, for one instruction set.
 pub struct Strassen<I> {
     isa: I,
 }
 
 impl<I: Isa> Strassen<I> {
-    /// For the table.
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         Ok(Box::new(Self { isa: I::new(cpu)? }))
     }

@@ -13,7 +13,6 @@ pub(super) struct Pixels {
     pub(super) first: *mut bf16,
     /// Elements from a row of pixels to the next, and from a pixel to the next.
     pub(super) pitch: [usize; 2],
-    /// Which pixels there are.
     pub(super) inside: [Range<usize>; 2],
     /// Channels from the vector on.
     pub(super) width: usize,

@@ -25,18 +25,15 @@ use crate::gemm::panels::{Panel, Panels};
 use crate::gemm::product::Products;
 use crate::vector::{load, load_first, store, store_first};
 
-/// A convolution with transformed filters.
 pub(super) struct PreparedTransform<I> {
     isa: I,
     signature: Signature,
     tiling: Tiling,
     /// A panel holds its matrix `[c, width]` of each point in turn.
     panels: Panels,
-    /// Elements of a row of M.
     m_pitch: usize,
     /// Rows of a register block.
     pixels: usize,
-    /// Tiles of a block.
     block: usize,
     /// Groups of panels: units of a block.
     groups: usize,
@@ -74,7 +71,6 @@ impl<I: Isa> PreparedTransform<I> {
         (n * self.tiling.tiles()).div_ceil(self.block)
     }
 
-    /// Panels of a group.
     fn group(&self, group: usize) -> &[Panel] {
         let panels = self.panels.list();
         &panels[panels.len() * group / self.groups..panels.len() * (group + 1) / self.groups]
@@ -223,7 +219,6 @@ impl NextTile {
 impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>
     Run<'_, I, N1, M1, N2, M2, U>
 {
-    /// The products: M.
     #[inline(always)]
     fn m(&self) -> *mut f32 {
         self.v.wrapping_add(N1 * N2 * self.step.point_pitch()[0])
@@ -235,7 +230,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         if self.swap { [across, down] } else { [down, across] }
     }
 
-    /// The spans of a tile, in the order of the axes.
     #[inline(always)]
     fn spans(&self, place: Place) -> [Span; 2] {
         self.by_axis(self.step.tiling.spans(place))

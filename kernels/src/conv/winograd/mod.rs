@@ -38,7 +38,6 @@ use crate::conv::winograd::engine::PreparedTransform;
 use crate::gemm::register_block::sizes;
 use tiling::Tiling;
 
-/// The kernel, for one instruction set and some windows.
 pub struct Winograd<I> {
     isa: I,
     outputs: Outputs,
@@ -85,7 +84,6 @@ impl<I: Isa> Winograd<I> {
     }
 }
 
-/// The tiling that a tuning chooses.
 fn tiling(problem: &Problem, tuning: &Tuning) -> Result<Tiling, Unsupported> {
     problem.as_conv().map(|conv| Tiling::new(conv, tuning.get("m")))
 }

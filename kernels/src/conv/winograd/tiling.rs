@@ -24,14 +24,11 @@ pub(super) struct Span {
     pub(super) outputs: usize,
 }
 
-/// The tiles of an image.
 pub(super) struct Tiling {
     pub(super) conv: Conv,
     /// Down and across, as all pairs here.
     pub(super) transforms: [Transform; 2],
-    /// Tiles.
     pub(super) grid: [usize; 2],
-    /// Output pixels.
     output: [usize; 2],
 }
 
@@ -94,7 +91,6 @@ impl Tiling {
         }
     }
 
-    /// The spans of a tile.
     #[inline(always)]
     pub(super) fn spans(&self, place: Place) -> [Span; 2] {
         let Conv { image, window, .. } = &self.conv;

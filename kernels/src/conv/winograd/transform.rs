@@ -28,11 +28,8 @@
 
 use crate::cpu::Isa;
 
-/// The largest number of pairs of points.
 const MAX_PAIRS: usize = 5;
-/// The largest number of products.
 const MAX_PRODUCTS: usize = 12;
-/// The largest number of taps.
 const MAX_TAPS: usize = 7;
 
 /// The coefficients of F(m, r).
