@@ -115,12 +115,8 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
                 // SAFETY: as above.
                 unsafe {
                     let at = out.as_mut_ptr().add(c);
-                    store_first(
-                        isa,
-                        at,
-                        isa.mul_f32s(load_first(isa, at, channels - c), scale),
-                        channels - c,
-                    );
+                    let power = load_first(isa, at, channels - c);
+                    store_first(isa, at, isa.mul_f32s(power, scale), channels - c);
                 }
             }
         }

@@ -54,15 +54,10 @@ impl<I: Isa, M: Multiply<I>> Direct<I, M> {
     }
 
     /// With weights that are packed already.
-    pub(super) fn with_panels(
-        isa: I,
-        conv: &Conv,
-        request: &Request,
-        panels: Panels,
-    ) -> PreparedDirect<I, M> {
+    pub(super) fn with_panels(&self, conv: &Conv, request: &Request, panels: Panels) -> PreparedDirect<I, M> {
         let flat = conv.is_pointwise() && request.formats.src.halo == Padding::default();
         PreparedDirect {
-            isa,
+            isa: self.isa,
             signature: request.signature(),
             conv: conv.clone(),
             panels,
@@ -81,17 +76,12 @@ impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
         if channels.is_multiple_of(M::GROUP) {
             return Ok(());
         }
-        Err(Unsupported::Shape {
-            what: "input channels",
-            found: channels.to_string(),
-            expected: "an even number",
-        })
+        let found = channels.to_string();
+        Err(Unsupported::Shape { what: "input channels", found, expected: "an even number" })
     }
 
     fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
-        let Ok(conv) = problem.as_conv() else {
-            return Vec::new();
-        };
+        let Ok(conv) = problem.as_conv() else { return Vec::new() };
         let widest = conv.segments.iter().map(|s| s.channels.div_ceil(I::F32_LANES)).max();
         let useful = |[_, vectors]: &[usize; 2]| *vectors == 1 || Some(*vectors) <= widest;
         let sizes = sizes::<I>().iter().filter(|size| useful(size));
@@ -107,9 +97,7 @@ impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
 
     /// A sum in parts stays in f32.
     fn formats(&self, problem: &Problem, tuning: &Tuning) -> Vec<Formats> {
-        let Ok(conv) = problem.as_conv() else {
-            return Vec::new();
-        };
+        let Ok(conv) = problem.as_conv() else { return Vec::new() };
         let src = Format { dtype: M::Source::DTYPE, halo: conv.window.padding };
         let to = |dst| Formats { src, dst };
         match (M::Source::DTYPE, tuning.get("depth") < conv.depth()) {
@@ -130,7 +118,7 @@ impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
             Dtype::F32 => Panels::pack(segments, lanes, vectors, &request.folded()),
             Dtype::Bf16 => Panels::pack_pairs(segments, lanes, vectors, &request.rounded()),
         };
-        Ok(Box::new(Self::with_panels(self.isa, conv, request, panels)))
+        Ok(Box::new(self.with_panels(conv, request, panels)))
     }
 }
 
@@ -237,8 +225,7 @@ impl<I: Isa, M: Multiply<I>> Run<'_, I, M> {
         let (panel, depth) = (blocks.panel, step.conv.depth());
         let epilogue = segments[panel.segment].epilogue;
         let bias = if epilogue.bias { step.panels.bias(panel) } else { std::ptr::null() };
-        let mut done = 0;
-        while done < depth {
+        for done in (0..depth).step_by(step.part) {
             let len = step.part.min(depth - done);
             let is_last = done + len == depth;
             let taps = if is_last && done == 0 {
@@ -254,7 +241,6 @@ impl<I: Isa, M: Multiply<I>> Run<'_, I, M> {
                 width: panel.width,
             };
             self.sum_part(blocks, done, taps, finish);
-            done += len;
         }
     }
 

@@ -59,7 +59,7 @@ impl<I: Isa> Kernel for Unfused<I> {
         Ok(Box::new(PreparedUnfused {
             isa: self.isa,
             signature: request.signature(),
-            conv: Direct::<I>::with_panels(self.isa, &conv, request, panels),
+            conv: self.direct.with_panels(&conv, request, panels),
             norms: request.filters.iter().zip(epilogues).map(|(f, e)| Norm::new(f, e)).collect(),
         }))
     }

@@ -144,11 +144,9 @@ impl Blocks<'_> {
         let all = step.steps.len();
         let lines = due.len().div_ceil((all * blocks.len()).max(1));
         let group = if step.in_parts() { GROUP } else { 1 };
-        let mut begin = blocks.start;
-        while begin < blocks.end {
+        for begin in blocks.clone().step_by(group) {
             let end = blocks.end.min(begin + group);
-            let mut from = 0;
-            while from < all {
+            for from in (0..all).step_by(step.part) {
                 let to = all.min(from + step.part);
                 for block in begin..end {
                     let sums = self.sums.wrapping_add((block - begin) * SUMS_PITCH);
@@ -156,9 +154,7 @@ impl Blocks<'_> {
                     unsafe { self.part(panel, self.cut.block(block), from..to, sums, &due, lines) };
                     due.start = due.end.min(due.start + (to - from) * lines);
                 }
-                from = to;
             }
-            begin = end;
         }
     }
 
