@@ -327,7 +327,13 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
             PoolKind::Average => self.rows * columns,
             PoolKind::AverageCountingBorder => window.kernel[0] * window.kernel[1],
         };
-        End { scale: self.step.isa.splat_f32s(1.0 / count as f32), epilogue }
+        End { scale: self.step.isa.splat_f32s(1.0 / count as f32), epilogue, bias: self.step.bias.as_ptr() }
+    }
+
+    /// Channels of a vector at `c`: for whole ones the compiler knows how many.
+    #[inline(always)]
+    fn width<const WHOLE: bool>(&self, c: usize) -> usize {
+        if WHOLE { J::LANES } else { self.channels.end - c }
     }
 
     /// The vectors at channel `c` of a pixel of the image.
@@ -337,12 +343,12 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
         at: *const J::Element,
         c: usize,
     ) -> [J::Vector; V] {
-        let (isa, width) = (self.step.isa, self.channels.end - c);
+        let (isa, width) = (self.step.isa, self.width::<WHOLE>(c));
         // SAFETY: by the caller.
         unsafe {
-            let mut vectors = [J::load::<WHOLE>(isa, at, width); V];
+            let mut vectors = [J::load(isa, at, width); V];
             for (v, vector) in vectors.iter_mut().enumerate().skip(1) {
-                *vector = J::load::<WHOLE>(isa, at.wrapping_add(v * J::LANES), width);
+                *vector = J::load(isa, at.wrapping_add(v * J::LANES), width);
             }
             vectors
         }
@@ -356,13 +362,13 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
         vectors: [J::Vector; V],
         end: &End<I>,
     ) {
-        let width = self.channels.end - c;
+        let width = self.width::<WHOLE>(c);
         for (v, vector) in vectors.into_iter().enumerate() {
             let c = c + v * J::LANES;
             let to = self.dst.wrapping_add(x * self.dst_pitch + c);
-            let bias = self.step.bias.as_ptr().wrapping_add(c);
+            let end = End { bias: end.bias.wrapping_add(c), ..*end };
             // SAFETY: by the caller; there is a bias for each channel, of whole vectors for bf16.
-            unsafe { J::store::<WHOLE>(self.step.isa, to, vector, end, bias, width) };
+            unsafe { J::store(self.step.isa, to, vector, &end, width) };
         }
     }
 }
