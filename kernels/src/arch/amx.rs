@@ -75,6 +75,7 @@ pub struct TileRegisters {
 }
 
 /// What LDTILECFG reads.
+#[derive(Default)]
 #[repr(C, align(64))]
 struct Config {
     palette: u8,
@@ -123,15 +124,12 @@ impl TileRegisters {
     /// If there are none or more than [`ROWS`].
     pub fn new(_: Amx, rows: usize) -> Self {
         assert!((1..=ROWS).contains(&rows), "tiles of {rows} rows");
-        let mut config =
-            Config { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
-        for tile in 0..8 {
-            config.row_bytes[tile] = ROW_BYTES as u16;
-            // Tiles 6 and 7 are those of `b`.
-            config.rows[tile] = if tile < 6 { rows as u8 } else { ROWS as u8 };
-        }
-        // SAFETY: `Amx` proves that the instruction is there; the configuration is one of palette
-        // 1.
+        let mut config = Config { palette: 1, ..Config::default() };
+        config.row_bytes[..8].fill(ROW_BYTES as u16);
+        // Tiles 6 and 7 are those of `b`.
+        config.rows[..6].fill(rows as u8);
+        config.rows[6..8].fill(ROWS as u8);
+        // SAFETY: `Amx` proves that the instruction is there; the configuration is one of palette 1.
         unsafe { std::arch::asm!("ldtilecfg [{0}]", in(reg) &raw const config, options(nostack, readonly)) };
         Self { of_this_thread: PhantomData }
     }

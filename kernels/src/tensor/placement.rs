@@ -31,7 +31,8 @@ pub struct Placement {
 impl Placement {
     /// At `offset`, with at least `pixel` elements from pixel to pixel.
     pub fn with_pixel_pitch(offset: usize, dtype: Dtype, shape: Shape, halo: Padding, pixel: usize) -> Self {
-        let pitch = Pitch::packed(shape, halo, pixel);
+        let row = pixel * (shape.w + halo.left + halo.right);
+        let pitch = Pitch { image: row * (shape.h + halo.top + halo.bottom), row, pixel };
         Self { offset, dtype, shape, pitch, halo, first_channel: 0 }
     }
 
@@ -46,7 +47,7 @@ impl Placement {
     fn row(&self, index: usize) -> usize {
         let Self { shape, pitch, halo, .. } = *self;
         let (n, h) = (index / shape.h, index % shape.h);
-        n * pitch.image + h * pitch.row + pitch.lead(halo) + self.first_channel
+        n * pitch.image + (halo.top + h) * pitch.row + halo.left * pitch.pixel + self.first_channel
     }
 
     /// Elements of the buffer that the placement needs, from `offset` on.
@@ -67,8 +68,7 @@ impl Buffer {
         assert!(p.first_channel + p.shape.c <= p.pitch.pixel, "channels overlap the next pixel");
         assert!(p.pitch.pixel * (p.shape.w + p.halo.left + p.halo.right) <= p.pitch.row);
         assert!(p.pitch.row * (p.shape.h + p.halo.top + p.halo.bottom) <= p.pitch.image);
-        let start = p.pitch.lead(p.halo) + p.first_channel;
-        let ptr = self.as_ptr().wrapping_add(p.offset).cast::<u8>().wrapping_add(start * p.dtype.bytes());
+        let ptr = self.as_ptr().wrapping_add(p.offset).cast::<u8>().wrapping_add(p.row(0) * p.dtype.bytes());
         View::new(ptr, p.dtype, p.shape, p.pitch, p.halo)
     }
 

@@ -7,12 +7,13 @@ use half::bf16;
 use crate::cpu::Isa;
 use crate::vector::{narrow_first, widen_first};
 
-/// Pixels of a tile in bf16.
-pub(super) struct Pixels {
+/// Pixels of a tile.
+pub(super) struct Pixels<T> {
     /// A vector's first channel of the tile's first pixel.
-    pub(super) first: *mut bf16,
-    /// Elements from a row of pixels to the next, and from a pixel to the next.
+    pub(super) first: *mut T,
+    /// Elements along the two axes.
     pub(super) pitch: [usize; 2],
+    /// Pixels that lie inside the image, along the two axes.
     pub(super) inside: [Range<usize>; 2],
     /// Channels from the vector on.
     pub(super) width: usize,
@@ -28,7 +29,7 @@ pub(super) struct Pixels {
 #[inline(never)]
 pub(super) unsafe fn convert_tile<I: Isa, const WIDENS: bool>(
     isa: I,
-    pixels: &Pixels,
+    pixels: &Pixels<bf16>,
     patch: *mut I::f32s,
     columns: usize,
 ) {
@@ -37,7 +38,7 @@ pub(super) unsafe fn convert_tile<I: Isa, const WIDENS: bool>(
 
 struct Convert<'a, I: Isa, const WIDENS: bool> {
     isa: I,
-    pixels: &'a Pixels,
+    pixels: &'a Pixels<bf16>,
     patch: *mut I::f32s,
     columns: usize,
 }

@@ -179,18 +179,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     }
 }
 
-/// Where an output tile is written: its pixels, or a patch of f32 for those of bf16.
-struct OutputRows {
-    /// The first channel of the first pixel.
-    first: *mut f32,
-    /// Elements along the two axes.
-    pitch: [usize; 2],
-    /// Pixels along the two axes that lie inside the output.
-    inside: [usize; 2],
-    /// Channels to write; may be more than a vector.
-    width: usize,
-}
-
 /// Pixels of the next tile to prefetch, and the elements between them along the two axes.
 #[derive(Clone, Copy)]
 struct NextTile {
@@ -401,10 +389,10 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
             let is_due = k.is_multiple_of(LINE) && wide;
             let next = NextTile { first: following, pitch, is_due };
             let rows = if wide {
-                OutputRows { first: first_f32, pitch, inside, width }
+                Pixels { first: first_f32, pitch, inside: [0..inside[0], 0..inside[1]], width }
             } else {
-                let pitch = [M2 * I::F32_LANES, I::F32_LANES];
-                OutputRows { first: patch.cast(), pitch, inside: [inside[0], M2], width: I::F32_LANES }
+                let (pitch, width) = ([M2 * I::F32_LANES, I::F32_LANES], I::F32_LANES);
+                Pixels { first: patch.cast(), pitch, inside: [0..inside[0], 0..M2], width }
             };
             // SAFETY: by the caller; output pixels of this unit, of which `width` channels are the
             // panel's; the patch has been written before it is read.
@@ -447,22 +435,23 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         }
     }
 
-    /// `relu(sums A + bias)` along the second axis, of the pixels inside the output.
+    /// `relu(sums A + bias)` along the second axis, of the pixels inside the output: of the first
+    /// ones along each axis.
     #[inline(always)]
     unsafe fn output_rows(
         &self,
         sums: *const I::f32s,
         bias: I::f32s,
         segment: usize,
-        rows: &OutputRows,
+        rows: &Pixels<f32>,
         mut next: NextTile,
     ) {
         let isa = self.step.isa;
         let relu = self.step.tiling.conv.segments[segment].epilogue.relu;
         let floor = isa.splat_f32s(if relu { 0.0 } else { f32::NEG_INFINITY });
-        let whole = rows.inside[1] == M2 && rows.width >= I::F32_LANES;
+        let whole = rows.inside[1].end == M2 && rows.width >= I::F32_LANES;
         let mut row = rows.first;
-        for i in 0..rows.inside[0] {
+        for i in 0..rows.inside[0].end {
             // SAFETY: by the caller.
             let values = unsafe { sums.add(i * N2).cast::<[I::f32s; N2]>().read() };
             let values: [I::f32s; M2] = Fixed::<N2, M2, U>::output(isa, values);
@@ -472,7 +461,7 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
                 if whole {
                     // SAFETY: by the caller; a whole vector.
                     unsafe { store::<I>(at, value) };
-                } else if j < rows.inside[1] {
+                } else if j < rows.inside[1].end {
                     // SAFETY: by the caller.
                     unsafe { store_first(isa, at, value, rows.width) };
                 }
