@@ -189,9 +189,9 @@ pub unsafe fn block<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
             for (j, y) in acc.into_iter().enumerate() {
                 let dst = o.dst.wrapping_add(i * o.dst_pitch).cast::<f32>().wrapping_add(j * I::F32_LANES);
                 // SAFETY: by the caller.
-                let y = if finish.accumulate { isa.add_f32s(y, unsafe { load::<I>(dst) }) } else { y };
-                // SAFETY: by the caller.
-                unsafe { store::<I>(dst, y) };
+                unsafe {
+                    store::<I>(dst, if finish.accumulate { isa.add_f32s(y, load::<I>(dst)) } else { y })
+                };
             }
         }
         return;
@@ -203,19 +203,17 @@ pub unsafe fn block<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
             let pixel = o.dst.wrapping_add(i * o.dst_pitch);
             let dst = pixel.cast::<f32>().wrapping_add(first);
             let width = finish.width - first;
-            if !finish.bias.is_null() {
-                // SAFETY: a bias pointer has `NR` vectors.
-                y = isa.add_f32s(y, unsafe { load::<I>(finish.bias.add(first)) });
-            }
-            if finish.accumulate {
-                // SAFETY: by the caller.
-                y = isa.add_f32s(y, unsafe { load_first(isa, dst, width) });
-            }
-            if finish.relu {
-                y = isa.max_f32s(y, zero);
-            }
-            // SAFETY: by the caller.
+            // SAFETY: by the caller; a bias pointer has `NR` vectors.
             unsafe {
+                if !finish.bias.is_null() {
+                    y = isa.add_f32s(y, load::<I>(finish.bias.add(first)));
+                }
+                if finish.accumulate {
+                    y = isa.add_f32s(y, load_first(isa, dst, width));
+                }
+                if finish.relu {
+                    y = isa.max_f32s(y, zero);
+                }
                 match finish.dtype {
                     Dtype::F32 => store_first(isa, dst, y, width),
                     Dtype::Bf16 => narrow_first(isa, pixel.cast::<bf16>().wrapping_add(first), y, width),

@@ -138,13 +138,6 @@ fn join<I: Isa>(isa: I, [m1, m2, m3, m4, m5, m6, m7]: [I::f32s; 7]) -> Square<I:
     [[c11, add(isa, m3, m5)], [add(isa, m2, m4), c22]]
 }
 
-/// Place of a value of the inner level in a matrix of two levels: value `(q, h)` of the outer
-/// level, in quadrant `inner` of it.
-#[inline(always)]
-fn place(inner: usize, q: usize, h: usize) -> [usize; 2] {
-    [inner / 2 + 2 * q, inner % 2 + 2 * h]
-}
-
 /// Stores the left factors of `S` pixels by `S` parts of their channels: of one level for two, of
 /// two for four.
 ///
@@ -163,11 +156,10 @@ unsafe fn store_left<I: Isa, const S: usize>(isa: I, x: [[I::f32s; S]; S], out: 
     // The outer level on the four quadrants, then the inner one on each of its sums.
     let mut outer = [[isa.splat_f32s(0.0); 4]; 7];
     for inner in 0..4 {
-        let [a, b] = [place(inner, 0, 0), place(inner, 0, 1)];
-        let [c, d] = [place(inner, 1, 0), place(inner, 1, 1)];
-        let quadrant =
-            [[x[a[0] % S][a[1] % S], x[b[0] % S][b[1] % S]], [x[c[0] % S][c[1] % S], x[d[0] % S][d[1] % S]]];
-        for (outer, value) in outer.iter_mut().zip(left(isa, quadrant)) {
+        let [i, j] = [inner / 2 % S, inner % 2];
+        let (a, b) = (x[i][j % S], x[i][(j + 2) % S]);
+        let (c, d) = (x[(i + 2) % S][j % S], x[(i + 2) % S][(j + 2) % S]);
+        for (outer, value) in outer.iter_mut().zip(left(isa, [[a, b], [c, d]])) {
             outer[inner] = value;
         }
     }
@@ -217,12 +209,10 @@ unsafe fn load_joined<I: Isa, const S: usize>(isa: I, m: *const f32, point: usiz
         }
     }
     for (inner, products) in outer.into_iter().enumerate() {
-        for (q, values) in join(isa, products).into_iter().enumerate() {
-            for (h, value) in values.into_iter().enumerate() {
-                let [row, column] = place(inner, q, h);
-                y[row % S][column % S] = value;
-            }
-        }
+        let (i, j) = (inner / 2, inner % 2);
+        let [[a, b], [c, d]] = join(isa, products);
+        [y[i % S][j % S], y[i % S][(j + 2) % S]] = [a, b];
+        [y[(i + 2) % S][j % S], y[(i + 2) % S][(j + 2) % S]] = [c, d];
     }
     y
 }

@@ -458,12 +458,13 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
             let mut at = row;
             for (j, value) in values.into_iter().enumerate() {
                 let value = isa.max_f32s(floor, isa.add_f32s(value, bias));
-                if whole {
-                    // SAFETY: by the caller; a whole vector.
-                    unsafe { store::<I>(at, value) };
-                } else if j < rows.inside[1].end {
-                    // SAFETY: by the caller.
-                    unsafe { store_first(isa, at, value, rows.width) };
+                // SAFETY: by the caller.
+                unsafe {
+                    if whole {
+                        store::<I>(at, value);
+                    } else if j < rows.inside[1].end {
+                        store_first(isa, at, value, rows.width);
+                    }
                 }
                 at = at.wrapping_add(rows.pitch[1]);
             }
