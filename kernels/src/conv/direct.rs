@@ -157,15 +157,15 @@ impl<I: Isa, M: Multiply<I>> Prepared for PreparedDirect<I, M> {
     }
 
     fn packed(&self) -> Vec<&Buffer> {
-        self.panels.buffers().into()
+        self.panels.buffers.iter().collect()
     }
 
     fn packed_mut(&mut self) -> Vec<&mut Buffer> {
-        self.panels.buffers_mut().into()
+        self.panels.buffers.iter_mut().collect()
     }
 
     fn units(&self, _: usize, n: usize) -> usize {
-        self.panels.list().len() * self.shares(n)
+        self.panels.list.len() * self.shares(n)
     }
 
     // Inlined into its callers, it would be compiled once for each.
@@ -198,7 +198,7 @@ impl<I: Isa, M: Multiply<I>> pulp::WithSimd for Run<'_, I, M> {
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let (step, n) = (self.step, self.io.images());
-        let (panels, shares) = (step.panels.list(), step.shares(n));
+        let (panels, shares) = (&step.panels.list, step.shares(n));
         for unit in self.units.clone() {
             let (panel, share) = if step.image_stays {
                 (unit % panels.len(), unit / panels.len())

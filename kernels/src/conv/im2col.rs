@@ -18,7 +18,7 @@ use super::{
     Buffer, Conv, Cpu, Format, Formats, Io, Kernel, Prepared, Problem, Request, Scratch, ScratchReq,
     Signature, Tuning, Unsupported, Window, round_up,
 };
-use crate::filter::Folded;
+use crate::gemm::panels::Panels;
 use crate::problem::Segment;
 use crate::shape::Padding;
 
@@ -54,26 +54,12 @@ impl Kernel for Im2colGemm {
         Ok(Box::new(PreparedIm2col {
             signature: request.signature(),
             in_place: conv.is_pointwise() && request.formats.src.halo == Padding::default(),
+            // A panel a segment: its weights, row-major.
+            panels: Panels::pack(&conv.segments, 1, conv.filters(), &request.folded()),
             conv,
-            filters: request.filters.iter().map(|filter| rows(&filter.folded())).collect(),
             block: request.tuning("block"),
         }))
     }
-}
-
-/// Weights as they are, row-major, and the biases behind them.
-fn rows(filter: &Folded) -> Buffer {
-    let k = filter.bias.len();
-    let mut buffer = Buffer::zeroed((filter.rows() + 1) * k);
-    if filter.is_dims_only() {
-        return buffer;
-    }
-    let (weights, biases) = buffer.as_mut_slice().split_at_mut(filter.rows() * k);
-    for (row, packed) in weights.chunks_exact_mut(k).enumerate() {
-        packed.iter_mut().zip(filter.row(row, 0..k)).for_each(|(packed, weight)| *packed = weight);
-    }
-    biases.copy_from_slice(&filter.bias);
-    buffer
 }
 
 /// `dst = a * b` of row-major matrices: `[rows, columns, depth]`, and the elements from a row to
@@ -104,8 +90,7 @@ pub unsafe fn product<T: From<f32> + 'static>(
 struct PreparedIm2col {
     signature: Signature,
     conv: Conv,
-    /// Weights `[depth, channels]`, then the biases.
-    filters: Vec<Buffer>,
+    panels: Panels,
     /// The image itself is the matrix of patches.
     in_place: bool,
     block: usize,
@@ -136,17 +121,18 @@ impl PreparedIm2col {
 
     /// `dst = relu(a * weights + bias)` for pixels that lie at one distance in both.
     unsafe fn product(&self, io: &Io, pixels: Range<usize>, a: *const f32, a_pitch: usize) {
-        for (index, (filter, segment)) in self.filters.iter().zip(&self.conv.segments).enumerate() {
-            let Segment { channels, epilogue } = *segment;
-            let dst = io.dst(index);
+        for panel in &self.panels.list {
+            let Segment { channels, epilogue } = self.conv.segments[panel.segment];
+            let dst = io.dst(panel.segment);
             let [n, y, x] = self.conv.output_pixel(pixels.start);
             let out = dst.pixel::<f32>(n, y, x);
             let pitch = dst.pitch.pixel;
             let sizes = [pixels.len(), channels, self.conv.depth()];
             // SAFETY: `a` has `count` rows of `depth` elements, the weights `depth` rows of
             // `channels`, and the output pixels of this unit are written by it alone.
-            unsafe { product(sizes, out, pitch, a, a_pitch, filter.as_ptr()) };
-            let bias = &filter.as_slice()[self.conv.depth() * channels..];
+            unsafe { product(sizes, out, pitch, a, a_pitch, self.panels.weights(panel)) };
+            // SAFETY: a panel has a bias for each of its channels.
+            let bias = unsafe { std::slice::from_raw_parts(self.panels.bias(panel), channels) };
             pulp::Arch::new().dispatch(|| {
                 for i in 0..pixels.len() {
                     // SAFETY: as above.
@@ -169,11 +155,11 @@ impl Prepared for PreparedIm2col {
     }
 
     fn packed(&self) -> Vec<&Buffer> {
-        self.filters.iter().collect()
+        self.panels.buffers.iter().collect()
     }
 
     fn packed_mut(&mut self) -> Vec<&mut Buffer> {
-        self.filters.iter_mut().collect()
+        self.panels.buffers.iter_mut().collect()
     }
 
     fn scratch(&self) -> ScratchReq {

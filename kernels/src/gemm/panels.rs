@@ -79,9 +79,10 @@ pub fn set_half(packed: &mut [f32], half: usize, weights: &[bf16]) {
 pub struct Panels {
     lanes: usize,
     depth: usize,
-    list: Vec<Panel>,
-    weights: Buffer,
-    biases: Buffer,
+    /// In the order of their channels.
+    pub list: Vec<Panel>,
+    /// Weights and biases.
+    pub buffers: [Buffer; 2],
 }
 
 /// Splits the channels of segments into panels of at most `vectors` vectors, as evenly as whole
@@ -159,11 +160,7 @@ impl Panels {
             biases.as_mut_slice()[panel.bias..][..panel.width]
                 .copy_from_slice(&folded.bias[panel.channels()]);
         }
-        Self { lanes, depth, list, weights, biases }
-    }
-
-    pub fn list(&self) -> &[Panel] {
-        &self.list
+        Self { lanes, depth, list, buffers: [weights, biases] }
     }
 
     /// Shares that so many blocks are dealt in, each with all panels in turn.
@@ -181,14 +178,14 @@ impl Panels {
 
     #[inline(always)]
     pub fn weights(&self, panel: &Panel) -> *const f32 {
-        self.weights.as_slice()[panel.offset..].as_ptr()
+        self.buffers[0].as_slice()[panel.offset..].as_ptr()
     }
 
     /// The packed rows of panels that follow each other.
     pub fn weights_of(&self, panels: Range<usize>) -> &[f32] {
         let Some(last) = self.list[panels.clone()].last() else { return &[] };
         let end = last.offset + self.depth * last.vectors * self.lanes;
-        &self.weights.as_slice()[self.list[panels.start].offset..end]
+        &self.buffers[0].as_slice()[self.list[panels.start].offset..end]
     }
 
     /// The packed rows of the panel that follows.
@@ -200,16 +197,7 @@ impl Panels {
     /// The biases of a panel, padded to whole vectors.
     #[inline(always)]
     pub fn bias(&self, panel: &Panel) -> *const f32 {
-        self.biases.as_slice()[panel.bias..].as_ptr()
-    }
-
-    /// Weights and biases.
-    pub fn buffers(&self) -> [&Buffer; 2] {
-        [&self.weights, &self.biases]
-    }
-
-    pub fn buffers_mut(&mut self) -> [&mut Buffer; 2] {
-        [&mut self.weights, &mut self.biases]
+        self.buffers[1].as_slice()[panel.bias..].as_ptr()
     }
 }
 

@@ -76,7 +76,7 @@ impl PreparedAmx {
     /// Units that a worker computes, unless another worker takes some of them, and the panels of
     /// those units.
     pub fn worker_share(&self, worker: usize, workers: usize, shares: usize) -> [Range<usize>; 2] {
-        let panels = self.panels.list().len();
+        let panels = self.panels.list.len();
         let units = panels * shares;
         let mine = units * worker / workers..units * (worker + 1) / workers;
         let panels = match self.image_stays {

@@ -21,11 +21,11 @@ impl Prepared for PreparedAmx {
     }
 
     fn packed(&self) -> Vec<&Buffer> {
-        self.panels.buffers().into()
+        self.panels.buffers.iter().collect()
     }
 
     fn packed_mut(&mut self) -> Vec<&mut Buffer> {
-        self.panels.buffers_mut().into()
+        self.panels.buffers.iter_mut().collect()
     }
 
     /// All panels at once where the pixels stay. Else one panel: while it is used, the next one can
@@ -44,7 +44,7 @@ impl Prepared for PreparedAmx {
     }
 
     fn units(&self, _: usize, n: usize) -> usize {
-        self.panels.list().len() * self.shares(n)
+        self.panels.list.len() * self.shares(n)
     }
 
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
@@ -95,7 +95,7 @@ impl pulp::WithSimd for Run<'_> {
             offsets,
             sums: worker.wrapping_add(parts.sums),
         };
-        let (panels, all) = (step.panels.list().len(), cut.blocks());
+        let (panels, all) = (step.panels.list.len(), cut.blocks());
         let from_share = |share: usize| all * share / shares;
         let mut unit = units.start;
         while unit < units.end {
@@ -140,7 +140,7 @@ impl Blocks<'_> {
     #[inline(always)]
     unsafe fn run(&self, panel: usize, blocks: Range<usize>, mut due: Range<usize>) {
         let step = self.step;
-        let panel = &step.panels.list()[panel];
+        let panel = &step.panels.list[panel];
         let all = step.steps.len();
         let lines = due.len().div_ceil((all * blocks.len()).max(1));
         let group = if step.in_parts() { GROUP } else { 1 };

@@ -56,12 +56,12 @@ impl<I: Isa> Prepared for PreparedStrassen<I> {
     }
 
     fn packed(&self) -> Vec<&Buffer> {
-        let [weights, _] = self.panels.buffers();
+        let [weights, _] = &self.panels.buffers;
         vec![weights, &self.biases]
     }
 
     fn packed_mut(&mut self) -> Vec<&mut Buffer> {
-        let [weights, _] = self.panels.buffers_mut();
+        let [weights, _] = &mut self.panels.buffers;
         vec![weights, &mut self.biases]
     }
 
@@ -231,7 +231,7 @@ impl<I: Isa> Run<'_, I> {
             // SAFETY: V has `rows` rows a point.
             unsafe { self.input::<S>(&block, rows, row, v_point) };
         }
-        for panel in step.panels.list() {
+        for panel in &step.panels.list {
             let products = Products {
                 isa: step.isa,
                 points: P,

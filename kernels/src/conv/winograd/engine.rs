@@ -47,7 +47,7 @@ impl<I: Isa> PreparedTransform<I> {
             signature: request.signature(),
             tiling,
             m_pitch: round_up(panels.widest()),
-            groups: request.tuning("groups").min(panels.list().len()),
+            groups: request.tuning("groups").min(panels.list.len()),
             panels,
             pixels: request.tuning("pixels"),
             block: request.tuning("block"),
@@ -72,7 +72,7 @@ impl<I: Isa> PreparedTransform<I> {
     }
 
     fn group(&self, group: usize) -> &[Panel] {
-        let panels = self.panels.list();
+        let panels = &self.panels.list;
         &panels[panels.len() * group / self.groups..panels.len() * (group + 1) / self.groups]
     }
 
@@ -93,11 +93,11 @@ impl<I: Isa> Prepared for PreparedTransform<I> {
     }
 
     fn packed(&self) -> Vec<&Buffer> {
-        self.panels.buffers().into()
+        self.panels.buffers.iter().collect()
     }
 
     fn packed_mut(&mut self) -> Vec<&mut Buffer> {
-        self.panels.buffers_mut().into()
+        self.panels.buffers.iter_mut().collect()
     }
 
     fn scratch(&self) -> ScratchReq {
