@@ -227,7 +227,7 @@ pub struct Io<'a> {
     /// What is read.
     pub src: View<'a>,
     dst: [Option<ViewMut<'a>>; MAX_SEGMENTS],
-    segments: usize,
+    pub(crate) segments: usize,
     /// Elements of the worker's weights ([`Prepared::worker_weights`]) that a step before has
     /// prefetched.
     pub prefetched: usize,
@@ -260,11 +260,6 @@ impl<'a> Io<'a> {
     #[inline(always)]
     pub fn dst(&self, segment: usize) -> ViewMut<'a> {
         self.dst[segment].expect("a destination a segment")
-    }
-
-    /// Destinations.
-    pub fn segments(&self) -> usize {
-        self.segments
     }
 
     /// Images.

@@ -1,5 +1,9 @@
 //! Loads and stores of vectors: of f32 as they are, of other elements widened to f32 and rounded
 //! back.
+//!
+//! # Safety
+//! As many elements may be read or written at `ptr` as are loaded or stored: all lanes, or `width`
+//! where that is less.
 
 #![allow(unsafe_code, reason = "vector code")]
 
@@ -9,9 +13,6 @@ use crate::cpu::Isa;
 use crate::tensor::{Dtype, Element};
 
 /// Loads a vector.
-///
-/// # Safety
-/// `LANES` elements at `ptr` may be read.
 #[inline(always)]
 pub unsafe fn load<I: Isa>(ptr: *const f32) -> I::f32s {
     // SAFETY: by the caller; `f32s` is plain data of `LANES` f32.
@@ -19,9 +20,6 @@ pub unsafe fn load<I: Isa>(ptr: *const f32) -> I::f32s {
 }
 
 /// Stores a vector.
-///
-/// # Safety
-/// `LANES` elements at `ptr` may be written.
 #[inline(always)]
 pub unsafe fn store<I: Isa>(ptr: *mut f32, value: I::f32s) {
     // SAFETY: by the caller.
@@ -29,9 +27,6 @@ pub unsafe fn store<I: Isa>(ptr: *mut f32, value: I::f32s) {
 }
 
 /// Stores the first `width` elements of a vector, at most all.
-///
-/// # Safety
-/// `min(width, LANES)` elements at `ptr` may be written.
 #[inline(always)]
 pub unsafe fn store_first<I: Isa>(isa: I, ptr: *mut f32, value: I::f32s, width: usize) {
     if width >= I::F32_LANES {
@@ -45,9 +40,6 @@ pub unsafe fn store_first<I: Isa>(isa: I, ptr: *mut f32, value: I::f32s, width: 
 }
 
 /// Loads the first `width` elements of a vector, at most all; the rest is zero.
-///
-/// # Safety
-/// `min(width, LANES)` elements at `ptr` may be read.
 #[inline(always)]
 pub unsafe fn load_first<I: Isa>(isa: I, ptr: *const f32, width: usize) -> I::f32s {
     if width >= I::F32_LANES {
@@ -60,9 +52,6 @@ pub unsafe fn load_first<I: Isa>(isa: I, ptr: *const f32, width: usize) -> I::f3
 }
 
 /// Loads a vector of elements as f32.
-///
-/// # Safety
-/// `LANES` elements at `ptr` may be read.
 #[inline(always)]
 pub unsafe fn widen<I: Isa, T: Element>(ptr: *const T) -> I::f32s {
     if T::DTYPE == Dtype::F32 {
@@ -82,9 +71,6 @@ pub unsafe fn widen<I: Isa, T: Element>(ptr: *const T) -> I::f32s {
 }
 
 /// As [`widen`], of the first `width` elements, at most all; the rest is zero.
-///
-/// # Safety
-/// `min(width, LANES)` elements at `ptr` may be read.
 #[inline(always)]
 pub unsafe fn widen_first<I: Isa, T: Element>(isa: I, ptr: *const T, width: usize) -> I::f32s {
     if T::DTYPE == Dtype::F32 {
@@ -105,9 +91,6 @@ pub unsafe fn widen_first<I: Isa, T: Element>(isa: I, ptr: *const T, width: usiz
 }
 
 /// Stores the first `width` elements of a vector, at most all, rounded to nearest, ties to even.
-///
-/// # Safety
-/// `min(width, LANES)` elements at `ptr` may be written.
 #[inline(always)]
 pub unsafe fn narrow_first<I: Isa, T: Element>(isa: I, ptr: *mut T, value: I::f32s, width: usize) {
     if T::DTYPE == Dtype::F32 {

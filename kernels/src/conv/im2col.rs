@@ -174,7 +174,7 @@ impl Prepared for PreparedIm2col {
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
         let total = self.conv.output_pixels(io.images());
         let width = self.conv.output()[1];
-        let flat = (0..io.segments()).all(|segment| io.dst(segment).is_flat());
+        let flat = (0..io.segments).all(|segment| io.dst(segment).is_flat());
         for unit in units {
             let end = ((unit + 1) * self.block).min(total);
             let mut first = unit * self.block;

@@ -26,27 +26,23 @@ pub struct Max<T>(PhantomData<T>);
 pub struct Sum<T>(PhantomData<T>);
 
 /// An operation that makes one element of many.
+///
+/// # Safety of its functions
+/// `width` elements, at most [`Self::LANES`], may be read or written at `at`; there is a bias for
+/// each, for bf16 that of a whole vector ([`bias_len`]), in the order of [`order_bias`].
 pub trait Join<I: Isa> {
     type Element: Element;
     /// Elements as they are joined, of some channels.
     type Vector: Copy;
     const LANES: usize;
 
-    /// The first `width` elements at `at`, at most [`Self::LANES`].
-    ///
-    /// # Safety
-    /// So many may be read.
+    /// The first `width` elements at `at`.
     unsafe fn load(isa: I, at: *const Self::Element, width: usize) -> Self::Vector;
 
     /// One of two.
     fn join(isa: I, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
-    /// Ends what has been joined, and writes the first `width` channels of it, at most
-    /// [`Self::LANES`].
-    ///
-    /// # Safety
-    /// So many may be written, and their bias may be read: for bf16 that of a whole vector
-    /// ([`bias_len`]), in the order of [`order_bias`].
+    /// Ends what has been joined, and writes the first `width` channels of it.
     unsafe fn store(isa: I, at: *mut Self::Element, vector: Self::Vector, end: &End<I>, width: usize);
 }
 
@@ -62,9 +58,6 @@ pub struct End<I: Isa> {
 
 impl<I: Isa> End<I> {
     /// The end of `width` channels whose biases are `from` elements behind the first.
-    ///
-    /// # Safety
-    /// The bias of so many channels may be read.
     #[inline(always)]
     unsafe fn apply(&self, isa: I, value: I::f32s, from: usize, width: usize) -> I::f32s {
         // SAFETY: by the caller.
@@ -183,10 +176,7 @@ impl<I: Isa> Join<I> for Sum<bf16> {
     }
 }
 
-/// Loads the first `width` elements of a vector, at most all; the rest is zero.
-///
-/// # Safety
-/// So many elements may be read.
+/// Loads the first `width` elements of a vector as [`Join::load`] does; the rest is zero.
 #[inline(always)]
 unsafe fn load_bf16<I: Isa>(isa: I, at: *const bf16, width: usize) -> I::u32s {
     // SAFETY: by the caller; `u32s` is plain data of `U16_LANES` u16, and a bf16 is a u16.
@@ -200,10 +190,7 @@ unsafe fn load_bf16<I: Isa>(isa: I, at: *const bf16, width: usize) -> I::u32s {
     }
 }
 
-/// Stores the first `width` elements of a vector, at most all.
-///
-/// # Safety
-/// So many elements may be written.
+/// Stores the first `width` elements of a vector as [`Join::store`] does.
 #[inline(always)]
 unsafe fn store_bf16<I: Isa>(at: *mut bf16, value: I::u32s, width: usize) {
     // SAFETY: by the caller; `u32s` is plain data of `U16_LANES` u16, and a bf16 is a u16.
@@ -226,10 +213,7 @@ fn halves<I: Isa>(isa: I, pairs: I::u32s) -> [I::f32s; 2] {
     [even, isa.and_u32s(pairs, isa.splat_u32s(ODD))].map(|bits| isa.transmute_f32s_u32s(bits))
 }
 
-/// Ends, rounds and writes sums of the even and the odd channels.
-///
-/// # Safety
-/// As for [`Join::store`] of bf16.
+/// Ends, rounds and writes sums of the even and the odd channels, as [`Join::store`] does.
 #[inline(always)]
 unsafe fn store_sums<I: Isa>(isa: I, at: *mut bf16, sums: [I::f32s; 2], end: &End<I>, width: usize) {
     // SAFETY: by the caller, the bias of a whole vector is there.

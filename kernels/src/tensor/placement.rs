@@ -66,8 +66,8 @@ impl Buffer {
         let last = p.offset + p.elements();
         assert!(last <= self.len(), "a placement ends at {last} of {}", self.len());
         assert!(p.first_channel + p.shape.c <= p.pitch.pixel, "channels overlap the next pixel");
-        assert!(p.pitch.pixel * (p.shape.w + p.halo.left + p.halo.right) <= p.pitch.row);
-        assert!(p.pitch.row * (p.shape.h + p.halo.top + p.halo.bottom) <= p.pitch.image);
+        let packed = Placement::with_pixel_pitch(0, p.dtype, p.shape, p.halo, p.pitch.pixel);
+        assert_eq!(p.pitch, packed.pitch, "rows or images with gaps");
         let ptr = self.as_ptr().wrapping_add(p.offset).cast::<u8>().wrapping_add(p.row(0) * p.dtype.bytes());
         View::new(ptr, p.dtype, p.shape, p.pitch, p.halo)
     }

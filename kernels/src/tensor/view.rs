@@ -9,7 +9,8 @@ use super::dtype::{Dtype, Element};
 use super::format::Pitch;
 use crate::shape::{Padding, Shape};
 
-/// A read-only activation, or a range of its channels.
+/// A read-only activation, or a range of its channels. Padded rows follow each other without a gap,
+/// and so do padded images.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     ptr: *const u8,
@@ -92,14 +93,6 @@ impl<'a> View<'a> {
         let bytes = first * self.pitch.image * self.dtype.bytes();
         let shape = Shape { n: self.shape.n - first, ..self.shape };
         Self { ptr: self.ptr.wrapping_add(bytes), shape, ..self }
-    }
-
-    /// Padded rows follow each other without a gap, and so do padded images: without a halo all
-    /// pixels of all images lie at one distance.
-    pub fn is_regular(&self) -> bool {
-        let Self { shape, pitch, halo, .. } = self;
-        pitch.row == pitch.pixel * (shape.w + halo.left + halo.right)
-            && pitch.image == pitch.row * (shape.h + halo.top + halo.bottom)
     }
 
     /// Without a halo: all pixels of all images lie at one distance.

@@ -17,6 +17,8 @@ use crate::arch::amx::{DEPTH, ROWS};
 use crate::tensor::{Dtype, View};
 use crate::vector::load_first;
 
+/// # Safety of its functions
+/// All taps of the pixels may be read, and the scratch be written by this caller alone.
 pub struct Rows<'a> {
     step: &'a PreparedAmx,
     src: &'a View<'a>,
@@ -33,9 +35,6 @@ impl<'a> Rows<'a> {
 
     /// Where the inputs of an output pixel begin, and the bytes to those of the next; copies its
     /// row's unless they are there.
-    ///
-    /// # Safety
-    /// All taps of the pixel's row may be read, and the scratch written by this caller alone.
     #[inline(always)]
     pub unsafe fn at(&self, [image, y, x]: Place) -> (*const u8, usize) {
         let (conv, layout) = (&self.step.conv, &self.step.rows);
@@ -57,10 +56,7 @@ impl<'a> Rows<'a> {
         (to.wrapping_add(x * pixel).cast_const().cast(), pixel * size_of::<bf16>())
     }
 
-    /// Copies a row.
-    ///
-    /// # Safety
-    /// [`Layout::length`] elements may be read, and [`Layout::row`] written.
+    /// Reads [`Layout::length`] elements of a row, and writes [`Layout::row`].
     #[inline(always)]
     unsafe fn copy(&self, from: *const u8, to: *mut bf16) {
         let (channels, Layout { length, .. }) = (self.step.conv.channels, self.step.rows);
@@ -82,10 +78,7 @@ impl<'a> Rows<'a> {
         unsafe { to.add(length).write_bytes(0, self.step.rows.row - length) };
     }
 
-    /// Rounds a run of elements.
-    ///
-    /// # Safety
-    /// So many may be read, and written in whole vectors of bf16.
+    /// Rounds a run of elements, which are written in whole vectors of bf16.
     #[inline(always)]
     unsafe fn round(&self, from: *const f32, to: *mut bf16, count: usize) {
         let (isa, bf16) = (self.step.isa, self.step.bf16);

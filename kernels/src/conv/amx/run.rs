@@ -121,6 +121,9 @@ impl pulp::WithSimd for Run<'_> {
 }
 
 /// What is the same for all blocks of a run.
+///
+/// # Safety of its functions
+/// The outputs of the blocks are this caller's alone, and there are sums for a group of them.
 struct Blocks<'a> {
     step: &'a PreparedAmx,
     io: &'a Io<'a>,
@@ -134,9 +137,6 @@ struct Blocks<'a> {
 
 impl Blocks<'_> {
     /// Computes a panel of some blocks, and prefetches the lines that are due meanwhile.
-    ///
-    /// # Safety
-    /// The outputs are this caller's alone.
     #[inline(always)]
     unsafe fn run(&self, panel: usize, blocks: Range<usize>, mut due: Range<usize>) {
         let step = self.step;
@@ -159,9 +159,6 @@ impl Blocks<'_> {
     }
 
     /// Adds some steps of a block's sums, and ends the sums behind the last.
-    ///
-    /// # Safety
-    /// The outputs are this caller's alone; a block of sums may be read and written.
     #[inline(always)]
     unsafe fn part(
         &self,
