@@ -5,8 +5,6 @@
 //! of an f32, so that either half becomes f32 by one instruction, a shift or a mask. The product of
 //! two is exact in f32.
 
-#![allow(unsafe_code, reason = "vector code")]
-
 use half::bf16;
 
 use crate::cpu::{Cpu, Isa};

@@ -45,7 +45,6 @@ impl<I: Isa> Products<I> {
     /// `vectors` vectors of each right one; `rows` rows of `vectors` vectors of each result may be
     /// written by this caller alone; `pixels` fits the vectors.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     pub unsafe fn run(self) {
         let cut = Cut::<I, Single>::new(self.rows, self.pixels, self.vectors);
         let width = self.vectors * I::F32_LANES;

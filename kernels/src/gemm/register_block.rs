@@ -16,8 +16,6 @@
 //! tap, whose pixels are the rows of a matrix. On 32 registers 14x2 and 9x3 leave 3 and 2 registers
 //! over; on 16, 6x2 and 4x3 do.
 
-#![allow(unsafe_code, reason = "vector code")]
-
 use half::bf16;
 
 use crate::arch::opaque;

@@ -9,8 +9,6 @@
 //! A row is cut into blocks of two sizes, which differ by one pixel. For each such pair the loops
 //! are compiled once, as a function that all kernels share.
 
-#![allow(unsafe_code, reason = "vector code")]
-
 use std::ops::Range;
 
 use crate::arch::opaque;

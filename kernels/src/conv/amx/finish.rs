@@ -48,8 +48,8 @@ pub unsafe fn finish(
         // SAFETY: by the caller.
         unsafe {
             match (dtype, panel.width) {
-                (Dtype::Bf16, WIDE) => end.wide(pixels, at, pitch),
-                (Dtype::Bf16, ROWS) => end.half(pixels, at, pitch),
+                (Dtype::Bf16, WIDE) => end.whole::<2>(pixels, at, pitch),
+                (Dtype::Bf16, ROWS) => end.whole::<1>(pixels, at, pitch),
                 _ => end.first(pixels, at, pitch, dtype, panel.width),
             }
         }
@@ -84,34 +84,21 @@ impl End {
         self.isa.max_f32s(self.floor, self.isa.add_f32s(sum, self.bias[vector]))
     }
 
+    /// One or two whole vectors in bf16.
     #[inline(always)]
-    fn narrow(&self, [low, high]: [Vector; 2]) -> __m512i {
-        // SAFETY: the token proves that the instruction is there.
-        unsafe { self.bf16.narrow(pulp::cast(low), pulp::cast(high)) }
-    }
-
-    /// Two whole vectors in bf16.
-    #[inline(always)]
-    unsafe fn wide(&self, pixels: Range<usize>, mut at: *mut u8, pitch: usize) {
+    unsafe fn whole<const VECTORS: usize>(&self, pixels: Range<usize>, mut at: *mut u8, pitch: usize) {
         for pixel in pixels {
-            // SAFETY: by the caller.
+            // SAFETY: by the caller; the token proves that the instruction is there.
             unsafe {
-                let both = self.narrow([self.value(pixel, 0), self.value(pixel, 1)]);
-                at.cast::<__m512i>().write_unaligned(both);
-            }
-            at = at.wrapping_add(pitch);
-        }
-    }
-
-    /// One whole vector in bf16.
-    #[inline(always)]
-    unsafe fn half(&self, pixels: Range<usize>, mut at: *mut u8, pitch: usize) {
-        for pixel in pixels {
-            // SAFETY: by the caller.
-            unsafe {
-                let both = self.narrow([self.value(pixel, 0), self.floor]);
-                let [half, _]: [__m256i; 2] = pulp::cast(both);
-                at.cast::<__m256i>().write_unaligned(half);
+                let low = self.value(pixel, 0);
+                let high = if VECTORS == 2 { self.value(pixel, 1) } else { self.floor };
+                let both = self.bf16.narrow(pulp::cast(low), pulp::cast(high));
+                if VECTORS == 2 {
+                    at.cast::<__m512i>().write_unaligned(both);
+                } else {
+                    let [half, _]: [__m256i; 2] = pulp::cast(both);
+                    at.cast::<__m256i>().write_unaligned(half);
+                }
             }
             at = at.wrapping_add(pitch);
         }
