@@ -9,7 +9,7 @@ use half::bf16;
 use kernels::kernel::Request;
 use kernels::verify::Reference;
 use kernels::{
-    Buffer, Dtype, Format, Formats, Io, Kernel, Padding, Prepared, Problem, Scratch, ScratchReq, Signature,
+    Buffer, Dtype, Format, Formats, Io, Kernel, Padding, Prepared, Problem, Scratch, Signature,
     Tuning, Unsupported,
 };
 
@@ -50,8 +50,8 @@ impl Prepared for PreparedFaulty {
         self.0.packed_mut()
     }
 
-    fn scratch(&self) -> ScratchReq {
-        ScratchReq { shared: 0, worker: 16 }
+    fn scratch(&self) -> usize {
+        16
     }
 
     fn units(&self, phase: usize, n: usize) -> usize {

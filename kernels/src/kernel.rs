@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::error::Unsupported;
 use crate::filter::{Filter, Folded, Rounded};
-use crate::memory::{Buffer, Scratch, ScratchReq};
+use crate::memory::{Buffer, Scratch, round_up};
 use crate::problem::{MAX_SEGMENTS, Problem};
 use crate::shape::Shape;
 use crate::tensor::{Dtype, Formats, View, ViewMut};
@@ -181,9 +181,14 @@ pub trait Prepared: Send + Sync {
         0
     }
 
-    /// Scratch that [`Self::run`] uses.
-    fn scratch(&self) -> ScratchReq {
-        ScratchReq::default()
+    /// Elements of scratch that [`Self::run`] uses of each worker.
+    fn scratch(&self) -> usize {
+        0
+    }
+
+    /// Elements of scratch for a team.
+    fn scratch_of_team(&self, workers: usize) -> usize {
+        workers * round_up(self.scratch())
     }
 
     /// Number of phases.
@@ -202,8 +207,7 @@ pub trait Prepared: Send + Sync {
     ///   source or reads its destinations during the step.
     /// - Every unit of the phase is given to one caller at a time, and all units of the phases
     ///   before have returned.
-    /// - `scratch` has what [`Self::scratch`] asks for; the shared part is the same for all callers
-    ///   of the step and the worker's part is this caller's alone.
+    /// - `scratch` has what [`Self::scratch`] asks for, and is this caller's alone.
     #[allow(unsafe_code, reason = "workers share a destination; by the contract they write disjoint parts")]
     unsafe fn run(&self, phase: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch);
 }

@@ -161,7 +161,8 @@ impl Member<'_> {
                 // holds the scratch of all.
                 unsafe {
                     (0..io.segments).for_each(|segment| io.dst(segment).poison());
-                    std::slice::from_raw_parts_mut(mine.shared, step.scratch().total(workers)).fill(f32::NAN);
+                    let all = scratch.as_ptr().cast_mut();
+                    std::slice::from_raw_parts_mut(all, step.scratch_of_team(workers)).fill(f32::NAN);
                 }
             }
             self.wait();
@@ -213,7 +214,7 @@ pub fn run_alone(step: &dyn Prepared, io: &Io, scratch: &Buffer) {
 
 /// Scratch for a step and a team.
 pub fn scratch_for(step: &dyn Prepared, workers: usize) -> Buffer {
-    Buffer::zeroed(step.scratch().total(workers))
+    Buffer::zeroed(step.scratch_of_team(workers))
 }
 
 #[cfg(test)]

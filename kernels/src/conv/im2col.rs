@@ -15,8 +15,8 @@
 use std::ops::Range;
 
 use super::{
-    Buffer, Conv, Cpu, Format, Formats, Io, Kernel, Prepared, Problem, Request, Scratch, ScratchReq,
-    Signature, Tuning, Unsupported, Window, round_up,
+    Buffer, Conv, Cpu, Format, Formats, Io, Kernel, Prepared, Problem, Request, Scratch, Signature, Tuning,
+    Unsupported, Window, round_up,
 };
 use crate::gemm::panels::Panels;
 use crate::problem::Segment;
@@ -162,9 +162,8 @@ impl Prepared for PreparedIm2col {
         self.panels.buffers.iter_mut().collect()
     }
 
-    fn scratch(&self) -> ScratchReq {
-        let worker = if self.in_place { 0 } else { self.block * self.depth_pitch() };
-        ScratchReq { shared: 0, worker }
+    fn scratch(&self) -> usize {
+        if self.in_place { 0 } else { self.block * self.depth_pitch() }
     }
 
     fn units(&self, _: usize, n: usize) -> usize {

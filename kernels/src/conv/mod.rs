@@ -14,6 +14,6 @@ pub mod winograd;
 use crate::cpu::{Cpu, Isa};
 use crate::error::Unsupported;
 use crate::kernel::{Io, Kernel, Numerics, Prepared, Request, Signature, Tuning};
-use crate::memory::{Buffer, Scratch, ScratchReq, round_up};
+use crate::memory::{Buffer, Scratch, round_up};
 use crate::problem::{Conv, Problem, Window};
 use crate::tensor::{Dtype, Format, Formats, View, ViewMut};

@@ -8,7 +8,7 @@ use super::prefetch::Prefetch;
 use super::prepared::{GROUP, PreparedAmx, SUMS_PITCH};
 use super::rows::Rows;
 use crate::arch::amx::{Block, TILE, TileRegisters};
-use crate::conv::{Buffer, Dtype, Io, Prepared, Scratch, ScratchReq, Signature};
+use crate::conv::{Buffer, Dtype, Io, Prepared, Scratch, Signature};
 use crate::gemm::panels::Panel;
 
 /// Elements of the next step's weights that are prefetched: a quarter of a second-level cache of 2
@@ -39,8 +39,8 @@ impl Prepared for PreparedAmx {
         PREFETCH_CAPACITY
     }
 
-    fn scratch(&self) -> ScratchReq {
-        ScratchReq { shared: 0, worker: self.parts().end }
+    fn scratch(&self) -> usize {
+        self.parts().end
     }
 
     fn units(&self, _: usize, n: usize) -> usize {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::conv::{Buffer, Conv, Io, Isa, Prepared, Scratch, ScratchReq, Signature, ViewMut, round_up};
+use crate::conv::{Buffer, Conv, Io, Isa, Prepared, Scratch, Signature, ViewMut, round_up};
 use crate::gemm::panels::{Panel, Panels};
 use crate::gemm::product::Products;
 use crate::vector::{load, store};
@@ -65,9 +65,8 @@ impl<I: Isa> Prepared for PreparedStrassen<I> {
         vec![weights, &mut self.biases]
     }
 
-    fn scratch(&self) -> ScratchReq {
-        let row = self.v_pitch() + self.m_pitch();
-        ScratchReq { shared: 0, worker: self.points() * self.rows(self.block) * row }
+    fn scratch(&self) -> usize {
+        self.points() * self.rows(self.block) * (self.v_pitch() + self.m_pitch())
     }
 
     fn units(&self, _: usize, n: usize) -> usize {

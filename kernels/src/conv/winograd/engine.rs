@@ -20,7 +20,7 @@ use super::bf16::{Pixels, convert_tile};
 use super::tiling::{Place, Span, Tiling, pack};
 use super::transform::Fixed;
 use crate::arch::prefetch::{LINE, to_l1, to_l2};
-use crate::conv::{Buffer, Dtype, Io, Isa, Prepared, Request, Scratch, ScratchReq, Signature, round_up};
+use crate::conv::{Buffer, Dtype, Io, Isa, Prepared, Request, Scratch, Signature, round_up};
 use crate::gemm::panels::{Panel, Panels};
 use crate::gemm::product::Products;
 use crate::vector::{load, load_first, store, store_first};
@@ -100,9 +100,8 @@ impl<I: Isa> Prepared for PreparedTransform<I> {
         self.panels.buffers.iter_mut().collect()
     }
 
-    fn scratch(&self) -> ScratchReq {
-        let elements = self.point_pitch().into_iter().sum::<usize>();
-        ScratchReq { shared: 0, worker: self.tiling.points() * elements }
+    fn scratch(&self) -> usize {
+        self.tiling.points() * self.point_pitch().into_iter().sum::<usize>()
     }
 
     fn units(&self, _: usize, n: usize) -> usize {

@@ -272,7 +272,7 @@ impl PreparedNetwork {
         let steps: Vec<Ready> = graph.steps.iter().zip(prepared).map(ready).collect();
         let scratch = |alone: bool, workers: usize| {
             let those = steps.iter().enumerate().filter(|(index, _)| graph.is_per_worker(*index) == alone);
-            those.map(|(_, step)| step.prepared.scratch().total(workers)).max().unwrap_or(0)
+            those.map(|(_, step)| step.prepared.scratch_of_team(workers)).max().unwrap_or(0)
         };
         let worker_memory = |_| WorkerMemory {
             team: Team::new(1),
@@ -354,10 +354,10 @@ impl PreparedNetwork {
         };
         match self.graph.is_per_worker(step) {
             true => {
-                let needed = prepared.scratch().total(1);
+                let needed = prepared.scratch_of_team(1);
                 self.worker_memory.iter_mut().for_each(|memory| grow(&mut memory.scratch, needed));
             }
-            false => grow(&mut self.scratch, prepared.scratch().total(self.team.workers())),
+            false => grow(&mut self.scratch, prepared.scratch_of_team(self.team.workers())),
         }
         std::mem::replace(&mut self.steps[step].prepared, prepared)
     }
