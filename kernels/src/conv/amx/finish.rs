@@ -6,8 +6,8 @@ use std::ops::Range;
 use half::bf16;
 use pulp::Simd;
 
+use super::PreparedAmx;
 use super::pixels::{Cut, Tile};
-use super::prepared::PreparedAmx;
 use crate::arch::amx::{ROWS, TILE};
 use crate::cpu::{Avx512, Avx512Bf16};
 use crate::gemm::panels::Panel;

@@ -12,7 +12,7 @@ use std::cell::Cell;
 use half::bf16;
 
 use super::pixels::Place;
-use super::prepared::{LINES, Layout, PreparedAmx};
+use super::{LINES, Layout, PreparedAmx};
 use crate::arch::amx::{DEPTH, ROWS};
 use crate::tensor::{Dtype, View};
 use crate::vector::load_first;
