@@ -22,7 +22,7 @@ const POISONED: usize = 1 << (usize::BITS - 1);
 struct Padded(AtomicUsize);
 
 /// Shared state of the workers of one fork-join region.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Team {
     workers: usize,
     claimed: Padded,
@@ -45,7 +45,14 @@ impl Team {
     pub fn new(workers: usize) -> Self {
         let workers = workers.max(1);
         let shares = if workers == 1 { 0 } else { workers };
-        Self { workers, dealt: (0..shares).map(|_| Padded::default()).collect(), ..Self::default() }
+        let [claimed, arrived, generation] = Default::default();
+        Self {
+            workers,
+            claimed,
+            arrived,
+            generation,
+            dealt: (0..shares).map(|_| Padded::default()).collect(),
+        }
     }
 
     /// Number of workers.
