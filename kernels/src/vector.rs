@@ -51,43 +51,28 @@ pub unsafe fn load_first<I: Isa>(isa: I, ptr: *const f32, width: usize) -> I::f3
     }
 }
 
-/// Loads a vector of elements as f32.
-#[inline(always)]
-pub unsafe fn widen<I: Isa, T: Element>(ptr: *const T) -> I::f32s {
-    if T::DTYPE == Dtype::F32 {
-        // SAFETY: by the caller.
-        return unsafe { load::<I>(ptr.cast()) };
-    }
-    let mut vector = MaybeUninit::<I::f32s>::uninit();
-    let lanes = vector.as_mut_ptr().cast::<MaybeUninit<f32>>();
-    // SAFETY: by the caller; `f32s` is plain data of `LANES` f32.
-    let (lanes, elements) = unsafe {
-        let lanes = std::slice::from_raw_parts_mut(lanes, I::F32_LANES);
-        (lanes, std::slice::from_raw_parts(ptr, I::F32_LANES))
-    };
-    lanes.iter_mut().zip(elements).for_each(|(lane, element)| _ = lane.write(element.to_f32()));
-    // SAFETY: all lanes have been written.
-    unsafe { vector.assume_init() }
-}
-
-/// As [`widen`], of the first `width` elements, at most all; the rest is zero.
+/// Loads the first `width` elements as f32, at most a vector; the rest is zero.
 #[inline(always)]
 pub unsafe fn widen_first<I: Isa, T: Element>(isa: I, ptr: *const T, width: usize) -> I::f32s {
-    if T::DTYPE == Dtype::F32 {
-        // SAFETY: by the caller.
-        return unsafe { load_first(isa, ptr.cast(), width) };
+    // SAFETY: by the caller; `f32s` is plain data of `LANES` f32, all of which are initialised.
+    unsafe {
+        if T::DTYPE == Dtype::F32 {
+            return load_first(isa, ptr.cast(), width);
+        }
+        if width >= I::F32_LANES {
+            let mut vector = MaybeUninit::<I::f32s>::uninit();
+            let lanes = vector.as_mut_ptr().cast::<MaybeUninit<f32>>();
+            let lanes = std::slice::from_raw_parts_mut(lanes, I::F32_LANES);
+            let elements = std::slice::from_raw_parts(ptr, I::F32_LANES);
+            lanes.iter_mut().zip(elements).for_each(|(lane, element)| _ = lane.write(element.to_f32()));
+            return vector.assume_init();
+        }
+        let mut vector = isa.splat_f32s(0.0);
+        let lanes = std::slice::from_raw_parts_mut((&raw mut vector).cast::<f32>(), width);
+        let elements = std::slice::from_raw_parts(ptr, width);
+        lanes.iter_mut().zip(elements).for_each(|(lane, element)| *lane = element.to_f32());
+        vector
     }
-    if width >= I::F32_LANES {
-        // SAFETY: by the caller.
-        return unsafe { widen::<I, T>(ptr) };
-    }
-    let mut vector = isa.splat_f32s(0.0);
-    let lanes = (&raw mut vector).cast::<f32>();
-    // SAFETY: by the caller; `width` is less than the lanes.
-    let (lanes, elements) =
-        unsafe { (std::slice::from_raw_parts_mut(lanes, width), std::slice::from_raw_parts(ptr, width)) };
-    lanes.iter_mut().zip(elements).for_each(|(lane, element)| *lane = element.to_f32());
-    vector
 }
 
 /// Stores the first `width` elements of a vector, at most all, rounded to nearest, ties to even.

@@ -36,8 +36,6 @@ mod steps;
 
 use std::ops::Range;
 
-use half::bf16;
-
 use super::{
     Conv, Cpu, Dtype, Format, Formats, Isa, Kernel, Numerics, Prepared, Problem, Request, Signature, Tuning,
     Unsupported, View, round_up,
@@ -193,11 +191,12 @@ impl PreparedAmx {
     fn parts(&self) -> Parts {
         let offsets = self.steps.len() * size_of::<usize>() / size_of::<f32>();
         let blocks = if self.in_parts() { GROUP } else { 1 };
+        let copied = LINES * self.rows.rows * self.rows.row;
         let may_copy = is_copied(&self.conv, self.signature.formats.src.dtype) || runs_over_taps(&self.conv);
         let sums = round_up(offsets);
         let rows = sums + blocks * SUMS_PITCH;
         // An element of f32 is two of bf16.
-        Parts { sums, rows, end: rows + if may_copy { round_up(self.rows.elements() / 2) } else { 0 } }
+        Parts { sums, rows, end: rows + if may_copy { round_up(copied / 2) } else { 0 } }
     }
 
     /// Units that a worker computes, unless another worker takes some of them, and the panels of
@@ -233,13 +232,5 @@ impl Layout {
         let length = ((conv.output()[1] - 1) * conv.window.stride[1] + s) * conv.channels;
         // The last step of the last pixel reads less than a step behind.
         Self { length, row: length.next_multiple_of(DEPTH) + DEPTH, rows }
-    }
-
-    fn elements(&self) -> usize {
-        LINES * self.rows * self.row
-    }
-
-    fn row_bytes(&self) -> usize {
-        self.row * size_of::<bf16>()
     }
 }

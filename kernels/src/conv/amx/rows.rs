@@ -28,7 +28,7 @@ pub struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// None yet, in scratch of [`Layout::elements`].
+    /// None yet, in scratch of [`LINES`] by [`Layout::rows`] by [`Layout::row`] elements.
     pub fn new(step: &'a PreparedAmx, src: &'a View<'a>, to: *mut bf16) -> Self {
         Self { step, src, to, held: Cell::new([None; LINES]) }
     }

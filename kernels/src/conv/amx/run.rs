@@ -72,11 +72,11 @@ impl pulp::WithSimd for Run<'_> {
         let cut = Cut::new(&step.conv, n, step.flat, !copies);
         let offsets = worker.cast::<usize>();
         let [row, pixel] = match copies {
-            true => [step.rows.row_bytes(), step.conv.channels * Dtype::Bf16.bytes()],
-            false => [src.pitch.row, src.pitch.pixel].map(|pitch| pitch * Dtype::Bf16.bytes()),
+            true => [step.rows.row, step.conv.channels],
+            false => [src.pitch.row, src.pitch.pixel],
         };
         for (index, one) in step.steps.iter().enumerate() {
-            let offset = one.tap[0] * row + one.tap[1] * pixel + one.element * Dtype::Bf16.bytes();
+            let offset = (one.tap[0] * row + one.tap[1] * pixel + one.element) * Dtype::Bf16.bytes();
             // SAFETY: the worker's scratch begins with an offset for each step.
             unsafe { offsets.add(index).write(offset) };
         }

@@ -21,10 +21,6 @@ pub(super) struct PreparedStrassen<I> {
 }
 
 impl<I: Isa> PreparedStrassen<I> {
-    fn points(&self) -> usize {
-        7usize.pow(self.levels as u32)
-    }
-
     /// Rows of each matrix for a block of pixels.
     fn rows(&self, pixels: usize) -> usize {
         pixels.div_ceil(1 << self.levels)
@@ -66,7 +62,7 @@ impl<I: Isa> Prepared for PreparedStrassen<I> {
     }
 
     fn scratch(&self) -> usize {
-        self.points() * self.rows(self.block) * (self.v_pitch() + self.m_pitch())
+        7usize.pow(self.levels as u32) * self.rows(self.block) * (self.v_pitch() + self.m_pitch())
     }
 
     fn units(&self, _: usize, n: usize) -> usize {

@@ -71,11 +71,6 @@ impl<I: Isa> PreparedTransform<I> {
         (n * self.tiling.tiles()).div_ceil(self.block)
     }
 
-    fn group(&self, group: usize) -> &[Panel] {
-        let panels = &self.panels.list;
-        &panels[panels.len() * group / self.groups..panels.len() * (group + 1) / self.groups]
-    }
-
     /// Elements from a row of V to the next: whole vectors, and rows that do not share cache sets.
     fn v_pitch(&self) -> usize {
         round_up(self.tiling.conv.channels) + round_up(1)
@@ -156,7 +151,8 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         let (tiles, blocks) = (images * step.tiling.tiles(), step.blocks(images));
         let mut transformed = None;
         for unit in self.units.clone() {
-            let (block, group) = (unit / step.groups, unit % step.groups);
+            let (block, group, panels) = (unit / step.groups, unit % step.groups, &step.panels.list);
+            let group = panels.len() * group / step.groups..panels.len() * (group + 1) / step.groups;
             let block_tiles = tiles * block / blocks..tiles * (block + 1) / blocks;
             // SAFETY: at most `step.block` tiles fit V and M; the outputs of tiles and panels are
             // this unit's.
@@ -167,7 +163,7 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
                     }
                     transformed = Some(block);
                 }
-                for panel in step.group(group) {
+                for panel in &panels[group] {
                     self.multiply(block_tiles.len(), panel);
                     for (row, places) in self.rows(block_tiles.clone()) {
                         self.output(places, self.m().wrapping_add(row * step.m_pitch), panel);
