@@ -175,11 +175,8 @@ impl Member<'_> {
             self.wait();
         }
         for segment in 0..io.segments {
-            let dst = io.dst(segment);
-            let rows = dst.padded_rows();
-            let share = |i| rows * i / workers;
             // SAFETY: the workers' shares are disjoint, and kernels write interiors only.
-            unsafe { dst.clear_halo(share(self.index)..share(self.index + 1)) };
+            unsafe { io.dst(segment).clear_halo(self.index, workers) };
         }
         let images = io.images();
         for phase in 0..step.phase_count() {

@@ -125,20 +125,20 @@ impl ViewMut<'_> {
         Self { view: self.view.skip(first) }
     }
 
-    /// Writes zeros into the halo of the rows `rows` of the padded images, of which there are
-    /// `n * (top + h + bottom)`.
+    /// Writes zeros into a worker's share of the halo.
     ///
     /// # Safety
-    /// Nobody else may read or write those halo pixels' channels at the same time.
-    pub unsafe fn clear_halo(&self, rows: Range<usize>) {
+    /// Nobody but the other workers, each with its share, may read or write the halo's channels at
+    /// the same time.
+    pub(crate) unsafe fn clear_halo(&self, worker: usize, workers: usize) {
         if self.is_flat() {
             return;
         }
         let View { shape, halo, .. } = self.view;
         let padded = halo.top + shape.h + halo.bottom;
         let (left, right) = (-(halo.left as isize), (shape.w + halo.right) as isize);
-        debug_assert!(self.pitch.pixel >= shape.c);
-        for row in rows {
+        let rows = shape.n * padded;
+        for row in rows * worker / workers..rows * (worker + 1) / workers {
             let (n, h) = (row / padded, (row % padded) as isize - halo.top as isize);
             let is_inside = (0..shape.h as isize).contains(&h);
             let columns = if is_inside { [left..0, shape.w as isize..right] } else { [left..right, 0..0] };
@@ -147,16 +147,11 @@ impl ViewMut<'_> {
         }
     }
 
-    /// Rows of the padded images, the domain of [`Self::clear_halo`].
-    pub fn padded_rows(&self) -> usize {
-        self.shape.n * (self.halo.top + self.shape.h + self.halo.bottom)
-    }
-
     /// Fills the interior with NaN, so that a pixel that a kernel forgets is seen.
     ///
     /// # Safety
     /// Nobody else may read or write the interior at the same time.
-    pub unsafe fn poison(&self) {
+    pub(crate) unsafe fn poison(&self) {
         for n in 0..self.shape.n {
             for h in 0..self.shape.h as isize {
                 // SAFETY: by the caller. All ones are a NaN in every type.
