@@ -164,8 +164,8 @@ impl Member<'_> {
         let mut mine = Scratch::new(scratch, step.scratch(), workers, self.index);
         if cfg!(debug_assertions) {
             if self.index == 0 {
-                // SAFETY: the others wait at the barrier; `Scratch::new` has checked that the buffer
-                // holds the scratch of all.
+                // SAFETY: the others wait at the barrier. `Scratch::new` has checked that the
+                // buffer holds the scratch of all.
                 unsafe {
                     (0..io.segments).for_each(|segment| io.dst(segment).poison());
                     let all = scratch.as_ptr().cast_mut();

@@ -129,7 +129,7 @@ impl TileRegisters {
         // Tiles 6 and 7 are those of `b`.
         config.rows[..6].fill(rows as u8);
         config.rows[6..8].fill(ROWS as u8);
-        // SAFETY: `Amx` proves that the instruction is there; the configuration is one of palette 1.
+        // SAFETY: `Amx` proves that the instruction is there; this is a configuration of palette 1.
         unsafe { std::arch::asm!("ldtilecfg [{0}]", in(reg) &raw const config, options(nostack, readonly)) };
         Self { of_this_thread: PhantomData }
     }

@@ -173,8 +173,7 @@ impl<I: Isa> Run<'_, I> {
     }
 }
 
-/// Some channels of an output row, which may be written by one caller alone. The image's rows may be
-/// read.
+/// Some channels of an output row, which one caller alone may write. It may read the image's rows.
 struct Row<'a, I: Isa, J: Join<I>> {
     step: &'a PreparedPool<I>,
     /// Channel 0 of the first column of the first row of the windows.

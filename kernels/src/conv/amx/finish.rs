@@ -65,7 +65,7 @@ type Vector = <Avx512 as pulp::Simd>::f32s;
 /// The epilogue of a tile.
 ///
 /// # Safety of its functions
-/// There are sums of the pixels and vectors, and their outputs may be written at `at`, `pitch` bytes
+/// There are sums of the pixels and vectors. Their outputs may be written at `at`, `pitch` bytes
 /// from one to the next.
 struct End {
     isa: Avx512,

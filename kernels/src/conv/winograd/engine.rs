@@ -324,7 +324,7 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         }
     }
 
-    /// `columns = Bt d` along the first axis, where samples lie `pitch` elements apart along the two.
+    /// `columns = Bt d` along the first axis, of samples `pitch` elements apart along the two.
     #[inline(always)]
     unsafe fn input_columns(
         &self,
