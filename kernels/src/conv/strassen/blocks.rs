@@ -12,9 +12,8 @@ pub(super) struct PreparedStrassen<I> {
     pub(super) signature: Signature,
     pub(super) conv: Conv,
     /// Of the parts of the segments; a panel holds its matrix `[K, width]` of each point in turn.
+    /// The biases are those of the segments.
     pub(super) panels: Panels,
-    /// Biases of all segments.
-    pub(super) biases: Buffer,
     pub(super) levels: usize,
     pub(super) pixels: usize,
     pub(super) block: usize,
@@ -42,7 +41,7 @@ impl<I: Isa> PreparedStrassen<I> {
     /// Bias of channel 0 of a segment.
     fn bias(&self, segment: usize) -> *const f32 {
         let first: usize = self.conv.segments[..segment].iter().map(|s| s.channels).sum();
-        self.biases.as_slice()[first..].as_ptr()
+        self.panels.buffers[1].as_slice()[first..].as_ptr()
     }
 }
 
@@ -52,13 +51,11 @@ impl<I: Isa> Prepared for PreparedStrassen<I> {
     }
 
     fn packed(&self) -> Vec<&Buffer> {
-        let [weights, _] = &self.panels.buffers;
-        vec![weights, &self.biases]
+        self.panels.buffers.iter().collect()
     }
 
     fn packed_mut(&mut self) -> Vec<&mut Buffer> {
-        let [weights, _] = &mut self.panels.buffers;
-        vec![weights, &mut self.biases]
+        self.panels.buffers.iter_mut().collect()
     }
 
     fn scratch(&self) -> usize {

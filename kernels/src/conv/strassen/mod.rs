@@ -109,30 +109,24 @@ impl<I: Isa> Kernel for Strassen<I> {
     fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
         let conv = request.problem.as_conv()?;
         let (levels, vectors) = (request.tuning("levels"), request.tuning("vectors"));
-        let mut biases = Buffer::zeroed(conv.filters());
-        let (mut first, mut products) = (0, Vec::new());
-        for mut folded in request.folded() {
-            let k = folded.dims[3];
-            biases.as_mut_slice()[first..first + k].copy_from_slice(&folded.bias);
-            first += k;
-            // The bias is added once, not to each product.
-            folded.bias.fill(0.0);
-            products.push(folded);
-        }
-        let (isa, factors) = (self.isa, right_factors(levels));
+        let (isa, factors, filters) = (self.isa, right_factors(levels), request.folded());
         let depth = factors.len() * (conv.depth() >> levels);
         let sums = |panel: &Panel, packed: &mut [f32]| {
-            let filter = &products[panel.segment];
+            let filter = &filters[panel.segment];
             isa.vectorize(Pack { isa, levels, factors: &factors, filter, panel, packed });
         };
         let part = |s: &Segment| Segment { channels: s.channels >> levels, ..*s };
         let segments: Vec<Segment> = conv.segments.iter().map(part).collect();
+        let mut panels = Panels::pack_panels(&segments, I::F32_LANES, vectors, depth, &filters, sums);
+        // Of all channels: a panel has those of the first of the parts that its products end in.
+        panels.buffers[1] = Buffer::zeroed(conv.filters());
+        let biases = filters.iter().flat_map(|filter| &filter.bias);
+        panels.buffers[1].as_mut_slice().iter_mut().zip(biases).for_each(|(to, bias)| *to = *bias);
         Ok(Box::new(PreparedStrassen {
             isa: self.isa,
             signature: request.signature(),
             conv: conv.clone(),
-            panels: Panels::pack_panels(&segments, I::F32_LANES, vectors, depth, &products, sums),
-            biases,
+            panels,
             levels,
             pixels: request.tuning("pixels"),
             block: request.tuning("block").min(conv.output_pixels(conv.batch)),
