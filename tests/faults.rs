@@ -9,8 +9,8 @@ use half::bf16;
 use kernels::kernel::Request;
 use kernels::verify::Reference;
 use kernels::{
-    Buffer, Dtype, Format, Formats, Io, Kernel, Padding, Prepared, Problem, Scratch, Signature,
-    Tuning, Unsupported,
+    Buffer, Dtype, Format, Formats, Io, Kernel, Padding, Prepared, Problem, Scratch, Signature, Tuning,
+    Unsupported,
 };
 
 /// What goes wrong after the reference has computed everything.
