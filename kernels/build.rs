@@ -46,8 +46,8 @@ fn without_comments(text: &str) -> String {
     lines.filter(|line| !line.is_empty() && !line.starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// The modules whose items one names: by their path from the root, from its parent or from itself.
-/// That it declares a module is no use of it.
+/// The modules that one uses: those whose items it names, by their path from the root or from its
+/// parent, and those that it declares for itself alone.
 fn uses<'a>(module: &str, text: &str, code: &'a BTreeMap<String, String>) -> BTreeSet<&'a str> {
     let parent = module.rsplit_once("::").map_or("", |(parent, _)| parent);
     let text = text.replace("(super)", "");
@@ -70,7 +70,7 @@ fn uses<'a>(module: &str, text: &str, code: &'a BTreeMap<String, String>) -> BTr
         is_there(&format!("crate::{known}"))
             || known == parent && is_there("super")
             || below(parent).is_some_and(|path| is_there(&format!("super::{path}")))
-            || below(module).is_some_and(|path| text.contains(&format!("use {path}::")) && is_there(&path))
+            || below(module).is_some_and(|path| text.lines().any(|line| line == format!("mod {path};")))
     };
     code.keys().map(String::as_str).filter(|known| !WITHOUT.contains(known) && names(known)).collect()
 }

@@ -10,8 +10,8 @@ use half::bf16;
 use kernels::Dtype::{self, Bf16, F32};
 use kernels::verify::Reference;
 use kernels::{
-    Element, Format, Formats, Io, Kernel, Padding, Prepared, Problem, Request, Scratch, ScratchReq,
-    Signature, Tuning, Unsupported,
+    Element, Format, Formats, Io, Kernel, Padding, Prepared, Problem, Request, Scratch, Signature, Tuning,
+    Unsupported,
 };
 
 /// What goes wrong after the reference has computed everything.
@@ -28,7 +28,7 @@ impl Kernel for Faulty {
     }
 
     fn formats(&self, _: &Problem, _: &Tuning) -> Vec<Formats> {
-        let format = |halo| Format::with_halo(self.1, halo);
+        let format = |halo| Format { dtype: self.1, halo };
         vec![Formats { src: format(Padding::symmetric(1, 1)), dst: format(Padding::default()) }]
     }
 
@@ -42,8 +42,8 @@ impl Prepared for PreparedFaulty {
         self.0.signature()
     }
 
-    fn scratch(&self) -> ScratchReq {
-        ScratchReq { shared: 0, worker: 16 }
+    fn scratch(&self) -> usize {
+        16
     }
 
     fn units(&self, phase: usize, n: usize) -> usize {
@@ -72,7 +72,7 @@ fn change<T: Element>(io: &Io, offset: isize, change: impl Fn(T) -> T) {
 
 /// The distance to the pixel behind the last, which is halo.
 fn halo(io: &Io) -> isize {
-    io.dst(0).pitch().pixel as isize
+    io.dst(0).pitch.pixel as isize
 }
 
 #[test]

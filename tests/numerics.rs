@@ -14,8 +14,9 @@ fn rms_error(subject: &Subject, problem: &Problem, tuning: &Tuning, src: &[f32],
     let filters = std::slice::from_ref(filter);
     let formats = subject.kernel.formats(problem, tuning)[0];
     let step = subject.kernel.prepare(problem, tuning, &formats, filters).expect("a supported problem");
-    let src_tensor = Tensor::from_nhwc(problem.src(), formats.src.halo, src);
-    let mut dst = Tensor::zeros(problem.dst()[0], formats.dst.halo);
+    let mut src_tensor = Tensor::new(problem.src(), &formats.src);
+    src_tensor.fill_nhwc(src);
+    let mut dst = Tensor::new(problem.dst()[0], &formats.dst);
     run_alone(&*step, &Io::new(src_tensor.view(), [dst.view_mut()]), &scratch_for(&*step, 1));
     let exact = &expected(problem, src, filters, &all_pixels(problem.dst()[0]))[0].values;
     let squares = zip(dst.to_nhwc(), exact).map(|(y, e)| (y as f64 - e).powi(2)).sum::<f64>();

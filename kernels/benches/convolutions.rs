@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, Throughput};
 use kernels::{
-    BatchNorm, Buffer, Conv, Cpu, Filter, Io, Kernel, Prepared, Problem, Role, Tensor, run_alone,
-    scratch_for, table,
+    BatchNorm, Buffer, Cpu, Filter, Io, Kernel, Prepared, Problem, Role, Tensor, run_alone, scratch_for,
+    table,
 };
 
 /// Wall-clock time whose [`Throughput::Elements`] are floating-point operations.
@@ -85,7 +85,7 @@ const FEW: [&str; 6] = [
 ];
 
 /// The problems that the environment asks for.
-fn problems() -> Vec<Conv> {
+fn problems() -> Vec<Problem> {
     let asked = std::env::var("BENCH_PROBLEMS").unwrap_or_default();
     let shapes: Vec<&str> = match asked.as_str() {
         "" => FEW.into(),
@@ -95,7 +95,8 @@ fn problems() -> Vec<Conv> {
         }
         list => list.split(',').collect(),
     };
-    shapes.into_iter().map(|shape| shape.parse().unwrap_or_else(|e| panic!("BENCH_PROBLEMS: {e}"))).collect()
+    let problem = |shape: &str| shape.parse().unwrap_or_else(|e| panic!("BENCH_PROBLEMS: {e}"));
+    shapes.into_iter().map(|shape| Problem::Conv(problem(shape))).collect()
 }
 
 /// Repeating values in `[-1, 1)`.
@@ -113,20 +114,13 @@ struct Step {
 }
 
 impl Step {
-    fn new(kernel: &dyn Kernel, problem: &Problem, conv: &Conv) -> Self {
-        let [r, s] = conv.window.kernel;
-        let filter = |channels: usize| {
-            let dims = [r, s, conv.channels, channels];
-            let norm = BatchNorm {
-                gamma: None,
-                beta: values(channels),
-                mean: values(channels),
-                variance: vec![1.0; channels],
-                epsilon: 1e-3,
-            };
+    fn new(kernel: &dyn Kernel, problem: &Problem) -> Self {
+        let filter = |dims: [usize; 4]| {
+            let (beta, variance) = (values(dims[3]), vec![1.0; dims[3]]);
+            let norm = BatchNorm { gamma: None, mean: beta.clone(), beta, variance, epsilon: 1e-3 };
             Filter { norms: vec![norm], ..Filter::new(dims, values(dims.iter().product())) }
         };
-        let filters: Vec<Filter> = conv.segments.iter().map(|segment| filter(segment.channels)).collect();
+        let filters: Vec<Filter> = problem.filter_dims().into_iter().map(filter).collect();
         let tuning = &kernel.tunings(problem)[0];
         let formats = kernel.formats(problem, tuning)[0];
         let prepared = kernel
@@ -151,8 +145,7 @@ impl Step {
 
 fn convolutions(criterion: &mut Criterion<Flops>) {
     let cpu = Cpu::detect();
-    for conv in problems() {
-        let problem = Problem::Conv(conv.clone());
+    for problem in problems() {
         let mut group = criterion.benchmark_group(problem.to_string());
         group.throughput(Throughput::Elements(problem.flops()));
         for row in table().iter().filter(|row| row.role != Role::Oracle) {
@@ -163,7 +156,7 @@ fn convolutions(criterion: &mut Criterion<Flops>) {
             // A bar that is filtered out is not prepared.
             let mut step = None;
             group.bench_function(row.id, |bencher| {
-                let step = step.get_or_insert_with(|| Step::new(&*kernel, &problem, &conv));
+                let step = step.get_or_insert_with(|| Step::new(&*kernel, &problem));
                 bencher.iter(|| step.run());
             });
         }

@@ -9,14 +9,20 @@ use crate::tier::Tier;
 pub trait Isa: pulp::Simd {
     /// The tier it belongs to.
     const TIER: Tier;
-    /// Vector registers.
-    const REGISTERS: usize;
+
+    /// The proof, where the processor has the instructions.
+    fn detect() -> Option<Self>;
 
     /// The proof, where the processor has the instructions and the user allows them.
-    fn new(cpu: &Cpu) -> Result<Self, Unsupported>;
+    fn new(cpu: &Cpu) -> Result<Self, Unsupported> {
+        cpu.token(Self::TIER, Self::detect())
+    }
 
     /// `a * b + c`: fused where the tier has the instruction, else rounded twice.
-    fn fma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s;
+    #[inline(always)]
+    fn fma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
+        self.mul_add_f32s(a, b, c)
+    }
 }
 
 /// The 128-bit vectors that every target has.
@@ -24,10 +30,9 @@ pub type Plain = pulp::Scalar128b;
 
 impl Isa for Plain {
     const TIER: Tier = Tier::Plain;
-    const REGISTERS: usize = 16;
 
-    fn new(_: &Cpu) -> Result<Self, Unsupported> {
-        Ok(pulp::Scalar128b)
+    fn detect() -> Option<Self> {
+        Some(pulp::Scalar128b)
     }
 
     #[inline(always)]
@@ -40,7 +45,7 @@ impl Isa for Plain {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::*;
-    use pulp::Simd;
+    pub use crate::arch::{amx::Amx, bf16::Avx512Bf16};
 
     /// AVX2 and FMA.
     pub type Avx2 = pulp::x86::V3;
@@ -49,58 +54,38 @@ mod x86 {
 
     impl Isa for Avx2 {
         const TIER: Tier = Tier::Avx2;
-        const REGISTERS: usize = 16;
 
-        fn new(cpu: &Cpu) -> Result<Self, Unsupported> {
-            cpu.token(Self::TIER, Self::try_new())
-        }
-
-        #[inline(always)]
-        fn fma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
-            self.mul_add_f32s(a, b, c)
+        fn detect() -> Option<Self> {
+            Self::try_new()
         }
     }
 
     impl Isa for Avx512 {
         const TIER: Tier = Tier::Avx512;
-        const REGISTERS: usize = 32;
 
-        fn new(cpu: &Cpu) -> Result<Self, Unsupported> {
-            cpu.token(Self::TIER, Self::try_new())
-        }
-
-        #[inline(always)]
-        fn fma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
-            self.mul_add_f32s(a, b, c)
+        fn detect() -> Option<Self> {
+            Self::try_new()
         }
     }
-}
 
-#[cfg(target_arch = "x86_64")]
-pub use {
-    crate::arch::{amx::Amx, bf16::Avx512Bf16},
-    x86::{Avx2, Avx512},
-};
-
-#[cfg(target_arch = "x86_64")]
-impl Avx512Bf16 {
-    fn try_new() -> Option<Self> {
-        Avx512::try_new().and_then(|_| Self::detect())
+    impl Avx512Bf16 {
+        /// The proof, where the processor has the instructions and the user allows them.
+        pub fn new(cpu: &Cpu) -> Result<Self, Unsupported> {
+            cpu.token(Tier::Avx512Bf16, Avx512::try_new().and_then(|_| Self::detect()))
+        }
     }
 
-    /// The proof, where the processor has the instructions and the user allows them.
-    pub fn new(cpu: &Cpu) -> Result<Self, Unsupported> {
-        cpu.token(Tier::Avx512Bf16, Self::try_new())
+    impl Amx {
+        /// The proof, where the processor has the instructions and system and user allow them.
+        pub fn new(cpu: &Cpu) -> Result<Self, Unsupported> {
+            let has_bf16 = Avx512::try_new().and_then(|_| Avx512Bf16::detect()).is_some();
+            cpu.token(Tier::Amx, cpu.amx.filter(|_| has_bf16))
+        }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-impl Amx {
-    /// The proof, where the processor has the instructions and system and user allow them.
-    pub fn new(cpu: &Cpu) -> Result<Self, Unsupported> {
-        cpu.token(Tier::Amx, cpu.amx.filter(|_| Avx512Bf16::try_new().is_some()))
-    }
-}
+pub use x86::{Amx, Avx2, Avx512, Avx512Bf16};
 
 /// The processor as kernels may use it.
 #[derive(Clone, Debug)]
@@ -120,16 +105,12 @@ impl Cpu {
     /// Asks the processor.
     pub fn detect() -> Self {
         use crate::arch::cpuid;
-        let known = cpuid::caches();
-        let or = |size, default| if size == 0 { default } else { size };
-        let caches =
-            Caches { l1d: or(known.l1d, 32 << 10), l2: or(known.l2, 512 << 10), l3: or(known.l3, 8 << 20) };
         Self {
             limit: None,
             // Before there are threads, so that all have the permission.
             #[cfg(target_arch = "x86_64")]
             amx: Amx::detect(),
-            caches,
+            caches: cpuid::caches(),
             name: cpuid::name(),
             signature: cpuid::signature(),
         }
@@ -177,10 +158,9 @@ impl Cpu {
         Tier::ALL.into_iter().rev().find(has).unwrap_or(Tier::Plain)
     }
 
-    #[cfg(target_arch = "x86_64")]
     fn token<T>(&self, tier: Tier, found: Option<T>) -> Result<T, Unsupported> {
         match (found, self.limit) {
-            (None, _) => Err(Unsupported::Isa { needed: tier }),
+            (None, _) => Err(Unsupported::Isa(tier)),
             (Some(_), Some(limit)) if !limit.includes(tier) => {
                 Err(Unsupported::IsaLimited { needed: tier, limit })
             }

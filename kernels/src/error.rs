@@ -5,12 +5,9 @@ use crate::tier::Tier;
 /// Why a kernel does not take a problem, a tuning or a machine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unsupported {
-    /// The processor lacks the instructions.
-    #[error("this processor has no {needed}")]
-    Isa {
-        /// What the kernel is written for.
-        needed: Tier,
-    },
+    /// The processor lacks the instructions that the kernel is written for.
+    #[error("this processor has no {0}")]
+    Isa(Tier),
     /// The user does not allow the instructions.
     #[error("needs {needed}, limited to {limit}")]
     IsaLimited {
@@ -19,12 +16,9 @@ pub enum Unsupported {
         /// What is allowed.
         limit: Tier,
     },
-    /// Another kind of problem.
-    #[error("takes {takes} only")]
-    Kind {
-        /// What it takes.
-        takes: &'static str,
-    },
+    /// Another kind of problem than what it takes.
+    #[error("takes {0} only")]
+    Kind(&'static str),
     /// A property of the shape that the kernel is not made for.
     #[error("{what} is {found}, expected {expected}")]
     Shape {
@@ -36,11 +30,8 @@ pub enum Unsupported {
         expected: &'static str,
     },
     /// A tuning that the kernel does not offer for the problem.
-    #[error("no tuning {found} for this problem")]
-    Tuning {
-        /// The tuning.
-        found: String,
-    },
+    #[error("no tuning {0} for this problem")]
+    Tuning(String),
     /// Formats that the kernel does not take with the tuning.
     #[error("formats are {found}, expected at least {expected}")]
     Formats {

@@ -62,18 +62,6 @@ pub struct Folded<'a> {
     scale: Vec<f64>,
 }
 
-impl<'a> AsRef<Folded<'a>> for Folded<'a> {
-    fn as_ref(&self) -> &Self {
-        self
-    }
-}
-
-impl<'a> AsRef<Folded<'a>> for Rounded<'a> {
-    fn as_ref(&self) -> &Folded<'a> {
-        &self.folded
-    }
-}
-
 impl Folded<'_> {
     /// Made from a [`Filter::dims_only`]: there are no rows to read.
     pub fn is_dims_only(&self) -> bool {

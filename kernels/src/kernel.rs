@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::error::Unsupported;
 use crate::filter::{Filter, Folded, Rounded};
-use crate::memory::{Buffer, Scratch, ScratchReq};
+use crate::memory::{Buffer, Scratch, round_up};
 use crate::problem::{MAX_SEGMENTS, Problem};
 use crate::shape::Shape;
 use crate::tensor::{Dtype, Formats, View, ViewMut};
@@ -67,28 +67,24 @@ pub trait Kernel: Send + Sync {
     fn supports(&self, problem: &Problem) -> Result<(), Unsupported>;
 
     /// The choices it leaves open for a problem it supports; the first is the default.
-    fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
-        let _ = problem;
+    fn tunings(&self, _problem: &Problem) -> Vec<Tuning> {
         vec![Tuning::default()]
     }
 
     /// The formats it takes, f32 in and out first: a source with at least that halo, and
     /// destinations of that type, each with any halo.
-    fn formats(&self, problem: &Problem, tuning: &Tuning) -> Vec<Formats> {
-        let _ = (problem, tuning);
+    fn formats(&self, _problem: &Problem, _tuning: &Tuning) -> Vec<Formats> {
         vec![Formats::F32]
     }
 
     /// Its error, as a formula of the tolerance needs it.
-    fn numerics(&self, problem: &Problem, tuning: &Tuning) -> Numerics {
-        let _ = (problem, tuning);
+    fn numerics(&self, _problem: &Problem, _tuning: &Tuning) -> Numerics {
         Numerics::DIRECT_F32
     }
 
     /// Multiply-adds that it executes for the problem; a fast algorithm needs fewer than a direct
     /// sum.
-    fn multiply_adds(&self, problem: &Problem, tuning: &Tuning) -> u64 {
-        let _ = tuning;
+    fn multiply_adds(&self, problem: &Problem, _tuning: &Tuning) -> u64 {
         problem.flops() / 2
     }
 
@@ -105,7 +101,9 @@ pub trait Kernel: Send + Sync {
     ) -> Result<Box<dyn Prepared>, Unsupported> {
         check_segments(problem)?;
         self.supports(problem)?;
-        check_tuning(tuning, &self.tunings(problem))?;
+        if !self.tunings(problem).contains(tuning) {
+            return Err(Unsupported::Tuning(tuning.to_string()));
+        }
         check_formats(formats, &self.formats(problem, tuning))?;
         check_filters(filters, &problem.filter_dims())?;
         self.prepare_checked(&Request { problem, tuning, formats, filters })
@@ -136,7 +134,8 @@ impl Request<'_> {
 
     /// Its problem and formats.
     pub fn signature(&self) -> Signature {
-        Signature::new(self.problem, self.formats)
+        let Self { problem, formats, .. } = *self;
+        Signature { src: problem.src(), dst: problem.dst(), problem: problem.clone(), formats: *formats }
     }
 
     /// The filters with their BatchNorms folded.
@@ -172,8 +171,7 @@ pub trait Prepared: Send + Sync {
 
     /// The packed weights that a worker reads first for `n` images, in that order, so that the step
     /// before can prefetch them into its second-level cache. Empty where prefetching does not help.
-    fn worker_weights(&self, worker: usize, workers: usize, n: usize) -> &[f32] {
-        let _ = (worker, workers, n);
+    fn worker_weights(&self, _worker: usize, _workers: usize, _n: usize) -> &[f32] {
         &[]
     }
 
@@ -183,9 +181,14 @@ pub trait Prepared: Send + Sync {
         0
     }
 
-    /// Scratch that [`Self::run`] uses.
-    fn scratch(&self) -> ScratchReq {
-        ScratchReq::default()
+    /// Elements of scratch that [`Self::run`] uses of each worker.
+    fn scratch(&self) -> usize {
+        0
+    }
+
+    /// Elements of scratch for a team.
+    fn scratch_of_team(&self, workers: usize) -> usize {
+        workers * round_up(self.scratch())
     }
 
     /// Number of phases.
@@ -204,8 +207,7 @@ pub trait Prepared: Send + Sync {
     ///   source or reads its destinations during the step.
     /// - Every unit of the phase is given to one caller at a time, and all units of the phases
     ///   before have returned.
-    /// - `scratch` has what [`Self::scratch`] asks for; the shared part is the same for all callers
-    ///   of the step and the worker's part is this caller's alone.
+    /// - `scratch` has what [`Self::scratch`] asks for, and is this caller's alone.
     #[allow(unsafe_code, reason = "workers share a destination; by the contract they write disjoint parts")]
     unsafe fn run(&self, phase: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch);
 }
@@ -223,21 +225,13 @@ pub struct Signature {
     pub dst: Vec<Shape>,
 }
 
-impl Signature {
-    /// Of a problem and formats.
-    pub fn new(problem: &Problem, formats: &Formats) -> Self {
-        let (src, dst) = (problem.src(), problem.dst());
-        Self { problem: problem.clone(), formats: *formats, src, dst }
-    }
-}
-
 /// Source and destinations of one step.
 #[derive(Clone, Copy, Debug)]
 pub struct Io<'a> {
     /// What is read.
     pub src: View<'a>,
     dst: [Option<ViewMut<'a>>; MAX_SEGMENTS],
-    segments: usize,
+    pub(crate) segments: usize,
     /// Elements of the worker's weights ([`Prepared::worker_weights`]) that a step before has
     /// prefetched.
     pub prefetched: usize,
@@ -272,11 +266,6 @@ impl<'a> Io<'a> {
         self.dst[segment].expect("a destination a segment")
     }
 
-    /// Destinations.
-    pub fn segments(&self) -> usize {
-        self.segments
-    }
-
     /// Images.
     pub fn images(&self) -> usize {
         self.src.shape.n
@@ -292,13 +281,6 @@ fn check_segments(problem: &Problem) -> Result<(), Unsupported> {
         }
         _ => Ok(()),
     }
-}
-
-fn check_tuning(tuning: &Tuning, offered: &[Tuning]) -> Result<(), Unsupported> {
-    if offered.contains(tuning) {
-        return Ok(());
-    }
-    Err(Unsupported::Tuning { found: tuning.to_string() })
 }
 
 /// The halo of the source may be larger than the kernel needs.

@@ -52,7 +52,7 @@ pub use cpu::Cpu;
 pub use error::Unsupported;
 pub use filter::{BatchNorm, Filter};
 pub use kernel::{Io, Kernel, Numerics, Prepared, Request, Signature, Tuning};
-pub use memory::{Buffer, Scratch, ScratchReq};
+pub use memory::{Buffer, Scratch};
 pub use problem::{Conv, Epilogue, MAX_SEGMENTS, Pool, PoolKind, Problem, Segment, Window};
 pub use registry::{KernelEntry, Role, entry, table};
 pub use shape::{Padding, Shape};

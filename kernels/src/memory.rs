@@ -42,10 +42,10 @@ static CURRENT: Mutex<Option<(Arc<Region>, usize)>> = Mutex::new(None);
 fn cut(bytes: usize) -> Option<(NonNull<f32>, Arc<Region>)> {
     let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
     let (region, used) = match current.take() {
-        Some((region, used)) if used + bytes <= region.len() => (region, used),
+        Some((region, used)) if used + bytes <= region.len => (region, used),
         _ => (Arc::new(Region::new(bytes.max(REGION))?), 0),
     };
-    let ptr = NonNull::new(region.start().wrapping_add(used).cast())?;
+    let ptr = NonNull::new(region.start.wrapping_add(used).cast())?;
     *current = Some((Arc::clone(&region), used + bytes));
     Some((ptr, region))
 }
@@ -114,28 +114,10 @@ impl Drop for Buffer {
     }
 }
 
-/// Scratch that a prepared kernel needs, in f32 elements.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ScratchReq {
-    /// One part that all workers of a step share; it keeps its contents from phase to phase.
-    pub shared: usize,
-    /// A part for each worker; its contents may vanish between two calls of `run`.
-    pub worker: usize,
-}
-
-impl ScratchReq {
-    /// Elements for a team of `workers`.
-    pub fn total(&self, workers: usize) -> usize {
-        round_up(self.shared) + workers * round_up(self.worker)
-    }
-}
-
 /// One worker's scratch during a step.
 #[derive(Debug)]
 pub struct Scratch {
-    /// The shared part; aligned to [`ALIGN`].
-    pub shared: *mut f32,
-    /// The worker's part; aligned to [`ALIGN`].
+    /// Aligned to [`ALIGN`]; its contents may vanish between two calls of a kernel.
     pub worker: *mut f32,
     /// The worker's number.
     pub index: usize,
@@ -144,14 +126,13 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// The parts of `index` inside a buffer.
+    /// The part of worker `index` inside a buffer that has `elements` for each.
     ///
     /// # Panics
     /// If the buffer is too small for the team.
-    pub fn new(buffer: &Buffer, req: ScratchReq, workers: usize, index: usize) -> Self {
-        assert!(index < workers && req.total(workers) <= buffer.len(), "scratch is too small");
-        let shared = buffer.as_ptr().cast_mut();
-        let start = round_up(req.shared) + index * round_up(req.worker);
-        Self { shared, worker: shared.wrapping_add(start), index, workers }
+    pub fn new(buffer: &Buffer, elements: usize, workers: usize, index: usize) -> Self {
+        let pitch = round_up(elements);
+        assert!(index < workers && workers * pitch <= buffer.len(), "scratch is too small");
+        Self { worker: buffer.as_ptr().cast_mut().wrapping_add(index * pitch), index, workers }
     }
 }

@@ -34,8 +34,8 @@ impl<I: Isa> pulp::WithSimd for Peak<I> {
     }
 }
 
-fn multiply_adds<I: Isa>(isa: I, rounds: usize) -> f64 {
-    isa.vectorize(Peak { isa, rounds })
+fn multiply_adds<I: Isa>(cpu: &Cpu, rounds: usize) -> Option<f64> {
+    I::new(cpu).ok().map(|isa| isa.vectorize(Peak { isa, rounds }))
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -72,17 +72,18 @@ mod bf16 {
     }
 
     /// Products of pairs of bf16.
-    pub fn pairs(isa: Avx512, _: Avx512Bf16, rounds: usize) -> f64 {
-        pulp::Simd::vectorize(isa, Pairs { isa, rounds })
+    pub fn pairs(cpu: &Cpu, rounds: usize) -> Option<f64> {
+        Avx512Bf16::new(cpu).ok()?;
+        Avx512::new(cpu).ok().map(|isa| pulp::Simd::vectorize(isa, Pairs { isa, rounds }))
     }
 
     /// Two by two tiles whose operands stay where they are.
-    pub fn tiles(amx: Amx, microseconds: usize) -> f64 {
-        let tiles = TileRegisters::new(amx, ROWS);
+    pub fn tiles(cpu: &Cpu, microseconds: usize) -> Option<f64> {
+        let tiles = TileRegisters::new(Amx::new(cpu).ok()?, ROWS);
         let rounds = (microseconds * 3000 / (4 * ROWS)).max(1);
         let start = Instant::now();
         tiles.products(rounds);
-        (2 * rounds * SUMS_OF_BLOCK * DEPTH) as f64 / start.elapsed().as_secs_f64()
+        Some((2 * rounds * SUMS_OF_BLOCK * DEPTH) as f64 / start.elapsed().as_secs_f64())
     }
 }
 
@@ -92,22 +93,18 @@ mod bf16 {
 pub fn tier_peak(cpu: &Cpu, tier: Tier, microseconds: usize) -> Option<f64> {
     let rounds = microseconds * 3000 / (SUMS / 2);
     match tier {
+        Tier::Plain => multiply_adds::<Plain>(cpu, rounds),
         #[cfg(target_arch = "x86_64")]
-        Tier::Avx512 => crate::cpu::Avx512::new(cpu).map(|isa| multiply_adds(isa, rounds)),
+        Tier::Avx2 => multiply_adds::<crate::cpu::Avx2>(cpu, rounds),
         #[cfg(target_arch = "x86_64")]
-        Tier::Avx2 => crate::cpu::Avx2::new(cpu).map(|isa| multiply_adds(isa, rounds)),
+        Tier::Avx512 => multiply_adds::<crate::cpu::Avx512>(cpu, rounds),
+        #[cfg(target_arch = "x86_64")]
+        Tier::Avx512Bf16 => bf16::pairs(cpu, rounds),
+        #[cfg(target_arch = "x86_64")]
+        Tier::Amx => bf16::tiles(cpu, microseconds),
         #[cfg(not(target_arch = "x86_64"))]
-        Tier::Amx | Tier::Avx512Bf16 | Tier::Avx512 | Tier::Avx2 => return None,
-        #[cfg(target_arch = "x86_64")]
-        Tier::Avx512Bf16 => {
-            let proof = crate::cpu::Avx512Bf16::new(cpu);
-            proof.and_then(|proof| Ok(bf16::pairs(crate::cpu::Avx512::new(cpu)?, proof, rounds)))
-        }
-        #[cfg(target_arch = "x86_64")]
-        Tier::Amx => crate::cpu::Amx::new(cpu).map(|amx| bf16::tiles(amx, microseconds)),
-        Tier::Plain => Plain::new(cpu).map(|isa| multiply_adds(isa, rounds)),
+        _ => None,
     }
-    .ok()
 }
 
 /// Cycles from one product of a chain of 64-bit multiplications to the next, on all x86 cores since
@@ -129,7 +126,6 @@ pub fn clock(microseconds: usize) -> f64 {
 
 /// As [`tier_peak`], by the highest tier of f32 that is allowed.
 pub fn fma_peak(cpu: &Cpu, microseconds: usize) -> f64 {
-    let of_f32 = Tier::ALL.into_iter().rev().filter(|tier| tier.is_of_f32());
-    let highest = of_f32.into_iter().find_map(|tier| tier_peak(cpu, tier, microseconds));
-    highest.unwrap_or(0.0)
+    let mut of_f32 = Tier::ALL.into_iter().rev().filter(|tier| tier.is_of_f32());
+    of_f32.find_map(|tier| tier_peak(cpu, tier, microseconds)).unwrap_or(0.0)
 }

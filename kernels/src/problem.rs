@@ -100,6 +100,25 @@ impl Conv {
         (self.batch * oh * ow) as u64 * self.depth() as u64 * self.filters() as u64
     }
 
+    /// Output pixels of `n` images.
+    pub(crate) fn output_pixels(&self, n: usize) -> usize {
+        self.output().into_iter().product::<usize>() * n
+    }
+
+    /// Image, row and column of an output pixel, counted through all images.
+    #[inline(always)]
+    pub(crate) fn output_pixel(&self, index: usize) -> [usize; 3] {
+        let [oh, ow] = self.output();
+        [index / (oh * ow), index / ow % oh, index % ow]
+    }
+
+    /// Row and column of the first tap of an output pixel; negative in the padding.
+    #[inline(always)]
+    pub(crate) fn first_tap(&self, y: usize, x: usize) -> [isize; 2] {
+        let Window { stride, padding, .. } = self.window;
+        [(y * stride[0]) as isize - padding.top as isize, (x * stride[1]) as isize - padding.left as isize]
+    }
+
     /// Kernel `[1, 1]`, stride 1, no padding.
     pub fn is_pointwise(&self) -> bool {
         self.window == Window::valid([1, 1], [1, 1])
@@ -165,7 +184,7 @@ impl Problem {
     pub fn as_conv(&self) -> Result<&Conv, Unsupported> {
         match self {
             Self::Conv(conv) => Ok(conv),
-            _ => Err(Unsupported::Kind { takes: "convolutions" }),
+            _ => Err(Unsupported::Kind("convolutions")),
         }
     }
 
@@ -173,7 +192,7 @@ impl Problem {
     pub fn as_pool(&self) -> Result<&Pool, Unsupported> {
         match self {
             Self::Pool(pool) => Ok(pool),
-            _ => Err(Unsupported::Kind { takes: "pools" }),
+            _ => Err(Unsupported::Kind("pools")),
         }
     }
 

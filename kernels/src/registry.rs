@@ -90,12 +90,12 @@ macro_rules! kernel_table {
             direct_bf16_avx512: "direct_bf16", Avx512, Candidate, conv::direct::Direct::<Avx512, Widened>::make;
             direct_bf16_avx2: "direct_bf16", Avx2, Candidate, conv::direct::Direct::<Avx2, Widened>::make;
             direct_bf16_plain: "direct_bf16", Plain, Candidate, conv::direct::Direct::<Plain, Widened>::make;
-            winograd_avx512: "winograd", Avx512, Candidate, conv::winograd::Winograd::<Avx512>::make;
-            winograd_avx2: "winograd", Avx2, Candidate, conv::winograd::Winograd::<Avx2>::make;
-            winograd_plain: "winograd", Plain, Candidate, conv::winograd::Winograd::<Plain>::make;
-            separable_avx512: "separable", Avx512, Candidate, conv::winograd::separable::Separable::<Avx512>::make;
-            separable_avx2: "separable", Avx2, Candidate, conv::winograd::separable::Separable::<Avx2>::make;
-            separable_plain: "separable", Plain, Candidate, conv::winograd::separable::Separable::<Plain>::make;
+            winograd_avx512: "winograd", Avx512, Candidate, conv::winograd::Winograd::<Avx512>::square;
+            winograd_avx2: "winograd", Avx2, Candidate, conv::winograd::Winograd::<Avx2>::square;
+            winograd_plain: "winograd", Plain, Candidate, conv::winograd::Winograd::<Plain>::square;
+            separable_avx512: "separable", Avx512, Candidate, conv::winograd::Winograd::<Avx512>::line;
+            separable_avx2: "separable", Avx2, Candidate, conv::winograd::Winograd::<Avx2>::line;
+            separable_plain: "separable", Plain, Candidate, conv::winograd::Winograd::<Plain>::line;
             strassen_avx512: "strassen", Avx512, Candidate, conv::strassen::Strassen::<Avx512>::make;
             strassen_avx2: "strassen", Avx2, Candidate, conv::strassen::Strassen::<Avx2>::make;
             strassen_plain: "strassen", Plain, Candidate, conv::strassen::Strassen::<Plain>::make;
@@ -143,7 +143,7 @@ macro_rules! constructor {
         #[cfg(target_arch = "x86_64")]
         let make = $make;
         #[cfg(not(target_arch = "x86_64"))]
-        let make = |_: &Cpu| Err(Unsupported::Isa { needed: Tier::$tier });
+        let make = |_: &Cpu| Err(Unsupported::Isa(Tier::$tier));
         make
     }};
 }

@@ -15,75 +15,36 @@ const MAX_ELEMENTS: u128 = 1 << 31;
 
 /// Why a text is not a shape.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ShapeError {
-    /// A letter that no field has.
-    #[error("shape `{text}`: unknown field `{field}`, expected n h w c k r s u p q")]
-    UnknownField {
-        /// The whole text.
-        text: String,
-        /// The letter.
-        field: char,
-    },
-    /// A field without a number, or with one that is no count.
-    #[error("shape `{text}`: field `{field}` is `{found}`, expected {expected}")]
-    BadValue {
-        /// The whole text.
-        text: String,
-        /// The letter.
-        field: char,
-        /// What stands there.
-        found: String,
-        /// What should.
-        expected: String,
-    },
-    /// A field given twice or left out.
-    #[error("shape `{text}`: field `{field}` is {problem}")]
-    Presence {
-        /// The whole text.
-        text: String,
-        /// The letter.
-        field: char,
-        /// `missing` or `given twice`.
-        problem: &'static str,
-    },
-    /// Fields that do not go together.
-    #[error("shape `{text}`: {reason}")]
-    Inconsistent {
-        /// The whole text.
-        text: String,
-        /// What does not fit.
-        reason: String,
-    },
+#[error("shape `{text}`: {reason}")]
+pub struct ShapeError {
+    text: String,
+    reason: Reason,
 }
 
-/// Splits `n1h17w17` into `('n', "1"), ('h', "17"), ('w', "17")`.
-fn fields(text: &str) -> Vec<(char, &str)> {
-    let starts: Vec<usize> =
-        text.char_indices().filter(|(_, ch)| ch.is_alphabetic()).map(|(at, _)| at).collect();
-    let ends = starts.iter().skip(1).copied().chain([text.len()]);
-    starts
-        .iter()
-        .zip(ends)
-        .map(|(&start, end)| {
-            let letter = text[start..].chars().next().expect("start is a char boundary");
-            (letter, &text[start + letter.len_utf8()..end])
-        })
-        .collect()
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum Reason {
+    #[error("expected fields like n1h17w17c768k192r1s7")]
+    NoFields,
+    #[error("unknown field `{0}`, expected n h w c k r s u p q")]
+    UnknownField(char),
+    #[error("field `{0}` is given twice")]
+    Repeated(char),
+    #[error("field `{0}` is missing")]
+    Missing(char),
+    #[error("field `{field}` is `{found}`, expected {expected}")]
+    BadValue { field: char, found: String, expected: String },
+    #[error("the kernel's {axis} {kernel} exceeds the padded image's {image}")]
+    LargeKernel { axis: &'static str, kernel: usize, image: usize },
+    #[error("the {tensor} has {elements} elements, expected at most {MAX_ELEMENTS}")]
+    LargeTensor { tensor: &'static str, elements: u128 },
 }
 
-/// A number, or two.
-fn pair(found: &str) -> Option<(usize, usize)> {
-    match found.split_once('-') {
-        Some((a, b)) => Some((a.parse().ok()?, b.parse().ok()?)),
-        None => found.parse().ok().map(|v| (v, v)),
-    }
+/// A number from `least` to [`MAX_EXTENT`].
+fn number(text: &str, least: usize) -> Option<usize> {
+    text.parse().ok().filter(|value| (least..=MAX_EXTENT).contains(value))
 }
 
-fn is_extent(value: &usize) -> bool {
-    (1..=MAX_EXTENT).contains(value)
-}
-
-/// What [`is_extent`] takes, for errors.
+/// What an extent is, for errors.
 fn an_extent() -> String {
     format!("a whole number from 1 to {MAX_EXTENT}")
 }
@@ -93,74 +54,66 @@ fn default_padding(image: [usize; 2], kernel: [usize; 2], stride: [usize; 2]) ->
     if stride == [1, 1] { Padding::same(image, kernel, stride) } else { Padding::default() }
 }
 
-/// The fields of a text, each at most once.
-struct Fields<'a> {
-    text: &'a str,
-    values: Vec<(char, &'a str)>,
-}
+/// The fields of a text, each at most once: those of `n1h17` are `('n', "1")` and `('h', "17")`.
+struct Fields<'a>(Vec<(char, &'a str)>);
 
 impl<'a> Fields<'a> {
-    fn new(text: &'a str) -> Result<Self, ShapeError> {
-        let mut values: Vec<(char, &str)> = Vec::new();
-        let owned = || text.to_string();
-        if !text.starts_with(|ch: char| ch.is_alphabetic()) {
-            let reason = "expected fields like n1h17w17c768k192r1s7".to_string();
-            return Err(ShapeError::Inconsistent { text: owned(), reason });
+    fn new(text: &'a str) -> Result<Self, Reason> {
+        if !text.starts_with(char::is_alphabetic) {
+            return Err(Reason::NoFields);
         }
-        for (field, found) in fields(text) {
+        let mut fields = Self(Vec::new());
+        let mut rest = text.chars();
+        while let Some(field) = rest.next() {
+            let after = rest.as_str();
+            let (found, others) = after.split_at(after.find(char::is_alphabetic).unwrap_or(after.len()));
             if !"nhwckrsupq".contains(field) {
-                return Err(ShapeError::UnknownField { text: owned(), field });
+                return Err(Reason::UnknownField(field));
             }
-            if values.iter().any(|(f, _)| *f == field) {
-                return Err(ShapeError::Presence { text: owned(), field, problem: "given twice" });
+            if fields.find(field).is_some() {
+                return Err(Reason::Repeated(field));
             }
-            values.push((field, found));
+            fields.0.push((field, found));
+            rest = others.chars();
         }
-        Ok(Self { text, values })
+        Ok(fields)
     }
 
     fn find(&self, field: char) -> Option<&'a str> {
-        self.values.iter().find(|(f, _)| *f == field).map(|(_, found)| *found)
+        self.0.iter().find(|(f, _)| *f == field).map(|(_, found)| *found)
     }
 
-    fn required(&self, field: char) -> Result<&'a str, ShapeError> {
-        let missing = || ShapeError::Presence { text: self.text.to_string(), field, problem: "missing" };
-        self.find(field).ok_or_else(missing)
+    fn required(&self, field: char) -> Result<&'a str, Reason> {
+        self.find(field).ok_or(Reason::Missing(field))
     }
 
-    fn bad(&self, field: char, expected: &str) -> ShapeError {
-        let found = self.find(field).unwrap_or_default().to_string();
-        ShapeError::BadValue { text: self.text.to_string(), field, found, expected: expected.to_string() }
+    fn bad(&self, field: char, expected: String) -> Reason {
+        Reason::BadValue { field, found: self.find(field).unwrap_or_default().to_string(), expected }
     }
 
-    fn extent(&self, field: char) -> Result<usize, ShapeError> {
-        let parsed = self.required(field)?.parse().ok();
-        parsed.filter(is_extent).ok_or_else(|| self.bad(field, &an_extent()))
+    fn extent(&self, field: char) -> Result<usize, Reason> {
+        number(self.required(field)?, 1).ok_or_else(|| self.bad(field, an_extent()))
     }
 
-    /// The two numbers of a field, if it is there.
-    fn two(
-        &self,
-        field: char,
-        is_good: impl Fn(usize) -> bool,
-        expected: &str,
-    ) -> Result<Option<(usize, usize)>, ShapeError> {
+    /// The two numbers of a field, or the same one twice, if the field is there.
+    fn two(&self, field: char, least: usize, expected: String) -> Result<Option<(usize, usize)>, Reason> {
         let Some(found) = self.find(field) else { return Ok(None) };
-        let parsed = pair(found).filter(|(a, b)| is_good(*a) && is_good(*b));
+        let (a, b) = found.split_once('-').unwrap_or((found, found));
+        let parsed = number(a, least).zip(number(b, least));
         parsed.map(Some).ok_or_else(|| self.bad(field, expected))
     }
 
-    fn padding(&self, field: char) -> Result<Option<(usize, usize)>, ShapeError> {
-        self.two(field, |v| v <= MAX_EXTENT, "a padding like 1, or 0-1 for two sides")
+    fn padding(&self, field: char) -> Result<Option<(usize, usize)>, Reason> {
+        self.two(field, 0, "a padding like 1, or 0-1 for two sides".to_string())
     }
 
-    fn segments(&self) -> Result<Vec<Segment>, ShapeError> {
-        let parts = self.required('k')?.split('+').map(|part| part.parse().ok().filter(is_extent));
+    fn segments(&self) -> Result<Vec<Segment>, Reason> {
         let segment = |channels| Segment { channels, epilogue: Epilogue::BIAS_RELU };
-        let segments = parts.map(|channels| channels.map(segment)).collect::<Option<Vec<_>>>();
-        let segments = segments.ok_or_else(|| self.bad('k', &an_extent()))?;
+        let parts = self.required('k')?.split('+').map(|part| number(part, 1).map(segment));
+        let segments: Option<Vec<Segment>> = parts.collect();
+        let segments = segments.ok_or_else(|| self.bad('k', an_extent()))?;
         if segments.len() > MAX_SEGMENTS {
-            return Err(self.bad('k', &format!("at most {MAX_SEGMENTS} segments")));
+            return Err(self.bad('k', format!("at most {MAX_SEGMENTS} segments")));
         }
         Ok(segments)
     }
@@ -176,50 +129,47 @@ impl FromStr for Conv {
     type Err = ShapeError;
 
     fn from_str(text: &str) -> Result<Self, ShapeError> {
-        let fields = Fields::new(text)?;
-        let image = [fields.extent('h')?, fields.extent('w')?];
-        let kernel = [fields.extent('r')?, fields.extent('s')?];
-        let (batch, channels) = (fields.extent('n')?, fields.extent('c')?);
-        let segments = fields.segments()?;
-        let (down, across) = fields.two('u', |v| is_extent(&v), &an_extent())?.unwrap_or((1, 1));
-        let stride = [down, across];
-        let default = default_padding(image, kernel, stride);
-        let (top, bottom) = fields.padding('p')?.unwrap_or((default.top, default.bottom));
-        let (left, right) = fields.padding('q')?.unwrap_or((default.left, default.right));
-        let window = Window { kernel, stride, padding: Padding { top, bottom, left, right } };
-        Self::checked(text, Self { batch, image, channels, window, segments })
+        parse(text).map_err(|reason| ShapeError { text: text.to_string(), reason })
     }
 }
 
-impl Conv {
-    fn checked(text: &str, conv: Self) -> Result<Self, ShapeError> {
-        let inconsistent = |reason| Err(ShapeError::Inconsistent { text: text.to_string(), reason });
-        let p = conv.window.padding;
-        let padded = [conv.image[0] + p.top + p.bottom, conv.image[1] + p.left + p.right];
-        for (axis, name) in ["height", "width"].into_iter().enumerate() {
-            let (kernel, image) = (conv.window.kernel[axis], padded[axis]);
-            if kernel > image {
-                return inconsistent(format!(
-                    "the kernel's {name} {kernel} exceeds the padded image's {image}"
-                ));
-            }
+fn parse(text: &str) -> Result<Conv, Reason> {
+    let fields = Fields::new(text)?;
+    let image = [fields.extent('h')?, fields.extent('w')?];
+    let kernel = [fields.extent('r')?, fields.extent('s')?];
+    let (batch, channels) = (fields.extent('n')?, fields.extent('c')?);
+    let segments = fields.segments()?;
+    let (down, across) = fields.two('u', 1, an_extent())?.unwrap_or((1, 1));
+    let stride = [down, across];
+    let default = default_padding(image, kernel, stride);
+    let (top, bottom) = fields.padding('p')?.unwrap_or((default.top, default.bottom));
+    let (left, right) = fields.padding('q')?.unwrap_or((default.left, default.right));
+    let window = Window { kernel, stride, padding: Padding { top, bottom, left, right } };
+    let conv = Conv { batch, image, channels, window, segments };
+    check_sizes(&conv)?;
+    Ok(conv)
+}
+
+fn check_sizes(conv: &Conv) -> Result<(), Reason> {
+    let ([r, s], p) = (conv.window.kernel, conv.window.padding);
+    let [h, w] = [conv.image[0] + p.top + p.bottom, conv.image[1] + p.left + p.right];
+    for (axis, kernel, image) in [("height", r, h), ("width", s, w)] {
+        if kernel > image {
+            return Err(Reason::LargeKernel { axis, kernel, image });
         }
-        let product = |extents: &[usize]| extents.iter().map(|&e| e as u128).product::<u128>();
-        let [oh, ow] = conv.output();
-        for (name, extents) in [
-            ("padded input", [conv.batch, padded[0], padded[1], conv.channels]),
-            ("output", [conv.batch, oh, ow, conv.filters()]),
-            ("filter", [conv.window.kernel[0], conv.window.kernel[1], conv.channels, conv.filters()]),
-        ] {
-            let elements = product(&extents);
-            if elements > MAX_ELEMENTS {
-                return inconsistent(format!(
-                    "the {name} has {elements} elements, expected at most {MAX_ELEMENTS}"
-                ));
-            }
-        }
-        Ok(conv)
     }
+    let [oh, ow] = conv.output();
+    for (tensor, extents) in [
+        ("padded input", [conv.batch, h, w, conv.channels]),
+        ("output", [conv.batch, oh, ow, conv.filters()]),
+        ("filter", [r, s, conv.channels, conv.filters()]),
+    ] {
+        let elements = extents.into_iter().map(|extent| extent as u128).product();
+        if elements > MAX_ELEMENTS {
+            return Err(Reason::LargeTensor { tensor, elements });
+        }
+    }
+    Ok(())
 }
 
 /// `3`, or `2-1` where the two differ.
@@ -254,8 +204,7 @@ impl fmt::Display for Problem {
             Self::Conv(conv) => {
                 write!(f, "{conv}")?;
                 if conv.segments.iter().any(|s| s.epilogue != Epilogue::BIAS_RELU) {
-                    let ends: Vec<String> =
-                        conv.segments.iter().map(|s| epilogue(s.epilogue).to_string()).collect();
+                    let ends: Vec<&str> = conv.segments.iter().map(|s| epilogue(s.epilogue)).collect();
                     write!(f, ":{}", ends.join("+"))?;
                 }
                 Ok(())

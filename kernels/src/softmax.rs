@@ -16,14 +16,11 @@ use crate::problem::Problem;
 use crate::tensor::{View, ViewMut};
 use crate::vector::{load_first, store_first};
 
-/// The kernel, for one instruction set.
-#[derive(Debug)]
 pub struct Softmax<I> {
     isa: I,
 }
 
 impl<I: Isa> Softmax<I> {
-    /// For the table.
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         Ok(Box::new(Self { isa: I::new(cpu)? }))
     }
@@ -33,7 +30,7 @@ impl<I: Isa> Kernel for Softmax<I> {
     fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
         match problem {
             Problem::Softmax { .. } => Ok(()),
-            _ => Err(Unsupported::Kind { takes: "softmax" }),
+            _ => Err(Unsupported::Kind("softmax")),
         }
     }
 
@@ -118,12 +115,8 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
                 // SAFETY: as above.
                 unsafe {
                     let at = out.as_mut_ptr().add(c);
-                    store_first(
-                        isa,
-                        at,
-                        isa.mul_f32s(load_first(isa, at, channels - c), scale),
-                        channels - c,
-                    );
+                    let power = load_first(isa, at, channels - c);
+                    store_first(isa, at, isa.mul_f32s(power, scale), channels - c);
                 }
             }
         }

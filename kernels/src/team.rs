@@ -44,12 +44,14 @@ impl Team {
     /// For `workers` threads, at least one.
     pub fn new(workers: usize) -> Self {
         let workers = workers.max(1);
+        let shares = if workers == 1 { 0 } else { workers };
+        let [claimed, arrived, generation] = Default::default();
         Self {
             workers,
-            claimed: Padded::default(),
-            arrived: Padded::default(),
-            generation: Padded::default(),
-            dealt: if workers == 1 { Vec::new() } else { (0..workers).map(|_| Padded::default()).collect() },
+            claimed,
+            arrived,
+            generation,
+            dealt: (0..shares).map(|_| Padded::default()).collect(),
         }
     }
 
@@ -95,37 +97,6 @@ impl Team {
         Member { team: self, index }
     }
 
-    /// Waits for all workers; the last to arrive sets the deal back.
-    ///
-    /// # Panics
-    /// If a worker has panicked in this region: it will not arrive.
-    fn barrier(&self) {
-        if self.workers == 1 {
-            return;
-        }
-        let generation = self.generation.0.load(Ordering::Acquire);
-        Self::check_alive(generation);
-        if self.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == self.workers {
-            self.arrived.0.store(0, Ordering::Relaxed);
-            self.reset_deal();
-            self.generation.0.store((generation + 1) & !POISONED, Ordering::Release);
-            return;
-        }
-        let mut spins = 0;
-        loop {
-            let now = self.generation.0.load(Ordering::Acquire);
-            if now != generation {
-                return Self::check_alive(now);
-            }
-            spins += 1;
-            if spins < SPINS {
-                std::hint::spin_loop();
-            } else {
-                std::thread::yield_now();
-            }
-        }
-    }
-
     fn check_alive(generation: usize) {
         assert!(generation & POISONED == 0, "another worker of the team has panicked");
     }
@@ -146,12 +117,36 @@ impl Member<'_> {
         self.index
     }
 
-    /// Waits for the other workers.
+    /// Waits for the other workers; the last to arrive sets the deal back.
     ///
     /// # Panics
-    /// If one of them has panicked.
+    /// If one of them has panicked in this region: it will not arrive.
     pub fn wait(&self) {
-        self.team.barrier();
+        let team = self.team;
+        if team.workers == 1 {
+            return;
+        }
+        let generation = team.generation.0.load(Ordering::Acquire);
+        Team::check_alive(generation);
+        if team.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == team.workers {
+            team.arrived.0.store(0, Ordering::Relaxed);
+            team.reset_deal();
+            team.generation.0.store((generation + 1) & !POISONED, Ordering::Release);
+            return;
+        }
+        let mut spins = 0;
+        loop {
+            let now = team.generation.0.load(Ordering::Acquire);
+            if now != generation {
+                return Team::check_alive(now);
+            }
+            spins += 1;
+            if spins < SPINS {
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
+        }
     }
 
     /// Computes this worker's share of a step and returns when the whole step is done.
@@ -169,17 +164,19 @@ impl Member<'_> {
         let mut mine = Scratch::new(scratch, step.scratch(), workers, self.index);
         if cfg!(debug_assertions) {
             if self.index == 0 {
-                // SAFETY: the others wait at the barrier.
-                unsafe { poison(step, io, &mine, workers) };
+                // SAFETY: the others wait at the barrier. `Scratch::new` has checked that the
+                // buffer holds the scratch of all.
+                unsafe {
+                    (0..io.segments).for_each(|segment| io.dst(segment).poison());
+                    let all = scratch.as_ptr().cast_mut();
+                    std::slice::from_raw_parts_mut(all, step.scratch_of_team(workers)).fill(f32::NAN);
+                }
             }
             self.wait();
         }
-        for segment in 0..io.segments() {
-            let dst = io.dst(segment);
-            let rows = dst.padded_rows();
-            let share = |i| rows * i / workers;
+        for segment in 0..io.segments {
             // SAFETY: the workers' shares are disjoint, and kernels write interiors only.
-            unsafe { dst.clear_halo(share(self.index)..share(self.index + 1)) };
+            unsafe { io.dst(segment).clear_halo(self.index, workers) };
         }
         let images = io.images();
         for phase in 0..step.phase_count() {
@@ -204,28 +201,14 @@ impl Member<'_> {
         let signature = step.signature();
         let n = io.images();
         assert!(n >= 1 && n <= signature.src.n, "{n} images for {}", signature.problem);
-        let same = |view: &View, shape: Shape| view.shape == Shape { n, ..shape } && view.is_regular();
+        let same = |view: &View, shape: Shape| view.shape == Shape { n, ..shape };
         assert!(same(&io.src, signature.src), "source of {}", signature.problem);
         assert!(io.src.halo == signature.formats.src.halo, "halo of the source of {}", signature.problem);
-        assert_eq!(io.segments(), signature.dst.len(), "destinations of {}", signature.problem);
+        assert_eq!(io.segments, signature.dst.len(), "destinations of {}", signature.problem);
         for (index, &want) in signature.dst.iter().enumerate() {
-            let view = io.dst(index).as_view();
-            assert!(same(&view, want), "destination {index} of {}", signature.problem);
+            assert!(same(&io.dst(index), want), "destination {index} of {}", signature.problem);
         }
     }
-}
-
-/// # Safety
-/// Nobody else uses destinations or scratch.
-#[allow(unsafe_code, reason = "fills memory that kernels must not rely on")]
-unsafe fn poison(step: &dyn Prepared, io: &Io, first: &Scratch, workers: usize) {
-    for segment in 0..io.segments() {
-        // SAFETY: by the caller.
-        unsafe { io.dst(segment).poison() };
-    }
-    let len = step.scratch().total(workers);
-    // SAFETY: `Scratch::new` has checked that the buffer holds `len` elements from `shared` on.
-    unsafe { std::slice::from_raw_parts_mut(first.shared, len) }.fill(f32::NAN);
 }
 
 /// Runs a step on the calling thread alone.
@@ -235,7 +218,7 @@ pub fn run_alone(step: &dyn Prepared, io: &Io, scratch: &Buffer) {
 
 /// Scratch for a step and a team.
 pub fn scratch_for(step: &dyn Prepared, workers: usize) -> Buffer {
-    Buffer::zeroed(step.scratch().total(workers))
+    Buffer::zeroed(step.scratch_of_team(workers))
 }
 
 #[cfg(test)]

@@ -52,10 +52,7 @@ impl Tier {
 
     /// Whether the instructions that it adds multiply f32, not bf16.
     pub fn is_of_f32(self) -> bool {
-        match self {
-            Self::Plain | Self::Avx2 | Self::Avx512 => true,
-            Self::Avx512Bf16 | Self::Amx => false,
-        }
+        !matches!(self, Self::Avx512Bf16 | Self::Amx)
     }
 }
 

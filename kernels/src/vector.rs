@@ -1,5 +1,9 @@
 //! Loads and stores of vectors: of f32 as they are, of other elements widened to f32 and rounded
 //! back.
+//!
+//! # Safety
+//! As many elements may be read or written at `ptr` as are loaded or stored: all lanes, or `width`
+//! where that is less.
 
 #![allow(unsafe_code, reason = "vector code")]
 
@@ -9,9 +13,6 @@ use crate::cpu::Isa;
 use crate::tensor::{Dtype, Element};
 
 /// Loads a vector.
-///
-/// # Safety
-/// `LANES` elements at `ptr` may be read.
 #[inline(always)]
 pub unsafe fn load<I: Isa>(ptr: *const f32) -> I::f32s {
     // SAFETY: by the caller; `f32s` is plain data of `LANES` f32.
@@ -19,9 +20,6 @@ pub unsafe fn load<I: Isa>(ptr: *const f32) -> I::f32s {
 }
 
 /// Stores a vector.
-///
-/// # Safety
-/// `LANES` elements at `ptr` may be written.
 #[inline(always)]
 pub unsafe fn store<I: Isa>(ptr: *mut f32, value: I::f32s) {
     // SAFETY: by the caller.
@@ -29,9 +27,6 @@ pub unsafe fn store<I: Isa>(ptr: *mut f32, value: I::f32s) {
 }
 
 /// Stores the first `width` elements of a vector, at most all.
-///
-/// # Safety
-/// `min(width, LANES)` elements at `ptr` may be written.
 #[inline(always)]
 pub unsafe fn store_first<I: Isa>(isa: I, ptr: *mut f32, value: I::f32s, width: usize) {
     if width >= I::F32_LANES {
@@ -45,9 +40,6 @@ pub unsafe fn store_first<I: Isa>(isa: I, ptr: *mut f32, value: I::f32s, width: 
 }
 
 /// Loads the first `width` elements of a vector, at most all; the rest is zero.
-///
-/// # Safety
-/// `min(width, LANES)` elements at `ptr` may be read.
 #[inline(always)]
 pub unsafe fn load_first<I: Isa>(isa: I, ptr: *const f32, width: usize) -> I::f32s {
     if width >= I::F32_LANES {
@@ -59,55 +51,31 @@ pub unsafe fn load_first<I: Isa>(isa: I, ptr: *const f32, width: usize) -> I::f3
     }
 }
 
-/// Loads a vector of elements as f32.
-///
-/// # Safety
-/// `LANES` elements at `ptr` may be read.
-#[inline(always)]
-pub unsafe fn widen<I: Isa, T: Element>(ptr: *const T) -> I::f32s {
-    if T::DTYPE == Dtype::F32 {
-        // SAFETY: by the caller.
-        return unsafe { load::<I>(ptr.cast()) };
-    }
-    let mut vector = MaybeUninit::<I::f32s>::uninit();
-    let lanes = vector.as_mut_ptr().cast::<MaybeUninit<f32>>();
-    // SAFETY: by the caller; `f32s` is plain data of `LANES` f32.
-    let (lanes, elements) = unsafe {
-        let lanes = std::slice::from_raw_parts_mut(lanes, I::F32_LANES);
-        (lanes, std::slice::from_raw_parts(ptr, I::F32_LANES))
-    };
-    lanes.iter_mut().zip(elements).for_each(|(lane, element)| _ = lane.write(element.to_f32()));
-    // SAFETY: all lanes have been written.
-    unsafe { vector.assume_init() }
-}
-
-/// As [`widen`], of the first `width` elements, at most all; the rest is zero.
-///
-/// # Safety
-/// `min(width, LANES)` elements at `ptr` may be read.
+/// Loads the first `width` elements as f32, at most a vector; the rest is zero.
 #[inline(always)]
 pub unsafe fn widen_first<I: Isa, T: Element>(isa: I, ptr: *const T, width: usize) -> I::f32s {
-    if T::DTYPE == Dtype::F32 {
-        // SAFETY: by the caller.
-        return unsafe { load_first(isa, ptr.cast(), width) };
+    // SAFETY: by the caller; `f32s` is plain data of `LANES` f32, all of which are initialised.
+    unsafe {
+        if T::DTYPE == Dtype::F32 {
+            return load_first(isa, ptr.cast(), width);
+        }
+        if width >= I::F32_LANES {
+            let mut vector = MaybeUninit::<I::f32s>::uninit();
+            let lanes = vector.as_mut_ptr().cast::<MaybeUninit<f32>>();
+            let lanes = std::slice::from_raw_parts_mut(lanes, I::F32_LANES);
+            let elements = std::slice::from_raw_parts(ptr, I::F32_LANES);
+            lanes.iter_mut().zip(elements).for_each(|(lane, element)| _ = lane.write(element.to_f32()));
+            return vector.assume_init();
+        }
+        let mut vector = isa.splat_f32s(0.0);
+        let lanes = std::slice::from_raw_parts_mut((&raw mut vector).cast::<f32>(), width);
+        let elements = std::slice::from_raw_parts(ptr, width);
+        lanes.iter_mut().zip(elements).for_each(|(lane, element)| *lane = element.to_f32());
+        vector
     }
-    if width >= I::F32_LANES {
-        // SAFETY: by the caller.
-        return unsafe { widen::<I, T>(ptr) };
-    }
-    let mut vector = isa.splat_f32s(0.0);
-    let lanes = (&raw mut vector).cast::<f32>();
-    // SAFETY: by the caller; `width` is less than the lanes.
-    let (lanes, elements) =
-        unsafe { (std::slice::from_raw_parts_mut(lanes, width), std::slice::from_raw_parts(ptr, width)) };
-    lanes.iter_mut().zip(elements).for_each(|(lane, element)| *lane = element.to_f32());
-    vector
 }
 
 /// Stores the first `width` elements of a vector, at most all, rounded to nearest, ties to even.
-///
-/// # Safety
-/// `min(width, LANES)` elements at `ptr` may be written.
 #[inline(always)]
 pub unsafe fn narrow_first<I: Isa, T: Element>(isa: I, ptr: *mut T, value: I::f32s, width: usize) {
     if T::DTYPE == Dtype::F32 {

@@ -334,7 +334,7 @@ impl Trial<'_> {
         let (placements, len) = place(&case.problem.dst(), formats.dst.dtype, case.halo, case.layout);
         let mut dst = Buffer::zeroed(len);
         dst.as_mut_slice().fill(SENTINEL);
-        let needed = step.scratch().total(workers);
+        let needed = step.scratch_of_team(workers);
         let mut scratch = Buffer::zeroed(needed + GUARD);
         scratch.as_mut_slice().fill(SENTINEL);
         let views = placements.iter().map(|p| dst.view_mut(p).images(case.images));

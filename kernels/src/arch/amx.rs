@@ -5,9 +5,9 @@
 //! keep nothing from one block of assembly to the next; only their configuration stays, which the
 //! compiler never touches.
 
-#![allow(unsafe_code, reason = "instructions that nothing else has, and a system call")]
-
 use std::marker::PhantomData;
+
+use super::cpuid::cpuid;
 
 /// Rows of a tile at most, and columns of f32.
 pub const ROWS: usize = 16;
@@ -18,31 +18,24 @@ pub const TILE: usize = ROWS * ROWS;
 /// Elements of f32 of the sums of a block: two by two tiles.
 pub const SUMS: usize = 4 * TILE;
 
-/// Bytes of a row of a tile.
 const ROW_BYTES: usize = 64;
 
 /// Proof that this process may use AMX tile registers of bf16.
 #[derive(Clone, Copy, Debug)]
 pub struct Amx(());
-#[allow(unused_unsafe, reason = "CPUID became safe to call after the oldest supported Rust")]
+
 impl Amx {
     /// Asks the processor, and the system for the permission; none where either says no.
     ///
     /// The threads of a process share the permission, whichever asks.
     pub fn detect() -> Option<Self> {
-        use std::arch::x86_64::{__cpuid, __cpuid_count};
-        // SAFETY: every x86-64 processor has CPUID.
-        let (highest, first) = unsafe { (__cpuid(0).eax, __cpuid(1)) };
         const OSXSAVE: u32 = 1 << 27;
-        if highest < 0x1d || first.ecx & OSXSAVE == 0 {
-            return None;
-        }
         const BF16_AND_TILE: u32 = 1 << 22 | 1 << 24;
-        // SAFETY: as above.
-        if unsafe { __cpuid_count(7, 0) }.edx & BF16_AND_TILE != BF16_AND_TILE {
+        const TILE_STATE: u32 = 0b11 << 17;
+        let ([highest, ..], [_, _, first, _], [.., seventh]) = (cpuid(0, 0), cpuid(1, 0), cpuid(7, 0));
+        if highest < 0x1d || first & OSXSAVE == 0 || seventh & BF16_AND_TILE != BF16_AND_TILE {
             return None;
         }
-        const TILE_STATE: u32 = 0b11 << 17;
         let enabled: u32;
         // SAFETY: the system has enabled XGETBV (OSXSAVE).
         unsafe {
@@ -63,15 +56,10 @@ impl Amx {
 
     #[cfg(target_os = "linux")]
     fn permitted() -> bool {
-        use std::ffi::c_long;
-        unsafe extern "C" {
-            fn syscall(number: c_long, ...) -> c_long;
-        }
-        const ARCH_PRCTL: c_long = 158;
-        const REQUEST_PERMISSION: c_long = 0x1023;
-        const TILE_DATA: c_long = 18;
+        const REQUEST_PERMISSION: libc::c_long = 0x1023;
+        const TILE_DATA: libc::c_long = 18;
         // SAFETY: changes only which instructions this process may use.
-        unsafe { syscall(ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA) == 0 }
+        unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0 }
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -81,13 +69,13 @@ impl Amx {
 }
 
 /// The AMX tile registers of this thread, configured; released when dropped.
-#[derive(Debug)]
 pub struct TileRegisters {
     /// The configuration is the thread's.
     of_this_thread: PhantomData<*const ()>,
 }
 
 /// What LDTILECFG reads.
+#[derive(Default)]
 #[repr(C, align(64))]
 struct Config {
     palette: u8,
@@ -95,19 +83,6 @@ struct Config {
     reserved: [u8; 14],
     row_bytes: [u16; 16],
     rows: [u8; 16],
-}
-
-/// Which operands are loaded from the second-level cache without a copy in the first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Streamed {
-    /// Neither.
-    None,
-    /// The rows of `a`.
-    A,
-    /// Those of `b`.
-    B,
-    /// Both.
-    Both,
 }
 
 /// Steps after which a tile is stored without need. Where no tile has been stored for some 2000
@@ -129,8 +104,8 @@ pub struct Block {
     pub b: *const u8,
     /// Tiles of `b` of a step: 1 or 2.
     pub vectors: usize,
-    /// Which of them is streamed.
-    pub streamed: Streamed,
+    /// Which of `a` and `b` are loaded from the second-level cache without a copy in the first.
+    pub streamed: [bool; 2],
     /// The sums, tile by tile: those of the first of `a` by each of `b`, then the second's;
     /// [`SUMS`] elements, and a tile more behind them that means nothing.
     pub sums: *mut f32,
@@ -149,15 +124,12 @@ impl TileRegisters {
     /// If there are none or more than [`ROWS`].
     pub fn new(_: Amx, rows: usize) -> Self {
         assert!((1..=ROWS).contains(&rows), "tiles of {rows} rows");
-        let mut config =
-            Config { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
-        for tile in 0..8 {
-            config.row_bytes[tile] = ROW_BYTES as u16;
-            // Tiles 6 and 7 are those of `b`.
-            config.rows[tile] = if tile < 6 { rows as u8 } else { ROWS as u8 };
-        }
-        // SAFETY: `Amx` proves that the instruction is there; the configuration is one of palette
-        // 1.
+        let mut config = Config { palette: 1, ..Config::default() };
+        config.row_bytes[..8].fill(ROW_BYTES as u16);
+        // Tiles 6 and 7 are those of `b`.
+        config.rows[..6].fill(rows as u8);
+        config.rows[6..8].fill(ROWS as u8);
+        // SAFETY: `Amx` proves that the instruction is there; this is a configuration of palette 1.
         unsafe { std::arch::asm!("ldtilecfg [{0}]", in(reg) &raw const config, options(nostack, readonly)) };
         Self { of_this_thread: PhantomData }
     }
@@ -199,10 +171,10 @@ impl TileRegisters {
         // SAFETY: by the caller.
         unsafe {
             match (block.a[1].is_null(), block.vectors, block.streamed) {
-                (false, 2, Streamed::None) => two_by_two(block),
-                (false, 2, Streamed::A) => two_by_two_streaming_a(block),
-                (false, 2, Streamed::B) => two_by_two_streaming_b(block),
-                (false, 2, Streamed::Both) => two_by_two_streaming(block),
+                (false, 2, [false, false]) => two_by_two(block),
+                (false, 2, [true, false]) => two_by_two_streaming_a(block),
+                (false, 2, [false, true]) => two_by_two_streaming_b(block),
+                (false, 2, [true, true]) => two_by_two_streaming(block),
                 (false, _, _) => two_by_one(block),
                 (true, 2, _) => one_by_two(block),
                 (true, _, _) => one_by_one(block),

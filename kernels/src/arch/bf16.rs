@@ -1,21 +1,18 @@
 //! Products of pairs of bf16, and rounding to bf16, by AVX512-BF16.
 
-use std::arch::x86_64::{__cpuid_count, __m512, __m512i};
+use std::arch::x86_64::{__m512, __m512i};
+
+use super::cpuid::cpuid;
 
 /// Proof that the processor has AVX512-BF16.
 #[derive(Clone, Copy, Debug)]
 pub struct Avx512Bf16(());
 
-#[allow(unsafe_code, reason = "CPUID, and an instruction that pulp lacks")]
-#[allow(unused_unsafe, reason = "CPUID became safe to call after the oldest supported Rust")]
 impl Avx512Bf16 {
     /// Asks the processor. That the system keeps the registers is proved by AVX-512.
     pub fn detect() -> Option<Self> {
-        // SAFETY: every x86-64 processor has CPUID.
-        let highest = unsafe { __cpuid_count(7, 0) }.eax;
-        // SAFETY: as above.
-        let features = if highest >= 1 { unsafe { __cpuid_count(7, 1) }.eax } else { 0 };
-        (features >> 5 & 1 == 1).then_some(Self(()))
+        let [highest, ..] = cpuid(7, 0);
+        (highest >= 1 && cpuid(7, 1)[0] >> 5 & 1 == 1).then_some(Self(()))
     }
 
     /// Adds the products of both elements of each pair to the sums: VDPBF16PS.

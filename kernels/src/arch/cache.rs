@@ -1,25 +1,21 @@
 //! Moves memory out of the caches, to measure a kernel with the caches of a running network.
 
-#![allow(unsafe_code, reason = "instructions that pulp lacks")]
+use super::cpuid::cpuid;
 
-pub use super::cpuid::can_demote;
-
-/// Bytes of a cache line.
-#[cfg(target_arch = "x86_64")]
-const LINE: usize = 64;
+/// Whether the processor has an instruction for [`demote`].
+pub fn can_demote() -> bool {
+    cpuid(7, 0)[2] >> 25 & 1 == 1
+}
 
 /// Evicts a range from all caches; the memory keeps its values. Does nothing where the processor
 /// has no instruction for it.
 pub fn evict(values: &[f32]) {
     #[cfg(target_arch = "x86_64")]
-    {
+    // SAFETY: each line holds a byte of the slice; SSE2 is part of x86-64.
+    unsafe {
         use std::arch::x86_64::{_mm_clflush, _mm_mfence};
-        for line in lines(values) {
-            // SAFETY: the line holds a byte of the slice; SSE2 is part of x86-64.
-            unsafe { _mm_clflush(line) };
-        }
-        // SAFETY: as above.
-        unsafe { _mm_mfence() };
+        lines(values).for_each(|line| _mm_clflush(line));
+        _mm_mfence();
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = values;
@@ -29,12 +25,9 @@ pub fn evict(values: &[f32]) {
 /// processor has no instruction for it, see [`can_demote`].
 pub fn demote(values: &[f32]) {
     #[cfg(target_arch = "x86_64")]
-    {
-        for line in lines(values) {
-            // SAFETY: CLDEMOTE is a hint: it changes no memory, and does nothing where it is
-            // unknown.
-            unsafe { std::arch::asm!("cldemote [{0}]", in(reg) line, options(nostack, preserves_flags)) };
-        }
+    for line in lines(values) {
+        // SAFETY: CLDEMOTE is a hint: it changes no memory, and does nothing where it is unknown.
+        unsafe { std::arch::asm!("cldemote [{0}]", in(reg) line, options(nostack, preserves_flags)) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = values;
@@ -44,5 +37,5 @@ pub fn demote(values: &[f32]) {
 #[cfg(target_arch = "x86_64")]
 fn lines(values: &[f32]) -> impl Iterator<Item = *const u8> {
     let start = values.as_ptr().cast::<u8>();
-    (0..size_of_val(values)).step_by(LINE).map(move |offset| start.wrapping_add(offset))
+    (0..size_of_val(values)).step_by(64).map(move |offset| start.wrapping_add(offset))
 }

@@ -1,5 +1,7 @@
 //! Facts of the machine, and instructions that `pulp` lacks.
 
+#![allow(unsafe_code, reason = "instructions and system calls")]
+
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
 #[cfg(target_arch = "x86_64")]
@@ -13,7 +15,6 @@ pub(crate) mod prefetch;
 #[inline(always)]
 pub(crate) fn opaque<P: Copy>(pointer: *mut P) -> *mut P {
     #[cfg(target_arch = "x86_64")]
-    #[allow(unsafe_code, reason = "no other way to end an optimisation")]
     #[allow(clippy::pointers_in_nomem_asm_block, reason = "nothing is read or written")]
     {
         let mut pointer = pointer;

@@ -24,32 +24,26 @@
 //! In bf16 ([`crate::gemm::multiply`]) it reads half the bytes, sums in f32, and rounds once, on
 //! the way to memory.
 
-#![allow(unsafe_code, reason = "vector code")]
-
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use crate::cpu::{Cpu, Isa};
-use crate::error::Unsupported;
+use super::{
+    Buffer, Conv, Cpu, Dtype, Format, Formats, Io, Isa, Kernel, Numerics, Prepared, Problem, Request,
+    Scratch, Signature, Tuning, Unsupported, ViewMut,
+};
 use crate::gemm::multiply::{Multiply, Single};
 use crate::gemm::panels::{Panel, Panels};
 use crate::gemm::register_block::{Finish, Operands, Taps, sizes};
 use crate::gemm::rows::{Cut, Prefetch, Rows};
-use crate::kernel::{Io, Kernel, Numerics, Prepared, Request, Signature, Tuning};
-use crate::memory::{Buffer, Scratch};
-use crate::problem::{Conv, Problem};
 use crate::shape::Padding;
-use crate::tensor::{Dtype, Element, Format, Formats, ViewMut};
+use crate::tensor::Element;
 
-/// The kernel, for one instruction set and one kind of product.
-#[derive(Debug)]
 pub struct Direct<I, M = Single> {
     isa: I,
     multiply: PhantomData<M>,
 }
 
 impl<I: Isa, M: Multiply<I>> Direct<I, M> {
-    /// For the table.
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         Ok(Box::new(Self::new(I::new(cpu)?, M::new(cpu)?)))
     }
@@ -60,15 +54,10 @@ impl<I: Isa, M: Multiply<I>> Direct<I, M> {
     }
 
     /// With weights that are packed already.
-    pub(super) fn with_panels(
-        isa: I,
-        conv: &Conv,
-        request: &Request,
-        panels: Panels,
-    ) -> PreparedDirect<I, M> {
+    pub(super) fn with_panels(&self, conv: &Conv, request: &Request, panels: Panels) -> PreparedDirect<I, M> {
         let flat = conv.is_pointwise() && request.formats.src.halo == Padding::default();
         PreparedDirect {
-            isa,
+            isa: self.isa,
             signature: request.signature(),
             conv: conv.clone(),
             panels,
@@ -87,17 +76,12 @@ impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
         if channels.is_multiple_of(M::GROUP) {
             return Ok(());
         }
-        Err(Unsupported::Shape {
-            what: "input channels",
-            found: channels.to_string(),
-            expected: "an even number",
-        })
+        let found = channels.to_string();
+        Err(Unsupported::Shape { what: "input channels", found, expected: "an even number" })
     }
 
     fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
-        let Ok(conv) = problem.as_conv() else {
-            return Vec::new();
-        };
+        let Ok(conv) = problem.as_conv() else { return Vec::new() };
         let widest = conv.segments.iter().map(|s| s.channels.div_ceil(I::F32_LANES)).max();
         let useful = |[_, vectors]: &[usize; 2]| *vectors == 1 || Some(*vectors) <= widest;
         let sizes = sizes::<I>().iter().filter(|size| useful(size));
@@ -113,10 +97,8 @@ impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
 
     /// A sum in parts stays in f32.
     fn formats(&self, problem: &Problem, tuning: &Tuning) -> Vec<Formats> {
-        let Ok(conv) = problem.as_conv() else {
-            return Vec::new();
-        };
-        let src = Format::with_halo(M::Source::DTYPE, conv.window.padding);
+        let Ok(conv) = problem.as_conv() else { return Vec::new() };
+        let src = Format { dtype: M::Source::DTYPE, halo: conv.window.padding };
         let to = |dst| Formats { src, dst };
         match (M::Source::DTYPE, tuning.get("depth") < conv.depth()) {
             (_, true) => vec![to(Format::F32)],
@@ -136,12 +118,10 @@ impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
             Dtype::F32 => Panels::pack(segments, lanes, vectors, &request.folded()),
             Dtype::Bf16 => Panels::pack_pairs(segments, lanes, vectors, &request.rounded()),
         };
-        Ok(Box::new(Self::with_panels(self.isa, conv, request, panels)))
+        Ok(Box::new(self.with_panels(conv, request, panels)))
     }
 }
 
-/// Direct convolution with packed weights.
-#[derive(Debug)]
 pub(super) struct PreparedDirect<I, M = Single> {
     isa: I,
     multiply: PhantomData<M>,
@@ -156,9 +136,6 @@ pub(super) struct PreparedDirect<I, M = Single> {
     part: usize,
 }
 
-/// Units that keep a team busy without being too small to be worth dealing.
-const UNITS: usize = 64;
-
 impl<I: Isa, M: Multiply<I>> PreparedDirect<I, M> {
     /// Rows of output pixels of `n` images and their width, with all pixels as one row or not.
     fn rows(&self, n: usize, flat: bool) -> (usize, usize) {
@@ -169,9 +146,8 @@ impl<I: Isa, M: Multiply<I>> PreparedDirect<I, M> {
     /// Shares that the register blocks of `n` images are dealt in: at most as many as the fewest
     /// blocks that a destination may be cut into.
     fn shares(&self, n: usize) -> usize {
-        let panels = self.panels.list().len();
         let (rows, width) = self.rows(n, self.flat);
-        UNITS.div_ceil(panels).clamp(1, rows * width.div_ceil(self.pixels))
+        self.panels.shares(rows * width.div_ceil(self.pixels))
     }
 }
 
@@ -181,15 +157,15 @@ impl<I: Isa, M: Multiply<I>> Prepared for PreparedDirect<I, M> {
     }
 
     fn packed(&self) -> Vec<&Buffer> {
-        self.panels.buffers().into()
+        self.panels.buffers.iter().collect()
     }
 
     fn packed_mut(&mut self) -> Vec<&mut Buffer> {
-        self.panels.buffers_mut().into()
+        self.panels.buffers.iter_mut().collect()
     }
 
     fn units(&self, _: usize, n: usize) -> usize {
-        self.panels.list().len() * self.shares(n)
+        self.panels.list.len() * self.shares(n)
     }
 
     // Inlined into its callers, it would be compiled once for each.
@@ -206,13 +182,11 @@ struct Run<'a, I, M> {
     io: &'a Io<'a>,
 }
 
-/// Register blocks of one panel.
 struct Blocks<'a, I: Isa, M: Multiply<I>> {
     panel: &'a Panel,
     dst: ViewMut<'a>,
     /// All pixels of source and destination are one row.
     flat: bool,
-    /// How a row is cut.
     cut: Cut<I, M>,
     /// Those to compute, counted over all rows.
     range: Range<usize>,
@@ -224,7 +198,7 @@ impl<I: Isa, M: Multiply<I>> pulp::WithSimd for Run<'_, I, M> {
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let (step, n) = (self.step, self.io.images());
-        let (panels, shares) = (step.panels.list(), step.shares(n));
+        let (panels, shares) = (&step.panels.list, step.shares(n));
         for unit in self.units.clone() {
             let (panel, share) = if step.image_stays {
                 (unit % panels.len(), unit / panels.len())
@@ -244,7 +218,6 @@ impl<I: Isa, M: Multiply<I>> pulp::WithSimd for Run<'_, I, M> {
 }
 
 impl<I: Isa, M: Multiply<I>> Run<'_, I, M> {
-    /// Computes the blocks part after part of the sums.
     #[inline(always)]
     fn sum_in_parts(&self, blocks: &Blocks<I, M>) {
         let (step, src) = (self.step, self.io.src.pitch);
@@ -252,8 +225,7 @@ impl<I: Isa, M: Multiply<I>> Run<'_, I, M> {
         let (panel, depth) = (blocks.panel, step.conv.depth());
         let epilogue = segments[panel.segment].epilogue;
         let bias = if epilogue.bias { step.panels.bias(panel) } else { std::ptr::null() };
-        let mut done = 0;
-        while done < depth {
+        for done in (0..depth).step_by(step.part) {
             let len = step.part.min(depth - done);
             let is_last = done + len == depth;
             let taps = if is_last && done == 0 {
@@ -265,11 +237,10 @@ impl<I: Isa, M: Multiply<I>> Run<'_, I, M> {
                 bias: if is_last { bias } else { std::ptr::null() },
                 relu: is_last && epilogue.relu,
                 accumulate: done > 0,
-                dtype: blocks.dst.dtype(),
+                dtype: blocks.dst.dtype,
                 width: panel.width,
             };
             self.sum_part(blocks, done, taps, finish);
-            done += len;
         }
     }
 
@@ -289,8 +260,8 @@ impl<I: Isa, M: Multiply<I>> Run<'_, I, M> {
                 a: a.wrapping_add(done),
                 a_pitch: step.conv.window.stride[1] * self.io.src.pitch.pixel,
                 b: step.panels.weights(panel).wrapping_add(offset),
-                dst: out.wrapping_add(panel.first * dst.dtype().bytes()),
-                dst_pitch: dst.pitch().pixel * dst.dtype().bytes(),
+                dst: out.wrapping_add(panel.first * dst.dtype.bytes()),
+                dst_pitch: dst.pitch.pixel * dst.dtype.bytes(),
             };
             let prefetch = Prefetch { panel: next_panel, done: block - range.start, pixels: true };
             block += in_row.len();
@@ -308,13 +279,12 @@ impl<I: Isa, M: Multiply<I>> Run<'_, I, M> {
         let (Io { src, .. }, dst) = (self.io, &blocks.dst);
         if blocks.flat {
             let a = src.pixel::<M::Source>(0, 0, 0).wrapping_add(column * src.pitch.pixel);
-            let pitch = dst.pitch().pixel * dst.dtype().bytes();
+            let pitch = dst.pitch.pixel * dst.dtype.bytes();
             return (a, dst.byte(0, 0, 0).wrapping_add(column * pitch));
         }
-        let (window, height) = (&self.step.conv.window, self.step.conv.output()[0]);
+        let height = self.step.conv.output()[0];
         let (image, y) = if self.io.images() == 1 { (0, row) } else { (row / height, row % height) };
-        let top = (y * window.stride[0]) as isize - window.padding.top as isize;
-        let left = (column * window.stride[1]) as isize - window.padding.left as isize;
+        let [top, left] = self.step.conv.first_tap(y, column);
         (src.pixel::<M::Source>(image, top, left), dst.byte(image, y, column))
     }
 }

@@ -12,25 +12,19 @@
 //! `gemm` packs its operands into fresh memory on every call and picks its instructions itself, so
 //! it neither keeps to a run without allocation nor to a limit on instructions.
 
-#![allow(unsafe_code, reason = "reads and writes views, calls the gemm crate")]
-
 use std::ops::Range;
 
-use crate::cpu::Cpu;
-use crate::error::Unsupported;
-use crate::filter::Folded;
-use crate::kernel::{Io, Kernel, Prepared, Request, Signature, Tuning};
-use crate::memory::{Buffer, Scratch, ScratchReq, round_up};
-use crate::problem::{Conv, Problem, Segment};
+use super::{
+    Buffer, Conv, Cpu, Format, Formats, Io, Kernel, Prepared, Problem, Request, Scratch, Signature, Tuning,
+    Unsupported, Window, round_up,
+};
+use crate::gemm::panels::Panels;
+use crate::problem::Segment;
 use crate::shape::Padding;
-use crate::tensor::{Format, Formats};
 
-/// The kernel.
-#[derive(Debug)]
 pub struct Im2colGemm;
 
 impl Im2colGemm {
-    /// For the table.
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         cpu.ensure_unlimited()?;
         Ok(Box::new(Self))
@@ -44,8 +38,7 @@ impl Kernel for Im2colGemm {
 
     fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
         let Ok(conv) = problem.as_conv() else { return Vec::new() };
-        let [oh, ow] = conv.output();
-        let pixels = conv.batch * oh * ow;
+        let pixels = conv.output_pixels(conv.batch);
         let mut blocks: Vec<usize> = [512, 128, 2048].into_iter().map(|block| pixels.min(block)).collect();
         blocks.dedup();
         blocks.into_iter().map(|block| Tuning::new([("block", block)])).collect()
@@ -53,7 +46,7 @@ impl Kernel for Im2colGemm {
 
     fn formats(&self, problem: &Problem, _: &Tuning) -> Vec<Formats> {
         let Ok(conv) = problem.as_conv() else { return Vec::new() };
-        vec![Formats { src: Format::f32_with_halo(conv.window.padding), dst: Format::F32 }]
+        vec![Formats { src: Format { halo: conv.window.padding, ..Format::F32 }, dst: Format::F32 }]
     }
 
     fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
@@ -61,70 +54,59 @@ impl Kernel for Im2colGemm {
         Ok(Box::new(PreparedIm2col {
             signature: request.signature(),
             in_place: conv.is_pointwise() && request.formats.src.halo == Padding::default(),
+            // A panel a segment: its weights, row-major.
+            panels: Panels::pack(&conv.segments, 1, conv.filters(), &request.folded()),
             conv,
-            filters: request.filters.iter().map(|filter| rows(&filter.folded())).collect(),
             block: request.tuning("block"),
         }))
     }
 }
 
-/// Weights as they are, row-major, and the biases behind them.
-fn rows(filter: &Folded) -> Buffer {
-    let k = filter.bias.len();
-    let mut buffer = Buffer::zeroed((filter.rows() + 1) * k);
-    if filter.is_dims_only() {
-        return buffer;
+/// `dst = a * b` of row-major matrices: `[rows, columns, depth]`, and the elements from a row to
+/// the next.
+///
+/// # Safety
+/// The matrices may be read, and `dst` be written by this caller alone.
+pub unsafe fn product<T: From<f32> + 'static>(
+    [rows, columns, depth]: [usize; 3],
+    dst: *mut T,
+    dst_pitch: usize,
+    a: *const T,
+    a_pitch: usize,
+    b: *const T,
+) {
+    let [dst_pitch, a_pitch, b_pitch] = [dst_pitch, a_pitch, columns].map(|pitch| pitch as isize);
+    let (zero, one, no) = (T::from(0.0), T::from(1.0), false);
+    let serial = gemm::Parallelism::None;
+    // SAFETY: by the caller; the columns of each matrix are neighbours.
+    unsafe {
+        gemm::gemm(
+            rows, columns, depth, dst, 1, dst_pitch, no, a, 1, a_pitch, b, 1, b_pitch, zero, one, no, no, no,
+            serial,
+        );
     }
-    let (weights, biases) = buffer.as_mut_slice().split_at_mut(filter.rows() * k);
-    for (row, packed) in weights.chunks_exact_mut(k).enumerate() {
-        packed.iter_mut().zip(filter.row(row, 0..k)).for_each(|(packed, weight)| *packed = weight);
-    }
-    biases.copy_from_slice(&filter.bias);
-    buffer
 }
 
 struct PreparedIm2col {
     signature: Signature,
     conv: Conv,
-    /// Weights `[depth, channels]`, then the biases.
-    filters: Vec<Buffer>,
+    panels: Panels,
     /// The image itself is the matrix of patches.
     in_place: bool,
     block: usize,
 }
 
-/// A strided run of output pixels.
-#[derive(Clone, Copy)]
-struct Rows {
-    first: usize,
-    count: usize,
-}
-
 impl PreparedIm2col {
-    fn pixels(&self, n: usize) -> usize {
-        let [oh, ow] = self.conv.output();
-        n * oh * ow
-    }
-
     fn depth_pitch(&self) -> usize {
         round_up(self.conv.depth())
     }
 
-    /// Image, row and column of an output pixel.
-    fn position(&self, pixel: usize) -> (usize, usize, usize) {
-        let [oh, ow] = self.conv.output();
-        (pixel / (oh * ow), pixel / ow % oh, pixel % ow)
-    }
-
     /// Copies the taps of the pixels into the rows of `patches`.
-    unsafe fn gather(&self, io: &Io, rows: Rows, patches: *mut f32) {
-        let window = &self.conv.window;
-        let [r, s] = window.kernel;
-        let channels = self.conv.channels;
-        for i in 0..rows.count {
-            let (n, y, x) = self.position(rows.first + i);
-            let top = (y * window.stride[0]) as isize - window.padding.top as isize;
-            let left = (x * window.stride[1]) as isize - window.padding.left as isize;
+    unsafe fn gather(&self, io: &Io, pixels: Range<usize>, patches: *mut f32) {
+        let Conv { channels, window: Window { kernel: [r, s], .. }, .. } = self.conv;
+        for (i, pixel) in pixels.enumerate() {
+            let [n, y, x] = self.conv.output_pixel(pixel);
+            let [top, left] = self.conv.first_tap(y, x);
             let mut to = patches.wrapping_add(i * self.depth_pitch());
             for dy in 0..r as isize {
                 for dx in 0..s as isize {
@@ -138,41 +120,21 @@ impl PreparedIm2col {
     }
 
     /// `dst = relu(a * weights + bias)` for pixels that lie at one distance in both.
-    unsafe fn product(&self, io: &Io, rows: Rows, a: *const f32, a_pitch: usize) {
-        for (index, (filter, segment)) in self.filters.iter().zip(&self.conv.segments).enumerate() {
-            let Segment { channels, epilogue } = *segment;
-            let dst = io.dst(index);
-            let (n, y, x) = self.position(rows.first);
+    unsafe fn product(&self, io: &Io, pixels: Range<usize>, a: *const f32, a_pitch: usize) {
+        for panel in &self.panels.list {
+            let Segment { channels, epilogue } = self.conv.segments[panel.segment];
+            let dst = io.dst(panel.segment);
+            let [n, y, x] = self.conv.output_pixel(pixels.start);
             let out = dst.pixel::<f32>(n, y, x);
-            let pitch = dst.pitch().pixel;
+            let pitch = dst.pitch.pixel;
+            let sizes = [pixels.len(), channels, self.conv.depth()];
             // SAFETY: `a` has `count` rows of `depth` elements, the weights `depth` rows of
             // `channels`, and the output pixels of this unit are written by it alone.
-            unsafe {
-                gemm::gemm(
-                    rows.count,
-                    channels,
-                    self.conv.depth(),
-                    out,
-                    1,
-                    pitch as isize,
-                    false,
-                    a,
-                    1,
-                    a_pitch as isize,
-                    filter.as_ptr(),
-                    1,
-                    channels as isize,
-                    0.0,
-                    1.0,
-                    false,
-                    false,
-                    false,
-                    gemm::Parallelism::None,
-                );
-            }
-            let bias = &filter.as_slice()[self.conv.depth() * channels..];
+            unsafe { product(sizes, out, pitch, a, a_pitch, self.panels.weights(panel)) };
+            // SAFETY: a panel has a bias for each of its channels.
+            let bias = unsafe { std::slice::from_raw_parts(self.panels.bias(panel), channels) };
             pulp::Arch::new().dispatch(|| {
-                for i in 0..rows.count {
+                for i in 0..pixels.len() {
                     // SAFETY: as above.
                     let y = unsafe { std::slice::from_raw_parts_mut(out.wrapping_add(i * pitch), channels) };
                     if epilogue.bias {
@@ -193,42 +155,41 @@ impl Prepared for PreparedIm2col {
     }
 
     fn packed(&self) -> Vec<&Buffer> {
-        self.filters.iter().collect()
+        self.panels.buffers.iter().collect()
     }
 
     fn packed_mut(&mut self) -> Vec<&mut Buffer> {
-        self.filters.iter_mut().collect()
+        self.panels.buffers.iter_mut().collect()
     }
 
-    fn scratch(&self) -> ScratchReq {
-        let worker = if self.in_place { 0 } else { self.block * self.depth_pitch() };
-        ScratchReq { shared: 0, worker }
+    fn scratch(&self) -> usize {
+        if self.in_place { 0 } else { self.block * self.depth_pitch() }
     }
 
     fn units(&self, _: usize, n: usize) -> usize {
-        self.pixels(n).div_ceil(self.block)
+        self.conv.output_pixels(n).div_ceil(self.block)
     }
 
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
-        let total = self.pixels(io.images());
+        let total = self.conv.output_pixels(io.images());
         let width = self.conv.output()[1];
-        let flat = (0..io.segments()).all(|segment| io.dst(segment).is_flat());
+        let flat = (0..io.segments).all(|segment| io.dst(segment).is_flat());
         for unit in units {
             let end = ((unit + 1) * self.block).min(total);
             let mut first = unit * self.block;
             while first < end {
                 // Pixels of a destination with a halo lie at one distance within a row only.
                 let left = if flat { end - first } else { (width - first % width).min(end - first) };
-                let rows = Rows { first, count: left };
+                let pixels = first..first + left;
                 // SAFETY: the scratch holds `block` rows; the pixels belong to this unit.
                 unsafe {
                     if self.in_place {
-                        let (n, y, x) = self.position(first);
+                        let [n, y, x] = self.conv.output_pixel(first);
                         let a = io.src.pixel(n, y as isize, x as isize);
-                        self.product(io, rows, a, io.src.pitch.pixel);
+                        self.product(io, pixels, a, io.src.pitch.pixel);
                     } else {
-                        self.gather(io, rows, scratch.worker);
-                        self.product(io, rows, scratch.worker, self.depth_pitch());
+                        self.gather(io, pixels.clone(), scratch.worker);
+                        self.product(io, pixels, scratch.worker, self.depth_pitch());
                     }
                 }
                 first += left;

@@ -1,4 +1,6 @@
-//! Convolutions: one family a file.
+//! Convolutions: one family a file or a folder.
+
+#![allow(unsafe_code, reason = "vector code, AMX code, views")]
 
 #[cfg(target_arch = "x86_64")]
 pub mod amx;
@@ -7,3 +9,11 @@ pub mod im2col;
 pub mod strassen;
 pub mod unfused;
 pub mod winograd;
+
+// What most families import from here.
+use crate::cpu::{Cpu, Isa};
+use crate::error::Unsupported;
+use crate::kernel::{Io, Kernel, Numerics, Prepared, Request, Signature, Tuning};
+use crate::memory::{Buffer, Scratch, round_up};
+use crate::problem::{Conv, Problem, Window};
+use crate::tensor::{Dtype, Format, Formats, View, ViewMut};

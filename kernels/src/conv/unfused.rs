@@ -9,31 +9,25 @@
 //! The convolution is that of [`super::direct`]: the difference between the two is the gain of
 //! fusing.
 
-#![allow(unsafe_code, reason = "vector code")]
-
 use std::ops::Range;
 
-use crate::conv::direct::{Direct, PreparedDirect};
-use crate::cpu::{Cpu, Isa};
-use crate::error::Unsupported;
+use super::direct::{Direct, PreparedDirect};
+use super::{
+    Buffer, Cpu, Format, Formats, Io, Isa, Kernel, Prepared, Problem, Request, Scratch, Signature, Tuning,
+    Unsupported, ViewMut, round_up,
+};
 use crate::filter::{Filter, Folded};
 use crate::gemm::multiply::Single;
 use crate::gemm::panels::Panels;
-use crate::kernel::{Io, Kernel, Prepared, Request, Signature, Tuning};
-use crate::memory::{Buffer, Scratch, round_up};
-use crate::problem::{Epilogue, Problem};
-use crate::tensor::{Format, Formats, ViewMut};
+use crate::problem::Epilogue;
 use crate::vector::{load_first, store_first};
 
-/// The kernel, for one instruction set.
-#[derive(Debug)]
 pub struct Unfused<I> {
     isa: I,
     direct: Direct<I>,
 }
 
 impl<I: Isa> Unfused<I> {
-    /// For the table.
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         let isa = I::new(cpu)?;
         Ok(Box::new(Self { isa, direct: Direct::new(isa, Single) }))
@@ -65,14 +59,13 @@ impl<I: Isa> Kernel for Unfused<I> {
         Ok(Box::new(PreparedUnfused {
             isa: self.isa,
             signature: request.signature(),
-            conv: Direct::<I>::with_panels(self.isa, &conv, request, panels),
+            conv: self.direct.with_panels(&conv, request, panels),
             norms: request.filters.iter().zip(epilogues).map(|(f, e)| Norm::new(f, e)).collect(),
         }))
     }
 }
 
 /// The passes that follow the convolution of one segment.
-#[derive(Debug)]
 struct Norm {
     scale: Buffer,
     shift: Buffer,
@@ -152,7 +145,7 @@ impl<I: Isa> pulp::WithSimd for Pass<'_, I> {
         if relu && !norm.relu {
             return;
         }
-        let shape = dst.shape();
+        let shape = dst.shape;
         let zero = isa.splat_f32s(0.0);
         for row in rows {
             for x in 0..shape.w {

@@ -1,5 +1,7 @@
 //! Matrix products on packed weights: panels and the register blocks that consume them.
 
+#![allow(unsafe_code, reason = "vector code")]
+
 pub mod multiply;
 pub mod panels;
 pub mod product;

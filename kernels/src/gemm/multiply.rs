@@ -5,8 +5,6 @@
 //! of an f32, so that either half becomes f32 by one instruction, a shift or a mask. The product of
 //! two is exact in f32.
 
-#![allow(unsafe_code, reason = "vector code")]
-
 use half::bf16;
 
 use crate::cpu::{Cpu, Isa};
@@ -17,8 +15,10 @@ use pulp::Simd as _;
 
 /// How products are summed on an instruction set; holding one proves that its instructions are
 /// there.
+///
+/// # Safety of its functions
+/// The group of [`Self::GROUP`] elements, or the vector, at `ptr` may be read.
 pub trait Multiply<I: Isa>: Copy + Send + Sync + 'static {
-    /// Type of the source's elements.
     type Source: Element;
     /// Neighbouring elements of a sum that a row of weights holds; runs of a sum are multiples of
     /// it.
@@ -26,19 +26,12 @@ pub trait Multiply<I: Isa>: Copy + Send + Sync + 'static {
     /// Products of a row of weights, one after the other.
     const PRODUCTS: usize;
 
-    /// The proof.
     fn new(cpu: &Cpu) -> Result<Self, Unsupported>;
 
     /// The part of a pixel's group that a product takes, in all lanes.
-    ///
-    /// # Safety
-    /// `GROUP` elements at `ptr` may be read.
     unsafe fn pixel(isa: I, product: usize, ptr: *const Self::Source) -> I::f32s;
 
     /// The part of a vector of weights that a product takes.
-    ///
-    /// # Safety
-    /// A vector at `ptr` may be read.
     unsafe fn weights(isa: I, product: usize, ptr: *const f32) -> I::f32s;
 
     /// The sums with the products added, those of the parts of all lanes.

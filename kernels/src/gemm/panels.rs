@@ -14,16 +14,13 @@ use crate::memory::{Buffer, round_up};
 use crate::problem::Segment;
 use crate::tier::Tier;
 
-/// One panel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Panel {
-    /// The segment that its channels belong to.
     pub segment: usize,
     /// Its first channel inside the segment.
     pub first: usize,
     /// Channels; less than `vectors * LANES` only at the end of a segment.
     pub width: usize,
-    /// Vectors in a row.
     pub vectors: usize,
     /// Elements from the start of the packed weights.
     offset: usize,
@@ -79,14 +76,13 @@ pub fn set_half(packed: &mut [f32], half: usize, weights: &[bf16]) {
     }
 }
 
-/// All panels of a problem.
-#[derive(Debug)]
 pub struct Panels {
     lanes: usize,
     depth: usize,
-    list: Vec<Panel>,
-    weights: Buffer,
-    biases: Buffer,
+    /// In the order of their channels.
+    pub list: Vec<Panel>,
+    /// Weights and biases.
+    pub buffers: [Buffer; 2],
 }
 
 /// Splits the channels of segments into panels of at most `vectors` vectors, as evenly as whole
@@ -113,9 +109,9 @@ impl Panels {
     /// Packs one matrix `[depth, channels]` a segment, row-major, with its biases.
     pub fn pack(segments: &[Segment], lanes: usize, vectors: usize, filters: &[Folded]) -> Self {
         let depth = filters[0].rows();
-        Self::pack_panels(segments, lanes, vectors, depth, filters, |filter, panel, packed| {
+        Self::pack_panels(segments, lanes, vectors, depth, filters, |panel, packed| {
             for (row, packed) in packed.chunks_exact_mut(panel.vectors * lanes).enumerate() {
-                let row = filter.row(row, panel.channels());
+                let row = filters[panel.segment].row(row, panel.channels());
                 packed.iter_mut().zip(row).for_each(|(packed, weight)| *packed = weight);
             }
         })
@@ -129,7 +125,9 @@ impl Panels {
     pub fn pack_pairs(segments: &[Segment], lanes: usize, vectors: usize, filters: &[Rounded]) -> Self {
         let depth = filters[0].folded.rows();
         assert!(depth.is_multiple_of(2), "{depth} rows in pairs");
-        Self::pack_panels(segments, lanes, vectors, depth / 2, filters, |filter, panel, packed| {
+        let folded = filters.iter().map(|filter| &filter.folded);
+        Self::pack_panels(segments, lanes, vectors, depth / 2, folded, |panel, packed| {
+            let filter = &filters[panel.segment];
             for (pair, packed) in packed.chunks_exact_mut(panel.vectors * lanes).enumerate() {
                 for half in 0..2 {
                     set_half(packed, half, filter.row(2 * pair + half, panel.channels()));
@@ -140,34 +138,36 @@ impl Panels {
 
     /// Packs matrices of `depth` rows that are made of filters, with the filters' biases: `fill`
     /// writes all rows of a panel, one behind the other, which are zero.
-    pub fn pack_panels<'f, F: AsRef<Folded<'f>>>(
+    pub fn pack_panels<'f>(
         segments: &[Segment],
         lanes: usize,
         vectors: usize,
         depth: usize,
-        filters: &[F],
-        mut fill: impl FnMut(&F, &Panel, &mut [f32]),
+        filters: impl IntoIterator<Item = &'f Folded<'f>>,
+        mut fill: impl FnMut(&Panel, &mut [f32]),
     ) -> Self {
+        let filters: Vec<&Folded> = filters.into_iter().collect();
         let list = split(segments, lanes, vectors, depth);
         let last = list.last().expect("a problem has at least one segment");
         let mut weights = Buffer::zeroed(last.offset + round_up(depth * last.vectors * lanes));
         let mut biases = Buffer::zeroed(last.bias + last.vectors * lanes);
         for panel in &list {
-            let filter = &filters[panel.segment];
-            let folded = filter.as_ref();
+            let folded = filters[panel.segment];
             let packed = &mut weights.as_mut_slice()[panel.offset..][..depth * panel.vectors * lanes];
             if !folded.is_dims_only() {
-                fill(filter, panel, packed);
+                fill(panel, packed);
             }
             biases.as_mut_slice()[panel.bias..][..panel.width]
                 .copy_from_slice(&folded.bias[panel.channels()]);
         }
-        Self { lanes, depth, list, weights, biases }
+        Self { lanes, depth, list, buffers: [weights, biases] }
     }
 
-    /// Panels, in the order of their channels.
-    pub fn list(&self) -> &[Panel] {
-        &self.list
+    /// Shares that so many blocks are dealt in, each with all panels in turn.
+    pub fn shares(&self, blocks: usize) -> usize {
+        /// Units that keep a team busy without being too small to be worth dealing.
+        const UNITS: usize = 64;
+        UNITS.div_ceil(self.list.len()).clamp(1, blocks)
     }
 
     /// Columns of the widest panel, padded to whole vectors.
@@ -176,17 +176,16 @@ impl Panels {
         widths.max().expect("a problem has at least one segment")
     }
 
-    /// The packed rows of a panel.
     #[inline(always)]
     pub fn weights(&self, panel: &Panel) -> *const f32 {
-        self.weights.as_slice()[panel.offset..].as_ptr()
+        self.buffers[0].as_slice()[panel.offset..].as_ptr()
     }
 
     /// The packed rows of panels that follow each other.
     pub fn weights_of(&self, panels: Range<usize>) -> &[f32] {
         let Some(last) = self.list[panels.clone()].last() else { return &[] };
         let end = last.offset + self.depth * last.vectors * self.lanes;
-        &self.weights.as_slice()[self.list[panels.start].offset..end]
+        &self.buffers[0].as_slice()[self.list[panels.start].offset..end]
     }
 
     /// The packed rows of the panel that follows.
@@ -198,17 +197,7 @@ impl Panels {
     /// The biases of a panel, padded to whole vectors.
     #[inline(always)]
     pub fn bias(&self, panel: &Panel) -> *const f32 {
-        self.biases.as_slice()[panel.bias..].as_ptr()
-    }
-
-    /// Weights and biases.
-    pub fn buffers(&self) -> [&Buffer; 2] {
-        [&self.weights, &self.biases]
-    }
-
-    /// The same, to be filled.
-    pub fn buffers_mut(&mut self) -> [&mut Buffer; 2] {
-        [&mut self.weights, &mut self.biases]
+        self.buffers[1].as_slice()[panel.bias..].as_ptr()
     }
 }
 

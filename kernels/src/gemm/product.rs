@@ -13,28 +13,21 @@ use crate::tensor::Dtype;
 
 /// Products that a fast algorithm sums in registers before it adds them to the rest of a sum. Sums
 /// make most of its error, since it magnifies them; shorter sums have smaller errors.
-pub const PART: usize = 96;
+const PART: usize = 96;
 
-/// The batch.
-#[derive(Debug)]
 pub struct Products<I> {
-    /// Proof of the instruction set.
     pub isa: I,
-    /// Products.
     pub points: usize,
     /// Rows of each `a` and of each result.
     pub rows: usize,
     /// Columns of each `a`.
     pub depth: usize,
-    /// Terms that are summed before they are added to the rest; all, or fewer for a smaller error.
-    pub part: usize,
     /// The first left matrix.
     pub a: *const f32,
     /// Elements from one of its rows to the next, and from a matrix to the next.
     pub a_pitch: [usize; 2],
     /// The right matrices, one after the other.
     pub panel: *const f32,
-    /// Vectors in a row of the panel.
     pub vectors: usize,
     /// The first result.
     pub dst: *mut f32,
@@ -52,7 +45,6 @@ impl<I: Isa> Products<I> {
     /// `vectors` vectors of each right one; `rows` rows of `vectors` vectors of each result may be
     /// written by this caller alone; `pixels` fits the vectors.
     #[inline(always)]
-    #[allow(unsafe_code, reason = "vector code")]
     pub unsafe fn run(self) {
         let cut = Cut::<I, Single>::new(self.rows, self.pixels, self.vectors);
         let width = self.vectors * I::F32_LANES;
@@ -60,7 +52,7 @@ impl<I: Isa> Products<I> {
         let rows = Rows {
             count: self.points,
             pitch: [self.a_pitch[1], matrix, self.dst_pitch[1] * size_of::<f32>()],
-            parts: self.depth.div_ceil(self.part),
+            parts: self.depth.div_ceil(PART),
             taps: Taps::matrix(self.depth),
             operands: Operands {
                 a: self.a,

@@ -16,8 +16,6 @@
 //! tap, whose pixels are the rows of a matrix. On 32 registers 14x2 and 9x3 leave 3 and 2 registers
 //! over; on 16, 6x2 and 4x3 do.
 
-#![allow(unsafe_code, reason = "vector code")]
-
 use half::bf16;
 
 use crate::arch::opaque;
@@ -30,7 +28,6 @@ use crate::vector::{load, load_first, narrow_first, store, store_first};
 /// Where the inputs of one output pixel lie.
 #[derive(Clone, Copy, Debug)]
 pub struct Taps {
-    /// Kernel rows.
     pub rows: usize,
     /// Elements from one to the next.
     pub row_pitch: usize,
@@ -66,11 +63,9 @@ impl Taps {
 pub struct Finish {
     /// `vectors * LANES` biases, or null for none.
     pub bias: *const f32,
-    /// Clamp at zero.
     pub relu: bool,
     /// Add to the destination: in all but the first part of a sum in parts. In f32 only.
     pub accumulate: bool,
-    /// Type of the outputs.
     pub dtype: Dtype,
     /// Channels to store; the rest of the last vector is dropped.
     pub width: usize,
@@ -84,14 +79,12 @@ impl Finish {
     }
 }
 
-/// The operands of a row of blocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Operands<T> {
     /// Channel 0 of the first tap of the first pixel.
     pub a: *const T,
     /// Elements from a pixel to the next.
     pub a_pitch: usize,
-    /// The panel.
     pub b: *const f32,
     /// The first output.
     pub dst: *mut u8,
@@ -194,9 +187,9 @@ pub unsafe fn block<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
             for (j, y) in acc.into_iter().enumerate() {
                 let dst = o.dst.wrapping_add(i * o.dst_pitch).cast::<f32>().wrapping_add(j * I::F32_LANES);
                 // SAFETY: by the caller.
-                let y = if finish.accumulate { isa.add_f32s(y, unsafe { load::<I>(dst) }) } else { y };
-                // SAFETY: by the caller.
-                unsafe { store::<I>(dst, y) };
+                unsafe {
+                    store::<I>(dst, if finish.accumulate { isa.add_f32s(y, load::<I>(dst)) } else { y })
+                };
             }
         }
         return;
@@ -208,19 +201,17 @@ pub unsafe fn block<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
             let pixel = o.dst.wrapping_add(i * o.dst_pitch);
             let dst = pixel.cast::<f32>().wrapping_add(first);
             let width = finish.width - first;
-            if !finish.bias.is_null() {
-                // SAFETY: a bias pointer has `NR` vectors.
-                y = isa.add_f32s(y, unsafe { load::<I>(finish.bias.add(first)) });
-            }
-            if finish.accumulate {
-                // SAFETY: by the caller.
-                y = isa.add_f32s(y, unsafe { load_first(isa, dst, width) });
-            }
-            if finish.relu {
-                y = isa.max_f32s(y, zero);
-            }
-            // SAFETY: by the caller.
+            // SAFETY: by the caller; a bias pointer has `NR` vectors.
             unsafe {
+                if !finish.bias.is_null() {
+                    y = isa.add_f32s(y, load::<I>(finish.bias.add(first)));
+                }
+                if finish.accumulate {
+                    y = isa.add_f32s(y, load_first(isa, dst, width));
+                }
+                if finish.relu {
+                    y = isa.max_f32s(y, zero);
+                }
                 match finish.dtype {
                     Dtype::F32 => store_first(isa, dst, y, width),
                     Dtype::Bf16 => narrow_first(isa, pixel.cast::<bf16>().wrapping_add(first), y, width),
@@ -238,5 +229,5 @@ pub const fn max_pixels(registers: usize, vectors: usize) -> usize {
 
 /// `[pixels, vectors]` of the blocks that tunings offer.
 pub fn sizes<I: Isa>() -> &'static [[usize; 2]] {
-    if I::REGISTERS == 32 { &[[14, 2], [9, 3], [6, 4], [14, 1]] } else { &[[6, 2], [4, 3], [14, 1]] }
+    if I::REGISTER_COUNT == 32 { &[[14, 2], [9, 3], [6, 4], [14, 1]] } else { &[[6, 2], [4, 3], [14, 1]] }
 }

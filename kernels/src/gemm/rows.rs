@@ -9,8 +9,6 @@
 //! A row is cut into blocks of two sizes, which differ by one pixel. For each such pair the loops
 //! are compiled once, as a function that all kernels share.
 
-#![allow(unsafe_code, reason = "vector code")]
-
 use std::ops::Range;
 
 use crate::arch::opaque;
@@ -34,25 +32,22 @@ pub struct Prefetch {
 /// What the next block prefetches.
 #[derive(Clone, Copy)]
 struct Next {
-    /// Where the panel's part begins, and the elements of a block's share of it.
-    panel: *const f32,
+    /// Of the part of the panel that a part of the sums reads.
+    of: Prefetch,
+    /// Elements of a block's share of it.
     share: usize,
-    /// Blocks that have asked.
-    block: usize,
     /// Elements of a row of the panel.
     width: usize,
-    /// Ask for pixels afterwards.
-    pixels: bool,
 }
 
 impl Next {
     #[inline(always)]
     fn address(&mut self, default: *const f32, pixels: *const f32) -> *const f32 {
-        let block = self.block;
-        self.block += 1;
+        let block = self.of.done;
+        self.of.done += 1;
         if block * LINE < self.width {
-            self.panel.wrapping_add(block * self.share)
-        } else if self.pixels {
+            self.of.panel.wrapping_add(block * self.share)
+        } else if self.of.pixels {
             pixels
         } else {
             default
@@ -63,20 +58,17 @@ impl Next {
 /// Rows of blocks that are alike, for a panel each or the same one.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<T> {
-    /// Rows.
     pub count: usize,
     /// From the operands of a row to those of the next: elements of `a` and of `b`, bytes of the
     /// outputs.
     pub pitch: [usize; 3],
     /// Parts that each sum is divided in; 1 where there are several runs in a sum.
     pub parts: usize,
-    /// What a sum runs over.
     pub taps: Taps,
     /// Those of the first row.
     pub operands: Operands<T>,
     /// What is prefetched during the first row.
     pub prefetch: Prefetch,
-    /// What is done with a sum.
     pub finish: Finish,
 }
 
@@ -130,7 +122,6 @@ unsafe fn series<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     isa.vectorize(Series::<I, M, MR, NR> { isa, count, taps, operands, finish, next });
 }
 
-/// [`series`] for one size.
 type SeriesFn<I, T> = unsafe fn(I, usize, &Taps, &mut Operands<T>, &Finish, &mut Next);
 
 /// The function for blocks of `pixels` by `vectors`.
@@ -142,7 +133,7 @@ fn function<I: Isa, M: Multiply<I>>(pixels: usize, vectors: usize) -> SeriesFn<I
     macro_rules! arms {
         ($($nr:literal: $($mr:literal)*;)*) => {
             match (vectors, pixels) {
-                $($(($nr, $mr) if const { $mr <= max_pixels(I::REGISTERS, $nr) } => series::<I, M, $mr, $nr>,)*)*
+                $($(($nr, $mr) if const { $mr <= max_pixels(I::REGISTER_COUNT, $nr) } => series::<I, M, $mr, $nr>,)*)*
                 _ => panic!("no block of {pixels} pixels by {vectors} vectors"),
             }
         };
@@ -159,7 +150,6 @@ fn function<I: Isa, M: Multiply<I>>(pixels: usize, vectors: usize) -> SeriesFn<I
 /// weights for little work.
 #[derive(Clone, Copy)]
 pub struct Cut<I: Isa, M: Multiply<I> = Single> {
-    /// Blocks of the row.
     pub blocks: usize,
     /// Pixels of the larger blocks.
     pixels: usize,
@@ -188,7 +178,6 @@ impl<I: Isa, M: Multiply<I>> Cut<I, M> {
         }
     }
 
-    /// The first pixel of a block.
     #[inline(always)]
     pub fn first(&self, block: usize) -> usize {
         block * (self.pixels - 1) + block.min(self.larger)
@@ -230,13 +219,8 @@ impl<I: Isa, M: Multiply<I>> Cut<I, M> {
         let (begin, end) = (bound(part), bound(part + 1));
         let weights = row * rows.pitch[1] + begin / M::GROUP * width;
         let share = taps.rows * taps.columns * (end - begin) / M::GROUP * LINE;
-        let next = Next {
-            panel: prefetch.panel.wrapping_add(weights),
-            share,
-            block: prefetch.done,
-            width,
-            pixels: prefetch.pixels,
-        };
+        let of = Prefetch { panel: prefetch.panel.wrapping_add(weights), ..*prefetch };
+        let next = Next { of, share, width };
         let operands = Operands {
             a: operands.a.wrapping_add(row * rows.pitch[0] + begin),
             b: operands.b.wrapping_add(weights),

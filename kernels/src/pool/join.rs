@@ -11,8 +11,6 @@
 //!
 //! A NaN may or may not win against numbers in a maximum of bf16. A mean with a NaN is NaN.
 
-#![allow(unsafe_code, reason = "vector code")]
-
 use std::marker::PhantomData;
 
 use half::bf16;
@@ -21,64 +19,49 @@ use pulp::bytemuck::{cast, cast_slice_mut};
 use crate::cpu::Isa;
 use crate::problem::Epilogue;
 use crate::tensor::{Dtype, Element};
-use crate::vector::{each, load, load_first, store_first};
+use crate::vector::{each, load_first, store_first};
 
-/// The largest.
 pub struct Max<T>(PhantomData<T>);
 /// The sum, which the end multiplies.
 pub struct Sum<T>(PhantomData<T>);
 
 /// An operation that makes one element of many.
+///
+/// # Safety of its functions
+/// `width` elements, at most [`Self::LANES`], may be read or written at `at`; there is a bias for
+/// each, for bf16 that of a whole vector ([`bias_len`]), in the order of [`order_bias`].
 pub trait Join<I: Isa> {
-    /// Type of the elements.
     type Element: Element;
     /// Elements as they are joined, of some channels.
     type Vector: Copy;
-    /// How many channels.
     const LANES: usize;
 
-    /// The elements at `at`, or the first `width` of them if they are not `WHOLE`.
-    ///
-    /// # Safety
-    /// So many may be read.
-    unsafe fn load<const WHOLE: bool>(isa: I, at: *const Self::Element, width: usize) -> Self::Vector;
+    /// The first `width` elements at `at`.
+    unsafe fn load(isa: I, at: *const Self::Element, width: usize) -> Self::Vector;
 
     /// One of two.
     fn join(isa: I, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
-    /// Ends and writes what has been joined, or the first `width` channels of it if it is not
-    /// `WHOLE`.
-    ///
-    /// # Safety
-    /// So many may be written, and their bias may be read: for bf16 that of a whole vector
-    /// ([`bias_len`]), in the order of [`order_bias`].
-    unsafe fn store<const WHOLE: bool>(
-        isa: I,
-        at: *mut Self::Element,
-        vector: Self::Vector,
-        end: &End<I>,
-        bias: *const f32,
-        width: usize,
-    );
+    /// Ends what has been joined, and writes the first `width` channels of it.
+    unsafe fn store(isa: I, at: *mut Self::Element, vector: Self::Vector, end: &End<I>, width: usize);
 }
 
 /// What becomes of a sum or maximum: `relu(value * scale + bias)`.
+#[derive(Clone, Copy)]
 pub struct End<I: Isa> {
     /// One over the number of elements of a mean.
     pub scale: I::f32s,
-    /// What there is of bias and ReLU.
     pub epilogue: Epilogue,
+    /// That of the vector's first channel.
+    pub bias: *const f32,
 }
 
 impl<I: Isa> End<I> {
-    /// The end of a vector, of which the first `width` channels are meant.
-    ///
-    /// # Safety
-    /// The bias of so many channels may be read.
+    /// The end of `width` channels whose biases are `from` elements behind the first.
     #[inline(always)]
-    unsafe fn apply(&self, isa: I, value: I::f32s, bias: *const f32, width: usize) -> I::f32s {
+    unsafe fn apply(&self, isa: I, value: I::f32s, from: usize, width: usize) -> I::f32s {
         // SAFETY: by the caller.
-        let bias = unsafe { load_first(isa, bias, width) };
+        let bias = unsafe { load_first(isa, self.bias.wrapping_add(from), width) };
         let y = isa.fma(value, self.scale, bias);
         if self.epilogue.relu { isa.max_f32s(y, isa.splat_f32s(0.0)) } else { y }
     }
@@ -105,7 +88,6 @@ pub fn order_bias<I: Isa>(dtype: Dtype, bias: &[f32], ordered: &mut [f32]) {
     }
 }
 
-/// Implements [`Join`] for f32.
 macro_rules! join_f32 {
     ($join:ident, $operation:ident) => {
         impl<I: Isa> Join<I> for $join<f32> {
@@ -114,9 +96,9 @@ macro_rules! join_f32 {
             const LANES: usize = I::F32_LANES;
 
             #[inline(always)]
-            unsafe fn load<const WHOLE: bool>(isa: I, at: *const f32, width: usize) -> I::f32s {
+            unsafe fn load(isa: I, at: *const f32, width: usize) -> I::f32s {
                 // SAFETY: by the caller.
-                unsafe { if WHOLE { load::<I>(at) } else { load_first(isa, at, width) } }
+                unsafe { load_first(isa, at, width) }
             }
 
             #[inline(always)]
@@ -125,17 +107,9 @@ macro_rules! join_f32 {
             }
 
             #[inline(always)]
-            unsafe fn store<const WHOLE: bool>(
-                isa: I,
-                at: *mut f32,
-                vector: I::f32s,
-                end: &End<I>,
-                bias: *const f32,
-                width: usize,
-            ) {
-                let width = if WHOLE { I::F32_LANES } else { width };
+            unsafe fn store(isa: I, at: *mut f32, vector: I::f32s, end: &End<I>, width: usize) {
                 // SAFETY: by the caller.
-                unsafe { store_first(isa, at, end.apply(isa, vector, bias, width), width) };
+                unsafe { store_first(isa, at, end.apply(isa, vector, 0, width), width) };
             }
         }
     };
@@ -151,9 +125,9 @@ impl<I: Isa> Join<I> for Max<bf16> {
     const LANES: usize = I::U16_LANES;
 
     #[inline(always)]
-    unsafe fn load<const WHOLE: bool>(isa: I, at: *const bf16, width: usize) -> Self::Vector {
+    unsafe fn load(isa: I, at: *const bf16, width: usize) -> Self::Vector {
         // SAFETY: by the caller.
-        [cast(unsafe { load_bf16::<I, WHOLE>(isa, at, width) }); 2]
+        [cast(unsafe { load_bf16(isa, at, width) }); 2]
     }
 
     #[inline(always)]
@@ -162,26 +136,19 @@ impl<I: Isa> Join<I> for Max<bf16> {
     }
 
     #[inline(always)]
-    unsafe fn store<const WHOLE: bool>(
-        isa: I,
-        at: *mut bf16,
-        [largest, smallest]: Self::Vector,
-        end: &End<I>,
-        bias: *const f32,
-        width: usize,
-    ) {
-        let is_negative = signs::<I>(largest);
-        let other = isa.and_i16s(isa.xor_i16s(largest, smallest), is_negative);
+    unsafe fn store(isa: I, at: *mut bf16, vector: Self::Vector, end: &End<I>, width: usize) {
+        let [largest, smallest] = vector;
+        let other = isa.and_i16s(isa.xor_i16s(largest, smallest), signs::<I>(largest));
         let mut value = isa.xor_i16s(largest, other);
         if end.epilogue.bias {
             // SAFETY: by the caller.
-            return unsafe { store_sums::<I, WHOLE>(isa, at, halves(isa, cast(value)), end, bias, width) };
+            return unsafe { store_sums(isa, at, halves(isa, cast(value)), end, width) };
         }
         if end.epilogue.relu {
             value = isa.max_i16s(value, isa.splat_i16s(0));
         }
         // SAFETY: by the caller.
-        unsafe { store_bf16::<I, WHOLE>(at, cast(value), width) };
+        unsafe { store_bf16::<I>(at, cast(value), width) };
     }
 }
 
@@ -192,9 +159,9 @@ impl<I: Isa> Join<I> for Sum<bf16> {
     const LANES: usize = I::U16_LANES;
 
     #[inline(always)]
-    unsafe fn load<const WHOLE: bool>(isa: I, at: *const bf16, width: usize) -> Self::Vector {
+    unsafe fn load(isa: I, at: *const bf16, width: usize) -> Self::Vector {
         // SAFETY: by the caller.
-        halves(isa, unsafe { load_bf16::<I, WHOLE>(isa, at, width) })
+        halves(isa, unsafe { load_bf16(isa, at, width) })
     }
 
     #[inline(always)]
@@ -203,49 +170,35 @@ impl<I: Isa> Join<I> for Sum<bf16> {
     }
 
     #[inline(always)]
-    unsafe fn store<const WHOLE: bool>(
-        isa: I,
-        at: *mut bf16,
-        vector: Self::Vector,
-        end: &End<I>,
-        bias: *const f32,
-        width: usize,
-    ) {
+    unsafe fn store(isa: I, at: *mut bf16, vector: Self::Vector, end: &End<I>, width: usize) {
         // SAFETY: by the caller.
-        unsafe { store_sums::<I, WHOLE>(isa, at, vector, end, bias, width) };
+        unsafe { store_sums(isa, at, vector, end, width) };
     }
 }
 
-/// Loads a vector, or its first `width` elements if it is not `WHOLE`; the rest is zero.
-///
-/// # Safety
-/// So many elements may be read.
+/// Loads the first `width` elements of a vector as [`Join::load`] does; the rest is zero.
 #[inline(always)]
-unsafe fn load_bf16<I: Isa, const WHOLE: bool>(isa: I, at: *const bf16, width: usize) -> I::u32s {
+unsafe fn load_bf16<I: Isa>(isa: I, at: *const bf16, width: usize) -> I::u32s {
     // SAFETY: by the caller; `u32s` is plain data of `U16_LANES` u16, and a bf16 is a u16.
     unsafe {
-        if WHOLE {
-            at.cast::<I::u32s>().read_unaligned()
-        } else {
-            let mut vector = isa.splat_u32s(0);
-            (&raw mut vector).cast::<bf16>().copy_from_nonoverlapping(at, width.min(I::U16_LANES));
-            vector
+        if width >= I::U16_LANES {
+            return at.cast::<I::u32s>().read_unaligned();
         }
+        let mut vector = isa.splat_u32s(0);
+        (&raw mut vector).cast::<bf16>().copy_from_nonoverlapping(at, width);
+        vector
     }
 }
 
-/// Stores a vector, or its first `width` elements if it is not `WHOLE`.
-///
-/// # Safety
-/// So many elements may be written.
+/// Stores the first `width` elements of a vector as [`Join::store`] does.
 #[inline(always)]
-unsafe fn store_bf16<I: Isa, const WHOLE: bool>(at: *mut bf16, value: I::u32s, width: usize) {
+unsafe fn store_bf16<I: Isa>(at: *mut bf16, value: I::u32s, width: usize) {
     // SAFETY: by the caller; `u32s` is plain data of `U16_LANES` u16, and a bf16 is a u16.
     unsafe {
-        if WHOLE {
+        if width >= I::U16_LANES {
             at.cast::<I::u32s>().write_unaligned(value);
         } else {
-            at.copy_from_nonoverlapping((&raw const value).cast(), width.min(I::U16_LANES));
+            at.copy_from_nonoverlapping((&raw const value).cast(), width);
         }
     }
 }
@@ -260,30 +213,17 @@ fn halves<I: Isa>(isa: I, pairs: I::u32s) -> [I::f32s; 2] {
     [even, isa.and_u32s(pairs, isa.splat_u32s(ODD))].map(|bits| isa.transmute_f32s_u32s(bits))
 }
 
-/// Ends, rounds and writes sums of the even and the odd channels.
-///
-/// # Safety
-/// As for [`Join::store`] of bf16.
+/// Ends, rounds and writes sums of the even and the odd channels, as [`Join::store`] does.
 #[inline(always)]
-unsafe fn store_sums<I: Isa, const WHOLE: bool>(
-    isa: I,
-    at: *mut bf16,
-    [even, odd]: [I::f32s; 2],
-    end: &End<I>,
-    bias: *const f32,
-    width: usize,
-) {
+unsafe fn store_sums<I: Isa>(isa: I, at: *mut bf16, sums: [I::f32s; 2], end: &End<I>, width: usize) {
     // SAFETY: by the caller, the bias of a whole vector is there.
     let [even, odd] = unsafe {
-        [
-            end.apply(isa, even, bias, I::F32_LANES),
-            end.apply(isa, odd, bias.wrapping_add(I::F32_LANES), I::F32_LANES),
-        ]
+        [end.apply(isa, sums[0], 0, I::F32_LANES), end.apply(isa, sums[1], I::F32_LANES, I::F32_LANES)]
     };
     let even = each::<I>(rounded(isa, even), |bits| bits >> 16);
     let odd = isa.and_u32s(rounded(isa, odd), isa.splat_u32s(ODD));
     // SAFETY: by the caller.
-    unsafe { store_bf16::<I, WHOLE>(at, isa.or_u32s(odd, even), width) };
+    unsafe { store_bf16::<I>(at, isa.or_u32s(odd, even), width) };
 }
 
 /// Rounds: f32 whose upper halves are the nearest bf16, ties to even.

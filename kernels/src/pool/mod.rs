@@ -34,14 +34,11 @@ mod join;
 
 use join::{End, Join, Max, Sum, bias_len, order_bias};
 
-/// The kernel, for one instruction set.
-#[derive(Debug)]
 pub struct Pooling<I> {
     isa: I,
 }
 
 impl<I: Isa> Pooling<I> {
-    /// For the table.
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         Ok(Box::new(Self { isa: I::new(cpu)? }))
     }
@@ -165,7 +162,7 @@ impl<I: Isa> Run<'_, I> {
                 src_pitch: io.src.pitch,
                 rows: rows.len(),
                 dst: io.dst(0).pixel(n, y, 0),
-                dst_pitch: io.dst(0).pitch().pixel,
+                dst_pitch: io.dst(0).pitch.pixel,
                 pixels: ow,
                 whole: whole.clone(),
                 channels: chunk * CHUNK..channels.min((chunk + 1) * CHUNK),
@@ -176,7 +173,7 @@ impl<I: Isa> Run<'_, I> {
     }
 }
 
-/// Some channels of an output row.
+/// Some channels of an output row, which one caller alone may write. It may read the image's rows.
 struct Row<'a, I: Isa, J: Join<I>> {
     step: &'a PreparedPool<I>,
     /// Channel 0 of the first column of the first row of the windows.
@@ -187,177 +184,38 @@ struct Row<'a, I: Isa, J: Join<I>> {
     /// Channel 0 of the first pixel.
     dst: *mut J::Element,
     dst_pitch: usize,
-    /// Pixels of the row.
     pixels: usize,
     /// Those of which all columns lie in the image and some are shared.
     whole: Range<usize>,
     channels: Range<usize>,
 }
 
-/// Vectors of a row, from a channel on.
-struct Vectors<'a, I: Isa, J: Join<I>, const V: usize, const WHOLE: bool> {
-    row: &'a Row<'a, I, J>,
-    c: usize,
-}
-
-impl<I: Isa, J: Join<I>, const V: usize, const WHOLE: bool> pulp::WithSimd for Vectors<'_, I, J, V, WHOLE> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) {
-        // SAFETY: promised to [`Row::vectors`], the only caller.
-        unsafe { self.row.pixels::<V, WHOLE>(self.c) };
-    }
-}
-
 impl<I: Isa, J: Join<I>> Row<'_, I, J> {
-    /// All vectors.
-    ///
     /// # Safety
-    /// The channels of the image's rows may be read, and those of the pixels written by this caller
-    /// alone.
+    /// The fields are what their comments say.
     #[inline(always)]
     unsafe fn all(&self) {
-        let mut c = self.channels.start;
+        let (mut c, row) = (self.channels.start, self);
         // Several vectors at a time: their lines follow each other in memory, and their sums wait
         // less for each other.
-        while c + 4 * J::LANES <= self.channels.end {
-            // SAFETY: by the caller; whole vectors.
-            unsafe { self.vectors::<4, true>(c) };
-            c += 4 * J::LANES;
-        }
-        if c + 2 * J::LANES <= self.channels.end {
-            // SAFETY: by the caller; whole vectors.
-            unsafe { self.vectors::<2, true>(c) };
-            c += 2 * J::LANES;
-        }
-        if c + J::LANES <= self.channels.end {
-            // SAFETY: by the caller; a whole vector.
-            unsafe { self.vectors::<1, true>(c) };
-            c += J::LANES;
-        }
-        if c < self.channels.end {
-            // SAFETY: by the caller.
-            unsafe { self.vectors::<1, false>(c) };
-        }
-    }
-
-    /// All pixels of vectors of channels: a function for each number of them, since one with all
-    /// takes the compiler ten times as long.
-    ///
-    /// # Safety
-    /// As for [`Self::all`]; `WHOLE` vectors.
-    #[inline(never)]
-    unsafe fn vectors<const V: usize, const WHOLE: bool>(&self, c: usize) {
-        self.step.isa.vectorize(Vectors::<I, J, V, WHOLE> { row: self, c });
-    }
-
-    /// # Safety
-    /// As for [`Self::vectors`].
-    #[inline(always)]
-    unsafe fn pixels<const V: usize, const WHOLE: bool>(&self, c: usize) {
-        // SAFETY: by the caller; the pixels are those of the row.
+        // SAFETY: by the caller; all but the last are whole.
         unsafe {
-            for x in (0..self.whole.start).chain(self.whole.end..self.pixels) {
-                self.pixel::<V, WHOLE>(c, x);
+            while c + 4 * J::LANES <= self.channels.end {
+                Vectors::<I, J, 4, true> { row, c }.all();
+                c += 4 * J::LANES;
             }
-            if self.whole.is_empty() {
-                return;
+            if c + 2 * J::LANES <= self.channels.end {
+                Vectors::<I, J, 2, true> { row, c }.all();
+                c += 2 * J::LANES;
             }
-            match (self.step.pool.window.stride[1], self.rows) {
-                (1, 3) if WHOLE => self.shared::<V, 1, 3, WHOLE>(c),
-                (1, _) => self.shared::<V, 1, 0, WHOLE>(c),
-                (_, 3) if WHOLE => self.shared::<V, 2, 3, WHOLE>(c),
-                _ => self.shared::<V, 2, 0, WHOLE>(c),
+            if c + J::LANES <= self.channels.end {
+                Vectors::<I, J, 1, true> { row, c }.all();
+                c += J::LANES;
             }
-        }
-    }
-
-    /// A pixel with any window.
-    ///
-    /// # Safety
-    /// As for [`Self::vectors`], of a pixel of the row.
-    #[inline(always)]
-    unsafe fn pixel<const V: usize, const WHOLE: bool>(&self, c: usize, x: usize) {
-        let Pool { image, ref window, .. } = self.step.pool;
-        let columns = inside(x, window.stride[1], window.kernel[1], window.padding.left, image[1]);
-        let end = self.end(columns.len());
-        // SAFETY: by the caller; the columns lie in the image, and there is one at least.
-        unsafe {
-            // Row by row, as they lie in memory.
-            let first = self.src.wrapping_add(columns.start * self.src_pitch.pixel + c);
-            let mut sum = self.load::<V, WHOLE>(first, c);
-            for row in 0..self.rows {
-                let first = first.wrapping_add(row * self.src_pitch.row);
-                // That of the first row has been loaded.
-                for column in usize::from(row == 0)..columns.len() {
-                    let at = first.wrapping_add(column * self.src_pitch.pixel);
-                    sum = self.join(sum, self.load::<V, WHOLE>(at, c));
-                }
-            }
-            self.store::<V, WHOLE>(x, c, sum, &end);
-        }
-    }
-
-    /// The pixels that share columns of [`SHARING`], of windows of `ROWS` rows, or any number if
-    /// that is 0.
-    ///
-    /// # Safety
-    /// As for [`Self::vectors`]; the stride is `STRIDE`, 1 or 2.
-    #[inline(always)]
-    unsafe fn shared<const V: usize, const STRIDE: usize, const ROWS: usize, const WHOLE: bool>(
-        &self,
-        c: usize,
-    ) {
-        let end = self.end(SHARING);
-        let mut at = self.whole.start * STRIDE - self.step.pool.window.padding.left;
-        // SAFETY: by the caller; all columns of these windows lie in the image.
-        unsafe {
-            let mut first = self.column::<V, ROWS, WHOLE>(at, c);
-            let mut second = first;
-            if STRIDE == 1 {
-                at += 1;
-                second = self.column::<V, ROWS, WHOLE>(at, c);
-            }
-            for x in self.whole.clone() {
-                if STRIDE == 2 {
-                    at += 1;
-                    second = self.column::<V, ROWS, WHOLE>(at, c);
-                }
-                at += 1;
-                let third = self.column::<V, ROWS, WHOLE>(at, c);
-                self.store::<V, WHOLE>(x, c, self.join(self.join(first, second), third), &end);
-                (first, second) = if STRIDE == 1 { (second, third) } else { (third, third) };
+            if c < self.channels.end {
+                Vectors::<I, J, 1, false> { row, c }.all();
             }
         }
-    }
-
-    /// A column, of `ROWS` rows or as many as there are if that is 0.
-    ///
-    /// # Safety
-    /// As for [`Self::vectors`]; the column lies in the image.
-    #[inline(always)]
-    unsafe fn column<const V: usize, const ROWS: usize, const WHOLE: bool>(
-        &self,
-        column: usize,
-        c: usize,
-    ) -> [J::Vector; V] {
-        let at = self.src.wrapping_add(column * self.src_pitch.pixel + c);
-        // SAFETY: by the caller, here and below.
-        let mut sum = unsafe { self.load::<V, WHOLE>(at, c) };
-        for row in 1..if ROWS == 0 { self.rows } else { ROWS } {
-            // SAFETY: as above.
-            let next = unsafe { self.load::<V, WHOLE>(at.wrapping_add(row * self.src_pitch.row), c) };
-            sum = self.join(sum, next);
-        }
-        sum
-    }
-
-    #[inline(always)]
-    fn join<const V: usize>(&self, a: [J::Vector; V], b: [J::Vector; V]) -> [J::Vector; V] {
-        let mut joined = a;
-        joined.iter_mut().zip(b).for_each(|(a, b)| *a = J::join(self.step.isa, *a, b));
-        joined
     }
 
     /// What ends the maxima or sums of windows of so many columns.
@@ -369,44 +227,158 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
             PoolKind::Average => self.rows * columns,
             PoolKind::AverageCountingBorder => window.kernel[0] * window.kernel[1],
         };
-        End { scale: self.step.isa.splat_f32s(1.0 / count as f32), epilogue }
+        End { scale: self.step.isa.splat_f32s(1.0 / count as f32), epilogue, bias: self.step.bias.as_ptr() }
+    }
+}
+
+/// `V` vectors of a row's channels from `c` on, all of them `WHOLE` or the last one not.
+///
+/// # Safety of its functions
+/// The row has these vectors, and the pixels and columns that are named.
+struct Vectors<'a, I: Isa, J: Join<I>, const V: usize, const WHOLE: bool> {
+    row: &'a Row<'a, I, J>,
+    c: usize,
+}
+
+impl<I: Isa, J: Join<I>, const V: usize, const WHOLE: bool> pulp::WithSimd for Vectors<'_, I, J, V, WHOLE> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        // SAFETY: promised to [`Self::all`], the only caller.
+        unsafe { self.pixels() }
+    }
+}
+
+impl<I: Isa, J: Join<I>, const V: usize, const WHOLE: bool> Vectors<'_, I, J, V, WHOLE> {
+    /// A function for each number of vectors, since one with all of them takes the compiler ten
+    /// times as long.
+    #[inline(never)]
+    unsafe fn all(self) {
+        self.row.step.isa.vectorize(self);
     }
 
-    /// # Safety
-    /// As for [`Self::vectors`]; `at` is channel `c` of a pixel of the image.
     #[inline(always)]
-    unsafe fn load<const V: usize, const WHOLE: bool>(
-        &self,
-        at: *const J::Element,
-        c: usize,
-    ) -> [J::Vector; V] {
-        let (isa, width) = (self.step.isa, self.channels.end - c);
-        // SAFETY: by the caller, here and below.
-        let mut vectors = [unsafe { J::load::<WHOLE>(isa, at, width) }; V];
-        for (v, vector) in vectors.iter_mut().enumerate().skip(1) {
-            // SAFETY: as above.
-            *vector = unsafe { J::load::<WHOLE>(isa, at.wrapping_add(v * J::LANES), width) };
+    unsafe fn pixels(&self) {
+        let Row { step, rows, pixels, ref whole, .. } = *self.row;
+        // SAFETY: by the caller; the pixels are those of the row.
+        unsafe {
+            for x in (0..whole.start).chain(whole.end..pixels) {
+                self.pixel(x);
+            }
+            if whole.is_empty() {
+                return;
+            }
+            match (step.pool.window.stride[1], rows) {
+                (1, 3) if WHOLE => self.shared::<1, 3>(),
+                (1, _) => self.shared::<1, 0>(),
+                (_, 3) if WHOLE => self.shared::<2, 3>(),
+                _ => self.shared::<2, 0>(),
+            }
         }
-        vectors
     }
 
-    /// # Safety
-    /// As for [`Self::vectors`], of a pixel of the row.
+    /// A pixel with any window.
     #[inline(always)]
-    unsafe fn store<const V: usize, const WHOLE: bool>(
-        &self,
-        x: usize,
-        c: usize,
-        vectors: [J::Vector; V],
-        end: &End<I>,
-    ) {
-        let width = self.channels.end - c;
+    unsafe fn pixel(&self, x: usize) {
+        let Row { step, src, src_pitch, rows, .. } = *self.row;
+        let Pool { image, ref window, .. } = step.pool;
+        let columns = inside(x, window.stride[1], window.kernel[1], window.padding.left, image[1]);
+        let end = self.row.end(columns.len());
+        // SAFETY: by the caller; the columns lie in the image, and there is one at least.
+        unsafe {
+            // Row by row, as they lie in memory.
+            let first = src.wrapping_add(columns.start * src_pitch.pixel + self.c);
+            let mut sum = self.load(first);
+            for row in 0..rows {
+                let first = first.wrapping_add(row * src_pitch.row);
+                // That of the first row has been loaded.
+                for column in usize::from(row == 0)..columns.len() {
+                    sum = self.join(sum, self.load(first.wrapping_add(column * src_pitch.pixel)));
+                }
+            }
+            self.store(x, sum, &end);
+        }
+    }
+
+    /// The pixels that share columns of [`SHARING`], of windows of `ROWS` rows, or any number if
+    /// that is 0. The stride is `STRIDE`, 1 or 2.
+    #[inline(always)]
+    unsafe fn shared<const STRIDE: usize, const ROWS: usize>(&self) {
+        let Row { step, ref whole, .. } = *self.row;
+        let end = self.row.end(SHARING);
+        let mut at = whole.start * STRIDE - step.pool.window.padding.left;
+        // SAFETY: by the caller; all columns of these windows lie in the image.
+        unsafe {
+            let mut first = self.column::<ROWS>(at);
+            let mut second = first;
+            if STRIDE == 1 {
+                at += 1;
+                second = self.column::<ROWS>(at);
+            }
+            for x in whole.clone() {
+                if STRIDE == 2 {
+                    at += 1;
+                    second = self.column::<ROWS>(at);
+                }
+                at += 1;
+                let third = self.column::<ROWS>(at);
+                self.store(x, self.join(self.join(first, second), third), &end);
+                (first, second) = if STRIDE == 1 { (second, third) } else { (third, third) };
+            }
+        }
+    }
+
+    /// A column of the image, of `ROWS` rows or as many as there are if that is 0.
+    #[inline(always)]
+    unsafe fn column<const ROWS: usize>(&self, column: usize) -> [J::Vector; V] {
+        let Row { src, src_pitch, rows, .. } = *self.row;
+        let at = src.wrapping_add(column * src_pitch.pixel + self.c);
+        // SAFETY: by the caller.
+        unsafe {
+            let mut sum = self.load(at);
+            for row in 1..if ROWS == 0 { rows } else { ROWS } {
+                sum = self.join(sum, self.load(at.wrapping_add(row * src_pitch.row)));
+            }
+            sum
+        }
+    }
+
+    #[inline(always)]
+    fn join(&self, a: [J::Vector; V], b: [J::Vector; V]) -> [J::Vector; V] {
+        let mut joined = a;
+        joined.iter_mut().zip(b).for_each(|(a, b)| *a = J::join(self.row.step.isa, *a, b));
+        joined
+    }
+
+    /// Channels of a vector: of whole ones the compiler knows how many.
+    #[inline(always)]
+    fn width(&self) -> usize {
+        if WHOLE { J::LANES } else { self.row.channels.end - self.c }
+    }
+
+    /// The vectors of a pixel of the image whose first channel here is at `at`.
+    #[inline(always)]
+    unsafe fn load(&self, at: *const J::Element) -> [J::Vector; V] {
+        let (isa, width) = (self.row.step.isa, self.width());
+        // SAFETY: by the caller.
+        unsafe {
+            let mut vectors = [J::load(isa, at, width); V];
+            for (v, vector) in vectors.iter_mut().enumerate().skip(1) {
+                *vector = J::load(isa, at.wrapping_add(v * J::LANES), width);
+            }
+            vectors
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store(&self, x: usize, vectors: [J::Vector; V], end: &End<I>) {
+        let Row { step, dst, dst_pitch, .. } = *self.row;
         for (v, vector) in vectors.into_iter().enumerate() {
-            let c = c + v * J::LANES;
-            let to = self.dst.wrapping_add(x * self.dst_pitch + c);
-            let bias = self.step.bias.as_ptr().wrapping_add(c);
+            let c = self.c + v * J::LANES;
+            let end = End { bias: end.bias.wrapping_add(c), ..*end };
             // SAFETY: by the caller; there is a bias for each channel, of whole vectors for bf16.
-            unsafe { J::store::<WHOLE>(self.step.isa, to, vector, end, bias, width) };
+            unsafe { J::store(step.isa, dst.wrapping_add(x * dst_pitch + c), vector, &end, self.width()) };
         }
     }
 }

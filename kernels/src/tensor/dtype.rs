@@ -50,8 +50,8 @@ impl fmt::Display for Dtype {
 }
 
 mod sealed {
-    /// Types of which every pattern of bits is a value.
-    pub trait Plain: Copy + 'static {}
+    /// Nobody else may implement [`super::Element`].
+    pub trait Plain: pulp::bytemuck::Pod {}
     impl Plain for f32 {}
     impl Plain for half::bf16 {}
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::dtype::Dtype;
-use crate::shape::{Padding, Shape};
+use crate::shape::Padding;
 
 /// As a kernel's demand ([`crate::kernel::Kernel::formats`]) the halo of a source is a minimum; at
 /// prepare it is exact. The halo of a destination is what its readers want. A kernel knows it from
@@ -22,16 +22,6 @@ impl Format {
 
     /// bf16 without a halo.
     pub const BF16: Self = Self { dtype: Dtype::Bf16, ..Self::F32 };
-
-    /// f32 with a halo.
-    pub fn f32_with_halo(halo: Padding) -> Self {
-        Self::with_halo(Dtype::F32, halo)
-    }
-
-    /// A type with a halo.
-    pub fn with_halo(dtype: Dtype, halo: Padding) -> Self {
-        Self { dtype, halo }
-    }
 }
 
 impl fmt::Display for Format {
@@ -76,18 +66,4 @@ pub struct Pitch {
     pub row: usize,
     /// From a pixel to the next.
     pub pixel: usize,
-}
-
-impl Pitch {
-    /// The closest packing of `shape` with `halo` and at least `pixel` elements from pixel to
-    /// pixel.
-    pub fn packed(shape: Shape, halo: Padding, pixel: usize) -> Self {
-        let row = pixel * (shape.w + halo.left + halo.right);
-        Self { image: row * (shape.h + halo.top + halo.bottom), row, pixel }
-    }
-
-    /// Elements from the start of the first image's interior, halo above and to the left of it.
-    pub(super) fn lead(&self, halo: Padding) -> usize {
-        halo.top * self.row + halo.left * self.pixel
-    }
 }

@@ -1,10 +1,9 @@
 //! Where activations lie in buffers, and how values get in and out.
 
-#![allow(unsafe_code, reason = "plain data of another type")]
-
 use std::ops::Range;
 
 use half::bf16;
+use pulp::bytemuck::{cast_slice, cast_slice_mut};
 
 use super::dtype::{Dtype, Element};
 use super::format::{Format, Pitch};
@@ -32,7 +31,8 @@ pub struct Placement {
 impl Placement {
     /// At `offset`, with at least `pixel` elements from pixel to pixel.
     pub fn with_pixel_pitch(offset: usize, dtype: Dtype, shape: Shape, halo: Padding, pixel: usize) -> Self {
-        let pitch = Pitch::packed(shape, halo, pixel);
+        let row = pixel * (shape.w + halo.left + halo.right);
+        let pitch = Pitch { image: row * (shape.h + halo.top + halo.bottom), row, pixel };
         Self { offset, dtype, shape, pitch, halo, first_channel: 0 }
     }
 
@@ -47,7 +47,7 @@ impl Placement {
     fn row(&self, index: usize) -> usize {
         let Self { shape, pitch, halo, .. } = *self;
         let (n, h) = (index / shape.h, index % shape.h);
-        n * pitch.image + h * pitch.row + pitch.lead(halo) + self.first_channel
+        n * pitch.image + (halo.top + h) * pitch.row + halo.left * pitch.pixel + self.first_channel
     }
 
     /// Elements of the buffer that the placement needs, from `offset` on.
@@ -61,30 +61,14 @@ impl Placement {
     }
 }
 
-/// A buffer's memory as elements of a type.
-fn elements<T: Element>(memory: &[f32]) -> &[T] {
-    let len = size_of_val(memory) / size_of::<T>();
-    // SAFETY: every pattern of bits is an element (`Plain`), whose alignment is no more than that
-    // of f32.
-    unsafe { std::slice::from_raw_parts(memory.as_ptr().cast(), len) }
-}
-
-/// As [`elements`], to write.
-fn elements_mut<T: Element>(memory: &mut [f32]) -> &mut [T] {
-    let len = size_of_val(memory) / size_of::<T>();
-    // SAFETY: as for `elements`.
-    unsafe { std::slice::from_raw_parts_mut(memory.as_mut_ptr().cast(), len) }
-}
-
 impl Buffer {
     fn place(&self, p: &Placement) -> View<'_> {
         let last = p.offset + p.elements();
         assert!(last <= self.len(), "a placement ends at {last} of {}", self.len());
         assert!(p.first_channel + p.shape.c <= p.pitch.pixel, "channels overlap the next pixel");
-        assert!(p.pitch.pixel * (p.shape.w + p.halo.left + p.halo.right) <= p.pitch.row);
-        assert!(p.pitch.row * (p.shape.h + p.halo.top + p.halo.bottom) <= p.pitch.image);
-        let start = p.pitch.lead(p.halo) + p.first_channel;
-        let ptr = self.as_ptr().wrapping_add(p.offset).cast::<u8>().wrapping_add(start * p.dtype.bytes());
+        let packed = Placement::with_pixel_pitch(0, p.dtype, p.shape, p.halo, p.pitch.pixel);
+        assert_eq!(p.pitch, packed.pitch, "rows or images with gaps");
+        let ptr = self.as_ptr().wrapping_add(p.offset).cast::<u8>().wrapping_add(p.row(0) * p.dtype.bytes());
         View::new(ptr, p.dtype, p.shape, p.pitch, p.halo)
     }
 
@@ -115,7 +99,7 @@ impl Buffer {
     fn write_elements<T: Element>(&mut self, placement: &Placement, n: usize, values: &[f32]) {
         let shape = Shape { n, ..placement.shape };
         assert_eq!(values.len(), shape.elements(), "values of {shape}");
-        let memory = elements_mut::<T>(&mut self.as_mut_slice()[placement.offset..]);
+        let memory = cast_slice_mut::<f32, T>(&mut self.as_mut_slice()[placement.offset..]);
         for (index, row) in values.chunks_exact(shape.w * shape.c).enumerate() {
             let to = &mut memory[placement.row(index)..];
             if placement.pitch.pixel == shape.c {
@@ -130,37 +114,19 @@ impl Buffer {
 
     /// The first `n` images as `[n, h, w, c]` values.
     pub fn read_images(&self, placement: &Placement, n: usize) -> Vec<f32> {
-        match placement.dtype {
-            Dtype::F32 => self.read_elements::<f32>(placement, n),
-            Dtype::Bf16 => self.read_elements::<bf16>(placement, n),
-        }
+        let Shape { h, w, .. } = placement.shape;
+        let pixel = |at: usize| self.read_pixel(placement, [at / (h * w), at / w % h, at % w]);
+        (0..n * h * w).flat_map(pixel).collect()
     }
 
-    fn read_elements<T: Element>(&self, placement: &Placement, n: usize) -> Vec<f32> {
-        let shape = Shape { n, ..placement.shape };
-        let memory = elements::<T>(&self.as_slice()[placement.offset..]);
-        let mut values = Vec::with_capacity(shape.elements());
-        for index in 0..n * shape.h {
-            let row = &memory[placement.row(index)..];
-            for pixel in row.chunks(placement.pitch.pixel).take(shape.w) {
-                values.extend(pixel[..shape.c].iter().map(|element| element.to_f32()));
-            }
-        }
-        values
-    }
-
-    /// The channels of a pixel.
+    /// The channels of a pixel, by image, row and column.
     pub fn read_pixel(&self, placement: &Placement, [n, h, w]: [usize; 3]) -> Vec<f32> {
-        match placement.dtype {
-            Dtype::F32 => self.read_channels::<f32>(placement, [n, h, w]),
-            Dtype::Bf16 => self.read_channels::<bf16>(placement, [n, h, w]),
-        }
-    }
-
-    fn read_channels<T: Element>(&self, placement: &Placement, [n, h, w]: [usize; 3]) -> Vec<f32> {
         let first = placement.row(n * placement.shape.h + h) + w * placement.pitch.pixel;
-        let memory = elements::<T>(&self.as_slice()[placement.offset..]);
-        memory[first..first + placement.shape.c].iter().map(|element| element.to_f32()).collect()
+        let (memory, channels) = (&self.as_slice()[placement.offset..], first..first + placement.shape.c);
+        match placement.dtype {
+            Dtype::F32 => memory[channels].to_vec(),
+            Dtype::Bf16 => cast_slice::<f32, bf16>(memory)[channels].iter().map(|x| x.to_f32()).collect(),
+        }
     }
 
     /// To read.
@@ -188,33 +154,10 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// f32 zeros, closely packed.
-    pub fn zeros(shape: Shape, halo: Padding) -> Self {
-        Self::new(shape, &Format::f32_with_halo(halo))
-    }
-
     /// Zeros in a format, closely packed.
     pub fn new(shape: Shape, format: &Format) -> Self {
-        Self::with_placement(Placement::with_pixel_pitch(0, format.dtype, shape, format.halo, shape.c))
-    }
-
-    fn with_placement(placement: Placement) -> Self {
+        let placement = Placement::with_pixel_pitch(0, format.dtype, shape, format.halo, shape.c);
         Self { buffer: Buffer::zeroed(placement.elements()), placement }
-    }
-
-    /// f32 zeros, with at least `pixel` elements from pixel to pixel.
-    pub fn with_pixel_pitch(shape: Shape, halo: Padding, pixel: usize) -> Self {
-        Self::with_placement(Placement::with_pixel_pitch(0, Dtype::F32, shape, halo, pixel.max(shape.c)))
-    }
-
-    /// From `[n, h, w, c]` values.
-    ///
-    /// # Panics
-    /// If there are not as many values as the shape says.
-    pub fn from_nhwc(shape: Shape, halo: Padding, values: &[f32]) -> Self {
-        let mut tensor = Self::zeros(shape, halo);
-        tensor.fill_nhwc(values);
-        tensor
     }
 
     /// Overwrites the interior with `[n, h, w, c]` values.
@@ -222,18 +165,7 @@ impl Tensor {
     /// # Panics
     /// If there are not as many values as the shape says.
     pub fn fill_nhwc(&mut self, values: &[f32]) {
-        let placement = self.placement;
-        self.buffer.write_interior(&placement, placement.shape.n, values);
-    }
-
-    /// The interior as `[n, h, w, c]` values.
-    pub fn to_nhwc(&self) -> Vec<f32> {
-        self.buffer.read_images(&self.placement, self.placement.shape.n)
-    }
-
-    /// The channels of a pixel, by image, row and column.
-    pub fn pixel(&self, at: [usize; 3]) -> Vec<f32> {
-        self.buffer.read_pixel(&self.placement, at)
+        self.buffer.write_interior(&self.placement, self.placement.shape.n, values);
     }
 
     /// All of its memory, halo included.
@@ -241,14 +173,9 @@ impl Tensor {
         self.buffer.as_slice()
     }
 
-    /// Where it lies in its buffer.
-    pub fn placement(&self) -> &Placement {
-        &self.placement
-    }
-
-    /// The memory behind it, halo and pads included.
-    pub fn buffer(&mut self) -> &mut Buffer {
-        &mut self.buffer
+    /// The interior as `[n, h, w, c]` values.
+    pub fn to_nhwc(&self) -> Vec<f32> {
+        self.buffer.read_images(&self.placement, self.placement.shape.n)
     }
 
     /// To read.

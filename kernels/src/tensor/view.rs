@@ -3,13 +3,14 @@
 #![allow(unsafe_code, reason = "views are pointers that the workers of a team share")]
 
 use std::marker::PhantomData;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 use super::dtype::{Dtype, Element};
 use super::format::Pitch;
 use crate::shape::{Padding, Shape};
 
-/// A read-only activation, or a range of its channels.
+/// A read-only activation, or a range of its channels. Padded rows follow each other without a gap,
+/// and so do padded images.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     ptr: *const u8,
@@ -29,16 +30,22 @@ pub struct View<'a> {
 pub struct ViewMut<'a> {
     pub(super) view: View<'a>,
 }
-// SAFETY: a `View` only hands out a pointer; reading through it is `unsafe` and relies on the
-// contract of `Prepared::run`, by which nobody writes a step's source while the step runs.
+
+// SAFETY: a `View` only hands out a pointer; access through it is `unsafe` and relies on the
+// contract of `Prepared::run`: nobody writes a step's source while the step runs, and units write
+// disjoint pixels or channels, and each has one worker.
 unsafe impl Send for View<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for View<'_> {}
-// SAFETY: writing through a `ViewMut` is `unsafe` and relies on the contract of
-// `Prepared::run`: units write disjoint pixels or channels, and each has one worker.
-unsafe impl Send for ViewMut<'_> {}
-// SAFETY: as above.
-unsafe impl Sync for ViewMut<'_> {}
+
+impl<'a> Deref for ViewMut<'a> {
+    type Target = View<'a>;
+
+    #[inline(always)]
+    fn deref(&self) -> &View<'a> {
+        &self.view
+    }
+}
 
 impl<'a> View<'a> {
     /// Of memory in which the interior begins at `ptr`: the caller has checked that it holds image
@@ -63,17 +70,12 @@ impl<'a> View<'a> {
     /// Elements from the first pixel of the first image to another.
     #[inline(always)]
     fn element(&self, n: usize, h: isize, w: isize) -> isize {
-        debug_assert!(n < self.shape.n, "image {n} of {}", self.shape.n);
         debug_assert!(
-            h >= -(self.halo.top as isize) && h < (self.shape.h + self.halo.bottom) as isize,
-            "row {h} of {} with halo {:?}",
-            self.shape.h,
-            self.halo
-        );
-        debug_assert!(
-            w >= -(self.halo.left as isize) && w < (self.shape.w + self.halo.right) as isize,
-            "column {w} of {} with halo {:?}",
-            self.shape.w,
+            n < self.shape.n
+                && (-(self.halo.top as isize)..(self.shape.h + self.halo.bottom) as isize).contains(&h)
+                && (-(self.halo.left as isize)..(self.shape.w + self.halo.right) as isize).contains(&w),
+            "image {n}, row {h}, column {w} of {} with halo {:?}",
+            self.shape,
             self.halo
         );
         (n * self.pitch.image) as isize + h * self.pitch.row as isize + w * self.pitch.pixel as isize
@@ -93,55 +95,24 @@ impl<'a> View<'a> {
         Self { ptr: self.ptr.wrapping_add(bytes), shape, ..self }
     }
 
-    /// Padded rows follow each other without a gap, and so do padded images: without a halo all
-    /// pixels of all images lie at one distance.
-    pub fn is_regular(&self) -> bool {
-        let Self { shape, pitch, halo, .. } = self;
-        pitch.row == pitch.pixel * (shape.w + halo.left + halo.right)
-            && pitch.image == pitch.row * (shape.h + halo.top + halo.bottom)
+    /// Without a halo: all pixels of all images lie at one distance.
+    #[inline(always)]
+    pub fn is_flat(&self) -> bool {
+        self.halo == Padding::default()
     }
 }
 
-impl<'a> ViewMut<'a> {
-    /// Extents of the interior.
-    #[inline(always)]
-    pub fn shape(&self) -> Shape {
-        self.view.shape
-    }
-
-    /// Distances.
-    #[inline(always)]
-    pub fn pitch(&self) -> Pitch {
-        self.view.pitch
-    }
-
+impl ViewMut<'_> {
     /// Pointer to channel 0 of the pixel, as [`View::pixel`].
     #[inline(always)]
     pub fn pixel<T: Element>(&self, n: usize, h: usize, w: usize) -> *mut T {
         self.view.pixel::<T>(n, h as isize, w as isize).cast_mut()
     }
 
-    /// Type of the elements.
-    #[inline(always)]
-    pub fn dtype(&self) -> Dtype {
-        self.view.dtype
-    }
-
     /// The first byte of channel 0 of the pixel, whatever the type.
     #[inline(always)]
     pub fn byte(&self, n: usize, h: usize, w: usize) -> *mut u8 {
         self.view.byte(n, h as isize, w as isize).cast_mut()
-    }
-
-    /// Without a halo: all pixels of all images lie at one distance.
-    #[inline(always)]
-    pub fn is_flat(&self) -> bool {
-        self.view.halo == Padding::default()
-    }
-
-    /// The same activation, to read.
-    pub fn as_view(&self) -> View<'a> {
-        self.view
     }
 
     /// The first `n` images.
@@ -154,62 +125,51 @@ impl<'a> ViewMut<'a> {
         Self { view: self.view.skip(first) }
     }
 
-    /// Writes zeros into the halo of the rows `rows` of the padded images, of which there are
-    /// `n * (top + h + bottom)`.
+    /// Writes zeros into a worker's share of the halo.
     ///
     /// # Safety
-    /// Nobody else may read or write those halo pixels' channels at the same time.
-    pub unsafe fn clear_halo(&self, rows: Range<usize>) {
-        let Self { view: View { shape, halo, pitch, .. } } = *self;
-        if halo == Padding::default() {
+    /// Nobody but the other workers, each with its share, may read or write the halo's channels at
+    /// the same time.
+    pub(crate) unsafe fn clear_halo(&self, worker: usize, workers: usize) {
+        if self.is_flat() {
             return;
         }
+        let View { shape, halo, .. } = self.view;
         let padded = halo.top + shape.h + halo.bottom;
-        // Zero is the same bits in every type.
-        let bytes = shape.c * self.view.dtype.bytes();
-        let clear = |n: usize, h: isize, columns: Range<isize>| {
-            for w in columns {
-                let pixel = self.view.byte(n, h, w).cast_mut();
-                // SAFETY: `pixel` checked by construction to lie in the memory of the view with
-                // its halo; by the caller, nobody else uses it.
-                unsafe { std::slice::from_raw_parts_mut(pixel, bytes) }.fill(0);
-            }
-        };
-        debug_assert!(pitch.pixel >= shape.c);
-        for row in rows {
+        let (left, right) = (-(halo.left as isize), (shape.w + halo.right) as isize);
+        let rows = shape.n * padded;
+        for row in rows * worker / workers..rows * (worker + 1) / workers {
             let (n, h) = (row / padded, (row % padded) as isize - halo.top as isize);
-            let (left, right) = (-(halo.left as isize), (shape.w + halo.right) as isize);
-            if h < 0 || h >= shape.h as isize {
-                clear(n, h, left..right);
-            } else {
-                clear(n, h, left..0);
-                clear(n, h, shape.w as isize..right);
-            }
+            let is_inside = (0..shape.h as isize).contains(&h);
+            let columns = if is_inside { [left..0, shape.w as isize..right] } else { [left..right, 0..0] };
+            // SAFETY: by the caller. Zero is the same bits in every type.
+            columns.into_iter().for_each(|columns| unsafe { self.fill(n, h, columns, 0) });
         }
-    }
-
-    /// Rows of the padded images, the domain of [`Self::clear_halo`].
-    pub fn padded_rows(&self) -> usize {
-        let halo = self.view.halo;
-        self.view.shape.n * (halo.top + self.view.shape.h + halo.bottom)
     }
 
     /// Fills the interior with NaN, so that a pixel that a kernel forgets is seen.
     ///
     /// # Safety
     /// Nobody else may read or write the interior at the same time.
-    pub unsafe fn poison(&self) {
-        let shape = self.view.shape;
-        // All ones are a NaN in every type.
-        let bytes = shape.c * self.view.dtype.bytes();
-        for n in 0..shape.n {
-            for h in 0..shape.h {
-                for w in 0..shape.w {
-                    let pixel = self.view.byte(n, h as isize, w as isize).cast_mut();
-                    // SAFETY: inside the view; by the caller, nobody else uses it.
-                    unsafe { std::slice::from_raw_parts_mut(pixel, bytes) }.fill(0xff);
-                }
+    pub(crate) unsafe fn poison(&self) {
+        for n in 0..self.shape.n {
+            for h in 0..self.shape.h as isize {
+                // SAFETY: by the caller. All ones are a NaN in every type.
+                unsafe { self.fill(n, h, 0..self.shape.w as isize, 0xff) };
             }
+        }
+    }
+
+    /// Sets all bytes of some pixels' channels.
+    ///
+    /// # Safety
+    /// Nobody else may read or write them at the same time.
+    unsafe fn fill(&self, n: usize, h: isize, columns: Range<isize>, value: u8) {
+        let bytes = self.shape.c * self.dtype.bytes();
+        for w in columns {
+            let pixel = self.view.byte(n, h, w).cast_mut();
+            // SAFETY: the pixel lies in the view or its halo; by the caller, nobody else uses it.
+            unsafe { std::slice::from_raw_parts_mut(pixel, bytes) }.fill(value);
         }
     }
 }

@@ -28,9 +28,9 @@ use crate::error::Unsupported;
 use crate::filter::Filter;
 use crate::kernel::{Io, Kernel, Numerics, Prepared, Request, Signature, Tuning};
 use crate::memory::Scratch;
-use crate::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Window};
+use crate::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Segment, Window};
 use crate::shape::Shape;
-use crate::tensor::{Dtype, Element, Formats, View, ViewMut};
+use crate::tensor::{Dtype, Formats, View, ViewMut};
 
 /// Exact outputs of some pixels of one segment.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,46 +115,50 @@ pub fn all_pixels(shape: Shape) -> Vec<Pixel> {
 /// Exact outputs of the given pixels, one result a segment.
 ///
 /// `src` holds `[n, h, w, c]` values; `filters` are as [`Problem::filter_dims`] says.
-pub fn expected(problem: &Problem, src: &[f32], filters: &[Filter], pixels: &[Pixel]) -> Vec<Expected> {
+pub fn expected<T: Copy + Into<f64>>(
+    problem: &Problem,
+    src: &[T],
+    filters: &[Filter],
+    pixels: &[Pixel],
+) -> Vec<Expected> {
     let shape = problem.src();
     assert_eq!(src.len(), shape.elements(), "source of {problem}");
-    let read = |n: usize, h: usize, w: usize| {
-        let at = ((n * shape.h + h) * shape.w + w) * shape.c;
-        &src[at..at + shape.c]
+    let src = Source { shape, values: src.iter().map(|&value| value.into()).collect() };
+    let outputs = |depth: usize, of_pixel: &dyn Fn(Pixel, &mut Expected)| {
+        let mut outputs = Expected { values: Vec::new(), magnitude: 0.0, depth };
+        pixels.iter().for_each(|&pixel| of_pixel(pixel, &mut outputs));
+        outputs
     };
-    let exact = |depth: usize| Expected { values: Vec::new(), magnitude: 0.0, depth };
     match problem {
-        Problem::Conv(conv) => (0..conv.segments.len())
-            .map(|segment| {
-                let mut result = exact(conv.depth());
-                for &pixel in pixels {
-                    conv_pixel(conv, segment, &filters[segment], pixel, read, &mut result);
-                }
-                result
-            })
-            .collect(),
+        Problem::Conv(conv) => {
+            let of_segment = |(index, segment): (usize, &Segment)| {
+                let (end, filter) = (segment.epilogue, &filters[index]);
+                outputs(conv.depth(), &|at, outputs| conv_pixel(conv, end, filter, at, &src, outputs))
+            };
+            conv.segments.iter().enumerate().map(of_segment).collect()
+        }
         Problem::Pool(pool) => {
-            let mut result = exact(pool.window.kernel.iter().product());
-            for &pixel in pixels {
-                pool_pixel(pool, filters.first(), pixel, read, &mut result);
-            }
-            vec![result]
+            let shift = |k| filters.first().map_or(0.0, |filter| filter.scale_shift(k).1);
+            let shifts: Vec<f64> = (0..pool.channels).map(shift).collect();
+            let depth = pool.window.kernel.iter().product();
+            vec![outputs(depth, &|at, outputs| pool_pixel(pool, &shifts, at, &src, outputs))]
         }
         Problem::Softmax { channels, .. } => {
-            let mut result = exact(*channels);
-            for pixel in pixels {
-                let x = read(pixel.n, 0, 0);
-                let largest = x.iter().fold(f64::NEG_INFINITY, |m, &v| m.max(v as f64));
-                let powers: Vec<f64> = x.iter().map(|&v| (v as f64 - largest).exp()).collect();
-                let sum: f64 = powers.iter().sum();
-                result.values.extend(powers.iter().map(|p| p / sum));
-                // Each power is off by a few roundings of itself, and their sum, whose terms have a
-                // mean, by `sqrt(K)` roundings.
-                let channels = *channels as f64;
-                result.magnitude = result.magnitude.max((8.0 + channels.sqrt()) / sum / channels);
-            }
-            vec![result]
+            vec![outputs(*channels, &|at, outputs| softmax_pixel(src.pixel(at.n, 0, 0), outputs))]
         }
+    }
+}
+
+/// `[n, h, w, c]` values.
+struct Source {
+    shape: Shape,
+    values: Vec<f64>,
+}
+
+impl Source {
+    fn pixel(&self, n: usize, y: usize, x: usize) -> &[f64] {
+        let Shape { h, w, c, .. } = self.shape;
+        &self.values[((n * h + y) * w + x) * c..][..c]
     }
 }
 
@@ -176,75 +180,70 @@ pub(crate) fn taps(
     }
 }
 
-fn finish(value: f64, epilogue: Epilogue) -> f64 {
+pub(crate) fn finish(value: f64, epilogue: Epilogue) -> f64 {
     if epilogue.relu { value.max(0.0) } else { value }
 }
 
-fn conv_pixel<'a>(
-    conv: &Conv,
-    segment: usize,
-    filter: &Filter,
-    at: Pixel,
-    read: impl Fn(usize, usize, usize) -> &'a [f32],
-    result: &mut Expected,
-) {
+fn conv_pixel(conv: &Conv, end: Epilogue, filter: &Filter, at: Pixel, src: &Source, outputs: &mut Expected) {
     let k = filter.dims[3];
     let (mut sums, mut squares) = (vec![0.0f64; k], vec![0.0f64; k]);
     taps(&conv.window, conv.image, at, |r, s, y, x| {
-        for (c, &x) in read(at.n, y, x).iter().enumerate() {
+        for (c, &x) in src.pixel(at.n, y, x).iter().enumerate() {
             let row = (r * filter.dims[1] + s) * filter.dims[2] + c;
             let weights = &filter.weights[row * k..(row + 1) * k];
             for ((sum, square), &w) in sums.iter_mut().zip(&mut squares).zip(weights) {
-                let product = x as f64 * w as f64;
+                let product = x * w as f64;
                 *sum += product;
                 *square += product * product;
             }
         }
     });
     let depth = conv.depth() as f64;
-    let epilogue = conv.segments[segment].epilogue;
     for (k, (sum, square)) in sums.into_iter().zip(squares).enumerate() {
         let (scale, shift) = filter.scale_shift(k);
         let sigma = (square / depth).sqrt();
-        result.magnitude = result.magnitude.max(scale.abs() * (sigma + sum.abs() / depth.sqrt()));
-        let shift = if epilogue.bias { shift } else { 0.0 };
-        result.values.push(finish(sum * scale + shift, epilogue));
+        outputs.magnitude = outputs.magnitude.max(scale.abs() * (sigma + sum.abs() / depth.sqrt()));
+        let shift = if end.bias { shift } else { 0.0 };
+        outputs.values.push(finish(sum * scale + shift, end));
     }
 }
 
-fn pool_pixel<'a>(
-    pool: &Pool,
-    filter: Option<&Filter>,
-    at: Pixel,
-    read: impl Fn(usize, usize, usize) -> &'a [f32],
-    result: &mut Expected,
-) {
+fn pool_pixel(pool: &Pool, shifts: &[f64], at: Pixel, src: &Source, outputs: &mut Expected) {
     let mut count = 0;
     let mut values = vec![if pool.kind == PoolKind::Max { f64::NEG_INFINITY } else { 0.0 }; pool.channels];
     let mut squares = vec![0.0f64; pool.channels];
     taps(&pool.window, pool.image, at, |_, _, y, x| {
         count += 1;
-        for ((value, square), &x) in values.iter_mut().zip(&mut squares).zip(read(at.n, y, x)) {
-            let x = x as f64;
+        for ((value, square), &x) in values.iter_mut().zip(&mut squares).zip(src.pixel(at.n, y, x)) {
             *value = if pool.kind == PoolKind::Max { value.max(x) } else { *value + x };
             *square += x * x;
         }
     });
     // A mean is a sum of `depth` products with `1 / depth`.
-    let depth = result.depth as f64;
+    let depth = outputs.depth as f64;
     for (value, square) in values.iter().zip(&squares) {
         let sigma = (square / depth).sqrt() / depth;
         let sum = if pool.kind == PoolKind::Max { 0.0 } else { value / depth };
-        result.magnitude = result.magnitude.max(sigma + sum.abs() / depth.sqrt());
+        outputs.magnitude = outputs.magnitude.max(sigma + sum.abs() / depth.sqrt());
     }
     let divisor = match pool.kind {
         PoolKind::Max => 1,
         PoolKind::Average => count,
-        PoolKind::AverageCountingBorder => result.depth,
+        PoolKind::AverageCountingBorder => outputs.depth,
     };
-    let shift = |k: usize| filter.map_or(0.0, |filter| filter.scale_shift(k).1);
-    let mean = |(k, value): (usize, f64)| finish(value / divisor as f64 + shift(k), pool.epilogue);
-    result.values.extend(values.into_iter().enumerate().map(mean));
+    let mean = |(value, shift): (f64, &f64)| finish(value / divisor as f64 + shift, pool.epilogue);
+    outputs.values.extend(values.into_iter().zip(shifts).map(mean));
+}
+
+fn softmax_pixel(x: &[f64], outputs: &mut Expected) {
+    let largest = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let powers: Vec<f64> = x.iter().map(|&v| (v - largest).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    outputs.values.extend(powers.iter().map(|p| p / sum));
+    // Each power is off by a few roundings of itself, and their sum, whose terms have a mean, by
+    // `sqrt(K)` roundings.
+    let channels = x.len() as f64;
+    outputs.magnitude = outputs.magnitude.max((8.0 + channels.sqrt()) / sum / channels);
 }
 
 /// The oracle as a row of the table: correct for every problem, and as slow as it looks.
@@ -289,24 +288,20 @@ impl Prepared for PreparedReference {
     }
 
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, _: &mut Scratch) {
+        let problem = self.signature.problem.with_batch(1);
+        let pixels = all_pixels(problem.dst()[0]);
         for n in units {
-            // SAFETY: the source may be read.
-            let src = unsafe {
-                match io.src.dtype {
-                    Dtype::F32 => values::<f32>(&io.src, n),
-                    Dtype::Bf16 => values::<bf16>(&io.src, n),
-                }
-            };
-            let problem = self.signature.problem.with_batch(1);
-            let pixels = all_pixels(problem.dst()[0]);
-            let results = expected(&problem, &src, &self.filters, &pixels);
-            for (segment, result) in results.iter().enumerate() {
+            let mut src = Vec::with_capacity(problem.src().elements());
+            for Pixel { y, x, .. } in all_pixels(problem.src()) {
+                // SAFETY: a pixel of the source.
+                src.extend((0..io.src.shape.c).map(|c| unsafe { load(&io.src, n, [y, x, c]) }));
+            }
+            for (segment, result) in expected(&problem, &src, &self.filters, &pixels).iter().enumerate() {
                 let dst = io.dst(segment);
-                // SAFETY: the image is this unit's.
-                unsafe {
-                    match dst.as_view().dtype {
-                        Dtype::F32 => store::<f32>(&dst, n, &pixels, &result.values),
-                        Dtype::Bf16 => store::<bf16>(&dst, n, &pixels, &result.values),
+                for (pixel, values) in pixels.iter().zip(result.values.chunks_exact(dst.shape.c)) {
+                    for (c, &value) in values.iter().enumerate() {
+                        // SAFETY: the image is this unit's.
+                        unsafe { store(&dst, n, [pixel.y, pixel.x, c], value as f32) };
                     }
                 }
             }
@@ -314,32 +309,27 @@ impl Prepared for PreparedReference {
     }
 }
 
-/// The values of an image.
-///
 /// # Safety
-/// It may be read.
-unsafe fn values<T: Element>(src: &View, n: usize) -> Vec<f32> {
-    let mut values = Vec::with_capacity(src.shape.elements() / src.shape.n);
-    for h in 0..src.shape.h {
-        for w in 0..src.shape.w {
-            let pixel = src.pixel::<T>(n, h as isize, w as isize);
-            // SAFETY: a pixel of the source.
-            let pixel = unsafe { std::slice::from_raw_parts(pixel, src.shape.c) };
-            values.extend(pixel.iter().map(|element| element.to_f32()));
+/// The element may be read.
+unsafe fn load(src: &View, n: usize, [y, x, c]: [usize; 3]) -> f32 {
+    let (y, x) = (y as isize, x as isize);
+    // SAFETY: by the caller.
+    unsafe {
+        match src.dtype {
+            Dtype::F32 => *src.pixel::<f32>(n, y, x).add(c),
+            Dtype::Bf16 => (*src.pixel::<bf16>(n, y, x).add(c)).to_f32(),
         }
     }
-    values
 }
 
-/// Stores the pixels of an image.
-///
 /// # Safety
-/// They may be written by this caller alone.
-unsafe fn store<T: Element>(dst: &ViewMut, n: usize, pixels: &[Pixel], values: &[f64]) {
-    for (pixel, values) in pixels.iter().zip(values.chunks_exact(dst.shape().c)) {
-        for (c, &value) in values.iter().enumerate() {
-            // SAFETY: a channel of a pixel of the image.
-            unsafe { *dst.pixel::<T>(n, pixel.y, pixel.x).add(c) = T::from_f32(value as f32) };
+/// The element may be written by this caller alone.
+unsafe fn store(dst: &ViewMut, n: usize, [y, x, c]: [usize; 3], value: f32) {
+    // SAFETY: by the caller.
+    unsafe {
+        match dst.dtype {
+            Dtype::F32 => *dst.pixel::<f32>(n, y, x).add(c) = value,
+            Dtype::Bf16 => *dst.pixel::<bf16>(n, y, x).add(c) = bf16::from_f32(value),
         }
     }
 }

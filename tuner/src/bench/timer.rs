@@ -143,7 +143,7 @@ impl Bench {
 
     /// Elements of scratch that a team of so many needs.
     fn scratch(&self, workers: usize) -> usize {
-        self.prepared.scratch().total(workers)
+        self.prepared.scratch_of_team(workers)
     }
 
     /// Bytes of packed weights, and of scratch for a team of so many.

@@ -1,15 +1,13 @@
 //! Bias, ReLU and rounding of sums on their way to memory.
 
-#![allow(unsafe_code, reason = "AMX code")]
-
 use std::arch::x86_64::{__m256i, __m512i};
 use std::ops::Range;
 
 use half::bf16;
 use pulp::Simd;
 
+use super::PreparedAmx;
 use super::pixels::{Cut, Tile};
-use super::prepared::PreparedAmx;
 use crate::arch::amx::{ROWS, TILE};
 use crate::cpu::{Avx512, Avx512Bf16};
 use crate::gemm::panels::Panel;
@@ -32,7 +30,7 @@ pub unsafe fn finish(
 ) {
     let isa = step.isa;
     let epilogue = step.conv.segments[panel.segment].epilogue;
-    let (dtype, zero) = (dst.dtype(), isa.splat_f32s(0.0));
+    let (dtype, zero) = (dst.dtype, isa.splat_f32s(0.0));
     let floor = isa.splat_f32s(if epilogue.relu { 0.0 } else { f32::NEG_INFINITY });
     let mut bias = [zero; 2];
     if epilogue.bias {
@@ -50,8 +48,8 @@ pub unsafe fn finish(
         // SAFETY: by the caller.
         unsafe {
             match (dtype, panel.width) {
-                (Dtype::Bf16, WIDE) => end.wide(pixels, at, pitch),
-                (Dtype::Bf16, ROWS) => end.half(pixels, at, pitch),
+                (Dtype::Bf16, WIDE) => end.whole::<2>(pixels, at, pitch),
+                (Dtype::Bf16, ROWS) => end.whole::<1>(pixels, at, pitch),
                 _ => end.first(pixels, at, pitch, dtype, panel.width),
             }
         }
@@ -65,6 +63,10 @@ const WIDE: usize = 2 * ROWS;
 type Vector = <Avx512 as pulp::Simd>::f32s;
 
 /// The epilogue of a tile.
+///
+/// # Safety of its functions
+/// There are sums of the pixels and vectors. Their outputs may be written at `at`, `pitch` bytes
+/// from one to the next.
 struct End {
     isa: Avx512,
     bf16: Avx512Bf16,
@@ -75,9 +77,6 @@ struct End {
 
 impl End {
     /// An output of a pixel and a vector.
-    ///
-    /// # Safety
-    /// There are sums of the pixel and the vector.
     #[inline(always)]
     unsafe fn value(&self, pixel: usize, vector: usize) -> Vector {
         // SAFETY: by the caller.
@@ -85,56 +84,33 @@ impl End {
         self.isa.max_f32s(self.floor, self.isa.add_f32s(sum, self.bias[vector]))
     }
 
+    /// One or two whole vectors in bf16.
     #[inline(always)]
-    fn narrow(&self, [low, high]: [Vector; 2]) -> __m512i {
-        // SAFETY: the token proves that the instruction is there.
-        unsafe { self.bf16.narrow(pulp::cast(low), pulp::cast(high)) }
-    }
-
-    /// Two whole vectors in bf16.
-    ///
-    /// # Safety
-    /// As for [`Self::value`], of each pixel; their outputs may be written at `at`, `pitch` bytes
-    /// from one to the next.
-    #[inline(always)]
-    unsafe fn wide(&self, pixels: Range<usize>, mut at: *mut u8, pitch: usize) {
+    unsafe fn whole<const VECTORS: usize>(&self, pixels: Range<usize>, mut at: *mut u8, pitch: usize) {
         for pixel in pixels {
-            // SAFETY: by the caller.
+            // SAFETY: by the caller; the token proves that the instruction is there.
             unsafe {
-                let both = self.narrow([self.value(pixel, 0), self.value(pixel, 1)]);
-                at.cast::<__m512i>().write_unaligned(both);
-            }
-            at = at.wrapping_add(pitch);
-        }
-    }
-
-    /// One whole vector in bf16.
-    ///
-    /// # Safety
-    /// As for [`Self::wide`].
-    #[inline(always)]
-    unsafe fn half(&self, pixels: Range<usize>, mut at: *mut u8, pitch: usize) {
-        for pixel in pixels {
-            // SAFETY: as above.
-            unsafe {
-                let both = self.narrow([self.value(pixel, 0), self.floor]);
-                let [half, _]: [__m256i; 2] = pulp::cast(both);
-                at.cast::<__m256i>().write_unaligned(half);
+                let low = self.value(pixel, 0);
+                let high = if VECTORS == 2 { self.value(pixel, 1) } else { self.floor };
+                let both = self.bf16.narrow(pulp::cast(low), pulp::cast(high));
+                if VECTORS == 2 {
+                    at.cast::<__m512i>().write_unaligned(both);
+                } else {
+                    let [half, _]: [__m256i; 2] = pulp::cast(both);
+                    at.cast::<__m256i>().write_unaligned(half);
+                }
             }
             at = at.wrapping_add(pitch);
         }
     }
 
     /// The first `width` channels in any type.
-    ///
-    /// # Safety
-    /// As for [`Self::wide`].
     #[inline(always)]
     unsafe fn first(&self, pixels: Range<usize>, mut at: *mut u8, pitch: usize, dtype: Dtype, width: usize) {
         for pixel in pixels {
             for (vector, first) in (0..width).step_by(ROWS).enumerate() {
                 let at = at.wrapping_add(first * dtype.bytes());
-                // SAFETY: as above.
+                // SAFETY: by the caller.
                 unsafe {
                     let value = self.value(pixel, vector);
                     match dtype {

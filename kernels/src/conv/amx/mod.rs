@@ -28,27 +28,24 @@
 //!   copied: the rows of the source that an output row takes, rounded and without gaps ([`rows`]).
 
 mod finish;
-mod layout;
 mod pixels;
 mod prefetch;
-mod prepared;
 mod rows;
 mod run;
 mod steps;
 
-use crate::arch::amx::{Amx, Streamed};
-use crate::cpu::{Avx512, Avx512Bf16, Cpu, Isa};
-use crate::error::Unsupported;
-use crate::kernel::{Kernel, Numerics, Prepared, Request, Tuning};
-use crate::problem::Problem;
-use crate::tensor::{Dtype, Format, Formats};
-use layout::Layout;
-use pixels::Flat;
-use prepared::{PreparedAmx, is_copied};
-use steps::{is_narrow, pack, steps};
+use std::ops::Range;
 
-/// The kernel.
-#[derive(Debug)]
+use super::{
+    Conv, Cpu, Dtype, Format, Formats, Isa, Kernel, Numerics, Prepared, Problem, Request, Signature, Tuning,
+    Unsupported, View, round_up,
+};
+use crate::arch::amx::{Amx, DEPTH, SUMS, TILE};
+use crate::cpu::{Avx512, Avx512Bf16};
+use crate::gemm::panels::Panels;
+use pixels::{Cut, Flat};
+use steps::{Step, is_narrow, pack, runs_over_taps, steps};
+
 pub struct AmxConv {
     amx: Amx,
     /// For the epilogue.
@@ -57,7 +54,6 @@ pub struct AmxConv {
 }
 
 impl AmxConv {
-    /// For the table.
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         let amx = Amx::new(cpu)?;
         Ok(Box::new(Self { amx, isa: Avx512::new(cpu)?, bf16: Avx512Bf16::new(cpu)? }))
@@ -96,7 +92,7 @@ impl Kernel for AmxConv {
     fn formats(&self, problem: &Problem, _: &Tuning) -> Vec<Formats> {
         let Ok(conv) = problem.as_conv() else { return Vec::new() };
         let from = |src| {
-            let src = Format::with_halo(src, conv.window.padding);
+            let src = Format { dtype: src, halo: conv.window.padding };
             [Format::BF16, Format::F32].map(|dst| Formats { src, dst })
         };
         let mut formats = from(Dtype::Bf16).to_vec();
@@ -132,10 +128,109 @@ impl Kernel for AmxConv {
             rows: Layout::new(conv),
             part: request.tuning("depth"),
             image_stays: request.tuning("order") == 1,
-            streamed: [Streamed::None, Streamed::A, Streamed::B, Streamed::Both][request.tuning("stream")],
+            streamed: [1, 2].map(|operand| request.tuning("stream") & operand != 0),
             flat,
             conv: conv.clone(),
             steps,
         }))
+    }
+}
+
+/// Blocks that are summed in turn where a sum is computed in parts.
+const GROUP: usize = 10;
+
+/// Elements from the sums of a block to the next: a tile without meaning lies between
+/// ([`crate::arch::amx::Block::sums`]).
+const SUMS_PITCH: usize = SUMS + TILE;
+
+struct PreparedAmx {
+    amx: Amx,
+    isa: Avx512,
+    bf16: Avx512Bf16,
+    signature: Signature,
+    conv: Conv,
+    steps: Vec<Step>,
+    panels: Panels,
+    /// For a source that is copied.
+    rows: Layout,
+    /// Steps of a part of the sums.
+    part: usize,
+    image_stays: bool,
+    /// Which of pixels and weights are streamed ([`crate::arch::amx::Block::streamed`]).
+    streamed: [bool; 2],
+    flat: Flat,
+}
+
+/// Whether a source of a type is copied whatever its pitches.
+fn is_copied(conv: &Conv, dtype: Dtype) -> bool {
+    is_narrow(conv) || dtype == Dtype::F32
+}
+
+/// Where the parts of a worker's scratch begin and end, in elements from its start: offsets of
+/// steps, sums, rows.
+struct Parts {
+    sums: usize,
+    rows: usize,
+    end: usize,
+}
+
+impl PreparedAmx {
+    fn shares(&self, n: usize) -> usize {
+        self.panels.shares(Cut::new(&self.conv, n, self.flat, true).blocks())
+    }
+
+    fn in_parts(&self) -> bool {
+        self.part < self.steps.len()
+    }
+
+    fn copies(&self, src: &View) -> bool {
+        is_copied(&self.conv, src.dtype)
+            || runs_over_taps(&self.conv) && src.pitch.pixel != self.conv.channels
+    }
+
+    fn parts(&self) -> Parts {
+        let offsets = self.steps.len() * size_of::<usize>() / size_of::<f32>();
+        let blocks = if self.in_parts() { GROUP } else { 1 };
+        let copied = LINES * self.rows.rows * self.rows.row;
+        let may_copy = is_copied(&self.conv, self.signature.formats.src.dtype) || runs_over_taps(&self.conv);
+        let sums = round_up(offsets);
+        let rows = sums + blocks * SUMS_PITCH;
+        // An element of f32 is two of bf16.
+        Parts { sums, rows, end: rows + if may_copy { round_up(copied / 2) } else { 0 } }
+    }
+
+    /// Units that a worker computes, unless another worker takes some of them, and the panels of
+    /// those units.
+    fn worker_share(&self, worker: usize, workers: usize, shares: usize) -> [Range<usize>; 2] {
+        let panels = self.panels.list.len();
+        let units = panels * shares;
+        let mine = units * worker / workers..units * (worker + 1) / workers;
+        let panels = match self.image_stays {
+            true => 0..panels,
+            false => mine.start / shares..mine.end.div_ceil(shares),
+        };
+        [mine, panels]
+    }
+}
+
+/// Output rows whose sources are kept: the tiles of a block may lie in two.
+const LINES: usize = 2;
+
+/// How much of the source is copied for the tiles.
+#[derive(Clone, Copy)]
+struct Layout {
+    /// Elements of a row that are read with weights.
+    length: usize,
+    row: usize,
+    /// Rows of an output row.
+    rows: usize,
+}
+
+impl Layout {
+    fn new(conv: &Conv) -> Self {
+        let [rows, s] = conv.window.kernel;
+        let length = ((conv.output()[1] - 1) * conv.window.stride[1] + s) * conv.channels;
+        // The last step of the last pixel reads less than a step behind.
+        Self { length, row: length.next_multiple_of(DEPTH) + DEPTH, rows }
     }
 }

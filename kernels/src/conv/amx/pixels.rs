@@ -8,14 +8,12 @@
 //! ```
 
 use crate::arch::amx::ROWS;
-use crate::problem::Conv;
-use crate::tensor::{View, ViewMut};
+use crate::conv::{Conv, View, ViewMut};
 
 /// A line of pixels in tiles of one size, the last of which may overlap the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Line {
     length: usize,
-    /// Pixels of a tile.
     pixels: usize,
     tiles: usize,
 }
@@ -40,7 +38,6 @@ impl Line {
     }
 }
 
-/// How the output pixels of images are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
     image: [usize; 2],
@@ -93,7 +90,6 @@ impl Cut {
         lines
     }
 
-    /// Pixels of a tile.
     pub fn pixels(&self) -> usize {
         self.along.pixels
     }
@@ -112,31 +108,25 @@ impl Cut {
         self.along_tiles().div_ceil(2) + self.down_tiles().div_ceil(2)
     }
 
-    /// The tiles of a block.
     #[inline(always)]
     pub fn block(&self, block: usize) -> [Option<Tile>; 2] {
         let along = self.along_tiles();
-        let blocks = along.div_ceil(2);
-        if block < blocks {
-            return [2 * block, 2 * block + 1].map(|tile| {
-                (tile < along).then(|| {
-                    let [first, done] = self.along.tile(tile % self.along.tiles);
-                    let direction = if self.flat { Direction::Flat } else { Direction::Along };
-                    Tile { direction, line: tile / self.along.tiles, first, done }
-                })
-            });
-        }
-        let (line, count) = (self.down.map_or(self.along, |(line, _)| line), self.down_tiles());
-        let block = block - blocks;
+        let (block, line, count, direction) = match block.checked_sub(along.div_ceil(2)) {
+            None if self.flat => (block, self.along, along, Direction::Flat),
+            None => (block, self.along, along, Direction::Along),
+            Some(block) => {
+                let line = self.down.map_or(self.along, |(line, _)| line);
+                (block, line, self.down_tiles(), Direction::Down)
+            }
+        };
         [2 * block, 2 * block + 1].map(|tile| {
             (tile < count).then(|| {
                 let [first, done] = line.tile(tile % line.tiles);
-                Tile { direction: Direction::Down, line: tile / line.tiles, first, done }
+                Tile { direction, line: tile / line.tiles, first, done }
             })
         })
     }
 
-    /// Image, row and column of a tile's pixel.
     #[inline(always)]
     pub fn place(&self, tile: &Tile, pixel: usize) -> Place {
         let [oh, ow] = self.image;
@@ -159,9 +149,7 @@ impl Cut {
     #[inline(always)]
     pub fn src(&self, tile: &Tile, conv: &Conv, src: &View) -> (*const u8, usize) {
         let [image, y, x] = self.place(tile, 0);
-        let ([sh, sw], padding) = (conv.window.stride, conv.window.padding);
-        let top = (y * sh) as isize - padding.top as isize;
-        let left = (x * sw) as isize - padding.left as isize;
+        let ([sh, sw], [top, left]) = (conv.window.stride, conv.first_tap(y, x));
         let pitch = if tile.direction == Direction::Down { sh * src.pitch.row } else { sw * src.pitch.pixel };
         (src.byte(image, top, left), pitch * src.dtype.bytes())
     }
@@ -173,12 +161,12 @@ impl Cut {
         let [image, y, x] = self.place(tile, pixel);
         let left = self.pixels() - pixel;
         let (count, pitch) = match tile.direction {
-            Direction::Flat if dst.is_flat() => (left, dst.pitch().pixel),
-            Direction::Flat => (left.min(self.image[1] - x), dst.pitch().pixel),
-            Direction::Along => (left, dst.pitch().pixel),
-            Direction::Down => (left, dst.pitch().row),
+            Direction::Flat if dst.is_flat() => (left, dst.pitch.pixel),
+            Direction::Flat => (left.min(self.image[1] - x), dst.pitch.pixel),
+            Direction::Along => (left, dst.pitch.pixel),
+            Direction::Down => (left, dst.pitch.row),
         };
-        (dst.byte(image, y, x), count, pitch * dst.dtype().bytes())
+        (dst.byte(image, y, x), count, pitch * dst.dtype.bytes())
     }
 }
 
@@ -200,7 +188,6 @@ enum Direction {
     Down,
 }
 
-/// A tile of pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tile {
     direction: Direction,

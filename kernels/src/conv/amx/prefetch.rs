@@ -16,7 +16,6 @@ impl<'a> Prefetch<'a> {
         Self { parts: [&weights[prefetched.min(weights.len())..], next] }
     }
 
-    /// Lines of both parts.
     pub fn lines(&self) -> usize {
         self.parts.iter().map(|part| part.len().div_ceil(LINE)).sum()
     }

@@ -6,21 +6,19 @@
 //! multiplied by zeros. (Where an input is no number, so are the outputs of the pixels that read it
 //! so.)
 
-#![allow(unsafe_code, reason = "AMX code")]
-
 use std::arch::x86_64::__m512i;
 use std::cell::Cell;
 
 use half::bf16;
 
-use super::layout::{LINES, Layout};
 use super::pixels::Place;
-use super::prepared::PreparedAmx;
+use super::{LINES, Layout, PreparedAmx};
 use crate::arch::amx::{DEPTH, ROWS};
 use crate::tensor::{Dtype, View};
 use crate::vector::load_first;
 
-/// The copies of a worker.
+/// # Safety of its functions
+/// All taps of the pixels may be read, and the scratch be written by this caller alone.
 pub struct Rows<'a> {
     step: &'a PreparedAmx,
     src: &'a View<'a>,
@@ -30,16 +28,13 @@ pub struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// None yet, in scratch of [`Layout::elements`].
+    /// None yet, in scratch of [`LINES`] by [`Layout::rows`] by [`Layout::row`] elements.
     pub fn new(step: &'a PreparedAmx, src: &'a View<'a>, to: *mut bf16) -> Self {
         Self { step, src, to, held: Cell::new([None; LINES]) }
     }
 
     /// Where the inputs of an output pixel begin, and the bytes to those of the next; copies its
     /// row's unless they are there.
-    ///
-    /// # Safety
-    /// All taps of the pixel's row may be read, and the scratch written by this caller alone.
     #[inline(always)]
     pub unsafe fn at(&self, [image, y, x]: Place) -> (*const u8, usize) {
         let (conv, layout) = (&self.step.conv, &self.step.rows);
@@ -51,10 +46,9 @@ impl<'a> Rows<'a> {
         if held[slot] != Some([image, y]) {
             held[slot] = Some([image, y]);
             self.held.set(held);
-            let padding = conv.window.padding;
-            let top = (y * conv.window.stride[0]) as isize - padding.top as isize;
+            let [top, left] = conv.first_tap(y, 0);
             for row in 0..layout.rows {
-                let from = self.src.byte(image, top + row as isize, -(padding.left as isize));
+                let from = self.src.byte(image, top + row as isize, left);
                 // SAFETY: by the caller; the place has as many rows.
                 unsafe { self.copy(from, to.wrapping_add(row * layout.row)) };
             }
@@ -62,10 +56,7 @@ impl<'a> Rows<'a> {
         (to.wrapping_add(x * pixel).cast_const().cast(), pixel * size_of::<bf16>())
     }
 
-    /// Copies a row.
-    ///
-    /// # Safety
-    /// [`Layout::length`] elements may be read, and [`Layout::row`] written.
+    /// Reads [`Layout::length`] elements of a row, and writes [`Layout::row`].
     #[inline(always)]
     unsafe fn copy(&self, from: *const u8, to: *mut bf16) {
         let (channels, Layout { length, .. }) = (self.step.conv.channels, self.step.rows);
@@ -87,10 +78,7 @@ impl<'a> Rows<'a> {
         unsafe { to.add(length).write_bytes(0, self.step.rows.row - length) };
     }
 
-    /// Rounds a run of elements.
-    ///
-    /// # Safety
-    /// So many may be read, and written in whole vectors of bf16.
+    /// Rounds a run of elements, which are written in whole vectors of bf16.
     #[inline(always)]
     unsafe fn round(&self, from: *const f32, to: *mut bf16, count: usize) {
         let (isa, bf16) = (self.step.isa, self.step.bf16);

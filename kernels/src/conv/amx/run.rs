@@ -1,19 +1,15 @@
 //! The loops over units, panels, blocks and steps.
 
-#![allow(unsafe_code, reason = "AMX code")]
-
 use std::ops::Range;
 
 use super::finish::finish;
 use super::pixels::{Cut, Tile};
 use super::prefetch::Prefetch;
-use super::prepared::{GROUP, PreparedAmx, SUMS_PITCH};
 use super::rows::Rows;
+use super::{GROUP, PreparedAmx, SUMS_PITCH};
 use crate::arch::amx::{Block, TILE, TileRegisters};
+use crate::conv::{Buffer, Dtype, Io, Prepared, Scratch, Signature};
 use crate::gemm::panels::Panel;
-use crate::kernel::{Io, Prepared, Signature};
-use crate::memory::{Buffer, Scratch, ScratchReq};
-use crate::tensor::Dtype;
 
 /// Elements of the next step's weights that are prefetched: a quarter of a second-level cache of 2
 /// MiB.
@@ -25,11 +21,11 @@ impl Prepared for PreparedAmx {
     }
 
     fn packed(&self) -> Vec<&Buffer> {
-        self.panels.buffers().into()
+        self.panels.buffers.iter().collect()
     }
 
     fn packed_mut(&mut self) -> Vec<&mut Buffer> {
-        self.panels.buffers_mut().into()
+        self.panels.buffers.iter_mut().collect()
     }
 
     /// All panels at once where the pixels stay. Else one panel: while it is used, the next one can
@@ -43,12 +39,12 @@ impl Prepared for PreparedAmx {
         PREFETCH_CAPACITY
     }
 
-    fn scratch(&self) -> ScratchReq {
-        ScratchReq { shared: 0, worker: self.parts().end }
+    fn scratch(&self) -> usize {
+        self.parts().end
     }
 
     fn units(&self, _: usize, n: usize) -> usize {
-        self.panels.list().len() * self.shares(n)
+        self.panels.list.len() * self.shares(n)
     }
 
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
@@ -76,11 +72,11 @@ impl pulp::WithSimd for Run<'_> {
         let cut = Cut::new(&step.conv, n, step.flat, !copies);
         let offsets = worker.cast::<usize>();
         let [row, pixel] = match copies {
-            true => [step.rows.row_bytes(), step.conv.channels * Dtype::Bf16.bytes()],
-            false => [src.pitch.row, src.pitch.pixel].map(|pitch| pitch * Dtype::Bf16.bytes()),
+            true => [step.rows.row, step.conv.channels],
+            false => [src.pitch.row, src.pitch.pixel],
         };
         for (index, one) in step.steps.iter().enumerate() {
-            let offset = one.tap[0] * row + one.tap[1] * pixel + one.element * Dtype::Bf16.bytes();
+            let offset = (one.tap[0] * row + one.tap[1] * pixel + one.element) * Dtype::Bf16.bytes();
             // SAFETY: the worker's scratch begins with an offset for each step.
             unsafe { offsets.add(index).write(offset) };
         }
@@ -99,7 +95,7 @@ impl pulp::WithSimd for Run<'_> {
             offsets,
             sums: worker.wrapping_add(parts.sums),
         };
-        let (panels, all) = (step.panels.list().len(), cut.blocks());
+        let (panels, all) = (step.panels.list.len(), cut.blocks());
         let from_share = |share: usize| all * share / shares;
         let mut unit = units.start;
         while unit < units.end {
@@ -125,6 +121,9 @@ impl pulp::WithSimd for Run<'_> {
 }
 
 /// What is the same for all blocks of a run.
+///
+/// # Safety of its functions
+/// The outputs of the blocks are this caller's alone, and there are sums for a group of them.
 struct Blocks<'a> {
     step: &'a PreparedAmx,
     io: &'a Io<'a>,
@@ -138,21 +137,16 @@ struct Blocks<'a> {
 
 impl Blocks<'_> {
     /// Computes a panel of some blocks, and prefetches the lines that are due meanwhile.
-    ///
-    /// # Safety
-    /// The outputs are this caller's alone.
     #[inline(always)]
     unsafe fn run(&self, panel: usize, blocks: Range<usize>, mut due: Range<usize>) {
         let step = self.step;
-        let panel = &step.panels.list()[panel];
+        let panel = &step.panels.list[panel];
         let all = step.steps.len();
         let lines = due.len().div_ceil((all * blocks.len()).max(1));
         let group = if step.in_parts() { GROUP } else { 1 };
-        let mut begin = blocks.start;
-        while begin < blocks.end {
+        for begin in blocks.clone().step_by(group) {
             let end = blocks.end.min(begin + group);
-            let mut from = 0;
-            while from < all {
+            for from in (0..all).step_by(step.part) {
                 let to = all.min(from + step.part);
                 for block in begin..end {
                     let sums = self.sums.wrapping_add((block - begin) * SUMS_PITCH);
@@ -160,16 +154,11 @@ impl Blocks<'_> {
                     unsafe { self.part(panel, self.cut.block(block), from..to, sums, &due, lines) };
                     due.start = due.end.min(due.start + (to - from) * lines);
                 }
-                from = to;
             }
-            begin = end;
         }
     }
 
     /// Adds some steps of a block's sums, and ends the sums behind the last.
-    ///
-    /// # Safety
-    /// The outputs are this caller's alone; a block of sums may be read and written.
     #[inline(always)]
     unsafe fn part(
         &self,

@@ -59,7 +59,9 @@ pub fn steps(conv: &Conv) -> Vec<Step> {
 /// The weights of all steps: for each a tile of pairs of rows for every vector of the panel.
 pub fn pack(conv: &Conv, steps: &[Step], filters: &[Rounded]) -> Panels {
     let pairs = DEPTH / 2;
-    Panels::pack_panels(&conv.segments, ROWS, 2, steps.len() * pairs, filters, |filter, panel, packed| {
+    let folded = filters.iter().map(|filter| &filter.folded);
+    Panels::pack_panels(&conv.segments, ROWS, 2, steps.len() * pairs, folded, |panel, packed| {
+        let filter = &filters[panel.segment];
         for (step, packed) in steps.iter().zip(packed.chunks_exact_mut(panel.vectors * TILE)) {
             let [before, after] = step.idle;
             for (vector, tile) in packed.chunks_exact_mut(TILE).enumerate() {

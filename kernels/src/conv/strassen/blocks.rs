@@ -1,45 +1,30 @@
 //! The block of a run: sums of pixels, products, sums of products.
 
-#![allow(unsafe_code, reason = "vector code")]
-
 use std::ops::Range;
 
-use crate::cpu::Isa;
+use crate::conv::{Buffer, Conv, Io, Isa, Prepared, Scratch, Signature, ViewMut, round_up};
 use crate::gemm::panels::{Panel, Panels};
-use crate::gemm::product::{PART, Products};
-use crate::kernel::{Io, Prepared, Signature};
-use crate::memory::{Buffer, Scratch, ScratchReq, round_up};
-use crate::problem::Conv;
-use crate::shape::Padding;
-use crate::tensor::ViewMut;
+use crate::gemm::product::Products;
 use crate::vector::{load, store};
 
-/// A convolution with sums of weights.
-#[derive(Debug)]
 pub(super) struct PreparedStrassen<I> {
     pub(super) isa: I,
     pub(super) signature: Signature,
     pub(super) conv: Conv,
     /// Of the parts of the segments; a panel holds its matrix `[K, width]` of each point in turn.
+    /// The biases are those of the segments.
     pub(super) panels: Panels,
-    /// Biases of all segments.
-    pub(super) biases: Buffer,
     pub(super) levels: usize,
     pub(super) pixels: usize,
     pub(super) block: usize,
 }
 
 impl<I: Isa> PreparedStrassen<I> {
-    fn points(&self) -> usize {
-        7usize.pow(self.levels as u32)
-    }
-
     /// Rows of each matrix for a block of pixels.
     fn rows(&self, pixels: usize) -> usize {
         pixels.div_ceil(1 << self.levels)
     }
 
-    /// Columns of each left matrix.
     fn depth(&self) -> usize {
         self.conv.depth() >> self.levels
     }
@@ -49,20 +34,14 @@ impl<I: Isa> PreparedStrassen<I> {
         round_up(self.depth()) + round_up(1)
     }
 
-    /// Elements of a row of M.
     fn m_pitch(&self) -> usize {
         round_up(self.panels.widest())
-    }
-
-    fn output_pixels(&self, n: usize) -> usize {
-        let [oh, ow] = self.conv.output();
-        n * oh * ow
     }
 
     /// Bias of channel 0 of a segment.
     fn bias(&self, segment: usize) -> *const f32 {
         let first: usize = self.conv.segments[..segment].iter().map(|s| s.channels).sum();
-        self.biases.as_slice()[first..].as_ptr()
+        self.panels.buffers[1].as_slice()[first..].as_ptr()
     }
 }
 
@@ -72,22 +51,19 @@ impl<I: Isa> Prepared for PreparedStrassen<I> {
     }
 
     fn packed(&self) -> Vec<&Buffer> {
-        let [weights, _] = self.panels.buffers();
-        vec![weights, &self.biases]
+        self.panels.buffers.iter().collect()
     }
 
     fn packed_mut(&mut self) -> Vec<&mut Buffer> {
-        let [weights, _] = self.panels.buffers_mut();
-        vec![weights, &mut self.biases]
+        self.panels.buffers.iter_mut().collect()
     }
 
-    fn scratch(&self) -> ScratchReq {
-        let row = self.v_pitch() + self.m_pitch();
-        ScratchReq { shared: 0, worker: self.points() * self.rows(self.block) * row }
+    fn scratch(&self) -> usize {
+        7usize.pow(self.levels as u32) * self.rows(self.block) * (self.v_pitch() + self.m_pitch())
     }
 
     fn units(&self, _: usize, n: usize) -> usize {
-        self.output_pixels(n).div_ceil(self.block)
+        self.conv.output_pixels(n).div_ceil(self.block)
     }
 
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
@@ -95,6 +71,9 @@ impl<I: Isa> Prepared for PreparedStrassen<I> {
     }
 }
 
+/// # Safety of its functions
+/// Nobody else writes the outputs of the block, and V and M have its rows in each point; the
+/// source's halo holds the padding.
 struct Run<'a, I> {
     step: &'a PreparedStrassen<I>,
     units: Range<usize>,
@@ -110,7 +89,7 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
     fn with_simd<S: pulp::Simd>(self, _: S) {
         let step = self.step;
         let images = self.io.images();
-        let (pixels, blocks) = (step.output_pixels(images), step.units(0, images));
+        let (pixels, blocks) = (step.conv.output_pixels(images), step.units(0, images));
         for unit in self.units.clone() {
             let first = pixels * unit / blocks;
             let block = first..pixels * (unit + 1) / blocks;
@@ -151,13 +130,6 @@ fn join<I: Isa>(isa: I, [m1, m2, m3, m4, m5, m6, m7]: [I::f32s; 7]) -> Square<I:
     [[c11, add(isa, m3, m5)], [add(isa, m2, m4), c22]]
 }
 
-/// Place of a value of the inner level in a matrix of two levels: value `(q, h)` of the outer
-/// level, in quadrant `inner` of it.
-#[inline(always)]
-fn place(inner: usize, q: usize, h: usize) -> [usize; 2] {
-    [inner / 2 + 2 * q, inner % 2 + 2 * h]
-}
-
 /// Stores the left factors of `S` pixels by `S` parts of their channels: of one level for two, of
 /// two for four.
 ///
@@ -176,11 +148,10 @@ unsafe fn store_left<I: Isa, const S: usize>(isa: I, x: [[I::f32s; S]; S], out: 
     // The outer level on the four quadrants, then the inner one on each of its sums.
     let mut outer = [[isa.splat_f32s(0.0); 4]; 7];
     for inner in 0..4 {
-        let [a, b] = [place(inner, 0, 0), place(inner, 0, 1)];
-        let [c, d] = [place(inner, 1, 0), place(inner, 1, 1)];
-        let quadrant =
-            [[x[a[0] % S][a[1] % S], x[b[0] % S][b[1] % S]], [x[c[0] % S][c[1] % S], x[d[0] % S][d[1] % S]]];
-        for (outer, value) in outer.iter_mut().zip(left(isa, quadrant)) {
+        let [i, j] = [inner / 2 % S, inner % 2];
+        let (a, b) = (x[i][j % S], x[i][(j + 2) % S]);
+        let (c, d) = (x[(i + 2) % S][j % S], x[(i + 2) % S][(j + 2) % S]);
+        for (outer, value) in outer.iter_mut().zip(left(isa, [[a, b], [c, d]])) {
             outer[inner] = value;
         }
     }
@@ -230,12 +201,10 @@ unsafe fn load_joined<I: Isa, const S: usize>(isa: I, m: *const f32, point: usiz
         }
     }
     for (inner, products) in outer.into_iter().enumerate() {
-        for (q, values) in join(isa, products).into_iter().enumerate() {
-            for (h, value) in values.into_iter().enumerate() {
-                let [row, column] = place(inner, q, h);
-                y[row % S][column % S] = value;
-            }
-        }
+        let (i, j) = (inner / 2, inner % 2);
+        let [[a, b], [c, d]] = join(isa, products);
+        [y[i % S][j % S], y[i % S][(j + 2) % S]] = [a, b];
+        [y[(i + 2) % S][j % S], y[(i + 2) % S][(j + 2) % S]] = [c, d];
     }
     y
 }
@@ -243,9 +212,6 @@ unsafe fn load_joined<I: Isa, const S: usize>(isa: I, m: *const f32, point: usiz
 impl<I: Isa> Run<'_, I> {
     /// Computes a block of pixels; `S` parts of rows, of channels in and of channels out, `P`
     /// products.
-    ///
-    /// # Safety
-    /// Nobody else writes the block's outputs, and V and M have room for it.
     #[inline(always)]
     unsafe fn block<const S: usize, const P: usize>(&self, block: Range<usize>) {
         let step = self.step;
@@ -257,13 +223,12 @@ impl<I: Isa> Run<'_, I> {
             // SAFETY: V has `rows` rows a point.
             unsafe { self.input::<S>(&block, rows, row, v_point) };
         }
-        for panel in step.panels.list() {
+        for panel in &step.panels.list {
             let products = Products {
                 isa: step.isa,
                 points: P,
                 rows,
                 depth: step.depth(),
-                part: PART,
                 a: self.v,
                 a_pitch: [step.v_pitch(), v_point],
                 panel: step.panels.weights(panel),
@@ -283,27 +248,17 @@ impl<I: Isa> Run<'_, I> {
         }
     }
 
-    /// Image, row and column of an output pixel.
-    #[inline(always)]
-    fn position(&self, pixel: usize) -> (usize, usize, usize) {
-        let [oh, ow] = self.step.conv.output();
-        (pixel / (oh * ow), pixel / ow % oh, pixel % ow)
-    }
-
     /// The first channel of an output pixel; without a halo, all pixels lie at one distance.
     #[inline(always)]
     fn out(&self, dst: &ViewMut, pixel: usize) -> *mut f32 {
-        if dst.as_view().halo == Padding::default() {
-            return dst.pixel::<f32>(0, 0, 0).wrapping_add(pixel * dst.pitch().pixel);
+        if dst.is_flat() {
+            return dst.pixel::<f32>(0, 0, 0).wrapping_add(pixel * dst.pitch.pixel);
         }
-        let (n, y, x) = self.position(pixel);
+        let [n, y, x] = self.step.conv.output_pixel(pixel);
         dst.pixel(n, y, x)
     }
 
     /// The left factors of one row of the matrices.
-    ///
-    /// # Safety
-    /// V has `rows` rows a point; the source's halo holds the padding.
     #[inline(always)]
     unsafe fn input<const S: usize>(&self, block: &Range<usize>, rows: usize, row: usize, v_point: usize) {
         let step = self.step;
@@ -313,9 +268,8 @@ impl<I: Isa> Run<'_, I> {
         let mut pixels = [std::ptr::null::<f32>(); S];
         for (q, pixel) in pixels.iter_mut().enumerate() {
             // A row past the block's last pixel repeats it; its output is dropped.
-            let (n, y, x) = self.position((block.start + q * rows + row).min(block.end - 1));
-            let top = (y * window.stride[0]) as isize - window.padding.top as isize;
-            let left = (x * window.stride[1]) as isize - window.padding.left as isize;
+            let [n, y, x] = step.conv.output_pixel((block.start + q * rows + row).min(block.end - 1));
+            let [top, left] = step.conv.first_tap(y, x);
             *pixel = self.io.src.pixel(n, top, left);
         }
         let v = self.v.wrapping_add(row * step.v_pitch());
@@ -337,10 +291,8 @@ impl<I: Isa> Run<'_, I> {
         }
     }
 
-    /// The outputs of one row of the matrices: `S` pixels, `S` parts of the panel's segment.
-    ///
-    /// # Safety
-    /// `m` is the row of M of the first point; the outputs may be written by this caller alone.
+    /// The outputs of one row of the matrices: `S` pixels, `S` parts of the panel's segment. `m` is
+    /// the row of M of the first point.
     #[inline(always)]
     unsafe fn output<const S: usize>(
         &self,

@@ -29,28 +29,23 @@
 //! RMS error: the variances of the terms of C add up to four times that of C. Packed weights grow
 //! by 7/4 a level.
 
-use crate::cpu::{Cpu, Isa};
-use crate::error::Unsupported;
+mod blocks;
+
+use super::{
+    Buffer, Conv, Cpu, Dtype, Format, Formats, Isa, Kernel, Numerics, Prepared, Problem, Request, Tuning,
+    Unsupported,
+};
 use crate::filter::Folded;
 use crate::gemm::panels::{CHUNK, Panel, Panels, add, set_rounded};
 use crate::gemm::register_block::sizes;
-use crate::kernel::{Kernel, Numerics, Prepared, Request, Tuning};
-use crate::memory::Buffer;
-use crate::problem::{Conv, Problem, Segment};
-use crate::tensor::{Dtype, Format, Formats};
-
-mod blocks;
-
+use crate::problem::Segment;
 use blocks::PreparedStrassen;
 
-/// The kernel, for one instruction set.
-#[derive(Debug)]
 pub struct Strassen<I> {
     isa: I,
 }
 
 impl<I: Isa> Strassen<I> {
-    /// For the table.
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         Ok(Box::new(Self { isa: I::new(cpu)? }))
     }
@@ -75,8 +70,7 @@ impl<I: Isa> Kernel for Strassen<I> {
 
     fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
         let Ok(conv) = problem.as_conv() else { return Vec::new() };
-        let [oh, ow] = conv.output();
-        let pixels_in_all = conv.batch * oh * ow;
+        let pixels_in_all = conv.output_pixels(conv.batch);
         let mut list = Vec::new();
         for levels in (1..=2).filter(|&levels| splits::<I>(conv, levels)) {
             let widest = conv.segments.iter().map(|s| (s.channels >> levels) / I::F32_LANES).max();
@@ -100,7 +94,7 @@ impl<I: Isa> Kernel for Strassen<I> {
 
     fn formats(&self, problem: &Problem, _: &Tuning) -> Vec<Formats> {
         let Ok(conv) = problem.as_conv() else { return Vec::new() };
-        vec![Formats { src: Format::f32_with_halo(conv.window.padding), dst: Format::F32 }]
+        vec![Formats { src: Format { halo: conv.window.padding, ..Format::F32 }, dst: Format::F32 }]
     }
 
     fn numerics(&self, _: &Problem, tuning: &Tuning) -> Numerics {
@@ -115,33 +109,27 @@ impl<I: Isa> Kernel for Strassen<I> {
     fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
         let conv = request.problem.as_conv()?;
         let (levels, vectors) = (request.tuning("levels"), request.tuning("vectors"));
-        let mut biases = Buffer::zeroed(conv.filters());
-        let (mut first, mut products) = (0, Vec::new());
-        for mut folded in request.folded() {
-            let k = folded.dims[3];
-            biases.as_mut_slice()[first..first + k].copy_from_slice(&folded.bias);
-            first += k;
-            // The bias is added once, not to each product.
-            folded.bias.fill(0.0);
-            products.push(folded);
-        }
-        let (isa, factors) = (self.isa, right_factors(levels));
+        let (isa, factors, filters) = (self.isa, right_factors(levels), request.folded());
         let depth = factors.len() * (conv.depth() >> levels);
-        let sums = |filter: &Folded, panel: &Panel, packed: &mut [f32]| {
+        let sums = |panel: &Panel, packed: &mut [f32]| {
+            let filter = &filters[panel.segment];
             isa.vectorize(Pack { isa, levels, factors: &factors, filter, panel, packed });
         };
         let part = |s: &Segment| Segment { channels: s.channels >> levels, ..*s };
         let segments: Vec<Segment> = conv.segments.iter().map(part).collect();
-        let [oh, ow] = conv.output();
+        let mut panels = Panels::pack_panels(&segments, I::F32_LANES, vectors, depth, &filters, sums);
+        // Of all channels: a panel has those of the first of the parts that its products end in.
+        panels.buffers[1] = Buffer::zeroed(conv.filters());
+        let biases = filters.iter().flat_map(|filter| &filter.bias);
+        panels.buffers[1].as_mut_slice().iter_mut().zip(biases).for_each(|(to, bias)| *to = *bias);
         Ok(Box::new(PreparedStrassen {
             isa: self.isa,
             signature: request.signature(),
             conv: conv.clone(),
-            panels: Panels::pack_panels(&segments, I::F32_LANES, vectors, depth, &products, sums),
-            biases,
+            panels,
             levels,
             pixels: request.tuning("pixels"),
-            block: request.tuning("block").min(conv.batch * oh * ow),
+            block: request.tuning("block").min(conv.output_pixels(conv.batch)),
         }))
     }
 }

@@ -9,39 +9,31 @@
 //! outside the transforms, and all between is f32.
 //!
 //! Sums over channels make most of the error, since the output transform magnifies it. They are
-//! taken in parts of at most [`PART`] products.
-
-#![allow(unsafe_code, reason = "vector code")]
+//! taken in parts ([`Products`]).
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use half::bf16;
 
-use super::bf16::{Pixels, narrow_tile, widen_tile};
+use super::bf16::{Pixels, convert_tile};
 use super::tiling::{Place, Span, Tiling, pack};
 use super::transform::Fixed;
 use crate::arch::prefetch::{LINE, to_l1, to_l2};
-use crate::cpu::Isa;
+use crate::conv::{Buffer, Dtype, Io, Isa, Prepared, Request, Scratch, Signature, round_up};
 use crate::gemm::panels::{Panel, Panels};
-use crate::gemm::product::{PART, Products};
-use crate::kernel::{Io, Prepared, Request, Signature};
-use crate::memory::{Buffer, Scratch, ScratchReq, round_up};
-use crate::tensor::Dtype;
+use crate::gemm::product::Products;
 use crate::vector::{load, load_first, store, store_first};
 
-/// A convolution with transformed filters.
 pub(super) struct PreparedTransform<I> {
     isa: I,
     signature: Signature,
     tiling: Tiling,
     /// A panel holds its matrix `[c, width]` of each point in turn.
     panels: Panels,
-    /// Elements of a row of M.
     m_pitch: usize,
     /// Rows of a register block.
     pixels: usize,
-    /// Tiles of a block.
     block: usize,
     /// Groups of panels: units of a block.
     groups: usize,
@@ -55,7 +47,7 @@ impl<I: Isa> PreparedTransform<I> {
             signature: request.signature(),
             tiling,
             m_pitch: round_up(panels.widest()),
-            groups: request.tuning("groups").min(panels.list().len()),
+            groups: request.tuning("groups").min(panels.list.len()),
             panels,
             pixels: request.tuning("pixels"),
             block: request.tuning("block"),
@@ -79,12 +71,6 @@ impl<I: Isa> PreparedTransform<I> {
         (n * self.tiling.tiles()).div_ceil(self.block)
     }
 
-    /// Panels of a group.
-    fn group(&self, group: usize) -> &[Panel] {
-        let panels = self.panels.list();
-        &panels[panels.len() * group / self.groups..panels.len() * (group + 1) / self.groups]
-    }
-
     /// Elements from a row of V to the next: whole vectors, and rows that do not share cache sets.
     fn v_pitch(&self) -> usize {
         round_up(self.tiling.conv.channels) + round_up(1)
@@ -102,16 +88,15 @@ impl<I: Isa> Prepared for PreparedTransform<I> {
     }
 
     fn packed(&self) -> Vec<&Buffer> {
-        self.panels.buffers().into()
+        self.panels.buffers.iter().collect()
     }
 
     fn packed_mut(&mut self) -> Vec<&mut Buffer> {
-        self.panels.buffers_mut().into()
+        self.panels.buffers.iter_mut().collect()
     }
 
-    fn scratch(&self) -> ScratchReq {
-        let elements = self.point_pitch().into_iter().sum::<usize>();
-        ScratchReq { shared: 0, worker: self.tiling.points() * elements }
+    fn scratch(&self) -> usize {
+        self.tiling.points() * self.point_pitch().into_iter().sum::<usize>()
     }
 
     fn units(&self, _: usize, n: usize) -> usize {
@@ -140,6 +125,11 @@ impl<I: Isa> Prepared for PreparedTransform<I> {
 
 /// The units of a step whose axes of `N1` and `N2` are down and across, or the other way round
 /// where `swap` is set.
+///
+/// # Safety of its functions
+/// What they read of the image, V, M, a patch, columns or sums has been written, and what they
+/// write of these and of the outputs is this caller's alone: a vector at each place that their
+/// arguments name.
 struct Run<'a, I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize> {
     step: &'a PreparedTransform<I>,
     units: Range<usize>,
@@ -161,34 +151,27 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         let (tiles, blocks) = (images * step.tiling.tiles(), step.blocks(images));
         let mut transformed = None;
         for unit in self.units.clone() {
-            let (block, group) = (unit / step.groups, unit % step.groups);
+            let (block, group, panels) = (unit / step.groups, unit % step.groups, &step.panels.list);
+            let group = panels.len() * group / step.groups..panels.len() * (group + 1) / step.groups;
             let block_tiles = tiles * block / blocks..tiles * (block + 1) / blocks;
             // SAFETY: at most `step.block` tiles fit V and M; the outputs of tiles and panels are
             // this unit's.
             unsafe {
                 if transformed != Some(block) {
-                    self.transform_inputs(block_tiles.clone());
+                    for (row, places) in self.rows(block_tiles.clone()) {
+                        self.input(places, self.v.wrapping_add(row * step.v_pitch()));
+                    }
                     transformed = Some(block);
                 }
-                for panel in step.group(group) {
+                for panel in &panels[group] {
                     self.multiply(block_tiles.len(), panel);
-                    self.transform_outputs(block_tiles.clone(), panel);
+                    for (row, places) in self.rows(block_tiles.clone()) {
+                        self.output(places, self.m().wrapping_add(row * step.m_pitch), panel);
+                    }
                 }
             }
         }
     }
-}
-
-/// Where an output tile is written: its pixels, or a patch of f32 for those of bf16.
-struct OutputRows {
-    /// The first channel of the first pixel.
-    first: *mut f32,
-    /// Elements along the two axes.
-    pitch: [usize; 2],
-    /// Pixels along the two axes that lie inside the output.
-    inside: [usize; 2],
-    /// Channels to write; may be more than a vector.
-    width: usize,
 }
 
 /// Pixels of the next tile to prefetch, and the elements between them along the two axes.
@@ -219,7 +202,6 @@ impl NextTile {
 impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>
     Run<'_, I, N1, M1, N2, M2, U>
 {
-    /// The products: M.
     #[inline(always)]
     fn m(&self) -> *mut f32 {
         self.v.wrapping_add(N1 * N2 * self.step.point_pitch()[0])
@@ -231,32 +213,24 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         if self.swap { [across, down] } else { [down, across] }
     }
 
-    /// The spans of a tile, in the order of the axes.
     #[inline(always)]
     fn spans(&self, place: Place) -> [Span; 2] {
         self.by_axis(self.step.tiling.spans(place))
     }
 
-    /// V of some tiles.
-    ///
-    /// # Safety
-    /// V has a row for each in each point.
+    /// Rows of V and M of some tiles: their numbers, and the places of tile and next tile.
     #[inline(always)]
-    unsafe fn transform_inputs(&self, tiles: Range<usize>) {
+    fn rows(&self, tiles: Range<usize>) -> impl Iterator<Item = (usize, [Place; 2])> {
         let (tiling, images) = (&self.step.tiling, self.io.images());
-        let mut place = tiling.place(tiles.start);
-        for row in 0..tiles.len() {
-            let next = tiling.next(place, images);
-            // SAFETY: by the caller.
-            unsafe { self.input([place, next], self.v.wrapping_add(row * self.step.v_pitch())) };
-            place = next;
-        }
+        let mut next = tiling.place(tiles.start);
+        (0..tiles.len()).map(move |row| {
+            let place = next;
+            next = tiling.next(place, images);
+            (row, [place, next])
+        })
     }
 
     /// M of some rows of V and a panel.
-    ///
-    /// # Safety
-    /// V holds the rows in each point, and M has room for them.
     #[inline(always)]
     unsafe fn multiply(&self, rows: usize, panel: &Panel) {
         let step = self.step;
@@ -266,7 +240,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
             points: N1 * N2,
             rows,
             depth: step.tiling.conv.channels,
-            part: PART,
             a: self.v,
             a_pitch: [step.v_pitch(), v_point],
             panel: step.panels.weights(panel),
@@ -279,27 +252,7 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         unsafe { products.run() };
     }
 
-    /// Outputs of some tiles and a panel.
-    ///
-    /// # Safety
-    /// M holds their products, and the outputs may be written by this caller alone.
-    #[inline(always)]
-    unsafe fn transform_outputs(&self, tiles: Range<usize>, panel: &Panel) {
-        let (tiling, images) = (&self.step.tiling, self.io.images());
-        let mut place = tiling.place(tiles.start);
-        for row in 0..tiles.len() {
-            let next = tiling.next(place, images);
-            // SAFETY: by the caller.
-            unsafe { self.output([place, next], self.m().wrapping_add(row * self.step.m_pitch), panel) };
-            place = next;
-        }
-    }
-
     /// `V[..] = Bt d B` for one tile; `v` is its row in the matrix of the first point.
-    ///
-    /// # Safety
-    /// The pixels of the tile that lie in the image may be read, and the tile's rows of V be
-    /// written.
     #[inline(always)]
     unsafe fn input(&self, [place, next]: [Place; 2], v: *mut f32) {
         let (src, channels) = (&self.io.src, self.step.tiling.conv.channels);
@@ -346,9 +299,6 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
 
     /// Copies a vector of channels of the pixels that lie in the image to their places in the
     /// patch.
-    ///
-    /// # Safety
-    /// The pixels may be read, and the patch has `N1 * N2` vectors.
     #[inline(always)]
     unsafe fn gather(&self, place: Place, [a, b]: [Span; 2], c: usize, patch: *mut I::f32s) {
         let (isa, src) = (self.step.isa, &self.io.src);
@@ -359,7 +309,9 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
             let first = src.pixel::<bf16>(place.n, 0, 0).wrapping_offset(origin).cast_mut();
             let inside = [a.inside[0]..a.inside[1], b.inside[0]..b.inside[1]];
             // SAFETY: by the caller.
-            return unsafe { widen_tile(isa, &Pixels { first, pitch, inside, width }, patch, N2) };
+            return unsafe {
+                convert_tile::<I, true>(isa, &Pixels { first, pitch, inside, width }, patch, N2)
+            };
         }
         let first = src.pixel::<f32>(place.n, 0, 0).wrapping_offset(origin);
         for i in a.inside[0]..a.inside[1] {
@@ -372,11 +324,7 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         }
     }
 
-    /// `columns = Bt d` along the first axis.
-    ///
-    /// # Safety
-    /// A vector of each of `N1 * N2` samples may be read, `pitch` elements apart along the two
-    /// axes.
+    /// `columns = Bt d` along the first axis, of samples `pitch` elements apart along the two.
     #[inline(always)]
     unsafe fn input_columns(
         &self,
@@ -397,10 +345,7 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         }
     }
 
-    /// `V = columns B` along the second axis.
-    ///
-    /// # Safety
-    /// All columns have been written; V has a vector at `v` in each point.
+    /// `V = columns B` along the second axis, from `v` in the first point on.
     #[inline(always)]
     unsafe fn input_rows(&self, columns: *const I::f32s, mut v: *mut f32) {
         let [point, _] = self.step.point_pitch();
@@ -417,20 +362,16 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
 
     /// `At M[..] A`, bias and ReLU for one tile and one panel; `m` is the tile's row in the matrix
     /// of the first point.
-    ///
-    /// # Safety
-    /// M holds the products; the panel's channels of the tile's outputs may be written by this
-    /// caller alone.
     #[inline(always)]
     unsafe fn output(&self, [place, next]: [Place; 2], m: *const f32, panel: &Panel) {
         let (step, isa) = (self.step, self.step.isa);
         let dst = self.io.dst(panel.segment);
         let [a, b] = self.spans(place);
         let inside = [a.outputs, b.outputs];
-        let pitch = self.by_axis([dst.pitch().row, dst.pitch().pixel]);
+        let pitch = self.by_axis([dst.pitch.row, dst.pitch.pixel]);
         let [down, across] = &step.tiling.transforms;
         let pixel = |place: Place| dst.byte(place.n, place.row * down.m, place.column * across.m);
-        let (first, following, wide) = (pixel(place), pixel(next), dst.dtype() == Dtype::F32);
+        let (first, following, wide) = (pixel(place), pixel(next), dst.dtype == Dtype::F32);
         let mut patch = MaybeUninit::<[[I::f32s; M2]; M1]>::uninit();
         let patch = patch.as_mut_ptr().cast::<I::f32s>();
         for vector in 0..panel.vectors {
@@ -443,10 +384,10 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
             let is_due = k.is_multiple_of(LINE) && wide;
             let next = NextTile { first: following, pitch, is_due };
             let rows = if wide {
-                OutputRows { first: first_f32, pitch, inside, width }
+                Pixels { first: first_f32, pitch, inside: [0..inside[0], 0..inside[1]], width }
             } else {
-                let pitch = [M2 * I::F32_LANES, I::F32_LANES];
-                OutputRows { first: patch.cast(), pitch, inside: [inside[0], M2], width: I::F32_LANES }
+                let (pitch, width) = ([M2 * I::F32_LANES, I::F32_LANES], I::F32_LANES);
+                Pixels { first: patch.cast(), pitch, inside: [0..inside[0], 0..M2], width }
             };
             // SAFETY: by the caller; output pixels of this unit, of which `width` channels are the
             // panel's; the patch has been written before it is read.
@@ -456,16 +397,13 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
                 if !wide {
                     let first = first.cast::<bf16>().wrapping_add(channel);
                     let inside = [0..inside[0], 0..inside[1]];
-                    narrow_tile(isa, &Pixels { first, pitch, inside, width }, patch, M2);
+                    convert_tile::<I, false>(isa, &Pixels { first, pitch, inside, width }, patch, M2);
                 }
             }
         }
     }
 
     /// The biases of a vector of a panel, or zeros.
-    ///
-    /// # Safety
-    /// The panel has the vector.
     #[inline(always)]
     unsafe fn bias(&self, panel: &Panel, k: usize) -> I::f32s {
         if self.step.tiling.conv.segments[panel.segment].epilogue.bias {
@@ -476,10 +414,7 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         }
     }
 
-    /// `sums = At M` along the first axis.
-    ///
-    /// # Safety
-    /// M has a vector at `m` in each point.
+    /// `sums = At M` along the first axis, from `m` in the first point on.
     #[inline(always)]
     unsafe fn output_columns(&self, mut m: *const f32, sums: *mut I::f32s) {
         let [_, point] = self.step.point_pitch();
@@ -495,37 +430,36 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         }
     }
 
-    /// `relu(sums A + bias)` along the second axis, of the pixels inside the output.
-    ///
-    /// # Safety
-    /// All sums have been written; the pixels may be written by this caller alone.
+    /// `relu(sums A + bias)` along the second axis, of the pixels inside the output: of the first
+    /// ones along each axis.
     #[inline(always)]
     unsafe fn output_rows(
         &self,
         sums: *const I::f32s,
         bias: I::f32s,
         segment: usize,
-        rows: &OutputRows,
+        rows: &Pixels<f32>,
         mut next: NextTile,
     ) {
         let isa = self.step.isa;
         let relu = self.step.tiling.conv.segments[segment].epilogue.relu;
         let floor = isa.splat_f32s(if relu { 0.0 } else { f32::NEG_INFINITY });
-        let whole = rows.inside[1] == M2 && rows.width >= I::F32_LANES;
+        let whole = rows.inside[1].end == M2 && rows.width >= I::F32_LANES;
         let mut row = rows.first;
-        for i in 0..rows.inside[0] {
+        for i in 0..rows.inside[0].end {
             // SAFETY: by the caller.
             let values = unsafe { sums.add(i * N2).cast::<[I::f32s; N2]>().read() };
             let values: [I::f32s; M2] = Fixed::<N2, M2, U>::output(isa, values);
             let mut at = row;
             for (j, value) in values.into_iter().enumerate() {
                 let value = isa.max_f32s(floor, isa.add_f32s(value, bias));
-                if whole {
-                    // SAFETY: by the caller; a whole vector.
-                    unsafe { store::<I>(at, value) };
-                } else if j < rows.inside[1] {
-                    // SAFETY: by the caller.
-                    unsafe { store_first(isa, at, value, rows.width) };
+                // SAFETY: by the caller.
+                unsafe {
+                    if whole {
+                        store::<I>(at, value);
+                    } else if j < rows.inside[1].end {
+                        store_first(isa, at, value, rows.width);
+                    }
                 }
                 at = at.wrapping_add(rows.pitch[1]);
             }

@@ -1,10 +1,9 @@
 //! How the output of a convolution is cut into output tiles, and the transformed filters.
 
 use super::transform::Transform;
-use crate::cpu::Isa;
+use crate::conv::{Conv, Isa};
 use crate::filter::Folded;
 use crate::gemm::panels::{CHUNK, Panel, Panels, add, set_rounded};
-use crate::problem::Conv;
 
 /// A tile's place: its image, and its row and column among the image's tiles.
 #[derive(Clone, Copy)]
@@ -25,15 +24,11 @@ pub(super) struct Span {
     pub(super) outputs: usize,
 }
 
-/// The tiles of an image.
-#[derive(Debug)]
 pub(super) struct Tiling {
     pub(super) conv: Conv,
     /// Down and across, as all pairs here.
     pub(super) transforms: [Transform; 2],
-    /// Tiles.
     pub(super) grid: [usize; 2],
-    /// Output pixels.
     output: [usize; 2],
 }
 
@@ -96,7 +91,6 @@ impl Tiling {
         }
     }
 
-    /// The spans of a tile.
     #[inline(always)]
     pub(super) fn spans(&self, place: Place) -> [Span; 2] {
         let Conv { image, window, .. } = &self.conv;
@@ -120,7 +114,8 @@ pub(super) fn pack<I: Isa>(isa: I, tiling: &Tiling, vectors: usize, filters: &[F
         |t: &Transform| -> Vec<f64> { (0..t.n * t.r).map(|at| t.filter(at / t.r, at % t.r)).collect() };
     let [down, across] = [matrix(down), matrix(across)];
     let lanes = I::F32_LANES;
-    Panels::pack_panels(&conv.segments, lanes, vectors, depth, filters, |filter, panel, packed| {
+    Panels::pack_panels(&conv.segments, lanes, vectors, depth, filters, |panel, packed| {
+        let filter = &filters[panel.segment];
         isa.vectorize(Pack { isa, conv, down: &down, across: &across, filter, panel, packed });
     })
 }

@@ -28,11 +28,8 @@
 
 use crate::cpu::Isa;
 
-/// The largest number of pairs of points.
 const MAX_PAIRS: usize = 5;
-/// The largest number of products.
 const MAX_PRODUCTS: usize = 12;
-/// The largest number of taps.
 const MAX_TAPS: usize = 7;
 
 /// The coefficients of F(m, r).
@@ -46,13 +43,8 @@ pub struct Transform {
     pub stride: usize,
     /// Products, and samples of a tile; 1 for the identity F(1, 1).
     pub n: usize,
-    toom: Toom,
-}
-
-/// The Toom-Cook part: all of it for stride 1, that of the even samples for stride 2.
-#[derive(Clone, Copy, Debug)]
-struct Toom {
-    n: usize,
+    /// Products of the Toom-Cook part: all for stride 1, those of the even samples for stride 2.
+    toom: usize,
     pairs: usize,
     /// 0 is one of the points.
     zero: bool,
@@ -62,7 +54,7 @@ struct Toom {
     q: [[f64; MAX_PAIRS]; MAX_PAIRS],
     /// Coefficients of `prod (z - p_j^2)`.
     whole: [f64; MAX_PAIRS + 1],
-    /// `G`.
+    /// `G` of the Toom-Cook part.
     filter: [[f64; MAX_TAPS]; MAX_PRODUCTS],
 }
 
@@ -70,6 +62,7 @@ struct Toom {
 /// are short binary fractions, so that their coefficients are exact.
 const fn points(n: usize) -> &'static [f64] {
     match n {
+        1 => &[],
         3 | 4 => &[1.0],
         5 => &[0.5, 1.25],
         6 => &[0.625, 1.5],
@@ -104,22 +97,34 @@ const fn product(points: &[f64], without: usize) -> [f64; MAX_PAIRS + 1] {
     poly
 }
 
-impl Toom {
-    const NONE: Self = Self {
-        n: 1,
-        pairs: 0,
-        zero: false,
-        points: [0.0; MAX_PAIRS],
-        q: [[0.0; MAX_PAIRS]; MAX_PAIRS],
-        whole: [0.0; MAX_PAIRS + 1],
-        filter: [[1.0; MAX_TAPS]; MAX_PRODUCTS],
-    };
-
-    const fn new(m: usize, r: usize) -> Self {
-        let n = m + r - 1;
-        let pairs = points(n);
-        let mut t = Self { n, pairs: pairs.len(), zero: n.is_multiple_of(2), ..Self::NONE };
-        t.whole = product(pairs, usize::MAX);
+impl Transform {
+    /// F(m, r) for a stride; F(1, 1) is the identity.
+    ///
+    /// # Panics
+    /// If there are fewer than 3 or more than 12 products, or the stride is 2 and the taps are not
+    /// 3.
+    pub const fn new(m: usize, r: usize, stride: usize) -> Self {
+        let (n, taps) = match (m, r, stride) {
+            (1, 1, _) => (1, 1),
+            (_, _, 1) => (m + r - 1, r),
+            (_, 3, 2) => (2 * m + 1, 2),
+            _ => panic!("stride 2 is for three taps"),
+        };
+        let toom = m + taps - 1;
+        let pairs = points(toom);
+        let mut t = Self {
+            m,
+            r,
+            stride,
+            n,
+            toom,
+            pairs: pairs.len(),
+            zero: toom.is_multiple_of(2),
+            points: [0.0; MAX_PAIRS],
+            q: [[0.0; MAX_PAIRS]; MAX_PAIRS],
+            whole: product(pairs, usize::MAX),
+            filter: [[1.0; MAX_TAPS]; MAX_PRODUCTS],
+        };
         // The finite points, in the order of their products.
         let mut finite = [0.0; MAX_PRODUCTS];
         let first = t.zero as usize;
@@ -137,11 +142,11 @@ impl Toom {
             i += 1;
         }
         let mut a = 0;
-        while a < n {
-            let infinity = a == n - 1;
+        while a < toom {
+            let infinity = a == toom - 1;
             let mut scale = 1.0;
             let mut b = 0;
-            while b < n - 1 && !infinity {
+            while b < toom - 1 && !infinity {
                 if b != a {
                     scale *= finite[a] - finite[b];
                 }
@@ -149,8 +154,8 @@ impl Toom {
             }
             let mut power = 1.0;
             let mut k = 0;
-            while k < r {
-                t.filter[a][k] = if infinity { (k == r - 1) as u8 as f64 } else { power / scale };
+            while k < taps {
+                t.filter[a][k] = if infinity { (k == taps - 1) as u8 as f64 } else { power / scale };
                 power *= finite[a];
                 k += 1;
             }
@@ -159,43 +164,101 @@ impl Toom {
         t
     }
 
-    /// `Bt d`, where sample `k` is `d[step * k]`, into the first `n` of `out`.
-    #[inline(always)]
-    fn input<I: Isa>(&self, isa: I, d: &[I::f32s], step: usize, out: &mut [I::f32s]) {
-        let (zero, pairs) = (self.zero as usize, self.pairs);
-        if self.zero {
-            out[0] = dot(isa, &self.whole, pairs, d, [0, step], 1.0);
-        }
-        out[self.n - 1] = dot(isa, &self.whole, pairs, d, [zero, step], 1.0);
-        for i in 0..pairs {
-            let outer = dot(isa, &self.q[i], pairs - 1, d, [zero + 1, step], 1.0);
-            let inner = dot(isa, &self.q[i], pairs - 1, d, [zero, step], self.points[i]);
-            out[zero + 2 * i] = isa.add_f32s(outer, inner);
-            out[zero + 2 * i + 1] = isa.sub_f32s(outer, inner);
+    /// Coefficient of tap `k` in product `point`: an element of `G`.
+    pub fn filter(&self, point: usize, k: usize) -> f64 {
+        match self.stride {
+            1 => self.filter[point][k],
+            _ if point < self.toom => [self.filter[point][0], 0.0, self.filter[point][1]][k],
+            _ => [0.0, 1.0, 0.0][k],
         }
     }
 
-    /// `At x` of the first `n` of `x`, added to what each of `out` holds.
+    /// How much larger than that of a direct sum the RMS error of the outputs is along one axis:
+    /// the root of `sum over i of |At_i|^2 |G_i|^2 |Bt_i|^2 / (1.5 m r)`, norms of columns of `At`
+    /// and of rows, at least 1. Errors of products are assumed to be independent and relative to
+    /// the root mean square of their sums; the 1.5 is for direct sums, which are longer.
+    pub fn growth(&self) -> f64 {
+        let (m, stride) = (self.m, self.stride);
+        if self.n == 1 {
+            return 1.0;
+        }
+        let zero = self.zero as usize;
+        let square = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>();
+        let product = |i: usize| {
+            let (input, output) = if i == self.toom - 1 || self.zero && i == 0 {
+                (square(&self.whole), 1.0)
+            } else {
+                let (q, p) = (&self.q[(i - zero) / 2], self.points[(i - zero) / 2]);
+                let powers: f64 = (0..m).map(|k| p.powi(2 * k as i32)).sum();
+                (square(q) * (1.0 + p * p), powers)
+            };
+            input * output * square(&self.filter[i][..self.r + 1 - stride])
+        };
+        let odd = if stride == 2 { m as f64 } else { 0.0 };
+        (((0..self.toom).map(product).sum::<f64>() + odd) / (1.5 * (m * self.r) as f64)).sqrt().max(1.0)
+    }
+
+    /// `Bt d`.
     #[inline(always)]
-    fn output<I: Isa, const M: usize>(&self, isa: I, x: &[I::f32s], out: &mut [Option<I::f32s>; M]) {
+    fn input<I: Isa, const N: usize>(&self, isa: I, d: [I::f32s; N]) -> [I::f32s; N] {
+        if N == 1 {
+            return d;
+        }
+        let mut out = d;
+        let (zero, pairs, step) = (self.zero as usize, self.pairs, self.stride);
+        if self.zero {
+            out[0] = dot(isa, &self.whole, pairs, &d, [0, step], 1.0);
+        }
+        out[self.toom - 1] = dot(isa, &self.whole, pairs, &d, [zero, step], 1.0);
+        for i in 0..pairs {
+            let outer = dot(isa, &self.q[i], pairs - 1, &d, [zero + 1, step], 1.0);
+            let inner = dot(isa, &self.q[i], pairs - 1, &d, [zero, step], self.points[i]);
+            out[zero + 2 * i] = isa.add_f32s(outer, inner);
+            out[zero + 2 * i + 1] = isa.sub_f32s(outer, inner);
+        }
+        if self.stride == 2 {
+            for k in 0..self.m {
+                out[self.toom + k] = d[2 * k + 1];
+            }
+        }
+        out
+    }
+
+    /// `At x`.
+    #[inline(always)]
+    fn output<I: Isa, const N: usize, const M: usize>(&self, isa: I, x: [I::f32s; N]) -> [I::f32s; M] {
+        if N == 1 {
+            return [x[0]; M];
+        }
+        let mut sums = [None; M];
+        if self.stride == 2 {
+            for (k, sum) in sums.iter_mut().enumerate() {
+                *sum = Some(x[self.toom + k]);
+            }
+        }
         let zero = self.zero as usize;
         if self.zero {
-            add(isa, &mut out[0], x[0]);
+            add(isa, &mut sums[0], x[0]);
         }
-        add(isa, &mut out[M - 1], x[self.n - 1]);
+        add(isa, &mut sums[M - 1], x[self.toom - 1]);
         for i in 0..self.pairs {
             let (plus, minus) = (x[zero + 2 * i], x[zero + 2 * i + 1]);
             let parts = [isa.add_f32s(plus, minus), isa.sub_f32s(plus, minus)];
             let mut power = 1.0;
-            for (k, out) in out.iter_mut().enumerate() {
+            for (k, sum) in sums.iter_mut().enumerate() {
                 let splat = isa.splat_f32s(power as f32);
-                *out = Some(match *out {
+                *sum = Some(match *sum {
                     Some(sum) => isa.fma(splat, parts[k % 2], sum),
                     None => isa.mul_f32s(splat, parts[k % 2]),
                 });
                 power *= self.points[i];
             }
         }
+        let mut out = [x[0]; M];
+        for (out, sum) in out.iter_mut().zip(sums) {
+            *out = sum.unwrap_or(*out);
+        }
+        out
     }
 }
 
@@ -224,93 +287,6 @@ fn add<I: Isa>(isa: I, sum: &mut Option<I::f32s>, term: I::f32s) {
         Some(sum) => isa.add_f32s(sum, term),
         None => term,
     });
-}
-
-impl Transform {
-    /// F(m, r) for a stride; F(1, 1) is the identity.
-    ///
-    /// # Panics
-    /// If there are fewer than 3 or more than 12 products, or the stride is 2 and the taps are not
-    /// 3.
-    pub const fn new(m: usize, r: usize, stride: usize) -> Self {
-        let (n, toom) = match (m, r, stride) {
-            (1, 1, _) => (1, Toom::NONE),
-            (_, _, 1) => (m + r - 1, Toom::new(m, r)),
-            (_, 3, 2) => (2 * m + 1, Toom::new(m, 2)),
-            _ => panic!("stride 2 is for three taps"),
-        };
-        Self { m, r, stride, n, toom }
-    }
-
-    /// Coefficient of tap `k` in product `point`: an element of `G`.
-    pub fn filter(&self, point: usize, k: usize) -> f64 {
-        match self.stride {
-            1 => self.toom.filter[point][k],
-            _ if point < self.toom.n => [self.toom.filter[point][0], 0.0, self.toom.filter[point][1]][k],
-            _ => [0.0, 1.0, 0.0][k],
-        }
-    }
-
-    /// How much larger than that of a direct sum the RMS error of the outputs is along one axis:
-    /// the root of `sum over i of |At_i|^2 |G_i|^2 |Bt_i|^2 / (1.5 m r)`, norms of columns of `At`
-    /// and of rows, at least 1. Errors of products are assumed to be independent and relative to
-    /// the root mean square of their sums; the 1.5 is for direct sums, which are longer.
-    pub fn growth(&self) -> f64 {
-        let (t, m, stride) = (&self.toom, self.m, self.stride);
-        if self.n == 1 {
-            return 1.0;
-        }
-        let zero = t.zero as usize;
-        let square = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>();
-        let product = |i: usize| {
-            let (input, output) = if i == t.n - 1 || t.zero && i == 0 {
-                (square(&t.whole), 1.0)
-            } else {
-                let (q, p) = (&t.q[(i - zero) / 2], t.points[(i - zero) / 2]);
-                let powers: f64 = (0..m).map(|k| p.powi(2 * k as i32)).sum();
-                (square(q) * (1.0 + p * p), powers)
-            };
-            input * output * square(&t.filter[i][..self.r + 1 - stride])
-        };
-        let odd = if stride == 2 { m as f64 } else { 0.0 };
-        (((0..t.n).map(product).sum::<f64>() + odd) / (1.5 * (m * self.r) as f64)).sqrt().max(1.0)
-    }
-
-    /// `Bt d`.
-    #[inline(always)]
-    fn input<I: Isa, const N: usize>(&self, isa: I, d: [I::f32s; N]) -> [I::f32s; N] {
-        if N == 1 {
-            return d;
-        }
-        let mut out = d;
-        self.toom.input(isa, &d, self.stride, &mut out);
-        if self.stride == 2 {
-            for k in 0..self.m {
-                out[self.toom.n + k] = d[2 * k + 1];
-            }
-        }
-        out
-    }
-
-    /// `At x`.
-    #[inline(always)]
-    fn output<I: Isa, const N: usize, const M: usize>(&self, isa: I, x: [I::f32s; N]) -> [I::f32s; M] {
-        if N == 1 {
-            return [x[0]; M];
-        }
-        let mut sums = [None; M];
-        if self.stride == 2 {
-            for (k, sum) in sums.iter_mut().enumerate() {
-                *sum = Some(x[self.toom.n + k]);
-            }
-        }
-        self.toom.output(isa, &x, &mut sums);
-        let mut out = [x[0]; M];
-        for (out, sum) in out.iter_mut().zip(sums) {
-            *out = sum.unwrap_or(*out);
-        }
-        out
-    }
 }
 
 /// The transform of `N` samples to `M` outputs at stride `U`, with constant coefficients.

@@ -150,8 +150,8 @@ fn formats(graph: &Graph, choices: &[Choice], halos: &[Padding]) -> Result<Vec<F
         expected: d.expected,
     })?;
     let halos = halos.iter().copied().chain(std::iter::repeat(Padding::default()));
-    let with_halo = |(dtype, halo)| Format::with_halo(dtype, halo);
-    let mut list: Vec<Format> = types.into_iter().zip(halos).map(with_halo).collect();
+    let mut list: Vec<Format> =
+        types.into_iter().zip(halos).map(|(dtype, halo)| Format { dtype, halo }).collect();
     for (step, choice) in graph.steps.iter().zip(choices) {
         let halo = &mut list[step.src.tensor].halo;
         *halo = halo.with(choice.formats.src.halo);
@@ -231,7 +231,7 @@ impl PreparedNetwork {
         let steps: Vec<Ready> = graph.steps.iter().zip(prepared).map(ready).collect();
         let scratch = |solo: bool, workers: usize| {
             let those = steps.iter().enumerate().filter(|(index, _)| graph.is_per_worker(*index) == solo);
-            those.map(|(_, step)| step.prepared.scratch().total(workers)).max().unwrap_or(0)
+            those.map(|(_, step)| step.prepared.scratch_of_team(workers)).max().unwrap_or(0)
         };
         let worker_memory = |_| WorkerMemory {
             team: Team::new(1),
@@ -302,7 +302,7 @@ impl PreparedNetwork {
     /// Puts an alternative in a step's place, and gives what was there.
     pub fn replace(&mut self, step: usize, prepared: Arc<dyn Prepared>) -> Arc<dyn Prepared> {
         let grow = |scratch: &mut Buffer, workers: usize| {
-            let needed = prepared.scratch().total(workers);
+            let needed = prepared.scratch_of_team(workers);
             if needed > scratch.len() {
                 *scratch = Buffer::zeroed(needed);
             }

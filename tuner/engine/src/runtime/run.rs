@@ -80,7 +80,7 @@ impl<'a> Region<'a> {
         let src = src.skip(skipped(src.shape.n)).images(count);
         let dst = ready.dst.iter().map(|dst| {
             let dst = dst.memory(self.arena, memory).view_mut(&dst.at);
-            dst.skip(skipped(dst.shape().n)).images(count)
+            dst.skip(skipped(dst.shape.n)).images(count)
         });
         Io::new(src, dst)
     }
