@@ -239,6 +239,6 @@ const BLOCK_OUTPUT: usize = 8 * 8 * 2048;
 /// A plan for a block with one thread, made once, and what was printed when it was made.
 static BLOCK_PLAN: LazyLock<(Value, Ran)> = LazyLock::new(|| {
     let folder = Folder::new();
-    let ran = folder.run("--model mixed10 --budget 8 --threads 1 --out p.json --verbose --wide");
+    let ran = folder.run("--model mixed10 --budget 12 --threads 1 --out p.json --verbose --wide");
     (folder.json("p.json"), ran)
 });

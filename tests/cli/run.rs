@@ -179,6 +179,7 @@ fn latencies_are_one_line_of_json() {
         assert!(latencies.len() == 3 && latencies.iter().all(|ms| ms.as_f64().is_some_and(|ms| ms >= 0.0)));
         assert_eq!((&line["threads"], &line["batch"]), (&1.into(), &2.into()));
         assert_eq!(line["plan"], "default");
+        assert!(line["disturbed"].as_u64().is_some_and(|disturbed| disturbed <= 3), "{line}");
     }
     folder.result("y.npy", &[3, SMALL_OUTPUT]);
     folder.write("p.json", SMALL_PLAN.to_string());

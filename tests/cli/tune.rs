@@ -53,7 +53,7 @@ fn tuning_writes_a_plan_that_states_everything_and_prints_tables() {
 }
 
 #[test]
-fn candidates_that_were_timed_in_place_hold_the_chosen_one_and_the_prediction_adds_up() {
+fn in_network_times_hold_the_chosen_candidate_and_the_prediction_adds_up() {
     let (plan, _) = &*BLOCK_PLAN;
     let steps = plan["steps"].as_array().expect("steps");
     let mut sum = 0.0;
@@ -63,13 +63,17 @@ fn candidates_that_were_timed_in_place_hold_the_chosen_one_and_the_prediction_ad
         let number = |key: &str| step[key].as_f64().unwrap_or_else(|| panic!("{key} of {step}"));
         assert!(number("isolated_us") > 0.0 && number("network_us") > 0.0);
         sum += number("predicted_us");
-        let in_place = step["in_network"].as_array().expect("candidates");
-        let is_chosen = |c: &&Value| c["kernel"] == step["kernel"] && c["tuning"] == step["tuning"];
-        let chosen =
-            in_place.iter().find(is_chosen).unwrap_or_else(|| panic!("{step} was not timed in place"));
+        let in_network = list(step, "in_network");
+        let is_chosen = |c: &&Value| ["kernel", "tuning", "formats"].iter().all(|key| c[key] == step[key]);
+        let Some(chosen) = in_network.iter().find(is_chosen) else {
+            // A loaded machine may leave no time for it.
+            assert!(in_network.is_empty(), "{step} was not timed in the network");
+            assert_eq!(number_in(step, "time_us"), number("isolated_us"));
+            continue;
+        };
         assert_eq!(chosen["time_us"], step["time_us"]);
         let median = |c: &&Value| c["time_us"]["median"].as_f64().expect("a time");
-        let fastest = in_place.iter().min_by(|a, b| median(a).total_cmp(&median(b))).expect("a candidate");
+        let fastest = in_network.iter().min_by(|a, b| median(a).total_cmp(&median(b))).expect("a candidate");
         // What is not the fastest was chosen for less memory or, with as much of it, for no larger an error; or it
         // costs no more than a tie, and half a hundredth of the network's time for smaller packed weights.
         let (chosen_has, fastest_has) =

@@ -240,11 +240,10 @@ impl Answer for Latencies {
         let [median, low, high, fastest] = [median, low, high, fastest].map(|ms| short(ms * scale));
         let quartiles = if samples < RUNS { "-".to_string() } else { format!("{low} .. {high}") };
         let (images, rate) = (count(self.batch, "image"), short(self.images_per_second));
-        let disturbed =
-            if self.disturbed > 0 { format!(", {} disturbed", self.disturbed) } else { String::new() };
         let text = format!(
-            "{inferences} of {images}{disturbed}: median {median} {unit}, quartiles {quartiles}, fastest {fastest}, \
-             {rate} images a second"
+            "{inferences} of {images}: median {median} {unit}, quartiles {quartiles}, fastest {fastest}, {rate} images \
+             a second; {} disturbed",
+            self.disturbed
         );
         wrap(&text, width, 2) + "\n"
     }
