@@ -6,8 +6,9 @@
 //!     for block in row: block x panel       see [`super::register_block`]
 //! ```
 //!
-//! A row is cut into blocks of two sizes, which differ by one pixel. For each such pair the loops
-//! are compiled once, as a function that all kernels share.
+//! A row is cut into blocks of two sizes, which differ by one pixel. For each size the loops are
+//! compiled once, as a function that all kernels share: that of the larger blocks calls that of the
+//! smaller ones at the end of a row.
 
 use std::ops::Range;
 
@@ -72,68 +73,102 @@ pub struct Rows<T> {
     pub finish: Finish,
 }
 
-/// Blocks of one size that follow each other in a row.
-struct Series<'a, I: Isa, M: Multiply<I>, const MR: usize, const NR: usize> {
-    isa: I,
-    count: usize,
-    taps: &'a Taps,
-    operands: &'a mut Operands<M::Source>,
-    finish: &'a Finish,
-    next: &'a mut Next,
+impl<T: Copy> Rows<T> {
+    /// What a part of the sums of a row is computed from, by groups of `group` rows of the panel,
+    /// each `width` elements wide.
+    #[inline(always)]
+    fn part(&self, row: usize, part: usize, group: usize, width: usize) -> (Taps, Operands<T>, Finish, Next) {
+        let Self { taps, operands, prefetch, .. } = self;
+        let bound = |part| if self.parts == 1 { part * taps.len } else { part * taps.len / self.parts };
+        let (begin, end) = (bound(part), bound(part + 1));
+        let weights = row * self.pitch[1] + begin / group * width;
+        let share = taps.rows * taps.columns * (end - begin) / group * LINE;
+        let of = Prefetch { panel: prefetch.panel.wrapping_add(weights), ..*prefetch };
+        let operands = Operands {
+            a: operands.a.wrapping_add(row * self.pitch[0] + begin),
+            b: operands.b.wrapping_add(weights),
+            dst: operands.dst.wrapping_add(row * self.pitch[2]),
+            ..*operands
+        };
+        let finish = Finish { accumulate: self.finish.accumulate || part > 0, ..self.finish };
+        (Taps { len: end - begin, ..*taps }, operands, finish, Next { of, share, width })
+    }
 }
 
-impl<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize> pulp::WithSimd for Series<'_, I, M, MR, NR> {
+/// Smaller blocks at the end of each row.
+#[derive(Clone, Copy)]
+struct Rest<I, T> {
+    function: RunFn<I, T>,
+    count: usize,
+}
+
+/// [`run`] for one size.
+type RunFn<I, T> = unsafe fn(I, &Rows<T>, usize, Option<Rest<I, T>>);
+
+/// `count` blocks of one size in each row, and the rest.
+struct Run<'a, I: Isa, M: Multiply<I>, const MR: usize, const NR: usize> {
+    isa: I,
+    rows: &'a Rows<M::Source>,
+    count: usize,
+    rest: Option<Rest<I, M::Source>>,
+}
+
+impl<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize> pulp::WithSimd for Run<'_, I, M, MR, NR> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) {
-        let Self { isa, count, taps, operands, finish, next } = self;
-        // In registers, not where the caller has them.
-        let (mut o, mut prefetch) = (*operands, *next);
-        for _ in 0..count {
-            let following = o.a.wrapping_add(MR * o.a_pitch);
-            let next = prefetch.address(o.b, following.cast());
-            // Else the compiler keeps a pointer a pixel from block to block, more than there are
-            // registers.
-            let here = Operands { a: opaque(o.a.cast_mut()), dst: opaque(o.dst), ..o };
-            // SAFETY: promised to `series`, the only caller.
-            unsafe { block::<I, M, MR, NR>(isa, taps, &here, finish, next) };
-            o.a = following;
-            o.dst = o.dst.wrapping_add(MR * o.dst_pitch);
+        let Self { isa, rows, count, rest } = self;
+        for row in 0..rows.count {
+            for part in 0..rows.parts {
+                let (taps, mut o, finish, mut next) = rows.part(row, part, M::GROUP, NR * I::F32_LANES);
+                for _ in 0..count {
+                    let following = o.a.wrapping_add(MR * o.a_pitch);
+                    let prefetch = next.address(o.b, following.cast());
+                    // Else the compiler keeps a pointer a pixel from block to block, more than
+                    // there are registers.
+                    let here = Operands { a: opaque(o.a.cast_mut()), dst: opaque(o.dst), ..o };
+                    // SAFETY: promised to `run`, the only caller.
+                    unsafe { block::<I, M, MR, NR>(isa, &taps, &here, &finish, prefetch) };
+                    o.a = following;
+                    o.dst = o.dst.wrapping_add(MR * o.dst_pitch);
+                }
+                if let Some(Rest { function, count }) = rest {
+                    let row =
+                        Rows { count: 1, parts: 1, taps, operands: o, prefetch: next.of, finish, ..*rows };
+                    // SAFETY: promised to `run`, for these blocks too.
+                    unsafe { function(isa, &row, count, None) };
+                }
+            }
         }
-        (*operands, *next) = (o, prefetch);
     }
 }
 
-/// Computes `count` blocks of a row, stores them and moves on. For each size it is one function,
-/// which all kernels share.
+/// Computes `count` blocks of each row, then the rest of the row, and stores them. For each size it
+/// is one function, which all kernels share.
 ///
 /// # Safety
 /// As for [`block`], for each of them.
 #[inline(never)]
-unsafe fn series<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
+unsafe fn run<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     isa: I,
+    rows: &Rows<M::Source>,
     count: usize,
-    taps: &Taps,
-    operands: &mut Operands<M::Source>,
-    finish: &Finish,
-    next: &mut Next,
+    rest: Option<Rest<I, M::Source>>,
 ) {
-    isa.vectorize(Series::<I, M, MR, NR> { isa, count, taps, operands, finish, next });
+    isa.vectorize(Run::<I, M, MR, NR> { isa, rows, count, rest });
 }
-
-type SeriesFn<I, T> = unsafe fn(I, usize, &Taps, &mut Operands<T>, &Finish, &mut Next);
 
 /// The function for blocks of `pixels` by `vectors`.
 ///
 /// # Panics
 /// If that many do not fit the registers: `pixels` is from 1 to [`max_pixels`], `vectors` from 1 to
 /// 4.
-fn function<I: Isa, M: Multiply<I>>(pixels: usize, vectors: usize) -> SeriesFn<I, M::Source> {
+fn function<I: Isa, M: Multiply<I>>(pixels: usize, vectors: usize) -> RunFn<I, M::Source> {
     macro_rules! arms {
         ($($nr:literal: $($mr:literal)*;)*) => {
             match (vectors, pixels) {
-                $($(($nr, $mr) if const { $mr <= max_pixels(I::REGISTER_COUNT, $nr) } => series::<I, M, $mr, $nr>,)*)*
+                $($(($nr, $mr) if const { $mr <= max_pixels(I::REGISTER_COUNT, $nr) } => run::<I, M, $mr, $nr>,)*)*
                 _ => panic!("no block of {pixels} pixels by {vectors} vectors"),
             }
         };
@@ -153,11 +188,10 @@ pub struct Cut<I: Isa, M: Multiply<I> = Single> {
     pub blocks: usize,
     /// Pixels of the larger blocks.
     pixels: usize,
-    vectors: usize,
     /// How many are large; those that follow have a pixel less.
     larger: usize,
     /// For the larger and for the smaller blocks.
-    functions: [SeriesFn<I, M::Source>; 2],
+    functions: [RunFn<I, M::Source>; 2],
 }
 
 impl<I: Isa, M: Multiply<I>> Cut<I, M> {
@@ -172,7 +206,6 @@ impl<I: Isa, M: Multiply<I>> Cut<I, M> {
         Self {
             blocks,
             pixels,
-            vectors,
             larger: width - blocks * (pixels - 1),
             functions: [function::<I, M>(pixels, vectors), function::<I, M>(pixels.max(2) - 1, vectors)],
         }
@@ -193,41 +226,15 @@ impl<I: Isa, M: Multiply<I>> Cut<I, M> {
     pub unsafe fn run(&self, isa: I, blocks: Range<usize>, rows: &Rows<M::Source>) {
         debug_assert!(rows.parts == 1 || rows.taps.rows * rows.taps.columns == 1);
         let larger = self.larger.clamp(blocks.start, blocks.end) - blocks.start;
-        let counts = [larger, blocks.len() - larger];
-        for row in 0..rows.count {
-            for part in 0..rows.parts {
-                let (taps, mut operands, finish, mut next) = self.part(row, part, rows);
-                for (series, count) in self.functions.iter().zip(counts).filter(|(_, count)| *count > 0) {
-                    // SAFETY: by the caller.
-                    unsafe { series(isa, count, &taps, &mut operands, &finish, &mut next) };
-                }
+        let ([large, small], rest) = (self.functions, blocks.len() - larger);
+        // SAFETY: by the caller.
+        unsafe {
+            if larger == 0 {
+                small(isa, rows, rest, None);
+            } else {
+                let rest = (rest > 0).then_some(Rest { function: small, count: rest });
+                large(isa, rows, larger, rest);
             }
         }
-    }
-
-    /// What a part of the sums of a row is computed from.
-    #[inline(always)]
-    fn part(
-        &self,
-        row: usize,
-        part: usize,
-        rows: &Rows<M::Source>,
-    ) -> (Taps, Operands<M::Source>, Finish, Next) {
-        let Rows { taps, operands, prefetch, .. } = rows;
-        let width = self.vectors * I::F32_LANES;
-        let bound = |part| if rows.parts == 1 { part * taps.len } else { part * taps.len / rows.parts };
-        let (begin, end) = (bound(part), bound(part + 1));
-        let weights = row * rows.pitch[1] + begin / M::GROUP * width;
-        let share = taps.rows * taps.columns * (end - begin) / M::GROUP * LINE;
-        let of = Prefetch { panel: prefetch.panel.wrapping_add(weights), ..*prefetch };
-        let next = Next { of, share, width };
-        let operands = Operands {
-            a: operands.a.wrapping_add(row * rows.pitch[0] + begin),
-            b: operands.b.wrapping_add(weights),
-            dst: operands.dst.wrapping_add(row * rows.pitch[2]),
-            ..*operands
-        };
-        let finish = Finish { accumulate: rows.finish.accumulate || part > 0, ..rows.finish };
-        (Taps { len: end - begin, ..*taps }, operands, finish, next)
     }
 }
