@@ -67,7 +67,6 @@ fn reference(setup: &Setup, graph: &Graph, weights: &Weights) -> Result<Referenc
     })
 }
 
-/// The plan as it is written.
 fn written(model: &Model, graph: &Graph, setup: &Setup, measured: &Measured, planned: &Planned) -> Plan {
     let options = setup.options;
     let Planned { tuned: Tuned { chosen, .. }, networks, prediction, .. } = planned;

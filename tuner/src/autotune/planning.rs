@@ -16,29 +16,21 @@ use crate::planner::{
 
 /// A network in some block variants, and what was chosen for it.
 pub struct Tuned<'a> {
-    /// Its steps.
     pub graph: Graph,
-    /// The choice for each.
     pub chosen: Chosen<'a>,
 }
 
-/// What planning came to.
 pub struct Planned<'a> {
-    /// The best network.
     pub tuned: Tuned<'a>,
-    /// Where its batch is split.
     pub split: Option<PlanSplit>,
-    /// The variants of its blocks.
     pub variants: Vec<BlockVariantRecord>,
     /// How near that is to the lower bound by isolated times.
     pub planning: Option<Planning>,
     /// Whole networks in turn, the best first.
     pub networks: Vec<(NetworkVariant, NetworkTime)>,
-    /// What the best was predicted to take.
     pub prediction: Prediction,
 }
 
-/// What a network is predicted to take.
 pub struct Prediction {
     /// Seconds of its steps: those of the network by isolated times, measured whole, times what each step's candidate
     /// took in the network for each second of that network's. So drift of the machine between the two stages does
@@ -49,15 +41,11 @@ pub struct Prediction {
     pub overhead: f64,
 }
 
-/// What all stages of planning look at.
 pub struct Planner<'n, 'm> {
     /// The plain network.
     pub network: &'n Network<'n>,
-    /// The candidates of all its problems.
     pub measurements: &'m [ProblemResult],
-    /// What the plan must keep.
     pub bounds: &'n Bounds,
-    /// What its results are compared with.
     pub reference: &'n Reference,
 }
 
@@ -109,7 +97,6 @@ impl<'m> Planner<'_, 'm> {
         Some(Planning { layerwise_ms, bound_ms: ms(bound.seconds), plan_ms: 0.0 })
     }
 
-    /// A network of a graph within the bounds.
     fn choose(&self, graph: Graph, until: Option<Instant>) -> Result<Tuned<'m>, PlannerError> {
         let network = Network { graph: &graph, in_network_until: until, ..*self.network };
         let chosen = network.choose(self.measurements, self.bounds, self.reference)?;

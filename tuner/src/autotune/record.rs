@@ -43,7 +43,6 @@ pub fn runner_up<'a>(
     Some((second, second.timing()?.scaled(factor)))
 }
 
-/// A step as the plan states it.
 pub fn plan_step(
     index: usize,
     step: &Step,
@@ -91,7 +90,6 @@ pub fn plan_step(
     }
 }
 
-/// A problem's candidates as the plan states them.
 pub fn record(measurement: &ProblemResult) -> ProblemRecord {
     let wrong = measurement.candidates.iter().filter(|c| c.timing().is_none());
     let candidate = |c: &CandidateResult| CandidateRecord {
@@ -172,7 +170,6 @@ fn search_record(measurement: &ProblemResult) -> SearchRecord {
     SearchRecord { evaluated, space, regret: regret.map(numbers), best_skipped: left_out }
 }
 
-/// The form that was chosen for a block, and why.
 pub fn block_variant_record(choice: &BlockChoice) -> BlockVariantRecord {
     let alternative = |(rewrite, cost): &(BlockVariant, Option<f64>)| Alternative {
         variant: rewrite.to_string(),

@@ -20,17 +20,11 @@ use crate::measure::{Job, MeasureContext, Outcome, ProblemResult, ensure_measure
 
 /// Workers, the log and monitors, ready to measure.
 pub struct Setup<'a> {
-    /// What is asked for.
     pub options: &'a Options,
-    /// What hears of the progress.
     pub progress: &'a dyn Report,
-    /// This machine.
     pub machine: Machine,
-    /// The workers.
     pub threads: Threads,
-    /// How far apart their cores are.
     pub distance: CoreDistanceMonitor,
-    /// The types that the bound on the error allows.
     pub precision: Precision,
     problems: Vec<Problem>,
     weights_from: WeightResidency,
@@ -40,11 +34,8 @@ pub struct Setup<'a> {
     start: Instant,
 }
 
-/// The candidates of all problems.
 pub struct Measured {
-    /// The noise floor.
     pub floor: f64,
-    /// The candidates.
     pub results: Vec<ProblemResult>,
     /// Time that went into what the search had skipped.
     pub exhausted: Duration,

@@ -45,14 +45,13 @@ impl Conditions {
             let peaks = self
                 .peaks
                 .iter()
-                .map(|(tier, _)| tier_peak(cpu, *tier, POLICY.conditions.sample_us).unwrap_or(0.0));
-            std::iter::once(clock(POLICY.conditions.sample_us)).chain(peaks).collect()
+                .map(|(tier, _)| tier_peak(cpu, *tier, POLICY.conditions_sample_us).unwrap_or(0.0));
+            std::iter::once(clock(POLICY.conditions_sample_us)).chain(peaks).collect()
         });
         let samples = std::iter::once(&mut self.clock).chain(self.peaks.iter_mut().map(|(_, list)| list));
         samples.zip(means).for_each(|(samples, mean)| samples.push(mean));
     }
 
-    /// Adds a core-to-core latency in seconds.
     pub fn add_core_to_core(&mut self, core_to_core: Option<f64>) {
         self.core_to_core.extend(core_to_core);
     }

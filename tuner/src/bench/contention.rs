@@ -9,26 +9,20 @@ use kernels::Team;
 
 use crate::bench::policy::POLICY;
 
-/// The time of one run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Run {
-    /// Its length.
     pub seconds: f64,
     /// Something else used the cores meanwhile.
     pub disturbed: bool,
 }
 
-/// Runs, and those of them that were disturbed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunCount {
-    /// All.
     pub runs: usize,
-    /// Those that something else disturbed.
     pub disturbed: usize,
 }
 
 impl RunCount {
-    /// Counts a run.
     pub fn add(&mut self, run: Run) {
         self.runs += 1;
         self.disturbed += usize::from(run.disturbed);

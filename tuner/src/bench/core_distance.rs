@@ -115,7 +115,6 @@ impl CoreDistanceMonitor {
         self.state().near
     }
 
-    /// How long rounds have waited.
     fn waited(&self) -> Duration {
         self.state().waited
     }

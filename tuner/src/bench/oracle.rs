@@ -38,13 +38,11 @@ pub struct Oracle<'a> {
 }
 
 impl<'a> Oracle<'a> {
-    /// For some pixels of all segments.
     pub fn new(problem: &'a Problem, inputs: &'a Inputs, pixels: Vec<Pixel>) -> Self {
         let given = expected(problem, &inputs.src, &inputs.filters, &pixels);
         Self { problem, inputs, pixels, given, rounded: Default::default() }
     }
 
-    /// The pixels.
     pub fn pixels(&self) -> &[Pixel] {
         &self.pixels
     }
@@ -115,14 +113,12 @@ pub struct Comparison {
     pub error: f64,
     /// The largest that is allowed there.
     pub tolerance: f64,
-    /// Largest exact output.
     pub largest: f64,
     /// Root mean square of the errors over that of the exact outputs.
     pub rms: f64,
 }
 
 impl Comparison {
-    /// Within tolerance.
     pub fn holds(&self) -> bool {
         self.error <= self.tolerance
     }
@@ -143,7 +139,6 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Within both tolerances.
     pub fn holds(&self) -> bool {
         self.own.holds() && self.given.holds()
     }

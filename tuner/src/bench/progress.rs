@@ -105,7 +105,6 @@ impl Observer for Silent {}
 pub struct Progress<'a>(Mutex<&'a mut dyn Observer>);
 
 impl<'a> Progress<'a> {
-    /// Of an observer.
     pub fn new(observer: &'a mut dyn Observer) -> Self {
         Self(Mutex::new(observer))
     }

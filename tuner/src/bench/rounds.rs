@@ -14,11 +14,8 @@ use crate::bench::progress::StageProgress;
 
 /// How many rounds there are, and where.
 pub struct Rounds<'a> {
-    /// The workers.
     pub threads: &'a Threads,
-    /// How far apart their cores are.
     pub distance: &'a CoreDistanceMonitor,
-    /// What is reported of them.
     pub progress: StageProgress<'a>,
     /// Rounds at least and at most.
     pub count: [usize; 2],
@@ -28,7 +25,6 @@ pub struct Rounds<'a> {
     pub end: Instant,
 }
 
-/// What a round has at hand.
 pub struct Turn<'a> {
     /// Number of the round, from 0.
     pub round: usize,

@@ -14,22 +14,18 @@ impl Samples {
         self.0.push((round, seconds));
     }
 
-    /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The round of the last.
     pub fn last_round(&self) -> Option<usize> {
         self.0.last().map(|(round, _)| *round)
     }
 
-    /// Seconds, in order.
     pub fn seconds(&self) -> Vec<f64> {
         self.0.iter().map(|(_, seconds)| *seconds).collect()
     }

@@ -41,7 +41,6 @@ pub struct Bench {
 /// What benches share as the steps of a network do: the team, the scratch, and what passes through a core's caches between
 /// two turns of a step.
 pub struct BenchContext {
-    /// The team.
     pub team: Team,
     scratch: Buffer,
     passing: Buffer,
@@ -50,7 +49,6 @@ pub struct BenchContext {
 }
 
 impl BenchContext {
-    /// For a pool of threads.
     pub fn new(threads: &Threads, cpu: &Cpu) -> Self {
         let elements = cpu.caches.l2 / size_of::<f32>() * POLICY.cold.parts;
         let mut passing = Buffer::zeroed(elements);
@@ -85,7 +83,6 @@ impl Bench {
         Ok(Self::new(prepared, &choice.formats, src, cold))
     }
 
-    /// Lays out a prepared kernel's tensors.
     pub fn new(
         prepared: Box<dyn Prepared>,
         formats: &Formats,
@@ -130,7 +127,6 @@ impl Bench {
         member.wait();
     }
 
-    /// The problem and formats.
     pub fn signature(&self) -> &Signature {
         self.prepared.signature()
     }
@@ -236,7 +232,7 @@ pub fn in_turn(benches: &mut [Bench; 2], rounds: &Rounds, place: &mut BenchConte
             lists.reverse();
         }
         let runs = each_in_turn(&mut contenders, POLICY.contention.tries, rounds.threads, place);
-        if turn.round >= POLICY.pairs.warm_up {
+        if turn.round >= POLICY.pair_warm_up {
             lists.into_iter().zip(runs).for_each(|(list, run)| list.push(run.seconds));
         }
     });

@@ -9,30 +9,19 @@ use crate::log::schema::{Line, SCHEMA};
 /// Why a log is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The system refused.
     #[error("{file}: {source}")]
-    Io {
-        /// The file.
-        file: String,
-        /// Its reason.
-        source: std::io::Error,
-    },
+    Io { file: String, source: std::io::Error },
     /// A line says that it is of another version.
     #[error("{file}: line {line}: schema is {found}, expected \"{SCHEMA}\"")]
     Schema {
-        /// The file.
         file: String,
         /// The line, from 1.
         line: usize,
-        /// Its schema.
         found: String,
     },
     /// No line could be read.
     #[error("{file}: found no line of a log of measurements, expected {FILE_KIND}")]
-    Foreign {
-        /// The file.
-        file: String,
-    },
+    Foreign { file: String },
 }
 
 const FILE_KIND: &str = "JSON lines that `tuner tune` appended";

@@ -21,20 +21,15 @@ pub struct Round {
 /// What one run, and those it resumed, found out about a problem.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
-    /// The run.
     pub run: String,
     /// Candidates by number.
     pub candidates: Vec<LoggedCandidate>,
-    /// Its rounds, in order.
     pub rounds: Vec<Round>,
-    /// Number of the last round that there was.
     pub last_round: usize,
-    /// How it ended, if it did.
     pub done: Option<Done>,
 }
 
 impl History {
-    /// The times of a candidate.
     pub fn samples(&self, number: usize) -> Samples {
         let mut samples = Samples::default();
         for Round { number: round, times, .. } in &self.rounds {
@@ -46,7 +41,6 @@ impl History {
         samples
     }
 
-    /// The times of a round.
     #[cfg(test)]
     pub fn times_of(&self, number: usize) -> &[Time] {
         self.rounds.iter().find(|round| round.number == number).map_or(&[], |round| &round.times)
@@ -101,7 +95,6 @@ impl History {
     }
 }
 
-/// The histories of a log.
 #[derive(Debug, Default)]
 pub struct Histories {
     /// Runs, in order.

@@ -156,7 +156,6 @@ impl<'a> Journal<'a> {
         self.history = history;
     }
 
-    /// All that was kept.
     pub fn into_history(self) -> History {
         self.history
     }
@@ -172,7 +171,6 @@ impl<'a> Journal<'a> {
         self.append(|run, problem| Line::Round { run, problem, round, times, core_to_core_ns });
     }
 
-    /// The end.
     pub fn done(&mut self, share: Duration, complete: bool) {
         let done = Done { share: share.as_secs_f64(), complete };
         self.append(|run, problem| Line::Done { run, problem, done });

@@ -5,7 +5,6 @@ use engine::plan::WeightResidency;
 use engine::runtime::Machine;
 use serde::{Deserialize, Serialize};
 
-/// Version of the format.
 pub const SCHEMA: &str = "measurements-1";
 
 /// How runs are measured, a number that is raised with that: times of another method are not taken. 1: all candidates of a
@@ -13,28 +12,20 @@ pub const SCHEMA: &str = "measurements-1";
 /// the pair furthest apart. 4: scratch is moved out of the caches first.
 pub const METHOD: u32 = 4;
 
-/// One line of a log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "line", rename_all = "snake_case")]
 pub enum Line {
-    /// A run begins.
     Run(Run),
     /// Candidates of a problem that are measured from now on.
     Candidates {
-        /// The run.
         run: String,
-        /// The problem.
         problem: String,
-        /// Number of the first.
         first: usize,
-        /// The candidates.
         list: Vec<LoggedCandidate>,
     },
     /// All candidates that are left, timed once.
     Round {
-        /// The run.
         run: String,
-        /// The problem.
         problem: String,
         /// Its number, from 1.
         round: usize,
@@ -46,20 +37,15 @@ pub enum Line {
     },
     /// The run goes on where another has ended.
     Resumes {
-        /// The run.
         run: String,
-        /// The problem.
         problem: String,
         /// The other run.
         from: String,
     },
     /// Measured as long as its share of the budget allows.
     Done {
-        /// The run.
         run: String,
-        /// The problem.
         problem: String,
-        /// With what.
         #[serde(flatten)]
         done: Done,
     },
@@ -70,20 +56,14 @@ pub enum Line {
 pub struct Run {
     /// Its name: when and by which process.
     pub run: String,
-    /// [`SCHEMA`].
     pub schema: String,
-    /// What measures.
     pub tool: String,
-    /// Where.
     pub machine: Machine,
-    /// On how many threads.
     pub threads: usize,
     /// `f32`, or `lower` where lower types are measured too.
     pub types: String,
-    /// Where weights were.
     #[serde(default)]
     pub cold: WeightResidency,
-    /// [`METHOD`].
     #[serde(default)]
     pub method: u32,
     /// Seconds since 1970.
@@ -93,7 +73,6 @@ pub struct Run {
 /// A candidate as it was found when it was checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoggedCandidate {
-    /// Which.
     #[serde(flatten)]
     pub id: CandidateId,
     /// Hash of the kernel's code.
@@ -112,7 +91,6 @@ pub struct LoggedCandidate {
 }
 
 impl LoggedCandidate {
-    /// Whether it is the same candidate, of the same code.
     pub fn is_same(&self, other: &Self) -> bool {
         (&self.id, &self.code) == (&other.id, &other.code)
     }
@@ -141,12 +119,10 @@ impl LoggedCandidate {
 pub struct Time(pub usize, pub u64, pub u8);
 
 impl Time {
-    /// Of a run.
     pub fn new(number: usize, seconds: f64, disturbed: bool) -> Self {
         Self(number, (seconds * 1e9).round() as u64, u8::from(disturbed))
     }
 
-    /// Seconds.
     pub fn seconds(&self) -> f64 {
         self.1 as f64 / 1e9
     }

@@ -119,7 +119,6 @@ impl Race<'_> {
     }
 }
 
-/// The leader of a candidate's types.
 fn leader_of(leaders: &[([Dtype; 2], usize)], candidate: &CandidateResult) -> Option<usize> {
     let types = pair(&candidate.choice.formats);
     leaders.iter().find(|(known, _)| *known == types).map(|(_, leader)| *leader)

@@ -56,7 +56,6 @@ impl Race<'_> {
         list
     }
 
-    /// The fastest tuning of a row so far.
     fn fastest(&self, row: &KernelEntry) -> Option<(Tuning, f64)> {
         let own = self.candidates.iter().zip(&self.samples).filter(|(c, _)| c.choice.row.id == row.id);
         let timed = own.filter(|(_, samples)| !samples.is_empty()).map(|(c, samples)| (c, samples.median()));

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
     use crate::bench::progress::Silent;
     use crate::bench::{Conditions, CoreDistanceMonitor, Stage};
-    use crate::log::Line;
+    use crate::log::schema::Line;
 
     #[test]
     fn what_was_far_is_measured_anew_under_its_numbers() {

@@ -15,7 +15,6 @@ use crate::measure::types::{CandidateResult, MeasureBudget, MeasureContext, Outc
 
 /// A candidate that is still measured.
 pub(super) struct ActiveCandidate {
-    /// Its number among all.
     pub(super) index: usize,
     /// None for one from the log that has not run yet.
     pub(super) bench: Option<Bench>,
@@ -23,13 +22,9 @@ pub(super) struct ActiveCandidate {
 
 /// The candidates of a problem on their way.
 pub struct Race<'a> {
-    /// The problem.
     pub problem: &'a Problem,
-    /// Where it is measured.
     pub host: &'a MeasureContext<'a>,
-    /// The types that are asked for.
     pub types: Precision,
-    /// The kernels that take the problem.
     pub kernels: &'a [SupportedKernel],
     pub(super) inputs: &'a Inputs,
     /// The source in each format that was asked for.
@@ -37,9 +32,7 @@ pub struct Race<'a> {
     pub(super) oracle: Oracle<'a>,
     pub(super) context: BenchContext,
     pub(super) journal: Journal<'a>,
-    /// All candidates, in the order they came.
     pub candidates: Vec<CandidateResult>,
-    /// Of each candidate.
     pub samples: Vec<Samples>,
     /// Of each candidate, its number in the log, where the next is `next`.
     pub(super) numbers: Vec<usize>,
@@ -217,13 +210,11 @@ impl<'a> Race<'a> {
         }
     }
 
-    /// The kernel of a row that takes the problem.
     fn kernel(&self, row: &KernelEntry) -> &'a dyn Kernel {
         let of_row = self.kernels.iter().find(|k| k.row.id == row.id);
         &*of_row.expect("candidates are of kernels that take the problem").kernel
     }
 
-    /// Prepares choices on all threads.
     fn prepared(&self, choices: &[Choice]) -> Vec<Result<Box<dyn Prepared>, Unsupported>> {
         let (problem, filters) = (self.problem, &self.inputs.filters);
         let jobs: Vec<_> = choices.iter().map(|choice| (self.kernel(choice.row), choice)).collect();
@@ -370,7 +361,6 @@ impl<'a> Race<'a> {
         }
     }
 
-    /// All that was found out.
     pub fn into_measurement(self, search: Search) -> ProblemResult {
         ProblemResult {
             problem: self.problem.clone(),

@@ -11,9 +11,7 @@ use crate::bench::{POLICY, Stage, StageProgress};
 use crate::measure::problem::measure;
 use crate::measure::types::{MeasureBudget, MeasureContext, ProblemResult};
 
-/// A problem to be measured.
 pub struct Job {
-    /// The problem.
     pub problem: Problem,
     /// How many steps have it.
     pub count: usize,

@@ -11,29 +11,16 @@ use kernels::{Cpu, Problem};
 use crate::bench::{Conditions, CoreDistanceMonitor, Report};
 use crate::log::{History, Log};
 
-/// What became of a candidate.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// Timed to the end, or until it was clear that it loses.
-    Timed {
-        /// Its times.
-        timing: Timing,
-        /// It was dropped early.
-        dropped: bool,
-    },
+    Timed { timing: Timing, dropped: bool },
     /// Its results are wrong; it is out.
-    Wrong {
-        /// Largest error.
-        error: f64,
-        /// What its numerics allow.
-        tolerance: f64,
-    },
+    Wrong { error: f64, tolerance: f64 },
 }
 
-/// One measured candidate.
 #[derive(Clone)]
 pub struct CandidateResult {
-    /// Which.
     pub choice: Choice,
     /// Largest error over the largest output.
     pub relative_error: f64,
@@ -43,13 +30,11 @@ pub struct CandidateResult {
     pub packed: usize,
     /// Bytes of scratch.
     pub scratch: usize,
-    /// Multiply-adds that it executes.
     pub multiply_adds: u64,
     /// Its time over that of the fastest candidate of the same types, in the rounds that both were in.
     pub versus: Option<Interval>,
     /// Of its runs, those that something else on the machine disturbed, however often they were repeated.
     pub disturbed: usize,
-    /// What became of it.
     pub outcome: Outcome,
 }
 
@@ -80,7 +65,6 @@ impl CandidateResult {
         self.timing().map_or(f64::INFINITY, |timing| timing.median)
     }
 
-    /// Its times, if its results are right.
     pub fn timing(&self) -> Option<Timing> {
         match self.outcome {
             Outcome::Timed { timing, .. } => Some(timing),
@@ -89,22 +73,16 @@ impl CandidateResult {
     }
 }
 
-/// All that was found out about a problem.
 #[derive(Clone)]
 pub struct ProblemResult {
-    /// The problem.
     pub problem: Problem,
     /// Its candidates in the order of the table.
     pub candidates: Vec<CandidateResult>,
-    /// Rows without candidates.
     pub left_out: Vec<Excluded>,
     /// Times within this share of each other are ties.
     pub tie: f64,
-    /// How far the search for tunings went.
     pub search: Search,
-    /// What the cores did at their best meanwhile.
     pub conditions: Conditions,
-    /// Round by round.
     pub history: History,
 }
 
@@ -130,7 +108,6 @@ impl ProblemResult {
     }
 }
 
-/// How long to measure, and what to leave out.
 #[derive(Clone, Copy, Debug)]
 pub struct MeasureBudget {
     /// Time for all of it; the default of each kernel has its turn however short it is.
@@ -139,7 +116,6 @@ pub struct MeasureBudget {
     pub share: Duration,
     /// When it must be over, however long rounds have waited.
     pub deadline: Instant,
-    /// Rounds at most.
     pub rounds: usize,
     /// Try all other tunings after the search, whatever time that takes.
     pub exhaustive: bool,
@@ -147,11 +123,8 @@ pub struct MeasureBudget {
 
 /// Where it is measured.
 pub struct MeasureContext<'a> {
-    /// The processor.
     pub cpu: &'a Cpu,
-    /// Worker threads.
     pub threads: &'a Threads,
-    /// How far apart their cores are.
     pub distance: &'a CoreDistanceMonitor,
     /// Times within this share of each other are ties.
     pub tie: f64,
@@ -159,11 +132,9 @@ pub struct MeasureContext<'a> {
     pub cold: WeightResidency,
     /// Where each round is written, and what earlier ones are taken from.
     pub log: Option<&'a Log>,
-    /// What hears of the progress.
     pub progress: &'a dyn Report,
 }
 
-/// How far the search for the tunings of a problem went.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Search {
     /// Tunings of all kernels that it has tried.

@@ -17,7 +17,6 @@ const BOTH: [Dtype; 2] = [Dtype::F32, Dtype::Bf16];
 /// A form of each block, and what all steps take.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BlockDp {
-    /// The forms.
     pub forms: Vec<(&'static str, BlockVariant)>,
     /// Sum of the times of the fastest candidates.
     pub seconds: f64,

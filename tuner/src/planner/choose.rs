@@ -76,7 +76,6 @@ impl Network<'_> {
         search.time_finalists(chosen, bounds.error)
     }
 
-    /// All tensors in f32.
     fn all_f32(&self) -> Vec<Dtype> {
         vec![Dtype::F32; self.graph.tensors.len()]
     }

@@ -6,15 +6,12 @@ use engine::util::Timing;
 
 use crate::measure::CandidateResult;
 
-/// A choice that was made into a network and measured.
 pub struct Chosen<'a> {
     /// The candidates; `None` for a step that has none.
     pub winners: Vec<Option<&'a CandidateResult>>,
     /// The same, and default choices for the others.
     pub choices: Vec<Choice>,
-    /// The network.
     pub session: PreparedNetwork,
-    /// Its error against f64.
     pub error: f64,
     /// Of each step, the candidates that were timed in the running network.
     pub in_network: Vec<Vec<(&'a CandidateResult, Timing)>>,

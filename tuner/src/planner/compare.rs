@@ -8,7 +8,6 @@ use engine::util::{Timing, median, ratio};
 use crate::bench::{POLICY, RunCount, RunQueueMonitor, Stage, Turn};
 use crate::planner::context::{Network, built_in_images};
 
-/// The time of a whole network, compared with others.
 pub struct NetworkTime {
     /// Of an inference.
     pub timing: Timing,

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use engine::network::{Choice, Graph, Step, default_choice, default_choices};
-use engine::plan::Bounds;
 use engine::runtime::{PrepareError, PreparedNetwork, Threads};
 use engine::util::{relative_l2, unit};
 use engine::weights::{Weights, image};
@@ -12,19 +11,12 @@ use kernels::Cpu;
 use crate::bench::{CoreDistanceMonitor, POLICY, Report, Rounds, Stage, StageProgress};
 use crate::measure::CandidateResult;
 
-/// A graph with what it needs to be run.
 pub struct Network<'a> {
-    /// The steps.
     pub graph: &'a Graph,
-    /// Their weights.
     pub weights: &'a Weights,
-    /// The processor.
     pub cpu: &'a Cpu,
-    /// Worker threads.
     pub threads: &'a Threads,
-    /// How far apart their cores are.
     pub distance: &'a CoreDistanceMonitor,
-    /// What hears of the progress.
     pub progress: &'a dyn Report,
     /// When candidates in the running network must be done. Isolated times decide where there is no time for them.
     pub in_network_until: Option<Instant>,
@@ -41,11 +33,6 @@ pub fn bytes_with(session: &PreparedNetwork, threads: &Threads) -> usize {
     session.memory().total() + process_bytes(threads.count())
 }
 
-/// Whether a process that runs a network keeps the bound on its memory.
-pub fn fits(session: &PreparedNetwork, network: &Network, bounds: &Bounds) -> bool {
-    bounds.memory.is_none_or(|mib| bytes_with(session, network.threads) <= (mib as usize) << 20)
-}
-
 impl Network<'_> {
     /// Rounds in which networks are timed.
     pub fn rounds(&self, stage: Stage, count: [usize; 2], end: Instant) -> Rounds<'_> {
@@ -55,7 +42,6 @@ impl Network<'_> {
         Rounds { threads, distance, progress, count, time, end }
     }
 
-    /// The network by the given choices.
     pub fn session(&self, choices: &[Choice]) -> Result<PreparedNetwork, PrepareError> {
         PreparedNetwork::new(self.graph.clone(), choices, self.weights, self.cpu, self.threads)
     }

@@ -9,9 +9,7 @@ use crate::planner::ranking::{is_eligible, winner};
 /// The form of a block that was chosen, and what all its forms cost.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BlockChoice {
-    /// The block.
     pub block: &'static str,
-    /// The chosen form.
     pub variant: BlockVariant,
     /// Its forms, the plain one first, each with the seconds of the steps that differ from form to form;
     /// none where one of them has no winner.

@@ -247,10 +247,8 @@ fn by_quartiles(candidates: &[Vec<f64>], tie: f64) -> Vec<InNetworkTime> {
     timings.iter().map(fair).collect()
 }
 
-/// What was found out about a candidate in place.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct InNetworkTime {
-    /// Its times.
     pub timing: Timing,
     /// As fast as the fastest, as far as can be told.
     pub tied: bool,

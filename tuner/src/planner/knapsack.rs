@@ -6,10 +6,8 @@
 //! step. Within a share of the time that is no more than noise, bytes are then saved in the same way. Scratch
 //! is no sum, since the steps share it: each size that a candidate has is tried as a cap.
 
-/// What a candidate costs.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cost {
-    /// Time.
     pub seconds: f64,
     /// Its share of the squared error of the network.
     pub error: f64,
@@ -29,11 +27,9 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// None.
     pub const NONE: Self = Self { error: f64::INFINITY, memory: usize::MAX };
 }
 
-/// What the steps cost together.
 pub fn total<'a>(costs: impl IntoIterator<Item = &'a Cost>) -> Cost {
     costs.into_iter().fold(Cost::default(), |sum, cost| Cost {
         seconds: sum.seconds + cost.seconds,

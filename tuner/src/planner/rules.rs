@@ -22,16 +22,12 @@ pub fn by_rule(graph: &Graph, measurements: &[ProblemResult], rule: &Rule, cpu: 
     graph.steps.iter().zip(any).map(choose).collect()
 }
 
-/// A rule.
 pub struct Rule {
-    /// Its name.
     pub name: &'static str,
-    /// What it says, and whose it is.
     pub description: &'static str,
     pick: for<'a> fn(&Conv, &Candidates<'a>) -> Option<&'a CandidateResult>,
 }
 
-/// All rules.
 pub const RULES: [Rule; 6] = [
     Rule {
         name: "first match",

@@ -66,7 +66,6 @@ fn squared_error(candidate: &CandidateResult, gain: f64) -> f64 {
     (gain * candidate.rms_error).powi(2)
 }
 
-/// The search for a choice within bounds.
 pub(super) struct Search<'a, 'n> {
     network: &'n Network<'n>,
     exact: &'n Reference,

@@ -4,7 +4,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What became of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", from = "OutcomeJson")]
 pub enum CandidateOutcome {
@@ -16,10 +15,8 @@ pub enum CandidateOutcome {
     Wrong {
         /// Largest error; none if it is no number.
         error: Option<f64>,
-        /// What its numerics allow.
         tolerance: Option<f64>,
     },
-    /// Not timed.
     NotMeasured,
 }
 
@@ -72,25 +69,20 @@ impl fmt::Display for CandidateOutcome {
     }
 }
 
-/// Why a step has its kernel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepReason {
-    /// It is faster than the runner-up.
     Faster {
         /// By so many percent of its own time.
         percent: f64,
     },
-    /// It is slower than the fastest, for less memory or a smaller error of the network.
     Slower {
         /// By so many percent of the fastest's time.
         percent: f64,
     },
     /// As fast as the runner-up: less memory decided, then less error, then the order of the table.
     Tie,
-    /// No other candidate takes it.
     Only,
-    /// Not measured: the fewest multiply-adds.
     NotMeasured,
     /// The text of a plan of the first schema.
     #[serde(untagged)]
@@ -113,20 +105,15 @@ impl fmt::Display for StepReason {
     }
 }
 
-/// Why a block has its variant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VariantReason {
-    /// It is faster than the plain one.
     Saves {
         /// So many percent of the plain one's time.
         percent: f64,
     },
-    /// No other is faster by more than a tie.
     Tie,
-    /// The whole network is faster with plain blocks.
     Overruled,
-    /// Not measured.
     NotMeasured,
     /// The text of a plan of the first schema.
     #[serde(untagged)]

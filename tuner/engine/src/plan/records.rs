@@ -36,15 +36,12 @@ pub struct Noise {
     pub core_distance: Option<CoreDistance>,
 }
 
-/// A candidate as it was measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CandidateRecord {
-    /// Which.
     #[serde(flatten)]
     pub id: CandidateId,
     /// Measured time; none if its results were wrong.
     pub time_us: Option<TimeUs>,
-    /// Runs.
     pub samples: usize,
     /// Its time over that of the fastest of the same types in the rounds that both were in: the median, and the
     /// interval that holds it in 95 of 100 cases.
@@ -60,18 +57,14 @@ pub struct CandidateRecord {
     pub rms_error: Option<f64>,
     /// Bytes of packed weights and scratch.
     pub bytes: usize,
-    /// Multiply-adds that it executes.
     pub multiply_adds: u64,
-    /// What became of it.
     pub outcome: CandidateOutcome,
 }
 
 /// What the cores did beside the rounds of a problem.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ConditionsRecord {
-    /// Their clock.
     pub clock_ghz: f64,
-    /// Core-to-core latency of the workers' cores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub core_to_core_ns: Option<f64>,
     /// The most that the instructions of a tier do on a core while all are busy, in GFLOP/s.
@@ -107,25 +100,20 @@ pub struct SearchRecord {
     /// and the interval that holds it in 95 of 100 cases.
     #[serde(alias = "missed", default, skip_serializing_if = "Option::is_none")]
     pub regret: Option<[f64; 3]>,
-    /// The best of all is one that the search has left out.
     #[serde(alias = "left_out", default)]
     pub best_skipped: bool,
 }
 
-/// All candidates of a problem.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProblemRecord {
-    /// The problem.
     pub problem: String,
     /// Its candidates, the fastest first.
     pub candidates: Vec<CandidateRecord>,
     /// Rows without candidates: id and reason.
     #[serde(alias = "left_out")]
     pub excluded: Map<String, Value>,
-    /// What the cores did meanwhile.
     #[serde(alias = "beside", default, skip_serializing_if = "Option::is_none")]
     pub conditions: Option<ConditionsRecord>,
-    /// How many of the tunings were tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<SearchRecord>,
     /// What published rules would take, by name: numbers of candidates.
@@ -133,12 +121,9 @@ pub struct ProblemRecord {
     pub rules: BTreeMap<String, usize>,
 }
 
-/// What a published rule costs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RuleRecord {
-    /// Its name.
     pub rule: String,
-    /// What it says, and whose it is.
     #[serde(alias = "says")]
     pub description: String,
     /// Sum of the times alone of what it takes for the convolutions.
@@ -173,9 +158,7 @@ pub enum NetworkVariant {
     WithVariantsIsolated,
     /// All images of a batch at once, by isolated times, where the plan splits the batch.
     AllImagesAtOnce,
-    /// The choice that is made without measurements.
     BuiltIn,
-    /// What a published rule chooses.
     Rule(String),
 }
 
@@ -230,24 +213,20 @@ impl TryFrom<String> for NetworkVariant {
 /// A whole network in one variant, measured in turn with the others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NetworkRecord {
-    /// How its kernels were chosen.
     #[serde(alias = "plan")]
     pub network: NetworkVariant,
-    /// Time of an inference.
     pub time_us: TimeUs,
 }
 
 /// A plan of which no other is both faster and more exact.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ParetoPoint {
-    /// Time of an inference.
     pub time_us: TimeUs,
     /// Its error against f64.
     pub rel_error: f64,
     /// Steps that read or write a type below f32.
     #[serde(alias = "lower_steps")]
     pub bf16_steps: usize,
-    /// Multiply-adds that it executes.
     pub multiply_adds: u64,
 }
 
@@ -272,27 +251,21 @@ impl Planning {
     }
 }
 
-/// A form of a block, and what it costs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alternative {
-    /// Its name.
     #[serde(alias = "rewrite")]
     pub variant: String,
     /// Sum of the medians of the steps that differ from form to form, in microseconds.
     pub time_us: Option<f64>,
 }
 
-/// The form of a block.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BlockVariantRecord {
-    /// The block.
     pub block: String,
-    /// The form it has.
     #[serde(alias = "rewrite")]
     pub variant: String,
     /// All its forms, the plain one first.
     pub alternatives: Vec<Alternative>,
-    /// Why this variant.
     pub reason: VariantReason,
 }
 

@@ -18,7 +18,6 @@ use crate::plan::step::PlanStep;
 use crate::runtime::machine::Machine;
 use crate::util::files::write_atomically;
 
-/// Version of the format.
 pub const SCHEMA: &str = "convolution-plan-2";
 
 /// Earlier versions that are read: their fields have other names, and some of their texts.
@@ -55,16 +54,13 @@ impl std::fmt::Display for PlanSplit {
 /// A plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// [`SCHEMA`].
     pub schema: String,
-    /// The model's name.
     pub model: String,
     /// The shape of a `conv2d_bn`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shape: Option<String>,
     /// Images of an inference.
     pub batch: usize,
-    /// Threads.
     pub threads: usize,
     /// Bound on the relative L2 error of the features.
     pub max_rel_error: f64,
@@ -76,12 +72,9 @@ pub struct Plan {
     /// Memory of the prepared network.
     #[serde(default)]
     pub memory_bytes: Option<MemoryBytes>,
-    /// What it was made on.
     pub machine: Machine,
-    /// Cores that the tuner was allowed to use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cores_allowed: Option<usize>,
-    /// What made it.
     pub tool: String,
     /// When, in seconds since 1970.
     pub created: u64,
@@ -96,7 +89,6 @@ pub struct Plan {
     /// How near the choice is to the best there is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planning: Option<Planning>,
-    /// How quiet the machine was.
     #[serde(default)]
     pub noise: Option<Noise>,
     /// The whole network by this and by other plans.
@@ -114,9 +106,7 @@ pub struct Plan {
     /// The forms of the blocks that have several; a plan that lacks a block has it plain.
     #[serde(alias = "rewrites", default, skip_serializing_if = "Vec::is_empty")]
     pub block_variants: Vec<BlockVariantRecord>,
-    /// The steps in order.
     pub steps: Vec<PlanStep>,
-    /// What was measured to choose them.
     pub measurements: Vec<ProblemRecord>,
 }
 
@@ -210,7 +200,6 @@ pub struct PlanRequest<'a> {
     pub batch: Option<usize>,
 }
 
-/// What a plan must keep.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bounds {
     /// Relative L2 error of the features against f64.

@@ -11,7 +11,6 @@ use crate::util::stats::{Timing, us};
 /// Times in microseconds: the median, and the quartiles around it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TimeUs {
-    /// Median.
     pub median: f64,
     /// First quartile.
     pub low: f64,
@@ -19,10 +18,8 @@ pub struct TimeUs {
     pub high: f64,
 }
 
-/// The candidate that came second.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunnerUp {
-    /// Which.
     #[serde(flatten)]
     pub id: CandidateId,
     /// Its median.
@@ -32,20 +29,14 @@ pub struct RunnerUp {
 /// One step of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlanStep {
-    /// Layers that the step computes.
     pub layers: Vec<String>,
-    /// What it computes.
     pub problem: String,
-    /// Id of its kernel.
     pub kernel: String,
-    /// The kernel's tuning.
     pub tuning: Map<String, Value>,
     /// Hash of the kernel's code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// Formats.
     pub formats: StepFormats,
-    /// Threads it runs on.
     pub threads: usize,
     /// The worker that took it alone in earlier versions, next to other branches; now all threads share it.
     #[serde(default, skip_serializing)]
@@ -75,9 +66,7 @@ pub struct PlanStep {
     /// Multiply-adds that the kernel executes.
     #[serde(default)]
     pub multiply_adds: Option<u64>,
-    /// The candidate that came second.
     pub runner_up: Option<RunnerUp>,
-    /// Why this kernel.
     pub reason: StepReason,
 }
 
@@ -117,13 +106,11 @@ impl PlanStep {
         }
     }
 
-    /// Its candidate.
     pub fn id(&self) -> CandidateId {
         let (kernel, tuning, formats) = (self.kernel.clone(), self.tuning.clone(), self.formats.clone());
         CandidateId { kernel, tuning, formats }
     }
 
-    /// Whether this is its candidate.
     pub fn runs(&self, id: &CandidateId) -> bool {
         (&self.kernel, &self.tuning, &self.formats) == (&id.kernel, &id.tuning, &id.formats)
     }
@@ -149,17 +136,13 @@ impl PlanStep {
     }
 }
 
-/// A candidate in the running network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InNetwork {
-    /// Which.
     #[serde(flatten)]
     pub id: CandidateId,
-    /// Its time.
     pub time_us: TimeUs,
 }
 
-/// A time as plans state it.
 pub fn time_us(timing: &Timing) -> TimeUs {
     TimeUs { median: us(timing.median), low: us(timing.quartiles[0]), high: us(timing.quartiles[1]) }
 }
