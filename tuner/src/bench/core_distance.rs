@@ -94,7 +94,7 @@ impl CoreDistanceMonitor {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Earlier, they were so many seconds from each other.
+    /// Takes note of an earlier core-to-core latency in seconds.
     pub fn known(&self, seconds: f64) {
         let mut state = self.state();
         state.near = Some(state.near.map_or(seconds, |near| near.min(seconds)));
@@ -119,9 +119,10 @@ impl CoreDistanceMonitor {
         self.state().waited
     }
 
-    /// A clock that stands while rounds wait: the time of one problem must not go by with that.
-    pub fn clock(&self) -> Clock<'_> {
-        Clock { start: Instant::now(), waited: self.waited(), monitor: self }
+    /// A clock of the time since now that stands while rounds wait: the time of one problem must not go by with that.
+    pub fn clock(&self) -> impl Fn() -> Duration {
+        let (start, before) = (Instant::now(), self.waited());
+        move || start.elapsed().saturating_sub(self.waited().saturating_sub(before))
     }
 
     /// Takes note of a distance in seconds; how long to sleep and look again, zero where a round may begin.
@@ -156,30 +157,7 @@ impl CoreDistanceMonitor {
             networks_ns: None,
         })
     }
-}
 
-/// See [`CoreDistanceMonitor::clock`].
-#[derive(Debug)]
-pub struct Clock<'a> {
-    start: Instant,
-    waited: Duration,
-    monitor: &'a CoreDistanceMonitor,
-}
-
-impl Clock<'_> {
-    /// Time that has gone by since, without waiting.
-    pub fn elapsed(&self) -> Duration {
-        let waited = self.monitor.waited().saturating_sub(self.waited);
-        self.start.elapsed().saturating_sub(waited)
-    }
-}
-
-/// How many of some rounds were on cores far monitor.
-pub fn far_rounds(rounds: &[f64], near: f64) -> usize {
-    rounds.iter().filter(|&&own| is_far(own, near)).count()
-}
-
-impl CoreDistanceMonitor {
     /// Waits until the cores are near, as long as there is patience: core-to-core latency then, in seconds. None where
     /// workers are not pinned to cores of their own, or there is one alone.
     pub fn wait_until_near(&self, threads: &Threads, team: &mut Team) -> Option<f64> {
@@ -198,6 +176,11 @@ impl CoreDistanceMonitor {
         let seconds = self.wait_until_near(threads, team);
         seconds.zip(self.near()).is_none_or(|(seconds, near)| !is_far(seconds, near))
     }
+}
+
+/// How many of some rounds were on cores far apart.
+pub fn far_rounds(rounds: &[f64], near: f64) -> usize {
+    rounds.iter().filter(|&&own| is_far(own, near)).count()
 }
 
 #[cfg(test)]

@@ -102,40 +102,27 @@ pub struct Silent;
 impl Observer for Silent {}
 
 /// An observer that several parts of a tuning share.
-pub struct Progress<'a>(Mutex<&'a mut dyn Observer>);
+pub type Progress<'a> = Mutex<&'a mut dyn Observer>;
 
-impl<'a> Progress<'a> {
-    pub fn new(observer: &'a mut dyn Observer) -> Self {
-        Self(Mutex::new(observer))
-    }
-
-    fn tell(&self, what: impl FnOnce(&mut dyn Observer)) {
-        what(&mut **self.0.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-/// Tells an observer; what the contexts of measuring and planning hold.
+/// What the contexts of measuring and planning hold of an observer.
 pub trait Report: Sync {
-    /// See [`Observer::progress`].
-    fn progress(&self, stage: Stage, done: f64, detail: &str);
-    /// See [`Observer::ended`].
-    fn ended(&self, stage: Stage);
+    fn tell(&self, what: &dyn Fn(&mut dyn Observer));
+
     /// See [`Observer::warning`].
-    fn warning(&self, warning: &Warning);
+    fn warning(&self, warning: &Warning) {
+        self.tell(&|observer| observer.warning(warning));
+    }
 }
 
 impl Report for Progress<'_> {
-    fn progress(&self, stage: Stage, done: f64, detail: &str) {
-        self.tell(|observer| observer.progress(stage, done, detail));
+    fn tell(&self, what: &dyn Fn(&mut dyn Observer)) {
+        what(&mut **self.lock().unwrap_or_else(PoisonError::into_inner));
     }
+}
 
-    fn ended(&self, stage: Stage) {
-        self.tell(|observer| observer.ended(stage));
-    }
-
-    fn warning(&self, warning: &Warning) {
-        self.tell(|observer| observer.warning(warning));
-    }
+#[cfg(test)]
+impl Report for Silent {
+    fn tell(&self, _: &dyn Fn(&mut dyn Observer)) {}
 }
 
 /// The progress of a stage, or of a part of it.
@@ -166,21 +153,15 @@ impl<'a> StageProgress<'a> {
 
     /// So far it is done, from 0 to 1.
     pub fn done(&self, share: f64) {
-        self.report.progress(self.stage, self.at(share), self.detail);
+        self.report.tell(&|observer| observer.progress(self.stage, self.at(share), self.detail));
     }
 
     /// The stage has ended.
     pub fn ended(&self) {
-        self.report.ended(self.stage);
+        self.report.tell(&|observer| observer.ended(self.stage));
     }
 
     fn at(&self, share: f64) -> f64 {
         self.from + (self.to - self.from) * share
     }
-}
-
-impl Report for Silent {
-    fn progress(&self, _: Stage, _: f64, _: &str) {}
-    fn ended(&self, _: Stage) {}
-    fn warning(&self, _: &Warning) {}
 }

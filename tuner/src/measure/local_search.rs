@@ -36,7 +36,7 @@ impl Race<'_> {
                 let rank = |choice: &Choice| (is_slow, choice.tuning.distance(&centre));
                 others.extend(left.map(|choice| (rank(choice), seconds, index, choice)));
             }
-            if others.is_empty() || clock.elapsed() >= time || Instant::now() >= deadline {
+            if others.is_empty() || clock() >= time || Instant::now() >= deadline {
                 return others.is_empty();
             }
             others.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));

@@ -56,7 +56,7 @@ pub fn measure(
     } else {
         race.revive();
         let mut complete = race.walk(effort.budget.mul_f64(POLICY.race.search_share), effort.deadline);
-        let effort = MeasureBudget { budget: effort.budget.saturating_sub(clock.elapsed()), ..effort };
+        let effort = MeasureBudget { budget: effort.budget.saturating_sub(clock()), ..effort };
         if types == Precision::F32 {
             complete &= race.rounds(effort, progress);
         } else {

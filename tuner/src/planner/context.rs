@@ -77,14 +77,13 @@ impl Network<'_> {
             relative_l2(&session.run_changed(self.threads, image, step, change), &before)
                 / POLICY.bounds.change
         };
-        let count = self.graph.steps.len();
-        let mut gains = Vec::with_capacity(count);
-        for step in 0..count {
-            gains.push(gain(step));
-            let done = (step + 1) as f64 / count as f64;
-            self.progress.progress(Stage::StepErrors, done, &self.graph.steps[step].layers[0]);
+        let progress = StageProgress::new(self.progress, Stage::StepErrors);
+        let mut gains = Vec::new();
+        for (index, step) in self.graph.steps.iter().enumerate() {
+            gains.push(gain(index));
+            progress.detail(&step.layers[0]).done(gains.len() as f64 / self.graph.steps.len() as f64);
         }
-        self.progress.ended(Stage::StepErrors);
+        progress.ended();
         gains
     }
 }
