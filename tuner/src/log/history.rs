@@ -206,27 +206,35 @@ mod tests {
         })
     }
 
+    fn p() -> String {
+        "p".to_string()
+    }
+
     fn candidates(run: &str, first: usize, count: usize) -> Line {
-        Line::Candidates {
-            run: run.to_string(),
-            problem: "p".to_string(),
-            first,
-            list: vec![LoggedCandidate::any(); count],
-        }
+        let list = vec![LoggedCandidate::default(); count];
+        Line::Candidates { run: run.to_string(), problem: p(), first, list }
+    }
+
+    fn round_of(run: &str, round: usize, times: Vec<Time>, core_to_core_ns: Option<f64>) -> Line {
+        Line::Round { run: run.to_string(), problem: p(), round, times, core_to_core_ns }
     }
 
     fn round(run: &str, round: usize, numbers: &[usize]) -> Line {
         let times = numbers.iter().map(|&number| Time(number, 1000 * round as u64, 0)).collect();
-        Line::Round { run: run.to_string(), problem: "p".to_string(), round, times, core_to_core_ns: None }
+        round_of(run, round, times, None)
     }
 
-    fn round_of(run: &str, times: Vec<Time>, core_to_core_ns: Option<f64>) -> Line {
-        Line::Round { run: run.to_string(), problem: "p".to_string(), round: 1, times, core_to_core_ns }
+    /// A round of one candidate on cores of that core-to-core latency.
+    fn round_at(run: &str, round: usize, ns: f64) -> Line {
+        round_of(run, round, vec![Time(0, 1000, 0)], Some(ns))
     }
 
-    fn done(run: &str, share: f64) -> Line {
-        let done = Done { share, complete: false };
-        Line::Done { run: run.to_string(), problem: "p".to_string(), done }
+    fn resumes(run: &str, from: &str) -> Line {
+        Line::Resumes { run: run.to_string(), problem: p(), from: from.to_string() }
+    }
+
+    fn done(run: &str, share: f64, complete: bool) -> Line {
+        Line::Done { run: run.to_string(), problem: p(), done: Done { share, complete } }
     }
 
     fn furthest(lines: Vec<Line>) -> Option<History> {
@@ -261,9 +269,9 @@ mod tests {
             candidates("a", 0, 1),
             round("a", 1, &[0]),
             run("b"),
-            Line::Resumes { run: "b".to_string(), problem: "p".to_string(), from: "a".to_string() },
+            resumes("b", "a"),
             round("b", 2, &[0]),
-            done("b", 1.0),
+            done("b", 1.0, false),
         ];
         let history = furthest(lines).expect("a history");
         assert_eq!((history.run.as_str(), history.rounds.len()), ("b", 2));
@@ -273,26 +281,12 @@ mod tests {
 
     #[test]
     fn a_run_that_resumes_one_on_cores_far_apart_is_as_done_as_it_says() {
-        let line = |run: &str, number: usize, ns: f64| Line::Round {
-            run: run.to_string(),
-            problem: "p".to_string(),
-            round: number,
-            times: vec![Time(0, 1000, 0)],
-            core_to_core_ns: Some(ns),
-        };
-        let done = |run: &str| Line::Done {
-            run: run.to_string(),
-            problem: "p".to_string(),
-            done: Done { share: 1.0, complete: true },
-        };
         let mut lines = vec![run("a"), candidates("a", 0, 1)];
-        lines.extend((1..=8).map(|number| line("a", number, if number > 5 { 190.0 } else { 20.0 })));
-        lines.push(done("a"));
+        lines.extend((1..=8).map(|number| round_at("a", number, if number > 5 { 190.0 } else { 20.0 })));
+        lines.push(done("a", 1.0, true));
         let of_a = furthest(lines.clone()).expect("a history");
         assert_eq!(of_a.done, Some(Done { share: 5.0 / 8.0, complete: false }));
-        lines.push(run("b"));
-        lines.push(Line::Resumes { run: "b".to_string(), problem: "p".to_string(), from: "a".to_string() });
-        lines.extend([line("b", 9, 20.0), done("b")]);
+        lines.extend([run("b"), resumes("b", "a"), round_at("b", 9, 20.0), done("b", 1.0, true)]);
         let of_b = furthest(lines).expect("a history");
         let numbers: Vec<usize> = of_b.rounds.iter().map(|round| round.number).collect();
         assert_eq!(numbers, [1, 2, 3, 4, 5, 9]);
@@ -302,9 +296,8 @@ mod tests {
     #[test]
     fn a_busy_time_does_not_stand_before_a_quiet_one() {
         let with = |name: &str, disturbed: u8, share: f64| {
-            let times = vec![Time(0, 1000, disturbed)];
-            let busy = round_of(name, times, None);
-            vec![run(name), candidates(name, 0, 1), busy, done(name, share)]
+            let busy = round_of(name, 1, vec![Time(0, 1000, disturbed)], None);
+            vec![run(name), candidates(name, 0, 1), busy, done(name, share, false)]
         };
         let quiet = furthest([with("a", 0, 1.0), with("b", 1, 5.0)].concat()).expect("a history");
         assert_eq!(quiet.run, "a");
@@ -315,14 +308,8 @@ mod tests {
     fn a_time_on_cores_far_apart_does_not_stand_where_nearer_ones_are_known() {
         let with = |name: &str, ns: &[f64], share: f64| {
             let mut lines = vec![run(name), candidates(name, 0, 1)];
-            lines.extend(ns.iter().enumerate().map(|(index, ns)| Line::Round {
-                run: name.to_string(),
-                problem: "p".to_string(),
-                round: index + 1,
-                times: vec![Time(0, 1000, 0)],
-                core_to_core_ns: Some(*ns),
-            }));
-            lines.push(done(name, share));
+            lines.extend(ns.iter().zip(1..).map(|(ns, number)| round_at(name, number, *ns)));
+            lines.push(done(name, share, false));
             lines
         };
         let near = furthest([with("a", &[20.0; 5], 1.0), with("b", &[190.0; 9], 5.0)].concat());
@@ -350,7 +337,10 @@ mod tests {
         let of = |name: &str, rounds: usize, share: Option<f64>| {
             let rounds = (1..=rounds).map(|i| round(name, i, &[0]));
             let head = [run(name), candidates(name, 0, 1)];
-            head.into_iter().chain(rounds).chain(share.map(|share| done(name, share))).collect::<Vec<_>>()
+            head.into_iter()
+                .chain(rounds)
+                .chain(share.map(|share| done(name, share, false)))
+                .collect::<Vec<_>>()
         };
         let name = |parts: Vec<Vec<Line>>| furthest(parts.concat()).expect("a history").run;
         assert_eq!(name(vec![of("a", 2, None), of("b", 5, None), of("c", 3, None)]), "b");

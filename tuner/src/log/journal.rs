@@ -79,11 +79,8 @@ impl Log {
         };
         let nearest = nearest(&lines, here);
         let like = |other: &Run| {
-            !is_fresh
-                && other.tool == run.tool
-                && other.machine == run.machine
-                && (other.threads, &other.types, other.cold) == (run.threads, &run.types, run.cold)
-                && other.method == run.method
+            let same_kind = (&other.tool, &other.types, other.cold) == (&run.tool, &run.types, run.cold);
+            !is_fresh && here(other) && same_kind
         };
         let histories = Histories::of(lines, nearest, like);
         let name = run.run.clone();
@@ -198,7 +195,7 @@ mod tests {
         };
         let log = open();
         let mut journal = Journal::new(Some(&log), &problem);
-        journal.candidates(0, vec![LoggedCandidate::any()]);
+        journal.candidates(0, vec![LoggedCandidate::default()]);
         round(&mut journal, 1);
 
         let log = open();

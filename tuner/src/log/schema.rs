@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize};
 
 pub const SCHEMA: &str = "measurements-1";
 
-/// How runs are measured, a number that is raised with that: times of another method are not taken. 1: all candidates of a
-/// round in one region, on shared scratch. 2: scratch as cold whoever had it last, and rounds that wait for near cores. 3: as near as
-/// the pair furthest apart. 4: scratch is moved out of the caches first.
+/// How runs are measured. It is raised when times change their meaning: those of another method are
+/// not taken.
 pub const METHOD: u32 = 4;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,7 +70,7 @@ pub struct Run {
 }
 
 /// A candidate as it was found when it was checked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LoggedCandidate {
     #[serde(flatten)]
     pub id: CandidateId,
@@ -93,24 +92,6 @@ pub struct LoggedCandidate {
 impl LoggedCandidate {
     pub fn is_same(&self, other: &Self) -> bool {
         (&self.id, &self.code) == (&other.id, &other.code)
-    }
-
-    /// Of no particular candidate, to test what keeps them.
-    #[cfg(test)]
-    pub fn any() -> Self {
-        Self {
-            id: CandidateId {
-                kernel: "direct_plain".to_string(),
-                tuning: Default::default(),
-                formats: Default::default(),
-            },
-            code: String::new(),
-            rel_error: 0.0,
-            rms_error: 0.0,
-            packed: 0,
-            scratch: 0,
-            wrong: None,
-        }
     }
 }
 

@@ -76,7 +76,7 @@ pub const TOOL: &str = concat!("tuner ", env!("CARGO_PKG_VERSION"));
 
 /// The identity of a candidate: logs, plans and reports name it by these three, whatever this version of the table of
 /// kernels offers. A [`Choice`] is one that the table has.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CandidateId {
     /// Id of its kernel.
     pub kernel: String,
