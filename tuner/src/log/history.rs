@@ -187,23 +187,10 @@ impl Histories {
 
 #[cfg(test)]
 mod tests {
-    use engine::runtime::Machine;
-    use kernels::Cpu;
-
     use super::*;
 
     fn run(name: &str) -> Line {
-        Line::Run(Run {
-            run: name.to_string(),
-            schema: crate::log::schema::SCHEMA.to_string(),
-            tool: String::new(),
-            machine: Machine::of(&Cpu::detect()),
-            threads: 1,
-            types: "f32".to_string(),
-            cold: Default::default(),
-            method: crate::log::schema::METHOD,
-            started: 0,
-        })
+        Line::Run(Run { run: name.to_string(), ..Run::default() })
     }
 
     fn p() -> String {

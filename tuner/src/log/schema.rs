@@ -51,7 +51,7 @@ pub enum Line {
 }
 
 /// One tuning on one machine.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// Its name: when and by which process.
     pub run: String,

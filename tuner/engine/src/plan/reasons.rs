@@ -69,7 +69,7 @@ impl fmt::Display for CandidateOutcome {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepReason {
     Faster {
@@ -83,6 +83,7 @@ pub enum StepReason {
     /// As fast as the runner-up: less memory decided, then less error, then the order of the table.
     Tie,
     Only,
+    #[default]
     NotMeasured,
     /// The text of a plan of the first schema.
     #[serde(untagged)]

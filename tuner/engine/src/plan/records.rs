@@ -6,8 +6,7 @@ use kernels::{Tier, entry};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::network::block_variant::BlockVariant;
-use crate::network::choice::CandidateId;
+use crate::network::{BlockVariant, CandidateId};
 use crate::plan::reasons::{CandidateOutcome, VariantReason};
 use crate::plan::step::TimeUs;
 pub use crate::runtime::prepared::MemoryBytes;

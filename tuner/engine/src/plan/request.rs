@@ -3,21 +3,15 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use kernels::cpu::Cpu;
-use kernels::problem::PoolKind;
+use kernels::{Cpu, PoolKind};
 
-use crate::network::candidates::default_choice;
-use crate::network::choice::TOOL;
-use crate::network::dtypes::F32_ERROR;
-use crate::network::graph::{Graph, Step};
-use crate::network::model::Model;
+use crate::network::{F32_ERROR, Graph, Model, Step, TOOL, default_choice};
 use crate::plan::error::PlanError;
 use crate::plan::schema::{Plan, PlanRequest, SCHEMA};
 use crate::plan::step::PlanStep;
 use crate::plan::store::newest;
-use crate::runtime::machine::Machine;
-use crate::runtime::threads::available;
-use crate::util::files::now;
+use crate::runtime::{Machine, available};
+use crate::util::now;
 
 /// What a program asks of a plan.
 #[derive(Clone, Debug)]
@@ -67,25 +61,12 @@ impl<'a> Request<'a> {
             batch: self.batch,
             threads: self.threads,
             max_rel_error: self.max_rel_error,
-            rel_error: None,
-            max_memory_mib: None,
-            memory_bytes: None,
             machine: Machine::of(&cpu),
             cores_allowed: Some(available()),
             tool: TOOL.to_string(),
             created: now(),
-            predicted_ms: None,
-            overhead_us: None,
-            measured_ms: None,
-            planning: None,
-            noise: None,
-            networks: Vec::new(),
-            rules: Vec::new(),
-            pareto: Vec::new(),
-            split: None,
-            block_variants: Vec::new(),
             steps: graph.steps.iter().map(step).collect(),
-            measurements: Vec::new(),
+            ..Plan::default()
         }
     }
 

@@ -2,19 +2,17 @@
 
 use std::path::Path;
 
-use kernels::cpu::Cpu;
-use kernels::kernel::Tuning;
-use kernels::{entry, table};
+use kernels::{Cpu, Tuning, entry, table};
 use serde_json::{Map, Value};
 
-use crate::network::candidates::default_choice;
-use crate::network::choice::{Choice, StepFormats, problem_name, tuning_to_json};
-use crate::network::dtypes::{Disagreement, of_tensors};
-use crate::network::graph::{Graph, Step};
+use crate::network::dtypes::Disagreement;
+use crate::network::{
+    Choice, Graph, Step, StepFormats, default_choice, of_tensors, problem_name, tuning_to_json,
+};
 use crate::plan::error::{PlanError, field};
 use crate::plan::schema::{Plan, PlanRequest};
 use crate::plan::step::PlanStep;
-use crate::runtime::machine::Machine;
+use crate::runtime::Machine;
 
 fn tuning_text(tuning: &Map<String, Value>) -> String {
     Value::Object(tuning.clone()).to_string()

@@ -15,7 +15,7 @@ use crate::plan::records::{
     BlockVariantRecord, MemoryBytes, NetworkRecord, Noise, ParetoPoint, Planning, ProblemRecord, RuleRecord,
 };
 use crate::plan::step::PlanStep;
-use crate::runtime::machine::Machine;
+use crate::runtime::Machine;
 use crate::util::files::write_atomically;
 
 pub const SCHEMA: &str = "convolution-plan-2";
@@ -51,8 +51,8 @@ impl std::fmt::Display for PlanSplit {
     }
 }
 
-/// A plan.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Which kernel computes which step of a network, and what was measured to choose it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub schema: String,
     pub model: String,

@@ -3,10 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::network::choice::{CandidateId, Choice, StepFormats, problem_name};
-use crate::network::graph::Step;
+use crate::network::{CandidateId, Choice, Step, StepFormats, problem_name};
 use crate::plan::reasons::StepReason;
-use crate::util::stats::{Timing, us};
+use crate::util::{Timing, us};
 
 /// Times in microseconds: the median, and the quartiles around it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,7 +26,7 @@ pub struct RunnerUp {
 }
 
 /// One step of a plan.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PlanStep {
     pub layers: Vec<String>,
     pub problem: String,
@@ -91,18 +90,8 @@ impl PlanStep {
             code: Some(choice.row.code().to_string()),
             formats,
             threads,
-            worker: None,
             repeats: 1,
-            time_us: None,
-            isolated_us: None,
-            network_us: None,
-            predicted_us: None,
-            in_network: Vec::new(),
-            rel_error: None,
-            gflops: None,
-            multiply_adds: None,
-            runner_up: None,
-            reason: StepReason::NotMeasured,
+            ..Self::default()
         }
     }
 

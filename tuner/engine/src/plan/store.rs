@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use kernels::cpu::Cpu;
+use kernels::Cpu;
 
 use crate::plan::error::PlanError;
 use crate::plan::schema::{Bounds, Plan, PlanRequest};
-use crate::runtime::machine::Machine;
+use crate::runtime::Machine;
 
 /// File name of a plan: what it is for, so that plans for different uses lie side by side.
 pub fn file_name(model: &str, shape: Option<&str>, threads: usize, batch: usize, bounds: &Bounds) -> String {
