@@ -65,9 +65,6 @@ fn part(end: Instant, share: f64) -> Instant {
 impl<'m> Planner<'_, 'm> {
     /// Chooses block variants and kernels within the bounds, and measures the network by them and by others until
     /// `end`.
-    ///
-    /// # Errors
-    /// If no network keeps the bounds, or a kernel refuses what it was measured with.
     pub fn plan(&self, end: Instant) -> Result<Planned<'m>, PlannerError> {
         let Self { network, measurements, bounds, reference } = *self;
         let patience = POLICY.stages.patience_share;

@@ -43,9 +43,6 @@ pub struct Measured {
 
 impl<'a> Setup<'a> {
     /// For problems, each of which occurs so many times. The time of measuring begins.
-    ///
-    /// # Errors
-    /// If the system refuses threads or memory, or the log is of another kind.
     pub fn new(
         options: &'a Options,
         work: Vec<(Problem, usize)>,

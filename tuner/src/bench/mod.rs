@@ -14,7 +14,7 @@ pub mod samples;
 pub mod timer;
 
 pub use conditions::Conditions;
-pub use contention::{Run, RunCount, RunQueueMonitor, undisturbed};
+pub use contention::{RunCount, RunQueueMonitor, undisturbed};
 pub use core_distance::CoreDistanceMonitor;
 pub use inputs::Inputs;
 pub use noise::tie;

@@ -67,9 +67,6 @@ impl Bench {
     }
 
     /// Prepares a choice for a problem.
-    ///
-    /// # Errors
-    /// The kernel's refusal.
     pub fn of(
         problem: &Problem,
         choice: &Choice,

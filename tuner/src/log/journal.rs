@@ -46,9 +46,6 @@ pub struct Log {
 impl Log {
     /// Begins a run in the log of a machine's folder. What runs of the same machine, threads and types have found
     /// is kept at hand, unless it is to be ignored.
-    ///
-    /// # Errors
-    /// If the file is no log, or can't be read or written.
     pub fn open(
         folder: &Path,
         machine: &Machine,

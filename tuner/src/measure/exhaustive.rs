@@ -28,7 +28,7 @@ impl Race<'_> {
         let distance = self.host.distance;
         let patience = distance.set_patience(POLICY.exhaustive.patience);
         distance.wait_until(None);
-        let known = self.candidates.len();
+        let known = self.entrants.len();
         let mut left: Vec<Choice> = Vec::new();
         for kernel in self.kernels {
             let tried = self.tunings(kernel.row);

@@ -48,7 +48,7 @@ impl Race<'_> {
     /// Tunings of a row that are there.
     pub fn tunings(&self, row: &KernelEntry) -> Vec<Tuning> {
         let mut list: Vec<Tuning> = Vec::new();
-        for candidate in self.candidates.iter().filter(|c| c.choice.row.id == row.id) {
+        for candidate in self.results().filter(|c| c.choice.row.id == row.id) {
             if !list.contains(&candidate.choice.tuning) {
                 list.push(candidate.choice.tuning.clone());
             }
@@ -57,8 +57,9 @@ impl Race<'_> {
     }
 
     fn fastest(&self, row: &KernelEntry) -> Option<(Tuning, f64)> {
-        let own = self.candidates.iter().zip(&self.samples).filter(|(c, _)| c.choice.row.id == row.id);
-        let timed = own.filter(|(_, samples)| !samples.is_empty()).map(|(c, samples)| (c, samples.median()));
-        timed.min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(c, seconds)| (c.choice.tuning.clone(), seconds))
+        let own = self.entrants.iter().filter(|own| own.result.choice.row.id == row.id);
+        let timed = own.filter(|own| !own.samples.is_empty()).map(|own| (own, own.samples.median()));
+        let (fastest, seconds) = timed.min_by(|(_, a), (_, b)| a.total_cmp(b))?;
+        Some((fastest.result.choice.tuning.clone(), seconds))
     }
 }

@@ -8,9 +8,7 @@ use kernels::{Cpu, Formats, Problem};
 use crate::bench::POLICY;
 
 /// Refuses problems of which one does not fit in memory while each of its candidates has tensors of its own.
-///
-/// # Errors
-/// Of the first that does not: how much is needed and how much there is.
+/// The error says how much the first that does not needs and how much there is.
 pub fn ensure_measured<'a>(
     problems: impl IntoIterator<Item = &'a Problem>,
     cpu: &Cpu,

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use engine::network::{Choice, Excluded};
+use engine::network::{Choice, Excluded, pair};
 use engine::plan::WeightResidency;
 use engine::runtime::Threads;
 use engine::util::{Interval, Timing};
-use kernels::{Cpu, Problem};
+use kernels::{Cpu, Dtype, Problem};
 
 use crate::bench::{Conditions, CoreDistanceMonitor, Report};
 use crate::log::{History, Log};
@@ -53,6 +53,11 @@ impl CandidateResult {
             disturbed: 0,
             outcome: Outcome::Timed { timing: Timing::of(&[seconds]), dropped: false },
         }
+    }
+
+    /// The types that it reads and writes.
+    pub fn types(&self) -> [Dtype; 2] {
+        pair(&self.choice.formats)
     }
 
     /// Bytes of packed weights and scratch.

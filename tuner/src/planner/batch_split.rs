@@ -23,9 +23,6 @@ pub fn split_all(graph: &Graph) -> Graph {
 
 /// Splits a batch at the block from where on all images at once are faster: runs the network all splits, chosen by
 /// times alone, and adds up the blocks' times. The network that takes all at once comes with it, if it is not chosen.
-///
-/// # Errors
-/// If no network keeps the bounds.
 pub fn split(
     network: &Network,
     measurements: &[ProblemResult],

@@ -30,9 +30,7 @@ use crate::planner::search::cost;
 impl Network<'_> {
     /// The lightest choice of those within half a hundredth of the fastest that keeps the bounds; `exact` is of
     /// this graph or another form of it.
-    ///
-    /// # Errors
-    /// If nothing keeps the bounds, with the least that can be had.
+    /// An error if nothing keeps the bounds, with the least that can be had.
     pub fn choose<'a>(
         &self,
         measurements: &'a [ProblemResult],
@@ -81,9 +79,6 @@ impl Network<'_> {
     }
 
     /// Choices from the fastest that types allow to the most exact in f32, by isolated times: of each kind up to `count`.
-    ///
-    /// # Errors
-    /// If a kernel refuses what it was measured with.
     pub fn frontier<'a>(
         &self,
         measurements: &'a [ProblemResult],

@@ -69,9 +69,6 @@ pub fn has_time(
 }
 
 /// A network with the halos that all finalists want; none where the session has them.
-///
-/// # Errors
-/// If a kernel refuses what it was measured with.
 pub fn with_room(
     network: &Network,
     session: &PreparedNetwork,
@@ -91,9 +88,6 @@ pub fn with_room(
 }
 
 /// Times the finalists of every step in a network that runs the first of each, until the time is over.
-///
-/// # Errors
-/// If a kernel refuses what it was measured with.
 pub fn time_in_network(
     network: &Network,
     session: &mut PreparedNetwork,

@@ -15,9 +15,6 @@ use crate::planner::context::Network;
 use crate::planner::error::PlannerError;
 
 /// The plans, the fastest first: chosen by isolated times, run in turn.
-///
-/// # Errors
-/// If a kernel refuses what it was measured with.
 pub fn pareto(
     network: &Network,
     measurements: &[ProblemResult],
