@@ -8,7 +8,7 @@ use engine::weights::Weights;
 
 use crate::autotune::error::TuneError;
 use crate::autotune::options::Options;
-use crate::autotune::planning::{Planned, Planner, Tuned};
+use crate::autotune::planning::{Planned, Tuned, plan};
 use crate::autotune::record::{plan_step, record};
 use crate::autotune::setup::{Measured, Setup};
 use crate::bench::{Observer, POLICY, Progress};
@@ -35,6 +35,9 @@ pub fn autotune(
     let reference = reference(&setup, &graph, weights)?;
     let network = Network {
         graph: &graph,
+        measurements: &measured.results,
+        bounds: &options.bounds,
+        reference: &reference,
         weights,
         cpu: &options.cpu,
         threads: &setup.threads,
@@ -42,18 +45,11 @@ pub fn autotune(
         progress: &progress,
         in_network_until: Some(setup.after(POLICY.stages.in_network_share) + measured.exhausted),
     };
-    let planner = Planner {
-        network: &network,
-        measurements: &measured.results,
-        bounds: &options.bounds,
-        reference: &reference,
-    };
-    let planned = setup.threads.install(|| planner.plan(setup.after(1.0) + measured.exhausted))?;
+    let planned = setup.threads.install(|| plan(&network, setup.after(1.0) + measured.exhausted))?;
     let mut plan = written(model, &graph, &setup, &measured, &planned);
     if options.pareto {
         let network = Network { graph: &planned.tuned.graph, in_network_until: None, ..network };
-        let points = || pareto(&network, &measured.results, &reference, setup.precision);
-        plan.pareto = setup.threads.install(points)?;
+        plan.pareto = setup.threads.install(|| pareto(&network))?;
     }
     Ok(plan)
 }

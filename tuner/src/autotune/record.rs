@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use engine::network::{BlockVariant, Step, pair};
+use engine::network::{BlockVariant, Step};
 use engine::plan::{
     Alternative, BlockVariantRecord, CandidateOutcome, CandidateRecord, ConditionsRecord, CoreDistance,
     InNetwork, Noise, PlanStep, ProblemRecord, RunnerUp, SearchRecord, StepReason, VariantReason,
@@ -13,7 +13,7 @@ use kernels::{Cpu, Problem};
 use serde_json::Value;
 
 use crate::bench::tie;
-use crate::measure::{CandidateResult, Outcome, ProblemResult, Search};
+use crate::measure::{CandidateResult, Outcome, ProblemResult, Search, of_step};
 use crate::planner::{BlockChoice, Chosen, RULES, Rule, is_eligible, is_f32};
 
 /// Of a problem that is taken so many times.
@@ -34,9 +34,7 @@ pub fn runner_up<'a>(
     if let Some(second) = in_network.min_by(|(_, a), (_, b)| a.median.total_cmp(&b.median)) {
         return Some(*second);
     }
-    let other = |c: &&CandidateResult| {
-        is_eligible(c) && pair(&c.choice.formats) == pair(&won.choice.formats) && c.choice != won.choice
-    };
+    let other = |c: &&CandidateResult| is_eligible(c) && c.types() == won.types() && c.choice != won.choice;
     let second = measurement.ranking().into_iter().find(other)?;
     // Both alone, and the winner's time in place.
     let factor = chosen.timing(step)?.median / won.timing()?.median;
@@ -52,7 +50,7 @@ pub fn plan_step(
     threads: usize,
 ) -> PlanStep {
     let (choice, won) = (&chosen.choices[index], chosen.winners[index]);
-    let measurement = measurements.iter().find(|m| m.problem == step.problem);
+    let measurement = of_step(measurements, step);
     let turns = chosen.session.graph().repeats(index);
     let timing = chosen.timing(index);
     let second = measurement.and_then(|measurement| runner_up(chosen, index, measurement));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use engine::network::{Choice, Excluded, pair};
+use engine::network::{Choice, Excluded, Step, pair};
 use engine::plan::WeightResidency;
 use engine::runtime::Threads;
 use engine::util::{Interval, Timing};
@@ -89,6 +89,11 @@ pub struct ProblemResult {
     pub search: Search,
     pub conditions: Conditions,
     pub history: History,
+}
+
+/// The measurement of a step's problem; none where it was not measured.
+pub fn of_step<'a>(measurements: &'a [ProblemResult], step: &Step) -> Option<&'a ProblemResult> {
+    measurements.iter().find(|measurement| measurement.problem == step.problem)
 }
 
 /// Times of whole networks within this share of each other are ties.

@@ -3,11 +3,10 @@
 
 use std::time::Instant;
 
-use engine::network::{Graph, Precision};
-use engine::plan::{Bounds, PlanSplit};
-use engine::runtime::{PreparedNetwork, Reference};
+use engine::network::Graph;
+use engine::plan::PlanSplit;
+use engine::runtime::PreparedNetwork;
 
-use crate::measure::ProblemResult;
 use crate::planner::compare::{NetworkTime, compare};
 use crate::planner::context::Network;
 use crate::planner::error::PlannerError;
@@ -23,22 +22,17 @@ pub fn split_all(graph: &Graph) -> Graph {
 
 /// Splits a batch at the block from where on all images at once are faster: runs the network all splits, chosen by
 /// times alone, and adds up the blocks' times. The network that takes all at once comes with it, if it is not chosen.
-pub fn split(
-    network: &Network,
-    measurements: &[ProblemResult],
-    bounds: &Bounds,
-    exact: &Reference,
-) -> Result<(Option<PlanSplit>, Graph, Option<PreparedNetwork>), PlannerError> {
+pub fn split(network: &Network) -> Result<(Option<PlanSplit>, Graph, Option<PreparedNetwork>), PlannerError> {
     let whole = network.graph.clone();
     let blocks = whole.blocks();
     if whole.batch <= IMAGES || blocks.len() < 2 {
         return Ok((None, whole, None));
     }
     let choose = |graph: Graph| {
-        let graph =
-            in_forms(&graph, &choose_forms_and_types(&graph, measurements, Precision::within(bounds.error)));
+        let forms = choose_forms_and_types(&graph, network.measurements, network.precision());
+        let graph = in_forms(&graph, &forms);
         let quick = Network { graph: &graph, in_network_until: None, ..*network };
-        Ok::<PreparedNetwork, PlannerError>(quick.choose(measurements, bounds, exact)?.session)
+        Ok::<PreparedNetwork, PlannerError>(quick.choose()?.session)
     };
     let (Ok(mut at_once), Ok(single)) = (choose(whole.clone()), choose(split_all(&whole))) else {
         return Ok((None, whole, None));

@@ -2,17 +2,24 @@
 
 use std::time::Instant;
 
-use engine::network::{Choice, Graph, Step, default_choice, default_choices};
-use engine::runtime::{PrepareError, PreparedNetwork, Threads};
+use engine::network::{Choice, Graph, Precision, Step, default_choice, default_choices};
+use engine::plan::Bounds;
+use engine::runtime::{PrepareError, PreparedNetwork, Reference, Threads};
 use engine::util::{relative_l2, unit};
 use engine::weights::{Weights, image};
 use kernels::Cpu;
 
 use crate::bench::{CoreDistanceMonitor, POLICY, Report, Rounds, Stage, StageProgress};
-use crate::measure::CandidateResult;
+use crate::measure::{CandidateResult, ProblemResult};
 
-pub struct Network<'a> {
+/// A graph with what it needs to be planned and run.
+pub struct Network<'a, 'm> {
     pub graph: &'a Graph,
+    /// The candidates of all problems of the graph.
+    pub measurements: &'m [ProblemResult],
+    pub bounds: &'a Bounds,
+    /// The results in f64 of this graph or another form of it.
+    pub reference: &'a Reference,
     pub weights: &'a Weights,
     pub cpu: &'a Cpu,
     pub threads: &'a Threads,
@@ -33,7 +40,12 @@ pub fn bytes_with(session: &PreparedNetwork, threads: &Threads) -> usize {
     session.memory().total() + process_bytes(threads.count())
 }
 
-impl Network<'_> {
+impl Network<'_, '_> {
+    /// The types that the bound on the error allows.
+    pub fn precision(&self) -> Precision {
+        Precision::within(self.bounds.error)
+    }
+
     /// Rounds in which networks are timed.
     pub fn rounds(&self, stage: Stage, count: [usize; 2], end: Instant) -> Rounds<'_> {
         let Self { threads, distance, progress, .. } = *self;

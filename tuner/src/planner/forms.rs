@@ -2,7 +2,7 @@
 
 use engine::network::{Block, BlockVariant, Graph, Precision, Step, with_variant};
 
-use crate::measure::{CandidateResult, ProblemResult, widest_tie};
+use crate::measure::{ProblemResult, of_step, widest_tie};
 use crate::planner::block_dp::cheapest_variants;
 use crate::planner::ranking::{is_eligible, winner};
 
@@ -18,15 +18,8 @@ pub struct BlockChoice {
 
 /// For every block with several forms the one whose winners take the least time together; the plain one
 /// where no other gains more than what counts as a tie.
-pub fn choose_forms(
-    graph: &Graph,
-    measurements: &[ProblemResult],
-    allowed: impl Fn(&CandidateResult) -> bool,
-) -> Vec<BlockChoice> {
-    let seconds = |step: &Step| {
-        let measurement = measurements.iter().find(|m| m.problem == step.problem)?;
-        Some(winner(measurement, &allowed)?.timing()?.median)
-    };
+fn choose_forms(graph: &Graph, measurements: &[ProblemResult]) -> Vec<BlockChoice> {
+    let seconds = |step: &Step| Some(winner(of_step(measurements, step)?, is_eligible)?.timing()?.median);
     let tie = widest_tie(measurements);
     let choose = |block: Block| {
         let costs: Vec<(BlockVariant, Option<f64>)> = block
@@ -45,13 +38,13 @@ pub fn choose_forms(
     Block::all(graph).into_iter().map(choose).collect()
 }
 
-/// As [`choose_forms`] among eligible candidates, by what forms cost together with the types of all tensors.
+/// As [`choose_forms`], by what forms cost together with the types of all tensors.
 pub fn choose_forms_and_types(
     graph: &Graph,
     measurements: &[ProblemResult],
     types: Precision,
 ) -> Vec<BlockChoice> {
-    let mut list = choose_forms(graph, measurements, is_eligible);
+    let mut list = choose_forms(graph, measurements);
     let tie = widest_tie(measurements);
     let repeats = |block: &str| graph.repeats(graph.block_steps(block).start) as f64;
     // What does not gain more than a tie stays plain.
@@ -81,6 +74,7 @@ pub fn in_forms(graph: &Graph, choices: &[BlockChoice]) -> Graph {
 
 #[cfg(test)]
 mod tests {
+    use crate::measure::CandidateResult;
     use engine::network::{Model, problems};
     use kernels::{Epilogue, Formats, PoolKind, Problem, Tuning};
 
@@ -112,7 +106,7 @@ mod tests {
                 Problem::Pool(p) if p.epilogue != Epilogue::NONE => pool,
                 _ => 1.0,
             };
-            let choices = choose_forms(&graph, &measurements(&graph, seconds), |_| true);
+            let choices = choose_forms(&graph, &measurements(&graph, seconds));
             assert_eq!(choices.len(), 1);
             let costs: Vec<f64> = choices[0].costs.iter().map(|(_, cost)| cost.expect("measured")).collect();
             assert_eq!(costs[0], 5.0);
@@ -132,8 +126,8 @@ mod tests {
         let graph = graph();
         let mut known = measurements(&graph, |_| 1.0);
         known.retain(|m| !matches!(&m.problem, Problem::Conv(conv) if conv.segments.len() > 1));
-        let choices = choose_forms(&graph, &known, |_| true);
+        let choices = choose_forms(&graph, &known);
         assert_eq!((choices[0].variant, choices[0].costs[1].1), (BlockVariant::PLAIN, None));
-        assert_eq!(choose_forms(&graph, &known, |_| false)[0].costs[0].1, None);
+        assert_eq!(choose_forms(&graph, &[])[0].costs[0].1, None);
     }
 }

@@ -147,7 +147,7 @@ fn alternatives(
 
 /// A running network in which finalists change places.
 struct NetworkBench<'a> {
-    network: &'a Network<'a>,
+    network: &'a Network<'a, 'a>,
     session: &'a mut PreparedNetwork,
     images: &'a [f32],
     alternatives: Alternatives,

@@ -1,9 +1,9 @@
 //! Which of measured candidates is the best.
 
-use engine::network::{Graph, pair};
-use kernels::{Dtype, Problem, Role, table};
+use engine::network::{Graph, Step};
+use kernels::{Dtype, Role, table};
 
-use crate::measure::{CandidateResult, ProblemResult};
+use crate::measure::{CandidateResult, ProblemResult, of_step};
 
 /// The winner of a measurement among the candidates that `allowed` admits: the fastest, and of those
 /// within a tie of it the one with the least memory, then the least error, then the first.
@@ -39,11 +39,15 @@ pub fn winners<'a>(
     measurements: &'a [ProblemResult],
     allowed: impl Fn(&CandidateResult) -> bool,
 ) -> Vec<Option<&'a CandidateResult>> {
-    let of = |problem: &Problem| measurements.iter().find(|m| m.problem == *problem);
-    graph.steps.iter().map(|step| winner(of(&step.problem)?, &allowed)).collect()
+    graph.steps.iter().map(|step| winner(of_step(measurements, step)?, &allowed)).collect()
 }
 
 /// Reads and writes f32.
 pub fn is_f32(candidate: &CandidateResult) -> bool {
-    pair(&candidate.choice.formats) == [Dtype::F32; 2]
+    candidate.types() == [Dtype::F32; 2]
+}
+
+/// The types that a step reads and writes, of those of all tensors.
+pub fn types_of(step: &Step, tensors: &[Dtype]) -> [Dtype; 2] {
+    [tensors[step.src.tensor], tensors[step.dst[0].tensor]]
 }

@@ -8,15 +8,14 @@ use engine::network::{Choice, Graph, Step, default_choice};
 use engine::plan::RuleRecord;
 use kernels::{Conv, Cpu, Problem};
 
-use crate::measure::{CandidateResult, ProblemResult};
+use crate::measure::{CandidateResult, ProblemResult, of_step};
 use crate::planner::ranking::{is_eligible, is_f32, winners};
 
 /// For every step what a rule takes, in f32; the winner where it says nothing.
 pub fn by_rule(graph: &Graph, measurements: &[ProblemResult], rule: &Rule, cpu: &Cpu) -> Vec<Choice> {
     let any = winners(graph, measurements, |c| is_f32(c) && is_eligible(c));
     let choose = |(step, any): (&Step, Option<&CandidateResult>)| {
-        let measurement = measurements.iter().find(|m| m.problem == step.problem);
-        let own = measurement.and_then(|measurement| rule.pick(measurement, is_f32)).or(any);
+        let own = of_step(measurements, step).and_then(|measured| rule.pick(measured, is_f32)).or(any);
         own.map_or_else(|| default_choice(&step.problem, cpu), |won| won.choice.clone())
     };
     graph.steps.iter().zip(any).map(choose).collect()

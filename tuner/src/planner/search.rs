@@ -1,33 +1,27 @@
 //! The search for a choice within bounds on error and memory, among candidates of given types.
 
-use engine::network::{Graph, Step, pair};
-use engine::runtime::Reference;
+use engine::network::{Graph, Step};
 use kernels::Dtype;
 
 use crate::bench::POLICY;
-use crate::measure::{CandidateResult, ProblemResult, widest_tie};
+use crate::measure::{CandidateResult, ProblemResult, of_step, widest_tie};
 use crate::planner::chosen::Chosen;
 use crate::planner::context::{Network, built_in_images, bytes_with};
 use crate::planner::error::PlannerError;
 use crate::planner::in_network::{InNetworkTime, finalists, has_time, time_in_network, with_room};
 use crate::planner::knapsack::{Cost, Limits, choose, least_memory, lighter, picked, total};
-use crate::planner::ranking::{by_tie, is_eligible, winner};
+use crate::planner::ranking::{by_tie, is_eligible, types_of, winner};
 
-impl Network<'_> {
-    pub(super) fn search<'a, 'n>(
-        &'n self,
-        measurements: &'a [ProblemResult],
-        exact: &'n Reference,
-        types: &[Dtype],
-        memory: usize,
-    ) -> Search<'a, 'n> {
-        let options = options(self.graph, measurements, types);
+impl<'m> Network<'_, 'm> {
+    /// For tensors of given types, and a process of at most so many bytes.
+    pub(super) fn search<'n>(&'n self, types: &[Dtype], memory: usize) -> Search<'m, 'n> {
+        let options = options(self.graph, self.measurements, types);
         let costs = |(step, options): (usize, &Vec<&CandidateResult>)| {
             options.iter().map(|c| cost(c, self.graph.repeats(step) as f64, 0.0)).collect()
         };
         let costs = options.iter().enumerate().map(costs).collect();
-        let tie = widest_tie(measurements);
-        Search { network: self, exact, options, costs, tie, memory, left: memory }
+        let tie = widest_tie(self.measurements);
+        Search { network: self, options, costs, tie, memory, left: memory }
     }
 }
 
@@ -38,11 +32,8 @@ fn options<'a>(
     types: &[Dtype],
 ) -> Vec<Vec<&'a CandidateResult>> {
     let of = |step: &Step| {
-        let Some(measurement) = measurements.iter().find(|m| m.problem == step.problem) else {
-            return Vec::new();
-        };
-        let wanted = [types[step.src.tensor], types[step.dst[0].tensor]];
-        let allowed = |c: &CandidateResult| is_eligible(c) && pair(&c.choice.formats) == wanted;
+        let Some(measurement) = of_step(measurements, step) else { return Vec::new() };
+        let allowed = |c: &CandidateResult| is_eligible(c) && c.types() == types_of(step, types);
         let first = winner(measurement, allowed);
         let others = measurement.ranking().into_iter().filter(|c| allowed(c));
         let others = others.filter(|c| first.is_none_or(|first| c.choice != first.choice));
@@ -67,8 +58,7 @@ fn squared_error(candidate: &CandidateResult, gain: f64) -> f64 {
 }
 
 pub(super) struct Search<'a, 'n> {
-    network: &'n Network<'n>,
-    exact: &'n Reference,
+    network: &'n Network<'n, 'a>,
     options: Vec<Vec<&'a CandidateResult>>,
     /// What each costs, by isolated times or, once they are known, by those in the network.
     pub(super) costs: Vec<Vec<Cost>>,
@@ -165,7 +155,7 @@ impl<'a> Search<'a, '_> {
             self.options.iter().zip(&picks).map(|(step, &pick)| step.get(pick).copied()).collect();
         let choices = network.choices(&winners);
         let mut session = network.session(&choices)?;
-        let (error, image) = self.exact.error(&mut session, network.threads);
+        let (error, image) = network.reference.error(&mut session, network.threads);
         let (in_network, isolated) = (Vec::new(), None);
         Ok(Chosen { winners, choices, error, in_network, isolated, picks, image: image.to_vec(), session })
     }
