@@ -1,19 +1,15 @@
 //! What was measured and chosen, as a plan states it.
 
-use std::time::Duration;
-
 use engine::network::{BlockVariant, Step};
 use engine::plan::{
-    Alternative, BlockVariantRecord, CandidateOutcome, CandidateRecord, ConditionsRecord, CoreDistance,
-    InNetwork, Noise, PlanStep, ProblemRecord, RunnerUp, SearchRecord, StepReason, VariantReason,
-    WeightResidency, time_us,
+    Alternative, BlockVariantRecord, CandidateOutcome, CandidateRecord, InNetwork, PlanStep, ProblemRecord,
+    RunnerUp, StepReason, VariantReason, time_us,
 };
-use engine::util::{Interval, Timing, median, us};
+use engine::util::{Timing, us};
 use kernels::{Cpu, Problem};
 use serde_json::Value;
 
-use crate::bench::tie;
-use crate::measure::{CandidateResult, Outcome, ProblemResult, Search, of_step};
+use crate::measure::{CandidateResult, Outcome, ProblemResult, of_step};
 use crate::planner::{BlockChoice, Chosen, RULES, Rule, is_eligible, is_f32};
 
 /// Of a problem that is taken so many times.
@@ -79,7 +75,7 @@ pub fn plan_step(
         time_us: timing.as_ref().map(time_us),
         isolated_us: won.and_then(CandidateResult::timing).map(|t| us(t.median * turns as f64)),
         in_network: in_network.collect(),
-        rel_error: won.map(|c| c.relative_error),
+        rel_error: won.map(|c| c.checked.rel_error),
         gflops: timing.map(|t| gflops(&step.problem, turns, &t)),
         multiply_adds: Some(choice.multiply_adds(&step.problem, cpu) * turns as u64),
         runner_up: second.map(|(c, timing)| RunnerUp { id: c.choice.id(), time_us: us(timing.median) }),
@@ -96,8 +92,8 @@ pub fn record(measurement: &ProblemResult) -> ProblemRecord {
         samples: c.timing().map_or(0, |t| t.samples),
         ratio_ci95: c.versus.map(|v| [v.value, v.low, v.high]),
         disturbed: c.disturbed,
-        rel_error: c.relative_error,
-        rms_error: Some(c.rms_error),
+        rel_error: c.checked.rel_error,
+        rms_error: Some(c.checked.rms_error),
         bytes: c.bytes(),
         multiply_adds: c.multiply_adds,
         outcome: match c.outcome {
@@ -124,48 +120,9 @@ pub fn record(measurement: &ProblemResult) -> ProblemRecord {
             .iter()
             .map(|l| (l.id.to_string(), Value::from(l.reason.as_str())))
             .collect(),
-        conditions: measurement.conditions.clock_ghz().map(|clock_ghz| ConditionsRecord {
-            clock_ghz,
-            core_to_core_ns: measurement.conditions.core_to_core_ns(),
-            peak_gflops: (measurement.conditions.peak_gflops().into_iter())
-                .map(|(tier, gflops)| (tier.to_string(), gflops))
-                .collect(),
-        }),
-        search: Some(search_record(measurement)),
+        conditions: measurement.conditions.record(),
+        search: Some(measurement.search),
     }
-}
-
-/// How quiet the machine was while measurements took some time, in which the host took so many hundredths of a second
-/// of all cores.
-pub fn noise_record(
-    floor: f64,
-    cold: WeightResidency,
-    measurements: &[ProblemResult],
-    (stolen, core_distance): (u64, Option<CoreDistance>),
-    time: Duration,
-) -> Noise {
-    let candidates = || measurements.iter().flat_map(|m| &m.candidates);
-    let runs: usize = candidates().filter_map(|c| c.timing()).map(|t| t.samples).sum();
-    let disturbed: usize = candidates().map(|c| c.disturbed).sum();
-    let cores = engine::runtime::threads::available() as f64;
-    let mut clocks: Vec<f64> = measurements.iter().filter_map(|m| m.conditions.clock_ghz()).collect();
-    clocks.sort_by(f64::total_cmp);
-    let spread = |middle| Some([*clocks.first()?, middle, *clocks.last()?]);
-    Noise {
-        clock_ghz: median(&clocks).and_then(spread),
-        core_distance,
-        noise_floor: floor,
-        weights_from: cold,
-        tie: tie(floor),
-        disturbed: disturbed as f64 / runs.max(1) as f64,
-        steal_share: stolen as f64 / 100.0 / (time.as_secs_f64() * cores).max(1e-9),
-    }
-}
-
-fn search_record(measurement: &ProblemResult) -> SearchRecord {
-    let Search { evaluated, space, regret, left_out, .. } = measurement.search;
-    let numbers = |ratio: Interval| [ratio.value, ratio.low, ratio.high];
-    SearchRecord { evaluated, space, regret: regret.map(numbers), best_skipped: left_out }
 }
 
 pub fn block_variant_record(choice: &BlockChoice) -> BlockVariantRecord {

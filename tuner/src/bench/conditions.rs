@@ -4,6 +4,7 @@
 use std::sync::Mutex;
 
 use engine::network::Precision;
+use engine::plan::ConditionsRecord;
 use engine::runtime::Threads;
 use engine::util::median;
 use kernels::peak::{clock, tier_peak};
@@ -39,7 +40,6 @@ impl Conditions {
         Self { peaks, ..Self::default() }
     }
 
-    /// Takes one sample of each, on all threads at once.
     pub fn sample(&mut self, cpu: &Cpu, threads: &Threads, team: &mut Team) {
         let means = means(threads, team, || {
             let peaks = self
@@ -62,20 +62,19 @@ impl Conditions {
         far as f64 > POLICY.contention.busy_share * self.core_to_core.len() as f64
     }
 
-    /// The median.
-    pub fn core_to_core_ns(&self) -> Option<f64> {
-        Some(median(&self.core_to_core)? * 1e9)
-    }
-
-    /// Of a core, the median.
+    /// The median of a core's clock.
     pub fn clock_ghz(&self) -> Option<f64> {
         Some(median(&self.clock)? / 1e9)
     }
 
-    /// Of a core, the medians by tier.
-    pub fn peak_gflops(&self) -> Vec<(Tier, f64)> {
-        let of = |(tier, samples): &(Tier, Vec<f64>)| Some((*tier, median(samples)? / 1e9));
-        self.peaks.iter().filter_map(of).collect()
+    /// Medians; none without samples.
+    pub fn record(&self) -> Option<ConditionsRecord> {
+        let peak = |(tier, samples): &(Tier, Vec<f64>)| Some((tier.to_string(), median(samples)? / 1e9));
+        Some(ConditionsRecord {
+            clock_ghz: self.clock_ghz()?,
+            core_to_core_ns: median(&self.core_to_core).map(|seconds| seconds * 1e9),
+            peak_gflops: self.peaks.iter().filter_map(peak).collect(),
+        })
     }
 }
 

@@ -77,7 +77,6 @@ pub fn core_to_core(threads: &Threads, team: &mut Team) -> Option<f64> {
 struct State {
     /// Seconds as near as they have been, earlier too.
     near: Option<f64>,
-    /// Of each round.
     rounds: Vec<f64>,
     waited: Duration,
     patience: Duration,

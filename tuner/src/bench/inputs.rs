@@ -6,7 +6,6 @@ use kernels::{BatchNorm, Filter, Problem};
 pub struct Inputs {
     /// `[n, h, w, c]` values from 0 to 1, as after a ReLU.
     pub src: Vec<f32>,
-    /// As the problem asks for.
     pub filters: Vec<Filter>,
 }
 

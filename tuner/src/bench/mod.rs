@@ -17,7 +17,6 @@ pub use conditions::Conditions;
 pub use contention::{RunCount, RunQueueMonitor, undisturbed};
 pub use core_distance::CoreDistanceMonitor;
 pub use inputs::Inputs;
-pub use noise::tie;
 pub use oracle::{Comparison, Oracle, sample_pixels};
 pub use policy::POLICY;
 pub use progress::{Observer, Progress, Report, Stage, StageProgress, Warning};

@@ -136,7 +136,6 @@ pub struct StageProgress<'a> {
 }
 
 impl<'a> StageProgress<'a> {
-    /// Of a whole stage.
     pub fn new(report: &'a dyn Report, stage: Stage) -> Self {
         Self { report, stage, from: 0.0, to: 1.0, detail: "" }
     }
@@ -146,7 +145,6 @@ impl<'a> StageProgress<'a> {
         Self { from: self.at(from), to: self.at(to), ..self }
     }
 
-    /// With what it is at.
     pub fn detail(self, detail: &'a str) -> Self {
         Self { detail, ..self }
     }
@@ -156,7 +154,6 @@ impl<'a> StageProgress<'a> {
         self.report.tell(&|observer| observer.progress(self.stage, self.at(share), self.detail));
     }
 
-    /// The stage has ended.
     pub fn ended(&self) {
         self.report.tell(&|observer| observer.ended(self.stage));
     }

@@ -12,7 +12,6 @@ use kernels::Team;
 use crate::bench::core_distance::CoreDistanceMonitor;
 use crate::bench::progress::StageProgress;
 
-/// How many rounds there are, and where.
 pub struct Rounds<'a> {
     pub threads: &'a Threads,
     pub distance: &'a CoreDistanceMonitor,

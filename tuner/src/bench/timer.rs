@@ -236,7 +236,6 @@ pub fn in_turn(benches: &mut [Bench; 2], rounds: &Rounds, place: &mut BenchConte
     samples
 }
 
-/// A worker's part of a slice.
 fn share(values: &[f32], worker: usize, workers: usize) -> &[f32] {
     &values[values.len() * worker / workers..values.len() * (worker + 1) / workers]
 }

@@ -7,14 +7,11 @@ use engine::plan::is_far;
 use crate::bench::{POLICY, Samples};
 use crate::log::schema::{Done, Line, LoggedCandidate, Run, Time};
 
-/// All candidates that were left, timed once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Round {
     /// Its number; they ascend.
     pub number: usize,
-    /// In the order they ran.
     times: Vec<Time>,
-    /// How far apart the workers' cores were, if it says so.
     core_to_core_ns: Option<f64>,
 }
 
@@ -97,11 +94,8 @@ impl History {
 
 #[derive(Debug, Default)]
 pub struct Histories {
-    /// Runs, in order.
     pub runs: Vec<Run>,
-    /// By run and problem.
     of: HashMap<(String, String), History>,
-    /// Problems, in order.
     pub problems: Vec<String>,
     /// Core-to-core latency of the machine's workers when they are near, in nanoseconds.
     pub nearest: Option<f64>,

@@ -38,7 +38,6 @@ pub enum Line {
     Resumes {
         run: String,
         problem: String,
-        /// The other run.
         from: String,
     },
     /// Measured as long as its share of the budget allows.
@@ -69,13 +68,9 @@ pub struct Run {
     pub started: u64,
 }
 
-/// A candidate as it was found when it was checked.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct LoggedCandidate {
-    #[serde(flatten)]
-    pub id: CandidateId,
-    /// Hash of the kernel's code.
-    pub code: String,
+/// What the check of a candidate has found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Checked {
     /// Largest error over the largest output.
     pub rel_error: f64,
     /// Root mean square of the errors over that of the outputs.
@@ -84,6 +79,17 @@ pub struct LoggedCandidate {
     pub packed: usize,
     /// Bytes of scratch.
     pub scratch: usize,
+}
+
+/// A candidate as it was found when it was checked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LoggedCandidate {
+    #[serde(flatten)]
+    pub id: CandidateId,
+    /// Hash of the kernel's code.
+    pub code: String,
+    #[serde(flatten)]
+    pub checked: Checked,
     /// Error and tolerance of one whose results are wrong; it is not timed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wrong: Option<[f64; 2]>,

@@ -11,4 +11,4 @@ pub mod types;
 
 pub use memory::ensure_measured;
 pub use schedule::{Job, jobs, measure_all};
-pub use types::{CandidateResult, MeasureContext, Outcome, ProblemResult, Search, of_step, widest_tie};
+pub use types::{CandidateResult, MeasureContext, Outcome, ProblemResult, of_step, widest_tie};

@@ -1,13 +1,16 @@
 //! Measures the candidates of one problem: checked against the oracle first, then timed in shuffled,
 //! interleaved rounds, the clear losers dropped early.
 
+use std::time::Duration;
+
 use engine::network::{Excluded, Precision, SupportedKernel, available};
+use engine::plan::SearchRecord;
 use kernels::{Problem, Team};
 
 use crate::bench::{Inputs, POLICY, StageProgress};
 use crate::log::History;
 use crate::measure::race::Race;
-use crate::measure::types::{MeasureBudget, MeasureContext, ProblemResult, Search};
+use crate::measure::types::{MeasureBudget, MeasureContext, ProblemResult};
 
 /// Checks and times candidates of a problem of the given types: tunings in their kernel's first formats, found by
 /// a walk, then the best ones in the others, together with those that were not dropped. It goes on from `before`,
@@ -44,7 +47,7 @@ pub fn measure(
     let holds = history.is_some_and(|history| race.restore(history));
     let search = if holds && is_done {
         race.conclude();
-        race.search()
+        (race.search(), Duration::ZERO)
     } else {
         search_and_time(&mut race, effort, progress)
     };
@@ -53,7 +56,11 @@ pub fn measure(
 }
 
 /// Finds tunings by a walk, and times the best in rounds.
-fn search_and_time(race: &mut Race, effort: MeasureBudget, progress: StageProgress) -> Search {
+fn search_and_time(
+    race: &mut Race,
+    effort: MeasureBudget,
+    progress: StageProgress,
+) -> (SearchRecord, Duration) {
     let clock = race.host.distance.clock();
     race.revive();
     let mut complete = race.walk(effort.budget.mul_f64(POLICY.race.search_share), effort.deadline);
@@ -67,7 +74,7 @@ fn search_and_time(race: &mut Race, effort: MeasureBudget, progress: StageProgre
         race.enter_others();
         complete &= race.rounds(part(1.0 - first), progress.part(first, 1.0));
     }
-    let search = if effort.exhaustive { race.exhaust() } else { race.search() };
+    let search = if effort.exhaustive { race.exhaust() } else { (race.search(), Duration::ZERO) };
     race.journal.done(effort.share, complete && effort.rounds >= POLICY.race.rounds);
     search
 }
@@ -87,7 +94,7 @@ fn exclude(race: &mut Race, mut refused: Vec<Excluded>) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use engine::plan::WeightResidency;
     use engine::runtime::Threads;

@@ -1,8 +1,10 @@
 //! The candidates of one problem on their way: checked, timed in rounds, dropped; each step written to the log.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::network::{Choice, Excluded, Precision, StepFormats, SupportedKernel, tuning_to_json};
+use engine::plan::SearchRecord;
 use engine::util::{Interval, Timing, shuffle};
 use kernels::{Format, Formats, Kernel, KernelEntry, Prepared, Problem, Tensor, Tuning, Unsupported};
 
@@ -10,8 +12,8 @@ use crate::bench::{
     Bench, BenchContext, Comparison, Conditions, Inputs, Oracle, POLICY, Rounds, RunCount, Samples,
     StageProgress, each_in_turn, sample_pixels,
 };
-use crate::log::{History, Journal, LoggedCandidate, Time};
-use crate::measure::types::{CandidateResult, MeasureBudget, MeasureContext, Outcome, ProblemResult, Search};
+use crate::log::{Checked, History, Journal, LoggedCandidate, Time};
+use crate::measure::types::{CandidateResult, MeasureBudget, MeasureContext, Outcome, ProblemResult};
 
 /// A candidate of a problem, with its times.
 pub(super) struct Entrant {
@@ -111,10 +113,7 @@ impl<'a> Race<'a> {
                 self.alive.push(ActiveCandidate { index: self.entrants.len(), bench: None });
             }
             let result = CandidateResult {
-                relative_error: entry.rel_error,
-                rms_error: entry.rms_error,
-                packed: entry.packed,
-                scratch: entry.scratch,
+                checked: entry.checked,
                 multiply_adds: self.kernel(choice.row).multiply_adds(self.problem, &choice.tuning),
                 choice,
                 versus: None,
@@ -193,11 +192,9 @@ impl<'a> Race<'a> {
         let kernel = self.kernel(choice.row);
         let verdict = self.oracle.judge(bench, &kernel.numerics(self.problem, &choice.tuning));
         let [packed, scratch] = bench.bytes(threads.count());
+        let (rel_error, rms_error) = (verdict.given.relative(), verdict.given.rms);
         CandidateResult {
-            relative_error: verdict.given.relative(),
-            rms_error: verdict.given.rms,
-            packed,
-            scratch,
+            checked: Checked { rel_error, rms_error, packed, scratch },
             multiply_adds: kernel.multiply_adds(self.problem, &choice.tuning),
             choice,
             versus: None,
@@ -352,13 +349,14 @@ impl<'a> Race<'a> {
         }
     }
 
-    pub fn into_measurement(self, search: Search) -> ProblemResult {
+    pub fn into_measurement(self, (search, exhausted): (SearchRecord, Duration)) -> ProblemResult {
         ProblemResult {
             problem: self.problem.clone(),
             candidates: self.entrants.into_iter().map(|entrant| entrant.result).collect(),
             left_out: self.left_out,
             tie: self.host.tie,
             search,
+            exhausted,
             conditions: self.conditions,
             history: self.journal.into_history(),
         }
@@ -385,10 +383,7 @@ fn log_entry(candidate: &CandidateResult) -> LoggedCandidate {
     LoggedCandidate {
         id: candidate.choice.id(),
         code: candidate.choice.row.code().to_string(),
-        rel_error: candidate.relative_error,
-        rms_error: candidate.rms_error,
-        packed: candidate.packed,
-        scratch: candidate.scratch,
+        checked: candidate.checked,
         wrong: match candidate.outcome {
             Outcome::Wrong { error, tolerance } => Some([error, tolerance]),
             Outcome::Timed { .. } => None,

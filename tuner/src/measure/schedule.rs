@@ -69,7 +69,7 @@ pub fn measure_all(
             let progress = stage.part(part.start, part.end).part(1.0 - left / all, 1.0 - (left - own) / all);
             let before = list[index].take();
             let measurement = measure(problem, host, types, effort, before, progress.detail(name));
-            deadline += measurement.search.exhausted;
+            deadline += measurement.exhausted;
             list[index] = Some(measurement);
             left -= own;
         }

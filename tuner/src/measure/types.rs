@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use engine::network::{Choice, Excluded, Step, pair};
-use engine::plan::WeightResidency;
+use engine::plan::{SearchRecord, WeightResidency};
 use engine::runtime::Threads;
 use engine::util::{Interval, Timing};
 use kernels::{Cpu, Dtype, Problem};
 
 use crate::bench::{Conditions, CoreDistanceMonitor, Report};
-use crate::log::{History, Log};
+use crate::log::{Checked, History, Log};
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
@@ -22,14 +22,7 @@ pub enum Outcome {
 #[derive(Clone)]
 pub struct CandidateResult {
     pub choice: Choice,
-    /// Largest error over the largest output.
-    pub relative_error: f64,
-    /// Root mean square of the errors over that of the outputs.
-    pub rms_error: f64,
-    /// Bytes of packed weights.
-    pub packed: usize,
-    /// Bytes of scratch.
-    pub scratch: usize,
+    pub checked: Checked,
     pub multiply_adds: u64,
     /// Its time over that of the fastest candidate of the same types, in the rounds that both were in.
     pub versus: Option<Interval>,
@@ -44,10 +37,7 @@ impl CandidateResult {
     pub fn taking(seconds: f64, id: &str, formats: kernels::Formats, tuning: kernels::Tuning) -> Self {
         Self {
             choice: Choice { row: kernels::entry(id).expect("a row"), tuning, formats },
-            relative_error: 0.0,
-            rms_error: 0.0,
-            packed: 0,
-            scratch: 0,
+            checked: Checked::default(),
             multiply_adds: 0,
             versus: None,
             disturbed: 0,
@@ -62,7 +52,7 @@ impl CandidateResult {
 
     /// Bytes of packed weights and scratch.
     pub fn bytes(&self) -> usize {
-        self.packed + self.scratch
+        self.checked.packed + self.checked.scratch
     }
 
     /// Its median time; infinite if its results are wrong.
@@ -81,12 +71,13 @@ impl CandidateResult {
 #[derive(Clone)]
 pub struct ProblemResult {
     pub problem: Problem,
-    /// Its candidates in the order of the table.
     pub candidates: Vec<CandidateResult>,
     pub left_out: Vec<Excluded>,
     /// Times within this share of each other are ties.
     pub tie: f64,
-    pub search: Search,
+    pub search: SearchRecord,
+    /// Time of trying what the search has left out.
+    pub exhausted: Duration,
     pub conditions: Conditions,
     pub history: History,
 }
@@ -105,8 +96,8 @@ impl ProblemResult {
     /// Of candidates, to test what chooses.
     #[cfg(test)]
     pub fn of(problem: Problem, candidates: Vec<CandidateResult>) -> Self {
-        let (search, conditions, history) = Default::default();
-        Self { problem, candidates, left_out: Vec::new(), tie: 0.01, search, conditions, history }
+        let (left_out, search, exhausted, conditions, history) = Default::default();
+        Self { problem, candidates, left_out, tie: 0.01, search, exhausted, conditions, history }
     }
 
     /// Candidates whose results are right, the fastest first.
@@ -131,7 +122,6 @@ pub struct MeasureBudget {
     pub exhaustive: bool,
 }
 
-/// Where it is measured.
 pub struct MeasureContext<'a> {
     pub cpu: &'a Cpu,
     pub threads: &'a Threads,
@@ -143,18 +133,4 @@ pub struct MeasureContext<'a> {
     /// Where each round is written, and what earlier ones are taken from.
     pub log: Option<&'a Log>,
     pub progress: &'a dyn Report,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Search {
-    /// Tunings of all kernels that it has tried.
-    pub evaluated: usize,
-    /// Those that there are.
-    pub space: usize,
-    /// Where all were tried afterwards: the time of the best that the search has found over that of the best of all.
-    pub regret: Option<Interval>,
-    /// The best of all is one that it has left out; else it has tried it, and took another by the times it had then.
-    pub left_out: bool,
-    /// Time that this took.
-    pub exhausted: Duration,
 }

@@ -12,7 +12,6 @@ use crate::planner::context::Network;
 use crate::planner::error::PlannerError;
 use crate::planner::forms::{choose_forms_and_types, in_forms};
 
-/// Images that are taken at a time.
 const IMAGES: usize = 1;
 
 /// The graph with all of its steps for one image.

@@ -14,7 +14,6 @@ use crate::planner::ranking::{is_eligible, is_f32, types_of};
 
 const BOTH: [Dtype; 2] = [Dtype::F32, Dtype::Bf16];
 
-/// A form of each block, and what all steps take.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BlockDp {
     pub forms: Vec<(&'static str, BlockVariant)>,
@@ -114,7 +113,6 @@ impl Ends {
             .then(|| Self { reads: reads[0], hands_on: hands_on.first().copied() })
     }
 
-    /// What a form takes at least with these types at its ends.
     fn least(
         &self,
         part: &Graph,

@@ -27,7 +27,6 @@ impl NetworkTime {
     }
 }
 
-/// What was measured of one network.
 struct Series {
     /// Seconds of its runs.
     runs: Vec<f64>,

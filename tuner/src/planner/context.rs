@@ -35,7 +35,6 @@ pub fn process_bytes(threads: usize) -> usize {
     (12 + 22 * threads) << 20
 }
 
-/// Bytes of a process that runs a network.
 pub fn bytes_with(session: &PreparedNetwork, threads: &Threads) -> usize {
     session.memory().total() + process_bytes(threads.count())
 }

@@ -196,7 +196,6 @@ mod tests {
         (0..steps).map(|step| (0..candidates).map(|i| cost(step, i)).collect()).collect()
     }
 
-    /// The best of all choices.
     fn exhaustive(steps: &[Vec<Cost>], limits: &Limits) -> Option<f64> {
         let choices = steps.iter().map(Vec::len).product::<usize>();
         let picks = |mut code: usize| -> Vec<usize> {

@@ -23,7 +23,7 @@ pub fn winner(
 /// the table.
 pub fn by_tie(a: &CandidateResult, b: &CandidateResult) -> std::cmp::Ordering {
     let place = |c: &CandidateResult| table().iter().position(|row| row.id == c.choice.row.id);
-    let error = a.relative_error.total_cmp(&b.relative_error);
+    let error = a.checked.rel_error.total_cmp(&b.checked.rel_error);
     a.bytes().cmp(&b.bytes()).then(error).then(place(a).cmp(&place(b)))
 }
 
@@ -42,7 +42,6 @@ pub fn winners<'a>(
     graph.steps.iter().map(|step| winner(of_step(measurements, step)?, &allowed)).collect()
 }
 
-/// Reads and writes f32.
 pub fn is_f32(candidate: &CandidateResult) -> bool {
     candidate.types() == [Dtype::F32; 2]
 }

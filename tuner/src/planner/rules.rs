@@ -68,7 +68,6 @@ pub const RULES: [Rule; 6] = [
     },
 ];
 
-/// Families of fast algorithms.
 const FAST: [&str; 2] = ["winograd", "separable"];
 
 /// Candidates of one problem and one pair of types, in the order they were tried: defaults first.

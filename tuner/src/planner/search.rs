@@ -47,14 +47,14 @@ pub(super) fn cost(candidate: &CandidateResult, repeats: f64, gain: f64) -> Cost
     Cost {
         seconds: candidate.seconds() * repeats,
         error: squared_error(candidate, gain),
-        packed: candidate.packed,
-        scratch: candidate.scratch,
+        packed: candidate.checked.packed,
+        scratch: candidate.checked.scratch,
     }
 }
 
 /// The share of a candidate in the squared error of the network.
 fn squared_error(candidate: &CandidateResult, gain: f64) -> f64 {
-    (gain * candidate.rms_error).powi(2)
+    (gain * candidate.checked.rms_error).powi(2)
 }
 
 pub(super) struct Search<'a, 'n> {
@@ -160,7 +160,6 @@ impl<'a> Search<'a, '_> {
         Ok(Chosen { winners, choices, error, in_network, isolated, picks, image: image.to_vec(), session })
     }
 
-    /// The least MiB that any plan takes.
     pub(super) fn least_mib(&self) -> Result<usize, PlannerError> {
         let limits = Limits { memory: least_memory(&self.costs), ..Limits::NONE };
         let picks = choose(&self.costs, &limits).expect("the least memory holds one choice of each step");

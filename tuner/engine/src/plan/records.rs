@@ -87,7 +87,7 @@ impl ConditionsRecord {
 }
 
 /// How far the search for tunings went.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SearchRecord {
     /// Tunings of all kernels that the search has tried.
     #[serde(alias = "tried")]
@@ -99,6 +99,7 @@ pub struct SearchRecord {
     /// and the interval that holds it in 95 of 100 cases.
     #[serde(alias = "missed", default, skip_serializing_if = "Option::is_none")]
     pub regret: Option<[f64; 3]>,
+    /// The best of all is one that the search has left out; else it took another by the times it had then.
     #[serde(alias = "left_out", default)]
     pub best_skipped: bool,
 }
@@ -221,7 +222,6 @@ pub struct NetworkRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ParetoPoint {
     pub time_us: TimeUs,
-    /// Its error against f64.
     pub rel_error: f64,
     /// Steps that read or write a type below f32.
     #[serde(alias = "lower_steps")]
@@ -275,7 +275,6 @@ impl BlockVariantRecord {
         self.reason = VariantReason::Overruled;
     }
 
-    /// Microseconds of the plain form and of its own.
     pub fn gain_us(&self) -> Option<[f64; 2]> {
         let of = |name: &str| self.alternatives.iter().find(|a| a.variant == name)?.time_us;
         Some([of(&BlockVariant::PLAIN.to_string())?, of(&self.variant)?])

@@ -59,7 +59,6 @@ impl Plan {
         Ok((graph, choices))
     }
 
-    /// The choices, which agree on the types of tensors.
     fn choices(&self, path: &Path, graph: &Graph, cpu: &Cpu) -> Result<Vec<Choice>, PlanError> {
         let body = graph.steps.iter().filter(|step| !step.is_top).count();
         let is_planned_top = |planned: &PlanStep| planned.layers.iter().any(|layer| graph.is_in_top(layer));

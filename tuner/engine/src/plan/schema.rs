@@ -84,9 +84,7 @@ pub struct Plan {
     /// same time.
     #[serde(alias = "around_us", default, skip_serializing_if = "Option::is_none")]
     pub overhead_us: Option<f64>,
-    /// The whole network's time.
     pub measured_ms: Option<f64>,
-    /// How near the choice is to the best there is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planning: Option<Planning>,
     #[serde(default)]
@@ -178,7 +176,6 @@ fn read_text(path: &Path) -> Result<String, PlanError> {
         .map_err(|source| PlanError::Read { file: path.display().to_string(), source })
 }
 
-/// The outline of a plan of the schema that is known.
 fn outline<'a>(path: &Path, text: &'a str) -> Result<Outline<'a>, PlanError> {
     let outline: Outline = serde_json::from_str(text).map_err(|source| json_error(path, "plan", source))?;
     match outline.schema == SCHEMA || READ_TOO.iter().any(|known| outline.schema == **known) {
@@ -187,16 +184,12 @@ fn outline<'a>(path: &Path, text: &'a str) -> Result<Outline<'a>, PlanError> {
     }
 }
 
-/// What a run asks of a plan.
+/// What a run asks of a plan; threads and batch only if the user says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlanRequest<'a> {
-    /// Model.
     pub model: &'a str,
-    /// Shape of a `conv2d_bn`.
     pub shape: Option<String>,
-    /// Threads, if the user says.
     pub threads: Option<usize>,
-    /// Batch, if the user says.
     pub batch: Option<usize>,
 }
 
