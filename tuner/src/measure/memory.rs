@@ -16,15 +16,11 @@ pub fn ensure_measured<'a>(
     for problem in problems {
         let (kernels, _) = available(cpu, problem);
         let tunings: usize = kernels.iter().map(|a| a.kernel.tunings(problem).len()).sum();
-        let candidates = tunings.min(at_a_time(kernels.len()));
+        // Those that are left, and some tunings more or the best of each kernel in all formats.
+        let in_all_formats = kernels.len() * POLICY.race.finalists * Formats::ALL.len();
+        let candidates = tunings.min(POLICY.race.most + POLICY.search.at_a_time.max(in_all_formats));
         let [src, dst, filters] = elements(problem);
         ensure(&problem.to_string(), src + filters + candidates as u128 * (src + dst + 2 * filters))?;
     }
     Ok(())
-}
-
-/// Candidates of a problem that have memory of their own at a time, at most, where so many kernels take it: those that
-/// are left, and some tunings more or the best of each kernel in all formats.
-pub fn at_a_time(kernels: usize) -> usize {
-    POLICY.race.most + POLICY.search.at_a_time.max(kernels * POLICY.race.finalists * Formats::ALL.len())
 }

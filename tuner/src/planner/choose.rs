@@ -18,12 +18,11 @@ use kernels::{Dtype, Formats};
 
 use crate::bench::POLICY;
 use crate::measure::{CandidateResult, of_step};
-use crate::planner::chosen::Chosen;
 use crate::planner::context::Network;
 use crate::planner::error::PlannerError;
 use crate::planner::knapsack::{Cost, picked, total};
 use crate::planner::ranking::{is_eligible, types_of, winner};
-use crate::planner::search::cost;
+use crate::planner::search::{Chosen, cost};
 
 impl<'m> Network<'_, 'm> {
     /// The lightest choice of those within half a hundredth of the fastest that keeps the bounds.

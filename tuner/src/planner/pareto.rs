@@ -7,10 +7,10 @@ use engine::plan::{ParetoPoint, time_us};
 use kernels::Dtype;
 
 use crate::bench::POLICY;
-use crate::planner::chosen::Chosen;
 use crate::planner::compare::{NetworkTime, compare};
 use crate::planner::context::Network;
 use crate::planner::error::PlannerError;
+use crate::planner::search::Chosen;
 
 /// The plans, the fastest first: chosen by isolated times, run in turn.
 pub fn pareto(network: &Network) -> Result<Vec<ParetoPoint>, PlannerError> {

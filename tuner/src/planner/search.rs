@@ -1,45 +1,86 @@
 //! The search for a choice within bounds on error and memory, among candidates of given types.
 
-use engine::network::{Graph, Step};
+use engine::network::{Choice, Step};
+use engine::runtime::PreparedNetwork;
+use engine::util::Timing;
 use kernels::Dtype;
 
 use crate::bench::POLICY;
-use crate::measure::{CandidateResult, ProblemResult, of_step, widest_tie};
-use crate::planner::chosen::Chosen;
+use crate::measure::{CandidateResult, of_step, widest_tie};
 use crate::planner::context::{Network, built_in_images, bytes_with};
 use crate::planner::error::PlannerError;
 use crate::planner::in_network::{InNetworkTime, finalists, has_time, time_in_network, with_room};
 use crate::planner::knapsack::{Cost, Limits, choose, least_memory, lighter, picked, total};
 use crate::planner::ranking::{by_tie, is_eligible, types_of, winner};
 
+/// A choice that was made into a network and measured.
+pub struct Chosen<'a> {
+    /// The candidates; `None` for a step that has none.
+    pub winners: Vec<Option<&'a CandidateResult>>,
+    /// The same, and default choices for the others.
+    pub choices: Vec<Choice>,
+    pub session: PreparedNetwork,
+    pub error: f64,
+    /// Of each step, the candidates that were timed in the running network.
+    pub in_network: Vec<Vec<(&'a CandidateResult, Timing)>>,
+    /// The network that was chosen by isolated times; none where nothing else would do.
+    pub isolated: Option<PreparedNetwork>,
+    /// Of each step, which of its options.
+    pub picks: Vec<usize>,
+    /// The image with that error.
+    pub image: Vec<f32>,
+}
+
+impl Chosen<'_> {
+    /// How many times as long as by the choice by isolated times a step takes in place.
+    pub fn in_network_ratio(&self, step: usize) -> f64 {
+        let first = self.in_network.get(step).and_then(|list| list.first());
+        let ratio = |(own, (_, first)): (Timing, &(&CandidateResult, Timing))| own.median / first.median;
+        self.timing(step).zip(first).map_or(1.0, ratio)
+    }
+
+    /// Seconds of all steps by the choice by isolated times.
+    pub fn isolated_seconds(&self) -> f64 {
+        let first = |step: usize| self.in_network.get(step).and_then(|list| list.first()).map(|(c, _)| *c);
+        let of = |step: usize| {
+            let own = first(step).or(self.winners[step]);
+            own.map_or(0.0, CandidateResult::seconds) * self.session.graph().repeats(step) as f64
+        };
+        (0..self.winners.len()).map(of).sum()
+    }
+
+    /// The time of a step: in the running network where that was taken, else alone.
+    pub fn timing(&self, step: usize) -> Option<Timing> {
+        let won = self.winners[step]?;
+        let in_network =
+            self.in_network.get(step).into_iter().flatten().find(|(c, _)| c.choice == won.choice);
+        let repeats = self.session.graph().repeats(step) as f64;
+        in_network.map(|(_, time)| *time).or(Some(won.timing()?.scaled(repeats)))
+    }
+}
+
 impl<'m> Network<'_, 'm> {
     /// For tensors of given types, and a process of at most so many bytes.
     pub(super) fn search<'n>(&'n self, types: &[Dtype], memory: usize) -> Search<'m, 'n> {
-        let options = options(self.graph, self.measurements, types);
+        let graph = self.graph;
+        let options: Vec<Vec<_>> = graph.steps.iter().map(|step| self.options(step, types)).collect();
         let costs = |(step, options): (usize, &Vec<&CandidateResult>)| {
-            options.iter().map(|c| cost(c, self.graph.repeats(step) as f64, 0.0)).collect()
+            options.iter().map(|c| cost(c, graph.repeats(step) as f64, 0.0)).collect()
         };
         let costs = options.iter().enumerate().map(costs).collect();
         let tie = widest_tie(self.measurements);
         Search { network: self, options, costs, tie, memory, left: memory }
     }
-}
 
-/// Eligible candidates of each step for tensors of given types, the [`winner`] first and the others by time.
-fn options<'a>(
-    graph: &Graph,
-    measurements: &'a [ProblemResult],
-    types: &[Dtype],
-) -> Vec<Vec<&'a CandidateResult>> {
-    let of = |step: &Step| {
-        let Some(measurement) = of_step(measurements, step) else { return Vec::new() };
+    /// Eligible candidates of a step for tensors of given types, the [`winner`] first and the others by time.
+    fn options(&self, step: &Step, types: &[Dtype]) -> Vec<&'m CandidateResult> {
+        let Some(measurement) = of_step(self.measurements, step) else { return Vec::new() };
         let allowed = |c: &CandidateResult| is_eligible(c) && c.types() == types_of(step, types);
         let first = winner(measurement, allowed);
         let others = measurement.ranking().into_iter().filter(|c| allowed(c));
         let others = others.filter(|c| first.is_none_or(|first| c.choice != first.choice));
         first.into_iter().chain(others).collect()
-    };
-    graph.steps.iter().map(of).collect()
+    }
 }
 
 /// What a candidate costs where it is taken so many times and its errors are magnified so much.
