@@ -14,7 +14,7 @@ use crate::bench::core_distance::{CoreDistanceMonitor, far_rounds};
 use crate::bench::policy::POLICY;
 
 /// The tiers whose instructions are there and allowed.
-pub(crate) fn tiers(cpu: &Cpu) -> Vec<Tier> {
+pub fn tiers(cpu: &Cpu) -> Vec<Tier> {
     Tier::ALL.into_iter().filter(|tier| tier_peak(cpu, *tier, 1).is_some()).collect()
 }
 
@@ -79,7 +79,7 @@ impl Conditions {
 }
 
 /// The means of what all threads measure at once.
-pub(crate) fn means(threads: &Threads, team: &mut Team, measure: impl Fn() -> Vec<f64> + Sync) -> Vec<f64> {
+pub fn means(threads: &Threads, team: &mut Team, measure: impl Fn() -> Vec<f64> + Sync) -> Vec<f64> {
     let all = Mutex::new(Vec::new());
     threads.region(team, |member| {
         member.wait();

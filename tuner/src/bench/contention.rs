@@ -40,7 +40,7 @@ thread_local! {
 }
 
 /// Nanoseconds that the calling thread has waited for a core; 0 where the system does not say.
-pub(crate) fn waiting() -> u64 {
+pub fn waiting() -> u64 {
     SCHEDSTAT.with(|file| file.as_ref().and_then(|file| number(file, 1)).unwrap_or(0))
 }
 
@@ -56,7 +56,7 @@ pub fn undisturbed(tries: usize, mut run: impl FnMut() -> Run) -> Run {
 }
 
 /// The first that was not disturbed; the least of all seconds where each was.
-pub(crate) fn quietest(runs: impl Iterator<Item = Run>) -> Run {
+pub fn quietest(runs: impl Iterator<Item = Run>) -> Run {
     let mut least = Run { seconds: f64::INFINITY, disturbed: true };
     for run in runs {
         if !run.disturbed {

@@ -25,7 +25,7 @@ impl Race<'_> {
 
     /// Of those still measured, the fastest of each pair of types: by the rounds that it was in with the one of the least
     /// median, since others may have been in slower rounds.
-    pub(super) fn leaders(&self) -> Vec<([Dtype; 2], usize)> {
+    pub fn leaders(&self) -> Vec<([Dtype; 2], usize)> {
         let mut leaders = self.least_medians();
         for (types, leader) in &mut leaders {
             let versus = |own: &Entrant| match own.samples.paired(&self.entrants[*leader].samples) {
@@ -55,7 +55,7 @@ impl Race<'_> {
     }
 
     /// Drops all but the fastest where they are too many.
-    pub(super) fn limit(&mut self) {
+    pub fn limit(&mut self) {
         let mut medians: Vec<f64> = self.alive.iter().map(|active| self.median(active.index)).collect();
         medians.sort_by(f64::total_cmp);
         if let Some(&slowest) = medians.get(POLICY.race.most) {
@@ -64,7 +64,7 @@ impl Race<'_> {
     }
 
     /// Drops those that lose to the leader of their types.
-    pub(super) fn drop(&mut self, loses: impl Fn(&Entrant, &Samples) -> bool) {
+    pub fn drop(&mut self, loses: impl Fn(&Entrant, &Samples) -> bool) {
         let leaders = self.leaders();
         let entrants = &mut self.entrants;
         self.alive.retain(|&ActiveCandidate { index, .. }| {
@@ -81,7 +81,7 @@ impl Race<'_> {
 
     /// Lets those in again that were dropped for one that has lost since, and that were faster than the fastest that is
     /// left in the rounds that both were in; whether there are any.
-    pub(super) fn reinstate(&mut self) -> bool {
+    pub fn reinstate(&mut self) -> bool {
         let leaders = self.leaders();
         let alive = self.alive.len();
         for index in 0..self.entrants.len() {
@@ -95,7 +95,7 @@ impl Race<'_> {
     }
 
     /// Lets a candidate in, if it is not.
-    pub(super) fn let_in(&mut self, index: usize) {
+    pub fn let_in(&mut self, index: usize) {
         if !self.is_alive(index) {
             self.alive.push(ActiveCandidate { index, bench: None });
         }

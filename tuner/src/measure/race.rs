@@ -16,37 +16,37 @@ use crate::log::{Checked, History, Journal, LoggedCandidate, Time};
 use crate::measure::types::{CandidateResult, MeasureBudget, MeasureContext, Outcome, ProblemResult};
 
 /// A candidate of a problem, with its times.
-pub(super) struct Entrant {
-    pub(super) result: CandidateResult,
-    pub(super) samples: Samples,
+pub struct Entrant {
+    pub result: CandidateResult,
+    pub samples: Samples,
     /// Its number in the log.
     number: usize,
 }
 
 /// A candidate that is still measured.
-pub(super) struct ActiveCandidate {
+pub struct ActiveCandidate {
     /// Its place among the entrants.
-    pub(super) index: usize,
+    pub index: usize,
     /// None for one from the log that has not run yet.
-    pub(super) bench: Option<Bench>,
+    pub bench: Option<Bench>,
 }
 
 /// The candidates of a problem on their way.
 pub struct Race<'a> {
-    pub(super) problem: &'a Problem,
-    pub(super) host: &'a MeasureContext<'a>,
-    pub(super) types: Precision,
+    pub problem: &'a Problem,
+    pub host: &'a MeasureContext<'a>,
+    pub types: Precision,
     /// The kernels that take the problem.
-    pub(super) kernels: &'a [SupportedKernel],
+    pub kernels: &'a [SupportedKernel],
     inputs: &'a Inputs,
     /// The source in each format that was asked for.
     sources: Vec<(Format, Arc<Tensor>)>,
     oracle: Oracle<'a>,
     context: BenchContext,
-    pub(super) journal: Journal<'a>,
+    pub journal: Journal<'a>,
     /// All candidates, in the order they came.
-    pub(super) entrants: Vec<Entrant>,
-    pub(super) alive: Vec<ActiveCandidate>,
+    pub entrants: Vec<Entrant>,
+    pub alive: Vec<ActiveCandidate>,
     /// The next number in the log.
     next: usize,
     /// Those in the log that have no rounds left, by their numbers.
@@ -55,8 +55,8 @@ pub struct Race<'a> {
     round: usize,
     runs: RunCount,
     /// Rows without candidates, and tunings that were refused.
-    pub(super) left_out: Vec<Excluded>,
-    pub(super) conditions: Conditions,
+    pub left_out: Vec<Excluded>,
+    pub conditions: Conditions,
 }
 
 impl<'a> Race<'a> {
@@ -373,7 +373,7 @@ impl<'a> Race<'a> {
         timed.into_iter().take(count).map(|(index, _)| index).collect()
     }
 
-    pub(super) fn results(&self) -> impl Iterator<Item = &CandidateResult> {
+    pub fn results(&self) -> impl Iterator<Item = &CandidateResult> {
         self.entrants.iter().map(|entrant| &entrant.result)
     }
 }

@@ -61,7 +61,7 @@ impl Chosen<'_> {
 
 impl<'m> Network<'_, 'm> {
     /// For tensors of given types, and a process of at most so many bytes.
-    pub(super) fn search<'n>(&'n self, types: &[Dtype], memory: usize) -> Search<'m, 'n> {
+    pub fn search<'n>(&'n self, types: &[Dtype], memory: usize) -> Search<'m, 'n> {
         let graph = self.graph;
         let options: Vec<Vec<_>> = graph.steps.iter().map(|step| self.options(step, types)).collect();
         let costs = |(step, options): (usize, &Vec<&CandidateResult>)| {
@@ -84,7 +84,7 @@ impl<'m> Network<'_, 'm> {
 }
 
 /// What a candidate costs where it is taken so many times and its errors are magnified so much.
-pub(super) fn cost(candidate: &CandidateResult, repeats: f64, gain: f64) -> Cost {
+pub fn cost(candidate: &CandidateResult, repeats: f64, gain: f64) -> Cost {
     Cost {
         seconds: candidate.seconds() * repeats,
         error: squared_error(candidate, gain),
@@ -98,11 +98,11 @@ fn squared_error(candidate: &CandidateResult, gain: f64) -> f64 {
     (gain * candidate.checked.rms_error).powi(2)
 }
 
-pub(super) struct Search<'a, 'n> {
+pub struct Search<'a, 'n> {
     network: &'n Network<'n, 'a>,
     options: Vec<Vec<&'a CandidateResult>>,
     /// What each costs, by isolated times or, once they are known, by those in the network.
-    pub(super) costs: Vec<Vec<Cost>>,
+    pub costs: Vec<Vec<Cost>>,
     tie: f64,
     /// Bytes of the process.
     memory: usize,
@@ -112,18 +112,14 @@ pub(super) struct Search<'a, 'n> {
 
 impl<'a> Search<'a, '_> {
     /// What the errors of options cost where those of the steps are magnified so much.
-    pub(super) fn price(&mut self, gains: &[f64]) {
+    pub fn price(&mut self, gains: &[f64]) {
         for ((options, costs), &gain) in self.options.iter().zip(&mut self.costs).zip(gains) {
             options.iter().zip(costs).for_each(|(c, cost)| cost.error = squared_error(c, gain));
         }
     }
 
     /// Times what is close to a choice in the running network, and chooses again by that.
-    pub(super) fn time_finalists(
-        &mut self,
-        mut chosen: Chosen<'a>,
-        bound: f64,
-    ) -> Result<Chosen<'a>, PlannerError> {
+    pub fn time_finalists(&mut self, mut chosen: Chosen<'a>, bound: f64) -> Result<Chosen<'a>, PlannerError> {
         let network = self.network;
         let Some(end) = network.in_network_until else { return Ok(chosen) };
         let images = built_in_images(network.graph, network.graph.batch);
@@ -177,7 +173,7 @@ impl<'a> Search<'a, '_> {
     }
 
     /// The fastest choice whose errors have at most that sum and that keeps the memory, measured.
-    pub(super) fn attempt(&mut self, error: f64) -> Result<Option<Chosen<'a>>, PlannerError> {
+    pub fn attempt(&mut self, error: f64) -> Result<Option<Chosen<'a>>, PlannerError> {
         while let Some(picks) = choose(&self.costs, &Limits { error, memory: self.left }) {
             let chosen = self.chosen(lighter(&self.costs, picks, error, POLICY.bounds.lighter_share))?;
             let over = bytes_with(&chosen.session, self.network.threads).saturating_sub(self.memory);
@@ -201,7 +197,7 @@ impl<'a> Search<'a, '_> {
         Ok(Chosen { winners, choices, error, in_network, isolated, picks, image: image.to_vec(), session })
     }
 
-    pub(super) fn least_mib(&self) -> Result<usize, PlannerError> {
+    pub fn least_mib(&self) -> Result<usize, PlannerError> {
         let limits = Limits { memory: least_memory(&self.costs), ..Limits::NONE };
         let picks = choose(&self.costs, &limits).expect("the least memory holds one choice of each step");
         let chosen = self.chosen(picks)?;
@@ -209,14 +205,14 @@ impl<'a> Search<'a, '_> {
     }
 
     /// The least sum of errors that any choice has.
-    pub(super) fn least_error(&self) -> f64 {
+    pub fn least_error(&self) -> f64 {
         let most_exact = |costs: &Vec<Cost>| costs.iter().map(|c| c.error).min_by(f64::total_cmp);
         // Rounding of the sums must not rule the most exact choice out.
         self.costs.iter().filter_map(most_exact).sum::<f64>() * (1.0 + 1e-9)
     }
 
     /// The fastest choice with an error of at most `bound`, which the fastest of all exceeds.
-    pub(super) fn within(&mut self, mut fastest: Chosen<'a>, bound: f64) -> Result<Chosen<'a>, PlannerError> {
+    pub fn within(&mut self, mut fastest: Chosen<'a>, bound: f64) -> Result<Chosen<'a>, PlannerError> {
         let gains = self.network.gains(&mut fastest.session, &fastest.image);
         self.price(&gains);
         let sum = |search: &Self, chosen: &Chosen| total(picked(&search.costs, &chosen.picks)).error;
