@@ -8,7 +8,7 @@ use engine::weights::Weights;
 
 use crate::autotune::error::TuneError;
 use crate::autotune::options::Options;
-use crate::autotune::planning::{Planned, Tuned, plan};
+use crate::autotune::planning::{Planned, plan};
 use crate::autotune::record::{plan_step, record};
 use crate::autotune::setup::{Measured, Setup};
 use crate::bench::{Observer, POLICY, Progress};
@@ -48,7 +48,7 @@ pub fn autotune(
     let planned = setup.threads.install(|| plan(&network, setup.after(1.0) + measured.exhausted))?;
     let mut plan = written(model, &graph, &setup, &measured, &planned);
     if options.pareto {
-        let network = Network { graph: &planned.tuned.graph, in_network_until: None, ..network };
+        let network = Network { graph: planned.chosen.session.graph(), in_network_until: None, ..network };
         plan.pareto = setup.threads.install(|| pareto(&network))?;
     }
     Ok(plan)
@@ -57,15 +57,15 @@ pub fn autotune(
 /// What the plan's results are compared with: the network in f64, on the given images or on built-in ones.
 fn reference(setup: &Setup, graph: &Graph, weights: &Weights) -> Result<Reference, TuneError> {
     let images = setup.options.images.clone();
-    Ok(match images.is_empty() {
-        true => Reference::new(graph, weights, &setup.threads)?,
-        false => Reference::of(graph, weights, &setup.threads, images)?,
-    })
+    if images.is_empty() {
+        return Ok(Reference::new(graph, weights, &setup.threads)?);
+    }
+    Ok(Reference::of(graph, weights, &setup.threads, images)?)
 }
 
 fn written(model: &Model, graph: &Graph, setup: &Setup, measured: &Measured, planned: &Planned) -> Plan {
     let options = setup.options;
-    let Planned { tuned: Tuned { chosen, .. }, networks, prediction, .. } = planned;
+    let Planned { chosen, networks, prediction, .. } = planned;
     let best = &networks[0].1;
     let network = |(network, time): &(NetworkVariant, NetworkTime)| NetworkRecord {
         network: network.clone(),
@@ -103,12 +103,12 @@ fn written(model: &Model, graph: &Graph, setup: &Setup, measured: &Measured, pla
 
 /// The steps of a plan, with what they took in the whole network and what was predicted.
 fn steps(setup: &Setup, measured: &Measured, planned: &Planned) -> Vec<PlanStep> {
-    let Planned { tuned, networks, prediction, .. } = planned;
+    let Planned { chosen, networks, prediction, .. } = planned;
     let (cpu, threads) = (&setup.options.cpu, setup.threads.count());
     let of = |(index, step)| PlanStep {
         network_us: Some(us(networks[0].1.steps[index])),
         predicted_us: prediction.steps.as_ref().map(|steps| us(steps[index])),
-        ..plan_step(index, step, &tuned.chosen, &measured.results, cpu, threads)
+        ..plan_step(index, step, chosen, &measured.results, cpu, threads)
     };
-    tuned.graph.steps.iter().enumerate().map(of).collect()
+    chosen.session.graph().steps.iter().enumerate().map(of).collect()
 }

@@ -13,14 +13,8 @@ use crate::planner::{
     choose_forms_and_types, compare, in_forms, is_faster, layerwise, split,
 };
 
-/// A network in some block variants, and what was chosen for it.
-pub struct Tuned<'a> {
-    pub graph: Graph,
-    pub chosen: Chosen<'a>,
-}
-
 pub struct Planned<'a> {
-    pub tuned: Tuned<'a>,
+    pub chosen: Chosen<'a>,
     pub split: Option<PlanSplit>,
     pub variants: Vec<BlockVariantRecord>,
     /// How near that is to the lower bound by isolated times.
@@ -42,8 +36,8 @@ pub struct Prediction {
 
 /// The networks that compete: tuned in block variants, and in plain blocks where that is another.
 struct Rivals<'m> {
-    tuned: Tuned<'m>,
-    plain: Option<Tuned<'m>>,
+    tuned: Chosen<'m>,
+    plain: Option<Chosen<'m>>,
     variants: Vec<BlockVariantRecord>,
 }
 
@@ -62,13 +56,13 @@ pub fn plan<'m>(network: &Network<'_, 'm>, end: Instant) -> Result<Planned<'m>, 
     let (split, graph, mut at_once) = split(network)?;
     let variants = choose_forms_and_types(&graph, network.measurements, network.precision());
     let bound = lower_bound(network, &graph);
-    let mut rivals = choose_rivals(network, graph, &variants)?;
+    let mut rivals = choose_rivals(network, &graph, &variants)?;
     network.distance.wait_until(part(end, patience));
     let mut networks = compare_rivals(network, &mut rivals, at_once.as_mut(), end)?;
-    let Rivals { tuned, variants, .. } = fastest(rivals, &mut networks);
-    let planning = bound.map(|bound| Planning { plan_ms: ms(tuned.chosen.isolated_seconds()), ..bound });
-    let prediction = predict(&tuned.chosen, &networks);
-    Ok(Planned { tuned, split, variants, planning, networks, prediction })
+    let Rivals { tuned: chosen, variants, .. } = fastest(rivals, &mut networks);
+    let planning = bound.map(|bound| Planning { plan_ms: ms(chosen.isolated_seconds()), ..bound });
+    let prediction = predict(&chosen, &networks);
+    Ok(Planned { chosen, split, variants, planning, networks, prediction })
 }
 
 /// What a choice layer by layer takes, and what no choice can be below, by isolated times.
@@ -79,32 +73,24 @@ fn lower_bound(network: &Network, graph: &Graph) -> Option<Planning> {
     Some(Planning { layerwise_ms, bound_ms: ms(bound.seconds), plan_ms: 0.0 })
 }
 
-fn choose<'m>(
-    network: &Network<'_, 'm>,
-    graph: Graph,
-    until: Option<Instant>,
-) -> Result<Tuned<'m>, PlannerError> {
-    let chosen = Network { graph: &graph, in_network_until: until, ..*network }.choose()?;
-    Ok(Tuned { graph, chosen })
-}
-
 /// The network in block variants, and the plain one next to it. Where only the plain one keeps the bounds, it is
 /// the tuned one.
 fn choose_rivals<'m>(
     network: &Network<'_, 'm>,
-    graph: Graph,
+    graph: &Graph,
     choices: &[BlockChoice],
 ) -> Result<Rivals<'m>, PlannerError> {
+    let choose = |graph: &Graph, until| Network { graph, in_network_until: until, ..*network }.choose();
     let until = network.in_network_until;
     let mut variants: Vec<BlockVariantRecord> = choices.iter().map(block_variant_record).collect();
     if choices.iter().all(|choice| choice.variant == BlockVariant::PLAIN) {
-        return Ok(Rivals { tuned: choose(network, graph, until)?, plain: None, variants });
+        return Ok(Rivals { tuned: choose(graph, until)?, plain: None, variants });
     }
     let first = until.map(|end| part(end, POLICY.stages.variants_share));
-    match choose(network, in_forms(&graph, choices), first) {
-        Ok(tuned) => Ok(Rivals { tuned, plain: choose(network, graph, until).ok(), variants }),
+    match choose(&in_forms(graph, choices), first) {
+        Ok(tuned) => Ok(Rivals { tuned, plain: choose(graph, until).ok(), variants }),
         Err(error) => {
-            let tuned = choose(network, graph, until)?;
+            let tuned = choose(graph, until)?;
             network.progress.warning(&Warning::VariantsExcluded { reason: error.to_string() });
             variants.iter_mut().for_each(BlockVariantRecord::overrule);
             Ok(Rivals { tuned, plain: None, variants })
@@ -126,9 +112,7 @@ fn compare_rivals(
         (rivals.plain.as_mut(), NetworkVariant::Plain, NetworkVariant::PlainIsolated),
     ];
     for (tuned, name, isolated_name) in names {
-        let Some(Chosen { session, isolated, .. }) = tuned.map(|tuned| &mut tuned.chosen) else {
-            continue;
-        };
+        let Some(Chosen { session, isolated, .. }) = tuned else { continue };
         entries.push((name, session));
         entries.extend(isolated.iter_mut().map(|isolated| (isolated_name.clone(), isolated)));
     }
@@ -145,9 +129,8 @@ fn others(network: &Network) -> Result<Vec<(NetworkVariant, PreparedNetwork)>, P
     let mut others = vec![(NetworkVariant::BuiltIn, built_in)];
     if network.precision() == Precision::F32 {
         for rule in &RULES {
-            let choices = by_rule(network.graph, network.measurements, rule, network.cpu);
             let name = NetworkVariant::Rule(rule.name.to_string());
-            others.push((name, network.session(&choices)?));
+            others.push((name, network.session(&by_rule(network, rule))?));
         }
     }
     Ok(others)

@@ -21,6 +21,6 @@ pub use oracle::{Comparison, Oracle, sample_pixels};
 pub use policy::POLICY;
 pub use progress::{Observer, Progress, Report, Stage, StageProgress, Warning};
 pub use residency::{weight_bytes, weights_come_from};
-pub use rounds::{Rounds, Turn};
+pub use rounds::Rounds;
 pub use samples::Samples;
 pub use timer::{Bench, BenchContext, each_in_turn};

@@ -14,7 +14,7 @@ use engine::util::{Timing, median, ratio, shuffle};
 use kernels::{Format, Formats, Padding, Prepared};
 
 use crate::bench::{POLICY, RunCount, RunQueueMonitor, Stage, undisturbed};
-use crate::measure::CandidateResult;
+use crate::measure::{CandidateResult, widest_tie};
 use crate::planner::context::Network;
 
 /// The options of a step that are worth a try in place, the chosen one first. One that needs a wider halo than the network
@@ -93,7 +93,6 @@ pub fn time_in_network(
     session: &mut PreparedNetwork,
     finalists: &[Vec<&CandidateResult>],
     images: &[f32],
-    tie: f64,
     end: Instant,
 ) -> Result<Vec<Vec<InNetworkTime>>, PrepareError> {
     let mut bench = NetworkBench {
@@ -118,6 +117,7 @@ pub fn time_in_network(
     rounds.progress.ended();
     let is_busy = bench.count.is_busy(POLICY.in_network.busy_share);
     let judge = if is_busy { by_quartiles } else { by_medians };
+    let tie = widest_tie(network.measurements);
     Ok(samples.iter().map(|candidates| judge(candidates, tie)).collect())
 }
 

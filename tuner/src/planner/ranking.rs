@@ -1,9 +1,9 @@
 //! Which of measured candidates is the best.
 
-use engine::network::{Graph, Step};
+use engine::network::Step;
 use kernels::{Dtype, Role, table};
 
-use crate::measure::{CandidateResult, ProblemResult, of_step};
+use crate::measure::{CandidateResult, ProblemResult};
 
 /// The winner of a measurement among the candidates that `allowed` admits: the fastest, and of those
 /// within a tie of it the one with the least memory, then the least error, then the first.
@@ -30,16 +30,6 @@ pub fn by_tie(a: &CandidateResult, b: &CandidateResult) -> std::cmp::Ordering {
 /// Candidates that a plan may use: none that is there only to compare with.
 pub fn is_eligible(candidate: &CandidateResult) -> bool {
     candidate.choice.row.role == Role::Candidate
-}
-
-/// For every step the winner among the candidates that `allowed` admits, with the measurement it is
-/// from; `None` for a step without one.
-pub fn winners<'a>(
-    graph: &Graph,
-    measurements: &'a [ProblemResult],
-    allowed: impl Fn(&CandidateResult) -> bool,
-) -> Vec<Option<&'a CandidateResult>> {
-    graph.steps.iter().map(|step| winner(of_step(measurements, step)?, &allowed)).collect()
 }
 
 pub fn is_f32(candidate: &CandidateResult) -> bool {

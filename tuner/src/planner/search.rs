@@ -6,7 +6,7 @@ use engine::util::Timing;
 use kernels::Dtype;
 
 use crate::bench::POLICY;
-use crate::measure::{CandidateResult, of_step, widest_tie};
+use crate::measure::{CandidateResult, of_step};
 use crate::planner::context::{Network, built_in_images, bytes_with};
 use crate::planner::error::PlannerError;
 use crate::planner::in_network::{InNetworkTime, finalists, has_time, time_in_network, with_room};
@@ -68,8 +68,7 @@ impl<'m> Network<'_, 'm> {
             options.iter().map(|c| cost(c, graph.repeats(step) as f64, 0.0)).collect()
         };
         let costs = options.iter().enumerate().map(costs).collect();
-        let tie = widest_tie(self.measurements);
-        Search { network: self, options, costs, tie, memory, left: memory }
+        Search { network: self, options, costs, memory, left: memory }
     }
 
     /// Eligible candidates of a step for tensors of given types, the [`winner`] first and the others by time.
@@ -103,7 +102,6 @@ pub struct Search<'a, 'n> {
     options: Vec<Vec<&'a CandidateResult>>,
     /// What each costs, by isolated times or, once they are known, by those in the network.
     pub costs: Vec<Vec<Cost>>,
-    tie: f64,
     /// Bytes of the process.
     memory: usize,
     /// Bytes of them for packed weights and scratch, as far as known.
@@ -133,7 +131,7 @@ impl<'a> Search<'a, '_> {
         }
         let mut widened = with_room(network, &chosen.session, &chosen.choices, &candidates)?;
         let session = widened.as_mut().unwrap_or(&mut chosen.session);
-        let times = time_in_network(network, session, &candidates, &images, self.tie, end)?;
+        let times = time_in_network(network, session, &candidates, &images, end)?;
         let timed = |(candidates, times): (Vec<&'a CandidateResult>, &Vec<InNetworkTime>)| {
             candidates.into_iter().zip(times).map(|(c, time)| (c, time.timing)).collect()
         };
