@@ -68,7 +68,7 @@ impl<'a> Setup<'a> {
             weights_from,
         };
         setup.log = setup.open_log()?;
-        setup.log.as_ref().and_then(Log::nearest).inspect(|seconds| setup.distance.known(*seconds));
+        setup.log.as_ref().and_then(|log| log.nearest).inspect(|seconds| setup.distance.known(*seconds));
         setup.distance.set_patience(options.budget.mul_f64(POLICY.stages.patience_share));
         (setup.stolen, setup.start) = (setup.run_queue.stolen(), Instant::now());
         Ok(setup)

@@ -78,21 +78,16 @@ impl fmt::Display for Warning {
 }
 
 /// Who hears of the progress of a tuning.
+#[expect(unused_variables, reason = "their names are for those who implement it")]
 pub trait Observer: Send {
     /// A stage is so far done, from 0 to 1; `detail` says at what it is.
-    fn progress(&mut self, stage: Stage, done: f64, detail: &str) {
-        let _ = (stage, done, detail);
-    }
+    fn progress(&mut self, stage: Stage, done: f64, detail: &str) {}
 
     /// A stage has ended.
-    fn ended(&mut self, stage: Stage) {
-        let _ = stage;
-    }
+    fn ended(&mut self, stage: Stage) {}
 
     /// Something that bears on the result.
-    fn warning(&mut self, warning: &Warning) {
-        let _ = warning;
-    }
+    fn warning(&mut self, warning: &Warning) {}
 }
 
 /// An observer that ignores all it hears.

@@ -97,8 +97,6 @@ pub struct Histories {
     pub runs: Vec<Run>,
     of: HashMap<(String, String), History>,
     pub problems: Vec<String>,
-    /// Core-to-core latency of the machine's workers when they are near, in nanoseconds.
-    pub nearest: Option<f64>,
 }
 
 /// Core-to-core latency of near workers, in nanoseconds: of the last runs that `like` admits, that of the run on the nearest.
@@ -124,7 +122,7 @@ pub fn nearest(lines: &[Line], like: impl Fn(&Run) -> bool) -> Option<f64> {
 impl Histories {
     /// Of the runs that `like` admits, of a machine of that least core-to-core latency; without the rounds on cores far apart.
     pub fn of(lines: Vec<Line>, nearest: Option<f64>, like: impl Fn(&Run) -> bool) -> Self {
-        let mut all = Self { nearest, ..Self::default() };
+        let mut all = Self::default();
         for line in lines {
             let (run, problem) = match &line {
                 Line::Run(run) => {

@@ -39,6 +39,8 @@ pub struct Log {
     path: PathBuf,
     run: String,
     histories: Histories,
+    /// Core-to-core latency in seconds of the machine's workers when they are near.
+    pub nearest: Option<f64>,
     /// Why it could not be written, once.
     failed: OnceLock<String>,
 }
@@ -82,12 +84,8 @@ impl Log {
         let histories = Histories::of(lines, nearest, like);
         let name = run.run.clone();
         append(&path, &Line::Run(run))?;
-        Ok(Self { path, run: name, histories, failed: OnceLock::new() })
-    }
-
-    /// How near this machine's workers are known to have been, in seconds.
-    pub fn nearest(&self) -> Option<f64> {
-        self.histories.nearest.map(|ns| ns * 1e-9)
+        let nearest = nearest.map(|ns| ns * 1e-9);
+        Ok(Self { path, run: name, histories, nearest, failed: OnceLock::new() })
     }
 
     /// What earlier runs have found out about a problem; nothing of a time when others used the cores, or when these were
@@ -102,10 +100,9 @@ impl Log {
     }
 
     fn append(&self, line: &Line) {
-        if self.failed.get().is_some() {
-            return;
-        }
-        if let Err(error) = append(&self.path, line) {
+        if self.failed.get().is_none()
+            && let Err(error) = append(&self.path, line)
+        {
             let _ = self.failed.set(error.to_string());
         }
     }
@@ -116,8 +113,8 @@ pub struct Journal<'a> {
     log: Option<&'a Log>,
     run: String,
     problem: String,
-    /// All until now, and the run that the last of it is of.
-    history: History,
+    /// All until now, and the run that the last of it is of. What is added goes on from there.
+    pub history: History,
 }
 
 impl<'a> Journal<'a> {
@@ -145,22 +142,15 @@ impl<'a> Journal<'a> {
         self.history.add(line);
     }
 
-    /// All that follows goes on from there.
-    pub fn resume(&mut self, history: History) {
-        self.history = history;
-    }
-
-    pub fn into_history(self) -> History {
-        self.history
-    }
-
-    /// Candidates with numbers from `first` on.
-    pub fn candidates(&mut self, first: usize, list: Vec<LoggedCandidate>) {
+    /// Candidates with the next numbers.
+    pub fn candidates(&mut self, list: Vec<LoggedCandidate>) {
+        let first = self.history.candidates.len();
         self.append(|run, problem| Line::Candidates { run, problem, first, list });
     }
 
-    /// A round, with the seconds from core to core.
-    pub fn round(&mut self, round: usize, times: Vec<Time>, core_to_core: Option<f64>) {
+    /// The next round, with the seconds from core to core.
+    pub fn round(&mut self, times: Vec<Time>, core_to_core: Option<f64>) {
+        let round = self.history.last_round + 1;
         let core_to_core_ns = core_to_core.map(ns);
         self.append(|run, problem| Line::Round { run, problem, round, times, core_to_core_ns });
     }
@@ -187,21 +177,21 @@ mod tests {
         };
         let problem = Problem::Conv("n1h5w5c8k8r3s3".parse().expect("a shape"));
         let round = |journal: &mut Journal, number| {
-            journal.round(number, vec![Time(0, 1000, 0)], None);
+            journal.round(vec![Time(0, 1000, 0)], None);
             journal.done(Duration::from_secs(number as u64), false);
         };
         let log = open();
         let mut journal = Journal::new(Some(&log), &problem);
-        journal.candidates(0, vec![LoggedCandidate::default()]);
+        journal.candidates(vec![LoggedCandidate::default()]);
         round(&mut journal, 1);
 
         let log = open();
         let mut first = Journal::new(Some(&log), &problem);
-        first.resume(log.history(&problem).expect("a history").clone());
+        first.history = log.history(&problem).expect("a history").clone();
         let mut second = Journal::new(Some(&log), &problem);
-        second.resume(first.into_history());
+        second.history = first.history;
         round(&mut second, 2);
-        let kept = second.into_history();
+        let kept = second.history;
 
         let log = open();
         let found = log.history(&problem).expect("a history");

@@ -47,12 +47,8 @@ pub struct Race<'a> {
     /// All candidates, in the order they came.
     pub entrants: Vec<Entrant>,
     pub alive: Vec<ActiveCandidate>,
-    /// The next number in the log.
-    next: usize,
     /// Those in the log that have no rounds left, by their numbers.
     forgotten: Vec<(usize, LoggedCandidate)>,
-    /// Rounds so far.
-    round: usize,
     runs: RunCount,
     /// Rows without candidates, and tunings that were refused.
     pub left_out: Vec<Excluded>,
@@ -80,9 +76,7 @@ impl<'a> Race<'a> {
             journal: Journal::new(host.log, problem),
             entrants: Vec::new(),
             alive: Vec::new(),
-            next: 0,
             forgotten: Vec::new(),
-            round: 0,
             runs: RunCount::default(),
             left_out,
         }
@@ -90,8 +84,6 @@ impl<'a> Race<'a> {
 
     /// Takes what was found out earlier and still holds; whether all of it does.
     pub fn restore(&mut self, history: History) -> bool {
-        self.round = history.last_round;
-        self.next = history.candidates.len();
         let last = history.rounds.last().map(|round| round.number);
         let mut stale = false;
         for (number, entry) in history.candidates.iter().enumerate() {
@@ -124,7 +116,7 @@ impl<'a> Race<'a> {
             self.runs.disturbed += result.disturbed;
             self.entrants.push(Entrant { result, samples, number });
         }
-        self.journal.resume(history);
+        self.journal.history = history;
         !stale
     }
 
@@ -155,7 +147,7 @@ impl<'a> Race<'a> {
     /// Prepares candidates, checks them, and lets those that are right in.
     pub fn enter(&mut self, choices: Vec<Choice>) {
         let prepared = self.prepared(&choices);
-        let mut new = Vec::new();
+        let (first, mut new) = (self.journal.history.candidates.len(), Vec::new());
         for (choice, prepared) in choices.into_iter().zip(prepared) {
             let prepared = match prepared {
                 Ok(prepared) => prepared,
@@ -174,14 +166,12 @@ impl<'a> Race<'a> {
             let known = self.forgotten.iter().position(|(_, known)| known.is_same(&entry));
             let number = known.map(|at| self.forgotten.swap_remove(at).0).unwrap_or_else(|| {
                 new.push(entry);
-                self.next + new.len() - 1
+                first + new.len() - 1
             });
             self.entrants.push(Entrant { result, samples: Samples::default(), number });
         }
         if !new.is_empty() {
-            let first = self.next;
-            self.next += new.len();
-            self.journal.candidates(first, new);
+            self.journal.candidates(new);
         }
     }
 
@@ -258,8 +248,8 @@ impl<'a> Race<'a> {
         let MeasureContext { threads, distance, .. } = *self.host;
         let core_to_core = distance.wait_until_near(threads, &mut self.context.team);
         self.sample_peaks();
-        self.round += 1;
-        shuffle(&mut self.alive, self.round as u64);
+        let round = self.journal.history.last_round + 1;
+        shuffle(&mut self.alive, round as u64);
         // No more than one where most are disturbed all the same.
         let tries = if self.runs.is_busy(0.5) { 1 } else { POLICY.contention.tries };
         let active = self.alive.iter_mut().filter_map(|active| Some((active.index, active.bench.as_mut()?)));
@@ -269,13 +259,13 @@ impl<'a> Race<'a> {
         for (index, run) in indices.into_iter().zip(results) {
             let Entrant { result, samples, number } = &mut self.entrants[index];
             let time = Time::new(*number, run.seconds, run.disturbed);
-            samples.push(self.round, time.seconds());
+            samples.push(round, time.seconds());
             result.disturbed += usize::from(run.disturbed);
             self.runs.add(run);
             times.push(time);
         }
         self.conditions.add_core_to_core(core_to_core);
-        self.journal.round(self.round, times, core_to_core);
+        self.journal.round(times, core_to_core);
     }
 
     /// Times all that are left once, and drops the clear losers.
@@ -305,10 +295,10 @@ impl<'a> Race<'a> {
         let before = had.min().unwrap_or(0);
         let most = effort.rounds.saturating_sub(before).max(POLICY.race.least_rounds);
         let MeasureContext { threads, distance, .. } = *self.host;
-        let (count, first) = ([POLICY.race.least_rounds, most], self.round);
+        let (count, first) = ([POLICY.race.least_rounds, most], self.journal.history.last_round);
         Rounds { threads, distance, progress, count, time: effort.budget, end: effort.deadline }
             .run(|_| self.round());
-        let complete = self.round - first == most;
+        let complete = self.journal.history.last_round - first == most;
         self.conclude();
         if self.reinstate() {
             (0..POLICY.race.decide[0]).for_each(|_| self.round());
@@ -320,7 +310,7 @@ impl<'a> Race<'a> {
     /// How many times as long as the second the first of two takes, in rounds of their own beside all that are left, as
     /// they were found.
     pub fn duel(&mut self, pair: [usize; 2], rounds: usize) -> Option<Interval> {
-        let from = self.round;
+        let from = self.journal.history.last_round;
         pair.into_iter().for_each(|index| self.let_in(index));
         (0..rounds).for_each(|_| self.time());
         let [a, b] = pair.map(|index| self.entrants[index].samples.since(from));
@@ -358,7 +348,7 @@ impl<'a> Race<'a> {
             search,
             exhausted,
             conditions: self.conditions,
-            history: self.journal.into_history(),
+            history: self.journal.history,
         }
     }
 

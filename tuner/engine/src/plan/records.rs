@@ -73,16 +73,12 @@ pub struct ConditionsRecord {
 impl ConditionsRecord {
     /// The peak of the instructions that a kernel uses, in f32 where its id does not say.
     pub fn peak(&self, kernel: &str) -> Option<f64> {
-        let tiers = || Tier::ALL.into_iter().rev().filter(|tier| tier.is_of_f32());
-        let of_f32 = || tiers().find_map(|tier| self.of_tier(tier));
+        let of_tier =
+            |tier: Tier| self.peak_gflops.get(&tier.to_string()).copied().filter(|peak| *peak > 0.0);
         match entry(kernel).and_then(|entry| entry.tier) {
-            Some(tier) => self.of_tier(tier),
-            None => of_f32(),
+            Some(tier) => of_tier(tier),
+            None => Tier::ALL.into_iter().rev().filter(|tier| tier.is_of_f32()).find_map(of_tier),
         }
-    }
-
-    fn of_tier(&self, tier: Tier) -> Option<f64> {
-        self.peak_gflops.get(&tier.to_string()).copied().filter(|peak| *peak > 0.0)
     }
 }
 
@@ -184,9 +180,7 @@ impl std::fmt::Display for NetworkVariant {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         match self {
             Self::Rule(name) => write!(f, "rule: {name}"),
-            own => {
-                f.write_str(Self::NAMES.iter().find(|(known, ..)| known == own).map_or("", |names| names.1))
-            }
+            _ => f.write_str(Self::NAMES.iter().find(|names| names.0 == *self).map_or("", |names| names.1)),
         }
     }
 }
