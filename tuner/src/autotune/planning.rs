@@ -47,8 +47,7 @@ fn part(end: Instant, share: f64) -> Instant {
     now + end.saturating_duration_since(now).mul_f64(share)
 }
 
-/// Chooses block variants and kernels within the bounds, and measures the network by them and by others until
-/// `end`.
+/// Chooses block variants and kernels within the bounds, and measures whole networks until `end`.
 pub fn plan<'m>(network: &Network<'_, 'm>, end: Instant) -> Result<Planned<'m>, PlannerError> {
     let patience = POLICY.stages.patience_share;
     let patient = network.in_network_until.map_or_else(Instant::now, |end| part(end, patience));
@@ -73,8 +72,7 @@ fn lower_bound(network: &Network, graph: &Graph) -> Option<Planning> {
     Some(Planning { layerwise_ms, bound_ms: ms(bound.seconds), plan_ms: 0.0 })
 }
 
-/// The network in block variants, and the plain one next to it. Where only the plain one keeps the bounds, it is
-/// the tuned one.
+/// The network in block variants, and the plain one; that alone where no other keeps the bounds.
 fn choose_rivals<'m>(
     network: &Network<'_, 'm>,
     graph: &Graph,

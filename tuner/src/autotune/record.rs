@@ -17,8 +17,7 @@ pub fn gflops(problem: &Problem, turns: usize, timing: &Timing) -> f64 {
     (problem.flops() * turns as u64) as f64 / timing.median / 1e9
 }
 
-/// The fastest other candidate of the same types and its time: of those timed in place where there are any, else
-/// of those timed alone.
+/// The fastest other candidate of the same types, and its time in the network or else isolated.
 pub fn runner_up<'a>(
     chosen: &Chosen<'a>,
     step: usize,

@@ -120,8 +120,7 @@ impl<'a> Setup<'a> {
         }
     }
 
-    /// How quiet the machine has been since the start; `networks_ns` is the core-to-core latency when whole networks
-    /// were measured.
+    /// How quiet the machine has been; `networks_ns` is the core-to-core latency of whole networks.
     pub fn noise(&self, measured: &Measured, networks_ns: Option<f64>) -> Noise {
         let candidates = || measured.results.iter().flat_map(|result| &result.candidates);
         let runs: usize = candidates().filter_map(|c| c.timing()).map(|t| t.samples).sum();

@@ -1,5 +1,4 @@
-//! `tuner peak`: the fused multiply-adds that the cores do in a second and how far apart they are, right now; and beside a
-//! measurement.
+//! What the cores do at their best, right now (`tuner peak`) and while something is measured.
 
 use std::sync::Mutex;
 

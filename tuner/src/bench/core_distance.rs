@@ -157,8 +157,7 @@ impl CoreDistanceMonitor {
         })
     }
 
-    /// Waits until the cores are near, as long as there is patience: core-to-core latency then, in seconds. None where
-    /// workers are not pinned to cores of their own, or there is one alone.
+    /// Waits until the cores are near, as long as there is patience; see [`core_to_core`].
     pub fn wait_until_near(&self, threads: &Threads, team: &mut Team) -> Option<f64> {
         loop {
             let seconds = core_to_core(threads, team)?;

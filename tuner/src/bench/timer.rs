@@ -1,5 +1,4 @@
-//! One prepared kernel that is run again and again, as cold as it is in a network; and what else the machine did
-//! in the meantime.
+//! One prepared kernel that is run again and again, as cold as it is in a network.
 //!
 //! In a network, the weights of all other layers have passed since a layer's turn, more than the caches hold, and
 //! its source has just been written by all workers, each a share. So before each run the weights and the

@@ -57,8 +57,7 @@ impl History {
         self.times().filter(|time| time.2 > 0).count() as f64 / self.times().count().max(1) as f64
     }
 
-    /// Forgets the rounds on cores far apart, of a machine on which they were so near at the least, in nanoseconds, and the
-    /// share of the budget that these had.
+    /// Forgets the rounds on cores far apart, by the least latency in nanoseconds, with their share of the budget.
     pub fn keep_near(&mut self, nearest: Option<f64>) {
         let is_near = |round: &Round| match (round.core_to_core_ns, nearest) {
             (Some(own), Some(nearest)) => !is_far(own, nearest),

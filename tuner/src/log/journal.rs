@@ -88,8 +88,7 @@ impl Log {
         Ok(Self { path, run: name, histories, nearest, failed: OnceLock::new() })
     }
 
-    /// What earlier runs have found out about a problem; nothing of a time when others used the cores, or when these were
-    /// far apart, which must not settle a choice for good.
+    /// What earlier runs have found out about a problem while the cores were quiet and near.
     pub fn history(&self, problem: &Problem) -> Option<&History> {
         self.histories.furthest(&problem.to_string(), POLICY.contention.busy_share)
     }

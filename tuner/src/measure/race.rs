@@ -288,8 +288,8 @@ impl<'a> Race<'a> {
         self.limit();
     }
 
-    /// Rounds until the time is over or each leader has had its number of them, those of the log among them; whether it
-    /// is their number.
+    /// Rounds until the time is over or each leader has had all of its own, those of the log among them;
+    /// whether it has.
     pub fn rounds(&mut self, effort: MeasureBudget, progress: StageProgress) -> bool {
         let had = self.leaders().into_iter().map(|(_, leader)| self.entrants[leader].samples.len());
         let before = had.min().unwrap_or(0);
@@ -307,8 +307,7 @@ impl<'a> Race<'a> {
         complete
     }
 
-    /// How many times as long as the second the first of two takes, in rounds of their own beside all that are left, as
-    /// they were found.
+    /// The ratio of the times of two in new rounds of all that are left.
     pub fn duel(&mut self, pair: [usize; 2], rounds: usize) -> Option<Interval> {
         let from = self.journal.history.last_round;
         pair.into_iter().for_each(|index| self.let_in(index));

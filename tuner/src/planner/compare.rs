@@ -11,8 +11,7 @@ use crate::planner::context::{Network, built_in_images};
 pub struct NetworkTime {
     /// Of an inference.
     pub timing: Timing,
-    /// Medians of its steps in seconds. Where others use the cores, the least: the same step may be the one that
-    /// waits in most of the runs.
+    /// Seconds of its steps: medians, or the least where others use the cores, since a step may often wait.
     pub steps: Vec<f64>,
     /// The same of the waiting behind each step ([`PreparedNetwork::seconds`]).
     pub waits: Vec<f64>,

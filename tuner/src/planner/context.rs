@@ -72,8 +72,7 @@ impl Network<'_, '_> {
         Ok(self.gains(&mut session, &built_in_images(self.graph, 1)))
     }
 
-    /// For each step, how many times its own relative size a small random change of the step's outputs
-    /// has in the result.
+    /// How many times a small random change of each step's outputs is magnified in the result.
     pub fn gains(&self, session: &mut PreparedNetwork, image: &[f32]) -> Vec<f64> {
         session.run(self.threads, image, 1);
         let before = session.result(1);

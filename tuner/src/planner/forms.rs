@@ -11,8 +11,7 @@ use crate::planner::ranking::{is_eligible, winner};
 pub struct BlockChoice {
     pub block: &'static str,
     pub variant: BlockVariant,
-    /// Its forms, the plain one first, each with the seconds of the steps that differ from form to form;
-    /// none where one of them has no winner.
+    /// Its forms, the plain one first, each with the seconds of the steps that differ; none without a winner.
     pub costs: Vec<(BlockVariant, Option<f64>)>,
 }
 

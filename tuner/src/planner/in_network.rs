@@ -161,8 +161,7 @@ impl NetworkBench<'_> {
         self.alternatives.iter().map(|others| vec![Vec::new(); others.len() + 1]).collect()
     }
 
-    /// Runs the network until each step has timed all its finalists, in shuffled orders: the median of each finalist
-    /// of each step, one list after the other.
+    /// Runs the network until each step has timed its finalists in shuffled orders: all medians, step by step.
     fn round(&mut self, round: usize) -> Vec<Option<f64>> {
         let steps = self.alternatives.len();
         let order = |(step, others): (usize, &Vec<_>)| {

@@ -5,8 +5,8 @@ use kernels::{Dtype, Role, table};
 
 use crate::measure::{CandidateResult, ProblemResult};
 
-/// The winner of a measurement among the candidates that `allowed` admits: the fastest, and of those
-/// within a tie of it the one with the least memory, then the least error, then the first.
+/// The winner among the candidates that `allowed` admits: of those within a tie of the fastest the first
+/// by [`by_tie`].
 pub fn winner(
     measurement: &ProblemResult,
     allowed: impl Fn(&CandidateResult) -> bool,
@@ -19,8 +19,7 @@ pub fn winner(
         .min_by(|a, b| by_tie(a, b))
 }
 
-/// Which of two that are equally fast is taken: that with the least memory, then the least error, then the first in
-/// the table.
+/// The order of two that are equally fast: by memory, then error, then place in the table.
 pub fn by_tie(a: &CandidateResult, b: &CandidateResult) -> std::cmp::Ordering {
     let place = |c: &CandidateResult| table().iter().position(|row| row.id == c.choice.row.id);
     let error = a.checked.rel_error.total_cmp(&b.checked.rel_error);

@@ -38,8 +38,7 @@ impl<'a> Request<'a> {
         Self { batch: batch.max(1), ..self }
     }
 
-    /// Another bound on the relative L2 error of the features. A plan for a looser bound than the default may compute in
-    /// bf16.
+    /// Another bound on the relative L2 error of the features. A looser one than the default allows bf16.
     pub fn max_rel_error(self, max_rel_error: f64) -> Self {
         Self { max_rel_error, ..self }
     }

@@ -80,8 +80,7 @@ pub struct Plan {
     pub created: u64,
     /// Sum of what was predicted for the steps and around them.
     pub predicted_ms: Option<f64>,
-    /// What was predicted around the steps: to wake the workers, to end, and to wait for those who take other steps at the
-    /// same time.
+    /// Predicted around the steps: to wake the workers, to end, and to wait for those who take other steps.
     #[serde(alias = "around_us", default, skip_serializing_if = "Option::is_none")]
     pub overhead_us: Option<f64>,
     pub measured_ms: Option<f64>,

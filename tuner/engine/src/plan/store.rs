@@ -15,9 +15,8 @@ pub fn file_name(model: &str, shape: Option<&str>, threads: usize, batch: usize,
     format!("plan-{model}{shape}-t{threads}-b{batch}-e{:e}{memory}.json", bounds.error)
 }
 
-/// The newest plan of a folder that is for what a run asks, and its path: of those with the run's own bound on
-/// the error, if there is one, else of those with a tighter one. Files that are no plans, or plans for something
-/// else, are passed over.
+/// The newest plan of a folder that is for what a run asks, and its path: of those with the run's own
+/// bound on the error, if there is one, else of those with a tighter one. Other files are passed over.
 pub fn newest(
     folder: &Path,
     wanted: &PlanRequest,
