@@ -1,7 +1,5 @@
 //! What the cores do at their best, right now (`tuner peak`) and while something is measured.
 
-use std::sync::Mutex;
-
 use engine::network::Precision;
 use engine::plan::ConditionsRecord;
 use engine::runtime::Threads;
@@ -9,6 +7,7 @@ use engine::util::median;
 use kernels::peak::{clock, tier_peak};
 use kernels::{Cpu, Team, Tier};
 
+use crate::bench::contention::each_worker;
 use crate::bench::core_distance::{CoreDistanceMonitor, far_rounds};
 use crate::bench::policy::POLICY;
 
@@ -79,13 +78,7 @@ impl Conditions {
 
 /// The means of what all threads measure at once.
 pub fn means(threads: &Threads, team: &mut Team, measure: impl Fn() -> Vec<f64> + Sync) -> Vec<f64> {
-    let all = Mutex::new(Vec::new());
-    threads.region(team, |member| {
-        member.wait();
-        let own = measure();
-        all.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(own);
-    });
-    let all = all.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let all = each_worker(threads, team, measure);
     let count = all.iter().map(Vec::len).min().unwrap_or(0);
     (0..count).map(|i| all.iter().map(|own| own[i]).sum::<f64>() / all.len() as f64).collect()
 }

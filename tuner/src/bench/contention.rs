@@ -1,7 +1,7 @@
 //! Whether something else used the cores while something was timed.
 
 use std::fs::File;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use engine::runtime::Threads;
 use engine::util::read_at;
@@ -67,6 +67,17 @@ pub fn quietest(runs: impl Iterator<Item = Run>) -> Run {
     least
 }
 
+/// What a function gives on each of the workers, which call it at once.
+pub fn each_worker<T: Send>(threads: &Threads, team: &mut Team, of: impl Fn() -> T + Sync) -> Vec<T> {
+    let all = Mutex::new(Vec::new());
+    threads.region(team, |member| {
+        member.wait();
+        let own = of();
+        all.lock().unwrap_or_else(PoisonError::into_inner).push(own);
+    });
+    all.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Sees whether workers had to wait for a core that others used, or the whole machine for its host.
 pub struct RunQueueMonitor {
     /// `schedstat` of each worker: nanoseconds on a core, and waiting for one.
@@ -77,15 +88,9 @@ pub struct RunQueueMonitor {
 impl RunQueueMonitor {
     /// Of the workers of a pool; sees nothing where the system does not say.
     pub fn new(threads: &Threads) -> Self {
-        let files = Mutex::new(Vec::new());
-        threads.region(&mut Team::new(threads.count()), |member| {
-            if let Ok(file) = File::open("/proc/thread-self/schedstat") {
-                files.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(file);
-            }
-            member.wait();
-        });
-        let workers = files.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Self { workers, stat: File::open("/proc/stat").ok() }
+        let schedstat = || File::open("/proc/thread-self/schedstat").ok();
+        let files = each_worker(threads, &mut Team::new(threads.count()), schedstat);
+        Self { workers: files.into_iter().flatten().collect(), stat: File::open("/proc/stat").ok() }
     }
 
     /// Seconds that all workers together have waited for a core.

@@ -31,8 +31,9 @@ pub fn sample_pixels(shape: Shape, count: usize) -> Vec<Pixel> {
 pub struct Oracle<'a> {
     problem: &'a Problem,
     inputs: &'a Inputs,
-    pixels: Vec<Pixel>,
-    given: Vec<Expected>,
+    pub pixels: Vec<Pixel>,
+    /// Outputs of the inputs as they are, one a segment.
+    pub given: Vec<Expected>,
     /// Of a rounded source, and of a rounded source and rounded weights.
     rounded: [OnceCell<Vec<Expected>>; 2],
 }
@@ -41,15 +42,6 @@ impl<'a> Oracle<'a> {
     pub fn new(problem: &'a Problem, inputs: &'a Inputs, pixels: Vec<Pixel>) -> Self {
         let given = expected(problem, &inputs.src, &inputs.filters, &pixels);
         Self { problem, inputs, pixels, given, rounded: Default::default() }
-    }
-
-    pub fn pixels(&self) -> &[Pixel] {
-        &self.pixels
-    }
-
-    /// Outputs of the inputs as they are, one a segment.
-    pub fn given(&self) -> &[Expected] {
-        &self.given
     }
 
     /// With the values of outputs from elsewhere.

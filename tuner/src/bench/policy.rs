@@ -218,15 +218,14 @@ pub struct LogPolicy {
     pub near_rounds: usize,
 }
 
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
 /// The policy that all measuring follows.
 pub const POLICY: Policy = Policy {
-    contention: Contention { waited_share: 0.02, tries: 3, pause: Duration::from_millis(4), busy_share: 0.1 },
-    core_distance: CoreDistancePolicy {
-        exchanges: 16,
-        turns: 4,
-        pause: Duration::from_millis(20),
-        spins: 10_000,
-    },
+    contention: Contention { waited_share: 0.02, tries: 3, pause: ms(4), busy_share: 0.1 },
+    core_distance: CoreDistancePolicy { exchanges: 16, turns: 4, pause: ms(20), spins: 10_000 },
     cold: ColdCaches { kept: 2, parts: 4 },
     conditions_sample_us: 40,
     pair_warm_up: 2,
@@ -256,13 +255,7 @@ pub const POLICY: Policy = Policy {
         tries: 2,
         busy_share: 0.3,
     },
-    networks: NetworksPolicy {
-        rounds: [2, 16],
-        shown_rounds: 4,
-        warm_up: Duration::from_millis(30),
-        turn: Duration::from_millis(100),
-        runs: 10,
-    },
+    networks: NetworksPolicy { rounds: [2, 16], shown_rounds: 4, warm_up: ms(30), turn: ms(100), runs: 10 },
     bounds: BoundsPolicy {
         lighter_share: 0.005,
         tries: 7,

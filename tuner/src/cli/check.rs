@@ -341,7 +341,7 @@ impl Checker {
 
 /// Where values are off; none where they are the oracle's within the tolerance.
 fn off(oracle: &Oracle, values: &[f64], is_f64: bool, channels: usize) -> Option<Off> {
-    let own = &oracle.given()[0];
+    let own = &oracle.given[0];
     // An output in f64 was summed in f64; one in f32 may have been summed in f32.
     let eps = if is_f64 { f64::EPSILON / f32::EPSILON as f64 } else { 1.0 };
     let tolerance = own.tolerance(&kernels::kernel::Numerics::DIRECT_F32) * eps;
@@ -352,7 +352,7 @@ fn off(oracle: &Oracle, values: &[f64], is_f64: bool, channels: usize) -> Option
             (error, at) = (if difference.is_nan() { f64::INFINITY } else { difference }, index);
         }
     }
-    let Pixel { n, y, x } = oracle.pixels()[at / channels];
+    let Pixel { n, y, x } = oracle.pixels[at / channels];
     let off = || Off {
         index: [n, y, x, at % channels],
         found: values[at],

@@ -56,9 +56,7 @@ pub fn split(network: &Network) -> Result<(Option<PlanSplit>, Graph, Option<Prep
         (*per_worker, count, total)
     });
     let best = counts.min_by(|(.., a), (.., b)| a.total_cmp(b)).filter(|(_, count, _)| *count > 0);
-    let Some((per_worker, count, _)) = best else {
-        return Ok((None, whole, None));
-    };
+    let Some((per_worker, count, _)) = best else { return Ok((None, whole, None)) };
     let before = blocks.get(count).map(ToString::to_string);
     let graph = whole.split_before(before.as_deref().unwrap_or_default(), IMAGES);
     let graph = if per_worker { graph.per_worker() } else { graph };

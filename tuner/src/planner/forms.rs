@@ -21,11 +21,8 @@ fn choose_forms(graph: &Graph, measurements: &[ProblemResult]) -> Vec<BlockChoic
     let seconds = |step: &Step| Some(winner(of_step(measurements, step)?, is_eligible)?.timing()?.median);
     let tie = widest_tie(measurements);
     let choose = |block: Block| {
-        let costs: Vec<(BlockVariant, Option<f64>)> = block
-            .forms
-            .iter()
-            .map(|(rewrite, steps)| (*rewrite, steps.iter().map(seconds).sum::<Option<f64>>()))
-            .collect();
+        let cost = |steps: &[Step]| steps.iter().map(seconds).sum::<Option<f64>>();
+        let costs: Vec<_> = block.forms.iter().map(|(rewrite, steps)| (*rewrite, cost(steps))).collect();
         let known = costs.iter().filter_map(|(rewrite, cost)| Some((*rewrite, (*cost)?)));
         let best = known.min_by(|(_, a), (_, b)| a.total_cmp(b));
         let rewrite = match (best, costs[0].1) {

@@ -146,11 +146,8 @@ impl Plan {
     fn of_json(path: &Path, text: &str) -> Result<Self, PlanError> {
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let mut plan: Self = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-            let field = match error.path().to_string().as_str() {
-                "." => "plan".to_string(),
-                path => path.to_string(),
-            };
-            json_error(path, field, error.into_inner())
+            let field = error.path().to_string();
+            json_error(path, if field == "." { "plan" } else { &field }, error.into_inner())
         })?;
         if plan.schema != SCHEMA {
             plan.steps.iter_mut().for_each(PlanStep::complete_formats);
