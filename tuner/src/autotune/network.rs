@@ -72,6 +72,11 @@ fn written(model: &Model, graph: &Graph, setup: &Setup, measured: &Measured, pla
         time_us: time_us(&time.timing),
     };
     let predicted = prediction.steps.as_ref().map(|steps| steps.iter().sum::<f64>() + prediction.overhead);
+    let step = |index: usize| PlanStep {
+        network_us: Some(us(best.steps[index])),
+        predicted_us: prediction.steps.as_ref().map(|steps| us(steps[index])),
+        ..plan_step(index, chosen, &measured.results, &options.cpu, setup.threads.count())
+    };
     Plan {
         schema: SCHEMA.to_string(),
         model: model.to_string(),
@@ -96,19 +101,7 @@ fn written(model: &Model, graph: &Graph, setup: &Setup, measured: &Measured, pla
         pareto: Vec::new(),
         split: planned.split.clone(),
         block_variants: planned.variants.clone(),
-        steps: steps(setup, measured, planned),
+        steps: (0..chosen.choices.len()).map(step).collect(),
         measurements: measured.results.iter().map(record).collect(),
     }
-}
-
-/// The steps of a plan, with what they took in the whole network and what was predicted.
-fn steps(setup: &Setup, measured: &Measured, planned: &Planned) -> Vec<PlanStep> {
-    let Planned { chosen, networks, prediction, .. } = planned;
-    let (cpu, threads) = (&setup.options.cpu, setup.threads.count());
-    let of = |(index, step)| PlanStep {
-        network_us: Some(us(networks[0].1.steps[index])),
-        predicted_us: prediction.steps.as_ref().map(|steps| us(steps[index])),
-        ..plan_step(index, step, chosen, &measured.results, cpu, threads)
-    };
-    chosen.session.graph().steps.iter().enumerate().map(of).collect()
 }

@@ -1,6 +1,6 @@
 //! What was measured and chosen, as a plan states it.
 
-use engine::network::{BlockVariant, Step};
+use engine::network::{BlockVariant, Excluded};
 use engine::plan::{
     Alternative, BlockVariantRecord, CandidateOutcome, CandidateRecord, InNetwork, PlanStep, ProblemRecord,
     RunnerUp, StepReason, VariantReason, time_us,
@@ -24,8 +24,7 @@ pub fn runner_up<'a>(
     measurement: &'a ProblemResult,
 ) -> Option<(&'a CandidateResult, Timing)> {
     let won = chosen.winners[step]?;
-    let in_network =
-        chosen.in_network.get(step).into_iter().flatten().filter(|(c, _)| c.choice != won.choice);
+    let in_network = chosen.in_network[step].iter().filter(|(c, _)| c.choice != won.choice);
     if let Some(second) = in_network.min_by(|(_, a), (_, b)| a.median.total_cmp(&b.median)) {
         return Some(*second);
     }
@@ -38,15 +37,16 @@ pub fn runner_up<'a>(
 
 pub fn plan_step(
     index: usize,
-    step: &Step,
     chosen: &Chosen,
     measurements: &[ProblemResult],
     cpu: &Cpu,
     threads: usize,
 ) -> PlanStep {
+    let graph = chosen.session.graph();
+    let step = &graph.steps[index];
     let (choice, won) = (&chosen.choices[index], chosen.winners[index]);
     let measurement = of_step(measurements, step);
-    let turns = chosen.session.graph().repeats(index);
+    let turns = graph.repeats(index);
     let timing = chosen.timing(index);
     let second = measurement.and_then(|measurement| runner_up(chosen, index, measurement));
     let tie = measurement.map_or(0.0, |m| m.tie);
@@ -62,13 +62,10 @@ pub fn plan_step(
         (Some(_), None) => StepReason::Only,
         (None, _) => StepReason::NotMeasured,
     };
-    let in_network = chosen
-        .in_network
-        .get(index)
-        .into_iter()
-        .flatten()
+    let in_network = chosen.in_network[index]
+        .iter()
         .map(|(c, time)| InNetwork { id: c.choice.id(), time_us: time_us(time) });
-    let step_threads = if chosen.session.graph().is_per_worker(index) { 1 } else { threads };
+    let step_threads = if graph.is_per_worker(index) { 1 } else { threads };
     PlanStep {
         repeats: turns,
         time_us: timing.as_ref().map(time_us),
@@ -110,15 +107,12 @@ pub fn record(measurement: &ProblemResult) -> ProblemRecord {
         let place = ranking.iter().position(|c| c.choice == own.choice)?;
         Some((rule.name.to_string(), place))
     };
+    let excluded = |row: &Excluded| (row.id.to_string(), Value::from(row.reason.as_str()));
     ProblemRecord {
         problem: measurement.problem.to_string(),
         rules: RULES.iter().filter_map(number).collect(),
         candidates: ranking.iter().copied().chain(wrong).map(candidate).collect(),
-        excluded: measurement
-            .left_out
-            .iter()
-            .map(|l| (l.id.to_string(), Value::from(l.reason.as_str())))
-            .collect(),
+        excluded: measurement.left_out.iter().map(excluded).collect(),
         conditions: measurement.conditions.record(),
         search: Some(measurement.search),
     }

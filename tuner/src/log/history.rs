@@ -12,7 +12,7 @@ pub struct Round {
     /// Its number; they ascend.
     pub number: usize,
     times: Vec<Time>,
-    core_to_core_ns: Option<f64>,
+    pub core_to_core_ns: Option<f64>,
 }
 
 /// What one run, and those it resumed, found out about a problem.
@@ -36,11 +36,6 @@ impl History {
                 .for_each(|time| samples.push(*round, time.seconds()));
         }
         samples
-    }
-
-    #[cfg(test)]
-    pub fn times_of(&self, number: usize) -> &[Time] {
-        self.rounds.iter().find(|round| round.number == number).map_or(&[], |round| &round.times)
     }
 
     fn times(&self) -> impl Iterator<Item = &Time> {

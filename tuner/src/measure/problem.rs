@@ -103,7 +103,6 @@ mod tests {
     use super::*;
     use crate::bench::progress::Silent;
     use crate::bench::{Conditions, CoreDistanceMonitor, Stage};
-    use crate::log::schema::Line;
 
     #[test]
     fn what_was_far_is_measured_anew_under_its_numbers() {
@@ -138,13 +137,11 @@ mod tests {
 
         // As if all but the last round had been on cores far apart.
         let last = first.history.last_round;
-        let mut far = History { candidates: first.history.candidates.clone(), ..History::default() };
+        let mut far = History { done: None, ..first.history.clone() };
         let mut conditions = Conditions::default();
-        for number in 1..=last {
-            let ns = if number < last { 190.0 } else { 20.0 };
-            let times = first.history.times_of(number).to_vec();
-            let (run, problem) = Default::default();
-            far.add(Line::Round { run, problem, round: number, times, core_to_core_ns: Some(ns) });
+        for round in &mut far.rounds {
+            let ns = if round.number < last { 190.0 } else { 20.0 };
+            round.core_to_core_ns = Some(ns);
             conditions.add_core_to_core(Some(ns * 1e-9));
         }
         distance.known(20e-9);

@@ -1,6 +1,7 @@
 //! Where a batch is split: of blocks that take image by image, all workers together or each its own, and of those that
 //! take all at once, which is faster in the running network.
 
+use std::iter::zip;
 use std::time::Instant;
 
 use engine::network::Graph;
@@ -45,8 +46,10 @@ pub fn split(network: &Network) -> Result<(Option<PlanSplit>, Graph, Option<Prep
     let others = splits.iter_mut().map(|(_, session)| session);
     let sessions: Vec<&mut PreparedNetwork> = std::iter::once(&mut at_once).chain(others).collect();
     let count = sessions.len();
-    let seconds: Vec<Vec<f64>> =
-        compare(network, sessions, count, Instant::now()).iter().map(NetworkTime::with_waits).collect();
+    let times = compare(network, sessions, count, Instant::now());
+    let with_waits =
+        |time: &NetworkTime| zip(&time.steps, &time.waits).map(|(own, wait)| own + wait).collect();
+    let seconds: Vec<Vec<f64>> = times.iter().map(with_waits).collect();
     let of_blocks = |session: &PreparedNetwork, seconds: &[f64]| -> Vec<f64> {
         blocks.iter().map(|block| seconds[session.graph().block_steps(block)].iter().sum()).collect()
     };

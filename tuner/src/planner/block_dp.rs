@@ -14,7 +14,7 @@ use crate::planner::ranking::{is_eligible, is_f32, types_of};
 
 const BOTH: [Dtype; 2] = [Dtype::F32, Dtype::Bf16];
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct BlockDp {
     pub forms: Vec<(&'static str, BlockVariant)>,
     /// Sum of the times of the fastest candidates.
@@ -23,17 +23,13 @@ pub struct BlockDp {
     weighed: f64,
 }
 
-/// Candidates that a plan with such types may use.
-fn admits(types: Precision, candidate: &CandidateResult) -> bool {
-    is_eligible(candidate) && (types == Precision::Bf16 || is_f32(candidate))
-}
-
 /// What a step takes once that reads one type and writes another; nothing where it was not measured, in f32.
 fn seconds(measurements: &[ProblemResult], types: Precision, step: &Step, wanted: [Dtype; 2]) -> Option<f64> {
     let Some(measurement) = of_step(measurements, step) else {
         return (wanted == [Dtype::F32; 2]).then_some(0.0);
     };
-    let own = measurement.candidates.iter().filter(|c| admits(types, c) && c.types() == wanted);
+    let admits = |c: &CandidateResult| is_eligible(c) && (types == Precision::Bf16 || is_f32(c));
+    let own = measurement.candidates.iter().filter(|c| admits(c) && c.types() == wanted);
     own.map(CandidateResult::seconds).filter(|seconds| seconds.is_finite()).min_by(f64::total_cmp)
 }
 
@@ -45,7 +41,7 @@ pub fn cheapest_variants(
     types: Precision,
     extra: impl Fn(&str, BlockVariant) -> f64,
 ) -> Option<BlockDp> {
-    let mut paths: [Option<BlockDp>; 2] = BOTH.map(|_| Some(BlockDp::empty()));
+    let mut paths: [Option<BlockDp>; 2] = BOTH.map(|_| Some(BlockDp::default()));
     let mut handed = graph.steps.first()?.src.tensor;
     for block in graph.blocks() {
         let ends = Ends::of(graph, block)?;
@@ -79,12 +75,6 @@ pub fn cheapest_variants(
         handed = ends.hands_on.unwrap_or(handed);
     }
     paths.into_iter().flatten().min_by(|a, b| a.weighed.total_cmp(&b.weighed))
-}
-
-impl BlockDp {
-    fn empty() -> Self {
-        Self { forms: Vec::new(), seconds: 0.0, weighed: 0.0 }
-    }
 }
 
 /// The tensors at a block's ends.

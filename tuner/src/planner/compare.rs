@@ -19,13 +19,6 @@ pub struct NetworkTime {
     pub core_to_core: Option<f64>,
 }
 
-impl NetworkTime {
-    /// Seconds of each step with the waiting behind it.
-    pub fn with_waits(&self) -> Vec<f64> {
-        self.steps.iter().zip(&self.waits).map(|(own, wait)| own + wait).collect()
-    }
-}
-
 /// A network with what was measured of it.
 struct Series<'a> {
     session: &'a mut PreparedNetwork,

@@ -21,7 +21,7 @@ pub struct Chosen<'a> {
     pub choices: Vec<Choice>,
     pub session: PreparedNetwork,
     pub error: f64,
-    /// Of each step, the candidates that were timed in the running network.
+    /// Of each step, the candidates that were timed in the running network; none where there was no time.
     pub in_network: Vec<Vec<(&'a CandidateResult, Timing)>>,
     /// The network that was chosen by isolated times; none where nothing else would do.
     pub isolated: Option<PreparedNetwork>,
@@ -34,16 +34,15 @@ pub struct Chosen<'a> {
 impl Chosen<'_> {
     /// How many times as long as by the choice by isolated times a step takes in place.
     pub fn in_network_ratio(&self, step: usize) -> f64 {
-        let first = self.in_network.get(step).and_then(|list| list.first());
+        let first = self.in_network[step].first();
         let ratio = |(own, (_, first)): (Timing, &(&CandidateResult, Timing))| own.median / first.median;
         self.timing(step).zip(first).map_or(1.0, ratio)
     }
 
     /// Seconds of all steps by the choice by isolated times.
     pub fn isolated_seconds(&self) -> f64 {
-        let first = |step: usize| self.in_network.get(step).and_then(|list| list.first()).map(|(c, _)| *c);
         let of = |step: usize| {
-            let own = first(step).or(self.winners[step]);
+            let own = self.in_network[step].first().map(|(c, _)| *c).or(self.winners[step]);
             own.map_or(0.0, CandidateResult::seconds) * self.session.graph().repeats(step) as f64
         };
         (0..self.winners.len()).map(of).sum()
@@ -52,8 +51,7 @@ impl Chosen<'_> {
     /// The time of a step: in the running network where that was taken, else alone.
     pub fn timing(&self, step: usize) -> Option<Timing> {
         let won = self.winners[step]?;
-        let in_network =
-            self.in_network.get(step).into_iter().flatten().find(|(c, _)| c.choice == won.choice);
+        let in_network = self.in_network[step].iter().find(|(c, _)| c.choice == won.choice);
         let repeats = self.session.graph().repeats(step) as f64;
         in_network.map(|(_, time)| *time).or(Some(won.timing()?.scaled(repeats)))
     }
@@ -191,7 +189,7 @@ impl<'a> Search<'a, '_> {
         let choices = network.choices(&winners);
         let mut session = network.session(&choices)?;
         let (error, image) = network.reference.error(&mut session, network.threads);
-        let (in_network, isolated) = (Vec::new(), None);
+        let (in_network, isolated) = (vec![Vec::new(); winners.len()], None);
         Ok(Chosen { winners, choices, error, in_network, isolated, picks, image: image.to_vec(), session })
     }
 
