@@ -10,7 +10,7 @@ use crate::autotune::record::block_variant_record;
 use crate::bench::{POLICY, Warning};
 use crate::planner::{
     BlockChoice, Chosen, Network, NetworkTime, PlannerError, RULES, by_rule, cheapest_variants,
-    choose_forms_and_types, compare, in_forms, is_faster, layerwise, split,
+    choose_variants, compare, in_forms, is_faster, layerwise, split,
 };
 
 pub struct Planned<'a> {
@@ -53,7 +53,7 @@ pub fn plan<'m>(network: &Network<'_, 'm>, end: Instant) -> Result<Planned<'m>, 
     let patient = network.in_network_until.map_or_else(Instant::now, |end| part(end, patience));
     network.distance.wait_until(patient);
     let (split, graph, mut at_once) = split(network)?;
-    let variants = choose_forms_and_types(&graph, network.measurements, network.precision());
+    let variants = choose_variants(&graph, network.measurements, network.precision());
     let bound = lower_bound(network, &graph);
     let mut rivals = choose_rivals(network, &graph, &variants)?;
     network.distance.wait_until(part(end, patience));

@@ -125,8 +125,7 @@ impl<'a> Setup<'a> {
         let candidates = || measured.results.iter().flat_map(|result| &result.candidates);
         let runs: usize = candidates().filter_map(|c| c.timing()).map(|t| t.samples).sum();
         let disturbed: usize = candidates().map(|c| c.disturbed).sum();
-        let mut clocks: Vec<f64> =
-            measured.results.iter().filter_map(|result| result.conditions.clock_ghz()).collect();
+        let mut clocks: Vec<f64> = measured.results.iter().filter_map(|r| r.conditions.clock_ghz()).collect();
         clocks.sort_by(f64::total_cmp);
         let spread = |middle| Some([*clocks.first()?, middle, *clocks.last()?]);
         let stolen_s = (self.run_queue.stolen() - self.stolen) as f64 / 100.0;

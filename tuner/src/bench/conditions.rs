@@ -30,8 +30,7 @@ pub struct Conditions {
 impl Conditions {
     /// Without samples: of the highest tier of f32, and of the highest below it where lower types are allowed.
     pub fn new(cpu: &Cpu, types: Precision) -> Self {
-        let (of_f32, lower): (Vec<Tier>, Vec<Tier>) =
-            tiers(cpu).into_iter().partition(|tier| tier.is_of_f32());
+        let (of_f32, lower): (Vec<_>, Vec<_>) = tiers(cpu).into_iter().partition(|tier| tier.is_of_f32());
         let lower = lower.last().filter(|_| types == Precision::Bf16);
         let tiers = of_f32.last().into_iter().chain(lower);
         let peaks = tiers.map(|tier| (*tier, Vec::new())).collect();

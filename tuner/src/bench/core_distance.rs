@@ -45,6 +45,7 @@ pub fn core_to_core(threads: &Threads, team: &mut Team) -> Option<f64> {
     if !threads.is_pinned() {
         return None;
     }
+    let exchanges = POLICY.core_distance.exchanges;
     let pairs = if workers == 2 { 1 } else { workers };
     let line = || (Line(AtomicUsize::new(0)), AtomicU64::new(u64::MAX));
     let lines: Vec<(Line, AtomicU64)> = (0..pairs).map(|_| line()).collect();
@@ -57,9 +58,7 @@ pub fn core_to_core(threads: &Threads, team: &mut Team) -> Option<f64> {
                 let start = Instant::now();
                 let side = [pair, (pair + 1) % workers].into_iter().position(|worker| worker == own);
                 let Some(side) = side else { continue };
-                for exchange in
-                    turn * POLICY.core_distance.exchanges..(turn + 1) * POLICY.core_distance.exchanges
-                {
+                for exchange in turn * exchanges..(turn + 1) * exchanges {
                     line.pass(2 * exchange + side);
                 }
                 if side == 0 {
@@ -70,7 +69,7 @@ pub fn core_to_core(threads: &Threads, team: &mut Team) -> Option<f64> {
     });
     let most = lines.into_iter().map(|(_, least)| least.into_inner()).max()?;
     // The first of two is done when the last exchange begins.
-    Some(most as f64 * 1e-9 / (2 * (POLICY.core_distance.exchanges - 1)) as f64)
+    Some(most as f64 * 1e-9 / (2 * (exchanges - 1)) as f64)
 }
 
 #[derive(Debug, Default)]

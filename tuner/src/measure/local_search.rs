@@ -15,8 +15,7 @@ impl Race<'_> {
     pub fn walk(&mut self, time: Duration, deadline: Instant) -> bool {
         let clock = self.host.distance.clock();
         let spaces: Vec<Vec<Choice>> = self.kernels.iter().map(|kernel| self.space(kernel)).collect();
-        let mut tried: Vec<Vec<Tuning>> =
-            self.kernels.iter().map(|kernel| self.tunings(kernel.row)).collect();
+        let mut tried: Vec<Vec<_>> = self.kernels.iter().map(|kernel| self.tunings(kernel.row)).collect();
         let defaults = spaces.iter().enumerate().filter_map(|(index, space)| Some((index, space.first()?)));
         let mut next: Vec<(usize, &Choice)> =
             defaults.filter(|(index, choice)| !tried[*index].contains(&choice.tuning)).collect();

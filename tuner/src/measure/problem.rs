@@ -27,8 +27,7 @@ pub fn measure(
     // Far rounds are forgotten only when nearer ones can follow.
     let was_far = before.as_ref().is_some_and(|before| before.conditions.is_far(host.distance));
     let is_anew = was_far && host.distance.is_near(host.threads, &mut Team::new(host.threads.count()));
-    let is_done =
-        |history: &History| history.done.is_some_and(|done| done.is_enough(effort.share.as_secs_f64()));
+    let is_done = |history: &History| history.done.is_some_and(|d| d.is_enough(effort.share.as_secs_f64()));
     let (history, conditions, refused) = match before {
         Some(before) if !is_anew && is_done(&before.history) => return before,
         Some(ProblemResult { mut history, left_out, .. }) if is_anew => {
@@ -49,18 +48,14 @@ pub fn measure(
         race.conclude();
         (race.search(), Duration::ZERO)
     } else {
-        search_and_time(&mut race, effort, progress)
+        timed_search(&mut race, effort, progress)
     };
     exclude(&mut race, refused);
     race.into_measurement(search)
 }
 
 /// Finds tunings by a walk, and times the best in rounds.
-fn search_and_time(
-    race: &mut Race,
-    effort: MeasureBudget,
-    progress: StageProgress,
-) -> (SearchRecord, Duration) {
+fn timed_search(race: &mut Race, effort: MeasureBudget, progress: StageProgress) -> (SearchRecord, Duration) {
     let clock = race.host.distance.clock();
     race.revive();
     let mut complete = race.walk(effort.budget.mul_f64(POLICY.race.search_share), effort.deadline);

@@ -226,8 +226,7 @@ impl<'a> Race<'a> {
     fn prepare(&mut self) {
         let is_waiting = |active: &ActiveCandidate| active.bench.is_none();
         let waiting = self.alive.iter().filter(|active| is_waiting(active));
-        let choices: Vec<Choice> =
-            waiting.map(|active| self.entrants[active.index].result.choice.clone()).collect();
+        let choices: Vec<Choice> = waiting.map(|a| self.entrants[a.index].result.choice.clone()).collect();
         let prepared = choices.iter().zip(self.prepared(&choices));
         let mut alive = std::mem::take(&mut self.alive);
         for (active, (choice, prepared)) in alive.iter_mut().filter(|a| is_waiting(a)).zip(prepared) {

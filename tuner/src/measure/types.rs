@@ -102,8 +102,7 @@ impl ProblemResult {
 
     /// Candidates whose results are right, the fastest first.
     pub fn ranking(&self) -> Vec<&CandidateResult> {
-        let mut list: Vec<&CandidateResult> =
-            self.candidates.iter().filter(|c| c.timing().is_some()).collect();
+        let mut list: Vec<_> = self.candidates.iter().filter(|c| c.timing().is_some()).collect();
         list.sort_by(|a, b| a.seconds().total_cmp(&b.seconds()));
         list
     }

@@ -11,7 +11,7 @@ use engine::runtime::PreparedNetwork;
 use crate::planner::compare::{NetworkTime, compare};
 use crate::planner::context::Network;
 use crate::planner::error::PlannerError;
-use crate::planner::forms::{choose_forms_and_types, in_forms};
+use crate::planner::forms::{choose_variants, in_forms};
 
 const IMAGES: usize = 1;
 
@@ -29,7 +29,7 @@ pub fn split(network: &Network) -> Result<(Option<PlanSplit>, Graph, Option<Prep
         return Ok((None, whole, None));
     }
     let choose = |graph: Graph| {
-        let forms = choose_forms_and_types(&graph, network.measurements, network.precision());
+        let forms = choose_variants(&graph, network.measurements, network.precision());
         let graph = in_forms(&graph, &forms);
         let quick = Network { graph: &graph, in_network_until: None, ..*network };
         Ok::<PreparedNetwork, PlannerError>(quick.choose()?.session)
@@ -47,8 +47,7 @@ pub fn split(network: &Network) -> Result<(Option<PlanSplit>, Graph, Option<Prep
     let sessions: Vec<&mut PreparedNetwork> = std::iter::once(&mut at_once).chain(others).collect();
     let count = sessions.len();
     let times = compare(network, sessions, count, Instant::now());
-    let with_waits =
-        |time: &NetworkTime| zip(&time.steps, &time.waits).map(|(own, wait)| own + wait).collect();
+    let with_waits = |time: &NetworkTime| zip(&time.steps, &time.waits).map(|(s, wait)| s + wait).collect();
     let seconds: Vec<Vec<f64>> = times.iter().map(with_waits).collect();
     let of_blocks = |session: &PreparedNetwork, seconds: &[f64]| -> Vec<f64> {
         blocks.iter().map(|block| seconds[session.graph().block_steps(block)].iter().sum()).collect()

@@ -89,8 +89,7 @@ impl Ends {
     fn of(graph: &Graph, block: &str) -> Option<Self> {
         let inside = |step: &&Step| step.block == block;
         let is_made_inside = |tensor| graph.steps.iter().filter(inside).any(|step| step.writes(tensor));
-        let mut reads: Vec<TensorId> =
-            graph.steps.iter().filter(inside).map(|step| step.src.tensor).collect();
+        let mut reads: Vec<_> = graph.steps.iter().filter(inside).map(|step| step.src.tensor).collect();
         reads.retain(|tensor| !is_made_inside(*tensor));
         let outside = graph.steps.iter().filter(|step| step.block != block);
         let mut hands_on: Vec<TensorId> = outside.map(|step| step.src.tensor).collect();

@@ -110,8 +110,7 @@ impl<'m> Network<'_, 'm> {
         };
         let classes: Vec<Vec<([Dtype; 2], Cost)>> =
             self.graph.steps.iter().enumerate().zip(gains).map(of).collect();
-        let class =
-            |step: usize, types| classes[step].iter().find(|(t, _)| *t == types).map(|(_, cost)| *cost);
+        let class = |step: usize, types| classes[step].iter().find(|(t, _)| *t == types).map(|found| found.1);
         let priced = |price: f64| {
             cheapest(self.graph, |step, types| class(step, types).map(|c| c.seconds + price * c.error))
         };

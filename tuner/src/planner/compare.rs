@@ -48,13 +48,7 @@ impl<'a> Series<'a> {
     }
 
     /// Its turn in a round: runs to warm up, then runs that count.
-    fn take_turn(
-        &mut self,
-        network: &Network,
-        images: &[f32],
-        monitor: &RunQueueMonitor,
-        count: &mut RunCount,
-    ) {
+    fn turn(&mut self, network: &Network, images: &[f32], monitor: &RunQueueMonitor, count: &mut RunCount) {
         let policy = &POLICY.networks;
         let run = |session: &mut PreparedNetwork| {
             monitor.sample(|| {
@@ -103,7 +97,7 @@ pub fn compare(
         let contenders = if all { series.len() } else { rivals };
         for series in &mut series[..contenders] {
             turn.wait_until_near();
-            series.take_turn(network, &images, &monitor, &mut count);
+            series.turn(network, &images, &monitor, &mut count);
         }
     });
     rounds.progress.ended();

@@ -35,18 +35,13 @@ fn choose_forms(graph: &Graph, measurements: &[ProblemResult]) -> Vec<BlockChoic
 }
 
 /// As [`choose_forms`], by what forms cost together with the types of all tensors.
-pub fn choose_forms_and_types(
-    graph: &Graph,
-    measurements: &[ProblemResult],
-    types: Precision,
-) -> Vec<BlockChoice> {
+pub fn choose_variants(graph: &Graph, measurements: &[ProblemResult], types: Precision) -> Vec<BlockChoice> {
     let mut list = choose_forms(graph, measurements);
     let tie = widest_tie(measurements);
     let repeats = |block: &str| graph.repeats(graph.block_steps(block).start) as f64;
     // What does not gain more than a tie stays plain.
     let extra = |block: &str, rewrite: BlockVariant| {
-        let choice =
-            list.iter().find(|choice| choice.block == block).filter(|_| rewrite != BlockVariant::PLAIN);
+        let choice = list.iter().find(|c| c.block == block).filter(|_| rewrite != BlockVariant::PLAIN);
         let own = choice.and_then(|choice| choice.costs.iter().find(|(form, _)| *form == rewrite)?.1);
         own.unwrap_or(0.0) * tie * repeats(block)
     };

@@ -40,8 +40,7 @@ pub fn finalists(
     for option in order {
         let candidate = options[option];
         let is_new = !families.contains(&candidate.choice.row.family);
-        let [other, same] =
-            POLICY.in_network.slower.map(|factor| candidate.seconds() <= factor * chosen.seconds());
+        let [other, same] = POLICY.in_network.slower.map(|f| candidate.seconds() <= f * chosen.seconds());
         if (same || is_new && other)
             && fits(&candidate.choice.formats)
             && list.len() < POLICY.in_network.candidates

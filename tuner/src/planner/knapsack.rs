@@ -120,11 +120,7 @@ impl Walk<'_> {
     }
 
     /// All changes of one step from the given picks: step, candidate, sums with it.
-    fn changes<'s>(
-        &'s self,
-        picks: &'s [usize],
-        sum: Cost,
-    ) -> impl Iterator<Item = (usize, usize, Cost)> + 's {
+    fn changes(&self, picks: &[usize], sum: Cost) -> impl Iterator<Item = (usize, usize, Cost)> {
         self.steps.iter().enumerate().flat_map(move |(step, costs)| {
             let changed = move |(candidate, to): (usize, &Cost)| {
                 let from = costs[picks[step]];

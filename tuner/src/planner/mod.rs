@@ -19,7 +19,7 @@ pub use block_dp::{cheapest_variants, layerwise};
 pub use compare::{NetworkTime, compare, is_faster};
 pub use context::Network;
 pub use error::PlannerError;
-pub use forms::{BlockChoice, choose_forms_and_types, in_forms};
+pub use forms::{BlockChoice, choose_variants, in_forms};
 pub use pareto::pareto;
 pub use ranking::{is_eligible, is_f32};
 pub use rules::{RULES, Rule, by_rule, costs, counted};

@@ -5,17 +5,14 @@ use kernels::{Dtype, Role, table};
 
 use crate::measure::{CandidateResult, ProblemResult};
 
-/// The winner among the candidates that `allowed` admits: of those within a tie of the fastest the first
+/// The winner among the candidates that `admits` lets in: of those within a tie of the fastest the first
 /// by [`by_tie`].
-pub fn winner(
-    measurement: &ProblemResult,
-    allowed: impl Fn(&CandidateResult) -> bool,
-) -> Option<&CandidateResult> {
-    let ranking: Vec<&CandidateResult> = measurement.ranking().into_iter().filter(|c| allowed(c)).collect();
+pub fn winner(result: &ProblemResult, admits: impl Fn(&CandidateResult) -> bool) -> Option<&CandidateResult> {
+    let ranking: Vec<&CandidateResult> = result.ranking().into_iter().filter(|c| admits(c)).collect();
     let fastest = ranking.first()?.seconds();
     ranking
         .into_iter()
-        .take_while(|c| c.seconds() <= fastest * (1.0 + measurement.tie))
+        .take_while(|c| c.seconds() <= fastest * (1.0 + result.tie))
         .min_by(|a, b| by_tie(a, b))
 }
 

@@ -184,8 +184,7 @@ impl<'a> Search<'a, '_> {
 
     fn chosen(&self, picks: Vec<usize>) -> Result<Chosen<'a>, PlannerError> {
         let network = self.network;
-        let winners: Vec<_> =
-            self.options.iter().zip(&picks).map(|(step, &pick)| step.get(pick).copied()).collect();
+        let winners: Vec<_> = self.options.iter().zip(&picks).map(|(all, &i)| all.get(i).copied()).collect();
         let choices = network.choices(&winners);
         let mut session = network.session(&choices)?;
         let (error, image) = network.reference.error(&mut session, network.threads);

@@ -56,8 +56,7 @@ impl From<OutcomeJson> for CandidateOutcome {
 
 impl fmt::Display for CandidateOutcome {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let number =
-            |value: &Option<f64>| value.map_or("no number".to_string(), |value| format!("{value:.2e}"));
+        let number = |value: &Option<f64>| value.map_or("no number".into(), |value| format!("{value:.2e}"));
         match self {
             Self::Measured => f.write_str("measured"),
             Self::DroppedEarly => f.write_str("dropped early"),

@@ -73,8 +73,7 @@ pub struct ConditionsRecord {
 impl ConditionsRecord {
     /// The peak of the instructions that a kernel uses, in f32 where its id does not say.
     pub fn peak(&self, kernel: &str) -> Option<f64> {
-        let of_tier =
-            |tier: Tier| self.peak_gflops.get(&tier.to_string()).copied().filter(|peak| *peak > 0.0);
+        let of_tier = |tier: Tier| self.peak_gflops.get(&tier.to_string()).copied().filter(|p| *p > 0.0);
         match entry(kernel).and_then(|entry| entry.tier) {
             Some(tier) => of_tier(tier),
             None => Tier::ALL.into_iter().rev().filter(|tier| tier.is_of_f32()).find_map(of_tier),

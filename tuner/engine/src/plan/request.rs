@@ -51,8 +51,7 @@ impl<'a> Request<'a> {
     pub fn untuned(&self) -> Plan {
         let cpu = Cpu::detect();
         let graph = Graph::new(self.model, self.batch, PoolKind::Average);
-        let step =
-            |step: &Step| PlanStep::unmeasured(step, &default_choice(&step.problem, &cpu), self.threads);
+        let step = |s: &Step| PlanStep::unmeasured(s, &default_choice(&s.problem, &cpu), self.threads);
         Plan {
             schema: SCHEMA.to_string(),
             model: self.model.name.clone(),

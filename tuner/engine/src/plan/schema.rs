@@ -160,8 +160,7 @@ impl Plan {
     /// # Errors
     /// If the system refuses.
     pub fn write(&self, path: &Path) -> Result<(), PlanError> {
-        let mut text =
-            serde_json::to_string_pretty(self).map_err(|source| json_error(path, "plan", source))?;
+        let mut text = serde_json::to_string_pretty(self).map_err(|e| json_error(path, "plan", e))?;
         text.push('\n');
         Ok(write_atomically(path, text.as_bytes())?)
     }

@@ -15,20 +15,15 @@ pub fn file_name(model: &str, shape: Option<&str>, threads: usize, batch: usize,
     format!("plan-{model}{shape}-t{threads}-b{batch}-e{:e}{memory}.json", bounds.error)
 }
 
-/// The newest plan of a folder that is for what a run asks, and its path: of those with the run's own
+/// The newest plan of a folder that is for what a run asks, and its path: of those with that
 /// bound on the error, if there is one, else of those with a tighter one. Other files are passed over.
-pub fn newest(
-    folder: &Path,
-    wanted: &PlanRequest,
-    max_rel_error: f64,
-    machine: &Machine,
-) -> Option<(PathBuf, Plan)> {
+pub fn newest(folder: &Path, wanted: &PlanRequest, bound: f64, machine: &Machine) -> Option<(PathBuf, Plan)> {
     let fits = |(path, plan): &(PathBuf, Plan)| {
         plan.check_wanted(path, wanted).is_ok()
-            && plan.max_rel_error <= max_rel_error
+            && plan.max_rel_error <= bound
             && plan.machine.differs(machine).is_none()
     };
-    in_folder(folder).filter(fits).max_by_key(|(_, plan)| (plan.max_rel_error == max_rel_error, plan.created))
+    in_folder(folder).filter(fits).max_by_key(|(_, plan)| (plan.max_rel_error == bound, plan.created))
 }
 
 /// All plans of a folder; files that are none are passed over.
