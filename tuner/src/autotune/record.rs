@@ -62,15 +62,13 @@ pub fn plan_step(
         (Some(_), None) => StepReason::Only,
         (None, _) => StepReason::NotMeasured,
     };
-    let in_network = chosen.in_network[index]
-        .iter()
-        .map(|(c, time)| InNetwork { id: c.choice.id(), time_us: time_us(time) });
+    let timed = |(c, t): &(&CandidateResult, Timing)| InNetwork { id: c.choice.id(), time_us: time_us(t) };
     let step_threads = if graph.is_per_worker(index) { 1 } else { threads };
     PlanStep {
         repeats: turns,
         time_us: timing.as_ref().map(time_us),
         isolated_us: won.and_then(CandidateResult::timing).map(|t| us(t.median * turns as f64)),
-        in_network: in_network.collect(),
+        in_network: chosen.in_network[index].iter().map(timed).collect(),
         rel_error: won.map(|c| c.checked.rel_error),
         gflops: timing.map(|t| gflops(&step.problem, turns, &t)),
         multiply_adds: Some(choice.multiply_adds(&step.problem, cpu) * turns as u64),

@@ -39,10 +39,8 @@ impl Conditions {
 
     pub fn sample(&mut self, cpu: &Cpu, threads: &Threads, team: &mut Team) {
         let means = means(threads, team, || {
-            let peaks = self
-                .peaks
-                .iter()
-                .map(|(tier, _)| tier_peak(cpu, *tier, POLICY.conditions_sample_us).unwrap_or(0.0));
+            let peak = |tier| tier_peak(cpu, tier, POLICY.conditions_sample_us).unwrap_or(0.0);
+            let peaks = self.peaks.iter().map(|(tier, _)| peak(*tier));
             std::iter::once(clock(POLICY.conditions_sample_us)).chain(peaks).collect()
         });
         let samples = std::iter::once(&mut self.clock).chain(self.peaks.iter_mut().map(|(_, list)| list));

@@ -30,10 +30,7 @@ impl History {
     pub fn samples(&self, number: usize) -> Samples {
         let mut samples = Samples::default();
         for Round { number: round, times, .. } in &self.rounds {
-            times
-                .iter()
-                .filter(|time| time.0 == number)
-                .for_each(|time| samples.push(*round, time.seconds()));
+            times.iter().filter(|t| t.0 == number).for_each(|t| samples.push(*round, t.seconds()));
         }
         samples
     }
@@ -310,10 +307,7 @@ mod tests {
         let of = |name: &str, rounds: usize, share: Option<f64>| {
             let rounds = (1..=rounds).map(|i| round(name, i, &[0]));
             let head = [run(name), candidates(name, 0, 1)];
-            head.into_iter()
-                .chain(rounds)
-                .chain(share.map(|share| done(name, share, false)))
-                .collect::<Vec<_>>()
+            head.into_iter().chain(rounds).chain(share.map(|s| done(name, s, false))).collect::<Vec<_>>()
         };
         let name = |parts: Vec<Vec<Line>>| furthest(parts.concat()).expect("a history").run;
         assert_eq!(name(vec![of("a", 2, None), of("b", 5, None), of("c", 3, None)]), "b");

@@ -88,10 +88,9 @@ pub fn measure_all(
 /// The problems of the first visits that have a second, with their weights: those that were measured on cores far apart come
 /// first and weigh more, and where there is little time they are all.
 fn second_visits(mut visits: Vec<(usize, f64)>, is_far: &[bool], is_twice: bool) -> Vec<(usize, f64)> {
-    visits
-        .iter_mut()
-        .filter(|(index, _)| is_far[*index])
-        .for_each(|(_, weight)| *weight *= POLICY.schedule.again_weight);
+    for (_, weight) in visits.iter_mut().filter(|(index, _)| is_far[*index]) {
+        *weight *= POLICY.schedule.again_weight;
+    }
     visits.sort_by_key(|(index, _)| !is_far[*index]);
     visits.retain(|(index, _)| is_twice || is_far[*index]);
     visits

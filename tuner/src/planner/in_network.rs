@@ -216,16 +216,12 @@ fn by_medians(candidates: &[Vec<f64>], tie: f64) -> Vec<InNetworkTime> {
     let timings: Vec<Timing> = candidates.iter().map(fair).collect();
     let fastest =
         (0..timings.len()).min_by(|&a, &b| timings[a].median.total_cmp(&timings[b].median)).unwrap_or(0);
-    let is_tied = |own: &Vec<f64>| {
+    let tied = |own: &Vec<f64>| {
         let versus = ratio(own, &candidates[fastest]);
         versus
             .is_some_and(|v| v.value <= 1.0 + POLICY.in_network.equal || v.value <= 1.0 + tie && v.low <= 1.0)
     };
-    timings
-        .iter()
-        .zip(candidates)
-        .map(|(&timing, own)| InNetworkTime { timing, tied: is_tied(own) })
-        .collect()
+    timings.iter().zip(candidates).map(|(&timing, own)| InNetworkTime { timing, tied: tied(own) }).collect()
 }
 
 /// The same by first quartiles, where most runs were disturbed.
@@ -256,9 +252,7 @@ mod tests {
     fn what_is_slower_in_nearly_every_round_is_no_tie_and_what_may_be_equal_is() {
         let times = |stream: u64, scale: f64, noise: f64| -> Vec<f64> {
             let load = |round: u64| 1.0 + 0.5 * unit(31, 0, round);
-            (0..20)
-                .map(|round| scale * load(round) * (1.0 + noise * (unit(31, stream, round) - 0.5)))
-                .collect()
+            (0..20).map(|r| scale * load(r) * (1.0 + noise * (unit(31, stream, r) - 0.5))).collect()
         };
         let tied = |noise: f64| -> Vec<bool> {
             let candidates = [1.0, 1.003, 1.015, 1.1].into_iter().enumerate();

@@ -8,12 +8,9 @@ use crate::measure::{CandidateResult, ProblemResult};
 /// The winner among the candidates that `admits` lets in: of those within a tie of the fastest the first
 /// by [`by_tie`].
 pub fn winner(result: &ProblemResult, admits: impl Fn(&CandidateResult) -> bool) -> Option<&CandidateResult> {
-    let ranking: Vec<&CandidateResult> = result.ranking().into_iter().filter(|c| admits(c)).collect();
-    let fastest = ranking.first()?.seconds();
-    ranking
-        .into_iter()
-        .take_while(|c| c.seconds() <= fastest * (1.0 + result.tie))
-        .min_by(|a, b| by_tie(a, b))
+    let list: Vec<&CandidateResult> = result.ranking().into_iter().filter(|c| admits(c)).collect();
+    let fastest = list.first()?.seconds();
+    list.into_iter().take_while(|c| c.seconds() <= fastest * (1.0 + result.tie)).min_by(|a, b| by_tie(a, b))
 }
 
 /// The order of two that are equally fast: by memory, then error, then place in the table.
