@@ -181,7 +181,7 @@ pub struct BoundsPolicy {
     /// what would turn ReLUs on and off.
     pub change: f64,
     /// Prices of a squared error as large as the fastest types', as powers of two of their time.
-    pub price_exponents: RangeInclusive<i32>,
+    pub prices: RangeInclusive<i32>,
 }
 
 /// Plans from the fastest to the most exact.
@@ -256,13 +256,7 @@ pub const POLICY: Policy = Policy {
         busy_share: 0.3,
     },
     networks: NetworksPolicy { rounds: [2, 16], shown_rounds: 4, warm_up: ms(30), turn: ms(100), runs: 10 },
-    bounds: BoundsPolicy {
-        lighter_share: 0.005,
-        tries: 7,
-        near: 1.15,
-        change: 1e-3,
-        price_exponents: -12..=7,
-    },
+    bounds: BoundsPolicy { lighter_share: 0.005, tries: 7, near: 1.15, change: 1e-3, prices: -12..=7 },
     pareto: ParetoPolicy { plans: 6, time: Duration::from_secs(4) },
     stages: StagesPolicy {
         budget_s: 100,

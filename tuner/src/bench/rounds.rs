@@ -55,7 +55,7 @@ impl<'a> Rounds<'a> {
     pub fn run(&self, mut round: impl FnMut(&mut Turn)) -> Vec<f64> {
         let [least, most] = self.count;
         let mut team = Team::new(self.threads.count());
-        let mut core_to_core = Vec::new();
+        let mut latencies = Vec::new();
         let clock = self.distance.clock();
         for number in 0..most {
             let elapsed = clock();
@@ -63,14 +63,9 @@ impl<'a> Rounds<'a> {
                 break;
             }
             self.progress.done(self.done(number, elapsed));
-            round(&mut Turn {
-                round: number,
-                rounds: self,
-                team: &mut team,
-                core_to_core: &mut core_to_core,
-            });
+            round(&mut Turn { round: number, rounds: self, team: &mut team, core_to_core: &mut latencies });
         }
-        core_to_core
+        latencies
     }
 
     /// The share of the rounds that is done, by number or by time.

@@ -64,10 +64,7 @@ impl Log {
             tool: TOOL.to_string(),
             machine: machine.clone(),
             threads,
-            types: match types {
-                Precision::F32 => "f32".to_string(),
-                Precision::Bf16 => "lower".to_string(),
-            },
+            types: if types == Precision::F32 { "f32" } else { "lower" }.to_string(),
             cold,
             method: METHOD,
             started: since.as_secs(),
@@ -120,12 +117,8 @@ impl<'a> Journal<'a> {
     /// Of a problem; kept alone without a log.
     pub fn new(log: Option<&'a Log>, problem: &Problem) -> Self {
         let run = log.map(|log| log.run.clone()).unwrap_or_default();
-        Self {
-            log,
-            problem: problem.to_string(),
-            history: History { run: run.clone(), ..History::default() },
-            run,
-        }
+        let history = History { run: run.clone(), ..History::default() };
+        Self { log, problem: problem.to_string(), history, run }
     }
 
     fn append(&mut self, line: impl FnOnce(String, String) -> Line) {

@@ -121,7 +121,7 @@ impl<'m> Network<'_, 'm> {
         };
         let Cost { seconds, error, .. } = sum(&fastest);
         let mut list = vec![fastest];
-        for exponent in POLICY.bounds.price_exponents {
+        for exponent in POLICY.bounds.prices {
             let price = 2f64.powi(exponent) * seconds / error.max(f64::MIN_POSITIVE);
             if let Some(types) = priced(price)
                 && list.last() != Some(&types)

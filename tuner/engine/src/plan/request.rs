@@ -78,12 +78,8 @@ impl<'a> Request<'a> {
     }
 
     pub(crate) fn plan_request(&self) -> PlanRequest<'_> {
-        PlanRequest {
-            model: &self.model.name,
-            shape: self.shape(),
-            threads: Some(self.threads),
-            batch: Some(self.batch),
-        }
+        let (threads, batch) = (Some(self.threads), Some(self.batch));
+        PlanRequest { model: &self.model.name, shape: self.shape(), threads, batch }
     }
 }
 

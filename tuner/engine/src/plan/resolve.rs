@@ -57,12 +57,8 @@ impl Plan {
         let is_planned_top = |planned: &PlanStep| planned.layers.iter().any(|layer| graph.is_in_top(layer));
         let found = self.steps.iter().filter(|planned| !is_planned_top(planned)).count();
         if found != body {
-            return Err(field(
-                path,
-                "steps",
-                found,
-                format!("{body} steps of {}{} before its top", self.model, self.in_forms()),
-            ));
+            let expected = format!("{body} steps of {}{} before its top", self.model, self.in_forms());
+            return Err(field(path, "steps", found, expected));
         }
         // Weights decide which steps the top has; branch-parallel plans list the branches of one worker, then another's.
         let is_branch_parallel = self.steps.iter().any(|planned| planned.worker.is_some());
