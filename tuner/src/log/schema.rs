@@ -30,7 +30,7 @@ pub enum Line {
         /// In the order they ran.
         times: Vec<Time>,
         /// How far apart the workers' cores were.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         core_to_core_ns: Option<f64>,
     },
     /// The run goes on where another has ended.
@@ -90,7 +90,7 @@ pub struct LoggedCandidate {
     #[serde(flatten)]
     pub checked: Checked,
     /// Error and tolerance of one whose results are wrong; it is not timed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub wrong: Option<[f64; 2]>,
 }
 

@@ -28,10 +28,10 @@ pub struct Noise {
     #[serde(alias = "stolen")]
     pub steal_share: f64,
     /// GHz of a core, sampled beside the rounds: the least and the most of all problems, and the median between.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_ghz: Option<[f64; 3]>,
     /// How far apart the workers' cores were.
-    #[serde(alias = "apart", default, skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "apart", skip_serializing_if = "Option::is_none")]
     pub core_distance: Option<CoreDistance>,
 }
 
@@ -44,7 +44,7 @@ pub struct CandidateRecord {
     pub samples: usize,
     /// Its time over that of the fastest of the same types in the rounds that both were in: the median, and the
     /// interval that holds it in 95 of 100 cases.
-    #[serde(alias = "versus", default)]
+    #[serde(alias = "versus")]
     pub ratio_ci95: Option<[f64; 3]>,
     /// Of the runs, those that something else disturbed.
     #[serde(default)]
@@ -52,7 +52,6 @@ pub struct CandidateRecord {
     /// Largest error over the largest output.
     pub rel_error: f64,
     /// Root mean square of the errors over that of the outputs.
-    #[serde(default)]
     pub rms_error: Option<f64>,
     /// Bytes of packed weights and scratch.
     pub bytes: usize,
@@ -64,7 +63,7 @@ pub struct CandidateRecord {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ConditionsRecord {
     pub clock_ghz: f64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub core_to_core_ns: Option<f64>,
     /// The most that the instructions of a tier do on a core while all are busy, in GFLOP/s.
     pub peak_gflops: BTreeMap<String, f64>,
@@ -92,7 +91,7 @@ pub struct SearchRecord {
     pub space: usize,
     /// Where all were tried afterwards: the time of the best that the search has found over that of the best of all,
     /// and the interval that holds it in 95 of 100 cases.
-    #[serde(alias = "missed", default, skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "missed", skip_serializing_if = "Option::is_none")]
     pub regret: Option<[f64; 3]>,
     /// The best of all is one that the search has left out; else it took another by the times it had then.
     #[serde(alias = "left_out", default)]
@@ -107,9 +106,9 @@ pub struct ProblemRecord {
     /// Rows without candidates: id and reason.
     #[serde(alias = "left_out")]
     pub excluded: Map<String, Value>,
-    #[serde(alias = "beside", default, skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "beside", skip_serializing_if = "Option::is_none")]
     pub conditions: Option<ConditionsRecord>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub search: Option<SearchRecord>,
     /// What published rules would take, by name: numbers of candidates.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

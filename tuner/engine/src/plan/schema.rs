@@ -57,7 +57,7 @@ pub struct Plan {
     pub schema: String,
     pub model: String,
     /// The shape of a `conv2d_bn`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub shape: Option<String>,
     /// Images of an inference.
     pub batch: usize,
@@ -67,13 +67,12 @@ pub struct Plan {
     /// The largest such error that was measured, against the network in f64.
     pub rel_error: Option<f64>,
     /// Bound on the memory of a process that runs the plan.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_memory_mib: Option<u32>,
     /// Memory of the prepared network.
-    #[serde(default)]
     pub memory_bytes: Option<MemoryBytes>,
     pub machine: Machine,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cores_allowed: Option<usize>,
     pub tool: String,
     /// When, in seconds since 1970.
@@ -81,12 +80,11 @@ pub struct Plan {
     /// Sum of what was predicted for the steps and around them.
     pub predicted_ms: Option<f64>,
     /// Predicted around the steps: to wake the workers, to end, and to wait for those who take other steps.
-    #[serde(alias = "around_us", default, skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "around_us", skip_serializing_if = "Option::is_none")]
     pub overhead_us: Option<f64>,
     pub measured_ms: Option<f64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub planning: Option<Planning>,
-    #[serde(default)]
     pub noise: Option<Noise>,
     /// The whole network by this and by other plans.
     #[serde(alias = "contest")]
@@ -98,7 +96,7 @@ pub struct Plan {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pareto: Vec<ParetoPoint>,
     /// Where the batch is split; a plan without takes all images at once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<PlanSplit>,
     /// The forms of the blocks that have several; a plan that lacks a block has it plain.
     #[serde(alias = "rewrites", default, skip_serializing_if = "Vec::is_empty")]

@@ -33,7 +33,7 @@ pub struct PlanStep {
     pub kernel: String,
     pub tuning: Map<String, Value>,
     /// Hash of the kernel's code.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
     pub formats: StepFormats,
     pub threads: usize,
@@ -47,13 +47,10 @@ pub struct PlanStep {
     /// that each worker takes for images of its own are over the number of workers, so that those of all steps add up.
     pub time_us: Option<TimeUs>,
     /// Its median when it was timed alone.
-    #[serde(default)]
     pub isolated_us: Option<f64>,
     /// Its median when the whole network was measured at last.
-    #[serde(default)]
     pub network_us: Option<f64>,
     /// What was predicted for it then, from the rounds in which it was chosen.
-    #[serde(default)]
     pub predicted_us: Option<f64>,
     /// Candidates that were timed in the running network, first the best of those timed alone.
     #[serde(alias = "in_place", default)]
@@ -63,7 +60,6 @@ pub struct PlanStep {
     /// Multiply-adds of the problem per nanosecond, times two.
     pub gflops: Option<f64>,
     /// Multiply-adds that the kernel executes.
-    #[serde(default)]
     pub multiply_adds: Option<u64>,
     pub runner_up: Option<RunnerUp>,
     pub reason: StepReason,
