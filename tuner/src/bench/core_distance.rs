@@ -188,23 +188,20 @@ mod tests {
 
     #[test]
     fn rounds_wait_while_cores_are_far_apart_and_patience_lasts() {
-        let monitor = CoreDistanceMonitor::default();
+        let (monitor, pause) = (CoreDistanceMonitor::default(), POLICY.core_distance.pause);
         assert_eq!(monitor.distance(), None);
         // As long as nothing nearer is known, that is near.
         assert_eq!(monitor.note(200e-9), Duration::ZERO);
         assert_eq!(monitor.distance().map(|distance| distance.far), Some(0.0));
         monitor.known(20e-9);
         assert_eq!(monitor.note(200e-9), Duration::ZERO);
-        assert_eq!(monitor.set_patience(POLICY.core_distance.pause * 3 / 2), Duration::ZERO);
+        assert_eq!(monitor.set_patience(pause * 3 / 2), Duration::ZERO);
         monitor.wait_until(Instant::now());
         assert_eq!(monitor.note(200e-9), Duration::ZERO);
         monitor.wait_until(Instant::now() + Duration::from_secs(3600));
-        assert_eq!(
-            [200e-9, 200e-9, 200e-9].map(|ns| monitor.note(ns)),
-            [POLICY.core_distance.pause, POLICY.core_distance.pause / 2, Duration::ZERO]
-        );
+        assert_eq!([200e-9; 3].map(|s| monitor.note(s)), [pause, pause / 2, Duration::ZERO]);
         assert_eq!(monitor.note(21e-9), Duration::ZERO);
-        assert_eq!(monitor.waited(), POLICY.core_distance.pause * 3 / 2);
+        assert_eq!(monitor.waited(), pause * 3 / 2);
         let waited_s = monitor.waited().as_secs_f64();
         // Of five rounds four, the first of them though it did not seem so then.
         let expected = CoreDistance {
@@ -224,12 +221,8 @@ mod tests {
     fn a_line_goes_from_worker_to_worker_and_one_alone_is_not_apart() {
         let of = |count| {
             let threads = Threads::new(count).expect("threads");
-            (
-                threads.install(|| {
-                    CoreDistanceMonitor::default().wait_until_near(&threads, &mut Team::new(count))
-                }),
-                threads.is_pinned(),
-            )
+            let wait = || CoreDistanceMonitor::default().wait_until_near(&threads, &mut Team::new(count));
+            (threads.install(wait), threads.is_pinned())
         };
         assert_eq!(of(1), (None, false));
         assert_eq!(of(available() + 1), (None, false));

@@ -103,7 +103,6 @@ pub struct RacePolicy {
     pub first_formats_share: f64,
 }
 
-/// The search through the tunings of a kernel.
 pub struct SearchPolicy {
     /// Rounds of tunings that are new.
     pub rounds: usize,
@@ -124,7 +123,6 @@ pub struct ExhaustivePolicy {
     pub patience: Duration,
 }
 
-/// The order and the shares of problems.
 pub struct SchedulePolicy {
     /// Seconds for each problem from which on it is visited twice. Slow memory for a second or two, which nothing
     /// shows, then spoils one visit at most.
@@ -154,7 +152,6 @@ pub struct InNetworkPolicy {
     pub busy_share: f64,
 }
 
-/// Whole networks in turn.
 pub struct NetworksPolicy {
     /// Rounds at least and at most.
     pub rounds: [usize; 2],
@@ -169,7 +166,6 @@ pub struct NetworksPolicy {
     pub runs: usize,
 }
 
-/// Plans within bounds on error and memory.
 pub struct BoundsPolicy {
     /// Share of the network's time that may go for less memory: less than two runs of one plan differ by.
     pub lighter_share: f64,
@@ -184,7 +180,6 @@ pub struct BoundsPolicy {
     pub prices: RangeInclusive<i32>,
 }
 
-/// Plans from the fastest to the most exact.
 pub struct ParetoPolicy {
     /// Choices of each kind that are measured.
     pub plans: usize,
@@ -192,7 +187,6 @@ pub struct ParetoPolicy {
     pub time: Duration,
 }
 
-/// The stages of a tuning.
 pub struct StagesPolicy {
     /// Seconds for all measuring by default.
     pub budget_s: u32,

@@ -28,8 +28,8 @@ impl<'m> Network<'_, 'm> {
     /// The lightest choice of those within half a hundredth of the fastest that keeps the bounds.
     /// An error if nothing keeps the bounds, with the least that can be had.
     pub fn choose(&self) -> Result<Chosen<'m>, PlannerError> {
-        let bounds = self.bounds;
-        let memory = bounds.memory.map_or(usize::MAX, |mib| (mib as usize) << 20);
+        let bound = self.bounds.error;
+        let memory = self.bounds.memory.map_or(usize::MAX, |mib| (mib as usize) << 20);
         let search = |types: &[Dtype]| self.search(types, memory);
         if self.precision() == Precision::Bf16 {
             // The fastest first, then by halves between what exceeds the bound and what keeps it.
@@ -39,7 +39,7 @@ impl<'m> Network<'_, 'm> {
             while low < high {
                 let mut search = search(&list[next]);
                 match search.attempt(f64::INFINITY)? {
-                    Some(chosen) if chosen.error <= bounds.error => {
+                    Some(chosen) if chosen.error <= bound => {
                         held = Some((search, chosen));
                         high = next;
                     }
@@ -52,18 +52,15 @@ impl<'m> Network<'_, 'm> {
                 next = low.midpoint(high);
             }
             if let Some((mut search, chosen)) = held {
-                return search.time_finalists(chosen, bounds.error);
+                return search.time_finalists(chosen, bound);
             }
         }
         let mut search = search(&self.all_f32());
         let Some(fastest) = search.attempt(f64::INFINITY)? else {
             return Err(PlannerError::Memory { bound: memory >> 20, least: search.least_mib()? });
         };
-        let chosen = match fastest.error <= bounds.error {
-            true => fastest,
-            false => search.within(fastest, bounds.error)?,
-        };
-        search.time_finalists(chosen, bounds.error)
+        let chosen = if fastest.error <= bound { fastest } else { search.within(fastest, bound)? };
+        search.time_finalists(chosen, bound)
     }
 
     fn all_f32(&self) -> Vec<Dtype> {

@@ -53,10 +53,7 @@ pub fn choose_variants(graph: &Graph, measurements: &[ProblemResult], types: Pre
     list
 }
 
-/// A plain graph with its blocks in the chosen forms.
-///
-/// # Panics
-/// If a block has no such form.
+/// A plain graph with its blocks in the chosen forms, which they must have.
 pub fn in_forms(graph: &Graph, choices: &[BlockChoice]) -> Graph {
     choices.iter().fold(graph.clone(), |graph, choice| {
         with_variant(&graph, choice.block, choice.variant).expect("a form of the block")

@@ -20,8 +20,8 @@ use crate::util::files::write_atomically;
 
 pub const SCHEMA: &str = "convolution-plan-2";
 
-/// Earlier versions that are read: their fields have other names, and some of their texts.
-const READ_TOO: [&str; 1] = ["convolution-plan-1"];
+/// An earlier version that is read: its fields have other names, and some of their texts.
+const FIRST_SCHEMA: &str = "convolution-plan-1";
 
 /// Blocks that take some images of a batch at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,10 +41,9 @@ impl std::fmt::Display for PlanSplit {
             Some(block) => write!(f, "the blocks before {block}")?,
             None => f.write_str("all blocks")?,
         }
-        let images = if self.images == 1 {
-            "image by image".to_string()
-        } else {
-            format!("{} images at a time", self.images)
+        let images = match self.images {
+            1 => "image by image".to_string(),
+            n => format!("{n} images at a time"),
         };
         let workers = if self.per_worker { "each worker its own" } else { "all workers together" };
         write!(f, " are taken {images}, {workers}")
@@ -171,10 +170,8 @@ fn read_text(path: &Path) -> Result<String, PlanError> {
 
 fn outline<'a>(path: &Path, text: &'a str) -> Result<Outline<'a>, PlanError> {
     let outline: Outline = serde_json::from_str(text).map_err(|source| json_error(path, "plan", source))?;
-    match outline.schema == SCHEMA || READ_TOO.iter().any(|known| outline.schema == **known) {
-        true => Ok(outline),
-        false => Err(field(path, "schema", outline.schema, format!("\"{SCHEMA}\""))),
-    }
+    let is_known = [SCHEMA, FIRST_SCHEMA].iter().any(|known| outline.schema == **known);
+    if is_known { Ok(outline) } else { Err(field(path, "schema", outline.schema, format!("\"{SCHEMA}\""))) }
 }
 
 /// What a run asks of a plan; threads and batch only if the user says.

@@ -69,7 +69,6 @@ fn once() -> usize {
     1
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
 fn is_once(turns: &usize) -> bool {
     *turns == 1
 }

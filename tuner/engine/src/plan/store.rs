@@ -34,10 +34,7 @@ pub fn in_folder(folder: &Path) -> impl Iterator<Item = (PathBuf, Plan)> {
     json.filter_map(|path| Plan::read_steps(&path).ok().map(|plan| (path, plan)))
 }
 
-/// A plan that is named, or the newest in the folder of this machine.
-///
-/// # Errors
-/// If none is named and there is none.
+/// A plan that is named, or the newest in the folder of this machine; an error without either.
 pub fn plan_or_newest(plan: Option<&PathBuf>, results: &Path) -> Result<PathBuf, PlanError> {
     if let Some(path) = plan {
         return Ok(path.clone());
