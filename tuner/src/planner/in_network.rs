@@ -38,14 +38,11 @@ pub fn finalists(
     let mut families = vec![chosen.choice.row.family];
     let mut list = vec![pick];
     for option in order {
-        let candidate = options[option];
-        let is_new = !families.contains(&candidate.choice.row.family);
-        let [other, same] = POLICY.in_network.slower.map(|f| candidate.seconds() <= f * chosen.seconds());
-        if (same || is_new && other)
-            && fits(&candidate.choice.formats)
-            && list.len() < POLICY.in_network.candidates
-        {
-            families.push(candidate.choice.row.family);
+        let c = options[option];
+        let is_new = !families.contains(&c.choice.row.family);
+        let [other, same] = POLICY.in_network.slower.map(|ratio| c.seconds() <= ratio * chosen.seconds());
+        if (same || is_new && other) && fits(&c.choice.formats) && list.len() < POLICY.in_network.candidates {
+            families.push(c.choice.row.family);
             list.push(option);
         }
     }
