@@ -147,17 +147,12 @@ impl<'a> Setup<'a> {
         let Some(results) = &options.results else { return Ok(None) };
         let folder = machine.folder(results);
         let is_fresh = options.fresh || options.exhaustive;
-        let reason = match create_folder(&folder) {
+        let open = || Log::open(&folder, machine, threads.count(), *precision, *weights_from, is_fresh);
+        let reason = match create_folder(&folder).map(|()| open()) {
+            Ok(Ok(log)) => return Ok(Some(log)),
+            Ok(Err(error @ (LogError::Foreign { .. } | LogError::Schema { .. }))) => return Err(error.into()),
+            Ok(Err(error)) => error.to_string(),
             Err(error) => error.to_string(),
-            Ok(()) => {
-                match Log::open(&folder, machine, threads.count(), *precision, *weights_from, is_fresh) {
-                    Ok(log) => return Ok(Some(log)),
-                    Err(error @ (LogError::Foreign { .. } | LogError::Schema { .. })) => {
-                        return Err(error.into());
-                    }
-                    Err(error) => error.to_string(),
-                }
-            }
         };
         self.progress.warning(&Warning::NotLogged { reason });
         Ok(None)

@@ -206,9 +206,8 @@ impl<'a> Race<'a> {
     fn prepared(&self, choices: &[Choice]) -> Vec<Result<Box<dyn Prepared>, Unsupported>> {
         let (problem, filters) = (self.problem, &self.inputs.filters);
         let jobs: Vec<_> = choices.iter().map(|choice| (self.kernel(choice.row), choice)).collect();
-        self.host
-            .threads
-            .map(&jobs, |(kernel, choice)| kernel.prepare(problem, &choice.tuning, &choice.formats, filters))
+        let threads = self.host.threads;
+        threads.map(&jobs, |(kernel, c)| kernel.prepare(problem, &c.tuning, &c.formats, filters))
     }
 
     /// To time what was prepared; all in the same format share a source.
