@@ -53,7 +53,7 @@ impl Conditions {
 
     /// Whether more than some of the rounds were on cores far apart, by what is known of how near they can be.
     pub fn is_far(&self, distance: &CoreDistanceMonitor) -> bool {
-        let far = distance.near().map_or(0, |near| far_rounds(&self.core_to_core, near));
+        let far = distance.nearest_s().map_or(0, |near| far_rounds(&self.core_to_core, near));
         far as f64 > POLICY.contention.busy_share * self.core_to_core.len() as f64
     }
 

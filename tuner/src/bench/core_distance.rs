@@ -74,8 +74,8 @@ pub fn core_to_core(threads: &Threads, team: &mut Team) -> Option<f64> {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Seconds as near as they have been, earlier too.
-    near: Option<f64>,
+    /// The least core-to-core latency, of earlier runs too.
+    nearest_s: Option<f64>,
     rounds: Vec<f64>,
     waited: Duration,
     patience: Duration,
@@ -95,7 +95,7 @@ impl CoreDistanceMonitor {
     /// Takes note of an earlier core-to-core latency in seconds.
     pub fn known(&self, seconds: f64) {
         let mut state = self.state();
-        state.near = Some(state.near.map_or(seconds, |near| near.min(seconds)));
+        state.nearest_s = Some(state.nearest_s.map_or(seconds, |near| near.min(seconds)));
     }
 
     /// Lets rounds wait so long from now on, all together; what was left until now.
@@ -108,9 +108,9 @@ impl CoreDistanceMonitor {
         self.state().until = end.into();
     }
 
-    /// Seconds as near as the cores are known to have been.
-    pub fn near(&self) -> Option<f64> {
-        self.state().near
+    /// The least core-to-core latency that is known.
+    pub fn nearest_s(&self) -> Option<f64> {
+        self.state().nearest_s
     }
 
     fn waited(&self) -> Duration {
@@ -127,7 +127,7 @@ impl CoreDistanceMonitor {
     fn note(&self, seconds: f64) -> Duration {
         self.known(seconds);
         let mut state = self.state();
-        let is_far = is_far(seconds, state.near.unwrap_or(seconds));
+        let is_far = is_far(seconds, state.nearest_s.unwrap_or(seconds));
         let has_time = state.until.is_none_or(|end| Instant::now() < end);
         let pause =
             if is_far && has_time { POLICY.core_distance.pause.min(state.patience) } else { Duration::ZERO };
@@ -144,7 +144,7 @@ impl CoreDistanceMonitor {
         let state = self.state();
         let least = state.rounds.iter().copied().reduce(f64::min)?;
         let most = state.rounds.iter().copied().reduce(f64::max)?;
-        let near = state.near.unwrap_or(least);
+        let near = state.nearest_s.unwrap_or(least);
         let far = far_rounds(&state.rounds, near);
         Some(CoreDistance {
             near_ns: ns(near),
@@ -171,7 +171,7 @@ impl CoreDistanceMonitor {
     /// Whether they are near when they have been waited for, or it is not known how near they can be.
     pub fn is_near(&self, threads: &Threads, team: &mut Team) -> bool {
         let seconds = self.wait_until_near(threads, team);
-        seconds.zip(self.near()).is_none_or(|(seconds, near)| !is_far(seconds, near))
+        seconds.zip(self.nearest_s()).is_none_or(|(seconds, near)| !is_far(seconds, near))
     }
 }
 

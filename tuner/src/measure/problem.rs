@@ -31,7 +31,7 @@ pub fn measure(
     let (history, conditions, refused) = match before {
         Some(before) if !is_anew && is_done(&before.history) => return before,
         Some(ProblemResult { mut history, left_out, .. }) if is_anew => {
-            history.keep_near(host.distance.near().map(|seconds| seconds * 1e9));
+            history.keep_near(host.distance.nearest_s().map(|seconds| seconds * 1e9));
             (Some(history), None, left_out)
         }
         Some(before) => (Some(before.history), Some(before.conditions), before.left_out),

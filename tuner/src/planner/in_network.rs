@@ -106,8 +106,7 @@ pub fn time_in_network(
         let medians = bench.round(turn.round);
         // The first round finds memory that nobody has touched.
         if turn.round > 0 {
-            let lists = samples.iter_mut().flatten().zip(medians);
-            lists.for_each(|(samples, median)| samples.extend(median));
+            samples.iter_mut().flatten().zip(medians).for_each(|(list, median)| list.extend(median));
         }
     });
     rounds.progress.ended();

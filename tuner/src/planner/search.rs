@@ -208,8 +208,7 @@ impl<'a> Search<'a, '_> {
 
     /// The fastest choice with an error of at most `bound`, which the fastest of all exceeds.
     pub fn within(&mut self, mut fastest: Chosen<'a>, bound: f64) -> Result<Chosen<'a>, PlannerError> {
-        let gains = self.network.gains(&mut fastest.session, &fastest.image);
-        self.price(&gains);
+        self.price(&self.network.gains(&mut fastest.session, &fastest.image));
         let sum = |search: &Self, chosen: &Chosen| total(picked(&search.costs, &chosen.picks)).error;
         let least = self.least_error();
         let (mut low, mut high) = (least, sum(self, &fastest));
