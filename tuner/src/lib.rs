@@ -1,15 +1,16 @@
-//! Measures the kernels on this machine and plans a network.
+//! Measures the kernels on this machine and plans a network: [`autotune()`].
 //!
-//! [`autotune()`] does all of it; its stages are the modules, each of which imports those before it alone:
-//! [`mod@bench`], [`mod@log`], [`measure`], [`planner`], [`mod@autotune`], `report`, [`cli`].
+//! Its stages are modules, each of which imports those before it alone: `bench`, `log`, `measure`, `planner`,
+//! `autotune`, `report`, `cli`.
 
-pub mod autotune;
-pub mod bench;
+mod autotune;
+mod bench;
+#[doc(hidden)]
 pub mod cli;
 pub mod docs;
-pub mod log;
-pub mod measure;
-pub mod planner;
+mod log;
+mod measure;
+mod planner;
 mod report;
 
 pub use autotune::error::TuneError;

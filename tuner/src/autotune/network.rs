@@ -8,7 +8,7 @@ use engine::weights::Weights;
 
 use crate::autotune::error::TuneError;
 use crate::autotune::options::Options;
-use crate::autotune::planning::{Planned, Planner, Tuned};
+use crate::autotune::planning::{Planned, plan};
 use crate::autotune::record::{plan_step, record};
 use crate::autotune::setup::{Measured, Setup};
 use crate::bench::{Observer, POLICY, Progress};
@@ -35,6 +35,9 @@ pub fn autotune(
     let reference = reference(&setup, &graph, weights)?;
     let network = Network {
         graph: &graph,
+        measurements: &measured.results,
+        bounds: &options.bounds,
+        reference: &reference,
         weights,
         cpu: &options.cpu,
         threads: &setup.threads,
@@ -42,18 +45,11 @@ pub fn autotune(
         progress: &progress,
         in_network_until: Some(setup.after(POLICY.stages.in_network_share) + measured.exhausted),
     };
-    let planner = Planner {
-        network: &network,
-        measurements: &measured.results,
-        bounds: &options.bounds,
-        reference: &reference,
-    };
-    let planned = setup.threads.install(|| planner.plan(setup.after(1.0) + measured.exhausted))?;
+    let planned = setup.threads.install(|| plan(&network, setup.after(1.0) + measured.exhausted))?;
     let mut plan = written(model, &graph, &setup, &measured, &planned);
     if options.pareto {
-        let network = Network { graph: &planned.tuned.graph, in_network_until: None, ..network };
-        let points = || pareto(&network, &measured.results, &reference, setup.precision);
-        plan.pareto = setup.threads.install(points)?;
+        let network = Network { graph: planned.chosen.session.graph(), in_network_until: None, ..network };
+        plan.pareto = setup.threads.install(|| pareto(&network))?;
     }
     Ok(plan)
 }
@@ -61,22 +57,26 @@ pub fn autotune(
 /// What the plan's results are compared with: the network in f64, on the given images or on built-in ones.
 fn reference(setup: &Setup, graph: &Graph, weights: &Weights) -> Result<Reference, TuneError> {
     let images = setup.options.images.clone();
-    Ok(match images.is_empty() {
-        true => Reference::new(graph, weights, &setup.threads)?,
-        false => Reference::of(graph, weights, &setup.threads, images)?,
-    })
+    if images.is_empty() {
+        return Ok(Reference::new(graph, weights, &setup.threads)?);
+    }
+    Ok(Reference::of(graph, weights, &setup.threads, images)?)
 }
 
-/// The plan as it is written.
 fn written(model: &Model, graph: &Graph, setup: &Setup, measured: &Measured, planned: &Planned) -> Plan {
     let options = setup.options;
-    let Planned { tuned: Tuned { chosen, .. }, networks, prediction, .. } = planned;
+    let Planned { chosen, networks, prediction, .. } = planned;
     let best = &networks[0].1;
     let network = |(network, time): &(NetworkVariant, NetworkTime)| NetworkRecord {
         network: network.clone(),
         time_us: time_us(&time.timing),
     };
     let predicted = prediction.steps.as_ref().map(|steps| steps.iter().sum::<f64>() + prediction.overhead);
+    let step = |index: usize| PlanStep {
+        network_us: Some(us(best.steps[index])),
+        predicted_us: prediction.steps.as_ref().map(|steps| us(steps[index])),
+        ..plan_step(index, chosen, &measured.results, &options.cpu, setup.threads.count())
+    };
     Plan {
         schema: SCHEMA.to_string(),
         model: model.to_string(),
@@ -101,19 +101,7 @@ fn written(model: &Model, graph: &Graph, setup: &Setup, measured: &Measured, pla
         pareto: Vec::new(),
         split: planned.split.clone(),
         block_variants: planned.variants.clone(),
-        steps: steps(setup, measured, planned),
+        steps: (0..chosen.choices.len()).map(step).collect(),
         measurements: measured.results.iter().map(record).collect(),
     }
-}
-
-/// The steps of a plan, with what they took in the whole network and what was predicted.
-fn steps(setup: &Setup, measured: &Measured, planned: &Planned) -> Vec<PlanStep> {
-    let Planned { tuned, networks, prediction, .. } = planned;
-    let (cpu, threads) = (&setup.options.cpu, setup.threads.count());
-    let of = |(index, step)| PlanStep {
-        network_us: Some(us(networks[0].1.steps[index])),
-        predicted_us: prediction.steps.as_ref().map(|steps| us(steps[index])),
-        ..plan_step(index, step, &tuned.chosen, &measured.results, cpu, threads)
-    };
-    tuned.graph.steps.iter().enumerate().map(of).collect()
 }

@@ -3,42 +3,27 @@
 use std::time::Instant;
 
 use engine::network::{BlockVariant, Graph, Precision, default_choices};
-use engine::plan::{BlockVariantRecord, Bounds, NetworkVariant, PlanSplit, Planning};
-use engine::runtime::{PreparedNetwork, Reference};
+use engine::plan::{BlockVariantRecord, NetworkVariant, PlanSplit, Planning};
+use engine::runtime::PreparedNetwork;
 
 use crate::autotune::record::block_variant_record;
 use crate::bench::{POLICY, Warning};
-use crate::measure::ProblemResult;
 use crate::planner::{
     BlockChoice, Chosen, Network, NetworkTime, PlannerError, RULES, by_rule, cheapest_variants,
-    choose_forms_and_types, compare, in_forms, is_faster, layerwise, split,
+    choose_variants, compare, in_forms, is_faster, layerwise, split,
 };
 
-/// A network in some block variants, and what was chosen for it.
-pub struct Tuned<'a> {
-    /// Its steps.
-    pub graph: Graph,
-    /// The choice for each.
-    pub chosen: Chosen<'a>,
-}
-
-/// What planning came to.
 pub struct Planned<'a> {
-    /// The best network.
-    pub tuned: Tuned<'a>,
-    /// Where its batch is split.
+    pub chosen: Chosen<'a>,
     pub split: Option<PlanSplit>,
-    /// The variants of its blocks.
     pub variants: Vec<BlockVariantRecord>,
     /// How near that is to the lower bound by isolated times.
     pub planning: Option<Planning>,
     /// Whole networks in turn, the best first.
     pub networks: Vec<(NetworkVariant, NetworkTime)>,
-    /// What the best was predicted to take.
     pub prediction: Prediction,
 }
 
-/// What a network is predicted to take.
 pub struct Prediction {
     /// Seconds of its steps: those of the network by isolated times, measured whole, times what each step's candidate
     /// took in the network for each second of that network's. So drift of the machine between the two stages does
@@ -49,22 +34,10 @@ pub struct Prediction {
     pub overhead: f64,
 }
 
-/// What all stages of planning look at.
-pub struct Planner<'n, 'm> {
-    /// The plain network.
-    pub network: &'n Network<'n>,
-    /// The candidates of all its problems.
-    pub measurements: &'m [ProblemResult],
-    /// What the plan must keep.
-    pub bounds: &'n Bounds,
-    /// What its results are compared with.
-    pub reference: &'n Reference,
-}
-
 /// The networks that compete: tuned in block variants, and in plain blocks where that is another.
 struct Rivals<'m> {
-    tuned: Tuned<'m>,
-    plain: Option<Tuned<'m>>,
+    tuned: Chosen<'m>,
+    plain: Option<Chosen<'m>>,
     variants: Vec<BlockVariantRecord>,
 }
 
@@ -74,109 +47,91 @@ fn part(end: Instant, share: f64) -> Instant {
     now + end.saturating_duration_since(now).mul_f64(share)
 }
 
-impl<'m> Planner<'_, 'm> {
-    /// Chooses block variants and kernels within the bounds, and measures the network by them and by others until
-    /// `end`.
-    ///
-    /// # Errors
-    /// If no network keeps the bounds, or a kernel refuses what it was measured with.
-    pub fn plan(&self, end: Instant) -> Result<Planned<'m>, PlannerError> {
-        let Self { network, measurements, bounds, reference } = *self;
-        let patience = POLICY.stages.patience_share;
-        let patient = network.in_network_until.map_or_else(Instant::now, |end| part(end, patience));
-        network.distance.wait_until(patient);
-        let (split, graph, mut at_once) = split(network, measurements, bounds, reference)?;
-        let variants = choose_forms_and_types(&graph, measurements, self.precision());
-        let bound = self.lower_bound(&graph);
-        let mut rivals = self.rivals(graph, &variants)?;
-        network.distance.wait_until(part(end, patience));
-        let mut networks = self.compare(&mut rivals, at_once.as_mut(), end)?;
-        let Rivals { tuned, variants, .. } = fastest(rivals, &mut networks);
-        let planning = bound.map(|bound| Planning { plan_ms: ms(tuned.chosen.isolated_seconds()), ..bound });
-        let prediction = predict(&tuned.chosen, &networks);
-        Ok(Planned { tuned, split, variants, planning, networks, prediction })
-    }
+/// Chooses block variants and kernels within the bounds, and measures whole networks until `end`.
+pub fn plan<'m>(network: &Network<'_, 'm>, end: Instant) -> Result<Planned<'m>, PlannerError> {
+    let patience = POLICY.stages.patience_share;
+    let patient = network.in_network_until.map_or_else(Instant::now, |end| part(end, patience));
+    network.distance.wait_until(patient);
+    let (split, graph, mut at_once) = split(network)?;
+    let variants = choose_variants(&graph, network.measurements, network.precision());
+    let bound = lower_bound(network, &graph);
+    let mut rivals = choose_rivals(network, &graph, &variants)?;
+    network.distance.wait_until(part(end, patience));
+    let mut networks = compare_rivals(network, &mut rivals, at_once.as_mut(), end)?;
+    let Rivals { tuned: chosen, variants, .. } = fastest(rivals, &mut networks);
+    let planning = bound.map(|bound| Planning { plan_ms: ms(chosen.isolated_seconds()), ..bound });
+    let prediction = predict(&chosen, &networks);
+    Ok(Planned { chosen, split, variants, planning, networks, prediction })
+}
 
-    fn precision(&self) -> Precision {
-        Precision::within(self.bounds.error)
-    }
+/// What a choice layer by layer takes, and what no choice can be below, by isolated times.
+fn lower_bound(network: &Network, graph: &Graph) -> Option<Planning> {
+    let (measurements, precision) = (network.measurements, network.precision());
+    let bound = cheapest_variants(graph, measurements, precision, |_, _| 0.0)?;
+    let layerwise_ms = layerwise(graph, measurements, precision).map(ms);
+    Some(Planning { layerwise_ms, bound_ms: ms(bound.seconds), plan_ms: 0.0 })
+}
 
-    /// What a choice layer by layer takes, and what no choice can be below, by isolated times.
-    fn lower_bound(&self, graph: &Graph) -> Option<Planning> {
-        let (measurements, precision) = (self.measurements, self.precision());
-        let bound = cheapest_variants(graph, measurements, precision, |_, _| 0.0)?;
-        let layerwise_ms = layerwise(graph, measurements, precision).map(ms);
-        Some(Planning { layerwise_ms, bound_ms: ms(bound.seconds), plan_ms: 0.0 })
+/// The network in block variants, and the plain one; that alone where no other keeps the bounds.
+fn choose_rivals<'m>(
+    network: &Network<'_, 'm>,
+    graph: &Graph,
+    choices: &[BlockChoice],
+) -> Result<Rivals<'m>, PlannerError> {
+    let choose = |graph: &Graph, until| Network { graph, in_network_until: until, ..*network }.choose();
+    let until = network.in_network_until;
+    let mut variants: Vec<BlockVariantRecord> = choices.iter().map(block_variant_record).collect();
+    if choices.iter().all(|choice| choice.variant == BlockVariant::PLAIN) {
+        return Ok(Rivals { tuned: choose(graph, until)?, plain: None, variants });
     }
-
-    /// A network of a graph within the bounds.
-    fn choose(&self, graph: Graph, until: Option<Instant>) -> Result<Tuned<'m>, PlannerError> {
-        let network = Network { graph: &graph, in_network_until: until, ..*self.network };
-        let chosen = network.choose(self.measurements, self.bounds, self.reference)?;
-        Ok(Tuned { graph, chosen })
-    }
-
-    /// The network in block variants, and the plain one next to it. Where only the plain one keeps the bounds, it is
-    /// the tuned one.
-    fn rivals(&self, graph: Graph, choices: &[BlockChoice]) -> Result<Rivals<'m>, PlannerError> {
-        let until = self.network.in_network_until;
-        let mut variants: Vec<BlockVariantRecord> = choices.iter().map(block_variant_record).collect();
-        if choices.iter().all(|choice| choice.variant == BlockVariant::PLAIN) {
-            return Ok(Rivals { tuned: self.choose(graph, until)?, plain: None, variants });
-        }
-        let first = until.map(|end| part(end, POLICY.stages.variants_share));
-        match self.choose(in_forms(&graph, choices), first) {
-            Ok(tuned) => Ok(Rivals { tuned, plain: self.choose(graph, until).ok(), variants }),
-            Err(error) => {
-                let tuned = self.choose(graph, until)?;
-                self.network.progress.warning(&Warning::VariantsExcluded { reason: error.to_string() });
-                variants.iter_mut().for_each(BlockVariantRecord::overrule);
-                Ok(Rivals { tuned, plain: None, variants })
-            }
+    let first = until.map(|end| part(end, POLICY.stages.variants_share));
+    match choose(&in_forms(graph, choices), first) {
+        Ok(tuned) => Ok(Rivals { tuned, plain: choose(graph, until).ok(), variants }),
+        Err(error) => {
+            let tuned = choose(graph, until)?;
+            network.progress.warning(&Warning::VariantsExcluded { reason: error.to_string() });
+            variants.iter_mut().for_each(BlockVariantRecord::overrule);
+            Ok(Rivals { tuned, plain: None, variants })
         }
     }
+}
 
-    /// Runs the rivals in turn, and with them for some rounds what the built-in choice and published rules take.
-    fn compare(
-        &self,
-        rivals: &mut Rivals,
-        at_once: Option<&mut PreparedNetwork>,
-        end: Instant,
-    ) -> Result<Vec<(NetworkVariant, NetworkTime)>, PlannerError> {
-        let mut others = self.others()?;
-        let mut entries: Vec<(NetworkVariant, &mut PreparedNetwork)> = Vec::new();
-        let names = [
-            (Some(&mut rivals.tuned), NetworkVariant::Tuned, NetworkVariant::TunedIsolated),
-            (rivals.plain.as_mut(), NetworkVariant::Plain, NetworkVariant::PlainIsolated),
-        ];
-        for (tuned, name, isolated_name) in names {
-            let Some(Chosen { session, isolated, .. }) = tuned.map(|tuned| &mut tuned.chosen) else {
-                continue;
-            };
-            entries.push((name, session));
-            entries.extend(isolated.iter_mut().map(|isolated| (isolated_name.clone(), isolated)));
-        }
-        entries.extend(at_once.map(|session| (NetworkVariant::AllImagesAtOnce, session)));
-        let count = entries.len();
-        entries.extend(others.iter_mut().map(|(name, session)| (name.clone(), session)));
-        let (names, sessions): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
-        Ok(names.into_iter().zip(compare(self.network, sessions, count, end)).collect())
+/// Runs the rivals in turn, and with them for some rounds what the built-in choice and published rules take.
+fn compare_rivals(
+    network: &Network,
+    rivals: &mut Rivals,
+    at_once: Option<&mut PreparedNetwork>,
+    end: Instant,
+) -> Result<Vec<(NetworkVariant, NetworkTime)>, PlannerError> {
+    let mut others = others(network)?;
+    let mut entries: Vec<(NetworkVariant, &mut PreparedNetwork)> = Vec::new();
+    let names = [
+        (Some(&mut rivals.tuned), NetworkVariant::Tuned, NetworkVariant::TunedIsolated),
+        (rivals.plain.as_mut(), NetworkVariant::Plain, NetworkVariant::PlainIsolated),
+    ];
+    for (tuned, name, isolated_name) in names {
+        let Some(Chosen { session, isolated, .. }) = tuned else { continue };
+        entries.push((name, session));
+        entries.extend(isolated.iter_mut().map(|isolated| (isolated_name.clone(), isolated)));
     }
+    entries.extend(at_once.map(|session| (NetworkVariant::AllImagesAtOnce, session)));
+    let count = entries.len();
+    entries.extend(others.iter_mut().map(|(name, session)| (name.clone(), session)));
+    let (names, sessions): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
+    Ok(names.into_iter().zip(compare(network, sessions, count, end)).collect())
+}
 
-    /// The plain network by the built-in choice, and in f32 by published rules.
-    fn others(&self) -> Result<Vec<(NetworkVariant, PreparedNetwork)>, PlannerError> {
-        let network = self.network;
-        let built_in = network.session(&default_choices(network.graph, network.cpu))?;
-        let mut others = vec![(NetworkVariant::BuiltIn, built_in)];
-        if self.precision() == Precision::F32 {
-            for rule in &RULES {
-                let choices = by_rule(network.graph, self.measurements, rule, network.cpu);
-                let name = NetworkVariant::Rule(rule.name.to_string());
-                others.push((name, network.session(&choices)?));
-            }
+/// The plain network by the built-in choice, and in f32 by published rules.
+fn others(network: &Network) -> Result<Vec<(NetworkVariant, PreparedNetwork)>, PlannerError> {
+    let built_in = network.session(&default_choices(network.graph, network.cpu))?;
+    let mut others = vec![(NetworkVariant::BuiltIn, built_in)];
+    if network.precision() == Precision::F32 {
+        for rule in &RULES {
+            let name = NetworkVariant::Rule(rule.name.to_string());
+            others.push((name, network.session(&by_rule(network, rule))?));
         }
-        Ok(others)
     }
+    Ok(others)
 }
 
 /// The plain network in the tuned one's place where it is faster, with the names of both; the best comes first.

@@ -1,19 +1,15 @@
 //! What was measured and chosen, as a plan states it.
 
-use std::time::Duration;
-
-use engine::network::{BlockVariant, Step, pair};
+use engine::network::{BlockVariant, Excluded};
 use engine::plan::{
-    Alternative, BlockVariantRecord, CandidateOutcome, CandidateRecord, ConditionsRecord, CoreDistance,
-    InNetwork, Noise, PlanStep, ProblemRecord, RunnerUp, SearchRecord, StepReason, VariantReason,
-    WeightResidency, time_us,
+    Alternative, BlockVariantRecord, CandidateOutcome, CandidateRecord, InNetwork, PlanStep, ProblemRecord,
+    RunnerUp, StepReason, VariantReason, time_us,
 };
-use engine::util::{Interval, Timing, median, us};
+use engine::util::{Timing, us};
 use kernels::{Cpu, Problem};
 use serde_json::Value;
 
-use crate::bench::tie;
-use crate::measure::{CandidateResult, Outcome, ProblemResult, Search};
+use crate::measure::{CandidateResult, Outcome, ProblemResult, of_step};
 use crate::planner::{BlockChoice, Chosen, RULES, Rule, is_eligible, is_f32};
 
 /// Of a problem that is taken so many times.
@@ -21,40 +17,36 @@ pub fn gflops(problem: &Problem, turns: usize, timing: &Timing) -> f64 {
     (problem.flops() * turns as u64) as f64 / timing.median / 1e9
 }
 
-/// The fastest other candidate of the same types and its time: of those timed in place where there are any, else
-/// of those timed alone.
+/// The fastest other candidate of the same types, and its time in the network or else isolated.
 pub fn runner_up<'a>(
     chosen: &Chosen<'a>,
     step: usize,
     measurement: &'a ProblemResult,
 ) -> Option<(&'a CandidateResult, Timing)> {
     let won = chosen.winners[step]?;
-    let in_network =
-        chosen.in_network.get(step).into_iter().flatten().filter(|(c, _)| c.choice != won.choice);
+    let in_network = chosen.in_network[step].iter().filter(|(c, _)| c.choice != won.choice);
     if let Some(second) = in_network.min_by(|(_, a), (_, b)| a.median.total_cmp(&b.median)) {
         return Some(*second);
     }
-    let other = |c: &&CandidateResult| {
-        is_eligible(c) && pair(&c.choice.formats) == pair(&won.choice.formats) && c.choice != won.choice
-    };
+    let other = |c: &&CandidateResult| is_eligible(c) && c.types() == won.types() && c.choice != won.choice;
     let second = measurement.ranking().into_iter().find(other)?;
     // Both alone, and the winner's time in place.
     let factor = chosen.timing(step)?.median / won.timing()?.median;
     Some((second, second.timing()?.scaled(factor)))
 }
 
-/// A step as the plan states it.
 pub fn plan_step(
     index: usize,
-    step: &Step,
     chosen: &Chosen,
     measurements: &[ProblemResult],
     cpu: &Cpu,
     threads: usize,
 ) -> PlanStep {
+    let graph = chosen.session.graph();
+    let step = &graph.steps[index];
     let (choice, won) = (&chosen.choices[index], chosen.winners[index]);
-    let measurement = measurements.iter().find(|m| m.problem == step.problem);
-    let turns = chosen.session.graph().repeats(index);
+    let measurement = of_step(measurements, step);
+    let turns = graph.repeats(index);
     let timing = chosen.timing(index);
     let second = measurement.and_then(|measurement| runner_up(chosen, index, measurement));
     let tie = measurement.map_or(0.0, |m| m.tie);
@@ -70,19 +62,14 @@ pub fn plan_step(
         (Some(_), None) => StepReason::Only,
         (None, _) => StepReason::NotMeasured,
     };
-    let in_network = chosen
-        .in_network
-        .get(index)
-        .into_iter()
-        .flatten()
-        .map(|(c, time)| InNetwork { id: c.choice.id(), time_us: time_us(time) });
-    let step_threads = if chosen.session.graph().is_per_worker(index) { 1 } else { threads };
+    let timed = |(c, t): &(&CandidateResult, Timing)| InNetwork { id: c.choice.id(), time_us: time_us(t) };
+    let step_threads = if graph.is_per_worker(index) { 1 } else { threads };
     PlanStep {
         repeats: turns,
         time_us: timing.as_ref().map(time_us),
         isolated_us: won.and_then(CandidateResult::timing).map(|t| us(t.median * turns as f64)),
-        in_network: in_network.collect(),
-        rel_error: won.map(|c| c.relative_error),
+        in_network: chosen.in_network[index].iter().map(timed).collect(),
+        rel_error: won.map(|c| c.checked.rel_error),
         gflops: timing.map(|t| gflops(&step.problem, turns, &t)),
         multiply_adds: Some(choice.multiply_adds(&step.problem, cpu) * turns as u64),
         runner_up: second.map(|(c, timing)| RunnerUp { id: c.choice.id(), time_us: us(timing.median) }),
@@ -91,7 +78,6 @@ pub fn plan_step(
     }
 }
 
-/// A problem's candidates as the plan states them.
 pub fn record(measurement: &ProblemResult) -> ProblemRecord {
     let wrong = measurement.candidates.iter().filter(|c| c.timing().is_none());
     let candidate = |c: &CandidateResult| CandidateRecord {
@@ -100,8 +86,8 @@ pub fn record(measurement: &ProblemResult) -> ProblemRecord {
         samples: c.timing().map_or(0, |t| t.samples),
         ratio_ci95: c.versus.map(|v| [v.value, v.low, v.high]),
         disturbed: c.disturbed,
-        rel_error: c.relative_error,
-        rms_error: Some(c.rms_error),
+        rel_error: c.checked.rel_error,
+        rms_error: Some(c.checked.rms_error),
         bytes: c.bytes(),
         multiply_adds: c.multiply_adds,
         outcome: match c.outcome {
@@ -119,60 +105,17 @@ pub fn record(measurement: &ProblemResult) -> ProblemRecord {
         let place = ranking.iter().position(|c| c.choice == own.choice)?;
         Some((rule.name.to_string(), place))
     };
+    let excluded = |row: &Excluded| (row.id.to_string(), Value::from(row.reason.as_str()));
     ProblemRecord {
         problem: measurement.problem.to_string(),
         rules: RULES.iter().filter_map(number).collect(),
         candidates: ranking.iter().copied().chain(wrong).map(candidate).collect(),
-        excluded: measurement
-            .left_out
-            .iter()
-            .map(|l| (l.id.to_string(), Value::from(l.reason.as_str())))
-            .collect(),
-        conditions: measurement.conditions.clock_ghz().map(|clock_ghz| ConditionsRecord {
-            clock_ghz,
-            core_to_core_ns: measurement.conditions.core_to_core_ns(),
-            peak_gflops: (measurement.conditions.peak_gflops().into_iter())
-                .map(|(tier, gflops)| (tier.to_string(), gflops))
-                .collect(),
-        }),
-        search: Some(search_record(measurement)),
+        excluded: measurement.left_out.iter().map(excluded).collect(),
+        conditions: measurement.conditions.record(),
+        search: Some(measurement.search),
     }
 }
 
-/// How quiet the machine was while measurements took some time, in which the host took so many hundredths of a second
-/// of all cores.
-pub fn noise_record(
-    floor: f64,
-    cold: WeightResidency,
-    measurements: &[ProblemResult],
-    (stolen, core_distance): (u64, Option<CoreDistance>),
-    time: Duration,
-) -> Noise {
-    let candidates = || measurements.iter().flat_map(|m| &m.candidates);
-    let runs: usize = candidates().filter_map(|c| c.timing()).map(|t| t.samples).sum();
-    let disturbed: usize = candidates().map(|c| c.disturbed).sum();
-    let cores = engine::runtime::threads::available() as f64;
-    let mut clocks: Vec<f64> = measurements.iter().filter_map(|m| m.conditions.clock_ghz()).collect();
-    clocks.sort_by(f64::total_cmp);
-    let spread = |middle| Some([*clocks.first()?, middle, *clocks.last()?]);
-    Noise {
-        clock_ghz: median(&clocks).and_then(spread),
-        core_distance,
-        noise_floor: floor,
-        weights_from: cold,
-        tie: tie(floor),
-        disturbed: disturbed as f64 / runs.max(1) as f64,
-        steal_share: stolen as f64 / 100.0 / (time.as_secs_f64() * cores).max(1e-9),
-    }
-}
-
-fn search_record(measurement: &ProblemResult) -> SearchRecord {
-    let Search { evaluated, space, regret, left_out, .. } = measurement.search;
-    let numbers = |ratio: Interval| [ratio.value, ratio.low, ratio.high];
-    SearchRecord { evaluated, space, regret: regret.map(numbers), best_skipped: left_out }
-}
-
-/// The form that was chosen for a block, and why.
 pub fn block_variant_record(choice: &BlockChoice) -> BlockVariantRecord {
     let alternative = |(rewrite, cost): &(BlockVariant, Option<f64>)| Alternative {
         variant: rewrite.to_string(),

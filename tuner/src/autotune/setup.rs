@@ -4,13 +4,12 @@ use std::time::{Duration, Instant};
 
 use engine::network::Precision;
 use engine::plan::{CoreDistance, Noise, WeightResidency};
-use engine::runtime::{Machine, Threads};
-use engine::util::create_folder;
+use engine::runtime::{Machine, Threads, available};
+use engine::util::{create_folder, median};
 use kernels::Problem;
 
 use crate::autotune::error::TuneError;
 use crate::autotune::options::Options;
-use crate::autotune::record::noise_record;
 use crate::bench::{
     CoreDistanceMonitor, POLICY, Report, RunQueueMonitor, Stage, StageProgress, Warning, noise, weight_bytes,
     weights_come_from,
@@ -20,17 +19,11 @@ use crate::measure::{Job, MeasureContext, Outcome, ProblemResult, ensure_measure
 
 /// Workers, the log and monitors, ready to measure.
 pub struct Setup<'a> {
-    /// What is asked for.
     pub options: &'a Options,
-    /// What hears of the progress.
     pub progress: &'a dyn Report,
-    /// This machine.
     pub machine: Machine,
-    /// The workers.
     pub threads: Threads,
-    /// How far apart their cores are.
     pub distance: CoreDistanceMonitor,
-    /// The types that the bound on the error allows.
     pub precision: Precision,
     problems: Vec<Problem>,
     weights_from: WeightResidency,
@@ -40,11 +33,8 @@ pub struct Setup<'a> {
     start: Instant,
 }
 
-/// The candidates of all problems.
 pub struct Measured {
-    /// The noise floor.
     pub floor: f64,
-    /// The candidates.
     pub results: Vec<ProblemResult>,
     /// Time that went into what the search had skipped.
     pub exhausted: Duration,
@@ -52,9 +42,6 @@ pub struct Measured {
 
 impl<'a> Setup<'a> {
     /// For problems, each of which occurs so many times. The time of measuring begins.
-    ///
-    /// # Errors
-    /// If the system refuses threads or memory, or the log is of another kind.
     pub fn new(
         options: &'a Options,
         work: Vec<(Problem, usize)>,
@@ -66,25 +53,25 @@ impl<'a> Setup<'a> {
         let precision = Precision::within(options.bounds.error);
         let bytes = weight_bytes(work.iter().map(|(problem, count)| (problem, *count)), precision);
         let weights_from = weights_come_from(bytes, &options.cpu);
-        let log = open_log(options, &machine, threads.count(), precision, weights_from, progress)?;
-        let run_queue = RunQueueMonitor::new(&threads);
-        let distance = CoreDistanceMonitor::default();
-        log.as_ref().and_then(Log::nearest).into_iter().for_each(|seconds| distance.known(seconds));
-        distance.set_patience(options.budget.mul_f64(POLICY.stages.patience_share));
-        Ok(Self {
-            stolen: run_queue.stolen(),
-            start: Instant::now(),
+        let mut setup = Self {
             problems: work.into_iter().map(|(problem, _)| problem).collect(),
+            distance: CoreDistanceMonitor::default(),
+            run_queue: RunQueueMonitor::new(&threads),
+            log: None,
+            stolen: 0,
+            start: Instant::now(),
             options,
             progress,
             machine,
             threads,
-            distance,
             precision,
             weights_from,
-            log,
-            run_queue,
-        })
+        };
+        setup.log = setup.open_log()?;
+        setup.log.as_ref().and_then(|log| log.nearest).inspect(|seconds| setup.distance.known(*seconds));
+        setup.distance.set_patience(options.budget.mul_f64(POLICY.stages.patience_share));
+        (setup.stolen, setup.start) = (setup.run_queue.stolen(), Instant::now());
+        Ok(setup)
     }
 
     /// When a share of the budget has gone by.
@@ -111,7 +98,7 @@ impl<'a> Setup<'a> {
             (floor, measure_all(jobs, &context, self.precision, time, *exhaustive))
         });
         self.warn(&results);
-        let exhausted = results.iter().map(|result| result.search.exhausted).sum();
+        let exhausted = results.iter().map(|result| result.exhausted).sum();
         Measured { floor, results, exhausted }
     }
 
@@ -133,35 +120,41 @@ impl<'a> Setup<'a> {
         }
     }
 
-    /// How quiet the machine has been since the start; `networks_ns` is the core-to-core latency when whole networks
-    /// were measured.
+    /// How quiet the machine has been; `networks_ns` is the core-to-core latency of whole networks.
     pub fn noise(&self, measured: &Measured, networks_ns: Option<f64>) -> Noise {
-        let distance = self.distance.distance().map(|distance| CoreDistance { networks_ns, ..distance });
-        let meanwhile = (self.run_queue.stolen() - self.stolen, distance);
-        noise_record(measured.floor, self.weights_from, &measured.results, meanwhile, self.start.elapsed())
+        let candidates = || measured.results.iter().flat_map(|result| &result.candidates);
+        let runs: usize = candidates().filter_map(|c| c.timing()).map(|t| t.samples).sum();
+        let disturbed: usize = candidates().map(|c| c.disturbed).sum();
+        let mut clocks: Vec<f64> = measured.results.iter().filter_map(|r| r.conditions.clock_ghz()).collect();
+        clocks.sort_by(f64::total_cmp);
+        let spread = |middle| Some([*clocks.first()?, middle, *clocks.last()?]);
+        let stolen_s = (self.run_queue.stolen() - self.stolen) as f64 / 100.0;
+        let cores_s = self.start.elapsed().as_secs_f64() * available() as f64;
+        Noise {
+            clock_ghz: median(&clocks).and_then(spread),
+            core_distance: self.distance.distance().map(|distance| CoreDistance { networks_ns, ..distance }),
+            noise_floor: measured.floor,
+            weights_from: self.weights_from,
+            tie: noise::tie(measured.floor),
+            disturbed: disturbed as f64 / runs.max(1) as f64,
+            steal_share: stolen_s / cores_s.max(1e-9),
+        }
     }
-}
 
-/// The log of this machine; none where none is asked for, or its folder can't be written.
-fn open_log(
-    options: &Options,
-    machine: &Machine,
-    threads: usize,
-    precision: Precision,
-    weights_from: WeightResidency,
-    progress: &dyn Report,
-) -> Result<Option<Log>, TuneError> {
-    let Some(results) = &options.results else { return Ok(None) };
-    let folder = machine.folder(results);
-    let is_fresh = options.fresh || options.exhaustive;
-    let reason = match create_folder(&folder) {
-        Err(error) => error.to_string(),
-        Ok(()) => match Log::open(&folder, machine, threads, precision, weights_from, is_fresh) {
-            Ok(log) => return Ok(Some(log)),
-            Err(error @ (LogError::Foreign { .. } | LogError::Schema { .. })) => return Err(error.into()),
+    /// The log of this machine; none where none is asked for, or its folder can't be written.
+    fn open_log(&self) -> Result<Option<Log>, TuneError> {
+        let Self { options, machine, threads, precision, weights_from, .. } = self;
+        let Some(results) = &options.results else { return Ok(None) };
+        let folder = machine.folder(results);
+        let is_fresh = options.fresh || options.exhaustive;
+        let open = || Log::open(&folder, machine, threads.count(), *precision, *weights_from, is_fresh);
+        let reason = match create_folder(&folder).map(|()| open()) {
+            Ok(Ok(log)) => return Ok(Some(log)),
+            Ok(Err(error @ (LogError::Foreign { .. } | LogError::Schema { .. }))) => return Err(error.into()),
+            Ok(Err(error)) => error.to_string(),
             Err(error) => error.to_string(),
-        },
-    };
-    progress.warning(&Warning::NotLogged { reason });
-    Ok(None)
+        };
+        self.progress.warning(&Warning::NotLogged { reason });
+        Ok(None)
+    }
 }

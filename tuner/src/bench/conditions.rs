@@ -1,19 +1,18 @@
-//! `tuner peak`: the fused multiply-adds that the cores do in a second and how far apart they are, right now; and beside a
-//! measurement.
-
-use std::sync::Mutex;
+//! What the cores do at their best, right now (`tuner peak`) and while something is measured.
 
 use engine::network::Precision;
+use engine::plan::ConditionsRecord;
 use engine::runtime::Threads;
 use engine::util::median;
 use kernels::peak::{clock, tier_peak};
 use kernels::{Cpu, Team, Tier};
 
+use crate::bench::contention::each_worker;
 use crate::bench::core_distance::{CoreDistanceMonitor, far_rounds};
 use crate::bench::policy::POLICY;
 
 /// The tiers whose instructions are there and allowed.
-pub(crate) fn tiers(cpu: &Cpu) -> Vec<Tier> {
+pub fn tiers(cpu: &Cpu) -> Vec<Tier> {
     Tier::ALL.into_iter().filter(|tier| tier_peak(cpu, *tier, 1).is_some()).collect()
 }
 
@@ -31,64 +30,52 @@ pub struct Conditions {
 impl Conditions {
     /// Without samples: of the highest tier of f32, and of the highest below it where lower types are allowed.
     pub fn new(cpu: &Cpu, types: Precision) -> Self {
-        let (of_f32, lower): (Vec<Tier>, Vec<Tier>) =
-            tiers(cpu).into_iter().partition(|tier| tier.is_of_f32());
+        let (of_f32, lower): (Vec<_>, Vec<_>) = tiers(cpu).into_iter().partition(|tier| tier.is_of_f32());
         let lower = lower.last().filter(|_| types == Precision::Bf16);
         let tiers = of_f32.last().into_iter().chain(lower);
         let peaks = tiers.map(|tier| (*tier, Vec::new())).collect();
         Self { peaks, ..Self::default() }
     }
 
-    /// Takes one sample of each, on all threads at once.
     pub fn sample(&mut self, cpu: &Cpu, threads: &Threads, team: &mut Team) {
         let means = means(threads, team, || {
-            let peaks = self
-                .peaks
-                .iter()
-                .map(|(tier, _)| tier_peak(cpu, *tier, POLICY.conditions.sample_us).unwrap_or(0.0));
-            std::iter::once(clock(POLICY.conditions.sample_us)).chain(peaks).collect()
+            let peak = |tier| tier_peak(cpu, tier, POLICY.conditions_sample_us).unwrap_or(0.0);
+            let peaks = self.peaks.iter().map(|(tier, _)| peak(*tier));
+            std::iter::once(clock(POLICY.conditions_sample_us)).chain(peaks).collect()
         });
         let samples = std::iter::once(&mut self.clock).chain(self.peaks.iter_mut().map(|(_, list)| list));
         samples.zip(means).for_each(|(samples, mean)| samples.push(mean));
     }
 
-    /// Adds a core-to-core latency in seconds.
     pub fn add_core_to_core(&mut self, core_to_core: Option<f64>) {
         self.core_to_core.extend(core_to_core);
     }
 
     /// Whether more than some of the rounds were on cores far apart, by what is known of how near they can be.
     pub fn is_far(&self, distance: &CoreDistanceMonitor) -> bool {
-        let far = distance.near().map_or(0, |near| far_rounds(&self.core_to_core, near));
+        let far = distance.nearest_s().map_or(0, |near| far_rounds(&self.core_to_core, near));
         far as f64 > POLICY.contention.busy_share * self.core_to_core.len() as f64
     }
 
-    /// The median.
-    pub fn core_to_core_ns(&self) -> Option<f64> {
-        Some(median(&self.core_to_core)? * 1e9)
-    }
-
-    /// Of a core, the median.
+    /// The median of a core's clock.
     pub fn clock_ghz(&self) -> Option<f64> {
         Some(median(&self.clock)? / 1e9)
     }
 
-    /// Of a core, the medians by tier.
-    pub fn peak_gflops(&self) -> Vec<(Tier, f64)> {
-        let of = |(tier, samples): &(Tier, Vec<f64>)| Some((*tier, median(samples)? / 1e9));
-        self.peaks.iter().filter_map(of).collect()
+    /// Medians; none without samples.
+    pub fn record(&self) -> Option<ConditionsRecord> {
+        let peak = |(tier, samples): &(Tier, Vec<f64>)| Some((tier.to_string(), median(samples)? / 1e9));
+        Some(ConditionsRecord {
+            clock_ghz: self.clock_ghz()?,
+            core_to_core_ns: median(&self.core_to_core).map(|seconds| seconds * 1e9),
+            peak_gflops: self.peaks.iter().filter_map(peak).collect(),
+        })
     }
 }
 
 /// The means of what all threads measure at once.
-pub(crate) fn means(threads: &Threads, team: &mut Team, measure: impl Fn() -> Vec<f64> + Sync) -> Vec<f64> {
-    let all = Mutex::new(Vec::new());
-    threads.region(team, |member| {
-        member.wait();
-        let own = measure();
-        all.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(own);
-    });
-    let all = all.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+pub fn means(threads: &Threads, team: &mut Team, measure: impl Fn() -> Vec<f64> + Sync) -> Vec<f64> {
+    let all = each_worker(threads, team, measure);
     let count = all.iter().map(Vec::len).min().unwrap_or(0);
     (0..count).map(|i| all.iter().map(|own| own[i]).sum::<f64>() / all.len() as f64).collect()
 }

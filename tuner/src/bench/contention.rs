@@ -1,7 +1,7 @@
 //! Whether something else used the cores while something was timed.
 
 use std::fs::File;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use engine::runtime::Threads;
 use engine::util::read_at;
@@ -9,26 +9,20 @@ use kernels::Team;
 
 use crate::bench::policy::POLICY;
 
-/// The time of one run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Run {
-    /// Its length.
     pub seconds: f64,
     /// Something else used the cores meanwhile.
     pub disturbed: bool,
 }
 
-/// Runs, and those of them that were disturbed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunCount {
-    /// All.
     pub runs: usize,
-    /// Those that something else disturbed.
     pub disturbed: usize,
 }
 
 impl RunCount {
-    /// Counts a run.
     pub fn add(&mut self, run: Run) {
         self.runs += 1;
         self.disturbed += usize::from(run.disturbed);
@@ -46,7 +40,7 @@ thread_local! {
 }
 
 /// Nanoseconds that the calling thread has waited for a core; 0 where the system does not say.
-pub(crate) fn waiting() -> u64 {
+pub fn waiting() -> u64 {
     SCHEDSTAT.with(|file| file.as_ref().and_then(|file| number(file, 1)).unwrap_or(0))
 }
 
@@ -62,7 +56,7 @@ pub fn undisturbed(tries: usize, mut run: impl FnMut() -> Run) -> Run {
 }
 
 /// The first that was not disturbed; the least of all seconds where each was.
-pub(crate) fn quietest(runs: impl Iterator<Item = Run>) -> Run {
+pub fn quietest(runs: impl Iterator<Item = Run>) -> Run {
     let mut least = Run { seconds: f64::INFINITY, disturbed: true };
     for run in runs {
         if !run.disturbed {
@@ -71,6 +65,17 @@ pub(crate) fn quietest(runs: impl Iterator<Item = Run>) -> Run {
         least.seconds = least.seconds.min(run.seconds);
     }
     least
+}
+
+/// What a function gives on each of the workers, which call it at once.
+pub fn each_worker<T: Send>(threads: &Threads, team: &mut Team, of: impl Fn() -> T + Sync) -> Vec<T> {
+    let all = Mutex::new(Vec::new());
+    threads.region(team, |member| {
+        member.wait();
+        let own = of();
+        all.lock().unwrap_or_else(PoisonError::into_inner).push(own);
+    });
+    all.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Sees whether workers had to wait for a core that others used, or the whole machine for its host.
@@ -83,15 +88,9 @@ pub struct RunQueueMonitor {
 impl RunQueueMonitor {
     /// Of the workers of a pool; sees nothing where the system does not say.
     pub fn new(threads: &Threads) -> Self {
-        let files = Mutex::new(Vec::new());
-        threads.region(&mut Team::new(threads.count()), |member| {
-            if let Ok(file) = File::open("/proc/thread-self/schedstat") {
-                files.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(file);
-            }
-            member.wait();
-        });
-        let workers = files.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Self { workers, stat: File::open("/proc/stat").ok() }
+        let schedstat = || File::open("/proc/thread-self/schedstat").ok();
+        let files = each_worker(threads, &mut Team::new(threads.count()), schedstat);
+        Self { workers: files.into_iter().flatten().collect(), stat: File::open("/proc/stat").ok() }
     }
 
     /// Seconds that all workers together have waited for a core.

@@ -45,6 +45,7 @@ pub fn core_to_core(threads: &Threads, team: &mut Team) -> Option<f64> {
     if !threads.is_pinned() {
         return None;
     }
+    let exchanges = POLICY.core_distance.exchanges;
     let pairs = if workers == 2 { 1 } else { workers };
     let line = || (Line(AtomicUsize::new(0)), AtomicU64::new(u64::MAX));
     let lines: Vec<(Line, AtomicU64)> = (0..pairs).map(|_| line()).collect();
@@ -57,9 +58,7 @@ pub fn core_to_core(threads: &Threads, team: &mut Team) -> Option<f64> {
                 let start = Instant::now();
                 let side = [pair, (pair + 1) % workers].into_iter().position(|worker| worker == own);
                 let Some(side) = side else { continue };
-                for exchange in
-                    turn * POLICY.core_distance.exchanges..(turn + 1) * POLICY.core_distance.exchanges
-                {
+                for exchange in turn * exchanges..(turn + 1) * exchanges {
                     line.pass(2 * exchange + side);
                 }
                 if side == 0 {
@@ -70,14 +69,13 @@ pub fn core_to_core(threads: &Threads, team: &mut Team) -> Option<f64> {
     });
     let most = lines.into_iter().map(|(_, least)| least.into_inner()).max()?;
     // The first of two is done when the last exchange begins.
-    Some(most as f64 * 1e-9 / (2 * (POLICY.core_distance.exchanges - 1)) as f64)
+    Some(most as f64 * 1e-9 / (2 * (exchanges - 1)) as f64)
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Seconds as near as they have been, earlier too.
-    near: Option<f64>,
-    /// Of each round.
+    /// The least core-to-core latency, of earlier runs too.
+    nearest_s: Option<f64>,
     rounds: Vec<f64>,
     waited: Duration,
     patience: Duration,
@@ -94,10 +92,10 @@ impl CoreDistanceMonitor {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Earlier, they were so many seconds from each other.
+    /// Takes note of an earlier core-to-core latency in seconds.
     pub fn known(&self, seconds: f64) {
         let mut state = self.state();
-        state.near = Some(state.near.map_or(seconds, |near| near.min(seconds)));
+        state.nearest_s = Some(state.nearest_s.map_or(seconds, |near| near.min(seconds)));
     }
 
     /// Lets rounds wait so long from now on, all together; what was left until now.
@@ -110,26 +108,26 @@ impl CoreDistanceMonitor {
         self.state().until = end.into();
     }
 
-    /// Seconds as near as the cores are known to have been.
-    pub fn near(&self) -> Option<f64> {
-        self.state().near
+    /// The least core-to-core latency that is known.
+    pub fn nearest_s(&self) -> Option<f64> {
+        self.state().nearest_s
     }
 
-    /// How long rounds have waited.
     fn waited(&self) -> Duration {
         self.state().waited
     }
 
-    /// A clock that stands while rounds wait: the time of one problem must not go by with that.
-    pub fn clock(&self) -> Clock<'_> {
-        Clock { start: Instant::now(), waited: self.waited(), monitor: self }
+    /// A clock of the time since now that stands while rounds wait: the time of one problem must not go by with that.
+    pub fn clock(&self) -> impl Fn() -> Duration {
+        let (start, before) = (Instant::now(), self.waited());
+        move || start.elapsed().saturating_sub(self.waited().saturating_sub(before))
     }
 
     /// Takes note of a distance in seconds; how long to sleep and look again, zero where a round may begin.
     fn note(&self, seconds: f64) -> Duration {
         self.known(seconds);
         let mut state = self.state();
-        let is_far = is_far(seconds, state.near.unwrap_or(seconds));
+        let is_far = is_far(seconds, state.nearest_s.unwrap_or(seconds));
         let has_time = state.until.is_none_or(|end| Instant::now() < end);
         let pause =
             if is_far && has_time { POLICY.core_distance.pause.min(state.patience) } else { Duration::ZERO };
@@ -146,7 +144,7 @@ impl CoreDistanceMonitor {
         let state = self.state();
         let least = state.rounds.iter().copied().reduce(f64::min)?;
         let most = state.rounds.iter().copied().reduce(f64::max)?;
-        let near = state.near.unwrap_or(least);
+        let near = state.nearest_s.unwrap_or(least);
         let far = far_rounds(&state.rounds, near);
         Some(CoreDistance {
             near_ns: ns(near),
@@ -157,32 +155,8 @@ impl CoreDistanceMonitor {
             networks_ns: None,
         })
     }
-}
 
-/// See [`CoreDistanceMonitor::clock`].
-#[derive(Debug)]
-pub struct Clock<'a> {
-    start: Instant,
-    waited: Duration,
-    monitor: &'a CoreDistanceMonitor,
-}
-
-impl Clock<'_> {
-    /// Time that has gone by since, without waiting.
-    pub fn elapsed(&self) -> Duration {
-        let waited = self.monitor.waited().saturating_sub(self.waited);
-        self.start.elapsed().saturating_sub(waited)
-    }
-}
-
-/// How many of some rounds were on cores far monitor.
-pub fn far_rounds(rounds: &[f64], near: f64) -> usize {
-    rounds.iter().filter(|&&own| is_far(own, near)).count()
-}
-
-impl CoreDistanceMonitor {
-    /// Waits until the cores are near, as long as there is patience: core-to-core latency then, in seconds. None where
-    /// workers are not pinned to cores of their own, or there is one alone.
+    /// Waits until the cores are near, as long as there is patience; see [`core_to_core`].
     pub fn wait_until_near(&self, threads: &Threads, team: &mut Team) -> Option<f64> {
         loop {
             let seconds = core_to_core(threads, team)?;
@@ -197,8 +171,13 @@ impl CoreDistanceMonitor {
     /// Whether they are near when they have been waited for, or it is not known how near they can be.
     pub fn is_near(&self, threads: &Threads, team: &mut Team) -> bool {
         let seconds = self.wait_until_near(threads, team);
-        seconds.zip(self.near()).is_none_or(|(seconds, near)| !is_far(seconds, near))
+        seconds.zip(self.nearest_s()).is_none_or(|(seconds, near)| !is_far(seconds, near))
     }
+}
+
+/// How many of some rounds were on cores far apart.
+pub fn far_rounds(rounds: &[f64], near: f64) -> usize {
+    rounds.iter().filter(|&&own| is_far(own, near)).count()
 }
 
 #[cfg(test)]
@@ -209,23 +188,20 @@ mod tests {
 
     #[test]
     fn rounds_wait_while_cores_are_far_apart_and_patience_lasts() {
-        let monitor = CoreDistanceMonitor::default();
+        let (monitor, pause) = (CoreDistanceMonitor::default(), POLICY.core_distance.pause);
         assert_eq!(monitor.distance(), None);
         // As long as nothing nearer is known, that is near.
         assert_eq!(monitor.note(200e-9), Duration::ZERO);
         assert_eq!(monitor.distance().map(|distance| distance.far), Some(0.0));
         monitor.known(20e-9);
         assert_eq!(monitor.note(200e-9), Duration::ZERO);
-        assert_eq!(monitor.set_patience(POLICY.core_distance.pause * 3 / 2), Duration::ZERO);
+        assert_eq!(monitor.set_patience(pause * 3 / 2), Duration::ZERO);
         monitor.wait_until(Instant::now());
         assert_eq!(monitor.note(200e-9), Duration::ZERO);
         monitor.wait_until(Instant::now() + Duration::from_secs(3600));
-        assert_eq!(
-            [200e-9, 200e-9, 200e-9].map(|ns| monitor.note(ns)),
-            [POLICY.core_distance.pause, POLICY.core_distance.pause / 2, Duration::ZERO]
-        );
+        assert_eq!([200e-9; 3].map(|s| monitor.note(s)), [pause, pause / 2, Duration::ZERO]);
         assert_eq!(monitor.note(21e-9), Duration::ZERO);
-        assert_eq!(monitor.waited(), POLICY.core_distance.pause * 3 / 2);
+        assert_eq!(monitor.waited(), pause * 3 / 2);
         let waited_s = monitor.waited().as_secs_f64();
         // Of five rounds four, the first of them though it did not seem so then.
         let expected = CoreDistance {
@@ -245,12 +221,8 @@ mod tests {
     fn a_line_goes_from_worker_to_worker_and_one_alone_is_not_apart() {
         let of = |count| {
             let threads = Threads::new(count).expect("threads");
-            (
-                threads.install(|| {
-                    CoreDistanceMonitor::default().wait_until_near(&threads, &mut Team::new(count))
-                }),
-                threads.is_pinned(),
-            )
+            let wait = || CoreDistanceMonitor::default().wait_until_near(&threads, &mut Team::new(count));
+            (threads.install(wait), threads.is_pinned())
         };
         assert_eq!(of(1), (None, false));
         assert_eq!(of(available() + 1), (None, false));

@@ -3,16 +3,13 @@
 use engine::util::unit;
 use kernels::{BatchNorm, Filter, Problem};
 
-/// Source and filters for a problem: the same for all its candidates.
 pub struct Inputs {
     /// `[n, h, w, c]` values from 0 to 1, as after a ReLU.
     pub src: Vec<f32>,
-    /// As the problem asks for.
     pub filters: Vec<Filter>,
 }
 
 impl Inputs {
-    /// Pseudo-random values for a problem.
     pub fn synthetic(problem: &Problem) -> Self {
         let value = |stream, i: usize| unit(7, stream, i as u64);
         let src = (0..problem.src().elements()).map(|i| value(0, i) as f32).collect();

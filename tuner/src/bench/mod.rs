@@ -14,14 +14,13 @@ pub mod samples;
 pub mod timer;
 
 pub use conditions::Conditions;
-pub use contention::{Run, RunCount, RunQueueMonitor, undisturbed};
+pub use contention::{RunCount, RunQueueMonitor, undisturbed};
 pub use core_distance::CoreDistanceMonitor;
 pub use inputs::Inputs;
-pub use noise::tie;
 pub use oracle::{Comparison, Oracle, sample_pixels};
 pub use policy::POLICY;
 pub use progress::{Observer, Progress, Report, Stage, StageProgress, Warning};
 pub use residency::{weight_bytes, weights_come_from};
-pub use rounds::{Rounds, Turn};
+pub use rounds::Rounds;
 pub use samples::Samples;
 pub use timer::{Bench, BenchContext, each_in_turn};

@@ -33,7 +33,7 @@ pub fn floor(
     let of = |i: usize| {
         let problem = &problems[(2 * i + 1) * problems.len() / (2 * some)];
         let part = progress.part(i as f64 / some as f64, (i + 1) as f64 / some as f64);
-        let count = POLICY.pairs.warm_up + POLICY.noise.rounds;
+        let count = POLICY.pair_warm_up + POLICY.noise.rounds;
         // Waiting for near cores is left to what decides.
         let distance = CoreDistanceMonitor::default();
         of_problem(problem, cpu, cold, &Rounds::exactly(count, threads, &distance, part))

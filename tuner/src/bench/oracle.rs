@@ -31,27 +31,17 @@ pub fn sample_pixels(shape: Shape, count: usize) -> Vec<Pixel> {
 pub struct Oracle<'a> {
     problem: &'a Problem,
     inputs: &'a Inputs,
-    pixels: Vec<Pixel>,
-    given: Vec<Expected>,
+    pub pixels: Vec<Pixel>,
+    /// Outputs of the inputs as they are, one a segment.
+    pub given: Vec<Expected>,
     /// Of a rounded source, and of a rounded source and rounded weights.
     rounded: [OnceCell<Vec<Expected>>; 2],
 }
 
 impl<'a> Oracle<'a> {
-    /// For some pixels of all segments.
     pub fn new(problem: &'a Problem, inputs: &'a Inputs, pixels: Vec<Pixel>) -> Self {
         let given = expected(problem, &inputs.src, &inputs.filters, &pixels);
         Self { problem, inputs, pixels, given, rounded: Default::default() }
-    }
-
-    /// The pixels.
-    pub fn pixels(&self) -> &[Pixel] {
-        &self.pixels
-    }
-
-    /// Outputs of the inputs as they are, one a segment.
-    pub fn given(&self) -> &[Expected] {
-        &self.given
     }
 
     /// With the values of outputs from elsewhere.
@@ -115,14 +105,12 @@ pub struct Comparison {
     pub error: f64,
     /// The largest that is allowed there.
     pub tolerance: f64,
-    /// Largest exact output.
     pub largest: f64,
     /// Root mean square of the errors over that of the exact outputs.
     pub rms: f64,
 }
 
 impl Comparison {
-    /// Within tolerance.
     pub fn holds(&self) -> bool {
         self.error <= self.tolerance
     }
@@ -143,7 +131,6 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Within both tolerances.
     pub fn holds(&self) -> bool {
         self.own.holds() && self.given.holds()
     }

@@ -6,52 +6,33 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// The policy that all measuring follows.
-pub const POLICY: Policy = Policy::DEFAULT;
-
 /// All numbers of measuring and planning.
-#[derive(Clone, Debug)]
 pub struct Policy {
-    /// When a run counts as disturbed.
     pub contention: Contention,
-    /// How core-to-core latency is measured and waited for.
     pub core_distance: CoreDistancePolicy,
-    /// How cold weights are.
     pub cold: ColdCaches,
-    /// Clock and peak, sampled with each round.
-    pub conditions: ConditionsPolicy,
-    /// Two candidates in turn.
-    pub pairs: PairsPolicy,
-    /// The noise floor.
+    /// Microseconds of one sample of clock and peak.
+    pub conditions_sample_us: usize,
+    /// Rounds of two in turn that do not count. Memory is touched for the first time in them.
+    pub pair_warm_up: usize,
     pub noise: NoisePolicy,
-    /// The candidates of one problem, isolated.
     pub race: RacePolicy,
-    /// The search through the tunings of a kernel.
     pub search: SearchPolicy,
-    /// Trying what the search has skipped.
     pub exhaustive: ExhaustivePolicy,
-    /// The order and the shares of problems.
     pub schedule: SchedulePolicy,
-    /// Finalists in the running network.
     pub in_network: InNetworkPolicy,
-    /// Whole networks in turn.
     pub networks: NetworksPolicy,
-    /// Plans within bounds on error and memory.
     pub bounds: BoundsPolicy,
-    /// Plans from the fastest to the most exact.
     pub pareto: ParetoPolicy,
-    /// The stages of a tuning.
     pub stages: StagesPolicy,
-    /// Which runs of the log say how near cores can be.
     pub log: LogPolicy,
-    /// `run --repeat`.
-    pub repeat: RepeatPolicy,
-    /// `recheck`.
-    pub recheck: RecheckPolicy,
+    /// Inferences of `run --repeat` before latencies are taken.
+    pub repeat_warm_up: usize,
+    /// Runs of each of two candidates in `recheck`.
+    pub recheck_rounds: usize,
 }
 
 /// When a run counts as disturbed, and what is done then.
-#[derive(Clone, Debug)]
 pub struct Contention {
     /// Share of a run's time for which its workers may wait for a core.
     pub waited_share: f64,
@@ -64,7 +45,6 @@ pub struct Contention {
 }
 
 /// How core-to-core latency is measured and waited for. Cores count as far apart by `plan::records::FAR`.
-#[derive(Clone, Debug)]
 pub struct CoreDistancePolicy {
     /// Times that a cache line goes to and fro in a turn.
     pub exchanges: usize,
@@ -77,7 +57,6 @@ pub struct CoreDistancePolicy {
 }
 
 /// How cold weights and scratch are when a candidate is timed.
-#[derive(Clone, Debug)]
 pub struct ColdCaches {
     /// A shared cache keeps what is at most one in so many parts of it. Other data passes through it too.
     pub kept: usize,
@@ -85,22 +64,7 @@ pub struct ColdCaches {
     pub parts: usize,
 }
 
-/// Clock and peak, sampled with each round.
-#[derive(Clone, Debug)]
-pub struct ConditionsPolicy {
-    /// Microseconds of one sample.
-    pub sample_us: usize,
-}
-
-/// Two candidates in turn: a kernel against a copy of itself, or a choice against its runner-up.
-#[derive(Clone, Debug)]
-pub struct PairsPolicy {
-    /// Rounds that do not count. Memory is touched for the first time in them.
-    pub warm_up: usize,
-}
-
 /// The noise floor: a kernel against a copy of itself.
-#[derive(Clone, Debug)]
 pub struct NoisePolicy {
     /// Problems that are measured: a small, a middling and a large one.
     pub problems: usize,
@@ -113,7 +77,6 @@ pub struct NoisePolicy {
 }
 
 /// The candidates of one problem, isolated.
-#[derive(Clone, Debug)]
 pub struct RacePolicy {
     /// Rounds of a problem at most. Close leaders need them.
     pub rounds: usize,
@@ -140,8 +103,6 @@ pub struct RacePolicy {
     pub first_formats_share: f64,
 }
 
-/// The search through the tunings of a kernel.
-#[derive(Clone, Debug)]
 pub struct SearchPolicy {
     /// Rounds of tunings that are new.
     pub rounds: usize,
@@ -153,7 +114,6 @@ pub struct SearchPolicy {
 }
 
 /// Trying what the search has skipped.
-#[derive(Clone, Debug)]
 pub struct ExhaustivePolicy {
     /// Rounds of all that are left, enough to drop what loses.
     pub rounds_before: usize,
@@ -163,8 +123,6 @@ pub struct ExhaustivePolicy {
     pub patience: Duration,
 }
 
-/// The order and the shares of problems.
-#[derive(Clone, Debug)]
 pub struct SchedulePolicy {
     /// Seconds for each problem from which on it is visited twice. Slow memory for a second or two, which nothing
     /// shows, then spoils one visit at most.
@@ -176,7 +134,6 @@ pub struct SchedulePolicy {
 }
 
 /// Finalists in the running network.
-#[derive(Clone, Debug)]
 pub struct InNetworkPolicy {
     /// Candidates of a step at most.
     pub candidates: usize,
@@ -195,8 +152,6 @@ pub struct InNetworkPolicy {
     pub busy_share: f64,
 }
 
-/// Whole networks in turn.
-#[derive(Clone, Debug)]
 pub struct NetworksPolicy {
     /// Rounds at least and at most.
     pub rounds: [usize; 2],
@@ -211,8 +166,6 @@ pub struct NetworksPolicy {
     pub runs: usize,
 }
 
-/// Plans within bounds on error and memory.
-#[derive(Clone, Debug)]
 pub struct BoundsPolicy {
     /// Share of the network's time that may go for less memory: less than two runs of one plan differ by.
     pub lighter_share: f64,
@@ -224,11 +177,9 @@ pub struct BoundsPolicy {
     /// what would turn ReLUs on and off.
     pub change: f64,
     /// Prices of a squared error as large as the fastest types', as powers of two of their time.
-    pub price_exponents: RangeInclusive<i32>,
+    pub prices: RangeInclusive<i32>,
 }
 
-/// Plans from the fastest to the most exact.
-#[derive(Clone, Debug)]
 pub struct ParetoPolicy {
     /// Choices of each kind that are measured.
     pub plans: usize,
@@ -236,8 +187,6 @@ pub struct ParetoPolicy {
     pub time: Duration,
 }
 
-/// The stages of a tuning.
-#[derive(Clone, Debug)]
 pub struct StagesPolicy {
     /// Seconds for all measuring by default.
     pub budget_s: u32,
@@ -256,7 +205,6 @@ pub struct StagesPolicy {
 }
 
 /// Which runs of the log say how near cores can be.
-#[derive(Clone, Debug)]
 pub struct LogPolicy {
     /// The last so many runs count. A machine changes.
     pub runs: usize,
@@ -264,96 +212,56 @@ pub struct LogPolicy {
     pub near_rounds: usize,
 }
 
-/// `run --repeat`.
-#[derive(Clone, Debug)]
-pub struct RepeatPolicy {
-    /// Inferences before latencies are taken.
-    pub warm_up: usize,
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
 }
 
-/// `recheck`.
-#[derive(Clone, Debug)]
-pub struct RecheckPolicy {
-    /// Runs of each of two candidates.
-    pub rounds: usize,
-}
-
-impl Policy {
-    /// The numbers that are used.
-    pub const DEFAULT: Self = Self {
-        contention: Contention {
-            waited_share: 0.02,
-            tries: 3,
-            pause: Duration::from_millis(4),
-            busy_share: 0.1,
-        },
-        core_distance: CoreDistancePolicy {
-            exchanges: 16,
-            turns: 4,
-            pause: Duration::from_millis(20),
-            spins: 10_000,
-        },
-        cold: ColdCaches { kept: 2, parts: 4 },
-        conditions: ConditionsPolicy { sample_us: 40 },
-        pairs: PairsPolicy { warm_up: 2 },
-        noise: NoisePolicy { problems: 3, rounds: 24, least_tie: 0.01, widest_tie: 0.02 },
-        race: RacePolicy {
-            rounds: 48,
-            least_rounds: 2,
-            most: 24,
-            drop: [(1, 2.0), (2, 1.3), (4, 1.1)],
-            decide: [7, 10, 14, 19, 25],
-            rounds_together: 3,
-            finalists: 2,
-            revived: 2,
-            revived_ratio: 1.3,
-            search_share: 0.8,
-            first_formats_share: 0.5,
-        },
-        search: SearchPolicy { rounds: 2, at_a_time: 8, promising_ratio: [1.6, 1.3] },
-        exhaustive: ExhaustivePolicy { rounds_before: 8, last_rounds: 25, patience: Duration::from_secs(30) },
-        schedule: SchedulePolicy { twice_s: 0.3, first_share: 0.7, again_weight: 3.0 },
-        in_network: InNetworkPolicy {
-            candidates: 7,
-            slower: [1.2, 1.12],
-            rounds: [5, 100],
-            short: 1.5,
-            equal: 0.003,
-            tries: 2,
-            busy_share: 0.3,
-        },
-        networks: NetworksPolicy {
-            rounds: [2, 16],
-            shown_rounds: 4,
-            warm_up: Duration::from_millis(30),
-            turn: Duration::from_millis(100),
-            runs: 10,
-        },
-        bounds: BoundsPolicy {
-            lighter_share: 0.005,
-            tries: 7,
-            near: 1.15,
-            change: 1e-3,
-            price_exponents: -12..=7,
-        },
-        pareto: ParetoPolicy { plans: 6, time: Duration::from_secs(4) },
-        stages: StagesPolicy {
-            budget_s: 100,
-            quick_s: 14,
-            isolated_share: 0.6,
-            in_network_share: 0.85,
-            variants_share: 0.6,
-            patience_share: 0.3,
-            prediction_off: 0.05,
-        },
-        log: LogPolicy { runs: 10, near_rounds: 5 },
-        repeat: RepeatPolicy { warm_up: 3 },
-        recheck: RecheckPolicy { rounds: 20 },
-    };
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self::DEFAULT
-    }
-}
+/// The policy that all measuring follows.
+pub const POLICY: Policy = Policy {
+    contention: Contention { waited_share: 0.02, tries: 3, pause: ms(4), busy_share: 0.1 },
+    core_distance: CoreDistancePolicy { exchanges: 16, turns: 4, pause: ms(20), spins: 10_000 },
+    cold: ColdCaches { kept: 2, parts: 4 },
+    conditions_sample_us: 40,
+    pair_warm_up: 2,
+    noise: NoisePolicy { problems: 3, rounds: 24, least_tie: 0.01, widest_tie: 0.02 },
+    race: RacePolicy {
+        rounds: 48,
+        least_rounds: 2,
+        most: 24,
+        drop: [(1, 2.0), (2, 1.3), (4, 1.1)],
+        decide: [7, 10, 14, 19, 25],
+        rounds_together: 3,
+        finalists: 2,
+        revived: 2,
+        revived_ratio: 1.3,
+        search_share: 0.8,
+        first_formats_share: 0.5,
+    },
+    search: SearchPolicy { rounds: 2, at_a_time: 8, promising_ratio: [1.6, 1.3] },
+    exhaustive: ExhaustivePolicy { rounds_before: 8, last_rounds: 25, patience: Duration::from_secs(30) },
+    schedule: SchedulePolicy { twice_s: 0.3, first_share: 0.7, again_weight: 3.0 },
+    in_network: InNetworkPolicy {
+        candidates: 7,
+        slower: [1.2, 1.12],
+        rounds: [5, 100],
+        short: 1.5,
+        equal: 0.003,
+        tries: 2,
+        busy_share: 0.3,
+    },
+    networks: NetworksPolicy { rounds: [2, 16], shown_rounds: 4, warm_up: ms(30), turn: ms(100), runs: 10 },
+    bounds: BoundsPolicy { lighter_share: 0.005, tries: 7, near: 1.15, change: 1e-3, prices: -12..=7 },
+    pareto: ParetoPolicy { plans: 6, time: Duration::from_secs(4) },
+    stages: StagesPolicy {
+        budget_s: 100,
+        quick_s: 14,
+        isolated_share: 0.6,
+        in_network_share: 0.85,
+        variants_share: 0.6,
+        patience_share: 0.3,
+        prediction_off: 0.05,
+    },
+    log: LogPolicy { runs: 10, near_rounds: 5 },
+    repeat_warm_up: 3,
+    recheck_rounds: 20,
+};

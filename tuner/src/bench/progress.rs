@@ -78,21 +78,16 @@ impl fmt::Display for Warning {
 }
 
 /// Who hears of the progress of a tuning.
+#[expect(unused_variables, reason = "their names are for those who implement it")]
 pub trait Observer: Send {
     /// A stage is so far done, from 0 to 1; `detail` says at what it is.
-    fn progress(&mut self, stage: Stage, done: f64, detail: &str) {
-        let _ = (stage, done, detail);
-    }
+    fn progress(&mut self, stage: Stage, done: f64, detail: &str) {}
 
     /// A stage has ended.
-    fn ended(&mut self, stage: Stage) {
-        let _ = stage;
-    }
+    fn ended(&mut self, stage: Stage) {}
 
     /// Something that bears on the result.
-    fn warning(&mut self, warning: &Warning) {
-        let _ = warning;
-    }
+    fn warning(&mut self, warning: &Warning) {}
 }
 
 /// An observer that ignores all it hears.
@@ -102,41 +97,27 @@ pub struct Silent;
 impl Observer for Silent {}
 
 /// An observer that several parts of a tuning share.
-pub struct Progress<'a>(Mutex<&'a mut dyn Observer>);
+pub type Progress<'a> = Mutex<&'a mut dyn Observer>;
 
-impl<'a> Progress<'a> {
-    /// Of an observer.
-    pub fn new(observer: &'a mut dyn Observer) -> Self {
-        Self(Mutex::new(observer))
-    }
-
-    fn tell(&self, what: impl FnOnce(&mut dyn Observer)) {
-        what(&mut **self.0.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-/// Tells an observer; what the contexts of measuring and planning hold.
+/// What the contexts of measuring and planning hold of an observer.
 pub trait Report: Sync {
-    /// See [`Observer::progress`].
-    fn progress(&self, stage: Stage, done: f64, detail: &str);
-    /// See [`Observer::ended`].
-    fn ended(&self, stage: Stage);
+    fn tell(&self, what: &dyn Fn(&mut dyn Observer));
+
     /// See [`Observer::warning`].
-    fn warning(&self, warning: &Warning);
+    fn warning(&self, warning: &Warning) {
+        self.tell(&|observer| observer.warning(warning));
+    }
 }
 
 impl Report for Progress<'_> {
-    fn progress(&self, stage: Stage, done: f64, detail: &str) {
-        self.tell(|observer| observer.progress(stage, done, detail));
+    fn tell(&self, what: &dyn Fn(&mut dyn Observer)) {
+        what(&mut **self.lock().unwrap_or_else(PoisonError::into_inner));
     }
+}
 
-    fn ended(&self, stage: Stage) {
-        self.tell(|observer| observer.ended(stage));
-    }
-
-    fn warning(&self, warning: &Warning) {
-        self.tell(|observer| observer.warning(warning));
-    }
+#[cfg(test)]
+impl Report for Silent {
+    fn tell(&self, _: &dyn Fn(&mut dyn Observer)) {}
 }
 
 /// The progress of a stage, or of a part of it.
@@ -150,7 +131,6 @@ pub struct StageProgress<'a> {
 }
 
 impl<'a> StageProgress<'a> {
-    /// Of a whole stage.
     pub fn new(report: &'a dyn Report, stage: Stage) -> Self {
         Self { report, stage, from: 0.0, to: 1.0, detail: "" }
     }
@@ -160,28 +140,20 @@ impl<'a> StageProgress<'a> {
         Self { from: self.at(from), to: self.at(to), ..self }
     }
 
-    /// With what it is at.
     pub fn detail(self, detail: &'a str) -> Self {
         Self { detail, ..self }
     }
 
     /// So far it is done, from 0 to 1.
     pub fn done(&self, share: f64) {
-        self.report.progress(self.stage, self.at(share), self.detail);
+        self.report.tell(&|observer| observer.progress(self.stage, self.at(share), self.detail));
     }
 
-    /// The stage has ended.
     pub fn ended(&self) {
-        self.report.ended(self.stage);
+        self.report.tell(&|observer| observer.ended(self.stage));
     }
 
     fn at(&self, share: f64) -> f64 {
         self.from + (self.to - self.from) * share
     }
-}
-
-impl Report for Silent {
-    fn progress(&self, _: Stage, _: f64, _: &str) {}
-    fn ended(&self, _: Stage) {}
-    fn warning(&self, _: &Warning) {}
 }

@@ -12,13 +12,9 @@ use kernels::Team;
 use crate::bench::core_distance::CoreDistanceMonitor;
 use crate::bench::progress::StageProgress;
 
-/// How many rounds there are, and where.
 pub struct Rounds<'a> {
-    /// The workers.
     pub threads: &'a Threads,
-    /// How far apart their cores are.
     pub distance: &'a CoreDistanceMonitor,
-    /// What is reported of them.
     pub progress: StageProgress<'a>,
     /// Rounds at least and at most.
     pub count: [usize; 2],
@@ -28,7 +24,6 @@ pub struct Rounds<'a> {
     pub end: Instant,
 }
 
-/// What a round has at hand.
 pub struct Turn<'a> {
     /// Number of the round, from 0.
     pub round: usize,
@@ -60,22 +55,17 @@ impl<'a> Rounds<'a> {
     pub fn run(&self, mut round: impl FnMut(&mut Turn)) -> Vec<f64> {
         let [least, most] = self.count;
         let mut team = Team::new(self.threads.count());
-        let mut core_to_core = Vec::new();
+        let mut latencies = Vec::new();
         let clock = self.distance.clock();
         for number in 0..most {
-            let elapsed = clock.elapsed();
+            let elapsed = clock();
             if number >= least && (elapsed >= self.time || Instant::now() >= self.end) {
                 break;
             }
             self.progress.done(self.done(number, elapsed));
-            round(&mut Turn {
-                round: number,
-                rounds: self,
-                team: &mut team,
-                core_to_core: &mut core_to_core,
-            });
+            round(&mut Turn { round: number, rounds: self, team: &mut team, core_to_core: &mut latencies });
         }
-        core_to_core
+        latencies
     }
 
     /// The share of the rounds that is done, by number or by time.

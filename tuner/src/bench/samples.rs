@@ -14,22 +14,18 @@ impl Samples {
         self.0.push((round, seconds));
     }
 
-    /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The round of the last.
     pub fn last_round(&self) -> Option<usize> {
         self.0.last().map(|(round, _)| *round)
     }
 
-    /// Seconds, in order.
     pub fn seconds(&self) -> Vec<f64> {
         self.0.iter().map(|(_, seconds)| *seconds).collect()
     }
@@ -75,9 +71,7 @@ impl Samples {
         }
         (own, theirs)
     }
-}
 
-impl Samples {
     /// Times as they would be beside a leader: its median times what these took in the rounds that both were in, so
     /// that drift of the machine favours neither; as they are where there is no such round. There is at least one. In
     /// few rounds it may be the leader that was disturbed: then no less than the least of these.

@@ -1,5 +1,4 @@
-//! One prepared kernel that is run again and again, as cold as it is in a network; and what else the machine did
-//! in the meantime.
+//! One prepared kernel that is run again and again, as cold as it is in a network.
 //!
 //! In a network, the weights of all other layers have passed since a layer's turn, more than the caches hold, and
 //! its source has just been written by all workers, each a share. So before each run the weights and the
@@ -41,7 +40,6 @@ pub struct Bench {
 /// What benches share as the steps of a network do: the team, the scratch, and what passes through a core's caches between
 /// two turns of a step.
 pub struct BenchContext {
-    /// The team.
     pub team: Team,
     scratch: Buffer,
     passing: Buffer,
@@ -50,7 +48,6 @@ pub struct BenchContext {
 }
 
 impl BenchContext {
-    /// For a pool of threads.
     pub fn new(threads: &Threads, cpu: &Cpu) -> Self {
         let elements = cpu.caches.l2 / size_of::<f32>() * POLICY.cold.parts;
         let mut passing = Buffer::zeroed(elements);
@@ -69,9 +66,6 @@ impl Bench {
     }
 
     /// Prepares a choice for a problem.
-    ///
-    /// # Errors
-    /// The kernel's refusal.
     pub fn of(
         problem: &Problem,
         choice: &Choice,
@@ -85,7 +79,6 @@ impl Bench {
         Ok(Self::new(prepared, &choice.formats, src, cold))
     }
 
-    /// Lays out a prepared kernel's tensors.
     pub fn new(
         prepared: Box<dyn Prepared>,
         formats: &Formats,
@@ -130,7 +123,6 @@ impl Bench {
         member.wait();
     }
 
-    /// The problem and formats.
     pub fn signature(&self) -> &Signature {
         self.prepared.signature()
     }
@@ -236,14 +228,13 @@ pub fn in_turn(benches: &mut [Bench; 2], rounds: &Rounds, place: &mut BenchConte
             lists.reverse();
         }
         let runs = each_in_turn(&mut contenders, POLICY.contention.tries, rounds.threads, place);
-        if turn.round >= POLICY.pairs.warm_up {
+        if turn.round >= POLICY.pair_warm_up {
             lists.into_iter().zip(runs).for_each(|(list, run)| list.push(run.seconds));
         }
     });
     samples
 }
 
-/// A worker's part of a slice.
 fn share(values: &[f32], worker: usize, workers: usize) -> &[f32] {
     &values[values.len() * worker / workers..values.len() * (worker + 1) / workers]
 }

@@ -292,7 +292,7 @@ impl Checker {
 
 /// Where values are off; none where they are the oracle's within the tolerance.
 fn off(oracle: &Oracle, values: &[f64], is_f64: bool, channels: usize) -> Option<Off> {
-    let exact = &oracle.given()[0];
+    let exact = &oracle.given[0];
     // An output in f64 was summed in f64; one in f32 may have been summed in f32.
     let eps = if is_f64 { f64::EPSILON / f32::EPSILON as f64 } else { 1.0 };
     let tolerance = exact.tolerance(&Numerics::DIRECT_F32) * eps;
@@ -303,7 +303,7 @@ fn off(oracle: &Oracle, values: &[f64], is_f64: bool, channels: usize) -> Option
             (error, at) = (if difference.is_nan() { f64::INFINITY } else { difference }, index);
         }
     }
-    let Pixel { n, y, x } = oracle.pixels()[at / channels];
+    let Pixel { n, y, x } = oracle.pixels[at / channels];
     let index = [n, y, x, at % channels];
     (error > tolerance).then(|| Off { index, found: values[at], oracle: exact.values[at], error, tolerance })
 }

@@ -8,8 +8,9 @@ use engine::util::files::write_atomically;
 use serde::Serialize;
 
 use crate::cli::{Answer, Failure, OutputArgs};
+use crate::log::LogError;
 use crate::log::file::{lock, read};
-use crate::log::{Line, LogError};
+use crate::log::schema::Line;
 use crate::report::count;
 
 #[derive(Clone, Debug, clap::Args)]

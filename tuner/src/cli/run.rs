@@ -143,7 +143,7 @@ impl Running<'_> {
         let mut steps = vec![Vec::new(); self.session.graph().steps.len()];
         let (mut latency_ms, mut runs) = (Vec::with_capacity(repeat), RunCount::default());
         let (monitor, distance) = (RunQueueMonitor::new(threads), CoreDistanceMonitor::default());
-        let (mut meter, rounds) = (Meter::default(), POLICY.repeat.warm_up + repeat);
+        let (mut meter, rounds) = (Meter::default(), POLICY.repeat_warm_up + repeat);
         let progress = Progress::new(&mut meter);
         let stage = StageProgress::new(&progress, Stage::Inferences);
         Rounds::exactly(rounds, threads, &distance, stage).run(|turn| {
@@ -152,7 +152,7 @@ impl Running<'_> {
                 self.session.run(threads, &full, batch);
                 start.elapsed().as_secs_f64()
             });
-            if turn.round >= POLICY.repeat.warm_up {
+            if turn.round >= POLICY.repeat_warm_up {
                 runs.add(run);
                 latency_ms.push((run.seconds * 1e6).round() / 1e3);
                 let seconds = self.session.step_seconds();

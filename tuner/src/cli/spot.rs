@@ -139,7 +139,7 @@ fn measure(plan: &Plan, pairs: &[Pair], cpu: &Cpu) -> Result<Vec<Entry>, Failure
             let layers = planned.layers.join(" ");
             let [from, to] = [index, index + 1].map(|pair| pair as f64 / pairs.len() as f64);
             let part = stage.part(from, to).detail(&layers);
-            let rounds = POLICY.pairs.warm_up + POLICY.recheck.rounds;
+            let rounds = POLICY.pair_warm_up + POLICY.recheck_rounds;
             let rounds = Rounds::exactly(rounds, &threads, &distance, part);
             let inputs = Inputs::synthetic(&step.problem);
             let bench = |choice| Bench::of(&step.problem, choice, &inputs, cpu, weights_from);

@@ -9,38 +9,19 @@ use crate::log::schema::{Line, SCHEMA};
 /// Why a log is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The system refused.
     #[error("{file}: {source}")]
-    Io {
-        /// The file.
-        file: String,
-        /// Its reason.
-        source: std::io::Error,
-    },
-    /// A line says that it is of another version.
+    Io { file: String, source: std::io::Error },
+    /// A line, counted from 1, says that it is of another version.
     #[error("{file}: line {line}: schema is {found}, expected \"{SCHEMA}\"")]
-    Schema {
-        /// The file.
-        file: String,
-        /// The line, from 1.
-        line: usize,
-        /// Its schema.
-        found: String,
-    },
+    Schema { file: String, line: usize, found: String },
     /// No line could be read.
     #[error("{file}: found no line of a log of measurements, expected {FILE_KIND}")]
-    Foreign {
-        /// The file.
-        file: String,
-    },
+    Foreign { file: String },
 }
 
 const FILE_KIND: &str = "JSON lines that `tuner tune` appended";
 
 /// Appends a line, whole: under a lock, and after ending what another writer may have left torn.
-///
-/// # Errors
-/// If the system refuses.
 pub fn append(path: &Path, line: &Line) -> Result<(), LogError> {
     let write = || {
         let mut file = lock(path)?;
@@ -89,9 +70,7 @@ fn ends_torn(file: &mut File) -> std::io::Result<bool> {
 }
 
 /// All whole lines of a log, and how many others there are.
-///
-/// # Errors
-/// If it can't be read, none of its lines is one of a log, or one is of another version.
+/// An error if none of its lines is one of a log, or one is of another version.
 pub fn read(path: &Path) -> Result<(Vec<Line>, usize), LogError> {
     let file = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|source| LogError::Io { file: file.clone(), source })?;

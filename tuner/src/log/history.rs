@@ -7,49 +7,32 @@ use engine::plan::is_far;
 use crate::bench::{POLICY, Samples};
 use crate::log::schema::{Done, Line, LoggedCandidate, Run, Time};
 
-/// All candidates that were left, timed once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Round {
     /// Its number; they ascend.
     pub number: usize,
-    /// In the order they ran.
     times: Vec<Time>,
-    /// How far apart the workers' cores were, if it says so.
-    core_to_core_ns: Option<f64>,
+    pub core_to_core_ns: Option<f64>,
 }
 
 /// What one run, and those it resumed, found out about a problem.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
-    /// The run.
     pub run: String,
     /// Candidates by number.
     pub candidates: Vec<LoggedCandidate>,
-    /// Its rounds, in order.
     pub rounds: Vec<Round>,
-    /// Number of the last round that there was.
     pub last_round: usize,
-    /// How it ended, if it did.
     pub done: Option<Done>,
 }
 
 impl History {
-    /// The times of a candidate.
     pub fn samples(&self, number: usize) -> Samples {
         let mut samples = Samples::default();
         for Round { number: round, times, .. } in &self.rounds {
-            times
-                .iter()
-                .filter(|time| time.0 == number)
-                .for_each(|time| samples.push(*round, time.seconds()));
+            times.iter().filter(|t| t.0 == number).for_each(|t| samples.push(*round, t.seconds()));
         }
         samples
-    }
-
-    /// The times of a round.
-    #[cfg(test)]
-    pub fn times_of(&self, number: usize) -> &[Time] {
-        self.rounds.iter().find(|round| round.number == number).map_or(&[], |round| &round.times)
     }
 
     fn times(&self) -> impl Iterator<Item = &Time> {
@@ -66,8 +49,7 @@ impl History {
         self.times().filter(|time| time.2 > 0).count() as f64 / self.times().count().max(1) as f64
     }
 
-    /// Forgets the rounds on cores far apart, of a machine on which they were so near at the least, in nanoseconds, and the
-    /// share of the budget that these had.
+    /// Forgets the rounds on cores far apart, by the least latency in nanoseconds, with their share of the budget.
     pub fn keep_near(&mut self, nearest: Option<f64>) {
         let is_near = |round: &Round| match (round.core_to_core_ns, nearest) {
             (Some(own), Some(nearest)) => !is_far(own, nearest),
@@ -101,17 +83,11 @@ impl History {
     }
 }
 
-/// The histories of a log.
 #[derive(Debug, Default)]
 pub struct Histories {
-    /// Runs, in order.
     pub runs: Vec<Run>,
-    /// By run and problem.
     of: HashMap<(String, String), History>,
-    /// Problems, in order.
     pub problems: Vec<String>,
-    /// Core-to-core latency of the machine's workers when they are near, in nanoseconds.
-    pub nearest: Option<f64>,
 }
 
 /// Core-to-core latency of near workers, in nanoseconds: of the last runs that `like` admits, that of the run on the nearest.
@@ -137,7 +113,7 @@ pub fn nearest(lines: &[Line], like: impl Fn(&Run) -> bool) -> Option<f64> {
 impl Histories {
     /// Of the runs that `like` admits, of a machine of that least core-to-core latency; without the rounds on cores far apart.
     pub fn of(lines: Vec<Line>, nearest: Option<f64>, like: impl Fn(&Run) -> bool) -> Self {
-        let mut all = Self { nearest, ..Self::default() };
+        let mut all = Self::default();
         for line in lines {
             let (run, problem) = match &line {
                 Line::Run(run) => {
@@ -194,46 +170,41 @@ impl Histories {
 
 #[cfg(test)]
 mod tests {
-    use engine::runtime::Machine;
-    use kernels::Cpu;
-
     use super::*;
 
     fn run(name: &str) -> Line {
-        Line::Run(Run {
-            run: name.to_string(),
-            schema: crate::log::schema::SCHEMA.to_string(),
-            tool: String::new(),
-            machine: Machine::of(&Cpu::detect()),
-            threads: 1,
-            types: "f32".to_string(),
-            cold: Default::default(),
-            method: crate::log::schema::METHOD,
-            started: 0,
-        })
+        Line::Run(Run { run: name.to_string(), ..Run::default() })
+    }
+
+    fn p() -> String {
+        "p".to_string()
     }
 
     fn candidates(run: &str, first: usize, count: usize) -> Line {
-        Line::Candidates {
-            run: run.to_string(),
-            problem: "p".to_string(),
-            first,
-            list: vec![LoggedCandidate::any(); count],
-        }
+        let list = vec![LoggedCandidate::default(); count];
+        Line::Candidates { run: run.to_string(), problem: p(), first, list }
+    }
+
+    fn round_of(run: &str, round: usize, times: Vec<Time>, core_to_core_ns: Option<f64>) -> Line {
+        Line::Round { run: run.to_string(), problem: p(), round, times, core_to_core_ns }
     }
 
     fn round(run: &str, round: usize, numbers: &[usize]) -> Line {
         let times = numbers.iter().map(|&number| Time(number, 1000 * round as u64, 0)).collect();
-        Line::Round { run: run.to_string(), problem: "p".to_string(), round, times, core_to_core_ns: None }
+        round_of(run, round, times, None)
     }
 
-    fn round_of(run: &str, times: Vec<Time>, core_to_core_ns: Option<f64>) -> Line {
-        Line::Round { run: run.to_string(), problem: "p".to_string(), round: 1, times, core_to_core_ns }
+    /// A round of one candidate on cores of that core-to-core latency.
+    fn round_at(run: &str, round: usize, ns: f64) -> Line {
+        round_of(run, round, vec![Time(0, 1000, 0)], Some(ns))
     }
 
-    fn done(run: &str, share: f64) -> Line {
-        let done = Done { share, complete: false };
-        Line::Done { run: run.to_string(), problem: "p".to_string(), done }
+    fn resumes(run: &str, from: &str) -> Line {
+        Line::Resumes { run: run.to_string(), problem: p(), from: from.to_string() }
+    }
+
+    fn done(run: &str, share: f64, complete: bool) -> Line {
+        Line::Done { run: run.to_string(), problem: p(), done: Done { share, complete } }
     }
 
     fn furthest(lines: Vec<Line>) -> Option<History> {
@@ -268,9 +239,9 @@ mod tests {
             candidates("a", 0, 1),
             round("a", 1, &[0]),
             run("b"),
-            Line::Resumes { run: "b".to_string(), problem: "p".to_string(), from: "a".to_string() },
+            resumes("b", "a"),
             round("b", 2, &[0]),
-            done("b", 1.0),
+            done("b", 1.0, false),
         ];
         let history = furthest(lines).expect("a history");
         assert_eq!((history.run.as_str(), history.rounds.len()), ("b", 2));
@@ -280,26 +251,12 @@ mod tests {
 
     #[test]
     fn a_run_that_resumes_one_on_cores_far_apart_is_as_done_as_it_says() {
-        let line = |run: &str, number: usize, ns: f64| Line::Round {
-            run: run.to_string(),
-            problem: "p".to_string(),
-            round: number,
-            times: vec![Time(0, 1000, 0)],
-            core_to_core_ns: Some(ns),
-        };
-        let done = |run: &str| Line::Done {
-            run: run.to_string(),
-            problem: "p".to_string(),
-            done: Done { share: 1.0, complete: true },
-        };
         let mut lines = vec![run("a"), candidates("a", 0, 1)];
-        lines.extend((1..=8).map(|number| line("a", number, if number > 5 { 190.0 } else { 20.0 })));
-        lines.push(done("a"));
+        lines.extend((1..=8).map(|number| round_at("a", number, if number > 5 { 190.0 } else { 20.0 })));
+        lines.push(done("a", 1.0, true));
         let of_a = furthest(lines.clone()).expect("a history");
         assert_eq!(of_a.done, Some(Done { share: 5.0 / 8.0, complete: false }));
-        lines.push(run("b"));
-        lines.push(Line::Resumes { run: "b".to_string(), problem: "p".to_string(), from: "a".to_string() });
-        lines.extend([line("b", 9, 20.0), done("b")]);
+        lines.extend([run("b"), resumes("b", "a"), round_at("b", 9, 20.0), done("b", 1.0, true)]);
         let of_b = furthest(lines).expect("a history");
         let numbers: Vec<usize> = of_b.rounds.iter().map(|round| round.number).collect();
         assert_eq!(numbers, [1, 2, 3, 4, 5, 9]);
@@ -309,9 +266,8 @@ mod tests {
     #[test]
     fn a_busy_time_does_not_stand_before_a_quiet_one() {
         let with = |name: &str, disturbed: u8, share: f64| {
-            let times = vec![Time(0, 1000, disturbed)];
-            let busy = round_of(name, times, None);
-            vec![run(name), candidates(name, 0, 1), busy, done(name, share)]
+            let busy = round_of(name, 1, vec![Time(0, 1000, disturbed)], None);
+            vec![run(name), candidates(name, 0, 1), busy, done(name, share, false)]
         };
         let quiet = furthest([with("a", 0, 1.0), with("b", 1, 5.0)].concat()).expect("a history");
         assert_eq!(quiet.run, "a");
@@ -322,14 +278,8 @@ mod tests {
     fn a_time_on_cores_far_apart_does_not_stand_where_nearer_ones_are_known() {
         let with = |name: &str, ns: &[f64], share: f64| {
             let mut lines = vec![run(name), candidates(name, 0, 1)];
-            lines.extend(ns.iter().enumerate().map(|(index, ns)| Line::Round {
-                run: name.to_string(),
-                problem: "p".to_string(),
-                round: index + 1,
-                times: vec![Time(0, 1000, 0)],
-                core_to_core_ns: Some(*ns),
-            }));
-            lines.push(done(name, share));
+            lines.extend(ns.iter().zip(1..).map(|(ns, number)| round_at(name, number, *ns)));
+            lines.push(done(name, share, false));
             lines
         };
         let near = furthest([with("a", &[20.0; 5], 1.0), with("b", &[190.0; 9], 5.0)].concat());
@@ -357,7 +307,7 @@ mod tests {
         let of = |name: &str, rounds: usize, share: Option<f64>| {
             let rounds = (1..=rounds).map(|i| round(name, i, &[0]));
             let head = [run(name), candidates(name, 0, 1)];
-            head.into_iter().chain(rounds).chain(share.map(|share| done(name, share))).collect::<Vec<_>>()
+            head.into_iter().chain(rounds).chain(share.map(|s| done(name, s, false))).collect::<Vec<_>>()
         };
         let name = |parts: Vec<Vec<Line>>| furthest(parts.concat()).expect("a history").run;
         assert_eq!(name(vec![of("a", 2, None), of("b", 5, None), of("c", 3, None)]), "b");

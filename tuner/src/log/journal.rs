@@ -39,6 +39,8 @@ pub struct Log {
     path: PathBuf,
     run: String,
     histories: Histories,
+    /// Core-to-core latency in seconds of the machine's workers when they are near.
+    pub nearest: Option<f64>,
     /// Why it could not be written, once.
     failed: OnceLock<String>,
 }
@@ -46,9 +48,6 @@ pub struct Log {
 impl Log {
     /// Begins a run in the log of a machine's folder. What runs of the same machine, threads and types have found
     /// is kept at hand, unless it is to be ignored.
-    ///
-    /// # Errors
-    /// If the file is no log, or can't be read or written.
     pub fn open(
         folder: &Path,
         machine: &Machine,
@@ -65,10 +64,7 @@ impl Log {
             tool: TOOL.to_string(),
             machine: machine.clone(),
             threads,
-            types: match types {
-                Precision::F32 => "f32".to_string(),
-                Precision::Bf16 => "lower".to_string(),
-            },
+            types: if types == Precision::F32 { "f32" } else { "lower" }.to_string(),
             cold,
             method: METHOD,
             started: since.as_secs(),
@@ -79,25 +75,17 @@ impl Log {
         };
         let nearest = nearest(&lines, here);
         let like = |other: &Run| {
-            !is_fresh
-                && other.tool == run.tool
-                && other.machine == run.machine
-                && (other.threads, &other.types, other.cold) == (run.threads, &run.types, run.cold)
-                && other.method == run.method
+            let same_kind = (&other.tool, &other.types, other.cold) == (&run.tool, &run.types, run.cold);
+            !is_fresh && here(other) && same_kind
         };
         let histories = Histories::of(lines, nearest, like);
         let name = run.run.clone();
         append(&path, &Line::Run(run))?;
-        Ok(Self { path, run: name, histories, failed: OnceLock::new() })
+        let nearest = nearest.map(|ns| ns * 1e-9);
+        Ok(Self { path, run: name, histories, nearest, failed: OnceLock::new() })
     }
 
-    /// How near this machine's workers are known to have been, in seconds.
-    pub fn nearest(&self) -> Option<f64> {
-        self.histories.nearest.map(|ns| ns * 1e-9)
-    }
-
-    /// What earlier runs have found out about a problem; nothing of a time when others used the cores, or when these were
-    /// far apart, which must not settle a choice for good.
+    /// What earlier runs have found out about a problem while the cores were quiet and near.
     pub fn history(&self, problem: &Problem) -> Option<&History> {
         self.histories.furthest(&problem.to_string(), POLICY.contention.busy_share)
     }
@@ -108,10 +96,9 @@ impl Log {
     }
 
     fn append(&self, line: &Line) {
-        if self.failed.get().is_some() {
-            return;
-        }
-        if let Err(error) = append(&self.path, line) {
+        if self.failed.get().is_none()
+            && let Err(error) = append(&self.path, line)
+        {
             let _ = self.failed.set(error.to_string());
         }
     }
@@ -122,20 +109,16 @@ pub struct Journal<'a> {
     log: Option<&'a Log>,
     run: String,
     problem: String,
-    /// All until now, and the run that the last of it is of.
-    history: History,
+    /// All until now, and the run that the last of it is of. What is added goes on from there.
+    pub history: History,
 }
 
 impl<'a> Journal<'a> {
     /// Of a problem; kept alone without a log.
     pub fn new(log: Option<&'a Log>, problem: &Problem) -> Self {
         let run = log.map(|log| log.run.clone()).unwrap_or_default();
-        Self {
-            log,
-            problem: problem.to_string(),
-            history: History { run: run.clone(), ..History::default() },
-            run,
-        }
+        let history = History { run: run.clone(), ..History::default() };
+        Self { log, problem: problem.to_string(), history, run }
     }
 
     fn append(&mut self, line: impl FnOnce(String, String) -> Line) {
@@ -151,28 +134,19 @@ impl<'a> Journal<'a> {
         self.history.add(line);
     }
 
-    /// All that follows goes on from there.
-    pub fn resume(&mut self, history: History) {
-        self.history = history;
-    }
-
-    /// All that was kept.
-    pub fn into_history(self) -> History {
-        self.history
-    }
-
-    /// Candidates with numbers from `first` on.
-    pub fn candidates(&mut self, first: usize, list: Vec<LoggedCandidate>) {
+    /// Candidates with the next numbers.
+    pub fn candidates(&mut self, list: Vec<LoggedCandidate>) {
+        let first = self.history.candidates.len();
         self.append(|run, problem| Line::Candidates { run, problem, first, list });
     }
 
-    /// A round, with the seconds from core to core.
-    pub fn round(&mut self, round: usize, times: Vec<Time>, core_to_core: Option<f64>) {
+    /// The next round, with the seconds from core to core.
+    pub fn round(&mut self, times: Vec<Time>, core_to_core: Option<f64>) {
+        let round = self.history.last_round + 1;
         let core_to_core_ns = core_to_core.map(ns);
         self.append(|run, problem| Line::Round { run, problem, round, times, core_to_core_ns });
     }
 
-    /// The end.
     pub fn done(&mut self, share: Duration, complete: bool) {
         let done = Done { share: share.as_secs_f64(), complete };
         self.append(|run, problem| Line::Done { run, problem, done });
@@ -195,21 +169,21 @@ mod tests {
         };
         let problem = Problem::Conv("n1h5w5c8k8r3s3".parse().expect("a shape"));
         let round = |journal: &mut Journal, number| {
-            journal.round(number, vec![Time(0, 1000, 0)], None);
+            journal.round(vec![Time(0, 1000, 0)], None);
             journal.done(Duration::from_secs(number as u64), false);
         };
         let log = open();
         let mut journal = Journal::new(Some(&log), &problem);
-        journal.candidates(0, vec![LoggedCandidate::any()]);
+        journal.candidates(vec![LoggedCandidate::default()]);
         round(&mut journal, 1);
 
         let log = open();
         let mut first = Journal::new(Some(&log), &problem);
-        first.resume(log.history(&problem).expect("a history").clone());
+        first.history = log.history(&problem).expect("a history").clone();
         let mut second = Journal::new(Some(&log), &problem);
-        second.resume(first.into_history());
+        second.history = first.history;
         round(&mut second, 2);
-        let kept = second.into_history();
+        let kept = second.history;
 
         let log = open();
         let found = log.history(&problem).expect("a history");

@@ -8,4 +8,4 @@ pub mod schema;
 pub use file::LogError;
 pub use history::History;
 pub use journal::{Journal, Log};
-pub use schema::{Line, LoggedCandidate, Time};
+pub use schema::{Checked, LoggedCandidate, Time};

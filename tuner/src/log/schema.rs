@@ -5,99 +5,71 @@ use engine::plan::WeightResidency;
 use engine::runtime::Machine;
 use serde::{Deserialize, Serialize};
 
-/// Version of the format.
 pub const SCHEMA: &str = "measurements-1";
 
-/// How runs are measured, a number that is raised with that: times of another method are not taken. 1: all candidates of a
-/// round in one region, on shared scratch. 2: scratch as cold whoever had it last, and rounds that wait for near cores. 3: as near as
-/// the pair furthest apart. 4: scratch is moved out of the caches first.
+/// How runs are measured: raised when times change their meaning; those of other methods are not taken.
 pub const METHOD: u32 = 4;
 
-/// One line of a log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "line", rename_all = "snake_case")]
 pub enum Line {
-    /// A run begins.
     Run(Run),
     /// Candidates of a problem that are measured from now on.
     Candidates {
-        /// The run.
         run: String,
-        /// The problem.
         problem: String,
-        /// Number of the first.
         first: usize,
-        /// The candidates.
         list: Vec<LoggedCandidate>,
     },
     /// All candidates that are left, timed once.
     Round {
-        /// The run.
         run: String,
-        /// The problem.
         problem: String,
         /// Its number, from 1.
         round: usize,
         /// In the order they ran.
         times: Vec<Time>,
         /// How far apart the workers' cores were.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         core_to_core_ns: Option<f64>,
     },
     /// The run goes on where another has ended.
     Resumes {
-        /// The run.
         run: String,
-        /// The problem.
         problem: String,
-        /// The other run.
         from: String,
     },
     /// Measured as long as its share of the budget allows.
     Done {
-        /// The run.
         run: String,
-        /// The problem.
         problem: String,
-        /// With what.
         #[serde(flatten)]
         done: Done,
     },
 }
 
 /// One tuning on one machine.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// Its name: when and by which process.
     pub run: String,
-    /// [`SCHEMA`].
     pub schema: String,
-    /// What measures.
     pub tool: String,
-    /// Where.
     pub machine: Machine,
-    /// On how many threads.
     pub threads: usize,
     /// `f32`, or `lower` where lower types are measured too.
     pub types: String,
-    /// Where weights were.
     #[serde(default)]
     pub cold: WeightResidency,
-    /// [`METHOD`].
     #[serde(default)]
     pub method: u32,
     /// Seconds since 1970.
     pub started: u64,
 }
 
-/// A candidate as it was found when it was checked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LoggedCandidate {
-    /// Which.
-    #[serde(flatten)]
-    pub id: CandidateId,
-    /// Hash of the kernel's code.
-    pub code: String,
+/// What the check of a candidate has found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Checked {
     /// Largest error over the largest output.
     pub rel_error: f64,
     /// Root mean square of the errors over that of the outputs.
@@ -106,33 +78,25 @@ pub struct LoggedCandidate {
     pub packed: usize,
     /// Bytes of scratch.
     pub scratch: usize,
+}
+
+/// A candidate as it was found when it was checked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LoggedCandidate {
+    #[serde(flatten)]
+    pub id: CandidateId,
+    /// Hash of the kernel's code.
+    pub code: String,
+    #[serde(flatten)]
+    pub checked: Checked,
     /// Error and tolerance of one whose results are wrong; it is not timed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub wrong: Option<[f64; 2]>,
 }
 
 impl LoggedCandidate {
-    /// Whether it is the same candidate, of the same code.
     pub fn is_same(&self, other: &Self) -> bool {
         (&self.id, &self.code) == (&other.id, &other.code)
-    }
-
-    /// Of no particular candidate, to test what keeps them.
-    #[cfg(test)]
-    pub fn any() -> Self {
-        Self {
-            id: CandidateId {
-                kernel: "direct_plain".to_string(),
-                tuning: Default::default(),
-                formats: Default::default(),
-            },
-            code: String::new(),
-            rel_error: 0.0,
-            rms_error: 0.0,
-            packed: 0,
-            scratch: 0,
-            wrong: None,
-        }
     }
 }
 
@@ -141,12 +105,10 @@ impl LoggedCandidate {
 pub struct Time(pub usize, pub u64, pub u8);
 
 impl Time {
-    /// Of a run.
     pub fn new(number: usize, seconds: f64, disturbed: bool) -> Self {
         Self(number, (seconds * 1e9).round() as u64, u8::from(disturbed))
     }
 
-    /// Seconds.
     pub fn seconds(&self) -> f64 {
         self.1 as f64 / 1e9
     }

@@ -1,40 +1,41 @@
 //! Who leads the candidates of a problem, who is dropped for it, and who comes back.
 
-use engine::network::pair;
 use engine::util::Timing;
 use kernels::Dtype;
 
 use crate::bench::{POLICY, Samples};
-use crate::measure::race::{ActiveCandidate, Race};
+use crate::measure::race::{ActiveCandidate, Entrant, Race};
 use crate::measure::types::{CandidateResult, Outcome};
 
 impl Race<'_> {
     /// Of those still measured, the fastest.
     pub fn first(&self) -> Option<usize> {
-        let seconds = |index: usize| self.samples[index].median();
         let leaders = self.leaders().into_iter().map(|(_, leader)| leader);
-        leaders.min_by(|&a, &b| seconds(a).total_cmp(&seconds(b)))
+        leaders.min_by(|&a, &b| self.median(a).total_cmp(&self.median(b)))
     }
 
     /// The median of the fastest that is still measured.
     pub fn least(&self) -> f64 {
-        self.first().map_or(f64::INFINITY, |first| self.samples[first].median())
+        self.first().map_or(f64::INFINITY, |first| self.median(first))
+    }
+
+    fn median(&self, index: usize) -> f64 {
+        self.entrants[index].samples.median()
     }
 
     /// Of those still measured, the fastest of each pair of types: by the rounds that it was in with the one of the least
     /// median, since others may have been in slower rounds.
-    pub(super) fn leaders(&self) -> Vec<([Dtype; 2], usize)> {
+    pub fn leaders(&self) -> Vec<([Dtype; 2], usize)> {
         let mut leaders = self.least_medians();
         for (types, leader) in &mut leaders {
-            let of_types =
-                |entrant: &&ActiveCandidate| pair(&self.candidates[entrant.index].choice.formats) == *types;
-            let versus = |index: usize| match self.samples[index].paired(&self.samples[*leader]) {
+            let versus = |own: &Entrant| match own.samples.paired(&self.entrants[*leader].samples) {
                 (Some(ratio), rounds) if rounds >= POLICY.race.decide[0] => ratio,
                 _ => f64::INFINITY,
             };
-            let all =
-                self.alive.iter().filter(of_types).map(|entrant| (entrant.index, versus(entrant.index)));
-            let least = all.min_by(|(_, a), (_, b)| a.total_cmp(b)).filter(|(_, versus)| *versus < 1.0);
+            let all = self.alive.iter().map(|active| (active.index, &self.entrants[active.index]));
+            let of_types = all.filter(|(_, own)| own.result.types() == *types);
+            let timed = of_types.map(|(index, own)| (index, versus(own)));
+            let least = timed.min_by(|(_, a), (_, b)| a.total_cmp(b)).filter(|(_, versus)| *versus < 1.0);
             *leader = least.map_or(*leader, |(index, _)| index);
         }
         leaders
@@ -43,11 +44,9 @@ impl Race<'_> {
     fn least_medians(&self) -> Vec<([Dtype; 2], usize)> {
         let mut leaders: Vec<([Dtype; 2], usize)> = Vec::new();
         for &ActiveCandidate { index, .. } in &self.alive {
-            let types = pair(&self.candidates[index].choice.formats);
+            let types = self.entrants[index].result.types();
             match leaders.iter_mut().find(|(known, _)| *known == types) {
-                Some((_, first)) if self.samples[index].median() < self.samples[*first].median() => {
-                    *first = index;
-                }
+                Some((_, first)) if self.median(index) < self.median(*first) => *first = index,
                 Some(_) => {}
                 None => leaders.push((types, index)),
             }
@@ -56,25 +55,25 @@ impl Race<'_> {
     }
 
     /// Drops all but the fastest where they are too many.
-    pub(super) fn limit(&mut self) {
-        let mut medians: Vec<f64> = self.alive.iter().map(|e| self.samples[e.index].median()).collect();
+    pub fn limit(&mut self) {
+        let mut medians: Vec<f64> = self.alive.iter().map(|active| self.median(active.index)).collect();
         medians.sort_by(f64::total_cmp);
         if let Some(&slowest) = medians.get(POLICY.race.most) {
-            self.drop(|_, own, _| own.median() >= slowest);
+            self.drop(|own, _| own.samples.median() >= slowest);
         }
     }
 
     /// Drops those that lose to the leader of their types.
-    pub(super) fn drop(&mut self, loses: impl Fn(&CandidateResult, &Samples, &Samples) -> bool) {
+    pub fn drop(&mut self, loses: impl Fn(&Entrant, &Samples) -> bool) {
         let leaders = self.leaders();
-        let (candidates, samples) = (&mut self.candidates, &self.samples);
+        let entrants = &mut self.entrants;
         self.alive.retain(|&ActiveCandidate { index, .. }| {
-            let candidate = &mut candidates[index];
-            let leader = leader_of(&leaders, candidate).unwrap_or(index);
-            let stays = leader == index || !loses(candidate, &samples[index], &samples[leader]);
+            let own = &entrants[index];
+            let leader = leader_of(&leaders, &own.result).unwrap_or(index);
+            let stays = leader == index || !loses(own, &entrants[leader].samples);
             if !stays {
-                let timing = Timing::of(&samples[index].seconds());
-                candidate.outcome = Outcome::Timed { timing, dropped: true };
+                let timing = Timing::of(&own.samples.seconds());
+                entrants[index].result.outcome = Outcome::Timed { timing, dropped: true };
             }
             stays
         });
@@ -82,11 +81,11 @@ impl Race<'_> {
 
     /// Lets those in again that were dropped for one that has lost since, and that were faster than the fastest that is
     /// left in the rounds that both were in; whether there are any.
-    pub(super) fn reinstate(&mut self) -> bool {
+    pub fn reinstate(&mut self) -> bool {
         let leaders = self.leaders();
         let alive = self.alive.len();
-        for index in 0..self.candidates.len() {
-            let candidate = &self.candidates[index];
+        for index in 0..self.entrants.len() {
+            let candidate = &self.entrants[index].result;
             let is_faster = candidate.versus.is_some_and(|versus| versus.value < 1.0);
             if is_faster && leader_of(&leaders, candidate).is_some() {
                 self.let_in(index);
@@ -96,31 +95,35 @@ impl Race<'_> {
     }
 
     /// Lets a candidate in, if it is not.
-    pub(super) fn let_in(&mut self, index: usize) {
-        if !self.alive.iter().any(|entrant| entrant.index == index) {
+    pub fn let_in(&mut self, index: usize) {
+        if !self.is_alive(index) {
             self.alive.push(ActiveCandidate { index, bench: None });
         }
+    }
+
+    fn is_alive(&self, index: usize) -> bool {
+        self.alive.iter().any(|active| active.index == index)
     }
 
     /// The times of all: the leaders' own, and for the others the leader's times what they took in the rounds
     /// that both were in, so that drift of the machine does not favour those that left early.
     pub fn conclude(&mut self) {
         let leaders = self.leaders();
-        let is_alive = |index| self.alive.iter().any(|entrant| entrant.index == index);
-        for (index, candidate) in self.candidates.iter_mut().enumerate() {
-            let Outcome::Timed { dropped, .. } = candidate.outcome else { continue };
-            let own = &self.samples[index];
-            let leader = leader_of(&leaders, candidate).map(|leader| &self.samples[leader]);
-            let (Some(leader), false) = (leader, own.is_empty()) else { continue };
-            candidate.versus = own.ratio(leader);
-            let timing = own.relative_to(leader);
-            candidate.outcome = Outcome::Timed { timing, dropped: dropped && !is_alive(index) };
+        for index in 0..self.entrants.len() {
+            let Entrant { result, samples, .. } = &self.entrants[index];
+            let Outcome::Timed { dropped, .. } = result.outcome else { continue };
+            let leader = leader_of(&leaders, result).map(|leader| &self.entrants[leader].samples);
+            let Some(leader) = leader.filter(|_| !samples.is_empty()) else { continue };
+            let (versus, timing) = (samples.ratio(leader), samples.relative_to(leader));
+            let dropped = dropped && !self.is_alive(index);
+            let result = &mut self.entrants[index].result;
+            result.versus = versus;
+            result.outcome = Outcome::Timed { timing, dropped };
         }
     }
 }
 
-/// The leader of a candidate's types.
 fn leader_of(leaders: &[([Dtype; 2], usize)], candidate: &CandidateResult) -> Option<usize> {
-    let types = pair(&candidate.choice.formats);
+    let types = candidate.types();
     leaders.iter().find(|(known, _)| *known == types).map(|(_, leader)| *leader)
 }

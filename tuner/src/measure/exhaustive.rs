@@ -1,34 +1,34 @@
 //! What a search has missed: all other tunings, tried afterwards, and the best of all beside the best it has found.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use engine::network::{Choice, SupportedKernel};
+use engine::plan::SearchRecord;
 use engine::util::Interval;
 use kernels::Tuning;
 
 use crate::bench::POLICY;
 use crate::measure::race::Race;
-use crate::measure::types::Search;
 
 impl Race<'_> {
     /// How far the search has come.
-    pub fn search(&self) -> Search {
-        Search {
+    pub fn search(&self) -> SearchRecord {
+        SearchRecord {
             evaluated: self.kernels.iter().map(|kernel| self.tunings(kernel.row).len()).sum(),
             space: self.kernels.iter().map(|kernel| self.space(kernel).len()).sum(),
-            ..Search::default()
+            ..SearchRecord::default()
         }
     }
 
     /// Tries all tunings that the search has left out, each in the first of its formats, and compares the best of all
     /// with the best that was found before, in new rounds: those that have chosen the best would flatter it.
-    pub fn exhaust(&mut self) -> Search {
+    pub fn exhaust(&mut self) -> (SearchRecord, Duration) {
         let (start, search) = (Instant::now(), self.search());
-        let Some(found) = self.first() else { return search };
+        let Some(found) = self.first() else { return (search, Duration::ZERO) };
         let distance = self.host.distance;
         let patience = distance.set_patience(POLICY.exhaustive.patience);
         distance.wait_until(None);
-        let known = self.candidates.len();
+        let known = self.entrants.len();
         let mut left: Vec<Choice> = Vec::new();
         for kernel in self.kernels {
             let tried = self.tunings(kernel.row);
@@ -40,14 +40,15 @@ impl Race<'_> {
         }
         (0..POLICY.exhaustive.rounds_before).for_each(|_| self.round());
         let best = self.first();
-        let left_out = best.is_some_and(|best| best >= known);
+        let best_skipped = best.is_some_and(|best| best >= known);
         let regret = match best {
             Some(best) if best != found => self.duel([found, best], POLICY.exhaustive.last_rounds),
             _ => Some(Interval { value: 1.0, low: 1.0, high: 1.0 }),
         };
         self.conclude();
         distance.set_patience(patience);
-        Search { regret, left_out, exhausted: start.elapsed(), ..search }
+        let regret = regret.map(|ratio| [ratio.value, ratio.low, ratio.high]);
+        (SearchRecord { regret, best_skipped, ..search }, start.elapsed())
     }
 
     /// The tunings that a kernel offers, each in the first of its formats that are asked for.

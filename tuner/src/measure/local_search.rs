@@ -15,8 +15,7 @@ impl Race<'_> {
     pub fn walk(&mut self, time: Duration, deadline: Instant) -> bool {
         let clock = self.host.distance.clock();
         let spaces: Vec<Vec<Choice>> = self.kernels.iter().map(|kernel| self.space(kernel)).collect();
-        let mut tried: Vec<Vec<Tuning>> =
-            self.kernels.iter().map(|kernel| self.tunings(kernel.row)).collect();
+        let mut tried: Vec<Vec<_>> = self.kernels.iter().map(|kernel| self.tunings(kernel.row)).collect();
         let defaults = spaces.iter().enumerate().filter_map(|(index, space)| Some((index, space.first()?)));
         let mut next: Vec<(usize, &Choice)> =
             defaults.filter(|(index, choice)| !tried[*index].contains(&choice.tuning)).collect();
@@ -36,7 +35,7 @@ impl Race<'_> {
                 let rank = |choice: &Choice| (is_slow, choice.tuning.distance(&centre));
                 others.extend(left.map(|choice| (rank(choice), seconds, index, choice)));
             }
-            if others.is_empty() || clock.elapsed() >= time || Instant::now() >= deadline {
+            if others.is_empty() || clock() >= time || Instant::now() >= deadline {
                 return others.is_empty();
             }
             others.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
@@ -48,7 +47,7 @@ impl Race<'_> {
     /// Tunings of a row that are there.
     pub fn tunings(&self, row: &KernelEntry) -> Vec<Tuning> {
         let mut list: Vec<Tuning> = Vec::new();
-        for candidate in self.candidates.iter().filter(|c| c.choice.row.id == row.id) {
+        for candidate in self.results().filter(|c| c.choice.row.id == row.id) {
             if !list.contains(&candidate.choice.tuning) {
                 list.push(candidate.choice.tuning.clone());
             }
@@ -56,10 +55,10 @@ impl Race<'_> {
         list
     }
 
-    /// The fastest tuning of a row so far.
     fn fastest(&self, row: &KernelEntry) -> Option<(Tuning, f64)> {
-        let own = self.candidates.iter().zip(&self.samples).filter(|(c, _)| c.choice.row.id == row.id);
-        let timed = own.filter(|(_, samples)| !samples.is_empty()).map(|(c, samples)| (c, samples.median()));
-        timed.min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(c, seconds)| (c.choice.tuning.clone(), seconds))
+        let own = self.entrants.iter().filter(|own| own.result.choice.row.id == row.id);
+        let timed = own.filter(|own| !own.samples.is_empty()).map(|own| (own, own.samples.median()));
+        let (fastest, seconds) = timed.min_by(|(_, a), (_, b)| a.total_cmp(b))?;
+        Some((fastest.result.choice.tuning.clone(), seconds))
     }
 }

@@ -1,7 +1,10 @@
 //! Measures the candidates of one problem: checked against the oracle first, then timed in shuffled,
 //! interleaved rounds, the clear losers dropped early.
 
-use engine::network::{Excluded, Precision, available};
+use std::time::Duration;
+
+use engine::network::{Excluded, Precision, SupportedKernel, available};
+use engine::plan::SearchRecord;
 use kernels::{Problem, Team};
 
 use crate::bench::{Inputs, POLICY, StageProgress};
@@ -24,22 +27,15 @@ pub fn measure(
     // Far rounds are forgotten only when nearer ones can follow.
     let was_far = before.as_ref().is_some_and(|before| before.conditions.is_far(host.distance));
     let is_anew = was_far && host.distance.is_near(host.threads, &mut Team::new(host.threads.count()));
-    let is_done =
-        |history: &History| history.done.is_some_and(|done| done.is_enough(effort.share.as_secs_f64()));
-    let (mut conditions, mut refused) = (None, Vec::new());
-    let history = match before {
+    let is_done = |history: &History| history.done.is_some_and(|d| d.is_enough(effort.share.as_secs_f64()));
+    let (history, conditions, refused) = match before {
         Some(before) if !is_anew && is_done(&before.history) => return before,
-        Some(before) => {
-            let ProblemResult { mut history, left_out, .. } = before;
-            if is_anew {
-                history.keep_near(host.distance.near().map(|seconds| seconds * 1e9));
-            } else {
-                conditions = Some(before.conditions);
-            }
-            refused = left_out;
-            Some(history)
+        Some(ProblemResult { mut history, left_out, .. }) if is_anew => {
+            history.keep_near(host.distance.nearest_s().map(|seconds| seconds * 1e9));
+            (Some(history), None, left_out)
         }
-        None => host.log.and_then(|log| log.history(problem)).cloned(),
+        Some(before) => (Some(before.history), Some(before.conditions), before.left_out),
+        None => (host.log.and_then(|log| log.history(problem)).cloned(), None, Vec::new()),
     };
     let is_done = history.as_ref().is_some_and(is_done);
     let (kernels, left_out) = available(host.cpu, problem);
@@ -48,42 +44,52 @@ pub fn measure(
     race.conditions = conditions.unwrap_or(race.conditions);
     race.sample_peaks();
     let holds = history.is_some_and(|history| race.restore(history));
-    let clock = host.distance.clock();
-    let search;
-    if holds && is_done {
+    let search = if holds && is_done {
         race.conclude();
-        search = race.search();
+        (race.search(), Duration::ZERO)
     } else {
-        race.revive();
-        let mut complete = race.walk(effort.budget.mul_f64(POLICY.race.search_share), effort.deadline);
-        let effort = MeasureBudget { budget: effort.budget.saturating_sub(clock.elapsed()), ..effort };
-        if types == Precision::F32 {
-            complete &= race.rounds(effort, progress);
-        } else {
-            let part = |share| MeasureBudget { budget: effort.budget.mul_f64(share), ..effort };
-            let first = POLICY.race.first_formats_share;
-            complete &= race.rounds(part(first), progress.part(0.0, first));
-            race.enter_others();
-            complete &= race.rounds(part(1.0 - first), progress.part(first, 1.0));
-        }
-        search = if effort.exhaustive { race.exhaust() } else { race.search() };
-        race.done(&effort, complete && effort.rounds >= POLICY.race.rounds);
+        timed_search(&mut race, effort, progress)
+    };
+    exclude(&mut race, refused);
+    race.into_measurement(search)
+}
+
+/// Finds tunings by a walk, and times the best in rounds.
+fn timed_search(race: &mut Race, effort: MeasureBudget, progress: StageProgress) -> (SearchRecord, Duration) {
+    let clock = race.host.distance.clock();
+    race.revive();
+    let mut complete = race.walk(effort.budget.mul_f64(POLICY.race.search_share), effort.deadline);
+    let effort = MeasureBudget { budget: effort.budget.saturating_sub(clock()), ..effort };
+    if race.types == Precision::F32 {
+        complete &= race.rounds(effort, progress);
+    } else {
+        let part = |share| MeasureBudget { budget: effort.budget.mul_f64(share), ..effort };
+        let first = POLICY.race.first_formats_share;
+        complete &= race.rounds(part(first), progress.part(0.0, first));
+        race.enter_others();
+        complete &= race.rounds(part(1.0 - first), progress.part(first, 1.0));
     }
+    let search = if effort.exhaustive { race.exhaust() } else { (race.search(), Duration::ZERO) };
+    race.journal.done(effort.share, complete && effort.rounds >= POLICY.race.rounds);
+    search
+}
+
+/// Keeps the earlier refusals, and gives a reason to each kernel without a candidate.
+fn exclude(race: &mut Race, mut refused: Vec<Excluded>) {
     refused.retain(|refused| !race.left_out.contains(refused));
     race.left_out.extend(refused);
-    for available in &kernels {
-        let is_there = race.candidates.iter().any(|c| c.choice.row.id == available.row.id);
-        if !is_there && !race.left_out.iter().any(|l| l.id == available.row.id) {
+    for SupportedKernel { row, .. } in race.kernels {
+        let is_there = race.results().any(|c| c.choice.row.id == row.id);
+        if !is_there && !race.left_out.iter().any(|excluded| excluded.id == row.id) {
             let reason = "rounds to a lower precision, which is not asked for".to_string();
-            race.left_out.push(Excluded { id: available.row.id, reason });
+            race.left_out.push(Excluded { id: row.id, reason });
         }
     }
-    race.into_measurement(search)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use engine::plan::WeightResidency;
     use engine::runtime::Threads;
@@ -92,7 +98,6 @@ mod tests {
     use super::*;
     use crate::bench::progress::Silent;
     use crate::bench::{Conditions, CoreDistanceMonitor, Stage};
-    use crate::log::Line;
 
     #[test]
     fn what_was_far_is_measured_anew_under_its_numbers() {
@@ -127,13 +132,11 @@ mod tests {
 
         // As if all but the last round had been on cores far apart.
         let last = first.history.last_round;
-        let mut far = History { candidates: first.history.candidates.clone(), ..History::default() };
+        let mut far = History { done: None, ..first.history.clone() };
         let mut conditions = Conditions::default();
-        for number in 1..=last {
-            let ns = if number < last { 190.0 } else { 20.0 };
-            let times = first.history.times_of(number).to_vec();
-            let (run, problem) = Default::default();
-            far.add(Line::Round { run, problem, round: number, times, core_to_core_ns: Some(ns) });
+        for round in &mut far.rounds {
+            let ns = if round.number < last { 190.0 } else { 20.0 };
+            round.core_to_core_ns = Some(ns);
             conditions.add_core_to_core(Some(ns * 1e-9));
         }
         distance.known(20e-9);

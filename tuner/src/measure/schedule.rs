@@ -4,16 +4,16 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use engine::network::{Graph, Precision, Step, block_variant};
-use kernels::Problem;
+use engine::MemoryError;
+use engine::network::{Graph, Precision, Step, available, block_variant};
+use engine::runtime::{elements, ensure};
+use kernels::{Cpu, Formats, Problem};
 
 use crate::bench::{POLICY, Stage, StageProgress};
 use crate::measure::problem::measure;
 use crate::measure::types::{MeasureBudget, MeasureContext, ProblemResult};
 
-/// A problem to be measured.
 pub struct Job {
-    /// The problem.
     pub problem: Problem,
     /// How many steps have it.
     pub count: usize,
@@ -31,6 +31,24 @@ pub fn jobs(graphs: &[Graph]) -> Vec<Job> {
     };
     let all = graphs.iter().flat_map(block_variant::problems).map(job);
     all.filter(|job| seen.insert(job.problem.to_string())).collect()
+}
+
+/// Refuses problems of which one does not fit in memory while each of its candidates has tensors of its own.
+/// The error says how much the first that does not needs and how much there is.
+pub fn ensure_measured<'a>(
+    problems: impl IntoIterator<Item = &'a Problem>,
+    cpu: &Cpu,
+) -> Result<(), MemoryError> {
+    for problem in problems {
+        let (kernels, _) = available(cpu, problem);
+        let tunings: usize = kernels.iter().map(|a| a.kernel.tunings(problem).len()).sum();
+        // Those that are left, and some tunings more or the best of each kernel in all formats.
+        let in_all_formats = kernels.len() * POLICY.race.finalists * Formats::ALL.len();
+        let candidates = tunings.min(POLICY.race.most + POLICY.search.at_a_time.max(in_all_formats));
+        let [src, dst, filters] = elements(problem);
+        ensure(&problem.to_string(), src + filters + candidates as u128 * (src + dst + 2 * filters))?;
+    }
+    Ok(())
 }
 
 /// Measures problems, giving each a share, by its work, of the time since the start; trying what the search has left
@@ -71,7 +89,7 @@ pub fn measure_all(
             let progress = stage.part(part.start, part.end).part(1.0 - left / all, 1.0 - (left - own) / all);
             let before = list[index].take();
             let measurement = measure(problem, host, types, effort, before, progress.detail(name));
-            deadline += measurement.search.exhausted;
+            deadline += measurement.exhausted;
             list[index] = Some(measurement);
             left -= own;
         }
@@ -90,10 +108,9 @@ pub fn measure_all(
 /// The problems of the first visits that have a second, with their weights: those that were measured on cores far apart come
 /// first and weigh more, and where there is little time they are all.
 fn second_visits(mut visits: Vec<(usize, f64)>, is_far: &[bool], is_twice: bool) -> Vec<(usize, f64)> {
-    visits
-        .iter_mut()
-        .filter(|(index, _)| is_far[*index])
-        .for_each(|(_, weight)| *weight *= POLICY.schedule.again_weight);
+    for (_, weight) in visits.iter_mut().filter(|(index, _)| is_far[*index]) {
+        *weight *= POLICY.schedule.again_weight;
+    }
     visits.sort_by_key(|(index, _)| !is_far[*index]);
     visits.retain(|(index, _)| is_twice || is_far[*index]);
     visits

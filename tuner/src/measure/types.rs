@@ -2,54 +2,32 @@
 
 use std::time::{Duration, Instant};
 
-use engine::network::{Choice, Excluded};
-use engine::plan::WeightResidency;
+use engine::network::{Choice, Excluded, Step, pair};
+use engine::plan::{SearchRecord, WeightResidency};
 use engine::runtime::Threads;
 use engine::util::{Interval, Timing};
-use kernels::{Cpu, Problem};
+use kernels::{Cpu, Dtype, Problem};
 
 use crate::bench::{Conditions, CoreDistanceMonitor, Report};
-use crate::log::{History, Log};
+use crate::log::{Checked, History, Log};
 
-/// What became of a candidate.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// Timed to the end, or until it was clear that it loses.
-    Timed {
-        /// Its times.
-        timing: Timing,
-        /// It was dropped early.
-        dropped: bool,
-    },
+    Timed { timing: Timing, dropped: bool },
     /// Its results are wrong; it is out.
-    Wrong {
-        /// Largest error.
-        error: f64,
-        /// What its numerics allow.
-        tolerance: f64,
-    },
+    Wrong { error: f64, tolerance: f64 },
 }
 
-/// One measured candidate.
 #[derive(Clone)]
 pub struct CandidateResult {
-    /// Which.
     pub choice: Choice,
-    /// Largest error over the largest output.
-    pub relative_error: f64,
-    /// Root mean square of the errors over that of the outputs.
-    pub rms_error: f64,
-    /// Bytes of packed weights.
-    pub packed: usize,
-    /// Bytes of scratch.
-    pub scratch: usize,
-    /// Multiply-adds that it executes.
+    pub checked: Checked,
     pub multiply_adds: u64,
     /// Its time over that of the fastest candidate of the same types, in the rounds that both were in.
     pub versus: Option<Interval>,
     /// Of its runs, those that something else on the machine disturbed, however often they were repeated.
     pub disturbed: usize,
-    /// What became of it.
     pub outcome: Outcome,
 }
 
@@ -59,10 +37,7 @@ impl CandidateResult {
     pub fn taking(seconds: f64, id: &str, formats: kernels::Formats, tuning: kernels::Tuning) -> Self {
         Self {
             choice: Choice { row: kernels::entry(id).expect("a row"), tuning, formats },
-            relative_error: 0.0,
-            rms_error: 0.0,
-            packed: 0,
-            scratch: 0,
+            checked: Checked::default(),
             multiply_adds: 0,
             versus: None,
             disturbed: 0,
@@ -70,9 +45,14 @@ impl CandidateResult {
         }
     }
 
+    /// The types that it reads and writes.
+    pub fn types(&self) -> [Dtype; 2] {
+        pair(&self.choice.formats)
+    }
+
     /// Bytes of packed weights and scratch.
     pub fn bytes(&self) -> usize {
-        self.packed + self.scratch
+        self.checked.packed + self.checked.scratch
     }
 
     /// Its median time; infinite if its results are wrong.
@@ -80,7 +60,6 @@ impl CandidateResult {
         self.timing().map_or(f64::INFINITY, |timing| timing.median)
     }
 
-    /// Its times, if its results are right.
     pub fn timing(&self) -> Option<Timing> {
         match self.outcome {
             Outcome::Timed { timing, .. } => Some(timing),
@@ -89,23 +68,23 @@ impl CandidateResult {
     }
 }
 
-/// All that was found out about a problem.
 #[derive(Clone)]
 pub struct ProblemResult {
-    /// The problem.
     pub problem: Problem,
-    /// Its candidates in the order of the table.
     pub candidates: Vec<CandidateResult>,
-    /// Rows without candidates.
     pub left_out: Vec<Excluded>,
     /// Times within this share of each other are ties.
     pub tie: f64,
-    /// How far the search for tunings went.
-    pub search: Search,
-    /// What the cores did at their best meanwhile.
+    pub search: SearchRecord,
+    /// Time of trying what the search has left out.
+    pub exhausted: Duration,
     pub conditions: Conditions,
-    /// Round by round.
     pub history: History,
+}
+
+/// The measurement of a step's problem; none where it was not measured.
+pub fn of_step<'a>(measurements: &'a [ProblemResult], step: &Step) -> Option<&'a ProblemResult> {
+    measurements.iter().find(|measurement| measurement.problem == step.problem)
 }
 
 /// Times of whole networks within this share of each other are ties.
@@ -117,20 +96,18 @@ impl ProblemResult {
     /// Of candidates, to test what chooses.
     #[cfg(test)]
     pub fn of(problem: Problem, candidates: Vec<CandidateResult>) -> Self {
-        let (search, conditions, history) = Default::default();
-        Self { problem, candidates, left_out: Vec::new(), tie: 0.01, search, conditions, history }
+        let (left_out, search, exhausted, conditions, history) = Default::default();
+        Self { problem, candidates, left_out, tie: 0.01, search, exhausted, conditions, history }
     }
 
     /// Candidates whose results are right, the fastest first.
     pub fn ranking(&self) -> Vec<&CandidateResult> {
-        let mut list: Vec<&CandidateResult> =
-            self.candidates.iter().filter(|c| c.timing().is_some()).collect();
+        let mut list: Vec<_> = self.candidates.iter().filter(|c| c.timing().is_some()).collect();
         list.sort_by(|a, b| a.seconds().total_cmp(&b.seconds()));
         list
     }
 }
 
-/// How long to measure, and what to leave out.
 #[derive(Clone, Copy, Debug)]
 pub struct MeasureBudget {
     /// Time for all of it; the default of each kernel has its turn however short it is.
@@ -139,19 +116,14 @@ pub struct MeasureBudget {
     pub share: Duration,
     /// When it must be over, however long rounds have waited.
     pub deadline: Instant,
-    /// Rounds at most.
     pub rounds: usize,
     /// Try all other tunings after the search, whatever time that takes.
     pub exhaustive: bool,
 }
 
-/// Where it is measured.
 pub struct MeasureContext<'a> {
-    /// The processor.
     pub cpu: &'a Cpu,
-    /// Worker threads.
     pub threads: &'a Threads,
-    /// How far apart their cores are.
     pub distance: &'a CoreDistanceMonitor,
     /// Times within this share of each other are ties.
     pub tie: f64,
@@ -159,21 +131,5 @@ pub struct MeasureContext<'a> {
     pub cold: WeightResidency,
     /// Where each round is written, and what earlier ones are taken from.
     pub log: Option<&'a Log>,
-    /// What hears of the progress.
     pub progress: &'a dyn Report,
-}
-
-/// How far the search for the tunings of a problem went.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Search {
-    /// Tunings of all kernels that it has tried.
-    pub evaluated: usize,
-    /// Those that there are.
-    pub space: usize,
-    /// Where all were tried afterwards: the time of the best that the search has found over that of the best of all.
-    pub regret: Option<Interval>,
-    /// The best of all is one that it has left out; else it has tried it, and took another by the times it had then.
-    pub left_out: bool,
-    /// Time that this took.
-    pub exhausted: Duration,
 }

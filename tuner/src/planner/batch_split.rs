@@ -1,19 +1,18 @@
 //! Where a batch is split: of blocks that take image by image, all workers together or each its own, and of those that
 //! take all at once, which is faster in the running network.
 
+use std::iter::zip;
 use std::time::Instant;
 
-use engine::network::{Graph, Precision};
-use engine::plan::{Bounds, PlanSplit};
-use engine::runtime::{PreparedNetwork, Reference};
+use engine::network::Graph;
+use engine::plan::PlanSplit;
+use engine::runtime::PreparedNetwork;
 
-use crate::measure::ProblemResult;
 use crate::planner::compare::{NetworkTime, compare};
 use crate::planner::context::Network;
 use crate::planner::error::PlannerError;
-use crate::planner::forms::{choose_forms_and_types, in_forms};
+use crate::planner::forms::{choose_variants, in_forms};
 
-/// Images that are taken at a time.
 const IMAGES: usize = 1;
 
 /// The graph with all of its steps for one image.
@@ -23,25 +22,17 @@ pub fn split_all(graph: &Graph) -> Graph {
 
 /// Splits a batch at the block from where on all images at once are faster: runs the network all splits, chosen by
 /// times alone, and adds up the blocks' times. The network that takes all at once comes with it, if it is not chosen.
-///
-/// # Errors
-/// If no network keeps the bounds.
-pub fn split(
-    network: &Network,
-    measurements: &[ProblemResult],
-    bounds: &Bounds,
-    exact: &Reference,
-) -> Result<(Option<PlanSplit>, Graph, Option<PreparedNetwork>), PlannerError> {
+pub fn split(network: &Network) -> Result<(Option<PlanSplit>, Graph, Option<PreparedNetwork>), PlannerError> {
     let whole = network.graph.clone();
     let blocks = whole.blocks();
     if whole.batch <= IMAGES || blocks.len() < 2 {
         return Ok((None, whole, None));
     }
     let choose = |graph: Graph| {
-        let graph =
-            in_forms(&graph, &choose_forms_and_types(&graph, measurements, Precision::within(bounds.error)));
+        let forms = choose_variants(&graph, network.measurements, network.precision());
+        let graph = in_forms(&graph, &forms);
         let quick = Network { graph: &graph, in_network_until: None, ..*network };
-        Ok::<PreparedNetwork, PlannerError>(quick.choose(measurements, bounds, exact)?.session)
+        Ok::<PreparedNetwork, PlannerError>(quick.choose()?.session)
     };
     let (Ok(mut at_once), Ok(single)) = (choose(whole.clone()), choose(split_all(&whole))) else {
         return Ok((None, whole, None));
@@ -55,8 +46,9 @@ pub fn split(
     let others = splits.iter_mut().map(|(_, session)| session);
     let sessions: Vec<&mut PreparedNetwork> = std::iter::once(&mut at_once).chain(others).collect();
     let count = sessions.len();
-    let seconds: Vec<Vec<f64>> =
-        compare(network, sessions, count, Instant::now()).iter().map(NetworkTime::with_waits).collect();
+    let times = compare(network, sessions, count, Instant::now());
+    let with_waits = |time: &NetworkTime| zip(&time.steps, &time.waits).map(|(s, wait)| s + wait).collect();
+    let seconds: Vec<Vec<f64>> = times.iter().map(with_waits).collect();
     let of_blocks = |session: &PreparedNetwork, seconds: &[f64]| -> Vec<f64> {
         blocks.iter().map(|block| seconds[session.graph().block_steps(block)].iter().sum()).collect()
     };
@@ -66,9 +58,7 @@ pub fn split(
         (*per_worker, count, total)
     });
     let best = counts.min_by(|(.., a), (.., b)| a.total_cmp(b)).filter(|(_, count, _)| *count > 0);
-    let Some((per_worker, count, _)) = best else {
-        return Ok((None, whole, None));
-    };
+    let Some((per_worker, count, _)) = best else { return Ok((None, whole, None)) };
     let before = blocks.get(count).map(ToString::to_string);
     let graph = whole.split_before(before.as_deref().unwrap_or_default(), IMAGES);
     let graph = if per_worker { graph.per_worker() } else { graph };

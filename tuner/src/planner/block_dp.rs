@@ -6,18 +6,16 @@
 //! Programming", 1957). What it leaves out are bounds on error and memory, which only add to the time: its sum is
 //! a lower bound of every plan's.
 
-use engine::network::{BlockVariant, Graph, Precision, Step, TensorId, cheapest, pair, with_variant};
+use engine::network::{BlockVariant, Graph, Precision, Step, TensorId, cheapest, with_variant};
 use kernels::Dtype;
 
-use crate::measure::{CandidateResult, ProblemResult};
-use crate::planner::ranking::{is_eligible, is_f32};
+use crate::measure::{CandidateResult, ProblemResult, of_step};
+use crate::planner::ranking::{is_eligible, is_f32, types_of};
 
 const BOTH: [Dtype; 2] = [Dtype::F32, Dtype::Bf16];
 
-/// A form of each block, and what all steps take.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct BlockDp {
-    /// The forms.
     pub forms: Vec<(&'static str, BlockVariant)>,
     /// Sum of the times of the fastest candidates.
     pub seconds: f64,
@@ -25,17 +23,13 @@ pub struct BlockDp {
     weighed: f64,
 }
 
-/// Candidates that a plan with such types may use.
-fn admits(types: Precision, candidate: &CandidateResult) -> bool {
-    is_eligible(candidate) && (types == Precision::Bf16 || is_f32(candidate))
-}
-
 /// What a step takes once that reads one type and writes another; nothing where it was not measured, in f32.
 fn seconds(measurements: &[ProblemResult], types: Precision, step: &Step, wanted: [Dtype; 2]) -> Option<f64> {
-    let Some(measurement) = measurements.iter().find(|m| m.problem == step.problem) else {
+    let Some(measurement) = of_step(measurements, step) else {
         return (wanted == [Dtype::F32; 2]).then_some(0.0);
     };
-    let own = measurement.candidates.iter().filter(|c| admits(types, c) && pair(&c.choice.formats) == wanted);
+    let admits = |c: &CandidateResult| is_eligible(c) && (types == Precision::Bf16 || is_f32(c));
+    let own = measurement.candidates.iter().filter(|c| admits(c) && c.types() == wanted);
     own.map(CandidateResult::seconds).filter(|seconds| seconds.is_finite()).min_by(f64::total_cmp)
 }
 
@@ -47,7 +41,7 @@ pub fn cheapest_variants(
     types: Precision,
     extra: impl Fn(&str, BlockVariant) -> f64,
 ) -> Option<BlockDp> {
-    let mut paths: [Option<BlockDp>; 2] = BOTH.map(|_| Some(BlockDp::empty()));
+    let mut paths: [Option<BlockDp>; 2] = BOTH.map(|_| Some(BlockDp::default()));
     let mut handed = graph.steps.first()?.src.tensor;
     for block in graph.blocks() {
         let ends = Ends::of(graph, block)?;
@@ -83,12 +77,6 @@ pub fn cheapest_variants(
     paths.into_iter().flatten().min_by(|a, b| a.weighed.total_cmp(&b.weighed))
 }
 
-impl BlockDp {
-    fn empty() -> Self {
-        Self { forms: Vec::new(), seconds: 0.0, weighed: 0.0 }
-    }
-}
-
 /// The tensors at a block's ends.
 struct Ends {
     reads: TensorId,
@@ -101,8 +89,7 @@ impl Ends {
     fn of(graph: &Graph, block: &str) -> Option<Self> {
         let inside = |step: &&Step| step.block == block;
         let is_made_inside = |tensor| graph.steps.iter().filter(inside).any(|step| step.writes(tensor));
-        let mut reads: Vec<TensorId> =
-            graph.steps.iter().filter(inside).map(|step| step.src.tensor).collect();
+        let mut reads: Vec<_> = graph.steps.iter().filter(inside).map(|step| step.src.tensor).collect();
         reads.retain(|tensor| !is_made_inside(*tensor));
         let outside = graph.steps.iter().filter(|step| step.block != block);
         let mut hands_on: Vec<TensorId> = outside.map(|step| step.src.tensor).collect();
@@ -115,7 +102,6 @@ impl Ends {
             .then(|| Self { reads: reads[0], hands_on: hands_on.first().copied() })
     }
 
-    /// What a form takes at least with these types at its ends.
     fn least(
         &self,
         part: &Graph,
@@ -128,11 +114,14 @@ impl Ends {
                 && step.dst.iter().all(|slice| Some(slice.tensor) != self.hands_on || dst == to);
             fits.then(|| seconds(step, [src, dst]))?
         };
-        let types = cheapest(part, cost)?;
-        let of =
-            |(index, step): (usize, &Step)| cost(index, [types[step.src.tensor], types[step.dst[0].tensor]]);
-        part.steps.iter().enumerate().map(of).sum()
+        least_sum(part, cost)
     }
+}
+
+/// What all steps cost by the types of tensors that cost least.
+fn least_sum(graph: &Graph, cost: impl Fn(usize, [Dtype; 2]) -> Option<f64>) -> Option<f64> {
+    let types = cheapest(graph, &cost)?;
+    graph.steps.iter().enumerate().map(|(index, step)| cost(index, types_of(step, &types))).sum()
 }
 
 /// What the steps of a plain graph take where each has its fastest candidate that reads what those before it have
@@ -186,11 +175,7 @@ mod tests {
                 let of_form = |rewrite| {
                     let form = with_variant(&graph, "mixed0", rewrite)?;
                     let cost = |step: usize, pair| seconds(&known, types, &form.steps[step], pair);
-                    let chosen = cheapest(&form, cost)?;
-                    let of = |(index, step): (usize, &Step)| {
-                        cost(index, [chosen[step.src.tensor], chosen[step.dst[0].tensor]])
-                    };
-                    form.steps.iter().enumerate().map(of).sum::<Option<f64>>()
+                    least_sum(&form, cost)
                 };
                 let best = BlockVariant::ALL.into_iter().filter_map(of_form).min_by(f64::total_cmp);
                 let best = best.expect("a form");
@@ -211,10 +196,7 @@ mod tests {
         assert!(plain.forms.iter().all(|(_, rewrite)| *rewrite == BlockVariant::PLAIN));
         assert!(plain.seconds >= free.seconds);
         let cost = |step: usize, pair| seconds(&known, Precision::Bf16, &graph.steps[step], pair);
-        let types = cheapest(&graph, cost).expect("a path");
-        let of =
-            |(index, step): (usize, &Step)| cost(index, [types[step.src.tensor], types[step.dst[0].tensor]]);
-        let whole: f64 = graph.steps.iter().enumerate().map(of).sum::<Option<f64>>().expect("a path");
+        let whole = least_sum(&graph, cost).expect("a path");
         assert!((plain.seconds - whole).abs() < 1e-9, "{} in blocks, {whole} at once", plain.seconds);
     }
 }

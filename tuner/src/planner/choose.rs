@@ -14,47 +14,37 @@
 //! whose plan keeps the bound when it is measured.
 
 use engine::network::{Precision, Step, cheapest, pair};
-use engine::plan::Bounds;
-use engine::runtime::Reference;
 use kernels::{Dtype, Formats};
 
 use crate::bench::POLICY;
-use crate::measure::{CandidateResult, ProblemResult};
-use crate::planner::chosen::Chosen;
+use crate::measure::{CandidateResult, of_step};
 use crate::planner::context::Network;
 use crate::planner::error::PlannerError;
 use crate::planner::knapsack::{Cost, picked, total};
-use crate::planner::ranking::{is_eligible, winner};
-use crate::planner::search::cost;
+use crate::planner::ranking::{is_eligible, types_of, winner};
+use crate::planner::search::{Chosen, cost};
 
-impl Network<'_> {
-    /// The lightest choice of those within half a hundredth of the fastest that keeps the bounds; `exact` is of
-    /// this graph or another form of it.
-    ///
-    /// # Errors
-    /// If nothing keeps the bounds, with the least that can be had.
-    pub fn choose<'a>(
-        &self,
-        measurements: &'a [ProblemResult],
-        bounds: &Bounds,
-        exact: &Reference,
-    ) -> Result<Chosen<'a>, PlannerError> {
-        let memory = bounds.memory.map_or(usize::MAX, |mib| (mib as usize) << 20);
-        let search = |types: &[Dtype]| self.search(measurements, exact, types, memory);
-        if Precision::within(bounds.error) == Precision::Bf16 {
+impl<'m> Network<'_, 'm> {
+    /// The lightest choice of those within half a hundredth of the fastest that keeps the bounds.
+    /// An error if nothing keeps the bounds, with the least that can be had.
+    pub fn choose(&self) -> Result<Chosen<'m>, PlannerError> {
+        let bound = self.bounds.error;
+        let memory = self.bounds.memory.map_or(usize::MAX, |mib| (mib as usize) << 20);
+        let search = |types: &[Dtype]| self.search(types, memory);
+        if self.precision() == Precision::Bf16 {
             // The fastest first, then by halves between what exceeds the bound and what keeps it.
-            let mut list = self.typings(measurements, &vec![0.0; self.graph.steps.len()]);
+            let mut list = self.typings(&vec![0.0; self.graph.steps.len()]);
             let (mut held, mut next) = (None, 0);
             let (mut low, mut high) = (0, list.len());
             while low < high {
                 let mut search = search(&list[next]);
                 match search.attempt(f64::INFINITY)? {
-                    Some(chosen) if chosen.error <= bounds.error => {
+                    Some(chosen) if chosen.error <= bound => {
                         held = Some((search, chosen));
                         high = next;
                     }
                     _ if next == 0 => {
-                        list = self.typings(measurements, &self.default_gains()?);
+                        list = self.typings(&self.default_gains()?);
                         (low, high) = (1, list.len());
                     }
                     _ => low = next + 1,
@@ -62,45 +52,32 @@ impl Network<'_> {
                 next = low.midpoint(high);
             }
             if let Some((mut search, chosen)) = held {
-                return search.time_finalists(chosen, bounds.error);
+                return search.time_finalists(chosen, bound);
             }
         }
         let mut search = search(&self.all_f32());
         let Some(fastest) = search.attempt(f64::INFINITY)? else {
             return Err(PlannerError::Memory { bound: memory >> 20, least: search.least_mib()? });
         };
-        let chosen = match fastest.error <= bounds.error {
-            true => fastest,
-            false => search.within(fastest, bounds.error)?,
-        };
-        search.time_finalists(chosen, bounds.error)
+        let chosen = if fastest.error <= bound { fastest } else { search.within(fastest, bound)? };
+        search.time_finalists(chosen, bound)
     }
 
-    /// All tensors in f32.
     fn all_f32(&self) -> Vec<Dtype> {
         vec![Dtype::F32; self.graph.tensors.len()]
     }
 
     /// Choices from the fastest that types allow to the most exact in f32, by isolated times: of each kind up to `count`.
-    ///
-    /// # Errors
-    /// If a kernel refuses what it was measured with.
-    pub fn frontier<'a>(
-        &self,
-        measurements: &'a [ProblemResult],
-        exact: &Reference,
-        types: Precision,
-        count: usize,
-    ) -> Result<Vec<Chosen<'a>>, PlannerError> {
+    pub fn frontier(&self, count: usize) -> Result<Vec<Chosen<'m>>, PlannerError> {
         let mut list = Vec::new();
-        if types == Precision::Bf16 {
-            let typings = self.typings(measurements, &self.default_gains()?);
+        if self.precision() == Precision::Bf16 {
+            let typings = self.typings(&self.default_gains()?);
             let some = count.min(typings.len());
             for types in (0..some).map(|i| &typings[i * typings.len() / some]) {
-                list.extend(self.search(measurements, exact, types, usize::MAX).attempt(f64::INFINITY)?);
+                list.extend(self.search(types, usize::MAX).attempt(f64::INFINITY)?);
             }
         }
-        let mut search = self.search(measurements, exact, &self.all_f32(), usize::MAX);
+        let mut search = self.search(&self.all_f32(), usize::MAX);
         let Some(mut fastest) = search.attempt(f64::INFINITY)? else { return Ok(list) };
         search.price(&self.gains(&mut fastest.session, &fastest.image));
         let [least, most] = [search.least_error(), total(picked(&search.costs, &fastest.picks)).error];
@@ -114,12 +91,12 @@ impl Network<'_> {
 
     /// Types of tensors that are worth a try, the fastest first: each keeps fewer of the steps that add most to
     /// the error, magnified by each step's gain, for the time they save in a lower type.
-    fn typings(&self, measurements: &[ProblemResult], gains: &[f64]) -> Vec<Vec<Dtype>> {
+    fn typings(&self, gains: &[f64]) -> Vec<Vec<Dtype>> {
         let of = |((index, step), &gain): ((usize, &Step), &f64)| {
             let repeats = self.graph.repeats(index) as f64;
-            let measurement = measurements.iter().find(|m| m.problem == step.problem);
+            let measurement = of_step(self.measurements, step);
             let best = |types| {
-                let allowed = |c: &CandidateResult| is_eligible(c) && pair(&c.choice.formats) == types;
+                let allowed = |c: &CandidateResult| is_eligible(c) && c.types() == types;
                 match measurement {
                     Some(measurement) => Some((types, cost(winner(measurement, allowed)?, repeats, gain))),
                     // What was not measured is a default choice, in f32.
@@ -130,21 +107,18 @@ impl Network<'_> {
         };
         let classes: Vec<Vec<([Dtype; 2], Cost)>> =
             self.graph.steps.iter().enumerate().zip(gains).map(of).collect();
-        let class =
-            |step: usize, types| classes[step].iter().find(|(t, _)| *t == types).map(|(_, cost)| *cost);
+        let class = |step: usize, types| classes[step].iter().find(|(t, _)| *t == types).map(|found| found.1);
         let priced = |price: f64| {
             cheapest(self.graph, |step, types| class(step, types).map(|c| c.seconds + price * c.error))
         };
         let Some(fastest) = priced(0.0) else { return Vec::new() };
         let sum = |types: &[Dtype]| {
-            let of = |(index, step): (usize, &Step)| {
-                class(index, [types[step.src.tensor], types[step.dst[0].tensor]]).unwrap_or_default()
-            };
+            let of = |(index, step): (usize, &Step)| class(index, types_of(step, types)).unwrap_or_default();
             total(&self.graph.steps.iter().enumerate().map(of).collect::<Vec<_>>())
         };
         let Cost { seconds, error, .. } = sum(&fastest);
         let mut list = vec![fastest];
-        for exponent in POLICY.bounds.price_exponents {
+        for exponent in POLICY.bounds.prices {
             let price = 2f64.powi(exponent) * seconds / error.max(f64::MIN_POSITIVE);
             if let Some(types) = priced(price)
                 && list.last() != Some(&types)

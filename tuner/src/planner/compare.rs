@@ -5,15 +5,13 @@ use std::time::Instant;
 use engine::runtime::{PreparedNetwork, StepSeconds};
 use engine::util::{Timing, median, ratio};
 
-use crate::bench::{POLICY, RunCount, RunQueueMonitor, Stage, Turn};
+use crate::bench::{POLICY, RunCount, RunQueueMonitor, Stage};
 use crate::planner::context::{Network, built_in_images};
 
-/// The time of a whole network, compared with others.
 pub struct NetworkTime {
     /// Of an inference.
     pub timing: Timing,
-    /// Medians of its steps in seconds. Where others use the cores, the least: the same step may be the one that
-    /// waits in most of the runs.
+    /// Seconds of its steps: medians, or the least where others use the cores, since a step may often wait.
     pub steps: Vec<f64>,
     /// The same of the waiting behind each step ([`PreparedNetwork::seconds`]).
     pub waits: Vec<f64>,
@@ -21,15 +19,9 @@ pub struct NetworkTime {
     pub core_to_core: Option<f64>,
 }
 
-impl NetworkTime {
-    /// Seconds of each step with the waiting behind it.
-    pub fn with_waits(&self) -> Vec<f64> {
-        self.steps.iter().zip(&self.waits).map(|(own, wait)| own + wait).collect()
-    }
-}
-
-/// What was measured of one network.
-struct Series {
+/// A network with what was measured of it.
+struct Series<'a> {
+    session: &'a mut PreparedNetwork,
     /// Seconds of its runs.
     runs: Vec<f64>,
     /// The median of each round.
@@ -38,10 +30,10 @@ struct Series {
     steps: [Vec<Vec<f64>>; 2],
 }
 
-impl Series {
-    fn new(session: &PreparedNetwork) -> Self {
+impl<'a> Series<'a> {
+    fn new(session: &'a mut PreparedNetwork) -> Self {
         let steps = [(); 2].map(|()| vec![Vec::new(); session.graph().steps.len()]);
-        Self { runs: Vec::new(), rounds: Vec::new(), steps }
+        Self { session, runs: Vec::new(), rounds: Vec::new(), steps }
     }
 
     /// Its times, a round's share of the first network's: `factor` times what was measured.
@@ -54,6 +46,36 @@ impl Series {
         let [steps, waits] = self.steps.each_ref().map(|lists| lists.iter().filter_map(scaled).collect());
         NetworkTime { timing: Timing::of(&self.runs).scaled(factor), steps, waits, core_to_core }
     }
+
+    /// Its turn in a round: runs to warm up, then runs that count.
+    fn turn(&mut self, network: &Network, images: &[f32], monitor: &RunQueueMonitor, count: &mut RunCount) {
+        let policy = &POLICY.networks;
+        let run = |session: &mut PreparedNetwork| {
+            monitor.sample(|| {
+                let start = Instant::now();
+                session.run(network.threads, images, network.graph.batch);
+                start.elapsed().as_secs_f64()
+            })
+        };
+        let start = Instant::now();
+        run(self.session);
+        while start.elapsed() < policy.warm_up {
+            run(self.session);
+        }
+        let (start, before) = (Instant::now(), self.runs.len());
+        for _ in 0..policy.runs {
+            let run = run(self.session);
+            count.add(run);
+            self.runs.push(run.seconds);
+            let StepSeconds { computing, waiting } = self.session.seconds();
+            let seconds = computing.into_iter().chain(waiting);
+            self.steps.iter_mut().flatten().zip(seconds).for_each(|(list, seconds)| list.push(seconds));
+            if start.elapsed() > policy.turn {
+                break;
+            }
+        }
+        self.rounds.extend(median(&self.runs[before..]));
+    }
 }
 
 /// Runs whole networks in turn until the time is over; the first `rivals` of them in all rounds. The first network's
@@ -61,20 +83,21 @@ impl Series {
 /// that changes its pace favours neither.
 pub fn compare(
     network: &Network,
-    mut sessions: Vec<&mut PreparedNetwork>,
+    sessions: Vec<&mut PreparedNetwork>,
     rivals: usize,
     end: Instant,
 ) -> Vec<NetworkTime> {
     let images = built_in_images(network.graph, network.graph.batch);
     let monitor = RunQueueMonitor::new(network.threads);
-    let mut series: Vec<Series> = sessions.iter().map(|session| Series::new(session)).collect();
+    let mut series: Vec<Series> = sessions.into_iter().map(Series::new).collect();
     let mut count = RunCount::default();
     let rounds = network.rounds(Stage::Networks, POLICY.networks.rounds, end);
     let core_to_core = rounds.run(|turn| {
         let all = turn.round < POLICY.networks.shown_rounds;
-        let contenders = if all { sessions.len() } else { rivals };
-        for (session, series) in sessions[..contenders].iter_mut().zip(&mut series) {
-            take_turn(network, session, &images, &monitor, turn, series, &mut count);
+        let contenders = if all { series.len() } else { rivals };
+        for series in &mut series[..contenders] {
+            turn.wait_until_near();
+            series.turn(network, &images, &monitor, &mut count);
         }
     });
     rounds.progress.ended();
@@ -86,45 +109,6 @@ pub fn compare(
         own.time(factor, is_busy, core_to_core)
     };
     series.iter().enumerate().map(fair).collect()
-}
-
-/// A network's turn in a round: runs to warm up, then runs that count.
-fn take_turn(
-    network: &Network,
-    session: &mut PreparedNetwork,
-    images: &[f32],
-    monitor: &RunQueueMonitor,
-    turn: &mut Turn,
-    series: &mut Series,
-    count: &mut RunCount,
-) {
-    turn.wait_until_near();
-    let policy = &POLICY.networks;
-    let run = |session: &mut PreparedNetwork| {
-        monitor.sample(|| {
-            let start = Instant::now();
-            session.run(network.threads, images, network.graph.batch);
-            start.elapsed().as_secs_f64()
-        })
-    };
-    let start = Instant::now();
-    run(session);
-    while start.elapsed() < policy.warm_up {
-        run(session);
-    }
-    let (start, before) = (Instant::now(), series.runs.len());
-    for _ in 0..policy.runs {
-        let run = run(session);
-        count.add(run);
-        series.runs.push(run.seconds);
-        let StepSeconds { computing, waiting } = session.seconds();
-        let seconds = computing.into_iter().chain(waiting);
-        series.steps.iter_mut().flatten().zip(seconds).for_each(|(list, seconds)| list.push(seconds));
-        if start.elapsed() > policy.turn {
-            break;
-        }
-    }
-    series.rounds.extend(median(&series.runs[before..]));
 }
 
 /// Faster by more than the noise of both: each median lies outside the other's quartiles.

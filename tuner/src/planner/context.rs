@@ -2,29 +2,28 @@
 
 use std::time::Instant;
 
-use engine::network::{Choice, Graph, Step, default_choice, default_choices};
+use engine::network::{Choice, Graph, Precision, Step, default_choice, default_choices};
 use engine::plan::Bounds;
-use engine::runtime::{PrepareError, PreparedNetwork, Threads};
+use engine::runtime::{PrepareError, PreparedNetwork, Reference, Threads};
 use engine::util::{relative_l2, unit};
 use engine::weights::{Weights, image};
 use kernels::Cpu;
 
 use crate::bench::{CoreDistanceMonitor, POLICY, Report, Rounds, Stage, StageProgress};
-use crate::measure::CandidateResult;
+use crate::measure::{CandidateResult, ProblemResult};
 
-/// A graph with what it needs to be run.
-pub struct Network<'a> {
-    /// The steps.
+/// A graph with what it needs to be planned and run.
+pub struct Network<'a, 'm> {
     pub graph: &'a Graph,
-    /// Their weights.
+    /// The candidates of all problems of the graph.
+    pub measurements: &'m [ProblemResult],
+    pub bounds: &'a Bounds,
+    /// The results in f64 of this graph or another form of it.
+    pub reference: &'a Reference,
     pub weights: &'a Weights,
-    /// The processor.
     pub cpu: &'a Cpu,
-    /// Worker threads.
     pub threads: &'a Threads,
-    /// How far apart their cores are.
     pub distance: &'a CoreDistanceMonitor,
-    /// What hears of the progress.
     pub progress: &'a dyn Report,
     /// When candidates in the running network must be done. Isolated times decide where there is no time for them.
     pub in_network_until: Option<Instant>,
@@ -36,17 +35,16 @@ pub fn process_bytes(threads: usize) -> usize {
     (12 + 22 * threads) << 20
 }
 
-/// Bytes of a process that runs a network.
 pub fn bytes_with(session: &PreparedNetwork, threads: &Threads) -> usize {
     session.memory().total() + process_bytes(threads.count())
 }
 
-/// Whether a process that runs a network keeps the bound on its memory.
-pub fn fits(session: &PreparedNetwork, network: &Network, bounds: &Bounds) -> bool {
-    bounds.memory.is_none_or(|mib| bytes_with(session, network.threads) <= (mib as usize) << 20)
-}
+impl Network<'_, '_> {
+    /// The types that the bound on the error allows.
+    pub fn precision(&self) -> Precision {
+        Precision::within(self.bounds.error)
+    }
 
-impl Network<'_> {
     /// Rounds in which networks are timed.
     pub fn rounds(&self, stage: Stage, count: [usize; 2], end: Instant) -> Rounds<'_> {
         let Self { threads, distance, progress, .. } = *self;
@@ -55,7 +53,6 @@ impl Network<'_> {
         Rounds { threads, distance, progress, count, time, end }
     }
 
-    /// The network by the given choices.
     pub fn session(&self, choices: &[Choice]) -> Result<PreparedNetwork, PrepareError> {
         PreparedNetwork::new(self.graph.clone(), choices, self.weights, self.cpu, self.threads)
     }
@@ -75,8 +72,7 @@ impl Network<'_> {
         Ok(self.gains(&mut session, &built_in_images(self.graph, 1)))
     }
 
-    /// For each step, how many times its own relative size a small random change of the step's outputs
-    /// has in the result.
+    /// How many times a small random change of each step's outputs is magnified in the result.
     pub fn gains(&self, session: &mut PreparedNetwork, image: &[f32]) -> Vec<f64> {
         session.run(self.threads, image, 1);
         let before = session.result(1);
@@ -91,14 +87,13 @@ impl Network<'_> {
             relative_l2(&session.run_changed(self.threads, image, step, change), &before)
                 / POLICY.bounds.change
         };
-        let count = self.graph.steps.len();
-        let mut gains = Vec::with_capacity(count);
-        for step in 0..count {
-            gains.push(gain(step));
-            let done = (step + 1) as f64 / count as f64;
-            self.progress.progress(Stage::StepErrors, done, &self.graph.steps[step].layers[0]);
+        let progress = StageProgress::new(self.progress, Stage::StepErrors);
+        let mut gains = Vec::new();
+        for (index, step) in self.graph.steps.iter().enumerate() {
+            gains.push(gain(index));
+            progress.detail(&step.layers[0]).done(gains.len() as f64 / self.graph.steps.len() as f64);
         }
-        self.progress.ended(Stage::StepErrors);
+        progress.ended();
         gains
     }
 }

@@ -2,40 +2,27 @@
 
 use engine::network::{Block, BlockVariant, Graph, Precision, Step, with_variant};
 
-use crate::measure::{CandidateResult, ProblemResult, widest_tie};
+use crate::measure::{ProblemResult, of_step, widest_tie};
 use crate::planner::block_dp::cheapest_variants;
 use crate::planner::ranking::{is_eligible, winner};
 
 /// The form of a block that was chosen, and what all its forms cost.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BlockChoice {
-    /// The block.
     pub block: &'static str,
-    /// The chosen form.
     pub variant: BlockVariant,
-    /// Its forms, the plain one first, each with the seconds of the steps that differ from form to form;
-    /// none where one of them has no winner.
+    /// Its forms, the plain one first, each with the seconds of the steps that differ; none without a winner.
     pub costs: Vec<(BlockVariant, Option<f64>)>,
 }
 
 /// For every block with several forms the one whose winners take the least time together; the plain one
 /// where no other gains more than what counts as a tie.
-pub fn choose_forms(
-    graph: &Graph,
-    measurements: &[ProblemResult],
-    allowed: impl Fn(&CandidateResult) -> bool,
-) -> Vec<BlockChoice> {
-    let seconds = |step: &Step| {
-        let measurement = measurements.iter().find(|m| m.problem == step.problem)?;
-        Some(winner(measurement, &allowed)?.timing()?.median)
-    };
+fn choose_forms(graph: &Graph, measurements: &[ProblemResult]) -> Vec<BlockChoice> {
+    let seconds = |step: &Step| Some(winner(of_step(measurements, step)?, is_eligible)?.timing()?.median);
     let tie = widest_tie(measurements);
     let choose = |block: Block| {
-        let costs: Vec<(BlockVariant, Option<f64>)> = block
-            .forms
-            .iter()
-            .map(|(rewrite, steps)| (*rewrite, steps.iter().map(seconds).sum::<Option<f64>>()))
-            .collect();
+        let cost = |steps: &[Step]| steps.iter().map(seconds).sum::<Option<f64>>();
+        let costs: Vec<_> = block.forms.iter().map(|(rewrite, steps)| (*rewrite, cost(steps))).collect();
         let known = costs.iter().filter_map(|(rewrite, cost)| Some((*rewrite, (*cost)?)));
         let best = known.min_by(|(_, a), (_, b)| a.total_cmp(b));
         let rewrite = match (best, costs[0].1) {
@@ -47,19 +34,14 @@ pub fn choose_forms(
     Block::all(graph).into_iter().map(choose).collect()
 }
 
-/// As [`choose_forms`] among eligible candidates, by what forms cost together with the types of all tensors.
-pub fn choose_forms_and_types(
-    graph: &Graph,
-    measurements: &[ProblemResult],
-    types: Precision,
-) -> Vec<BlockChoice> {
-    let mut list = choose_forms(graph, measurements, is_eligible);
+/// As [`choose_forms`], by what forms cost together with the types of all tensors.
+pub fn choose_variants(graph: &Graph, measurements: &[ProblemResult], types: Precision) -> Vec<BlockChoice> {
+    let mut list = choose_forms(graph, measurements);
     let tie = widest_tie(measurements);
     let repeats = |block: &str| graph.repeats(graph.block_steps(block).start) as f64;
     // What does not gain more than a tie stays plain.
     let extra = |block: &str, rewrite: BlockVariant| {
-        let choice =
-            list.iter().find(|choice| choice.block == block).filter(|_| rewrite != BlockVariant::PLAIN);
+        let choice = list.iter().find(|c| c.block == block).filter(|_| rewrite != BlockVariant::PLAIN);
         let own = choice.and_then(|choice| choice.costs.iter().find(|(form, _)| *form == rewrite)?.1);
         own.unwrap_or(0.0) * tie * repeats(block)
     };
@@ -71,10 +53,7 @@ pub fn choose_forms_and_types(
     list
 }
 
-/// A plain graph with its blocks in the chosen forms.
-///
-/// # Panics
-/// If a block has no such form.
+/// A plain graph with its blocks in the chosen forms, which they must have.
 pub fn in_forms(graph: &Graph, choices: &[BlockChoice]) -> Graph {
     choices.iter().fold(graph.clone(), |graph, choice| {
         with_variant(&graph, choice.block, choice.variant).expect("a form of the block")
@@ -83,6 +62,7 @@ pub fn in_forms(graph: &Graph, choices: &[BlockChoice]) -> Graph {
 
 #[cfg(test)]
 mod tests {
+    use crate::measure::CandidateResult;
     use engine::network::{Model, problems};
     use kernels::{Epilogue, Formats, PoolKind, Problem, Tuning};
 
@@ -114,7 +94,7 @@ mod tests {
                 Problem::Pool(p) if p.epilogue != Epilogue::NONE => pool,
                 _ => 1.0,
             };
-            let choices = choose_forms(&graph, &measurements(&graph, seconds), |_| true);
+            let choices = choose_forms(&graph, &measurements(&graph, seconds));
             assert_eq!(choices.len(), 1);
             let costs: Vec<f64> = choices[0].costs.iter().map(|(_, cost)| cost.expect("measured")).collect();
             assert_eq!(costs[0], 5.0);
@@ -134,8 +114,8 @@ mod tests {
         let graph = graph();
         let mut known = measurements(&graph, |_| 1.0);
         known.retain(|m| !matches!(&m.problem, Problem::Conv(conv) if conv.segments.len() > 1));
-        let choices = choose_forms(&graph, &known, |_| true);
+        let choices = choose_forms(&graph, &known);
         assert_eq!((choices[0].variant, choices[0].costs[1].1), (BlockVariant::PLAIN, None));
-        assert_eq!(choose_forms(&graph, &known, |_| false)[0].costs[0].1, None);
+        assert_eq!(choose_forms(&graph, &[])[0].costs[0].1, None);
     }
 }

@@ -14,7 +14,7 @@ use engine::util::{Timing, median, ratio, shuffle};
 use kernels::{Format, Formats, Padding, Prepared};
 
 use crate::bench::{POLICY, RunCount, RunQueueMonitor, Stage, undisturbed};
-use crate::measure::CandidateResult;
+use crate::measure::{CandidateResult, widest_tie};
 use crate::planner::context::Network;
 
 /// The options of a step that are worth a try in place, the chosen one first. One that needs a wider halo than the network
@@ -38,15 +38,11 @@ pub fn finalists(
     let mut families = vec![chosen.choice.row.family];
     let mut list = vec![pick];
     for option in order {
-        let candidate = options[option];
-        let is_new = !families.contains(&candidate.choice.row.family);
-        let [other, same] =
-            POLICY.in_network.slower.map(|factor| candidate.seconds() <= factor * chosen.seconds());
-        if (same || is_new && other)
-            && fits(&candidate.choice.formats)
-            && list.len() < POLICY.in_network.candidates
-        {
-            families.push(candidate.choice.row.family);
+        let c = options[option];
+        let is_new = !families.contains(&c.choice.row.family);
+        let [other, same] = POLICY.in_network.slower.map(|ratio| c.seconds() <= ratio * chosen.seconds());
+        if (same || is_new && other) && fits(&c.choice.formats) && list.len() < POLICY.in_network.candidates {
+            families.push(c.choice.row.family);
             list.push(option);
         }
     }
@@ -69,9 +65,6 @@ pub fn has_time(
 }
 
 /// A network with the halos that all finalists want; none where the session has them.
-///
-/// # Errors
-/// If a kernel refuses what it was measured with.
 pub fn with_room(
     network: &Network,
     session: &PreparedNetwork,
@@ -91,15 +84,11 @@ pub fn with_room(
 }
 
 /// Times the finalists of every step in a network that runs the first of each, until the time is over.
-///
-/// # Errors
-/// If a kernel refuses what it was measured with.
 pub fn time_in_network(
     network: &Network,
     session: &mut PreparedNetwork,
     finalists: &[Vec<&CandidateResult>],
     images: &[f32],
-    tie: f64,
     end: Instant,
 ) -> Result<Vec<Vec<InNetworkTime>>, PrepareError> {
     let mut bench = NetworkBench {
@@ -117,13 +106,13 @@ pub fn time_in_network(
         let medians = bench.round(turn.round);
         // The first round finds memory that nobody has touched.
         if turn.round > 0 {
-            let lists = samples.iter_mut().flatten().zip(medians);
-            lists.for_each(|(samples, median)| samples.extend(median));
+            samples.iter_mut().flatten().zip(medians).for_each(|(list, median)| list.extend(median));
         }
     });
     rounds.progress.ended();
     let is_busy = bench.count.is_busy(POLICY.in_network.busy_share);
     let judge = if is_busy { by_quartiles } else { by_medians };
+    let tie = widest_tie(network.measurements);
     Ok(samples.iter().map(|candidates| judge(candidates, tie)).collect())
 }
 
@@ -153,7 +142,7 @@ fn alternatives(
 
 /// A running network in which finalists change places.
 struct NetworkBench<'a> {
-    network: &'a Network<'a>,
+    network: &'a Network<'a, 'a>,
     session: &'a mut PreparedNetwork,
     images: &'a [f32],
     alternatives: Alternatives,
@@ -167,8 +156,7 @@ impl NetworkBench<'_> {
         self.alternatives.iter().map(|others| vec![Vec::new(); others.len() + 1]).collect()
     }
 
-    /// Runs the network until each step has timed all its finalists, in shuffled orders: the median of each finalist
-    /// of each step, one list after the other.
+    /// Runs the network until each step has timed its finalists in shuffled orders: all medians, step by step.
     fn round(&mut self, round: usize) -> Vec<Option<f64>> {
         let steps = self.alternatives.len();
         let order = |(step, others): (usize, &Vec<_>)| {
@@ -224,16 +212,12 @@ fn by_medians(candidates: &[Vec<f64>], tie: f64) -> Vec<InNetworkTime> {
     let timings: Vec<Timing> = candidates.iter().map(fair).collect();
     let fastest =
         (0..timings.len()).min_by(|&a, &b| timings[a].median.total_cmp(&timings[b].median)).unwrap_or(0);
-    let is_tied = |own: &Vec<f64>| {
+    let tied = |own: &Vec<f64>| {
         let versus = ratio(own, &candidates[fastest]);
         versus
             .is_some_and(|v| v.value <= 1.0 + POLICY.in_network.equal || v.value <= 1.0 + tie && v.low <= 1.0)
     };
-    timings
-        .iter()
-        .zip(candidates)
-        .map(|(&timing, own)| InNetworkTime { timing, tied: is_tied(own) })
-        .collect()
+    timings.iter().zip(candidates).map(|(&timing, own)| InNetworkTime { timing, tied: tied(own) }).collect()
 }
 
 /// The same by first quartiles, where most runs were disturbed.
@@ -247,10 +231,8 @@ fn by_quartiles(candidates: &[Vec<f64>], tie: f64) -> Vec<InNetworkTime> {
     timings.iter().map(fair).collect()
 }
 
-/// What was found out about a candidate in place.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct InNetworkTime {
-    /// Its times.
     pub timing: Timing,
     /// As fast as the fastest, as far as can be told.
     pub tied: bool,
@@ -266,9 +248,7 @@ mod tests {
     fn what_is_slower_in_nearly_every_round_is_no_tie_and_what_may_be_equal_is() {
         let times = |stream: u64, scale: f64, noise: f64| -> Vec<f64> {
             let load = |round: u64| 1.0 + 0.5 * unit(31, 0, round);
-            (0..20)
-                .map(|round| scale * load(round) * (1.0 + noise * (unit(31, stream, round) - 0.5)))
-                .collect()
+            (0..20).map(|r| scale * load(r) * (1.0 + noise * (unit(31, stream, r) - 0.5))).collect()
         };
         let tied = |noise: f64| -> Vec<bool> {
             let candidates = [1.0, 1.003, 1.015, 1.1].into_iter().enumerate();

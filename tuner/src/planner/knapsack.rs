@@ -6,10 +6,8 @@
 //! step. Within a share of the time that is no more than noise, bytes are then saved in the same way. Scratch
 //! is no sum, since the steps share it: each size that a candidate has is tried as a cap.
 
-/// What a candidate costs.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cost {
-    /// Time.
     pub seconds: f64,
     /// Its share of the squared error of the network.
     pub error: f64,
@@ -29,11 +27,9 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// None.
     pub const NONE: Self = Self { error: f64::INFINITY, memory: usize::MAX };
 }
 
-/// What the steps cost together.
 pub fn total<'a>(costs: impl IntoIterator<Item = &'a Cost>) -> Cost {
     costs.into_iter().fold(Cost::default(), |sum, cost| Cost {
         seconds: sum.seconds + cost.seconds,
@@ -124,11 +120,7 @@ impl Walk<'_> {
     }
 
     /// All changes of one step from the given picks: step, candidate, sums with it.
-    fn changes<'s>(
-        &'s self,
-        picks: &'s [usize],
-        sum: Cost,
-    ) -> impl Iterator<Item = (usize, usize, Cost)> + 's {
+    fn changes(&self, picks: &[usize], sum: Cost) -> impl Iterator<Item = (usize, usize, Cost)> {
         self.steps.iter().enumerate().flat_map(move |(step, costs)| {
             let changed = move |(candidate, to): (usize, &Cost)| {
                 let from = costs[picks[step]];
@@ -200,7 +192,6 @@ mod tests {
         (0..steps).map(|step| (0..candidates).map(|i| cost(step, i)).collect()).collect()
     }
 
-    /// The best of all choices.
     fn exhaustive(steps: &[Vec<Cost>], limits: &Limits) -> Option<f64> {
         let choices = steps.iter().map(Vec::len).product::<usize>();
         let picks = |mut code: usize| -> Vec<usize> {

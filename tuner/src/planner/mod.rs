@@ -3,13 +3,11 @@
 pub mod batch_split;
 pub mod block_dp;
 pub mod choose;
-pub mod chosen;
 pub mod compare;
 pub mod context;
 pub mod error;
 pub mod forms;
 pub mod in_network;
-
 pub mod knapsack;
 pub mod pareto;
 pub mod ranking;
@@ -18,11 +16,11 @@ pub mod search;
 
 pub use batch_split::{split, split_all};
 pub use block_dp::{cheapest_variants, layerwise};
-pub use chosen::Chosen;
 pub use compare::{NetworkTime, compare, is_faster};
 pub use context::Network;
 pub use error::PlannerError;
-pub use forms::{BlockChoice, choose_forms_and_types, in_forms};
+pub use forms::{BlockChoice, choose_variants, in_forms};
 pub use pareto::pareto;
 pub use ranking::{is_eligible, is_f32};
 pub use rules::{RULES, Rule, by_rule, costs, counted};
+pub use search::Chosen;

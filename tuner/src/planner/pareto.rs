@@ -2,29 +2,19 @@
 
 use std::time::Instant;
 
-use engine::network::{Choice, Precision, multiply_adds, pair};
+use engine::network::{Choice, multiply_adds, pair};
 use engine::plan::{ParetoPoint, time_us};
-use engine::runtime::Reference;
 use kernels::Dtype;
 
 use crate::bench::POLICY;
-use crate::measure::ProblemResult;
-use crate::planner::chosen::Chosen;
 use crate::planner::compare::{NetworkTime, compare};
 use crate::planner::context::Network;
 use crate::planner::error::PlannerError;
+use crate::planner::search::Chosen;
 
 /// The plans, the fastest first: chosen by isolated times, run in turn.
-///
-/// # Errors
-/// If a kernel refuses what it was measured with.
-pub fn pareto(
-    network: &Network,
-    measurements: &[ProblemResult],
-    exact: &Reference,
-    types: Precision,
-) -> Result<Vec<ParetoPoint>, PlannerError> {
-    let mut list = network.frontier(measurements, exact, types, POLICY.pareto.plans)?;
+pub fn pareto(network: &Network) -> Result<Vec<ParetoPoint>, PlannerError> {
+    let mut list = network.frontier(POLICY.pareto.plans)?;
     let count = list.len();
     let sessions = list.iter_mut().map(|chosen| &mut chosen.session).collect();
     let times = compare(network, sessions, count, Instant::now() + POLICY.pareto.time);

@@ -1,29 +1,22 @@
 //! Which of measured candidates is the best.
 
-use engine::network::{Graph, pair};
-use kernels::{Dtype, Problem, Role, table};
+use engine::network::Step;
+use kernels::{Dtype, Role, table};
 
 use crate::measure::{CandidateResult, ProblemResult};
 
-/// The winner of a measurement among the candidates that `allowed` admits: the fastest, and of those
-/// within a tie of it the one with the least memory, then the least error, then the first.
-pub fn winner(
-    measurement: &ProblemResult,
-    allowed: impl Fn(&CandidateResult) -> bool,
-) -> Option<&CandidateResult> {
-    let ranking: Vec<&CandidateResult> = measurement.ranking().into_iter().filter(|c| allowed(c)).collect();
-    let fastest = ranking.first()?.seconds();
-    ranking
-        .into_iter()
-        .take_while(|c| c.seconds() <= fastest * (1.0 + measurement.tie))
-        .min_by(|a, b| by_tie(a, b))
+/// The winner among the candidates that `admits` lets in: of those within a tie of the fastest the first
+/// by [`by_tie`].
+pub fn winner(result: &ProblemResult, admits: impl Fn(&CandidateResult) -> bool) -> Option<&CandidateResult> {
+    let list: Vec<&CandidateResult> = result.ranking().into_iter().filter(|c| admits(c)).collect();
+    let fastest = list.first()?.seconds();
+    list.into_iter().take_while(|c| c.seconds() <= fastest * (1.0 + result.tie)).min_by(|a, b| by_tie(a, b))
 }
 
-/// Which of two that are equally fast is taken: that with the least memory, then the least error, then the first in
-/// the table.
+/// The order of two that are equally fast: by memory, then error, then place in the table.
 pub fn by_tie(a: &CandidateResult, b: &CandidateResult) -> std::cmp::Ordering {
     let place = |c: &CandidateResult| table().iter().position(|row| row.id == c.choice.row.id);
-    let error = a.relative_error.total_cmp(&b.relative_error);
+    let error = a.checked.rel_error.total_cmp(&b.checked.rel_error);
     a.bytes().cmp(&b.bytes()).then(error).then(place(a).cmp(&place(b)))
 }
 
@@ -32,18 +25,11 @@ pub fn is_eligible(candidate: &CandidateResult) -> bool {
     candidate.choice.row.role == Role::Candidate
 }
 
-/// For every step the winner among the candidates that `allowed` admits, with the measurement it is
-/// from; `None` for a step without one.
-pub fn winners<'a>(
-    graph: &Graph,
-    measurements: &'a [ProblemResult],
-    allowed: impl Fn(&CandidateResult) -> bool,
-) -> Vec<Option<&'a CandidateResult>> {
-    let of = |problem: &Problem| measurements.iter().find(|m| m.problem == *problem);
-    graph.steps.iter().map(|step| winner(of(&step.problem)?, &allowed)).collect()
+pub fn is_f32(candidate: &CandidateResult) -> bool {
+    candidate.types() == [Dtype::F32; 2]
 }
 
-/// Reads and writes f32.
-pub fn is_f32(candidate: &CandidateResult) -> bool {
-    pair(&candidate.choice.formats) == [Dtype::F32; 2]
+/// The types that a step reads and writes, of those of all tensors.
+pub fn types_of(step: &Step, tensors: &[Dtype]) -> [Dtype; 2] {
+    [tensors[step.src.tensor], tensors[step.dst[0].tensor]]
 }

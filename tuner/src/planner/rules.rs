@@ -6,32 +6,29 @@
 
 use engine::network::{Choice, Graph, Step, default_choice};
 use engine::plan::RuleRecord;
-use kernels::{Conv, Cpu, Problem};
+use kernels::{Conv, Problem};
 
-use crate::measure::{CandidateResult, ProblemResult};
-use crate::planner::ranking::{is_eligible, is_f32, winners};
+use crate::measure::{CandidateResult, ProblemResult, of_step};
+use crate::planner::context::Network;
+use crate::planner::ranking::{is_eligible, is_f32, winner};
 
 /// For every step what a rule takes, in f32; the winner where it says nothing.
-pub fn by_rule(graph: &Graph, measurements: &[ProblemResult], rule: &Rule, cpu: &Cpu) -> Vec<Choice> {
-    let any = winners(graph, measurements, |c| is_f32(c) && is_eligible(c));
-    let choose = |(step, any): (&Step, Option<&CandidateResult>)| {
-        let measurement = measurements.iter().find(|m| m.problem == step.problem);
-        let own = measurement.and_then(|measurement| rule.pick(measurement, is_f32)).or(any);
-        own.map_or_else(|| default_choice(&step.problem, cpu), |won| won.choice.clone())
+pub fn by_rule(network: &Network, rule: &Rule) -> Vec<Choice> {
+    let choose = |step: &Step| {
+        let measurement = of_step(network.measurements, step);
+        let any = || winner(measurement?, |c| is_f32(c) && is_eligible(c));
+        let own = measurement.and_then(|measured| rule.pick(measured, is_f32)).or_else(any);
+        own.map_or_else(|| default_choice(&step.problem, network.cpu), |won| won.choice.clone())
     };
-    graph.steps.iter().zip(any).map(choose).collect()
+    network.graph.steps.iter().map(choose).collect()
 }
 
-/// A rule.
 pub struct Rule {
-    /// Its name.
     pub name: &'static str,
-    /// What it says, and whose it is.
     pub description: &'static str,
     pick: for<'a> fn(&Conv, &Candidates<'a>) -> Option<&'a CandidateResult>,
 }
 
-/// All rules.
 pub const RULES: [Rule; 6] = [
     Rule {
         name: "first match",
@@ -73,7 +70,6 @@ pub const RULES: [Rule; 6] = [
     },
 ];
 
-/// Families of fast algorithms.
 const FAST: [&str; 2] = ["winograd", "separable"];
 
 /// Candidates of one problem and one pair of types, in the order they were tried: defaults first.

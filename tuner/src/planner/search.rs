@@ -1,79 +1,105 @@
 //! The search for a choice within bounds on error and memory, among candidates of given types.
 
-use engine::network::{Graph, Step, pair};
-use engine::runtime::Reference;
+use engine::network::{Choice, Step};
+use engine::runtime::PreparedNetwork;
+use engine::util::Timing;
 use kernels::Dtype;
 
 use crate::bench::POLICY;
-use crate::measure::{CandidateResult, ProblemResult, widest_tie};
-use crate::planner::chosen::Chosen;
+use crate::measure::{CandidateResult, of_step};
 use crate::planner::context::{Network, built_in_images, bytes_with};
 use crate::planner::error::PlannerError;
 use crate::planner::in_network::{InNetworkTime, finalists, has_time, time_in_network, with_room};
 use crate::planner::knapsack::{Cost, Limits, choose, least_memory, lighter, picked, total};
-use crate::planner::ranking::{by_tie, is_eligible, winner};
+use crate::planner::ranking::{by_tie, is_eligible, types_of, winner};
 
-impl Network<'_> {
-    pub(super) fn search<'a, 'n>(
-        &'n self,
-        measurements: &'a [ProblemResult],
-        exact: &'n Reference,
-        types: &[Dtype],
-        memory: usize,
-    ) -> Search<'a, 'n> {
-        let options = options(self.graph, measurements, types);
-        let costs = |(step, options): (usize, &Vec<&CandidateResult>)| {
-            options.iter().map(|c| cost(c, self.graph.repeats(step) as f64, 0.0)).collect()
+/// A choice that was made into a network and measured.
+pub struct Chosen<'a> {
+    /// The candidates; `None` for a step that has none.
+    pub winners: Vec<Option<&'a CandidateResult>>,
+    /// The same, and default choices for the others.
+    pub choices: Vec<Choice>,
+    pub session: PreparedNetwork,
+    pub error: f64,
+    /// Of each step, the candidates that were timed in the running network; none where there was no time.
+    pub in_network: Vec<Vec<(&'a CandidateResult, Timing)>>,
+    /// The network that was chosen by isolated times; none where nothing else would do.
+    pub isolated: Option<PreparedNetwork>,
+    /// Of each step, which of its options.
+    pub picks: Vec<usize>,
+    /// The image with that error.
+    pub image: Vec<f32>,
+}
+
+impl Chosen<'_> {
+    /// How many times as long as by the choice by isolated times a step takes in place.
+    pub fn in_network_ratio(&self, step: usize) -> f64 {
+        let first = self.in_network[step].first();
+        let ratio = |(own, (_, first)): (Timing, &(&CandidateResult, Timing))| own.median / first.median;
+        self.timing(step).zip(first).map_or(1.0, ratio)
+    }
+
+    /// Seconds of all steps by the choice by isolated times.
+    pub fn isolated_seconds(&self) -> f64 {
+        let of = |step: usize| {
+            let own = self.in_network[step].first().map(|(c, _)| *c).or(self.winners[step]);
+            own.map_or(0.0, CandidateResult::seconds) * self.session.graph().repeats(step) as f64
         };
-        let costs = options.iter().enumerate().map(costs).collect();
-        let tie = widest_tie(measurements);
-        Search { network: self, exact, options, costs, tie, memory, left: memory }
+        (0..self.winners.len()).map(of).sum()
+    }
+
+    /// The time of a step: in the running network where that was taken, else alone.
+    pub fn timing(&self, step: usize) -> Option<Timing> {
+        let won = self.winners[step]?;
+        let in_network = self.in_network[step].iter().find(|(c, _)| c.choice == won.choice);
+        let repeats = self.session.graph().repeats(step) as f64;
+        in_network.map(|(_, time)| *time).or(Some(won.timing()?.scaled(repeats)))
     }
 }
 
-/// Eligible candidates of each step for tensors of given types, the [`winner`] first and the others by time.
-fn options<'a>(
-    graph: &Graph,
-    measurements: &'a [ProblemResult],
-    types: &[Dtype],
-) -> Vec<Vec<&'a CandidateResult>> {
-    let of = |step: &Step| {
-        let Some(measurement) = measurements.iter().find(|m| m.problem == step.problem) else {
-            return Vec::new();
+impl<'m> Network<'_, 'm> {
+    /// For tensors of given types, and a process of at most so many bytes.
+    pub fn search<'n>(&'n self, types: &[Dtype], memory: usize) -> Search<'m, 'n> {
+        let graph = self.graph;
+        let options: Vec<Vec<_>> = graph.steps.iter().map(|step| self.options(step, types)).collect();
+        let costs = |(step, options): (usize, &Vec<&CandidateResult>)| {
+            options.iter().map(|c| cost(c, graph.repeats(step) as f64, 0.0)).collect()
         };
-        let wanted = [types[step.src.tensor], types[step.dst[0].tensor]];
-        let allowed = |c: &CandidateResult| is_eligible(c) && pair(&c.choice.formats) == wanted;
+        let costs = options.iter().enumerate().map(costs).collect();
+        Search { network: self, options, costs, memory, left: memory }
+    }
+
+    /// Eligible candidates of a step for tensors of given types, the [`winner`] first and the others by time.
+    fn options(&self, step: &Step, types: &[Dtype]) -> Vec<&'m CandidateResult> {
+        let Some(measurement) = of_step(self.measurements, step) else { return Vec::new() };
+        let allowed = |c: &CandidateResult| is_eligible(c) && c.types() == types_of(step, types);
         let first = winner(measurement, allowed);
         let others = measurement.ranking().into_iter().filter(|c| allowed(c));
         let others = others.filter(|c| first.is_none_or(|first| c.choice != first.choice));
         first.into_iter().chain(others).collect()
-    };
-    graph.steps.iter().map(of).collect()
+    }
 }
 
 /// What a candidate costs where it is taken so many times and its errors are magnified so much.
-pub(super) fn cost(candidate: &CandidateResult, repeats: f64, gain: f64) -> Cost {
+pub fn cost(candidate: &CandidateResult, repeats: f64, gain: f64) -> Cost {
     Cost {
         seconds: candidate.seconds() * repeats,
         error: squared_error(candidate, gain),
-        packed: candidate.packed,
-        scratch: candidate.scratch,
+        packed: candidate.checked.packed,
+        scratch: candidate.checked.scratch,
     }
 }
 
 /// The share of a candidate in the squared error of the network.
 fn squared_error(candidate: &CandidateResult, gain: f64) -> f64 {
-    (gain * candidate.rms_error).powi(2)
+    (gain * candidate.checked.rms_error).powi(2)
 }
 
-/// The search for a choice within bounds.
-pub(super) struct Search<'a, 'n> {
-    network: &'n Network<'n>,
-    exact: &'n Reference,
+pub struct Search<'a, 'n> {
+    network: &'n Network<'n, 'a>,
     options: Vec<Vec<&'a CandidateResult>>,
     /// What each costs, by isolated times or, once they are known, by those in the network.
-    pub(super) costs: Vec<Vec<Cost>>,
-    tie: f64,
+    pub costs: Vec<Vec<Cost>>,
     /// Bytes of the process.
     memory: usize,
     /// Bytes of them for packed weights and scratch, as far as known.
@@ -82,18 +108,14 @@ pub(super) struct Search<'a, 'n> {
 
 impl<'a> Search<'a, '_> {
     /// What the errors of options cost where those of the steps are magnified so much.
-    pub(super) fn price(&mut self, gains: &[f64]) {
+    pub fn price(&mut self, gains: &[f64]) {
         for ((options, costs), &gain) in self.options.iter().zip(&mut self.costs).zip(gains) {
             options.iter().zip(costs).for_each(|(c, cost)| cost.error = squared_error(c, gain));
         }
     }
 
     /// Times what is close to a choice in the running network, and chooses again by that.
-    pub(super) fn time_finalists(
-        &mut self,
-        mut chosen: Chosen<'a>,
-        bound: f64,
-    ) -> Result<Chosen<'a>, PlannerError> {
+    pub fn time_finalists(&mut self, mut chosen: Chosen<'a>, bound: f64) -> Result<Chosen<'a>, PlannerError> {
         let network = self.network;
         let Some(end) = network.in_network_until else { return Ok(chosen) };
         let images = built_in_images(network.graph, network.graph.batch);
@@ -107,7 +129,7 @@ impl<'a> Search<'a, '_> {
         }
         let mut widened = with_room(network, &chosen.session, &chosen.choices, &candidates)?;
         let session = widened.as_mut().unwrap_or(&mut chosen.session);
-        let times = time_in_network(network, session, &candidates, &images, self.tie, end)?;
+        let times = time_in_network(network, session, &candidates, &images, end)?;
         let timed = |(candidates, times): (Vec<&'a CandidateResult>, &Vec<InNetworkTime>)| {
             candidates.into_iter().zip(times).map(|(c, time)| (c, time.timing)).collect()
         };
@@ -147,7 +169,7 @@ impl<'a> Search<'a, '_> {
     }
 
     /// The fastest choice whose errors have at most that sum and that keeps the memory, measured.
-    pub(super) fn attempt(&mut self, error: f64) -> Result<Option<Chosen<'a>>, PlannerError> {
+    pub fn attempt(&mut self, error: f64) -> Result<Option<Chosen<'a>>, PlannerError> {
         while let Some(picks) = choose(&self.costs, &Limits { error, memory: self.left }) {
             let chosen = self.chosen(lighter(&self.costs, picks, error, POLICY.bounds.lighter_share))?;
             let over = bytes_with(&chosen.session, self.network.threads).saturating_sub(self.memory);
@@ -162,17 +184,15 @@ impl<'a> Search<'a, '_> {
 
     fn chosen(&self, picks: Vec<usize>) -> Result<Chosen<'a>, PlannerError> {
         let network = self.network;
-        let winners: Vec<_> =
-            self.options.iter().zip(&picks).map(|(step, &pick)| step.get(pick).copied()).collect();
+        let winners: Vec<_> = self.options.iter().zip(&picks).map(|(all, &i)| all.get(i).copied()).collect();
         let choices = network.choices(&winners);
         let mut session = network.session(&choices)?;
-        let (error, image) = self.exact.error(&mut session, network.threads);
-        let (in_network, isolated) = (Vec::new(), None);
+        let (error, image) = network.reference.error(&mut session, network.threads);
+        let (in_network, isolated) = (vec![Vec::new(); winners.len()], None);
         Ok(Chosen { winners, choices, error, in_network, isolated, picks, image: image.to_vec(), session })
     }
 
-    /// The least MiB that any plan takes.
-    pub(super) fn least_mib(&self) -> Result<usize, PlannerError> {
+    pub fn least_mib(&self) -> Result<usize, PlannerError> {
         let limits = Limits { memory: least_memory(&self.costs), ..Limits::NONE };
         let picks = choose(&self.costs, &limits).expect("the least memory holds one choice of each step");
         let chosen = self.chosen(picks)?;
@@ -180,16 +200,15 @@ impl<'a> Search<'a, '_> {
     }
 
     /// The least sum of errors that any choice has.
-    pub(super) fn least_error(&self) -> f64 {
+    pub fn least_error(&self) -> f64 {
         let most_exact = |costs: &Vec<Cost>| costs.iter().map(|c| c.error).min_by(f64::total_cmp);
         // Rounding of the sums must not rule the most exact choice out.
         self.costs.iter().filter_map(most_exact).sum::<f64>() * (1.0 + 1e-9)
     }
 
     /// The fastest choice with an error of at most `bound`, which the fastest of all exceeds.
-    pub(super) fn within(&mut self, mut fastest: Chosen<'a>, bound: f64) -> Result<Chosen<'a>, PlannerError> {
-        let gains = self.network.gains(&mut fastest.session, &fastest.image);
-        self.price(&gains);
+    pub fn within(&mut self, mut fastest: Chosen<'a>, bound: f64) -> Result<Chosen<'a>, PlannerError> {
+        self.price(&self.network.gains(&mut fastest.session, &fastest.image));
         let sum = |search: &Self, chosen: &Chosen| total(picked(&search.costs, &chosen.picks)).error;
         let least = self.least_error();
         let (mut low, mut high) = (least, sum(self, &fastest));

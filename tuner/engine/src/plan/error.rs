@@ -7,43 +7,22 @@ use crate::util::files::InputError;
 /// Why a plan is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// The file can't be read.
     #[error("{file}: {source}")]
-    Read {
-        /// The file.
-        file: String,
-        /// The system's reason.
-        source: std::io::Error,
-    },
+    Read { file: String, source: std::io::Error },
     /// It is no JSON, or a field is missing or of another type.
     #[error("{file}: {field}: {source}")]
     Json {
-        /// The file.
         file: String,
         /// Path of the field, `plan` for the whole.
         field: String,
-        /// Where and why.
         source: serde_json::Error,
     },
     /// A field does not hold what it must.
     #[error("{file}: {field} is {found}, expected {expected}")]
-    Field {
-        /// The file.
-        file: String,
-        /// Path of the field.
-        field: String,
-        /// Its value.
-        found: String,
-        /// What it must be.
-        expected: String,
-    },
+    Field { file: String, field: String, found: String, expected: String },
     /// A folder has no plan.
     #[error("{folder}: found no plan, expected --plan PLAN.json or one that `tuner --model M` made")]
-    None {
-        /// The folder.
-        folder: String,
-    },
-    /// The file can't be written.
+    None { folder: String },
     #[error(transparent)]
     Write(#[from] InputError),
 }

@@ -4,7 +4,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What became of a candidate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", from = "OutcomeJson")]
 pub enum CandidateOutcome {
@@ -16,10 +15,8 @@ pub enum CandidateOutcome {
     Wrong {
         /// Largest error; none if it is no number.
         error: Option<f64>,
-        /// What its numerics allow.
         tolerance: Option<f64>,
     },
-    /// Not timed.
     #[default]
     NotMeasured,
 }
@@ -60,8 +57,7 @@ impl From<OutcomeJson> for CandidateOutcome {
 
 impl fmt::Display for CandidateOutcome {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let number =
-            |value: &Option<f64>| value.map_or("no number".to_string(), |value| format!("{value:.2e}"));
+        let number = |value: &Option<f64>| value.map_or("no number".into(), |value| format!("{value:.2e}"));
         match self {
             Self::Measured => f.write_str("measured"),
             Self::DroppedEarly => f.write_str("dropped early"),
@@ -73,25 +69,21 @@ impl fmt::Display for CandidateOutcome {
     }
 }
 
-/// Why a step has its kernel.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepReason {
-    /// It is faster than the runner-up.
     Faster {
         /// By so many percent of its own time.
         percent: f64,
     },
-    /// It is slower than the fastest, for less memory or a smaller error of the network.
     Slower {
         /// By so many percent of the fastest's time.
         percent: f64,
     },
     /// As fast as the runner-up: less memory decided, then less error, then the order of the table.
     Tie,
-    /// No other candidate takes it.
     Only,
-    /// Not measured: the fewest multiply-adds.
+    #[default]
     NotMeasured,
     /// The text of a plan of the first schema.
     #[serde(untagged)]
@@ -114,20 +106,15 @@ impl fmt::Display for StepReason {
     }
 }
 
-/// Why a block has its variant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VariantReason {
-    /// It is faster than the plain one.
     Saves {
         /// So many percent of the plain one's time.
         percent: f64,
     },
-    /// No other is faster by more than a tie.
     Tie,
-    /// The whole network is faster with plain blocks.
     Overruled,
-    /// Not measured.
     NotMeasured,
     /// The text of a plan of the first schema.
     #[serde(untagged)]

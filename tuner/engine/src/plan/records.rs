@@ -6,8 +6,7 @@ use kernels::{Tier, entry};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::network::block_variant::BlockVariant;
-use crate::network::choice::CandidateId;
+use crate::network::{BlockVariant, CandidateId};
 use crate::plan::reasons::{CandidateOutcome, VariantReason};
 use crate::plan::step::TimeUs;
 pub use crate::runtime::prepared::MemoryBytes;
@@ -29,26 +28,23 @@ pub struct Noise {
     #[serde(alias = "stolen")]
     pub steal_share: f64,
     /// GHz of a core, sampled beside the rounds: the least and the most of all problems, and the median between.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_ghz: Option<[f64; 3]>,
     /// How far apart the workers' cores were.
-    #[serde(alias = "apart", default, skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "apart", skip_serializing_if = "Option::is_none")]
     pub core_distance: Option<CoreDistance>,
 }
 
-/// A candidate as it was measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CandidateRecord {
-    /// Which.
     #[serde(flatten)]
     pub id: CandidateId,
     /// Measured time; none if its results were wrong.
     pub time_us: Option<TimeUs>,
-    /// Runs.
     pub samples: usize,
     /// Its time over that of the fastest of the same types in the rounds that both were in: the median, and the
     /// interval that holds it in 95 of 100 cases.
-    #[serde(alias = "versus", default)]
+    #[serde(alias = "versus")]
     pub ratio_ci95: Option<[f64; 3]>,
     /// Of the runs, those that something else disturbed.
     #[serde(default)]
@@ -56,23 +52,18 @@ pub struct CandidateRecord {
     /// Largest error over the largest output.
     pub rel_error: f64,
     /// Root mean square of the errors over that of the outputs.
-    #[serde(default)]
     pub rms_error: Option<f64>,
     /// Bytes of packed weights and scratch.
     pub bytes: usize,
-    /// Multiply-adds that it executes.
     pub multiply_adds: u64,
-    /// What became of it.
     pub outcome: CandidateOutcome,
 }
 
 /// What the cores did beside the rounds of a problem.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ConditionsRecord {
-    /// Their clock.
     pub clock_ghz: f64,
-    /// Core-to-core latency of the workers' cores.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub core_to_core_ns: Option<f64>,
     /// The most that the instructions of a tier do on a core while all are busy, in GFLOP/s.
     pub peak_gflops: BTreeMap<String, f64>,
@@ -81,21 +72,16 @@ pub struct ConditionsRecord {
 impl ConditionsRecord {
     /// The peak of the instructions that a kernel uses, in f32 where its id does not say.
     pub fn peak(&self, kernel: &str) -> Option<f64> {
-        let tiers = || Tier::ALL.into_iter().rev().filter(|tier| tier.is_of_f32());
-        let of_f32 = || tiers().find_map(|tier| self.of_tier(tier));
+        let of_tier = |tier: Tier| self.peak_gflops.get(&tier.to_string()).copied().filter(|p| *p > 0.0);
         match entry(kernel).and_then(|entry| entry.tier) {
-            Some(tier) => self.of_tier(tier),
-            None => of_f32(),
+            Some(tier) => of_tier(tier),
+            None => Tier::ALL.into_iter().rev().filter(|tier| tier.is_of_f32()).find_map(of_tier),
         }
-    }
-
-    fn of_tier(&self, tier: Tier) -> Option<f64> {
-        self.peak_gflops.get(&tier.to_string()).copied().filter(|peak| *peak > 0.0)
     }
 }
 
 /// How far the search for tunings went.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SearchRecord {
     /// Tunings of all kernels that the search has tried.
     #[serde(alias = "tried")]
@@ -105,40 +91,33 @@ pub struct SearchRecord {
     pub space: usize,
     /// Where all were tried afterwards: the time of the best that the search has found over that of the best of all,
     /// and the interval that holds it in 95 of 100 cases.
-    #[serde(alias = "missed", default, skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "missed", skip_serializing_if = "Option::is_none")]
     pub regret: Option<[f64; 3]>,
-    /// The best of all is one that the search has left out.
+    /// The best of all is one that the search has left out; else it took another by the times it had then.
     #[serde(alias = "left_out", default)]
     pub best_skipped: bool,
 }
 
-/// All candidates of a problem.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProblemRecord {
-    /// The problem.
     pub problem: String,
     /// Its candidates, the fastest first.
     pub candidates: Vec<CandidateRecord>,
     /// Rows without candidates: id and reason.
     #[serde(alias = "left_out")]
     pub excluded: Map<String, Value>,
-    /// What the cores did meanwhile.
-    #[serde(alias = "beside", default, skip_serializing_if = "Option::is_none")]
+    #[serde(alias = "beside", skip_serializing_if = "Option::is_none")]
     pub conditions: Option<ConditionsRecord>,
-    /// How many of the tunings were tried.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub search: Option<SearchRecord>,
     /// What published rules would take, by name: numbers of candidates.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rules: BTreeMap<String, usize>,
 }
 
-/// What a published rule costs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RuleRecord {
-    /// Its name.
     pub rule: String,
-    /// What it says, and whose it is.
     #[serde(alias = "says")]
     pub description: String,
     /// Sum of the times alone of what it takes for the convolutions.
@@ -173,9 +152,7 @@ pub enum NetworkVariant {
     WithVariantsIsolated,
     /// All images of a batch at once, by isolated times, where the plan splits the batch.
     AllImagesAtOnce,
-    /// The choice that is made without measurements.
     BuiltIn,
-    /// What a published rule chooses.
     Rule(String),
 }
 
@@ -201,9 +178,7 @@ impl std::fmt::Display for NetworkVariant {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         match self {
             Self::Rule(name) => write!(f, "rule: {name}"),
-            own => {
-                f.write_str(Self::NAMES.iter().find(|(known, ..)| known == own).map_or("", |names| names.1))
-            }
+            _ => f.write_str(Self::NAMES.iter().find(|names| names.0 == *self).map_or("", |names| names.1)),
         }
     }
 }
@@ -230,24 +205,19 @@ impl TryFrom<String> for NetworkVariant {
 /// A whole network in one variant, measured in turn with the others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NetworkRecord {
-    /// How its kernels were chosen.
     #[serde(alias = "plan")]
     pub network: NetworkVariant,
-    /// Time of an inference.
     pub time_us: TimeUs,
 }
 
 /// A plan of which no other is both faster and more exact.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ParetoPoint {
-    /// Time of an inference.
     pub time_us: TimeUs,
-    /// Its error against f64.
     pub rel_error: f64,
     /// Steps that read or write a type below f32.
     #[serde(alias = "lower_steps")]
     pub bf16_steps: usize,
-    /// Multiply-adds that it executes.
     pub multiply_adds: u64,
 }
 
@@ -272,27 +242,21 @@ impl Planning {
     }
 }
 
-/// A form of a block, and what it costs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alternative {
-    /// Its name.
     #[serde(alias = "rewrite")]
     pub variant: String,
     /// Sum of the medians of the steps that differ from form to form, in microseconds.
     pub time_us: Option<f64>,
 }
 
-/// The form of a block.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BlockVariantRecord {
-    /// The block.
     pub block: String,
-    /// The form it has.
     #[serde(alias = "rewrite")]
     pub variant: String,
     /// All its forms, the plain one first.
     pub alternatives: Vec<Alternative>,
-    /// Why this variant.
     pub reason: VariantReason,
 }
 
@@ -303,7 +267,6 @@ impl BlockVariantRecord {
         self.reason = VariantReason::Overruled;
     }
 
-    /// Microseconds of the plain form and of its own.
     pub fn gain_us(&self) -> Option<[f64; 2]> {
         let of = |name: &str| self.alternatives.iter().find(|a| a.variant == name)?.time_us;
         Some([of(&BlockVariant::PLAIN.to_string())?, of(&self.variant)?])

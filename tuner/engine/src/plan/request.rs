@@ -3,21 +3,15 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use kernels::cpu::Cpu;
-use kernels::problem::PoolKind;
+use kernels::{Cpu, PoolKind};
 
-use crate::network::candidates::default_choice;
-use crate::network::choice::TOOL;
-use crate::network::dtypes::F32_ERROR;
-use crate::network::graph::{Graph, Step};
-use crate::network::model::Model;
+use crate::network::{F32_ERROR, Graph, Model, Step, TOOL, default_choice};
 use crate::plan::error::PlanError;
 use crate::plan::schema::{Plan, PlanRequest, SCHEMA};
 use crate::plan::step::PlanStep;
 use crate::plan::store::newest;
-use crate::runtime::machine::Machine;
-use crate::runtime::threads::available;
-use crate::util::files::now;
+use crate::runtime::{Machine, available};
+use crate::util::now;
 
 /// What a program asks of a plan.
 #[derive(Clone, Debug)]
@@ -44,8 +38,7 @@ impl<'a> Request<'a> {
         Self { batch: batch.max(1), ..self }
     }
 
-    /// Another bound on the relative L2 error of the features. A plan for a looser bound than the default may compute in
-    /// bf16.
+    /// Another bound on the relative L2 error of the features. A looser one than the default allows bf16.
     pub fn max_rel_error(self, max_rel_error: f64) -> Self {
         Self { max_rel_error, ..self }
     }
@@ -58,8 +51,7 @@ impl<'a> Request<'a> {
     pub fn untuned(&self) -> Plan {
         let cpu = Cpu::detect();
         let graph = Graph::new(self.model, self.batch, PoolKind::Average);
-        let step =
-            |step: &Step| PlanStep::unmeasured(step, &default_choice(&step.problem, &cpu), self.threads);
+        let step = |s: &Step| PlanStep::unmeasured(s, &default_choice(&s.problem, &cpu), self.threads);
         Plan {
             schema: SCHEMA.to_string(),
             model: self.model.name.clone(),
@@ -67,25 +59,12 @@ impl<'a> Request<'a> {
             batch: self.batch,
             threads: self.threads,
             max_rel_error: self.max_rel_error,
-            rel_error: None,
-            max_memory_mib: None,
-            memory_bytes: None,
             machine: Machine::of(&cpu),
             cores_allowed: Some(available()),
             tool: TOOL.to_string(),
             created: now(),
-            predicted_ms: None,
-            overhead_us: None,
-            measured_ms: None,
-            planning: None,
-            noise: None,
-            networks: Vec::new(),
-            rules: Vec::new(),
-            pareto: Vec::new(),
-            split: None,
-            block_variants: Vec::new(),
             steps: graph.steps.iter().map(step).collect(),
-            measurements: Vec::new(),
+            ..Plan::default()
         }
     }
 
@@ -99,12 +78,8 @@ impl<'a> Request<'a> {
     }
 
     pub(crate) fn plan_request(&self) -> PlanRequest<'_> {
-        PlanRequest {
-            model: &self.model.name,
-            shape: self.shape(),
-            threads: Some(self.threads),
-            batch: Some(self.batch),
-        }
+        let (threads, batch) = (Some(self.threads), Some(self.batch));
+        PlanRequest { model: &self.model.name, shape: self.shape(), threads, batch }
     }
 }
 

@@ -2,29 +2,24 @@
 
 use std::path::Path;
 
-use kernels::cpu::Cpu;
-use kernels::kernel::Tuning;
-use kernels::{entry, table};
+use kernels::{Cpu, Tuning, entry, table};
 use serde_json::{Map, Value};
 
-use crate::network::candidates::default_choice;
-use crate::network::choice::{Choice, StepFormats, problem_name, tuning_to_json};
-use crate::network::dtypes::{Disagreement, of_tensors};
-use crate::network::graph::{Graph, Step};
+use crate::network::dtypes::Disagreement;
+use crate::network::{
+    Choice, Graph, Step, StepFormats, default_choice, of_tensors, problem_name, tuning_to_json,
+};
 use crate::plan::error::{PlanError, field};
 use crate::plan::schema::{Plan, PlanRequest};
 use crate::plan::step::PlanStep;
-use crate::runtime::machine::Machine;
+use crate::runtime::Machine;
 
 fn tuning_text(tuning: &Map<String, Value>) -> String {
     Value::Object(tuning.clone()).to_string()
 }
 
 impl Plan {
-    /// Checks that the plan is for what a run asks.
-    ///
-    /// # Errors
-    /// Names the first field that differs.
+    /// Checks that the plan is for what a run asks; the error names the first field that differs.
     pub fn check_wanted(&self, path: &Path, wanted: &PlanRequest) -> Result<(), PlanError> {
         if self.model != wanted.model {
             return Err(field(path, "model", &self.model, wanted.model));
@@ -39,8 +34,7 @@ impl Plan {
             if !(1..=4096).contains(&found) {
                 return Err(field(path, name, found, "a number from 1 to 4096"));
             }
-            if asked.is_some_and(|asked| asked != found) {
-                let asked = asked.unwrap_or_default();
+            if let Some(asked) = asked.filter(|asked| *asked != found) {
                 return Err(field(path, name, found, format!("{asked} as --{name} asks")));
             }
         }
@@ -51,28 +45,20 @@ impl Plan {
     }
 
     /// A plain graph with its blocks in the plan's forms, and the choices for it, every one checked. Steps of the top
-    /// that the plan lacks get a default.
-    ///
-    /// # Errors
-    /// Names the first field that does not hold.
+    /// that the plan lacks get a default. The error names the first field that does not hold.
     pub fn network(&self, path: &Path, plain: &Graph, cpu: &Cpu) -> Result<(Graph, Vec<Choice>), PlanError> {
         let graph = self.graph(path, plain)?;
         let choices = self.choices(path, &graph, cpu)?;
         Ok((graph, choices))
     }
 
-    /// The choices, which agree on the types of tensors.
     fn choices(&self, path: &Path, graph: &Graph, cpu: &Cpu) -> Result<Vec<Choice>, PlanError> {
         let body = graph.steps.iter().filter(|step| !step.is_top).count();
         let is_planned_top = |planned: &PlanStep| planned.layers.iter().any(|layer| graph.is_in_top(layer));
         let found = self.steps.iter().filter(|planned| !is_planned_top(planned)).count();
         if found != body {
-            return Err(field(
-                path,
-                "steps",
-                found,
-                format!("{body} steps of {}{} before its top", self.model, self.in_forms()),
-            ));
+            let expected = format!("{body} steps of {}{} before its top", self.model, self.in_forms());
+            return Err(field(path, "steps", found, expected));
         }
         // Weights decide which steps the top has; branch-parallel plans list the branches of one worker, then another's.
         let is_branch_parallel = self.steps.iter().any(|planned| planned.worker.is_some());
@@ -90,35 +76,27 @@ impl Plan {
             }
         };
         let choices: Vec<Choice> = graph.steps.iter().enumerate().map(choose).collect::<Result<_, _>>()?;
-        match of_tensors(graph, &choices) {
-            Ok(_) => Ok(choices),
-            Err(Disagreement { step, reads, found, expected }) => {
-                let side = if reads { "in" } else { "out" };
-                let expected = format!("{expected} as the steps before it");
-                Err(field(path, &format!("steps[{step}].formats.{side}"), found, expected))
-            }
-        }
+        let Err(Disagreement { step, reads, found, expected }) = of_tensors(graph, &choices) else {
+            return Ok(choices);
+        };
+        let side = if reads { "in" } else { "out" };
+        let expected = format!("{expected} as the steps before it");
+        Err(field(path, &format!("steps[{step}].formats.{side}"), found, expected))
     }
 
     /// A step is taken by all workers, or by one where each takes images of its own.
     fn check_threads(&self, path: &Path, index: usize, alone: bool) -> Result<(), PlanError> {
-        if self.steps[index].worker.is_some() {
+        let PlanStep { threads: found, worker, .. } = &self.steps[index];
+        let (expected, why) =
+            if alone { (1, "one worker takes it alone") } else { (self.threads, "as the plan") };
+        if worker.is_some() || *found == expected {
             return Ok(());
         }
-        let (found, expected) = (self.steps[index].threads, if alone { 1 } else { self.threads });
-        let why = if alone { "one worker takes it alone" } else { "as the plan" };
-        match found == expected {
-            true => Ok(()),
-            false => {
-                Err(field(path, &format!("steps[{index}].threads"), found, format!("{expected}, {why}")))
-            }
-        }
+        Err(field(path, &format!("steps[{index}].threads"), found, format!("{expected}, {why}")))
     }
 
     /// The choice of a step of the plan, or of one like it, for a step of a graph; every part checked.
-    ///
-    /// # Errors
-    /// Names the first field that does not hold.
+    /// The error names the first field that does not hold.
     pub fn choice(
         &self,
         path: &Path,
@@ -170,18 +148,11 @@ impl Plan {
         }
     }
 
-    /// Checks that the plan was made on a machine like this one.
-    ///
-    /// # Errors
-    /// Names the first field that differs.
+    /// Checks that the plan was made on a machine like this one; the error names the first field that differs.
     pub fn check_machine(&self, path: &Path, machine: &Machine) -> Result<(), PlanError> {
-        match self.machine.differs(machine) {
-            None => Ok(()),
-            Some(difference) => {
-                let expected = format!("{} as here, or --any-machine", difference.other);
-                Err(field(path, &format!("machine.{}", difference.field), difference.this, expected))
-            }
-        }
+        let Some(difference) = self.machine.differs(machine) else { return Ok(()) };
+        let expected = format!("{} as here, or --any-machine", difference.other);
+        Err(field(path, &format!("machine.{}", difference.field), difference.this, expected))
     }
 
     /// What has changed since the plan was made, so that its times may no longer hold: nothing, or a line.

@@ -15,14 +15,13 @@ use crate::plan::records::{
     BlockVariantRecord, MemoryBytes, NetworkRecord, Noise, ParetoPoint, Planning, ProblemRecord, RuleRecord,
 };
 use crate::plan::step::PlanStep;
-use crate::runtime::machine::Machine;
+use crate::runtime::Machine;
 use crate::util::files::write_atomically;
 
-/// Version of the format.
 pub const SCHEMA: &str = "convolution-plan-2";
 
-/// Earlier versions that are read: their fields have other names, and some of their texts.
-const READ_TOO: [&str; 1] = ["convolution-plan-1"];
+/// An earlier version that is read: its fields have other names, and some of their texts.
+const FIRST_SCHEMA: &str = "convolution-plan-1";
 
 /// Blocks that take some images of a batch at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,62 +41,49 @@ impl std::fmt::Display for PlanSplit {
             Some(block) => write!(f, "the blocks before {block}")?,
             None => f.write_str("all blocks")?,
         }
-        let images = if self.images == 1 {
-            "image by image".to_string()
-        } else {
-            format!("{} images at a time", self.images)
+        let images = match self.images {
+            1 => "image by image".to_string(),
+            n => format!("{n} images at a time"),
         };
         let workers = if self.per_worker { "each worker its own" } else { "all workers together" };
         write!(f, " are taken {images}, {workers}")
     }
 }
 
-/// A plan.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Which kernel computes which step of a network, and what was measured to choose it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// [`SCHEMA`].
     pub schema: String,
-    /// The model's name.
     pub model: String,
     /// The shape of a `conv2d_bn`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub shape: Option<String>,
     /// Images of an inference.
     pub batch: usize,
-    /// Threads.
     pub threads: usize,
     /// Bound on the relative L2 error of the features.
     pub max_rel_error: f64,
     /// The largest such error that was measured, against the network in f64.
     pub rel_error: Option<f64>,
     /// Bound on the memory of a process that runs the plan.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_memory_mib: Option<u32>,
     /// Memory of the prepared network.
-    #[serde(default)]
     pub memory_bytes: Option<MemoryBytes>,
-    /// What it was made on.
     pub machine: Machine,
-    /// Cores that the tuner was allowed to use.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cores_allowed: Option<usize>,
-    /// What made it.
     pub tool: String,
     /// When, in seconds since 1970.
     pub created: u64,
     /// Sum of what was predicted for the steps and around them.
     pub predicted_ms: Option<f64>,
-    /// What was predicted around the steps: to wake the workers, to end, and to wait for those who take other steps at the
-    /// same time.
-    #[serde(alias = "around_us", default, skip_serializing_if = "Option::is_none")]
+    /// Predicted around the steps: to wake the workers, to end, and to wait for those who take other steps.
+    #[serde(alias = "around_us", skip_serializing_if = "Option::is_none")]
     pub overhead_us: Option<f64>,
-    /// The whole network's time.
     pub measured_ms: Option<f64>,
-    /// How near the choice is to the best there is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub planning: Option<Planning>,
-    /// How quiet the machine was.
-    #[serde(default)]
     pub noise: Option<Noise>,
     /// The whole network by this and by other plans.
     #[serde(alias = "contest")]
@@ -109,14 +95,12 @@ pub struct Plan {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pareto: Vec<ParetoPoint>,
     /// Where the batch is split; a plan without takes all images at once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<PlanSplit>,
     /// The forms of the blocks that have several; a plan that lacks a block has it plain.
     #[serde(alias = "rewrites", default, skip_serializing_if = "Vec::is_empty")]
     pub block_variants: Vec<BlockVariantRecord>,
-    /// The steps in order.
     pub steps: Vec<PlanStep>,
-    /// What was measured to choose them.
     pub measurements: Vec<ProblemRecord>,
 }
 
@@ -159,11 +143,8 @@ impl Plan {
     fn of_json(path: &Path, text: &str) -> Result<Self, PlanError> {
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let mut plan: Self = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-            let field = match error.path().to_string().as_str() {
-                "." => "plan".to_string(),
-                path => path.to_string(),
-            };
-            json_error(path, field, error.into_inner())
+            let field = error.path().to_string();
+            json_error(path, if field == "." { "plan" } else { &field }, error.into_inner())
         })?;
         if plan.schema != SCHEMA {
             plan.steps.iter_mut().for_each(PlanStep::complete_formats);
@@ -176,8 +157,7 @@ impl Plan {
     /// # Errors
     /// If the system refuses.
     pub fn write(&self, path: &Path) -> Result<(), PlanError> {
-        let mut text =
-            serde_json::to_string_pretty(self).map_err(|source| json_error(path, "plan", source))?;
+        let mut text = serde_json::to_string_pretty(self).map_err(|e| json_error(path, "plan", e))?;
         text.push('\n');
         Ok(write_atomically(path, text.as_bytes())?)
     }
@@ -188,29 +168,21 @@ fn read_text(path: &Path) -> Result<String, PlanError> {
         .map_err(|source| PlanError::Read { file: path.display().to_string(), source })
 }
 
-/// The outline of a plan of the schema that is known.
 fn outline<'a>(path: &Path, text: &'a str) -> Result<Outline<'a>, PlanError> {
     let outline: Outline = serde_json::from_str(text).map_err(|source| json_error(path, "plan", source))?;
-    match outline.schema == SCHEMA || READ_TOO.iter().any(|known| outline.schema == **known) {
-        true => Ok(outline),
-        false => Err(field(path, "schema", outline.schema, format!("\"{SCHEMA}\""))),
-    }
+    let is_known = [SCHEMA, FIRST_SCHEMA].iter().any(|known| outline.schema == **known);
+    if is_known { Ok(outline) } else { Err(field(path, "schema", outline.schema, format!("\"{SCHEMA}\""))) }
 }
 
-/// What a run asks of a plan.
+/// What a run asks of a plan; threads and batch only if the user says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlanRequest<'a> {
-    /// Model.
     pub model: &'a str,
-    /// Shape of a `conv2d_bn`.
     pub shape: Option<String>,
-    /// Threads, if the user says.
     pub threads: Option<usize>,
-    /// Batch, if the user says.
     pub batch: Option<usize>,
 }
 
-/// What a plan must keep.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bounds {
     /// Relative L2 error of the features against f64.

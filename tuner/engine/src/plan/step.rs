@@ -3,15 +3,13 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::network::choice::{CandidateId, Choice, StepFormats, problem_name};
-use crate::network::graph::Step;
+use crate::network::{CandidateId, Choice, Step, StepFormats, problem_name};
 use crate::plan::reasons::StepReason;
-use crate::util::stats::{Timing, us};
+use crate::util::{Timing, us};
 
 /// Times in microseconds: the median, and the quartiles around it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TimeUs {
-    /// Median.
     pub median: f64,
     /// First quartile.
     pub low: f64,
@@ -19,10 +17,8 @@ pub struct TimeUs {
     pub high: f64,
 }
 
-/// The candidate that came second.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunnerUp {
-    /// Which.
     #[serde(flatten)]
     pub id: CandidateId,
     /// Its median.
@@ -30,22 +26,16 @@ pub struct RunnerUp {
 }
 
 /// One step of a plan.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PlanStep {
-    /// Layers that the step computes.
     pub layers: Vec<String>,
-    /// What it computes.
     pub problem: String,
-    /// Id of its kernel.
     pub kernel: String,
-    /// The kernel's tuning.
     pub tuning: Map<String, Value>,
     /// Hash of the kernel's code.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// Formats.
     pub formats: StepFormats,
-    /// Threads it runs on.
     pub threads: usize,
     /// The worker that took it alone in earlier versions, next to other branches; now all threads share it.
     #[serde(default, skip_serializing)]
@@ -57,13 +47,10 @@ pub struct PlanStep {
     /// that each worker takes for images of its own are over the number of workers, so that those of all steps add up.
     pub time_us: Option<TimeUs>,
     /// Its median when it was timed alone.
-    #[serde(default)]
     pub isolated_us: Option<f64>,
     /// Its median when the whole network was measured at last.
-    #[serde(default)]
     pub network_us: Option<f64>,
     /// What was predicted for it then, from the rounds in which it was chosen.
-    #[serde(default)]
     pub predicted_us: Option<f64>,
     /// Candidates that were timed in the running network, first the best of those timed alone.
     #[serde(alias = "in_place", default)]
@@ -73,11 +60,8 @@ pub struct PlanStep {
     /// Multiply-adds of the problem per nanosecond, times two.
     pub gflops: Option<f64>,
     /// Multiply-adds that the kernel executes.
-    #[serde(default)]
     pub multiply_adds: Option<u64>,
-    /// The candidate that came second.
     pub runner_up: Option<RunnerUp>,
-    /// Why this kernel.
     pub reason: StepReason,
 }
 
@@ -85,7 +69,6 @@ fn once() -> usize {
     1
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
 fn is_once(turns: &usize) -> bool {
     *turns == 1
 }
@@ -102,28 +85,16 @@ impl PlanStep {
             code: Some(choice.row.code().to_string()),
             formats,
             threads,
-            worker: None,
             repeats: 1,
-            time_us: None,
-            isolated_us: None,
-            network_us: None,
-            predicted_us: None,
-            in_network: Vec::new(),
-            rel_error: None,
-            gflops: None,
-            multiply_adds: None,
-            runner_up: None,
-            reason: StepReason::NotMeasured,
+            ..Self::default()
         }
     }
 
-    /// Its candidate.
     pub fn id(&self) -> CandidateId {
         let (kernel, tuning, formats) = (self.kernel.clone(), self.tuning.clone(), self.formats.clone());
         CandidateId { kernel, tuning, formats }
     }
 
-    /// Whether this is its candidate.
     pub fn runs(&self, id: &CandidateId) -> bool {
         (&self.kernel, &self.tuning, &self.formats) == (&id.kernel, &id.tuning, &id.formats)
     }
@@ -149,17 +120,13 @@ impl PlanStep {
     }
 }
 
-/// A candidate in the running network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InNetwork {
-    /// Which.
     #[serde(flatten)]
     pub id: CandidateId,
-    /// Its time.
     pub time_us: TimeUs,
 }
 
-/// A time as plans state it.
 pub fn time_us(timing: &Timing) -> TimeUs {
     TimeUs { median: us(timing.median), low: us(timing.quartiles[0]), high: us(timing.quartiles[1]) }
 }

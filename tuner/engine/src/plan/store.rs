@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use kernels::cpu::Cpu;
+use kernels::Cpu;
 
 use crate::plan::error::PlanError;
 use crate::plan::schema::{Bounds, Plan, PlanRequest};
-use crate::runtime::machine::Machine;
+use crate::runtime::Machine;
 
 /// File name of a plan: what it is for, so that plans for different uses lie side by side.
 pub fn file_name(model: &str, shape: Option<&str>, threads: usize, batch: usize, bounds: &Bounds) -> String {
@@ -15,21 +15,15 @@ pub fn file_name(model: &str, shape: Option<&str>, threads: usize, batch: usize,
     format!("plan-{model}{shape}-t{threads}-b{batch}-e{:e}{memory}.json", bounds.error)
 }
 
-/// The newest plan of a folder that is for what a run asks, and its path: of those with the run's own bound on
-/// the error, if there is one, else of those with a tighter one. Files that are no plans, or plans for something
-/// else, are passed over.
-pub fn newest(
-    folder: &Path,
-    wanted: &PlanRequest,
-    max_rel_error: f64,
-    machine: &Machine,
-) -> Option<(PathBuf, Plan)> {
+/// The newest plan of a folder that is for what a run asks, and its path: of those with that
+/// bound on the error, if there is one, else of those with a tighter one. Other files are passed over.
+pub fn newest(folder: &Path, wanted: &PlanRequest, bound: f64, machine: &Machine) -> Option<(PathBuf, Plan)> {
     let fits = |(path, plan): &(PathBuf, Plan)| {
         plan.check_wanted(path, wanted).is_ok()
-            && plan.max_rel_error <= max_rel_error
+            && plan.max_rel_error <= bound
             && plan.machine.differs(machine).is_none()
     };
-    in_folder(folder).filter(fits).max_by_key(|(_, plan)| (plan.max_rel_error == max_rel_error, plan.created))
+    in_folder(folder).filter(fits).max_by_key(|(_, plan)| (plan.max_rel_error == bound, plan.created))
 }
 
 /// All plans of a folder; files that are none are passed over.
@@ -40,10 +34,7 @@ pub fn in_folder(folder: &Path) -> impl Iterator<Item = (PathBuf, Plan)> {
     json.filter_map(|path| Plan::read_steps(&path).ok().map(|plan| (path, plan)))
 }
 
-/// A plan that is named, or the newest in the folder of this machine.
-///
-/// # Errors
-/// If none is named and there is none.
+/// A plan that is named, or the newest in the folder of this machine; an error without either.
 pub fn plan_or_newest(plan: Option<&PathBuf>, results: &Path) -> Result<PathBuf, PlanError> {
     if let Some(path) = plan {
         return Ok(path.clone());

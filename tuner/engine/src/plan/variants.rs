@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use crate::network::block_variant::{Block, BlockVariant, with_variant};
-use crate::network::graph::Graph;
+use crate::network::{Block, BlockVariant, Graph, with_variant};
 use crate::plan::error::{PlanError, field};
 use crate::plan::schema::{Plan, PlanSplit};
 

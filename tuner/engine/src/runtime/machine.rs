@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::runtime::threads::available;
 
 /// The machine as far as it bears on a plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// Brand string of the processor.
     pub cpu: String,
