@@ -139,8 +139,7 @@ impl Filter {
         Self { dims, weights, bias: None, norms: Vec::new(), expected: None }
     }
 
-    /// Without weights: a kernel that is prepared from it has memory for packed weights, but none
-    /// in it.
+    /// Without weights: a kernel prepared from it has memory for packed weights, but none in it.
     pub fn dims_only(dims: [usize; 4]) -> Self {
         Self { dims, weights: Vec::new(), bias: None, norms: Vec::new(), expected: None }
     }

@@ -82,8 +82,7 @@ pub trait Kernel: Send + Sync {
         Numerics::DIRECT_F32
     }
 
-    /// Multiply-adds that it executes for the problem; a fast algorithm needs fewer than a direct
-    /// sum.
+    /// Multiply-adds that it executes for the problem; a fast algorithm needs fewer than direct.
     fn multiply_adds(&self, problem: &Problem, _tuning: &Tuning) -> u64 {
         problem.flops() / 2
     }
@@ -175,8 +174,7 @@ pub trait Prepared: Send + Sync {
         &[]
     }
 
-    /// Elements of [`Io::prefetch_next`] that it prefetches into the second-level cache while it
-    /// runs.
+    /// Elements of [`Io::prefetch_next`] that it prefetches into the L2 cache while it runs.
     fn prefetch_capacity(&self) -> usize {
         0
     }
@@ -232,11 +230,9 @@ pub struct Io<'a> {
     pub src: View<'a>,
     dst: [Option<ViewMut<'a>>; MAX_SEGMENTS],
     pub(crate) segments: usize,
-    /// Elements of the worker's weights ([`Prepared::worker_weights`]) that a step before has
-    /// prefetched.
+    /// Elements of the worker's weights ([`Prepared::worker_weights`]) that are prefetched already.
     pub prefetched: usize,
-    /// Weights that the worker reads in the next step, at most [`Prepared::prefetch_capacity`]
-    /// elements.
+    /// Weights that the worker reads next, at most [`Prepared::prefetch_capacity`] elements.
     pub prefetch_next: &'a [f32],
 }
 

@@ -8,8 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::arch::pages::Region;
 
-/// Alignment of every buffer and of every part of a scratch, in bytes: a cache line and an AVX-512
-/// register.
+/// Alignment of buffers and of parts of scratch, in bytes: a cache line and an AVX-512 register.
 pub const ALIGN: usize = 64;
 
 /// Rounds a number of f32 up to whole cache lines.
@@ -20,8 +19,7 @@ pub const fn round_up(elements: usize) -> usize {
 /// Zero-initialised f32 memory, aligned to [`ALIGN`] bytes.
 ///
 /// Buffers of a page and more are cut from regions on huge pages, one after the other: weights that
-/// are prepared in turn lie in turn. A region is given back to the system when its last buffer is
-/// dropped.
+/// are prepared in turn lie in turn. A region goes back to the system with its last buffer.
 #[derive(Debug)]
 pub struct Buffer {
     ptr: NonNull<f32>,

@@ -1,7 +1,6 @@
 //! What is to be computed: a convolution, a pool or a softmax, as shapes and nothing else.
 //!
-//! All extents are in elements. Activations are `[n, h, w, c]`, filters `[r, s, c, k]` (Keras's
-//! HWIO).
+//! All extents are in elements. Activations are `[n, h, w, c]`, filters `[r, s, c, k]` (HWIO).
 
 use crate::error::Unsupported;
 use crate::shape::{Padding, Shape};

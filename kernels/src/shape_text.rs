@@ -8,8 +8,7 @@ use crate::shape::Padding;
 
 /// The largest extent of any axis, and the largest number of elements of any tensor of a problem.
 ///
-/// Both are far above what fits a machine of today; they keep every product of extents inside
-/// `usize`.
+/// Both are far above what fits a machine; they keep all products of extents inside `usize`.
 const MAX_EXTENT: usize = 1 << 20;
 const MAX_ELEMENTS: u128 = 1 << 31;
 

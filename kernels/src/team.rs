@@ -28,8 +28,7 @@ pub struct Team {
     claimed: Padded,
     arrived: Padded,
     generation: Padded,
-    /// Units of each worker's share that have been dealt; empty for one worker, who computes all at
-    /// once.
+    /// Units of each worker's share that have been dealt; empty for one worker, who takes all.
     dealt: Vec<Padded>,
 }
 

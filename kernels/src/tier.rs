@@ -36,8 +36,7 @@ impl Tier {
         }
     }
 
-    /// Whether all instructions of `other` are also of this tier: a limit to this tier allows
-    /// `other`.
+    /// Whether all instructions of `other` are also of this tier: its limit allows `other`.
     pub fn includes(self, other: Self) -> bool {
         self == other || self.base().is_some_and(|base| base.includes(other))
     }

@@ -1,5 +1,4 @@
-//! Loads and stores of vectors: of f32 as they are, of other elements widened to f32 and rounded
-//! back.
+//! Loads and stores of vectors: of f32, and of other elements widened to f32 and rounded back.
 //!
 //! # Safety
 //! As many elements may be read or written at `ptr` as are loaded or stored: all lanes, or `width`

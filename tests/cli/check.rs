@@ -5,8 +5,8 @@ use kernels::{Conv, Epilogue, Filter, Problem};
 
 use super::*;
 
-/// Writes `x.npy`, `w.npy`, `y32.npy` and `y64.npy` of a convolution without bias and ReLU, whose last
-/// element has an error; the shape of its output.
+/// Writes `x.npy`, `w.npy`, `y32.npy` and `y64.npy` of a convolution without bias and ReLU, whose
+/// last element has an error; the shape of its output.
 fn tensors(folder: &Folder, shape: &str, error: f64) -> [usize; 4] {
     let mut conv: Conv = shape.parse().expect("a shape");
     conv.segments[0].epilogue = Epilogue::NONE;

@@ -74,8 +74,9 @@ fn in_network_times_hold_the_chosen_candidate_and_the_prediction_adds_up() {
         assert_eq!(chosen["time_us"], step["time_us"]);
         let median = |c: &&Value| c["time_us"]["median"].as_f64().expect("a time");
         let fastest = in_network.iter().min_by(|a, b| median(a).total_cmp(&median(b))).expect("a candidate");
-        // What is not the fastest was chosen for less memory or, with as much of it, for no larger an error; or it
-        // costs no more than a tie, and half a hundredth of the network's time for smaller packed weights.
+        // What is not the fastest was chosen for less memory or, with as much of it, for no larger
+        // an error; or it costs no more than a tie, and half a hundredth of the network's time for
+        // smaller packed weights.
         let (chosen_has, fastest_has) =
             (bytes_and_error(plan, step, chosen), bytes_and_error(plan, step, fastest));
         let allowed = median(&fastest) * (1.0 + tie) + 0.006 * total;

@@ -3,7 +3,7 @@
 //! Their instructions are illegal there. Each raises a signal, whose handler does what the
 //! instruction would have done, to tiles of the thread in plain memory, and goes on behind it. So
 //! kernels for tiles are tested, not timed, on processors that have AVX512-BF16 and no tiles. Tiles
-//! that are not configured and shapes that do not fit end the process, as on a processor with tiles.
+//! that are not configured and shapes that do not fit end the process, as tiles do.
 //!
 //! Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2.
 
@@ -32,7 +32,7 @@ pub fn with_tiles(cpu: Cpu) -> Cpu {
         return cpu;
     }
     INSTALLED.call_once(|| {
-        // SAFETY: the action is complete, and the handler goes on only behind instructions that it has done.
+        // SAFETY: the action is complete; the handler goes on behind instructions that it has done.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = illegal as *const () as usize;

@@ -71,8 +71,8 @@ fn set(units: &mut [u16], dtype: Dtype, at: usize, value: f32) {
     }
 }
 
-/// Calls `visit(start, pixel)` for all pixels of the first images with their halo: the unit at which
-/// the channels start in the buffer, and the pixel of the interior, counted through all images.
+/// Calls `visit(start, pixel)` for all pixels of the first images with their halo: the unit at
+/// which the channels start in the buffer, and the pixel, counted through all images.
 pub fn each_pixel(p: &Placement, images: usize, mut visit: impl FnMut(usize, Option<usize>)) {
     let Placement { shape, pitch, halo, .. } = *p;
     for n in 0..images {

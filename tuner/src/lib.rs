@@ -1,7 +1,7 @@
 //! Measures the kernels on this machine and plans a network: [`autotune()`].
 //!
-//! Its stages are modules, each of which imports those before it alone: `bench`, `log`, `measure`, `planner`,
-//! `autotune`, `report`, `cli`.
+//! Its stages are modules, each of which imports those before it alone: `bench`, `log`, `measure`,
+//! `planner`, `autotune`, `report`, `cli`.
 
 mod autotune;
 mod bench;

@@ -1,5 +1,4 @@
-//! Memory regions on huge pages, and large blocks of the heap that go back to the system when they
-//! are freed.
+//! Memory regions on huge pages, and heap blocks that go back to the system when they are freed.
 //!
 //! Without huge pages, reading the weights of a whole network misses the TLB on every page.
 

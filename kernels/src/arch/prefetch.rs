@@ -19,8 +19,7 @@ pub fn to_l2(ptr: *const f32) {
 #[inline(always)]
 fn prefetch<const HINT: i32>(ptr: *const f32) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch reads nothing that the program can see and never faults; SSE is part of
-    // x86-64.
+    // SAFETY: a prefetch changes nothing that is seen and never faults; SSE is part of x86-64.
     unsafe {
         std::arch::x86_64::_mm_prefetch::<HINT>(ptr.cast());
     }

@@ -62,8 +62,7 @@ impl Kernel for Im2colGemm {
     }
 }
 
-/// `dst = a * b` of row-major matrices: `[rows, columns, depth]`, and the elements from a row to
-/// the next.
+/// `dst = a * b` of row-major matrices: `[rows, columns, depth]`, and elements from row to row.
 ///
 /// # Safety
 /// The matrices may be read, and `dst` be written by this caller alone.

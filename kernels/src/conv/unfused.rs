@@ -6,8 +6,7 @@
 //! phase 2: y = max(y, 0)
 //! ```
 //!
-//! The convolution is that of [`super::direct`]: the difference between the two is the gain of
-//! fusing.
+//! The convolution is that of [`super::direct`]: they differ by what fusing gains.
 
 use std::ops::Range;
 

@@ -13,15 +13,13 @@ use crate::tensor::Element;
 use crate::vector::{each, load};
 use pulp::Simd as _;
 
-/// How products are summed on an instruction set; holding one proves that its instructions are
-/// there.
+/// How products are summed on an instruction set; holding one proves that it is there.
 ///
 /// # Safety of its functions
 /// The group of [`Self::GROUP`] elements, or the vector, at `ptr` may be read.
 pub trait Multiply<I: Isa>: Copy + Send + Sync + 'static {
     type Source: Element;
-    /// Neighbouring elements of a sum that a row of weights holds; runs of a sum are multiples of
-    /// it.
+    /// Neighbouring elements of a sum in a row of weights; runs of a sum are multiples of it.
     const GROUP: usize;
     /// Products of a row of weights, one after the other.
     const PRODUCTS: usize;

@@ -1,8 +1,7 @@
 //! Weights packed into panels: the columns that one register block takes, for all products summed.
 //!
 //! A panel holds `depth` rows of `vectors * LANES` output channels, contiguous. Panels never
-//! straddle segments; the last one of a segment is narrower, and its last vector is padded with
-//! zeros.
+//! straddle segments; the last of a segment is narrower, its last vector padded with zeros.
 
 use std::ops::Range;
 
@@ -85,8 +84,7 @@ pub struct Panels {
     pub buffers: [Buffer; 2],
 }
 
-/// Splits the channels of segments into panels of at most `vectors` vectors, as evenly as whole
-/// vectors allow.
+/// Splits the channels of segments into panels of at most `vectors` vectors, as evenly as possible.
 fn split(segments: &[Segment], lanes: usize, vectors: usize, depth: usize) -> Vec<Panel> {
     let (mut list, mut offset, mut bias) = (Vec::new(), 0, 0);
     for (segment, &Segment { channels, .. }) in segments.iter().enumerate() {

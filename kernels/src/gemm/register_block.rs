@@ -1,5 +1,4 @@
-//! The register block: `MR` pixels by `NR` vectors of output channels, whose sums stay in
-//! registers.
+//! The register block: `MR` pixels by `NR` vectors of output channels, with sums in registers.
 //!
 //! ```text
 //! for (r, s) in taps:
@@ -45,8 +44,7 @@ impl Taps {
         Self { rows: 1, row_pitch: 0, columns: 1, column_pitch: 0, len }
     }
 
-    /// The taps of a convolution over `channels` channels; columns that are contiguous become one
-    /// run.
+    /// The taps of a convolution over `channels` channels; contiguous columns become one run.
     pub fn conv(kernel: [usize; 2], channels: usize, row_pitch: usize, pixel_pitch: usize) -> Self {
         let [rows, columns] = kernel;
         if pixel_pitch == channels {
@@ -166,12 +164,10 @@ unsafe fn sums<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     acc
 }
 
-/// Computes a block and stores it; meanwhile it prefetches `next`, a line for each row of the
-/// panel.
+/// Computes a block and stores it; prefetches `next`, a line for each row of the panel.
 ///
 /// # Safety
-/// As for the sums; `MR` pixels of `finish.width` channels at `o.dst` may be written by this caller
-/// alone.
+/// As for the sums; this caller alone may write `MR` pixels of `finish.width` channels at `o.dst`.
 #[inline(always)]
 pub unsafe fn block<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     isa: I,

@@ -21,8 +21,7 @@ use crate::gemm::register_block::{Finish, Operands, Taps, block, max_pixels};
 /// What to prefetch while blocks are computed.
 #[derive(Clone, Copy, Debug)]
 pub struct Prefetch {
-    /// The panel that will be read next: each block asks for its share, a line for each row of its
-    /// panel.
+    /// The panel that is read next: each block asks for its share, a line for each of its rows.
     pub panel: *const f32,
     /// Blocks that have asked already.
     pub done: usize,
@@ -60,8 +59,7 @@ impl Next {
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<T> {
     pub count: usize,
-    /// From the operands of a row to those of the next: elements of `a` and of `b`, bytes of the
-    /// outputs.
+    /// From the operands of a row to those of the next: elements of `a`, of `b`, bytes of outputs.
     pub pitch: [usize; 3],
     /// Parts that each sum is divided in; 1 where there are several runs in a sum.
     pub parts: usize,
@@ -162,8 +160,7 @@ unsafe fn run<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
 /// The function for blocks of `pixels` by `vectors`.
 ///
 /// # Panics
-/// If that many do not fit the registers: `pixels` is from 1 to [`max_pixels`], `vectors` from 1 to
-/// 4.
+/// If that many do not fit the registers: `pixels` from 1 to [`max_pixels`], `vectors` from 1 to 4.
 fn function<I: Isa, M: Multiply<I>>(pixels: usize, vectors: usize) -> RunFn<I, M::Source> {
     macro_rules! arms {
         ($($nr:literal: $($mr:literal)*;)*) => {

@@ -6,8 +6,7 @@
 //!   in order, and those of negative numbers in the opposite order. Of numbers that are all
 //!   negative the largest is the smallest integer, else it is the largest integer. Both are kept.
 //! - Sums of bf16 are two sums of f32: of the even channels, whose bits are shifted up, and of the
-//!   odd channels, with the bits of their neighbours cleared. Rounded, they go back in the same
-//!   order.
+//!   odd channels, with the bits of their neighbours cleared. Rounded, they go back in that order.
 //!
 //! A NaN may or may not win against numbers in a maximum of bf16. A mean with a NaN is NaN.
 
@@ -75,8 +74,7 @@ pub fn bias_len<I: Isa>(dtype: Dtype, channels: usize) -> usize {
     }
 }
 
-/// Writes the bias of each channel where [`Join::store`] finds it: of each vector of bf16 the even
-/// ones first.
+/// Writes the bias of each channel where [`Join::store`] finds it: of bf16 the even ones first.
 pub fn order_bias<I: Isa>(dtype: Dtype, bias: &[f32], ordered: &mut [f32]) {
     for (channel, &value) in bias.iter().enumerate() {
         let (first, lane) = (channel - channel % I::U16_LANES, channel % I::U16_LANES);
@@ -228,13 +226,11 @@ unsafe fn store_sums<I: Isa>(isa: I, at: *mut bf16, sums: [I::f32s; 2], end: &En
 
 /// Rounds: f32 whose upper halves are the nearest bf16, ties to even.
 ///
-/// The lower half of a NaN is zero here, since it comes from a bf16 or from an operation: it stays
-/// as it is.
+/// The lower half of a NaN is zero here, as it comes from a bf16 or an operation: it stays so.
 #[inline(always)]
 fn rounded<I: Isa>(isa: I, value: I::f32s) -> I::u32s {
     let bits = isa.transmute_u32s_f32s(value);
-    // What is over half of the last place is carried into it, and so is a half where that place is
-    // odd.
+    // More than half of the last place is carried into it, and half is where that place is odd.
     let odd = isa.and_u32s(each::<I>(bits, |bits| bits >> 16), isa.splat_u32s(1));
     isa.add_u32s(isa.or_u32s(bits, odd), isa.splat_u32s(0x7fff))
 }

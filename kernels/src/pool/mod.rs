@@ -12,8 +12,7 @@
 //! Windows of neighbouring pixels overlap. Where they are 3 wide, the columns that a pixel shares
 //! with the next one stay in registers: a pixel reads one column at stride 1 and two at stride 2.
 //! Taps outside the image are left out, not read as zeros, so that no halo is needed. A pixel with
-//! such taps to its left or right reads all of its columns, and so does one with a window of
-//! another width.
+//! such taps to its left or right reads all of its columns, and so do windows of another width.
 //!
 //! [`join`] has the maxima and sums of vectors of each type.
 
@@ -251,8 +250,7 @@ impl<I: Isa, J: Join<I>, const V: usize, const WHOLE: bool> pulp::WithSimd for V
 }
 
 impl<I: Isa, J: Join<I>, const V: usize, const WHOLE: bool> Vectors<'_, I, J, V, WHOLE> {
-    /// A function for each number of vectors, since one with all of them takes the compiler ten
-    /// times as long.
+    /// A function for each number of vectors: one with all of them compiles ten times as long.
     #[inline(never)]
     unsafe fn all(self) {
         self.row.step.isa.vectorize(self);

@@ -9,8 +9,7 @@ use half::bf16;
 pub enum Dtype {
     /// IEEE binary32.
     F32,
-    /// The upper half of an IEEE binary32: 8 significant bits. Values are rounded to nearest, ties
-    /// to even.
+    /// The upper half of an IEEE binary32: 8 significant bits. Rounded to nearest, ties to even.
     Bf16,
 }
 

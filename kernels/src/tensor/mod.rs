@@ -1,5 +1,4 @@
-//! Where tensors live: types of elements, formats, pitches, and the views through which kernels
-//! read and write.
+//! Where tensors live: types of elements, formats, pitches, and the views that kernels use.
 
 mod dtype;
 mod format;

@@ -84,8 +84,7 @@ impl Buffer {
         self.write_interior(placement, n, values);
     }
 
-    /// Writes `[n, h, w, c]` values of the first `n` images; halo and other channels stay as they
-    /// are.
+    /// Writes `[n, h, w, c]` values of the first `n` images; halo and other channels stay.
     ///
     /// # Panics
     /// If the values are not as many as that.

@@ -48,8 +48,7 @@ impl<'a> Deref for ViewMut<'a> {
 }
 
 impl<'a> View<'a> {
-    /// Of memory in which the interior begins at `ptr`: the caller has checked that it holds image
-    /// and halo.
+    /// Of memory in which the interior begins at `ptr`: the caller has checked image and halo.
     pub(super) fn new(ptr: *const u8, dtype: Dtype, shape: Shape, pitch: Pitch, halo: Padding) -> Self {
         Self { ptr, dtype, shape, pitch, halo, memory: PhantomData }
     }
@@ -128,8 +127,7 @@ impl ViewMut<'_> {
     /// Writes zeros into a worker's share of the halo.
     ///
     /// # Safety
-    /// Nobody but the other workers, each with its share, may read or write the halo's channels at
-    /// the same time.
+    /// Meanwhile only the other workers, each with its share, may use the halo's channels.
     pub(crate) unsafe fn clear_halo(&self, worker: usize, workers: usize) {
         if self.is_flat() {
             return;

@@ -21,8 +21,7 @@ const BLOCK: usize = 256;
 
 /// All outputs `[n, oh, ow, k]` of a problem in f64, one tensor a segment.
 ///
-/// `src` holds `[n, h, w, c]` values; `filters` has one a segment, one for a pool with a bias, none
-/// else.
+/// `src` holds `[n, h, w, c]` values; `filters` has one a segment, or one for a pool with a bias.
 ///
 /// # Panics
 /// If `src` or `filters` do not have the problem's sizes.

@@ -59,8 +59,7 @@ pub fn as_seen(src: &[f32], filters: &[Filter], stored: Dtype, rounding: Dtype) 
 }
 
 impl Expected {
-    /// As [`Self::tolerance`], for outputs of a type: they are rounded once more when they are
-    /// stored.
+    /// As [`Self::tolerance`], for outputs of a type: they are rounded once more.
     pub fn tolerance_of(&self, numerics: &Numerics, stored: Dtype) -> f64 {
         let tolerance = self.tolerance(numerics);
         match stored {

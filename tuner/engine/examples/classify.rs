@@ -1,4 +1,5 @@
-//! Classifies a photograph: `cargo run --release -p engine --example classify -- w.safetensors cat.jpg`.
+//! Classifies a photograph:
+//! `cargo run --release -p engine --example classify -- w.safetensors cat.jpg`.
 
 use std::error::Error;
 

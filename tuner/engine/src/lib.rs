@@ -18,10 +18,10 @@
 //! ```
 //!
 //! - A [`Model`] is a network as layers. The weights state how many classes it has.
-//! - [`Weights`] are read from a Keras or torchvision file, which is recognised by its content, or are made up.
-//! - A [`Plan`] gives each step of the network a kernel. The program `tuner` measures and writes plans;
-//!   [`Plan::untuned`] is the choice that needs no measurements.
-//! - A [`Session`] is the network ready to run, with its threads. [`Session::run`] takes any number of images.
+//! - [`Weights`] are read from a Keras or torchvision file, recognised by content, or are made up.
+//! - A [`Plan`] gives each step of the network a kernel. The program `tuner` measures and writes
+//!   plans; [`Plan::untuned`] is the choice that needs no measurements.
+//! - A [`Session`] is the network ready to run, with its threads. [`Session::run`] takes images.
 //!
 //! Without a file of weights, the same with weights that are made up:
 //!
@@ -46,11 +46,12 @@
 //!
 //! # What the tuner builds on
 //!
-//! The modules `network`, `weights`, `runtime`, `plan` and `util` are public for the crate `tuner`, which measures
-//! kernels and networks step by step. They are hidden here and change without notice. A module imports only those
-//! before it: `util`, `network`, `weights` and `image`, `runtime`, `plan`, `session`. The low-level counterpart of
-//! [`Session`] is `runtime::prepared::PreparedNetwork`: it runs on threads that the caller has, cannot fail and does
-//! not allocate.
+//! The modules `network`, `weights`, `runtime`, `plan` and `util` are public for the crate `tuner`,
+//! which measures kernels and networks step by step. They are hidden here and change without
+//! notice. A module imports only those before it: `util`, `network`, `weights` and `image`,
+//! `runtime`, `plan`, `session`. The low-level counterpart of [`Session`] is
+//! `runtime::prepared::PreparedNetwork`: it runs on threads that the caller has, cannot fail and
+//! does not allocate.
 
 pub mod docs;
 pub mod image;

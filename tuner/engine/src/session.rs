@@ -1,4 +1,4 @@
-//! A network as a program runs it: images in, classes and features out, inside its own pool of threads.
+//! A network as a program runs it: images in, classes and features out, in its own threads.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use crate::weights::Weights;
 /// Why a session can't be built.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// The plan is for another model or machine, or does not fit the model. The message calls its file `plan`.
+    /// The plan is for another model or machine, or does not fit. Its file is called `plan`.
     #[error(transparent)]
     Plan(#[from] PlanError),
     /// The network needs more memory than there is.
@@ -113,8 +113,8 @@ impl Session {
         self.threads.count()
     }
 
-    /// Runs images, as many at once as the plan's batch: `[n, height, width, channels]` values, preprocessed, as
-    /// [`crate::image::load`] gives one.
+    /// Runs images, as many at once as the plan's batch: `[n, height, width, channels]` values,
+    /// preprocessed, as [`crate::image::load`] gives one.
     ///
     /// # Errors
     /// If the values are not those of whole images, at least one.
@@ -182,8 +182,8 @@ impl Output {
         (!self.features.is_empty()).then_some(&self.features[..])
     }
 
-    /// The last output of the model, `[n, ..]`: probabilities, or else features, or else the output of a block as
-    /// `[n, height, width, channels]`.
+    /// The last output of the model, `[n, ..]`: probabilities, or else features, or else the output
+    /// of a block as `[n, height, width, channels]`.
     pub fn values(&self) -> &[f32] {
         &self.values
     }

@@ -15,11 +15,11 @@ use crate::bench::{Observer, POLICY, Progress};
 use crate::measure::jobs;
 use crate::planner::{Network, NetworkTime, costs, counted, pareto, split_all};
 
-/// Measures the kernels on this machine and plans a network within its budget. Prints nothing; `observer` hears of the
-/// progress and of what a user should know.
+/// Measures the kernels on this machine and plans a network within its budget. Prints nothing;
+/// `observer` hears of the progress and of what a user should know.
 ///
 /// # Errors
-/// If no plan keeps the bounds, weights are missing or wrong, or the system refuses threads or memory.
+/// If no plan keeps the bounds, weights are missing or wrong, or threads or memory are refused.
 pub fn autotune(
     model: &Model,
     weights: &Weights,
@@ -54,7 +54,7 @@ pub fn autotune(
     Ok(plan)
 }
 
-/// What the plan's results are compared with: the network in f64, on the given images or on built-in ones.
+/// What results are compared with: the network in f64, on the given images or built-in ones.
 fn reference(setup: &Setup, graph: &Graph, weights: &Weights) -> Result<Reference, TuneError> {
     let images = setup.options.images.clone();
     if images.is_empty() {

@@ -1,4 +1,4 @@
-//! From measurements to a network: block variants and kernels within the bounds, and whole networks in turn.
+//! From measurements to a network: block variants, kernels within the bounds, networks in turn.
 
 use std::time::Instant;
 
@@ -25,12 +25,13 @@ pub struct Planned<'a> {
 }
 
 pub struct Prediction {
-    /// Seconds of its steps: those of the network by isolated times, measured whole, times what each step's candidate
-    /// took in the network for each second of that network's. So drift of the machine between the two stages does
-    /// not show. Isolated times where nothing was timed in the network; none where a step was not measured.
+    /// Seconds of its steps: those of the network by isolated times, measured whole, times what
+    /// each step's candidate took in the network for each second of that network's. So drift of the
+    /// machine between the two stages does not show. Isolated times where nothing was timed in the
+    /// network; none where a step was not measured.
     pub steps: Option<Vec<f64>>,
-    /// Seconds around the steps: what the network by isolated times takes next to its own steps, to wake, to end, and
-    /// to wait for those who take other images at the same time.
+    /// Seconds around the steps: what the network by isolated times takes next to its own steps, to
+    /// wake, to end, and to wait for those who take other images at the same time.
     pub overhead: f64,
 }
 
@@ -96,7 +97,7 @@ fn choose_rivals<'m>(
     }
 }
 
-/// Runs the rivals in turn, and with them for some rounds what the built-in choice and published rules take.
+/// Runs the rivals in turn, and for some rounds the built-in choice and published rules.
 fn compare_rivals(
     network: &Network,
     rivals: &mut Rivals,
@@ -134,7 +135,7 @@ fn others(network: &Network) -> Result<Vec<(NetworkVariant, PreparedNetwork)>, P
     Ok(others)
 }
 
-/// The plain network in the tuned one's place where it is faster, with the names of both; the best comes first.
+/// The plain network in the tuned one's place where it is faster, with both names; the best first.
 fn fastest<'m>(rivals: Rivals<'m>, networks: &mut [(NetworkVariant, NetworkTime)]) -> Rivals<'m> {
     let Rivals { tuned, plain: Some(plain), mut variants } = rivals else { return rivals };
     let at = networks.iter().position(|(name, _)| *name == NetworkVariant::Plain);

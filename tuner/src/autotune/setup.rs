@@ -1,4 +1,4 @@
-//! What measuring needs, for a network as for a list of problems: workers, the log, monitors of the machine.
+//! What measuring needs, for a network as for a list of problems: workers, the log, monitors.
 
 use std::time::{Duration, Instant};
 

@@ -28,7 +28,7 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// Without samples: of the highest tier of f32, and of the highest below it where lower types are allowed.
+    /// Without samples: of the highest tier of f32, and of the highest below it for lower types.
     pub fn new(cpu: &Cpu, types: Precision) -> Self {
         let (of_f32, lower): (Vec<_>, Vec<_>) = tiers(cpu).into_iter().partition(|tier| tier.is_of_f32());
         let lower = lower.last().filter(|_| types == Precision::Bf16);
@@ -51,7 +51,7 @@ impl Conditions {
         self.core_to_core.extend(core_to_core);
     }
 
-    /// Whether more than some of the rounds were on cores far apart, by what is known of how near they can be.
+    /// Whether too many of the rounds were on cores far apart, by how near they can be.
     pub fn is_far(&self, distance: &CoreDistanceMonitor) -> bool {
         let far = distance.nearest_s().map_or(0, |near| far_rounds(&self.core_to_core, near));
         far as f64 > POLICY.contention.busy_share * self.core_to_core.len() as f64

@@ -44,8 +44,8 @@ pub fn waiting() -> u64 {
     SCHEDSTAT.with(|file| file.as_ref().and_then(|file| number(file, 1)).unwrap_or(0))
 }
 
-/// Runs something again and again while it is disturbed, at most `tries` times; the least of its seconds if all were.
-/// Between two tries the workers sleep, so that the system owes them a core for a while.
+/// Runs something again and again while it is disturbed, at most `tries` times; the least of its
+/// seconds if all were. Between two tries the workers sleep: then the system owes them a core.
 pub fn undisturbed(tries: usize, mut run: impl FnMut() -> Run) -> Run {
     quietest((0..tries).map(|attempt| {
         if attempt > 0 {

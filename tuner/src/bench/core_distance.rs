@@ -1,10 +1,11 @@
 //! How far apart the workers' cores are, and waiting until they are near.
 //!
-//! A host may move a guest's virtual cores at any time: now onto cores that share a cache, now onto some that do not,
-//! between which a cache line takes several times as long. That slows most down what one worker writes and another
-//! reads, scratch above all, so that another kernel may be the fastest; and it lasts for seconds or minutes. So it is
-//! measured beside every round, as [core-to-core latency] is: by a line that two workers hand to each other. What is
-//! measured while the cores are further apart than they have been waits, for as long as there is patience.
+//! A host may move a guest's virtual cores at any time: now onto cores that share a cache, now onto
+//! some that do not, between which a cache line takes several times as long. That slows most down
+//! what one worker writes and another reads, scratch above all, so that another kernel may be the
+//! fastest; and it lasts for seconds or minutes. So it is measured beside every round, as
+//! [core-to-core latency] is: by a line that two workers hand to each other. What is measured while
+//! the cores are further apart than they have been waits, for as long as there is patience.
 //!
 //! [core-to-core latency]: https://github.com/nviennot/core-to-core-latency
 
@@ -38,8 +39,9 @@ impl Line {
     }
 }
 
-/// Seconds in which a cache line gets from one worker's core to the next one's: of all such pairs, that which takes longest.
-/// None where workers do not stay on cores of their own, or there is one alone.
+/// Seconds in which a cache line gets from one worker's core to the next one's: of all such pairs,
+/// that which takes longest. None where workers do not stay on cores of their own, or there is one
+/// alone.
 pub fn core_to_core(threads: &Threads, team: &mut Team) -> Option<f64> {
     let workers = threads.count();
     if !threads.is_pinned() {
@@ -83,7 +85,7 @@ struct State {
     until: Option<Instant>,
 }
 
-/// What is known of how far apart the cores of a pool are, and how long to wait until they are near.
+/// What is known of how far apart the cores of a pool are, and how long to wait for near ones.
 #[derive(Debug, Default)]
 pub struct CoreDistanceMonitor(Mutex<State>);
 
@@ -117,13 +119,14 @@ impl CoreDistanceMonitor {
         self.state().waited
     }
 
-    /// A clock of the time since now that stands while rounds wait: the time of one problem must not go by with that.
+    /// A clock of the time since now that stands while rounds wait: the time of one problem must
+    /// not go by with that.
     pub fn clock(&self) -> impl Fn() -> Duration {
         let (start, before) = (Instant::now(), self.waited());
         move || start.elapsed().saturating_sub(self.waited().saturating_sub(before))
     }
 
-    /// Takes note of a distance in seconds; how long to sleep and look again, zero where a round may begin.
+    /// Takes note of a distance in seconds; how long to sleep, zero where a round may begin.
     fn note(&self, seconds: f64) -> Duration {
         self.known(seconds);
         let mut state = self.state();
@@ -168,7 +171,7 @@ impl CoreDistanceMonitor {
         }
     }
 
-    /// Whether they are near when they have been waited for, or it is not known how near they can be.
+    /// Whether they are near after waiting for them, or it is not known how near they can be.
     pub fn is_near(&self, threads: &Threads, team: &mut Team) -> bool {
         let seconds = self.wait_until_near(threads, team);
         seconds.zip(self.nearest_s()).is_none_or(|(seconds, near)| !is_far(seconds, near))

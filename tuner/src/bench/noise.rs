@@ -1,4 +1,4 @@
-//! How far apart this machine's times of the same thing are now: one kernel against a copy of itself.
+//! How far apart two series of times of one kernel are on this machine now.
 
 use engine::network::default_choice;
 use engine::plan::WeightResidency;
@@ -18,8 +18,8 @@ pub fn tie(floor: f64) -> f64 {
     floor.clamp(POLICY.noise.least_tie, POLICY.noise.widest_tie)
 }
 
-/// The noise floor: how far from 1 the median ratio of a kernel to a copy of itself may be, in 95 of 100
-/// cases; the median over some of the convolutions, 0 if there are none.
+/// The noise floor: how far from 1 the median ratio of a kernel to a copy of itself may be, in 95
+/// of 100 cases; the median over some of the convolutions, 0 if there are none.
 pub fn floor(
     mut problems: Vec<Problem>,
     cpu: &Cpu,

@@ -62,8 +62,8 @@ impl<'a> Oracle<'a> {
         })
     }
 
-    /// What a kernel has left in its bench, beside the outputs of the inputs as it sees them, and of those that
-    /// it was given. An output that is no number has an infinite error.
+    /// What a kernel has left in its bench, beside the outputs of the inputs as it sees them, and
+    /// of those that it was given. An output that is no number has an infinite error.
     pub fn judge(&self, bench: &Bench, numerics: &Numerics) -> Verdict {
         let formats = bench.signature().formats;
         let seen = self.seen(formats.src.dtype, numerics.rounding);

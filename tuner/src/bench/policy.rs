@@ -1,7 +1,8 @@
-//! How things are measured: every number that decides how often, how long and what counts, in one place.
+//! How things are measured: every number that decides how often, how long and what counts.
 //!
-//! Counts have no unit; shares are of 1; times are [`Duration`]s or say their unit in the name. What a number is
-//! for and why it is not smaller or larger stands beside it. The guide `docs/measuring.md` tells the same in order.
+//! Counts have no unit; shares are of 1; times are [`Duration`]s or say their unit in the name.
+//! What a number is for and why it is not smaller or larger stands beside it. The guide
+//! `docs/measuring.md` tells the same in order.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -40,11 +41,13 @@ pub struct Contention {
     pub tries: usize,
     /// Sleep before a disturbed run is repeated. Longer than another process's turn on a core.
     pub pause: Duration,
-    /// A measurement is busy if a larger share of its runs was disturbed. It is reported, and not taken from a log.
+    /// A measurement is busy if a larger share of its runs was disturbed. It is reported, and not
+    /// taken from a log.
     pub busy_share: f64,
 }
 
-/// How core-to-core latency is measured and waited for. Cores count as far apart by `plan::records::FAR`.
+/// How core-to-core latency is measured and waited for. Cores count as far apart by
+/// `plan::records::FAR`.
 pub struct CoreDistancePolicy {
     /// Times that a cache line goes to and fro in a turn.
     pub exchanges: usize,
@@ -58,9 +61,9 @@ pub struct CoreDistancePolicy {
 
 /// How cold weights and scratch are when a candidate is timed.
 pub struct ColdCaches {
-    /// A shared cache keeps what is at most one in so many parts of it. Other data passes through it too.
+    /// A shared cache keeps at most one in so many parts of it. Other data passes through it too.
     pub kept: usize,
-    /// Parts of the data that passes through a core's caches. None is in them when its turn comes again.
+    /// Parts of the data that passes through a core's caches. None is there when its turn comes.
     pub parts: usize,
 }
 
@@ -84,10 +87,10 @@ pub struct RacePolicy {
     pub least_rounds: usize,
     /// Candidates with memory at a time, at most, but for the leaders of each pair of types.
     pub most: usize,
-    /// After so many rounds a candidate is dropped whose fastest run is so many times the leader's median. Few rounds
-    /// have no intervals yet. Each pair of types has its own leader.
+    /// After so many rounds a candidate is dropped whose fastest run is so many times the leader's
+    /// median. Few rounds have no intervals yet. Each pair of types has its own leader.
     pub drop: [(usize, f64); 3],
-    /// Rounds after which a candidate is dropped whose interval lies above the leader's time and a tie.
+    /// Rounds after which a candidate is dropped whose interval lies above the leader and a tie.
     pub decide: [usize; 5],
     /// Common rounds of two that say which is faster, at least.
     pub rounds_together: usize,
@@ -99,7 +102,7 @@ pub struct RacePolicy {
     pub revived_ratio: f64,
     /// Share of a problem's time that goes into the search.
     pub search_share: f64,
-    /// Share of the rounds' time for the first formats of all tunings, where there are other formats.
+    /// Share of the rounds' time for the first formats of all tunings, where there are others.
     pub first_formats_share: f64,
 }
 
@@ -108,8 +111,8 @@ pub struct SearchPolicy {
     pub rounds: usize,
     /// Tunings that are tried at a time.
     pub at_a_time: usize,
-    /// A kernel is promising if it is at most so many times as slow as the fastest: by its default tuning alone, and
-    /// once others are known. Tunings of the rest come last.
+    /// A kernel is promising if it is at most so many times as slow as the fastest: by its default
+    /// tuning alone, and once others are known. Tunings of the rest come last.
     pub promising_ratio: [f64; 2],
 }
 
@@ -124,10 +127,10 @@ pub struct ExhaustivePolicy {
 }
 
 pub struct SchedulePolicy {
-    /// Seconds for each problem from which on it is visited twice. Slow memory for a second or two, which nothing
-    /// shows, then spoils one visit at most.
+    /// Seconds for each problem from which on it is visited twice. Slow memory for a second or two,
+    /// which nothing shows, then spoils one visit at most.
     pub twice_s: f64,
-    /// Share of the time for the first visit, in which most tunings are tried. Both visits have as many rounds.
+    /// Share of the time for the first visit, which tries most tunings. Both have as many rounds.
     pub first_share: f64,
     /// Weight at the second visit of a problem that was measured on cores far apart.
     pub again_weight: f64,
@@ -137,8 +140,8 @@ pub struct SchedulePolicy {
 pub struct InNetworkPolicy {
     /// Candidates of a step at most.
     pub candidates: usize,
-    /// How many times as slow as the chosen one a candidate may be, isolated: the best of another family, and another
-    /// tuning of the same.
+    /// How many times as slow as the chosen one a candidate may be, isolated: the best of another
+    /// family, and another tuning of the same.
     pub slower: [f64; 2],
     /// Rounds at least and at most. The first does not count.
     pub rounds: [usize; 2],
@@ -148,7 +151,7 @@ pub struct InNetworkPolicy {
     pub equal: f64,
     /// Tries of a run that is disturbed.
     pub tries: usize,
-    /// If a larger share of the runs is disturbed, first quartiles decide. The median would be that of waiting.
+    /// If a larger share of the runs is disturbed, first quartiles decide: medians are of waiting.
     pub busy_share: f64,
 }
 
@@ -157,8 +160,8 @@ pub struct NetworksPolicy {
     pub rounds: [usize; 2],
     /// Rounds at most of networks that only show what another choice costs.
     pub shown_rounds: usize,
-    /// Warm-up of a turn, by at least one run. A processor takes milliseconds to reach its pace after other
-    /// instructions, and longer to have other weights out of its caches.
+    /// Warm-up of a turn, by at least one run. A processor takes milliseconds to reach its pace
+    /// after other instructions, and longer to have other weights out of its caches.
     pub warm_up: Duration,
     /// Length of the runs of a turn that count.
     pub turn: Duration,
@@ -167,14 +170,14 @@ pub struct NetworksPolicy {
 }
 
 pub struct BoundsPolicy {
-    /// Share of the network's time that may go for less memory: less than two runs of one plan differ by.
+    /// Share of the network's time that may go for less memory: two runs of a plan differ by more.
     pub lighter_share: f64,
     /// Plans that are measured in search of the largest sum of errors within the bound.
     pub tries: usize,
     /// The search ends at a sum that is so many times below one that fails.
     pub near: f64,
-    /// Relative size of the random changes of a step's outputs. Well above the roundings that they cause, well below
-    /// what would turn ReLUs on and off.
+    /// Relative size of the random changes of a step's outputs. Well above the roundings that they
+    /// cause, well below what would turn ReLUs on and off.
     pub change: f64,
     /// Prices of a squared error as large as the fastest types', as powers of two of their time.
     pub prices: RangeInclusive<i32>,
@@ -196,7 +199,7 @@ pub struct StagesPolicy {
     pub isolated_share: f64,
     /// Share after which candidates in the network are done. Whole networks take the rest.
     pub in_network_share: f64,
-    /// Share of the in-network time for the network with block variants, if there is a plain one as well.
+    /// Share of the in-network time for the network with block variants, if there is a plain one.
     pub variants_share: f64,
     /// Share of the budget for which rounds may wait until the workers' cores are near.
     pub patience_share: f64,

@@ -1,4 +1,4 @@
-//! What measuring tells while it goes on: how far a stage is, and what a user should know of the result.
+//! What measuring reports: how far a stage is, and what a user should know of the result.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};

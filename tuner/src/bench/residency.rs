@@ -1,4 +1,5 @@
-//! From where a network's weights come when their layer has its turn again: the cache that the cores share, or memory.
+//! From where a network's weights come when their layer has its turn again: the cache that the
+//! cores share, or memory.
 
 use engine::network::Precision;
 use engine::plan::WeightResidency;
@@ -7,8 +8,9 @@ use kernels::{Cpu, Problem};
 
 use crate::bench::policy::POLICY;
 
-/// Where so many bytes are that all workers read again and again. By size, not by a measurement of pace: that changes its
-/// mind from run to run where a host's other guests use the cache, and every choice with it.
+/// Where so many bytes are that all workers read again and again. By size, not by a measurement of
+/// pace: that changes its mind from run to run where a host's other guests use the cache, and every
+/// choice with it.
 pub fn weights_come_from(bytes: usize, cpu: &Cpu) -> WeightResidency {
     if can_demote() && POLICY.cold.kept * bytes <= cpu.caches.l3 {
         WeightResidency::SharedCache

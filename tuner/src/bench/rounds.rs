@@ -1,8 +1,8 @@
 //! Rounds: contenders take turns in each, so that what slows the machine slows them alike.
 //!
-//! All that is timed is timed by this: isolated candidates, candidates in the running network, whole networks, pairs of
-//! candidates and repeated inferences. What a turn is differs; when rounds end, when a run counts as disturbed and what
-//! is reported meanwhile does not.
+//! All that is timed is timed by this: isolated candidates, candidates in the running network,
+//! whole networks, pairs of candidates and repeated inferences. What a turn is differs; when rounds
+//! end, when a run counts as disturbed and what is reported meanwhile does not.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,8 @@ pub struct Rounds<'a> {
     pub progress: StageProgress<'a>,
     /// Rounds at least and at most.
     pub count: [usize; 2],
-    /// Their time, in which rounds do not wait for near cores. After the least number of rounds, none begins later.
+    /// Their time, in which rounds do not wait for near cores. After the least number of rounds,
+    /// none begins later.
     pub time: Duration,
     /// Nor does any begin later than this.
     pub end: Instant,
@@ -51,7 +52,7 @@ impl<'a> Rounds<'a> {
         Self { threads, distance, progress, count: [count; 2], time: Duration::ZERO, end: Instant::now() }
     }
 
-    /// Runs the rounds: core-to-core latencies in seconds, one each time that cores were waited for.
+    /// Runs the rounds: core-to-core latencies in seconds, one each time that cores were awaited.
     pub fn run(&self, mut round: impl FnMut(&mut Turn)) -> Vec<f64> {
         let [least, most] = self.count;
         let mut team = Team::new(self.threads.count());

@@ -72,9 +72,10 @@ impl Samples {
         (own, theirs)
     }
 
-    /// Times as they would be beside a leader: its median times what these took in the rounds that both were in, so
-    /// that drift of the machine favours neither; as they are where there is no such round. There is at least one. In
-    /// few rounds it may be the leader that was disturbed: then no less than the least of these.
+    /// Times as they would be beside a leader: its median times what these took in the rounds that
+    /// both were in, so that drift of the machine favours neither; as they are where there is no
+    /// such round. There is at least one. In few rounds it may be the leader that was disturbed:
+    /// then no less than the least of these.
     pub fn relative_to(&self, leader: &Self) -> Timing {
         let timing = Timing::of(&self.seconds());
         let (ratio, rounds) = self.paired(leader);

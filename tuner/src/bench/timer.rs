@@ -1,14 +1,16 @@
 //! One prepared kernel that is run again and again, as cold as it is in a network.
 //!
-//! In a network, the weights of all other layers have passed since a layer's turn, more than the caches hold, and
-//! its source has just been written by all workers, each a share. So before each run the weights and the
-//! destinations are moved out of the caches, as far as they would be; its scratch, which the steps before have used, is
-//! moved out and read anew, and as much as a core's own cache holds passes through it, so that scratch is where they would
-//! leave it, whatever else is measured in between; and each worker reads its share of the source.
-//! A loop over one layer would find all of them warm and favour what reads them often.
+//! In a network, the weights of all other layers have passed since a layer's turn, more than the
+//! caches hold, and its source has just been written by all workers, each a share. So before each
+//! run the weights and the destinations are moved out of the caches, as far as they would be; its
+//! scratch, which the steps before have used, is moved out and read anew, and as much as a core's
+//! own cache holds passes through it, so that scratch is where they would leave it, whatever else
+//! is measured in between; and each worker reads its share of the source. A loop over one layer
+//! would find all of them warm and favour what reads them often.
 //!
-//! Scratch is read twice: a cache that takes what the cores' own let go of (AMD's third level) does not keep for long
-//! what was read but once, and a kernel with scratch would take longer beside many that have none.
+//! Scratch is read twice: a cache that takes what the cores' own let go of (AMD's third level) does
+//! not keep for long what was read but once, and a kernel with scratch would take longer beside
+//! many that have none.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,8 +39,8 @@ pub struct Bench {
     cold: WeightResidency,
 }
 
-/// What benches share as the steps of a network do: the team, the scratch, and what passes through a core's caches between
-/// two turns of a step.
+/// What benches share as the steps of a network do: the team, the scratch, and what passes through
+/// a core's caches between two turns of a step.
 pub struct BenchContext {
     pub team: Team,
     scratch: Buffer,
@@ -164,8 +166,8 @@ impl<'a> RunStamps<'a> {
         self.epoch.elapsed().as_nanos() as u64
     }
 
-    /// Seconds from when the first worker started to when the last had finished, and whether others used the cores then;
-    /// none where it has not run.
+    /// Seconds from when the first worker started to when the last had finished, and whether others
+    /// used the cores then; none where it has not run.
     fn result(&self) -> Option<Run> {
         let [first, last, waited] =
             [&self.first, &self.last, &self.waited].map(|mark| mark.load(Ordering::Relaxed));
@@ -177,9 +179,10 @@ impl<'a> RunStamps<'a> {
     }
 }
 
-/// Runs each once on all threads, cold, and again at once while it is disturbed, at most `tries` times: the seconds, the
-/// least where all were disturbed, and whether they were. All are in one region: a process that burns a core gives it
-/// back for some milliseconds, in which there is time for several.
+/// Runs each once on all threads, cold, and again at once while it is disturbed, at most `tries`
+/// times: the seconds, the least where all were disturbed, and whether they were. All are in one
+/// region: a process that burns a core gives it back for some milliseconds, in which there is time
+/// for several.
 pub fn each_in_turn(
     benches: &mut [&mut Bench],
     tries: usize,

@@ -26,7 +26,8 @@ pub struct TuneArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub host: HostArgs,
-    /// Convolutions instead of a model: a shape a line, how often it occurs as *N, comments behind #
+    /// Convolutions instead of a model: a shape a line, how often it occurs as *N, comments behind
+    /// #
     #[arg(long, visible_alias = "problems", value_name = "FILE", conflicts_with_all = ["model", "shape", "weights", "image", "input", "max_memory"])]
     pub shapes: Option<PathBuf>,
     /// What the error is measured on; three built-in images by default
@@ -44,13 +45,15 @@ pub struct TuneArgs {
     /// Measure plans from the fastest to the most exact as well, which takes some seconds more
     #[arg(long, conflicts_with = "shapes")]
     pub pareto: bool,
-    /// Try all tunings that the search has left out as well, which takes many minutes, and say what it has missed
+    /// Try all tunings that the search has left out as well, which takes many minutes, and say what
+    /// it has missed
     #[arg(long)]
     pub exhaustive: bool,
     /// Where to write the plan; a file for this model and machine under --results by default
     #[arg(long, value_name = "PLAN.json")]
     pub out: Option<PathBuf>,
-    /// Measure all anew, and take nothing from the log of earlier measurements but how near the cores have been
+    /// Measure all anew, and take nothing from the log of earlier measurements but how near the
+    /// cores have been
     #[arg(long)]
     pub fresh: bool,
     /// Print all tables: each step, block variants, whole networks, rules

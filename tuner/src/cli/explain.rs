@@ -21,7 +21,8 @@ use crate::report::{
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct ExplainArgs {
-    /// The layer, like mixed0.branch1x1; torchvision's and Keras's names as well, like Mixed_5b.branch1x1 or conv2d_5
+    /// The layer, like mixed0.branch1x1; torchvision's and Keras's names as well, like
+    /// Mixed_5b.branch1x1 or conv2d_5
     layer: String,
     #[command(flatten)]
     plan: PlanArgs,

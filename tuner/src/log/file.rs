@@ -36,7 +36,7 @@ pub fn append(path: &Path, line: &Line) -> Result<(), LogError> {
     write().map_err(|source| LogError::Io { file: path.display().to_string(), source })
 }
 
-/// The file, locked until it is closed. Another process may have put a new one in its place while this waited.
+/// The file, locked until it is closed. Another process may have replaced it in the meantime.
 pub fn lock(path: &Path) -> std::io::Result<File> {
     loop {
         let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;

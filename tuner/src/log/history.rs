@@ -49,7 +49,7 @@ impl History {
         self.times().filter(|time| time.2 > 0).count() as f64 / self.times().count().max(1) as f64
     }
 
-    /// Forgets the rounds on cores far apart, by the least latency in nanoseconds, with their share of the budget.
+    /// Forgets the rounds on cores far apart, by the least latency, with their share of the budget.
     pub fn keep_near(&mut self, nearest: Option<f64>) {
         let is_near = |round: &Round| match (round.core_to_core_ns, nearest) {
             (Some(own), Some(nearest)) => !is_far(own, nearest),
@@ -90,7 +90,8 @@ pub struct Histories {
     pub problems: Vec<String>,
 }
 
-/// Core-to-core latency of near workers, in nanoseconds: of the last runs that `like` admits, that of the run on the nearest.
+/// Core-to-core latency of near workers, in nanoseconds: of the last runs that `like` admits, that
+/// of the run on the nearest.
 pub fn nearest(lines: &[Line], like: impl Fn(&Run) -> bool) -> Option<f64> {
     let mut runs: Vec<(&str, Vec<f64>)> = Vec::new();
     for line in lines {
@@ -111,7 +112,8 @@ pub fn nearest(lines: &[Line], like: impl Fn(&Run) -> bool) -> Option<f64> {
 }
 
 impl Histories {
-    /// Of the runs that `like` admits, of a machine of that least core-to-core latency; without the rounds on cores far apart.
+    /// Of the runs that `like` admits, of a machine of that least core-to-core latency; without the
+    /// rounds on cores far apart.
     pub fn of(lines: Vec<Line>, nearest: Option<f64>, like: impl Fn(&Run) -> bool) -> Self {
         let mut all = Self::default();
         for line in lines {
@@ -149,9 +151,9 @@ impl Histories {
         self.runs.iter().any(|known| known.run == run)
     }
 
-    /// Of a problem's histories the newest of those that are done with the largest share of a budget, give or take a
-    /// tenth; where none is done the one with the most rounds. Only those count of whose runs at most the given share
-    /// was disturbed.
+    /// Of a problem's histories the newest of those that are done with the largest share of a
+    /// budget, give or take a tenth; where none is done the one with the most rounds. Only those
+    /// count of whose runs at most the given share was disturbed.
     pub fn furthest(&self, problem: &str, most: f64) -> Option<&History> {
         let own = || {
             let own = self.runs.iter().filter_map(|run| self.of.get(&(run.run.clone(), problem.to_string())));

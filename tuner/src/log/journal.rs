@@ -1,4 +1,4 @@
-//! The log of measurements: one file a machine, to which every tuning appends, a line of JSON at a time.
+//! The log of measurements: one file a machine, to which tunings append lines of JSON.
 //!
 //! ```text
 //! {"line": "run", "run": R, "schema": "measurements-1", "machine": .., "threads": .., "types": ..}
@@ -8,13 +8,14 @@
 //! {"line": "done", "run": R, "problem": P, "share": seconds, "complete": ..}
 //! ```
 //!
-//! A run is one process on one machine with one number of threads. Candidates are numbered within a run and problem,
-//! in the order they come; a round holds the times of all that were still measured, so that what is compared
-//! was measured within seconds. A line is written whole, under a lock on the file: several tuners may append at once,
-//! and one that is killed leaves at most a torn last line, which readers pass over and the next writer ends.
+//! A run is one process on one machine with one number of threads. Candidates are numbered within a
+//! run and problem, in the order they come; a round holds the times of all that were still
+//! measured, so that what is compared was measured within seconds. A line is written whole, under a
+//! lock on the file: several tuners may append at once, and one that is killed leaves at most a
+//! torn last line, which readers pass over and the next writer ends.
 //!
-//! A tuning goes on from the rounds of the newest run of the same machine, threads and types that went furthest
-//! with a problem. Candidates of a kernel whose code has changed since are left out.
+//! A tuning goes on from the rounds of the newest run of the same machine, threads and types that
+//! went furthest with a problem. Candidates of a kernel whose code has changed since are left out.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -46,8 +47,8 @@ pub struct Log {
 }
 
 impl Log {
-    /// Begins a run in the log of a machine's folder. What runs of the same machine, threads and types have found
-    /// is kept at hand, unless it is to be ignored.
+    /// Begins a run in the log of a machine's folder. What runs of the same machine, threads and
+    /// types have found is kept at hand, unless it is to be ignored.
     pub fn open(
         folder: &Path,
         machine: &Machine,

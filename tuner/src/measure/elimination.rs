@@ -23,8 +23,8 @@ impl Race<'_> {
         self.entrants[index].samples.median()
     }
 
-    /// Of those still measured, the fastest of each pair of types: by the rounds that it was in with the one of the least
-    /// median, since others may have been in slower rounds.
+    /// Of those still measured, the fastest of each pair of types: by the rounds that it was in
+    /// with the one of the least median, since others may have been in slower rounds.
     pub fn leaders(&self) -> Vec<([Dtype; 2], usize)> {
         let mut leaders = self.least_medians();
         for (types, leader) in &mut leaders {
@@ -79,8 +79,8 @@ impl Race<'_> {
         });
     }
 
-    /// Lets those in again that were dropped for one that has lost since, and that were faster than the fastest that is
-    /// left in the rounds that both were in; whether there are any.
+    /// Lets those in again that were dropped for one that has lost since, and that were faster than
+    /// the fastest that is left in the rounds that both were in; whether there are any.
     pub fn reinstate(&mut self) -> bool {
         let leaders = self.leaders();
         let alive = self.alive.len();
@@ -105,8 +105,8 @@ impl Race<'_> {
         self.alive.iter().any(|active| active.index == index)
     }
 
-    /// The times of all: the leaders' own, and for the others the leader's times what they took in the rounds
-    /// that both were in, so that drift of the machine does not favour those that left early.
+    /// The times of all: the leaders' own, and for the others the leader's times what they took in
+    /// the rounds that both were in, so that drift of the machine favours none that left early.
     pub fn conclude(&mut self) {
         let leaders = self.leaders();
         for index in 0..self.entrants.len() {

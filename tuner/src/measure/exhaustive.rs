@@ -1,4 +1,5 @@
-//! What a search has missed: all other tunings, tried afterwards, and the best of all beside the best it has found.
+//! What a search has missed: all other tunings, tried afterwards, and the best of all beside the
+//! best it has found.
 
 use std::time::{Duration, Instant};
 
@@ -20,8 +21,9 @@ impl Race<'_> {
         }
     }
 
-    /// Tries all tunings that the search has left out, each in the first of its formats, and compares the best of all
-    /// with the best that was found before, in new rounds: those that have chosen the best would flatter it.
+    /// Tries all tunings that the search has left out, each in the first of its formats, and
+    /// compares the best of all with the best that was found before, in new rounds: those that have
+    /// chosen the best would flatter it.
     pub fn exhaust(&mut self) -> (SearchRecord, Duration) {
         let (start, search) = (Instant::now(), self.search());
         let Some(found) = self.first() else { return (search, Duration::ZERO) };

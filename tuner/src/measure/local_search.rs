@@ -9,9 +9,10 @@ use crate::bench::POLICY;
 use crate::measure::race::Race;
 
 impl Race<'_> {
-    /// Walks through the tunings of each kernel until the time is over: first the defaults, then those that differ
-    /// by the fewest numbers from the fastest of their kernel so far, of the fastest kernels first, and at last those
-    /// of kernels without much hope. What is there already is not tried again. Whether nothing is left to try.
+    /// Walks through the tunings of each kernel until the time is over: first the defaults, then
+    /// those that differ by the fewest numbers from the fastest of their kernel so far, of the
+    /// fastest kernels first, and at last those of kernels without much hope. What is there already
+    /// is not tried again. Whether nothing is left to try.
     pub fn walk(&mut self, time: Duration, deadline: Instant) -> bool {
         let clock = self.host.distance.clock();
         let spaces: Vec<Vec<Choice>> = self.kernels.iter().map(|kernel| self.space(kernel)).collect();

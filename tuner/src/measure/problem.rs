@@ -1,5 +1,5 @@
-//! Measures the candidates of one problem: checked against the oracle first, then timed in shuffled,
-//! interleaved rounds, the clear losers dropped early.
+//! Measures the candidates of one problem: checked against the oracle first, then timed in
+//! shuffled, interleaved rounds, the clear losers dropped early.
 
 use std::time::Duration;
 
@@ -12,10 +12,11 @@ use crate::log::History;
 use crate::measure::race::Race;
 use crate::measure::types::{MeasureBudget, MeasureContext, ProblemResult};
 
-/// Checks and times candidates of a problem of the given types: tunings in their kernel's first formats, found by
-/// a walk, then the best ones in the others, together with those that were not dropped. It goes on from `before`,
-/// or from the log, where all is taken as it is that had as large a share of the budget; but of a problem that was
-/// measured on cores far apart in more than a tenth of the rounds, what was near alone, if they are near now.
+/// Checks and times candidates of a problem of the given types: tunings in their kernel's first
+/// formats, found by a walk, then the best ones in the others, together with those that were not
+/// dropped. It goes on from `before`, or from the log, where all is taken as it is that had as
+/// large a share of the budget; but of a problem that was measured on cores far apart in more than
+/// a tenth of the rounds, what was near alone, if they are near now.
 pub fn measure(
     problem: &Problem,
     host: &MeasureContext,

@@ -1,4 +1,4 @@
-//! The candidates of one problem on their way: checked, timed in rounds, dropped; each step written to the log.
+//! The candidates of one problem on their way: checked, timed in rounds, dropped, logged.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,8 +130,8 @@ impl<'a> Race<'a> {
         (entry.code == row.code()).then_some(Choice { row, tuning, formats })
     }
 
-    /// Lets the best of each row in again that is not much slower than the fastest: those that it was dropped for may be
-    /// gone, or have been measured in another time.
+    /// Lets the best of each row in again that is not much slower than the fastest: those that it
+    /// was dropped for may be gone, or have been measured in another time.
     pub fn revive(&mut self) {
         let best: Vec<usize> =
             self.kernels.iter().flat_map(|kernel| self.best(kernel.row, POLICY.race.revived)).collect();
@@ -275,7 +275,8 @@ impl<'a> Race<'a> {
                 _ if POLICY.race.decide.contains(&samples.len()) => {
                     samples.ratio(leader).is_some_and(|ratio| ratio.low > 1.0 + tie)
                 }
-                // The run that it was checked by too: a host may stop one for milliseconds, and nothing shows it.
+                // The run that it was checked by too: a host may stop one for milliseconds, and
+                // nothing shows it.
                 Some((_, factor)) if samples.len() < POLICY.race.decide[0] => {
                     let checked = result.timing().map_or(f64::INFINITY, |timing| timing.fastest);
                     samples.fastest().min(checked) > leader.median() * factor
@@ -286,8 +287,8 @@ impl<'a> Race<'a> {
         self.limit();
     }
 
-    /// Rounds until the time is over or each leader has had all of its own, those of the log among them;
-    /// whether it has.
+    /// Rounds until the time is over or each leader has had all of its own, those of the log among
+    /// them; whether it has.
     pub fn rounds(&mut self, effort: MeasureBudget, progress: StageProgress) -> bool {
         let had = self.leaders().into_iter().map(|(_, leader)| self.entrants[leader].samples.len());
         let before = had.min().unwrap_or(0);

@@ -33,8 +33,8 @@ pub fn jobs(graphs: &[Graph]) -> Vec<Job> {
     all.filter(|job| seen.insert(job.problem.to_string())).collect()
 }
 
-/// Refuses problems of which one does not fit in memory while each of its candidates has tensors of its own.
-/// The error says how much the first that does not needs and how much there is.
+/// Refuses problems of which one does not fit in memory while each of its candidates has tensors of
+/// its own. The error says how much the first that does not needs and how much there is.
 pub fn ensure_measured<'a>(
     problems: impl IntoIterator<Item = &'a Problem>,
     cpu: &Cpu,
@@ -51,9 +51,10 @@ pub fn ensure_measured<'a>(
     Ok(())
 }
 
-/// Measures problems, giving each a share, by its work, of the time since the start; trying what the search has left
-/// out, if that is asked for, is not part of it. Where there is time, each is visited twice, 18 to 42 seconds apart in
-/// the default budget: what disturbs for a second or two, and does not show, spoils no more than one of two visits.
+/// Measures problems, giving each a share, by its work, of the time since the start; trying what
+/// the search has left out, if that is asked for, is not part of it. Where there is time, each is
+/// visited twice, 18 to 42 seconds apart in the default budget: what disturbs for a second or two,
+/// and does not show, spoils no more than one of two visits.
 pub fn measure_all(
     jobs: &[Job],
     host: &MeasureContext,
@@ -65,7 +66,8 @@ pub fn measure_all(
     let total: f64 = weights.iter().sum();
     let stage = StageProgress::new(host.progress, Stage::Candidates);
     let mut list: Vec<Option<ProblemResult>> = jobs.iter().map(|_| None).collect();
-    // Visits problems, each with its weight in this, in that part of the time; who has been visited, only if some is left.
+    // Visits problems, each with its weight in this, in that part of the time; who has been
+    // visited, only if some is left.
     let visit = |list: &mut [Option<ProblemResult>], visits: &[(usize, f64)], part: Range<f64>| {
         let mut deadline = start + time.mul_f64(part.end);
         let all: f64 = visits.iter().map(|(_, own)| own).sum();
@@ -105,8 +107,9 @@ pub fn measure_all(
     list.into_iter().flatten().collect()
 }
 
-/// The problems of the first visits that have a second, with their weights: those that were measured on cores far apart come
-/// first and weigh more, and where there is little time they are all.
+/// The problems of the first visits that have a second, with their weights: those that were
+/// measured on cores far apart come first and weigh more, and where there is little time they are
+/// all.
 fn second_visits(mut visits: Vec<(usize, f64)>, is_far: &[bool], is_twice: bool) -> Vec<(usize, f64)> {
     for (_, weight) in visits.iter_mut().filter(|(index, _)| is_far[*index]) {
         *weight *= POLICY.schedule.again_weight;

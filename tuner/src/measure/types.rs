@@ -24,9 +24,9 @@ pub struct CandidateResult {
     pub choice: Choice,
     pub checked: Checked,
     pub multiply_adds: u64,
-    /// Its time over that of the fastest candidate of the same types, in the rounds that both were in.
+    /// Its time over that of the fastest of the same types, in the rounds that both were in.
     pub versus: Option<Interval>,
-    /// Of its runs, those that something else on the machine disturbed, however often they were repeated.
+    /// Of its runs, those that something else disturbed, however often they were repeated.
     pub disturbed: usize,
     pub outcome: Outcome,
 }

@@ -1,10 +1,10 @@
-//! Forms of blocks, types of tensors and kernels of steps together: the least sum of times, exactly.
+//! Forms of blocks, types of tensors and kernels of steps together: the exact least sum of times.
 //!
-//! A block hands one tensor on to the next. So of each block it is enough to know what each of its forms costs at least
-//! for each type of the tensor that it reads and of that it hands on, which [`cheapest`] finds exactly; and block
-//! after block, for each type of the tensor handed on, the fastest path there is kept (R. Bellman, "Dynamic
-//! Programming", 1957). What it leaves out are bounds on error and memory, which only add to the time: its sum is
-//! a lower bound of every plan's.
+//! A block hands one tensor on to the next. So of each block it is enough to know what each of its
+//! forms costs at least for each type of the tensor that it reads and of that it hands on, which
+//! [`cheapest`] finds exactly; and block after block, for each type of the tensor handed on, the
+//! fastest path there is kept (R. Bellman, "Dynamic Programming", 1957). What it leaves out are
+//! bounds on error and memory, which only add to the time: its sum is a lower bound of all plans.
 
 use engine::network::{BlockVariant, Graph, Precision, Step, TensorId, cheapest, with_variant};
 use kernels::Dtype;
@@ -23,7 +23,8 @@ pub struct BlockDp {
     weighed: f64,
 }
 
-/// What a step takes once that reads one type and writes another; nothing where it was not measured, in f32.
+/// What a step takes once that reads one type and writes another; nothing where it was not
+/// measured, in f32.
 fn seconds(measurements: &[ProblemResult], types: Precision, step: &Step, wanted: [Dtype; 2]) -> Option<f64> {
     let Some(measurement) = of_step(measurements, step) else {
         return (wanted == [Dtype::F32; 2]).then_some(0.0);
@@ -33,8 +34,8 @@ fn seconds(measurements: &[ProblemResult], types: Precision, step: &Step, wanted
     own.map(CandidateResult::seconds).filter(|seconds| seconds.is_finite()).min_by(f64::total_cmp)
 }
 
-/// The fastest forms, types and kernels of a plain graph, where `extra` is laid on top of each form of a block. None
-/// where blocks hand on more than one tensor, or nothing computes a step.
+/// The fastest forms, types and kernels of a plain graph, where `extra` is laid on top of each form
+/// of a block. None where blocks hand on more than one tensor, or nothing computes a step.
 pub fn cheapest_variants(
     graph: &Graph,
     measurements: &[ProblemResult],
@@ -124,8 +125,8 @@ fn least_sum(graph: &Graph, cost: impl Fn(usize, [Dtype; 2]) -> Option<f64>) -> 
     graph.steps.iter().enumerate().map(|(index, step)| cost(index, types_of(step, &types))).sum()
 }
 
-/// What the steps of a plain graph take where each has its fastest candidate that reads what those before it have
-/// written: a choice layer by layer. None where none does any more.
+/// What the steps of a plain graph take where each has its fastest candidate that reads what those
+/// before it have written: a choice layer by layer. None where none does any more.
 pub fn layerwise(graph: &Graph, measurements: &[ProblemResult], types: Precision) -> Option<f64> {
     let mut known: Vec<Option<Dtype>> = vec![None; graph.tensors.len()];
     let mut sum = 0.0;

@@ -1,17 +1,18 @@
-//! Chooses the kernels of a network: the least time within bounds on its error and its memory, and of what is
-//! within half a hundredth of that the least memory.
+//! Chooses the kernels of a network: the least time within bounds on its error and its memory, and
+//! of what is within half a hundredth of that the least memory.
 //!
-//! The error of a plan is measured: the whole network against f64, see [`engine::runtime::reference`]. Where the fastest
-//! choice exceeds the bound, a model says which others are worth a try:
+//! The error of a plan is measured: the whole network against f64, see
+//! [`engine::runtime::reference`]. Where the fastest choice exceeds the bound, a model says which
+//! others are worth a try:
 //!
 //! ```text
 //! error^2 ~ sum over steps of (gain * rms error of the step's candidate)^2
 //! ```
 //!
-//! The candidate's error is against the oracle, on synthetic data; a step's gain is what the result makes of a
-//! small random change of its outputs. Errors of real kernels are not independent from pixel to pixel as those
-//! of the model are, so that it is off by a factor of its own for each network. Bisection finds the largest sum
-//! whose plan keeps the bound when it is measured.
+//! The candidate's error is against the oracle, on synthetic data; a step's gain is what the result
+//! makes of a small random change of its outputs. Errors of real kernels are not independent from
+//! pixel to pixel as those of the model are, so that it is off by a factor of its own for each
+//! network. Bisection finds the largest sum whose plan keeps the bound when it is measured.
 
 use engine::network::{Precision, Step, cheapest, pair};
 use kernels::{Dtype, Formats};
@@ -67,7 +68,8 @@ impl<'m> Network<'_, 'm> {
         vec![Dtype::F32; self.graph.tensors.len()]
     }
 
-    /// Choices from the fastest that types allow to the most exact in f32, by isolated times: of each kind up to `count`.
+    /// Choices from the fastest that types allow to the most exact in f32, by isolated times: of
+    /// each kind up to `count`.
     pub fn frontier(&self, count: usize) -> Result<Vec<Chosen<'m>>, PlannerError> {
         let mut list = Vec::new();
         if self.precision() == Precision::Bf16 {
@@ -89,8 +91,8 @@ impl<'m> Network<'_, 'm> {
         Ok(list)
     }
 
-    /// Types of tensors that are worth a try, the fastest first: each keeps fewer of the steps that add most to
-    /// the error, magnified by each step's gain, for the time they save in a lower type.
+    /// Types of tensors that are worth a try, the fastest first: each keeps fewer of the steps that
+    /// add most to the error, magnified by each step's gain, for the time that a lower type saves.
     fn typings(&self, gains: &[f64]) -> Vec<Vec<Dtype>> {
         let of = |((index, step), &gain): ((usize, &Step), &f64)| {
             let repeats = self.graph.repeats(index) as f64;

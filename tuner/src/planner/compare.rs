@@ -11,7 +11,7 @@ use crate::planner::context::{Network, built_in_images};
 pub struct NetworkTime {
     /// Of an inference.
     pub timing: Timing,
-    /// Seconds of its steps: medians, or the least where others use the cores, since a step may often wait.
+    /// Seconds of its steps: medians, or the least where others use the cores.
     pub steps: Vec<f64>,
     /// The same of the waiting behind each step ([`PreparedNetwork::seconds`]).
     pub waits: Vec<f64>,
@@ -78,9 +78,9 @@ impl<'a> Series<'a> {
     }
 }
 
-/// Runs whole networks in turn until the time is over; the first `rivals` of them in all rounds. The first network's
-/// times are its own. Another's are the first one's times the ratio in the rounds that both were in, so that a machine
-/// that changes its pace favours neither.
+/// Runs whole networks in turn until the time is over; the first `rivals` of them in all rounds.
+/// The first network's times are its own. Another's are the first one's times the ratio in the
+/// rounds that both were in, so that a machine that changes its pace favours neither.
 pub fn compare(
     network: &Network,
     sessions: Vec<&mut PreparedNetwork>,

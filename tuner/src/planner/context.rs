@@ -25,12 +25,13 @@ pub struct Network<'a, 'm> {
     pub threads: &'a Threads,
     pub distance: &'a CoreDistanceMonitor,
     pub progress: &'a dyn Report,
-    /// When candidates in the running network must be done. Isolated times decide where there is no time for them.
+    /// When candidates in the network must be done. Else isolated times decide.
     pub in_network_until: Option<Instant>,
 }
 
-/// Bytes that a process takes beside what [`PreparedNetwork::memory`] counts: the program, images and results, and for
-/// each thread a layer's weights on their way from the file to their packed form, and what the heap keeps of them.
+/// Bytes that a process takes beside what [`PreparedNetwork::memory`] counts: the program, images
+/// and results, and for each thread a layer's weights on their way from the file to their packed
+/// form, and what the heap keeps of them.
 pub fn process_bytes(threads: usize) -> usize {
     (12 + 22 * threads) << 20
 }

@@ -6,7 +6,8 @@ use engine::runtime::PrepareError;
 pub enum PlannerError {
     #[error("--max-memory {bound} MiB: no plan keeps it, the least is {least} MiB")]
     Memory { bound: usize, least: usize },
-    /// No plan keeps the bound on the error, or not within that on memory; the least that was measured is `reached`.
+    /// No plan keeps the bound on the error, or not within that on memory; the least that was
+    /// measured is `reached`.
     #[error(
         "--max-rel-error {bound:e}: no plan keeps it{}, the best reaches {reached:.1e}",
         if *.with_memory { " with --max-memory" } else { "" }

@@ -11,12 +11,12 @@ use crate::planner::ranking::{is_eligible, winner};
 pub struct BlockChoice {
     pub block: &'static str,
     pub variant: BlockVariant,
-    /// Its forms, the plain one first, each with the seconds of the steps that differ; none without a winner.
+    /// Its forms, the plain one first, with the seconds of the steps that differ; none if unknown.
     pub costs: Vec<(BlockVariant, Option<f64>)>,
 }
 
-/// For every block with several forms the one whose winners take the least time together; the plain one
-/// where no other gains more than what counts as a tie.
+/// For every block with several forms the one whose winners take the least time together; the plain
+/// one where no other gains more than what counts as a tie.
 fn choose_forms(graph: &Graph, measurements: &[ProblemResult]) -> Vec<BlockChoice> {
     let seconds = |step: &Step| Some(winner(of_step(measurements, step)?, is_eligible)?.timing()?.median);
     let tie = widest_tie(measurements);

@@ -1,9 +1,9 @@
-//! Candidates that are close by isolated times are timed in the running network, where caches, neighbours and
-//! memory are what they will be.
+//! Candidates that are close by isolated times are timed in the running network, where caches,
+//! neighbours and memory are what they will be.
 //!
-//! One run of the network times one candidate of every step, since each step's time is taken by itself; so as
-//! many runs as the longest list has candidates are a round in which all steps time all of theirs, and rounds
-//! compare in pairs as elsewhere.
+//! One run of the network times one candidate of every step, since each step's time is taken by
+//! itself; so as many runs as the longest list has candidates are a round in which all steps time
+//! all of theirs, and rounds compare in pairs as elsewhere.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,8 +17,9 @@ use crate::bench::{POLICY, RunCount, RunQueueMonitor, Stage, undisturbed};
 use crate::measure::{CandidateResult, widest_tie};
 use crate::planner::context::Network;
 
-/// The options of a step that are worth a try in place, the chosen one first. One that needs a wider halo than the network
-/// has would change other readers of its source, and stays out if there are any.
+/// The options of a step that are worth a try in place, the chosen one first. One that needs a
+/// wider halo than the network has would change other readers of its source, and stays out if there
+/// are any.
 pub fn finalists(
     session: &PreparedNetwork,
     step: usize,
@@ -83,7 +84,7 @@ pub fn with_room(
     Ok(if has_room { None } else { Some(widened()?) })
 }
 
-/// Times the finalists of every step in a network that runs the first of each, until the time is over.
+/// Times the finalists of every step in a network that runs the first of each, until `end`.
 pub fn time_in_network(
     network: &Network,
     session: &mut PreparedNetwork,
@@ -116,7 +117,8 @@ pub fn time_in_network(
     Ok(samples.iter().map(|candidates| judge(candidates, tie)).collect())
 }
 
-/// Kernels that can take the place of a step's own, one a finalist after the first; none while it is in the network.
+/// Kernels that can take the place of a step's own, one a finalist after the first; none while it
+/// is in the network.
 type Alternatives = Vec<Vec<Option<Arc<dyn Prepared>>>>;
 
 /// Prepares all finalists but the first of each step, on all threads.
@@ -156,7 +158,7 @@ impl NetworkBench<'_> {
         self.alternatives.iter().map(|others| vec![Vec::new(); others.len() + 1]).collect()
     }
 
-    /// Runs the network until each step has timed its finalists in shuffled orders: all medians, step by step.
+    /// Runs the network until each step has timed its finalists in shuffled orders: all medians.
     fn round(&mut self, round: usize) -> Vec<Option<f64>> {
         let steps = self.alternatives.len();
         let order = |(step, others): (usize, &Vec<_>)| {

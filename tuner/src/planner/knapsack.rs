@@ -1,10 +1,11 @@
 //! One candidate for each step: the least time within limits on what all of them cost together.
 //!
-//! This is a multiple-choice knapsack. From the fastest candidates on, the step is changed whose other
-//! candidate brings the sums nearest to their limits for the time that it costs, until they are kept: the
-//! greedy walk along the convex hulls, as a Lagrange multiplier would, off the optimum by less than one
-//! step. Within a share of the time that is no more than noise, bytes are then saved in the same way. Scratch
-//! is no sum, since the steps share it: each size that a candidate has is tried as a cap.
+//! This is a multiple-choice knapsack. From the fastest candidates on, the step is changed whose
+//! other candidate brings the sums nearest to their limits for the time that it costs, until they
+//! are kept: the greedy walk along the convex hulls, as a Lagrange multiplier would, off the
+//! optimum by less than one step. Within a share of the time that is no more than noise, bytes are
+//! then saved in the same way. Scratch is no sum, since the steps share it: each size that a
+//! candidate has is tried as a cap.
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cost {
@@ -44,8 +45,9 @@ pub fn picked<'a>(steps: &'a [Vec<Cost>], picks: &'a [usize]) -> impl Iterator<I
     steps.iter().zip(picks).filter_map(|(step, &pick)| step.get(pick))
 }
 
-/// The number of a candidate for each step, or none if no choice keeps the limits. The first candidate of a
-/// step is taken unless the limits ask for another. A step without candidates costs nothing.
+/// The number of a candidate for each step, or none if no choice keeps the limits. The first
+/// candidate of a step is taken unless the limits ask for another. A step without candidates costs
+/// nothing.
 pub fn choose(steps: &[Vec<Cost>], limits: &Limits) -> Option<Vec<usize>> {
     let seconds = |picks: &Vec<usize>| total(picked(steps, picks)).seconds;
     let within_caps = caps(steps, limits).into_iter().filter_map(|cap| {
@@ -55,8 +57,8 @@ pub fn choose(steps: &[Vec<Cost>], limits: &Limits) -> Option<Vec<usize>> {
     within_caps.min_by(|a, b| seconds(a).total_cmp(&seconds(b)))
 }
 
-/// The picks with steps changed, the most bytes of packed weights for the time first, for as long as all take
-/// at most `1 + slack` of their time together and the sum of errors stays within `error`.
+/// The picks with steps changed, the most bytes of packed weights for the time first, for as long
+/// as all take at most `1 + slack` of their time and the errors stay within `error`.
 pub fn lighter(steps: &[Vec<Cost>], mut picks: Vec<usize>, error: f64, slack: f64) -> Vec<usize> {
     let before = total(picked(steps, &picks));
     let seconds = before.seconds * (1.0 + slack);
@@ -98,7 +100,7 @@ fn caps(steps: &[Vec<Cost>], limits: &Limits) -> Vec<usize> {
     caps
 }
 
-/// Sums that differ by less are equal: a change and its reverse must not both be taken for progress.
+/// Sums that differ by less are equal: a change and its reverse must not both be progress.
 const ROUNDING: f64 = 1e-9;
 
 /// Limits with a cap on scratch.

@@ -5,8 +5,8 @@ use kernels::{Dtype, Role, table};
 
 use crate::measure::{CandidateResult, ProblemResult};
 
-/// The winner among the candidates that `admits` lets in: of those within a tie of the fastest the first
-/// by [`by_tie`].
+/// The winner among the candidates that `admits` lets in: of those within a tie of the fastest the
+/// first by [`by_tie`].
 pub fn winner(result: &ProblemResult, admits: impl Fn(&CandidateResult) -> bool) -> Option<&CandidateResult> {
     let list: Vec<&CandidateResult> = result.ranking().into_iter().filter(|c| admits(c)).collect();
     let fastest = list.first()?.seconds();

@@ -1,8 +1,8 @@
 //! Rules by which others choose an algorithm without measuring it, over the kernels here.
 //!
-//! A rule says which algorithm and, where it has an opinion, which size of tile; of the tunings that leaves, it is
-//! given the fastest that was measured, so that its regret is that of the rule and not of our defaults. Only the
-//! first match takes defaults.
+//! A rule says which algorithm and, where it has an opinion, which size of tile; of the tunings
+//! that leaves, it is given the fastest that was measured, so that its regret is that of the rule
+//! and not of our defaults. Only the first match takes defaults.
 
 use engine::network::{Choice, Graph, Step, default_choice};
 use engine::plan::RuleRecord;
@@ -87,9 +87,9 @@ impl<'a> Candidates<'a> {
 }
 
 impl Rule {
-    /// What the rule takes for a problem, of the measured candidates that `admits` lets in; the fastest direct one
-    /// where its own choice is not among them. None where there is none, for what is no convolution, and where types
-    /// below f32 are measured too.
+    /// What the rule takes for a problem, of the measured candidates that `admits` lets in; the
+    /// fastest direct one where its own choice is not among them. None where there is none, for
+    /// what is no convolution, and where types below f32 are measured too.
     pub fn pick<'a>(
         &self,
         measurement: &'a ProblemResult,
@@ -163,7 +163,7 @@ fn op_count<'a>(conv: &Conv, candidates: &Candidates<'a>) -> Option<&'a Candidat
     let [oh, ow] = conv.output();
     let [taps, channels, filters] = [r, conv.channels, conv.filters()].map(|n| n as f64);
     let direct = (oh * ow) as f64 * channels * filters * taps * taps;
-    // Of a tile of m x m outputs: how many times less it costs, less what larger ones are said to lose.
+    // Of a tile of m x m outputs: how many times less it costs, less what larger ones lose.
     let gain = |m: usize| {
         let (own, side) = (m as f64, m as f64 + taps - 1.0);
         let tile =

@@ -21,7 +21,7 @@ pub struct Chosen<'a> {
     pub choices: Vec<Choice>,
     pub session: PreparedNetwork,
     pub error: f64,
-    /// Of each step, the candidates that were timed in the running network; none where there was no time.
+    /// Of each step, the candidates that were timed in the network; none without time.
     pub in_network: Vec<Vec<(&'a CandidateResult, Timing)>>,
     /// The network that was chosen by isolated times; none where nothing else would do.
     pub isolated: Option<PreparedNetwork>,
@@ -69,7 +69,7 @@ impl<'m> Network<'_, 'm> {
         Search { network: self, options, costs, memory, left: memory }
     }
 
-    /// Eligible candidates of a step for tensors of given types, the [`winner`] first and the others by time.
+    /// Eligible candidates of a step for given types, the [`winner`] first, the others by time.
     fn options(&self, step: &Step, types: &[Dtype]) -> Vec<&'m CandidateResult> {
         let Some(measurement) = of_step(self.measurements, step) else { return Vec::new() };
         let allowed = |c: &CandidateResult| is_eligible(c) && c.types() == types_of(step, types);
@@ -151,7 +151,8 @@ impl<'a> Search<'a, '_> {
         })
     }
 
-    /// Puts a step's options in order by the times of its finalists in the network, the pick of those that tie first.
+    /// Puts a step's options in order by the times of its finalists in the network, the pick of
+    /// those that tie first.
     fn rank(&mut self, step: usize, finalists: &[usize], times: &[InNetworkTime]) {
         let (options, costs) = (&mut self.options[step], &mut self.costs[step]);
         // What was not timed in the network is as much slower there as the chosen one.
@@ -176,7 +177,7 @@ impl<'a> Search<'a, '_> {
             if over == 0 {
                 return Ok(Some(chosen));
             }
-            // Activations, which differ with the halos that kernels ask for, and the process take the rest.
+            // Activations, which differ with the halos of kernels, and the process take the rest.
             self.left = self.left.saturating_sub(over);
         }
         Ok(None)

@@ -64,8 +64,7 @@ impl AmxConv {
 /// KiB, or half of it.
 const PARTS: [usize; 2] = [24, 12];
 
-/// Output pixels of an image up to which a source of f32 is allowed: rounding so few costs next to
-/// nothing.
+/// Output pixels of an image up to which a source of f32 is allowed: rounding so few costs little.
 const FEW_PIXELS: usize = 4;
 
 impl Kernel for AmxConv {
@@ -199,8 +198,7 @@ impl PreparedAmx {
         Parts { sums, rows, end: rows + if may_copy { round_up(copied / 2) } else { 0 } }
     }
 
-    /// Units that a worker computes, unless another worker takes some of them, and the panels of
-    /// those units.
+    /// Units that a worker computes, unless another takes some of them, and their panels.
     fn worker_share(&self, worker: usize, workers: usize, shares: usize) -> [Range<usize>; 2] {
         let panels = self.panels.list.len();
         let units = panels * shares;

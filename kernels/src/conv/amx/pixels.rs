@@ -1,9 +1,8 @@
-//! Output pixels in tiles: up to 16 at one distance from each other, in the source as in the
-//! destination.
+//! Output pixels in tiles: up to 16 at one distance, in the source as in the destination.
 //!
 //! ```text
-//! flat       all pixels of an image follow each other in the source: tiles are cut from one long line
-//! lines      each row is cut into tiles of equal size, the last of which may overlap the one before
+//! flat       pixels of an image follow each other in the source: tiles are cut from one line
+//! lines      each row is cut into tiles of equal size, the last may overlap the one before
 //! columns    whole tiles along the rows, and the columns that are left downwards
 //! ```
 

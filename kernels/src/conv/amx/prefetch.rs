@@ -30,8 +30,7 @@ impl<'a> Prefetch<'a> {
         at(now.start)..at(now.end)
     }
 
-    /// Address of a line. Behind the last line there is nothing to prefetch, and any address will
-    /// do.
+    /// Address of a line. Behind the last line nothing is prefetched, and any address will do.
     #[inline(always)]
     pub fn line(&self, line: usize) -> *const u8 {
         let [weights, next] = self.parts;

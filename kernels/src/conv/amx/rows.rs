@@ -1,10 +1,8 @@
-//! Rows of the source copied for the tiles: pixels without gaps, rounded to bf16, zeros behind the
-//! last.
+//! Rows of the source copied for the tiles: without gaps, rounded to bf16, zeros behind the last.
 //!
 //! Tiles of few channels then need no copy a pixel: the inputs of a row of taps follow each other,
 //! and so do those of the next pixel, a stride further on. What a step reads behind them is
-//! multiplied by zeros. (Where an input is no number, so are the outputs of the pixels that read it
-//! so.)
+//! multiplied by zeros. (Where an input is NaN, so are the outputs of the pixels that read it so.)
 
 use std::arch::x86_64::__m512i;
 use std::cell::Cell;

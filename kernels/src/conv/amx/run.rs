@@ -11,8 +11,7 @@ use crate::arch::amx::{Block, TILE, TileRegisters};
 use crate::conv::{Buffer, Dtype, Io, Prepared, Scratch, Signature};
 use crate::gemm::panels::Panel;
 
-/// Elements of the next step's weights that are prefetched: a quarter of a second-level cache of 2
-/// MiB.
+/// Elements of the next step's weights that are prefetched: a quarter of a 2-MiB L2 cache.
 const PREFETCH_CAPACITY: usize = (512 << 10) / size_of::<f32>();
 
 impl Prepared for PreparedAmx {

@@ -210,8 +210,7 @@ unsafe fn load_joined<I: Isa, const S: usize>(isa: I, m: *const f32, point: usiz
 }
 
 impl<I: Isa> Run<'_, I> {
-    /// Computes a block of pixels; `S` parts of rows, of channels in and of channels out, `P`
-    /// products.
+    /// Computes a block of pixels; `S` parts of rows and of channels, `P` products.
     #[inline(always)]
     unsafe fn block<const S: usize, const P: usize>(&self, block: Range<usize>) {
         let step = self.step;

@@ -180,8 +180,7 @@ impl<I: Isa> pulp::WithSimd for Pack<'_, I> {
 }
 
 /// Of each product at the deepest level the blocks of the weights that its right factor sums, with
-/// their signs. Blocks are numbered by their part of the input channels, then by that of the output
-/// channels.
+/// their signs. Blocks are numbered by their part of the input channels, then of the output.
 fn right_factors(levels: usize) -> Vec<Vec<(usize, f64)>> {
     // Each is a sum of up to two blocks `(half of c, half of k, sign)`.
     const FACTORS: [&[(usize, usize, f64)]; 7] = [

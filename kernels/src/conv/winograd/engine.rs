@@ -54,8 +54,7 @@ impl<I: Isa> PreparedTransform<I> {
         }
     }
 
-    /// Computes units with transforms of known sizes. Each is one function: inlined, all would be
-    /// one.
+    /// Computes units with transforms of known sizes, one function each: inlined, all would be one.
     #[inline(never)]
     fn transform<const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>(
         &self,
@@ -297,8 +296,7 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         }
     }
 
-    /// Copies a vector of channels of the pixels that lie in the image to their places in the
-    /// patch.
+    /// Copies a vector of channels of the pixels inside the image to their places in the patch.
     #[inline(always)]
     unsafe fn gather(&self, place: Place, [a, b]: [Span; 2], c: usize, patch: *mut I::f32s) {
         let (isa, src) = (self.step.isa, &self.io.src);

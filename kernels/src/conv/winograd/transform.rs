@@ -1,5 +1,4 @@
-//! One-dimensional fast algorithms F(m, r): `m` outputs of an `r`-tap correlation from `n`
-//! products.
+//! One-dimensional fast algorithms F(m, r): `m` outputs of an `r`-tap filter from `n` products.
 //!
 //! ```text
 //! y = At ((G g) * (Bt d))        S. Winograd 1980; A. Lavin and S. Gray, "Fast Algorithms for
@@ -20,11 +19,9 @@
 //! each point over `prod (a - b)` for all other finite points `b`, `At` the powers.
 //!
 //! **Stride 2** with three taps splits the samples by parity: the even ones go through F(m, 2) with
-//! the outer taps, the odd ones are multiplied by the middle tap; `n = 2m + 1` products in place of
-//! `3m`.
+//! the outer taps, the odd ones are multiplied by the middle tap; `n = 2m + 1` products, not `3m`.
 //!
-//! The coefficients are constants of the types' parameters, so that the compiler sees ones and
-//! unrolls.
+//! The coefficients are constants of the types, so that the compiler sees ones and unrolls.
 
 use crate::cpu::Isa;
 
@@ -101,8 +98,7 @@ impl Transform {
     /// F(m, r) for a stride; F(1, 1) is the identity.
     ///
     /// # Panics
-    /// If there are fewer than 3 or more than 12 products, or the stride is 2 and the taps are not
-    /// 3.
+    /// If there are fewer than 3 or over 12 products, or the stride is 2 with other than 3 taps.
     pub const fn new(m: usize, r: usize, stride: usize) -> Self {
         let (n, taps) = match (m, r, stride) {
             (1, 1, _) => (1, 1),

@@ -5,9 +5,10 @@
 //! conv_before_pool   relu(conv1x1(mean(x)) + bias)   ->  relu(mean(conv1x1(x)) + bias)
 //! ```
 //!
-//! Fused siblings read their source once. A convolution may go before the mean because a mean and a pointwise
-//! convolution are both linear and work on different axes. Bias and ReLU stay last, and the mean is over fewer
-//! channels. The convolution then reads the block's input, so that it may be fused with its siblings.
+//! Fused siblings read their source once. A convolution may go before the mean because a mean and a
+//! pointwise convolution are both linear and work on different axes. Bias and ReLU stay last, and
+//! the mean is over fewer channels. The convolution then reads the block's input, so that it may be
+//! fused with its siblings.
 //!
 //! Nothing here says which variant is best: the planner measures them all.
 
@@ -113,7 +114,7 @@ fn pointwise(step: &Step) -> Option<&Conv> {
     }
 }
 
-/// Makes one of the pointwise convolutions of a block that read the same tensor; false if there are none.
+/// Makes one of the pointwise convolutions of a block that read one tensor; false without any.
 fn fuse_siblings(graph: &mut Graph, block: &str) -> bool {
     let mut steps: Vec<Step> = Vec::with_capacity(graph.steps.len());
     for step in &graph.steps {
@@ -144,8 +145,9 @@ fn fuse_siblings(graph: &mut Graph, block: &str) -> bool {
     joined
 }
 
-/// Moves each pointwise convolution of a block that is the only reader of a mean before it; false if there are none.
-/// Such a mean keeps the size of the image, so that the convolution has no more to do.
+/// Moves each pointwise convolution of a block that is the only reader of a mean before it; false
+/// if there are none. Such a mean keeps the size of the image, so that the convolution has no more
+/// to do.
 fn conv_before_pool(graph: &mut Graph, block: &str) -> bool {
     let mut swapped = false;
     for at in 0..graph.steps.len() {

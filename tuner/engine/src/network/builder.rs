@@ -142,7 +142,6 @@ impl Builder {
         self.pool(x, name, PoolKind::Average, window)
     }
 
-    /// Joins the channels of nodes.
     pub fn concat(&mut self, name: &str, inputs: Vec<NodeId>) -> NodeId {
         let [h, w, _] = self.model.nodes[inputs[0]].shape;
         let channels = inputs.iter().map(|&x| self.channels(x)).sum();

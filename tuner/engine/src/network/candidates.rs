@@ -1,4 +1,4 @@
-//! The kernels that take a problem on this machine, and the choice that is made without measurements.
+//! The kernels that take a problem on this machine, and the choice without measurements.
 
 use kernels::{Cpu, Kernel, KernelEntry, Problem, Role, Unsupported, table};
 

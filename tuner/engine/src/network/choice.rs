@@ -13,9 +13,7 @@ use crate::network::graph::{Graph, Step};
 /// The kernel and tuning of one step.
 #[derive(Clone)]
 pub struct Choice {
-    /// Row of the table of kernels.
     pub row: &'static KernelEntry,
-    /// Its tuning.
     pub tuning: Tuning,
     /// What it reads, with the halo that it wants, and what it writes.
     pub formats: Formats,
@@ -44,7 +42,6 @@ impl Choice {
         Self { row, tuning, formats }
     }
 
-    /// Its identity.
     pub fn id(&self) -> CandidateId {
         CandidateId {
             kernel: self.row.id.to_string(),
@@ -53,8 +50,8 @@ impl Choice {
         }
     }
 
-    /// Multiply-adds that it executes for a convolution; 0 for other problems, and where this machine lacks
-    /// the kernel.
+    /// Multiply-adds that it executes for a convolution; 0 for other problems, and where this
+    /// machine lacks the kernel.
     pub fn multiply_adds(&self, problem: &Problem, cpu: &Cpu) -> u64 {
         match ((self.row.make)(cpu), problem) {
             (Ok(kernel), Problem::Conv(_)) => kernel.multiply_adds(problem, &self.tuning),
@@ -74,13 +71,11 @@ pub fn multiply_adds(graph: &Graph, choices: &[Choice], cpu: &Cpu) -> u64 {
 /// What makes plans.
 pub const TOOL: &str = concat!("tuner ", env!("CARGO_PKG_VERSION"));
 
-/// The identity of a candidate: logs, plans and reports name it by these three, whatever this version of the table of
-/// kernels offers. A [`Choice`] is one that the table has.
+/// The identity of a candidate: logs, plans and reports name it by these three, whatever this
+/// version of the table of kernels offers. A [`Choice`] is one that the table has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CandidateId {
-    /// Id of its kernel.
     pub kernel: String,
-    /// The kernel's tuning.
     pub tuning: Map<String, Value>,
     /// What it reads and writes.
     #[serde(default)]
@@ -103,10 +98,8 @@ pub fn tuning_text(tuning: &Map<String, Value>) -> String {
 /// Formats of a step, f32 by default.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StepFormats {
-    /// What it reads.
     #[serde(rename = "in")]
     pub src: String,
-    /// What it writes.
     #[serde(rename = "out")]
     pub dst: String,
 }
@@ -144,13 +137,12 @@ impl std::fmt::Display for StepFormats {
     }
 }
 
-/// A tuning as a JSON object.
 pub fn tuning_to_json(tuning: &Tuning) -> Map<String, Value> {
     tuning.iter().map(|(name, value)| (name.to_string(), Value::from(value))).collect()
 }
 
-/// The name that a problem has in plans: average pools and the dense layer have one name whatever the
-/// weights bring, so that a plan serves them all.
+/// The name that a problem has in plans: average pools and the dense layer have one name whatever
+/// the weights bring, so that a plan serves them all.
 pub fn problem_name(step: &Step) -> String {
     let mut problem = step.problem.clone();
     if let Problem::Pool(pool) = &mut problem

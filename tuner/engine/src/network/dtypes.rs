@@ -1,11 +1,13 @@
 //! Types of activations: which are allowed, and which each tensor of a graph has.
 //!
-//! All steps that write a tensor write the same type, and all steps that read it read that type. Kernels convert on the
-//! way into registers and out of them, so that a kernel from bf16 to f32 is another candidate than one from f32 to f32.
+//! All steps that write a tensor write the same type, and all steps that read it read that type.
+//! Kernels convert on the way into registers and out of them, so that a kernel from bf16 to f32 is
+//! another candidate than one from f32 to f32.
 //!
-//! [`cheapest`] finds the types with the least time exactly, by dynamic programming over the steps in order. After each
-//! step it keeps, for every combination of types of the tensors that later steps use, the fastest typing of all tensors
-//! so far. Few tensors are in use at a time, so that there are few combinations.
+//! [`cheapest`] finds the types with the least time exactly, by dynamic programming over the steps
+//! in order. After each step it keeps, for every combination of types of the tensors that later
+//! steps use, the fastest typing of all tensors so far. Few tensors are in use at a time, so that
+//! there are few combinations.
 
 use std::collections::HashMap;
 
@@ -22,7 +24,8 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// What a bound on the error of the features allows: bf16 only if the bound is larger than [`F32_ERROR`].
+    /// What a bound on the error of the features allows: bf16 only if the bound is larger than
+    /// [`F32_ERROR`].
     pub fn within(error: f64) -> Self {
         if error > F32_ERROR { Self::Bf16 } else { Self::F32 }
     }
@@ -95,8 +98,9 @@ impl Set {
 /// A typing of the tensors that the steps so far use: which are bf16, and what these steps cost.
 type Typing = (Set, f64);
 
-/// The types of all tensors with the least sum of costs. `cost` gives the cost of a step that reads one type and writes
-/// another, or none if no kernel does. None if no typing has a cost, or there are more than 256 tensors.
+/// The types of all tensors with the least sum of costs. `cost` gives the cost of a step that reads
+/// one type and writes another, or none if no kernel does. None if no typing has a cost, or there
+/// are more than 256 tensors.
 pub fn cheapest(graph: &Graph, cost: impl Fn(usize, [Dtype; 2]) -> Option<f64>) -> Option<Vec<Dtype>> {
     let count = graph.tensors.len();
     if count > Set::ROOM {
@@ -146,8 +150,8 @@ fn extensions(
     })
 }
 
-/// Of typings that agree on the tensors that are still used, the first of the cheapest; in the order in which the first
-/// of each came.
+/// Of typings that agree on the tensors that are still used, the first of the cheapest; in the
+/// order in which the first of each came.
 fn cheapest_of_each(typings: impl Iterator<Item = Typing>, still_used: Set) -> Vec<Typing> {
     let mut list: Vec<Typing> = Vec::new();
     let mut place: HashMap<Set, usize> = HashMap::new();

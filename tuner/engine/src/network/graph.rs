@@ -1,7 +1,7 @@
 //! A model as steps on tensors: BatchNorm folded, concat turned into channel ranges.
 //!
-//! A step reads one tensor and writes ranges of channels of others. A concat is not a step: the steps before it write
-//! into its tensor.
+//! A step reads one tensor and writes ranges of channels of others. A concat is not a step: the
+//! steps before it write into its tensor.
 
 use std::ops::Range;
 
@@ -30,7 +30,6 @@ pub enum Weight {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// The layers it computes.
     pub layers: Vec<String>,
     /// The block of the first.
     pub block: &'static str,
@@ -50,14 +49,15 @@ impl Step {
     }
 }
 
-/// Where a batch is split. The activations of a few images stay in the caches during the first steps, which those of
-/// the whole batch would overflow. Later steps read each of their many weights once for all images.
+/// Where a batch is split. The activations of a few images stay in the caches during the first
+/// steps, which those of the whole batch would overflow. Later steps read each of their many
+/// weights once for all images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// The first steps: they compute some images, all of these steps in order, before the next images.
+    /// The first steps: they compute some images, in order, before the next images.
     pub steps: usize,
     pub images: usize,
-    /// Each worker takes images of its own through these steps. Otherwise all workers share each step.
+    /// Each worker takes images of its own through these steps. Otherwise all share each step.
     pub per_worker: bool,
 }
 
@@ -128,8 +128,8 @@ impl Graph {
         Self { batch, split: None, tensors, steps, nodes, features, output, top }
     }
 
-    /// The same graph with the batch split before a block: the steps before it compute some images at a time. If there
-    /// is no such block, all steps do. A batch of at most so many images is not split.
+    /// The same graph with the batch split before a block: the steps before it compute some images
+    /// at a time. If there is no such block, all steps do. A batch of at most so many is not split.
     ///
     /// # Panics
     /// If it is split already, or for no images.
@@ -156,7 +156,7 @@ impl Graph {
         graph
     }
 
-    /// The same graph, in which each worker takes images of its own through the steps before the split.
+    /// The same graph, in which each worker takes images of its own before the split.
     pub fn per_worker(mut self) -> Self {
         self.split.iter_mut().for_each(|split| split.per_worker = true);
         self

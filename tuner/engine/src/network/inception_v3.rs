@@ -1,7 +1,7 @@
-//! InceptionV3: C. Szegedy et al., "Rethinking the Inception Architecture for Computer Vision" (2015), in the form of
-//! Keras and torchvision, without the auxiliary classifier.
+//! InceptionV3: C. Szegedy et al., "Rethinking the Inception Architecture for Computer Vision"
+//! (2015), in the form of Keras and torchvision, without the auxiliary classifier.
 //!
-//! Blocks have Keras's names, layers torchvision's; convolutions are numbered in Keras's order of creation.
+//! Blocks have Keras's names, layers torchvision's; numbers are Keras's order of creation.
 
 use crate::network::builder::{BlockInfo, Builder, Network};
 use crate::network::model::{ModelInfo, NodeId, TopInfo};

@@ -18,7 +18,6 @@ pub struct ConvLayer {
     pub filters: usize,
 }
 
-/// What a node computes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     Input,
@@ -63,7 +62,7 @@ pub struct ModelInfo {
     pub top: Option<TopInfo>,
 }
 
-/// The layers after the last block of a network: features by a global average, and a dense layer with softmax.
+/// The layers after the last block: a global average, the features, and a dense layer with softmax.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopInfo {
     /// The block that they are in. Its steps have the size that the weights state.
@@ -88,7 +87,7 @@ pub struct Model {
     /// What `--model` calls it.
     pub name: String,
     pub info: ModelInfo,
-    /// All nodes; the first is the input.
+    /// The first is the input.
     pub nodes: Vec<Node>,
     /// The pooled features, where the network has them.
     pub features: Option<NodeId>,
@@ -97,8 +96,8 @@ pub struct Model {
 }
 
 impl Model {
-    /// The same with another number of classes; `None` leaves the dense layer and the softmax out. A model without
-    /// features stays as it is.
+    /// The same with another number of classes; `None` leaves the dense layer and the softmax out.
+    /// A model without features stays as it is.
     pub fn with_classes(mut self, classes: Option<usize>) -> Self {
         let (Some(features), Some(top)) = (self.features, self.info.top) else { return self };
         self.nodes.truncate(features + 1);

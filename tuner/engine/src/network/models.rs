@@ -71,7 +71,7 @@ pub fn network_names() -> String {
     NETWORKS.map(|network| network.name).join(", ")
 }
 
-/// What `--model` accepts, for texts: `inception_v3, one block of it (stem, mixed0 .. mixed10)`, and so on.
+/// What `--model` accepts, for texts: `inception_v3, one block of it (stem, ..)`, and so on.
 pub fn networks_and_blocks() -> String {
     let one = |network: &Network| match network.blocks {
         [first, second, .., last] => {

@@ -1,4 +1,4 @@
-//! What a model needs of weights: its convolutions, what their inputs are, and the facts that no file states.
+//! What a model needs of weights: its convolutions, their inputs, and facts that no file states.
 
 use kernels::PoolKind;
 
@@ -66,7 +66,6 @@ fn bare_spec(model: &Model, node: &Node, layer: &ConvLayer) -> ConvSpec {
     }
 }
 
-/// What the channels of a node are.
 fn inputs(model: &Model, id: NodeId, maxima: usize) -> Vec<InputSpec> {
     let node = &model.nodes[id];
     let channels = node.shape[2];

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use crate::util::files::InputError;
 
-/// Why a plan is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     #[error("{file}: {source}")]

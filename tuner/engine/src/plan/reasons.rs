@@ -1,4 +1,4 @@
-//! Outcomes and reasons as data: text is made where they are shown. Plans of the first schema have texts instead.
+//! Outcomes and reasons as data: text is made where they are shown. The first schema has texts.
 
 use std::fmt;
 

@@ -14,7 +14,7 @@ pub use crate::runtime::prepared::MemoryBytes;
 /// How quiet the machine was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Noise {
-    /// How far from 1 the ratio of a kernel's times to those of a copy of itself may be, in 95 of 100 cases.
+    /// How far from 1 the ratio of a kernel's times to a copy's may be, in 95 of 100 cases.
     #[serde(alias = "floor")]
     pub noise_floor: f64,
     /// The share within which times are ties.
@@ -27,7 +27,7 @@ pub struct Noise {
     /// Share of all cores' time that the host gave to others.
     #[serde(alias = "stolen")]
     pub steal_share: f64,
-    /// GHz of a core, sampled beside the rounds: the least and the most of all problems, and the median between.
+    /// GHz of a core, sampled with the rounds: least, median and most of all problems.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_ghz: Option<[f64; 3]>,
     /// How far apart the workers' cores were.
@@ -42,8 +42,8 @@ pub struct CandidateRecord {
     /// Measured time; none if its results were wrong.
     pub time_us: Option<TimeUs>,
     pub samples: usize,
-    /// Its time over that of the fastest of the same types in the rounds that both were in: the median, and the
-    /// interval that holds it in 95 of 100 cases.
+    /// Its time over that of the fastest of the same types in the rounds that both were in: the
+    /// median, and the interval that holds it in 95 of 100 cases.
     #[serde(alias = "versus")]
     pub ratio_ci95: Option<[f64; 3]>,
     /// Of the runs, those that something else disturbed.
@@ -53,7 +53,7 @@ pub struct CandidateRecord {
     pub rel_error: f64,
     /// Root mean square of the errors over that of the outputs.
     pub rms_error: Option<f64>,
-    /// Bytes of packed weights and scratch.
+    /// Of packed weights and scratch.
     pub bytes: usize,
     pub multiply_adds: u64,
     pub outcome: CandidateOutcome,
@@ -89,11 +89,11 @@ pub struct SearchRecord {
     /// Those that there are.
     #[serde(alias = "offered")]
     pub space: usize,
-    /// Where all were tried afterwards: the time of the best that the search has found over that of the best of all,
-    /// and the interval that holds it in 95 of 100 cases.
+    /// Where all were tried afterwards: the time of the best that the search has found over that of
+    /// the best of all, and the interval that holds it in 95 of 100 cases.
     #[serde(alias = "missed", skip_serializing_if = "Option::is_none")]
     pub regret: Option<[f64; 3]>,
-    /// The best of all is one that the search has left out; else it took another by the times it had then.
+    /// The search has left the best of all out; else it took another by the times it had then.
     #[serde(alias = "left_out", default)]
     pub best_skipped: bool,
 }
@@ -221,10 +221,10 @@ pub struct ParetoPoint {
     pub multiply_adds: u64,
 }
 
-/// Sums of the steps' isolated times, by which the network was planned before in-network times decided.
+/// Sums of the steps' isolated times, by which the network was planned at first.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Planning {
-    /// A choice layer by layer, on the plain network; none where that ends with types that do not agree.
+    /// A choice layer by layer, on the plain network; none where its types do not agree.
     #[serde(alias = "greedy_ms")]
     pub layerwise_ms: Option<f64>,
     /// The least of all forms, types and kernels, whatever their error and memory.
@@ -302,7 +302,7 @@ impl CoreDistance {
     }
 }
 
-/// Whether cores that hand a line over in so much time are far apart, where they have been as near as that.
+/// Whether a core-to-core latency is that of cores far apart, where `near` has been seen.
 pub fn is_far(own: f64, near: f64) -> bool {
     own > FAR * near
 }

@@ -38,13 +38,13 @@ impl<'a> Request<'a> {
         Self { batch: batch.max(1), ..self }
     }
 
-    /// Another bound on the relative L2 error of the features. A looser one than the default allows bf16.
+    /// Another bound on the relative L2 error of the features. A looser one allows bf16.
     pub fn max_rel_error(self, max_rel_error: f64) -> Self {
         Self { max_rel_error, ..self }
     }
 
-    /// A plan that is made without measurements: for each step the kernel with the fewest multiply-adds by its default
-    /// tuning, in f32.
+    /// A plan that is made without measurements: for each step the kernel with the fewest
+    /// multiply-adds by its default tuning, in f32.
     ///
     /// # Panics
     /// If no kernel takes a step.
@@ -84,9 +84,9 @@ impl<'a> Request<'a> {
 }
 
 impl Plan {
-    /// The newest plan for a request that was made on a machine like this one: of those with the request's bound on
-    /// the error, if there is one, else of those with a tighter one. `results` is a folder of results, in which each
-    /// machine has a folder. `None` if there is no such plan.
+    /// The newest plan for a request that was made on a machine like this one: of those with the
+    /// request's bound on the error, if there is one, else of those with a tighter one. `results`
+    /// is a folder of results, in which each machine has a folder. `None` if there is no such plan.
     ///
     /// # Errors
     /// If the machine's folder is there and can't be read.

@@ -44,8 +44,9 @@ impl Plan {
         Ok(())
     }
 
-    /// A plain graph with its blocks in the plan's forms, and the choices for it, every one checked. Steps of the top
-    /// that the plan lacks get a default. The error names the first field that does not hold.
+    /// A plain graph with its blocks in the plan's forms, and the choices for it, every one
+    /// checked. Steps of the top that the plan lacks get a default. The error names the first field
+    /// that does not hold.
     pub fn network(&self, path: &Path, plain: &Graph, cpu: &Cpu) -> Result<(Graph, Vec<Choice>), PlanError> {
         let graph = self.graph(path, plain)?;
         let choices = self.choices(path, &graph, cpu)?;
@@ -60,7 +61,8 @@ impl Plan {
             let expected = format!("{body} steps of {}{} before its top", self.model, self.in_forms());
             return Err(field(path, "steps", found, expected));
         }
-        // Weights decide which steps the top has; branch-parallel plans list the branches of one worker, then another's.
+        // Weights decide which steps the top has; branch-parallel plans list the branches of one
+        // worker, then another's.
         let is_branch_parallel = self.steps.iter().any(|planned| planned.worker.is_some());
         let choose = |(place, step): (usize, &Step)| {
             let in_order = (!step.is_top).then_some(place);
@@ -95,8 +97,8 @@ impl Plan {
         Err(field(path, &format!("steps[{index}].threads"), found, format!("{expected}, {why}")))
     }
 
-    /// The choice of a step of the plan, or of one like it, for a step of a graph; every part checked.
-    /// The error names the first field that does not hold.
+    /// The choice of a step of the plan, or of one like it, for a step of a graph; every part
+    /// checked. The error names the first field that does not hold.
     pub fn choice(
         &self,
         path: &Path,
@@ -148,14 +150,14 @@ impl Plan {
         }
     }
 
-    /// Checks that the plan was made on a machine like this one; the error names the first field that differs.
+    /// Checks that the plan was made on a machine like this one: names the first difference.
     pub fn check_machine(&self, path: &Path, machine: &Machine) -> Result<(), PlanError> {
         let Some(difference) = self.machine.differs(machine) else { return Ok(()) };
         let expected = format!("{} as here, or --any-machine", difference.other);
         Err(field(path, &format!("machine.{}", difference.field), difference.this, expected))
     }
 
-    /// What has changed since the plan was made, so that its times may no longer hold: nothing, or a line.
+    /// What has changed since the plan was made, so that its times may no longer hold.
     pub fn stale(&self, machine: &Machine) -> Option<String> {
         let mut changes = self.machine.changes(machine);
         let is_other = |step: &&PlanStep| {

@@ -1,8 +1,8 @@
 //! The plan: which kernel computes which step, as JSON that a person can read and edit.
 //!
-//! A plan is checked in full before anything runs: every rewrite is one that its block has, every step is
-//! the graph's, every kernel is in the table and on this machine, every tuning is one that the kernel
-//! offers.
+//! A plan is checked in full before anything runs: every rewrite is one that its block has, every
+//! step is the graph's, every kernel is in the table and on this machine, every tuning is one that
+//! the kernel offers.
 
 use std::path::Path;
 
@@ -78,7 +78,7 @@ pub struct Plan {
     pub created: u64,
     /// Sum of what was predicted for the steps and around them.
     pub predicted_ms: Option<f64>,
-    /// Predicted around the steps: to wake the workers, to end, and to wait for those who take other steps.
+    /// Predicted around the steps: to wake the workers, to end, and to wait for others.
     #[serde(alias = "around_us", skip_serializing_if = "Option::is_none")]
     pub overhead_us: Option<f64>,
     pub measured_ms: Option<f64>,
@@ -124,7 +124,7 @@ impl Plan {
         Self::of_json(path, &text)
     }
 
-    /// Reads what a run needs: not the measurements, which are most of the text and take most of the time.
+    /// Reads what a run needs: not the measurements, which are most of the text.
     ///
     /// # Errors
     /// As for [`Self::read`], but for what is wrong with the measurements.

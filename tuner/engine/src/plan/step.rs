@@ -37,14 +37,15 @@ pub struct PlanStep {
     pub code: Option<String>,
     pub formats: StepFormats,
     pub threads: usize,
-    /// The worker that took it alone in earlier versions, next to other branches; now all threads share it.
+    /// The worker that took it in branch-parallel plans; now all threads share it.
     #[serde(default, skip_serializing)]
     pub worker: Option<usize>,
-    /// How many times it is taken for a batch, each for some of the images; times and work are of all.
+    /// How many times it runs for a batch, each for some images; times and work are of all.
     #[serde(alias = "turns", default = "once", skip_serializing_if = "is_once")]
     pub repeats: usize,
-    /// Measured time: in the running network where it was timed there, else alone. This and the other times of a step
-    /// that each worker takes for images of its own are over the number of workers, so that those of all steps add up.
+    /// Measured time: in the running network where it was timed there, else alone. This and the
+    /// other times of a step that each worker takes for images of its own are over the number of
+    /// workers, so that those of all steps add up.
     pub time_us: Option<TimeUs>,
     /// Its median when it was timed alone.
     pub isolated_us: Option<f64>,
@@ -99,7 +100,7 @@ impl PlanStep {
         (&self.kernel, &self.tuning, &self.formats) == (&id.kernel, &id.tuning, &id.formats)
     }
 
-    /// The first schema states a candidate's formats where it was measured alone: else they are the step's.
+    /// The first schema states formats of isolated candidates alone: others have the step's.
     pub(super) fn complete_formats(&mut self) {
         let in_network = self.in_network.iter_mut().map(|c| &mut c.id);
         in_network.chain(self.runner_up.as_mut().map(|c| &mut c.id)).for_each(|id| {
@@ -107,12 +108,12 @@ impl PlanStep {
         });
     }
 
-    /// Microseconds that the step took more in the whole network, measured at last, than was predicted.
+    /// Microseconds that the step took more in the whole network than was predicted.
     pub fn residual_us(&self) -> Option<f64> {
         Some(self.network_us? - self.predicted_us?)
     }
 
-    /// The choice by isolated times and the running network's own, where they are two and differ by more than a tie.
+    /// The choice by isolated times and that in the network, where they differ by more than a tie.
     pub fn flip(&self, tie: f64) -> Option<(&InNetwork, &InNetwork)> {
         let own = self.in_network.iter().find(|c| self.runs(&c.id))?;
         let first = self.in_network.first()?;

@@ -15,8 +15,8 @@ pub fn file_name(model: &str, shape: Option<&str>, threads: usize, batch: usize,
     format!("plan-{model}{shape}-t{threads}-b{batch}-e{:e}{memory}.json", bounds.error)
 }
 
-/// The newest plan of a folder that is for what a run asks, and its path: of those with that
-/// bound on the error, if there is one, else of those with a tighter one. Other files are passed over.
+/// The newest plan of a folder that is for what a run asks, and its path: of those with that bound
+/// on the error, if there is one, else of those with a tighter one. Other files are passed over.
 pub fn newest(folder: &Path, wanted: &PlanRequest, bound: f64, machine: &Machine) -> Option<(PathBuf, Plan)> {
     let fits = |(path, plan): &(PathBuf, Plan)| {
         plan.check_wanted(path, wanted).is_ok()

@@ -1,4 +1,4 @@
-//! Where activations are in memory: one arena, in which tensors that are not needed at the same time overlap.
+//! Where activations are in memory: one arena, in which tensors overlap that never coexist.
 
 use kernels::memory::round_up;
 use kernels::{Dtype, Format, Placement, Shape};
@@ -52,8 +52,9 @@ pub(super) struct ArenaSizes {
     pub per_worker: usize,
 }
 
-/// Places tensors so that those in use at the same time do not overlap: the largest first, each at the lowest place
-/// that is free as long as it is in use. Tensors that each worker has for itself are in an arena of the worker.
+/// Places tensors so that those in use at the same time do not overlap: the largest first, each at
+/// the lowest place that is free as long as it is in use. Tensors that each worker has for itself
+/// are in an arena of the worker.
 pub(super) fn lay_out(graph: &Graph, formats: &[Format]) -> (Vec<Placement>, ArenaSizes) {
     let lives = lives(graph);
     let placement = |(&shape, &Format { dtype, halo }): (&Shape, &Format)| {

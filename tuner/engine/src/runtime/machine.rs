@@ -70,8 +70,8 @@ impl Machine {
         }
     }
 
-    /// The first field in which another machine differs so that plans do not hold for both. The instruction tier does
-    /// not count, since kernels are checked one by one.
+    /// The first field in which another machine differs so that plans do not hold for both. The
+    /// instruction tier does not count, since kernels are checked one by one.
     pub fn differs(&self, other: &Self) -> Option<Difference> {
         let text = |machine: &Self| {
             [
@@ -106,7 +106,6 @@ impl Machine {
         words.collect::<Vec<_>>().join("-").to_ascii_lowercase()
     }
 
-    /// Where its results go.
     pub fn folder(&self, results: &Path) -> PathBuf {
         results.join(self.slug())
     }

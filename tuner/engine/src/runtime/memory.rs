@@ -22,7 +22,7 @@ fn gib(bytes: u128) -> f64 {
     bytes as f64 / (1u64 << 30) as f64
 }
 
-/// How many times as large as their filter the packed weights of a kernel are at most, by and large.
+/// How many times as large as their filter packed weights are at most, by and large.
 const PACKED: u128 = 4;
 
 /// Elements of source, destinations and filters.

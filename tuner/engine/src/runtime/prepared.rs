@@ -115,7 +115,7 @@ pub struct PreparedNetwork {
     pub(super) latest: usize,
 }
 
-/// The filters that a step's kernel packs; with what is expected of their inputs if it rounds weights.
+/// The filters that a step's kernel packs; with expected inputs if it rounds weights.
 pub fn filters(step: &Step, weights: &Weights, rounding: Dtype) -> Result<Vec<Filter>, PrepareError> {
     let one = |weight: &Weight| match weight {
         Weight::Conv(spec) => {
@@ -130,10 +130,11 @@ pub fn filters(step: &Step, weights: &Weights, rounding: Dtype) -> Result<Vec<Fi
     step.weights.iter().map(one).collect()
 }
 
-/// Filters of this many weights are prepared first: while they are packed, they are in memory more than once.
+/// Filters of this many weights are prepared first: packing has them in memory more than once.
 const LARGE: u128 = 1 << 20;
 
-/// The order in which steps are prepared: theirs, so that weights lie as they are used, but for large ones.
+/// The order in which steps are prepared: theirs, so that weights lie as they are used, but for
+/// large ones.
 fn preparation_order(graph: &Graph) -> Vec<usize> {
     let mut order: Vec<usize> = (0..graph.steps.len()).collect();
     let weights = |index: usize| elements(&graph.steps[index].problem)[2];
@@ -141,7 +142,8 @@ fn preparation_order(graph: &Graph) -> Vec<usize> {
     order
 }
 
-/// The format of each tensor: its type, and the halo that its most demanding reader wants, or a given one if that is wider.
+/// The format of each tensor: its type, and the halo that its most demanding reader wants, or a
+/// given one if that is wider.
 fn formats(graph: &Graph, choices: &[Choice], halos: &[Padding]) -> Result<Vec<Format>, PrepareError> {
     let types = of_tensors(graph, choices).map_err(|d| PrepareError::Types {
         layer: graph.steps[d.step].layers[0].clone(),

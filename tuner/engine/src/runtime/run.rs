@@ -85,8 +85,8 @@ impl<'a> Region<'a> {
         Io::new(src, dst)
     }
 
-    /// The weights that the worker reads in the next step that has any and that is taken the same way: as many as the
-    /// kernel of this step prefetches.
+    /// The weights that the worker reads in the next step that has any and that is taken the same
+    /// way: as many as the kernel of this step prefetches.
     #[inline]
     fn prefetch_next(&self, ready: &Ready, Turn { step, count, .. }: Turn, worker: usize) -> &'a [f32] {
         let is_solo = self.graph.is_per_worker(step);
@@ -197,8 +197,7 @@ impl PreparedNetwork {
         self.seconds().computing
     }
 
-    /// The first `n` images of a slice as `[n, h, w, c]` values. Only the output and the features
-    /// outlive a run.
+    /// The first `n` images of a slice as `[n, h, w, c]`. Only output and features outlive a run.
     pub fn read(&self, slice: &Slice, n: usize) -> Vec<f32> {
         let placed = Placed::of(slice, &self.graph, &self.tensors);
         // The first worker has the first images.

@@ -51,9 +51,9 @@ fn cores() -> Vec<usize> {
 fn stay_on(_: usize) {}
 
 impl Threads {
-    /// A pool of `count` threads, at least one. If there are as many threads as cores that this process may use, each is
-    /// pinned to a core. Otherwise, while another process runs, the system may put two threads that wait for each other
-    /// on one core.
+    /// A pool of `count` threads, at least one. If there are as many threads as cores that this
+    /// process may use, each is pinned to a core. Otherwise, while another process runs, the system
+    /// may put two threads that wait for each other on one core.
     pub fn new(count: usize) -> Result<Self, ThreadsError> {
         let count = count.max(1);
         if count == 1 {
@@ -90,11 +90,11 @@ impl Threads {
         }
     }
 
-    /// One fork-join region: `body` runs once on every thread, each a member of the team. Starting it on several
-    /// threads is all that allocates: a few words.
+    /// One fork-join region: `body` runs once on every thread, each a member of the team. Starting
+    /// it on several threads is all that allocates: a few words.
     ///
-    /// A broadcast, since `body` waits in barriers for the other members: rayon's `join` may leave both halves
-    /// to one thread, when the push of a job and another thread's falling asleep miss each other.
+    /// A broadcast, since `body` waits in barriers for the other members: rayon's `join` may leave
+    /// both halves to one thread, when the push of a job and a falling asleep miss each other.
     pub fn region(&self, team: &mut Team, body: impl Fn(&Member) + Sync) {
         assert_eq!(team.workers(), self.count, "a team as large as the pool");
         let team = team.open();

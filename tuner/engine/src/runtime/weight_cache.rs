@@ -25,7 +25,6 @@ const FORMAT: &str = "packed-weights-1";
 /// More than any header.
 const MAX_HEADER: u64 = 16 << 20;
 
-/// Why packed weights are not used.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightCacheError {
     #[error("{file}: {source}")]
@@ -48,8 +47,7 @@ struct Header {
     buffers: Vec<Vec<(usize, u32)>>,
 }
 
-/// What tells packed weights from others; fails if the file of weights or the program itself can't
-/// be looked at.
+/// What tells packed weights from others; fails if the weights or the program can't be read.
 pub fn key(weights: Option<&PathBuf>, seed: u64, graph: &Graph, choices: &[Choice]) -> io::Result<String> {
     let identity = |path: &Path| -> io::Result<String> {
         let path = path.canonicalize()?;

@@ -5,7 +5,7 @@ use std::io;
 #[cfg(not(unix))]
 use std::io::Read;
 
-/// Reads into a buffer what a file has from `at` on, as much as one call of the system gives; gives its length.
+/// Reads what a file has from `at` on, as much as one call of the system gives: its length.
 pub fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     #[cfg(unix)]
     return std::os::unix::fs::FileExt::read_at(file, buffer, at);
@@ -21,7 +21,7 @@ pub fn read_exact_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<()> 
     return from_position(file, at, |mut file| file.read_exact(buffer));
 }
 
-/// Where the system has no reads at a position: one reader of any file at a time, since handles share theirs.
+/// Where the system has no reads at a position: one reader at a time, as handles share theirs.
 #[cfg(any(not(unix), test))]
 fn from_position<T>(mut file: &File, at: u64, read: impl FnOnce(&File) -> io::Result<T>) -> io::Result<T> {
     use std::io::{Seek, SeekFrom};

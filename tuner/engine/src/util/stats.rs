@@ -30,8 +30,9 @@ pub struct Interval {
 /// Samples drawn anew for an interval.
 const DRAWS: usize = 200;
 
-/// The median of values with its interval, by the bootstrap: medians of as many values drawn with replacement
-/// (B. Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979). None of nothing.
+/// The median of values with its interval, by the bootstrap: medians of as many values drawn with
+/// replacement (B. Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979). None of
+/// nothing.
 pub fn interval(values: &[f64]) -> Option<Interval> {
     let value = median(values)?;
     let mut drawn = vec![0.0; values.len()];

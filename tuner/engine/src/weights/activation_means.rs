@@ -1,10 +1,11 @@
 //! What a channel is on average, as far as its BatchNorm tells.
 //!
-//! A BatchNorm leaves values of mean `beta` and standard deviation `|gamma|`. If they are distributed normally, ReLU
-//! leaves the mean `beta * P(beta / gamma) + |gamma| * p(beta / gamma)`, where `p` and `P` are the density and the
-//! distribution function of the normal distribution (the mean of a rectified normal variable; N. Johnson, S. Kotz and
-//! N. Balakrishnan, "Continuous Univariate Distributions", 1994, 10.1 for the truncated one). Means of pools are the
-//! same; maxima of neighbours are larger, about half as much again for windows of 3x3.
+//! A BatchNorm leaves values of mean `beta` and standard deviation `|gamma|`. If they are
+//! distributed normally, ReLU leaves the mean `beta * P(beta / gamma) + |gamma| * p(beta / gamma)`,
+//! where `p` and `P` are the density and the distribution function of the normal distribution (the
+//! mean of a rectified normal variable; N. Johnson, S. Kotz and N. Balakrishnan, "Continuous
+//! Univariate Distributions", 1994, 10.1 for the truncated one). Means of pools are the same;
+//! maxima of neighbours are larger, about half as much again for windows of 3x3.
 
 use std::f64::consts::{FRAC_1_SQRT_2, TAU};
 
@@ -37,7 +38,7 @@ mod tests {
     #[test]
     fn rectified_means_are_those_of_the_sum() {
         for (mean, deviation) in [(0.0, 1.0), (0.5, 1.0), (-2.0, 1.0), (1.5, 0.3), (-0.2, 2.0), (3.0, 0.0)] {
-            // Midpoints of quantiles would need the inverse; a Riemann sum over 8 deviations does as well.
+            // Midpoints of quantiles would need the inverse; a sum over 8 deviations will do.
             let step = 1e-4;
             let sum: f64 = (-80_000..80_000)
                 .map(|i| (i as f64 + 0.5) * step)

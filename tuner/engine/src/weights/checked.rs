@@ -1,5 +1,5 @@
-//! Files of weights, checked: every tensor that a network needs is there, has its shape and type, and holds values that
-//! a network can have. Common to all containers and naming schemes.
+//! Files of weights, checked: every tensor that a network needs is there, has its shape and type,
+//! and holds values that a network can have. Common to all containers and naming schemes.
 
 use std::fs::File;
 use std::io::Read;
@@ -14,7 +14,6 @@ use crate::weights::naming::{Axes, ConvTensors, DenseTensors, LayerNames, Name, 
 use crate::weights::tensor_file::{Container, MAGIC, ReadError, TensorFile, TensorInfo, Tensors};
 use crate::weights::{CONTAINERS, NAMING_SCHEMES};
 
-/// A container and the names of its tensors.
 #[derive(Debug)]
 pub(super) struct CheckedFile {
     /// The file, for messages.

@@ -107,8 +107,8 @@ impl TensorFile for Hdf5 {
     }
 }
 
-/// Where the values of a dataset start, if they lie in a file of `len` bytes in one piece as memory has them: that is so
-/// in what Keras writes, and reading them takes half the time then.
+/// Where the values of a dataset start, if they lie in a file of `len` bytes in one piece as memory
+/// has them: that is so in what Keras writes, and reading them takes half the time then.
 fn plain_values(dataset: &Dataset, count: usize, len: u64) -> Option<u64> {
     let bytes = (count as u64).checked_mul(size_of::<f32>() as u64)?;
     let Layout::Contiguous { address: Some(address), size } = dataset.layout().ok()? else { return None };

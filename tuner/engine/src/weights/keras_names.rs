@@ -1,10 +1,10 @@
 //! Names of Keras, which numbers its layers in the order of creation.
 //!
-//! - Keras 3 has `.../<group>/vars/<n>`. Groups are numbered in the order of `model.layers`, which is not that of
-//!   creation; the layer's name is the attribute `name` of its `vars`. Files without it cannot be put in order and are
-//!   refused.
-//! - Legacy files have `<layer>/.../<variable>`, where the variable may end in `:0`, for weights alone or, under
-//!   `model_weights`, for a whole saved model.
+//! - Keras 3 has `.../<group>/vars/<n>`. Groups are numbered in the order of `model.layers`, which
+//!   is not that of creation; the layer's name is the attribute `name` of its `vars`. Files without
+//!   it cannot be put in order and are refused.
+//! - Legacy files have `<layer>/.../<variable>`, where the variable may end in `:0`, for weights
+//!   alone or, under `model_weights`, for a whole saved model.
 //!
 //! Keras numbers its layers `conv2d`, `conv2d_1`, ... as it creates them, going on from the models
 //! that the process made before. So the lowest number in the file is the first layer, and a

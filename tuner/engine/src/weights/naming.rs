@@ -1,4 +1,4 @@
-//! Naming schemes: what the tensors of a layer are called in a file, and how their axes are ordered.
+//! Naming schemes: what a layer's tensors are called in a file, and the order of their axes.
 
 use std::fmt::Debug;
 

@@ -1,5 +1,5 @@
-//! A file that is read by pages. The reader of HDF5 asks for headers some bytes at a time, so that thousands of reads
-//! of the system become some hundreds.
+//! A file that is read by pages. The reader of HDF5 asks for headers some bytes at a time, so that
+//! thousands of reads of the system become some hundreds.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,7 +10,7 @@ use hdf5_pure::{FormatError, Source};
 
 use crate::util::read_at::read_exact_at;
 
-/// Bytes that are read at once. Headers lie among values, so that larger pages would hold more of those.
+/// Bytes that are read at once. Headers lie among values: larger pages would hold more of those.
 const PAGE: usize = 4096;
 
 /// Pages that are kept.

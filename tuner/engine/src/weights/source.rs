@@ -43,7 +43,7 @@ impl Weights {
         Self::open_for(path.as_ref(), &Spec::new(model))
     }
 
-    /// Weights that are made up, see [`crate::weights::synthetic`]. Different seeds give different weights.
+    /// Weights that are made up from a seed, see [`crate::weights::synthetic`].
     pub fn synthetic(model: &Model, seed: u64) -> Self {
         Self::synthetic_for(&Spec::new(model), seed)
     }
@@ -62,7 +62,7 @@ impl Weights {
         Self { store, description: format!("synthetic (seed {seed})"), features: spec.features, classes }
     }
 
-    /// Outputs of the dense layer; `None` if the weights have no such layer or the model has no features.
+    /// Outputs of the dense layer; `None` without such a layer or without features.
     pub fn classes(&self) -> Option<usize> {
         self.classes
     }
@@ -91,8 +91,8 @@ impl Weights {
         }
     }
 
-    /// What each input channel of a convolution is on average, as far as BatchNorms tell (`activation_means.rs`), for
-    /// [`Filter::expected`]. Reads the BatchNorms of the layers before it.
+    /// What each input channel of a convolution is on average, as far as BatchNorms tell
+    /// (`activation_means.rs`), for [`Filter::expected`]. Reads the BatchNorms of earlier layers.
     pub fn expected_inputs(&self, spec: &ConvSpec) -> Result<Option<Vec<f32>>, WeightsError> {
         if spec.inputs.is_empty() {
             return Ok(None);

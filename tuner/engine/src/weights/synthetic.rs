@@ -1,8 +1,8 @@
 //! Synthetic weights and images: the same values on every machine, to the bit, from a counter.
 //!
 //! Value `i` of stream `t` is SplitMix64's output for the state
-//! `seed + t * 0xD1B54A32D192ED03 + (i + 1) * 0x9E3779B97F4A7C15`, of which the upper 24 bits make a
-//! number in (0, 1) that f32 and f64 both hold exactly. Convolution `j` in order of creation has
+//! `seed + t * 0xD1B54A32D192ED03 + (i + 1) * 0x9E3779B97F4A7C15`, of which the upper 24 bits make
+//! a number in (0, 1) that f32 and f64 both hold exactly. Convolution `j` in order of creation has
 //! the streams from `8 j`: kernel (HWIO), beta, mean, variance, gamma (unused). Kernels are uniform
 //! in +-sqrt(6 / (r s c)), so that a ReLU network keeps the size of its activations.
 
@@ -38,9 +38,9 @@ pub fn image(n: usize, h: usize, w: usize, c: usize, first: usize) -> Vec<f32> {
     values
 }
 
-/// One image `[h, w, c]` in (-1, 1) with the statistics of photographs: discs of all sizes and colours, each behind
-/// those before it (the dead leaves model; A. Lee, D. Mumford and J. Huang, "Occlusion Models for Natural Images",
-/// 2001). The density of radii falls as their third power.
+/// One image `[h, w, c]` in (-1, 1) with the statistics of photographs: discs of all sizes and
+/// colours, each behind those before it (the dead leaves model; A. Lee, D. Mumford and J. Huang,
+/// "Occlusion Models for Natural Images", 2001). The density of radii falls as their third power.
 pub fn leaves(h: usize, w: usize, c: usize) -> Vec<f32> {
     const RADII: [f64; 2] = [2.0, 120.0];
     const DISCS: u64 = 12_000;

@@ -1,6 +1,6 @@
-//! Names of torchvision and timm: `{layer}.conv.weight` (OIHW), `{layer}.bn.weight`, `.bias`, `.running_mean`,
-//! `.running_var`, and of the dense layer `fc.weight`, `fc.bias`. All other tensors, such as `AuxLogits.*` and
-//! `*.num_batches_tracked`, are ignored.
+//! Names of torchvision and timm: `{layer}.conv.weight` (OIHW), `{layer}.bn.weight`, `.bias`,
+//! `.running_mean`, `.running_var`, and of the dense layer `fc.weight`, `fc.bias`. All other
+//! tensors, such as `AuxLogits.*` and `*.num_batches_tracked`, are ignored.
 
 use crate::network::ConvSpec;
 use crate::weights::error::WeightsError;
