@@ -36,7 +36,7 @@ impl Tier {
         }
     }
 
-    /// Whether all instructions of `other` are also of this tier: its limit allows `other`.
+    /// Whether all instructions of `other` are also of this tier: a limit to this one allows it.
     pub fn includes(self, other: Self) -> bool {
         self == other || self.base().is_some_and(|base| base.includes(other))
     }

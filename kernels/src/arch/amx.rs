@@ -195,7 +195,7 @@ impl Drop for TileRegisters {
 macro_rules! block {
     ($name:ident, [$($step:expr),*], [$($tile:literal at $offset:literal),*], $b_bytes:literal) => {
         /// # Safety
-        /// As for [`TileRegisters::multiply`], with so many tiles; they are configured.
+        /// As for [`TileRegisters::multiply`], with the number of tiles in the name, configured.
         unsafe fn $name(block: &Block) {
             // SAFETY: by the caller.
             unsafe {

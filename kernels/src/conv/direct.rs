@@ -267,7 +267,7 @@ impl<I: Isa, M: Multiply<I>> Run<'_, I, M> {
             block += in_row.len();
             let rows = Rows { count: 1, pitch: [0; 3], parts: 1, taps, operands, prefetch, finish };
             // SAFETY: the source's halo holds the padding, so that all taps of the blocks' pixels
-            // may be read; the outputs are this unit's; the panel has `vectors` and `depth`.
+            // may be read; the outputs are this unit's; the panel has `depth` rows of `vectors`.
             unsafe { cut.run(step.isa, in_row, &rows) };
         }
     }

@@ -19,6 +19,7 @@ use super::{
     Unsupported, Window, round_up,
 };
 use crate::gemm::panels::Panels;
+use crate::gemm::product::product;
 use crate::problem::Segment;
 use crate::shape::Padding;
 
@@ -59,30 +60,6 @@ impl Kernel for Im2colGemm {
             conv,
             block: request.tuning("block"),
         }))
-    }
-}
-
-/// `dst = a * b` of row-major matrices: `[rows, columns, depth]`, and elements from row to row.
-///
-/// # Safety
-/// The matrices may be read, and `dst` be written by this caller alone.
-pub unsafe fn product<T: From<f32> + 'static>(
-    [rows, columns, depth]: [usize; 3],
-    dst: *mut T,
-    dst_pitch: usize,
-    a: *const T,
-    a_pitch: usize,
-    b: *const T,
-) {
-    let [dst_pitch, a_pitch, b_pitch] = [dst_pitch, a_pitch, columns].map(|pitch| pitch as isize);
-    let (zero, one, no) = (T::from(0.0), T::from(1.0), false);
-    let serial = gemm::Parallelism::None;
-    // SAFETY: by the caller; the columns of each matrix are neighbours.
-    unsafe {
-        gemm::gemm(
-            rows, columns, depth, dst, 1, dst_pitch, no, a, 1, a_pitch, b, 1, b_pitch, zero, one, no, no, no,
-            serial,
-        );
     }
 }
 
@@ -127,7 +104,7 @@ impl PreparedIm2col {
             let out = dst.pixel::<f32>(n, y, x);
             let pitch = dst.pitch.pixel;
             let sizes = [pixels.len(), channels, self.conv.depth()];
-            // SAFETY: `a` has `count` rows of `depth` elements, the weights `depth` rows of
+            // SAFETY: `a` has a row of `depth` elements for each pixel, the weights `depth` rows of
             // `channels`, and the output pixels of this unit are written by it alone.
             unsafe { product(sizes, out, pitch, a, a_pitch, self.panels.weights(panel)) };
             // SAFETY: a panel has a bias for each of its channels.

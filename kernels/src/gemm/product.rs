@@ -74,3 +74,27 @@ impl<I: Isa> Products<I> {
         unsafe { cut.run(self.isa, 0..cut.blocks, &rows) };
     }
 }
+
+/// `dst = a * b` of row-major matrices: `[rows, columns, depth]`, and elements from row to row.
+///
+/// # Safety
+/// The matrices may be read, and `dst` be written by this caller alone.
+pub unsafe fn product<T: From<f32> + 'static>(
+    [rows, columns, depth]: [usize; 3],
+    dst: *mut T,
+    dst_pitch: usize,
+    a: *const T,
+    a_pitch: usize,
+    b: *const T,
+) {
+    let [dst_pitch, a_pitch, b_pitch] = [dst_pitch, a_pitch, columns].map(|pitch| pitch as isize);
+    let (zero, one, no) = (T::from(0.0), T::from(1.0), false);
+    let serial = ::gemm::Parallelism::None;
+    // SAFETY: by the caller; the columns of each matrix are neighbours.
+    unsafe {
+        ::gemm::gemm(
+            rows, columns, depth, dst, 1, dst_pitch, no, a, 1, a_pitch, b, 1, b_pitch, zero, one, no, no, no,
+            serial,
+        );
+    }
+}

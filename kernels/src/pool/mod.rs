@@ -191,7 +191,7 @@ struct Row<'a, I: Isa, J: Join<I>> {
 
 impl<I: Isa, J: Join<I>> Row<'_, I, J> {
     /// # Safety
-    /// The fields are what their comments say.
+    /// The image's rows may be read, and the row's channels written by this caller alone.
     #[inline(always)]
     unsafe fn all(&self) {
         let (mut c, row) = (self.channels.start, self);

@@ -48,7 +48,7 @@ impl<'a> Deref for ViewMut<'a> {
 }
 
 impl<'a> View<'a> {
-    /// Of memory in which the interior begins at `ptr`: the caller has checked image and halo.
+    /// Of memory with the interior at `ptr`: the caller has checked that it holds image and halo.
     pub(super) fn new(ptr: *const u8, dtype: Dtype, shape: Shape, pitch: Pitch, halo: Padding) -> Self {
         Self { ptr, dtype, shape, pitch, halo, memory: PhantomData }
     }

@@ -12,8 +12,8 @@
 //! ```
 
 use super::reference::{Pixel, all_pixels, expected, finish, taps};
-use crate::conv::im2col::product;
 use crate::filter::Filter;
+use crate::gemm::product::product;
 use crate::problem::{Conv, Problem};
 
 /// Pixels whose patches are gathered at a time.
@@ -21,7 +21,7 @@ const BLOCK: usize = 256;
 
 /// All outputs `[n, oh, ow, k]` of a problem in f64, one tensor a segment.
 ///
-/// `src` holds `[n, h, w, c]` values; `filters` has one a segment, or one for a pool with a bias.
+/// `src` holds `[n, h, w, c]` values; `filters` are as [`Problem::filter_dims`] says.
 ///
 /// # Panics
 /// If `src` or `filters` do not have the problem's sizes.

@@ -21,7 +21,7 @@
 //! - [`Weights`] are read from a Keras or torchvision file, recognised by content, or are made up.
 //! - A [`Plan`] gives each step of the network a kernel. The program `tuner` measures and writes
 //!   plans; [`Plan::untuned`] is the choice that needs no measurements.
-//! - A [`Session`] is the network ready to run, with its threads. [`Session::run`] takes images.
+//! - A [`Session`] is the network ready to run, on its threads, for any number of images.
 //!
 //! Without a file of weights, the same with weights that are made up:
 //!

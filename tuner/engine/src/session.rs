@@ -16,7 +16,7 @@ use crate::weights::Weights;
 /// Why a session can't be built.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// The plan is for another model or machine, or does not fit. Its file is called `plan`.
+    /// The plan is for another model or machine, or does not fit; messages call its file `plan`.
     #[error(transparent)]
     Plan(#[from] PlanError),
     /// The network needs more memory than there is.

@@ -27,7 +27,7 @@ pub struct Options {
     pub exhaustive: bool,
     /// Measure plans from the fastest to the most exact as well, which takes some seconds more.
     pub pareto: bool,
-    /// Folder of results, a folder a machine inside, for the log of measurements; none without it.
+    /// Folder of results, in it a folder a machine with the log of measurements; no log without it.
     pub results: Option<PathBuf>,
     /// Take nothing from the log but how near the cores have been.
     pub fresh: bool,

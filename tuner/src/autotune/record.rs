@@ -30,7 +30,7 @@ pub fn runner_up<'a>(
     }
     let other = |c: &&CandidateResult| is_eligible(c) && c.types() == won.types() && c.choice != won.choice;
     let second = measurement.ranking().into_iter().find(other)?;
-    // Both alone, and the winner's time in place.
+    // Both isolated, scaled by the winner's time in the network.
     let factor = chosen.timing(step)?.median / won.timing()?.median;
     Some((second, second.timing()?.scaled(factor)))
 }

@@ -61,7 +61,7 @@ pub struct CoreDistancePolicy {
 
 /// How cold weights and scratch are when a candidate is timed.
 pub struct ColdCaches {
-    /// A shared cache keeps at most one in so many parts of it. Other data passes through it too.
+    /// A shared cache keeps data of up to one in so many parts of it: others pass through it too.
     pub kept: usize,
     /// Parts of the data that passes through a core's caches. None is there when its turn comes.
     pub parts: usize,

@@ -26,8 +26,7 @@ pub struct TuneArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub host: HostArgs,
-    /// Convolutions instead of a model: a shape a line, how often it occurs as *N, comments behind
-    /// #
+    /// Convolutions instead of a model: a shape a line, how often it occurs as *N, comments after #
     #[arg(long, visible_alias = "problems", value_name = "FILE", conflicts_with_all = ["model", "shape", "weights", "image", "input", "max_memory"])]
     pub shapes: Option<PathBuf>,
     /// What the error is measured on; three built-in images by default

@@ -6,14 +6,12 @@ use std::path::PathBuf;
 
 use engine::Model;
 use engine::network::models::DEFAULT;
-use engine::network::{Graph, StepFormats, block_variant};
+use engine::network::{Graph, StepFormats, block_variant, supported};
 use engine::plan::WeightResidency;
 use engine::runtime::Threads;
 use engine::runtime::memory::ensure_checked;
 use kernels::verify::{Pixel, all_pixels};
-use kernels::{
-    Conv, Cpu, Epilogue, Filter, Kernel, KernelEntry, Numerics, PoolKind, Problem, Unsupported, entry, table,
-};
+use kernels::{Conv, Cpu, Epilogue, Filter, Kernel, KernelEntry, Numerics, PoolKind, Problem, entry, table};
 use serde::Serialize;
 
 use crate::bench::{Bench, BenchContext, Comparison, Inputs, Oracle, sample_pixels};
@@ -220,12 +218,6 @@ impl Checker {
     }
 
     /// The kernel of a row, if this machine has it and it takes the problem.
-    fn supported(&self, row: &KernelEntry, problem: &Problem) -> Result<Box<dyn Kernel>, Unsupported> {
-        let kernel = (row.make)(&self.cpu)?;
-        kernel.supports(problem)?;
-        Ok(kernel)
-    }
-
     fn problem(
         &self,
         problem: &Problem,
@@ -234,7 +226,7 @@ impl Checker {
     ) -> Result<CheckedProblem, Failure> {
         let (mut kernels, mut left_out) = (Vec::new(), Vec::new());
         for entry in &self.rows {
-            match self.supported(entry, problem) {
+            match supported(entry, &self.cpu, problem) {
                 Ok(kernel) => kernels.extend(self.kernel(entry, &*kernel, problem, inputs, oracle)?),
                 Err(refusal) => left_out.push(LeftOut { kernel: entry.id, reason: refusal.to_string() }),
             }
@@ -253,7 +245,10 @@ impl Checker {
         let mut checked = Vec::new();
         for (index, problem) in problems.iter().enumerate() {
             meter.show("problems", index as f64 / problems.len() as f64, &problem.to_string());
-            if self.rows.len() > 1 || problems.len() == 1 || self.supported(self.rows[0], problem).is_ok() {
+            if self.rows.len() > 1
+                || problems.len() == 1
+                || supported(self.rows[0], &self.cpu, problem).is_ok()
+            {
                 let inputs = Inputs::synthetic(problem);
                 let oracle = Oracle::new(problem, &inputs, sample_pixels(problem.dst()[0], 20));
                 checked.push(self.problem(problem, &inputs, &oracle)?);

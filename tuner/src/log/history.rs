@@ -49,7 +49,7 @@ impl History {
         self.times().filter(|time| time.2 > 0).count() as f64 / self.times().count().max(1) as f64
     }
 
-    /// Forgets the rounds on cores far apart, by the least latency, with their share of the budget.
+    /// Forgets the rounds on cores far apart, as `nearest` tells, and their share of the budget.
     pub fn keep_near(&mut self, nearest: Option<f64>) {
         let is_near = |round: &Round| match (round.core_to_core_ns, nearest) {
             (Some(own), Some(nearest)) => !is_far(own, nearest),

@@ -1,4 +1,4 @@
-//! The log of measurements: one file a machine, to which tunings append lines of JSON.
+//! The log of measurements: one file a machine, to which each run of the tuner appends JSON lines.
 //!
 //! ```text
 //! {"line": "run", "run": R, "schema": "measurements-1", "machine": .., "threads": .., "types": ..}

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub const SCHEMA: &str = "measurements-1";
 
-/// How runs are measured: raised when times change their meaning; other methods are ignored.
+/// How runs are measured: raised when times change their meaning; others' runs are ignored.
 pub const METHOD: u32 = 4;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -25,7 +25,7 @@ pub struct Network<'a, 'm> {
     pub threads: &'a Threads,
     pub distance: &'a CoreDistanceMonitor,
     pub progress: &'a dyn Report,
-    /// When candidates in the network must be done. Else isolated times decide.
+    /// When candidates in the network must be done; none where isolated times decide.
     pub in_network_until: Option<Instant>,
 }
 

@@ -11,7 +11,7 @@ use crate::planner::ranking::{is_eligible, winner};
 pub struct BlockChoice {
     pub block: &'static str,
     pub variant: BlockVariant,
-    /// Its forms, the plain one first, with the seconds of the steps that differ; none if unknown.
+    /// Its forms, the plain one first; seconds of the steps that differ, none without a winner.
     pub costs: Vec<(BlockVariant, Option<f64>)>,
 }
 

@@ -17,7 +17,7 @@ use crate::bench::{POLICY, RunCount, RunQueueMonitor, Stage, undisturbed};
 use crate::measure::{CandidateResult, widest_tie};
 use crate::planner::context::Network;
 
-/// The options of a step that are worth a try in place, the chosen one first. One that needs a
+/// The options of a step that are worth a try there, the chosen one first. One that needs a
 /// wider halo than the network has would change other readers of its source, and stays out if there
 /// are any.
 pub fn finalists(

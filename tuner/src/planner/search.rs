@@ -21,7 +21,7 @@ pub struct Chosen<'a> {
     pub choices: Vec<Choice>,
     pub session: PreparedNetwork,
     pub error: f64,
-    /// Of each step, the candidates that were timed in the network; none without time.
+    /// Of each step, the candidates that were timed in the network; none if there was no time.
     pub in_network: Vec<Vec<(&'a CandidateResult, Timing)>>,
     /// The network that was chosen by isolated times; none where nothing else would do.
     pub isolated: Option<PreparedNetwork>,
@@ -32,7 +32,7 @@ pub struct Chosen<'a> {
 }
 
 impl Chosen<'_> {
-    /// How many times as long as by the choice by isolated times a step takes in place.
+    /// How many times as long as by the choice by isolated times a step takes in the network.
     pub fn in_network_ratio(&self, step: usize) -> f64 {
         let first = self.in_network[step].first();
         let ratio = |(own, (_, first)): (Timing, &(&CandidateResult, Timing))| own.median / first.median;

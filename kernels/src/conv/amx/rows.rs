@@ -15,6 +15,8 @@ use crate::arch::amx::{DEPTH, ROWS};
 use crate::tensor::{Dtype, View};
 use crate::vector::load_first;
 
+/// The copies of a worker.
+///
 /// # Safety of its functions
 /// All taps of the pixels may be read, and the scratch be written by this caller alone.
 pub struct Rows<'a> {

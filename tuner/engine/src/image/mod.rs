@@ -42,7 +42,7 @@ pub enum ImageError {
 /// orientation stated by EXIF is not applied.
 ///
 /// # Errors
-/// If the file is neither, is damaged, has over 2^26 pixels, or the model takes no images.
+/// If the file is no JPEG or PNG, is damaged, has over 2^26 pixels, or the model takes no image.
 pub fn load(path: impl AsRef<Path>, model: &Model) -> Result<Vec<f32>, ImageError> {
     let path = path.as_ref();
     let file = file_name(path);

@@ -114,7 +114,7 @@ fn pointwise(step: &Step) -> Option<&Conv> {
     }
 }
 
-/// Makes one of the pointwise convolutions of a block that read one tensor; false without any.
+/// Joins the pointwise convolutions of a block that read one tensor; false if there are none.
 fn fuse_siblings(graph: &mut Graph, block: &str) -> bool {
     let mut steps: Vec<Step> = Vec::with_capacity(graph.steps.len());
     for step in &graph.steps {

@@ -78,11 +78,11 @@ pub struct CandidateId {
     pub kernel: String,
     pub tuning: Map<String, Value>,
     /// What it reads and writes.
-    #[serde(default)]
+    #[serde(default = "StepFormats::missing")]
     pub formats: StepFormats,
 }
 
-/// Like `direct_avx2 [pixels=6,vectors=2]`; the types are said where they differ.
+/// Like `direct_avx2 [pixels=6,vectors=2]`, without the formats.
 impl std::fmt::Display for CandidateId {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         write!(f, "{} [{}]", self.kernel, tuning_text(&self.tuning))
@@ -105,6 +105,15 @@ pub struct StepFormats {
 }
 
 impl StepFormats {
+    /// What earlier plans left out.
+    fn missing() -> Self {
+        Self { src: String::new(), dst: String::new() }
+    }
+
+    pub(crate) fn is_missing(&self) -> bool {
+        *self == Self::missing()
+    }
+
     /// Of a kernel.
     pub fn of(formats: &Formats) -> Self {
         Self { src: formats.src.to_string(), dst: formats.dst.to_string() }

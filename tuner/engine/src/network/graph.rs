@@ -54,7 +54,7 @@ impl Step {
 /// weights once for all images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// The first steps: they compute some images, in order, before the next images.
+    /// The first steps: all of them compute some images before they begin with the next ones.
     pub steps: usize,
     pub images: usize,
     /// Each worker takes images of its own through these steps. Otherwise all share each step.

@@ -150,7 +150,7 @@ impl Plan {
         }
     }
 
-    /// Checks that the plan was made on a machine like this one: names the first difference.
+    /// Checks that the plan was made on a machine like this; the error names the first difference.
     pub fn check_machine(&self, path: &Path, machine: &Machine) -> Result<(), PlanError> {
         let Some(difference) = self.machine.differs(machine) else { return Ok(()) };
         let expected = format!("{} as here, or --any-machine", difference.other);

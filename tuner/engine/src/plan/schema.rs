@@ -1,6 +1,6 @@
 //! The plan: which kernel computes which step, as JSON that a person can read and edit.
 //!
-//! A plan is checked in full before anything runs: every rewrite is one that its block has, every
+//! A plan is checked in full before anything runs: every block variant is one that its block has, every
 //! step is the graph's, every kernel is in the table and on this machine, every tuning is one that
 //! the kernel offers.
 
@@ -146,10 +146,16 @@ impl Plan {
             let field = error.path().to_string();
             json_error(path, if field == "." { "plan" } else { &field }, error.into_inner())
         })?;
-        if plan.schema != SCHEMA {
-            plan.steps.iter_mut().for_each(PlanStep::complete_formats);
-        }
+        plan.complete_formats();
         Ok(plan)
+    }
+
+    /// Earlier plans leave out formats of candidates in the network: they are those of the step.
+    fn complete_formats(&mut self) {
+        for PlanStep { in_network, runner_up, formats, .. } in &mut self.steps {
+            let ids = in_network.iter_mut().map(|c| &mut c.id).chain(runner_up.as_mut().map(|c| &mut c.id));
+            ids.filter(|id| id.formats.is_missing()).for_each(|id| id.formats.clone_from(formats));
+        }
     }
 
     /// Writes a plan whole or not at all.

@@ -97,15 +97,8 @@ impl PlanStep {
     }
 
     pub fn runs(&self, id: &CandidateId) -> bool {
-        (&self.kernel, &self.tuning, &self.formats) == (&id.kernel, &id.tuning, &id.formats)
-    }
-
-    /// The first schema states formats of isolated candidates alone: others have the step's.
-    pub(super) fn complete_formats(&mut self) {
-        let in_network = self.in_network.iter_mut().map(|c| &mut c.id);
-        in_network.chain(self.runner_up.as_mut().map(|c| &mut c.id)).for_each(|id| {
-            id.formats = self.formats.clone();
-        });
+        (&self.kernel, &self.tuning) == (&id.kernel, &id.tuning)
+            && (id.formats.is_missing() || self.formats == id.formats)
     }
 
     /// Microseconds that the step took more in the whole network than was predicted.

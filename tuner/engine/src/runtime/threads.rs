@@ -94,7 +94,7 @@ impl Threads {
     /// it on several threads is all that allocates: a few words.
     ///
     /// A broadcast, since `body` waits in barriers for the other members: rayon's `join` may leave
-    /// both halves to one thread, when the push of a job and a falling asleep miss each other.
+    /// both halves to one thread, when one pushes a job just as the other falls asleep.
     pub fn region(&self, team: &mut Team, body: impl Fn(&Member) + Sync) {
         assert_eq!(team.workers(), self.count, "a team as large as the pool");
         let team = team.open();

@@ -5,7 +5,7 @@ use std::io;
 #[cfg(not(unix))]
 use std::io::Read;
 
-/// Reads what a file has from `at` on, as much as one call of the system gives: its length.
+/// Reads into a buffer from `at` on, as much as one call of the system gives; gives its length.
 pub fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     #[cfg(unix)]
     return std::os::unix::fs::FileExt::read_at(file, buffer, at);
