@@ -9,6 +9,7 @@ use std::iter::zip;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use cross_checks::network::{Network, plans};
 use engine::network::{BF16_ERROR, F32_ERROR, Model, default_choices};
@@ -135,7 +136,7 @@ fn main() -> ExitCode {
     let is_chosen = |name: &str| filters.is_empty() || filters.iter().any(|f| name.contains(f.as_str()));
     let chosen: Vec<_> = tests.iter().filter(|(name, _)| is_chosen(name)).collect();
     let trained = open();
-    let (mut passed, mut failed, mut ignored) = (0, 0, 0);
+    let (mut passed, mut failed, mut ignored, start) = (0, 0, 0, Instant::now());
     println!("\nrunning {} tests", chosen.len());
     for (name, test) in &chosen {
         let (count, outcome) = match trained.as_ref().map(|trained| catch_unwind(|| test(trained))) {
@@ -149,7 +150,8 @@ fn main() -> ExitCode {
     let (word, code) = if failed == 0 { ("ok", 0) } else { ("FAILED", 101) };
     let filtered = tests.len() - chosen.len();
     println!(
-        "\ntest result: {word}. {passed} passed; {failed} failed; {ignored} ignored; 0 measured; {filtered} filtered out; finished in 0.00s\n"
+        "\ntest result: {word}. {passed} passed; {failed} failed; {ignored} ignored; 0 measured; {filtered} filtered out; finished in {:.2}s\n",
+        start.elapsed().as_secs_f64()
     );
     ExitCode::from(code)
 }
