@@ -108,7 +108,7 @@ impl<'a> Setup<'a> {
             for candidate in &result.candidates {
                 let Outcome::Wrong { error, tolerance } = candidate.outcome else { continue };
                 self.progress.warning(&Warning::Wrong {
-                    candidate: format!("{} [{}]", candidate.choice.row.id, candidate.choice.tuning),
+                    candidate: candidate.choice.id().to_string(),
                     problem: result.problem.to_string(),
                     error,
                     tolerance,

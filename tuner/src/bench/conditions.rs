@@ -16,7 +16,7 @@ pub fn tiers(cpu: &Cpu) -> Vec<Tier> {
     Tier::ALL.into_iter().filter(|tier| tier_peak(cpu, *tier, 1).is_some()).collect()
 }
 
-/// What the cores do at their best, sampled beside the rounds of something that is measured.
+/// What the cores do at their best, sampled in the rounds of what is measured.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Conditions {
     /// Samples of a core's clock.
@@ -51,7 +51,7 @@ impl Conditions {
         self.core_to_core.extend(core_to_core);
     }
 
-    /// Whether too many of the rounds were on cores far apart, by how near they can be.
+    /// Whether too many of the rounds were at high latency, by the least that is known.
     pub fn is_far(&self, distance: &CoreDistanceMonitor) -> bool {
         let far = distance.nearest_s().map_or(0, |near| far_rounds(&self.core_to_core, near));
         far as f64 > POLICY.contention.busy_share * self.core_to_core.len() as f64

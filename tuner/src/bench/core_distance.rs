@@ -1,11 +1,11 @@
-//! How far apart the workers' cores are, and waiting until they are near.
+//! Core-to-core latency of the workers' cores, and waiting until it is low.
 //!
 //! A host may move a guest's virtual cores at any time: now onto cores that share a cache, now onto
 //! some that do not, between which a cache line takes several times as long. That slows most down
 //! what one worker writes and another reads, scratch above all, so that another kernel may be the
-//! fastest; and it lasts for seconds or minutes. So it is measured beside every round, as
+//! fastest; and it lasts for seconds or minutes. So it is measured in every round, as
 //! [core-to-core latency] is: by a line that two workers hand to each other. What is measured while
-//! the cores are further apart than they have been waits, for as long as there is patience.
+//! the latency is higher than it has been waits, for as long as there is patience.
 //!
 //! [core-to-core latency]: https://github.com/nviennot/core-to-core-latency
 
@@ -20,7 +20,7 @@ use kernels::Team;
 
 use crate::bench::policy::POLICY;
 
-/// A number with a cache line of its own, and the one beside it that is fetched along.
+/// A number with a cache line of its own, and the next line, which is fetched along.
 #[repr(align(128))]
 struct Line(AtomicUsize);
 
@@ -85,7 +85,7 @@ struct State {
     until: Option<Instant>,
 }
 
-/// What is known of how far apart the cores of a pool are, and how long to wait for near ones.
+/// What is known of the core-to-core latency of a pool, and how long to wait until it is low.
 #[derive(Debug, Default)]
 pub struct CoreDistanceMonitor(Mutex<State>);
 
@@ -142,7 +142,7 @@ impl CoreDistanceMonitor {
         pause
     }
 
-    /// How far apart they were; none where that was not measured.
+    /// The latencies of the rounds; none where they were not measured.
     pub fn distance(&self) -> Option<CoreDistance> {
         let state = self.state();
         let least = state.rounds.iter().copied().reduce(f64::min)?;
@@ -178,7 +178,7 @@ impl CoreDistanceMonitor {
     }
 }
 
-/// How many of some rounds were on cores far apart.
+/// How many of some rounds were at high latency.
 pub fn far_rounds(rounds: &[f64], near: f64) -> usize {
     rounds.iter().filter(|&&own| is_far(own, near)).count()
 }

@@ -1,4 +1,4 @@
-//! How far apart two series of times of one kernel are on this machine now.
+//! By how much two series of times of one kernel differ on this machine now.
 
 use engine::network::default_choice;
 use engine::plan::WeightResidency;

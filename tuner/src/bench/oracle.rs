@@ -62,8 +62,8 @@ impl<'a> Oracle<'a> {
         })
     }
 
-    /// What a kernel has left in its bench, beside the outputs of the inputs as it sees them, and
-    /// of those that it was given. An output that is no number has an infinite error.
+    /// Compares what a kernel has left in its bench with the outputs of the inputs as it sees them
+    /// and as they were given. An output that is no number has an infinite error.
     pub fn judge(&self, bench: &Bench, numerics: &Numerics) -> Verdict {
         let formats = bench.signature().formats;
         let seen = self.seen(formats.src.dtype, numerics.rounding);
@@ -98,7 +98,7 @@ impl<'a> Oracle<'a> {
     }
 }
 
-/// A candidate's results beside exact ones.
+/// A candidate's results against exact ones.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Comparison {
     /// Largest error of the segment where it is the largest part of what is allowed.
@@ -121,7 +121,7 @@ impl Comparison {
     }
 }
 
-/// A candidate's results beside the oracle's.
+/// A candidate's results against the oracle's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Verdict {
     /// Of the inputs as the kernel sees them: its arithmetic.

@@ -1,7 +1,7 @@
 //! How things are measured: every number that decides how often, how long and what counts.
 //!
 //! Counts have no unit; shares are of 1; times are [`Duration`]s or say their unit in the name.
-//! What a number is for and why it is not smaller or larger stands beside it. The guide
+//! What a number is for and why it is not smaller or larger is its comment. The guide
 //! `docs/measuring.md` tells the same in order.
 
 use std::ops::RangeInclusive;
@@ -46,7 +46,7 @@ pub struct Contention {
     pub busy_share: f64,
 }
 
-/// How core-to-core latency is measured and waited for. Cores count as far apart by
+/// How core-to-core latency is measured and waited for. A latency counts as high by
 /// `plan::records::FAR`.
 pub struct CoreDistancePolicy {
     /// Times that a cache line goes to and fro in a turn.
@@ -75,7 +75,7 @@ pub struct NoisePolicy {
     pub rounds: usize,
     /// Times this near are a tie even on the quietest machine.
     pub least_tie: f64,
-    /// Times further apart are no tie even on the noisiest. A choice by memory would cost as much.
+    /// Times that differ by more are no tie even on the noisiest: memory would cost as much.
     pub widest_tie: f64,
 }
 
@@ -132,7 +132,7 @@ pub struct SchedulePolicy {
     pub twice_s: f64,
     /// Share of the time for the first visit, which tries most tunings. Both have as many rounds.
     pub first_share: f64,
-    /// Weight at the second visit of a problem that was measured on cores far apart.
+    /// Weight at the second visit of a problem that was measured at high latency.
     pub again_weight: f64,
 }
 

@@ -72,7 +72,7 @@ impl Samples {
         (own, theirs)
     }
 
-    /// Times as they would be beside a leader: its median times what these took in the rounds that
+    /// Times relative to a leader: its median times what these took in the rounds that
     /// both were in, so that drift of the machine favours neither; as they are where there is no
     /// such round. There is at least one. In few rounds it may be the leader that was disturbed:
     /// then no less than the least of these.

@@ -9,7 +9,7 @@
 //! would find all of them warm and favour what reads them often.
 //!
 //! Scratch is read twice: a cache that takes what the cores' own let go of (AMD's third level) does
-//! not keep for long what was read but once, and a kernel with scratch would take longer beside
+//! not keep for long what was read but once, and a kernel with scratch would take longer among
 //! many that have none.
 
 use std::sync::Arc;

@@ -49,7 +49,7 @@ impl History {
         self.times().filter(|time| time.2 > 0).count() as f64 / self.times().count().max(1) as f64
     }
 
-    /// Forgets the rounds on cores far apart, as `nearest` tells, and their share of the budget.
+    /// Forgets the rounds at high latency, which `nearest` tells, and their share of the budget.
     pub fn keep_near(&mut self, nearest: Option<f64>) {
         let is_near = |round: &Round| match (round.core_to_core_ns, nearest) {
             (Some(own), Some(nearest)) => !is_far(own, nearest),
@@ -113,7 +113,7 @@ pub fn nearest(lines: &[Line], like: impl Fn(&Run) -> bool) -> Option<f64> {
 
 impl Histories {
     /// Of the runs that `like` admits, of a machine of that least core-to-core latency; without the
-    /// rounds on cores far apart.
+    /// rounds at high latency.
     pub fn of(lines: Vec<Line>, nearest: Option<f64>, like: impl Fn(&Run) -> bool) -> Self {
         let mut all = Self::default();
         for line in lines {

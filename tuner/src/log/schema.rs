@@ -29,7 +29,7 @@ pub enum Line {
         round: usize,
         /// In the order they ran.
         times: Vec<Time>,
-        /// How far apart the workers' cores were.
+        /// Core-to-core latency of the workers' cores.
         #[serde(skip_serializing_if = "Option::is_none")]
         core_to_core_ns: Option<f64>,
     },

@@ -1,4 +1,4 @@
-//! What a search has missed: all other tunings, tried afterwards, and the best of all beside the
+//! What a search has missed: all other tunings, tried afterwards, and the best of all against the
 //! best it has found.
 
 use std::time::{Duration, Instant};

@@ -15,8 +15,8 @@ use crate::measure::types::{MeasureBudget, MeasureContext, ProblemResult};
 /// Checks and times candidates of a problem of the given types: tunings in their kernel's first
 /// formats, found by a walk, then the best ones in the others, together with those that were not
 /// dropped. It goes on from `before`, or from the log, where all is taken as it is that had as
-/// large a share of the budget; but of a problem that was measured on cores far apart in more than
-/// a tenth of the rounds, what was near alone, if they are near now.
+/// large a share of the budget; but of a problem that was measured at high latency in more than
+/// a tenth of the rounds, only the other rounds count, if the latency is low now.
 pub fn measure(
     problem: &Problem,
     host: &MeasureContext,
@@ -131,7 +131,7 @@ mod tests {
         let count = first.history.candidates.len();
         assert_eq!(first.candidates.len(), count);
 
-        // As if all but the last round had been on cores far apart.
+        // As if all but the last round had been at high latency.
         let last = first.history.last_round;
         let mut far = History { done: None, ..first.history.clone() };
         let mut conditions = Conditions::default();

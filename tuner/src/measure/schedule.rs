@@ -108,7 +108,7 @@ pub fn measure_all(
 }
 
 /// The problems of the first visits that have a second, with their weights: those that were
-/// measured on cores far apart come first and weigh more, and where there is little time they are
+/// measured at high latency come first and weigh more, and where there is little time they are
 /// all.
 fn second_visits(mut visits: Vec<(usize, f64)>, is_far: &[bool], is_twice: bool) -> Vec<(usize, f64)> {
     for (_, weight) in visits.iter_mut().filter(|(index, _)| is_far[*index]) {

@@ -20,9 +20,9 @@ pub fn split_all(graph: &Graph) -> Graph {
     graph.split_before("", IMAGES)
 }
 
-/// Splits a batch at the block from where on all images at once are faster: runs the network all
-/// splits, chosen by times alone, and adds up the blocks' times. The network that takes all at once
-/// comes with it, if it is not chosen.
+/// Splits a batch at the block from where on all images at once are faster. Runs networks without
+/// and with a split, chosen by isolated times, and adds up the blocks' times. The network that
+/// takes all images at once comes with it, if it is not chosen.
 pub fn split(network: &Network) -> Result<(Option<PlanSplit>, Graph, Option<PreparedNetwork>), PlannerError> {
     let whole = network.graph.clone();
     let blocks = whole.blocks();

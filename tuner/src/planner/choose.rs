@@ -10,8 +10,8 @@
 //! ```
 //!
 //! The candidate's error is against the oracle, on synthetic data; a step's gain is what the result
-//! makes of a small random change of its outputs. Errors of real kernels are not independent from
-//! pixel to pixel as those of the model are, so that it is off by a factor of its own for each
+//! makes of a small random change of its outputs. Errors of real kernels depend on each other from
+//! pixel to pixel, those of the model do not. So the model is off by a constant factor for each
 //! network. Bisection finds the largest sum whose plan keeps the bound when it is measured.
 
 use engine::network::{Precision, Step, cheapest, pair};

@@ -29,7 +29,7 @@ pub struct Network<'a, 'm> {
     pub in_network_until: Option<Instant>,
 }
 
-/// Bytes that a process takes beside what [`PreparedNetwork::memory`] counts: the program, images
+/// Bytes that a process takes on top of [`PreparedNetwork::memory`]: the program, images
 /// and results, and for each thread a layer's weights on their way from the file to their packed
 /// form, and what the heap keeps of them.
 pub fn process_bytes(threads: usize) -> usize {

@@ -1,4 +1,4 @@
-//! What was measured to choose the steps of a plan, as it is written beside them.
+//! What was measured to choose the steps of a plan, as the plan states it.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub struct Noise {
     /// GHz of a core, sampled with the rounds: least, median and most of all problems.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_ghz: Option<[f64; 3]>,
-    /// How far apart the workers' cores were.
+    /// Core-to-core latency of the workers' cores.
     #[serde(alias = "apart", skip_serializing_if = "Option::is_none")]
     pub core_distance: Option<CoreDistance>,
 }
@@ -59,7 +59,7 @@ pub struct CandidateRecord {
     pub outcome: CandidateOutcome,
 }
 
-/// What the cores did beside the rounds of a problem.
+/// What the cores did in the rounds of a problem.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ConditionsRecord {
     pub clock_ghz: f64,
@@ -120,7 +120,7 @@ pub struct RuleRecord {
     pub rule: String,
     #[serde(alias = "says")]
     pub description: String,
-    /// Sum of the times alone of what it takes for the convolutions.
+    /// Sum of the isolated times of what it takes for the convolutions.
     #[serde(alias = "alone_us")]
     pub isolated_us: f64,
     /// The same of the fastest in f32.
@@ -273,22 +273,22 @@ impl BlockVariantRecord {
     }
 }
 
-/// Cores are far apart that are so many times as far as they have been.
+/// A latency is high above so many times the least that was measured.
 const FAR: f64 = 2.0;
 
-/// How far apart the cores were beside what was measured: core-to-core latency.
+/// Core-to-core latency in the rounds of what was measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CoreDistance {
-    /// As near as they are known to have been, earlier too.
+    /// The least that is known, earlier runs included.
     pub near_ns: f64,
-    /// At its least beside the rounds.
+    /// At its least in the rounds.
     pub least_ns: f64,
     /// At its most.
     pub most_ns: f64,
-    /// Share of the rounds in which they were far apart.
+    /// Share of the rounds in which it was high.
     pub far: f64,
-    /// Seconds of waiting until they were near.
+    /// Seconds of waiting until it was low.
     pub waited_s: f64,
     /// When whole networks were measured, the median; none where none were.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -296,18 +296,18 @@ pub struct CoreDistance {
 }
 
 impl CoreDistance {
-    /// How far they were when whole networks were measured, if that was far.
+    /// That when whole networks were measured, if it was high.
     pub fn far_networks_ns(&self) -> Option<f64> {
         self.networks_ns.filter(|&ns| is_far(ns, self.near_ns))
     }
 }
 
-/// Whether a core-to-core latency is that of cores far apart, where `near` has been seen.
+/// Whether a core-to-core latency is high, where `near` has been measured.
 pub fn is_far(own: f64, near: f64) -> bool {
     own > FAR * near
 }
 
-/// Where weights are when a kernel is timed alone.
+/// Where weights are when a kernel is timed in isolation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WeightResidency {

@@ -1,8 +1,8 @@
 //! The plan: which kernel computes which step, as JSON that a person can read and edit.
 //!
-//! A plan is checked in full before anything runs: every block variant is one that its block has, every
-//! step is the graph's, every kernel is in the table and on this machine, every tuning is one that
-//! the kernel offers.
+//! A plan is checked in full before anything runs: every block has its variant, every step is
+//! the graph's, every kernel is in the table and on this machine, every tuning is one that the
+//! kernel offers.
 
 use std::path::Path;
 
