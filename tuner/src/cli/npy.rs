@@ -7,14 +7,11 @@ use std::path::Path;
 use engine::InputError;
 use engine::util::files::{file_name, one_line, write_with};
 use ndarray::{Array, Array4, ArrayD, Dimension, Ix4, IxDyn, ShapeBuilder};
-use ndarray_npy::npy::header::Header;
-use ndarray_npy::{WriteNpyError, WriteNpyExt};
+use serde::Deserialize;
+use serde_json::Value;
 
 /// The longest header accepted; numpy's own are 118 bytes.
 const MAX_HEADER: usize = 4096;
-
-/// The deepest nesting of brackets accepted in a header; that of a plain array is 2.
-const MAX_NESTING: usize = 8;
 
 const F32: &str = "<f4";
 const F64: &str = "<f8";
@@ -71,11 +68,36 @@ pub fn load_expect(path: &Path, name: &str, expected: &[usize]) -> Result<Expect
 /// # Errors
 /// If the folder or the file cannot be written.
 pub fn save_npy<D: Dimension>(path: &Path, values: &Array<f32, D>) -> Result<(), InputError> {
-    let io = |error| match error {
-        WriteNpyError::Io(error) => error,
-        other => std::io::Error::other(other.to_string()),
-    };
-    write_with(path, |out| values.write_npy(out).map_err(io))
+    write_with(path, |out| {
+        out.write_all(&header(values.shape()))?;
+        values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))
+    })
+}
+
+/// What precedes the values of a float32 array in C order, in version 1 of the format: magic,
+/// version, length, and a text that ends at a multiple of 64 bytes.
+fn header(shape: &[usize]) -> Vec<u8> {
+    let extents: String = shape.iter().map(|extent| format!("{extent}, ")).collect();
+    let text = format!("{{'descr': '{F32}', 'fortran_order': False, 'shape': ({extents}), }}");
+    let length = (10 + text.len() + 1).next_multiple_of(64) - 10;
+    let padded = format!("{text:<width$}\n", width = length - 1);
+    [b"\x93NUMPY\x01\x00", &(length as u16).to_le_bytes()[..], padded.as_bytes()].concat()
+}
+
+/// A header, which is a literal of Python.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    descr: Value,
+    fortran_order: bool,
+    shape: Vec<usize>,
+}
+
+/// Reads the literal as JSON, which it is but for quotes, tuples, `True` and trailing commas.
+fn parse(text: &[u8]) -> Option<Header> {
+    let text = std::str::from_utf8(text).ok()?.replace('\'', "\"").replace('(', "[").replace(')', "]");
+    let text = text.replace("True", "true").replace("False", "false").replace([' ', '\n'], "");
+    serde_json::from_str(&text.replace(",]", "]").replace(",}", "}")).ok()
 }
 
 /// A file whose header has been read.
@@ -98,10 +120,8 @@ impl<'a> Npy<'a> {
             let expected = "an array in numpy's .npy format".to_owned();
             InputError::Format { file: file.clone(), found, expected }
         })?;
-        let descriptor = match header.type_descriptor.as_string() {
-            Some(text) => one_line(text),
-            None => one_line(&header.type_descriptor.to_string()),
-        };
+        let fields = || header.descr.to_string();
+        let descriptor = one_line(&header.descr.as_str().map_or_else(fields, str::to_string));
         if !types.contains(&descriptor.as_str()) {
             let expected = match types {
                 [F32] => "<f4 (little-endian float32)",
@@ -109,7 +129,7 @@ impl<'a> Npy<'a> {
             };
             return Err(InputError::Type { file, name: name.to_owned(), found: descriptor, expected });
         }
-        Ok(Self { name, descriptor, fortran: header.layout.is_fortran(), shape: header.shape, reader, file })
+        Ok(Self { name, descriptor, fortran: header.fortran_order, shape: header.shape, reader, file })
     }
 
     fn of_shape(path: &Path, name: &'a str, types: &[&str], expected: &[usize]) -> Result<Self, InputError> {
@@ -157,7 +177,7 @@ impl<'a> Npy<'a> {
 
 /// The header, or what was found instead of one.
 ///
-/// Length and nesting are looked at first: the parser allocates what the length says, and recurses.
+/// Its length is looked at first.
 fn read_header(file: &File) -> std::io::Result<Result<Header, String>> {
     let mut header = Vec::new();
     let read = |count: usize, header: &mut Vec<u8>| file.take(count as u64).read_to_end(header);
@@ -175,17 +195,6 @@ fn read_header(file: &File) -> std::io::Result<Result<Header, String>> {
         return Ok(Err(format!("a header of {length} bytes")));
     }
     read(length, &mut header)?;
-    let mut depth = 0usize;
-    for byte in header.iter().skip(prefix) {
-        match byte {
-            b'(' | b'[' | b'{' => depth += 1,
-            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > MAX_NESTING {
-            return Ok(Err("a header of nested brackets".to_owned()));
-        }
-    }
     let malformed = "a header that does not state descr, fortran_order and shape".to_owned();
-    Ok(Header::from_reader(&mut header.as_slice()).map_err(|_| malformed))
+    Ok(header.get(prefix..).and_then(parse).ok_or(malformed))
 }
