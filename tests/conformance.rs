@@ -49,6 +49,16 @@ fn ids_are_unique() {
     assert_eq!(ids.len(), table().len());
 }
 
+#[test]
+fn rows_share_a_hash_of_code_where_they_share_a_module() {
+    for a in table() {
+        assert_eq!(a.code().len(), 16, "{} {}", a.id, a.module());
+        for b in table() {
+            assert_eq!(a.code() == b.code(), a.module() == b.module(), "{} {}", a.id, b.id);
+        }
+    }
+}
+
 /// Checks the cases that a row supports, of which there must be one.
 fn check_in_turn(id: &str, cases: Vec<Case>, other_tunings: usize) {
     let Some(subject) = Subject::of(id) else { return };
