@@ -94,6 +94,7 @@ fn candidates_do_not_allocate_while_they_run() {
     let shapes = ["n2h9w9c18k20+33r1s1", "n1h9w9c18k20+33r3s3", "n1h9w9c18k20+33r1s7", "n1h9w9c3k20r3s3u2"];
     let mut problems: Vec<Problem> = shapes.map(|text| conv_with(text, &EPILOGUES)).into();
     problems.push(Problem::Softmax { batch: 2, channels: 37 });
+    problems.push(Problem::Sigmoid { batch: 2, channels: 37 });
     for (stride, kind, epilogue) in
         [([2, 2], PoolKind::Max, Epilogue::NONE), ([1, 1], PoolKind::Average, Epilogue::BIAS_RELU)]
     {

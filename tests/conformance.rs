@@ -81,7 +81,7 @@ fn same(kernel: [usize; 2], stride: [usize; 2]) -> Window {
 
 const KINDS: [PoolKind; 3] = [PoolKind::Max, PoolKind::Average, PoolKind::AverageCountingBorder];
 
-/// All distinct problems of InceptionV3 with its top, those of all forms of its blocks, and the
+/// All distinct problems of InceptionV3 with both ends of its head, those of all forms of its blocks, and the
 /// average pools of both frameworks, on images of a few pixels. Global pools stay as they are.
 fn problems_of_inception_v3() -> Vec<Case> {
     let mut distinct: Vec<Problem> = Vec::new();
@@ -92,13 +92,14 @@ fn problems_of_inception_v3() -> Vec<Case> {
             }
         }
     }
+    distinct.push(Problem::Sigmoid { batch: 1, channels: 1000 });
     for problem in &mut distinct {
         match problem {
             Problem::Pool(Pool { image, window, .. }) if window.kernel == *image => (),
             Problem::Conv(Conv { image, .. }) | Problem::Pool(Pool { image, .. }) => {
                 *image = [image[0].min(9), image[1].min(11)];
             }
-            Problem::Softmax { .. } => (),
+            Problem::Softmax { .. } | Problem::Sigmoid { .. } => (),
         }
     }
     distinct.into_iter().map(Case::packed).collect()
@@ -131,6 +132,7 @@ fn of_all_kinds(convs: &str, epilogues: &[Epilogue], channels: usize) -> Vec<Pro
         problems.extend([Epilogue::BIAS_RELU, Epilogue::BIAS, RELU].map(|e| pool(kind, window, e)));
     }
     problems.push(Problem::Softmax { batch: 3, channels });
+    problems.push(Problem::Sigmoid { batch: 3, channels });
     problems
 }
 
@@ -172,6 +174,7 @@ fn tails() -> Vec<Case> {
         cases.extend(KINDS.map(|kind| pool([3, 4], kind)));
         cases.extend([6, 7, 11].map(|w| pool([2, w], PoolKind::Average)));
         cases.push(Case::packed(Problem::Softmax { batch: 2, channels }));
+        cases.push(Case::packed(Problem::Sigmoid { batch: 2, channels }));
     }
     cases
 }
@@ -196,6 +199,7 @@ fn unusual_windows() -> Vec<Case> {
         cases.extend(EPILOGUES.map(|e| Case::packed(pool([5, 9], 20, kind, window, e).with_batch(1))));
     }
     cases.push(Case::packed(Problem::Softmax { batch: 1, channels: 1 }));
+    cases.push(Case::packed(Problem::Sigmoid { batch: 1, channels: 1 }));
     cases
 }
 

@@ -89,6 +89,7 @@ fn exact_tensors_are_those_of_the_oracle() {
         problems.push(Problem::Pool(Pool { batch: 2, image: [7, 8], channels: 5, window, kind, epilogue }));
     }
     problems.push(Problem::Softmax { batch: 3, channels: 11 });
+    problems.push(Problem::Sigmoid { batch: 3, channels: 11 });
     for problem in &problems {
         let data = Data::shared(problem);
         let src: Vec<f64> = data.src.iter().map(|&x| x.into()).collect();

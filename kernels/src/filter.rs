@@ -184,6 +184,20 @@ impl Filter {
         Rounded { folded, weights }
     }
 
+    /// The first output channel whose bias or weights are not finite in f32 once BatchNorms are
+    /// folded in. No weight is larger than `largest`.
+    pub fn overflow(&self, largest: f32) -> Option<usize> {
+        let k = self.dims[3];
+        let is_finite = |value: f64| (value as f32).is_finite();
+        (0..k).find(|&channel| {
+            let (scale, shift) = self.scale_shift(channel);
+            let mut weights = self.weights.iter().skip(channel).step_by(k);
+            !is_finite(shift)
+                || !is_finite(scale * largest as f64)
+                    && !weights.all(|&weight| is_finite(scale * weight as f64))
+        })
+    }
+
     /// The weights, without bias and BatchNorms.
     pub fn unfolded(&self) -> Folded<'_> {
         let k = self.dims[3];

@@ -1,4 +1,4 @@
-//! Convolution, pooling and softmax kernels for CPUs, behind one trait and in one table.
+//! Convolution, pooling, softmax and sigmoid kernels for CPUs, behind one trait and in one table.
 //!
 //! The modules, in reading order. Each imports only from those before it.
 //!
@@ -10,7 +10,7 @@
 //! | [`problem`], `shape_text`, [`filter`] | what to compute, as shapes and as text; weights and BatchNorms |
 //! | [`kernel`] | the traits of every implementation |
 //! | `vector`, `gemm` | loads and stores; register blocks and packed weights |
-//! | `conv`, `pool`, `softmax` | the implementations, a file or a folder a family |
+//! | `conv`, `pool`, `softmax`, `sigmoid` | the implementations, a file or a folder a family |
 //! | [`verify`] | the naive oracle, its tolerance, and whole tensors in f64 |
 //! | [`registry`] | the table of all kernels, and how to add one |
 //! | [`team`], [`peak`] | how workers share a step; what a core does at most |
@@ -39,6 +39,7 @@ pub mod problem;
 pub mod registry;
 pub mod shape;
 mod shape_text;
+mod sigmoid;
 mod softmax;
 pub mod team;
 pub mod tensor;

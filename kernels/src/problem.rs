@@ -1,4 +1,5 @@
-//! What is to be computed: a convolution, a pool or a softmax, as shapes and nothing else.
+//! What is to be computed: a convolution, a pool, a softmax or a sigmoid, as shapes and nothing
+//! else.
 //!
 //! All extents are in elements. Activations are `[n, h, w, c]`, filters `[r, s, c, k]` (HWIO).
 
@@ -176,6 +177,13 @@ pub enum Problem {
         /// Channels.
         channels: usize,
     },
+    /// `1 / (1 + exp(-x))` of each channel.
+    Sigmoid {
+        /// Images, of one pixel each.
+        batch: usize,
+        /// Channels.
+        channels: usize,
+    },
 }
 
 impl Problem {
@@ -200,7 +208,9 @@ impl Problem {
         match self {
             Self::Conv(p) => Shape::new(p.batch, p.image, p.channels),
             Self::Pool(p) => Shape::new(p.batch, p.image, p.channels),
-            Self::Softmax { batch, channels } => Shape::new(*batch, [1, 1], *channels),
+            Self::Softmax { batch, channels } | Self::Sigmoid { batch, channels } => {
+                Shape::new(*batch, [1, 1], *channels)
+            }
         }
     }
 
@@ -209,7 +219,7 @@ impl Problem {
         match self {
             Self::Conv(p) => p.segments.iter().map(|s| Shape::new(p.batch, p.output(), s.channels)).collect(),
             Self::Pool(p) => vec![Shape::new(p.batch, p.output(), p.channels)],
-            Self::Softmax { .. } => vec![self.src()],
+            Self::Softmax { .. } | Self::Sigmoid { .. } => vec![self.src()],
         }
     }
 
@@ -222,7 +232,7 @@ impl Problem {
                 p.segments.iter().map(|segment| [r, s, p.channels, segment.channels]).collect()
             }
             Self::Pool(p) if p.epilogue.bias => vec![[0, 0, 0, p.channels]],
-            Self::Pool(_) | Self::Softmax { .. } => Vec::new(),
+            Self::Pool(_) | Self::Softmax { .. } | Self::Sigmoid { .. } => Vec::new(),
         }
     }
 
@@ -234,7 +244,7 @@ impl Problem {
                 let outputs = self.dst()[0].elements() as u64;
                 outputs * (p.window.kernel[0] * p.window.kernel[1]) as u64
             }
-            Self::Softmax { .. } => 4 * self.src().elements() as u64,
+            Self::Softmax { .. } | Self::Sigmoid { .. } => 4 * self.src().elements() as u64,
         }
     }
 
@@ -249,7 +259,7 @@ impl Problem {
         match &mut problem {
             Self::Conv(p) => p.batch = n,
             Self::Pool(p) => p.batch = n,
-            Self::Softmax { batch, .. } => *batch = n,
+            Self::Softmax { batch, .. } | Self::Sigmoid { batch, .. } => *batch = n,
         }
         problem
     }

@@ -20,7 +20,7 @@ use crate::error::Unsupported;
 use crate::gemm::multiply::Widened;
 use crate::kernel::Kernel;
 use crate::tier::Tier;
-use crate::{conv, pool, softmax, verify};
+use crate::{conv, pool, sigmoid, softmax, verify};
 
 /// What a kernel is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +109,9 @@ macro_rules! kernel_table {
             softmax_avx512: "softmax", Avx512, Candidate, softmax::Softmax::<Avx512>::make;
             softmax_avx2: "softmax", Avx2, Candidate, softmax::Softmax::<Avx2>::make;
             softmax_plain: "softmax", Plain, Candidate, softmax::Softmax::<Plain>::make;
+            sigmoid_avx512: "sigmoid", Avx512, Candidate, sigmoid::Sigmoid::<Avx512>::make;
+            sigmoid_avx2: "sigmoid", Avx2, Candidate, sigmoid::Sigmoid::<Avx2>::make;
+            sigmoid_plain: "sigmoid", Plain, Candidate, sigmoid::Sigmoid::<Plain>::make;
         }
     };
 }

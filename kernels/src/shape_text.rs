@@ -223,6 +223,7 @@ impl fmt::Display for Problem {
                 Ok(())
             }
             Self::Softmax { batch, channels } => write!(f, "softmax:n{batch}c{channels}"),
+            Self::Sigmoid { batch, channels } => write!(f, "sigmoid:n{batch}c{channels}"),
         }
     }
 }

@@ -1,8 +1,5 @@
-//! Softmax over the channels of a pixel: `exp(x - max) / sum`.
-//!
-//! `exp` is `2^n * e^r` with `n = round(x / ln 2)`, `|r| <= ln 2 / 2` and a polynomial of degree 6
-//! for `e^r` (the rest of its Taylor series is below `2^-22` there). `n` is found by adding `1.5 *
-//! 2^23`, which leaves it in the low bits of the sum.
+//! Softmax over the channels of a pixel: `exp(x - max) / sum`. Where a channel is infinite or NaN,
+//! all are NaN: that is no distribution.
 
 #![allow(unsafe_code, reason = "vector code")]
 
@@ -14,7 +11,7 @@ use crate::kernel::{Io, Kernel, Prepared, Request, Signature};
 use crate::memory::Scratch;
 use crate::problem::Problem;
 use crate::tensor::{View, ViewMut};
-use crate::vector::{load_first, store_first};
+use crate::vector::{exp, load_first, store_first};
 
 pub struct Softmax<I> {
     isa: I,
@@ -66,25 +63,6 @@ struct Run<'a, I> {
     images: Range<usize>,
 }
 
-/// `e^x` for `x <= 0`; below -87 it stays at `e^-87`.
-#[inline(always)]
-fn exp<I: Isa>(isa: I, x: I::f32s) -> I::f32s {
-    let splat = |v| isa.splat_f32s(v);
-    let shifter = splat(12_582_912.0);
-    let x = isa.max_f32s(x, splat(-87.0));
-    let shifted = isa.add_f32s(isa.mul_f32s(x, splat(std::f32::consts::LOG2_E)), shifter);
-    let n = isa.sub_f32s(shifted, shifter);
-    // ln 2 in two parts: n times the first is exact.
-    let r = isa.fma(n, splat(-0.693_359_4), x);
-    let r = isa.fma(n, splat(2.121_944_4e-4), r);
-    let mut p = splat(1.0 / 720.0);
-    for c in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-        p = isa.fma(p, r, splat(c));
-    }
-    let exponent = isa.wrapping_dyn_shl_u32s(isa.transmute_u32s_f32s(shifted), isa.splat_u32s(23));
-    isa.transmute_f32s_u32s(isa.add_u32s(isa.transmute_u32s_f32s(p), exponent))
-}
-
 impl<I: Isa> pulp::WithSimd for Run<'_, I> {
     type Output = ();
 
@@ -110,7 +88,9 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
                     sum = isa.add_f32s(sum, load_first(isa, out.as_ptr().add(c), channels - c));
                 }
             }
-            let scale = isa.splat_f32s(1.0 / isa.reduce_sum_f32s(sum));
+            // Maximum and power pass NaN over. Zero times what is not finite is NaN.
+            let finite: f32 = x.iter().map(|v| v * 0.0).sum();
+            let scale = isa.splat_f32s(1.0 / isa.reduce_sum_f32s(sum) + finite);
             for c in steps() {
                 // SAFETY: as above.
                 unsafe {

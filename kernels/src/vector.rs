@@ -115,3 +115,26 @@ fn rounded<I: Isa>(isa: I, value: I::f32s) -> I::u32s {
     let quiet = isa.or_u32s(bits, isa.splat_u32s(1 << 22));
     isa.select_u32s(isa.equal_f32s(value, value), nearest, quiet)
 }
+
+/// `e^x` for `x <= 0`; below -87 it stays at `e^-87`.
+///
+/// It is `2^n * e^r` with `n = round(x / ln 2)`, `|r| <= ln 2 / 2` and a polynomial of degree 6 for
+/// `e^r` (the rest of its Taylor series is below `2^-22` there). `n` is found by adding `1.5 *
+/// 2^23`, which leaves it in the low bits of the sum.
+#[inline(always)]
+pub fn exp<I: Isa>(isa: I, x: I::f32s) -> I::f32s {
+    let splat = |v| isa.splat_f32s(v);
+    let shifter = splat(12_582_912.0);
+    let x = isa.max_f32s(x, splat(-87.0));
+    let shifted = isa.add_f32s(isa.mul_f32s(x, splat(std::f32::consts::LOG2_E)), shifter);
+    let n = isa.sub_f32s(shifted, shifter);
+    // ln 2 in two parts: n times the first is exact.
+    let r = isa.fma(n, splat(-0.693_359_4), x);
+    let r = isa.fma(n, splat(2.121_944_4e-4), r);
+    let mut p = splat(1.0 / 720.0);
+    for c in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+        p = isa.fma(p, r, splat(c));
+    }
+    let exponent = isa.wrapping_dyn_shl_u32s(isa.transmute_u32s_f32s(shifted), isa.splat_u32s(23));
+    isa.transmute_f32s_u32s(isa.add_u32s(isa.transmute_u32s_f32s(p), exponent))
+}

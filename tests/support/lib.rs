@@ -72,7 +72,8 @@ impl Data {
     pub fn new(problem: &Problem) -> Self {
         let mut random = Random::of(&problem.to_string());
         let rectified = random.bits().is_multiple_of(2);
-        let largest = if matches!(problem, Problem::Softmax { .. }) { 8.0 } else { 1.0 };
+        let largest =
+            if matches!(problem, Problem::Softmax { .. } | Problem::Sigmoid { .. }) { 8.0 } else { 1.0 };
         let mut src = random.values(problem.src().elements(), -largest, largest);
         if rectified {
             src.iter_mut().for_each(|x| *x = x.max(0.0));

@@ -206,7 +206,7 @@ pub unsafe fn block<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
                     y = isa.add_f32s(y, load_first(isa, dst, width));
                 }
                 if finish.relu {
-                    y = isa.max_f32s(y, zero);
+                    y = isa.max_f32s(zero, y);
                 }
                 match finish.dtype {
                     Dtype::F32 => store_first(isa, dst, y, width),

@@ -62,7 +62,7 @@ impl<I: Isa> End<I> {
         // SAFETY: by the caller.
         let bias = unsafe { load_first(isa, self.bias.wrapping_add(from), width) };
         let y = isa.fma(value, self.scale, bias);
-        if self.epilogue.relu { isa.max_f32s(y, isa.splat_f32s(0.0)) } else { y }
+        if self.epilogue.relu { isa.max_f32s(isa.splat_f32s(0.0), y) } else { y }
     }
 }
 

@@ -145,6 +145,9 @@ pub fn expected<T: Copy + Into<f64>>(
         Problem::Softmax { channels, .. } => {
             vec![outputs(*channels, &|at, outputs| softmax_pixel(src.pixel(at.n, 0, 0), outputs))]
         }
+        Problem::Sigmoid { .. } => {
+            vec![outputs(1, &|at, outputs| sigmoid_pixel(src.pixel(at.n, 0, 0), outputs))]
+        }
     }
 }
 
@@ -243,6 +246,12 @@ fn softmax_pixel(x: &[f64], outputs: &mut Expected) {
     // `sqrt(K)` roundings.
     let channels = x.len() as f64;
     outputs.magnitude = outputs.magnitude.max((8.0 + channels.sqrt()) / sum / channels);
+}
+
+fn sigmoid_pixel(x: &[f64], outputs: &mut Expected) {
+    outputs.values.extend(x.iter().map(|x| 1.0 / (1.0 + (-x).exp())));
+    // No value is above 1, and each is off by a few roundings.
+    outputs.magnitude = 8.0;
 }
 
 /// The oracle as a row of the table: correct for every problem, and as slow as it looks.
