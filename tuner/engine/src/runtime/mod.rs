@@ -16,5 +16,5 @@ pub use machine::Machine;
 pub use memory::{MemoryError, elements, ensure, ensure_runs};
 pub use prepared::{PrepareError, PrepareOptions, PreparedNetwork};
 pub use reference::Reference;
-pub use run::StepSeconds;
+pub use run::{NotFinite, StepSeconds};
 pub use threads::{Threads, ThreadsError, available};

@@ -19,6 +19,26 @@ pub struct StepSeconds {
     pub waiting: Vec<f64>,
 }
 
+/// An image whose results are not all finite, and the first step with such an output.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error(
+    "image {image}: step `{layer}` gives {found}, expected finite numbers: image or weights are too large"
+)]
+pub struct NotFinite {
+    /// Its name, or its number from 0.
+    pub image: String,
+    pub layer: String,
+    pub found: f32,
+}
+
+impl NotFinite {
+    /// With the image's name from a list, in place of its number.
+    pub fn named(self, names: &[String]) -> Self {
+        let name = self.image.parse().ok().and_then(|at: usize| names.get(at).cloned());
+        Self { image: name.unwrap_or(self.image), ..self }
+    }
+}
+
 /// What the workers of one region share.
 struct Region<'a> {
     graph: &'a Graph,
@@ -133,6 +153,34 @@ impl PreparedNetwork {
         threads.region(&mut self.team, |member| region.run(member, n, range.clone()));
     }
 
+    /// Whether the results of the latest run, of `n` images, are finite.
+    ///
+    /// # Errors
+    /// If they are not: the first such image is run again, step by step, to find where it begins.
+    pub fn check_finite(&mut self, threads: &Threads, images: &[f32], n: usize) -> Result<(), NotFinite> {
+        let of_image = |values: &[f32], at: usize| {
+            let size = values.len() / n;
+            values[at * size..][..size].iter().all(|value| value.is_finite())
+        };
+        let (output, features) = (self.output(n), self.features(n).unwrap_or_default());
+        let is_finite = |at: &usize| of_image(&output, *at) && of_image(&features, *at);
+        let Some(at) = (0..n).find(|at| !is_finite(at)) else { return Ok(()) };
+        let image = &images[at * (images.len() / n)..][..images.len() / n];
+        self.arena.write_images(&self.tensors[0], 1, image);
+        for step in 0..self.steps.len() {
+            self.run_steps(threads, 1, step..step + 1);
+            let written = self.graph.steps[step].dst.iter().flat_map(|dst| self.read(dst, 1));
+            if let Some(found) = written.into_iter().find(|value| !value.is_finite()) {
+                let layer = self.graph.steps[step].layers[0].clone();
+                return Err(NotFinite { image: at.to_string(), layer, found });
+            }
+        }
+        // The step that is to blame passed over what is no number.
+        let found = output.iter().chain(&features).copied().find(|value| !value.is_finite());
+        let (image, layer) = (at.to_string(), "output".to_owned());
+        Err(NotFinite { image, layer, found: found.unwrap_or(f32::NAN) })
+    }
+
     /// Runs one image with the outputs of one step changed on the way; the features, or the output
     /// where there are none.
     pub fn run_changed(
@@ -214,19 +262,22 @@ impl PreparedNetwork {
         self.graph.features.as_ref().map(|slice| self.read(slice, n))
     }
 
-    /// Runs up to and including the given number of steps and reads a slice: for checks of what
-    /// lies inside the network.
-    pub fn run_until(
+    /// Runs `n` images and reads slices on the way, each after so many steps, in order: for checks
+    /// of what lies inside the network.
+    pub fn run_reading(
         &mut self,
         threads: &Threads,
         images: &[f32],
         n: usize,
-        steps: usize,
-        slice: &Slice,
-    ) -> Vec<f32> {
-        let rest = self.steps.split_off(steps);
-        self.run(threads, images, n);
-        self.steps.extend(rest);
-        self.read(slice, n)
+        slices: &[(usize, &Slice)],
+    ) -> Vec<Vec<f32>> {
+        self.arena.write_images(&self.tensors[0], n, images);
+        let mut done = 0;
+        let read = |&(steps, slice): &(usize, &Slice)| {
+            self.run_steps(threads, n, done..steps);
+            done = steps;
+            self.read(slice, n)
+        };
+        slices.iter().map(read).collect()
     }
 }
