@@ -84,6 +84,61 @@ fn packed_weights_are_kept_used_and_checked() {
     assert_eq!(folder.run(&format!("{RUN} --packed none/w.packed")).status, Some(2));
 }
 
+/// A safetensors file of the small convolution, all of whose weights have one value.
+fn constant_weights(value: f32) -> Vec<u8> {
+    let (mut header, mut values) = (Vec::new(), Vec::new());
+    for (name, shape, value) in [
+        ("conv.weight", &[24, 16, 3, 3][..], value),
+        ("bn.weight", &[24], 1.0),
+        ("bn.bias", &[24], 0.5),
+        ("bn.running_mean", &[24], 0.0),
+        ("bn.running_var", &[24], 1.0),
+    ] {
+        let (start, count) = (values.len(), shape.iter().product::<usize>());
+        values.extend(f32::to_le_bytes(value).repeat(count));
+        let end = values.len();
+        header.push(format!(
+            r#""conv2d_bn.{name}":{{"dtype":"F32","shape":{shape:?},"data_offsets":[{start},{end}]}}"#
+        ));
+    }
+    let header = format!("{{{}}}", header.join(","));
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &values].concat()
+}
+
+#[test]
+fn packed_weights_of_other_content_are_not_used_whatever_path_and_time_say() {
+    let folder = Folder::new();
+    folder.small_input("x.npy", 1);
+    let run = |value: f32, more: &str| {
+        folder.write("w.safetensors", constant_weights(value));
+        let file = fs::File::options().write(true).open(folder.at("w.safetensors")).expect("a file");
+        file.set_modified(std::time::UNIX_EPOCH).expect("a time");
+        folder.succeeds(&format!("{RUN} --weights w.safetensors --input x.npy --output y.npy {more}"));
+        folder.result("y.npy", &[1, SMALL_OUTPUT])
+    };
+    let (one, two) = (run(0.01, "--packed w.packed"), run(0.02, "--packed w.packed"));
+    assert_eq!((run(0.01, ""), run(0.02, "")), (one.clone(), two.clone()));
+    assert_ne!(one, two);
+}
+
+#[test]
+fn results_that_are_not_finite_are_refused_by_image_and_step() {
+    let folder = Folder::new();
+    let [h, w, c] = SMALL_INPUT;
+    let images = [vec![0.0; h * w * c], vec![3e38; h * w * c]].concat();
+    folder.npy_f32("x.npy", &[2, h, w, c], &images);
+    folder.write("y.npy", "old");
+    let parts = ["image x.npy[1]: step `conv2d_bn.conv` gives", "expected finite numbers"];
+    folder.refuses(&format!("{RUN} --input x.npy --output y.npy"), &parts);
+    folder.npy_f32("image.npy", &[1, 299, 299, 3], &vec![3e38; 299 * 299 * 3]);
+    let network = "run --model inception_v3 --threads 1 --input image.npy --output y.npy";
+    for more in ["", "--features"] {
+        let parts = ["image image.npy[0]: step `stem.Conv2d_1a_3x3` gives", "expected finite numbers"];
+        folder.refuses(&format!("{network} {more}"), &parts);
+    }
+    assert_eq!(folder.read("y.npy"), b"old");
+}
+
 #[test]
 fn wrong_tensors_are_refused_and_the_output_stays_as_it_was() {
     let folder = Folder::new();

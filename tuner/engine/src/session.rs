@@ -9,7 +9,7 @@ use crate::plan::error::PlanError;
 use crate::plan::request::Request;
 use crate::plan::schema::{Plan, PlanRequest};
 use crate::runtime::{
-    Machine, MemoryError, PrepareError, PreparedNetwork, Threads, ThreadsError, ensure_runs, graph,
+    Machine, MemoryError, NotFinite, PrepareError, PreparedNetwork, Threads, ThreadsError, ensure_runs, graph,
 };
 use crate::weights::Weights;
 
@@ -30,14 +30,20 @@ pub enum SessionError {
     Prepare(#[from] PrepareError),
 }
 
-/// The values are not those of one image or several.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("found {found} values, expected a multiple of {}: images of {shape:?}", .shape.iter().product::<usize>())]
-pub struct RunError {
-    /// How many values there are.
-    pub found: usize,
-    /// Height, width and channels of an image.
-    pub shape: [usize; 3],
+/// Why images can't be run.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum RunError {
+    /// The values are not those of one image or several.
+    #[error("found {found} values, expected a multiple of {}: images of {shape:?}", .shape.iter().product::<usize>())]
+    Size {
+        /// How many values there are.
+        found: usize,
+        /// Height, width and channels of an image.
+        shape: [usize; 3],
+    },
+    /// What the network makes of an image is infinite or not a number.
+    #[error(transparent)]
+    NotFinite(#[from] NotFinite),
 }
 
 /// What a [`Session`] is made of.
@@ -65,7 +71,7 @@ impl<'a> SessionBuilder<'a> {
     /// # Errors
     /// If the plan does not fit, there is not the memory, or weights are missing or wrong.
     pub fn build(self) -> Result<Session, SessionError> {
-        let model = self.model.clone().with_classes(self.weights.classes());
+        let model = self.model.clone().with_head(self.weights.head());
         let plan = self.plan.cloned().unwrap_or_else(|| Plan::untuned(&model));
         let (cpu, path) = (Cpu::detect(), Path::new("plan"));
         let request = Request::new(&model);
@@ -121,13 +127,16 @@ impl Session {
     pub fn run(&mut self, images: &[f32]) -> Result<Output, RunError> {
         let size: usize = self.input.iter().product();
         if images.is_empty() || !images.len().is_multiple_of(size) {
-            return Err(RunError { found: images.len(), shape: self.input });
+            return Err(RunError::Size { found: images.len(), shape: self.input });
         }
         let Self { network, threads, .. } = self;
         let (mut values, mut features) = (Vec::new(), Vec::new());
         for batch in images.chunks(size * network.graph().batch) {
             let n = batch.len() / size;
-            threads.install(|| network.run(threads, batch, n));
+            threads.install(|| {
+                network.run(threads, batch, n);
+                network.check_finite(threads, batch, n)
+            })?;
             values.extend(network.output(n));
             features.extend(network.features(n).unwrap_or_default());
         }

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use engine::network::models::{input_arrays, networks_and_blocks};
-use engine::network::{BF16_ERROR, F32_ERROR};
+use engine::network::{Activation, BF16_ERROR, F32_ERROR};
 use engine::plan::Bounds;
 use engine::plan::schema::PlanRequest;
 use engine::plan::store::plan_or_newest;
 use engine::runtime::{Threads, available};
 use engine::util::create_folder;
 use engine::util::files::check_writable;
+use engine::weights::HeadOptions;
 use engine::{Machine, Model, Plan, Weights};
 use kernels::{Conv, Cpu, Tier};
 
@@ -103,6 +104,26 @@ pub enum PrecisionArg {
     Bf16,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum HeadArg {
+    /// Probabilities that sum up to 1.
+    Softmax,
+    /// A probability for each output.
+    Sigmoid,
+    /// Nothing.
+    Logits,
+}
+
+impl HeadArg {
+    fn activation(self) -> Activation {
+        match self {
+            Self::Softmax => Activation::Softmax,
+            Self::Sigmoid => Activation::Sigmoid,
+            Self::Logits => Activation::None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, clap::Args)]
 pub struct ModelArgs {
     #[arg(long, value_name = "MODEL", help = format!("{}, or conv2d_bn with --shape", networks_and_blocks()))]
@@ -110,9 +131,14 @@ pub struct ModelArgs {
     /// Shape of a conv2d_bn, like n1h17w17c768k192r1s7
     #[arg(long)]
     pub shape: Option<Conv>,
-    /// Keras .h5 or .weights.h5, or torchvision .safetensors; synthetic weights without it
+    /// Keras .keras, .h5 or .weights.h5, PyTorch .pt, .pth or .safetensors (or the index of several);
+    /// synthetic weights without it
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
+    /// What the classifier ends with; without it what the weights state, or else sigmoid for one
+    /// output and softmax for more
+    #[arg(long, requires = "weights")]
+    pub head: Option<HeadArg>,
     /// Seed of synthetic weights
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -242,17 +268,32 @@ impl ModelArgs {
         self.model.as_deref().ok_or_else(|| missing().into())
     }
 
-    /// Model and weights that fit together: the weights say how many classes there are.
-    pub fn open(&self) -> Result<(Model, Weights), Failure> {
+    /// Model and weights that fit together: the weights say what follows the features.
+    pub fn open(&self, features_only: bool) -> Result<(Model, Weights), Failure> {
         if let Some(n) = self.shape.as_ref().map(|conv| conv.batch).filter(|&n| n > MAX_BATCH) {
             return Err(format!("--shape: n is {n}, expected at most {MAX_BATCH} images").into());
         }
         let bare = Model::by_name(self.name()?, self.shape.as_ref(), None)?;
         let weights = match &self.weights {
-            Some(path) => Weights::open(path, &bare)?,
+            Some(path) => {
+                let activation = self.head.map(HeadArg::activation);
+                Weights::open_with(path, &bare, &HeadOptions { features_only, activation })?
+            }
             None => Weights::synthetic(&bare, self.seed),
         };
-        Ok((Model::by_name(self.name()?, self.shape.as_ref(), weights.classes())?, weights))
+        let file = weights.description();
+        if let Some(variant) = weights.variant() {
+            eprintln!("note: {file}: by their number of classes, {variant}");
+        }
+        if let Some(head) = weights.head().filter(|_| weights.is_head_assumed()) {
+            let between = if head.layers.len() > 1 { "ReLU between layers, " } else { "" };
+            let end = head.end();
+            eprintln!(
+                "note: {file} does not state the activations of its classifier; assumed: {between}{end} at the end \
+                 (--head says otherwise)"
+            );
+        }
+        Ok((bare.with_head(weights.head()), weights))
     }
 
     /// Batch that was asked for: by `--batch`, or by a shape of more than one image.

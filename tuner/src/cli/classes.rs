@@ -1,26 +1,63 @@
 //! The classes of images, their names, and tensors in one line.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
 use engine::InputError;
+use engine::network::Activation;
 use engine::util::files::file_name;
+use serde_json::Value;
 
 use crate::cli::Failure;
 
-/// Reads `classes` labels, one a line of UTF-8; a line break after the last one is optional.
+/// Reads the names of `classes` outputs; of one output, those of the two classes that it decides.
+///
+/// One a line of UTF-8, or JSON: a list of names, `{"0": [id, name]}` as Keras's
+/// `imagenet_class_index.json`, or `{name: 0}` as its `class_indices`. A byte order mark and empty
+/// lines at the end count for nothing.
 pub fn load_labels(path: &Path, classes: usize) -> Result<Vec<String>, InputError> {
     let file = file_name(path);
     let bytes = std::fs::read(path).map_err(|source| InputError::Read { file: file.clone(), source })?;
-    let Ok(text) = String::from_utf8(bytes) else {
-        let (found, expected) = ("bytes that are not UTF-8".to_owned(), "text, one label a line".to_owned());
-        return Err(InputError::Format { file, found, expected });
+    let format = |found: &str, expected: &str| {
+        let (file, found, expected) = (file.clone(), found.to_owned(), expected.to_owned());
+        InputError::Format { file, found, expected }
     };
-    let labels: Vec<_> = text.trim_start_matches('\u{feff}').lines().map(|l| l.trim().to_owned()).collect();
-    if labels.len() != classes {
-        return Err(InputError::Labels { file, found: labels.len(), expected: classes });
+    let Ok(text) = String::from_utf8(bytes) else {
+        return Err(format("bytes that are not UTF-8", "text, one label a line"));
+    };
+    let text = text.trim_start_matches('\u{feff}').trim_end();
+    let labels: Vec<String> = match serde_json::from_str(text) {
+        Ok(json @ (Value::Array(_) | Value::Object(_))) => of_json(&json)
+            .ok_or_else(|| format("JSON of another kind", "names, {\"0\": [id, name]} or {name: 0}"))?,
+        _ => text.lines().map(|label| label.trim().to_owned()).collect(),
+    };
+    let expected = if classes == 1 { 2 } else { classes };
+    match labels.len() {
+        found if found == expected => Ok(labels),
+        found => Err(InputError::Labels { file, found, expected }),
     }
-    Ok(labels)
+}
+
+/// Names in order of their numbers; none if the JSON has no names, or leaves numbers out.
+fn of_json(json: &Value) -> Option<Vec<String>> {
+    let name = |value: &Value| match value {
+        Value::Array(pair) => pair.last()?.as_str().map(str::to_owned),
+        value => value.as_str().map(str::to_owned),
+    };
+    match json {
+        Value::Array(names) => names.iter().map(name).collect(),
+        Value::Object(map) => {
+            let by_number = |(key, value): (&String, &Value)| match value.as_u64() {
+                Some(number) => Some((number, key.clone())),
+                None => Some((key.parse().ok()?, name(value)?)),
+            };
+            let names: BTreeMap<u64, String> = map.iter().map(by_number).collect::<Option<_>>()?;
+            let is_whole = names.len() == map.len() && names.keys().copied().eq(0..names.len() as u64);
+            is_whole.then(|| names.into_values().collect())
+        }
+        _ => None,
+    }
 }
 
 /// A tensor in one line: how many values, their mean and root mean square, the first of them.
@@ -36,6 +73,8 @@ fn print_tensor(name: &str, values: &[f32], out: &mut dyn Write) -> Result<(), F
 pub struct Classes<'a> {
     pub labels: &'a [String],
     pub top: Option<usize>,
+    /// What the outputs are: probabilities that sum up to 1, one a class, or logits.
+    pub activation: Activation,
 }
 
 impl Classes<'_> {
@@ -50,10 +89,24 @@ impl Classes<'_> {
             order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
             writeln!(out, "{name}:")?;
             for class in order.into_iter().take(top) {
-                let label = self.labels.get(class).map_or(String::new(), |label| format!("  {label}"));
-                writeln!(out, "  {:8.4}%  class {class}{label}", values[class] * 100.0)?;
+                writeln!(out, "  {}  {}", self.value(values[class]), self.class(class, values.len()))?;
             }
         }
         Ok(())
+    }
+
+    fn value(&self, value: f32) -> String {
+        match self.activation {
+            Activation::Softmax | Activation::Sigmoid => format!("{:8.4}%", value * 100.0),
+            Activation::None | Activation::Relu => format!("{value:9.4}"),
+        }
+    }
+
+    /// A class by its number and name. One output says how likely the second of two classes is.
+    fn class(&self, class: usize, outputs: usize) -> String {
+        let number = if outputs == 1 { 1 } else { class };
+        let label = self.labels.get(number).map_or(String::new(), |label| format!("  {label}"));
+        let note = if outputs == 1 { " (of 0 and 1)" } else { "" };
+        format!("class {number}{note}{label}")
     }
 }

@@ -183,12 +183,13 @@ impl Running<'_> {
         for (chunk, names) in images.values.chunks(batch * size).zip(images.names.chunks(batch)) {
             let n = names.len();
             self.session.run(threads, chunk, n);
+            self.session.check_finite(threads, chunk, n).map_err(|error| error.named(names))?;
             let output = match args.features {
                 true => self.session.features(n).unwrap_or_default(),
                 false => self.session.output(n),
             };
             if !args.json {
-                Classes { labels, top }.print(&output, names, out)?;
+                Classes { labels, top, activation: model.activation() }.print(&output, names, out)?;
             }
             results.extend(output);
         }
@@ -264,7 +265,7 @@ const BUILT_IN: &str = "default";
 impl<'a> Inputs<'a> {
     /// Reads and checks everything that the user has given.
     fn read(args: &'a RunArgs) -> Result<Self, Failure> {
-        let (model, weights) = args.model.open()?;
+        let (model, weights) = args.model.open(args.features)?;
         if args.features && model.features.is_none() {
             let networks = network_names();
             return Err(format!("--features: {model} has no pooled features, only {networks} does").into());
@@ -352,7 +353,7 @@ impl<'a> Inputs<'a> {
         let Self { args, cpu, weights, .. } = self;
         let mut to_write = None;
         if let Some(path) = &args.packed {
-            let key = weight_cache::key(args.model.weights.as_ref(), args.model.seed, &graph, choices)?;
+            let key = weight_cache::key(weights, &graph, choices, threads)?;
             let note = |error: WeightCacheError| eprintln!("note: {error}; packed anew");
             let packed = match WeightCache::open(path, &key) {
                 Err(error @ WeightCacheError::Other { .. }) => {

@@ -97,8 +97,8 @@ fn network(path: &Path, plan: &Plan, cpu: &Cpu) -> Result<(Graph, Vec<Choice>), 
         text.parse().map_err(|error| format!("{}: shape is `{text}`: {error}", path.display()))
     };
     let shape = plan.shape.as_ref().map(parse).transpose()?;
-    let args = ModelArgs { model: Some(plan.model.clone()), shape, weights: None, seed: 1 };
-    let (model, weights) = args.open()?;
+    let args = ModelArgs { model: Some(plan.model.clone()), shape, weights: None, head: None, seed: 1 };
+    let (model, weights) = args.open(false)?;
     Ok(plan.network(path, &graph(&model, &weights, plan.batch), cpu)?)
 }
 

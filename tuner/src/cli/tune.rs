@@ -24,7 +24,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     if let Some(path) = &args.shapes {
         return tune_shapes(args, path, out);
     }
-    let (model, weights) = args.model.open()?;
+    let (model, weights) = args.model.open(false)?;
     let images = args.images.load(&model)?;
     let options = Options {
         shape: args.model.wanted(None, None)?.shape,
@@ -114,10 +114,12 @@ fn classify(
     images: &Images,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let classes = Classes { labels: &[], top: model.has_top().then_some(5) };
+    let classes = Classes { labels: &[], top: model.has_top().then_some(5), activation: model.activation() };
     let (batch, size) = (session.graph().batch, model.input().iter().product::<usize>());
     for (values, names) in images.values.chunks(batch * size).zip(images.names.chunks(batch)) {
         threads.install(|| session.run(threads, values, names.len()));
+        let checked = threads.install(|| session.check_finite(threads, values, names.len()));
+        checked.map_err(|error| error.named(names))?;
         classes.print(&session.output(names.len()), names, out)?;
     }
     Ok(())

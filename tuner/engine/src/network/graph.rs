@@ -25,7 +25,8 @@ pub enum Weight {
     Conv(ConvSpec),
     /// The bias and BatchNorms of a convolution of the model. Its kernel is in another step.
     Bias(ConvSpec),
-    Dense,
+    /// A dense layer of the head, by its number.
+    Dense(usize),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,11 +107,14 @@ impl Graph {
                     (pool(*window, kind), vec![])
                 }
                 Op::GlobalAverage => (pool(Window::valid(image, [1, 1]), PoolKind::Average), vec![]),
-                Op::Dense => {
-                    let problem = conv(Window::valid([1, 1], [1, 1]), node.shape[2], Epilogue::BIAS);
-                    (problem, vec![Weight::Dense])
+                Op::GlobalMax => (pool(Window::valid(image, [1, 1]), PoolKind::Max), vec![]),
+                Op::Dense { layer, relu } => {
+                    let epilogue = Epilogue { bias: true, relu: *relu };
+                    let problem = conv(Window::valid([1, 1], [1, 1]), node.shape[2], epilogue);
+                    (problem, vec![Weight::Dense(*layer)])
                 }
                 Op::Softmax => (Problem::Softmax { batch, channels }, vec![]),
+                Op::Sigmoid => (Problem::Sigmoid { batch, channels }, vec![]),
             };
             steps.push(Step {
                 layers: vec![node.name.clone()],

@@ -22,6 +22,14 @@ pub const NETWORK: Network = Network {
             softmax: "softmax",
             features: 2048,
             classes: 1000,
+            variants: &[
+                (1001, "class 0 is the background, the others are ImageNet's classes from 1 on"),
+                (
+                    1008,
+                    "they seem to be those of TensorFlow's network of 2015, by which FID is computed: it pools \
+                     otherwise, so that its features are others than these",
+                ),
+            ],
         }),
     },
     blocks: &BLOCKS,

@@ -31,9 +31,69 @@ pub enum Op {
     Concat,
     /// Mean over the whole image.
     GlobalAverage,
-    /// Fully connected, with a bias.
-    Dense,
+    /// Maximum over the whole image.
+    GlobalMax,
+    /// A layer of the head: fully connected, with a bias.
+    Dense {
+        /// Its number in the head.
+        layer: usize,
+        relu: bool,
+    },
     Softmax,
+    Sigmoid,
+}
+
+/// What a layer of a head ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    None,
+    Relu,
+    Sigmoid,
+    Softmax,
+}
+
+/// What a network has behind its last block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The features are maxima over the image in place of means.
+    pub is_max_pooled: bool,
+    /// Dense layers in order.
+    pub layers: Vec<HeadLayer>,
+}
+
+/// A dense layer of a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadLayer {
+    pub outputs: usize,
+    pub activation: Activation,
+}
+
+impl Head {
+    /// One dense layer with softmax.
+    pub fn softmax(classes: usize) -> Self {
+        let layer = HeadLayer { outputs: classes, activation: Activation::Softmax };
+        Self { is_max_pooled: false, layers: vec![layer] }
+    }
+
+    /// Outputs of the last layer.
+    pub fn classes(&self) -> usize {
+        self.layers.last().map_or(0, |layer| layer.outputs)
+    }
+
+    /// What the last layer ends with.
+    pub fn activation(&self) -> Activation {
+        self.layers.last().map_or(Activation::None, |layer| layer.activation)
+    }
+
+    /// [`Self::activation`] for texts.
+    pub fn end(&self) -> &'static str {
+        match self.activation() {
+            Activation::None => "none",
+            Activation::Relu => "ReLU",
+            Activation::Sigmoid => "sigmoid",
+            Activation::Softmax => "softmax",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +139,9 @@ pub struct TopInfo {
     pub features: usize,
     /// Classes where no weight file states another number.
     pub classes: usize,
+    /// Numbers of classes that say that weights are of a variant of the network, and what to know
+    /// of it.
+    pub variants: &'static [(usize, &'static str)],
 }
 
 /// A network: nodes in an order in which each comes after what it reads.
@@ -96,21 +159,40 @@ pub struct Model {
 }
 
 impl Model {
-    /// The same with another number of classes; `None` leaves the dense layer and the softmax out.
-    /// A model without features stays as it is.
-    pub fn with_classes(mut self, classes: Option<usize>) -> Self {
+    /// The same with a softmax over another number of classes; `None` leaves the head out. A model
+    /// without features stays as it is.
+    pub fn with_classes(self, classes: Option<usize>) -> Self {
+        self.with_head(classes.map(Head::softmax).as_ref())
+    }
+
+    /// The same with another head; `None` leaves it out. A model without features stays as it is.
+    pub fn with_head(mut self, head: Option<&Head>) -> Self {
         let (Some(features), Some(top)) = (self.features, self.info.top) else { return self };
         self.nodes.truncate(features + 1);
         self.output = features;
-        if let Some(classes) = classes {
-            for (layer, op) in [(top.dense, Op::Dense), (top.softmax, Op::Softmax)] {
-                let name = format!("{}.{layer}", top.block);
-                let (inputs, shape) = (vec![self.output], [1, 1, classes]);
-                self.nodes.push(Node { name, block: top.block, op, inputs, shape });
-                self.output = self.nodes.len() - 1;
+        self.nodes[features].op = match head {
+            Some(head) if head.is_max_pooled => Op::GlobalMax,
+            _ => Op::GlobalAverage,
+        };
+        let layers = head.map_or(&[][..], |head| &head.layers);
+        for (layer, HeadLayer { outputs, activation }) in layers.iter().enumerate() {
+            let is_last = layer + 1 == layers.len();
+            let name = if is_last { top.dense.to_owned() } else { format!("dense_{layer}") };
+            let relu = *activation == Activation::Relu;
+            self.add_to_head(top.block, &name, Op::Dense { layer, relu }, *outputs);
+            match activation {
+                Activation::None | Activation::Relu => {}
+                Activation::Softmax => self.add_to_head(top.block, top.softmax, Op::Softmax, *outputs),
+                Activation::Sigmoid => self.add_to_head(top.block, "sigmoid", Op::Sigmoid, *outputs),
             }
         }
         self
+    }
+
+    fn add_to_head(&mut self, block: &'static str, layer: &str, op: Op, channels: usize) {
+        let (name, inputs, shape) = (format!("{block}.{layer}"), vec![self.output], [1, 1, channels]);
+        self.nodes.push(Node { name, block, op, inputs, shape });
+        self.output = self.nodes.len() - 1;
     }
 
     pub fn input(&self) -> [usize; 3] {
@@ -130,9 +212,18 @@ impl Model {
         })
     }
 
+    /// What its outputs come from: of no head, nothing.
+    pub fn activation(&self) -> Activation {
+        match self.nodes[self.output].op {
+            Op::Softmax => Activation::Softmax,
+            Op::Sigmoid => Activation::Sigmoid,
+            _ => Activation::None,
+        }
+    }
+
     /// Whether the network ends in classes.
     pub fn has_top(&self) -> bool {
-        self.nodes.iter().any(|node| node.op == Op::Dense)
+        self.nodes.iter().any(|node| matches!(node.op, Op::Dense { .. }))
     }
 }
 

@@ -76,7 +76,8 @@ fn inputs(model: &Model, id: NodeId, maxima: usize) -> Vec<InputSpec> {
         Op::Pool { kind, .. } => inputs(model, node.inputs[0], maxima + usize::from(*kind == PoolKind::Max)),
         Op::GlobalAverage => inputs(model, node.inputs[0], maxima),
         Op::Concat => node.inputs.iter().flat_map(|&input| inputs(model, input, maxima)).collect(),
-        Op::Input | Op::Dense | Op::Softmax => {
+        Op::GlobalMax => inputs(model, node.inputs[0], maxima + 1),
+        Op::Input | Op::Dense { .. } | Op::Softmax | Op::Sigmoid => {
             vec![InputSpec { conv: None, channels, maxima }]
         }
     }

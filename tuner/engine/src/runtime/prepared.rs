@@ -123,9 +123,10 @@ pub fn filters(step: &Step, weights: &Weights, rounding: Dtype) -> Result<Vec<Fi
             Ok(Filter { expected, ..weights.conv(spec)? })
         }
         Weight::Bias(spec) => Ok(weights.conv(spec)?.without_weights()),
-        Weight::Dense => {
-            weights.dense()?.ok_or_else(|| PrepareError::NoTop { weights: weights.description() })
+        Weight::Dense(layer) if weights.head().is_some_and(|head| *layer < head.layers.len()) => {
+            Ok(weights.dense(*layer)?)
         }
+        Weight::Dense(_) => Err(PrepareError::NoTop { weights: weights.description() }),
     };
     step.weights.iter().map(one).collect()
 }

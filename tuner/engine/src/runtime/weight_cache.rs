@@ -11,14 +11,16 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use kernels::Buffer;
 use serde::{Deserialize, Serialize};
 
 use crate::network::{Choice, Graph};
+use crate::runtime::threads::Threads;
 use crate::util::files::{InputError, write_with};
-use crate::util::read_at::read_exact_at;
+use crate::util::read_at::{Section, read_exact_at};
+use crate::weights::Weights;
 
 const FORMAT: &str = "packed-weights-1";
 
@@ -47,19 +49,25 @@ struct Header {
     buffers: Vec<Vec<(usize, u32)>>,
 }
 
-/// What tells packed weights from others; fails if the weights or the program can't be read.
-pub fn key(weights: Option<&PathBuf>, seed: u64, graph: &Graph, choices: &[Choice]) -> io::Result<String> {
-    let identity = |path: &Path| -> io::Result<String> {
-        let path = path.canonicalize()?;
-        let there = path.metadata()?;
-        let modified = there.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Ok(format!("{} {} {}", path.display(), there.len(), modified.as_nanos()))
+/// Bytes of a file that are hashed at once.
+const PIECE: u64 = 8 << 20;
+
+/// What tells packed weights from others: the content of all files, piece by piece, and what packs
+/// it. Fails if the weights or the program can't be read.
+pub fn key(weights: &Weights, graph: &Graph, choices: &[Choice], threads: &Threads) -> io::Result<String> {
+    let program = std::env::current_exe()?.canonicalize()?;
+    let there = program.metadata()?;
+    let modified = there.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let mut key = format!("program {} {} {}\n", program.display(), there.len(), modified.as_nanos());
+    let pieces = |section| (0..Section::size(section)).step_by(PIECE as usize).map(move |at| (section, at));
+    let pieces: Vec<(&Section, u64)> = weights.sections().iter().flat_map(pieces).collect();
+    let hash = |&(section, at): &(&Section, u64)| {
+        let mut bytes = vec![0; PIECE.min(section.size() - at) as usize];
+        section.read_exact_at(&mut bytes, at)?;
+        Ok(crc32fast::hash(&bytes))
     };
-    let mut key = format!("program {}\n", identity(&std::env::current_exe()?)?);
-    match weights {
-        Some(path) => key += &format!("weights {}\n", identity(path)?),
-        None => key += &format!("weights synthetic {seed}\n"),
-    }
+    let hashes = threads.map(&pieces, hash).into_iter().collect::<io::Result<Vec<u32>>>()?;
+    key += &format!("weights {} {hashes:08x?}\n", weights.description());
     for (step, choice) in graph.steps.iter().zip(choices) {
         key += &format!("{} {} {choice:?}\n", step.layers.join("+"), step.problem);
     }

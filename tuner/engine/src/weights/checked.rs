@@ -1,17 +1,20 @@
 //! Files of weights, checked: every tensor that a network needs is there, has its shape and type,
 //! and holds values that a network can have. Common to all containers and naming schemes.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use kernels::{BatchNorm, Filter};
 
-use crate::network::{ConvSpec, ModelInfo, Spec};
+use crate::network::{ConvSpec, Spec};
 use crate::util::files::{coordinate, file_name};
+use crate::util::read_at::Section;
 use crate::weights::error::WeightsError;
-use crate::weights::naming::{Axes, ConvTensors, DenseTensors, LayerNames, Name, Naming};
-use crate::weights::tensor_file::{Container, MAGIC, ReadError, TensorFile, TensorInfo, Tensors};
+use crate::weights::head::{DenseNames, HeadChain, HeadOptions, HeadParts};
+use crate::weights::names::{ConvTensors, Name, NormTensors};
+use crate::weights::naming::{self, Axes, LayerNames, Naming};
+use crate::weights::tensor_file::{
+    Container, Elements, MAGIC, Opened, ReadError, TensorFile, TensorInfo, Tensors,
+};
 use crate::weights::{CONTAINERS, NAMING_SCHEMES};
 
 #[derive(Debug)]
@@ -20,9 +23,14 @@ pub(super) struct CheckedFile {
     name: String,
     container: &'static Container,
     file: Box<dyn TensorFile>,
+    /// All files that have tensors of it.
+    pub sections: Vec<Section>,
     tensors: Tensors,
     pub naming: &'static Naming,
     layers: Box<dyn LayerNames>,
+    pub head: HeadChain,
+    /// What to know of a variant of the network that the number of classes points to.
+    pub variant: Option<&'static str>,
     bn_epsilon: f32,
 }
 
@@ -34,59 +42,119 @@ struct Tensor<'a> {
 }
 
 impl CheckedFile {
-    /// Opens a file by its container, and reads its names by their scheme, without checks.
-    pub fn open(path: &Path, info: &ModelInfo) -> Result<Self, WeightsError> {
+    /// Opens a file by its container, reads its names by their scheme, and checks presence, shape
+    /// and type of all that a spec needs.
+    pub fn open(path: &Path, spec: &Spec, options: &HeadOptions) -> Result<Self, WeightsError> {
         let name = file_name(path);
         let read = |source| WeightsError::Read { file: name.clone(), source };
-        let file = File::open(path).map_err(read)?;
-        let mut magic = Vec::new();
-        (&file).take(MAGIC).read_to_end(&mut magic).map_err(read)?;
+        let section = std::fs::File::open(path).and_then(Section::whole).map_err(read)?;
+        let mut magic = vec![0; section.size().min(MAGIC) as usize];
+        section.read_exact_at(&mut magic, 0).map_err(read)?;
         let known = CONTAINERS.iter().find(|(container, _)| (container.recognises)(&magic));
         let (container, usual_naming) = known.ok_or_else(|| WeightsError::Content {
             file: name.clone(),
             found: content(&magic),
-            expected: CONTAINERS.map(|(container, _)| container.title).join(" or "),
+            expected: CONTAINERS.each_ref().map(|(container, _)| container.title).join(" or "),
         })?;
-        let opened = (container.open)(file);
-        let (tensors, file) = opened.map_err(|error| WeightsError::of(error, &name, container.name))?;
+        let opened = (container.open)(section.clone(), path);
+        let Opened { tensors, file, model_config, others } =
+            opened.map_err(|error| WeightsError::of(error, &name, container.name))?;
         let naming = NAMING_SCHEMES.into_iter().find(|naming| (naming.recognises)(&tensors));
         let naming = naming.unwrap_or(usual_naming);
-        let layers = (naming.read)(&name, &tensors, info)?;
-        Ok(Self { name, container, file, tensors, naming, layers, bn_epsilon: info.bn_epsilon })
+        let layers = (naming.read)(&naming::File {
+            name: &name,
+            tensors: &tensors,
+            model_config: model_config.as_ref(),
+            info: &spec.info,
+            convs: &spec.convs,
+        })?;
+        let (head, bn_epsilon) = (HeadChain::default(), spec.info.bn_epsilon);
+        let sections = [vec![section], others].concat();
+        let variant = None;
+        let mut checked =
+            Self { variant, name, container, file, sections, tensors, naming, layers, head, bn_epsilon };
+        for conv in &spec.convs {
+            checked.conv_tensors(conv)?;
+        }
+        if spec.features > 0 {
+            let parts = checked.layers.head();
+            let last = parts.parts.iter().filter_map(|part| part.outputs()).next_back();
+            let variants = spec.info.top.map_or(&[][..], |top| top.variants);
+            checked.variant = variants.iter().find(|(count, _)| Some(*count) == last).map(|(_, text)| *text);
+            if !options.features_only {
+                checked.head = checked.read_head(parts, spec.features, options)?;
+            }
+        }
+        Ok(checked)
     }
 
-    /// Checks presence, shape and type of all that a spec needs, and gives the number of classes.
-    pub fn check(&self, spec: &Spec) -> Result<Option<usize>, WeightsError> {
-        for conv in &spec.convs {
-            self.conv_tensors(conv)?;
-        }
-        if spec.features == 0 {
-            return Ok(None);
-        }
-        Ok(self.dense_tensors(spec.features)?.map(|dense| dense.bias.info.shape[0]))
+    /// The head, each tensor of which is checked.
+    fn read_head(
+        &self,
+        parts: HeadParts,
+        features: usize,
+        options: &HeadOptions,
+    ) -> Result<HeadChain, WeightsError> {
+        let chain = HeadChain::of(parts, features, options.activation);
+        let chain = chain.map_err(|found| WeightsError::Head { file: self.name.clone(), found })?;
+        chain.dense.iter().try_for_each(|dense| self.dense_tensors(dense).map(drop))?;
+        Ok(chain)
     }
 
     /// One convolution, kernel as HWIO.
     pub fn conv(&self, spec: &ConvSpec) -> Result<Filter, WeightsError> {
         let tensors = self.conv_tensors(spec)?;
-        let norm = self.batch_norm(&tensors)?;
+        let norm = self.batch_norm(&tensors.norm, spec.filters, self.bn_epsilon)?;
         let [r, s] = spec.kernel;
         let dims = [r, s, spec.channels, spec.filters];
-        let weights = self.hwio(&tensors.kernel, dims)?;
+        let (weights, largest) = self.hwio(&tensors.kernel, dims)?;
         let bias = tensors.bias.map(|bias| self.finite(&bias)).transpose()?;
-        Ok(Filter { bias, norms: vec![norm], ..Filter::new(dims, weights) })
+        let filter = Filter { bias, norms: vec![norm], ..Filter::new(dims, weights) };
+        match filter.overflow(largest) {
+            None => Ok(filter),
+            Some(channel) => Err(self.overflow(tensors.norm.gamma.as_ref(), &tensors.kernel, channel)),
+        }
+    }
+
+    fn overflow(&self, gamma: Option<&Tensor>, kernel: &Tensor, channel: usize) -> WeightsError {
+        let tensor = gamma.unwrap_or(kernel).shown.clone();
+        WeightsError::Overflow { file: self.name.clone(), tensor, channel }
     }
 
     pub fn norm(&self, spec: &ConvSpec) -> Result<BatchNorm, WeightsError> {
-        self.batch_norm(&self.conv_tensors(spec)?)
+        self.batch_norm(&self.conv_tensors(spec)?.norm, spec.filters, self.bn_epsilon)
     }
 
-    /// The dense layer, if there is one, as a 1x1 convolution.
-    pub fn dense(&self, features: usize) -> Result<Option<Filter>, WeightsError> {
-        let Some(DenseTensors { kernel, bias }) = self.dense_tensors(features)? else { return Ok(None) };
-        let dims = [1, 1, features, bias.info.shape[0]];
-        let weights = self.hwio(&kernel, dims)?;
-        Ok(Some(Filter { bias: Some(self.finite(&bias)?), ..Filter::new(dims, weights) }))
+    /// A dense layer of the head as a 1x1 convolution, with the BatchNorms that are folded into it.
+    pub fn dense(&self, layer: usize) -> Result<Filter, WeightsError> {
+        let names = &self.head.dense[layer];
+        let (kernel, bias) = self.dense_tensors(names)?;
+        let dims = [1, 1, names.inputs, names.outputs];
+        let (mut weights, mut largest) = self.hwio(&kernel, dims)?;
+        let mut bias = match bias {
+            Some(bias) => self.finite(&bias)?,
+            None => vec![0.0; names.outputs],
+        };
+        let norms = |list: &[(NormTensors<Name>, f32)], size: usize| {
+            let norm = |(names, epsilon): &(NormTensors<Name>, f32)| {
+                self.batch_norm(&self.norm_tensors(names, &names_of(names), size)?, size, *epsilon)
+            };
+            list.iter().map(norm).collect::<Result<Vec<BatchNorm>, _>>()
+        };
+        let before = Filter { norms: norms(&names.before, names.inputs)?, ..Filter::dims_only([1, 1, 1, 1]) };
+        if !before.norms.is_empty() {
+            fold_before(&before, &mut weights, &mut bias);
+            largest = weights
+                .iter()
+                .chain(&bias)
+                .fold(0.0, |m, v| if v.is_finite() { v.abs().max(m) } else { f32::INFINITY });
+        }
+        let norms = norms(&names.after, names.outputs)?;
+        let filter = Filter { bias: Some(bias), norms, ..Filter::new(dims, weights) };
+        match filter.overflow(largest) {
+            None => Ok(filter),
+            Some(channel) => Err(self.overflow(None, &kernel, channel)),
+        }
     }
 
     fn conv_tensors(&self, spec: &ConvSpec) -> Result<ConvTensors<Tensor<'_>>, WeightsError> {
@@ -96,89 +164,109 @@ impl CheckedFile {
             Axes::OutputFirst => [k, c, r, s],
         };
         let names = self.layers.conv(spec);
-        let of_shape = |name, shape: &[usize]| {
-            self.tensor(name, &spec.name, &format!("{shape:?}"), |found| found == shape)
-        };
         let is_there =
             |name: &Name| name.in_file.as_ref().is_some_and(|name| self.tensors.contains_key(name));
+        let bias = names.bias.filter(is_there);
         Ok(ConvTensors {
-            kernel: of_shape(names.kernel, &shape)?,
-            bias: names.bias.filter(is_there).map(|bias| of_shape(bias, &[k])).transpose()?,
-            gamma: names.gamma.map(|gamma| of_shape(gamma, &[k])).transpose()?,
-            beta: of_shape(names.beta, &[k])?,
-            mean: of_shape(names.mean, &[k])?,
-            variance: of_shape(names.variance, &[k])?,
+            kernel: self.tensor(&names.kernel, &spec.name, &shape)?,
+            bias: bias.map(|bias| self.tensor(&bias, &spec.name, &[k])).transpose()?,
+            norm: self.norm_tensors(&names.norm, &spec.name, k)?,
         })
     }
 
-    /// The tensors of the dense layer; the bias is as long as there are classes.
-    fn dense_tensors(&self, features: usize) -> Result<Option<DenseTensors<Tensor<'_>>>, WeightsError> {
-        let Some(names) = self.layers.dense(&self.tensors)? else { return Ok(None) };
-        let (inputs, outputs, expected) = match self.naming.axes {
-            Axes::OutputLast => (0, 1, format!("[{features}, classes]")),
-            Axes::OutputFirst => (1, 0, format!("[classes, {features}]")),
-        };
-        let layer = "the dense layer";
-        let kernel = self.tensor(names.kernel, layer, &expected, |found| {
-            found.len() == 2 && found[inputs] == features && found[outputs] > 0
-        })?;
-        let classes = kernel.info.shape[outputs];
-        let bias = self.tensor(names.bias, layer, &format!("[{classes}]"), |found| found == [classes])?;
-        Ok(Some(DenseTensors { kernel, bias }))
+    fn norm_tensors(
+        &self,
+        names: &NormTensors<Name>,
+        layer: &str,
+        size: usize,
+    ) -> Result<NormTensors<Tensor<'_>>, WeightsError> {
+        let one = |name: &Name| self.tensor(name, layer, &[size]);
+        Ok(NormTensors {
+            gamma: names.gamma.as_ref().map(one).transpose()?,
+            beta: names.beta.as_ref().map(one).transpose()?,
+            mean: one(&names.mean)?,
+            variance: one(&names.variance)?,
+        })
     }
 
-    /// A tensor that must be there, of f32, with a shape that fits.
+    /// Kernel and bias of a dense layer.
+    fn dense_tensors(&self, names: &DenseNames) -> Result<(Tensor<'_>, Option<Tensor<'_>>), WeightsError> {
+        let DenseNames { layer, kernel, bias, inputs, outputs, before, after, .. } = names;
+        let shape = match self.naming.axes {
+            Axes::OutputLast => [*inputs, *outputs],
+            Axes::OutputFirst => [*outputs, *inputs],
+        };
+        for (norms, size) in [(before, *inputs), (after, *outputs)] {
+            norms
+                .iter()
+                .try_for_each(|(norm, _)| self.norm_tensors(norm, &names_of(norm), size).map(drop))?;
+        }
+        let bias = bias.as_ref().map(|bias| self.tensor(bias, layer, &[*outputs])).transpose()?;
+        Ok((self.tensor(kernel, layer, &shape)?, bias))
+    }
+
+    /// A tensor that must be there, of a type that is read, with this shape.
     fn tensor(
         &self,
-        Name { shown, in_file }: Name,
+        Name { shown, in_file }: &Name,
         layer: &str,
-        expected: &str,
-        fits: impl Fn(&[usize]) -> bool,
+        shape: &[usize],
     ) -> Result<Tensor<'_>, WeightsError> {
-        let (file, layer, expected) = (self.name.clone(), layer.to_owned(), expected.to_owned());
-        let Some((info, in_file)) = in_file.and_then(|name| Some((self.tensors.get(&name)?, name))) else {
-            return Err(WeightsError::Missing { file, tensor: shown, layer, expected });
+        let (file, tensor, layer) = (self.name.clone(), shown.clone(), layer.to_owned());
+        let expected = format!("{shape:?}");
+        let Some((info, in_file)) = in_file.as_ref().and_then(|name| Some((self.tensors.get(name)?, name)))
+        else {
+            return Err(WeightsError::Missing { file, tensor, layer, expected });
         };
-        match &info.other_type {
-            Some(found) => Err(WeightsError::Type { file, tensor: shown, found: found.clone() }),
-            None if !fits(&info.shape) => {
+        match &info.elements {
+            Elements::Other(found) => Err(WeightsError::Type { file, tensor, found: found.clone() }),
+            _ if info.shape != shape => {
                 let found = info.shape.clone();
-                Err(WeightsError::Shape { file, tensor: shown, layer, found, expected })
+                Err(WeightsError::Shape { file, tensor, layer, found, expected })
             }
-            None => Ok(Tensor { shown, in_file, info }),
+            _ => Ok(Tensor { shown: tensor, in_file: in_file.clone(), info }),
         }
     }
 
-    fn batch_norm(&self, tensors: &ConvTensors<Tensor>) -> Result<BatchNorm, WeightsError> {
-        let ConvTensors { gamma, beta, mean, variance, .. } = tensors;
+    fn batch_norm(
+        &self,
+        tensors: &NormTensors<Tensor>,
+        size: usize,
+        epsilon: f32,
+    ) -> Result<BatchNorm, WeightsError> {
+        let NormTensors { gamma, beta, mean, variance } = tensors;
+        let beta = beta.as_ref().map(|beta| self.finite(beta)).transpose()?;
+        let accept = |v: f32| v.is_finite() && v >= 0.0;
         Ok(BatchNorm {
             gamma: gamma.as_ref().map(|gamma| self.finite(gamma)).transpose()?,
-            beta: self.finite(beta)?,
+            beta: beta.unwrap_or_else(|| vec![0.0; size]),
             mean: self.finite(mean)?,
-            variance: self.valid(variance, |v| v.is_finite() && v >= 0.0, "a finite number not below 0")?,
-            epsilon: self.bn_epsilon,
+            variance: self.valid(variance, accept, "a finite number not below 0")?.0,
+            epsilon,
         })
     }
 
-    /// The values of a kernel as HWIO, of which `dims` are the sizes.
-    fn hwio(&self, kernel: &Tensor, dims: [usize; 4]) -> Result<Vec<f32>, WeightsError> {
-        let values = self.finite(kernel)?;
-        Ok(match self.naming.axes {
+    /// The values of a kernel as HWIO, of which `dims` are the sizes, and the largest magnitude.
+    fn hwio(&self, kernel: &Tensor, dims: [usize; 4]) -> Result<(Vec<f32>, f32), WeightsError> {
+        let (values, largest) = self.valid(kernel, f32::is_finite, "a finite number")?;
+        let values = match self.naming.axes {
             Axes::OutputLast => values,
             Axes::OutputFirst => hwio_from_oihw(&values, dims),
-        })
+        };
+        Ok((values, largest))
     }
 
     fn finite(&self, tensor: &Tensor) -> Result<Vec<f32>, WeightsError> {
-        self.valid(tensor, f32::is_finite, "a finite number")
+        Ok(self.valid(tensor, f32::is_finite, "a finite number")?.0)
     }
 
+    /// The values of a tensor, and the largest magnitude.
     fn valid(
         &self,
         Tensor { shown, in_file, info }: &Tensor,
         accept: impl Fn(f32) -> bool,
         expected: &'static str,
-    ) -> Result<Vec<f32>, WeightsError> {
+    ) -> Result<(Vec<f32>, f32), WeightsError> {
         let values = self.file.read_f32(in_file, info).map_err(|error| {
             let error = match error {
                 ReadError::Damaged(reason) => ReadError::Damaged(format!("tensor {shown}: {reason}")),
@@ -190,7 +278,10 @@ impl CheckedFile {
         let are_valid = values.iter().fold(true, |all, value| all & accept(*value));
         let wrong = if are_valid { None } else { values.iter().position(|value| !accept(*value)) };
         match wrong {
-            None => Ok(values),
+            None => {
+                let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+                Ok((values, largest))
+            }
             Some(flat) => Err(WeightsError::Value {
                 file: self.name.clone(),
                 tensor: shown.clone(),
@@ -202,11 +293,30 @@ impl CheckedFile {
     }
 }
 
+/// What messages call the layer of a BatchNorm: its mean's tensor says it.
+fn names_of(norm: &NormTensors<Name>) -> String {
+    let shown = norm.mean.shown.as_str();
+    shown.rsplit_once(['.', '/']).map_or(shown, |(layer, _)| layer).to_owned()
+}
+
+/// Folds BatchNorms of the inputs into weights `[in, out]` and bias: a weight takes the scale of
+/// its input, and the bias the sum of the shifts by their weights.
+fn fold_before(norms: &Filter, weights: &mut [f32], bias: &mut [f32]) {
+    let mut sums: Vec<f64> = bias.iter().map(|&bias| bias.into()).collect();
+    for (input, row) in weights.chunks_exact_mut(bias.len()).enumerate() {
+        let (scale, shift) = norms.scale_shift(input);
+        for (weight, sum) in row.iter_mut().zip(&mut sums) {
+            *sum += shift * *weight as f64;
+            *weight = (scale * *weight as f64) as f32;
+        }
+    }
+    bias.iter_mut().zip(sums).for_each(|(bias, sum)| *bias = sum as f32);
+}
+
 /// What the first bytes of an unknown file say.
 fn content(magic: &[u8]) -> String {
     match magic {
         [] => "an empty file".to_owned(),
-        [b'P', b'K', ..] => "a zip archive, as .keras and .pth files are".to_owned(),
         bytes => format!("a file that starts with {bytes:02x?}"),
     }
 }

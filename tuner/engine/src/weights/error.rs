@@ -14,12 +14,23 @@ pub enum WeightsError {
     /// The file is of no known container, or its layers are not those of the network.
     #[error("{file}: found {found}, expected {expected}")]
     Content { file: String, found: String, expected: String },
-    #[error("{file}: tensor {tensor} is missing, expected f32 {expected} for {layer}")]
+    #[error("{file}: tensor {tensor} is missing, expected {expected} for {layer}")]
     Missing { file: String, tensor: String, layer: String, expected: String },
     #[error("{file}: tensor {tensor} has shape {found:?}, expected {expected} for {layer}")]
     Shape { file: String, tensor: String, layer: String, found: Vec<usize>, expected: String },
-    #[error("{file}: tensor {tensor} has type {found}, expected f32")]
+    #[error("{file}: tensor {tensor} has type {found}, expected f32, f16, bf16 or f64")]
     Type { file: String, tensor: String, found: String },
+    /// The file has more between features and classes than is known.
+    #[error(
+        "{file}: found {found} in the classifier, expected dense layers, BatchNorms and ReLU, sigmoid or softmax; \
+         --features gives the features before it"
+    )]
+    Head { file: String, found: String },
+    /// A kernel is beyond f32 once its BatchNorm is folded into it.
+    #[error(
+        "{file}: tensor {tensor}: weights or bias of output channel {channel} overflow f32 with the BatchNorm"
+    )]
+    Overflow { file: String, tensor: String, channel: usize },
     /// A value no network can have: the first, at a coordinate in the file's order of axes.
     #[error("{file}: tensor {tensor} holds {found} at {at:?}, expected {expected}")]
     Value { file: String, tensor: String, at: Vec<usize>, found: f32, expected: &'static str },
@@ -32,6 +43,7 @@ impl WeightsError {
         match error {
             ReadError::Io(source) => Self::Read { file, source },
             ReadError::Damaged(reason) => Self::Damaged { file, format, reason: one_line(&reason) },
+            ReadError::Content { found, expected } => Self::Content { file, found, expected },
         }
     }
 }

@@ -1,20 +1,20 @@
 //! HDF5 files, as Keras writes them.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::path::Path;
 
-use hdf5_pure::{DType, Dataset, Error, Group, Layout, Source, make_f32_type};
+use hdf5_pure::{DType, Dataset, Error, Group, Layout, make_f32_type};
 
 use crate::util::files::one_line;
-use crate::util::read_at::read_f32_at;
+use crate::util::read_at::Section;
 use crate::weights::paged_file::PagedFile;
-use crate::weights::tensor_file::{Container, Opened, ReadError, TensorFile, TensorInfo, Tensors};
+use crate::weights::tensor_file::{Container, Elements, Opened, ReadError, TensorFile, TensorInfo, Tensors};
 
 pub(super) const HDF5: Container = Container {
     name: "HDF5",
     title: "Keras HDF5 (.h5 or .weights.h5)",
     recognises: |magic| magic.starts_with(b"\x89HDF"),
-    open,
+    open: |section, _: &Path| open(section),
 };
 
 /// More than any nesting of models, and an end to links that form a ring.
@@ -30,17 +30,18 @@ const LABELLED: &str = "vars";
 
 #[derive(Debug)]
 struct Hdf5 {
-    /// For values that need no decoding, and its bytes.
-    file: File,
-    len: u64,
+    /// For values that need no decoding.
+    section: Section,
     /// By their paths.
     datasets: BTreeMap<String, Dataset>,
 }
 
+/// Where a saved model has its description: an attribute of the root.
+const MODEL_CONFIG: &str = "model_config";
+
 /// Reads the tree of groups and the header of every dataset.
-fn open(file: File) -> Opened {
-    let pages = PagedFile::new(&file)?;
-    let len = pages.len();
+pub(super) fn open(section: Section) -> Result<Opened, ReadError> {
+    let pages = PagedFile::new(section.clone());
     let tree = hdf5_pure::File::from_source(pages).map_err(ReadError::damaged)?;
     let (mut tensors, mut datasets) = (Tensors::new(), BTreeMap::new());
     let mut groups = vec![(Vec::new(), tree.root())];
@@ -65,7 +66,11 @@ fn open(file: File) -> Opened {
             groups.push((path_of(name), child));
         }
     }
-    Ok((tensors, Box::new(Hdf5 { file, len, datasets })))
+    let config = tree.root().attrs().map_err(ReadError::damaged)?.remove(MODEL_CONFIG);
+    let model_config = config.as_ref().and_then(|text| text.as_str()).map(serde_json::from_str).transpose();
+    let model_config =
+        model_config.map_err(|error| ReadError::damaged(format!("{MODEL_CONFIG}: {error}")))?;
+    Ok(Opened { tensors, file: Box::new(Hdf5 { section, datasets }), model_config, others: Vec::new() })
 }
 
 /// The attribute `name` of a group that has one.
@@ -79,26 +84,33 @@ fn name_of(group: &Group, path: &[String]) -> Result<Option<String>, ReadError> 
 
 /// A header that cannot be read shows as the tensor's type.
 fn info(dataset: &Dataset, group: Option<String>) -> TensorInfo {
-    let (shape, other_type) = match (dataset.shape(), dataset.dtype()) {
-        (Ok(shape), Ok(DType::F32)) => (shape, None),
-        (Ok(shape), Ok(other)) => (shape, Some(one_line(&other.to_string()))),
-        (Err(error), _) | (_, Err(error)) => (vec![], Some(one_line(&format!("unknown ({error})")))),
+    let (shape, elements) = match (dataset.shape(), dataset.dtype()) {
+        (Ok(shape), Ok(DType::F32)) => (shape, Elements::F32),
+        (Ok(shape), Ok(DType::F64)) => (shape, Elements::F64),
+        (Ok(shape), Ok(other)) => (shape, Elements::Other(one_line(&other.to_string()))),
+        (Err(error), _) | (_, Err(error)) => {
+            (vec![], Elements::Other(one_line(&format!("unknown ({error})"))))
+        }
     };
     let shape = shape.into_iter().map(|size| usize::try_from(size).unwrap_or(usize::MAX)).collect();
-    TensorInfo { group, shape, other_type }
+    TensorInfo { group, shape, elements }
 }
 
 impl TensorFile for Hdf5 {
     fn read_f32(&self, name: &str, tensor: &TensorInfo) -> Result<Vec<f32>, ReadError> {
-        let count = tensor.shape.iter().try_fold(1usize, |all, size| all.checked_mul(*size));
-        let count = count.ok_or_else(|| ReadError::Damaged(format!("found shape {:?}", tensor.shape)))?;
+        let count = tensor.count()?;
         let dataset = self.datasets.get(name).ok_or_else(|| ReadError::damaged("not found"))?;
-        let values = match plain_values(dataset, count, self.len) {
-            Some(at) => read_f32_at(&self.file, at, count)?,
-            None => dataset.read_f32().map_err(|error| match error {
-                Error::Io(source) => ReadError::Io(source),
-                error => ReadError::damaged(error),
-            })?,
+        let decoded = |error| match error {
+            Error::Io(source) => ReadError::Io(source),
+            error => ReadError::damaged(error),
+        };
+        let values = match plain_values(dataset, count, self.section.size()) {
+            Some(at) => self.section.read_f32_at(at, count)?,
+            None if tensor.elements == Elements::F64 => {
+                let values = dataset.read_f64().map_err(decoded)?;
+                values.into_iter().map(|value| value as f32).collect()
+            }
+            None => dataset.read_f32().map_err(decoded)?,
         };
         if values.len() != count {
             return Err(ReadError::Damaged(format!("found {} values, expected {count}", values.len())));

@@ -8,22 +8,29 @@
 //!
 //! Keras numbers its layers `conv2d`, `conv2d_1`, ... as it creates them, going on from the models
 //! that the process made before. So the lowest number in the file is the first layer, and a
-//! missing number is a missing layer. Convolutions and BatchNorms are numbered separately.
+//! missing number is a missing layer. Convolutions and BatchNorms are numbered separately. What is
+//! numbered behind those of the network, or not numbered so, belongs to the head.
 
 use std::collections::BTreeMap;
 
-use crate::network::{ConvSpec, ModelInfo};
+use crate::network::ConvSpec;
 use crate::util::files::one_line;
 use crate::weights::error::WeightsError;
-use crate::weights::naming::{AveragePooling, Axes, ConvTensors, DenseTensors, LayerNames, Name, Naming};
+use crate::weights::head::{HeadPart, HeadParts, PartKind};
+use crate::weights::keras_config::Described;
+use crate::weights::names::{ConvTensors, Name, NormTensors};
+use crate::weights::naming::{AveragePooling, Axes, File, LayerNames, Naming};
 use crate::weights::tensor_file::{TensorInfo, Tensors};
 
 pub(super) const KERAS: Naming = Naming {
     axes: Axes::OutputLast,
     average_pooling: AveragePooling::Keras,
     recognises: |tensors| tensors.iter().any(is_numbered),
-    read: |file, tensors, info| Ok(Box::new(KerasNames::new(file, tensors, info)?)),
+    read: |file| Ok(Box::new(KerasNames::new(file)?)),
 };
+
+/// Epsilon of Keras's BatchNorms where nothing else is said.
+const HEAD_EPSILON: f32 = 1e-3;
 
 /// Where a whole saved model has its weights.
 const SAVED_MODEL: &str = "model_weights/";
@@ -40,24 +47,54 @@ struct KerasNames {
     convs: BTreeMap<u64, Variables>,
     norms: BTreeMap<u64, Variables>,
     others: BTreeMap<String, Variables>,
+    head: HeadParts,
 }
 
 impl KerasNames {
-    fn new(file: &str, tensors: &Tensors, info: &ModelInfo) -> Result<Self, WeightsError> {
-        let dense = info.top.map(|top| top.dense);
-        let mut names = Self { file: file.to_owned(), dense, ..Self::default() };
-        let is_saved_model = tensors.keys().any(|name| name.starts_with(SAVED_MODEL));
+    fn new(file: &File) -> Result<Self, WeightsError> {
+        let dense = file.info.top.map(|top| top.dense);
+        let mut names = Self { file: file.name.to_owned(), dense, ..Self::default() };
+        let is_saved_model = file.tensors.keys().any(|name| name.starts_with(SAVED_MODEL));
         let prefix = if is_saved_model { SAVED_MODEL } else { "" };
-        for (in_file, tensor) in tensors {
+        for (in_file, tensor) in file.tensors {
             if let Some(name) = in_file.strip_prefix(prefix) {
                 names.add(name, in_file, tensor)?;
             }
         }
         if names.convs.is_empty() {
-            let expected = format!("the layers of Keras's {}", info.title);
+            let expected = format!("the layers of Keras's {}", file.info.title);
             return Err(names.layers("no layer conv2d".to_owned(), &expected));
         }
+        let described = file.model_config.map(Described::of);
+        names.head = names.read_head(file.tensors, file.convs.len() as u64, described);
         Ok(names)
+    }
+
+    /// The layers that are none of the first `trunk` convolutions and BatchNorms.
+    fn read_head(&self, tensors: &Tensors, trunk: u64, described: Option<Described>) -> HeadParts {
+        let behind = |layers: &BTreeMap<u64, Variables>, base: &str| -> Vec<(String, Variables)> {
+            let first = layers.keys().next().map_or(0, |first| first.saturating_add(trunk));
+            layers.range(first..).map(|(number, layer)| (numbered(base, *number), layer.clone())).collect()
+        };
+        let mut head = HeadParts::default();
+        let layers = behind(&self.convs, CONV).into_iter().chain(behind(&self.norms, NORM));
+        let others = self.others.iter().map(|(layer, variables)| (layer.clone(), variables.clone()));
+        let mut parts = BTreeMap::new();
+        for (layer, variables) in layers.chain(others) {
+            match part(tensors, &layer, &variables) {
+                Some(part) => {
+                    parts.insert(layer, part);
+                }
+                None => {
+                    let tensor = variables.values().next().map_or(&layer, |tensor| tensor);
+                    head.unknown.get_or_insert_with(|| one_line(tensor));
+                }
+            }
+        }
+        match described {
+            Some(described) if head.unknown.is_none() => described.head(parts),
+            _ => HeadParts { parts: parts.into_values().collect(), ..head },
+        }
     }
 
     /// Adds a tensor, of whose name in the file `name` is all or what follows [`SAVED_MODEL`].
@@ -105,49 +142,58 @@ fn find(layer: &str, variables: Option<&Variables>, name: &str, place: &str) -> 
     Name { shown: one_line(&format!("{layer}/{variable}")), in_file }
 }
 
-fn dense_names(layer: &str, variables: &Variables) -> DenseTensors<Name> {
-    DenseTensors {
-        kernel: find(layer, Some(variables), "kernel", "0"),
-        bias: find(layer, Some(variables), "bias", "1"),
+/// A dense layer or a BatchNorm; none if the variables are of neither.
+fn part(tensors: &Tensors, layer: &str, variables: &Variables) -> Option<HeadPart> {
+    let shape = |name: &Name| Some(&tensors.get(name.in_file.as_ref()?)?.shape[..]);
+    let kernel = find(layer, Some(variables), "kernel", "0");
+    let kind = match (shape(&kernel), variables.len()) {
+        (Some(&[inputs, outputs]), 1 | 2) => {
+            let bias = Some(find(layer, Some(variables), "bias", "1")).filter(|bias| bias.in_file.is_some());
+            PartKind::Dense { kernel, bias, inputs, outputs }
+        }
+        _ => {
+            let norm = norm(layer, Some(variables));
+            let size = shape(&norm.mean).filter(|_| shape(&norm.variance).is_some())?.first().copied()?;
+            PartKind::Norm { tensors: norm, size, epsilon: HEAD_EPSILON }
+        }
+    };
+    Some(HeadPart { layer: layer.to_owned(), kind })
+}
+
+/// The variables of a BatchNorm. Without names, four have a scale, and three have none.
+fn norm(layer: &str, variables: Option<&Variables>) -> NormTensors<Name> {
+    let has_gamma = variables.is_some_and(|norm| norm.contains_key("gamma") || norm.contains_key("3"));
+    let [beta, mean, variance] = if has_gamma { ["1", "2", "3"] } else { ["0", "1", "2"] };
+    NormTensors {
+        gamma: has_gamma.then(|| find(layer, variables, "gamma", "0")),
+        beta: Some(find(layer, variables, "beta", beta)),
+        mean: find(layer, variables, "moving_mean", mean),
+        variance: find(layer, variables, "moving_variance", variance),
     }
 }
 
 impl LayerNames for KerasNames {
     fn conv(&self, spec: &ConvSpec) -> ConvTensors<Name> {
-        let kinds = [("conv2d", &self.convs), ("batch_normalization", &self.norms)];
-        let [(conv_layer, conv), (norm_layer, norm)] = kinds.map(|(base, layers)| {
+        let kinds = [(CONV, &self.convs), (NORM, &self.norms)];
+        let [(conv_layer, conv), (norm_layer, norm_variables)] = kinds.map(|(base, layers)| {
             let number = layers.keys().next().unwrap_or(&0).saturating_add(spec.index as u64);
             (numbered(base, number), layers.get(&number))
         });
-        let has_gamma = norm.is_some_and(|norm| norm.contains_key("gamma") || norm.contains_key("3"));
-        let [beta, mean, variance] = if has_gamma { ["1", "2", "3"] } else { ["0", "1", "2"] };
         ConvTensors {
             kernel: find(&conv_layer, conv, "kernel", "0"),
             bias: Some(find(&conv_layer, conv, "bias", "1")),
-            gamma: has_gamma.then(|| find(&norm_layer, norm, "gamma", "0")),
-            beta: find(&norm_layer, norm, "beta", beta),
-            mean: find(&norm_layer, norm, "moving_mean", mean),
-            variance: find(&norm_layer, norm, "moving_variance", variance),
+            norm: norm(&norm_layer, norm_variables),
         }
     }
 
-    /// The layer of the network's name, or else the only one whose kernel is a matrix.
-    fn dense(&self, tensors: &Tensors) -> Result<Option<DenseTensors<Name>>, WeightsError> {
-        if let Some(layer) = self.dense
-            && let Some(variables) = self.others.get(layer)
-        {
-            return Ok(Some(dense_names(layer, variables)));
-        }
-        let rank = |name: &Name| Some(tensors.get(name.in_file.as_ref()?)?.shape.len());
-        let all = self.others.iter().map(|(layer, variables)| (layer, dense_names(layer, variables)));
-        let mut dense: Vec<_> = all.filter(|(_, names)| rank(&names.kernel) == Some(2)).collect();
-        if dense.len() > 1 {
-            let layers: Vec<_> = dense.iter().map(|(layer, _)| one_line(layer)).collect();
-            return Err(self.layers(format!("dense layers {}", layers.join(", ")), "at most one"));
-        }
-        Ok(dense.pop().map(|(_, names)| names))
+    fn head(&self) -> HeadParts {
+        self.head.clone()
     }
 }
+
+/// What Keras calls convolutions and BatchNorms.
+const CONV: &str = "conv2d";
+const NORM: &str = "batch_normalization";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -163,8 +209,8 @@ fn kind(layer: &str) -> Kind {
         _ => (layer, Some(0)),
     };
     match (base, number) {
-        ("conv2d", Some(number)) => Kind::Conv(number),
-        ("batch_normalization" | "batch_normalization_v1", Some(number)) => Kind::Norm(number),
+        (CONV, Some(number)) => Kind::Conv(number),
+        (NORM | "batch_normalization_v1", Some(number)) => Kind::Norm(number),
         _ => Kind::Other,
     }
 }

@@ -2,8 +2,12 @@
 
 use std::fmt::Debug;
 
+use serde_json::Value;
+
 use crate::network::{ConvSpec, ModelInfo};
 use crate::weights::error::WeightsError;
+use crate::weights::head::HeadParts;
+use crate::weights::names::{ConvTensors, Name};
 use crate::weights::tensor_file::Tensors;
 
 /// A naming scheme, as the table of them has it.
@@ -15,8 +19,19 @@ pub(super) struct Naming {
     pub average_pooling: AveragePooling,
     /// Whether the names of a file are of this scheme.
     pub recognises: fn(&Tensors) -> bool,
-    /// The layers of a file, whose name messages show, for a network.
-    pub read: fn(&str, &Tensors, &ModelInfo) -> Layers,
+    /// The layers of a file for a network.
+    pub read: fn(&File) -> Layers,
+}
+
+/// What a scheme reads the layers of.
+pub(super) struct File<'a> {
+    /// Its name, for messages.
+    pub name: &'a str,
+    pub tensors: &'a Tensors,
+    pub model_config: Option<&'a Value>,
+    pub info: &'a ModelInfo,
+    /// The convolutions of the whole network, of which the file may be wanted for a part.
+    pub convs: &'a [ConvSpec],
 }
 
 pub(super) type Layers = Result<Box<dyn LayerNames>, WeightsError>;
@@ -26,39 +41,8 @@ pub(super) trait LayerNames: Debug + Send + Sync {
     /// The tensors of one convolution and its BatchNorm. A bias need not be there.
     fn conv(&self, spec: &ConvSpec) -> ConvTensors<Name>;
 
-    /// The tensors of the dense layer; `None` if there is not one of them.
-    fn dense(&self, tensors: &Tensors) -> Result<Option<DenseTensors<Name>>, WeightsError>;
-}
-
-#[derive(Debug)]
-pub(super) struct Name {
-    /// As messages show it.
-    pub shown: String,
-    /// As the file has it; none where it has no such tensor.
-    pub in_file: Option<String>,
-}
-
-impl Name {
-    /// A name that is shown as it is in the file.
-    pub fn plain(name: String) -> Self {
-        Self { in_file: Some(name.clone()), shown: name }
-    }
-}
-
-/// The tensors of a convolution and its BatchNorm.
-pub(super) struct ConvTensors<T> {
-    pub kernel: T,
-    pub bias: Option<T>,
-    /// `None` where the scheme or the layer has no scale.
-    pub gamma: Option<T>,
-    pub beta: T,
-    pub mean: T,
-    pub variance: T,
-}
-
-pub(super) struct DenseTensors<T> {
-    pub kernel: T,
-    pub bias: T,
+    /// What follows the last block.
+    fn head(&self) -> HeadParts;
 }
 
 /// In which order a file has the axes of its kernels.

@@ -2,13 +2,11 @@
 //! thousands of reads of the system become some hundreds.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use hdf5_pure::{FormatError, Source};
 
-use crate::util::read_at::read_exact_at;
+use crate::util::read_at::Section;
 
 /// Bytes that are read at once. Headers lie among values: larger pages would hold more of those.
 const PAGE: usize = 4096;
@@ -19,29 +17,27 @@ const KEPT: usize = 1024;
 /// The file, and the pages of it that were read lately.
 #[derive(Debug)]
 pub(super) struct PagedFile {
-    file: File,
-    len: u64,
+    section: Section,
     recent: Mutex<HashMap<u64, Vec<u8>>>,
 }
 
 impl PagedFile {
-    /// Another handle of an open file.
-    pub fn new(file: &File) -> io::Result<Self> {
-        Ok(Self { len: file.metadata()?.len(), file: file.try_clone()?, recent: Mutex::default() })
+    pub fn new(section: Section) -> Self {
+        Self { section, recent: Mutex::default() }
     }
 
     fn read(&self, at: u64, buffer: &mut [u8]) -> Result<(), FormatError> {
-        read_exact_at(&self.file, buffer, at).map_err(|error| FormatError::Source(error.to_string()))
+        self.section.read_exact_at(buffer, at).map_err(|error| FormatError::Source(error.to_string()))
     }
 }
 
 impl Source for PagedFile {
     fn len(&self) -> u64 {
-        self.len
+        self.section.size()
     }
 
     fn read_at(&self, offset: u64, mut buffer: &mut [u8]) -> Result<(), FormatError> {
-        let available = self.len.saturating_sub(offset);
+        let available = self.len().saturating_sub(offset);
         if buffer.len() as u64 > available {
             let available = usize::try_from(available).unwrap_or(usize::MAX);
             return Err(FormatError::UnexpectedEof { expected: buffer.len(), available });
@@ -58,7 +54,7 @@ impl Source for PagedFile {
                     recent.clear();
                 }
                 let start = at - from as u64;
-                let mut page = vec![0; (self.len - start).min(PAGE as u64) as usize];
+                let mut page = vec![0; (self.len() - start).min(PAGE as u64) as usize];
                 self.read(start, &mut page)?;
                 recent.insert(number, page);
             }
@@ -84,7 +80,7 @@ mod tests {
         let bytes: Vec<u8> = (0..len as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(&bytes).expect("written");
-        let pages = PagedFile::new(&file).expect("an open file");
+        let pages = PagedFile::new(Section::whole(file).expect("an open file"));
         assert_eq!(pages.len(), len as u64);
         let check = |at: usize, size: usize| {
             let mut found = vec![0; size];
@@ -110,7 +106,7 @@ mod tests {
     fn small_reads_come_from_pages_that_are_kept_while_there_is_room() {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(&vec![7; (KEPT + 5) * PAGE]).expect("written");
-        let pages = PagedFile::new(&file).expect("an open file");
+        let pages = PagedFile::new(Section::whole(file).expect("an open file"));
         let kept = |numbers: &mut dyn Iterator<Item = usize>| {
             numbers.for_each(|number| pages.read_at((number * PAGE) as u64, &mut [0; 8]).expect("inside"));
             pages.recent.lock().expect("no panic").len()

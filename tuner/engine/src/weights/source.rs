@@ -2,18 +2,20 @@
 //!
 //! [`Weights::open`] reads headers only and checks every tensor the network needs; values are read
 //! layer by layer, by [`Weights::conv`] and [`Weights::dense`], so that no second copy of the
-//! network is ever held. A file is recognised by its content, not by its name: HDF5 of Keras, or
-//! safetensors of torchvision or timm.
+//! network is ever held. A file is recognised by its content, not by its name: HDF5 and `.keras` of
+//! Keras, safetensors, `.pt` of PyTorch.
 
 use std::path::Path;
 
 use kernels::Filter;
 
-use crate::network::{ConvSpec, InputSpec, Model, Spec};
+use crate::network::{ConvSpec, Head, InputSpec, Model, Spec};
 use crate::util::files::one_line;
+use crate::util::read_at::Section;
 use crate::weights::activation_means::after_relu;
 use crate::weights::checked::CheckedFile;
 use crate::weights::error::WeightsError;
+use crate::weights::head::HeadOptions;
 use crate::weights::naming::AveragePooling;
 use crate::weights::synthetic::Synthetic;
 
@@ -23,7 +25,7 @@ pub struct Weights {
     store: Store,
     description: String,
     features: usize,
-    classes: Option<usize>,
+    head: Option<Head>,
 }
 
 #[derive(Debug)]
@@ -34,13 +36,21 @@ enum Store {
 
 impl Weights {
     /// Opens a file and checks presence, shape and type of all that a model needs: kernel and
-    /// BatchNorm of every convolution, and the dense layer if the file has any tensor of it. Values
-    /// are not read.
+    /// BatchNorm of every convolution, and the layers of the head. Values are not read.
     ///
     /// # Errors
     /// The first thing that is wrong, see [`WeightsError`].
     pub fn open(path: impl AsRef<Path>, model: &Model) -> Result<Self, WeightsError> {
-        Self::open_for(path.as_ref(), &Spec::new(model))
+        Self::open_with(path, model, &HeadOptions::default())
+    }
+
+    /// As [`Self::open`], of the head what is wanted.
+    pub fn open_with(
+        path: impl AsRef<Path>,
+        model: &Model,
+        options: &HeadOptions,
+    ) -> Result<Self, WeightsError> {
+        Self::open_for(path.as_ref(), &Spec::new(model), options)
     }
 
     /// Weights that are made up from a seed, see [`crate::weights::synthetic`].
@@ -48,23 +58,48 @@ impl Weights {
         Self::synthetic_for(&Spec::new(model), seed)
     }
 
-    pub(super) fn open_for(path: &Path, spec: &Spec) -> Result<Self, WeightsError> {
-        let file = CheckedFile::open(path, &spec.info)?;
-        let classes = file.check(spec)?;
+    pub(super) fn open_for(path: &Path, spec: &Spec, options: &HeadOptions) -> Result<Self, WeightsError> {
+        let file = CheckedFile::open(path, spec, options)?;
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-        let (store, description) = (Store::File(file), one_line(&name));
-        Ok(Self { store, description, features: spec.features, classes })
+        let (head, description) = (file.head.head(), one_line(&name));
+        Ok(Self { store: Store::File(file), description, features: spec.features, head })
     }
 
     pub(super) fn synthetic_for(spec: &Spec, seed: u64) -> Self {
-        let classes = spec.info.top.map(|top| top.classes).filter(|_| spec.features > 0);
+        let top = spec.info.top.filter(|_| spec.features > 0);
         let store = Store::Synthetic(Synthetic { seed, info: spec.info });
-        Self { store, description: format!("synthetic (seed {seed})"), features: spec.features, classes }
+        let (description, head) =
+            (format!("synthetic (seed {seed})"), top.map(|top| Head::softmax(top.classes)));
+        Self { store, description, features: spec.features, head }
     }
 
-    /// Outputs of the dense layer; `None` without such a layer or without features.
+    /// The layers behind the features; `None` without such layers or without features.
+    pub fn head(&self) -> Option<&Head> {
+        self.head.as_ref()
+    }
+
+    /// The files that the weights are read from; none of those that are made up.
+    pub(crate) fn sections(&self) -> &[Section] {
+        match &self.store {
+            Store::File(file) => &file.sections,
+            Store::Synthetic(_) => &[],
+        }
+    }
+
+    /// Outputs of the head's last layer.
     pub fn classes(&self) -> Option<usize> {
-        self.classes
+        self.head.as_ref().map(Head::classes)
+    }
+
+    /// What to know of a variant of the network that the number of classes points to.
+    pub fn variant(&self) -> Option<&'static str> {
+        let Store::File(file) = &self.store else { return None };
+        file.variant
+    }
+
+    /// Whether an activation of the head was assumed, as the file states none.
+    pub fn is_head_assumed(&self) -> bool {
+        matches!(&self.store, Store::File(file) if file.head.is_assumed)
     }
 
     /// The pooling the weights were trained with.
@@ -110,13 +145,17 @@ impl Weights {
         Ok(Some(inputs))
     }
 
-    /// The dense layer as a 1x1 convolution `[1, 1, features, classes]` with a bias, where
-    /// [`Weights::classes`] is not `None`.
-    pub fn dense(&self) -> Result<Option<Filter>, WeightsError> {
-        let Some(classes) = self.classes else { return Ok(None) };
+    /// A dense layer of the head, by its number, as a 1x1 convolution `[1, 1, in, out]` with a bias.
+    ///
+    /// # Errors
+    /// As [`Self::conv`].
+    ///
+    /// # Panics
+    /// If [`Self::head`] has no such layer.
+    pub fn dense(&self, layer: usize) -> Result<Filter, WeightsError> {
         match &self.store {
-            Store::File(file) => file.dense(self.features),
-            Store::Synthetic(made_up) => Ok(Some(made_up.dense(self.features, classes))),
+            Store::File(file) => file.dense(layer),
+            Store::Synthetic(made_up) => Ok(made_up.dense(self.features, self.classes().unwrap_or(0))),
         }
     }
 }

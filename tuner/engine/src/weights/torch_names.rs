@@ -1,43 +1,144 @@
 //! Names of torchvision and timm: `{layer}.conv.weight` (OIHW), `{layer}.bn.weight`, `.bias`,
-//! `.running_mean`, `.running_var`, and of the dense layer `fc.weight`, `fc.bias`. All other
-//! tensors, such as `AuxLogits.*` and `*.num_batches_tracked`, are ignored.
+//! `.running_mean`, `.running_var`. Layers of the head have a matrix `weight` and a `bias`, or
+//! what a BatchNorm has, under any name, such as `fc`, `classifier.1` or `head.fc`.
+//!
+//! Wrappers put a prefix before all names (`module.`, `model.`, `state_dict.`): it is what the name
+//! of the network's first convolution has before it. `AuxLogits` and `num_batches_tracked` are
+//! without effect on what a network computes after training.
 
 use crate::network::ConvSpec;
+use crate::util::files::one_line;
 use crate::weights::error::WeightsError;
-use crate::weights::naming::{AveragePooling, Axes, ConvTensors, DenseTensors, LayerNames, Name, Naming};
+use crate::weights::head::{HeadPart, HeadParts, PartKind};
+use crate::weights::names::{ConvTensors, Name, NormTensors};
+use crate::weights::naming::{AveragePooling, Axes, File, LayerNames, Layers, Naming};
 use crate::weights::tensor_file::Tensors;
 
 pub(super) const TORCHVISION: Naming = Naming {
     axes: Axes::OutputFirst,
     average_pooling: AveragePooling::Torchvision,
     recognises: |tensors| tensors.keys().any(|name| name.ends_with(".conv.weight")),
-    read: |_, _, info| Ok(Box::new(TorchNames { dense: info.top.map(|top| top.torch_dense) })),
+    read,
 };
+
+/// Epsilon of PyTorch's BatchNorms where nothing else is said.
+const HEAD_EPSILON: f32 = 1e-5;
+
+/// Modules that training alone uses.
+const AUXILIARY: &str = "AuxLogits.";
+
+/// What optimizers and training scripts save next to a network: first parts of names.
+const TRAINING: [&str; 6] =
+    ["optimizer", "optimizer_state_dict", "optimizer_states", "lr_schedulers", "scheduler", "scaler"];
 
 #[derive(Debug)]
 struct TorchNames {
-    /// Name of the dense layer.
-    dense: Option<&'static str>,
+    /// What all names of the network have before them.
+    prefix: String,
+    head: HeadParts,
+}
+
+fn read(file: &File) -> Layers {
+    let first = file.convs.first().map(|conv| format!("{}.conv.weight", conv.torch)).unwrap_or_default();
+    let prefixes: Vec<&str> =
+        file.tensors.keys().filter_map(|name| name.strip_suffix(&first[..])).filter(is_prefix).collect();
+    let prefix = match prefixes[..] {
+        [] => "",
+        [prefix] => prefix,
+        [..] => {
+            let found = prefixes.iter().map(|prefix| one_line(prefix)).collect::<Vec<_>>().join("`, `");
+            let (file, found) = (file.name.to_owned(), format!("several networks, under `{found}`"));
+            return Err(WeightsError::Content { file, found, expected: "one".to_owned() });
+        }
+    };
+    Ok(Box::new(TorchNames { prefix: prefix.to_owned(), head: head(file, prefix) }))
+}
+
+/// Whether what precedes a name is nothing, or modules.
+fn is_prefix(prefix: &&str) -> bool {
+    prefix.is_empty() || prefix.ends_with('.')
+}
+
+/// The layers of the tensors that belong to no convolution of the network.
+fn head(file: &File, prefix: &str) -> HeadParts {
+    let mut head = HeadParts::default();
+    let of_trunk = |name: &str| {
+        file.convs.iter().any(|conv| {
+            let rest = name.strip_prefix(&conv.torch[..]).and_then(|rest| rest.strip_prefix('.'));
+            rest.is_some_and(|rest| rest.starts_with("conv.") || rest.starts_with("bn."))
+        })
+    };
+    let mut layers: Vec<&str> = Vec::new();
+    for in_file in file.tensors.keys() {
+        let Some(name) = in_file.strip_prefix(prefix) else {
+            let is_training = TRAINING.iter().any(|first| in_file.split('.').next() == Some(first));
+            if !is_training {
+                head.unknown.get_or_insert_with(|| one_line(in_file));
+            }
+            continue;
+        };
+        let without_effect = name.starts_with(AUXILIARY)
+            || name.ends_with("num_batches_tracked")
+            || prefix.is_empty() && TRAINING.iter().any(|first| name.split('.').next() == Some(first));
+        if !without_effect && !of_trunk(name) {
+            let (layer, _) = name.rsplit_once('.').unwrap_or(("", name));
+            if !layers.contains(&layer) {
+                layers.push(layer);
+            }
+        }
+    }
+    for layer in layers {
+        match part(file.tensors, prefix, layer) {
+            Some(part) => head.parts.push(part),
+            None => {
+                let of_layer = |name: &&String| name.starts_with(&format!("{prefix}{layer}"));
+                let tensor = file.tensors.keys().find(of_layer).map_or(layer, |name| name);
+                head.unknown.get_or_insert_with(|| one_line(tensor));
+            }
+        }
+    }
+    head
+}
+
+/// A dense layer or a BatchNorm; none if the tensors are of neither.
+fn part(tensors: &Tensors, prefix: &str, layer: &str) -> Option<HeadPart> {
+    let path = format!("{prefix}{layer}.");
+    let shape = |leaf: &str| tensors.get(&format!("{path}{leaf}")).map(|info| &info.shape[..]);
+    let name = |leaf: &str| Name::plain(format!("{path}{leaf}"));
+    let there = |leaf: &str| shape(leaf).map(|_| name(leaf));
+    let count = tensors.keys().filter(|name| name.starts_with(&path)).count();
+    let kind = match (shape("weight"), shape("running_mean")) {
+        (Some([outputs, inputs]), None) if count == 1 + usize::from(there("bias").is_some()) => {
+            let (kernel, bias) = (name("weight"), there("bias"));
+            PartKind::Dense { kernel, bias, inputs: *inputs, outputs: *outputs }
+        }
+        (_, Some([size])) => {
+            let [gamma, beta] = ["weight", "bias"].map(there);
+            let (mean, variance) = (name("running_mean"), name("running_var"));
+            let tensors = NormTensors { gamma, beta, mean, variance };
+            PartKind::Norm { tensors, size: *size, epsilon: HEAD_EPSILON }
+        }
+        _ => return None,
+    };
+    Some(HeadPart { layer: layer.to_owned(), kind })
 }
 
 impl LayerNames for TorchNames {
     fn conv(&self, spec: &ConvSpec) -> ConvTensors<Name> {
-        let name = |suffix: &str| Name::plain(format!("{}.{suffix}", spec.torch));
+        let name = |suffix: &str| Name::plain(format!("{}{}.{suffix}", self.prefix, spec.torch));
         ConvTensors {
             kernel: name("conv.weight"),
             bias: Some(name("conv.bias")),
-            gamma: Some(name("bn.weight")),
-            beta: name("bn.bias"),
-            mean: name("bn.running_mean"),
-            variance: name("bn.running_var"),
+            norm: NormTensors {
+                gamma: Some(name("bn.weight")),
+                beta: Some(name("bn.bias")),
+                mean: name("bn.running_mean"),
+                variance: name("bn.running_var"),
+            },
         }
     }
 
-    fn dense(&self, tensors: &Tensors) -> Result<Option<DenseTensors<Name>>, WeightsError> {
-        let Some(dense) = self.dense else { return Ok(None) };
-        let names = ["weight", "bias"].map(|suffix| format!("{dense}.{suffix}"));
-        let is_there = names.iter().any(|name| tensors.contains_key(name));
-        let [kernel, bias] = names.map(Name::plain);
-        Ok(is_there.then_some(DenseTensors { kernel, bias }))
+    fn head(&self) -> HeadParts {
+        self.head.clone()
     }
 }

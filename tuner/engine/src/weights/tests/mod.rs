@@ -4,8 +4,10 @@ use ::safetensors::tensor::Dtype;
 use kernels::Filter;
 use tempfile::TempDir;
 
+use crate::network::{Activation, Head, HeadLayer};
 use crate::network::{ConvSpec, Spec};
 use crate::weights::error::WeightsError;
+use crate::weights::head::HeadOptions;
 use crate::weights::naming::AveragePooling;
 use crate::weights::source::Weights;
 
@@ -20,12 +22,16 @@ fn write(bytes: &[u8]) -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-/// Opens and reads everything.
+fn open(path: &Path, spec: &Spec) -> Result<Weights, WeightsError> {
+    Weights::open_for(path, spec, &HeadOptions::default())
+}
+
+/// Opens and reads everything: convolutions and the first dense layer.
 fn read(bytes: &[u8], spec: &Spec) -> Result<(Vec<Filter>, Option<Filter>), WeightsError> {
     let (_folder, path) = write(bytes);
-    let weights = Weights::open_for(&path, spec)?;
+    let weights = open(&path, spec)?;
     let convs = spec.convs.iter().map(|conv| weights.conv(conv)).collect::<Result<_, _>>()?;
-    Ok((convs, weights.dense()?))
+    Ok((convs, weights.head().map(|_| weights.dense(0)).transpose()?))
 }
 
 /// The message, which must be one line that names the file.
@@ -49,7 +55,7 @@ fn synthetic_weights_are_those_of_the_python_twin() {
     let conv = weights.conv(&spec().convs[1]).unwrap();
     assert_eq!(conv.weights[7], SYNTHETIC[0]);
     assert_eq!(conv.norms[0].variance[4], SYNTHETIC[1]);
-    assert_eq!(weights.dense().unwrap().unwrap().weights[2999], SYNTHETIC[2]);
+    assert_eq!(weights.dense(0).unwrap().weights[2999], SYNTHETIC[2]);
 }
 
 /// Made by `tests/fixtures/weights/make.py`, with the values of [`filters`].
@@ -57,6 +63,12 @@ const FROM_KERAS: [&[u8]; 3] = [
     include_bytes!("../../../../../tests/fixtures/weights/legacy.h5"),
     include_bytes!("../../../../../tests/fixtures/weights/model.h5"),
     include_bytes!("../../../../../tests/fixtures/weights/keras3.weights.h5"),
+];
+
+/// Made by `tests/fixtures/weights/make_torch.py`, with the same values.
+const FROM_TORCH: [&[u8]; 2] = [
+    include_bytes!("../../../../../tests/fixtures/weights/torch.pt"),
+    include_bytes!("../../../../../tests/fixtures/weights/torch_legacy.pth"),
 ];
 
 #[test]
@@ -74,7 +86,8 @@ fn every_container_with_every_naming_scheme_gives_the_same_filters_as_hwio() {
         (safetensors_bytes(&keras_tensors(&filters(true)), Dtype::F32), true),
     ];
     let of_keras = FROM_KERAS.map(|bytes| (bytes.to_vec(), false));
-    for (number, (bytes, gamma)) in files.into_iter().chain(of_keras).enumerate() {
+    let of_torch = FROM_TORCH.map(|bytes| (bytes.to_vec(), true));
+    for (number, (bytes, gamma)) in files.into_iter().chain(of_keras).chain(of_torch).enumerate() {
         let (convs, top) = read(&bytes, &spec()).unwrap();
         assert_eq!(convs, filters(gamma), "file {number}");
         assert_eq!(top, Some(dense()), "file {number}");
@@ -89,7 +102,7 @@ fn the_naming_scheme_says_how_to_pool() {
         (keras3_bytes(&filters(false), false), AveragePooling::Keras),
     ] {
         let (_folder, path) = write(&bytes);
-        let weights = Weights::open_for(&path, &spec()).unwrap();
+        let weights = open(&path, &spec()).unwrap();
         assert_eq!((weights.average_pooling(), &weights.description()[..]), (pooling, "weights.bin"));
     }
 }
@@ -123,9 +136,15 @@ fn a_missing_tensor_is_named_with_its_shape() {
             read(&bytes, &spec()).unwrap();
             continue;
         }
+        // A dense layer may have no bias.
+        if name == "fc.bias" {
+            assert_eq!(read(&bytes, &spec()).unwrap().1.unwrap().bias, Some(vec![0.0; 2]));
+            continue;
+        }
         let message = refusal(&bytes, &spec());
-        let shape = if name == "fc.weight" { "[classes, 3]".to_owned() } else { format!("{shape:?}") };
-        assert!(message.contains(&format!("tensor {name} is missing, expected f32 {shape}")), "{message}");
+        let missing = format!("tensor {name} is missing, expected {shape:?}");
+        let expected = if name == "fc.weight" { "found fc.bias in the classifier" } else { &missing };
+        assert!(message.contains(expected), "{message}");
     }
 }
 
@@ -153,24 +172,25 @@ fn what_is_wrong_with_a_file_is_named() {
             "Mixed_1.branch.conv.weight has shape [5, 4, 1, 3], expected [6, 4, 1, 3]",
         ),
         (keras3_bytes(&whole, false), &wider, "conv2d_95/0 has shape [1, 3, 4, 5], expected [1, 3, 4, 6]"),
-        (legacy(&whole), &of_more_features, "predictions/kernel has shape [3, 2], expected [4, classes]"),
-        (torch(Dtype::I32), &spec, "Mixed_0.branch.conv.weight has type I32, expected f32"),
+        (legacy(&whole), &of_more_features, "layer predictions takes 3 channels, expected 4"),
+        (torch(Dtype::I32), &spec, "Mixed_0.branch.conv.weight has type I32, expected f32, f16"),
         (legacy(&not_finite), &spec, "conv2d_2/kernel holds NaN at [0, 0, 1, 2], expected a finite"),
         (keras3_bytes(&negative, false), &spec, "batch_normalization_97/3 holds -0.5 at [4]"),
         (keras3_bytes(&whole, true), &spec, "without the layer's name"),
-        (legacy(&whole), &longer, "tensor conv2d_5/kernel is missing, expected f32 [1, 1, 5, 5] for conv3"),
-        (safetensors(&fewer), &spec, "tensor conv2d_3/kernel is missing, expected f32 [1, 1, 5, 5]"),
+        (legacy(&whole), &longer, "tensor conv2d_5/kernel is missing, expected [1, 1, 5, 5] for conv3"),
+        (safetensors(&fewer), &spec, "tensor conv2d_3/kernel is missing, expected [1, 1, 5, 5]"),
         (safetensors(&of_no_scheme), &spec, "tensor Mixed_0.branch.conv.weight is missing"),
         (b"".to_vec(), &spec, "an empty file"),
-        (b"PK\x03\x04........".to_vec(), &spec, "a zip archive"),
-        (b"{\"a\": 1, \"b\": 2}".to_vec(), &spec, "a file that starts with [7b, 22"),
+        (b"PK\x03\x04............".to_vec(), &spec, "damaged zip file"),
+        (b"{\"a\": 1, \"b\": 2}".to_vec(), &spec, "a JSON file without `weight_map`"),
+        (b"\x00\x01 no known file".to_vec(), &spec, "a file that starts with [00, 01"),
         (b"\x89HDF\r\n\x1a\n".to_vec(), &spec, "damaged HDF5 file"),
     ];
     for (bytes, spec, expected) in cases {
         let message = refusal(&bytes, spec);
         assert!(message.contains(expected), "{message}, expected {expected}");
     }
-    let message = Weights::open_for(Path::new("/nowhere/w.h5"), &spec).unwrap_err().to_string();
+    let message = open(Path::new("/nowhere/w.h5"), &spec).unwrap_err().to_string();
     assert!(message.contains("/nowhere/w.h5: cannot read"), "{message}");
 }
 
@@ -208,12 +228,12 @@ fn damaged_files_are_refused_or_read_but_never_panic() {
     let (_folder, path) = write(b"");
     let read = |bytes: &[u8]| {
         std::fs::write(&path, bytes).unwrap();
-        let weights = Weights::open_for(&path, &spec())?;
+        let weights = open(&path, &spec())?;
         spec().convs.iter().try_for_each(|conv| weights.conv(conv).map(drop))?;
-        weights.dense()
+        weights.head().map(|_| weights.dense(0)).transpose()
     };
     let safetensors = safetensors_bytes(&torch_tensors(), Dtype::F32);
-    for bytes in FROM_KERAS.into_iter().chain([&safetensors[..]]) {
+    for bytes in FROM_KERAS.into_iter().chain(FROM_TORCH).chain([&safetensors[..]]) {
         for length in (0..bytes.len()).step_by(509).chain([bytes.len() - 1]) {
             assert!(read(&bytes[..length]).is_err(), "{length} of {} bytes", bytes.len());
         }
@@ -226,6 +246,114 @@ fn damaged_files_are_refused_or_read_but_never_panic() {
             damaged[at] = bytes[at];
         }
     }
+}
+
+/// A head of PyTorch's names: of each layer its name and shape; of three numbers, a BatchNorm.
+fn with_head(layers: &[(&str, &[usize])]) -> Tensors {
+    let mut tensors = torch_tensors();
+    tensors.retain(|(name, ..)| !name.starts_with("fc."));
+    for (layer, shape) in layers {
+        let mut add = |name: &str, shape: &[usize], value: f32| {
+            let count = shape.iter().product();
+            tensors.push((format!("{layer}.{name}"), shape.to_vec(), vec![value; count]));
+        };
+        match shape {
+            [outputs, inputs] => {
+                add("weight", &[*outputs, *inputs], 0.5);
+                add("bias", &[*outputs], 0.25);
+            }
+            shape => {
+                for (name, value) in
+                    [("weight", 2.0), ("bias", -1.0), ("running_mean", 0.5), ("running_var", 4.0)]
+                {
+                    add(name, shape, value);
+                }
+            }
+        }
+    }
+    tensors
+}
+
+/// Outputs and activations of the head of a file, or the message.
+fn head_of(tensors: &Tensors, options: &HeadOptions) -> Result<Head, String> {
+    let (_folder, path) = write(&safetensors_bytes(tensors, Dtype::F32));
+    let weights = Weights::open_for(&path, &spec(), options).map_err(|error| error.to_string())?;
+    Ok(weights.head().cloned().unwrap_or(Head { is_max_pooled: false, layers: Vec::new() }))
+}
+
+#[test]
+fn heads_are_chains_of_layers_whose_sizes_fit() {
+    use Activation::{None, Relu, Sigmoid, Softmax};
+    type Layers<'a> = &'a [(&'a str, &'a [usize])];
+    let cases: [(Layers, &[(usize, Activation)]); 9] = [
+        (&[("fc", &[5, 3])], &[(5, Softmax)]),
+        (&[("fc", &[1, 3])], &[(1, Sigmoid)]),
+        (&[("head.fc_new", &[5, 3])], &[(5, Softmax)]),
+        (&[("classifier.1", &[7, 3]), ("classifier.4", &[5, 7])], &[(7, Relu), (5, Softmax)]),
+        (&[("fc.0", &[7, 3]), ("fc.1", &[5, 7])], &[(7, None), (5, Softmax)]),
+        (&[("fc1", &[7, 3]), ("fc2", &[5, 7]), ("bn1", &[7])], &[(7, Relu), (5, Softmax)]),
+        (&[("fc.0", &[3]), ("fc.1", &[7, 3]), ("fc.3", &[7]), ("fc.4", &[1, 7])], &[(7, Relu), (1, Sigmoid)]),
+        (&[("fc.10", &[2, 4]), ("fc.2", &[4, 3])], &[(4, Relu), (2, Softmax)]),
+        (&[], &[]),
+    ];
+    for (layers, expected) in cases {
+        let expected = expected.iter().map(|&(outputs, activation)| HeadLayer { outputs, activation });
+        let found = head_of(&with_head(layers), &HeadOptions::default()).unwrap();
+        assert_eq!(found.layers, expected.collect::<Vec<_>>(), "{layers:?}");
+    }
+    let logits = HeadOptions { activation: Some(None), ..HeadOptions::default() };
+    let found = head_of(&with_head(&[("fc", &[5, 3])]), &logits).unwrap();
+    assert_eq!(found.layers, [HeadLayer { outputs: 5, activation: None }]);
+}
+
+#[test]
+fn what_does_not_fit_into_a_head_is_named_and_leaves_the_features() {
+    let mut strange = with_head(&[("fc", &[5, 3])]);
+    strange.push(("head.conv.weight".to_owned(), vec![2, 3, 1, 1], vec![0.0; 6]));
+    let mut outside = with_head(&[("fc", &[5, 3])]);
+    outside.iter_mut().for_each(|(name, ..)| name.insert_str(0, "module."));
+    outside.push(("scale".to_owned(), vec![3], vec![1.0; 3]));
+    let cases = [
+        (with_head(&[("fc", &[5, 4])]), "layer fc takes 4 channels, expected 3"),
+        (with_head(&[("fc", &[5, 3]), ("other", &[6, 3])]), "layer other takes 3 channels, expected 5"),
+        (with_head(&[("fc", &[5, 3]), ("z", &[5])]), ""),
+        (strange, "found head.conv.weight in the classifier"),
+        (outside, "found scale in the classifier"),
+    ];
+    for (tensors, expected) in cases {
+        match head_of(&tensors, &HeadOptions::default()) {
+            Err(message) => assert!(!expected.is_empty() && message.contains(expected), "{message}"),
+            // A BatchNorm at the end is folded into the layer before it.
+            Ok(head) => assert!(expected.is_empty() && head.layers.len() == 1, "{head:?}, not {expected}"),
+        }
+        let features = HeadOptions { features_only: true, ..HeadOptions::default() };
+        assert!(head_of(&tensors, &features).unwrap().layers.is_empty());
+    }
+}
+
+#[test]
+fn a_batch_norm_before_a_dense_layer_is_folded_into_it() {
+    let (_folder, path) =
+        write(&safetensors_bytes(&with_head(&[("fc.0", &[3]), ("fc.1", &[5, 3])]), Dtype::F32));
+    let weights = open(&path, &spec()).unwrap();
+    let filter = weights.dense(0).unwrap();
+    // 2 (x - 0.5) / sqrt(4 + 1e-5) - 1 for each of three inputs, times 0.5, and 0.25.
+    let scale = 2.0 / (4.0 + 1e-5f64).sqrt();
+    let shift = -1.0 - 0.5 * scale;
+    assert_eq!(filter.weights, vec![(0.5 * scale) as f32; 15]);
+    assert_eq!(filter.bias, Some(vec![(0.25 + 3.0 * 0.5 * shift) as f32; 5]));
+}
+
+#[test]
+fn weights_that_overflow_with_their_batch_norm_are_named() {
+    let mut tensors = torch_tensors();
+    let gamma = tensors.iter_mut().find(|(name, ..)| name == "Mixed_1.branch.bn.weight").unwrap();
+    gamma.2[3] = f32::MAX;
+    let variance = tensors.iter_mut().find(|(name, ..)| name == "Mixed_1.branch.bn.running_var").unwrap();
+    variance.2[3] = 1e-9;
+    let message = refusal(&safetensors_bytes(&tensors, Dtype::F32), &spec());
+    let expected = "tensor Mixed_1.branch.bn.weight: weights or bias of output channel 3 overflow f32";
+    assert!(message.contains(expected), "{message}");
 }
 
 /// Kernel 7 and variance 4 of convolution 1, kernel 2999 of the dense layer.

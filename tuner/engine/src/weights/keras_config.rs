@@ -1,0 +1,257 @@
+//! What Keras saves of a model next to its weights: its layers in order, with their options.
+//!
+//! Keras 2 has it as the attribute `model_config` of a saved `.h5`, Keras 3 as `config.json` in a
+//! `.keras` archive. Both are `{"class_name": .., "config": {"layers": [..]}}`, where a layer may
+//! be a model again.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::network::Activation;
+use crate::util::files::one_line;
+use crate::weights::head::{HeadPart, HeadParts, PartKind};
+
+/// Models in models, at most.
+const MAX_DEPTH: usize = 8;
+
+/// Layers that compute nothing after training.
+const WITHOUT_EFFECT: [&str; 10] = [
+    "InputLayer",
+    "Dropout",
+    "AlphaDropout",
+    "SpatialDropout2D",
+    "GaussianNoise",
+    "GaussianDropout",
+    "ActivityRegularization",
+    "Identity",
+    // Of one pixel, as it is behind the pool.
+    "Flatten",
+    "Functional",
+];
+
+/// A layer as the description has it.
+#[derive(Clone, Debug)]
+struct Layer {
+    class: String,
+    name: String,
+    config: Value,
+}
+
+impl Layer {
+    fn shown(&self) -> String {
+        format!("layer {} ({})", one_line(&self.name), one_line(&self.class))
+    }
+}
+
+/// The layers behind the last block, and one before the first that changes what a network sees.
+#[derive(Debug)]
+pub(super) struct Described {
+    layers: Vec<Layer>,
+    before: Option<String>,
+}
+
+impl Described {
+    /// The layers from what joins the branches of the last block to the last output.
+    pub fn of(config: &Value) -> Self {
+        let (mut behind, mut all) = (Vec::new(), Vec::new());
+        walk_back(config, 0, &mut behind);
+        behind.reverse();
+        collect(config, 0, &mut all);
+        let changes = |layer: &&Layer| {
+            !WITHOUT_EFFECT.contains(&&layer.class[..])
+                && !layer.class.starts_with("Random")
+                && !is_usual_scaling(layer)
+        };
+        let before = all.iter().take_while(|layer| layer.class != "Conv2D").find(changes);
+        let before = before.map(|layer| format!("{} before the first block", layer.shown()));
+        Self { layers: behind, before }
+    }
+
+    /// The head, of which `parts` has the tensors by layer.
+    pub fn head(self, mut parts: BTreeMap<String, HeadPart>) -> HeadParts {
+        let mut head = HeadParts { is_stated: true, unknown: self.before, ..HeadParts::default() };
+        for layer in self.layers {
+            let (unknown, Layer { class, name, config }) = (layer.shown(), layer);
+            let activation = match &class[..] {
+                "GlobalMaxPooling2D" => {
+                    head.is_max_pooled = true;
+                    continue;
+                }
+                "GlobalAveragePooling2D" => continue,
+                class if WITHOUT_EFFECT.contains(&class) => continue,
+                "ReLU" if is_plain_relu(&config) => Some(Activation::Relu),
+                "Softmax" => Some(Activation::Softmax),
+                "Dense" | "Activation" => activation(&config["activation"]),
+                "BatchNormalization" => Some(Activation::None),
+                _ => None,
+            };
+            let Some(activation) = activation else {
+                head.unknown.get_or_insert(unknown);
+                continue;
+            };
+            match (parts.remove(&name), &class[..]) {
+                (Some(mut part), "Dense" | "BatchNormalization") => {
+                    if let (PartKind::Norm { epsilon, .. }, Some(stated)) =
+                        (&mut part.kind, config["epsilon"].as_f64())
+                    {
+                        *epsilon = stated as f32;
+                    }
+                    head.parts.push(part);
+                }
+                (None, "Dense" | "BatchNormalization") => {
+                    head.unknown.get_or_insert(format!("{unknown} without tensors"));
+                }
+                _ => {}
+            }
+            if activation != Activation::None {
+                let layer = format!("{name}'s {activation:?}");
+                head.parts.push(HeadPart { layer, kind: PartKind::Activation(activation) });
+            }
+        }
+        if let Some(layer) = parts.keys().next() {
+            head.unknown.get_or_insert_with(|| format!("layer {} outside the description", one_line(layer)));
+        }
+        head
+    }
+}
+
+fn layers(model: &Value) -> &[Value] {
+    model["config"]["layers"].as_array().map_or(&[], |layers| layers)
+}
+
+fn layer(layer: &Value) -> Layer {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (class, name) = (text(&layer["class_name"]), text(&layer["config"]["name"]));
+    Layer { class, name, config: layer["config"].clone() }
+}
+
+/// All layers of models in models, in order.
+fn collect(model: &Value, depth: usize, all: &mut Vec<Layer>) {
+    for inner in layers(model) {
+        match layers(inner) {
+            [] => all.push(layer(inner)),
+            _ if depth < MAX_DEPTH => collect(inner, depth + 1, all),
+            _ => {}
+        }
+    }
+}
+
+/// The layers from the last output back to the first that has not one input, the last first.
+fn walk_back(model: &Value, depth: usize, chain: &mut Vec<Layer>) {
+    let all = layers(model);
+    let find = |name: &str| all.iter().position(|layer| layer["config"]["name"] == *name);
+    let is_sequential = model["class_name"] == "Sequential";
+    let mut outputs = Vec::new();
+    strings(&model["config"]["output_layers"], &mut outputs);
+    let mut at = match is_sequential {
+        true => all.len().checked_sub(1),
+        false => outputs.into_iter().rev().find_map(find),
+    };
+    // No layer is passed twice.
+    for _ in 0..all.len() {
+        let Some(index) = at else { return };
+        let inner = &all[index];
+        if !layers(inner).is_empty() {
+            if depth < MAX_DEPTH {
+                walk_back(inner, depth + 1, chain);
+            }
+            return;
+        }
+        let mut inputs = Vec::new();
+        strings(&inner["inbound_nodes"], &mut inputs);
+        let mut inputs: Vec<usize> = inputs.into_iter().filter_map(find).collect();
+        inputs.dedup();
+        at = match (is_sequential, &inputs[..]) {
+            (true, _) => index.checked_sub(1),
+            (false, [input]) => Some(*input),
+            (false, _) => return,
+        };
+        chain.push(layer(inner));
+    }
+}
+
+/// All strings of a JSON value.
+fn strings<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+    match value {
+        Value::String(text) => found.push(text),
+        Value::Array(list) => list.iter().for_each(|value| strings(value, found)),
+        Value::Object(map) => map.values().for_each(|value| strings(value, found)),
+        _ => {}
+    }
+}
+
+/// Values of 0 to 255 to -1 to 1, which is how images are read for Keras's networks.
+fn is_usual_scaling(Layer { class, config, .. }: &Layer) -> bool {
+    let is = |name: &str, value: f64| config[name].as_f64().is_some_and(|found| (found - value).abs() < 1e-6);
+    class == "Rescaling" && is("scale", 1.0 / 127.5) && is("offset", -1.0)
+}
+
+fn activation(name: &Value) -> Option<Activation> {
+    match name.as_str() {
+        Some("linear") => Some(Activation::None),
+        Some("relu") => Some(Activation::Relu),
+        Some("sigmoid") => Some(Activation::Sigmoid),
+        Some("softmax") => Some(Activation::Softmax),
+        None if name.is_null() => Some(Activation::None),
+        _ => None,
+    }
+}
+
+/// A ReLU without a slope below zero, an upper limit or a threshold.
+fn is_plain_relu(config: &Value) -> bool {
+    let is_zero = |name: &str| config[name].as_f64().unwrap_or(0.0) == 0.0;
+    is_zero("negative_slope") && is_zero("threshold") && config["max_value"].is_null()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn shown(config: &Value) -> (Vec<String>, Option<String>) {
+        let Described { layers, before } = Described::of(config);
+        (layers.into_iter().map(|layer| layer.name).collect(), before)
+    }
+
+    fn node(class: &str, name: &str, inputs: &[&str]) -> Value {
+        let inputs: Vec<Value> = inputs.iter().map(|input| json!([input, 0, 0, {}])).collect();
+        json!({"class_name": class, "config": {"name": name}, "inbound_nodes": [inputs]})
+    }
+
+    fn network() -> Value {
+        let layers = [
+            node("InputLayer", "in", &[]),
+            node("Conv2D", "conv2d", &["in"]),
+            node("Concatenate", "mixed10", &["conv2d", "in"]),
+        ];
+        json!({"class_name": "Functional", "config": {
+            "name": "inception_v3", "layers": layers, "output_layers": [["mixed10", 0, 0]]}})
+    }
+
+    #[test]
+    fn the_head_is_what_lies_between_the_last_join_and_the_last_output() {
+        let mut whole = network();
+        let layers = whole["config"]["layers"].as_array_mut().unwrap();
+        layers.push(node("Dense", "predictions", &["pool"]));
+        layers.push(node("GlobalMaxPooling2D", "pool", &["mixed10"]));
+        layers.push(node("Add", "other", &["conv2d", "mixed10"]));
+        whole["config"]["output_layers"] = json!([["other", 0, 0], ["predictions", 0, 0]]);
+        assert_eq!(shown(&whole), (vec!["pool".to_owned(), "predictions".to_owned()], None));
+    }
+
+    #[test]
+    fn a_network_may_be_a_layer_of_a_sequence() {
+        let scaling = json!({"class_name": "Rescaling", "config":
+            {"name": "rescaling", "scale": 1.0 / 127.5, "offset": -1.0}});
+        let mut layers = vec![scaling.clone(), network()];
+        layers.extend(["GlobalAveragePooling2D", "Dropout", "Dense"].map(|class| node(class, class, &[])));
+        let sequence = |layers: &[Value]| json!({"class_name": "Sequential", "config": {"layers": layers}});
+        let names = ["GlobalAveragePooling2D", "Dropout", "Dense"].map(str::to_owned).to_vec();
+        assert_eq!(shown(&sequence(&layers)), (names.clone(), None));
+        layers[0]["config"]["offset"] = json!(0.0);
+        let before = "layer rescaling (Rescaling) before the first block".to_owned();
+        assert_eq!(shown(&sequence(&layers)), (names, Some(before)));
+    }
+}
