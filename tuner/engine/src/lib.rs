@@ -67,7 +67,7 @@ pub mod util;
 #[doc(hidden)]
 pub mod weights;
 
-pub use image::ImageError;
+pub use image::{ImageError, Preprocessing};
 pub use network::model::{Model, ModelInfo, TopInfo};
 pub use network::models::ModelError;
 pub use plan::error::PlanError;

@@ -18,7 +18,8 @@ use crate::autotune::error::TuneError;
 use crate::autotune::options::Options;
 use crate::bench::POLICY;
 use crate::cli::npy::load_npy;
-use crate::cli::{Failure, OutputArgs};
+use crate::cli::preprocess::{PreprocessArgs, not_preprocessed};
+use crate::cli::{Failure, Images, OutputArgs};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct TuneArgs {
@@ -120,35 +121,28 @@ pub struct ModelArgs {
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct ImageArgs {
-    /// JPEG or PNG images of any size
+    /// JPEG, PNG, WebP, BMP, TIFF or GIF images of any size
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "input")]
     pub image: Vec<PathBuf>,
     #[arg(long, value_name = "X.npy", help = format!("Preprocessed images: .npy of {}", input_arrays()))]
     pub input: Option<PathBuf>,
-}
-
-pub struct Images {
-    /// `[n, h, w, c]`.
-    pub values: Vec<f32>,
-    pub names: Vec<String>,
-}
-
-impl Images {
-    /// The values `[h, w, c]` of each image.
-    pub fn each(&self) -> Vec<Vec<f32>> {
-        let size = self.values.len() / self.names.len().max(1);
-        self.values.chunks(size.max(1)).map(<[f32]>::to_vec).collect()
-    }
+    #[command(flatten)]
+    pub preprocess: PreprocessArgs,
 }
 
 impl ImageArgs {
     /// The images, which fit the model; none if none are given.
-    pub fn load(&self, model: &Model) -> Result<Option<Images>, Failure> {
+    pub fn load(&self, model: &Model, weights: &Weights) -> Result<Option<Images>, Failure> {
         let [h, w, c] = model.input();
         if let Some(path) = &self.input {
             let values = load_npy(path, [h, w, c])?;
             let names = (0..values.dim().0).map(|n| format!("{}[{n}]", path.display())).collect();
-            return Ok(Some(Images { values: values.into_raw_vec_and_offset().0, names }));
+            let values = values.into_raw_vec_and_offset().0;
+            if let (true, Some(found)) = (model.takes_images(), not_preprocessed(&values)) {
+                let [black, white] = model.info.pixel_range;
+                eprintln!("note: {}: {found}, expected values in {black}..{white}", path.display());
+            }
+            return Ok(Some(Images { values, names }));
         }
         if self.image.is_empty() {
             return Ok(None);
@@ -156,12 +150,7 @@ impl ImageArgs {
         if !model.takes_images() {
             return Err(format!("--image: {model} takes [{h}, {w}, {c}], not images; use --input").into());
         }
-        let mut values = Vec::new();
-        for path in &self.image {
-            values.extend(engine::image::load(path, model)?);
-        }
-        let names = self.image.iter().map(|path| path.display().to_string()).collect();
-        Ok(Some(Images { values, names }))
+        Ok(Some(self.preprocess.load(&self.image, model, weights)?))
     }
 }
 

@@ -11,6 +11,7 @@ mod merge;
 pub mod npy;
 mod output;
 mod peak;
+mod preprocess;
 mod program;
 mod progress;
 mod report;
@@ -24,8 +25,9 @@ mod tune;
 mod tune_shapes;
 mod warnings;
 
-use args::{HostArgs, ImageArgs, Images, IsaArgs, ModelArgs, PlanArgs, TuneArgs, threads};
+use args::{HostArgs, ImageArgs, IsaArgs, ModelArgs, PlanArgs, TuneArgs, threads};
 use output::{Answer, OutputArgs};
+use preprocess::Images;
 pub use program::main;
 use progress::Meter;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use engine::InputError;
 use engine::util::files::{file_name, one_line, write_with};
-use ndarray::{Array, Array4, ArrayD, Dimension, Ix4, IxDyn, ShapeBuilder};
+use ndarray::{Array, Array4, ArrayBase, ArrayD, Data, Dimension, Ix4, IxDyn, ShapeBuilder};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -67,7 +67,10 @@ pub fn load_expect(path: &Path, name: &str, expected: &[usize]) -> Result<Expect
 ///
 /// # Errors
 /// If the folder or the file cannot be written.
-pub fn save_npy<D: Dimension>(path: &Path, values: &Array<f32, D>) -> Result<(), InputError> {
+pub fn save_npy<D: Dimension>(
+    path: &Path,
+    values: &ArrayBase<impl Data<Elem = f32>, D>,
+) -> Result<(), InputError> {
     write_with(path, |out| {
         out.write_all(&header(values.shape()))?;
         values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))

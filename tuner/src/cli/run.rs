@@ -285,7 +285,7 @@ impl<'a> Inputs<'a> {
             let names = (0..batch).map(|n| format!("built-in image {n}")).collect();
             Images { values: image(batch, h, w, c, 0), names }
         };
-        let images = args.images.load(&model)?.unwrap_or_else(built_in);
+        let images = args.images.load(&model, &weights)?.unwrap_or_else(built_in);
         if let Some(path) = &args.output {
             check_writable(path)?;
         }

@@ -25,7 +25,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         return tune_shapes(args, path, out);
     }
     let (model, weights) = args.model.open()?;
-    let images = args.images.load(&model)?;
+    let images = args.images.load(&model, &weights)?;
     let options = Options {
         shape: args.model.wanted(None, None)?.shape,
         batch: args.model.batch(&args.host).unwrap_or(1),

@@ -1,97 +1,154 @@
 //! Photographs as network inputs.
+//!
+//! ```text
+//! decode        a file's bytes to pixels of 8 or 16 bits (jpeg, gif, tiff, and the crate `image`)
+//! preprocessing what a framework does with them: presets as data, and the part that is wanted
+//! filter        the weights on one axis
+//! resize        pixels to f32, without a copy of the whole image
+//! orientation   images that are stored lying down
+//! ```
 
-use std::fmt::Display;
-use std::io::Cursor;
-use std::path::Path;
-
-use image::imageops::FilterType;
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits, Rgb32FImage};
-
-use crate::network::Model;
-use crate::util::files::{InputError, file_name, one_line};
+mod decode;
+mod error;
+mod filter;
+mod gif;
+mod jpeg;
+mod orientation;
+mod pixels;
+mod preprocessing;
+mod resize;
+mod tiff;
 
 #[cfg(test)]
 mod tests;
 
-/// The most pixels accepted, so that a small file cannot ask for all memory.
-const MAX_PIXELS: u64 = 1 << 26;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 
-/// Why an image could not be read. One line each: the file, what was found and what was expected.
-#[derive(Debug, thiserror::Error)]
-pub enum ImageError {
-    /// The system refused to read, or the file is of another format, damaged or too large.
-    #[error(transparent)]
-    Input(#[from] InputError),
-    /// The model does not take images: it is a part of a network.
-    #[error("{file}: {model} takes {expected:?}, not images")]
-    Model {
-        /// The file.
-        file: String,
-        /// The model.
-        model: String,
-        /// Height, width and channels of its input.
-        expected: [usize; 3],
-    },
+use ::image::metadata::Orientation;
+
+use crate::network::Model;
+use crate::util::files::{InputError, file_name, one_line};
+
+use decode::Decoded;
+pub use error::{GeometryError, ImageError};
+pub use filter::Interpolation;
+pub use preprocessing::{PRESETS, Preprocessing, Preset, Resize};
+
+use pixels::{MAX_PIXELS, Refusal};
+
+/// The largest file that is read: pixels of four channels and 16 bits, and as much as a page more.
+const MAX_BYTES: u64 = MAX_PIXELS as u64 * 8 + (1 << 20);
+
+/// How much of a file says what it is.
+const START_BYTES: u64 = 64;
+
+/// An image as a network takes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadedImage {
+    /// RGB `[height, width, 3]`, preprocessed.
+    pub values: Vec<f32>,
+    /// The orientation that EXIF states, from 1 (upright) to 8. It is applied if
+    /// [`Preprocessing::exif`] asks for it.
+    pub orientation: u8,
 }
 
-/// Reads a JPEG or PNG of any size as a model wants it: RGB `[height, width, 3]`, in its range.
-///
-/// Grey images get three equal channels, alpha is dropped, 16-bit values keep their precision. The
-/// image is stretched to the model's size, whatever its proportions, by a triangle filter in f32:
-/// bilinear, and widened where the image shrinks, so that every pixel counts. As in Keras, an
-/// orientation stated by EXIF is not applied.
+/// Reads an image of any size as Keras would for this model: RGB `[height, width, 3]` from -1 to 1,
+/// stretched to the model's size by a bilinear filter with antialiasing.
 ///
 /// # Errors
-/// If the file is no JPEG or PNG, is damaged, has over 2^26 pixels, or the model takes no image.
+/// See [`load_with`].
 pub fn load(path: impl AsRef<Path>, model: &Model) -> Result<Vec<f32>, ImageError> {
+    Ok(load_with(path, model, &Preprocessing::default())?.values)
+}
+
+/// Reads an image of any size and preprocesses it for a model.
+///
+/// JPEG, PNG, WebP, BMP, TIFF and the first frame of a GIF are recognised by content and decoded as
+/// Pillow does: grey images get three equal channels, alpha is dropped. 16-bit values keep their
+/// precision. All computing is in f32.
+///
+/// # Errors
+/// If the file is no such image, is damaged, or has over 200 million pixels; if the model takes no
+/// images; if the preprocessing does not give the model's size.
+pub fn load_with(
+    path: impl AsRef<Path>,
+    model: &Model,
+    preprocessing: &Preprocessing,
+) -> Result<LoadedImage, ImageError> {
     let path = path.as_ref();
     let file = file_name(path);
     if !model.takes_images() {
         return Err(ImageError::Model { file, model: model.to_string(), expected: model.input() });
     }
-    let bytes = std::fs::read(path).map_err(|source| InputError::Read { file: file.clone(), source })?;
-    if bytes.starts_with(&[0xff, 0xd8]) && !has_jpeg_end(&bytes) {
-        return Err(damaged(&file, "a truncated JPEG").into());
-    }
     let [height, width, _] = model.input();
-    let pixels = decode(&file, &bytes)?;
-    let resized = image::imageops::resize(&pixels, width as u32, height as u32, FilterType::Triangle);
-    let [black, white] = model.info.pixel_range;
-    let scaled = |value: f32| (value * (white - black) + black).clamp(black, white);
-    Ok(resized.into_raw().into_iter().map(scaled).collect())
+    let bytes = read(path, &file)?;
+    let decoded = decode::decode(bytes).map_err(|refusal| refused(&file, refusal))?;
+    let image = preprocess(&decoded, preprocessing, [height, width]);
+    image.map_err(|source| ImageError::Geometry { file, source })
 }
 
-fn damaged(file: &str, found: impl Display) -> InputError {
-    let (file, found) = (file.to_owned(), one_line(&found.to_string()));
-    InputError::Format { file, found, expected: "a whole JPEG or PNG image".to_owned() }
-}
-
-fn decode(file: &str, bytes: &[u8]) -> Result<Rgb32FImage, InputError> {
-    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
-    let mut reader = reader.map_err(|error| damaged(file, error))?;
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_PIXELS * 8);
-    reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(|error| damaged(file, error))?;
-    let (width, height) = decoder.dimensions();
-    if !(1..=MAX_PIXELS).contains(&(width as u64 * height as u64)) {
-        let (file, found) = (file.to_owned(), format!("an image of {width}x{height}"));
-        return Err(InputError::Format { file, found, expected: format!("1 to {MAX_PIXELS} pixels") });
+/// The bytes of a file, if it starts like an image.
+fn read(path: &Path, file: &str) -> Result<Vec<u8>, ImageError> {
+    let failed = |source| InputError::Read { file: file.to_owned(), source };
+    let mut reader = File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    reader.by_ref().take(START_BYTES).read_to_end(&mut bytes).map_err(failed)?;
+    if !decode::is_image(&bytes) {
+        return Err(damaged(file, &starts_like(&bytes)).into());
     }
-    let image = DynamicImage::from_decoder(decoder).map_err(|error| damaged(file, error))?;
-    Ok(image.into_rgb32f())
+    let length = reader.metadata().map_or(0, |metadata| metadata.len().min(MAX_BYTES));
+    bytes.reserve_exact((length as usize).saturating_sub(bytes.len()));
+    reader.take(MAX_BYTES).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
 }
 
-/// Whether the pixels of a JPEG are followed by the end marker. The decoder would make up what is
-/// missing. Thumbnails have end markers too, so the segments before the pixels are stepped over.
-fn has_jpeg_end(bytes: &[u8]) -> bool {
-    let mut rest = bytes.get(2..).unwrap_or_default();
-    while let [0xff, marker, high, low, ..] = *rest {
-        let length = if marker == 0xff { 1 } else { 2 + u16::from_be_bytes([high, low]) as usize };
-        rest = rest.get(length..).unwrap_or_default();
-        if marker == 0xda {
-            break;
+fn starts_like(bytes: &[u8]) -> String {
+    match bytes {
+        [] => "an empty file".to_owned(),
+        _ => {
+            let start: Vec<String> = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+            format!("a file that starts with {}", start.join(" "))
         }
     }
-    rest.windows(2).any(|pair| pair == [0xff, 0xd9])
+}
+
+fn damaged(file: &str, found: &str) -> InputError {
+    let expected = "a whole JPEG, PNG, WebP, BMP, TIFF or GIF image".to_owned();
+    InputError::Format { file: file.to_owned(), found: one_line(found), expected }
+}
+
+fn refused(file: &str, refusal: Refusal) -> ImageError {
+    match refusal {
+        Refusal::Damaged(found) => damaged(file, &found).into(),
+        Refusal::Size(width, height) => {
+            ImageError::Pixels { file: file.to_owned(), width, height, limit: MAX_PIXELS }
+        }
+    }
+}
+
+/// A decoded image as the input of `[height, width]`.
+fn preprocess(
+    decoded: &Decoded,
+    preprocessing: &Preprocessing,
+    input: [usize; 2],
+) -> Result<LoadedImage, GeometryError> {
+    let Decoded { pixels, layout, exif } = decoded;
+    let orientation = match (*layout, preprocessing.exif) {
+        (Orientation::NoTransforms, true) => *exif,
+        (layout, _) => layout,
+    };
+    let size = orientation::upright_size([pixels.height, pixels.width], orientation);
+    let window = preprocessing.window(size, input)?;
+    let window = orientation::stored_window(&window, orientation);
+    let values = resize::resize(pixels, &window, preprocessing.interpolation);
+    let mut values = orientation::upright(values, window.size, orientation);
+    let (white, Preprocessing { mean, std, .. }) = (pixels.white(), preprocessing);
+    for pixel in values.chunks_exact_mut(3) {
+        for ((value, mean), std) in pixel.iter_mut().zip(mean).zip(std) {
+            *value = (*value / white - mean) / std;
+        }
+    }
+    Ok(LoadedImage { values, orientation: exif.to_exif() })
 }

@@ -2,7 +2,13 @@ use std::io::Cursor;
 
 use ::image::{DynamicImage, ImageFormat};
 
-use super::{ImageError, load};
+use super::decode::decode;
+use super::filter::Axis;
+use super::pixels::{Pixels, Samples};
+use super::resize::{TILE_COLUMNS, Window, resize};
+use super::{
+    GeometryError, ImageError, Interpolation, Orientation, Preprocessing, Resize, load, orientation,
+};
 use crate::network::Model;
 
 /// What becomes of a file of these bytes.
@@ -81,23 +87,246 @@ fn a_small_file_cannot_ask_for_a_large_image() {
     let crc = crc32fast::hash(&bytes[12..29]);
     bytes[29..33].copy_from_slice(&crc.to_be_bytes());
     let message = refusal(&bytes, &Model::inception_v3());
-    assert!(message.contains("an image of 65536x65536"), "{message}");
+    assert!(message.contains("an image of 65536x65536 pixels, expected 1 to 200000000"), "{message}");
+}
+
+/// A file of every kind that the encoders here can write, the lossless ones first.
+fn every_format() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("PNG", encoded(&gradient(), ImageFormat::Png)),
+        ("BMP", encoded(&gradient(), ImageFormat::Bmp)),
+        ("WebP", encoded(&gradient(), ImageFormat::WebP)),
+        ("TIFF", rgb_tiff(&gradient())),
+        ("GIF", grey_gif(&gradient())),
+        ("JPEG", encoded(&gradient(), ImageFormat::Jpeg)),
+    ]
+}
+
+fn rgb_tiff(image: &DynamicImage) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    let mut encoder = ::tiff::encoder::TiffEncoder::new(&mut bytes).unwrap();
+    let (width, height) = (image.width(), image.height());
+    encoder
+        .write_image::<::tiff::encoder::colortype::RGB8>(width, height, &image.to_rgb8().into_raw())
+        .unwrap();
+    bytes.into_inner()
+}
+
+fn grey_gif(image: &DynamicImage) -> Vec<u8> {
+    let palette: Vec<u8> = (0..=255).flat_map(|level| [level; 3]).collect();
+    let (width, height) = (image.width() as u16, image.height() as u16);
+    let frame =
+        ::gif::Frame { width, height, buffer: image.to_luma8().into_raw().into(), ..Default::default() };
+    let mut bytes = Vec::new();
+    let mut encoder = ::gif::Encoder::new(&mut bytes, width, height, &palette).unwrap();
+    encoder.write_frame(&frame).unwrap();
+    drop(encoder);
+    bytes
 }
 
 #[test]
-fn damaged_images_are_refused_in_one_line() {
-    for format in [ImageFormat::Png, ImageFormat::Jpeg] {
-        let whole = encoded(&gradient(), format);
-        for length in [0, 1, 4, 20, 40, 100, whole.len() / 2, whole.len() * 9 / 10] {
+fn the_content_decides_what_a_file_is() {
+    let files = every_format();
+    let rgb = values(&files[0].1);
+    let grey = values(&encoded(&gradient().to_luma8().into(), ImageFormat::Png));
+    for (format, bytes) in &files {
+        let expected = if *format == "GIF" { &grey } else { &rgb };
+        let worst = values(bytes).iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < if *format == "JPEG" { 0.1 } else { 1e-6 }, "{format}: {worst}");
+    }
+}
+
+#[test]
+fn truncated_files_of_every_format_are_refused_in_one_line() {
+    for (format, whole) in every_format() {
+        for length in [0, 1, 4, 20, 40, 100, whole.len() / 2, whole.len() * 9 / 10, whole.len() - 40] {
             let message = refusal(&whole[..length], &Model::inception_v3());
-            assert!(message.contains("expected a whole JPEG or PNG image"), "{message}");
-        }
-        for at in (0..whole.len()).step_by(whole.len() / 40) {
-            let mut damaged = whole.clone();
-            damaged[at] ^= 0x55;
-            let _ = load_bytes(&damaged, &Model::inception_v3());
+            assert!(message.contains("expected a whole JPEG, PNG, WebP"), "{format} {length}: {message}");
         }
     }
     let message = refusal(b"GIF89a..........", &Model::inception_v3());
-    assert!(message.contains("expected a whole JPEG or PNG image"), "{message}");
+    assert!(message.contains("expected a whole JPEG, PNG, WebP"), "{message}");
+    let message = refusal(b"%PDF-1.4 and so on", &Model::inception_v3());
+    assert!(message.contains("found a file that starts with 25 50 44 46"), "{message}");
+}
+
+#[test]
+fn damaged_files_never_panic() {
+    let small = gradient().crop_imm(0, 0, 61, 47);
+    let files = [
+        encoded(&small, ImageFormat::Png),
+        encoded(&small, ImageFormat::Bmp),
+        encoded(&small, ImageFormat::WebP),
+        encoded(&small, ImageFormat::Jpeg),
+        rgb_tiff(&small),
+        grey_gif(&small),
+    ];
+    for whole in files {
+        let headers = 0..whole.len().min(200);
+        for at in headers.chain((200..whole.len()).step_by((whole.len() / 40).max(1))) {
+            for change in [0x55, 0xff, 0x01] {
+                let mut damaged = whole.clone();
+                damaged[at] ^= change;
+                let _ = decode(damaged);
+            }
+        }
+    }
+}
+
+/// An image of noise.
+fn noise(width: usize, height: usize, channels: usize, wide: bool) -> Pixels {
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state >> 16
+    };
+    let count = width * height * channels;
+    let samples = match wide {
+        true => Samples::U16((0..count).map(|_| next() as u16).collect()),
+        false => Samples::U8((0..count).map(|_| next() as u8).collect()),
+    };
+    Pixels { width, height, channels, samples }
+}
+
+/// The resized value of a channel in f64, summed over the whole image.
+fn naive(pixels: &Pixels, resized: [usize; 2], at: [usize; 2], channel: usize, how: Interpolation) -> f64 {
+    let weights = |axis: usize| {
+        let input = [pixels.height, pixels.width][axis];
+        let ratio = input as f64 / resized[axis] as f64;
+        let middle = (at[axis] as f64 + 0.5) * ratio - 0.5;
+        if how == Interpolation::BilinearNoAntialias {
+            let middle = middle.max(0.0);
+            let (first, part) = (middle.floor() as usize, middle.fract());
+            let mut weights = vec![0.0; input];
+            weights[first.min(input - 1)] += 1.0 - part;
+            weights[(first + 1).min(input - 1)] += part;
+            return weights;
+        }
+        let curve = |x: f64| match (how, x.abs()) {
+            (Interpolation::Bicubic, x) if x < 1.0 => 1.5 * x.powi(3) - 2.5 * x * x + 1.0,
+            (Interpolation::Bicubic, x) if x < 2.0 => -0.5 * x.powi(3) + 2.5 * x * x - 4.0 * x + 2.0,
+            (Interpolation::Bicubic, _) => 0.0,
+            (_, x) => (1.0 - x).max(0.0),
+        };
+        let all: Vec<f64> = (0..input).map(|i| curve((i as f64 - middle) / ratio.max(1.0))).collect();
+        let sum: f64 = all.iter().sum();
+        all.iter().map(|weight| weight / sum).collect()
+    };
+    let (rows, columns) = (weights(0), weights(1));
+    let sample = |y: usize, x: usize| {
+        let at = (y * pixels.width + x) * pixels.channels + pixels.rgb()[channel];
+        match &pixels.samples {
+            Samples::U8(samples) => f64::from(samples[at]),
+            Samples::U16(samples) => f64::from(samples[at]),
+        }
+    };
+    let row = |y: usize| columns.iter().enumerate().map(|(x, weight)| weight * sample(y, x)).sum::<f64>();
+    let value: f64 = rows.iter().enumerate().filter(|(_, w)| **w != 0.0).map(|(y, w)| w * row(y)).sum();
+    value.clamp(0.0, f64::from(pixels.white()))
+}
+
+#[test]
+fn every_filter_is_that_of_a_naive_sum_in_f64() {
+    let cases = [
+        ([97, 61], 3, false, [23, 31], [5, 2], [11, 17]),
+        ([13, 9], 1, false, [40, 37], [0, 0], [40, 37]),
+        ([64, 64], 4, true, [64, 64], [10, 20], [30, 8]),
+        ([1, 300], 2, false, [7, 9], [0, 0], [7, 9]),
+        ([5000, 3], 3, true, [6, 5], [1, 1], [4, 3]),
+    ];
+    for (_, how) in Interpolation::ALL {
+        for ([width, height], channels, wide, resized, start, size) in cases {
+            let pixels = noise(width, height, channels, wide);
+            let found = resize(&pixels, &Window { resized, start, size }, how);
+            assert_eq!(found.len(), size[0] * size[1] * 3);
+            for (index, value) in found.iter().enumerate() {
+                let at = [start[0] + index / 3 / size[1], start[1] + index / 3 % size[1]];
+                let expected = naive(&pixels, resized, at, index % 3, how);
+                let error = (f64::from(*value) - expected).abs() / f64::from(pixels.white());
+                assert!(error < 1e-6, "{how} {width}x{height} at {at:?}: {value} is not {expected}");
+            }
+        }
+    }
+}
+
+/// Rows of sums and weights are all that a resize needs beside the image and the output.
+#[test]
+fn extra_memory_is_below_the_size_of_the_image_whatever_its_proportions() {
+    let output = 299;
+    for [width, height] in
+        [[4_000_000, 16], [16, 4_000_000], [200_000_000, 1], [1, 200_000_000], [6000, 4000]]
+    {
+        let axis = |input| Axis { input, output, interpolation: Interpolation::Bicubic };
+        let span = |axis: Axis| (0..output).map(|at| axis.span(at)[1] - axis.span(at)[0]).max().unwrap();
+        let (row_taps, column_taps) = (span(axis(height)), span(axis(width)));
+        // A tile has the columns of one output at least, and columns of neighbours overlap.
+        let columns = column_taps.max(TILE_COLUMNS);
+        let tile_weights = 4 * columns + column_taps;
+        let extra = 4 * (row_taps + tile_weights + 3 * columns);
+        let image = 3 * width * height;
+        assert!(extra < image / 2, "{width}x{height}: {extra} bytes beside {image}");
+    }
+}
+
+#[test]
+fn presets_have_the_sizes_of_their_frameworks() {
+    let [image, input] = [[480, 640], [299, 299]];
+    for (name, resized, start) in [
+        ("keras", [299, 299], [0, 0]),
+        // 21.5 pixels are left above: torchvision rounds to the even side.
+        ("torchvision", [342, 456], [22, 78]),
+        ("torchvision-transform-input", [342, 456], [22, 78]),
+        ("timm", [341, 454], [21, 78]),
+        ("fid", [299, 299], [0, 0]),
+    ] {
+        let preset = Preprocessing::preset(name).unwrap();
+        assert_eq!(preset.name(), Some(name));
+        assert_eq!(preset.window(image, input), Ok(Window { resized, start, size: input }), "{name}");
+    }
+    let keras = Preprocessing::default();
+    let [black, white] = Model::inception_v3().info.pixel_range;
+    let value = |level: f32| (level - keras.mean[0]) / keras.std[0];
+    assert_eq!([value(0.0), value(1.0)], [black, white]);
+    let text = Preprocessing::preset("torchvision").unwrap().describe(input);
+    let expected = "short side to 342, bilinear, centre crop 299x299, mean 0.485,0.456,0.406, \
+                    standard deviation 0.229,0.224,0.225";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn sizes_that_do_not_fit_the_model_are_refused() {
+    let with = |resize, crop| Preprocessing { resize, crop, ..Preprocessing::default() };
+    let window = |resize, crop| with(resize, crop).window([480, 640], [299, 299]);
+    assert!(window(Resize::To([299, 299]), None).is_ok());
+    assert!(window(Resize::To([320, 300]), Some(299)).is_ok());
+    assert!(window(Resize::ShortSide(299), None).is_ok());
+    let expected = GeometryError::Crop { crop: [299, 299], resized: [200, 266] };
+    assert_eq!(window(Resize::ShortSide(200), None), Err(expected));
+    let expected = GeometryError::Size { found: [224, 224], expected: [299, 299] };
+    assert_eq!(window(Resize::ShortSide(256), Some(224)), Err(expected));
+    let expected = GeometryError::Size { found: [150, 150], expected: [299, 299] };
+    assert_eq!(window(Resize::To([150, 150]), None), Err(expected));
+}
+
+#[test]
+fn turning_and_resizing_can_be_exchanged() {
+    let stored = noise(37, 23, 3, false);
+    let Samples::U8(samples) = &stored.samples else { panic!("8 bits") };
+    for number in 1..=8 {
+        let orientation = Orientation::from_exif(number).unwrap();
+        let image = ::image::RgbImage::from_raw(37, 23, samples.clone()).unwrap();
+        let mut turned = DynamicImage::ImageRgb8(image);
+        turned.apply_orientation(orientation);
+        let (width, height) = (turned.width() as usize, turned.height() as usize);
+        let samples = Samples::U8(turned.to_rgb8().into_raw());
+        let turned = Pixels { width, height, channels: 3, samples };
+        let window = Window { resized: [19, 17], start: [3, 4], size: [11, 9] };
+        let expected = resize(&turned, &window, Interpolation::Bilinear);
+        let lying = orientation::stored_window(&window, orientation);
+        let found = resize(&stored, &lying, Interpolation::Bilinear);
+        let found = orientation::upright(found, lying.size, orientation);
+        let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-3, "orientation {number}: {worst}");
+        assert_eq!(orientation::upright_size([23, 37], orientation), [height, width]);
+    }
 }

@@ -1,0 +1,84 @@
+//! From bytes of a file to pixels.
+
+use std::io::Cursor;
+
+use image::metadata::Orientation;
+use image::{ColorType, ImageDecoder, ImageFormat, ImageReader};
+
+use crate::image::pixels::{Pixels, Refusal, Samples, checked_size};
+use crate::image::{gif, jpeg, tiff};
+
+/// What a file holds.
+pub struct Decoded {
+    pub pixels: Pixels,
+    /// How the rows of pixels are stored. It is always applied.
+    pub layout: Orientation,
+    /// What EXIF says about how the camera was held.
+    pub exif: Orientation,
+}
+
+impl Decoded {
+    fn upright(pixels: Pixels) -> Self {
+        Self { pixels, layout: Orientation::NoTransforms, exif: Orientation::NoTransforms }
+    }
+}
+
+/// Whether a file that starts like this may be an image.
+pub fn is_image(start: &[u8]) -> bool {
+    kind(start).is_some()
+}
+
+fn kind(start: &[u8]) -> Option<ImageFormat> {
+    use ImageFormat::{Bmp, Gif, Jpeg, Png, Tiff, WebP};
+    if start.starts_with(&[0xff, 0xd8]) {
+        return Some(Jpeg);
+    }
+    image::guess_format(start).ok().filter(|kind| [Bmp, Gif, Png, Tiff, WebP].contains(kind))
+}
+
+/// As Pillow decodes it. The content decides what it is.
+pub fn decode(bytes: Vec<u8>) -> Result<Decoded, Refusal> {
+    match kind(&bytes).ok_or_else(|| Refusal::damaged("an unknown format"))? {
+        ImageFormat::Jpeg => {
+            let (pixels, exif) = jpeg::decode(&bytes)?;
+            let exif = exif.and_then(|exif| Orientation::from_exif_chunk(&exif));
+            let exif = exif.unwrap_or(Orientation::NoTransforms);
+            Ok(Decoded { exif, ..Decoded::upright(pixels) })
+        }
+        ImageFormat::Gif => gif::decode(&bytes).map(Decoded::upright),
+        ImageFormat::Tiff => {
+            let (pixels, orientation) = tiff::decode(bytes)?;
+            let layout = Orientation::from_exif(orientation).unwrap_or(Orientation::NoTransforms);
+            Ok(Decoded { layout, ..Decoded::upright(pixels) })
+        }
+        kind => other(&bytes, kind),
+    }
+}
+
+/// PNG, WebP and BMP.
+fn other(bytes: &[u8], kind: ImageFormat) -> Result<Decoded, Refusal> {
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), kind);
+    // The number of pixels bounds the memory.
+    reader.no_limits();
+    let mut decoder = reader.into_decoder().map_err(Refusal::damaged)?;
+    let (width, height) = decoder.dimensions();
+    let (width, height) = (width as usize, height as usize);
+    let pixels = checked_size(width, height)?;
+    let exif = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let color = decoder.color_type();
+    let channels = usize::from(color.channel_count());
+    let samples = match color {
+        ColorType::L8 | ColorType::La8 | ColorType::Rgb8 | ColorType::Rgba8 => {
+            let mut samples = vec![0; pixels * channels];
+            decoder.read_image(&mut samples).map_err(Refusal::damaged)?;
+            Samples::U8(samples)
+        }
+        ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16 => {
+            let mut samples = vec![0u16; pixels * channels];
+            decoder.read_image(bytemuck::cast_slice_mut(&mut samples)).map_err(Refusal::damaged)?;
+            Samples::U16(samples)
+        }
+        _ => return Err(Refusal::damaged(format!("an image of {color:?}"))),
+    };
+    Ok(Decoded { exif, ..Decoded::upright(Pixels { width, height, channels, samples }) })
+}
