@@ -5,6 +5,9 @@
 #[doc = include_str!("../../docs/weights.md")]
 pub mod weights {}
 
+#[doc = include_str!("../../docs/images.md")]
+pub mod images {}
+
 #[doc = include_str!("../../docs/adding-a-network.md")]
 pub mod adding_a_network {}
 
