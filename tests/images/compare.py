@@ -24,6 +24,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 LEVELS = 3
+# Halved chroma is rounded twice by the decoder of JPEGs: of so many samples one may be one level more off.
+ONE_IN = 5000
 FILTER_LEVELS = 0.02
 # The size that the network takes: an image of this size is not resized by the preset `keras`.
 SIDE = 299
@@ -261,9 +263,11 @@ class Comparison:
         worst = 0.0
         for file, values, levels in zip(files, self.values(files, *options), expected):
             if values is not None:
-                error = float(np.abs((values * std + mean) * 255 - levels).max())
+                errors = np.abs((values * std + mean) * 255 - levels)
+                error = float(errors.max())
                 worst = max(worst, error)
-                self.report(error <= bound, f"{file.name} {options}: {error:.3f} levels from Pillow")
+                fine = error <= bound + (file.suffix == ".jpg") and (errors > bound).mean() * ONE_IN <= 1
+                self.report(fine, f"{file.name} {options}: {error:.3f} levels from Pillow")
         print(f"{len(files)} files {' '.join(options)}: at most {worst:.4f} levels from Pillow")
 
     def refusals(self, files):

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use engine::InputError;
 use engine::util::files::{file_name, one_line, write_with};
-use ndarray::{Array, Array4, ArrayBase, ArrayD, Data, Dimension, Ix4, IxDyn, ShapeBuilder};
+use ndarray::{Array4, ArrayBase, ArrayD, Data, Dimension, Ix4, IxDyn, ShapeBuilder};
 use serde::Deserialize;
 use serde_json::Value;
 

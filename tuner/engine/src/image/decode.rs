@@ -51,8 +51,15 @@ pub fn decode(bytes: Vec<u8>) -> Result<Decoded, Refusal> {
             let layout = Orientation::from_exif(orientation).unwrap_or(Orientation::NoTransforms);
             Ok(Decoded { layout, ..Decoded::upright(pixels) })
         }
+        ImageFormat::WebP if !has_riff_length(&bytes) => Err(Refusal::damaged("a truncated WebP")),
         kind => other(&bytes, kind),
     }
+}
+
+/// Whether a WebP is as long as its header states. The decoder would make up what is missing.
+fn has_riff_length(bytes: &[u8]) -> bool {
+    let length = bytes.get(4..).and_then(|rest| rest.first_chunk::<4>());
+    length.is_some_and(|length| bytes.len() as u64 >= 8 + u64::from(u32::from_le_bytes(*length)))
 }
 
 /// PNG, WebP and BMP.

@@ -143,6 +143,8 @@ fn truncated_files_of_every_format_are_refused_in_one_line() {
             let message = refusal(&whole[..length], &Model::inception_v3());
             assert!(message.contains("expected a whole JPEG, PNG, WebP"), "{format} {length}: {message}");
         }
+        let is_jpeg_or_webp = format == "JPEG" || format == "WebP";
+        assert!(!is_jpeg_or_webp || decode(whole[..whole.len() - 2].to_vec()).is_err(), "{format}");
     }
     let message = refusal(b"GIF89a..........", &Model::inception_v3());
     assert!(message.contains("expected a whole JPEG, PNG, WebP"), "{message}");
@@ -243,7 +245,7 @@ fn every_filter_is_that_of_a_naive_sum_in_f64() {
                 let at = [start[0] + index / 3 / size[1], start[1] + index / 3 % size[1]];
                 let expected = naive(&pixels, resized, at, index % 3, how);
                 let error = (f64::from(*value) - expected).abs() / f64::from(pixels.white());
-                assert!(error < 1e-6, "{how} {width}x{height} at {at:?}: {value} is not {expected}");
+                assert!(error < 2e-6, "{how} {width}x{height} at {at:?}: {value} is not {expected}");
             }
         }
     }
