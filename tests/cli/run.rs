@@ -122,19 +122,23 @@ fn packed_weights_of_other_content_are_not_used_whatever_path_and_time_say() {
 }
 
 #[test]
-fn results_that_are_not_finite_are_refused_by_image_and_step() {
+fn results_that_are_not_finite_end_a_run_with_image_and_step() {
     let folder = Folder::new();
     let [h, w, c] = SMALL_INPUT;
     let images = [vec![0.0; h * w * c], vec![3e38; h * w * c]].concat();
     folder.npy_f32("x.npy", &[2, h, w, c], &images);
-    folder.write("y.npy", "old");
-    let parts = ["image x.npy[1]: step `conv2d_bn.conv` gives", "expected finite numbers"];
-    folder.refuses(&format!("{RUN} --input x.npy --output y.npy"), &parts);
     folder.npy_f32("image.npy", &[1, 299, 299, 3], &vec![3e38; 299 * 299 * 3]);
-    let network = "run --model inception_v3 --threads 1 --input image.npy --output y.npy";
-    for more in ["", "--features"] {
-        let parts = ["image image.npy[0]: step `stem.Conv2d_1a_3x3` gives", "expected finite numbers"];
-        folder.refuses(&format!("{network} {more}"), &parts);
+    folder.write("y.npy", "old");
+    let network = "run --model inception_v3 --threads 1 --input image.npy";
+    for (run, parts) in [
+        (format!("{RUN} --input x.npy"), "image x.npy[1]: step `conv2d_bn.conv` gives"),
+        (network.to_string(), "image image.npy[0]: step `stem.Conv2d_1a_3x3` gives"),
+        (format!("{network} --features"), "image image.npy[0]: step `stem.Conv2d_1a_3x3` gives"),
+    ] {
+        let Ran { status, out, err } = folder.run(&format!("{run} --output y.npy"));
+        assert_eq!(status, Some(2), "{run}: {err}");
+        assert_contains(&err, &[parts, "expected finite numbers"]);
+        assert!(!out.contains('%') && !out.contains("NaN"), "{out}");
     }
     assert_eq!(folder.read("y.npy"), b"old");
 }
