@@ -81,8 +81,9 @@ fn same(kernel: [usize; 2], stride: [usize; 2]) -> Window {
 
 const KINDS: [PoolKind; 3] = [PoolKind::Max, PoolKind::Average, PoolKind::AverageCountingBorder];
 
-/// All distinct problems of InceptionV3 with both ends of its head, those of all forms of its blocks, and the
-/// average pools of both frameworks, on images of a few pixels. Global pools stay as they are.
+/// All distinct problems of InceptionV3 with both ends of its head, those of all forms of its
+/// blocks, and the average pools of both frameworks, on images of a few pixels. Global pools stay
+/// as they are.
 fn problems_of_inception_v3() -> Vec<Case> {
     let mut distinct: Vec<Problem> = Vec::new();
     for average in [PoolKind::Average, PoolKind::AverageCountingBorder] {
