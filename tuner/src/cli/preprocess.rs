@@ -151,7 +151,6 @@ fn deviations(text: &str) -> Result<Colors, String> {
 fn load_images(paths: &[PathBuf], model: &Model, preprocessing: &Preprocessing) -> Result<Images, Failure> {
     let [height, width, _] = model.input();
     let name = preprocessing.name().map(|name| format!("{name}: ")).unwrap_or_default();
-    eprintln!("note: images are preprocessed by {name}{}", preprocessing.describe([height, width]));
     let (mut values, mut lying) = (Vec::new(), Vec::new());
     for path in paths {
         let image = load_with(path, model, preprocessing)?;
@@ -160,6 +159,7 @@ fn load_images(paths: &[PathBuf], model: &Model, preprocessing: &Preprocessing) 
             lying.push(format!("{}: EXIF orientation {}", path.display(), image.orientation));
         }
     }
+    eprintln!("note: images are preprocessed by {name}{}", preprocessing.describe([height, width]));
     if let ([first, others @ ..], false) = (&lying[..], preprocessing.exif) {
         let images = if others.is_empty() { String::new() } else { format!(", in {} images", lying.len()) };
         eprintln!("note: {first} is not applied{images} (--exif applies it)");
