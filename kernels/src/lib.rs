@@ -10,7 +10,7 @@
 //! | [`problem`], `shape_text`, [`filter`] | what to compute, as shapes and as text; weights and BatchNorms |
 //! | [`kernel`] | the traits of every implementation |
 //! | `vector`, `gemm` | loads and stores; register blocks and packed weights |
-//! | `conv`, `pool`, `softmax`, `sigmoid` | the implementations, a file or a folder a family |
+//! | `conv`, `pool`, `softmax`, `sigmoid` | the implementations, a file or a folder a family; `pixel_function` is what the last two share |
 //! | [`verify`] | the naive oracle, its tolerance, and whole tensors in f64 |
 //! | [`registry`] | the table of all kernels, and how to add one |
 //! | [`team`], [`peak`] | how workers share a step; what a core does at most |
@@ -34,6 +34,7 @@ mod gemm;
 pub mod kernel;
 pub mod memory;
 pub mod peak;
+mod pixel_function;
 mod pool;
 pub mod problem;
 pub mod registry;
