@@ -6,6 +6,7 @@ use std::path::Path;
 
 use engine::InputError;
 use engine::network::Activation;
+use engine::runtime::NotFinite;
 use engine::util::files::file_name;
 use serde_json::Value;
 
@@ -67,6 +68,11 @@ fn print_tensor(name: &str, values: &[f32], out: &mut dyn Write) -> Result<(), F
     let rms = (values.iter().map(|&v| (v as f64).powi(2)).sum::<f64>() / n as f64).sqrt();
     let head = values.iter().take(3).map(|v| format!("{v:.6}")).collect::<Vec<_>>().join(" ");
     Ok(writeln!(out, "{name}: {n} values, mean {mean:.6}, rms {rms:.6}, first {head}")?)
+}
+
+/// The failure of an image of a list, by its name.
+pub fn not_finite(error: &NotFinite, names: &[String]) -> Failure {
+    format!("image {}: {}", names[error.image], error.output).into()
 }
 
 /// How to name classes, and how many of them; outputs are no classes where `top` is none.

@@ -21,7 +21,7 @@ use serde::Serialize;
 use crate::bench::{
     CoreDistanceMonitor, POLICY, Progress, Rounds, RunCount, RunQueueMonitor, Stage, StageProgress,
 };
-use crate::cli::classes::{Classes, load_labels};
+use crate::cli::classes::{Classes, load_labels, not_finite};
 use crate::cli::npy::save_npy;
 use crate::cli::{Answer, Failure, HostArgs, ImageArgs, Images, Meter, ModelArgs, OutputArgs, threads};
 use crate::report::{RUNS, Table, count, layers_text, percent, short, time_text, wrap};
@@ -183,7 +183,8 @@ impl Running<'_> {
         for (chunk, names) in images.values.chunks(batch * size).zip(images.names.chunks(batch)) {
             let n = names.len();
             self.session.run(threads, chunk, n);
-            self.session.check_finite(threads, chunk, n).map_err(|error| error.named(names))?;
+            let checked = self.session.check_finite(threads, chunk, n);
+            checked.map_err(|error| not_finite(&error, names))?;
             let output = match args.features {
                 true => self.session.features(n).unwrap_or_default(),
                 false => self.session.output(n),

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::autotune::network::autotune;
 use crate::autotune::options::Options;
-use crate::cli::classes::Classes;
+use crate::cli::classes::{Classes, not_finite};
 use crate::cli::detail::{detail, pareto, search_sentence};
 use crate::cli::summary::Summary;
 use crate::cli::tune_shapes::tune_shapes;
@@ -119,7 +119,7 @@ fn classify(
     for (values, names) in images.values.chunks(batch * size).zip(images.names.chunks(batch)) {
         threads.install(|| session.run(threads, values, names.len()));
         let checked = threads.install(|| session.check_finite(threads, values, names.len()));
-        checked.map_err(|error| error.named(names))?;
+        checked.map_err(|error| not_finite(&error, names))?;
         classes.print(&session.output(names.len()), names, out)?;
     }
     Ok(())

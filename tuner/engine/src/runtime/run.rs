@@ -21,22 +21,20 @@ pub struct StepSeconds {
 
 /// An image whose results are not all finite, and the first step with such an output.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error(
-    "image {image}: step `{layer}` gives {found}, expected finite numbers: image or weights are too large"
-)]
+#[error("image {image}: {output}")]
 pub struct NotFinite {
-    /// Its name, or its number from 0.
-    pub image: String,
-    pub layer: String,
-    pub found: f32,
+    /// Its number, from 0.
+    pub image: usize,
+    pub output: NotFiniteOutput,
 }
 
-impl NotFinite {
-    /// With the image's name from a list, in place of its number.
-    pub fn named(self, names: &[String]) -> Self {
-        let name = self.image.parse().ok().and_then(|at: usize| names.get(at).cloned());
-        Self { image: name.unwrap_or(self.image), ..self }
-    }
+/// What a step gives that is not finite.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("step `{layer}` gives {found}, expected finite numbers: image or weights are too large")]
+pub struct NotFiniteOutput {
+    /// The first of the step.
+    pub layer: String,
+    pub found: f32,
 }
 
 /// What the workers of one region share.
@@ -164,21 +162,21 @@ impl PreparedNetwork {
         };
         let (output, features) = (self.output(n), self.features(n).unwrap_or_default());
         let is_finite = |at: &usize| of_image(&output, *at) && of_image(&features, *at);
-        let Some(at) = (0..n).find(|at| !is_finite(at)) else { return Ok(()) };
-        let image = &images[at * (images.len() / n)..][..images.len() / n];
-        self.arena.write_images(&self.tensors[0], 1, image);
+        let Some(image) = (0..n).find(|at| !is_finite(at)) else { return Ok(()) };
+        let size = images.len() / n;
+        self.arena.write_images(&self.tensors[0], 1, &images[image * size..][..size]);
         for step in 0..self.steps.len() {
             self.run_steps(threads, 1, step..step + 1);
             let written = self.graph.steps[step].dst.iter().flat_map(|dst| self.read(dst, 1));
             if let Some(found) = written.into_iter().find(|value| !value.is_finite()) {
                 let layer = self.graph.steps[step].layers[0].clone();
-                return Err(NotFinite { image: at.to_string(), layer, found });
+                return Err(NotFinite { image, output: NotFiniteOutput { layer, found } });
             }
         }
         // The step that is to blame passed over what is no number.
         let found = output.iter().chain(&features).copied().find(|value| !value.is_finite());
-        let (image, layer) = (at.to_string(), "output".to_owned());
-        Err(NotFinite { image, layer, found: found.unwrap_or(f32::NAN) })
+        let (layer, found) = ("output".to_owned(), found.unwrap_or(f32::NAN));
+        Err(NotFinite { image, output: NotFiniteOutput { layer, found } })
     }
 
     /// Runs one image with the outputs of one step changed on the way; the features, or the output
