@@ -8,8 +8,8 @@
 //!     pixel = the filtered columns of the sums, for each column of the tile
 //! ```
 //!
-//! So beside the decoded image and the output there are one row of sums and the weights of a tile,
-//! whatever the proportions of the image. An image of fewer rows than the output has its columns
+//! Next to the decoded image and the output, memory holds one row of sums and the weights of a
+//! tile, whatever the proportions of the image. An image of fewer rows than the output has its columns
 //! filtered first, which is less work, and leaves less than the output.
 
 use std::ops::Range;

@@ -251,7 +251,7 @@ fn every_filter_is_that_of_a_naive_sum_in_f64() {
     }
 }
 
-/// Rows of sums and weights are all that a resize needs beside the image and the output.
+/// Rows of sums and weights are all that a resize needs next to the image and the output.
 #[test]
 fn extra_memory_is_below_the_size_of_the_image_whatever_its_proportions() {
     let output = 299;
@@ -266,7 +266,7 @@ fn extra_memory_is_below_the_size_of_the_image_whatever_its_proportions() {
         let tile_weights = 4 * columns + column_taps;
         let extra = 4 * (row_taps + tile_weights + 3 * columns);
         let image = 3 * width * height;
-        assert!(extra < image / 2, "{width}x{height}: {extra} bytes beside {image}");
+        assert!(extra < image / 2, "{width}x{height}: {extra} bytes next to {image}");
     }
 }
 
