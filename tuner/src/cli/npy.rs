@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use engine::InputError;
-use engine::util::files::{file_name, one_line, write_with};
+use engine::util::files::{file_name, one_line, starts_like, write_with};
 use ndarray::{Array4, ArrayBase, ArrayD, Data, Dimension, Ix4, IxDyn, ShapeBuilder};
 use serde::Deserialize;
 use serde_json::Value;
@@ -185,11 +185,8 @@ fn read_header(file: &File) -> std::io::Result<Result<Header, String>> {
     let mut header = Vec::new();
     let read = |count: usize, header: &mut Vec<u8>| file.take(count as u64).read_to_end(header);
     read(8, &mut header)?;
-    if header.is_empty() {
-        return Ok(Err("an empty file".to_owned()));
-    }
     if header.len() < 8 || !header.starts_with(b"\x93NUMPY") {
-        return Ok(Err(format!("a file that starts with {header:02x?}")));
+        return Ok(Err(starts_like(&header)));
     }
     let prefix = if header[6] == 1 { 10 } else { 12 };
     read(prefix - 8, &mut header)?;

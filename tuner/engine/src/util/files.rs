@@ -93,6 +93,14 @@ pub fn one_line(text: &str) -> String {
     text.trim().chars().map(escaped).collect()
 }
 
+/// What the first bytes of a file of no known format say, as part of a message.
+pub fn starts_like(bytes: &[u8]) -> String {
+    match bytes {
+        [] => "an empty file".to_owned(),
+        bytes => format!("a file that starts with {bytes:02x?}"),
+    }
+}
+
 /// A path as part of a message.
 pub fn file_name(path: &Path) -> String {
     one_line(&path.to_string_lossy())

@@ -6,7 +6,7 @@ use std::path::Path;
 use kernels::{BatchNorm, Filter};
 
 use crate::network::{ConvSpec, Spec};
-use crate::util::files::{coordinate, file_name};
+use crate::util::files::{coordinate, file_name, starts_like};
 use crate::util::read_at::Section;
 use crate::weights::error::WeightsError;
 use crate::weights::head::{DenseNames, HeadChain, HeadOptions, HeadParts};
@@ -53,7 +53,7 @@ impl CheckedFile {
         let known = CONTAINERS.iter().find(|(container, _)| (container.recognises)(&magic));
         let (container, usual_naming) = known.ok_or_else(|| WeightsError::Content {
             file: name.clone(),
-            found: content(&magic),
+            found: starts_like(&magic),
             expected: CONTAINERS.each_ref().map(|(container, _)| container.title).join(" or "),
         })?;
         let opened = (container.open)(section.clone(), path);
@@ -61,29 +61,27 @@ impl CheckedFile {
             opened.map_err(|error| WeightsError::of(error, &name, container.name))?;
         let naming = NAMING_SCHEMES.into_iter().find(|naming| (naming.recognises)(&tensors));
         let naming = naming.unwrap_or(usual_naming);
-        let layers = (naming.read)(&naming::File {
+        let names = naming::File {
             name: &name,
             tensors: &tensors,
             model_config: model_config.as_ref(),
             info: &spec.info,
             convs: &spec.convs,
-        })?;
+        };
+        let layers = (naming.read)(&names)?;
+        let parts = if spec.features > 0 { layers.head(&names) } else { HeadParts::default() };
+        let variants = spec.info.top.map_or(&[][..], |top| top.variants);
+        let is_of = |count: usize| parts.parts.iter().rev().find_map(|part| part.outputs()) == Some(count);
+        let variant = variants.iter().find(|(count, _)| is_of(*count)).map(|(_, text)| *text);
         let (head, bn_epsilon) = (HeadChain::default(), spec.info.bn_epsilon);
         let sections = [vec![section], others].concat();
-        let variant = None;
         let mut checked =
-            Self { variant, name, container, file, sections, tensors, naming, layers, head, bn_epsilon };
+            Self { name, container, file, sections, tensors, naming, layers, head, variant, bn_epsilon };
         for conv in &spec.convs {
             checked.conv_tensors(conv)?;
         }
-        if spec.features > 0 {
-            let parts = checked.layers.head();
-            let last = parts.parts.iter().filter_map(|part| part.outputs()).next_back();
-            let variants = spec.info.top.map_or(&[][..], |top| top.variants);
-            checked.variant = variants.iter().find(|(count, _)| Some(*count) == last).map(|(_, text)| *text);
-            if !options.features_only {
-                checked.head = checked.read_head(parts, spec.features, options)?;
-            }
+        if !options.features_only {
+            checked.head = checked.read_head(parts, spec.features, options)?;
         }
         Ok(checked)
     }
@@ -108,7 +106,7 @@ impl CheckedFile {
         let [r, s] = spec.kernel;
         let dims = [r, s, spec.channels, spec.filters];
         let (weights, largest) = self.hwio(&tensors.kernel, dims)?;
-        let bias = tensors.bias.map(|bias| self.finite(&bias)).transpose()?;
+        let bias = tensors.bias.map(|bias| self.vector(&bias)).transpose()?;
         let filter = Filter { bias, norms: vec![norm], ..Filter::new(dims, weights) };
         match filter.overflow(largest) {
             None => Ok(filter),
@@ -132,7 +130,7 @@ impl CheckedFile {
         let dims = [1, 1, names.inputs, names.outputs];
         let (mut weights, mut largest) = self.hwio(&kernel, dims)?;
         let mut bias = match bias {
-            Some(bias) => self.finite(&bias)?,
+            Some(bias) => self.vector(&bias)?,
             None => vec![0.0; names.outputs],
         };
         let norms = |list: &[(NormTensors<Name>, f32)], size: usize| {
@@ -144,10 +142,7 @@ impl CheckedFile {
         let before = Filter { norms: norms(&names.before, names.inputs)?, ..Filter::dims_only([1, 1, 1, 1]) };
         if !before.norms.is_empty() {
             fold_before(&before, &mut weights, &mut bias);
-            largest = weights
-                .iter()
-                .chain(&bias)
-                .fold(0.0, |m, v| if v.is_finite() { v.abs().max(m) } else { f32::INFINITY });
+            largest = largest_magnitude(&weights);
         }
         let norms = norms(&names.after, names.outputs)?;
         let filter = Filter { bias: Some(bias), norms, ..Filter::new(dims, weights) };
@@ -219,7 +214,7 @@ impl CheckedFile {
             return Err(WeightsError::Missing { file, tensor, layer, expected });
         };
         match &info.elements {
-            Elements::Other(found) => Err(WeightsError::Type { file, tensor, found: found.clone() }),
+            Elements::Other(found) => Err(WeightsError::Type { file, tensor, found: found.to_string() }),
             _ if info.shape != shape => {
                 let found = info.shape.clone();
                 Err(WeightsError::Shape { file, tensor, layer, found, expected })
@@ -235,20 +230,21 @@ impl CheckedFile {
         epsilon: f32,
     ) -> Result<BatchNorm, WeightsError> {
         let NormTensors { gamma, beta, mean, variance } = tensors;
-        let beta = beta.as_ref().map(|beta| self.finite(beta)).transpose()?;
+        let beta = beta.as_ref().map(|beta| self.vector(beta)).transpose()?;
+        let gamma = gamma.as_ref().map(|gamma| self.vector(gamma)).transpose()?;
+        let mean = self.vector(mean)?;
+        let values = self.read(variance)?;
         let accept = |v: f32| v.is_finite() && v >= 0.0;
-        Ok(BatchNorm {
-            gamma: gamma.as_ref().map(|gamma| self.finite(gamma)).transpose()?,
-            beta: beta.unwrap_or_else(|| vec![0.0; size]),
-            mean: self.finite(mean)?,
-            variance: self.valid(variance, accept, "a finite number not below 0")?.0,
-            epsilon,
-        })
+        if !values.iter().all(|value| accept(*value)) {
+            return Err(self.wrong(variance, &values, accept, "a finite number not below 0"));
+        }
+        let beta = beta.unwrap_or_else(|| vec![0.0; size]);
+        Ok(BatchNorm { gamma, beta, mean, variance: values, epsilon })
     }
 
     /// The values of a kernel as HWIO, of which `dims` are the sizes, and the largest magnitude.
     fn hwio(&self, kernel: &Tensor, dims: [usize; 4]) -> Result<(Vec<f32>, f32), WeightsError> {
-        let (values, largest) = self.valid(kernel, f32::is_finite, "a finite number")?;
+        let (values, largest) = self.finite(kernel)?;
         let values = match self.naming.axes {
             Axes::OutputLast => values,
             Axes::OutputFirst => hwio_from_oihw(&values, dims),
@@ -256,41 +252,54 @@ impl CheckedFile {
         Ok((values, largest))
     }
 
-    fn finite(&self, tensor: &Tensor) -> Result<Vec<f32>, WeightsError> {
-        Ok(self.valid(tensor, f32::is_finite, "a finite number")?.0)
+    /// The values of a tensor, all finite.
+    fn vector(&self, tensor: &Tensor) -> Result<Vec<f32>, WeightsError> {
+        Ok(self.finite(tensor)?.0)
     }
 
-    /// The values of a tensor, and the largest magnitude.
-    fn valid(
-        &self,
-        Tensor { shown, in_file, info }: &Tensor,
-        accept: impl Fn(f32) -> bool,
-        expected: &'static str,
-    ) -> Result<(Vec<f32>, f32), WeightsError> {
-        let values = self.file.read_f32(in_file, info).map_err(|error| {
+    /// The values of a tensor, all finite, and the largest magnitude.
+    fn finite(&self, tensor: &Tensor) -> Result<(Vec<f32>, f32), WeightsError> {
+        let values = self.read(tensor)?;
+        let largest = largest_magnitude(&values);
+        match largest.is_finite() {
+            true => Ok((values, largest)),
+            false => Err(self.wrong(tensor, &values, f32::is_finite, "a finite number")),
+        }
+    }
+
+    fn read(&self, Tensor { shown, in_file, info }: &Tensor) -> Result<Vec<f32>, WeightsError> {
+        self.file.read_f32(in_file, info).map_err(|error| {
             let error = match error {
                 ReadError::Damaged(reason) => ReadError::Damaged(format!("tensor {shown}: {reason}")),
                 error => error,
             };
             WeightsError::of(error, &self.name, self.container.name)
-        })?;
-        // All at once, as vectors do it, and one by one where that fails.
-        let are_valid = values.iter().fold(true, |all, value| all & accept(*value));
-        let wrong = if are_valid { None } else { values.iter().position(|value| !accept(*value)) };
-        match wrong {
-            None => {
-                let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-                Ok((values, largest))
-            }
-            Some(flat) => Err(WeightsError::Value {
-                file: self.name.clone(),
-                tensor: shown.clone(),
-                at: coordinate(flat, &info.shape),
-                found: values[flat],
-                expected,
-            }),
+        })
+    }
+
+    /// The error of the first value that is not accepted.
+    fn wrong(
+        &self,
+        Tensor { shown, info, .. }: &Tensor,
+        values: &[f32],
+        accept: impl Fn(f32) -> bool,
+        expected: &'static str,
+    ) -> WeightsError {
+        let flat = values.iter().position(|value| !accept(*value)).unwrap_or_default();
+        WeightsError::Value {
+            file: self.name.clone(),
+            tensor: shown.clone(),
+            at: coordinate(flat, &info.shape),
+            found: values[flat],
+            expected,
         }
     }
+}
+
+/// The largest magnitude of values; infinite or NaN where one is. Magnitudes are ordered as their
+/// bits.
+fn largest_magnitude(values: &[f32]) -> f32 {
+    f32::from_bits(values.iter().fold(0, |largest, value| largest.max(value.abs().to_bits())))
 }
 
 /// What messages call the layer of a BatchNorm: its mean's tensor says it.
@@ -311,14 +320,6 @@ fn fold_before(norms: &Filter, weights: &mut [f32], bias: &mut [f32]) {
         }
     }
     bias.iter_mut().zip(sums).for_each(|(bias, sum)| *bias = sum as f32);
-}
-
-/// What the first bytes of an unknown file say.
-fn content(magic: &[u8]) -> String {
-    match magic {
-        [] => "an empty file".to_owned(),
-        bytes => format!("a file that starts with {bytes:02x?}"),
-    }
 }
 
 /// Reorders `[k, c, r, s]` to `[r, s, c, k]`; `dims` are those of the result.

@@ -87,9 +87,9 @@ fn info(dataset: &Dataset, group: Option<String>) -> TensorInfo {
     let (shape, elements) = match (dataset.shape(), dataset.dtype()) {
         (Ok(shape), Ok(DType::F32)) => (shape, Elements::F32),
         (Ok(shape), Ok(DType::F64)) => (shape, Elements::F64),
-        (Ok(shape), Ok(other)) => (shape, Elements::Other(one_line(&other.to_string()))),
+        (Ok(shape), Ok(other)) => (shape, Elements::Other(one_line(&other.to_string()).into())),
         (Err(error), _) | (_, Err(error)) => {
-            (vec![], Elements::Other(one_line(&format!("unknown ({error})"))))
+            (vec![], Elements::Other(one_line(&format!("unknown ({error})")).into()))
         }
     };
     let shape = shape.into_iter().map(|size| usize::try_from(size).unwrap_or(usize::MAX)).collect();

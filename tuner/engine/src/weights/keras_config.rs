@@ -31,35 +31,35 @@ const WITHOUT_EFFECT: [&str; 10] = [
 ];
 
 /// A layer as the description has it.
-#[derive(Clone, Debug)]
-struct Layer {
-    class: String,
-    name: String,
-    config: Value,
+#[derive(Clone, Copy, Debug)]
+struct Layer<'a> {
+    class: &'a str,
+    name: &'a str,
+    config: &'a Value,
 }
 
-impl Layer {
+impl Layer<'_> {
     fn shown(&self) -> String {
-        format!("layer {} ({})", one_line(&self.name), one_line(&self.class))
+        format!("layer {} ({})", one_line(self.name), one_line(self.class))
     }
 }
 
 /// The layers behind the last block, and one before the first that changes what a network sees.
 #[derive(Debug)]
-pub(super) struct Described {
-    layers: Vec<Layer>,
+pub(super) struct Described<'a> {
+    layers: Vec<Layer<'a>>,
     before: Option<String>,
 }
 
-impl Described {
+impl<'a> Described<'a> {
     /// The layers from what joins the branches of the last block to the last output.
-    pub fn of(config: &Value) -> Self {
+    pub fn of(config: &'a Value) -> Self {
         let (mut behind, mut all) = (Vec::new(), Vec::new());
         walk_back(config, 0, &mut behind);
         behind.reverse();
         collect(config, 0, &mut all);
         let changes = |layer: &&Layer| {
-            !WITHOUT_EFFECT.contains(&&layer.class[..])
+            !WITHOUT_EFFECT.contains(&layer.class)
                 && !layer.class.starts_with("Random")
                 && !is_usual_scaling(layer)
         };
@@ -72,25 +72,25 @@ impl Described {
     pub fn head(self, mut parts: BTreeMap<String, HeadPart>) -> HeadParts {
         let mut head = HeadParts { is_stated: true, unknown: self.before, ..HeadParts::default() };
         for layer in self.layers {
-            let (unknown, Layer { class, name, config }) = (layer.shown(), layer);
-            let activation = match &class[..] {
+            let Layer { class, name, config } = layer;
+            let activation = match class {
                 "GlobalMaxPooling2D" => {
                     head.is_max_pooled = true;
                     continue;
                 }
                 "GlobalAveragePooling2D" => continue,
                 class if WITHOUT_EFFECT.contains(&class) => continue,
-                "ReLU" if is_plain_relu(&config) => Some(Activation::Relu),
+                "ReLU" if is_plain_relu(config) => Some(Activation::Relu),
                 "Softmax" => Some(Activation::Softmax),
                 "Dense" | "Activation" => activation(&config["activation"]),
                 "BatchNormalization" => Some(Activation::None),
                 _ => None,
             };
             let Some(activation) = activation else {
-                head.unknown.get_or_insert(unknown);
+                head.unknown.get_or_insert_with(|| layer.shown());
                 continue;
             };
-            match (parts.remove(&name), &class[..]) {
+            match (parts.remove(name), class) {
                 (Some(mut part), "Dense" | "BatchNormalization") => {
                     if let (PartKind::Norm { epsilon, .. }, Some(stated)) =
                         (&mut part.kind, config["epsilon"].as_f64())
@@ -100,7 +100,7 @@ impl Described {
                     head.parts.push(part);
                 }
                 (None, "Dense" | "BatchNormalization") => {
-                    head.unknown.get_or_insert(format!("{unknown} without tensors"));
+                    head.unknown.get_or_insert_with(|| format!("{} without tensors", layer.shown()));
                 }
                 _ => {}
             }
@@ -120,14 +120,14 @@ fn layers(model: &Value) -> &[Value] {
     model["config"]["layers"].as_array().map_or(&[], |layers| layers)
 }
 
-fn layer(layer: &Value) -> Layer {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let (class, name) = (text(&layer["class_name"]), text(&layer["config"]["name"]));
-    Layer { class, name, config: layer["config"].clone() }
+fn layer(layer: &Value) -> Layer<'_> {
+    let (class, name) = (&layer["class_name"], &layer["config"]["name"]);
+    let [class, name] = [class, name].map(|text| text.as_str().unwrap_or_default());
+    Layer { class, name, config: &layer["config"] }
 }
 
 /// All layers of models in models, in order.
-fn collect(model: &Value, depth: usize, all: &mut Vec<Layer>) {
+fn collect<'a>(model: &'a Value, depth: usize, all: &mut Vec<Layer<'a>>) {
     for inner in layers(model) {
         match layers(inner) {
             [] => all.push(layer(inner)),
@@ -138,7 +138,7 @@ fn collect(model: &Value, depth: usize, all: &mut Vec<Layer>) {
 }
 
 /// The layers from the last output back to the first that has not one input, the last first.
-fn walk_back(model: &Value, depth: usize, chain: &mut Vec<Layer>) {
+fn walk_back<'a>(model: &'a Value, depth: usize, chain: &mut Vec<Layer<'a>>) {
     let all = layers(model);
     let find = |name: &str| all.iter().position(|layer| layer["config"]["name"] == *name);
     let is_sequential = model["class_name"] == "Sequential";
@@ -184,7 +184,7 @@ fn strings<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
 /// Values of 0 to 255 to -1 to 1, which is how images are read for Keras's networks.
 fn is_usual_scaling(Layer { class, config, .. }: &Layer) -> bool {
     let is = |name: &str, value: f64| config[name].as_f64().is_some_and(|found| (found - value).abs() < 1e-6);
-    class == "Rescaling" && is("scale", 1.0 / 127.5) && is("offset", -1.0)
+    *class == "Rescaling" && is("scale", 1.0 / 127.5) && is("offset", -1.0)
 }
 
 fn activation(name: &Value) -> Option<Activation> {
@@ -212,7 +212,7 @@ mod tests {
 
     fn shown(config: &Value) -> (Vec<String>, Option<String>) {
         let Described { layers, before } = Described::of(config);
-        (layers.into_iter().map(|layer| layer.name).collect(), before)
+        (layers.into_iter().map(|layer| layer.name.to_owned()).collect(), before)
     }
 
     fn node(class: &str, name: &str, inputs: &[&str]) -> Value {

@@ -47,7 +47,6 @@ struct KerasNames {
     convs: BTreeMap<u64, Variables>,
     norms: BTreeMap<u64, Variables>,
     others: BTreeMap<String, Variables>,
-    head: HeadParts,
 }
 
 impl KerasNames {
@@ -65,36 +64,7 @@ impl KerasNames {
             let expected = format!("the layers of Keras's {}", file.info.title);
             return Err(names.layers("no layer conv2d".to_owned(), &expected));
         }
-        let described = file.model_config.map(Described::of);
-        names.head = names.read_head(file.tensors, file.convs.len() as u64, described);
         Ok(names)
-    }
-
-    /// The layers that are none of the first `trunk` convolutions and BatchNorms.
-    fn read_head(&self, tensors: &Tensors, trunk: u64, described: Option<Described>) -> HeadParts {
-        let behind = |layers: &BTreeMap<u64, Variables>, base: &str| -> Vec<(String, Variables)> {
-            let first = layers.keys().next().map_or(0, |first| first.saturating_add(trunk));
-            layers.range(first..).map(|(number, layer)| (numbered(base, *number), layer.clone())).collect()
-        };
-        let mut head = HeadParts::default();
-        let layers = behind(&self.convs, CONV).into_iter().chain(behind(&self.norms, NORM));
-        let others = self.others.iter().map(|(layer, variables)| (layer.clone(), variables.clone()));
-        let mut parts = BTreeMap::new();
-        for (layer, variables) in layers.chain(others) {
-            match part(tensors, &layer, &variables) {
-                Some(part) => {
-                    parts.insert(layer, part);
-                }
-                None => {
-                    let tensor = variables.values().next().map_or(&layer, |tensor| tensor);
-                    head.unknown.get_or_insert_with(|| one_line(tensor));
-                }
-            }
-        }
-        match described {
-            Some(described) if head.unknown.is_none() => described.head(parts),
-            _ => HeadParts { parts: parts.into_values().collect(), ..head },
-        }
     }
 
     /// Adds a tensor, of whose name in the file `name` is all or what follows [`SAVED_MODEL`].
@@ -186,8 +156,30 @@ impl LayerNames for KerasNames {
         }
     }
 
-    fn head(&self) -> HeadParts {
-        self.head.clone()
+    /// The layers that are none of the network's convolutions and BatchNorms.
+    fn head(&self, file: &File) -> HeadParts {
+        let behind = |layers: &'_ BTreeMap<u64, Variables>, base: &str| -> Vec<(String, Variables)> {
+            let first = layers.keys().next().map_or(0, |first| first.saturating_add(file.convs.len() as u64));
+            layers.range(first..).map(|(number, layer)| (numbered(base, *number), layer.clone())).collect()
+        };
+        let others = self.others.iter().map(|(layer, variables)| (layer.clone(), variables.clone()));
+        let layers = behind(&self.convs, CONV).into_iter().chain(behind(&self.norms, NORM)).chain(others);
+        let (mut parts, mut unknown) = (BTreeMap::new(), None);
+        for (layer, variables) in layers {
+            match part(file.tensors, &layer, &variables) {
+                Some(part) => {
+                    parts.insert(layer, part);
+                }
+                None => {
+                    let tensor = variables.values().next().map_or(&layer, |tensor| tensor);
+                    unknown.get_or_insert_with(|| one_line(tensor));
+                }
+            }
+        }
+        match file.model_config {
+            Some(config) if unknown.is_none() => Described::of(config).head(parts),
+            _ => HeadParts { parts: parts.into_values().collect(), unknown, ..HeadParts::default() },
+        }
     }
 }
 

@@ -21,6 +21,7 @@ pub mod synthetic;
 mod tensor_file;
 mod torch;
 mod torch_names;
+mod torch_values;
 mod zip;
 
 pub use error::WeightsError;

@@ -41,8 +41,8 @@ pub(super) trait LayerNames: Debug + Send + Sync {
     /// The tensors of one convolution and its BatchNorm. A bias need not be there.
     fn conv(&self, spec: &ConvSpec) -> ConvTensors<Name>;
 
-    /// What follows the last block.
-    fn head(&self) -> HeadParts;
+    /// What follows the last block, by the file that this was read from.
+    fn head(&self, file: &File) -> HeadParts;
 }
 
 /// In which order a file has the axes of its kernels.

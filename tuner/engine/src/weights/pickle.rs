@@ -2,143 +2,17 @@
 //! numbers. A class or function that is none of those is refused by its name.
 //!
 //! A pickle is a program for a machine with a stack and a memo (Python's `pickletools.py` lists its
-//! instructions). Python calls what a program names. Here only what [`GLOBALS`] lists is known, and
-//! it makes values.
+//! instructions). Python calls what a program names. Here only what `torch_values` lists is known,
+//! and it makes values.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
 
 use crate::util::files::one_line;
-use crate::weights::tensor_file::{Elements, ReadError};
+use crate::weights::tensor_file::ReadError;
+use crate::weights::torch_values::{Global, Id, Storage, TensorView, Value};
 
 /// Values, and members of lists and dictionaries, at most: more than any file of weights holds.
 const MAX_VALUES: usize = 10_000_000;
-
-/// An index of [`Pickle::values`].
-pub(super) type Id = usize;
-
-/// What a pickle makes.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
-    /// None, or something that holds no weights.
-    Nothing,
-    Int(i64),
-    Float(f64),
-    Text(String),
-    /// A tuple, a list or a set.
-    List(Vec<Id>),
-    Dict(Vec<(Id, Id)>),
-    Global(Global),
-    Storage(Storage),
-    Tensor(TensorView),
-}
-
-/// A class or a function that this reader knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Global {
-    Dict,
-    Set,
-    /// `torch.Size`, a tuple.
-    Size,
-    Tensor,
-    Parameter,
-    /// A storage of elements, or the type of elements.
-    Elements(Numbers),
-    Device,
-}
-
-/// Types of numbers, of which some are no weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Numbers {
-    F32,
-    F16,
-    Bf16,
-    F64,
-    /// An integer type or booleans, by its bytes.
-    Other(&'static str, u64),
-}
-
-impl Numbers {
-    fn elements(self) -> Elements {
-        match self {
-            Self::F32 => Elements::F32,
-            Self::F16 => Elements::F16,
-            Self::Bf16 => Elements::Bf16,
-            Self::F64 => Elements::F64,
-            Self::Other(name, _) => Elements::Other(name.to_owned()),
-        }
-    }
-
-    fn size(self) -> u64 {
-        match self {
-            Self::F16 | Self::Bf16 => 2,
-            Self::F32 => 4,
-            Self::F64 => 8,
-            Self::Other(_, size) => size,
-        }
-    }
-}
-
-/// What PyTorch's files of weights name.
-const GLOBALS: [(&str, Global); 24] = [
-    ("collections.OrderedDict", Global::Dict),
-    ("collections.defaultdict", Global::Dict),
-    ("builtins.dict", Global::Dict),
-    ("builtins.set", Global::Set),
-    ("torch.Size", Global::Size),
-    ("torch.device", Global::Device),
-    ("torch._utils._rebuild_tensor_v2", Global::Tensor),
-    ("torch._utils._rebuild_tensor", Global::Tensor),
-    ("torch._utils._rebuild_parameter", Global::Parameter),
-    ("torch.FloatStorage", Global::Elements(Numbers::F32)),
-    ("torch.HalfStorage", Global::Elements(Numbers::F16)),
-    ("torch.BFloat16Storage", Global::Elements(Numbers::Bf16)),
-    ("torch.DoubleStorage", Global::Elements(Numbers::F64)),
-    ("torch.LongStorage", Global::Elements(Numbers::Other("int64", 8))),
-    ("torch.IntStorage", Global::Elements(Numbers::Other("int32", 4))),
-    ("torch.ShortStorage", Global::Elements(Numbers::Other("int16", 2))),
-    ("torch.CharStorage", Global::Elements(Numbers::Other("int8", 1))),
-    ("torch.ByteStorage", Global::Elements(Numbers::Other("uint8", 1))),
-    ("torch.BoolStorage", Global::Elements(Numbers::Other("bool", 1))),
-    ("torch.float32", Global::Elements(Numbers::F32)),
-    ("torch.float16", Global::Elements(Numbers::F16)),
-    ("torch.bfloat16", Global::Elements(Numbers::Bf16)),
-    ("torch.float64", Global::Elements(Numbers::F64)),
-    ("torch.int64", Global::Elements(Numbers::Other("int64", 8))),
-];
-
-/// Elements in one piece of the file.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Storage {
-    /// Its name in the file.
-    pub key: String,
-    pub elements: Elements,
-    /// How many.
-    pub len: usize,
-    /// Bytes of an element.
-    size: u64,
-}
-
-impl Storage {
-    /// Bytes of an element.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Of all elements; none if that is beyond all numbers.
-    pub fn bytes(&self) -> Option<u64> {
-        (self.len as u64).checked_mul(self.size)
-    }
-}
-
-/// Elements of a storage, by their strides.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct TensorView {
-    pub storage: Storage,
-    pub offset: usize,
-    pub shape: Vec<usize>,
-    pub strides: Vec<usize>,
-}
 
 /// The values of one pickle.
 #[derive(Debug, Default)]
@@ -393,8 +267,8 @@ impl Machine<'_> {
     }
 
     fn global(&mut self, name: &str) -> Step {
-        match GLOBALS.iter().find(|(known, _)| *known == name) {
-            Some((_, global)) => self.push(Value::Global(*global)),
+        match Global::by_name(name) {
+            Some(global) => self.push(Value::Global(global)),
             None => Err(ReadError::Content {
                 found: format!("an object of {}, which is not read", one_line(name)),
                 expected: "tensors in dictionaries, as `torch.save(model.state_dict(), ..)` writes"
@@ -410,14 +284,14 @@ impl Machine<'_> {
         match parts[..] {
             [
                 Value::Text(_),
-                Value::Global(Global::Elements(elements)),
+                Value::Global(Global::Elements(elements, size)),
                 Value::Text(key),
                 _,
                 Value::Int(len),
                 ..,
             ] => {
                 let len = usize::try_from(*len).or_else(|_| damaged("a storage of less than nothing"))?;
-                let (key, elements, size) = (key.clone(), elements.elements(), elements.size());
+                let (key, elements, size) = (key.clone(), elements.clone(), *size);
                 self.push(Value::Storage(Storage { key, elements, len, size }))
             }
             _ => damaged("a storage is not described as PyTorch does"),
@@ -427,7 +301,7 @@ impl Machine<'_> {
     /// REDUCE and NEWOBJ: what a known class or function makes of its arguments.
     fn call(&mut self) -> Step {
         let (called, arguments) = self.pop_pair()?;
-        let Value::Global(global) = *self.pickle.get(called) else { return damaged("a call of no function") };
+        let Value::Global(global) = self.pickle.get(called) else { return damaged("a call of no function") };
         let arguments = self.items(arguments)?.to_vec();
         let value = match (global, &arguments[..]) {
             (Global::Dict, []) => Value::Dict(Vec::new()),
@@ -475,27 +349,6 @@ impl Machine<'_> {
             Value::List(items) => Ok(items),
             _ => damaged("no list where one is expected"),
         }
-    }
-}
-
-impl TensorView {
-    /// The elements of the storage from the first of the tensor to its last; none if they are not
-    /// inside, or more than the storage has.
-    pub fn span(&self) -> Option<Range<usize>> {
-        let TensorView { storage, shape, strides, offset } = self;
-        let count = shape.iter().try_fold(1usize, |count, size| count.checked_mul(*size))?;
-        if shape.len() != strides.len() || count > storage.len {
-            return None;
-        }
-        if count == 0 {
-            return Some(0..0);
-        }
-        let last = shape
-            .iter()
-            .zip(strides)
-            .try_fold(*offset, |last, (size, stride)| last.checked_add((size - 1).checked_mul(*stride)?));
-        let end = last?.checked_add(1)?;
-        (end <= storage.len).then_some(*offset..end)
     }
 }
 

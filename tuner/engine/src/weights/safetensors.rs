@@ -68,7 +68,7 @@ fn open(section: Section) -> Result<(Tensors, Safetensors), ReadError> {
             Dtype::F16 => Elements::F16,
             Dtype::BF16 => Elements::Bf16,
             Dtype::F64 => Elements::F64,
-            other => Elements::Other(other.to_string()),
+            other => Elements::Other(other.to_string().into()),
         };
         (name, TensorInfo { group: None, shape: info.shape.clone(), elements })
     });

@@ -1,5 +1,6 @@
 //! Containers: files that hold tensors by name. Which layer has which is up to [`super::naming`].
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Display};
 use std::io;
@@ -70,7 +71,7 @@ pub(super) enum Elements {
     Bf16,
     F64,
     /// Of no use as a weight.
-    Other(String),
+    Other(Cow<'static, str>),
 }
 
 impl Display for Elements {

@@ -13,8 +13,9 @@ use std::collections::BTreeMap;
 use crate::util::files::one_line;
 use crate::util::read_at::Section;
 use crate::weights::archive::{Members, bytes, member};
-use crate::weights::pickle::{Id, Pickle, TensorView, Value};
+use crate::weights::pickle::Pickle;
 use crate::weights::tensor_file::{Container, Opened, ReadError, TensorFile, TensorInfo, Tensors};
+use crate::weights::torch_values::{Id, TensorView, Value};
 
 /// Where archives have the pickle, in a folder.
 pub(super) const PICKLE: &str = "data.pkl";
@@ -138,29 +139,8 @@ impl TensorFile for Torch {
             .get(key)
             .ok_or_else(|| ReadError::damaged(format!("no storage {}", one_line(key))))?;
         let span = view.span().ok_or_else(|| ReadError::damaged("it reaches beyond its storage"))?;
-        let at = span.start as u64 * view.storage.size();
+        let at = span.start as u64 * view.storage.size;
         let values = view.storage.elements.read(storage, at, span.len())?;
         Ok(view.in_order(values))
-    }
-}
-
-impl TensorView {
-    /// The values of the span in the order of the tensor's axes.
-    fn in_order(&self, span: Vec<f32>) -> Vec<f32> {
-        let mut dense = 1;
-        let is_in_order = self.shape.iter().zip(&self.strides).rev().all(|(size, stride)| {
-            let as_dense = *size <= 1 || *stride == dense;
-            dense *= size;
-            as_dense
-        });
-        if is_in_order {
-            return span;
-        }
-        let mut offsets = vec![0];
-        for (size, stride) in self.shape.iter().zip(&self.strides) {
-            offsets =
-                offsets.iter().flat_map(|at| (0..*size).map(move |index| at + index * stride)).collect();
-        }
-        offsets.into_iter().map(|at: usize| span[at]).collect()
     }
 }

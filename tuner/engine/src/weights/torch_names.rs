@@ -6,13 +6,15 @@
 //! of the network's first convolution has before it. `AuxLogits` and `num_batches_tracked` are
 //! without effect on what a network computes after training.
 
+use std::collections::{BTreeSet, HashSet};
+
 use crate::network::ConvSpec;
 use crate::util::files::one_line;
 use crate::weights::error::WeightsError;
 use crate::weights::head::{HeadPart, HeadParts, PartKind};
 use crate::weights::names::{ConvTensors, Name, NormTensors};
 use crate::weights::naming::{AveragePooling, Axes, File, LayerNames, Layers, Naming};
-use crate::weights::tensor_file::Tensors;
+use crate::weights::tensor_file::{TensorInfo, Tensors};
 
 pub(super) const TORCHVISION: Naming = Naming {
     axes: Axes::OutputFirst,
@@ -35,7 +37,6 @@ const TRAINING: [&str; 6] =
 struct TorchNames {
     /// What all names of the network have before them.
     prefix: String,
-    head: HeadParts,
 }
 
 fn read(file: &File) -> Layers {
@@ -51,7 +52,7 @@ fn read(file: &File) -> Layers {
             return Err(WeightsError::Content { file, found, expected: "one".to_owned() });
         }
     };
-    Ok(Box::new(TorchNames { prefix: prefix.to_owned(), head: head(file, prefix) }))
+    Ok(Box::new(TorchNames { prefix: prefix.to_owned() }))
 }
 
 /// Whether what precedes a name is nothing, or modules.
@@ -62,28 +63,25 @@ fn is_prefix(prefix: &&str) -> bool {
 /// The layers of the tensors that belong to no convolution of the network.
 fn head(file: &File, prefix: &str) -> HeadParts {
     let mut head = HeadParts::default();
+    let convs: HashSet<&str> = file.convs.iter().map(|conv| &conv.torch[..]).collect();
     let of_trunk = |name: &str| {
-        file.convs.iter().any(|conv| {
-            let rest = name.strip_prefix(&conv.torch[..]).and_then(|rest| rest.strip_prefix('.'));
-            rest.is_some_and(|rest| rest.starts_with("conv.") || rest.starts_with("bn."))
-        })
+        let layer = name.split_once(".conv.").or_else(|| name.split_once(".bn."));
+        layer.is_some_and(|(layer, _)| convs.contains(layer))
     };
-    let mut layers: Vec<&str> = Vec::new();
+    let mut layers: BTreeSet<&str> = BTreeSet::new();
     for in_file in file.tensors.keys() {
-        let Some(name) = in_file.strip_prefix(prefix) else {
-            let is_training = TRAINING.iter().any(|first| in_file.split('.').next() == Some(first));
-            if !is_training {
+        let name = in_file.strip_prefix(prefix);
+        let first = in_file.split('.').next().unwrap_or_default();
+        let may_train = prefix.is_empty() || name.is_none();
+        match name {
+            _ if may_train && TRAINING.contains(&first) => {}
+            None => {
                 head.unknown.get_or_insert_with(|| one_line(in_file));
             }
-            continue;
-        };
-        let without_effect = name.starts_with(AUXILIARY)
-            || name.ends_with("num_batches_tracked")
-            || prefix.is_empty() && TRAINING.iter().any(|first| name.split('.').next() == Some(first));
-        if !without_effect && !of_trunk(name) {
-            let (layer, _) = name.rsplit_once('.').unwrap_or(("", name));
-            if !layers.contains(&layer) {
-                layers.push(layer);
+            Some(name) if name.starts_with(AUXILIARY) || name.ends_with("num_batches_tracked") => {}
+            Some(name) if of_trunk(name) => {}
+            Some(name) => {
+                layers.insert(name.rsplit_once('.').map_or("", |(layer, _)| layer));
             }
         }
     }
@@ -91,13 +89,17 @@ fn head(file: &File, prefix: &str) -> HeadParts {
         match part(file.tensors, prefix, layer) {
             Some(part) => head.parts.push(part),
             None => {
-                let of_layer = |name: &&String| name.starts_with(&format!("{prefix}{layer}"));
-                let tensor = file.tensors.keys().find(of_layer).map_or(layer, |name| name);
+                let (tensor, _) = starting(file.tensors, format!("{prefix}{layer}")).next().expect("its own");
                 head.unknown.get_or_insert_with(|| one_line(tensor));
             }
         }
     }
     head
+}
+
+/// The tensors whose names start so.
+fn starting(tensors: &Tensors, start: String) -> impl Iterator<Item = (&String, &TensorInfo)> {
+    tensors.range(start.clone()..).take_while(move |(name, _)| name.starts_with(&start))
 }
 
 /// A dense layer or a BatchNorm; none if the tensors are of neither.
@@ -106,7 +108,7 @@ fn part(tensors: &Tensors, prefix: &str, layer: &str) -> Option<HeadPart> {
     let shape = |leaf: &str| tensors.get(&format!("{path}{leaf}")).map(|info| &info.shape[..]);
     let name = |leaf: &str| Name::plain(format!("{path}{leaf}"));
     let there = |leaf: &str| shape(leaf).map(|_| name(leaf));
-    let count = tensors.keys().filter(|name| name.starts_with(&path)).count();
+    let count = starting(tensors, path.clone()).count();
     let kind = match (shape("weight"), shape("running_mean")) {
         (Some([outputs, inputs]), None) if count == 1 + usize::from(there("bias").is_some()) => {
             let (kernel, bias) = (name("weight"), there("bias"));
@@ -138,7 +140,7 @@ impl LayerNames for TorchNames {
         }
     }
 
-    fn head(&self) -> HeadParts {
-        self.head.clone()
+    fn head(&self, file: &File) -> HeadParts {
+        head(file, &self.prefix)
     }
 }
