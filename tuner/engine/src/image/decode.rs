@@ -3,7 +3,7 @@
 use std::io::Cursor;
 
 use image::metadata::Orientation;
-use image::{ColorType, ImageDecoder, ImageFormat, ImageReader};
+use image::{ColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use crate::image::pixels::{Pixels, Refusal, Samples, checked_size};
 use crate::image::{gif, jpeg, tiff};
@@ -62,11 +62,24 @@ fn has_riff_length(bytes: &[u8]) -> bool {
     length.is_some_and(|length| bytes.len() as u64 >= 8 + u64::from(u32::from_le_bytes(*length)))
 }
 
+/// More than any colour profile or text of a PNG, in bytes.
+const PNG_METADATA: u64 = 16 << 20;
+
+/// The width that the header of a PNG states: of its rows of up to 8 bytes a pixel some are kept.
+fn png_width(bytes: &[u8]) -> u64 {
+    bytes.get(16..).and_then(|rest| rest.first_chunk()).map_or(0, |width| u32::from_be_bytes(*width).into())
+}
+
 /// PNG, WebP and BMP.
 fn other(bytes: &[u8], kind: ImageFormat) -> Result<Decoded, Refusal> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), kind);
-    // The number of pixels bounds the memory.
+    // The number of pixels bounds the memory, but for what a PNG has compressed next to them.
     reader.no_limits();
+    if kind == ImageFormat::Png {
+        let mut limits = Limits::no_limits();
+        limits.max_alloc = Some(4 * 8 * png_width(bytes) + PNG_METADATA);
+        reader.limits(limits);
+    }
     let mut decoder = reader.into_decoder().map_err(Refusal::damaged)?;
     let (width, height) = decoder.dimensions();
     let (width, height) = (width as usize, height as usize);
