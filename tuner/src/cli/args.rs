@@ -1,6 +1,7 @@
 //! What commands have in common: machine, model, weights, threads.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use engine::network::models::{input_arrays, networks_and_blocks};
@@ -10,7 +11,7 @@ use engine::plan::schema::PlanRequest;
 use engine::plan::store::plan_or_newest;
 use engine::runtime::{Threads, available};
 use engine::util::create_folder;
-use engine::util::files::check_writable;
+use engine::util::files::{check_writable, resolved};
 use engine::weights::HeadOptions;
 use engine::{Machine, Model, Plan, Weights};
 use kernels::{Conv, Cpu, Tier};
@@ -157,6 +158,12 @@ pub struct ImageArgs {
 }
 
 impl ImageArgs {
+    /// The files to read, by their options.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &Path)> {
+        let images = self.image.iter().map(|path| ("--image", path.as_path()));
+        images.chain(self.input.iter().map(|path| ("--input", path.as_path())))
+    }
+
     /// The images, which fit the model; none if none are given.
     pub fn load(&self, model: &Model, weights: &Weights) -> Result<Option<Images>, Failure> {
         let [h, w, c] = model.input();
@@ -296,6 +303,28 @@ impl ModelArgs {
         let shape = self.shape.as_ref().map(|conv| Conv { batch: 1, ..conv.clone() }.to_string());
         Ok(PlanRequest { model: self.name()?, shape, threads, batch })
     }
+}
+
+/// A file and the option that names it; none where it was not given.
+type FileOption<'a> = (&'a str, Option<&'a PathBuf>);
+
+/// Checks that no file to write is one to read, or is written twice.
+pub fn check_distinct<'a>(
+    written: &[FileOption<'a>],
+    read: &[FileOption<'a>],
+    images: &'a ImageArgs,
+) -> Result<(), Failure> {
+    let given = |&(option, path): &FileOption<'a>| Some((option, path?.as_path()));
+    let read = read.iter().filter_map(given).chain(images.files());
+    let mut taken: HashMap<PathBuf, &str> = read.map(|(option, path)| (resolved(path), option)).collect();
+    for (option, path) in written.iter().filter_map(given) {
+        if let Some(other) = taken.insert(resolved(path), option) {
+            return Err(
+                format!("{option} {}: is the file of {other}, expected another", path.display()).into()
+            );
+        }
+    }
+    Ok(())
 }
 
 pub fn threads(count: usize) -> Result<Threads, TuneError> {

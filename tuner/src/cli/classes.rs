@@ -7,7 +7,7 @@ use std::path::Path;
 use engine::InputError;
 use engine::network::Activation;
 use engine::runtime::NotFinite;
-use engine::util::files::file_name;
+use engine::util::files::{file_name, one_line};
 use serde_json::Value;
 
 use crate::cli::Failure;
@@ -31,8 +31,12 @@ pub fn load_labels(path: &Path, classes: usize) -> Result<Vec<String>, InputErro
     let labels: Vec<String> = match serde_json::from_str(text) {
         Ok(json @ (Value::Array(_) | Value::Object(_))) => of_json(&json)
             .ok_or_else(|| format("JSON of another kind", "names, {\"0\": [id, name]} or {name: 0}"))?,
-        _ => text.lines().map(|label| label.trim().to_owned()).collect(),
+        Err(error) if text.starts_with(['{', '[']) => {
+            return Err(format(&format!("JSON that can't be read: {error}"), "names in JSON, or one a line"));
+        }
+        _ => text.lines().map(str::to_owned).collect(),
     };
+    let labels: Vec<String> = labels.iter().map(|label| one_line(label)).collect();
     let expected = if classes == 1 { 2 } else { classes };
     match labels.len() {
         found if found == expected => Ok(labels),

@@ -25,7 +25,7 @@ mod tune;
 mod tune_shapes;
 mod warnings;
 
-use args::{HostArgs, ImageArgs, IsaArgs, ModelArgs, PlanArgs, TuneArgs, threads};
+use args::{HostArgs, ImageArgs, IsaArgs, ModelArgs, PlanArgs, TuneArgs, check_distinct, threads};
 use output::{Answer, OutputArgs};
 use preprocess::Images;
 pub use program::main;

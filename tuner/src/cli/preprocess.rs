@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use engine::image::{Interpolation, PRESETS, Preprocessing, Resize, load_with};
+use engine::util::files::check_writable;
 use engine::{AveragePooling, Model, Weights};
 use ndarray::ArrayView4;
 
@@ -45,19 +46,24 @@ pub struct PreprocessArgs {
     #[arg(long, conflicts_with = "input")]
     exif: bool,
     /// Write the preprocessed images as float32 .npy, as --input takes them
-    #[arg(long, value_name = "X.npy", requires = "image")]
-    write_input: Option<PathBuf>,
+    #[arg(long, value_name = "X.npy", requires = "image", conflicts_with = "input")]
+    pub write_input: Option<PathBuf>,
 }
 
 impl PreprocessArgs {
     /// Reads and preprocesses images, and says how.
     pub fn load(&self, paths: &[PathBuf], model: &Model, weights: &Weights) -> Result<Images, Failure> {
-        let images = load_images(paths, model, &self.preprocessing(weights))?;
         if let Some(path) = &self.write_input {
-            let [h, w, c] = model.input();
-            save_npy(path, &ArrayView4::from_shape((paths.len(), h, w, c), &images.values)?)?;
+            check_writable(path)?;
         }
-        Ok(images)
+        load_images(paths, model, &self.preprocessing(weights))
+    }
+
+    /// Writes the preprocessed images, if that is asked for.
+    pub fn save(&self, images: &Images, model: &Model) -> Result<(), Failure> {
+        let Some(path) = &self.write_input else { return Ok(()) };
+        let [h, w, c] = model.input();
+        Ok(save_npy(path, &ArrayView4::from_shape((images.names.len(), h, w, c), &images.values)?)?)
     }
 
     /// What is asked for: the preset that goes with the weights, or the named one, with changes.

@@ -23,7 +23,9 @@ use crate::bench::{
 };
 use crate::cli::classes::{Classes, load_labels, not_finite};
 use crate::cli::npy::save_npy;
-use crate::cli::{Answer, Failure, HostArgs, ImageArgs, Images, Meter, ModelArgs, OutputArgs, threads};
+use crate::cli::{
+    Answer, Failure, HostArgs, ImageArgs, Images, Meter, ModelArgs, OutputArgs, check_distinct, threads,
+};
 use crate::report::{RUNS, Table, count, layers_text, percent, short, time_text, wrap};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -85,6 +87,7 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
     ensure_runs(&inputs.model.to_string(), &graph)?;
     let threads = threads(count)?;
     let (session, to_write) = inputs.session(graph, &choices, &threads)?;
+    args.images.preprocess.save(&inputs.images, &inputs.model)?;
     let mut running = Running { inputs: &inputs, plan, choices, session };
     threads.install(|| running.all(&threads, out))?;
     if let (Some(path), Some(key)) = (&args.packed, to_write) {
@@ -266,6 +269,13 @@ const BUILT_IN: &str = "default";
 impl<'a> Inputs<'a> {
     /// Reads and checks everything that the user has given.
     fn read(args: &'a RunArgs) -> Result<Self, Failure> {
+        let RunArgs { images, output, packed, plan, labels, .. } = args;
+        let input = images.preprocess.write_input.as_ref();
+        let written =
+            [("--output", output.as_ref()), ("--packed", packed.as_ref()), ("--write-input", input)];
+        let weights = args.model.weights.as_ref();
+        let read = [("--weights", weights), ("--plan", plan.as_ref()), ("--labels", labels.as_ref())];
+        check_distinct(&written, &read, images)?;
         let (model, weights) = args.model.open(args.features)?;
         if args.features && model.features.is_none() {
             let networks = network_names();

@@ -17,10 +17,14 @@ use crate::cli::detail::{detail, pareto, search_sentence};
 use crate::cli::summary::Summary;
 use crate::cli::tune_shapes::tune_shapes;
 use crate::cli::warnings::{audit, warn_of_noise};
-use crate::cli::{Answer, Failure, Images, Meter, ModelArgs, TuneArgs, threads};
+use crate::cli::{Answer, Failure, Images, Meter, ModelArgs, TuneArgs, check_distinct, threads};
 use crate::report::{count, paragraphs, sections};
 
 pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    let written =
+        [("--out", args.out.as_ref()), ("--write-input", args.images.preprocess.write_input.as_ref())];
+    let read = [("--weights", args.model.weights.as_ref()), ("--shapes", args.shapes.as_ref())];
+    check_distinct(&written, &read, &args.images)?;
     if let Some(path) = &args.shapes {
         return tune_shapes(args, path, out);
     }
@@ -36,6 +40,9 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let Options { shape, threads: workers, batch, bounds, .. } = &options;
     let default = file_name(&model.to_string(), shape.as_deref(), *workers, *batch, bounds);
     let path = args.output_file(&machine, &default)?;
+    if let Some(images) = &images {
+        args.images.preprocess.save(images, &model)?;
+    }
     let plan = autotune(&model, &weights, &options, &mut Meter::default())?;
     plan.write(&path)?;
     plan.noise.iter().for_each(warn_of_noise);

@@ -1,7 +1,7 @@
 //! Files written whole or not at all, and what is wrong with files.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Why a file could not be read or written, in one line: the file, what was found and expected.
@@ -49,6 +49,15 @@ pub fn check_writable(path: &Path) -> Result<(), InputError> {
         _ => tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder_of(&target)).map(drop),
     };
     checked.map_err(|source| InputError::Write { file: file_name(path), source })
+}
+
+/// The absolute path of a file, which need not be there, without links in it.
+pub fn resolved(path: &Path) -> PathBuf {
+    let in_folder = || {
+        let folder = std::fs::canonicalize(folder_of(path)).ok()?;
+        Some(folder.join(path.file_name()?))
+    };
+    std::fs::canonicalize(path).ok().or_else(in_folder).unwrap_or_else(|| path.to_owned())
 }
 
 /// How the names of temporary files start.
