@@ -16,6 +16,7 @@ pub const NETWORK: Network = Network {
         bn_epsilon: 1e-3,
         top: Some(TopInfo {
             block: "top",
+            joins: "mixed10",
             pool: "avg_pool",
             dense: "predictions",
             torch_dense: "fc",

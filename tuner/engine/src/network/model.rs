@@ -57,7 +57,7 @@ pub enum Activation {
 pub struct Head {
     /// The features are maxima over the image in place of means.
     pub is_max_pooled: bool,
-    /// Dense layers in order.
+    /// Dense layers in order; none where the features are the output.
     pub layers: Vec<HeadLayer>,
 }
 
@@ -75,9 +75,9 @@ impl Head {
         Self { is_max_pooled: false, layers: vec![layer] }
     }
 
-    /// Outputs of the last layer.
-    pub fn classes(&self) -> usize {
-        self.layers.last().map_or(0, |layer| layer.outputs)
+    /// Outputs of the last layer; none without layers.
+    pub fn classes(&self) -> Option<usize> {
+        self.layers.last().map(|layer| layer.outputs)
     }
 
     /// What the last layer ends with.
@@ -116,7 +116,7 @@ pub struct ModelInfo {
     pub input: [usize; 3],
     /// The values that stand for black and for white.
     pub pixel_range: [f32; 2],
-    /// Epsilon of every BatchNorm. No weight file states it.
+    /// Epsilon of every BatchNorm, where a weight file states none.
     pub bn_epsilon: f32,
     /// The layers after the last block; none for a single convolution.
     pub top: Option<TopInfo>,
@@ -127,6 +127,8 @@ pub struct ModelInfo {
 pub struct TopInfo {
     /// The block that they are in. Its steps have the size that the weights state.
     pub block: &'static str,
+    /// What Keras calls the layer that joins the branches of the last block.
+    pub joins: &'static str,
     /// Name of the global average.
     pub pool: &'static str,
     /// Name of the dense layer, in Keras too.

@@ -80,9 +80,15 @@ impl CheckedFile {
         for conv in &spec.convs {
             checked.conv_tensors(conv)?;
         }
-        if !options.features_only {
-            checked.head = checked.read_head(parts, spec.features, options)?;
+        if let Some(before) = &parts.before {
+            let (file, found) = (checked.name, before.clone());
+            let expected = "images that are preprocessed before the network".to_owned();
+            return Err(WeightsError::Content { file, found, expected });
         }
+        checked.head = match options.features_only {
+            true => HeadChain { is_max_pooled: parts.is_max_pooled, ..HeadChain::default() },
+            false => checked.read_head(parts, spec.features, options)?,
+        };
         Ok(checked)
     }
 
@@ -102,7 +108,7 @@ impl CheckedFile {
     /// One convolution, kernel as HWIO.
     pub fn conv(&self, spec: &ConvSpec) -> Result<Filter, WeightsError> {
         let tensors = self.conv_tensors(spec)?;
-        let norm = self.batch_norm(&tensors.norm, spec.filters, self.bn_epsilon)?;
+        let norm = self.batch_norm(&tensors.norm, spec.filters)?;
         let [r, s] = spec.kernel;
         let dims = [r, s, spec.channels, spec.filters];
         let (weights, largest) = self.hwio(&tensors.kernel, dims)?;
@@ -120,7 +126,7 @@ impl CheckedFile {
     }
 
     pub fn norm(&self, spec: &ConvSpec) -> Result<BatchNorm, WeightsError> {
-        self.batch_norm(&self.conv_tensors(spec)?.norm, spec.filters, self.bn_epsilon)
+        self.batch_norm(&self.conv_tensors(spec)?.norm, spec.filters)
     }
 
     /// A dense layer of the head as a 1x1 convolution, with the BatchNorms that are folded into it.
@@ -133,10 +139,8 @@ impl CheckedFile {
             Some(bias) => self.vector(&bias)?,
             None => vec![0.0; names.outputs],
         };
-        let norms = |list: &[(NormTensors<Name>, f32)], size: usize| {
-            let norm = |(names, epsilon): &(NormTensors<Name>, f32)| {
-                self.batch_norm(&self.norm_tensors(names, &names_of(names), size)?, size, *epsilon)
-            };
+        let norms = |list: &[NormTensors<Name>], size: usize| {
+            let norm = |names| self.batch_norm(&self.norm_tensors(names, &names_of(names), size)?, size);
             list.iter().map(norm).collect::<Result<Vec<BatchNorm>, _>>()
         };
         let before = Filter { norms: norms(&names.before, names.inputs)?, ..Filter::dims_only([1, 1, 1, 1]) };
@@ -181,6 +185,7 @@ impl CheckedFile {
             beta: names.beta.as_ref().map(one).transpose()?,
             mean: one(&names.mean)?,
             variance: one(&names.variance)?,
+            epsilon: names.epsilon,
         })
     }
 
@@ -192,9 +197,7 @@ impl CheckedFile {
             Axes::OutputFirst => [*outputs, *inputs],
         };
         for (norms, size) in [(before, *inputs), (after, *outputs)] {
-            norms
-                .iter()
-                .try_for_each(|(norm, _)| self.norm_tensors(norm, &names_of(norm), size).map(drop))?;
+            norms.iter().try_for_each(|norm| self.norm_tensors(norm, &names_of(norm), size).map(drop))?;
         }
         let bias = bias.as_ref().map(|bias| self.tensor(bias, layer, &[*outputs])).transpose()?;
         Ok((self.tensor(kernel, layer, &shape)?, bias))
@@ -223,13 +226,9 @@ impl CheckedFile {
         }
     }
 
-    fn batch_norm(
-        &self,
-        tensors: &NormTensors<Tensor>,
-        size: usize,
-        epsilon: f32,
-    ) -> Result<BatchNorm, WeightsError> {
-        let NormTensors { gamma, beta, mean, variance } = tensors;
+    fn batch_norm(&self, tensors: &NormTensors<Tensor>, size: usize) -> Result<BatchNorm, WeightsError> {
+        let NormTensors { gamma, beta, mean, variance, epsilon } = tensors;
+        let epsilon = epsilon.unwrap_or(self.bn_epsilon);
         let beta = beta.as_ref().map(|beta| self.vector(beta)).transpose()?;
         let gamma = gamma.as_ref().map(|gamma| self.vector(gamma)).transpose()?;
         let mean = self.vector(mean)?;

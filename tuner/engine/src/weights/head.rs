@@ -29,6 +29,8 @@ pub(super) struct HeadParts {
     pub parts: Vec<HeadPart>,
     /// Whether the file states the order and all activations.
     pub is_stated: bool,
+    /// A layer before the first block that changes what the network sees.
+    pub before: Option<String>,
     /// A layer or a tensor that is none of those that are known.
     pub unknown: Option<String>,
     /// The maximum in place of the mean over the image.
@@ -45,7 +47,7 @@ pub(super) struct HeadPart {
 #[derive(Clone, Debug)]
 pub(super) enum PartKind {
     Dense { kernel: Name, bias: Option<Name>, inputs: usize, outputs: usize },
-    Norm { tensors: NormTensors<Name>, size: usize, epsilon: f32 },
+    Norm { tensors: NormTensors<Name>, size: usize },
     Activation(Activation),
 }
 
@@ -77,9 +79,9 @@ pub(super) struct DenseNames {
     pub inputs: usize,
     pub outputs: usize,
     /// BatchNorms of its inputs, in order.
-    pub before: Vec<(NormTensors<Name>, f32)>,
+    pub before: Vec<NormTensors<Name>>,
     /// BatchNorms of its outputs.
-    pub after: Vec<(NormTensors<Name>, f32)>,
+    pub after: Vec<NormTensors<Name>>,
     pub activation: Activation,
 }
 
@@ -95,7 +97,7 @@ impl HeadChain {
     /// The chain of parts from `features` channels on, or what does not fit in it. `last` is the
     /// activation at the end, where the user says it.
     pub fn of(parts: HeadParts, features: usize, last: Option<Activation>) -> Result<Self, String> {
-        let HeadParts { parts, is_stated, unknown, is_max_pooled } = parts;
+        let HeadParts { parts, is_stated, unknown, is_max_pooled, .. } = parts;
         if let Some(unknown) = unknown {
             return Err(unknown);
         }
@@ -124,11 +126,12 @@ impl HeadChain {
         Ok(chain)
     }
 
-    /// What the network's end is; none without a dense layer.
+    /// What the network's end is; none for features that are means.
     pub fn head(&self) -> Option<Head> {
         let layer = |dense: &DenseNames| HeadLayer { outputs: dense.outputs, activation: dense.activation };
         let layers: Vec<HeadLayer> = self.dense.iter().map(layer).collect();
-        (!layers.is_empty()).then_some(Head { is_max_pooled: self.is_max_pooled, layers })
+        let Self { is_max_pooled, .. } = *self;
+        (is_max_pooled || !layers.is_empty()).then_some(Head { is_max_pooled, layers })
     }
 }
 
@@ -137,7 +140,7 @@ struct Builder {
     chain: HeadChain,
     is_stated: bool,
     /// BatchNorms for the next dense layer.
-    pending: Vec<(NormTensors<Name>, f32)>,
+    pending: Vec<NormTensors<Name>>,
     /// The layer of the part before.
     previous: Option<String>,
 }
@@ -147,13 +150,13 @@ impl Builder {
         let room = self.previous.as_deref().and_then(|previous| room(previous, &layer));
         match kind {
             PartKind::Activation(activation) => self.activate(activation, &layer)?,
-            PartKind::Norm { tensors, epsilon, .. } => {
+            PartKind::Norm { tensors, .. } => {
                 if room == Some(true) {
                     self.assume_relu();
                 }
                 match self.open() {
-                    Some(dense) => dense.after.push((tensors, epsilon)),
-                    None => self.pending.push((tensors, epsilon)),
+                    Some(dense) => dense.after.push(tensors),
+                    None => self.pending.push(tensors),
                 }
             }
             PartKind::Dense { kernel, bias, inputs, outputs } => {

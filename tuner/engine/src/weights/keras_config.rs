@@ -4,7 +4,7 @@
 //! `.keras` archive. Both are `{"class_name": .., "config": {"layers": [..]}}`, where a layer may
 //! be a model again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
@@ -52,10 +52,11 @@ pub(super) struct Described<'a> {
 }
 
 impl<'a> Described<'a> {
-    /// The layers from what joins the branches of the last block to the last output.
-    pub fn of(config: &'a Value) -> Self {
+    /// The layers from the one called `joins`, which joins the branches of the last block, to the
+    /// last output. Another that has several inputs is one of the head.
+    pub fn of(config: &'a Value, joins: &str) -> Self {
         let (mut behind, mut all) = (Vec::new(), Vec::new());
-        walk_back(config, 0, &mut behind);
+        walk_back(config, joins, 0, &mut behind);
         behind.reverse();
         collect(config, 0, &mut all);
         let changes = |layer: &&Layer| {
@@ -70,11 +71,12 @@ impl<'a> Described<'a> {
 
     /// The head, of which `parts` has the tensors by layer.
     pub fn head(self, mut parts: BTreeMap<String, HeadPart>) -> HeadParts {
-        let mut head = HeadParts { is_stated: true, unknown: self.before, ..HeadParts::default() };
+        let mut head = HeadParts { is_stated: true, before: self.before, ..HeadParts::default() };
         for layer in self.layers {
             let Layer { class, name, config } = layer;
             let activation = match class {
-                "GlobalMaxPooling2D" => {
+                // A BatchNorm may turn the order around.
+                "GlobalMaxPooling2D" if head.parts.is_empty() => {
                     head.is_max_pooled = true;
                     continue;
                 }
@@ -91,14 +93,7 @@ impl<'a> Described<'a> {
                 continue;
             };
             match (parts.remove(name), class) {
-                (Some(mut part), "Dense" | "BatchNormalization") => {
-                    if let (PartKind::Norm { epsilon, .. }, Some(stated)) =
-                        (&mut part.kind, config["epsilon"].as_f64())
-                    {
-                        *epsilon = stated as f32;
-                    }
-                    head.parts.push(part);
-                }
+                (Some(part), "Dense" | "BatchNormalization") => head.parts.push(part),
                 (None, "Dense" | "BatchNormalization") => {
                     head.unknown.get_or_insert_with(|| format!("{} without tensors", layer.shown()));
                 }
@@ -114,6 +109,27 @@ impl<'a> Described<'a> {
         }
         head
     }
+}
+
+/// What a description says of a BatchNorm.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NormOptions {
+    pub has_gamma: bool,
+    pub has_beta: bool,
+    pub epsilon: Option<f32>,
+}
+
+/// The BatchNorms of a description, by name.
+pub(super) fn norms(config: &Value) -> HashMap<String, NormOptions> {
+    let mut all = Vec::new();
+    collect(config, 0, &mut all);
+    let norms = all.into_iter().filter(|layer| layer.class == "BatchNormalization");
+    let options = |layer: Layer| {
+        let (has_gamma, has_beta) = (layer.config["scale"] != false, layer.config["center"] != false);
+        let epsilon = layer.config["epsilon"].as_f64().map(|epsilon| epsilon as f32);
+        (layer.name.to_owned(), NormOptions { has_gamma, has_beta, epsilon })
+    };
+    norms.map(options).collect()
 }
 
 fn layers(model: &Value) -> &[Value] {
@@ -137,10 +153,14 @@ fn collect<'a>(model: &'a Value, depth: usize, all: &mut Vec<Layer<'a>>) {
     }
 }
 
-/// The layers from the last output back to the first that has not one input, the last first.
-fn walk_back<'a>(model: &'a Value, depth: usize, chain: &mut Vec<Layer<'a>>) {
+/// The layers from the last output back to the input or to the layer `joins`, the last first; of
+/// others with several inputs, the first is the end.
+fn walk_back<'a>(model: &'a Value, joins: &str, depth: usize, chain: &mut Vec<Layer<'a>>) {
     let all = layers(model);
-    let find = |name: &str| all.iter().position(|layer| layer["config"]["name"] == *name);
+    let names =
+        all.iter().enumerate().filter_map(|(at, layer)| Some((layer["config"]["name"].as_str()?, at)));
+    let places: HashMap<&str, usize> = names.collect();
+    let find = |name: &str| places.get(name).copied();
     let is_sequential = model["class_name"] == "Sequential";
     let mut outputs = Vec::new();
     strings(&model["config"]["output_layers"], &mut outputs);
@@ -154,7 +174,7 @@ fn walk_back<'a>(model: &'a Value, depth: usize, chain: &mut Vec<Layer<'a>>) {
         let inner = &all[index];
         if !layers(inner).is_empty() {
             if depth < MAX_DEPTH {
-                walk_back(inner, depth + 1, chain);
+                walk_back(inner, joins, depth + 1, chain);
             }
             return;
         }
@@ -165,7 +185,9 @@ fn walk_back<'a>(model: &'a Value, depth: usize, chain: &mut Vec<Layer<'a>>) {
         at = match (is_sequential, &inputs[..]) {
             (true, _) => index.checked_sub(1),
             (false, [input]) => Some(*input),
-            (false, _) => return,
+            (false, []) => return,
+            (false, _) if inner["config"]["name"] == *joins => return,
+            (false, _) => None,
         };
         chain.push(layer(inner));
     }
@@ -209,9 +231,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::weights::names::{Name, NormTensors};
 
     fn shown(config: &Value) -> (Vec<String>, Option<String>) {
-        let Described { layers, before } = Described::of(config);
+        let Described { layers, before } = Described::of(config, "mixed10");
         (layers.into_iter().map(|layer| layer.name.to_owned()).collect(), before)
     }
 
@@ -239,6 +262,53 @@ mod tests {
         layers.push(node("Add", "other", &["conv2d", "mixed10"]));
         whole["config"]["output_layers"] = json!([["other", 0, 0], ["predictions", 0, 0]]);
         assert_eq!(shown(&whole), (vec!["pool".to_owned(), "predictions".to_owned()], None));
+    }
+
+    fn head(layers: &[Value], parts: &[(&str, PartKind)]) -> HeadParts {
+        let config = json!({"class_name": "Sequential", "config": {"layers": layers}});
+        let part = |(layer, kind): &(&str, PartKind)| {
+            (layer.to_string(), HeadPart { layer: layer.to_string(), kind: kind.clone() })
+        };
+        Described::of(&config, "mixed10").head(parts.iter().map(part).collect())
+    }
+
+    fn dense() -> PartKind {
+        PartKind::Dense { kernel: Name::plain("kernel".to_owned()), bias: None, inputs: 3, outputs: 2 }
+    }
+
+    #[test]
+    fn what_no_chain_of_layers_computes_is_unknown() {
+        let pool = || node("GlobalMaxPooling2D", "pool", &[]);
+        let dense_layer = || node("Dense", "top", &[]);
+        let found = head(&[network(), pool(), dense_layer()], &[("top", dense())]);
+        assert_eq!((found.is_max_pooled, found.unknown, found.parts.len()), (true, None, 1));
+        let norm = || {
+            let [mean, variance] = ["mean", "variance"].map(|name| Name::plain(name.to_owned()));
+            let tensors = NormTensors { gamma: None, beta: None, mean, variance, epsilon: None };
+            PartKind::Norm { tensors, size: 3 }
+        };
+        let norm_layer = node("BatchNormalization", "norm", &[]);
+        for (layers, unknown) in [
+            (vec![network(), norm_layer, pool(), dense_layer()], "layer pool (GlobalMaxPooling2D)"),
+            (vec![network(), node("Lambda", "scale", &[]), dense_layer()], "layer scale (Lambda)"),
+        ] {
+            let found = head(&layers, &[("top", dense()), ("norm", norm())]);
+            assert_eq!(found.unknown.as_deref(), Some(unknown));
+        }
+    }
+
+    #[test]
+    fn layers_with_several_inputs_belong_to_the_head_but_for_the_one_that_ends_the_blocks() {
+        let mut whole = network();
+        let layers = whole["config"]["layers"].as_array_mut().unwrap();
+        layers.push(node("GlobalAveragePooling2D", "pool", &["mixed10"]));
+        layers.push(node("Multiply", "gate", &["pool", "conv2d"]));
+        layers.push(node("Dense", "top", &["gate"]));
+        whole["config"]["output_layers"] = json!([["top", 0, 0]]);
+        let (layers, before) = shown(&whole);
+        assert_eq!((layers, before), (vec!["gate".to_owned(), "top".to_owned()], None));
+        let found = Described::of(&whole, "mixed10").head(BTreeMap::new());
+        assert_eq!(found.unknown.as_deref(), Some("layer gate (Multiply)"));
     }
 
     #[test]

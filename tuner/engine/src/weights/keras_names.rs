@@ -11,13 +11,13 @@
 //! missing number is a missing layer. Convolutions and BatchNorms are numbered separately. What is
 //! numbered behind those of the network, or not numbered so, belongs to the head.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::network::ConvSpec;
 use crate::util::files::one_line;
 use crate::weights::error::WeightsError;
 use crate::weights::head::{HeadPart, HeadParts, PartKind};
-use crate::weights::keras_config::Described;
+use crate::weights::keras_config::{self, Described, NormOptions};
 use crate::weights::names::{ConvTensors, Name, NormTensors};
 use crate::weights::naming::{AveragePooling, Axes, File, LayerNames, Naming};
 use crate::weights::tensor_file::{TensorInfo, Tensors};
@@ -47,12 +47,17 @@ struct KerasNames {
     convs: BTreeMap<u64, Variables>,
     norms: BTreeMap<u64, Variables>,
     others: BTreeMap<String, Variables>,
+    /// What the file says of its BatchNorms.
+    options: HashMap<String, NormOptions>,
+    /// A tensor of a layer of the head that two layers of one name have.
+    twice: Option<String>,
 }
 
 impl KerasNames {
     fn new(file: &File) -> Result<Self, WeightsError> {
         let dense = file.info.top.map(|top| top.dense);
-        let mut names = Self { file: file.name.to_owned(), dense, ..Self::default() };
+        let options = file.model_config.map(keras_config::norms).unwrap_or_default();
+        let mut names = Self { file: file.name.to_owned(), dense, options, ..Self::default() };
         let is_saved_model = file.tensors.keys().any(|name| name.starts_with(SAVED_MODEL));
         let prefix = if is_saved_model { SAVED_MODEL } else { "" };
         for (in_file, tensor) in file.tensors {
@@ -82,7 +87,11 @@ impl KerasNames {
             Some(_) if kind != Kind::Other => {
                 Err(self.layers(one_line(&format!("two tensors {layer}/{variable}")), "one"))
             }
-            _ => Ok(()),
+            Some(_) => {
+                self.twice.get_or_insert_with(|| one_line(&format!("two tensors {layer}/{variable}")));
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 
@@ -113,7 +122,12 @@ fn find(layer: &str, variables: Option<&Variables>, name: &str, place: &str) -> 
 }
 
 /// A dense layer or a BatchNorm; none if the variables are of neither.
-fn part(tensors: &Tensors, layer: &str, variables: &Variables) -> Option<HeadPart> {
+fn part(
+    tensors: &Tensors,
+    layer: &str,
+    variables: &Variables,
+    options: Option<&NormOptions>,
+) -> Option<HeadPart> {
     let shape = |name: &Name| Some(&tensors.get(name.in_file.as_ref()?)?.shape[..]);
     let kernel = find(layer, Some(variables), "kernel", "0");
     let kind = match (shape(&kernel), variables.len()) {
@@ -122,23 +136,33 @@ fn part(tensors: &Tensors, layer: &str, variables: &Variables) -> Option<HeadPar
             PartKind::Dense { kernel, bias, inputs, outputs }
         }
         _ => {
-            let norm = norm(layer, Some(variables));
-            let size = shape(&norm.mean).filter(|_| shape(&norm.variance).is_some())?.first().copied()?;
-            PartKind::Norm { tensors: norm, size, epsilon: HEAD_EPSILON }
+            // Of three variables without names, the first is a scale or a shift.
+            if options.is_none() && variables.len() == 3 && variables.contains_key("0") {
+                return None;
+            }
+            let mut tensors = norm(layer, Some(variables), options);
+            tensors.epsilon.get_or_insert(HEAD_EPSILON);
+            let size =
+                shape(&tensors.mean).filter(|_| shape(&tensors.variance).is_some())?.first().copied()?;
+            PartKind::Norm { tensors, size }
         }
     };
     Some(HeadPart { layer: layer.to_owned(), kind })
 }
 
-/// The variables of a BatchNorm. Without names, four have a scale, and three have none.
-fn norm(layer: &str, variables: Option<&Variables>) -> NormTensors<Name> {
-    let has_gamma = variables.is_some_and(|norm| norm.contains_key("gamma") || norm.contains_key("3"));
-    let [beta, mean, variance] = if has_gamma { ["1", "2", "3"] } else { ["0", "1", "2"] };
+/// The variables of a BatchNorm. Without names or options, four have a scale, and three have none.
+fn norm(layer: &str, variables: Option<&Variables>, options: Option<&NormOptions>) -> NormTensors<Name> {
+    let there = |name: &str| variables.is_some_and(|norm| norm.contains_key(name));
+    let usual = NormOptions { has_gamma: there("gamma") || there("3"), has_beta: true, epsilon: None };
+    let NormOptions { has_gamma, has_beta, epsilon } = *options.unwrap_or(&usual);
+    let [gamma, beta] = [has_gamma, has_beta].map(usize::from);
+    let find = |name: &str, place: usize| find(layer, variables, name, &place.to_string());
     NormTensors {
-        gamma: has_gamma.then(|| find(layer, variables, "gamma", "0")),
-        beta: Some(find(layer, variables, "beta", beta)),
-        mean: find(layer, variables, "moving_mean", mean),
-        variance: find(layer, variables, "moving_variance", variance),
+        gamma: has_gamma.then(|| find("gamma", 0)),
+        beta: has_beta.then(|| find("beta", gamma)),
+        mean: find("moving_mean", gamma + beta),
+        variance: find("moving_variance", gamma + beta + 1),
+        epsilon,
     }
 }
 
@@ -152,7 +176,7 @@ impl LayerNames for KerasNames {
         ConvTensors {
             kernel: find(&conv_layer, conv, "kernel", "0"),
             bias: Some(find(&conv_layer, conv, "bias", "1")),
-            norm: norm(&norm_layer, norm_variables),
+            norm: norm(&norm_layer, norm_variables, self.options.get(&norm_layer)),
         }
     }
 
@@ -164,9 +188,9 @@ impl LayerNames for KerasNames {
         };
         let others = self.others.iter().map(|(layer, variables)| (layer.clone(), variables.clone()));
         let layers = behind(&self.convs, CONV).into_iter().chain(behind(&self.norms, NORM)).chain(others);
-        let (mut parts, mut unknown) = (BTreeMap::new(), None);
+        let (mut parts, mut unknown) = (BTreeMap::new(), self.twice.clone());
         for (layer, variables) in layers {
-            match part(file.tensors, &layer, &variables) {
+            match part(file.tensors, &layer, &variables, self.options.get(&layer)) {
                 Some(part) => {
                     parts.insert(layer, part);
                 }
@@ -177,7 +201,9 @@ impl LayerNames for KerasNames {
             }
         }
         match file.model_config {
-            Some(config) if unknown.is_none() => Described::of(config).head(parts),
+            Some(config) if unknown.is_none() => {
+                Described::of(config, file.info.top.map_or("", |top| top.joins)).head(parts)
+            }
             _ => HeadParts { parts: parts.into_values().collect(), unknown, ..HeadParts::default() },
         }
     }
@@ -214,4 +240,81 @@ fn is_numbered((name, tensor): (&String, &TensorInfo)) -> bool {
 
 pub(super) fn numbered(base: &str, number: u64) -> String {
     if number == 0 { base.to_owned() } else { format!("{base}_{number}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::network::NETWORK;
+    use crate::weights::tensor_file::Elements;
+
+    /// A convolution, its BatchNorm, and a BatchNorm in the head, of three variables by place each.
+    fn tensors() -> Tensors {
+        let tensor = |group: &str, shape: &[usize]| TensorInfo {
+            group: Some(group.to_owned()),
+            shape: shape.to_vec(),
+            elements: Elements::F32,
+        };
+        let mut all = Tensors::from([("c/vars/0".to_owned(), tensor("conv2d", &[1, 1, 3, 4]))]);
+        for place in 0..3 {
+            all.insert(format!("n/vars/{place}"), tensor("batch_normalization", &[4]));
+            all.insert(format!("h/vars/{place}"), tensor("norm", &[4]));
+        }
+        all
+    }
+
+    fn conv() -> ConvSpec {
+        let (name, torch) = (String::new(), String::new());
+        ConvSpec { inputs: Vec::new(), index: 0, name, torch, kernel: [1, 1], channels: 3, filters: 4 }
+    }
+
+    fn read(model_config: Option<&Value>) -> (NormTensors<Name>, HeadParts) {
+        let (tensors, convs) = (tensors(), [conv()]);
+        let file =
+            File { name: "w.keras", tensors: &tensors, model_config, info: &NETWORK.info, convs: &convs };
+        let names = KerasNames::new(&file).unwrap();
+        (names.conv(&conv()).norm, names.head(&file))
+    }
+
+    fn in_file(name: Option<&Name>) -> Option<&str> {
+        name.and_then(|name| name.in_file.as_deref())
+    }
+
+    #[test]
+    fn a_description_says_what_a_batch_norm_has() {
+        let layer = |class: &str, config: Value| json!({"class_name": class, "config": config});
+        let norm = |name: &str, scale: bool, center: bool, epsilon: f64| {
+            let options = json!({"name": name, "scale": scale, "center": center, "epsilon": epsilon});
+            layer("BatchNormalization", options)
+        };
+        let config = layer(
+            "Sequential",
+            json!({"layers": [
+                layer("Conv2D", json!({"name": "conv2d"})),
+                norm("batch_normalization", false, true, 0.125),
+                norm("norm", true, false, 0.25),
+            ]}),
+        );
+        let (trunk, head) = read(Some(&config));
+        assert_eq!((in_file(trunk.gamma.as_ref()), in_file(trunk.beta.as_ref())), (None, Some("n/vars/0")));
+        assert_eq!((in_file(Some(&trunk.mean)), trunk.epsilon), (Some("n/vars/1"), Some(0.125)));
+        let [HeadPart { kind: PartKind::Norm { tensors, size: 4 }, .. }] = &head.parts[..] else {
+            panic!("{head:?}")
+        };
+        assert_eq!(
+            (in_file(tensors.gamma.as_ref()), in_file(tensors.beta.as_ref())),
+            (Some("h/vars/0"), None)
+        );
+        assert_eq!((in_file(Some(&tensors.mean)), tensors.epsilon), (Some("h/vars/1"), Some(0.25)));
+    }
+
+    #[test]
+    fn without_one_three_variables_by_place_could_be_either() {
+        let (trunk, head) = read(None);
+        // Keras's network has no scales.
+        assert_eq!((in_file(trunk.beta.as_ref()), trunk.epsilon), (Some("n/vars/0"), None));
+        assert_eq!(head.unknown.as_deref(), Some("h/vars/0"));
+    }
 }

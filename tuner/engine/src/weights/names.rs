@@ -30,4 +30,6 @@ pub(super) struct NormTensors<T> {
     pub beta: Option<T>,
     pub mean: T,
     pub variance: T,
+    /// What is added to the variance; `None` for the network's own.
+    pub epsilon: Option<f32>,
 }

@@ -11,8 +11,8 @@ use crate::util::files::one_line;
 use crate::weights::tensor_file::ReadError;
 use crate::weights::torch_values::{Global, Id, Storage, TensorView, Value};
 
-/// Values, and members of lists and dictionaries, at most: more than any file of weights holds.
-const MAX_VALUES: usize = 10_000_000;
+/// What a pickle may make, counted by [`Value::weight`]: more than any file of weights holds.
+const MAX_WEIGHT: usize = 1_000_000;
 
 /// The values of one pickle.
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ struct Machine<'a> {
     /// Lengths of the stack where `MARK` was met.
     marks: Vec<usize>,
     memo: HashMap<u64, Id>,
-    /// Values so far, each with its members.
+    /// The weight of all values so far.
     made: usize,
 }
 
@@ -135,12 +135,8 @@ impl Machine<'_> {
     }
 
     fn push(&mut self, value: Value) -> Step {
-        self.made += 1 + match &value {
-            Value::List(items) => items.len(),
-            Value::Dict(items) => 2 * items.len(),
-            _ => 0,
-        };
-        if self.made > MAX_VALUES {
+        self.made += value.weight();
+        if self.made > MAX_WEIGHT {
             return damaged("values without end");
         }
         self.pickle.values.push(value);

@@ -117,6 +117,15 @@ fn open_index(section: Section, path: &Path) -> Result<Opened, ReadError> {
         })?;
         tensors.insert(tensor.clone(), info.clone());
     }
+    let is_listed = |tensor: &&String| weight_map.contains_key(*tensor);
+    let unlisted =
+        files.values().flat_map(|(tensors, _): &(Tensors, _)| tensors.keys()).find(|t| !is_listed(t));
+    if let Some(tensor) = unlisted {
+        return Err(ReadError::Content {
+            found: format!("a tensor {} that the index does not list", one_line(tensor)),
+            expected: "all tensors of its files".to_owned(),
+        });
+    }
     let files: BTreeMap<_, _> = files.into_iter().map(|(name, (_, file))| (name, file)).collect();
     let others = files.values().map(|file| file.section.clone()).collect();
     Ok(Opened { tensors, file: Box::new(Shards { files, weight_map }), model_config: None, others })

@@ -88,7 +88,7 @@ impl Weights {
 
     /// Outputs of the head's last layer.
     pub fn classes(&self) -> Option<usize> {
-        self.head.as_ref().map(Head::classes)
+        self.head.as_ref().and_then(Head::classes)
     }
 
     /// What to know of a variant of the network that the number of classes points to.

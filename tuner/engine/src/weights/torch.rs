@@ -5,7 +5,7 @@
 //! version of the protocol, facts of the system, the description, and the keys of the storages,
 //! which follow in this order, each behind its number of elements.
 //!
-//! Dictionaries in dictionaries give names with dots: `{"state_dict": {"fc.bias": ..}}` has a
+//! Containers in containers give names with dots: `{"state_dict": {"fc.bias": ..}}` has a
 //! tensor `state_dict.fc.bias`.
 
 use std::collections::BTreeMap;
@@ -34,8 +34,11 @@ const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x
 /// More than the description of any network.
 const MAX_PICKLE: u64 = 64 << 20;
 
-/// Dictionaries in dictionaries, at most.
+/// Containers in containers, at most.
 const MAX_DEPTH: usize = 16;
+
+/// Values of containers in containers, at most.
+const MAX_VISITS: usize = 1_000_000;
 
 #[derive(Debug)]
 struct Torch {
@@ -90,44 +93,63 @@ fn open_legacy(section: &Section) -> Result<Opened, ReadError> {
 }
 
 fn opened(pickle: &Pickle, root: Id, storages: BTreeMap<String, Section>) -> Result<Opened, ReadError> {
-    let mut views = BTreeMap::new();
-    collect(pickle, root, &mut Vec::new(), &mut views)?;
+    let mut collector = Collector { pickle, path: Vec::new(), views: BTreeMap::new(), left: MAX_VISITS };
+    collector.visit(root)?;
+    let views = collector.views;
     let info = |(name, view): (&String, &TensorView)| {
         let (shape, elements) = (view.shape.clone(), view.storage.elements.clone());
         (name.clone(), TensorInfo { group: None, shape, elements })
     };
     let tensors: Tensors = views.iter().map(info).collect();
-    Ok(Opened { tensors, file: Box::new(Torch { views, storages }), model_config: None, others: Vec::new() })
+    let file = Box::new(Torch { views, storages });
+    Ok(Opened { tensors, file, model_config: None, others: Vec::new() })
 }
 
-/// Adds the tensors of dictionaries in dictionaries, by their names with dots.
-fn collect(
-    pickle: &Pickle,
-    id: Id,
-    path: &mut Vec<String>,
-    views: &mut BTreeMap<String, TensorView>,
-) -> Result<(), ReadError> {
-    match pickle.get(id) {
-        Value::Tensor(view) => {
-            let other = views.insert(path.join("."), view.clone());
-            if other.is_some() {
-                return Err(ReadError::damaged(format!("two tensors {}", one_line(&path.join(".")))));
+/// Finds the tensors of containers in containers, by their names with dots.
+struct Collector<'a> {
+    pickle: &'a Pickle,
+    path: Vec<String>,
+    views: BTreeMap<String, TensorView>,
+    /// Values that may still be visited: containers can be in many others, or in themselves.
+    left: usize,
+}
+
+impl Collector<'_> {
+    fn visit(&mut self, id: Id) -> Result<(), ReadError> {
+        self.left = self.left.checked_sub(1).ok_or_else(|| ReadError::damaged("values without end"))?;
+        match self.pickle.get(id) {
+            Value::Tensor(view) => {
+                let name = self.path.join(".");
+                if self.views.contains_key(&name) {
+                    return Err(ReadError::damaged(format!("two tensors {}", one_line(&name))));
+                }
+                self.views.insert(name, view.clone());
+                Ok(())
             }
-        }
-        Value::Dict(items) if path.len() < MAX_DEPTH => {
-            for (key, value) in items {
-                path.push(match pickle.get(*key) {
+            Value::Dict(items) => items.iter().try_for_each(|(key, value)| {
+                let key = match self.pickle.get(*key) {
                     Value::Text(key) => key.clone(),
                     Value::Int(key) => key.to_string(),
-                    _ => continue,
-                });
-                collect(pickle, *value, path, views)?;
-                path.pop();
+                    _ => "?".to_owned(),
+                };
+                self.visit_in(key, *value)
+            }),
+            Value::List(items) => {
+                items.iter().enumerate().try_for_each(|(at, value)| self.visit_in(at.to_string(), *value))
             }
+            _ => Ok(()),
         }
-        _ => {}
     }
-    Ok(())
+
+    fn visit_in(&mut self, key: String, value: Id) -> Result<(), ReadError> {
+        if self.path.len() == MAX_DEPTH {
+            return Err(ReadError::damaged("containers in containers without end"));
+        }
+        self.path.push(key);
+        self.visit(value)?;
+        self.path.pop();
+        Ok(())
+    }
 }
 
 impl TensorFile for Torch {

@@ -6,7 +6,7 @@
 //! of the network's first convolution has before it. `AuxLogits` and `num_batches_tracked` are
 //! without effect on what a network computes after training.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use crate::network::ConvSpec;
 use crate::util::files::one_line;
@@ -25,6 +25,13 @@ pub(super) const TORCHVISION: Naming = Naming {
 
 /// Epsilon of PyTorch's BatchNorms where nothing else is said.
 const HEAD_EPSILON: f32 = 1e-5;
+
+/// The tensors of a convolution of the network.
+const TRUNK: [&str; 6] =
+    ["conv.weight", "conv.bias", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"];
+
+/// The tensors of layers of the head.
+const LEAVES: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
 
 /// Modules that training alone uses.
 const AUXILIARY: &str = "AuxLogits.";
@@ -65,10 +72,13 @@ fn head(file: &File, prefix: &str) -> HeadParts {
     let mut head = HeadParts::default();
     let convs: HashSet<&str> = file.convs.iter().map(|conv| &conv.torch[..]).collect();
     let of_trunk = |name: &str| {
-        let layer = name.split_once(".conv.").or_else(|| name.split_once(".bn."));
-        layer.is_some_and(|(layer, _)| convs.contains(layer))
+        TRUNK.iter().any(|end| {
+            let layer = name.strip_suffix(end).and_then(|layer| layer.strip_suffix('.'));
+            layer.is_some_and(|layer| convs.contains(layer))
+        })
     };
-    let mut layers: BTreeSet<&str> = BTreeSet::new();
+    // Each with the first of its tensors that no known layer has.
+    let mut layers: BTreeMap<&str, &str> = BTreeMap::new();
     for in_file in file.tensors.keys() {
         let name = in_file.strip_prefix(prefix);
         let first = in_file.split('.').next().unwrap_or_default();
@@ -81,15 +91,18 @@ fn head(file: &File, prefix: &str) -> HeadParts {
             Some(name) if name.starts_with(AUXILIARY) || name.ends_with("num_batches_tracked") => {}
             Some(name) if of_trunk(name) => {}
             Some(name) => {
-                layers.insert(name.rsplit_once('.').map_or("", |(layer, _)| layer));
+                let (layer, leaf) = name.rsplit_once('.').unwrap_or(("", name));
+                let shown = layers.entry(layer).or_insert(in_file);
+                if LEAVES.contains(&shown.rsplit('.').next().unwrap_or_default()) && !LEAVES.contains(&leaf) {
+                    *shown = in_file;
+                }
             }
         }
     }
-    for layer in layers {
+    for (layer, tensor) in layers {
         match part(file.tensors, prefix, layer) {
             Some(part) => head.parts.push(part),
             None => {
-                let (tensor, _) = starting(file.tensors, format!("{prefix}{layer}")).next().expect("its own");
                 head.unknown.get_or_insert_with(|| one_line(tensor));
             }
         }
@@ -109,16 +122,19 @@ fn part(tensors: &Tensors, prefix: &str, layer: &str) -> Option<HeadPart> {
     let name = |leaf: &str| Name::plain(format!("{path}{leaf}"));
     let there = |leaf: &str| shape(leaf).map(|_| name(leaf));
     let count = starting(tensors, path.clone()).count();
+    let counter = usize::from(there("num_batches_tracked").is_some());
     let kind = match (shape("weight"), shape("running_mean")) {
         (Some([outputs, inputs]), None) if count == 1 + usize::from(there("bias").is_some()) => {
             let (kernel, bias) = (name("weight"), there("bias"));
             PartKind::Dense { kernel, bias, inputs: *inputs, outputs: *outputs }
         }
-        (_, Some([size])) => {
+        (_, Some([size]))
+            if count == 2 + ["weight", "bias"].map(there).iter().flatten().count() + counter =>
+        {
             let [gamma, beta] = ["weight", "bias"].map(there);
             let (mean, variance) = (name("running_mean"), name("running_var"));
-            let tensors = NormTensors { gamma, beta, mean, variance };
-            PartKind::Norm { tensors, size: *size, epsilon: HEAD_EPSILON }
+            let tensors = NormTensors { gamma, beta, mean, variance, epsilon: Some(HEAD_EPSILON) };
+            PartKind::Norm { tensors, size: *size }
         }
         _ => return None,
     };
@@ -136,6 +152,7 @@ impl LayerNames for TorchNames {
                 beta: Some(name("bn.bias")),
                 mean: name("bn.running_mean"),
                 variance: name("bn.running_var"),
+                epsilon: None,
             },
         }
     }

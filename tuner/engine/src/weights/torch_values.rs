@@ -24,6 +24,21 @@ pub(super) enum Value {
     Tensor(TensorView),
 }
 
+impl Value {
+    /// Its size, one for each member and each 16 bytes of text.
+    pub fn weight(&self) -> usize {
+        let text = |text: &str| text.len() / 16;
+        1 + match self {
+            Self::List(items) => items.len(),
+            Self::Dict(items) => 2 * items.len(),
+            Self::Text(value) => text(value),
+            Self::Storage(storage) => text(&storage.key),
+            Self::Tensor(tensor) => text(&tensor.storage.key) + 2 * tensor.shape.len(),
+            Self::Nothing | Self::Int(_) | Self::Float(_) | Self::Global(_) => 0,
+        }
+    }
+}
+
 /// A class or a function that this reader knows.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Global {

@@ -248,6 +248,38 @@ fn damaged_files_are_refused_or_read_but_never_panic() {
     }
 }
 
+/// A file of `torch.save` before 1.6, without storages: magic, protocol, system, object, keys.
+fn torch_legacy(object: &[u8]) -> Vec<u8> {
+    let magic = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
+    [magic, &b"\x80\x02M\xe9\x03.\x80\x02}.\x80\x02"[..], object, b".\x80\x02]."].concat()
+}
+
+#[test]
+fn pickles_that_call_or_grow_without_end_are_refused() {
+    // Each list has the one before it fifty times.
+    let mut shared = b"]q\x00".to_vec();
+    for kept in 1..10 {
+        let items = [b'h', kept - 1].repeat(50);
+        shared.extend([&b"("[..], &items, b"lq", &[kept]].concat());
+    }
+    // A text of a megabyte, copied again and again.
+    let text = [&b"X\x00\x00\x10\x00"[..], &[b'a'; 1 << 20], b"q\x00"].concat();
+    let copies = b"h\x01h\x00\x85R0".repeat(10_000);
+    let copied = [&text[..], b"ctorch\nSize\nq\x01", &copies].concat();
+    let cases: [(&[u8], &str); 6] = [
+        (b"cos\nsystem\nX\x02\x00\x00\x00ls\x85R", "an object of os.system, which is not read"),
+        (b"}q\x00X\x01\x00\x00\x00ah\x00s", "containers in containers without end"),
+        (&shared, "values without end"),
+        (&copied, "values without end"),
+        (b"}N", "tensor Mixed_0.branch.conv.weight is missing"),
+        (b"t", "a mark is missing"),
+    ];
+    for (object, expected) in cases {
+        let message = refusal(&torch_legacy(object), &spec());
+        assert!(message.contains(expected), "{message}, expected {expected}");
+    }
+}
+
 /// A head of PyTorch's names: of each layer its name and shape; of three numbers, a BatchNorm.
 fn with_head(layers: &[(&str, &[usize])]) -> Tensors {
     let mut tensors = torch_tensors();
@@ -313,12 +345,19 @@ fn what_does_not_fit_into_a_head_is_named_and_leaves_the_features() {
     let mut outside = with_head(&[("fc", &[5, 3])]);
     outside.iter_mut().for_each(|(name, ..)| name.insert_str(0, "module."));
     outside.push(("scale".to_owned(), vec![3], vec![1.0; 3]));
+    // A tensor of its own in a layer of the trunk, and one next to those of a BatchNorm.
+    let mut adapted = with_head(&[("fc", &[5, 3])]);
+    adapted.push(("Mixed_1.branch.bn.scale".to_owned(), vec![5], vec![2.0; 5]));
+    let mut norm = with_head(&[("fc.0", &[3]), ("fc.1", &[5, 3])]);
+    norm.push(("fc.0.shift".to_owned(), vec![3], vec![2.0; 3]));
     let cases = [
         (with_head(&[("fc", &[5, 4])]), "layer fc takes 4 channels, expected 3"),
         (with_head(&[("fc", &[5, 3]), ("other", &[6, 3])]), "layer other takes 3 channels, expected 5"),
         (with_head(&[("fc", &[5, 3]), ("z", &[5])]), ""),
         (strange, "found head.conv.weight in the classifier"),
         (outside, "found scale in the classifier"),
+        (adapted, "found Mixed_1.branch.bn.scale in the classifier"),
+        (norm, "found fc.0.shift in the classifier"),
     ];
     for (tensors, expected) in cases {
         match head_of(&tensors, &HeadOptions::default()) {
@@ -342,6 +381,35 @@ fn a_batch_norm_before_a_dense_layer_is_folded_into_it() {
     let shift = -1.0 - 0.5 * scale;
     assert_eq!(filter.weights, vec![(0.5 * scale) as f32; 15]);
     assert_eq!(filter.bias, Some(vec![(0.25 + 3.0 * 0.5 * shift) as f32; 5]));
+}
+
+/// An index of two safetensors files and the files; all tensors but the listed ones are in the first.
+fn shards(unlisted: &[&str]) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second): (Tensors, Tensors) =
+        torch_tensors().into_iter().partition(|(name, ..)| name.starts_with("Mixed"));
+    let mut map = serde_json::Map::new();
+    for (file, tensors) in [("a.safetensors", first), ("b.safetensors", second)] {
+        std::fs::write(folder.path().join(file), safetensors_bytes(&tensors, Dtype::F32)).unwrap();
+        let listed = tensors.iter().filter(|(name, ..)| !unlisted.contains(&&name[..]));
+        map.extend(listed.map(|(name, ..)| (name.clone(), file.into())));
+    }
+    let path = folder.path().join("model.safetensors.index.json");
+    std::fs::write(&path, serde_json::json!({ "weight_map": map }).to_string()).unwrap();
+    (folder, path)
+}
+
+#[test]
+fn an_index_lists_all_tensors_of_its_files() {
+    let (_folder, path) = shards(&[]);
+    assert_eq!(open(&path, &spec()).unwrap().classes(), Some(2));
+    let (_folder, path) = shards(&["fc.bias"]);
+    let message = open(&path, &spec()).unwrap_err().to_string();
+    assert!(message.contains("a tensor fc.bias that the index does not list"), "{message}");
+    let (folder, path) = shards(&[]);
+    std::fs::remove_file(folder.path().join("b.safetensors")).unwrap();
+    let message = open(&path, &spec()).unwrap_err().to_string();
+    assert!(message.contains("b.safetensors that cannot be read"), "{message}");
 }
 
 #[test]
