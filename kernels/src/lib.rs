@@ -58,7 +58,7 @@ pub use memory::{Buffer, Scratch};
 pub use problem::{Conv, Epilogue, MAX_SEGMENTS, Pool, PoolKind, Problem, Segment, Window};
 pub use registry::{KernelEntry, Role, entry, table};
 pub use shape::{Padding, Shape};
-pub use shape_text::ShapeError;
+pub use shape_text::{MAX_ELEMENTS, ShapeError};
 pub use team::{Member, Team, run_alone, scratch_for};
 pub use tensor::{Dtype, Element, Format, Formats, Pitch, Placement, Tensor, View, ViewMut};
 pub use tier::Tier;

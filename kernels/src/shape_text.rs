@@ -6,11 +6,11 @@ use std::str::FromStr;
 use crate::problem::{Conv, Epilogue, MAX_SEGMENTS, PoolKind, Problem, Segment, Window};
 use crate::shape::Padding;
 
-/// The largest extent of any axis, and the largest number of elements of any tensor of a problem.
-///
-/// Both are far above what fits a machine; they keep all products of extents inside `usize`.
+/// The largest extent of any axis of a problem. With [`MAX_ELEMENTS`] it keeps all products of
+/// extents inside `usize`.
 const MAX_EXTENT: usize = 1 << 20;
-const MAX_ELEMENTS: u128 = 1 << 31;
+/// The most elements of a tensor of a problem.
+pub const MAX_ELEMENTS: u128 = 1 << 31;
 
 /// Why a text is not a shape.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -68,7 +68,7 @@ pub mod util;
 pub mod weights;
 
 pub use image::{ImageError, Preprocessing};
-pub use network::model::{Model, ModelInfo, TopInfo};
+pub use network::model::{Model, ModelInfo, ModelShape, TopInfo};
 pub use network::models::ModelError;
 pub use plan::error::PlanError;
 pub use plan::request::Request;

@@ -71,7 +71,7 @@ impl<'a> SessionBuilder<'a> {
     /// # Errors
     /// If the plan does not fit, there is not the memory, or weights are missing or wrong.
     pub fn build(self) -> Result<Session, SessionError> {
-        let model = self.model.clone().with_head(self.weights.head());
+        let model = self.weights.fit(self.model);
         let plan = self.plan.cloned().unwrap_or_else(|| Plan::untuned(&model));
         let (cpu, path) = (Cpu::detect(), Path::new("plan"));
         let request = Request::new(&model);

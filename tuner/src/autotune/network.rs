@@ -80,7 +80,7 @@ fn written(model: &Model, graph: &Graph, setup: &Setup, measured: &Measured, pla
     Plan {
         schema: SCHEMA.to_string(),
         model: model.to_string(),
-        shape: options.shape.clone(),
+        shape: model.shape.as_ref().map(ToString::to_string),
         batch: graph.batch,
         threads: setup.threads.count(),
         max_rel_error: options.bounds.error,

@@ -33,8 +33,6 @@ pub struct Options {
     pub fresh: bool,
     /// Images `[h, w, c]` that the error is measured on; three built-in ones where there are none.
     pub images: Vec<Vec<f32>>,
-    /// The shape that the plan states, of a model that has one.
-    pub shape: Option<String>,
 }
 
 impl Default for Options {
@@ -51,7 +49,6 @@ impl Default for Options {
             results: None,
             fresh: false,
             images: Vec::new(),
-            shape: None,
         }
     }
 }

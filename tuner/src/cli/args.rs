@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use engine::network::models::{input_arrays, networks_and_blocks};
+use engine::network::models::{input_arrays, is_network, networks_and_blocks};
 use engine::network::{Activation, BF16_ERROR, F32_ERROR};
 use engine::plan::Bounds;
 use engine::plan::schema::PlanRequest;
@@ -13,14 +13,14 @@ use engine::runtime::{Threads, available};
 use engine::util::create_folder;
 use engine::util::files::{check_writable, resolved};
 use engine::weights::HeadOptions;
-use engine::{Machine, Model, Plan, Weights};
+use engine::{InputError, Machine, Model, ModelShape, Plan, Weights};
 use kernels::{Conv, Cpu, Tier};
 
 use crate::autotune::error::TuneError;
 use crate::autotune::options::Options;
 use crate::bench::POLICY;
 use crate::cli::npy::load_npy;
-use crate::cli::preprocess::{PreprocessArgs, not_preprocessed};
+use crate::cli::preprocess::{PreprocessArgs, not_preprocessed, size_hint};
 use crate::cli::{Failure, Images, OutputArgs};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -131,8 +131,12 @@ pub struct ModelArgs {
     #[arg(long, value_name = "MODEL", help = format!("{}, or conv2d_bn with --shape", networks_and_blocks()))]
     pub model: Option<String>,
     /// Shape of a conv2d_bn, like n1h17w17c768k192r1s7
-    #[arg(long)]
+    #[arg(long, conflicts_with = "size")]
     pub shape: Option<Conv>,
+    /// Height and width of the images of a network, from 75 up; without it what the weights state, or
+    /// else the usual size
+    #[arg(long, value_name = "HxW", value_parser = size)]
+    pub size: Option<ImageSize>,
     /// Keras .keras, .h5 or .weights.h5, PyTorch .pt, .pth or .safetensors (or the index of several);
     /// synthetic weights without it
     #[arg(long, value_name = "FILE")]
@@ -168,7 +172,12 @@ impl ImageArgs {
     pub fn load(&self, model: &Model, weights: &Weights) -> Result<Option<Images>, Failure> {
         let [h, w, c] = model.input();
         if let Some(path) = &self.input {
-            let values = load_npy(path, [h, w, c])?;
+            let values = load_npy(path, [h, w, c]).map_err(|error| match &error {
+                InputError::Shape { found, .. } if matches!(found[..], [_, _, _, channels] if channels == c) => {
+                    format!("{error}{}", size_hint(model, [found[1], found[2]])).into()
+                }
+                _ => Failure::from(error),
+            })?;
             let names = (0..values.dim().0).map(|n| format!("{}[{n}]", path.display())).collect();
             let values = values.into_raw_vec_and_offset().0;
             if let (true, Some(found)) = (model.takes_images(), not_preprocessed(&values)) {
@@ -269,7 +278,7 @@ impl ModelArgs {
         if let Some(n) = self.shape.as_ref().map(|conv| conv.batch).filter(|&n| n > MAX_BATCH) {
             return Err(format!("--shape: n is {n}, expected at most {MAX_BATCH} images").into());
         }
-        let bare = Model::by_name(self.name()?, self.shape.as_ref(), None)?;
+        let bare = self.bare()?;
         let weights = match &self.weights {
             Some(path) => {
                 let activation = self.head.map(HeadArg::activation);
@@ -289,7 +298,30 @@ impl ModelArgs {
                  (--head says otherwise)"
             );
         }
-        Ok((bare.with_head(weights.head()), weights))
+        Ok((self.fitted(&bare, &weights)?, weights))
+    }
+
+    /// The model by its name and options.
+    fn bare(&self) -> Result<Model, Failure> {
+        let shape = self.shape.clone().map(ModelShape::Conv);
+        let bare = Model::by_name(self.name()?, shape.as_ref(), None)?;
+        match self.size {
+            Some(ImageSize([h, w])) => Ok(bare.with_input([h, w, bare.input()[2]])?),
+            None => Ok(bare),
+        }
+    }
+
+    /// The model with head and channels of its weights and, where no size is asked for, with theirs.
+    fn fitted(&self, bare: &Model, weights: &Weights) -> Result<Model, Failure> {
+        let [h, w, c] = bare.input();
+        let model = match (self.size, weights.image_size()) {
+            (None, Some(size)) if bare.features.is_some() && size != [h, w] => {
+                let sized = bare.with_input([size[0], size[1], c]);
+                &sized.map_err(|error| format!("{}: {error}", weights.description()))?
+            }
+            _ => bare,
+        };
+        Ok(weights.fit(model))
     }
 
     /// Batch that was asked for: by `--batch`, or by a shape of more than one image.
@@ -299,10 +331,37 @@ impl ModelArgs {
     }
 
     /// What a run asks of a plan.
-    pub fn wanted(&self, threads: Option<usize>, batch: Option<usize>) -> Result<PlanRequest<'_>, Failure> {
-        let shape = self.shape.as_ref().map(|conv| Conv { batch: 1, ..conv.clone() }.to_string());
-        Ok(PlanRequest { model: self.name()?, shape, threads, batch })
+    pub fn wanted(model: &Model, threads: Option<usize>, batch: Option<usize>) -> PlanRequest<'_> {
+        let shape = model.shape.as_ref().map(ToString::to_string);
+        PlanRequest { model: &model.name, shape, threads, batch }
     }
+}
+
+/// What follows the name of a model in texts: ` of 150x200`, or nothing where it is as usual.
+pub fn at_size(model: &Model) -> String {
+    model.shape.as_ref().map_or(String::new(), |shape| format!(" of {shape}"))
+}
+
+/// The options of a model, as the command line takes them.
+pub fn model_options(model: &Model) -> String {
+    let usual = is_network(&model.name).then(|| Model::by_name(&model.name, None, None).ok()).flatten();
+    let shape = match &model.shape {
+        Some(ModelShape::Conv(conv)) => format!(" --shape {conv}"),
+        Some(ModelShape::Input([h, w, _])) if usual.is_none_or(|usual| usual.input()[..2] != [*h, *w]) => {
+            format!(" --size {h}x{w}")
+        }
+        _ => String::new(),
+    };
+    format!("--model {model}{shape}")
+}
+
+/// Height and width. A type of its own, since clap takes an array for many values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ImageSize(pub [usize; 2]);
+
+fn size(text: &str) -> Result<ImageSize, String> {
+    let sides = text.split_once('x').and_then(|(h, w)| Some([h.parse().ok()?, w.parse().ok()?]));
+    sides.map(ImageSize).ok_or_else(|| "expected height and width like 150x200".into())
 }
 
 /// A file and the option that names it; none where it was not given.

@@ -4,13 +4,58 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use engine::InputError;
 use engine::network::Activation;
 use engine::runtime::NotFinite;
 use engine::util::files::{file_name, one_line};
+use engine::{InputError, Model, Weights};
 use serde_json::Value;
 
 use crate::cli::Failure;
+
+/// What classes are called.
+#[derive(Debug, Default)]
+pub struct ClassNames {
+    /// Of each class; empty without names.
+    pub names: Vec<String>,
+    /// What to know of them.
+    pub note: Option<String>,
+}
+
+impl ClassNames {
+    /// The names in a file, none where the user wants `none`, or else those of the network.
+    pub fn of(labels: Option<&Path>, model: &Model, weights: &Weights) -> Result<Self, Failure> {
+        let made_up = || "the weights are synthetic, so that their classes mean nothing".to_owned();
+        let note = (weights.is_synthetic() && weights.classes().is_some()).then(made_up);
+        let names = match (labels, weights.classes()) {
+            (None, Some(classes)) if note.is_none() => return Ok(Self::usual(model, weights, classes)),
+            (None, _) => Vec::new(),
+            (Some(path), _) if path == Path::new("none") => Vec::new(),
+            (Some(path), Some(classes)) => load_labels(path, classes)?,
+            (Some(path), None) => {
+                let path = path.display();
+                return Err(format!("--labels {path}: the weights have no classes to name").into());
+            }
+        };
+        Ok(Self { names, note })
+    }
+
+    /// The names that the classes of a network have, if there are as many, or one more for the
+    /// background.
+    fn usual(model: &Model, weights: &Weights, classes: usize) -> Self {
+        let Some(top) = model.info.top else { return Self::default() };
+        let background = (classes == top.classes + 1).then_some("background");
+        if background.is_none() && classes != top.classes {
+            return Self::default();
+        }
+        let names = background.into_iter().chain(top.class_names.lines()).map(str::to_owned).collect();
+        let note = format!(
+            "{} has {classes} classes, which get the names of {} (--labels FILE or none)",
+            weights.description(),
+            top.class_names_of
+        );
+        Self { names, note: Some(note) }
+    }
+}
 
 /// Reads the names of `classes` outputs; of one output, those of the two classes that it decides.
 ///

@@ -25,7 +25,10 @@ mod tune;
 mod tune_shapes;
 mod warnings;
 
-use args::{HostArgs, ImageArgs, IsaArgs, ModelArgs, PlanArgs, TuneArgs, check_distinct, threads};
+use args::{
+    HostArgs, ImageArgs, IsaArgs, ModelArgs, PlanArgs, TuneArgs, at_size, check_distinct, model_options,
+    threads,
+};
 use output::{Answer, OutputArgs};
 use preprocess::Images;
 pub use program::main;

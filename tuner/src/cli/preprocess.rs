@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use engine::image::{Interpolation, PRESETS, Preprocessing, Resize, load_with};
+use engine::image::{GeometryError, ImageError, Interpolation, PRESETS, Preprocessing, Resize, load_with};
 use engine::util::files::check_writable;
 use engine::{AveragePooling, Model, Weights};
 use ndarray::ArrayView4;
@@ -157,21 +157,52 @@ fn deviations(text: &str) -> Result<Colors, String> {
 fn load_images(paths: &[PathBuf], model: &Model, preprocessing: &Preprocessing) -> Result<Images, Failure> {
     let [height, width, _] = model.input();
     let name = preprocessing.name().map(|name| format!("{name}: ")).unwrap_or_default();
-    let (mut values, mut lying) = (Vec::new(), Vec::new());
+    let (mut values, mut lying, mut enlarged) = (Vec::new(), Vec::new(), Vec::new());
     for path in paths {
-        let image = load_with(path, model, preprocessing)?;
+        let image = load_with(path, model, preprocessing).map_err(|error| with_hint(error, model))?;
         values.extend(image.values);
+        if image.is_enlarged {
+            let [h, w] = image.size;
+            enlarged.push(format!("{} of {h}x{w}", path.display()));
+        }
         if image.orientation != 1 {
             lying.push(format!("{}: EXIF orientation {}", path.display(), image.orientation));
         }
     }
     eprintln!("note: images are preprocessed by {name}{}", preprocessing.describe([height, width]));
+    let among = |others: &[String]| match others.len() {
+        0 => String::new(),
+        others => format!(", one of {}", others + 1),
+    };
     if let ([first, others @ ..], false) = (&lying[..], preprocessing.exif) {
-        let images = if others.is_empty() { String::new() } else { format!(", in {} images", lying.len()) };
-        eprintln!("note: {first} is not applied{images} (--exif applies it)");
+        eprintln!("note: {first}{} is not applied (--exif applies it)", among(others));
+    }
+    if let [first, others @ ..] = &enlarged[..] {
+        let others = among(others);
+        eprintln!("note: {first}{others} is enlarged (--size runs a network on images of another size)");
     }
     let names = paths.iter().map(|path| path.display().to_string()).collect();
     Ok(Images { values, names })
+}
+
+/// An error with what to do about images of another size.
+fn with_hint(error: ImageError, model: &Model) -> Failure {
+    match &error {
+        ImageError::Geometry { source: GeometryError::Size { found, .. }, .. } => {
+            let hint = size_hint(model, *found);
+            format!("{error}{hint}").into()
+        }
+        _ => error.into(),
+    }
+}
+
+/// The option that runs a network on images of a height and width, in brackets; nothing where it
+/// can't.
+pub fn size_hint(model: &Model, [h, w]: [usize; 2]) -> String {
+    match model.with_input([h, w, model.input()[2]]) {
+        Ok(_) => format!(" (--size {h}x{w} runs {model} on such images)"),
+        Err(_) => String::new(),
+    }
 }
 
 /// What tells that no image of a batch has been preprocessed: levels of 0..255, or 0..1 with black.

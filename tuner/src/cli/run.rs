@@ -21,10 +21,11 @@ use serde::Serialize;
 use crate::bench::{
     CoreDistanceMonitor, POLICY, Progress, Rounds, RunCount, RunQueueMonitor, Stage, StageProgress,
 };
-use crate::cli::classes::{Classes, load_labels, not_finite};
+use crate::cli::classes::{ClassNames, Classes, not_finite};
 use crate::cli::npy::save_npy;
 use crate::cli::{
-    Answer, Failure, HostArgs, ImageArgs, Images, Meter, ModelArgs, OutputArgs, check_distinct, threads,
+    Answer, Failure, HostArgs, ImageArgs, Images, Meter, ModelArgs, OutputArgs, at_size, check_distinct,
+    model_options, threads,
 };
 use crate::report::{RUNS, Table, count, layers_text, percent, short, time_text, wrap};
 
@@ -51,8 +52,9 @@ pub struct RunArgs {
     /// Keep packed weights in this file: a start that finds its own there packs none
     #[arg(long, visible_alias = "weight-cache", value_name = "FILE")]
     packed: Option<PathBuf>,
-    /// Names of the classes, one a line
-    #[arg(long, value_name = "FILE")]
+    /// Names of the classes, one a line or in JSON; without it 1000 classes have ImageNet's names, and
+    /// `none` leaves them out
+    #[arg(long, value_name = "FILE|none")]
     labels: Option<PathBuf>,
     /// Classes to print of each image
     #[arg(long, value_name = "K", default_value_t = 5)]
@@ -77,7 +79,7 @@ struct Inputs<'a> {
     cpu: Cpu,
     model: Model,
     weights: Weights,
-    labels: Vec<String>,
+    labels: ClassNames,
     images: Images,
 }
 
@@ -169,6 +171,7 @@ impl Running<'_> {
             median_ms,
             images_per_second: batch as f64 * 1e3 / median_ms,
             model: self.inputs.model.to_string(),
+            shape: self.inputs.model.shape.as_ref().map(ToString::to_string),
             threads: threads.count(),
             batch,
             plan: self.plan.clone(),
@@ -179,10 +182,13 @@ impl Running<'_> {
 
     /// Runs all images, prints what they are, and gives the results of all.
     fn infer(&mut self, threads: &Threads, out: &mut dyn Write) -> Result<Vec<f32>, Failure> {
-        let Inputs { args, model, labels, images, .. } = self.inputs;
+        let Inputs { args, model, labels: ClassNames { names: labels, note }, images, .. } = self.inputs;
         let (batch, size) = (self.session.graph().batch, self.size());
         let top = (model.has_top() && !args.features).then_some(args.top);
         let mut results = Vec::new();
+        if let Some(note) = note.as_ref().filter(|_| top.is_some() && !args.json) {
+            eprintln!("note: {note}");
+        }
         for (chunk, names) in images.values.chunks(batch * size).zip(images.names.chunks(batch)) {
             let n = names.len();
             self.session.run(threads, chunk, n);
@@ -229,6 +235,9 @@ struct Latencies {
     median_ms: f64,
     images_per_second: f64,
     model: String,
+    /// [`Plan::shape`]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shape: Option<String>,
     threads: usize,
     batch: usize,
     /// The plan's file, or `default`.
@@ -281,14 +290,10 @@ impl<'a> Inputs<'a> {
             let networks = network_names();
             return Err(format!("--features: {model} has no pooled features, only {networks} does").into());
         }
-        let labels = match (&args.labels, weights.classes()) {
-            (Some(path), Some(classes)) => load_labels(path, classes)?,
-            (Some(path), None) => {
-                return Err(
-                    format!("--labels {}: the weights have no classes to name", path.display()).into()
-                );
-            }
-            (None, _) => Vec::new(),
+        let prints_classes = model.has_top() && !args.features && !args.json;
+        let labels = match prints_classes || args.labels.is_some() {
+            true => ClassNames::of(args.labels.as_deref(), &model, &weights)?,
+            false => ClassNames::default(),
         };
         let batch = args.model.batch(&args.host).unwrap_or(1);
         ensure_runs(&model.to_string(), &graph(&model, &weights, batch))?;
@@ -311,7 +316,7 @@ impl<'a> Inputs<'a> {
             return self.named_plan(path);
         }
         let (threads, batch) = (args.host.thread_count(), args.model.batch(&args.host).unwrap_or(1));
-        let wanted = args.model.wanted(Some(threads), Some(batch))?;
+        let wanted = ModelArgs::wanted(model, Some(threads), Some(batch));
         let machine = Machine::of(cpu);
         let folder = machine.folder(&args.host.results);
         let graph = graph(model, &self.weights, batch);
@@ -326,8 +331,10 @@ impl<'a> Inputs<'a> {
         } else {
             let (threads, folder) = (count(threads, "thread"), folder.display());
             eprintln!(
-                "note: no plan for {model} with {threads} and batch {batch} in {folder}; using the built-in choice \
-                 (`tuner --model {model}` makes one)"
+                "note: no plan for {model}{} with {threads} and batch {batch} in {folder}; using the built-in choice \
+                 (`tuner {}` makes one)",
+                at_size(model),
+                model_options(model)
             );
         }
         Ok(Found { choices: default_choices(&graph, cpu), graph, threads, plan: BUILT_IN.to_string() })
@@ -335,7 +342,8 @@ impl<'a> Inputs<'a> {
 
     fn named_plan(&self, path: &Path) -> Result<Found, Failure> {
         let Self { args, cpu, model, weights, .. } = self;
-        let wanted = args.model.wanted(args.host.threads.map(usize::from), args.model.batch(&args.host))?;
+        let (threads, batch) = (args.host.threads.map(usize::from), args.model.batch(&args.host));
+        let wanted = ModelArgs::wanted(model, threads, batch);
         let plan = Plan::read_steps(path)?;
         plan.check_wanted(path, &wanted)?;
         let machine = Machine::of(cpu);

@@ -3,21 +3,19 @@
 use std::io::Write;
 use std::path::Path;
 
-use engine::network::models::is_network;
 use engine::plan::store::file_name;
 use engine::runtime::{PreparedNetwork, Threads, graph};
 use engine::{Machine, Model, Plan};
-use kernels::Conv;
 use serde::Serialize;
 
 use crate::autotune::network::autotune;
 use crate::autotune::options::Options;
-use crate::cli::classes::{Classes, not_finite};
+use crate::cli::classes::{ClassNames, Classes, not_finite};
 use crate::cli::detail::{detail, pareto, search_sentence};
 use crate::cli::summary::Summary;
 use crate::cli::tune_shapes::tune_shapes;
 use crate::cli::warnings::{audit, warn_of_noise};
-use crate::cli::{Answer, Failure, Images, Meter, ModelArgs, TuneArgs, check_distinct, threads};
+use crate::cli::{Answer, Failure, Images, Meter, TuneArgs, at_size, check_distinct, model_options, threads};
 use crate::report::{count, paragraphs, sections};
 
 pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
@@ -31,13 +29,13 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let (model, weights) = args.model.open(false)?;
     let images = args.images.load(&model, &weights)?;
     let options = Options {
-        shape: args.model.wanted(None, None)?.shape,
         batch: args.model.batch(&args.host).unwrap_or(1),
         images: images.as_ref().map_or(Vec::new(), Images::each),
         ..args.options()
     };
     let machine = Machine::of(&options.cpu);
-    let Options { shape, threads: workers, batch, bounds, .. } = &options;
+    let Options { threads: workers, batch, bounds, .. } = &options;
+    let shape = model.shape.as_ref().map(ToString::to_string);
     let default = file_name(&model.to_string(), shape.as_deref(), *workers, *batch, bounds);
     let path = args.output_file(&machine, &default)?;
     if let Some(images) = &images {
@@ -51,9 +49,12 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let (machine, description) = (format!("{} ({})", machine.cpu, machine.isa), weights.description());
     let outcome = Outcome {
         plan: path.display().to_string(),
-        next: next(args, &path),
+        next: next(args, &model, &path),
         summary: Summary::of(&plan),
-        setting: format!("{model}: batch {batch}, {workers} on {machine}, weights {description}"),
+        setting: format!(
+            "{model}{}: batch {batch}, {workers} on {machine}, weights {description}",
+            at_size(&model)
+        ),
         tuned: &plan,
         verbose: args.verbose,
     };
@@ -63,7 +64,9 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         let (graph, choices) = plan.network(&path, &graph(&model, &weights, plan.batch), &options.cpu)?;
         let threads = threads(plan.threads)?;
         let session = PreparedNetwork::new(graph, &choices, &weights, &options.cpu, &threads)?;
-        classify(&model, session, &threads, &images, out)?;
+        let ClassNames { names, note } = ClassNames::of(None, &model, &weights)?;
+        note.iter().for_each(|note| eprintln!("note: {note}"));
+        classify(&model, &names, session, &threads, &images, out)?;
     }
     Ok(())
 }
@@ -98,30 +101,27 @@ impl Answer for Outcome<'_> {
 }
 
 /// The command that runs the plan.
-fn next(args: &TuneArgs, path: &Path) -> String {
-    let ModelArgs { model, shape, weights, .. } = &args.model;
-    let shape = shape.as_ref().map(|shape| Conv { batch: 1, ..shape.clone() }.to_string());
-    let is_network = model.as_deref().is_some_and(is_network);
+fn next(args: &TuneArgs, model: &Model, path: &Path) -> String {
+    let file = args.model.weights.as_ref().map(|path| path.display().to_string());
     let options = [
-        ("model", model.clone()),
-        ("shape", shape),
         ("plan", Some(path.display().to_string())),
-        ("weights", weights.as_ref().map(|path| path.display().to_string())),
-        ("image", is_network.then(|| "FILE".to_string())),
+        ("weights", file),
+        ("image", model.takes_images().then(|| "FILE".to_string())),
     ];
     let words = options.into_iter().filter_map(|(name, value)| Some(format!(" --{name} {}", value?)));
-    "tuner run".to_string() + &words.collect::<String>()
+    format!("tuner run {}{}", model_options(model), words.collect::<String>())
 }
 
 /// Prints the classes of the user's images.
 fn classify(
     model: &Model,
+    labels: &[String],
     mut session: PreparedNetwork,
     threads: &Threads,
     images: &Images,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let classes = Classes { labels: &[], top: model.has_top().then_some(5), activation: model.activation() };
+    let classes = Classes { labels, top: model.has_top().then_some(5), activation: model.activation() };
     let (batch, size) = (session.graph().batch, model.input().iter().product::<usize>());
     for (values, names) in images.values.chunks(batch * size).zip(images.names.chunks(batch)) {
         threads.install(|| session.run(threads, values, names.len()));

@@ -28,6 +28,14 @@ pub enum ImageError {
         /// Found and expected size.
         source: GeometryError,
     },
+    /// The preprocessing is that of colours, and the model takes grey images.
+    #[error(
+        "{file}: found means or standard deviations of three colours, expected one for the model's one channel"
+    )]
+    Colours {
+        /// The file.
+        file: String,
+    },
     /// The model does not take images: it is a part of a network.
     #[error("{file}: {model} takes {expected:?}, not images")]
     Model {

@@ -47,8 +47,12 @@ const START_BYTES: u64 = 64;
 /// An image as a network takes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadedImage {
-    /// RGB `[height, width, 3]`, preprocessed.
+    /// RGB `[height, width, 3]`, or grey `[height, width, 1]`, preprocessed.
     pub values: Vec<f32>,
+    /// Height and width in the file, upright.
+    pub size: [usize; 2],
+    /// Whether it was resized to more pixels than it has, on either axis.
+    pub is_enlarged: bool,
     /// The orientation that EXIF states, from 1 (upright) to 8. It is applied if
     /// [`Preprocessing::exif`] asks for it.
     pub orientation: u8,
@@ -67,11 +71,12 @@ pub fn load(path: impl AsRef<Path>, model: &Model) -> Result<Vec<f32>, ImageErro
 ///
 /// JPEG, PNG, WebP, BMP, TIFF and the first frame of a GIF are recognised by content and decoded as
 /// Pillow does: grey images get three equal channels, alpha is dropped. 16-bit values keep their
-/// precision. All computing is in f32.
+/// precision. All computing is in f32. A model of one channel gets the luma of ITU-R BT.601:
+/// 0.299 R + 0.587 G + 0.114 B.
 ///
 /// # Errors
 /// If the file is no such image, is damaged, or has over 200 million pixels; if the model takes no
-/// images; if the preprocessing does not give the model's size.
+/// images; if the preprocessing does not give the model's size, or has three means for one channel.
 pub fn load_with(
     path: impl AsRef<Path>,
     model: &Model,
@@ -82,11 +87,20 @@ pub fn load_with(
     if !model.takes_images() {
         return Err(ImageError::Model { file, model: model.to_string(), expected: model.input() });
     }
-    let [height, width, _] = model.input();
+    let [height, width, channels] = model.input();
+    let of_colours = [preprocessing.mean, preprocessing.std].iter().any(|[r, g, b]| r != g || g != b);
+    if channels == 1 && of_colours {
+        return Err(ImageError::Colours { file });
+    }
     let bytes = read(path, &file)?;
     let decoded = decode::decode(bytes).map_err(|refusal| refused(&file, refusal))?;
     let image = preprocess(&decoded, preprocessing, [height, width]);
-    image.map_err(|source| ImageError::Geometry { file, source })
+    let mut image = image.map_err(|source| ImageError::Geometry { file, source })?;
+    if channels == 1 {
+        let luma = |rgb: &[f32]| 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2];
+        image.values = image.values.chunks_exact(3).map(luma).collect();
+    }
+    Ok(image)
 }
 
 /// The bytes of a file, if it starts like an image.
@@ -128,7 +142,7 @@ fn refused(file: &str, refusal: Refusal) -> ImageError {
     }
 }
 
-/// A decoded image as the input of `[height, width]`.
+/// A decoded image in RGB as the input of `[height, width]`.
 fn preprocess(
     decoded: &Decoded,
     preprocessing: &Preprocessing,
@@ -141,6 +155,7 @@ fn preprocess(
     };
     let size = orientation::upright_size([pixels.height, pixels.width], orientation);
     let window = preprocessing.window(size, input)?;
+    let is_enlarged = window.resized[0] > size[0] || window.resized[1] > size[1];
     let window = orientation::stored_window(&window, orientation);
     let values = resize::resize(pixels, &window, preprocessing.interpolation);
     let mut values = orientation::upright(values, window.size, orientation);
@@ -150,5 +165,5 @@ fn preprocess(
             *value = (*value / white - mean) / std;
         }
     }
-    Ok(LoadedImage { values, orientation: exif.to_exif() })
+    Ok(LoadedImage { values, size, is_enlarged, orientation: exif.to_exif() })
 }

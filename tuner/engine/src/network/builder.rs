@@ -2,7 +2,7 @@
 
 use kernels::{Padding, PoolKind, Window};
 
-use crate::network::model::{ConvLayer, Model, ModelInfo, Node, NodeId, Op};
+use crate::network::model::{ConvLayer, Model, ModelInfo, ModelShape, Node, NodeId, Op};
 
 /// A network as data: its facts and its blocks.
 #[derive(Debug)]
@@ -30,7 +30,14 @@ pub struct BlockInfo {
 impl Network {
     /// The network with as many classes as its description states.
     pub fn model(&self) -> Model {
-        let mut b = Builder::new(self.name, self.info.input, self.info);
+        self.model_of(self.info.input)
+    }
+
+    /// As [`Self::model`], for images of another height, width and number of channels. No side may
+    /// be below [`ModelInfo::least_side`].
+    pub fn model_of(&self, input: [usize; 3]) -> Model {
+        let mut b = Builder::new(self.name, input, ModelInfo { input, ..self.info });
+        b.model.shape = (input != self.info.input).then_some(ModelShape::Input(input));
         let last = self.blocks.iter().fold(0, |x, block| b.block(block, x));
         let Some(top) = self.info.top else { return b.finish(last, None) };
         b.name = top.block;
@@ -61,7 +68,8 @@ impl Builder {
     /// A model with nothing but its input.
     pub fn new(name: &str, input: [usize; 3], info: ModelInfo) -> Self {
         let node = Node { name: "input".into(), block: "input", op: Op::Input, inputs: vec![], shape: input };
-        let model = Model { name: name.to_string(), info, nodes: vec![node], features: None, output: 0 };
+        let (name, nodes) = (name.to_string(), vec![node]);
+        let model = Model { name, shape: None, info, nodes, features: None, output: 0 };
         Self { model, name: "input", torch: "", next_conv: 0 }
     }
 

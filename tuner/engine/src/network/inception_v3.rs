@@ -12,6 +12,7 @@ pub const NETWORK: Network = Network {
     info: ModelInfo {
         title: "InceptionV3",
         input: BLOCKS[0].input,
+        least_side: 75,
         pixel_range: [-1.0, 1.0],
         bn_epsilon: 1e-3,
         top: Some(TopInfo {
@@ -23,6 +24,9 @@ pub const NETWORK: Network = Network {
             softmax: "softmax",
             features: 2048,
             classes: 1000,
+            // Source and licence: imagenet_classes.LICENSE.txt.
+            class_names: include_str!("imagenet_classes.txt"),
+            class_names_of: "ImageNet",
             variants: &[
                 (1001, "class 0 is the background, the others are ImageNet's classes from 1 on"),
                 (

@@ -20,7 +20,7 @@ pub use choice::{
 pub use dtypes::{BF16_ERROR, F32_ERROR, Precision, cheapest, of_tensors, pair};
 pub use graph::{Graph, Slice, Split, Step, TensorId, Weight};
 pub use inception_v3::NETWORK;
-pub use model::{Activation, Head, HeadLayer, Model, ModelInfo};
+pub use model::{Activation, Head, HeadLayer, Model, ModelInfo, ModelShape};
 pub use spec::{ConvSpec, InputSpec, Spec};
 
 /// All networks. A new one is a file of data and a row here.

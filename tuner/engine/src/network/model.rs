@@ -1,8 +1,9 @@
 //! A network as layers: nodes, what each computes, and the facts that no layer states.
 
 use std::fmt;
+use std::str::FromStr;
 
-use kernels::{PoolKind, Window};
+use kernels::{Conv, PoolKind, ShapeError, Window};
 
 pub type NodeId = usize;
 
@@ -114,6 +115,8 @@ pub struct ModelInfo {
     pub title: &'static str,
     /// Height, width and channels of an image.
     pub input: [usize; 3],
+    /// The shortest side of an image of which every layer has outputs.
+    pub least_side: usize,
     /// The values that stand for black and for white.
     pub pixel_range: [f32; 2],
     /// Epsilon of every BatchNorm, where a weight file states none.
@@ -141,9 +144,46 @@ pub struct TopInfo {
     pub features: usize,
     /// Classes where no weight file states another number.
     pub classes: usize,
+    /// The names of so many classes, one a line.
+    pub class_names: &'static str,
+    /// What those are the classes of, like `ImageNet`.
+    pub class_names_of: &'static str,
     /// Numbers of classes that say that weights are of a variant of the network, and what to know
     /// of it.
     pub variants: &'static [(usize, &'static str)],
+}
+
+/// What a model is made for, where it can be made for several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelShape {
+    /// The shape of a `conv2d_bn`, of one image.
+    Conv(Conv),
+    /// Height, width and channels of an image of a network, where they are not its usual ones.
+    Input([usize; 3]),
+}
+
+impl fmt::Display for ModelShape {
+    /// As `--shape` takes it, or `150x200`, or `150x200x1` where there are not 3 channels.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Conv(conv) => write!(f, "{conv}"),
+            Self::Input([h, w, 3]) => write!(f, "{h}x{w}"),
+            Self::Input([h, w, c]) => write!(f, "{h}x{w}x{c}"),
+        }
+    }
+}
+
+impl FromStr for ModelShape {
+    type Err = ShapeError;
+
+    fn from_str(text: &str) -> Result<Self, ShapeError> {
+        let numbers: Option<Vec<usize>> = text.split('x').map(|number| number.parse().ok()).collect();
+        match numbers.as_deref() {
+            Some(&[h, w]) => Ok(Self::Input([h, w, 3])),
+            Some(&[h, w, c]) => Ok(Self::Input([h, w, c])),
+            _ => Ok(Self::Conv(text.parse()?)),
+        }
+    }
 }
 
 /// A network: nodes in an order in which each comes after what it reads.
@@ -151,6 +191,8 @@ pub struct TopInfo {
 pub struct Model {
     /// What `--model` calls it.
     pub name: String,
+    /// What it was made for; none for a network with its usual input, or a block.
+    pub shape: Option<ModelShape>,
     pub info: ModelInfo,
     /// The first is the input.
     pub nodes: Vec<Node>,
@@ -201,9 +243,9 @@ impl Model {
         self.nodes[0].shape
     }
 
-    /// Whether its input is an image of the network.
+    /// Whether its input is an image of the network, in colours or grey.
     pub fn takes_images(&self) -> bool {
-        self.input() == self.info.input && self.input()[2] == 3
+        self.input() == self.info.input && matches!(self.input()[2], 1 | 3)
     }
 
     /// In order of creation.
@@ -232,5 +274,21 @@ impl Model {
 impl fmt::Display for Model {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(&self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_read_as_they_are_written() {
+        for text in ["150x200", "75x75x1", "n1h17w17c768k192r1s7"] {
+            assert_eq!(text.parse::<ModelShape>().map(|shape| shape.to_string()).as_deref(), Ok(text));
+        }
+        assert_eq!("150x200x3".parse(), Ok(ModelShape::Input([150, 200, 3])));
+        for text in ["", "150", "150x", "1x2x3x4", "-1x2"] {
+            assert!(text.parse::<ModelShape>().is_err(), "{text}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use kernels::Conv;
 
 use crate::network::builder::{Builder, Network};
-use crate::network::model::{Model, ModelInfo};
+use crate::network::model::{Model, ModelInfo, ModelShape};
 use crate::network::{NETWORKS, inception_v3};
 
 /// A single convolution's name.
@@ -18,7 +18,26 @@ pub enum ModelError {
     /// `conv2d_bn` without a shape, or a shape without `conv2d_bn`.
     #[error("model `{model}`: {problem}")]
     Shape { model: String, problem: &'static str },
+    /// An image that the network can't have.
+    #[error(
+        "model `{model}`: found images of {input:?}, expected sides from {least} to {MAX_SIDE} and 1 to \
+         {MAX_CHANNELS} channels"
+    )]
+    Input {
+        /// The network.
+        model: String,
+        /// Height, width and channels.
+        input: [usize; 3],
+        /// The shortest side that it can have.
+        least: usize,
+    },
 }
+
+/// The longest side of an image of a network.
+pub const MAX_SIDE: usize = 4096;
+
+/// The most channels of an image of a network.
+pub const MAX_CHANNELS: usize = 16;
 
 impl Model {
     /// InceptionV3 with 1000 classes; [`Model::with_classes`] gives it another number.
@@ -36,19 +55,47 @@ impl Model {
         let [h, w] = conv.image;
         let input = [h, w, conv.channels];
         let (title, pixel_range) = (CONV2D_BN, [-1.0, 1.0]);
-        let info = ModelInfo { title, input, pixel_range, bn_epsilon: 1e-3, top: None };
+        let info = ModelInfo { title, input, least_side: 1, pixel_range, bn_epsilon: 1e-3, top: None };
         let mut b = Builder::new(CONV2D_BN, input, info);
         let output = b.single_conv(CONV2D_BN, conv.filters(), conv.window);
-        b.finish(output, None)
+        let shape = Some(ModelShape::Conv(Conv { batch: 1, ..conv.clone() }));
+        Self { shape, ..b.finish(output, None) }
     }
 
-    /// The model of a `--model` and `--shape`; `classes` as for [`Model::with_classes`].
-    pub fn by_name(name: &str, shape: Option<&Conv>, classes: Option<usize>) -> Result<Self, ModelError> {
+    /// The network for images of another height, width and number of channels, with its usual head.
+    ///
+    /// # Errors
+    /// If this is no whole network, or one of them is out of bounds.
+    pub fn with_input(&self, input: [usize; 3]) -> Result<Self, ModelError> {
+        let Some(network) = NETWORKS.iter().find(|network| network.name == self.name) else {
+            let problem = "has an input of its own, only a whole network can have another";
+            return Err(ModelError::Shape { model: self.name.clone(), problem });
+        };
+        let ([h, w, c], least) = (input, network.info.least_side);
+        let is_side = |side: usize| (least..=MAX_SIDE).contains(&side);
+        if !(is_side(h) && is_side(w) && (1..=MAX_CHANNELS).contains(&c)) {
+            return Err(ModelError::Input { model: self.name.clone(), input, least });
+        }
+        Ok(network.model_of(input))
+    }
+
+    /// The model of a name and of what it is made for; `classes` as for [`Model::with_classes`].
+    ///
+    /// # Errors
+    /// If there is no such model, or it can't be made for that.
+    pub fn by_name(
+        name: &str,
+        shape: Option<&ModelShape>,
+        classes: Option<usize>,
+    ) -> Result<Self, ModelError> {
         let mismatch = |problem| Err(ModelError::Shape { model: name.to_string(), problem });
         match (name, shape) {
-            (CONV2D_BN, Some(conv)) => Ok(Self::conv2d_bn(conv)),
-            (CONV2D_BN, None) => mismatch("--shape is missing, expected one like n1h17w17c768k192r1s7"),
-            (_, Some(_)) => mismatch("takes no --shape, only conv2d_bn does"),
+            (CONV2D_BN, Some(ModelShape::Conv(conv))) => Ok(Self::conv2d_bn(conv)),
+            (CONV2D_BN, _) => mismatch("--shape is missing, expected one like n1h17w17c768k192r1s7"),
+            (_, Some(ModelShape::Conv(_))) => mismatch("takes no --shape, only conv2d_bn does"),
+            (name, Some(ModelShape::Input(input))) => {
+                Ok(Self::by_name(name, None, None)?.with_input(*input)?.with_classes(classes))
+            }
             (name, None) => match NETWORKS.iter().find(|network| network.name == name) {
                 Some(network) => Ok(network.model().with_classes(classes)),
                 None => Self::block(name).ok_or_else(|| {
@@ -108,9 +155,33 @@ mod tests {
     }
 
     #[test]
+    fn a_network_takes_images_from_the_least_side_on() {
+        for network in NETWORKS {
+            let (model, least) = (network.model(), network.info.least_side);
+            assert_eq!(model.shape, None);
+            let small = model.with_input([least, least + 1, 5]).expect("the least side");
+            assert_eq!((small.input(), small.has_top()), ([least, least + 1, 5], true));
+            assert!(small.nodes.iter().all(|node| node.shape.iter().all(|extent| *extent > 0)));
+            assert_eq!(
+                small.shape.as_ref().map(ToString::to_string),
+                Some(format!("{least}x{}x5", least + 1))
+            );
+            assert_eq!(Model::by_name(network.name, small.shape.as_ref(), Some(1000)), Ok(small));
+            for input in [[least - 1, 299, 3], [299, MAX_SIDE + 1, 3], [299, 299, 0], [299, 299, 17]] {
+                let message = model.with_input(input).expect_err("out of bounds").to_string();
+                assert!(message.contains("expected sides from"), "{message}");
+            }
+        }
+        let message = Model::block("mixed0").expect("a block").with_input([99, 99, 3]).expect_err("a block");
+        assert!(message.to_string().starts_with("model `mixed0`: has an input of its own"), "{message}");
+    }
+
+    #[test]
     fn every_name_of_the_table_is_a_model_and_each_block_has_one_network() {
         for network in NETWORKS {
             assert_eq!(Model::by_name(network.name, None, None).expect("a model").name, network.name);
+            let names = network.info.top.map(|top| (top.class_names.lines().count(), top.classes));
+            assert!(names.is_none_or(|(names, classes)| names == classes), "{names:?}");
             for block in network.blocks {
                 let has = |other: &&&Network| other.block(block.name).is_some();
                 assert_eq!(NETWORKS.iter().filter(has).count(), 1, "{}", block.name);

@@ -55,7 +55,7 @@ impl std::fmt::Display for PlanSplit {
 pub struct Plan {
     pub schema: String,
     pub model: String,
-    /// The shape of a `conv2d_bn`.
+    /// What the model is made for, see [`ModelShape`](crate::ModelShape).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shape: Option<String>,
     /// Images of an inference.

@@ -1,7 +1,7 @@
 //! What a command will need of memory, and whether there is as much: a shape that is too large gets
 //! a line and not the end of the process.
 
-use kernels::Problem;
+use kernels::{MAX_ELEMENTS, Problem};
 
 use crate::network::Graph;
 use crate::runtime::layout::arena_elements;
@@ -9,13 +9,15 @@ use crate::runtime::layout::arena_elements;
 /// A model or a problem needs more bytes of memory than there are.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{what}: needs about {:.1} GiB of memory, expected at most {:.1} GiB, which is what there is",
+    "{what}: needs about {:.1} GiB of memory, expected at most {:.1} GiB, {limit}",
     gib(*.needed), gib(*.available)
 )]
 pub struct MemoryError {
     pub what: String,
     pub needed: u128,
     pub available: u128,
+    /// What sets the limit.
+    pub limit: &'static str,
 }
 
 fn gib(bytes: u128) -> f64 {
@@ -40,6 +42,17 @@ pub fn ensure_runs(what: &str, graph: &Graph) -> Result<(), MemoryError> {
     let filters = || graph.steps.iter().map(|step| elements(&step.problem)[2]);
     let largest = filters().max().unwrap_or(0);
     let images = graph.tensors[0].elements() as u128;
+    let largest_tensor = graph.tensors.iter().map(|tensor| tensor.elements() as u128).max().unwrap_or(0);
+    if largest_tensor > MAX_ELEMENTS {
+        let [needed, available] =
+            [largest_tensor, MAX_ELEMENTS].map(|values| values * size_of::<f32>() as u128);
+        return Err(MemoryError {
+            what: what.to_string(),
+            needed,
+            available,
+            limit: "the most for one tensor",
+        });
+    }
     ensure(
         what,
         2 * images + arena_elements(graph) as u128 + filters().sum::<u128>() + (PACKED - 1) * largest,
@@ -60,7 +73,8 @@ pub fn ensure(what: &str, elements: u128) -> Result<(), MemoryError> {
     let bytes = elements * size_of::<f32>() as u128;
     match memory().map(u128::from) {
         Some(available) if bytes > available => {
-            Err(MemoryError { what: what.to_string(), needed: bytes, available })
+            let (what, limit) = (what.to_string(), "which is what there is");
+            Err(MemoryError { what, needed: bytes, available, limit })
         }
         _ => Ok(()),
     }

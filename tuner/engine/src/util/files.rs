@@ -26,8 +26,19 @@ pub enum InputError {
     #[error("{file}: {name}: found {found} at {at:?}, expected finite numbers")]
     NotFinite { file: String, name: String, found: f64, at: Vec<usize> },
     /// Labels, one a line, for another number of classes.
-    #[error("{file}: found {found} labels, expected one a line for {expected} classes")]
+    #[error("{file}: found {found} labels, expected one a line for {expected} classes{}", background(*.found, *.expected))]
     Labels { file: String, found: usize, expected: usize },
+}
+
+/// What one label more or less than classes may come from.
+fn background(labels: usize, classes: usize) -> &'static str {
+    if labels + 1 == classes {
+        "; is class 0 the background, which needs a first line?"
+    } else if labels == classes + 1 {
+        "; is the first line a background, which these weights do not have?"
+    } else {
+        ""
+    }
 }
 
 /// Replaces the file at `path` by one of this content, or leaves it as it was.

@@ -5,11 +5,13 @@ use std::path::Path;
 
 use kernels::{BatchNorm, Filter};
 
+use crate::network::models::MAX_CHANNELS;
 use crate::network::{ConvSpec, Spec};
 use crate::util::files::{coordinate, file_name, starts_like};
 use crate::util::read_at::Section;
 use crate::weights::error::WeightsError;
 use crate::weights::head::{DenseNames, HeadChain, HeadOptions, HeadParts};
+use crate::weights::keras_config;
 use crate::weights::names::{ConvTensors, Name, NormTensors};
 use crate::weights::naming::{self, Axes, LayerNames, Naming};
 use crate::weights::tensor_file::{
@@ -31,6 +33,10 @@ pub(super) struct CheckedFile {
     pub head: HeadChain,
     /// What to know of a variant of the network that the number of classes points to.
     pub variant: Option<&'static str>,
+    /// Channels of an image, by the first convolution of a whole network.
+    pub channels: usize,
+    /// Height and width of an image, where the file states them.
+    pub size: Option<[usize; 2]>,
     bn_epsilon: f32,
 }
 
@@ -73,11 +79,27 @@ impl CheckedFile {
         let variants = spec.info.top.map_or(&[][..], |top| top.variants);
         let is_of = |count: usize| parts.parts.iter().rev().find_map(|part| part.outputs()) == Some(count);
         let variant = variants.iter().find(|(count, _)| is_of(*count)).map(|(_, text)| *text);
-        let (head, bn_epsilon) = (HeadChain::default(), spec.info.bn_epsilon);
-        let sections = [vec![section], others].concat();
-        let mut checked =
-            Self { name, container, file, sections, tensors, naming, layers, head, variant, bn_epsilon };
-        for conv in &spec.convs {
+        let mut checked = Self {
+            container,
+            file,
+            sections: [vec![section], others].concat(),
+            naming,
+            head: HeadChain::default(),
+            variant,
+            channels: spec.info.input[2],
+            size: model_config.as_ref().and_then(keras_config::input_size),
+            bn_epsilon: spec.info.bn_epsilon,
+            layers,
+            tensors,
+            name,
+        };
+        let mut convs = &spec.convs[..];
+        if let ([first, rest @ ..], true) = (convs, spec.features > 0) {
+            checked.channels = checked.image_channels(first);
+            checked.conv_tensors(&ConvSpec { channels: checked.channels, ..first.clone() })?;
+            convs = rest;
+        }
+        for conv in convs {
             checked.conv_tensors(conv)?;
         }
         if let Some(before) = &parts.before {
@@ -90,6 +112,19 @@ impl CheckedFile {
             false => checked.read_head(parts, spec.features, options)?,
         };
         Ok(checked)
+    }
+
+    /// The input channels of a network's first convolution: those of the file, if images can have
+    /// as many.
+    fn image_channels(&self, first: &ConvSpec) -> usize {
+        let kernel = self.layers.conv(first).kernel.in_file.and_then(|name| self.tensors.get(&name));
+        let channels = kernel.and_then(|kernel| match (self.naming.axes, &kernel.shape[..]) {
+            (Axes::OutputLast, [_, _, channels, _]) | (Axes::OutputFirst, [_, channels, ..]) => {
+                Some(*channels)
+            }
+            _ => None,
+        });
+        channels.filter(|channels| (1..=MAX_CHANNELS).contains(channels)).unwrap_or(first.channels)
     }
 
     /// The head, each tensor of which is checked.

@@ -111,6 +111,16 @@ impl<'a> Described<'a> {
     }
 }
 
+/// Height and width of an image, where the first input states both.
+pub(super) fn input_size(config: &Value) -> Option<[usize; 2]> {
+    let mut all = Vec::new();
+    collect(config, 0, &mut all);
+    let input = all.into_iter().find(|layer| layer.class == "InputLayer")?.config;
+    let shape = ["batch_shape", "batch_input_shape"].into_iter().find_map(|name| input[name].as_array())?;
+    let [_, h, w, _] = &shape[..] else { return None };
+    Some([usize::try_from(h.as_u64()?).ok()?, usize::try_from(w.as_u64()?).ok()?])
+}
+
 /// What a description says of a BatchNorm.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NormOptions {
@@ -309,6 +319,23 @@ mod tests {
         assert_eq!((layers, before), (vec!["gate".to_owned(), "top".to_owned()], None));
         let found = Described::of(&whole, "mixed10").head(BTreeMap::new());
         assert_eq!(found.unknown.as_deref(), Some("layer gate (Multiply)"));
+    }
+
+    #[test]
+    fn the_first_input_may_state_the_size_of_an_image() {
+        for (shape, size) in [
+            (json!([null, 150, 200, 3]), Some([150, 200])),
+            (json!([null, null, null, 3]), None),
+            (json!([null, -1, 200, 3]), None),
+            (json!([null, 2048]), None),
+        ] {
+            for name in ["batch_shape", "batch_input_shape"] {
+                let mut whole = network();
+                whole["config"]["layers"][0]["config"][name] = shape.clone();
+                assert_eq!(input_size(&whole), size, "{shape}");
+            }
+        }
+        assert_eq!(input_size(&network()), None);
     }
 
     #[test]

@@ -86,6 +86,31 @@ impl Weights {
         }
     }
 
+    /// Channels of an image of the network.
+    pub fn channels(&self) -> usize {
+        match &self.store {
+            Store::File(file) => file.channels,
+            Store::Synthetic(made_up) => made_up.info.input[2],
+        }
+    }
+
+    /// Height and width of an image, where a file states what the network was trained on.
+    pub fn image_size(&self) -> Option<[usize; 2]> {
+        let Store::File(file) = &self.store else { return None };
+        file.size
+    }
+
+    /// A model with the head of these weights, and a whole network with as many channels of an
+    /// image.
+    pub fn fit(&self, model: &Model) -> Model {
+        let [h, w, c] = model.input();
+        let with_channels = match model.features {
+            Some(_) if c != self.channels() => model.with_input([h, w, self.channels()]).ok(),
+            _ => None,
+        };
+        with_channels.unwrap_or_else(|| model.clone()).with_head(self.head())
+    }
+
     /// Outputs of the head's last layer.
     pub fn classes(&self) -> Option<usize> {
         self.head.as_ref().and_then(Head::classes)
@@ -100,6 +125,11 @@ impl Weights {
     /// Whether an activation of the head was assumed, as the file states none.
     pub fn is_head_assumed(&self) -> bool {
         matches!(&self.store, Store::File(file) if file.head.is_assumed)
+    }
+
+    /// Whether they are made up.
+    pub fn is_synthetic(&self) -> bool {
+        matches!(self.store, Store::Synthetic(_))
     }
 
     /// The pooling the weights were trained with.

@@ -79,12 +79,14 @@ fn head(file: &File, prefix: &str) -> HeadParts {
     };
     // Each with the first of its tensors that no known layer has.
     let mut layers: BTreeMap<&str, &str> = BTreeMap::new();
-    for in_file in file.tensors.keys() {
+    for (in_file, info) in file.tensors {
         let name = in_file.strip_prefix(prefix);
         let first = in_file.split('.').next().unwrap_or_default();
         let may_train = prefix.is_empty() || name.is_none();
         match name {
             _ if may_train && TRAINING.contains(&first) => {}
+            // One number next to the network, like the best accuracy so far, is no layer.
+            None if info.shape.is_empty() => {}
             None => {
                 head.unknown.get_or_insert_with(|| one_line(in_file));
             }

@@ -127,6 +127,28 @@ fn a_file_without_top_has_no_classes() {
 }
 
 #[test]
+fn the_first_convolution_says_how_many_channels_an_image_has() {
+    let with_channels = |channels: usize| {
+        let mut tensors = torch_tensors();
+        let first = tensors.iter_mut().find(|(name, ..)| name == "Mixed_0.branch.conv.weight").unwrap();
+        let [k, c, r, s] = first.1[..] else { panic!("{:?}", first.1) };
+        assert_eq!(c, 3);
+        (first.1, first.2) = (vec![k, channels, r, s], vec![0.5; k * channels * r * s]);
+        write(&safetensors_bytes(&tensors, Dtype::F32))
+    };
+    for channels in [1, 3, 16] {
+        let (_folder, path) = with_channels(channels);
+        let weights = open(&path, &spec()).unwrap();
+        assert_eq!((weights.channels(), weights.image_size()), (channels, None));
+        let conv = ConvSpec { channels, ..spec().convs[0].clone() };
+        assert_eq!(weights.conv(&conv).unwrap().dims[2], channels);
+    }
+    let (_folder, path) = with_channels(17);
+    let message = open(&path, &spec()).unwrap_err().to_string();
+    assert!(message.contains("has shape [4, 17, 3, 2], expected [4, 3, 3, 2]"), "{message}");
+}
+
+#[test]
 fn a_missing_tensor_is_named_with_its_shape() {
     for missing in 0..torch_tensors().len() {
         let mut tensors = torch_tensors();
@@ -344,6 +366,7 @@ fn what_does_not_fit_into_a_head_is_named_and_leaves_the_features() {
     strange.push(("head.conv.weight".to_owned(), vec![2, 3, 1, 1], vec![0.0; 6]));
     let mut outside = with_head(&[("fc", &[5, 3])]);
     outside.iter_mut().for_each(|(name, ..)| name.insert_str(0, "module."));
+    outside.push(("best_acc1".to_owned(), vec![], vec![75.0]));
     outside.push(("scale".to_owned(), vec![3], vec![1.0; 3]));
     // A tensor of its own in a layer of the trunk, and one next to those of a BatchNorm.
     let mut adapted = with_head(&[("fc", &[5, 3])]);
