@@ -42,5 +42,5 @@ fn has_end(bytes: &[u8]) -> bool {
             break;
         }
     }
-    rest.windows(2).any(|pair| pair == [0xff, 0xd9])
+    rest.windows(2).rev().any(|pair| pair == [0xff, 0xd9])
 }

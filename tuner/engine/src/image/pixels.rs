@@ -42,8 +42,11 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// What a decoder says. Its words for a read beyond the end are those of buffers.
     pub fn damaged(found: impl std::fmt::Display) -> Self {
-        Self::Damaged(found.to_string())
+        let found = found.to_string();
+        let is_short = found.contains("fill whole buffer") || found.contains("unexpected end of file");
+        Self::Damaged(if is_short { "a file that ends too early".to_owned() } else { found })
     }
 }
 
