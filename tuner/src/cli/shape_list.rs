@@ -23,12 +23,12 @@ impl Listed {
 /// How often a shape may occur.
 const MOST: usize = 10_000;
 
-/// Reads a list; shapes that come twice are one, and all take `batch` images where that is given.
+/// Reads a list, which may begin with a byte order mark; shapes that come twice are one, and all take `batch` images where that is given.
 pub fn read(path: &Path, batch: Option<usize>) -> Result<Vec<Listed>, Failure> {
     let file = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| format!("{file}: {error}"))?;
     let mut list: Vec<Listed> = Vec::new();
-    for (index, line) in text.lines().enumerate() {
+    for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let content = line.split('#').next().unwrap_or_default();
         if content.trim().is_empty() {
             continue;
@@ -118,8 +118,8 @@ mod tests {
             std::fs::write(&path, text).expect("a file");
             read(&path, Some(2)).map_err(|error| error.to_string())
         };
-        let list =
-            of("# a\n\nn1h9w9c16k24r3s3 *2 # b\n n1h9w9c16k24r1s1\nn1h9w9c16k24r3s3\n").expect("a list");
+        let list = of("\u{feff}# a\n\nn1h9w9c16k24r3s3 *2 # b\n n1h9w9c16k24r1s1\nn1h9w9c16k24r3s3\n")
+            .expect("a list");
         let counts: Vec<(usize, usize)> = list.iter().map(|l| (l.conv.batch, l.count)).collect();
         assert_eq!(counts, [(2, 3), (2, 1)]);
         for (text, parts) in [

@@ -172,5 +172,9 @@ fn labels_are_one_a_line() {
     }
     let message = refusal(load_labels(&write(b"a\nb\nc\n").1, 2));
     assert!(message.contains("found 3 labels, expected one a line for 2 classes"), "{message}");
+    assert!(message.contains("is the first line a background"), "{message}");
+    assert!(refusal(load_labels(&write(b"a\n").1, 2)).contains("is class 0 the background"));
     assert!(refusal(load_labels(&write(b"a\n\xff\n").1, 2)).contains("not UTF-8"));
+    assert!(refusal(load_labels(&write(b"[\"a\", \"b\"").1, 2)).contains("JSON that can't be read"));
+    assert_eq!(load_labels(&write(b"a\x1b[2J\nb").1, 2).unwrap()[0].find('\x1b'), None);
 }
