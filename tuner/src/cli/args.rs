@@ -180,11 +180,11 @@ impl ImageArgs {
             })?;
             let names = (0..values.dim().0).map(|n| format!("{}[{n}]", path.display())).collect();
             let values = values.into_raw_vec_and_offset().0;
-            if let (true, Some(found)) = (model.takes_images(), not_preprocessed(&values)) {
+            let note = not_preprocessed(&values).filter(|_| model.takes_images()).map(|found| {
                 let [black, white] = model.info.pixel_range;
-                eprintln!("note: {}: {found}, expected values in {black}..{white}", path.display());
-            }
-            return Ok(Some(Images { values, names }));
+                format!("{}: {found}, expected values in {black}..{white}", path.display())
+            });
+            return Ok(Some(Images { values, names, notes: note.into_iter().collect() }));
         }
         if self.image.is_empty() {
             return Ok(None);

@@ -34,6 +34,11 @@ use preprocess::Images;
 pub use program::main;
 use progress::Meter;
 
+/// Prints notes on standard error.
+fn print_notes<'a>(notes: impl IntoIterator<Item = &'a String>) {
+    notes.into_iter().for_each(|note| eprintln!("note: {note}"));
+}
+
 /// Any error of a command: one line.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 

@@ -14,6 +14,8 @@ pub struct Images {
     /// `[n, h, w, c]`.
     pub values: Vec<f32>,
     pub names: Vec<String>,
+    /// What to know of them: lines for the user.
+    pub notes: Vec<String>,
 }
 
 impl Images {
@@ -51,7 +53,7 @@ pub struct PreprocessArgs {
 }
 
 impl PreprocessArgs {
-    /// Reads and preprocesses images, and says how.
+    /// Reads and preprocesses images.
     pub fn load(&self, paths: &[PathBuf], model: &Model, weights: &Weights) -> Result<Images, Failure> {
         if let Some(path) = &self.write_input {
             check_writable(path)?;
@@ -169,20 +171,21 @@ fn load_images(paths: &[PathBuf], model: &Model, preprocessing: &Preprocessing) 
             lying.push(format!("{}: EXIF orientation {}", path.display(), image.orientation));
         }
     }
-    eprintln!("note: images are preprocessed by {name}{}", preprocessing.describe([height, width]));
+    let mut notes =
+        vec![format!("images are preprocessed by {name}{}", preprocessing.describe([height, width]))];
     let among = |others: &[String]| match others.len() {
         0 => String::new(),
         others => format!(", one of {}", others + 1),
     };
     if let ([first, others @ ..], false) = (&lying[..], preprocessing.exif) {
-        eprintln!("note: {first}{} is not applied (--exif applies it)", among(others));
+        notes.push(format!("{first}{} is not applied (--exif applies it)", among(others)));
     }
     if let [first, others @ ..] = &enlarged[..] {
         let others = among(others);
-        eprintln!("note: {first}{others} is enlarged (--size runs a network on images of another size)");
+        notes.push(format!("{first}{others} is enlarged (--size runs a network on images of another size)"));
     }
     let names = paths.iter().map(|path| path.display().to_string()).collect();
-    Ok(Images { values, names })
+    Ok(Images { values, names, notes })
 }
 
 /// An error with what to do about images of another size.

@@ -25,7 +25,7 @@ use crate::cli::classes::{ClassNames, Classes, not_finite};
 use crate::cli::npy::save_npy;
 use crate::cli::{
     Answer, Failure, HostArgs, ImageArgs, Images, Meter, ModelArgs, OutputArgs, at_size, check_distinct,
-    model_options, threads,
+    model_options, print_notes, threads,
 };
 use crate::report::{RUNS, Table, count, layers_text, percent, short, time_text, wrap};
 
@@ -80,17 +80,23 @@ struct Inputs<'a> {
     model: Model,
     weights: Weights,
     labels: ClassNames,
-    images: Images,
 }
 
 pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
     let inputs = Inputs::read(args)?;
-    let Found { graph, choices, threads: count, plan } = inputs.find_plan()?;
+    let Found { graph, choices, threads: count, plan, note } = inputs.find_plan()?;
     ensure_runs(&inputs.model.to_string(), &graph)?;
     let threads = threads(count)?;
-    let (session, to_write) = inputs.session(graph, &choices, &threads)?;
-    args.images.preprocess.save(&inputs.images, &inputs.model)?;
-    let mut running = Running { inputs: &inputs, plan, choices, session };
+    // Photographs are decoded by one thread, and the network is prepared meanwhile.
+    let (images, session) = std::thread::scope(|scope| {
+        let images = scope.spawn(|| inputs.images());
+        let session = inputs.session(graph, &choices, &threads);
+        (images.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), session)
+    });
+    let (images, (session, to_write, cache_note)) = (images?, session?);
+    print_notes(note.iter().chain(&images.notes).chain(&cache_note));
+    args.images.preprocess.save(&images, &inputs.model)?;
+    let mut running = Running { inputs: &inputs, images, plan, choices, session };
     threads.install(|| running.all(&threads, out))?;
     if let (Some(path), Some(key)) = (&args.packed, to_write) {
         weight_cache::write(path, key, &running.session.packed())?;
@@ -101,6 +107,7 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
 /// A network that is ready to run.
 struct Running<'a> {
     inputs: &'a Inputs<'a>,
+    images: Images,
     plan: String,
     choices: Vec<Choice>,
     session: PreparedNetwork,
@@ -123,7 +130,7 @@ impl Running<'_> {
         if !args.json || args.output.is_some() {
             let results = self.infer(threads, out)?;
             if let Some(path) = &args.output {
-                let rows = self.inputs.images.names.len();
+                let rows = self.images.names.len();
                 save_npy(path, &Array2::from_shape_vec((rows, results.len() / rows), results)?)?;
             }
         }
@@ -143,7 +150,7 @@ impl Running<'_> {
     /// Latencies of full batches, and the seconds of their steps; images repeat to fill a batch.
     fn measure(&mut self, threads: &Threads, repeat: usize) -> (Latencies, Vec<Vec<f64>>) {
         let (batch, size) = (self.session.graph().batch, self.size());
-        let images = &self.inputs.images.values;
+        let images = &self.images.values;
         let full: Vec<f32> = images.chunks(size).cycle().take(batch).flatten().copied().collect();
         let mut steps = vec![Vec::new(); self.session.graph().steps.len()];
         let (mut latency_ms, mut runs) = (Vec::with_capacity(repeat), RunCount::default());
@@ -182,13 +189,12 @@ impl Running<'_> {
 
     /// Runs all images, prints what they are, and gives the results of all.
     fn infer(&mut self, threads: &Threads, out: &mut dyn Write) -> Result<Vec<f32>, Failure> {
-        let Inputs { args, model, labels: ClassNames { names: labels, note }, images, .. } = self.inputs;
+        let Inputs { args, model, labels: ClassNames { names: labels, note }, .. } = self.inputs;
+        let images = &self.images;
         let (batch, size) = (self.session.graph().batch, self.size());
         let top = (model.has_top() && !args.features).then_some(args.top);
         let mut results = Vec::new();
-        if let Some(note) = note.as_ref().filter(|_| top.is_some() && !args.json) {
-            eprintln!("note: {note}");
-        }
+        print_notes(note.iter().filter(|_| top.is_some() && !args.json));
         for (chunk, names) in images.values.chunks(batch * size).zip(images.names.chunks(batch)) {
             let n = names.len();
             self.session.run(threads, chunk, n);
@@ -270,6 +276,8 @@ struct Found {
     threads: usize,
     /// The plan's file, or [`BUILT_IN`].
     plan: String,
+    /// What to know of it.
+    note: Option<String>,
 }
 
 /// What [`Found::plan`] is without a plan.
@@ -297,16 +305,21 @@ impl<'a> Inputs<'a> {
         };
         let batch = args.model.batch(&args.host).unwrap_or(1);
         ensure_runs(&model.to_string(), &graph(&model, &weights, batch))?;
-        let built_in = || {
-            let [h, w, c] = model.input();
-            let names = (0..batch).map(|n| format!("built-in image {n}")).collect();
-            Images { values: image(batch, h, w, c, 0), names }
-        };
-        let images = args.images.load(&model, &weights)?.unwrap_or_else(built_in);
         if let Some(path) = &args.output {
             check_writable(path)?;
         }
-        Ok(Self { args, cpu: args.host.isa.cpu(), model, weights, labels, images })
+        Ok(Self { args, cpu: args.host.isa.cpu(), model, weights, labels })
+    }
+
+    /// The images that are given, or as many built-in ones as a batch has.
+    fn images(&self) -> Result<Images, Failure> {
+        let Self { args, model, weights, .. } = self;
+        let built_in = || {
+            let ([h, w, c], batch) = (model.input(), args.model.batch(&args.host).unwrap_or(1));
+            let names = (0..batch).map(|n| format!("built-in image {n}")).collect();
+            Images { values: image(batch, h, w, c, 0), names, notes: Vec::new() }
+        };
+        Ok(args.images.load(model, weights)?.unwrap_or_else(built_in))
     }
 
     /// The plan that was named, the newest valid one, or the built-in choice.
@@ -320,24 +333,25 @@ impl<'a> Inputs<'a> {
         let machine = Machine::of(cpu);
         let folder = machine.folder(&args.host.results);
         let graph = graph(model, &self.weights, batch);
-        if let Some((path, plan)) = newest(&folder, &wanted, args.host.error_bound(), &machine) {
+        let note = if let Some((path, plan)) = newest(&folder, &wanted, args.host.error_bound(), &machine) {
             match plan.network(&path, &graph, cpu) {
                 Ok((graph, choices)) => {
-                    note_stale(&path, &plan, &machine);
-                    return Ok(Found { graph, choices, threads, plan: path.display().to_string() });
+                    let note = stale(&path, &plan, &machine);
+                    return Ok(Found { graph, choices, threads, plan: path.display().to_string(), note });
                 }
-                Err(error) => eprintln!("note: {error}; using the built-in choice"),
+                Err(error) => format!("{error}; using the built-in choice"),
             }
         } else {
             let (threads, folder) = (count(threads, "thread"), folder.display());
-            eprintln!(
-                "note: no plan for {model}{} with {threads} and batch {batch} in {folder}; using the built-in choice \
+            format!(
+                "no plan for {model}{} with {threads} and batch {batch} in {folder}; using the built-in choice \
                  (`tuner {}` makes one)",
                 at_size(model),
                 model_options(model)
-            );
-        }
-        Ok(Found { choices: default_choices(&graph, cpu), graph, threads, plan: BUILT_IN.to_string() })
+            )
+        };
+        let (choices, plan) = (default_choices(&graph, cpu), BUILT_IN.to_string());
+        Ok(Found { choices, graph, threads, plan, note: Some(note) })
     }
 
     fn named_plan(&self, path: &Path) -> Result<Found, Failure> {
@@ -356,27 +370,26 @@ impl<'a> Inputs<'a> {
             return Err(format!("{file}: max_rel_error is {found:e}, expected at most {bound:e}").into());
         }
         let (graph, choices) = plan.network(path, &graph(model, weights, plan.batch), cpu)?;
-        if !args.any_machine {
-            note_stale(path, &plan, &machine);
-        }
-        Ok(Found { graph, choices, threads: plan.threads, plan: path.display().to_string() })
+        let note = if args.any_machine { None } else { stale(path, &plan, &machine) };
+        Ok(Found { graph, choices, threads: plan.threads, plan: path.display().to_string(), note })
     }
 
-    /// The session, and the key under which its packed weights are to be written.
+    /// The session, the key under which its packed weights are to be written, and what to know of
+    /// the file of packed weights.
     fn session(
         &self,
         graph: Graph,
         choices: &[Choice],
         threads: &Threads,
-    ) -> Result<(PreparedNetwork, Option<String>), Failure> {
+    ) -> Result<(PreparedNetwork, Option<String>, Option<String>), Failure> {
         let Self { args, cpu, weights, .. } = self;
-        let mut to_write = None;
+        let (mut to_write, mut note) = (None, None);
         if let Some(path) = &args.packed {
             let key = weight_cache::key(weights, &graph, choices, threads)?;
-            let note = |error: WeightCacheError| eprintln!("note: {error}; packed anew");
+            let anew = |error: WeightCacheError| Some(format!("{error}; packed anew"));
             let packed = match WeightCache::open(path, &key) {
                 Err(error @ WeightCacheError::Other { .. }) => {
-                    note(error);
+                    note = anew(error);
                     None
                 }
                 packed => packed?,
@@ -384,19 +397,18 @@ impl<'a> Inputs<'a> {
             if let Some(packed) = packed {
                 let options = PrepareOptions { packed: Some(&packed), ..Default::default() };
                 match PreparedNetwork::with_options(graph.clone(), choices, weights, cpu, threads, options) {
-                    Err(PrepareError::WeightCache(error)) => note(error),
-                    session => return Ok((session?, None)),
+                    Err(PrepareError::WeightCache(error)) => note = anew(error),
+                    session => return Ok((session?, None, None)),
                 }
             }
             check_writable(path)?;
             to_write = Some(key);
         }
-        Ok((PreparedNetwork::new(graph, choices, weights, cpu, threads)?, to_write))
+        Ok((PreparedNetwork::new(graph, choices, weights, cpu, threads)?, to_write, note))
     }
 }
 
-fn note_stale(path: &Path, plan: &Plan, machine: &Machine) {
-    if let Some(changes) = plan.stale(machine) {
-        eprintln!("note: {}: {changes}", path.display());
-    }
+/// What has changed since a plan was made.
+fn stale(path: &Path, plan: &Plan, machine: &Machine) -> Option<String> {
+    plan.stale(machine).map(|changes| format!("{}: {changes}", path.display()))
 }

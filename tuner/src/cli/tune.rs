@@ -15,7 +15,9 @@ use crate::cli::detail::{detail, pareto, search_sentence};
 use crate::cli::summary::Summary;
 use crate::cli::tune_shapes::tune_shapes;
 use crate::cli::warnings::{audit, warn_of_noise};
-use crate::cli::{Answer, Failure, Images, Meter, TuneArgs, at_size, check_distinct, model_options, threads};
+use crate::cli::{
+    Answer, Failure, Images, Meter, TuneArgs, at_size, check_distinct, model_options, print_notes, threads,
+};
 use crate::report::{count, paragraphs, sections};
 
 pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
@@ -40,6 +42,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let path = args.output_file(&machine, &default)?;
     if let Some(images) = &images {
         args.images.preprocess.save(images, &model)?;
+        print_notes(&images.notes);
     }
     let plan = autotune(&model, &weights, &options, &mut Meter::default())?;
     plan.write(&path)?;
@@ -65,7 +68,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         let threads = threads(plan.threads)?;
         let session = PreparedNetwork::new(graph, &choices, &weights, &options.cpu, &threads)?;
         let ClassNames { names, note } = ClassNames::of(None, &model, &weights)?;
-        note.iter().for_each(|note| eprintln!("note: {note}"));
+        print_notes(&note);
         classify(&model, &names, session, &threads, &images, out)?;
     }
     Ok(())
