@@ -159,7 +159,53 @@ fn the_newest_plan_is_used_and_without_one_the_default_with_a_notice() {
     let (second, err) = run("");
     assert!(second.ends_with("newer.json"), "{second}");
     assert_eq!(err, "");
-    assert_eq!(run("--batch 2").0, "default");
+
+    // A plan with a bound on memory is for runs that ask for one.
+    newer["created"] = (newer["created"].as_u64().expect("seconds") + 1).into();
+    newer["threads"] = 1.into();
+    newer["max_memory_mib"] = 64.into();
+    write("bounded.json", &newer.to_string());
+    assert_eq!(run("").0, second);
+    assert!(run("--max-memory 64").0.ends_with("bounded.json"));
+    assert_eq!(run("--max-memory 63").0, second, "without a bound, and within it");
+    let found = "no plan for conv2d_bn of n1h9w9c16k24r3s3 with 1 thread and batch 1 in";
+    for (bound, option) in
+        [("--max-memory 9", "--max-memory 9"), ("--max-rel-error 1e-9", "--max-rel-error 1e-9")]
+    {
+        let command = format!("`tuner {SMALL} --threads 1 {option}` makes one");
+        folder.refuses(
+            &format!("{RUN} --threads 1 {bound}"),
+            &[found, "the built-in choice keeps no such bound", &command],
+        );
+    }
+
+    // For another batch the nearest plan is adapted, unless that is unwanted.
+    let (nearest, err) = run("--batch 2");
+    assert_eq!(nearest, second);
+    let command = format!("`tuner {SMALL} --threads 1 --batch 2` makes one");
+    assert_contains(&err, &["with 1 thread and batch 2", "using the one for 1 thread and batch 1", &command]);
+    folder.refuses(&format!("{RUN} --threads 1 --batch 2 --require-plan"), &["no plan for", "--batch 2`"]);
+}
+
+#[test]
+fn plans_are_listed_and_chosen_by_what_they_are_for() {
+    let folder = Folder::new();
+    folder.prints("plans", &["no plans in bench-results"]);
+    for threads in [1, 2] {
+        folder.succeeds(&format!("tune {SMALL} --budget 1 --threads {threads}"));
+    }
+    folder.prints("plans", &["n1h9w9c16k24r3s3-t1-b1", "n1h9w9c16k24r3s3-t2-b1", "valid"]);
+    let plans = folder.prints_json("plans --threads 1 --json");
+    let [plan] = &list(&plans, "plans")[..] else { panic!("{plans}") };
+    assert_eq!(
+        (&plan["model"], &plan["threads"], &plan["stale"]),
+        (&json!("conv2d_bn"), &json!(1), &Value::Null)
+    );
+    for threads in [1, 2] {
+        let file = format!("-t{threads}-b1");
+        folder.prints(&format!("explain conv2d_bn.conv --threads {threads} --json"), &[&file]);
+    }
+    folder.refuses("explain conv2d_bn.conv --model mixed0", &["no plan"]);
 }
 
 #[test]

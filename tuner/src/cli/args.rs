@@ -225,6 +225,11 @@ pub struct IsaArgs {
 }
 
 impl IsaArgs {
+    /// The tier that was asked for.
+    pub fn limit(&self) -> Option<Tier> {
+        self.isa
+    }
+
     /// The processor, limited as asked.
     pub fn cpu(&self) -> Cpu {
         let cpu = Cpu::detect();
@@ -234,17 +239,42 @@ impl IsaArgs {
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct PlanArgs {
-    /// The plan; by default the newest of this machine
-    #[arg(long, value_name = "PLAN.json")]
+    /// The plan; by default the newest of this machine, of those that the following options name
+    #[arg(long, value_name = "PLAN.json", conflicts_with_all = ["model", "threads", "batch"])]
     pub plan: Option<PathBuf>,
+    #[command(flatten)]
+    pub of: PlanFilter,
     /// Folder of results, one folder a machine inside
     #[arg(long, value_name = "DIR", env = "TUNER_RESULTS", default_value = "bench-results")]
     pub results: PathBuf,
 }
 
+/// Which plans are meant; all where nothing is said.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct PlanFilter {
+    /// Plans of this model
+    #[arg(long)]
+    model: Option<String>,
+    /// Plans for so many threads
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Plans for so many images at once
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    batch: Option<u16>,
+}
+
+impl PlanFilter {
+    pub fn takes(&self, plan: &Plan) -> bool {
+        let is = |asked: Option<u16>, found: usize| asked.is_none_or(|asked| usize::from(asked) == found);
+        self.model.as_ref().is_none_or(|model| *model == plan.model)
+            && is(self.threads, plan.threads)
+            && is(self.batch, plan.batch)
+    }
+}
+
 impl PlanArgs {
     pub fn read(&self) -> Result<(PathBuf, Plan), Failure> {
-        let path = plan_or_newest(self.plan.as_ref(), &self.results)?;
+        let path = plan_or_newest(self.plan.as_ref(), &self.results, |plan| self.of.takes(plan))?;
         let plan = Plan::read(&path)?;
         Ok((path, plan))
     }

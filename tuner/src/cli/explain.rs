@@ -292,7 +292,7 @@ mod tests {
         plan.write(&path).expect("written");
         let args = ExplainArgs {
             layer: layer.to_string(),
-            plan: PlanArgs { plan: Some(path), results: PathBuf::new() },
+            plan: PlanArgs { plan: Some(path), results: PathBuf::new(), of: Default::default() },
             all: false,
             output: OutputArgs { json: false, wide: true },
         };

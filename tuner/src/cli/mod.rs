@@ -11,6 +11,7 @@ mod merge;
 pub mod npy;
 mod output;
 mod peak;
+mod plans;
 mod preprocess;
 mod program;
 mod progress;
@@ -26,8 +27,8 @@ mod tune_shapes;
 mod warnings;
 
 use args::{
-    HostArgs, ImageArgs, IsaArgs, ModelArgs, PlanArgs, TuneArgs, at_size, check_distinct, model_options,
-    threads,
+    HostArgs, ImageArgs, IsaArgs, ModelArgs, PlanArgs, PlanFilter, TuneArgs, at_size, check_distinct,
+    model_options, threads,
 };
 use output::{Answer, OutputArgs};
 use preprocess::Images;

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use engine::util::files::one_line;
 
 use crate::cli::{
-    Failure, TuneArgs, check, explain, list, merge, peak, report, run, shapes, spot, transfer, tune,
+    Failure, TuneArgs, check, explain, list, merge, peak, plans, report, run, shapes, spot, transfer, tune,
 };
 
 /// Convolution kernels for CPUs: measured, planned, run.
@@ -36,6 +36,8 @@ enum Command {
     /// List the distinct problems of a model
     #[command(visible_alias = "problems")]
     Shapes(shapes::ShapesArgs),
+    /// List the plans of this machine
+    Plans(plans::PlansArgs),
     /// Say why a layer has its kernel
     Explain(explain::ExplainArgs),
     /// Draw a plan and its measurements
@@ -99,6 +101,7 @@ fn dispatch(cli: Cli, out: &mut (dyn Write + Send)) -> Result<bool, Failure> {
         Some(Command::Check(args)) => return check::check(&args, out),
         Some(Command::List(args)) => list::list(&args, out)?,
         Some(Command::Shapes(args)) => shapes::shapes(&args, out)?,
+        Some(Command::Plans(args)) => plans::plans(&args, out)?,
         Some(Command::Explain(args)) => explain::explain(&args, out)?,
         Some(Command::Report(args)) => report::report(&args, out)?,
         Some(Command::Spot(args)) => return spot::spot(&args, out),

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use engine::network::models::network_names;
-use engine::network::{Choice, Graph, default_choices, multiply_adds};
-use engine::plan::store::newest;
+use engine::network::{Choice, F32_ERROR, Graph, default_choices, multiply_adds};
+use engine::plan::Bounds;
+use engine::plan::store::{nearest, newest};
 use engine::runtime::prepared::PrepareOptions;
 use engine::runtime::weight_cache::{self, WeightCache, WeightCacheError};
 use engine::runtime::{PrepareError, PreparedNetwork, Threads, ensure_runs, graph};
@@ -38,6 +39,12 @@ pub struct RunArgs {
     /// The plan; by default the newest valid one of this machine
     #[arg(long, value_name = "PLAN.json")]
     plan: Option<PathBuf>,
+    /// Take plans within this bound on the memory of the process; without it plans without a bound
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1 << 24), conflicts_with = "plan")]
+    max_memory: Option<u32>,
+    /// Fail where no plan is for this run, in place of one for another batch or the built-in choice
+    #[arg(long, conflicts_with = "plan")]
+    require_plan: bool,
     /// Take a plan that was made on another machine
     #[arg(long, requires = "plan")]
     any_machine: bool,
@@ -333,25 +340,58 @@ impl<'a> Inputs<'a> {
         let machine = Machine::of(cpu);
         let folder = machine.folder(&args.host.results);
         let graph = graph(model, &self.weights, batch);
-        let note = if let Some((path, plan)) = newest(&folder, &wanted, args.host.error_bound(), &machine) {
+        let bounds = Bounds { error: args.host.error_bound(), memory: args.max_memory };
+        let mut unusable = String::new();
+        if let Some((path, plan)) = newest(&folder, &wanted, &bounds, &machine) {
             match plan.network(&path, &graph, cpu) {
                 Ok((graph, choices)) => {
                     let note = stale(&path, &plan, &machine);
                     return Ok(Found { graph, choices, threads, plan: path.display().to_string(), note });
                 }
-                Err(error) => format!("{error}; using the built-in choice"),
+                Err(error) => unusable = format!("{error}; "),
             }
-        } else {
-            let (threads, folder) = (count(threads, "thread"), folder.display());
-            format!(
-                "no plan for {model}{} with {threads} and batch {batch} in {folder}; using the built-in choice \
-                 (`tuner {}` makes one)",
-                at_size(model),
-                model_options(model)
-            )
-        };
+        }
+        let command = self.tuning_command();
+        let asked = format!("{model}{} with {} and batch {batch}", at_size(model), count(threads, "thread"));
+        let missing = format!("{unusable}no plan for {asked} in {}", folder.display());
+        if args.require_plan {
+            return Err(format!("{missing}, expected one as `{command}` makes").into());
+        }
+        let nearest = nearest(&folder, &wanted, &bounds, &machine);
+        let adapted = nearest.and_then(|(path, plan)| Some((path, plan.adapted(&graph, cpu)?, plan)));
+        if let Some((path, (graph, choices), plan)) = adapted {
+            let (of, batch) = (count(plan.threads, "thread"), plan.batch);
+            let note = format!("{missing}; using the one for {of} and batch {batch} (`{command}` makes one)");
+            return Ok(Found { graph, choices, threads, plan: path.display().to_string(), note: Some(note) });
+        }
+        if self.states_bounds() && (bounds.error < F32_ERROR || bounds.memory.is_some()) {
+            let expected = "the built-in choice keeps no such bound";
+            return Err(format!("{missing} within the bounds, and {expected}; `{command}` makes one").into());
+        }
+        let note = format!("{missing}; using the built-in choice (`{command}` makes one)");
         let (choices, plan) = (default_choices(&graph, cpu), BUILT_IN.to_string());
         Ok(Found { choices, graph, threads, plan, note: Some(note) })
+    }
+
+    /// The command that makes the plan that is missing.
+    fn tuning_command(&self) -> String {
+        let RunArgs { host, max_memory, model, .. } = self.args;
+        let options = [
+            ("weights", model.weights.as_ref().map(|path| path.display().to_string())),
+            ("threads", host.threads.map(|threads| threads.to_string())),
+            ("batch", model.batch(host).map(|batch| batch.to_string())),
+            ("max-rel-error", (host.error_bound() != F32_ERROR).then(|| format!("{:e}", host.error_bound()))),
+            ("max-memory", max_memory.map(|mib| mib.to_string())),
+            ("isa", host.isa.limit().map(|tier| tier.to_string())),
+        ];
+        let words = options.into_iter().filter_map(|(name, value)| Some(format!(" --{name} {}", value?)));
+        format!("tuner {}{}", model_options(&self.model), words.collect::<String>())
+    }
+
+    /// Whether the user has stated a bound on the error or the memory.
+    fn states_bounds(&self) -> bool {
+        let HostArgs { max_rel_error, precision, .. } = &self.args.host;
+        max_rel_error.is_some() || precision.is_some() || self.args.max_memory.is_some()
     }
 
     fn named_plan(&self, path: &Path) -> Result<Found, Failure> {
@@ -364,8 +404,7 @@ impl<'a> Inputs<'a> {
         if !args.any_machine {
             plan.check_machine(path, &machine)?;
         }
-        let stated = args.host.max_rel_error.is_some() || args.host.precision.is_some();
-        if stated && plan.max_rel_error > args.host.error_bound() {
+        if self.states_bounds() && plan.max_rel_error > args.host.error_bound() {
             let (file, found, bound) = (path.display(), plan.max_rel_error, args.host.error_bound());
             return Err(format!("{file}: max_rel_error is {found:e}, expected at most {bound:e}").into());
         }

@@ -10,7 +10,6 @@ use serde::Serialize;
 
 use crate::bench::POLICY;
 use crate::cli::Answer;
-use crate::planner::context::process_bytes;
 use crate::report::{
     Share, StepView, Table, by_family, candidate_time, count, group, layers_text, mib, more, paragraphs,
     percent, positive, record, rewrites, sections, shares, short, steps, time_text,
@@ -148,7 +147,7 @@ impl<'a> Summary<'a> {
 
 fn memory(plan: &Plan) -> Option<Memory> {
     let MemoryBytes { weights, activations, scratch } = plan.memory_bytes?;
-    let process = weights + activations + scratch + process_bytes(plan.threads);
+    let process = plan.process_bytes()?;
     let [process, weights, activations, scratch] = [process, weights, activations, scratch].map(mib);
     Some(Memory { process, weights, activations, scratch })
 }

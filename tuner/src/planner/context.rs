@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use engine::network::{Choice, Graph, Precision, Step, default_choice, default_choices};
 use engine::plan::Bounds;
-use engine::runtime::{PrepareError, PreparedNetwork, Reference, Threads};
+use engine::runtime::{PrepareError, PreparedNetwork, Reference, Threads, process_bytes};
 use engine::util::{relative_l2, unit};
 use engine::weights::{Weights, image};
 use kernels::Cpu;
@@ -27,13 +27,6 @@ pub struct Network<'a, 'm> {
     pub progress: &'a dyn Report,
     /// When candidates in the network must be done; none where isolated times decide.
     pub in_network_until: Option<Instant>,
-}
-
-/// Bytes that a process takes on top of [`PreparedNetwork::memory`]: the program, images
-/// and results, and for each thread a layer's weights on their way from the file to their packed
-/// form, and what the heap keeps of them.
-pub fn process_bytes(threads: usize) -> usize {
-    (12 + 22 * threads) << 20
 }
 
 pub fn bytes_with(session: &PreparedNetwork, threads: &Threads) -> usize {

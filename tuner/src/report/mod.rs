@@ -22,7 +22,7 @@ pub use data::{
 pub use files::write;
 pub use page::step_time;
 pub use table::{Table, layers_text};
-pub use text::{RUNS, count, mib, more, paragraphs, quartiles, sections, short, time_text, wrap};
+pub use text::{RUNS, count, date, mib, more, paragraphs, quartiles, sections, short, time_text, wrap};
 
 #[cfg(test)]
 pub mod tests;

@@ -11,7 +11,7 @@ use crate::report::data::{
     ProblemView, Share, StepView, by_family, gflops, percent, positive, shares, time, total,
 };
 use crate::report::rewrites::{cells, head, summary};
-use crate::report::text::{count, more, short, time_text};
+use crate::report::text::{count, date, more, short, time_text};
 
 pub const NETWORK: &str = "network.svg";
 
@@ -49,18 +49,6 @@ fn table(head: &str, rows: impl IntoIterator<Item = Vec<String>>) -> String {
         let _ = writeln!(text, "| {} |", row.join(" | "));
     }
     text
-}
-
-/// Day of a time in seconds since 1970 (H. Hinnant, "chrono-compatible low-level date algorithms").
-fn date(seconds: u64) -> String {
-    let days = seconds / 86_400 + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    format!("{:04}-{month:02}-{day:02}", year + era * 400 + u64::from(month <= 2))
 }
 
 fn header(plan: &Plan) -> String {
@@ -194,12 +182,5 @@ mod tests {
     fn what_markdown_or_html_would_read_is_escaped() {
         assert_eq!(plain("a|b<c>\n_d_ &"), "a\\|b&lt;c&gt; \\_d\\_ &amp;");
         assert_eq!(code("a`|\nb"), "`a'\\| b`");
-    }
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        assert_eq!(date(0), "1970-01-01");
-        assert_eq!(date(951_782_400), "2000-02-29");
-        assert_eq!(date(1_795_494_631), "2026-11-24");
     }
 }

@@ -72,6 +72,18 @@ pub fn paragraphs(texts: impl IntoIterator<Item = impl AsRef<str>>, width: usize
     texts.into_iter().map(|text| wrap(text.as_ref(), width, indent) + "\n").collect()
 }
 
+/// Day of a time in seconds since 1970 (H. Hinnant, "chrono-compatible low-level date algorithms").
+pub fn date(seconds: u64) -> String {
+    let days = seconds / 86_400 + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    format!("{:04}-{month:02}-{day:02}", year + era * 400 + u64::from(month <= 2))
+}
+
 /// Texts with an empty line between two; those that are empty are left out.
 pub fn sections(texts: impl IntoIterator<Item = String>) -> String {
     texts.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n")
@@ -80,6 +92,13 @@ pub fn sections(texts: impl IntoIterator<Item = String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        assert_eq!(date(0), "1970-01-01");
+        assert_eq!(date(951_782_400), "2000-02-29");
+        assert_eq!(date(1_795_494_631), "2026-11-24");
+    }
 
     #[test]
     fn times_have_three_digits_in_the_unit_that_fits() {

@@ -7,7 +7,7 @@ use kernels::{Cpu, PoolKind};
 
 use crate::network::{F32_ERROR, Graph, Model, Step, TOOL, default_choice};
 use crate::plan::error::PlanError;
-use crate::plan::schema::{Plan, PlanRequest, SCHEMA};
+use crate::plan::schema::{Bounds, Plan, PlanRequest, SCHEMA};
 use crate::plan::step::PlanStep;
 use crate::plan::store::newest;
 use crate::runtime::{Machine, available};
@@ -81,7 +81,8 @@ impl<'a> Request<'a> {
 
 impl Plan {
     /// The newest plan for a request that was made on a machine like this one: of those with the
-    /// request's bound on the error, if there is one, else of those with a tighter one. `results`
+    /// request's bound on the error, if there is one, else of those with a tighter one; plans with a
+    /// bound on memory are passed over. `results`
     /// is a folder of results, in which each machine has a folder. `None` if there is no such plan.
     ///
     /// # Errors
@@ -94,7 +95,8 @@ impl Plan {
             Err(source) => return Err(PlanError::Read { file: folder.display().to_string(), source }),
             Ok(_) => {}
         }
-        let found = newest(&folder, &request.plan_request(), request.max_rel_error, &machine);
+        let bounds = Bounds { error: request.max_rel_error, memory: None };
+        let found = newest(&folder, &request.plan_request(), &bounds, &machine);
         Ok(found.map(|(_, plan)| plan))
     }
 

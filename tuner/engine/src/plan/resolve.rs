@@ -10,9 +10,10 @@ use crate::network::{
     Choice, Graph, Step, StepFormats, default_choice, of_tensors, problem_name, tuning_to_json,
 };
 use crate::plan::error::{PlanError, field};
-use crate::plan::schema::{Plan, PlanRequest};
+use crate::plan::schema::{Bounds, Plan, PlanRequest};
 use crate::plan::step::PlanStep;
-use crate::runtime::Machine;
+use crate::runtime::prepared::MemoryBytes;
+use crate::runtime::{Machine, process_bytes};
 
 fn tuning_text(tuning: &Map<String, Value>) -> String {
     Value::Object(tuning.clone()).to_string()
@@ -42,6 +43,42 @@ impl Plan {
             return Err(field(path, "max_rel_error", self.max_rel_error, "a number above 0"));
         }
         Ok(())
+    }
+
+    /// Whether the plan keeps what a run asks. One with a bound on memory is slower than it could be,
+    /// and only for runs that ask for one; one without keeps a bound if what was measured does.
+    pub fn keeps(&self, bounds: &Bounds) -> bool {
+        let is_exact = self.max_rel_error <= bounds.error;
+        let keeps_memory = match (bounds.memory, self.max_memory_mib) {
+            (None, bound) => bound.is_none(),
+            (Some(asked), Some(bound)) => bound <= asked,
+            (Some(asked), None) => self.process_bytes().is_some_and(|bytes| bytes <= (asked as usize) << 20),
+        };
+        is_exact && keeps_memory
+    }
+
+    /// Bytes of a process that runs the plan.
+    pub fn process_bytes(&self) -> Option<usize> {
+        let MemoryBytes { weights, activations, scratch } = self.memory_bytes?;
+        Some(weights + activations + scratch + process_bytes(self.threads))
+    }
+
+    /// The plan's choices for a graph of another batch or number of threads, in the plan's forms
+    /// and not split: a step that the plan's candidate does not take there, or whose layers the plan
+    /// does not have, gets [`default_choice`]. None where formats would not agree.
+    pub fn adapted(&self, plain: &Graph, cpu: &Cpu) -> Option<(Graph, Vec<Choice>)> {
+        let (path, whole) = (Path::new("plan"), Self { split: None, ..self.clone() });
+        let graph = whole.graph(path, plain).ok()?;
+        let choose = |step: &Step| {
+            let planned = self.steps.iter().position(|planned| planned.layers == step.layers);
+            let choice = planned.and_then(|index| {
+                let planned = PlanStep { problem: problem_name(step), ..self.steps[index].clone() };
+                self.choice(path, index, &planned, step, cpu).ok()
+            });
+            choice.unwrap_or_else(|| default_choice(&step.problem, cpu))
+        };
+        let choices: Vec<Choice> = graph.steps.iter().map(choose).collect();
+        of_tensors(&graph, &choices).is_ok().then_some((graph, choices))
     }
 
     /// A plain graph with its blocks in the plan's forms, and the choices for it, every one

@@ -1,5 +1,6 @@
 //! Plans in a folder: their names, and the newest for what a run asks.
 
+use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 
 use kernels::Cpu;
@@ -17,13 +18,38 @@ pub fn file_name(model: &str, shape: Option<&str>, threads: usize, batch: usize,
 
 /// The newest plan of a folder that is for what a run asks, and its path: of those with that bound
 /// on the error, if there is one, else of those with a tighter one. Other files are passed over.
-pub fn newest(folder: &Path, wanted: &PlanRequest, bound: f64, machine: &Machine) -> Option<(PathBuf, Plan)> {
+/// Plans with a bound on memory are for runs that ask for one.
+pub fn newest(
+    folder: &Path,
+    wanted: &PlanRequest,
+    bounds: &Bounds,
+    machine: &Machine,
+) -> Option<(PathBuf, Plan)> {
     let fits = |(path, plan): &(PathBuf, Plan)| {
         plan.check_wanted(path, wanted).is_ok()
-            && plan.max_rel_error <= bound
+            && plan.keeps(bounds)
             && plan.machine.differs(machine).is_none()
     };
-    in_folder(folder).filter(fits).max_by_key(|(_, plan)| (plan.max_rel_error == bound, plan.created))
+    in_folder(folder).filter(fits).max_by_key(|(_, plan)| (plan.max_rel_error == bounds.error, plan.created))
+}
+
+/// As [`newest`], where no plan is for the batch and the threads that a run asks: the plan for the
+/// next batch, of those the one for the next number of threads.
+pub fn nearest(
+    folder: &Path,
+    wanted: &PlanRequest,
+    bounds: &Bounds,
+    machine: &Machine,
+) -> Option<(PathBuf, Plan)> {
+    let any = PlanRequest { threads: None, batch: None, ..wanted.clone() };
+    let fits = |(path, plan): &(PathBuf, Plan)| {
+        plan.check_wanted(path, &any).is_ok() && plan.keeps(bounds) && plan.machine.differs(machine).is_none()
+    };
+    in_folder(folder).filter(fits).min_by_key(|(_, plan)| {
+        let distance = |asked: Option<usize>, found: usize| asked.map_or(0, |asked| asked.abs_diff(found));
+        let batch = distance(wanted.batch, plan.batch);
+        (batch, distance(wanted.threads, plan.threads), Reverse(plan.created))
+    })
 }
 
 /// All plans of a folder; files that are none are passed over.
@@ -34,13 +60,19 @@ pub fn in_folder(folder: &Path) -> impl Iterator<Item = (PathBuf, Plan)> {
     json.filter_map(|path| Plan::read_steps(&path).ok().map(|plan| (path, plan)))
 }
 
-/// A plan that is named, or the newest in the folder of this machine; an error without either.
-pub fn plan_or_newest(plan: Option<&PathBuf>, results: &Path) -> Result<PathBuf, PlanError> {
+/// A plan that is named, or the newest in the folder of this machine of those that are wanted; an
+/// error without either.
+pub fn plan_or_newest(
+    plan: Option<&PathBuf>,
+    results: &Path,
+    is_wanted: impl Fn(&Plan) -> bool,
+) -> Result<PathBuf, PlanError> {
     if let Some(path) = plan {
         return Ok(path.clone());
     }
     let folder = Machine::of(&Cpu::detect()).folder(results);
-    let newest = in_folder(&folder).max_by_key(|(_, plan)| plan.created);
+    let wanted = in_folder(&folder).filter(|(_, plan)| is_wanted(plan));
+    let newest = wanted.max_by_key(|(_, plan)| plan.created);
     let none = || PlanError::None { folder: folder.display().to_string() };
     newest.map(|(path, _)| path).ok_or_else(none)
 }

@@ -37,6 +37,14 @@ pub fn elements(problem: &Problem) -> [u128; 3] {
     [problem.src().elements() as u128, outputs, filters]
 }
 
+/// Bytes that a process takes on top of
+/// [`PreparedNetwork::memory`](crate::runtime::PreparedNetwork::memory): the program, images and
+/// results, and for each thread a layer's weights on their way from the file to their packed form,
+/// and what the heap keeps of them.
+pub fn process_bytes(threads: usize) -> usize {
+    (12 + 22 * threads) << 20
+}
+
 /// Refuses a network that does not fit in memory when it runs.
 pub fn ensure_runs(what: &str, graph: &Graph) -> Result<(), MemoryError> {
     let filters = || graph.steps.iter().map(|step| elements(&step.problem)[2]);
