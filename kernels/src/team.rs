@@ -9,7 +9,8 @@ use crate::memory::{Buffer, Scratch};
 use crate::shape::Shape;
 use crate::tensor::View;
 
-/// Spins before a waiting worker gives its core away.
+/// Spins before a waiting worker gives its core away. Where workers share cores it does so at once:
+/// the one that it waits for may need that core.
 const SPINS: u32 = 20_000;
 
 /// Bit of the generation that is set once a worker has panicked: a waiting worker sees it in the
@@ -25,6 +26,8 @@ struct Padded(AtomicUsize);
 #[derive(Debug)]
 pub struct Team {
     workers: usize,
+    /// [`SPINS`], or none if there are more workers than cores that the process may use.
+    spins: u32,
     claimed: Padded,
     arrived: Padded,
     generation: Padded,
@@ -45,8 +48,10 @@ impl Team {
         let workers = workers.max(1);
         let shares = if workers == 1 { 0 } else { workers };
         let [claimed, arrived, generation] = Default::default();
+        let cores = std::thread::available_parallelism().map_or(workers, usize::from);
         Self {
             workers,
+            spins: if workers > cores { 0 } else { SPINS },
             claimed,
             arrived,
             generation,
@@ -139,8 +144,8 @@ impl Member<'_> {
             if now != generation {
                 return Team::check_alive(now);
             }
-            spins += 1;
-            if spins < SPINS {
+            spins = spins.saturating_add(1);
+            if spins < team.spins {
                 std::hint::spin_loop();
             } else {
                 std::thread::yield_now();

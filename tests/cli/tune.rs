@@ -57,7 +57,6 @@ fn in_network_times_hold_the_chosen_candidate_and_the_prediction_adds_up() {
     let (plan, _) = &*BLOCK_PLAN;
     let steps = plan["steps"].as_array().expect("steps");
     let mut sum = 0.0;
-    let total: f64 = steps.iter().map(|step| number_in(step, "time_us")).sum();
     let tie = plan["noise"]["tie"].as_f64().expect("a tie");
     for step in steps {
         let number = |key: &str| step[key].as_f64().unwrap_or_else(|| panic!("{key} of {step}"));
@@ -74,28 +73,13 @@ fn in_network_times_hold_the_chosen_candidate_and_the_prediction_adds_up() {
         assert_eq!(chosen["time_us"], step["time_us"]);
         let median = |c: &&Value| c["time_us"]["median"].as_f64().expect("a time");
         let fastest = in_network.iter().min_by(|a, b| median(a).total_cmp(&median(b))).expect("a candidate");
-        // What is not the fastest was chosen for less memory or, with as much of it, for no larger
-        // an error; or it costs no more than a tie, and half a hundredth of the network's time for
-        // smaller packed weights.
-        let (chosen_has, fastest_has) =
-            (bytes_and_error(plan, step, chosen), bytes_and_error(plan, step, fastest));
-        let allowed = median(&fastest) * (1.0 + tie) + 0.006 * total;
-        let is_cheap = median(&chosen) <= allowed;
-        assert!(is_cheap || chosen_has <= fastest_has, "{chosen_has:?}, the fastest {fastest_has:?}: {step}");
+        // It is as fast as the fastest, but for a tie: the bound on the error is far away.
+        let allowed = median(&fastest) * (1.0 + tie) + 1e-3;
+        assert!(median(&chosen) <= allowed, "the fastest is {fastest}: {step}");
     }
     sum += plan["overhead_us"].as_f64().expect("a time");
     let predicted = plan["predicted_ms"].as_f64().expect("a time");
     assert!((sum / 1e3 - predicted).abs() < 1e-3 * predicted, "{sum} us, {predicted} ms");
-}
-
-/// Bytes of a step's candidate, and its error.
-fn bytes_and_error(plan: &Value, step: &Value, candidate: &Value) -> (u64, f64) {
-    let of_step = |m: &&Value| m["problem"] == step["problem"];
-    let measured =
-        plan["measurements"].as_array().and_then(|all| all.iter().find(of_step)).expect("measured");
-    let is_it = |c: &&Value| c["kernel"] == candidate["kernel"] && c["tuning"] == candidate["tuning"];
-    let record = measured["candidates"].as_array().and_then(|all| all.iter().find(is_it)).expect("a record");
-    (record["bytes"].as_u64().expect("bytes"), record["rel_error"].as_f64().expect("an error"))
 }
 
 fn number_in(step: &Value, key: &str) -> f64 {

@@ -9,7 +9,7 @@ use engine::util::{Timing, us};
 use kernels::{Cpu, Problem};
 use serde_json::Value;
 
-use crate::measure::{CandidateResult, Outcome, ProblemResult, of_step};
+use crate::measure::{CandidateResult, Outcome, ProblemResult, of_step, widest_tie};
 use crate::planner::{BlockChoice, Chosen, RULES, Rule, is_eligible, is_f32};
 
 /// Of a problem that is taken so many times.
@@ -49,15 +49,18 @@ pub fn plan_step(
     let turns = graph.repeats(index);
     let timing = chosen.timing(index);
     let second = measurement.and_then(|measurement| runner_up(chosen, index, measurement));
-    let tie = measurement.map_or(0.0, |m| m.tie);
+    let is_timed_there = chosen.in_network[index].len() > 1;
+    let tie = if is_timed_there { widest_tie(measurements) } else { measurement.map_or(0.0, |m| m.tie) };
     let percent = |slower: Timing, faster: Timing| (slower.median / faster.median - 1.0) * 100.0;
     let reason = match (timing, second) {
         (Some(own), Some((_, other))) if other.median > own.median * (1.0 + tie) => {
             StepReason::Faster { percent: percent(other, own) }
         }
-        (Some(own), Some((_, other))) if own.median > other.median * (1.0 + tie) => {
-            StepReason::Slower { percent: percent(own, other) }
-        }
+        (Some(own), Some((second, other))) if own.median > other.median * (1.0 + tie) => StepReason::Slower {
+            percent: percent(own, other),
+            us: Some(us(own.median - other.median)),
+            saved_bytes: won.map(|won| second.bytes() as i64 - won.bytes() as i64),
+        },
         (Some(_), Some(_)) => StepReason::Tie,
         (Some(_), None) => StepReason::Only,
         (None, _) => StepReason::NotMeasured,

@@ -170,8 +170,6 @@ pub struct NetworksPolicy {
 }
 
 pub struct BoundsPolicy {
-    /// Share of the network's time that may go for less memory: two runs of a plan differ by more.
-    pub lighter_share: f64,
     /// Plans that are measured in search of the largest sum of errors within the bound.
     pub tries: usize,
     /// The search ends at a sum that is so many times below one that fails.
@@ -253,7 +251,7 @@ pub const POLICY: Policy = Policy {
         busy_share: 0.3,
     },
     networks: NetworksPolicy { rounds: [2, 16], shown_rounds: 4, warm_up: ms(30), turn: ms(100), runs: 10 },
-    bounds: BoundsPolicy { lighter_share: 0.005, tries: 7, near: 1.15, change: 1e-3, prices: -12..=7 },
+    bounds: BoundsPolicy { tries: 7, near: 1.15, change: 1e-3, prices: -12..=7 },
     pareto: ParetoPolicy { plans: 6, time: Duration::from_secs(4) },
     stages: StagesPolicy {
         budget_s: 100,

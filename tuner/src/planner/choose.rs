@@ -1,5 +1,5 @@
-//! Chooses the kernels of a network: the least time within bounds on its error and its memory, and
-//! of what is within half a hundredth of that the least memory.
+//! Chooses the kernels of a network: the least time within bounds on its error and its memory. Of
+//! candidates that tie, the one with the least memory.
 //!
 //! The error of a plan is measured: the whole network against f64, see
 //! [`engine::runtime::reference`]. Where the fastest choice exceeds the bound, a model says which
@@ -26,8 +26,7 @@ use crate::planner::ranking::{is_eligible, types_of, winner};
 use crate::planner::search::{Chosen, cost};
 
 impl<'m> Network<'_, 'm> {
-    /// The lightest choice of those within half a hundredth of the fastest that keeps the bounds.
-    /// An error if nothing keeps the bounds, with the least that can be had.
+    /// The fastest choice that keeps the bounds. An error if nothing keeps the bounds, with the least that can be had.
     pub fn choose(&self) -> Result<Chosen<'m>, PlannerError> {
         let bound = self.bounds.error;
         let memory = self.bounds.memory.map_or(usize::MAX, |mib| (mib as usize) << 20);

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use engine::network::{Choice, Step};
 use engine::runtime::{PrepareError, PrepareOptions, PreparedNetwork};
-use engine::util::{Timing, median, ratio, shuffle};
+use engine::util::{Interval, Timing, median, ratio, shuffle};
 use kernels::{Format, Formats, Padding, Prepared};
 
 use crate::bench::{POLICY, RunCount, RunQueueMonitor, Stage, undisturbed};
@@ -215,12 +215,14 @@ fn by_medians(candidates: &[Vec<f64>], tie: f64) -> Vec<InNetworkTime> {
     let timings: Vec<Timing> = candidates.iter().map(fair).collect();
     let fastest =
         (0..timings.len()).min_by(|&a, &b| timings[a].median.total_cmp(&timings[b].median)).unwrap_or(0);
-    let tied = |own: &Vec<f64>| {
-        let versus = ratio(own, &candidates[fastest]);
-        versus
-            .is_some_and(|v| v.value <= 1.0 + POLICY.in_network.equal || v.value <= 1.0 + tie && v.low <= 1.0)
+    // The medians that are shown must agree with the interval.
+    let near = timings[fastest].median * (1.0 + tie);
+    let tied = |timing: &Timing, own: &Vec<f64>| {
+        let equal = |v: Interval| v.value <= 1.0 + POLICY.in_network.equal || v.low <= 1.0;
+        timing.median <= near && ratio(own, &candidates[fastest]).is_some_and(equal)
     };
-    timings.iter().zip(candidates).map(|(&timing, own)| InNetworkTime { timing, tied: tied(own) }).collect()
+    let all = timings.iter().zip(candidates);
+    all.map(|(timing, own)| InNetworkTime { timing: *timing, tied: tied(timing, own) }).collect()
 }
 
 /// The same by first quartiles, where most runs were disturbed.

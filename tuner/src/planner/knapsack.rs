@@ -3,8 +3,7 @@
 //! This is a multiple-choice knapsack. From the fastest candidates on, the step is changed whose
 //! other candidate brings the sums nearest to their limits for the time that it costs, until they
 //! are kept: the greedy walk along the convex hulls, as a Lagrange multiplier would, off the
-//! optimum by less than one step. Within a share of the time that is no more than noise, bytes are
-//! then saved in the same way. Scratch is no sum, since the steps share it: each size that a
+//! optimum by less than one step. Scratch is no sum, since the steps share it: each size that a
 //! candidate has is tried as a cap.
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -55,27 +54,6 @@ pub fn choose(steps: &[Vec<Cost>], limits: &Limits) -> Option<Vec<usize>> {
         Walk { steps, cap, packed, error: limits.error }.walk()
     });
     within_caps.min_by(|a, b| seconds(a).total_cmp(&seconds(b)))
-}
-
-/// The picks with steps changed, the most bytes of packed weights for the time first, for as long
-/// as all take at most `1 + slack` of their time and the errors stay within `error`.
-pub fn lighter(steps: &[Vec<Cost>], mut picks: Vec<usize>, error: f64, slack: f64) -> Vec<usize> {
-    let before = total(picked(steps, &picks));
-    let seconds = before.seconds * (1.0 + slack);
-    let walk = Walk { steps, cap: before.scratch, packed: usize::MAX, error };
-    loop {
-        let sum = total(picked(steps, &picks));
-        let saved = |with: &Cost| sum.packed.saturating_sub(with.packed);
-        let rate = |with: &Cost| saved(with) as f64 / (with.seconds - sum.seconds).max(1e-12);
-        let allowed = |with: &Cost| {
-            saved(with) > 0 && with.seconds <= seconds && walk.excess(with) <= walk.excess(&sum)
-        };
-        let changes = walk.changes(&picks, sum).filter(|(_, _, with)| allowed(with));
-        let Some((step, candidate, _)) = changes.max_by(|a, b| rate(&a.2).total_cmp(&rate(&b.2))) else {
-            return picks;
-        };
-        picks[step] = candidate;
-    }
 }
 
 /// The least bytes of packed weights and scratch that any choice has.
@@ -243,36 +221,6 @@ mod tests {
         }
         let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;
         assert!(ratios.len() > 400 && mean < 1.03, "{mean} times the least time on average");
-    }
-
-    #[test]
-    fn a_lighter_choice_keeps_time_error_and_scratch_and_no_single_change_makes_it_lighter_still() {
-        let mut saved = 0;
-        for seed in 0..50 {
-            let steps = random(seed, 6, 4);
-            let picks = vec![0; 6];
-            let before = total(picked(&steps, &picks));
-            for slack in [0.0, 0.1, 0.5] {
-                let after = lighter(&steps, picks.clone(), before.error * 0.9, slack);
-                let sum = total(picked(&steps, &after));
-                let is_kept = |sum: &Cost| {
-                    sum.seconds <= before.seconds * (1.0 + slack)
-                        && sum.error <= before.error
-                        && sum.scratch <= before.scratch
-                };
-                assert!(is_kept(&sum) && sum.packed <= before.packed, "seed {seed}: {sum:?}, {before:?}");
-                saved += before.packed - sum.packed;
-                for step in 0..6 {
-                    for candidate in 0..4 {
-                        let mut other = after.clone();
-                        other[step] = candidate;
-                        let other = total(picked(&steps, &other));
-                        assert!(!is_kept(&other) || other.error > sum.error || other.packed >= sum.packed);
-                    }
-                }
-            }
-        }
-        assert!(saved > 10_000, "{saved} bytes");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::measure::{CandidateResult, of_step};
 use crate::planner::context::{Network, built_in_images, bytes_with};
 use crate::planner::error::PlannerError;
 use crate::planner::in_network::{InNetworkTime, finalists, has_time, time_in_network, with_room};
-use crate::planner::knapsack::{Cost, Limits, choose, least_memory, lighter, picked, total};
+use crate::planner::knapsack::{Cost, Limits, choose, least_memory, picked, total};
 use crate::planner::ranking::{by_tie, is_eligible, types_of, winner};
 
 /// A choice that was made into a network and measured.
@@ -172,7 +172,7 @@ impl<'a> Search<'a, '_> {
     /// The fastest choice whose errors have at most that sum and that keeps the memory, measured.
     pub fn attempt(&mut self, error: f64) -> Result<Option<Chosen<'a>>, PlannerError> {
         while let Some(picks) = choose(&self.costs, &Limits { error, memory: self.left }) {
-            let chosen = self.chosen(lighter(&self.costs, picks, error, POLICY.bounds.lighter_share))?;
+            let chosen = self.chosen(picks)?;
             let over = bytes_with(&chosen.session, self.network.threads).saturating_sub(self.memory);
             if over == 0 {
                 return Ok(Some(chosen));

@@ -76,9 +76,16 @@ pub enum StepReason {
         /// By so many percent of its own time.
         percent: f64,
     },
+    /// As the bounds on error and memory allow nothing faster.
     Slower {
         /// By so many percent of the fastest's time.
         percent: f64,
+        /// The same in microseconds; none in plans of earlier versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        us: Option<f64>,
+        /// Bytes of packed weights and scratch that the fastest takes and this does not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        saved_bytes: Option<i64>,
     },
     /// As fast as the runner-up: less memory decided, then less error, then the order of the table.
     Tie,
@@ -94,10 +101,14 @@ impl fmt::Display for StepReason {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Faster { percent } => write!(f, "{percent:.1}% faster than the runner-up"),
-            Self::Slower { percent } => write!(
-                f,
-                "{percent:.1}% slower than the fastest, for less memory or a smaller error of the network"
-            ),
+            Self::Slower { percent, us, saved_bytes } => {
+                write!(f, "{percent:.1}% slower than the fastest")?;
+                us.map_or(Ok(()), |us| write!(f, ", by {us:.1} µs"))?;
+                match saved_bytes.and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| *bytes > 0) {
+                    Some(bytes) => write!(f, ", to keep the bounds: it saves {} KiB", bytes.div_ceil(1024)),
+                    None => f.write_str(", to keep the bounds on error and memory"),
+                }
+            }
             Self::Tie => f.write_str("a tie with the runner-up, settled by memory, then error, then order"),
             Self::Only => f.write_str("the only candidate"),
             Self::NotMeasured => f.write_str("not measured: fewest multiply-adds"),
@@ -159,7 +170,12 @@ mod tests {
 
     #[test]
     fn reasons_are_read_as_written_and_old_texts_stay() {
-        for reason in [StepReason::Faster { percent: 3.5 }, StepReason::Tie, StepReason::Only] {
+        let slower = StepReason::Slower { percent: 5.3, us: Some(9.1), saved_bytes: Some(2048) };
+        let text = "5.3% slower than the fastest, by 9.1 µs, to keep the bounds: it saves 2 KiB";
+        assert_eq!(slower.to_string(), text);
+        let earlier = StepReason::Slower { percent: 1.0, us: None, saved_bytes: None };
+        assert_eq!(read::<StepReason>("{\"slower\": {\"percent\": 1.0}}"), earlier);
+        for reason in [StepReason::Faster { percent: 3.5 }, StepReason::Tie, StepReason::Only, slower] {
             assert_eq!(read::<StepReason>(&serde_json::to_string(&reason).expect("JSON")), reason);
         }
         assert_eq!(read::<StepReason>("\"3.5% faster\"").to_string(), "3.5% faster");
