@@ -138,7 +138,7 @@ impl Member<'_> {
             team.generation.0.store((generation + 1) & !POISONED, Ordering::Release);
             return;
         }
-        let mut spins = 0;
+        let mut spins = 0u32;
         loop {
             let now = team.generation.0.load(Ordering::Acquire);
             if now != generation {
