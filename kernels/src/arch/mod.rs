@@ -8,6 +8,7 @@ pub(crate) mod amx;
 pub(crate) mod bf16;
 pub mod cache;
 pub(crate) mod cpuid;
+pub mod denormals;
 pub mod pages;
 pub(crate) mod prefetch;
 

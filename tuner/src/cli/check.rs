@@ -10,6 +10,7 @@ use engine::network::{Graph, StepFormats, block_variant, supported};
 use engine::plan::WeightResidency;
 use engine::runtime::Threads;
 use engine::runtime::memory::ensure_checked;
+use engine::util::names;
 use kernels::verify::{Pixel, all_pixels};
 use kernels::{Conv, Cpu, Epilogue, Filter, Kernel, KernelEntry, Numerics, PoolKind, Problem, entry, table};
 use serde::Serialize;
@@ -162,8 +163,7 @@ fn problems_of(model: &Model, batch: usize) -> Vec<Problem> {
 fn rows(id: Option<&str>) -> Result<Vec<&'static KernelEntry>, Failure> {
     let Some(id) = id else { return Ok(table().iter().collect()) };
     let found = entry(id).ok_or_else(|| {
-        let ids: Vec<&str> = table().iter().map(|row| row.id).collect();
-        format!("--kernel: found `{id}`, expected one of {}", ids.join(" "))
+        format!("--kernel: found `{id}`, expected {}", names::expected(id, table().iter().map(|row| row.id)))
     })?;
     Ok(vec![found])
 }

@@ -2,8 +2,8 @@
 
 use engine::network::model::Op;
 use engine::util::files::one_line;
+use engine::util::names;
 use engine::{Model, Plan};
-use strsim::levenshtein;
 
 /// Names that are offered instead of one that is not there.
 const OFFERED: usize = 16;
@@ -47,9 +47,9 @@ pub fn nearest(plan: &Plan, wanted: &str) -> String {
     let inside = || like(&|name| name.split('.').next() == Some(block));
     let typo = || {
         let foreign = foreign(plan).into_iter().map(|(name, _)| name);
-        let names = all.iter().map(|name| name.to_string()).chain(foreign);
-        let (edits, name) = names.map(|name| (levenshtein(wanted, &name), name)).min()?;
-        (edits * 3 <= wanted.chars().count()).then(|| one_line(&format!("{name}, which is the nearest")))
+        let names: Vec<String> = all.iter().map(|name| name.to_string()).chain(foreign).collect();
+        let nearest = names::nearest(wanted, names.iter().map(String::as_str))?;
+        Some(one_line(&format!("{nearest}, which is the nearest")))
     };
     let first = || match all.first() {
         Some(name) => one_line(&format!("a name like {name}")),

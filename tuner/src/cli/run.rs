@@ -16,7 +16,7 @@ use engine::util::files::check_writable;
 use engine::weights::image;
 use engine::{Machine, Model, Plan, Weights};
 use kernels::Cpu;
-use ndarray::Array2;
+use ndarray::ArrayD;
 use serde::Serialize;
 
 use crate::bench::{
@@ -137,8 +137,8 @@ impl Running<'_> {
         if !args.json || args.output.is_some() {
             let results = self.infer(threads, out)?;
             if let Some(path) = &args.output {
-                let rows = self.images.names.len();
-                save_npy(path, &Array2::from_shape_vec((rows, results.len() / rows), results)?)?;
+                let shape = [&[self.images.names.len()], &self.result_shape()[..]].concat();
+                save_npy(path, &ArrayD::from_shape_vec(shape, results)?)?;
             }
         }
         if args.profile {
@@ -147,6 +147,16 @@ impl Running<'_> {
             write!(out, "{}", self.profile(&steps))?;
         }
         Ok(())
+    }
+
+    /// The axes of an image's result: those of a block's output, as the next block reads them.
+    fn result_shape(&self) -> Vec<usize> {
+        let Model { nodes, features, output, .. } = &self.inputs.model;
+        let node = features.filter(|_| self.inputs.args.features).unwrap_or(*output);
+        match nodes[node].shape {
+            [1, 1, channels] => vec![channels],
+            shape => shape.to_vec(),
+        }
     }
 
     /// Values of an image.

@@ -5,6 +5,7 @@ use kernels::Conv;
 use crate::network::builder::{Builder, Network};
 use crate::network::model::{Model, ModelInfo, ModelShape};
 use crate::network::{NETWORKS, inception_v3};
+use crate::util::names;
 
 /// A single convolution's name.
 const CONV2D_BN: &str = "conv2d_bn";
@@ -13,8 +14,8 @@ const CONV2D_BN: &str = "conv2d_bn";
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ModelError {
     /// No such model.
-    #[error("model `{found}` is unknown, expected {networks}, {CONV2D_BN} or a block: {blocks}")]
-    Unknown { found: String, networks: String, blocks: String },
+    #[error("model `{found}` is unknown, expected {expected}")]
+    Unknown { found: String, expected: String },
     /// `conv2d_bn` without a shape, or a shape without `conv2d_bn`.
     #[error("model `{model}`: {problem}")]
     Shape { model: String, problem: &'static str },
@@ -100,8 +101,13 @@ impl Model {
                 Some(network) => Ok(network.model().with_classes(classes)),
                 None => Self::block(name).ok_or_else(|| {
                     let blocks = NETWORKS.iter().flat_map(|network| network.blocks).map(|block| block.name);
-                    let blocks = blocks.collect::<Vec<_>>().join(" ");
-                    ModelError::Unknown { found: name.to_string(), networks: network_names(), blocks }
+                    let blocks: Vec<&str> = blocks.collect();
+                    let all = NETWORKS.iter().map(|network| network.name).chain([CONV2D_BN]);
+                    let expected = match names::nearest(name, all.chain(blocks.iter().copied())) {
+                        Some(name) => format!("{name}, which is the nearest"),
+                        None => format!("{}, {CONV2D_BN} or a block: {}", network_names(), blocks.join(" ")),
+                    };
+                    ModelError::Unknown { found: name.to_string(), expected }
                 }),
             },
         }
@@ -149,8 +155,10 @@ mod tests {
     fn texts_name_the_networks_and_blocks_of_the_table() {
         assert_eq!(networks_and_blocks(), "inception_v3, one block of it (stem, mixed0 .. mixed10)");
         assert_eq!((DEFAULT, &input_arrays()[..]), ("inception_v3", "[N, 299, 299, 3] float32 in [-1, 1]"));
-        let error = Model::by_name("mixed11", None, None).expect_err("no such block").to_string();
-        let expected = "model `mixed11` is unknown, expected inception_v3, conv2d_bn or a block: stem mixed0";
+        let error = Model::by_name("inceptionv3", None, None).expect_err("no such name").to_string();
+        assert_eq!(error, "model `inceptionv3` is unknown, expected inception_v3, which is the nearest");
+        let error = Model::by_name("resnet", None, None).expect_err("no such model").to_string();
+        let expected = "model `resnet` is unknown, expected inception_v3, conv2d_bn or a block: stem mixed0";
         assert!(error.starts_with(expected) && error.ends_with("mixed9 mixed10"), "{error}");
     }
 

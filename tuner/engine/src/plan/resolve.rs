@@ -14,6 +14,7 @@ use crate::plan::schema::{Bounds, Plan, PlanRequest};
 use crate::plan::step::PlanStep;
 use crate::runtime::prepared::MemoryBytes;
 use crate::runtime::{Machine, process_bytes};
+use crate::util::names;
 
 fn tuning_text(tuning: &Map<String, Value>) -> String {
     Value::Object(tuning.clone()).to_string()
@@ -154,8 +155,8 @@ impl Plan {
             return Err(field(path, &at("problem"), &planned.problem, problem));
         }
         let Some(row) = entry(&planned.kernel) else {
-            let ids: Vec<&str> = table().iter().map(|row| row.id).collect();
-            return Err(field(path, &at("kernel"), &planned.kernel, format!("one of {}", ids.join(" "))));
+            let expected = names::expected(&planned.kernel, table().iter().map(|row| row.id));
+            return Err(field(path, &at("kernel"), &planned.kernel, expected));
         };
         let refused = |refusal| {
             let expected = format!("a kernel that takes {} here ({refusal})", step.problem);

@@ -1,5 +1,6 @@
 //! Worker threads: the one place that calls rayon.
 
+use kernels::arch::denormals::FlushToZero;
 use kernels::{Member, Team};
 
 /// A pool of worker threads and the team they form.
@@ -90,18 +91,23 @@ impl Threads {
         }
     }
 
-    /// One fork-join region: `body` runs once on every thread, each a member of the team. Starting
-    /// it on several threads is all that allocates: a few words.
+    /// One fork-join region: `body` runs once on every thread, each a member of the team, with
+    /// numbers below the normal range as zeros. Starting it on several threads is all that
+    /// allocates: a few words.
     ///
     /// A broadcast, since `body` waits in barriers for the other members: rayon's `join` may leave
     /// both halves to one thread, when one pushes a job just as the other falls asleep.
     pub fn region(&self, team: &mut Team, body: impl Fn(&Member) + Sync) {
         assert_eq!(team.workers(), self.count, "a team as large as the pool");
         let team = team.open();
+        let member = || {
+            let _flush = FlushToZero::start();
+            body(&team.join());
+        };
         match &self.pool {
-            None => body(&team.join()),
+            None => member(),
             Some(pool) => {
-                pool.broadcast(|_| body(&team.join()));
+                pool.broadcast(|_| member());
             }
         }
     }
@@ -122,6 +128,22 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+
+    #[test]
+    fn numbers_below_the_normal_range_are_zeros_in_a_region_and_not_behind_it() {
+        let half = || std::hint::black_box(f32::MIN_POSITIVE) * std::hint::black_box(0.5);
+        for count in [1, 2] {
+            let threads = Threads::new(count).expect("threads");
+            threads.region(&mut Team::new(count), |_| {
+                assert_eq!(
+                    (FlushToZero::is_on(), half()),
+                    (cfg!(any(target_arch = "x86_64", target_arch = "aarch64")), 0.0)
+                );
+            });
+            let all = threads.map(&[0; 8], |_| half());
+            assert!(all.iter().chain([&half()]).all(|half| *half > 0.0), "{all:?}");
+        }
+    }
 
     #[test]
     fn a_region_runs_once_on_every_thread() {
