@@ -252,7 +252,11 @@ fn some_entries_of_a_plan_are_measured_again() {
     let mut plan = BLOCK_PLAN.0.clone();
     let ran = folder.run("spot --plan p.json --steps 3");
     assert!(ran.status == Some(0) || ran.status == Some(1), "{}", ran.err);
-    let verdicts = ran.out.lines().filter(|line| line.ends_with("holds") || line.ends_with("lost")).count();
+    let verdicts = ran
+        .out
+        .lines()
+        .filter(|line| ["holds", "lost", "cannot tell"].iter().any(|verdict| line.ends_with(verdict)))
+        .count();
     assert_eq!(verdicts, 3, "{}", ran.out);
     // The baseline is chosen where it is behind by the most time: small ratios are noise.
     let behind = |step: &Value| {
@@ -272,14 +276,14 @@ fn some_entries_of_a_plan_are_measured_again() {
     folder.write("p.json", plan.to_string().replace(&slow, &fast));
     // Other tests use the cores meanwhile, and may hide it once.
     let recheck = || folder.run("spot --plan p.json --steps 40 --wide");
+    let is_lost = |ran: &Ran| ran.out.lines().any(|line| line.contains(&layer) && line.ends_with("lost"));
     let mut ran = recheck();
     for _ in 0..2 {
-        if ran.status == Some(0) {
+        if !is_lost(&ran) {
             ran = recheck();
         }
     }
-    assert_eq!(ran.status, Some(1), "{}{}", ran.out, ran.err);
-    assert!(ran.out.lines().any(|line| line.contains(&layer) && line.ends_with("lost")), "{}", ran.out);
+    assert!(ran.status == Some(1) && is_lost(&ran), "{}{}", ran.out, ran.err);
     folder.refuses("spot --plan nowhere.json", &["nowhere.json"]);
 }
 

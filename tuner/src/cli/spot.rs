@@ -33,6 +33,7 @@ pub struct SpotArgs {
 struct Rechecked {
     plan: String,
     lost: usize,
+    unclear: usize,
     entries: Vec<Entry>,
 }
 
@@ -46,7 +47,26 @@ struct Entry {
     ratio_ci95: [f64; 3],
     /// The same when the plan was made.
     ratio_then: f64,
-    holds: bool,
+    verdict: Verdict,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Holds,
+    Lost,
+    /// The interval is too wide.
+    CannotTell,
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Holds => "holds",
+            Self::Lost => "lost",
+            Self::CannotTell => "cannot tell",
+        })
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -78,7 +98,7 @@ struct Pair<'a> {
     then: f64,
 }
 
-/// Whether no entry has lost its lead.
+/// Whether every entry has kept its lead.
 pub fn spot(args: &SpotArgs, out: &mut dyn Write) -> Result<bool, Failure> {
     let (path, plan) = args.plan.read()?;
     let cpu = Cpu::detect();
@@ -87,9 +107,10 @@ pub fn spot(args: &SpotArgs, out: &mut dyn Write) -> Result<bool, Failure> {
     let mut pairs = pairs(&path, &plan, &graph, &choices, &cpu)?;
     pairs.truncate(args.steps.into());
     let entries = measure(&plan, &pairs, &cpu)?;
-    let lost = entries.iter().filter(|entry| !entry.holds).count();
-    args.output.print(&Rechecked { plan: path.display().to_string(), lost, entries }, out)?;
-    Ok(lost == 0)
+    let count = |verdict| entries.iter().filter(|entry| entry.verdict == verdict).count();
+    let [lost, unclear] = [Verdict::Lost, Verdict::CannotTell].map(count);
+    args.output.print(&Rechecked { plan: path.display().to_string(), lost, unclear, entries }, out)?;
+    Ok(lost + unclear == 0)
 }
 
 /// The network of a plan, by synthetic weights.
@@ -155,7 +176,7 @@ fn measure(plan: &Plan, pairs: &[Pair], cpu: &Cpu) -> Result<Vec<Entry>, Failure
                 second: Measured::of(second, &samples[1]),
                 ratio_ci95: [now.value, now.low, now.high],
                 ratio_then: *then,
-                holds: holds(now, *then, tie),
+                verdict: verdict(now, *then, tie),
             });
         }
         Ok(entries)
@@ -168,7 +189,7 @@ impl Answer for Rechecked {
             "layer | chosen | (tuning) | us | second | (tuning) | us | (runs) | ratio, 95% | then | verdict",
         );
         let us = |m: &Measured| m.isolated_us.filter(|_| m.runs >= RUNS).map_or("-".to_string(), short);
-        for Entry { layers, chosen, second, ratio_ci95: [ratio, low, high], ratio_then, holds } in
+        for Entry { layers, chosen, second, ratio_ci95: [ratio, low, high], ratio_then, verdict } in
             &self.entries
         {
             table.row(&[
@@ -182,13 +203,16 @@ impl Answer for Rechecked {
                 &chosen.runs,
                 &format!("{ratio:.2} ({low:.2} .. {high:.2})"),
                 &format!("{ratio_then:.2}"),
-                &if *holds { "holds" } else { "lost" },
+                verdict,
             ]);
         }
         let (plan, entries) = (&self.plan, count(self.entries.len(), "entry"));
-        let verdict = match self.lost {
-            0 => format!("{plan}: {entries} hold"),
-            lost => format!("{plan}: {lost} of {entries} lost the lead; tune --fresh measures all anew"),
+        let verdict = match (self.lost, self.unclear) {
+            (0, 0) => format!("{plan}: {entries} hold"),
+            (0, unclear) => {
+                format!("{plan}: {unclear} of {entries} cannot be told; repeat it when the machine is quiet")
+            }
+            (lost, _) => format!("{plan}: {lost} of {entries} lost the lead; tune --fresh measures all anew"),
         };
         format!("{}\n{}\n", table.fold(width), wrap(&verdict, width, 2))
     }
@@ -212,9 +236,17 @@ fn second(plan: &Plan, step: &PlanStep) -> Option<(PlanStep, f64)> {
 }
 
 /// Whether a choice leads. It does not where it is slower than the second by more than a tie and
-/// more than it was: a choice in the network may have the longer isolated time from the start.
-fn holds(now: Interval, then: f64, tie: f64) -> bool {
-    now.low <= then.max(1.0) * (1.0 + 2.0 * tie)
+/// more than it was: a choice in the network may have the longer isolated time from the start. An
+/// interval that reaches further than another tie beyond that proves neither.
+fn verdict(now: Interval, then: f64, tie: f64) -> Verdict {
+    let limit = then.max(1.0) * (1.0 + 2.0 * tie);
+    if now.low > limit {
+        Verdict::Lost
+    } else if now.value <= limit && now.high <= limit * (1.0 + tie).powi(2) {
+        Verdict::Holds
+    } else {
+        Verdict::CannotTell
+    }
 }
 
 #[cfg(test)]
@@ -222,12 +254,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lead_is_lost_by_more_than_ties_and_not_where_there_was_none() {
-        let now = |low: f64| Interval { value: low + 0.02, low, high: low + 0.04 };
-        for (low, then, expected) in
-            [(0.9, 0.9, true), (1.01, 0.9, true), (1.03, 0.9, false), (1.05, 1.04, true), (1.10, 1.04, false)]
-        {
-            assert_eq!(holds(now(low), then, 0.01), expected, "{low} now, {then} then");
+    fn a_lead_is_lost_by_more_than_ties_and_wide_intervals_prove_nothing() {
+        let now = |low: f64, width: f64| Interval { value: low + width / 2.0, low, high: low + width };
+        for (low, width, then, expected) in [
+            (0.9, 0.01, 0.9, Verdict::Holds),
+            (1.005, 0.01, 0.9, Verdict::Holds),
+            (1.03, 0.01, 0.9, Verdict::Lost),
+            (1.05, 0.01, 1.04, Verdict::Holds),
+            (1.10, 0.01, 1.04, Verdict::Lost),
+            (0.9, 0.3, 0.9, Verdict::CannotTell),
+            (1.03, 2.2, 0.9, Verdict::Lost),
+            (0.685, 2.5, 0.685, Verdict::CannotTell),
+        ] {
+            assert_eq!(verdict(now(low, width), then, 0.01), expected, "{low} {width} now, {then} then");
         }
     }
 }
