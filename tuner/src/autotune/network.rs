@@ -94,6 +94,8 @@ fn written(model: &Model, graph: &Graph, setup: &Setup, measured: &Measured, pla
         predicted_ms: predicted.map(|seconds| seconds * 1e3),
         overhead_us: Some(us(prediction.overhead)),
         measured_ms: Some(best.timing.median * 1e3),
+        budget_s: Some(options.budget.as_secs_f64()),
+        measuring_s: Some(setup.seconds()),
         planning: planned.planning,
         noise: Some(setup.noise(measured, best.core_to_core.map(ns))),
         networks: networks.iter().map(network).collect(),

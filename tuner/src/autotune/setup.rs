@@ -74,6 +74,11 @@ impl<'a> Setup<'a> {
         Ok(setup)
     }
 
+    /// Seconds since the start.
+    pub fn seconds(&self) -> f64 {
+        (self.start.elapsed().as_secs_f64() * 10.0).round() / 10.0
+    }
+
     /// When a share of the budget has gone by.
     pub fn after(&self, share: f64) -> Instant {
         self.start + self.options.budget.mul_f64(share)

@@ -193,6 +193,10 @@ pub struct StagesPolicy {
     pub budget_s: u32,
     /// Seconds with `--quick`.
     pub quick_s: u32,
+    /// Seconds with `--thorough`.
+    pub thorough_s: u32,
+    /// Measuring that takes longer than the budget by this share is reported.
+    pub exceeded_share: f64,
     /// Share of the budget after which isolated candidates are done.
     pub isolated_share: f64,
     /// Share after which candidates in the network are done. Whole networks take the rest.
@@ -254,8 +258,10 @@ pub const POLICY: Policy = Policy {
     bounds: BoundsPolicy { tries: 7, near: 1.15, change: 1e-3, prices: -12..=7 },
     pareto: ParetoPolicy { plans: 6, time: Duration::from_secs(4) },
     stages: StagesPolicy {
-        budget_s: 100,
+        budget_s: 33,
         quick_s: 14,
+        thorough_s: 100,
+        exceeded_share: 0.1,
         isolated_share: 0.6,
         in_network_share: 0.85,
         variants_share: 0.6,

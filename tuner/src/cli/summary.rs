@@ -42,6 +42,9 @@ pub struct Summary<'a> {
     families: Vec<Share<'a>>,
     found: Found<'a>,
     noise: Option<Noise>,
+    /// Seconds that measuring might take, and those that it took.
+    budget_s: Option<f64>,
+    measuring_s: Option<f64>,
 }
 
 /// A rule, and the whole network's time by it over that of the plan.
@@ -78,6 +81,8 @@ struct Found<'a> {
     /// Steps of which several candidates were timed in the network, and those that then changed.
     in_network: usize,
     changed_in_network: usize,
+    /// Steps with a close runner-up, where there was no time to time any in the network.
+    not_in_network: usize,
     batch_split: Option<String>,
 }
 
@@ -141,6 +146,8 @@ impl<'a> Summary<'a> {
             families: families(&views),
             found: Found::of(plan),
             noise: plan.noise,
+            budget_s: plan.budget_s,
+            measuring_s: plan.measuring_s,
         }
     }
 }
@@ -193,9 +200,25 @@ impl<'a> Found<'a> {
             block_variants,
             in_network: plan.steps.iter().filter(|step| step.in_network.len() > 1).count(),
             changed_in_network: plan.steps.iter().filter(|step| step.flip(tie).is_some()).count(),
+            not_in_network: not_in_network(plan),
             batch_split: plan.split.as_ref().map(ToString::to_string),
         }
     }
+}
+
+/// See [`Found::not_in_network`].
+fn not_in_network(plan: &Plan) -> usize {
+    if plan.steps.iter().any(|step| step.in_network.len() > 1) {
+        return 0;
+    }
+    let [_, close] = POLICY.in_network.slower;
+    let is_close = |step: &&PlanStep| {
+        step.runner_up
+            .as_ref()
+            .zip(step.time_us)
+            .is_some_and(|(second, own)| second.time_us <= close * own.median)
+    };
+    plan.steps.iter().filter(is_close).count()
 }
 
 /// The candidate of a step, and that of a rule.
@@ -273,8 +296,22 @@ impl Summary<'_> {
             parts.push(format!("predicted {predicted}, measured {measured} ({off})"));
         }
         parts.extend(self.noise.as_ref().map(noise_text));
+        parts.extend(self.budget_s.zip(self.measuring_s).map(|(budget, took)| budget_text(budget, took)));
         paragraphs(parts, width, 2)
     }
+}
+
+/// How long measuring took, and by how much it was too long.
+fn budget_text(budget: f64, took: f64) -> String {
+    let text = format!("measuring took {took:.0} s of a budget of {budget:.0} s");
+    if took <= budget * (1.0 + POLICY.stages.exceeded_share) {
+        return text;
+    }
+    let over = took - budget;
+    format!(
+        "{text}, {over:.0} s too long: each kernel's default tuning and each whole network are measured whatever the \
+         budget"
+    )
 }
 
 /// The noise and the load of the machine in words.
@@ -322,6 +359,13 @@ impl Found<'_> {
             let blocks = |(name, n): &(String, usize)| format!("{name} in {}", count(*n, "block"));
             let variants = self.block_variants.iter().map(blocks).collect::<Vec<_>>().join(", ");
             lines.push(format!("- {variants}: saves {}", time_text(plain - chosen)));
+        }
+        if self.not_in_network > 0 {
+            let steps = count(self.not_in_network, "step");
+            lines.push(format!(
+                "- {steps} had close candidates, and no time was left to time them in the network: a larger --budget \
+                 or --thorough gives it"
+            ));
         }
         if self.in_network > 0 {
             let (steps, changed) = (count(self.in_network, "step"), self.changed_in_network);
@@ -417,6 +461,14 @@ mod tests {
             let text = summary(&large(), width);
             assert!(text.lines().all(|line| line.chars().count() <= width), "{width}:\n{text}");
         }
+    }
+
+    #[test]
+    fn a_budget_that_was_exceeded_is_reported() {
+        let plan = |took| Plan { budget_s: Some(33.0), measuring_s: Some(took), ..large() };
+        let within = summary(&plan(34.0), 200);
+        assert!(within.contains("measuring took 34 s of a budget of 33 s\n"), "{within}");
+        assert_has(&summary(&plan(41.0), 200), &["measuring took 41 s of a budget of 33 s, 8 s too long: "]);
     }
 
     #[test]

@@ -82,6 +82,11 @@ pub struct Plan {
     #[serde(alias = "around_us", skip_serializing_if = "Option::is_none")]
     pub overhead_us: Option<f64>,
     pub measured_ms: Option<f64>,
+    /// Seconds that measuring might take, and those that it took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_s: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measuring_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub planning: Option<Planning>,
     pub noise: Option<Noise>,
