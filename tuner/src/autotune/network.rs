@@ -45,13 +45,24 @@ pub fn autotune(
         progress: &progress,
         in_network_until: Some(setup.after(POLICY.stages.in_network_share) + measured.exhausted),
     };
-    let planned = setup.threads.install(|| plan(&network, setup.after(1.0) + measured.exhausted))?;
+    let (end, earlier) = (setup.after(1.0) + measured.exhausted, options.earlier.as_ref());
+    let planned = setup.threads.install(|| plan(&network, earlier, end))?;
     let mut plan = written(model, &graph, &setup, &measured, &planned);
     if options.pareto {
         let network = Network { graph: planned.chosen.session.graph(), in_network_until: None, ..network };
         plan.pareto = setup.threads.install(|| pareto(&network))?;
     }
     Ok(plan)
+}
+
+/// Whether the earlier plan was faster than this one, in turn with it and by more than the noise.
+pub fn is_earlier_faster(plan: &Plan) -> bool {
+    let mut networks = plan.networks.iter();
+    let earlier = plan.networks.iter().find(|network| network.network == NetworkVariant::Earlier);
+    networks.next().zip(earlier).is_some_and(|(tuned, earlier)| {
+        let (own, other) = (tuned.time_us, earlier.time_us);
+        other.median < own.low && other.high < own.median
+    })
 }
 
 /// What results are compared with: the network in f64, on the given images or built-in ones.

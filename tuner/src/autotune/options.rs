@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use engine::network::F32_ERROR;
-use engine::plan::Bounds;
+use engine::plan::{Bounds, Plan};
 use engine::runtime::available;
 use kernels::Cpu;
 
@@ -31,6 +31,9 @@ pub struct Options {
     pub results: Option<PathBuf>,
     /// Take nothing from the log but how near the cores have been.
     pub fresh: bool,
+    /// A plan for the same that is measured in turn with the new one, see
+    /// [`is_earlier_faster`](crate::is_earlier_faster).
+    pub earlier: Option<Plan>,
     /// Images `[h, w, c]` that the error is measured on; three built-in ones where there are none.
     pub images: Vec<Vec<f32>>,
 }
@@ -48,6 +51,7 @@ impl Default for Options {
             pareto: false,
             results: None,
             fresh: false,
+            earlier: None,
             images: Vec::new(),
         }
     }

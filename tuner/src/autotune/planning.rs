@@ -1,9 +1,10 @@
 //! From measurements to a network: block variants, kernels within the bounds, networks in turn.
 
+use std::path::Path;
 use std::time::Instant;
 
 use engine::network::{BlockVariant, Graph, Precision, default_choices};
-use engine::plan::{BlockVariantRecord, NetworkVariant, PlanSplit, Planning};
+use engine::plan::{BlockVariantRecord, NetworkVariant, Plan, PlanSplit, Planning};
 use engine::runtime::PreparedNetwork;
 
 use crate::autotune::record::block_variant_record;
@@ -49,7 +50,11 @@ fn part(end: Instant, share: f64) -> Instant {
 }
 
 /// Chooses block variants and kernels within the bounds, and measures whole networks until `end`.
-pub fn plan<'m>(network: &Network<'_, 'm>, end: Instant) -> Result<Planned<'m>, PlannerError> {
+pub fn plan<'m>(
+    network: &Network<'_, 'm>,
+    earlier: Option<&Plan>,
+    end: Instant,
+) -> Result<Planned<'m>, PlannerError> {
     let patience = POLICY.stages.patience_share;
     let patient = network.in_network_until.map_or_else(Instant::now, |end| part(end, patience));
     network.distance.wait_until(patient);
@@ -58,7 +63,10 @@ pub fn plan<'m>(network: &Network<'_, 'm>, end: Instant) -> Result<Planned<'m>, 
     let bound = lower_bound(network, &graph);
     let mut rivals = choose_rivals(network, &graph, &variants)?;
     network.distance.wait_until(part(end, patience));
-    let mut networks = compare_rivals(network, &mut rivals, at_once.as_mut(), end)?;
+    let mut earlier = earlier.and_then(|plan| session_by(network, plan));
+    let more =
+        [(NetworkVariant::AllImagesAtOnce, at_once.as_mut()), (NetworkVariant::Earlier, earlier.as_mut())];
+    let mut networks = compare_rivals(network, &mut rivals, more, end)?;
     let Rivals { tuned: chosen, variants, .. } = fastest(rivals, &mut networks);
     let planning = bound.map(|bound| Planning { plan_ms: ms(chosen.isolated_seconds()), ..bound });
     let prediction = predict(&chosen, &networks);
@@ -101,7 +109,7 @@ fn choose_rivals<'m>(
 fn compare_rivals(
     network: &Network,
     rivals: &mut Rivals,
-    at_once: Option<&mut PreparedNetwork>,
+    more: [(NetworkVariant, Option<&mut PreparedNetwork>); 2],
     end: Instant,
 ) -> Result<Vec<(NetworkVariant, NetworkTime)>, PlannerError> {
     let mut others = others(network)?;
@@ -115,11 +123,18 @@ fn compare_rivals(
         entries.push((name, session));
         entries.extend(isolated.iter_mut().map(|isolated| (isolated_name.clone(), isolated)));
     }
-    entries.extend(at_once.map(|session| (NetworkVariant::AllImagesAtOnce, session)));
+    entries.extend(more.into_iter().filter_map(|(name, session)| Some((name, session?))));
     let count = entries.len();
     entries.extend(others.iter_mut().map(|(name, session)| (name.clone(), session)));
     let (names, sessions): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
     Ok(names.into_iter().zip(compare(network, sessions, count, end)).collect())
+}
+
+/// A network by another plan; none where the plan does not fit any more.
+fn session_by(network: &Network, plan: &Plan) -> Option<PreparedNetwork> {
+    let &Network { graph, weights, cpu, threads, .. } = network;
+    let (graph, choices) = plan.network(Path::new("plan"), graph, cpu).ok()?;
+    PreparedNetwork::new(graph, &choices, weights, cpu, threads).ok()
 }
 
 /// The plain network by the built-in choice, and in f32 by published rules.

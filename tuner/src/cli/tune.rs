@@ -3,12 +3,13 @@
 use std::io::Write;
 use std::path::Path;
 
+use engine::plan::NetworkVariant;
 use engine::plan::store::file_name;
 use engine::runtime::{PreparedNetwork, Threads, graph};
 use engine::{Machine, Model, Plan};
 use serde::Serialize;
 
-use crate::autotune::network::autotune;
+use crate::autotune::network::{autotune, is_earlier_faster};
 use crate::autotune::options::Options;
 use crate::cli::classes::{ClassNames, Classes, not_finite};
 use crate::cli::detail::{detail, pareto, search_sentence};
@@ -16,9 +17,10 @@ use crate::cli::summary::Summary;
 use crate::cli::tune_shapes::tune_shapes;
 use crate::cli::warnings::{audit, warn_of_noise};
 use crate::cli::{
-    Answer, Failure, Images, Meter, TuneArgs, at_size, check_distinct, model_options, print_notes, threads,
+    Answer, Failure, Images, Meter, ModelArgs, TuneArgs, at_size, check_distinct, model_options, print_notes,
+    threads,
 };
-use crate::report::{count, paragraphs, sections};
+use crate::report::{count, paragraphs, sections, time_text};
 
 pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let written =
@@ -36,19 +38,21 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         ..args.options()
     };
     let machine = Machine::of(&options.cpu);
-    let Options { threads: workers, batch, bounds, .. } = &options;
+    let Options { threads: workers, batch, bounds, .. } = options;
     let shape = model.shape.as_ref().map(ToString::to_string);
-    let default = file_name(&model.to_string(), shape.as_deref(), *workers, *batch, bounds);
+    let default = file_name(&model.to_string(), shape.as_deref(), workers, batch, &bounds);
     let path = args.output_file(&machine, &default)?;
     if let Some(images) = &images {
         args.images.preprocess.save(images, &model)?;
         print_notes(&images.notes);
     }
-    let plan = autotune(&model, &weights, &options, &mut Meter::default())?;
-    plan.write(&path)?;
+    let earlier = earlier(&path, &model, &options, &machine);
+    let options = Options { earlier, ..options };
+    let tuned = autotune(&model, &weights, &options, &mut Meter::default())?;
+    let plan = faster(&path, tuned, options.earlier)?;
     plan.noise.iter().for_each(warn_of_noise);
     audit(&plan);
-    let workers = count(*workers, "thread");
+    let workers = count(workers, "thread");
     let (machine, description) = (format!("{} ({})", machine.cpu, machine.isa), weights.description());
     let outcome = Outcome {
         plan: path.display().to_string(),
@@ -72,6 +76,34 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         classify(&model, &names, session, &threads, &images, out)?;
     }
     Ok(())
+}
+
+/// What was tuned, which is written; or the earlier plan, where that was faster in turn with it.
+fn faster(path: &Path, tuned: Plan, earlier: Option<Plan>) -> Result<Plan, Failure> {
+    let Some(earlier) = earlier.filter(|_| is_earlier_faster(&tuned)) else {
+        tuned.write(path)?;
+        return Ok(tuned);
+    };
+    let ms = |variant: NetworkVariant| {
+        let time = tuned.networks.iter().find(|network| network.network == variant);
+        time.map_or(String::new(), |network| time_text(network.time_us.median))
+    };
+    let [before, now] = [NetworkVariant::Earlier, NetworkVariant::Tuned].map(ms);
+    eprintln!(
+        "note: {} is kept: it took {before} in turn with what was tuned now, and that took {now}",
+        path.display()
+    );
+    Ok(earlier)
+}
+
+/// The plan that is there for the same, on a machine like this.
+fn earlier(path: &Path, model: &Model, options: &Options, machine: &Machine) -> Option<Plan> {
+    let wanted = ModelArgs::wanted(model, Some(options.threads), Some(options.batch));
+    let plan = Plan::read(path).ok()?;
+    let is_same = plan.check_wanted(path, &wanted).is_ok()
+        && plan.machine.differs(machine).is_none()
+        && (plan.max_rel_error, plan.max_memory_mib) == (options.bounds.error, options.bounds.memory);
+    is_same.then_some(plan)
 }
 
 /// What tuning has come to, and what to type next.

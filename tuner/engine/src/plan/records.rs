@@ -152,13 +152,15 @@ pub enum NetworkVariant {
     WithVariantsIsolated,
     /// All images of a batch at once, by isolated times, where the plan splits the batch.
     AllImagesAtOnce,
+    /// The plan that was there before.
+    Earlier,
     BuiltIn,
     Rule(String),
 }
 
 impl NetworkVariant {
     /// Each variant's name, and its name in plans of the first schema.
-    const NAMES: [(Self, &str, &str); 8] = [
+    const NAMES: [(Self, &str, &str); 9] = [
         (Self::Tuned, "tuned", "tuned"),
         (Self::TunedIsolated, "tuned, isolated times", "tuned, by times alone"),
         (Self::Plain, "plain blocks", "tuned, without rewrites"),
@@ -170,6 +172,7 @@ impl NetworkVariant {
             "tuned, with rewrites, by times alone",
         ),
         (Self::AllImagesAtOnce, "all images at once, isolated times", "tuned alone, all images at once"),
+        (Self::Earlier, "earlier plan", "earlier plan"),
         (Self::BuiltIn, "built-in choice", "default"),
     ];
 }
