@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use engine::network::F32_ERROR;
 use engine::plan::{Bounds, Plan};
-use engine::runtime::available;
+use engine::runtime::physical_cores;
 use kernels::Cpu;
 
 use crate::bench::POLICY;
@@ -39,11 +39,11 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// All cores, batch 1, f32, the default budget, no log.
+    /// All physical cores, batch 1, f32, the default budget, no log.
     fn default() -> Self {
         Self {
             cpu: Cpu::detect(),
-            threads: available(),
+            threads: physical_cores(),
             batch: 1,
             bounds: Bounds { error: F32_ERROR, memory: None },
             budget: Duration::from_secs(POLICY.stages.budget_s.into()),

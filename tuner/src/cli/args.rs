@@ -9,7 +9,7 @@ use engine::network::{Activation, BF16_ERROR, F32_ERROR};
 use engine::plan::Bounds;
 use engine::plan::schema::PlanRequest;
 use engine::plan::store::plan_or_newest;
-use engine::runtime::{Threads, available};
+use engine::runtime::{Threads, available, physical_cores};
 use engine::util::create_folder;
 use engine::util::files::{check_writable, resolved};
 use engine::weights::HeadOptions;
@@ -22,6 +22,7 @@ use crate::bench::POLICY;
 use crate::cli::npy::load_npy;
 use crate::cli::preprocess::{PreprocessArgs, not_preprocessed, size_hint};
 use crate::cli::{Failure, Images, OutputArgs};
+use crate::report::count;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct TuneArgs {
@@ -206,7 +207,7 @@ impl ImageArgs {
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct HostArgs {
-    /// Worker threads; the cores this process may use by default
+    /// Worker threads; the physical cores this process may use by default
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
     /// Images of one inference
@@ -295,7 +296,7 @@ fn positive(text: &str) -> Result<f64, String> {
 
 impl HostArgs {
     pub fn thread_count(&self) -> usize {
-        self.threads.map_or_else(available, usize::from)
+        self.threads.map_or_else(physical_cores, usize::from)
     }
 
     pub fn error_bound(&self) -> f64 {
@@ -422,6 +423,17 @@ pub fn check_distinct<'a>(
         }
     }
     Ok(())
+}
+
+/// What to know of more threads than cores.
+pub fn crowded(threads: usize) -> Option<String> {
+    let cores = available();
+    (threads > cores).then(|| {
+        let cores = count(cores, "core");
+        format!(
+            "{threads} threads share the {cores} that this process may use, which is slower than one each"
+        )
+    })
 }
 
 pub fn threads(count: usize) -> Result<Threads, TuneError> {

@@ -28,7 +28,7 @@ mod warnings;
 
 use args::{
     HostArgs, ImageArgs, IsaArgs, ModelArgs, PlanArgs, PlanFilter, TuneArgs, at_size, check_distinct,
-    model_options, threads,
+    crowded, model_options, threads,
 };
 use output::{Answer, OutputArgs};
 use preprocess::Images;

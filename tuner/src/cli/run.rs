@@ -26,7 +26,7 @@ use crate::cli::classes::{ClassNames, Classes, not_finite};
 use crate::cli::npy::save_npy;
 use crate::cli::{
     Answer, Failure, HostArgs, ImageArgs, Images, Meter, ModelArgs, OutputArgs, at_size, check_distinct,
-    model_options, print_notes, threads,
+    crowded, model_options, print_notes, threads,
 };
 use crate::report::{RUNS, Table, count, layers_text, percent, short, time_text, wrap};
 
@@ -101,7 +101,7 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
         (images.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), session)
     });
     let (images, (session, to_write, cache_note)) = (images?, session?);
-    print_notes(note.iter().chain(&images.notes).chain(&cache_note));
+    print_notes(crowded(count).iter().chain(&note).chain(&images.notes).chain(&cache_note));
     args.images.preprocess.save(&images, &inputs.model)?;
     let mut running = Running { inputs: &inputs, images, plan, choices, session };
     threads.install(|| running.all(&threads, out))?;

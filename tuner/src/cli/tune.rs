@@ -17,8 +17,8 @@ use crate::cli::summary::Summary;
 use crate::cli::tune_shapes::tune_shapes;
 use crate::cli::warnings::{audit, warn_of_noise};
 use crate::cli::{
-    Answer, Failure, Images, Meter, ModelArgs, TuneArgs, at_size, check_distinct, model_options, print_notes,
-    threads,
+    Answer, Failure, Images, Meter, ModelArgs, TuneArgs, at_size, check_distinct, crowded, model_options,
+    print_notes, threads,
 };
 use crate::report::{count, paragraphs, sections, time_text};
 
@@ -46,6 +46,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         args.images.preprocess.save(images, &model)?;
         print_notes(&images.notes);
     }
+    print_notes(&crowded(workers));
     let earlier = earlier(&path, &model, &options, &machine);
     let options = Options { earlier, ..options };
     let tuned = autotune(&model, &weights, &options, &mut Meter::default())?;

@@ -10,7 +10,7 @@ use crate::plan::error::PlanError;
 use crate::plan::schema::{Bounds, Plan, PlanRequest, SCHEMA};
 use crate::plan::step::PlanStep;
 use crate::plan::store::newest;
-use crate::runtime::{Machine, available};
+use crate::runtime::{Machine, available, physical_cores};
 use crate::util::now;
 
 /// What a program asks of a plan.
@@ -23,9 +23,9 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// A plan for a model, by all cores that this process may use, one image at a time, in f32.
+    /// A plan for a model, by all physical cores that this process may use, one image at a time, in f32.
     pub fn new(model: &'a Model) -> Self {
-        Self { model, threads: available(), batch: 1, max_rel_error: F32_ERROR }
+        Self { model, threads: physical_cores(), batch: 1, max_rel_error: F32_ERROR }
     }
 
     /// Another number of threads.

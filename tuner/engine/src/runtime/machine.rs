@@ -71,13 +71,13 @@ impl Machine {
     }
 
     /// The first field in which another machine differs so that plans do not hold for both. The
-    /// instruction tier does not count, since kernels are checked one by one.
+    /// instruction tier does not count, since kernels are checked one by one; nor do caches, which
+    /// differ from core to core of a hybrid processor, and from host to host of a virtual machine.
     pub fn differs(&self, other: &Self) -> Option<Difference> {
         let text = |machine: &Self| {
             [
                 ("cpu", machine.cpu.clone()),
                 ("signature", format!("{:?}", machine.signature)),
-                ("caches_kib", format!("{:?}", machine.caches_kib)),
                 ("os", machine.os.clone()),
             ]
         };
@@ -91,6 +91,9 @@ impl Machine {
         let mut list = Vec::new();
         if self.microcode != now.microcode && !self.microcode.is_empty() && !now.microcode.is_empty() {
             list.push(format!("microcode was {}, is {}", self.microcode, now.microcode));
+        }
+        if self.caches_kib != now.caches_kib {
+            list.push(format!("caches had {:?} KiB, have {:?}", self.caches_kib, now.caches_kib));
         }
         if self.cores != now.cores {
             list.push(format!("{} cores were online, {} are", self.cores, now.cores));

@@ -17,4 +17,4 @@ pub use memory::{MemoryError, elements, ensure, ensure_runs, process_bytes};
 pub use prepared::{PrepareError, PrepareOptions, PreparedNetwork};
 pub use reference::Reference;
 pub use run::{NotFinite, StepSeconds};
-pub use threads::{Threads, ThreadsError, available};
+pub use threads::{Threads, ThreadsError, available, physical_cores};

@@ -1,5 +1,7 @@
 //! Worker threads: the one place that calls rayon.
 
+use std::collections::HashSet;
+
 use kernels::arch::denormals::FlushToZero;
 use kernels::{Member, Team};
 
@@ -24,6 +26,22 @@ pub struct ThreadsError {
 /// Cores that this process may use.
 pub fn available() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Physical cores that this process may use: hardware threads that share one count once. It is the
+/// number of threads where none is asked for, since two of them compute hardly more than one.
+pub fn physical_cores() -> usize {
+    let siblings = |core: usize| {
+        let path = format!("/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list");
+        std::fs::read_to_string(path).unwrap_or_else(|_| core.to_string())
+    };
+    count_physical(cores().into_iter().map(siblings), available())
+}
+
+/// Distinct lists of siblings, of which none may be known; no more than the quota allows.
+fn count_physical(siblings: impl Iterator<Item = String>, available: usize) -> usize {
+    let distinct = siblings.collect::<HashSet<String>>().len();
+    if distinct == 0 { available } else { distinct.min(available) }
 }
 
 /// Numbers of the cores that the calling thread may use; none where the system does not say.
@@ -124,10 +142,20 @@ impl Threads {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
     use std::sync::Mutex;
 
     use super::*;
+
+    #[test]
+    fn hardware_threads_that_share_a_core_count_once() {
+        let of =
+            |lists: &[&str], available| count_physical(lists.iter().map(|list| list.to_string()), available);
+        assert_eq!(of(&["0,2", "1,3", "0,2", "1,3"], 4), 2);
+        assert_eq!(of(&["0-1", "0-1"], 2), 1);
+        assert_eq!(of(&["0", "1", "2", "3"], 3), 3, "the quota of a container");
+        assert_eq!(of(&[], 5), 5);
+        assert!((1..=available()).contains(&physical_cores()));
+    }
 
     #[test]
     fn numbers_below_the_normal_range_are_zeros_in_a_region_and_not_behind_it() {
