@@ -26,8 +26,8 @@ mod tune_shapes;
 mod warnings;
 
 use args::{
-    HostArgs, ImageArgs, IsaArgs, ModelArgs, PlanArgs, TuneArgs, at_size, check_distinct, model_options,
-    threads,
+    FileOption, HostArgs, ImageArgs, IsaArgs, ModelArgs, PlanArgs, TuneArgs, at_size, check_distinct,
+    model_options, planned_model, threads,
 };
 use output::{Answer, OutputArgs};
 use preprocess::Images;

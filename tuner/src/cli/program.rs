@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -73,11 +73,10 @@ pub fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
-    let mut out = std::io::stdout();
+    let mut out = Stdout { closed: false };
     match dispatch(cli, &mut out).and_then(|right| Ok(out.flush().map(|()| right)?)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(WRONG),
-        Err(failure) if is_closed_pipe(&failure) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("error: {}", one_line(&failure.to_string()));
             ExitCode::from(FAILED)
@@ -85,10 +84,43 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The reader of our output has gone, as `head` does.
-fn is_closed_pipe(failure: &Failure) -> bool {
-    let io = failure.downcast_ref::<std::io::Error>();
-    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+/// Standard output. Once its reader has gone, as `head` does, the rest is dropped: what a command
+/// finds, and so its exit status, does not depend on who reads it.
+struct Stdout {
+    closed: bool,
+}
+
+impl Stdout {
+    fn unless_closed<T: Default>(&mut self, done: io::Result<T>) -> io::Result<T> {
+        match done {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.closed = true;
+                Ok(T::default())
+            }
+            done => done,
+        }
+    }
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.closed {
+            let written = self.unless_closed(io::stdout().write(bytes))?;
+            if !self.closed {
+                return Ok(written);
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.closed {
+            Ok(())
+        } else {
+            let done = io::stdout().flush();
+            self.unless_closed(done)
+        }
+    }
 }
 
 fn dispatch(cli: Cli, out: &mut (dyn Write + Send)) -> Result<bool, Failure> {
