@@ -40,9 +40,13 @@ fn a_network_runs_on_images_of_another_size_and_is_tuned_for_it() {
     // It is for this size alone.
     let plan = find(&folder.at("bench-results"), "json").expect("a plan");
     let plan = plan.display();
+    let log = find(&folder.at("bench-results"), "jsonl").expect("a log");
+    folder.refuses(&format!("{RUN} --input x.npy --output {plan}"), &["--output", "is the file of the plan"]);
+    let tune = "tune --model inception_v3 --size 75x96 --threads 1 --budget 2";
+    folder.refuses(&format!("{tune} --out {}", log.display()), &["--out", "is the log of measurements"]);
     folder.refuses(
         &format!("{} --plan {plan}", RUN.replace("75x96", "96x75")),
-        &["shape is 75x96, expected 96x75"],
+        &["shape is 75x96, expected 96x75 (--size 75x96 runs"],
     );
     folder.refuses(
         &format!("{} --plan {plan}", RUN.replace("--size 75x96", "")),

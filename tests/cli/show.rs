@@ -54,9 +54,9 @@ fn help_and_version_are_results() {
 }
 
 #[test]
-fn a_closed_standard_output_is_no_error() {
+fn a_closed_standard_output_changes_neither_results_nor_status() {
     let folder = Folder::new();
-    let run = format!("{RUN_BLOCK} --threads 1");
+    let run = format!("{RUN_BLOCK} --threads 1 --output y.npy");
     for args in ["list", "shapes", "--help", "check --shape n1h5w5c4k8r1s1", &run] {
         let mut command = folder.command(args);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
@@ -66,6 +66,7 @@ fn a_closed_standard_output_is_no_error() {
         assert!(!err.contains("panicked") && !err.contains("error"), "{args}: {err}");
         assert_eq!(output.status.code(), Some(0), "{args}: {err}");
     }
+    assert!(folder.at("y.npy").exists());
 }
 
 #[test]

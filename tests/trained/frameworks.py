@@ -149,6 +149,13 @@ def check_torch(check: Check, cache: Path) -> None:
         end = end or (lambda logits: logits.softmax(1))
         torch.save(with_head(head), folder / "head.pth")
         check.same(f"head: {what}", "head.pth", numpy(end(head(features))), *options)
+    next_to_it = {f"backbone.{name}": tensor for name, tensor in trunk.items()}
+    head = linear(2048, 5)
+    next_to_it |= {f"head.{name}": tensor for name, tensor in head.state_dict().items()}
+    torch.save({"state_dict": next_to_it, "callbacks": {}, "epoch": 1}, folder / "next.pth")
+    check.same("head next to the backbone", "next.pth", numpy(head(features).softmax(1)))
+    torch.save({**next_to_it, "temperature": torch.tensor(2.0)}, folder / "next.pth")
+    check.refused("a number next to them", "next.pth", "temperature")
     torch.save(with_head(nn.Sequential(linear(2048, 64), nn.PReLU(), linear(64, 5))), folder / "head.pth")
     check.refused("head: PReLU", "head.pth", "fc.1.weight")
     check.same("its features", "head.pth", numpy(features), "--features")
@@ -243,7 +250,20 @@ def check_keras(check: Check, cache: Path) -> None:
     check.same("its features", "gated.keras", features, "--features")
     model = keras.Sequential([layers.Input((299, 299, 3)), base, mean(), dense(8, "gelu"), dense(5, "softmax")])
     model.save(folder / "gelu.keras")
-    check.refused("head: GELU", "gelu.keras", "dense")
+    check.refused("head: GELU", "gelu.keras", f"{model.layers[-2].name} (Dense)")
+
+    def keras_model(*head, file="other.keras"):
+        keras.Sequential([layers.Input((299, 299, 3)), base, *head]).save(folder / file)
+        return file
+
+    inner = keras.Sequential([layers.Input((2048,)), dense(5, "softmax")])
+    file = keras_model(layers.GlobalMaxPooling2D(), inner)
+    check.same("head: a model in the model", file, predict(inner, before_head.max((1, 2))))
+    check.refused("head: the mean behind a ReLU", keras_model(dense(8, "relu"), mean(), dense(5)), "GlobalAveragePooling2D")
+    twice = dense(2048)
+    top = dense(5, "softmax")(twice(twice(pooled)))
+    keras.Model(full.input, top).save(folder / "twice.keras")
+    check.refused("head: one layer twice", "twice.keras", "applied 2 times")
 
     part = images[:, :75, :90]
     np.save(folder / "part.npy", part)

@@ -14,7 +14,7 @@ use engine::util::create_folder;
 use engine::util::files::{check_writable, resolved};
 use engine::weights::HeadOptions;
 use engine::{InputError, Machine, Model, ModelShape, Plan, Weights};
-use kernels::{Conv, Cpu, Tier};
+use kernels::{Conv, Cpu, ShapeError, Tier};
 
 use crate::autotune::error::TuneError;
 use crate::autotune::options::Options;
@@ -22,6 +22,7 @@ use crate::bench::POLICY;
 use crate::cli::npy::load_npy;
 use crate::cli::preprocess::{PreprocessArgs, not_preprocessed, size_hint};
 use crate::cli::{Failure, Images, OutputArgs};
+use crate::log::journal;
 use crate::report::count;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -31,7 +32,7 @@ pub struct TuneArgs {
     #[command(flatten)]
     pub host: HostArgs,
     /// Convolutions instead of a model: a shape a line, how often it occurs as *N, comments after #
-    #[arg(long, visible_alias = "problems", value_name = "FILE", conflicts_with_all = ["model", "shape", "weights", "image", "input", "max_memory"])]
+    #[arg(long, visible_alias = "problems", value_name = "FILE", conflicts_with_all = ["model", "shape", "size", "weights", "head", "seed", "image", "input", "max_memory"])]
     pub shapes: Option<PathBuf>,
     /// What the error is measured on; three built-in images by default
     #[command(flatten)]
@@ -99,6 +100,11 @@ impl TuneArgs {
             create_folder(&folder)?;
         }
         let path = self.out.clone().unwrap_or_else(|| folder.join(default));
+        if resolved(&path) == resolved(&folder.join(journal::FILE)) {
+            return Err(
+                format!("--out {}: is the log of measurements, expected another", path.display()).into()
+            );
+        }
         check_writable(&path)?;
         Ok(path)
     }
@@ -285,6 +291,7 @@ impl PlanArgs {
     pub fn read(&self) -> Result<(PathBuf, Plan), Failure> {
         let path = plan_or_newest(self.plan.as_ref(), &self.results, |plan| self.of.takes(plan))?;
         let plan = Plan::read(&path)?;
+        planned_model(&path, &plan)?;
         Ok((path, plan))
     }
 }
@@ -329,12 +336,13 @@ impl ModelArgs {
         if let Some(variant) = weights.variant() {
             eprintln!("note: {file}: by their number of classes, {variant}");
         }
-        if let Some(head) = weights.head().filter(|_| weights.is_head_assumed()) {
-            let between = if head.layers.len() > 1 { "ReLU between layers, " } else { "" };
-            let end = head.end();
+        if let Some(note) = weights.note() {
+            eprintln!("note: {file}: {note}");
+        }
+        if let Some(head) = weights.assumed_head() {
             eprintln!(
-                "note: {file} does not state the activations of its classifier; assumed: {between}{end} at the end \
-                 (--head says otherwise)"
+                "note: {file} does not state the activations of its classifier; assumed: {head} (--head says \
+                 otherwise for its end)"
             );
         }
         Ok((self.fitted(&bare, &weights)?, weights))
@@ -376,6 +384,14 @@ impl ModelArgs {
     }
 }
 
+/// The model of a plan.
+pub fn planned_model(path: &Path, plan: &Plan) -> Result<Model, Failure> {
+    let wrong = |error: &dyn std::error::Error| format!("{}: {error}", path.display());
+    let parse = |text: &String| text.parse().map_err(|error: ShapeError| wrong(&error));
+    let shape: Option<ModelShape> = plan.shape.as_ref().map(parse).transpose()?;
+    Ok(Model::by_name(&plan.model, shape.as_ref(), None).map_err(|error| wrong(&error))?)
+}
+
 /// What follows the name of a model in texts: ` of 150x200`, or nothing where it is as usual.
 pub fn at_size(model: &Model) -> String {
     model.shape.as_ref().map_or(String::new(), |shape| format!(" of {shape}"))
@@ -404,7 +420,7 @@ fn size(text: &str) -> Result<ImageSize, String> {
 }
 
 /// A file and the option that names it; none where it was not given.
-type FileOption<'a> = (&'a str, Option<&'a PathBuf>);
+pub type FileOption<'a> = (&'a str, Option<&'a PathBuf>);
 
 /// Checks that no file to write is one to read, or is written twice.
 pub fn check_distinct<'a>(

@@ -27,8 +27,8 @@ mod tune_shapes;
 mod warnings;
 
 use args::{
-    HostArgs, ImageArgs, IsaArgs, ModelArgs, PlanArgs, PlanFilter, TuneArgs, at_size, check_distinct,
-    crowded, model_options, threads,
+    FileOption, HostArgs, ImageArgs, IsaArgs, ModelArgs, PlanArgs, PlanFilter, TuneArgs, at_size,
+    check_distinct, crowded, model_options, planned_model, threads,
 };
 use output::{Answer, OutputArgs};
 use preprocess::Images;

@@ -14,7 +14,7 @@ use engine::runtime::{PrepareError, PreparedNetwork, Threads, ensure_runs, graph
 use engine::util::Timing;
 use engine::util::files::check_writable;
 use engine::weights::image;
-use engine::{Machine, Model, Plan, Weights};
+use engine::{Machine, Model, ModelShape, Plan, Weights};
 use kernels::Cpu;
 use ndarray::ArrayD;
 use serde::Serialize;
@@ -24,9 +24,10 @@ use crate::bench::{
 };
 use crate::cli::classes::{ClassNames, Classes, not_finite};
 use crate::cli::npy::save_npy;
+use crate::cli::preprocess::size_hint;
 use crate::cli::{
-    Answer, Failure, HostArgs, ImageArgs, Images, Meter, ModelArgs, OutputArgs, at_size, check_distinct,
-    crowded, model_options, print_notes, threads,
+    Answer, Failure, FileOption, HostArgs, ImageArgs, Images, Meter, ModelArgs, OutputArgs, at_size,
+    check_distinct, crowded, model_options, print_notes, threads,
 };
 use crate::report::{RUNS, Table, count, layers_text, percent, short, time_text, wrap};
 
@@ -80,6 +81,14 @@ pub struct RunArgs {
     wide: bool,
 }
 
+impl RunArgs {
+    /// The files to write, by their options.
+    fn written(&self) -> [FileOption<'_>; 3] {
+        let input = self.images.preprocess.write_input.as_ref();
+        [("--output", self.output.as_ref()), ("--packed", self.packed.as_ref()), ("--write-input", input)]
+    }
+}
+
 /// What the user has given.
 struct Inputs<'a> {
     args: &'a RunArgs,
@@ -92,6 +101,7 @@ struct Inputs<'a> {
 pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
     let inputs = Inputs::read(args)?;
     let Found { graph, choices, threads: count, plan, note } = inputs.find_plan()?;
+    check_distinct(&args.written(), &[("the plan", Some(&PathBuf::from(&plan)))], &args.images)?;
     ensure_runs(&inputs.model.to_string(), &graph)?;
     let threads = threads(count)?;
     // Photographs are decoded by one thread, and the network is prepared meanwhile.
@@ -303,14 +313,13 @@ const BUILT_IN: &str = "default";
 impl<'a> Inputs<'a> {
     /// Reads and checks everything that the user has given.
     fn read(args: &'a RunArgs) -> Result<Self, Failure> {
-        let RunArgs { images, output, packed, plan, labels, .. } = args;
-        let input = images.preprocess.write_input.as_ref();
-        let written =
-            [("--output", output.as_ref()), ("--packed", packed.as_ref()), ("--write-input", input)];
+        let RunArgs { images, plan, labels, .. } = args;
         let weights = args.model.weights.as_ref();
         let read = [("--weights", weights), ("--plan", plan.as_ref()), ("--labels", labels.as_ref())];
-        check_distinct(&written, &read, images)?;
+        check_distinct(&args.written(), &read, images)?;
         let (model, weights) = args.model.open(args.features)?;
+        let shards: Vec<_> = weights.files().iter().map(|path| ("--weights", Some(path))).collect();
+        check_distinct(&args.written(), &shards, images)?;
         if args.features && model.features.is_none() {
             let networks = network_names();
             return Err(format!("--features: {model} has no pooled features, only {networks} does").into());
@@ -409,7 +418,14 @@ impl<'a> Inputs<'a> {
         let (threads, batch) = (args.host.threads.map(usize::from), args.model.batch(&args.host));
         let wanted = ModelArgs::wanted(model, threads, batch);
         let plan = Plan::read_steps(path)?;
-        plan.check_wanted(path, &wanted)?;
+        plan.check_wanted(path, &wanted).map_err(|error| match plan.shape.as_deref().map(str::parse) {
+            Some(Ok(ModelShape::Input([h, w, _])))
+                if plan.model == model.name && plan.shape != wanted.shape =>
+            {
+                format!("{error}{}", size_hint(model, [h, w])).into()
+            }
+            _ => Failure::from(error),
+        })?;
         let machine = Machine::of(cpu);
         if !args.any_machine {
             plan.check_machine(path, &machine)?;

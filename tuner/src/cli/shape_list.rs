@@ -23,7 +23,8 @@ impl Listed {
 /// How often a shape may occur.
 const MOST: usize = 10_000;
 
-/// Reads a list, which may begin with a byte order mark; shapes that come twice are one, and all take `batch` images where that is given.
+/// Reads a list, which may begin with a byte order mark; shapes that come twice are one, and all
+/// take `batch` images where that is given.
 pub fn read(path: &Path, batch: Option<usize>) -> Result<Vec<Listed>, Failure> {
     let file = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| format!("{file}: {error}"))?;

@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::path::Path;
 
+use engine::Weights;
 use engine::network::{CandidateId, Choice, Graph, Step};
 use engine::plan::{CandidateRecord, Plan, PlanStep, WeightResidency};
 use engine::runtime::{Machine, graph};
 use engine::util::{Interval, median, ratio};
-use engine::{Model, ModelShape, Weights};
 use kernels::Cpu;
 use serde::Serialize;
 
@@ -15,7 +15,7 @@ use crate::bench::timer::in_turn;
 use crate::bench::{
     Bench, BenchContext, CoreDistanceMonitor, Inputs, POLICY, Progress, Rounds, Stage, StageProgress,
 };
-use crate::cli::{Answer, Failure, Meter, OutputArgs, PlanArgs, threads};
+use crate::cli::{Answer, Failure, Meter, OutputArgs, PlanArgs, planned_model, threads};
 use crate::report::{RUNS, Table, count, layers_text, short, wrap};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -115,12 +115,7 @@ pub fn spot(args: &SpotArgs, out: &mut dyn Write) -> Result<bool, Failure> {
 
 /// The network of a plan, by synthetic weights.
 fn network(path: &Path, plan: &Plan, cpu: &Cpu) -> Result<(Graph, Vec<Choice>), Failure> {
-    let parse = |text: &String| {
-        let shape: Result<ModelShape, _> = text.parse();
-        shape.map_err(|error| format!("{}: shape is `{text}`: {error}", path.display()))
-    };
-    let shape = plan.shape.as_ref().map(parse).transpose()?;
-    let model = Model::by_name(&plan.model, shape.as_ref(), None)?;
+    let model = planned_model(path, plan)?;
     let weights = Weights::synthetic(&model, 1);
     let model = model.with_head(weights.head());
     Ok(plan.network(path, &graph(&model, &weights, plan.batch), cpu)?)

@@ -138,11 +138,11 @@ pub fn networks_and_blocks() -> String {
 /// The network that a command is for where none is named: the first of the table.
 pub const DEFAULT: &str = NETWORKS[0].name;
 
-/// What an array of preprocessed images is, for texts: `[N, 299, 299, 3] float32 in [-1, 1]`.
+/// What an array of preprocessed images is, for texts of the command line.
 pub fn input_arrays() -> String {
     let one = |network: &Network| {
         let ModelInfo { input: [h, w, c], pixel_range: [black, white], .. } = network.info;
-        format!("[N, {h}, {w}, {c}] float32 in [{black}, {white}]")
+        format!("[N, {h}, {w}, {c}] (or --size) float32 in [{black}, {white}]")
     };
     NETWORKS.map(one).join(" or ")
 }
@@ -154,7 +154,10 @@ mod tests {
     #[test]
     fn texts_name_the_networks_and_blocks_of_the_table() {
         assert_eq!(networks_and_blocks(), "inception_v3, one block of it (stem, mixed0 .. mixed10)");
-        assert_eq!((DEFAULT, &input_arrays()[..]), ("inception_v3", "[N, 299, 299, 3] float32 in [-1, 1]"));
+        assert_eq!(
+            (DEFAULT, &input_arrays()[..]),
+            ("inception_v3", "[N, 299, 299, 3] (or --size) float32 in [-1, 1]")
+        );
         let error = Model::by_name("inceptionv3", None, None).expect_err("no such name").to_string();
         assert_eq!(error, "model `inceptionv3` is unknown, expected inception_v3, which is the nearest");
         let error = Model::by_name("resnet", None, None).expect_err("no such model").to_string();

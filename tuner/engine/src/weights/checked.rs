@@ -1,7 +1,7 @@
 //! Files of weights, checked: every tensor that a network needs is there, has its shape and type,
 //! and holds values that a network can have. Common to all containers and naming schemes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kernels::{BatchNorm, Filter};
 
@@ -27,12 +27,16 @@ pub(super) struct CheckedFile {
     file: Box<dyn TensorFile>,
     /// All files that have tensors of it.
     pub sections: Vec<Section>,
+    /// The paths of those that an index names.
+    pub files: Vec<PathBuf>,
     tensors: Tensors,
     pub naming: &'static Naming,
     layers: Box<dyn LayerNames>,
     pub head: HeadChain,
     /// What to know of a variant of the network that the number of classes points to.
     pub variant: Option<&'static str>,
+    /// What a user should know of the file.
+    pub note: Option<String>,
     /// Channels of an image, by the first convolution of a whole network.
     pub channels: usize,
     /// Height and width of an image, where the file states them.
@@ -82,10 +86,14 @@ impl CheckedFile {
         let mut checked = Self {
             container,
             file,
-            sections: [vec![section], others].concat(),
+            files: others.iter().map(|(path, _)| path.clone()).collect(),
+            sections: std::iter::once(section)
+                .chain(others.into_iter().map(|(_, section)| section))
+                .collect(),
             naming,
             head: HeadChain::default(),
             variant,
+            note: None,
             channels: spec.info.input[2],
             size: model_config.as_ref().and_then(keras_config::input_size),
             bn_epsilon: spec.info.bn_epsilon,
@@ -95,16 +103,17 @@ impl CheckedFile {
         };
         let mut convs = &spec.convs[..];
         if let ([first, rest @ ..], true) = (convs, spec.features > 0) {
-            checked.channels = checked.image_channels(first);
+            checked.channels = checked.image_channels(first)?;
             checked.conv_tensors(&ConvSpec { channels: checked.channels, ..first.clone() })?;
             convs = rest;
         }
         for conv in convs {
             checked.conv_tensors(conv)?;
         }
-        if let Some(before) = &parts.before {
-            let (file, found) = (checked.name, before.clone());
-            let expected = "images that are preprocessed before the network".to_owned();
+        checked.note = parts.note.clone();
+        if let Some(changed) = &parts.changed {
+            let (file, found) = (checked.name, changed.clone());
+            let expected = format!("the layers of {} on preprocessed images", spec.info.title);
             return Err(WeightsError::Content { file, found, expected });
         }
         checked.head = match options.features_only {
@@ -116,7 +125,7 @@ impl CheckedFile {
 
     /// The input channels of a network's first convolution: those of the file, if images can have
     /// as many.
-    fn image_channels(&self, first: &ConvSpec) -> usize {
+    fn image_channels(&self, first: &ConvSpec) -> Result<usize, WeightsError> {
         let kernel = self.layers.conv(first).kernel.in_file.and_then(|name| self.tensors.get(&name));
         let channels = kernel.and_then(|kernel| match (self.naming.axes, &kernel.shape[..]) {
             (Axes::OutputLast, [_, _, channels, _]) | (Axes::OutputFirst, [_, channels, ..]) => {
@@ -124,7 +133,14 @@ impl CheckedFile {
             }
             _ => None,
         });
-        channels.filter(|channels| (1..=MAX_CHANNELS).contains(channels)).unwrap_or(first.channels)
+        match channels {
+            Some(found) if !(1..=MAX_CHANNELS).contains(&found) => Err(WeightsError::Content {
+                file: self.name.clone(),
+                found: format!("images of {found} channels"),
+                expected: format!("1 to {MAX_CHANNELS}"),
+            }),
+            channels => Ok(channels.unwrap_or(first.channels)),
+        }
     }
 
     /// The head, each tensor of which is checked.

@@ -29,8 +29,10 @@ pub(super) struct HeadParts {
     pub parts: Vec<HeadPart>,
     /// Whether the file states the order and all activations.
     pub is_stated: bool,
-    /// A layer before the first block that changes what the network sees.
-    pub before: Option<String>,
+    /// A layer before the first block, or in the blocks, that changes what the network computes.
+    pub changed: Option<String>,
+    /// What a user should know of it.
+    pub note: Option<String>,
     /// A layer or a tensor that is none of those that are known.
     pub unknown: Option<String>,
     /// The maximum in place of the mean over the image.
@@ -107,10 +109,16 @@ impl HeadChain {
         let mut channels = features;
         for part in parts {
             if let Some(found) = part.inputs().filter(|inputs| *inputs != channels) {
-                return Err(format!("layer {} takes {found} channels, expected {channels}", part.layer));
+                return Err(format!(
+                    "layer {}, which takes {found} channels and not {channels},",
+                    part.layer
+                ));
             }
             if let PartKind::Dense { outputs, .. } = part.kind {
                 channels = outputs;
+            }
+            if channels == 0 {
+                return Err(format!("layer {}, which has no outputs,", part.layer));
             }
             builder.push(part)?;
         }
@@ -124,6 +132,22 @@ impl HeadChain {
             end.activation = last.unwrap_or(if is_stated { end.activation } else { assumed });
         }
         Ok(chain)
+    }
+
+    /// The layers in order, for texts: `BatchNorm, dense 64, ReLU, dense 5, softmax`.
+    pub fn describe(&self) -> String {
+        let norms = |list: &[NormTensors<Name>]| vec!["BatchNorm".to_owned(); list.len()];
+        let layers = |dense: &DenseNames| {
+            let activation = match dense.activation {
+                Activation::None => vec![],
+                Activation::Relu => vec!["ReLU".to_owned()],
+                Activation::Sigmoid => vec!["sigmoid".to_owned()],
+                Activation::Softmax => vec!["softmax".to_owned()],
+            };
+            [norms(&dense.before), vec![format!("dense {}", dense.outputs)], norms(&dense.after), activation]
+                .concat()
+        };
+        self.dense.iter().flat_map(layers).collect::<Vec<_>>().join(", ")
     }
 
     /// What the network's end is; none for features that are means.
@@ -163,6 +187,8 @@ impl Builder {
                 if room != Some(false) {
                     self.assume_relu();
                 }
+                // Between a BatchNorm of its inputs and it there is room for an activation.
+                self.chain.is_assumed |= room == Some(true) && !self.pending.is_empty();
                 let (before, layer) = (std::mem::take(&mut self.pending), layer.clone());
                 let (after, activation) = (Vec::new(), Activation::None);
                 let dense = DenseNames { layer, kernel, bias, inputs, outputs, before, after, activation };
@@ -216,7 +242,7 @@ fn in_order(mut parts: Vec<HeadPart>, mut channels: usize) -> Result<Vec<HeadPar
         else {
             let part = &parts[0];
             let inputs = part.inputs().unwrap_or_default();
-            return Err(format!("layer {} takes {inputs} channels, expected {channels}", part.layer));
+            return Err(format!("layer {}, which takes {inputs} channels and not {channels},", part.layer));
         };
         let part = parts.remove(next);
         if let PartKind::Dense { outputs, .. } = part.kind {

@@ -4,7 +4,7 @@
 //! `.keras` archive. Both are `{"class_name": .., "config": {"layers": [..]}}`, where a layer may
 //! be a model again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ use crate::weights::head::{HeadPart, HeadParts, PartKind};
 const MAX_DEPTH: usize = 8;
 
 /// Layers that compute nothing after training.
-const WITHOUT_EFFECT: [&str; 10] = [
+const WITHOUT_EFFECT: [&str; 9] = [
     "InputLayer",
     "Dropout",
     "AlphaDropout",
@@ -25,8 +25,6 @@ const WITHOUT_EFFECT: [&str; 10] = [
     "GaussianDropout",
     "ActivityRegularization",
     "Identity",
-    // Of one pixel, as it is behind the pool.
-    "Flatten",
     "Functional",
 ];
 
@@ -36,6 +34,8 @@ struct Layer<'a> {
     class: &'a str,
     name: &'a str,
     config: &'a Value,
+    /// How many times it is applied.
+    calls: usize,
 }
 
 impl Layer<'_> {
@@ -44,11 +44,13 @@ impl Layer<'_> {
     }
 }
 
-/// The layers behind the last block, and one before the first that changes what a network sees.
+/// The layers behind the last block, and one before it that changes what the network computes.
 #[derive(Debug)]
 pub(super) struct Described<'a> {
     layers: Vec<Layer<'a>>,
-    before: Option<String>,
+    changed: Option<String>,
+    /// How many outputs the model has.
+    outputs: usize,
 }
 
 impl<'a> Described<'a> {
@@ -59,39 +61,57 @@ impl<'a> Described<'a> {
         walk_back(config, joins, 0, &mut behind);
         behind.reverse();
         collect(config, 0, &mut all);
-        let changes = |layer: &&Layer| {
-            !WITHOUT_EFFECT.contains(&layer.class)
-                && !layer.class.starts_with("Random")
-                && !is_usual_scaling(layer)
-        };
+        let changes =
+            |layer: &&Layer| !WITHOUT_EFFECT.contains(&layer.class) && !is_usual_preprocessing(layer);
         let before = all.iter().take_while(|layer| layer.class != "Conv2D").find(changes);
         let before = before.map(|layer| format!("{} before the first block", layer.shown()));
-        Self { layers: behind, before }
+        let inside = || {
+            let other = trunk(config, joins, 0).into_iter().find(|layer| !is_of_the_network(layer))?;
+            Some(format!("{} in the blocks", other.shown()))
+        };
+        let mut outputs = Vec::new();
+        strings(&config["config"]["output_layers"], &mut outputs);
+        Self { layers: behind, changed: before.or_else(inside), outputs: outputs.len() }
     }
 
     /// The head, of which `parts` has the tensors by layer.
     pub fn head(self, mut parts: BTreeMap<String, HeadPart>) -> HeadParts {
-        let mut head = HeadParts { is_stated: true, before: self.before, ..HeadParts::default() };
+        let mut head = HeadParts { is_stated: true, changed: self.changed, ..HeadParts::default() };
+        if self.outputs > 1 {
+            let last = self.layers.last().map_or("", |layer| layer.name);
+            let text = "outputs, of which the last is computed: that of layer";
+            head.note = Some(format!("the model has {} {text} {}", self.outputs, one_line(last)));
+        }
+        let (mut is_pooled, mut is_linear) = (false, true);
         for layer in self.layers {
-            let Layer { class, name, config } = layer;
+            let Layer { class, name, config, calls } = layer;
             let activation = match class {
+                _ if calls > 1 => None,
                 // A BatchNorm may turn the order around.
                 "GlobalMaxPooling2D" if head.parts.is_empty() => {
-                    head.is_max_pooled = true;
+                    (head.is_max_pooled, is_pooled) = (true, true);
                     continue;
                 }
-                "GlobalAveragePooling2D" => continue,
+                // The mean of what is linear is that of its mean.
+                "GlobalAveragePooling2D" if is_linear => {
+                    is_pooled = true;
+                    continue;
+                }
+                // Of one pixel.
+                "Flatten" if is_pooled => continue,
                 class if WITHOUT_EFFECT.contains(&class) => continue,
                 "ReLU" if is_plain_relu(config) => Some(Activation::Relu),
                 "Softmax" => Some(Activation::Softmax),
                 "Dense" | "Activation" => activation(&config["activation"]),
-                "BatchNormalization" => Some(Activation::None),
+                "BatchNormalization" if has_epsilon(config) => Some(Activation::None),
                 _ => None,
             };
             let Some(activation) = activation else {
-                head.unknown.get_or_insert_with(|| layer.shown());
+                let times = if calls > 1 { format!(", applied {calls} times,") } else { String::new() };
+                head.unknown.get_or_insert_with(|| layer.shown() + &times);
                 continue;
             };
+            is_linear &= activation == Activation::None;
             match (parts.remove(name), class) {
                 (Some(part), "Dense" | "BatchNormalization") => head.parts.push(part),
                 (None, "Dense" | "BatchNormalization") => {
@@ -105,7 +125,11 @@ impl<'a> Described<'a> {
             }
         }
         if let Some(layer) = parts.keys().next() {
-            head.unknown.get_or_insert_with(|| format!("layer {} outside the description", one_line(layer)));
+            let text = "that is not on the way to the last output";
+            head.unknown.get_or_insert_with(|| format!("layer {} {text}", one_line(layer)));
+        }
+        if !is_pooled && !head.parts.is_empty() {
+            head.unknown.get_or_insert_with(|| "no global pooling before the classes".to_owned());
         }
         head
     }
@@ -149,7 +173,8 @@ fn layers(model: &Value) -> &[Value] {
 fn layer(layer: &Value) -> Layer<'_> {
     let (class, name) = (&layer["class_name"], &layer["config"]["name"]);
     let [class, name] = [class, name].map(|text| text.as_str().unwrap_or_default());
-    Layer { class, name, config: &layer["config"] }
+    let calls = layer["inbound_nodes"].as_array().map_or(1, |nodes| nodes.len().max(1));
+    Layer { class, name, config: &layer["config"], calls }
 }
 
 /// All layers of models in models, in order.
@@ -163,13 +188,41 @@ fn collect<'a>(model: &'a Value, depth: usize, all: &mut Vec<Layer<'a>>) {
     }
 }
 
-/// The layers from the last output back to the input or to the layer `joins`, the last first; of
-/// others with several inputs, the first is the end.
-fn walk_back<'a>(model: &'a Value, joins: &str, depth: usize, chain: &mut Vec<Layer<'a>>) {
+/// The places of layers by their names.
+fn places(layers: &[Value]) -> HashMap<&str, usize> {
+    let named = layers.iter().enumerate();
+    named.filter_map(|(at, layer)| Some((layer["config"]["name"].as_str()?, at))).collect()
+}
+
+/// The layers that a layer reads.
+fn inputs(layer: &Value, places: &HashMap<&str, usize>) -> Vec<usize> {
+    let mut names = Vec::new();
+    strings(&layer["inbound_nodes"], &mut names);
+    let mut inputs: Vec<usize> = names.into_iter().filter_map(|name| places.get(name).copied()).collect();
+    inputs.dedup();
+    inputs
+}
+
+/// All layers from which the one called `joins` comes, in the model that has it.
+fn trunk<'a>(model: &'a Value, joins: &str, depth: usize) -> Vec<Layer<'a>> {
     let all = layers(model);
-    let names =
-        all.iter().enumerate().filter_map(|(at, layer)| Some((layer["config"]["name"].as_str()?, at)));
-    let places: HashMap<&str, usize> = names.collect();
+    let places = places(all);
+    let Some(&last) = places.get(joins) else {
+        let inner = || all.iter().map(|inner| trunk(inner, joins, depth + 1)).find(|found| !found.is_empty());
+        return if depth < MAX_DEPTH { inner().unwrap_or_default() } else { Vec::new() };
+    };
+    let (mut seen, mut open) = (HashSet::from([last]), vec![last]);
+    while let Some(at) = open.pop() {
+        open.extend(inputs(&all[at], &places).into_iter().filter(|input| seen.insert(*input)));
+    }
+    seen.into_iter().map(|at| layer(&all[at])).collect()
+}
+
+/// The layers from the last output back to the input or to the layer `joins`, the last first; of
+/// others with several inputs, the first is the end. Whether there was an end before the input.
+fn walk_back<'a>(model: &'a Value, joins: &str, depth: usize, chain: &mut Vec<Layer<'a>>) -> bool {
+    let all = layers(model);
+    let places = places(all);
     let find = |name: &str| places.get(name).copied();
     let is_sequential = model["class_name"] == "Sequential";
     let mut outputs = Vec::new();
@@ -180,27 +233,29 @@ fn walk_back<'a>(model: &'a Value, joins: &str, depth: usize, chain: &mut Vec<La
     };
     // No layer is passed twice.
     for _ in 0..all.len() {
-        let Some(index) = at else { return };
+        let Some(index) = at else { return false };
         let inner = &all[index];
-        if !layers(inner).is_empty() {
-            if depth < MAX_DEPTH {
-                walk_back(inner, joins, depth + 1, chain);
-            }
-            return;
-        }
-        let mut inputs = Vec::new();
-        strings(&inner["inbound_nodes"], &mut inputs);
-        let mut inputs: Vec<usize> = inputs.into_iter().filter_map(find).collect();
-        inputs.dedup();
-        at = match (is_sequential, &inputs[..]) {
-            (true, _) => index.checked_sub(1),
-            (false, [input]) => Some(*input),
-            (false, []) => return,
-            (false, _) if inner["config"]["name"] == *joins => return,
-            (false, _) => None,
+        let before = match is_sequential {
+            true => index.checked_sub(1).into_iter().collect(),
+            false => inputs(inner, &places),
         };
-        chain.push(layer(inner));
+        let is_model = !layers(inner).is_empty();
+        if is_model && depth < MAX_DEPTH {
+            if walk_back(inner, joins, depth + 1, chain) {
+                return true;
+            }
+        } else if before.len() > 1 && inner["config"]["name"] == *joins {
+            return true;
+        } else {
+            chain.push(layer(inner));
+        }
+        at = match before[..] {
+            [] => return false,
+            [input] => Some(input),
+            _ => return true,
+        };
     }
+    true
 }
 
 /// All strings of a JSON value.
@@ -213,10 +268,40 @@ fn strings<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
     }
 }
 
-/// Values of 0 to 255 to -1 to 1, which is how images are read for Keras's networks.
-fn is_usual_scaling(Layer { class, config, .. }: &Layer) -> bool {
+/// Augmentation, and values of 0 to 255 to -1 to 1, which is how images are read for Keras's
+/// networks.
+fn is_usual_preprocessing(Layer { class, config, .. }: &Layer) -> bool {
     let is = |name: &str, value: f64| config[name].as_f64().is_some_and(|found| (found - value).abs() < 1e-6);
-    *class == "Rescaling" && is("scale", 1.0 / 127.5) && is("offset", -1.0)
+    class.starts_with("Random") || *class == "Rescaling" && is("scale", 1.0 / 127.5) && is("offset", -1.0)
+}
+
+/// Whether a layer of the blocks computes what it does in the network, as far as it says.
+fn is_of_the_network(layer: &Layer) -> bool {
+    let Layer { class, config, calls, .. } = layer;
+    let is_one = |name: &str| match &config[name] {
+        Value::Array(sizes) => sizes.iter().all(|size| *size == 1),
+        size => size.is_null() || *size == 1,
+    };
+    let is_known = match *class {
+        "Conv2D" => {
+            activation(&config["activation"]) == Some(Activation::None)
+                && is_one("dilation_rate")
+                && is_one("groups")
+                && config["data_format"] != "channels_first"
+        }
+        "BatchNormalization" => has_epsilon(config),
+        "Activation" => activation(&config["activation"]) == Some(Activation::Relu),
+        "ReLU" => is_plain_relu(config),
+        "MaxPooling2D" | "AveragePooling2D" | "Concatenate" => true,
+        class => WITHOUT_EFFECT.contains(&class) || is_usual_preprocessing(layer),
+    };
+    is_known && *calls == 1
+}
+
+/// Whether the epsilon of a BatchNorm is one, or not stated.
+fn has_epsilon(config: &Value) -> bool {
+    let epsilon = &config["epsilon"];
+    epsilon.is_null() || epsilon.as_f64().is_some_and(|epsilon| (1e-12..1.0).contains(&epsilon))
 }
 
 fn activation(name: &Value) -> Option<Activation> {
@@ -244,8 +329,8 @@ mod tests {
     use crate::weights::names::{Name, NormTensors};
 
     fn shown(config: &Value) -> (Vec<String>, Option<String>) {
-        let Described { layers, before } = Described::of(config, "mixed10");
-        (layers.into_iter().map(|layer| layer.name.to_owned()).collect(), before)
+        let Described { layers, changed, .. } = Described::of(config, "mixed10");
+        (layers.into_iter().map(|layer| layer.name.to_owned()).collect(), changed)
     }
 
     fn node(class: &str, name: &str, inputs: &[&str]) -> Value {
@@ -300,10 +385,72 @@ mod tests {
         let norm_layer = node("BatchNormalization", "norm", &[]);
         for (layers, unknown) in [
             (vec![network(), norm_layer, pool(), dense_layer()], "layer pool (GlobalMaxPooling2D)"),
-            (vec![network(), node("Lambda", "scale", &[]), dense_layer()], "layer scale (Lambda)"),
+            (vec![network(), pool(), node("Lambda", "scale", &[]), dense_layer()], "layer scale (Lambda)"),
         ] {
             let found = head(&layers, &[("top", dense()), ("norm", norm())]);
             assert_eq!(found.unknown.as_deref(), Some(unknown));
+        }
+    }
+
+    #[test]
+    fn a_layer_that_is_a_model_is_walked_through() {
+        let sequence = |layers: &[Value]| json!({"class_name": "Sequential", "config": {"layers": layers}});
+        let inner = sequence(&[node("Dense", "top", &[])]);
+        let layers = [network(), node("GlobalMaxPooling2D", "pool", &[]), inner];
+        let found = head(&layers, &[("top", dense())]);
+        assert_eq!((found.is_max_pooled, found.unknown, found.parts.len()), (true, None, 1));
+    }
+
+    #[test]
+    fn the_mean_may_come_behind_what_is_linear_and_must_come() {
+        let of = |layers: &[Value]| head(&[&[network()], layers].concat(), &[("top", dense())]).unknown;
+        let (pool, top) = (node("GlobalAveragePooling2D", "pool", &[]), node("Dense", "top", &[]));
+        assert_eq!(of(&[top.clone(), pool.clone()]), None);
+        let mut relu = top.clone();
+        relu["config"]["activation"] = json!("relu");
+        assert_eq!(of(&[relu, pool.clone()]).as_deref(), Some("layer pool (GlobalAveragePooling2D)"));
+        assert_eq!(of(std::slice::from_ref(&top)).as_deref(), Some("no global pooling before the classes"));
+        assert_eq!(of(&[node("Flatten", "flat", &[]), top]).as_deref(), Some("layer flat (Flatten)"));
+    }
+
+    #[test]
+    fn layers_that_are_applied_twice_and_outputs_that_are_not_computed_are_told() {
+        let mut whole = network();
+        let layers = whole["config"]["layers"].as_array_mut().unwrap();
+        layers.push(node("GlobalAveragePooling2D", "pool", &["mixed10"]));
+        layers.push(node("Dense", "top", &["pool"]));
+        whole["config"]["output_layers"] = json!([["pool", 0, 0], ["top", 0, 0]]);
+        let of = |whole: &Value| {
+            let part = HeadPart { layer: "top".to_owned(), kind: dense() };
+            Described::of(whole, "mixed10").head(BTreeMap::from([("top".to_owned(), part)]))
+        };
+        let note = "the model has 2 outputs, of which the last is computed: that of layer top";
+        assert_eq!((of(&whole).unknown, of(&whole).note.as_deref()), (None, Some(note)));
+        let layers = whole["config"]["layers"].as_array_mut().unwrap();
+        layers.last_mut().unwrap()["inbound_nodes"] = json!([[["pool", 0, 0, {}]], [["top", 0, 0, {}]]]);
+        assert_eq!(of(&whole).unknown.as_deref(), Some("layer top (Dense), applied 2 times,"));
+    }
+
+    #[test]
+    fn blocks_that_compute_otherwise_are_named() {
+        let changed = |class: &str, config: Value| {
+            let mut whole = network();
+            let mut other = node(class, "other", &["in"]);
+            other["config"].as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+            let layers = whole["config"]["layers"].as_array_mut().unwrap();
+            layers[2]["inbound_nodes"] = json!([[["conv2d", 0, 0, {}], ["other", 0, 0, {}]]]);
+            layers.push(other);
+            Described::of(&whole, "mixed10").changed
+        };
+        assert_eq!(changed("Activation", json!({"activation": "relu"})), None);
+        assert_eq!(changed("BatchNormalization", json!({"epsilon": 0.01})), None);
+        for (class, config) in [
+            ("Activation", json!({"activation": "silu"})),
+            ("BatchNormalization", json!({"epsilon": 1e60})),
+            ("Conv2D", json!({"dilation_rate": [2, 2]})),
+            ("Multiply", json!({})),
+        ] {
+            assert_eq!(changed(class, config), Some(format!("layer other ({class}) in the blocks")));
         }
     }
 

@@ -85,7 +85,7 @@ impl Machine<'_> {
             }
             b'0' => self.pop().map(drop),
             b'1' => self.since_mark().map(drop),
-            b'2' => self.top().map(|id| self.stack.push(id)),
+            b'2' => self.top().and_then(|id| self.push_id(id)),
             b'N' | b'K' | b'M' | b'J' | b'G' | 0x88..=0x8b => self.number(instruction),
             b'X' | 0x8c | 0x8d | b'T' | b'U' | b'B' | b'C' | 0x8e => self.text(instruction),
             b')' | b']' | 0x8f => self.push(Value::List(Vec::new())),
@@ -134,13 +134,23 @@ impl Machine<'_> {
         std::str::from_utf8(line).or_else(|_| damaged("a name is no text"))
     }
 
+    fn count(&mut self, weight: usize) -> Step {
+        self.made += weight;
+        if self.made > MAX_WEIGHT { damaged("values without end") } else { Ok(()) }
+    }
+
     fn push(&mut self, value: Value) -> Step {
-        self.made += value.weight();
-        if self.made > MAX_WEIGHT {
+        self.count(value.weight())?;
+        self.pickle.values.push(value);
+        self.push_id(self.pickle.values.len() - 1)
+    }
+
+    /// The stack is as large as a pickle may be: each of its bytes can push.
+    fn push_id(&mut self, id: Id) -> Step {
+        if self.stack.len() >= MAX_WEIGHT {
             return damaged("values without end");
         }
-        self.pickle.values.push(value);
-        self.stack.push(self.pickle.values.len() - 1);
+        self.stack.push(id);
         Ok(())
     }
 
@@ -214,6 +224,7 @@ impl Machine<'_> {
     }
 
     fn append(&mut self, items: Vec<Id>) -> Step {
+        self.count(items.len())?;
         let list = self.top()?;
         match &mut self.pickle.values[list] {
             Value::List(list) => list.extend(items),
@@ -223,6 +234,7 @@ impl Machine<'_> {
     }
 
     fn set_items(&mut self, items: Vec<(Id, Id)>) -> Step {
+        self.count(items.len())?;
         let dict = self.top()?;
         match &mut self.pickle.values[dict] {
             Value::Dict(dict) => dict.extend(items),
@@ -239,9 +251,8 @@ impl Machine<'_> {
             _ => u32::from_le_bytes(self.take()?).into(),
         };
         if matches!(instruction, b'h' | b'j') {
-            let Some(kept) = self.memo.get(&number) else { return damaged("a value is not kept") };
-            self.stack.push(*kept);
-            return Ok(());
+            let Some(kept) = self.memo.get(&number).copied() else { return damaged("a value is not kept") };
+            return self.push_id(kept);
         }
         let top = self.top()?;
         self.memo.insert(number, top);

@@ -127,7 +127,7 @@ fn open_index(section: Section, path: &Path) -> Result<Opened, ReadError> {
         });
     }
     let files: BTreeMap<_, _> = files.into_iter().map(|(name, (_, file))| (name, file)).collect();
-    let others = files.values().map(|file| file.section.clone()).collect();
+    let others = files.iter().map(|(name, file)| (path.with_file_name(name), file.section.clone())).collect();
     Ok(Opened { tensors, file: Box::new(Shards { files, weight_map }), model_config: None, others })
 }
 
@@ -139,7 +139,12 @@ fn open_shard(index: &Path, shard: &str) -> Result<(Tensors, Safetensors), ReadE
     }
     let path = index.with_file_name(shard);
     let file = File::open(&path).and_then(Section::whole);
-    open(file.map_err(|error| content(format!("{} that cannot be read ({error})", file_name(&path))))?)
+    let file =
+        file.map_err(|error| content(format!("{} that cannot be read ({error})", file_name(&path))))?;
+    open(file).map_err(|error| match error {
+        ReadError::Damaged(reason) => ReadError::Damaged(format!("{}: {reason}", one_line(shard))),
+        error => error,
+    })
 }
 
 impl TensorFile for Shards {

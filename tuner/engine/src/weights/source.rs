@@ -5,7 +5,7 @@
 //! network is ever held. A file is recognised by its content, not by its name: HDF5 and `.keras` of
 //! Keras, safetensors, `.pt` of PyTorch.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kernels::Filter;
 
@@ -111,6 +111,14 @@ impl Weights {
         with_channels.unwrap_or_else(|| model.clone()).with_head(self.head())
     }
 
+    /// The files that an index of weights names.
+    pub fn files(&self) -> &[PathBuf] {
+        match &self.store {
+            Store::File(file) => &file.files,
+            Store::Synthetic(_) => &[],
+        }
+    }
+
     /// Outputs of the head's last layer.
     pub fn classes(&self) -> Option<usize> {
         self.head.as_ref().and_then(Head::classes)
@@ -122,9 +130,16 @@ impl Weights {
         file.variant
     }
 
-    /// Whether an activation of the head was assumed, as the file states none.
-    pub fn is_head_assumed(&self) -> bool {
-        matches!(&self.store, Store::File(file) if file.head.is_assumed)
+    /// What was assumed of the head, where the file does not state its activations: its layers.
+    pub fn assumed_head(&self) -> Option<String> {
+        let Store::File(file) = &self.store else { return None };
+        file.head.is_assumed.then(|| file.head.describe())
+    }
+
+    /// What else a user should know of a file.
+    pub fn note(&self) -> Option<&str> {
+        let Store::File(file) = &self.store else { return None };
+        file.note.as_deref()
     }
 
     /// Whether they are made up.

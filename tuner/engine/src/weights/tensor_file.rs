@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Display};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use serde_json::Value;
@@ -30,8 +30,8 @@ pub(super) struct Opened {
     pub file: Box<dyn TensorFile>,
     /// What Keras saves of a model next to its weights: `{"class_name": .., "config": ..}`.
     pub model_config: Option<Value>,
-    /// Other files that have some of the tensors.
-    pub others: Vec<Section>,
+    /// Other files that have some of the tensors, and their paths.
+    pub others: Vec<(PathBuf, Section)>,
 }
 
 /// Bytes by which a container is recognised.
@@ -49,7 +49,8 @@ pub(super) type Tensors = BTreeMap<String, TensorInfo>;
 /// A tensor as the header states it.
 #[derive(Clone, Debug)]
 pub(super) struct TensorInfo {
-    /// The attribute `name` of the group that it is in, where it has one.
+    /// The group that it is in, where the tensor's name does not say it: in HDF5 the attribute `name`
+    /// of the group, in PyTorch's files the keys of the dictionary.
     pub group: Option<String>,
     pub shape: Vec<usize>,
     pub elements: Elements,

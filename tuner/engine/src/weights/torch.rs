@@ -93,12 +93,20 @@ fn open_legacy(section: &Section) -> Result<Opened, ReadError> {
 }
 
 fn opened(pickle: &Pickle, root: Id, storages: BTreeMap<String, Section>) -> Result<Opened, ReadError> {
-    let mut collector = Collector { pickle, path: Vec::new(), views: BTreeMap::new(), left: MAX_VISITS };
+    let mut collector = Collector {
+        pickle,
+        path: Vec::new(),
+        views: BTreeMap::new(),
+        containers: BTreeMap::new(),
+        left: MAX_VISITS,
+    };
     collector.visit(root)?;
     let views = collector.views;
+    let containers = collector.containers;
     let info = |(name, view): (&String, &TensorView)| {
         let (shape, elements) = (view.shape.clone(), view.storage.elements.clone());
-        (name.clone(), TensorInfo { group: None, shape, elements })
+        let group = containers.get(name).cloned();
+        (name.clone(), TensorInfo { group, shape, elements })
     };
     let tensors: Tensors = views.iter().map(info).collect();
     let file = Box::new(Torch { views, storages });
@@ -110,6 +118,8 @@ struct Collector<'a> {
     pickle: &'a Pickle,
     path: Vec<String>,
     views: BTreeMap<String, TensorView>,
+    /// The name of the dictionary that each is in.
+    containers: BTreeMap<String, String>,
     /// Values that may still be visited: containers can be in many others, or in themselves.
     left: usize,
 }
@@ -123,6 +133,8 @@ impl Collector<'_> {
                 if self.views.contains_key(&name) {
                     return Err(ReadError::damaged(format!("two tensors {}", one_line(&name))));
                 }
+                let container = self.path.split_last().map_or(String::new(), |(_, outer)| outer.join("."));
+                self.containers.insert(name.clone(), container);
                 self.views.insert(name, view.clone());
                 Ok(())
             }

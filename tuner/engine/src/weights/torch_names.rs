@@ -77,23 +77,25 @@ fn head(file: &File, prefix: &str) -> HeadParts {
             layer.is_some_and(|layer| convs.contains(layer))
         })
     };
+    let container = |tensor: &str| file.tensors.get(tensor).and_then(|info| info.group.as_deref());
+    let first = file.convs.first().map(|conv| format!("{prefix}{}.conv.weight", conv.torch));
+    let of_network = first.as_deref().and_then(container);
     // Each with the first of its tensors that no known layer has.
     let mut layers: BTreeMap<&str, &str> = BTreeMap::new();
     for (in_file, info) in file.tensors {
-        let name = in_file.strip_prefix(prefix);
+        let is_elsewhere = info.group.as_deref() != of_network;
         let first = in_file.split('.').next().unwrap_or_default();
-        let may_train = prefix.is_empty() || name.is_none();
-        match name {
-            _ if may_train && TRAINING.contains(&first) => {}
-            // One number next to the network, like the best accuracy so far, is no layer.
-            None if info.shape.is_empty() => {}
-            None => {
+        match in_file.strip_prefix(prefix) {
+            _ if in_file.ends_with("num_batches_tracked") => {}
+            // Another dictionary, of the training: its state, or a number like the best accuracy.
+            _ if is_elsewhere && (TRAINING.contains(&first) || info.shape.is_empty()) => {}
+            None if is_elsewhere => {
                 head.unknown.get_or_insert_with(|| one_line(in_file));
             }
-            Some(name) if name.starts_with(AUXILIARY) || name.ends_with("num_batches_tracked") => {}
-            Some(name) if of_trunk(name) => {}
-            Some(name) => {
-                let (layer, leaf) = name.rsplit_once('.').unwrap_or(("", name));
+            Some(name) if name.starts_with(AUXILIARY) || of_trunk(name) => {}
+            // A layer next to the network, as in a module that has a backbone and a head, counts too.
+            _ => {
+                let (layer, leaf) = in_file.rsplit_once('.').unwrap_or(("", in_file));
                 let shown = layers.entry(layer).or_insert(in_file);
                 if LEAVES.contains(&shown.rsplit('.').next().unwrap_or_default()) && !LEAVES.contains(&leaf) {
                     *shown = in_file;
@@ -102,7 +104,7 @@ fn head(file: &File, prefix: &str) -> HeadParts {
         }
     }
     for (layer, tensor) in layers {
-        match part(file.tensors, prefix, layer) {
+        match part(file.tensors, layer, layer.strip_prefix(prefix).unwrap_or(layer)) {
             Some(part) => head.parts.push(part),
             None => {
                 head.unknown.get_or_insert_with(|| one_line(tensor));
@@ -117,9 +119,9 @@ fn starting(tensors: &Tensors, start: String) -> impl Iterator<Item = (&String, 
     tensors.range(start.clone()..).take_while(move |(name, _)| name.starts_with(&start))
 }
 
-/// A dense layer or a BatchNorm; none if the tensors are of neither.
-fn part(tensors: &Tensors, prefix: &str, layer: &str) -> Option<HeadPart> {
-    let path = format!("{prefix}{layer}.");
+/// A dense layer or a BatchNorm, called `shown`; none if the tensors are of neither.
+fn part(tensors: &Tensors, layer: &str, shown: &str) -> Option<HeadPart> {
+    let path = format!("{layer}.");
     let shape = |leaf: &str| tensors.get(&format!("{path}{leaf}")).map(|info| &info.shape[..]);
     let name = |leaf: &str| Name::plain(format!("{path}{leaf}"));
     let there = |leaf: &str| shape(leaf).map(|_| name(leaf));
@@ -140,7 +142,7 @@ fn part(tensors: &Tensors, prefix: &str, layer: &str) -> Option<HeadPart> {
         }
         _ => return None,
     };
-    Some(HeadPart { layer: layer.to_owned(), kind })
+    Some(HeadPart { layer: shown.to_owned(), kind })
 }
 
 impl LayerNames for TorchNames {

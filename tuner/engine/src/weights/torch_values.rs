@@ -54,11 +54,12 @@ pub(super) enum Global {
 }
 
 /// What PyTorch's files of weights name.
-static GLOBALS: [(&str, Global); 24] = [
+static GLOBALS: [(&str, Global); 28] = [
     ("collections.OrderedDict", Global::Dict),
     ("collections.defaultdict", Global::Dict),
     ("builtins.dict", Global::Dict),
     ("builtins.set", Global::Set),
+    ("builtins.list", Global::Set),
     ("torch.Size", Global::Size),
     ("torch.device", Global::Device),
     ("torch._utils._rebuild_tensor_v2", Global::Tensor),
@@ -79,6 +80,9 @@ static GLOBALS: [(&str, Global); 24] = [
     ("torch.bfloat16", Global::Elements(Elements::Bf16, 2)),
     ("torch.float64", Global::Elements(Elements::F64, 8)),
     ("torch.int64", integers("int64", 8)),
+    ("torch.int32", integers("int32", 4)),
+    ("torch.uint8", integers("uint8", 1)),
+    ("torch.bool", integers("bool", 1)),
 ];
 
 /// Elements that are no weights.
@@ -87,8 +91,10 @@ const fn integers(name: &'static str, bytes: u64) -> Global {
 }
 
 impl Global {
-    /// The one of this name, module and all.
+    /// The one of this name, module and all; in protocol 2, `builtins` has the name of Python 2.
     pub fn by_name(name: &str) -> Option<&'static Self> {
+        let name =
+            name.strip_prefix("__builtin__.").map_or(name.to_owned(), |name| format!("builtins.{name}"));
         GLOBALS.iter().find(|(known, _)| *known == name).map(|(_, global)| global)
     }
 }

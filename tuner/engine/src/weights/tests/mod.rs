@@ -145,7 +145,7 @@ fn the_first_convolution_says_how_many_channels_an_image_has() {
     }
     let (_folder, path) = with_channels(17);
     let message = open(&path, &spec()).unwrap_err().to_string();
-    assert!(message.contains("has shape [4, 17, 3, 2], expected [4, 3, 3, 2]"), "{message}");
+    assert!(message.contains("found images of 17 channels, expected 1 to 16"), "{message}");
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn what_is_wrong_with_a_file_is_named() {
             "Mixed_1.branch.conv.weight has shape [5, 4, 1, 3], expected [6, 4, 1, 3]",
         ),
         (keras3_bytes(&whole, false), &wider, "conv2d_95/0 has shape [1, 3, 4, 5], expected [1, 3, 4, 6]"),
-        (legacy(&whole), &of_more_features, "layer predictions takes 3 channels, expected 4"),
+        (legacy(&whole), &of_more_features, "layer predictions, which takes 3 channels and not 4,"),
         (torch(Dtype::I32), &spec, "Mixed_0.branch.conv.weight has type I32, expected f32, f16"),
         (legacy(&not_finite), &spec, "conv2d_2/kernel holds NaN at [0, 0, 1, 2], expected a finite"),
         (keras3_bytes(&negative, false), &spec, "batch_normalization_97/3 holds -0.5 at [4]"),
@@ -288,7 +288,14 @@ fn pickles_that_call_or_grow_without_end_are_refused() {
     let text = [&b"X\x00\x00\x10\x00"[..], &[b'a'; 1 << 20], b"q\x00"].concat();
     let copies = b"h\x01h\x00\x85R0".repeat(10_000);
     let copied = [&text[..], b"ctorch\nSize\nq\x01", &copies].concat();
-    let cases: [(&[u8], &str); 6] = [
+    // A list that has one value without end.
+    let long = [&b"]q\x00N("[..], &b"2".repeat(2_000_000), b"e"].concat();
+    let cases: [(&[u8], &str); 8] = [
+        (&long, "values without end"),
+        (
+            b"}X\x01\x00\x00\x00ac__builtin__\nset\n](K\x01K\x02e\x85Rs",
+            "tensor Mixed_0.branch.conv.weight is missing",
+        ),
         (b"cos\nsystem\nX\x02\x00\x00\x00ls\x85R", "an object of os.system, which is not read"),
         (b"}q\x00X\x01\x00\x00\x00ah\x00s", "containers in containers without end"),
         (&shared, "values without end"),
@@ -355,6 +362,12 @@ fn heads_are_chains_of_layers_whose_sizes_fit() {
         let found = head_of(&with_head(layers), &HeadOptions::default()).unwrap();
         assert_eq!(found.layers, expected.collect::<Vec<_>>(), "{layers:?}");
     }
+    // A module that has the network as its backbone, and a head next to it.
+    let mut next = with_head(&[]);
+    next.iter_mut().for_each(|(name, ..)| name.insert_str(0, "backbone."));
+    next.extend(with_head(&[("head", &[5, 3])]).into_iter().filter(|(name, ..)| name.starts_with("head")));
+    let found = head_of(&next, &HeadOptions::default()).unwrap();
+    assert_eq!(found.layers, [HeadLayer { outputs: 5, activation: Softmax }]);
     let logits = HeadOptions { activation: Some(None), ..HeadOptions::default() };
     let found = head_of(&with_head(&[("fc", &[5, 3])]), &logits).unwrap();
     assert_eq!(found.layers, [HeadLayer { outputs: 5, activation: None }]);
@@ -366,19 +379,27 @@ fn what_does_not_fit_into_a_head_is_named_and_leaves_the_features() {
     strange.push(("head.conv.weight".to_owned(), vec![2, 3, 1, 1], vec![0.0; 6]));
     let mut outside = with_head(&[("fc", &[5, 3])]);
     outside.iter_mut().for_each(|(name, ..)| name.insert_str(0, "module."));
-    outside.push(("best_acc1".to_owned(), vec![], vec![75.0]));
     outside.push(("scale".to_owned(), vec![3], vec![1.0; 3]));
+    let mut temperature = with_head(&[("fc", &[5, 3])]);
+    temperature.iter_mut().for_each(|(name, ..)| name.insert_str(0, "model."));
+    temperature.push(("temperature".to_owned(), vec![], vec![2.0]));
+    // No state of a training: it is in the dictionary of the network.
+    let mut scaler = with_head(&[("fc", &[5, 3])]);
+    scaler.push(("scaler.scale".to_owned(), vec![1], vec![2.0]));
     // A tensor of its own in a layer of the trunk, and one next to those of a BatchNorm.
     let mut adapted = with_head(&[("fc", &[5, 3])]);
     adapted.push(("Mixed_1.branch.bn.scale".to_owned(), vec![5], vec![2.0; 5]));
     let mut norm = with_head(&[("fc.0", &[3]), ("fc.1", &[5, 3])]);
     norm.push(("fc.0.shift".to_owned(), vec![3], vec![2.0; 3]));
     let cases = [
-        (with_head(&[("fc", &[5, 4])]), "layer fc takes 4 channels, expected 3"),
-        (with_head(&[("fc", &[5, 3]), ("other", &[6, 3])]), "layer other takes 3 channels, expected 5"),
+        (with_head(&[("fc", &[5, 4])]), "layer fc, which takes 4 channels and not 3,"),
+        (with_head(&[("fc", &[5, 3]), ("other", &[6, 3])]), "layer other, which takes 3 channels and not 5,"),
         (with_head(&[("fc", &[5, 3]), ("z", &[5])]), ""),
         (strange, "found head.conv.weight in the classifier"),
         (outside, "found scale in the classifier"),
+        (temperature, "found temperature in the classifier"),
+        (scaler, "found scaler.scale in the classifier"),
+        (with_head(&[("fc", &[0, 3])]), "found layer fc, which has no outputs, in the classifier"),
         (adapted, "found Mixed_1.branch.bn.scale in the classifier"),
         (norm, "found fc.0.shift in the classifier"),
     ];
@@ -391,6 +412,21 @@ fn what_does_not_fit_into_a_head_is_named_and_leaves_the_features() {
         let features = HeadOptions { features_only: true, ..HeadOptions::default() };
         assert!(head_of(&tensors, &features).unwrap().layers.is_empty());
     }
+}
+
+#[test]
+fn what_was_assumed_of_a_head_is_told() {
+    let assumed = |layers: &[(&str, &[usize])]| {
+        let (_folder, path) = write(&safetensors_bytes(&with_head(layers), Dtype::F32));
+        open(&path, &spec()).unwrap().assumed_head()
+    };
+    assert_eq!(assumed(&[("fc", &[5, 3])]), None);
+    assert_eq!(assumed(&[("fc", &[1, 3])]).as_deref(), Some("dense 1, sigmoid"));
+    let two = assumed(&[("fc1", &[7, 3]), ("fc2", &[5, 7])]);
+    assert_eq!(two.as_deref(), Some("dense 7, ReLU, dense 5, softmax"));
+    assert_eq!(assumed(&[("fc.0", &[3]), ("fc.1", &[5, 3])]), None);
+    let room = assumed(&[("fc.0", &[3]), ("fc.2", &[5, 3])]);
+    assert_eq!(room.as_deref(), Some("BatchNorm, dense 5, softmax"));
 }
 
 #[test]
