@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::available_parallelism;
 
 use crate::kernel::{Io, Prepared};
 use crate::memory::{Buffer, Scratch};
@@ -48,7 +49,7 @@ impl Team {
         let workers = workers.max(1);
         let shares = if workers == 1 { 0 } else { workers };
         let [claimed, arrived, generation] = Default::default();
-        let cores = std::thread::available_parallelism().map_or(workers, usize::from);
+        let cores = if workers == 1 { 1 } else { available_parallelism().map_or(workers, usize::from) };
         Self {
             workers,
             spins: if workers > cores { 0 } else { SPINS },

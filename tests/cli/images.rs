@@ -26,7 +26,10 @@ fn a_network_runs_on_images_of_another_size_and_is_tuned_for_it() {
     let (by_default, _, err) = run("");
     assert_contains(
         &err,
-        &["no plan for inception_v3 of 75x96", "`tuner --model inception_v3 --size 75x96`"],
+        &[
+            "no plan for inception_v3 of 75x96",
+            "`tuner --model inception_v3 --size 75x96 --threads 1` makes one",
+        ],
     );
     let out = folder.succeeds("tune --model inception_v3 --size 75x96 --threads 1 --budget 2");
     assert_contains(

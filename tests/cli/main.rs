@@ -21,7 +21,7 @@ mod variants;
 /// A convolution that is measured and run in no time.
 const SMALL: &str = "--model conv2d_bn --shape n1h9w9c16k24r3s3";
 /// Its output, and its input.
-const SMALL_OUTPUT: usize = 9 * 9 * 24;
+const SMALL_OUTPUT: [usize; 3] = [9, 9, 24];
 const SMALL_INPUT: [usize; 3] = [9, 9, 16];
 
 /// What a program left behind; `err` is without the lines of progress of a slow machine.
@@ -168,6 +168,11 @@ impl Folder {
         self.npy_f32(name, &[images, h, w, c], &values("input", images * h * w * c));
     }
 
+    /// The values of a float32 result of so many images, each of that shape.
+    fn images(&self, name: &str, images: usize, shape: [usize; 3]) -> Vec<f32> {
+        self.result(name, &[&[images], &shape[..]].concat())
+    }
+
     /// The values of a float32 result of that shape.
     fn result(&self, name: &str, shape: &[usize]) -> Vec<f32> {
         let loaded = tuner::cli::npy::load_npy_dyn(&self.at(name), name, shape);
@@ -178,7 +183,7 @@ impl Folder {
     fn block_output(&self, plan: &Value, images: usize) -> Vec<f32> {
         self.write("p.json", plan.to_string());
         self.succeeds(&format!("{RUN_BLOCK} --batch {images} --plan p.json --output y.npy"));
-        self.result("y.npy", &[images, BLOCK_OUTPUT])
+        self.images("y.npy", images, BLOCK_OUTPUT)
     }
 }
 
@@ -235,7 +240,7 @@ static SMALL_PLAN: LazyLock<Value> = LazyLock::new(|| {
 
 /// How the block of [`BLOCK_PLAN`] is run, and the size of its output.
 const RUN_BLOCK: &str = "run --model mixed10";
-const BLOCK_OUTPUT: usize = 8 * 8 * 2048;
+const BLOCK_OUTPUT: [usize; 3] = [8, 8, 2048];
 
 /// A plan for a block with one thread, made once, and what was printed when it was made.
 static BLOCK_PLAN: LazyLock<(Value, Ran)> = LazyLock::new(|| {

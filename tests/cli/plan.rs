@@ -126,7 +126,7 @@ fn another_valid_kernel_gives_the_same_result() {
     let [tuned, edited] = [&SMALL_PLAN, &edited].map(|plan| {
         let folder = Folder::with_plan(plan);
         folder.succeeds(&format!("{RUN} --plan p.json --output y.npy"));
-        folder.result("y.npy", &[1, SMALL_OUTPUT])
+        folder.images("y.npy", 1, SMALL_OUTPUT)
     });
     assert_close(&tuned, &edited);
 }
@@ -194,7 +194,7 @@ fn plans_are_listed_and_chosen_by_what_they_are_for() {
     for threads in [1, 2] {
         folder.succeeds(&format!("tune {SMALL} --budget 1 --threads {threads}"));
     }
-    folder.prints("plans", &["n1h9w9c16k24r3s3-t1-b1", "n1h9w9c16k24r3s3-t2-b1", "valid"]);
+    folder.prints("plans --wide", &["n1h9w9c16k24r3s3-t1-b1", "n1h9w9c16k24r3s3-t2-b1", "valid"]);
     let plans = folder.prints_json("plans --threads 1 --json");
     let [plan] = &list(&plans, "plans")[..] else { panic!("{plans}") };
     assert_eq!(
@@ -343,7 +343,7 @@ fn a_plan_of_the_first_schema_still_runs_and_explains() {
         explained["plan"] = Value::Null;
         explained["block_variant"] = Value::Null;
         explained["step"]["reason"] = Value::Null;
-        (folder.result("y.npy", &[1, BLOCK_OUTPUT]), explained)
+        (folder.images("y.npy", 1, BLOCK_OUTPUT), explained)
     });
     assert_eq!(old, new);
     folder.succeeds(&format!("explain {layer} --plan old.json"));

@@ -11,7 +11,7 @@ fn results_do_not_depend_on_how_images_are_batched() {
     let run = |batch: usize| {
         let out = folder.succeeds(&format!("{RUN} --batch {batch} --input x.npy --output y.npy"));
         assert_eq!(out.lines().count(), 6, "the plan, then a line an image: {out}");
-        folder.result("y.npy", &[5, SMALL_OUTPUT])
+        folder.images("y.npy", 5, SMALL_OUTPUT)
     };
     let one = run(1);
     for batch in [2, 5, 7] {
@@ -24,7 +24,7 @@ fn the_shape_says_how_many_images_there_are() {
     let folder = Folder::new();
     let shape = "--model conv2d_bn --shape n3h9w9c16k24r3s3 --threads 1";
     folder.succeeds(&format!("run {shape} --output y.npy"));
-    folder.result("y.npy", &[3, SMALL_OUTPUT]);
+    folder.images("y.npy", 3, SMALL_OUTPUT);
     folder.succeeds(&format!("tune {shape} --budget 1 --out p.json"));
     assert_eq!(folder.json("p.json")["batch"], 3);
     folder.succeeds(&format!("run {shape} --plan p.json"));
@@ -54,7 +54,7 @@ fn packed_weights_are_kept_used_and_checked() {
     folder.small_input("x.npy", 1);
     let run = |more: &str| {
         let notes = folder.notes(&format!("{RUN} --input x.npy --output y.npy --packed w.packed {more}"));
-        (folder.result("y.npy", &[1, SMALL_OUTPUT]), notes)
+        (folder.images("y.npy", 1, SMALL_OUTPUT), notes)
     };
     let plain = run("").0;
     let written = folder.read("w.packed");
@@ -114,7 +114,7 @@ fn packed_weights_of_other_content_are_not_used_whatever_path_and_time_say() {
         let file = fs::File::options().write(true).open(folder.at("w.safetensors")).expect("a file");
         file.set_modified(std::time::UNIX_EPOCH).expect("a time");
         folder.succeeds(&format!("{RUN} --weights w.safetensors --input x.npy --output y.npy {more}"));
-        folder.result("y.npy", &[1, SMALL_OUTPUT])
+        folder.images("y.npy", 1, SMALL_OUTPUT)
     };
     let (one, two) = (run(0.01, "--packed w.packed"), run(0.02, "--packed w.packed"));
     assert_eq!((run(0.01, ""), run(0.02, "")), (one.clone(), two.clone()));
@@ -240,7 +240,7 @@ fn latencies_are_one_line_of_json() {
         assert_eq!(line["plan"], "default");
         assert!(line["disturbed"].as_u64().is_some_and(|disturbed| disturbed <= 3), "{line}");
     }
-    folder.result("y.npy", &[3, SMALL_OUTPUT]);
+    folder.images("y.npy", 3, SMALL_OUTPUT);
     folder.write("p.json", SMALL_PLAN.to_string());
     let line = folder.prints_json(&format!("{RUN} --plan p.json --repeat 3 --json"));
     assert_eq!(line["plan"], "p.json");
@@ -271,7 +271,7 @@ fn lower_tiers_and_more_threads_give_the_same_results() {
         command.envs(isa.map(|isa| ("TUNER_ISA", isa)));
         let ran = start(command);
         assert_eq!(ran.status, Some(0), "{args}: {}", ran.err);
-        folder.result("y.npy", &[1, BLOCK_OUTPUT])
+        folder.images("y.npy", 1, BLOCK_OUTPUT)
     };
     let widest = run("--threads 1", None);
     for (args, isa) in [
