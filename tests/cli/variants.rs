@@ -196,7 +196,7 @@ fn a_plan_in_bf16_gives_the_results_of_f32_within_its_bound() {
     let error = engine::util::stats::relative_l2(&lower, &exact);
     assert!((1e-4..=1e-2).contains(&error), "results differ by {error:e}");
     let rounded = lower.iter().filter(|value| value.to_bits() & 0xffff == 0).count();
-    assert_eq!(rounded, BLOCK_OUTPUT.iter().product(), "results that are stored in bf16");
+    assert_eq!(rounded, lower.len(), "results that are stored in bf16");
 }
 
 #[test]
