@@ -254,6 +254,14 @@ fn the_convolutions_of_a_list_are_tuned_without_a_model_and_rules_are_priced() {
     folder.refuses("--shapes wrong.txt", &["wrong.txt", "line 2"]);
     folder.refuses("--shapes nowhere.txt", &["nowhere.txt"]);
     folder.refuses("--shapes two.txt --model mixed0", &["--shapes", "--model"]);
+    // Lists of one name in two folders have results of their own.
+    for name in ["la", "lb"] {
+        fs::create_dir(folder.at(name)).expect("a folder");
+        folder.write(&format!("{name}/l.txt"), "n1h9w9c16k32r1s1\n");
+        folder.succeeds(&format!("--shapes {name}/l.txt --budget 1 --threads 1 --results r2"));
+    }
+    let is_result = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "json");
+    assert_eq!(walk(&folder.at("r2")).iter().filter(is_result).count(), 2);
 }
 
 #[test]

@@ -116,7 +116,10 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
     let mut running = Running { inputs: &inputs, images, plan, choices, session };
     threads.install(|| running.all(&threads, out))?;
     if let (Some(path), Some(key)) = (&args.packed, to_write) {
-        weight_cache::write(path, key, &running.session.packed())?;
+        // The results are there; only the next start takes longer.
+        if let Err(error) = weight_cache::write(path, key, &running.session.packed()) {
+            print_notes(&[format!("{error}; the next start packs anew")]);
+        }
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use engine::Machine;
 use engine::network::{CandidateId, TOOL, pair, tuning_text};
 use engine::plan::{Noise, ProblemRecord, RuleRecord, RunnerUp, TimeUs, time_us};
-use engine::util::files::write_atomically;
+use engine::util::files::{path_id, write_atomically};
 use engine::util::{now, us};
 use serde::Serialize;
 
@@ -102,7 +102,10 @@ pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let options = args.options();
     let batch = args.host.batch.map_or(String::new(), |batch| format!("-b{batch}"));
-    let default = format!("shapes-{name}-t{}{batch}-e{:e}.json", options.threads, options.bounds.error);
+    // Lists of one name may lie in several folders.
+    let list_id = path_id(path);
+    let default =
+        format!("shapes-{name}-{list_id}-t{}{batch}-e{:e}.json", options.threads, options.bounds.error);
     let file = args.output_file(&Machine::of(&options.cpu), &default)?;
     let mut meter = Meter::default();
     let progress = Progress::new(&mut meter);

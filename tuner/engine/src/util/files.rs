@@ -71,6 +71,11 @@ pub fn resolved(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).ok().or_else(in_folder).unwrap_or_else(|| path.to_owned())
 }
 
+/// Eight digits that tell the absolute path of a file from others.
+pub fn path_id(path: &Path) -> String {
+    format!("{:08x}", crc32fast::hash(resolved(path).as_os_str().as_encoded_bytes()))
+}
+
 /// How the names of temporary files start.
 const TEMPORARY: &str = ".tuner-";
 
