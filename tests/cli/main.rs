@@ -58,8 +58,11 @@ type Edit<'a> = (&'a str, fn(&mut Value));
 struct Folder(TempDir);
 
 impl Folder {
+    /// With an empty `bench-results`, which keeps results here.
     fn new() -> Self {
-        Self(tempfile::tempdir().expect("a folder"))
+        let folder = Self(tempfile::tempdir().expect("a folder"));
+        fs::create_dir(folder.at("bench-results")).expect("a folder");
+        folder
     }
 
     /// With a plan, `p.json`.
@@ -91,6 +94,7 @@ impl Folder {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tuner-for-tests"));
         command.args(args.split_whitespace()).current_dir(&self.0).stdin(Stdio::null());
         command.env_remove("TUNER_ISA").env_remove("TUNER_RESULTS");
+        command.env("XDG_DATA_HOME", self.at("data"));
         command
     }
 

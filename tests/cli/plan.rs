@@ -188,6 +188,25 @@ fn the_newest_plan_is_used_and_without_one_the_default_with_a_notice() {
 }
 
 #[test]
+fn without_a_folder_of_results_they_are_the_users_and_found_from_any_folder() {
+    let (one, other) = (Folder::new(), Folder::new());
+    for folder in [&one, &other] {
+        fs::remove_dir(folder.at("bench-results")).expect("an empty folder");
+    }
+    one.succeeds(&format!("tune {SMALL} --budget 1 --threads 1"));
+    assert!(find(&one.at("data/tuner"), "json").is_some());
+    let mut command = other.command(&format!("{RUN} --threads 1"));
+    command.env("XDG_DATA_HOME", one.at("data"));
+    let ran = start(command);
+    assert!(
+        ran.out.starts_with(&format!("plan: {}", one.at("data/tuner").display())),
+        "{}{}",
+        ran.out,
+        ran.err
+    );
+}
+
+#[test]
 fn plans_are_listed_and_chosen_by_what_they_are_for() {
     let folder = Folder::new();
     folder.prints("plans", &["no plans in bench-results"]);

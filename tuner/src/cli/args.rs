@@ -228,7 +228,7 @@ pub struct HostArgs {
     #[command(flatten)]
     pub isa: IsaArgs,
     /// Folder of results, one folder a machine inside
-    #[arg(long, value_name = "DIR", env = "TUNER_RESULTS", default_value = "bench-results")]
+    #[arg(long, value_name = "DIR", env = "TUNER_RESULTS", default_value_os_t = results_folder())]
     pub results: PathBuf,
 }
 
@@ -260,7 +260,7 @@ pub struct PlanArgs {
     #[command(flatten)]
     pub of: PlanFilter,
     /// Folder of results, one folder a machine inside
-    #[arg(long, value_name = "DIR", env = "TUNER_RESULTS", default_value = "bench-results")]
+    #[arg(long, value_name = "DIR", env = "TUNER_RESULTS", default_value_os_t = results_folder())]
     pub results: PathBuf,
 }
 
@@ -417,6 +417,19 @@ pub struct ImageSize(pub [usize; 2]);
 fn size(text: &str) -> Result<ImageSize, String> {
     let sides = text.split_once('x').and_then(|(h, w)| Some([h.parse().ok()?, w.parse().ok()?]));
     sides.map(ImageSize).ok_or_else(|| "expected height and width like 150x200".into())
+}
+
+/// The folder of results where none is named: `bench-results` where there is one, so that a checkout
+/// keeps its own, and else one of the user, which is found from everywhere.
+pub fn results_folder() -> PathBuf {
+    let here = PathBuf::from("bench-results");
+    if here.is_dir() {
+        return here;
+    }
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let data = variable("XDG_DATA_HOME").or_else(|| variable("LOCALAPPDATA"));
+    let data = data.or_else(|| Some(variable("HOME")?.join(".local").join("share")));
+    data.map_or(here, |data| data.join("tuner"))
 }
 
 /// A file and the option that names it; none where it was not given.

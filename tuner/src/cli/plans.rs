@@ -8,7 +8,7 @@ use engine::{Machine, Plan};
 use kernels::Cpu;
 use serde::Serialize;
 
-use crate::cli::{Answer, Failure, OutputArgs, PlanFilter};
+use crate::cli::{Answer, Failure, OutputArgs, PlanFilter, results_folder};
 use crate::report::{Table, date, paragraphs, short};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -16,7 +16,7 @@ pub struct PlansArgs {
     #[command(flatten)]
     of: PlanFilter,
     /// Folder of results, one folder a machine inside
-    #[arg(long, value_name = "DIR", env = "TUNER_RESULTS", default_value = "bench-results")]
+    #[arg(long, value_name = "DIR", env = "TUNER_RESULTS", default_value_os_t = results_folder())]
     results: PathBuf,
     #[command(flatten)]
     output: OutputArgs,

@@ -289,7 +289,7 @@ fn pickles_that_call_or_grow_without_end_are_refused() {
     let copies = b"h\x01h\x00\x85R0".repeat(10_000);
     let copied = [&text[..], b"ctorch\nSize\nq\x01", &copies].concat();
     // A list that has one value without end.
-    let long = [&b"]q\x00N("[..], &b"2".repeat(2_000_000), b"e"].concat();
+    let long = [&b"]q\x00(N"[..], &b"2".repeat(2_000_000), b"e"].concat();
     let cases: [(&[u8], &str); 8] = [
         (&long, "values without end"),
         (
