@@ -188,9 +188,13 @@ def levels(image):
 
 
 def by_pillow(a, size, how):
-    """Each channel in float32 by Pillow's filter; size is height and width."""
+    """The middle of the resized image, each channel in float32 by Pillow's filter; size is height and width."""
+    # The part of the image that the middle comes from: the whole can be a thousand times as wide.
+    start = [int(round((whole - SIDE) / 2.0)) for whole in size]
+    scale = [have / whole for have, whole in zip(a.shape, size)]
+    box = [(start[axis] + end) * scale[axis] for end in (0, SIDE) for axis in (1, 0)]
     channels = [Image.fromarray(a[..., c].astype(np.float32)) for c in range(3)]
-    resized = [channel.resize(size[::-1], how) for channel in channels]
+    resized = [channel.resize((SIDE, SIDE), how, box) for channel in channels]
     return np.clip(np.dstack([np.asarray(channel) for channel in resized]), 0, 255)
 
 
@@ -198,11 +202,6 @@ def short_side(size, short):
     """As torchvision computes it."""
     height, width = size
     return (short, int(short * width / height)) if height <= width else (int(short * height / width), short)
-
-
-def crop(a, side=SIDE):
-    top, left = (int(round((whole - side) / 2.0)) for whole in a.shape[:2])
-    return a[top : top + side, left : left + side]
 
 
 def no_antialias(a):
@@ -222,10 +221,9 @@ MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 # Resized levels, and the mean and standard deviation that follow.
 PRESETS = {
     "keras": (lambda a: by_pillow(a, (SIDE, SIDE), BILINEAR), 0.5, 0.5),
-    "torchvision": (lambda a: crop(by_pillow(a, short_side(a.shape[:2], 342), BILINEAR)), MEAN, STD),
-    "torchvision-transform-input":
-        (lambda a: crop(by_pillow(a, short_side(a.shape[:2], 342), BILINEAR)), 0.5, 0.5),
-    "timm": (lambda a: crop(by_pillow(a, short_side(a.shape[:2], 341), BICUBIC)), 0.5, 0.5),
+    "torchvision": (lambda a: by_pillow(a, short_side(a.shape[:2], 342), BILINEAR), MEAN, STD),
+    "torchvision-transform-input": (lambda a: by_pillow(a, short_side(a.shape[:2], 342), BILINEAR), 0.5, 0.5),
+    "timm": (lambda a: by_pillow(a, short_side(a.shape[:2], 341), BICUBIC), 0.5, 0.5),
     "fid": (lambda a: no_antialias(a.astype(np.float64)), 0.5, 0.5),
 }
 
