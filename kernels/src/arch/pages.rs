@@ -2,6 +2,9 @@
 //!
 //! Without huge pages, reading the weights of a whole network misses the TLB on every page.
 
+#[cfg(target_os = "linux")]
+const HUGE_PAGE: usize = 2 << 20;
+
 /// A zeroed region of memory that is given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Region {
@@ -24,7 +27,6 @@ impl Region {
     #[cfg(target_os = "linux")]
     pub fn new(len: usize) -> Option<Self> {
         use libc::{MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
-        const HUGE_PAGE: usize = 2 << 20;
         let len = len.checked_next_multiple_of(HUGE_PAGE)?;
         let mapped = len.checked_add(HUGE_PAGE)?;
         let (protection, flags) = (PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
@@ -53,6 +55,21 @@ impl Drop for Region {
         // SAFETY: made by `new`; nothing points into it any more.
         unsafe { libc::munmap(self.mapping.0.cast(), self.mapping.1) };
     }
+}
+
+/// Asks for huge pages under memory that nobody has touched: the system then provides it in a few
+/// pieces and not page by page. Does nothing on other systems than Linux.
+pub fn prefer_huge_pages(memory: &mut [u8]) {
+    #[cfg(target_os = "linux")]
+    {
+        let start = memory.as_mut_ptr().align_offset(HUGE_PAGE).min(memory.len());
+        let inside = &mut memory[start..];
+        let len = inside.len() / HUGE_PAGE * HUGE_PAGE;
+        // SAFETY: whole pages of memory that is borrowed; advice does not change what they hold.
+        unsafe { libc::madvise(inside.as_mut_ptr().cast(), len, libc::MADV_HUGEPAGE) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = memory;
 }
 
 /// Makes the heap give large blocks back to the system as soon as they are freed: from now on each

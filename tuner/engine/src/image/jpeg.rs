@@ -1,5 +1,6 @@
 //! JPEG: baseline and progressive; grey, YCbCr, RGB, CMYK and YCCK.
 
+use kernels::arch::pages::prefer_huge_pages;
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
@@ -27,6 +28,7 @@ pub fn decode(bytes: &[u8]) -> Result<(Pixels, Option<Vec<u8>>), Refusal> {
     };
     decoder.set_options(options.jpeg_set_out_colorspace(space));
     let mut samples = vec![0; pixels * channels];
+    prefer_huge_pages(&mut samples);
     decoder.decode_into(&mut samples).map_err(Refusal::damaged)?;
     Ok((Pixels { width, height, channels, samples: Samples::U8(samples) }, decoder.exif().cloned()))
 }

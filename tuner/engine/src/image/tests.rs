@@ -5,7 +5,7 @@ use ::image::{DynamicImage, ImageFormat};
 use super::decode::decode;
 use super::filter::Axis;
 use super::pixels::{Pixels, Samples};
-use super::resize::{TILE_COLUMNS, Window, resize};
+use super::resize::{THREADS, TILE_COLUMNS, Window, resize};
 use super::{
     GeometryError, ImageError, Interpolation, Orientation, Preprocessing, Resize, load, orientation,
 };
@@ -265,9 +265,20 @@ fn extra_memory_is_below_the_size_of_the_image_whatever_its_proportions() {
         // A tile has the columns of one output at least, and columns of neighbours overlap.
         let columns = column_taps.max(TILE_COLUMNS);
         let tile_weights = 4 * columns + column_taps;
-        let extra = 4 * (row_taps + tile_weights + 3 * columns);
+        let extra = THREADS * 4 * (row_taps + tile_weights + 3 * columns);
         let image = 3 * width * height;
         assert!(extra < image / 2, "{width}x{height}: {extra} bytes next to {image}");
+    }
+}
+
+#[test]
+fn parts_of_a_large_image_are_those_of_the_whole() {
+    let image = noise(4200, 4000, 1, false);
+    let window = |first, rows| Window { resized: [301, 299], start: [first, 0], size: [rows, 299] };
+    let whole = resize(&image, &window(0, 301), Interpolation::Bilinear);
+    for (first, rows) in [(0, 1), (100, 101), (150, 151)] {
+        let part = resize(&image, &window(first, rows), Interpolation::Bilinear);
+        assert_eq!(part, whole[first * 299 * 3..][..rows * 299 * 3]);
     }
 }
 
