@@ -13,6 +13,9 @@ const MAX_TAG_BYTES: usize = 16 << 20;
 
 /// The image, and its orientation as EXIF numbers it.
 pub fn decode(mut bytes: Vec<u8>) -> Result<(Pixels, u8), Refusal> {
+    if has_endless_tag(&bytes) {
+        return Err(Refusal::damaged("a TIFF with a tag that is longer than the file"));
+    }
     let is_palette = palette_to_grey(&mut bytes);
     let mut decoder = Decoder::new(Cursor::new(&bytes)).map_err(Refusal::damaged)?;
     // The number of pixels bounds the rest.
@@ -120,15 +123,30 @@ fn palette_to_grey(bytes: &mut [u8]) -> bool {
 
 /// Where the photometric interpretation of the first image is.
 fn photometric(bytes: &[u8]) -> Option<usize> {
-    let little = bytes.first()? == &b'I';
-    let u16_at = |at: usize| {
-        let pair = *bytes.get(at..)?.first_chunk::<2>()?;
-        Some(if little { u16::from_le_bytes(pair) } else { u16::from_be_bytes(pair) })
-    };
-    let first = *bytes.get(4..)?.first_chunk::<4>()?;
-    let first = if little { u32::from_le_bytes(first) } else { u32::from_be_bytes(first) } as usize;
-    const PHOTOMETRIC_INTERPRETATION: u16 = 262;
-    let entries = (0..usize::from(u16_at(first)?)).map(|entry| first + 2 + 12 * entry);
-    let mut entries = entries.take_while(|entry| entry + 12 <= bytes.len());
-    entries.find(|&entry| u16_at(entry) == Some(PHOTOMETRIC_INTERPRETATION)).map(|entry| entry + 8)
+    const PHOTOMETRIC_INTERPRETATION: u32 = 262;
+    let entry = entries(bytes).into_iter().find(|&at| number(bytes, at, 2) == PHOTOMETRIC_INTERPRETATION);
+    entry.map(|entry| entry + 8)
+}
+
+/// Whether a tag of the first image states more values than the file has bytes: the decoder would
+/// ask for memory for all of them.
+fn has_endless_tag(bytes: &[u8]) -> bool {
+    entries(bytes).into_iter().any(|entry| number(bytes, entry + 4, 4) as usize > bytes.len())
+}
+
+/// Where the entries of the first image are; each has 12 bytes. None in a BigTIFF, version 43.
+fn entries(bytes: &[u8]) -> Vec<usize> {
+    if number(bytes, 2, 2) != 42 {
+        return Vec::new();
+    }
+    let first = number(bytes, 4, 4) as usize;
+    let all = (0..number(bytes, first, 2) as usize).map(|entry| first + 2 + 12 * entry);
+    all.take_while(|entry| entry + 12 <= bytes.len()).collect()
+}
+
+/// A number of some bytes, in the order that the file states; 0 behind its end.
+fn number(bytes: &[u8], at: usize, len: usize) -> u32 {
+    let digits = bytes.get(at..).and_then(|rest| rest.get(..len)).unwrap_or_default();
+    let push = |number: u32, digit: &u8| number << 8 | u32::from(*digit);
+    if bytes.first() == Some(&b'I') { digits.iter().rev().fold(0, push) } else { digits.iter().fold(0, push) }
 }
