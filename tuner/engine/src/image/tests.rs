@@ -90,6 +90,15 @@ fn a_small_file_cannot_ask_for_a_large_image() {
     assert!(message.contains("an image of 65536x65536 pixels, expected 1 to 200000000"), "{message}");
 }
 
+#[test]
+fn a_tag_cannot_have_more_values_than_its_file_has_bytes() {
+    let mut bytes = rgb_tiff(&gradient());
+    let first = u32::from_le_bytes(bytes[4..8].try_into().unwrap()) as usize;
+    bytes[first + 6..first + 10].copy_from_slice(&u32::MAX.to_le_bytes());
+    let message = refusal(&bytes, &Model::inception_v3());
+    assert!(message.contains("found a TIFF with a tag that is longer than the file"), "{message}");
+}
+
 /// A file of every kind that the encoders here can write, the lossless ones first.
 fn every_format() -> Vec<(&'static str, Vec<u8>)> {
     vec![

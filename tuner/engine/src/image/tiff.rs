@@ -8,9 +8,6 @@ use tiff::tags::Tag;
 
 use crate::image::pixels::{Pixels, Refusal, Samples, checked_size};
 
-/// The longest value of a tag: more than the offsets of the strips of any image.
-const MAX_TAG_BYTES: usize = 16 << 20;
-
 /// The image, and its orientation as EXIF numbers it.
 pub fn decode(mut bytes: Vec<u8>) -> Result<(Pixels, u8), Refusal> {
     if has_endless_tag(&bytes) {
@@ -19,9 +16,7 @@ pub fn decode(mut bytes: Vec<u8>) -> Result<(Pixels, u8), Refusal> {
     let is_palette = palette_to_grey(&mut bytes);
     let mut decoder = Decoder::new(Cursor::new(&bytes)).map_err(Refusal::damaged)?;
     // The number of pixels bounds the rest.
-    let mut limits = Limits::unlimited();
-    limits.ifd_value_size = MAX_TAG_BYTES;
-    decoder = decoder.with_limits(limits);
+    decoder = decoder.with_limits(Limits::unlimited());
     let (width, height) = decoder.dimensions().map_err(Refusal::damaged)?;
     let (width, height) = (width as usize, height as usize);
     checked_size(width, height)?;
