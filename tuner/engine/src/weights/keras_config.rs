@@ -1,19 +1,16 @@
 //! What Keras saves of a model next to its weights: its layers in order, with their options.
 //!
 //! Keras 2 has it as the attribute `model_config` of a saved `.h5`, Keras 3 as `config.json` in a
-//! `.keras` archive. Both are `{"class_name": .., "config": {"layers": [..]}}`, where a layer may
-//! be a model again.
+//! `.keras` archive. [`super::keras_graph`] walks through it; here is what its layers mean.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
 use crate::network::Activation;
 use crate::util::files::one_line;
 use crate::weights::head::{HeadPart, HeadParts, PartKind};
-
-/// Models in models, at most.
-const MAX_DEPTH: usize = 8;
+use crate::weights::keras_graph::{Layer, collect, strings, trunk, walk_back};
 
 /// Layers that compute nothing after training.
 const WITHOUT_EFFECT: [&str; 9] = [
@@ -27,22 +24,6 @@ const WITHOUT_EFFECT: [&str; 9] = [
     "Identity",
     "Functional",
 ];
-
-/// A layer as the description has it.
-#[derive(Clone, Copy, Debug)]
-struct Layer<'a> {
-    class: &'a str,
-    name: &'a str,
-    config: &'a Value,
-    /// How many times it is applied.
-    calls: usize,
-}
-
-impl Layer<'_> {
-    fn shown(&self) -> String {
-        format!("layer {} ({})", one_line(self.name), one_line(self.class))
-    }
-}
 
 /// The layers behind the last block, and one before it that changes what the network computes.
 #[derive(Debug)]
@@ -164,108 +145,6 @@ pub(super) fn norms(config: &Value) -> HashMap<String, NormOptions> {
         (layer.name.to_owned(), NormOptions { has_gamma, has_beta, epsilon })
     };
     norms.map(options).collect()
-}
-
-fn layers(model: &Value) -> &[Value] {
-    model["config"]["layers"].as_array().map_or(&[], |layers| layers)
-}
-
-fn layer(layer: &Value) -> Layer<'_> {
-    let (class, name) = (&layer["class_name"], &layer["config"]["name"]);
-    let [class, name] = [class, name].map(|text| text.as_str().unwrap_or_default());
-    let calls = layer["inbound_nodes"].as_array().map_or(1, |nodes| nodes.len().max(1));
-    Layer { class, name, config: &layer["config"], calls }
-}
-
-/// All layers of models in models, in order.
-fn collect<'a>(model: &'a Value, depth: usize, all: &mut Vec<Layer<'a>>) {
-    for inner in layers(model) {
-        match layers(inner) {
-            [] => all.push(layer(inner)),
-            _ if depth < MAX_DEPTH => collect(inner, depth + 1, all),
-            _ => {}
-        }
-    }
-}
-
-/// The places of layers by their names.
-fn places(layers: &[Value]) -> HashMap<&str, usize> {
-    let named = layers.iter().enumerate();
-    named.filter_map(|(at, layer)| Some((layer["config"]["name"].as_str()?, at))).collect()
-}
-
-/// The layers that a layer reads.
-fn inputs(layer: &Value, places: &HashMap<&str, usize>) -> Vec<usize> {
-    let mut names = Vec::new();
-    strings(&layer["inbound_nodes"], &mut names);
-    let mut inputs: Vec<usize> = names.into_iter().filter_map(|name| places.get(name).copied()).collect();
-    inputs.dedup();
-    inputs
-}
-
-/// All layers from which the one called `joins` comes, in the model that has it.
-fn trunk<'a>(model: &'a Value, joins: &str, depth: usize) -> Vec<Layer<'a>> {
-    let all = layers(model);
-    let places = places(all);
-    let Some(&last) = places.get(joins) else {
-        let inner = || all.iter().map(|inner| trunk(inner, joins, depth + 1)).find(|found| !found.is_empty());
-        return if depth < MAX_DEPTH { inner().unwrap_or_default() } else { Vec::new() };
-    };
-    let (mut seen, mut open) = (HashSet::from([last]), vec![last]);
-    while let Some(at) = open.pop() {
-        open.extend(inputs(&all[at], &places).into_iter().filter(|input| seen.insert(*input)));
-    }
-    seen.into_iter().map(|at| layer(&all[at])).collect()
-}
-
-/// The layers from the last output back to the input or to the layer `joins`, the last first; of
-/// others with several inputs, the first is the end. Whether there was an end before the input.
-fn walk_back<'a>(model: &'a Value, joins: &str, depth: usize, chain: &mut Vec<Layer<'a>>) -> bool {
-    let all = layers(model);
-    let places = places(all);
-    let find = |name: &str| places.get(name).copied();
-    let is_sequential = model["class_name"] == "Sequential";
-    let mut outputs = Vec::new();
-    strings(&model["config"]["output_layers"], &mut outputs);
-    let mut at = match is_sequential {
-        true => all.len().checked_sub(1),
-        false => outputs.into_iter().rev().find_map(find),
-    };
-    // No layer is passed twice.
-    for _ in 0..all.len() {
-        let Some(index) = at else { return false };
-        let inner = &all[index];
-        let before = match is_sequential {
-            true => index.checked_sub(1).into_iter().collect(),
-            false => inputs(inner, &places),
-        };
-        let is_model = !layers(inner).is_empty();
-        if is_model && depth < MAX_DEPTH {
-            if walk_back(inner, joins, depth + 1, chain) {
-                return true;
-            }
-        } else if before.len() > 1 && inner["config"]["name"] == *joins {
-            return true;
-        } else {
-            chain.push(layer(inner));
-        }
-        at = match before[..] {
-            [] => return false,
-            [input] => Some(input),
-            _ => return true,
-        };
-    }
-    true
-}
-
-/// All strings of a JSON value.
-fn strings<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
-    match value {
-        Value::String(text) => found.push(text),
-        Value::Array(list) => list.iter().for_each(|value| strings(value, found)),
-        Value::Object(map) => map.values().for_each(|value| strings(value, found)),
-        _ => {}
-    }
 }
 
 /// Augmentation, and values of 0 to 255 to -1 to 1, which is how images are read for Keras's

@@ -10,6 +10,7 @@ pub mod error;
 mod hdf5;
 mod head;
 mod keras_config;
+mod keras_graph;
 mod keras_names;
 mod names;
 pub mod naming;
