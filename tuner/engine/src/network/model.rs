@@ -85,16 +85,6 @@ impl Head {
     pub fn activation(&self) -> Activation {
         self.layers.last().map_or(Activation::None, |layer| layer.activation)
     }
-
-    /// [`Self::activation`] for texts.
-    pub fn end(&self) -> &'static str {
-        match self.activation() {
-            Activation::None => "none",
-            Activation::Relu => "ReLU",
-            Activation::Sigmoid => "sigmoid",
-            Activation::Softmax => "softmax",
-        }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -237,6 +227,11 @@ impl Model {
         let (name, inputs, shape) = (format!("{block}.{layer}"), vec![self.output], [1, 1, channels]);
         self.nodes.push(Node { name, block, op, inputs, shape });
         self.output = self.nodes.len() - 1;
+    }
+
+    /// [`Self::shape`] as a plan states it.
+    pub fn shape_text(&self) -> Option<String> {
+        self.shape.as_ref().map(ToString::to_string)
     }
 
     pub fn input(&self) -> [usize; 3] {

@@ -55,7 +55,7 @@ impl<'a> Request<'a> {
         Plan {
             schema: SCHEMA.to_string(),
             model: self.model.name.clone(),
-            shape: self.plan_shape(),
+            shape: self.model.shape_text(),
             batch: self.batch,
             threads: self.threads,
             max_rel_error: self.max_rel_error,
@@ -68,14 +68,9 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// [`Plan::shape`] of the model.
-    fn plan_shape(&self) -> Option<String> {
-        self.model.shape.as_ref().map(ToString::to_string)
-    }
-
     pub(crate) fn plan_request(&self) -> PlanRequest<'_> {
         let (threads, batch) = (Some(self.threads), Some(self.batch));
-        PlanRequest { model: &self.model.name, shape: self.plan_shape(), threads, batch }
+        PlanRequest { model: &self.model.name, shape: self.model.shape_text(), threads, batch }
     }
 }
 
@@ -135,7 +130,7 @@ mod tests {
     fn a_single_convolution_is_asked_for_by_its_shape() {
         let conv = "n1h9w9c16k24r3s3".parse().expect("a shape");
         let model = Model::conv2d_bn(&conv);
-        assert_eq!(Request::new(&model).plan_shape().as_deref(), Some("n1h9w9c16k24r3s3"));
-        assert_eq!(Request::new(&Model::inception_v3()).plan_shape(), None);
+        assert_eq!(Request::new(&model).plan_request().shape.as_deref(), Some("n1h9w9c16k24r3s3"));
+        assert_eq!(Request::new(&Model::inception_v3()).plan_request().shape, None);
     }
 }

@@ -25,12 +25,22 @@ pub fn newest(
     bounds: &Bounds,
     machine: &Machine,
 ) -> Option<(PathBuf, Plan)> {
-    let fits = |(path, plan): &(PathBuf, Plan)| {
+    fitting(folder, wanted, bounds, machine)
+        .max_by_key(|(_, plan)| (plan.max_rel_error == bounds.error, plan.created))
+}
+
+/// The plans of a folder that are for what a run asks, on a machine like this.
+fn fitting(
+    folder: &Path,
+    wanted: &PlanRequest,
+    bounds: &Bounds,
+    machine: &Machine,
+) -> impl Iterator<Item = (PathBuf, Plan)> {
+    in_folder(folder).filter(move |(path, plan)| {
         plan.check_wanted(path, wanted).is_ok()
             && plan.keeps(bounds)
             && plan.machine.differs(machine).is_none()
-    };
-    in_folder(folder).filter(fits).max_by_key(|(_, plan)| (plan.max_rel_error == bounds.error, plan.created))
+    })
 }
 
 /// As [`newest`], where no plan is for the batch and the threads that a run asks: the plan for the
@@ -42,10 +52,7 @@ pub fn nearest(
     machine: &Machine,
 ) -> Option<(PathBuf, Plan)> {
     let any = PlanRequest { threads: None, batch: None, ..wanted.clone() };
-    let fits = |(path, plan): &(PathBuf, Plan)| {
-        plan.check_wanted(path, &any).is_ok() && plan.keeps(bounds) && plan.machine.differs(machine).is_none()
-    };
-    in_folder(folder).filter(fits).min_by_key(|(_, plan)| {
+    fitting(folder, &any, bounds, machine).min_by_key(|(_, plan)| {
         let distance = |asked: Option<usize>, found: usize| asked.map_or(0, |asked| asked.abs_diff(found));
         let batch = distance(wanted.batch, plan.batch);
         (batch, distance(wanted.threads, plan.threads), Reverse(plan.created))
