@@ -25,7 +25,7 @@ pub fn autotune(
     weights: &Weights,
     options: &Options,
     observer: &mut dyn Observer,
-) -> Result<Plan, TuneError> {
+) -> Result<Tuned, TuneError> {
     let graph = graph(model, weights, options.batch);
     ensure_runs(&model.to_string(), &graph)?;
     let progress = Progress::new(observer);
@@ -52,17 +52,20 @@ pub fn autotune(
         let network = Network { graph: planned.chosen.session.graph(), in_network_until: None, ..network };
         plan.pareto = setup.threads.install(|| pareto(&network))?;
     }
-    Ok(plan)
+    let faster = planned.earlier_error.filter(|_| planned.is_earlier_faster());
+    let earlier = options.earlier.as_ref().zip(faster);
+    let earlier = earlier.map(|(plan, error)| Plan { rel_error: Some(error), ..plan.clone() });
+    Ok(Tuned { plan, earlier })
 }
 
-/// Whether the earlier plan was faster than this one, in turn with it and by more than the noise.
-pub fn is_earlier_faster(plan: &Plan) -> bool {
-    let mut networks = plan.networks.iter();
-    let earlier = plan.networks.iter().find(|network| network.network == NetworkVariant::Earlier);
-    networks.next().zip(earlier).is_some_and(|(tuned, earlier)| {
-        let (own, other) = (tuned.time_us, earlier.time_us);
-        other.median < own.low && other.high < own.median
-    })
+/// What tuning has come to.
+#[derive(Clone, Debug)]
+pub struct Tuned {
+    /// The new plan.
+    pub plan: Plan,
+    /// The earlier plan, with its error as measured now, where it was faster in turn with the new
+    /// one, by more than the noise.
+    pub earlier: Option<Plan>,
 }
 
 /// What results are compared with: the network in f64, on the given images or built-in ones.
@@ -91,7 +94,7 @@ fn written(model: &Model, graph: &Graph, setup: &Setup, measured: &Measured, pla
     Plan {
         schema: SCHEMA.to_string(),
         model: model.to_string(),
-        shape: model.shape.as_ref().map(ToString::to_string),
+        shape: model.shape_text(),
         batch: graph.batch,
         threads: setup.threads.count(),
         max_rel_error: options.bounds.error,

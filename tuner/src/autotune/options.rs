@@ -32,7 +32,7 @@ pub struct Options {
     /// Take nothing from the log but how near the cores have been.
     pub fresh: bool,
     /// A plan for the same that is measured in turn with the new one, see
-    /// [`is_earlier_faster`](crate::is_earlier_faster).
+    /// [`Tuned`](crate::Tuned).
     pub earlier: Option<Plan>,
     /// Images `[h, w, c]` that the error is measured on; three built-in ones where there are none.
     pub images: Vec<Vec<f32>>,

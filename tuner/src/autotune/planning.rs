@@ -22,7 +22,18 @@ pub struct Planned<'a> {
     pub planning: Option<Planning>,
     /// Whole networks in turn, the best first.
     pub networks: Vec<(NetworkVariant, NetworkTime)>,
+    /// The error of the earlier plan, where there is one that keeps the bound.
+    pub earlier_error: Option<f64>,
     pub prediction: Prediction,
+}
+
+impl Planned<'_> {
+    /// Whether the earlier plan was faster in turn with what was chosen, by more than the noise.
+    pub fn is_earlier_faster(&self) -> bool {
+        let earlier = self.networks.iter().find(|(name, _)| *name == NetworkVariant::Earlier);
+        let chosen = &self.networks[0].1.timing;
+        earlier.is_some_and(|(_, earlier)| is_faster(&earlier.timing, chosen))
+    }
 }
 
 pub struct Prediction {
@@ -63,14 +74,14 @@ pub fn plan<'m>(
     let bound = lower_bound(network, &graph);
     let mut rivals = choose_rivals(network, &graph, &variants)?;
     network.distance.wait_until(part(end, patience));
-    let mut earlier = earlier.and_then(|plan| session_by(network, plan));
+    let (mut earlier, earlier_error) = earlier.and_then(|plan| session_by(network, plan)).unzip();
     let more =
         [(NetworkVariant::AllImagesAtOnce, at_once.as_mut()), (NetworkVariant::Earlier, earlier.as_mut())];
     let mut networks = compare_rivals(network, &mut rivals, more, end)?;
     let Rivals { tuned: chosen, variants, .. } = fastest(rivals, &mut networks);
     let planning = bound.map(|bound| Planning { plan_ms: ms(chosen.isolated_seconds()), ..bound });
     let prediction = predict(&chosen, &networks);
-    Ok(Planned { chosen, split, variants, planning, networks, prediction })
+    Ok(Planned { chosen, split, variants, planning, networks, earlier_error, prediction })
 }
 
 /// What a choice layer by layer takes, and what no choice can be below, by isolated times.
@@ -130,11 +141,14 @@ fn compare_rivals(
     Ok(names.into_iter().zip(compare(network, sessions, count, end)).collect())
 }
 
-/// A network by another plan; none where the plan does not fit any more.
-fn session_by(network: &Network, plan: &Plan) -> Option<PreparedNetwork> {
-    let &Network { graph, weights, cpu, threads, .. } = network;
+/// A network by another plan, and its error; none where the plan does not fit any more, or its error
+/// by these weights and images exceeds the bound.
+fn session_by(network: &Network, plan: &Plan) -> Option<(PreparedNetwork, f64)> {
+    let &Network { graph, weights, cpu, threads, reference, bounds, .. } = network;
     let (graph, choices) = plan.network(Path::new("plan"), graph, cpu).ok()?;
-    PreparedNetwork::new(graph, &choices, weights, cpu, threads).ok()
+    let mut session = PreparedNetwork::new(graph, &choices, weights, cpu, threads).ok()?;
+    let (error, _) = reference.error(&mut session, threads);
+    (error <= bounds.error).then_some((session, error))
 }
 
 /// The plain network by the built-in choice, and in f32 by published rules.

@@ -379,8 +379,7 @@ impl ModelArgs {
 
     /// What a run asks of a plan.
     pub fn wanted(model: &Model, threads: Option<usize>, batch: Option<usize>) -> PlanRequest<'_> {
-        let shape = model.shape.as_ref().map(ToString::to_string);
-        PlanRequest { model: &model.name, shape, threads, batch }
+        PlanRequest { model: &model.name, shape: model.shape_text(), threads, batch }
     }
 }
 
@@ -434,6 +433,11 @@ pub fn results_folder() -> PathBuf {
 
 /// A file and the option that names it; none where it was not given.
 pub type FileOption<'a> = (&'a str, Option<&'a PathBuf>);
+
+/// The files of weights that an index names.
+pub fn shards(weights: &Weights) -> Vec<FileOption<'_>> {
+    weights.files().iter().map(|path| ("--weights", Some(path))).collect()
+}
 
 /// Checks that no file to write is one to read, or is written twice.
 pub fn check_distinct<'a>(

@@ -28,7 +28,7 @@ mod warnings;
 
 use args::{
     FileOption, HostArgs, ImageArgs, IsaArgs, ModelArgs, PlanArgs, PlanFilter, TuneArgs, at_size,
-    check_distinct, crowded, model_options, planned_model, results_folder, threads,
+    check_distinct, crowded, model_options, planned_model, results_folder, shards, threads,
 };
 use output::{Answer, OutputArgs};
 use preprocess::Images;

@@ -27,7 +27,7 @@ use crate::cli::npy::save_npy;
 use crate::cli::preprocess::size_hint;
 use crate::cli::{
     Answer, Failure, FileOption, HostArgs, ImageArgs, Images, Meter, ModelArgs, OutputArgs, at_size,
-    check_distinct, crowded, model_options, print_notes, threads,
+    check_distinct, crowded, model_options, print_notes, shards, threads,
 };
 use crate::report::{RUNS, Table, count, layers_text, percent, short, time_text, wrap};
 
@@ -101,7 +101,8 @@ struct Inputs<'a> {
 pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
     let inputs = Inputs::read(args)?;
     let Found { graph, choices, threads: count, plan, note } = inputs.find_plan()?;
-    check_distinct(&args.written(), &[("the plan", Some(&PathBuf::from(&plan)))], &args.images)?;
+    let found = (plan != BUILT_IN).then(|| PathBuf::from(&plan));
+    check_distinct(&args.written(), &[("the plan", found.as_ref())], &args.images)?;
     ensure_runs(&inputs.model.to_string(), &graph)?;
     let threads = threads(count)?;
     // Photographs are decoded by one thread, and the network is prepared meanwhile.
@@ -208,7 +209,7 @@ impl Running<'_> {
             median_ms,
             images_per_second: batch as f64 * 1e3 / median_ms,
             model: self.inputs.model.to_string(),
-            shape: self.inputs.model.shape.as_ref().map(ToString::to_string),
+            shape: self.inputs.model.shape_text(),
             threads: threads.count(),
             batch,
             plan: self.plan.clone(),
@@ -321,8 +322,7 @@ impl<'a> Inputs<'a> {
         let read = [("--weights", weights), ("--plan", plan.as_ref()), ("--labels", labels.as_ref())];
         check_distinct(&args.written(), &read, images)?;
         let (model, weights) = args.model.open(args.features)?;
-        let shards: Vec<_> = weights.files().iter().map(|path| ("--weights", Some(path))).collect();
-        check_distinct(&args.written(), &shards, images)?;
+        check_distinct(&args.written(), &shards(&weights), images)?;
         if args.features && model.features.is_none() {
             let networks = network_names();
             return Err(format!("--features: {model} has no pooled features, only {networks} does").into());

@@ -9,7 +9,7 @@ use engine::runtime::{PreparedNetwork, Threads, graph};
 use engine::{Machine, Model, Plan};
 use serde::Serialize;
 
-use crate::autotune::network::{autotune, is_earlier_faster};
+use crate::autotune::network::{Tuned, autotune};
 use crate::autotune::options::Options;
 use crate::cli::classes::{ClassNames, Classes, not_finite};
 use crate::cli::detail::{detail, pareto, search_sentence};
@@ -18,7 +18,7 @@ use crate::cli::tune_shapes::tune_shapes;
 use crate::cli::warnings::{audit, warn_of_noise};
 use crate::cli::{
     Answer, Failure, Images, Meter, ModelArgs, TuneArgs, at_size, check_distinct, crowded, model_options,
-    print_notes, threads,
+    print_notes, shards, threads,
 };
 use crate::report::{count, paragraphs, sections, time_text};
 
@@ -31,6 +31,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         return tune_shapes(args, path, out);
     }
     let (model, weights) = args.model.open(false)?;
+    check_distinct(&written, &shards(&weights), &args.images)?;
     let images = args.images.load(&model, &weights)?;
     let options = Options {
         batch: args.model.batch(&args.host).unwrap_or(1),
@@ -39,7 +40,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     };
     let machine = Machine::of(&options.cpu);
     let Options { threads: workers, batch, bounds, .. } = options;
-    let shape = model.shape.as_ref().map(ToString::to_string);
+    let shape = model.shape_text();
     let default = file_name(&model.to_string(), shape.as_deref(), workers, batch, &bounds);
     let path = args.output_file(&machine, &default)?;
     if let Some(images) = &images {
@@ -49,8 +50,8 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     print_notes(&crowded(workers));
     let earlier = earlier(&path, &model, &options, &machine);
     let options = Options { earlier, ..options };
-    let tuned = autotune(&model, &weights, &options, &mut Meter::default())?;
-    let plan = faster(&path, tuned, options.earlier)?;
+    let plan = faster(&path, autotune(&model, &weights, &options, &mut Meter::default())?);
+    plan.write(&path)?;
     plan.noise.iter().for_each(warn_of_noise);
     audit(&plan);
     let workers = count(workers, "thread");
@@ -79,12 +80,9 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What was tuned, which is written; or the earlier plan, where that was faster in turn with it.
-fn faster(path: &Path, tuned: Plan, earlier: Option<Plan>) -> Result<Plan, Failure> {
-    let Some(earlier) = earlier.filter(|_| is_earlier_faster(&tuned)) else {
-        tuned.write(path)?;
-        return Ok(tuned);
-    };
+/// What was tuned; or the earlier plan, where that was faster in turn with it.
+fn faster(path: &Path, Tuned { plan: tuned, earlier }: Tuned) -> Plan {
+    let Some(earlier) = earlier else { return tuned };
     let ms = |variant: NetworkVariant| {
         let time = tuned.networks.iter().find(|network| network.network == variant);
         time.map_or(String::new(), |network| time_text(network.time_us.median))
@@ -94,7 +92,7 @@ fn faster(path: &Path, tuned: Plan, earlier: Option<Plan>) -> Result<Plan, Failu
         "note: {} is kept: it took {before} in turn with what was tuned now, and that took {now}",
         path.display()
     );
-    Ok(earlier)
+    earlier
 }
 
 /// The plan that is there for the same, on a machine like this.
