@@ -77,6 +77,11 @@ impl Block {
         blocks.filter(|block| block.forms.len() > 1).collect()
     }
 
+    /// The variant that differs most from the plain one.
+    pub fn most(&self) -> BlockVariant {
+        self.forms.last().map_or(BlockVariant::PLAIN, |(variant, _)| *variant)
+    }
+
     fn new(graph: &Graph, name: &'static str) -> Self {
         let steps = |graph: Graph| graph.steps.into_iter().filter(|step| step.block == name).collect();
         let mut forms: Vec<(BlockVariant, Vec<Step>)> = BlockVariant::ALL

@@ -2,6 +2,7 @@
 
 use kernels::{Cpu, Kernel, KernelEntry, Problem, Role, Unsupported, table};
 
+use crate::network::block_variant::{Block, with_variant};
 use crate::network::choice::Choice;
 use crate::network::dtypes::Precision;
 use crate::network::graph::Graph;
@@ -48,23 +49,45 @@ pub fn available(cpu: &Cpu, problem: &Problem) -> (Vec<SupportedKernel>, Vec<Exc
     (list, left_out)
 }
 
-/// A choice without measurements, in f32: of the rows that this machine has, the one with the
-/// fewest multiply-adds by its default tuning; the first in the table where several are equal.
+/// Families that compute fewer products, by transforms that cost little where there are channels to
+/// share them. Strassen's saves an eighth of the products at most, less than its additions cost in
+/// most steps.
+const TRANSFORMS: [&str; 2] = ["winograd", "separable"];
+
+/// Channels in from which on a transform is the default.
+const TRANSFORM_CHANNELS: usize = 16;
+
+/// A choice without measurements, in f32: a transform wherever it is valid and there are enough
+/// channels, else the first row of the table that this machine has and that takes the problem; by
+/// its default tuning.
 ///
 /// # Panics
 /// If no row of the table takes the problem.
 pub fn default_choice(problem: &Problem, cpu: &Cpu) -> Choice {
     let (list, _) = available(cpu, problem);
-    let tuned = list.iter().filter(|a| a.row.role == Role::Candidate).filter_map(|a| {
+    let is_deep = problem.as_conv().is_ok_and(|conv| conv.channels >= TRANSFORM_CHANNELS);
+    let is_transform = |a: &&SupportedKernel| is_deep && TRANSFORMS.contains(&a.row.family);
+    let choice = |a: &SupportedKernel| {
         let tuning = a.kernel.tunings(problem).swap_remove(0);
         let formats = *Precision::F32.formats(&*a.kernel, problem, &tuning).first()?;
-        Some((a.kernel.multiply_adds(problem, &tuning), Choice { row: a.row, tuning, formats }))
-    });
-    let best = tuned.min_by_key(|(work, _)| *work);
-    best.unwrap_or_else(|| panic!("no kernel takes {problem}")).1
+        Some(Choice { row: a.row, tuning, formats })
+    };
+    let candidates = || list.iter().filter(|a| a.row.role == Role::Candidate);
+    let best = candidates().filter(is_transform).find_map(choice).or_else(|| candidates().find_map(choice));
+    best.unwrap_or_else(|| panic!("no kernel takes {problem}"))
 }
 
 /// [`default_choice`] for every step.
 pub fn default_choices(graph: &Graph, cpu: &Cpu) -> Vec<Choice> {
     graph.steps.iter().map(|step| default_choice(&step.problem, cpu)).collect()
+}
+
+/// A plain graph with each block in the variant that changes most, and [`default_choices`] for it:
+/// the network without measurements.
+pub fn built_in(plain: &Graph, cpu: &Cpu) -> (Graph, Vec<Choice>) {
+    let graph = Block::all(plain).iter().fold(plain.clone(), |graph, block| {
+        with_variant(&graph, block.name, block.most()).expect("a variant of the block")
+    });
+    let choices = default_choices(&graph, cpu);
+    (graph, choices)
 }

@@ -13,7 +13,9 @@ pub mod spec;
 
 pub use block_variant::{Block, BlockVariant, problems, with_variant};
 pub use builder::BlockInfo;
-pub use candidates::{Excluded, SupportedKernel, available, default_choice, default_choices, supported};
+pub use candidates::{
+    Excluded, SupportedKernel, available, built_in, default_choice, default_choices, supported,
+};
 pub use choice::{
     CandidateId, Choice, StepFormats, TOOL, multiply_adds, problem_name, tuning_text, tuning_to_json,
 };

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use kernels::{Cpu, PoolKind};
 
-use crate::network::{F32_ERROR, Graph, Model, Step, TOOL, default_choice};
+use crate::network::{Block, Choice, F32_ERROR, Graph, Model, Step, TOOL, built_in};
 use crate::plan::error::PlanError;
 use crate::plan::schema::{Bounds, Plan, PlanRequest, SCHEMA};
 use crate::plan::step::PlanStep;
 use crate::plan::store::newest;
+use crate::plan::{BlockVariantRecord, VariantReason};
 use crate::runtime::{Machine, available, physical_cores};
 use crate::util::now;
 
@@ -43,15 +44,23 @@ impl<'a> Request<'a> {
         Self { max_rel_error, ..self }
     }
 
-    /// A plan that is made without measurements: for each step the kernel with the fewest
-    /// multiply-adds by its default tuning, in f32.
+    /// A plan that is made without measurements, in f32: each block in the variant that changes most,
+    /// a transform for each step where one is valid and the direct kernel for the others, by default
+    /// tunings.
     ///
     /// # Panics
     /// If no kernel takes a step.
     pub fn untuned(&self) -> Plan {
         let cpu = Cpu::detect();
-        let graph = Graph::new(self.model, self.batch, PoolKind::Average);
-        let step = |s: &Step| PlanStep::unmeasured(s, &default_choice(&s.problem, &cpu), self.threads);
+        let plain = Graph::new(self.model, self.batch, PoolKind::Average);
+        let (graph, choices) = built_in(&plain, &cpu);
+        let step = |(s, choice): (&Step, &Choice)| PlanStep::unmeasured(s, choice, self.threads);
+        let variant = |block: &Block| BlockVariantRecord {
+            block: block.name.to_string(),
+            variant: block.most().to_string(),
+            alternatives: Vec::new(),
+            reason: VariantReason::NotMeasured,
+        };
         Plan {
             schema: SCHEMA.to_string(),
             model: self.model.name.clone(),
@@ -63,7 +72,8 @@ impl<'a> Request<'a> {
             cores_allowed: Some(available()),
             tool: TOOL.to_string(),
             created: now(),
-            steps: graph.steps.iter().map(step).collect(),
+            block_variants: Block::all(&plain).iter().map(variant).collect(),
+            steps: graph.steps.iter().zip(&choices).map(step).collect(),
             ..Plan::default()
         }
     }
