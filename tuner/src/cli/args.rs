@@ -13,14 +13,13 @@ use engine::runtime::{Threads, available, physical_cores};
 use engine::util::create_folder;
 use engine::util::files::{check_writable, resolved};
 use engine::weights::HeadOptions;
-use engine::{InputError, Machine, Model, ModelShape, Plan, Weights};
+use engine::{Machine, Model, ModelShape, Plan, Weights};
 use kernels::{Conv, Cpu, ShapeError, Tier};
 
 use crate::autotune::error::TuneError;
 use crate::autotune::options::Options;
 use crate::bench::POLICY;
-use crate::cli::npy::load_npy;
-use crate::cli::preprocess::{PreprocessArgs, not_preprocessed, size_hint};
+use crate::cli::preprocess::PreprocessArgs;
 use crate::cli::{Failure, Images, OutputArgs};
 use crate::log::journal;
 use crate::report::count;
@@ -184,30 +183,19 @@ impl ImageArgs {
     }
 
     /// The images, which fit the model; none if none are given.
-    pub fn load(&self, model: &Model, weights: &Weights) -> Result<Option<Images>, Failure> {
-        let [h, w, c] = model.input();
+    pub fn open<'a>(&'a self, model: &'a Model, weights: &Weights) -> Result<Option<Images<'a>>, Failure> {
         if let Some(path) = &self.input {
-            let values = load_npy(path, [h, w, c]).map_err(|error| match &error {
-                InputError::Shape { found, .. } if matches!(found[..], [_, _, _, channels] if channels == c) => {
-                    format!("{error}{}", size_hint(model, [found[1], found[2]])).into()
-                }
-                _ => Failure::from(error),
-            })?;
-            let names = (0..values.dim().0).map(|n| format!("{}[{n}]", path.display())).collect();
-            let values = values.into_raw_vec_and_offset().0;
-            let note = not_preprocessed(&values).filter(|_| model.takes_images()).map(|found| {
-                let [black, white] = model.info.pixel_range;
-                format!("{}: {found}, expected values in {black}..{white}", path.display())
-            });
-            return Ok(Some(Images { values, names, notes: note.into_iter().collect() }));
+            return Images::npy(model, path).map(Some);
         }
         if self.image.is_empty() {
             return Ok(None);
         }
         if !model.takes_images() {
+            let [h, w, c] = model.input();
             return Err(format!("--image: {model} takes [{h}, {w}, {c}], not images; use --input").into());
         }
-        Ok(Some(self.preprocess.load(&self.image, model, weights)?))
+        let (preprocessing, written) = (self.preprocess.preprocessing(weights), &self.preprocess.write_input);
+        Images::files(model, &self.image, preprocessing, written.as_deref()).map(Some)
     }
 }
 

@@ -5,6 +5,7 @@ mod check;
 mod classes;
 mod detail;
 mod explain;
+mod images;
 mod layer_names;
 mod list;
 mod merge;
@@ -30,8 +31,8 @@ use args::{
     FileOption, HostArgs, ImageArgs, IsaArgs, ModelArgs, PlanArgs, PlanFilter, TuneArgs, at_size,
     check_distinct, crowded, model_options, planned_model, results_folder, shards, threads,
 };
+use images::{Batch, Images};
 use output::{Answer, OutputArgs};
-use preprocess::Images;
 pub use program::main;
 use progress::Meter;
 

@@ -1,12 +1,12 @@
 //! Tensors as numpy's `.npy` files.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::Path;
 
 use engine::InputError;
-use engine::util::files::{file_name, one_line, starts_like, write_with};
-use ndarray::{Array4, ArrayBase, ArrayD, Data, Dimension, Ix4, IxDyn, ShapeBuilder};
+use engine::util::files::{AtomicFile, coordinate, file_name, one_line, starts_like};
+use ndarray::{Array4, ArrayD, Dimension, IxDyn, ShapeBuilder};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -15,6 +15,9 @@ const MAX_HEADER: usize = 4096;
 
 const F32: &str = "<f4";
 const F64: &str = "<f8";
+
+/// What is expected of a shape that is larger than any memory.
+const IN_MEMORY: &str = "a shape that fits into memory";
 
 /// A tensor of results to compare with.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,19 +28,75 @@ pub struct ExpectTensor {
     pub is_f64: bool,
 }
 
-/// Reads images `[n, h, w, c]` of float32, where `expected` is `[h, w, c]` and n is at least 1.
-/// C and Fortran order are accepted.
+/// Images `[n, h, w, c]` of float32, read some at a time. C and Fortran order are accepted; of the
+/// latter all are in memory.
+pub struct NpyImages {
+    npy: Npy<'static>,
+    /// Values of an image.
+    size: usize,
+    /// Images that have been read.
+    read: usize,
+    /// All values where the file has them in another order.
+    all: Option<Vec<f32>>,
+}
+
+impl NpyImages {
+    /// Opens a file whose images are `expected`, `[h, w, c]`, and at least one.
+    ///
+    /// # Errors
+    /// If type, rank or size differ, or bytes are missing or left over.
+    pub fn open(path: &Path, expected: [usize; 3]) -> Result<Self, InputError> {
+        let npy = Npy::open(path, "input", &[F32])?;
+        if !matches!(npy.shape[..], [n, ref image @ ..] if n > 0 && image == expected) {
+            let [h, w, c] = expected;
+            return Err(npy.shape_error(format!("[images, {h}, {w}, {c}] with at least 1 image")));
+        }
+        let size = expected.iter().product();
+        if !npy.fortran {
+            return Ok(Self { npy: npy.of_its_length()?, size, read: 0, all: None });
+        }
+        let all = npy.values(f32::from_le_bytes)?.into_raw_vec_and_offset().0;
+        let npy = Npy::open(path, "input", &[F32])?;
+        Ok(Self { npy, size, read: 0, all: Some(all) })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.npy.shape[0]
+    }
+
+    /// The values of the next images, of at most so many.
+    ///
+    /// # Errors
+    /// If a value is not finite, or the file cannot be read.
+    pub fn next(&mut self, most: usize) -> Result<Vec<f32>, InputError> {
+        let from = self.read * self.size;
+        let values = most.min(self.count() - self.read) * self.size;
+        self.read += values / self.size;
+        if let Some(all) = &self.all {
+            return Ok(all[from..from + values].to_vec());
+        }
+        let read = |source| InputError::Read { file: self.npy.file.clone(), source };
+        let mut bytes = vec![0; values * size_of::<f32>()];
+        (&self.npy.reader).read_exact(&mut bytes).map_err(read)?;
+        let values: Vec<f32> = bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+            let at = coordinate(from + index, &self.npy.shape);
+            return Err(self.npy.not_finite(f64::from(values[index]), at));
+        }
+        Ok(values)
+    }
+}
+
+/// Reads images `[n, h, w, c]` as [`NpyImages`], all of them.
 ///
 /// # Errors
-/// If type, rank or size differ, a value is not finite, or bytes are missing or left over.
+/// As those.
 pub fn load_npy(path: &Path, expected: [usize; 3]) -> Result<Array4<f32>, InputError> {
-    let npy = Npy::open(path, "input", &[F32])?;
-    if !matches!(npy.shape[..], [n, ref image @ ..] if n > 0 && image == expected) {
-        let [h, w, c] = expected;
-        return Err(npy.shape_error(format!("[images, {h}, {w}, {c}] with at least 1 image")));
-    }
-    let values = npy.values(f32::from_le_bytes)?;
-    Ok(values.into_dimensionality::<Ix4>().expect("the rank has been checked"))
+    let mut images = NpyImages::open(path, expected)?;
+    let (count, [h, w, c]) = (images.count(), expected);
+    let values = images.next(count)?;
+    Ok(Array4::from_shape_vec((count, h, w, c), values).expect("as many values as the shape says"))
 }
 
 /// Reads a float32 tensor of shape `expected`; `name` says in errors what it is.
@@ -62,19 +121,30 @@ pub fn load_expect(path: &Path, name: &str, expected: &[usize]) -> Result<Expect
     Ok(ExpectTensor { values, is_f64 })
 }
 
-/// Replaces the file at `path` by this tensor, or leaves it as it was: see
-/// [`write_atomically`](engine::util::files::write_atomically).
-///
-/// # Errors
-/// If the folder or the file cannot be written.
-pub fn save_npy<D: Dimension>(
-    path: &Path,
-    values: &ArrayBase<impl Data<Elem = f32>, D>,
-) -> Result<(), InputError> {
-    write_with(path, |out| {
-        out.write_all(&header(values.shape()))?;
-        values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))
-    })
+/// A float32 tensor that is written row by row; the file is there once all are: see [`AtomicFile`].
+pub struct NpyWriter(AtomicFile);
+
+impl NpyWriter {
+    /// For a tensor of a shape.
+    ///
+    /// # Errors
+    /// If the folder or the file cannot be written; so have the other functions.
+    pub fn create(path: &Path, shape: &[usize]) -> Result<Self, InputError> {
+        let mut file = AtomicFile::create(path)?;
+        file.write_all(&header(shape))?;
+        Ok(Self(file))
+    }
+
+    /// Writes the next values in C order.
+    pub fn write(&mut self, values: &[f32]) -> Result<(), InputError> {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.0.write_all(&bytes)
+    }
+
+    /// Puts the file in its place.
+    pub fn finish(self) -> Result<(), InputError> {
+        self.0.finish()
+    }
 }
 
 /// What precedes the values of a float32 array in C order, in version 1 of the format: magic,
@@ -144,13 +214,45 @@ impl<'a> Npy<'a> {
         InputError::Shape { file: self.file, name: self.name.to_owned(), found: self.shape, expected }
     }
 
+    fn not_finite(&self, found: f64, at: Vec<usize>) -> InputError {
+        InputError::NotFinite { file: self.file.clone(), name: self.name.to_owned(), found, at }
+    }
+
+    /// The file, if what is left of it is as long as its float32 values are.
+    fn of_its_length(self) -> Result<Self, InputError> {
+        let read = |source| InputError::Read { file: self.file.clone(), source };
+        let at = (&self.reader).stream_position().map_err(read)?;
+        let there = self.reader.metadata().map_err(read)?.len().saturating_sub(at);
+        let size = self.size::<4>();
+        match size {
+            Some(size) if size as u64 == there => Ok(self),
+            Some(size) => Err(self.length_error(there, size)),
+            None => Err(self.shape_error(IN_MEMORY.to_owned())),
+        }
+    }
+
+    /// Bytes of all values of a size; none where they are more than can be.
+    fn size<const SIZE: usize>(&self) -> Option<usize> {
+        self.shape.iter().try_fold(SIZE, |bytes, extent| bytes.checked_mul(*extent))
+    }
+
+    /// `there` bytes follow the header, and not `size`; of what is longer not all may be counted.
+    fn length_error(&self, there: u64, size: usize) -> InputError {
+        let found = match there < size as u64 {
+            true => format!("a file truncated after {there} bytes of values"),
+            false => "bytes left over after the values".to_owned(),
+        };
+        let expected = format!("{size} bytes of values for {} of shape {:?}", self.name, self.shape);
+        InputError::Format { file: self.file.clone(), found, expected }
+    }
+
     /// All values in C order; they are finite, and the file ends after them.
     fn values<T: Copy + Into<f64>, const SIZE: usize>(
         self,
         from_bytes: fn([u8; SIZE]) -> T,
     ) -> Result<ArrayD<T>, InputError> {
-        let Some(size) = self.shape.iter().try_fold(SIZE, |bytes, extent| bytes.checked_mul(*extent)) else {
-            return Err(self.shape_error("a shape that fits into memory".to_owned()));
+        let Some(size) = self.size::<SIZE>() else {
+            return Err(self.shape_error(IN_MEMORY.to_owned()));
         };
         // A byte more tells whether one is left over.
         let there = self.reader.metadata().map_or(0, |file| file.len() as usize);
@@ -158,12 +260,7 @@ impl<'a> Npy<'a> {
         let read = (&self.reader).take((size as u64).saturating_add(1)).read_to_end(&mut bytes);
         read.map_err(|source| InputError::Read { file: self.file.clone(), source })?;
         if bytes.len() != size {
-            let found = match bytes.len() < size {
-                true => format!("a file truncated after {} bytes of values", bytes.len()),
-                false => "bytes left over after the values".to_owned(),
-            };
-            let expected = format!("{size} bytes of values for {} of shape {:?}", self.name, self.shape);
-            return Err(InputError::Format { file: self.file, found, expected });
+            return Err(self.length_error(bytes.len() as u64, size));
         }
         let values = bytes.as_chunks().0.iter().map(|bytes| from_bytes(*bytes)).collect();
         drop(bytes);
@@ -171,8 +268,7 @@ impl<'a> Npy<'a> {
         let values = ArrayD::from_shape_vec(shape, values).expect("as many values as the shape says");
         let mut all = values.indexed_iter().map(|(at, value)| (at, (*value).into()));
         if let Some((at, found)) = all.find(|(_, value)| !value.is_finite()) {
-            let (name, at) = (self.name.to_owned(), at.slice().to_vec());
-            return Err(InputError::NotFinite { file: self.file, name, found, at });
+            return Err(self.not_finite(found, at.slice().to_vec()));
         }
         Ok(if self.fortran { values.as_standard_layout().into_owned() } else { values })
     }

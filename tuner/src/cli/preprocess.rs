@@ -1,30 +1,9 @@
-//! Images of the command line: how they are preprocessed, and notes on what is found in them.
+//! How the images of a command are preprocessed.
 
 use std::path::PathBuf;
 
-use engine::image::{GeometryError, ImageError, Interpolation, PRESETS, Preprocessing, Resize, load_with};
-use engine::util::files::check_writable;
-use engine::{AveragePooling, Model, Weights};
-use ndarray::ArrayView4;
-
-use crate::cli::Failure;
-use crate::cli::npy::save_npy;
-
-pub struct Images {
-    /// `[n, h, w, c]`.
-    pub values: Vec<f32>,
-    pub names: Vec<String>,
-    /// What to know of them: lines for the user.
-    pub notes: Vec<String>,
-}
-
-impl Images {
-    /// The values `[h, w, c]` of each image.
-    pub fn each(&self) -> Vec<Vec<f32>> {
-        let size = self.values.len() / self.names.len().max(1);
-        self.values.chunks(size.max(1)).map(<[f32]>::to_vec).collect()
-    }
-}
+use engine::image::{Interpolation, PRESETS, Preprocessing, Resize};
+use engine::{AveragePooling, Weights};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct PreprocessArgs {
@@ -53,23 +32,8 @@ pub struct PreprocessArgs {
 }
 
 impl PreprocessArgs {
-    /// Reads and preprocesses images.
-    pub fn load(&self, paths: &[PathBuf], model: &Model, weights: &Weights) -> Result<Images, Failure> {
-        if let Some(path) = &self.write_input {
-            check_writable(path)?;
-        }
-        load_images(paths, model, &self.preprocessing(weights))
-    }
-
-    /// Writes the preprocessed images, if that is asked for.
-    pub fn save(&self, images: &Images, model: &Model) -> Result<(), Failure> {
-        let Some(path) = &self.write_input else { return Ok(()) };
-        let [h, w, c] = model.input();
-        Ok(save_npy(path, &ArrayView4::from_shape((images.names.len(), h, w, c), &images.values)?)?)
-    }
-
     /// What is asked for: the preset that goes with the weights, or the named one, with changes.
-    fn preprocessing(&self, weights: &Weights) -> Preprocessing {
+    pub fn preprocessing(&self, weights: &Weights) -> Preprocessing {
         let mut preprocessing = self.preprocess.unwrap_or_else(|| default_of(weights));
         preprocessing.exif = self.exif;
         if let Some(Colors(mean)) = self.mean {
@@ -156,90 +120,9 @@ fn deviations(text: &str) -> Result<Colors, String> {
     positive.map(Colors).ok_or_else(|| "expected one number above 0, or three like 0.229,0.224,0.225".into())
 }
 
-fn load_images(paths: &[PathBuf], model: &Model, preprocessing: &Preprocessing) -> Result<Images, Failure> {
-    let [height, width, _] = model.input();
-    let name = preprocessing.name().map(|name| format!("{name}: ")).unwrap_or_default();
-    let (mut values, mut lying, mut enlarged) = (Vec::new(), Vec::new(), Vec::new());
-    for path in paths {
-        let image = load_with(path, model, preprocessing).map_err(|error| with_hint(error, model))?;
-        values.extend(image.values);
-        if image.is_enlarged {
-            let [h, w] = image.size;
-            enlarged.push(format!("{} of {h}x{w}", path.display()));
-        }
-        if image.orientation != 1 {
-            lying.push(format!("{}: EXIF orientation {}", path.display(), image.orientation));
-        }
-    }
-    let mut notes =
-        vec![format!("images are preprocessed by {name}{}", preprocessing.describe([height, width]))];
-    let among = |others: &[String]| match others.len() {
-        0 => String::new(),
-        others => format!(", one of {}", others + 1),
-    };
-    if let ([first, others @ ..], false) = (&lying[..], preprocessing.exif) {
-        notes.push(format!("{first}{} is not applied (--exif applies it)", among(others)));
-    }
-    if let [first, others @ ..] = &enlarged[..] {
-        let others = among(others);
-        notes.push(format!("{first}{others} is enlarged (--size runs a network on images of another size)"));
-    }
-    let names = paths.iter().map(|path| path.display().to_string()).collect();
-    Ok(Images { values, names, notes })
-}
-
-/// An error with what to do about images of another size.
-fn with_hint(error: ImageError, model: &Model) -> Failure {
-    match &error {
-        ImageError::Geometry { source: GeometryError::Size { found, .. }, .. } => {
-            let hint = size_hint(model, *found);
-            format!("{error}{hint}").into()
-        }
-        _ => error.into(),
-    }
-}
-
-/// The option that runs a network on images of a height and width, in brackets; nothing where it
-/// can't.
-pub fn size_hint(model: &Model, [h, w]: [usize; 2]) -> String {
-    match model.with_input([h, w, model.input()[2]]) {
-        Ok(_) => format!(" (--size {h}x{w} runs {model} on such images)"),
-        Err(_) => String::new(),
-    }
-}
-
-/// What tells that no image of a batch has been preprocessed: levels of 0..255, or 0..1 with black.
-pub fn not_preprocessed(values: &[f32]) -> Option<&'static str> {
-    let [least, most] =
-        values.iter().fold([f32::INFINITY, f32::NEG_INFINITY], |[a, b], v| [a.min(*v), b.max(*v)]);
-    if least >= 0.0 && most > 3.0 && most <= 255.0 {
-        Some("found values that look like levels in 0..255")
-    } else if least == 0.0 && most <= 1.0 {
-        Some("found values that look like levels in 0..1")
-    } else {
-        None
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn levels_that_were_not_preprocessed_are_recognised() {
-        for (values, levels) in [
-            (&[0.0, 255.0][..], true),
-            (&[0.0, 1.0], true),
-            (&[0.5, 4.0], true),
-            (&[-1.0, 1.0], false),
-            (&[-0.1, 4.0], false),
-            (&[0.1, 1.0], false),
-            (&[0.0, 2.5], false),
-            (&[0.0, 256.0], false),
-        ] {
-            assert_eq!(not_preprocessed(values).is_some(), levels, "{values:?}");
-        }
-    }
 
     #[test]
     fn colours_and_sizes_are_read_or_refused() {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use engine::network::models::network_names;
-use engine::network::{Choice, F32_ERROR, Graph, default_choices, multiply_adds};
+use engine::network::{Choice, F32_ERROR, Graph, built_in, multiply_adds};
 use engine::plan::Bounds;
 use engine::plan::store::{nearest, newest};
 use engine::runtime::prepared::PrepareOptions;
@@ -13,20 +13,18 @@ use engine::runtime::weight_cache::{self, WeightCache, WeightCacheError};
 use engine::runtime::{PrepareError, PreparedNetwork, Threads, ensure_runs, graph};
 use engine::util::Timing;
 use engine::util::files::check_writable;
-use engine::weights::image;
 use engine::{Machine, Model, ModelShape, Plan, Weights};
 use kernels::Cpu;
-use ndarray::ArrayD;
 use serde::Serialize;
 
 use crate::bench::{
     CoreDistanceMonitor, POLICY, Progress, Rounds, RunCount, RunQueueMonitor, Stage, StageProgress,
 };
 use crate::cli::classes::{ClassNames, Classes, not_finite};
-use crate::cli::npy::save_npy;
-use crate::cli::preprocess::size_hint;
+use crate::cli::images::size_hint;
+use crate::cli::npy::NpyWriter;
 use crate::cli::{
-    Answer, Failure, FileOption, HostArgs, ImageArgs, Images, Meter, ModelArgs, OutputArgs, at_size,
+    Answer, Batch, Failure, FileOption, HostArgs, ImageArgs, Images, Meter, ModelArgs, OutputArgs, at_size,
     check_distinct, crowded, model_options, print_notes, shards, threads,
 };
 use crate::report::{RUNS, Table, count, layers_text, percent, short, time_text, wrap};
@@ -106,16 +104,21 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
     ensure_runs(&inputs.model.to_string(), &graph)?;
     let threads = threads(count)?;
     // Photographs are decoded by one thread, and the network is prepared meanwhile.
+    let batch = graph.batch;
     let (images, session) = std::thread::scope(|scope| {
-        let images = scope.spawn(|| inputs.images());
+        let images = scope.spawn(|| {
+            let mut images = inputs.images()?;
+            let first = images.next(batch)?;
+            Ok::<_, Failure>((images, first))
+        });
         let session = inputs.session(graph, &choices, &threads);
         (images.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), session)
     });
-    let (images, (session, to_write, cache_note)) = (images?, session?);
-    print_notes(crowded(count).iter().chain(&note).chain(&images.notes).chain(&cache_note));
-    args.images.preprocess.save(&images, &inputs.model)?;
-    let mut running = Running { inputs: &inputs, images, plan, choices, session };
+    let ((mut images, first), (session, to_write, cache_note)) = (images?, session?);
+    print_notes(crowded(count).iter().chain(&note).chain(&images.take_notes()).chain(&cache_note));
+    let mut running = Running { inputs: &inputs, images, first, plan, choices, session };
     threads.install(|| running.all(&threads, out))?;
+    running.images.finish()?;
     if let (Some(path), Some(key)) = (&args.packed, to_write) {
         // The results are there; only the next start takes longer.
         if let Err(error) = weight_cache::write(path, key, &running.session.packed()) {
@@ -128,7 +131,9 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
 /// A network that is ready to run.
 struct Running<'a> {
     inputs: &'a Inputs<'a>,
-    images: Images,
+    images: Images<'a>,
+    /// The first batch of them.
+    first: Batch,
     plan: String,
     choices: Vec<Choice>,
     session: PreparedNetwork,
@@ -149,11 +154,7 @@ impl Running<'_> {
             OutputArgs { json: args.json, wide: args.wide }.print(&latencies, out)?;
         }
         if !args.json || args.output.is_some() {
-            let results = self.infer(threads, out)?;
-            if let Some(path) = &args.output {
-                let shape = [&[self.images.names.len()], &self.result_shape()[..]].concat();
-                save_npy(path, &ArrayD::from_shape_vec(shape, results)?)?;
-            }
+            self.infer(threads, out)?;
         }
         if args.profile {
             let once = || self.session.step_seconds().into_iter().map(|seconds| vec![seconds]).collect();
@@ -181,7 +182,7 @@ impl Running<'_> {
     /// Latencies of full batches, and the seconds of their steps; images repeat to fill a batch.
     fn measure(&mut self, threads: &Threads, repeat: usize) -> (Latencies, Vec<Vec<f64>>) {
         let (batch, size) = (self.session.graph().batch, self.size());
-        let images = &self.images.values;
+        let images = &self.first.values;
         let full: Vec<f32> = images.chunks(size).cycle().take(batch).flatten().copied().collect();
         let mut steps = vec![Vec::new(); self.session.graph().steps.len()];
         let (mut latency_ms, mut runs) = (Vec::with_capacity(repeat), RunCount::default());
@@ -218,18 +219,19 @@ impl Running<'_> {
         (latencies, steps)
     }
 
-    /// Runs all images, prints what they are, and gives the results of all.
-    fn infer(&mut self, threads: &Threads, out: &mut dyn Write) -> Result<Vec<f32>, Failure> {
+    /// Runs all images batch by batch, prints what they are, and writes the results.
+    fn infer(&mut self, threads: &Threads, out: &mut dyn Write) -> Result<(), Failure> {
         let Inputs { args, model, labels: ClassNames { names: labels, note }, .. } = self.inputs;
-        let images = &self.images;
-        let (batch, size) = (self.session.graph().batch, self.size());
         let top = (model.has_top() && !args.features).then_some(args.top);
-        let mut results = Vec::new();
+        let shape = [&[self.images.count()], &self.result_shape()[..]].concat();
+        let mut results = args.output.as_ref().map(|path| NpyWriter::create(path, &shape)).transpose()?;
         print_notes(note.iter().filter(|_| top.is_some() && !args.json));
-        for (chunk, names) in images.values.chunks(batch * size).zip(images.names.chunks(batch)) {
+        let mut images = std::mem::take(&mut self.first);
+        while !images.names.is_empty() {
+            let Batch { values, names } = &images;
             let n = names.len();
-            self.session.run(threads, chunk, n);
-            let checked = self.session.check_finite(threads, chunk, n);
+            self.session.run(threads, values, n);
+            let checked = self.session.check_finite(threads, values, n);
             checked.map_err(|error| not_finite(&error, names))?;
             let output = match args.features {
                 true => self.session.features(n).unwrap_or_default(),
@@ -238,9 +240,11 @@ impl Running<'_> {
             if !args.json {
                 Classes { labels, top, activation: model.activation() }.print(&output, names, out)?;
             }
-            results.extend(output);
+            results.as_mut().map_or(Ok(()), |results| results.write(&output))?;
+            images = self.images.next(self.session.graph().batch)?;
+            print_notes(&self.images.take_notes());
         }
-        Ok(results)
+        Ok(results.map_or(Ok(()), NpyWriter::finish)?)
     }
 
     /// The time of each step.
@@ -341,14 +345,10 @@ impl<'a> Inputs<'a> {
     }
 
     /// The images that are given, or as many built-in ones as a batch has.
-    fn images(&self) -> Result<Images, Failure> {
+    fn images(&self) -> Result<Images<'_>, Failure> {
         let Self { args, model, weights, .. } = self;
-        let built_in = || {
-            let ([h, w, c], batch) = (model.input(), args.model.batch(&args.host).unwrap_or(1));
-            let names = (0..batch).map(|n| format!("built-in image {n}")).collect();
-            Images { values: image(batch, h, w, c, 0), names, notes: Vec::new() }
-        };
-        Ok(args.images.load(model, weights)?.unwrap_or_else(built_in))
+        let built_in = || Images::built_in(model, args.model.batch(&args.host).unwrap_or(1));
+        Ok(args.images.open(model, weights)?.unwrap_or_else(built_in))
     }
 
     /// The plan that was named, the newest valid one, or the built-in choice.
@@ -391,8 +391,8 @@ impl<'a> Inputs<'a> {
             return Err(format!("{missing} within the bounds, and {expected}; `{command}` makes one").into());
         }
         let note = format!("{missing}; using the built-in choice (`{command}` makes one)");
-        let (choices, plan) = (default_choices(&graph, cpu), BUILT_IN.to_string());
-        Ok(Found { choices, graph, threads, plan, note: Some(note) })
+        let (graph, choices) = built_in(&graph, cpu);
+        Ok(Found { choices, graph, threads, plan: BUILT_IN.to_string(), note: Some(note) })
     }
 
     /// The command that makes the plan that is missing.

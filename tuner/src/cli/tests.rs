@@ -158,9 +158,36 @@ fn expected_results_may_be_f32_or_f64() {
 #[test]
 fn a_saved_tensor_replaces_the_file_and_leaves_nothing_else() {
     let (folder, path) = write(b"before");
-    save_npy(&path, &images(2)).unwrap();
+    let values = images(2).into_raw_vec_and_offset().0;
+    let saved = |rows: &[&[f32]]| {
+        let mut writer = NpyWriter::create(&path, &[2, 4, 5, 3]).unwrap();
+        rows.iter().for_each(|row| writer.write(row).unwrap());
+        writer
+    };
+    drop(saved(&[&values]));
+    assert_eq!(std::fs::read(&path).unwrap(), b"before", "without an end, nothing is replaced");
+    saved(&[&values[..60], &values[60..]]).finish().unwrap();
     assert_eq!(load_npy(&path, [4, 5, 3]).unwrap(), images(2));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn images_that_are_read_some_at_a_time_are_those_that_are_read_at_once() {
+    let mut fortran = Array4::zeros((5, 4, 5, 3).f());
+    fortran.assign(&images(5));
+    for bytes in [npy_of(&images(5)), npy_of(&fortran)] {
+        let (_folder, path) = write(&bytes);
+        let mut parts = NpyImages::open(&path, [4, 5, 3]).unwrap();
+        let values = [2, 2, 2, 2].map(|most| parts.next(most).unwrap());
+        assert_eq!(values.each_ref().map(Vec::len), [120, 120, 60, 0]);
+        assert_eq!(values.concat(), images(5).into_raw_vec_and_offset().0);
+    }
+    let mut wrong = images(5);
+    wrong[[3, 1, 2, 0]] = f32::NAN;
+    let (_folder, path) = write(&npy_of(&wrong));
+    let mut parts = NpyImages::open(&path, [4, 5, 3]).unwrap();
+    parts.next(2).unwrap();
+    assert!(refusal(parts.next(2)).contains("found NaN at [3, 1, 2, 0]"));
 }
 
 #[test]

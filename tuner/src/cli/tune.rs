@@ -17,7 +17,7 @@ use crate::cli::summary::Summary;
 use crate::cli::tune_shapes::tune_shapes;
 use crate::cli::warnings::{audit, warn_of_noise};
 use crate::cli::{
-    Answer, Failure, Images, Meter, ModelArgs, TuneArgs, at_size, check_distinct, crowded, model_options,
+    Answer, Batch, Failure, Meter, ModelArgs, TuneArgs, at_size, check_distinct, crowded, model_options,
     print_notes, shards, threads,
 };
 use crate::report::{count, paragraphs, sections, time_text};
@@ -32,10 +32,11 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     }
     let (model, weights) = args.model.open(false)?;
     check_distinct(&written, &shards(&weights), &args.images)?;
-    let images = args.images.load(&model, &weights)?;
+    let mut source = args.images.open(&model, &weights)?;
+    let images = source.as_mut().map(|images| images.next(usize::MAX)).transpose()?;
     let options = Options {
         batch: args.model.batch(&args.host).unwrap_or(1),
-        images: images.as_ref().map_or(Vec::new(), Images::each),
+        images: images.as_ref().map_or(Vec::new(), Batch::each),
         ..args.options()
     };
     let machine = Machine::of(&options.cpu);
@@ -43,9 +44,9 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let shape = model.shape_text();
     let default = file_name(&model.to_string(), shape.as_deref(), workers, batch, &bounds);
     let path = args.output_file(&machine, &default)?;
-    if let Some(images) = &images {
-        args.images.preprocess.save(images, &model)?;
-        print_notes(&images.notes);
+    if let Some(mut images) = source {
+        print_notes(&images.take_notes());
+        images.finish()?;
     }
     print_notes(&crowded(workers));
     let earlier = earlier(&path, &model, &options, &machine);
@@ -152,7 +153,7 @@ fn classify(
     labels: &[String],
     mut session: PreparedNetwork,
     threads: &Threads,
-    images: &Images,
+    images: &Batch,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let classes = Classes { labels, top: model.has_top().then_some(5), activation: model.activation() };

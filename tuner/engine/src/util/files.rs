@@ -88,28 +88,87 @@ pub fn write_with(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), InputError> {
-    replace(path, write).map_err(|source| InputError::Write { file: file_name(path), source })
+    let mut file = AtomicFile::create(path)?;
+    write(&mut file.out).map_err(|source| file.error(source))?;
+    file.finish()
 }
 
-fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    if std::fs::metadata(&target).is_ok_and(|there| !there.is_file()) {
-        return write(&mut std::fs::OpenOptions::new().write(true).open(&target)?);
+/// A file that is written piece by piece and takes its name at the end, see [`write_atomically`];
+/// without an end, what was there stays.
+pub struct AtomicFile {
+    path: PathBuf,
+    target: PathBuf,
+    out: io::BufWriter<Out>,
+}
+
+enum Out {
+    Temporary(tempfile::NamedTempFile),
+    /// What is no regular file.
+    Device(std::fs::File),
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Temporary(file) => file.write(bytes),
+            Self::Device(file) => file.write(bytes),
+        }
     }
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Temporary(file) => file.flush(),
+            Self::Device(file) => file.flush(),
+        }
     }
-    let mut temporary = builder.prefix(TEMPORARY).tempfile_in(folder_of(&target))?;
-    let mut buffered = io::BufWriter::new(temporary.as_file_mut());
-    write(&mut buffered)?;
-    buffered.flush()?;
-    drop(buffered);
-    temporary.as_file().sync_all()?;
-    temporary.persist(&target).map_err(|error| error.error)?;
-    Ok(())
+}
+
+impl AtomicFile {
+    pub fn create(path: &Path) -> Result<Self, InputError> {
+        let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let out = Out::of(&target).map_err(|source| write_error(path, source))?;
+        Ok(Self { path: path.to_owned(), target, out: io::BufWriter::new(out) })
+    }
+
+    pub fn write_all(&mut self, bytes: &[u8]) -> Result<(), InputError> {
+        self.out.write_all(bytes).map_err(|source| self.error(source))
+    }
+
+    /// Puts the file in its place.
+    pub fn finish(self) -> Result<(), InputError> {
+        let Self { path, target, out } = self;
+        let finish = || match out.into_inner()? {
+            Out::Device(_) => Ok(()),
+            Out::Temporary(file) => {
+                file.as_file().sync_all()?;
+                file.persist(&target).map(drop).map_err(|error| error.error)
+            }
+        };
+        finish().map_err(|source| write_error(&path, source))
+    }
+
+    fn error(&self, source: io::Error) -> InputError {
+        write_error(&self.path, source)
+    }
+}
+
+impl Out {
+    fn of(target: &Path) -> io::Result<Self> {
+        if std::fs::metadata(target).is_ok_and(|there| !there.is_file()) {
+            return Ok(Self::Device(std::fs::OpenOptions::new().write(true).open(target)?));
+        }
+        let mut builder = tempfile::Builder::new();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            builder.permissions(std::fs::Permissions::from_mode(0o666));
+        }
+        Ok(Self::Temporary(builder.prefix(TEMPORARY).tempfile_in(folder_of(target))?))
+    }
+}
+
+fn write_error(path: &Path, source: io::Error) -> InputError {
+    InputError::Write { file: file_name(path), source }
 }
 
 /// Text from outside as part of a message: control characters escaped, so that it stays one line.
