@@ -38,8 +38,7 @@ fn tuning_writes_a_plan_that_states_everything_and_prints_tables() {
     for key in ["weights", "activations"] {
         assert!(plan["memory_bytes"][key].as_u64().expect(key) > 1 << 20, "{key}");
     }
-    let is_warning =
-        |line: &str| line.starts_with("warning: the network takes") || line.starts_with("warning: busy");
+    let is_warning = |line: &str| line.starts_with("warning: the network takes");
     assert!(err.lines().all(is_warning), "progress shows on terminals only: {err}");
     assert_contains(out, &["predicted", "in the network: ", "noise: the machine was "]);
     let clock: Vec<f64> = serde_json::from_value(plan["noise"]["clock_ghz"].clone()).expect("three numbers");
@@ -73,9 +72,12 @@ fn in_network_times_hold_the_chosen_candidate_and_the_prediction_adds_up() {
         assert_eq!(chosen["time_us"], step["time_us"]);
         let median = |c: &&Value| c["time_us"]["median"].as_f64().expect("a time");
         let fastest = in_network.iter().min_by(|a, b| median(a).total_cmp(&median(b))).expect("a candidate");
-        // It is as fast as the fastest, but for a tie: the bound on the error is far away.
+        // It is as fast as the fastest, but for a tie: the bound on the error is far away. Or all
+        // choices come from a network that was the fastest as a whole.
         let allowed = median(&fastest) * (1.0 + tie) + 1e-3;
-        assert!(median(&chosen) <= allowed, "the fastest is {fastest}: {step}");
+        let is_by_step = step["reason"].get("whole_network").is_none();
+        assert!(!is_by_step || median(&chosen) <= allowed, "the fastest is {fastest}: {step}");
+        assert!(is_by_step || plan["networks"][0]["network"] != "tuned", "{step}");
     }
     sum += plan["overhead_us"].as_f64().expect("a time");
     let predicted = plan["predicted_ms"].as_f64().expect("a time");
@@ -177,8 +179,14 @@ fn an_error_bound_is_kept_or_refused_with_the_best_possible() {
 fn a_memory_bound_is_kept_by_the_process_or_refused_with_the_least_possible() {
     let folder = Folder::new();
     let tune = "tune --model mixed10 --budget 2 --threads 1 --out p.json --max-memory";
-    let refused = folder.refuses(&format!("{tune} 1"), &[]);
-    let least = number_after(&refused, "the least is ") as u64;
+    let least = |refused: &str| number_after(refused, "a process takes ") as u64;
+    // Before anything is measured, and then what the kernels need.
+    let before = least(&folder.refuses(&format!("{tune} 1"), &[]));
+    let results = fs::read_dir(folder.at("bench-results")).expect("a folder").count();
+    assert_eq!(results, 0, "nothing is measured for a bound that cannot be kept");
+    let Ran { status, err, .. } = folder.run(&format!("{tune} {before}"));
+    let least = if status == Some(0) { before } else { least(&err) };
+    assert!((before..=before + before / 10).contains(&least), "{before} MiB before, {least} after: {err}");
     let Ran { status, err, .. } = folder.run(&format!("{tune} {}", least - 1));
     assert_eq!(status, Some(2), "{err}");
     folder.succeeds(&format!("{tune} {least}"));
@@ -186,8 +194,13 @@ fn a_memory_bound_is_kept_by_the_process_or_refused_with_the_least_possible() {
     assert_eq!(plan["max_memory_mib"], least);
     #[cfg(target_os = "linux")]
     {
-        let peak = peak_kib(folder.command(&format!("{RUN_BLOCK} --plan p.json --repeat 20")));
-        assert!(peak <= least << 10, "{peak} KiB at its peak, the bound is {least} MiB");
+        // Images of 60 times half a MiB do not add up.
+        let shape = [60, 8, 8, 2048];
+        folder.npy("many.npy", "<f4", &shape, &vec![0; 4 * shape.iter().product::<usize>()]);
+        let run = |args: &str| peak_kib(folder.command(&format!("{RUN_BLOCK} --plan p.json {args}")));
+        let many = run("--input many.npy --output y.npy");
+        let peak = run("--repeat 20");
+        assert!(peak.max(many) <= least << 10, "{peak} and {many} KiB, the bound is {least} MiB");
         let weights = plan["memory_bytes"]["weights"].as_u64().expect("bytes");
         assert!(peak > weights >> 10, "{peak} KiB can not be the peak of {weights} bytes of weights");
     }

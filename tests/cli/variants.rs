@@ -132,9 +132,9 @@ fn a_tuned_plan_says_what_each_form_costs() {
     assert!(forms.iter().map(|form| &form["variant"]).eq(&names), "{forms:?}");
     assert!(forms.iter().all(|form| number(form, "time_us") > 0.0), "{forms:?}");
     let networks: Vec<&str> = list(plan, "networks").iter().filter_map(|c| c["network"].as_str()).collect();
-    let compared = ["plain blocks", "block variants"].iter().any(|name| networks.contains(name));
-    assert_eq!(networks[0], "tuned");
-    assert!(compared || variant["variant"] == "plain", "{networks:?}");
+    let has = |name: &str| networks.contains(&name);
+    assert!(has("tuned") && has("built-in choice"), "{networks:?}");
+    assert!(has("plain blocks") || variant["variant"] == "plain", "{networks:?}");
     assert_contains(out, &["both: fuse_siblings+conv_before_pool"]);
 }
 

@@ -14,6 +14,6 @@ mod planner;
 mod report;
 
 pub use autotune::error::TuneError;
-pub use autotune::network::{Tuned, autotune};
+pub use autotune::network::autotune;
 pub use autotune::options::Options;
 pub use bench::progress::{Observer, Silent, Stage, Warning};

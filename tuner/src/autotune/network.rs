@@ -1,8 +1,8 @@
 //! Tunes a network.
 
-use engine::network::{Graph, Model, TOOL};
+use engine::network::{Graph, Model, Precision, TOOL};
 use engine::plan::{NetworkRecord, NetworkVariant, Plan, PlanStep, SCHEMA, time_us};
-use engine::runtime::{Reference, available, ensure_runs, graph};
+use engine::runtime::{Reference, available, ensure_runs, graph, least_bytes};
 use engine::util::{now, ns, us};
 use engine::weights::Weights;
 
@@ -13,7 +13,7 @@ use crate::autotune::record::{plan_step, record};
 use crate::autotune::setup::{Measured, Setup};
 use crate::bench::{Observer, POLICY, Progress};
 use crate::measure::jobs;
-use crate::planner::{Network, NetworkTime, costs, counted, pareto, split_all};
+use crate::planner::{Network, NetworkTime, PlannerError, costs, counted, pareto, split_all};
 
 /// Measures the kernels on this machine and plans a network within its budget. Prints nothing;
 /// `observer` hears of the progress and of what a user should know.
@@ -25,9 +25,10 @@ pub fn autotune(
     weights: &Weights,
     options: &Options,
     observer: &mut dyn Observer,
-) -> Result<Tuned, TuneError> {
+) -> Result<Plan, TuneError> {
     let graph = graph(model, weights, options.batch);
     ensure_runs(&model.to_string(), &graph)?;
+    ensure_bound(&graph, options)?;
     let progress = Progress::new(observer);
     let work = graph.problems().into_iter().map(|(problem, steps)| (problem, steps.len())).collect();
     let setup = Setup::new(options, work, &progress)?;
@@ -43,6 +44,7 @@ pub fn autotune(
         threads: &setup.threads,
         distance: &setup.distance,
         progress: &progress,
+        runs: &setup.network_runs,
         in_network_until: Some(setup.after(POLICY.stages.in_network_share) + measured.exhausted),
     };
     let (end, earlier) = (setup.after(1.0) + measured.exhausted, options.earlier.as_ref());
@@ -52,20 +54,18 @@ pub fn autotune(
         let network = Network { graph: planned.chosen.session.graph(), in_network_until: None, ..network };
         plan.pareto = setup.threads.install(|| pareto(&network))?;
     }
-    let faster = planned.earlier_error.filter(|_| planned.is_earlier_faster());
-    let earlier = options.earlier.as_ref().zip(faster);
-    let earlier = earlier.map(|(plan, error)| Plan { rel_error: Some(error), ..plan.clone() });
-    Ok(Tuned { plan, earlier })
+    Ok(plan)
 }
 
-/// What tuning has come to.
-#[derive(Clone, Debug)]
-pub struct Tuned {
-    /// The new plan.
-    pub plan: Plan,
-    /// The earlier plan, with its error as measured now, where it was faster in turn with the new
-    /// one, by more than the noise.
-    pub earlier: Option<Plan>,
+/// Refuses a bound on memory that no kernels can keep, before anything is measured.
+fn ensure_bound(graph: &Graph, options: &Options) -> Result<(), TuneError> {
+    let Some(bound) = options.bounds.memory else { return Ok(()) };
+    let least = |graph| least_bytes(graph, options.threads, Precision::within(options.bounds.error));
+    let least = least(graph).min(least(&split_all(graph))).div_ceil(1 << 20);
+    if least <= bound as usize {
+        return Ok(());
+    }
+    Err(PlannerError::Memory { bound: bound as usize, least }.into())
 }
 
 /// What results are compared with: the network in f64, on the given images or built-in ones.
@@ -81,15 +81,22 @@ fn written(model: &Model, graph: &Graph, setup: &Setup, measured: &Measured, pla
     let options = setup.options;
     let Planned { chosen, networks, prediction, .. } = planned;
     let best = &networks[0].1;
-    let network = |(network, time): &(NetworkVariant, NetworkTime)| NetworkRecord {
+    let network = |(index, (network, time)): (usize, &(NetworkVariant, NetworkTime))| NetworkRecord {
         network: network.clone(),
         time_us: time_us(&time.timing),
+        runs: Some(time.timing.samples),
+        ratio_ci95: time.over(best).filter(|_| index > 0).map(|v| [v.value, v.low, v.high]),
     };
     let predicted = prediction.steps.as_ref().map(|steps| steps.iter().sum::<f64>() + prediction.overhead);
-    let step = |index: usize| PlanStep {
-        network_us: Some(us(best.steps[index])),
-        predicted_us: prediction.steps.as_ref().map(|steps| us(steps[index])),
-        ..plan_step(index, chosen, &measured.results, &options.cpu, setup.threads.count())
+    let is_by_step = matches!(networks[0].0, NetworkVariant::Tuned | NetworkVariant::Plain);
+    let step = |index: usize| {
+        let step = plan_step(index, chosen, &measured.results, &options.cpu, setup.threads.count());
+        PlanStep {
+            network_us: Some(us(best.steps[index])),
+            predicted_us: prediction.steps.as_ref().map(|steps| us(steps[index])),
+            reason: if is_by_step { step.reason } else { step.reason.with_whole_network() },
+            ..step
+        }
     };
     Plan {
         schema: SCHEMA.to_string(),
@@ -110,9 +117,10 @@ fn written(model: &Model, graph: &Graph, setup: &Setup, measured: &Measured, pla
         measured_ms: Some(best.timing.median * 1e3),
         budget_s: Some(options.budget.as_secs_f64()),
         measuring_s: Some(setup.seconds()),
+        in_network_budget_s: chosen.missing_s.map(budget_for),
         planning: planned.planning,
-        noise: Some(setup.noise(measured, best.core_to_core.map(ns))),
-        networks: networks.iter().map(network).collect(),
+        noise: Some(setup.noise(measured, Some(best.core_to_core.map(ns)))),
+        networks: networks.iter().enumerate().map(network).collect(),
         rules: costs(&counted(graph, &measured.results)),
         pareto: Vec::new(),
         split: planned.split.clone(),
@@ -120,4 +128,11 @@ fn written(model: &Model, graph: &Graph, setup: &Setup, measured: &Measured, pla
         steps: (0..chosen.choices.len()).map(step).collect(),
         measurements: measured.results.iter().map(record).collect(),
     }
+}
+
+/// The budget of which the stage of candidates in the network gets so many seconds.
+fn budget_for(in_network_s: f64) -> f64 {
+    let stages = &POLICY.stages;
+    let share = (stages.in_network_share - stages.isolated_share) * stages.variants_share;
+    (in_network_s / share).ceil()
 }

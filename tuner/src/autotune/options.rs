@@ -31,8 +31,7 @@ pub struct Options {
     pub results: Option<PathBuf>,
     /// Take nothing from the log but how near the cores have been.
     pub fresh: bool,
-    /// A plan for the same that is measured in turn with the new one, see
-    /// [`Tuned`](crate::Tuned).
+    /// A plan for the same: its network competes with the new one, and stays where it is faster.
     pub earlier: Option<Plan>,
     /// Images `[h, w, c]` that the error is measured on; three built-in ones where there are none.
     pub images: Vec<Vec<f32>>,

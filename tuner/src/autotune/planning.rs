@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::time::Instant;
 
-use engine::network::{BlockVariant, Graph, Precision, default_choices};
-use engine::plan::{BlockVariantRecord, NetworkVariant, Plan, PlanSplit, Planning};
-use engine::runtime::PreparedNetwork;
+use engine::network::{Block, BlockVariant, Graph, Precision, built_in};
+use engine::plan::{BlockVariantRecord, NetworkVariant, Plan, PlanSplit, Planning, VariantReason};
 
 use crate::autotune::record::block_variant_record;
 use crate::bench::{POLICY, Warning};
+use crate::measure::widest_tie;
 use crate::planner::{
-    BlockChoice, Chosen, Network, NetworkTime, PlannerError, RULES, by_rule, cheapest_variants,
-    choose_variants, compare, in_forms, is_faster, layerwise, split,
+    Batch, BlockChoice, Chosen, Network, NetworkTime, PlannerError, RULES, by_rule, cheapest_variants,
+    choose_variants, contest, in_forms, layerwise, split,
 };
 
 pub struct Planned<'a> {
@@ -20,20 +20,9 @@ pub struct Planned<'a> {
     pub variants: Vec<BlockVariantRecord>,
     /// How near that is to the lower bound by isolated times.
     pub planning: Option<Planning>,
-    /// Whole networks in turn, the best first.
+    /// Whole networks in turn, that of the plan first.
     pub networks: Vec<(NetworkVariant, NetworkTime)>,
-    /// The error of the earlier plan, where there is one that keeps the bound.
-    pub earlier_error: Option<f64>,
     pub prediction: Prediction,
-}
-
-impl Planned<'_> {
-    /// Whether the earlier plan was faster in turn with what was chosen, by more than the noise.
-    pub fn is_earlier_faster(&self) -> bool {
-        let earlier = self.networks.iter().find(|(name, _)| *name == NetworkVariant::Earlier);
-        let chosen = &self.networks[0].1.timing;
-        earlier.is_some_and(|(_, earlier)| is_faster(&earlier.timing, chosen))
-    }
 }
 
 pub struct Prediction {
@@ -47,10 +36,11 @@ pub struct Prediction {
     pub overhead: f64,
 }
 
-/// The networks that compete: tuned in block variants, and in plain blocks where that is another.
-struct Rivals<'m> {
-    tuned: Chosen<'m>,
-    plain: Option<Chosen<'m>>,
+/// A network that may become the plan.
+struct Contestant<'m> {
+    name: NetworkVariant,
+    chosen: Chosen<'m>,
+    split: Option<PlanSplit>,
     variants: Vec<BlockVariantRecord>,
 }
 
@@ -61,6 +51,8 @@ fn part(end: Instant, share: f64) -> Instant {
 }
 
 /// Chooses block variants and kernels within the bounds, and measures whole networks until `end`.
+/// The fastest of them is the plan: where no other is faster by more than the noise, what measuring
+/// step by step has chosen.
 pub fn plan<'m>(
     network: &Network<'_, 'm>,
     earlier: Option<&Plan>,
@@ -69,19 +61,33 @@ pub fn plan<'m>(
     let patience = POLICY.stages.patience_share;
     let patient = network.in_network_until.map_or_else(Instant::now, |end| part(end, patience));
     network.distance.wait_until(patient);
-    let (split, graph, mut at_once) = split(network)?;
+    let Batch { graph, split, at_once } = split(network)?;
     let variants = choose_variants(&graph, network.measurements, network.precision());
     let bound = lower_bound(network, &graph);
-    let mut rivals = choose_rivals(network, &graph, &variants)?;
+    let mut contestants = tuned(network, &graph, split.as_ref(), &variants)?;
     network.distance.wait_until(part(end, patience));
-    let (mut earlier, earlier_error) = earlier.and_then(|plan| session_by(network, plan)).unzip();
-    let more =
-        [(NetworkVariant::AllImagesAtOnce, at_once.as_mut()), (NetworkVariant::Earlier, earlier.as_mut())];
-    let mut networks = compare_rivals(network, &mut rivals, more, end)?;
-    let Rivals { tuned: chosen, variants, .. } = fastest(rivals, &mut networks);
-    let planning = bound.map(|bound| Planning { plan_ms: ms(chosen.isolated_seconds()), ..bound });
+    contestants.extend(at_once.map(|(chosen, forms)| Contestant {
+        name: NetworkVariant::AllImagesAtOnce,
+        chosen,
+        split: None,
+        variants: forms.iter().map(block_variant_record).collect(),
+    }));
+    contestants.extend(earlier.and_then(|plan| by_earlier(network, plan)));
+    let rivals = contestants.len();
+    contestants.extend(by_rules(network, &variants)?);
+    let sessions = contestants.iter_mut().map(|contestant| &mut contestant.chosen.session).collect();
+    let times = contest(network, sessions, rivals, end);
+    let at = winner(network, &mut contestants, &times);
+    let names = contestants.iter().map(|contestant| contestant.name.clone());
+    let mut networks: Vec<_> = names.zip(times).collect();
+    networks.swap(0, at);
+    let Contestant { chosen, split, variants, .. } = contestants.swap_remove(at);
+    let is_measured = chosen.winners.iter().all(Option::is_some);
+    let planning = bound
+        .filter(|_| is_measured)
+        .map(|bound| Planning { plan_ms: ms(chosen.isolated_seconds()), ..bound });
     let prediction = predict(&chosen, &networks);
-    Ok(Planned { chosen, split, variants, planning, networks, earlier_error, prediction })
+    Ok(Planned { chosen, split, variants, planning, networks, prediction })
 }
 
 /// What a choice layer by layer takes, and what no choice can be below, by isolated times.
@@ -93,102 +99,124 @@ fn lower_bound(network: &Network, graph: &Graph) -> Option<Planning> {
 }
 
 /// The network in block variants, and the plain one; that alone where no other keeps the bounds.
-fn choose_rivals<'m>(
+/// Behind each comes what it was by isolated times.
+fn tuned<'m>(
     network: &Network<'_, 'm>,
     graph: &Graph,
+    split: Option<&PlanSplit>,
     choices: &[BlockChoice],
-) -> Result<Rivals<'m>, PlannerError> {
+) -> Result<Vec<Contestant<'m>>, PlannerError> {
     let choose = |graph: &Graph, until| Network { graph, in_network_until: until, ..*network }.choose();
     let until = network.in_network_until;
-    let mut variants: Vec<BlockVariantRecord> = choices.iter().map(block_variant_record).collect();
+    let variants: Vec<BlockVariantRecord> = choices.iter().map(block_variant_record).collect();
+    let with_isolated = |names: [NetworkVariant; 2],
+                         mut chosen: Chosen<'m>,
+                         variants: &[BlockVariantRecord]| {
+        let isolated = chosen.isolated.take().map(|isolated| *isolated);
+        let each = std::iter::once(chosen).chain(isolated);
+        let contestant =
+            |(name, chosen)| Contestant { name, chosen, split: split.cloned(), variants: variants.to_vec() };
+        names.into_iter().zip(each).map(contestant).collect::<Vec<_>>()
+    };
+    let as_tuned = [NetworkVariant::Tuned, NetworkVariant::TunedIsolated];
     if choices.iter().all(|choice| choice.variant == BlockVariant::PLAIN) {
-        return Ok(Rivals { tuned: choose(graph, until)?, plain: None, variants });
+        return Ok(with_isolated(as_tuned, choose(graph, until)?, &variants));
     }
     let first = until.map(|end| part(end, POLICY.stages.variants_share));
     match choose(&in_forms(graph, choices), first) {
-        Ok(tuned) => Ok(Rivals { tuned, plain: choose(graph, until).ok(), variants }),
+        Ok(tuned) => {
+            let mut contestants = with_isolated(as_tuned, tuned, &variants);
+            if let Ok(plain) = choose(graph, until) {
+                let names = [NetworkVariant::Plain, NetworkVariant::PlainIsolated];
+                contestants.extend(with_isolated(names, plain, &overruled(variants)));
+            }
+            Ok(contestants)
+        }
         Err(error) => {
             let tuned = choose(graph, until)?;
             network.progress.warning(&Warning::VariantsExcluded { reason: error.to_string() });
-            variants.iter_mut().for_each(BlockVariantRecord::overrule);
-            Ok(Rivals { tuned, plain: None, variants })
+            Ok(with_isolated(as_tuned, tuned, &overruled(variants)))
         }
     }
 }
 
-/// Runs the rivals in turn, and for some rounds the built-in choice and published rules.
-fn compare_rivals(
-    network: &Network,
-    rivals: &mut Rivals,
-    more: [(NetworkVariant, Option<&mut PreparedNetwork>); 2],
-    end: Instant,
-) -> Result<Vec<(NetworkVariant, NetworkTime)>, PlannerError> {
-    let mut others = others(network)?;
-    let mut entries: Vec<(NetworkVariant, &mut PreparedNetwork)> = Vec::new();
-    let names = [
-        (Some(&mut rivals.tuned), NetworkVariant::Tuned, NetworkVariant::TunedIsolated),
-        (rivals.plain.as_mut(), NetworkVariant::Plain, NetworkVariant::PlainIsolated),
-    ];
-    for (tuned, name, isolated_name) in names {
-        let Some(Chosen { session, isolated, .. }) = tuned else { continue };
-        entries.push((name, session));
-        entries.extend(isolated.iter_mut().map(|isolated| (isolated_name.clone(), isolated)));
-    }
-    entries.extend(more.into_iter().filter_map(|(name, session)| Some((name, session?))));
-    let count = entries.len();
-    entries.extend(others.iter_mut().map(|(name, session)| (name.clone(), session)));
-    let (names, sessions): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
-    Ok(names.into_iter().zip(compare(network, sessions, count, end)).collect())
+/// All blocks plain, whatever their steps gain alone.
+fn overruled(mut variants: Vec<BlockVariantRecord>) -> Vec<BlockVariantRecord> {
+    let other = variants.iter_mut().filter(|record| record.variant != BlockVariant::PLAIN.to_string());
+    other.for_each(BlockVariantRecord::overrule);
+    variants
 }
 
-/// A network by another plan, and its error; none where the plan does not fit any more, or its error
-/// by these weights and images exceeds the bound.
-fn session_by(network: &Network, plan: &Plan) -> Option<(PreparedNetwork, f64)> {
-    let &Network { graph, weights, cpu, threads, reference, bounds, .. } = network;
-    let (graph, choices) = plan.network(Path::new("plan"), graph, cpu).ok()?;
-    let mut session = PreparedNetwork::new(graph, &choices, weights, cpu, threads).ok()?;
-    let (error, _) = reference.error(&mut session, threads);
-    (error <= bounds.error).then_some((session, error))
+/// The network by an earlier plan; none where that does not fit any more.
+fn by_earlier<'m>(network: &Network<'_, 'm>, plan: &Plan) -> Option<Contestant<'m>> {
+    let (graph, choices) = plan.network(Path::new("plan"), network.graph, network.cpu).ok()?;
+    let chosen = Network { graph: &graph, ..*network }.given(choices).ok()?;
+    let (split, variants) = (plan.split.clone(), plan.block_variants.clone());
+    Some(Contestant { name: NetworkVariant::Earlier, chosen, split, variants })
 }
 
-/// The plain network by the built-in choice, and in f32 by published rules.
-fn others(network: &Network) -> Result<Vec<(NetworkVariant, PreparedNetwork)>, PlannerError> {
-    let built_in = network.session(&default_choices(network.graph, network.cpu))?;
-    let mut others = vec![(NetworkVariant::BuiltIn, built_in)];
+/// The built-in choice, and in f32 the plain network by published rules.
+fn by_rules<'m>(
+    network: &Network<'_, 'm>,
+    choices: &[BlockChoice],
+) -> Result<Vec<Contestant<'m>>, PlannerError> {
+    let variants: Vec<BlockVariantRecord> = choices.iter().map(block_variant_record).collect();
+    let (graph, choices) = built_in(network.graph, network.cpu);
+    let mut contestants = vec![Contestant {
+        name: NetworkVariant::BuiltIn,
+        chosen: Network { graph: &graph, ..*network }.given(choices)?,
+        split: None,
+        variants: with_most(&variants, &Block::all(network.graph)),
+    }];
     if network.precision() == Precision::F32 {
+        let variants = overruled(variants);
         for rule in &RULES {
             let name = NetworkVariant::Rule(rule.name.to_string());
-            others.push((name, network.session(&by_rule(network, rule))?));
+            let chosen = network.given(by_rule(network, rule))?;
+            contestants.push(Contestant { name, chosen, split: None, variants: variants.clone() });
         }
     }
-    Ok(others)
+    Ok(contestants)
 }
 
-/// The plain network in the tuned one's place where it is faster, with both names; the best first.
-fn fastest<'m>(rivals: Rivals<'m>, networks: &mut [(NetworkVariant, NetworkTime)]) -> Rivals<'m> {
-    let Rivals { tuned, plain: Some(plain), mut variants } = rivals else { return rivals };
-    let at = networks.iter().position(|(name, _)| *name == NetworkVariant::Plain);
-    let faster = at.filter(|&at| is_faster(&networks[at].1.timing, &networks[0].1.timing));
-    let Some(at) = faster else { return Rivals { tuned, plain: Some(plain), variants } };
-    networks.rotate_left(at);
-    for (name, _) in networks.iter_mut() {
-        *name = match &*name {
-            NetworkVariant::Tuned => NetworkVariant::WithVariants,
-            NetworkVariant::TunedIsolated => NetworkVariant::WithVariantsIsolated,
-            NetworkVariant::Plain => NetworkVariant::Tuned,
-            NetworkVariant::PlainIsolated => NetworkVariant::TunedIsolated,
-            other => other.clone(),
-        };
-    }
-    variants.iter_mut().for_each(BlockVariantRecord::overrule);
-    Rivals { tuned: plain, plain: None, variants }
+/// All blocks in the variant that changes most, as the built-in choice has them.
+fn with_most(variants: &[BlockVariantRecord], blocks: &[Block]) -> Vec<BlockVariantRecord> {
+    let most = |record: &BlockVariantRecord| {
+        let block = blocks.iter().find(|block| block.name == record.block);
+        let variant = block.map_or(BlockVariant::PLAIN, Block::most).to_string();
+        BlockVariantRecord { variant, reason: VariantReason::NotMeasured, ..record.clone() }
+    };
+    variants.iter().map(most).collect()
 }
 
-/// What a choice is predicted to take as a whole network.
+/// The fastest that keeps the bounds: the first where none is faster than it by more than the noise.
+fn winner(network: &Network, contestants: &mut [Contestant], times: &[NetworkTime]) -> usize {
+    let ratio = |at: usize| times[at].over(&times[0]).map_or(f64::INFINITY, |ratio| ratio.value);
+    let tie = widest_tie(network.measurements);
+    let is_faster = |at: &usize| times[*at].is_faster(&times[0], tie);
+    let mut faster: Vec<usize> = (1..times.len()).filter(is_faster).collect();
+    faster.sort_by(|&a, &b| ratio(a).total_cmp(&ratio(b)));
+    let memory = network.bounds.memory.map_or(usize::MAX, |mib| (mib as usize) << 20);
+    let mut keeps_bounds = |at: usize| {
+        let chosen = &mut contestants[at].chosen;
+        if chosen.error.is_infinite() {
+            (chosen.error, _) = network.reference.error(&mut chosen.session, network.threads);
+        }
+        chosen.error <= network.bounds.error && chosen.process_bytes() <= memory
+    };
+    faster.into_iter().find(|&at| keeps_bounds(at)).unwrap_or(0)
+}
+
+/// What a choice is predicted to take as a whole network; the first of the networks is that.
 fn predict(chosen: &Chosen, networks: &[(NetworkVariant, NetworkTime)]) -> Prediction {
-    let isolated = networks.iter().find(|(name, _)| *name == NetworkVariant::TunedIsolated);
+    let isolated = match networks[0].0 {
+        NetworkVariant::Tuned => NetworkVariant::TunedIsolated,
+        _ => NetworkVariant::PlainIsolated,
+    };
+    let is_timed_there = matches!(networks[0].0, NetworkVariant::Tuned | NetworkVariant::Plain);
+    let isolated = networks.iter().find(|(name, _)| is_timed_there && *name == isolated);
     let steps = 0..chosen.winners.len();
-    match isolated.filter(|_| chosen.isolated.is_some()) {
+    match isolated {
         Some((_, network)) => Prediction {
             steps: Some(steps.map(|step| network.steps[step] * chosen.in_network_ratio(step)).collect()),
             overhead: network.timing.median - network.steps.iter().sum::<f64>(),

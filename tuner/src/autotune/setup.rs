@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use engine::network::Precision;
-use engine::plan::{CoreDistance, Noise, WeightResidency};
+use engine::plan::{CoreDistance, LoadRecord, Noise, WeightResidency};
 use engine::runtime::{Machine, Threads, available};
 use engine::util::{create_folder, median};
 use kernels::Problem;
@@ -11,8 +11,8 @@ use kernels::Problem;
 use crate::autotune::error::TuneError;
 use crate::autotune::options::Options;
 use crate::bench::{
-    CoreDistanceMonitor, POLICY, Report, RunQueueMonitor, Stage, StageProgress, Warning, noise, weight_bytes,
-    weights_come_from,
+    CoreDistanceMonitor, LoadMonitor, POLICY, Report, RunQueueMonitor, RunTally, Stage, StageProgress,
+    Warning, noise, weight_bytes, weights_come_from,
 };
 use crate::log::{Log, LogError};
 use crate::measure::{Job, MeasureContext, Outcome, ProblemResult, ensure_measured, measure_all};
@@ -28,14 +28,21 @@ pub struct Setup<'a> {
     problems: Vec<Problem>,
     weights_from: WeightResidency,
     log: Option<Log>,
+    /// Runs of networks, and of candidates in them.
+    pub network_runs: RunTally,
     run_queue: RunQueueMonitor,
     stolen: u64,
+    load: LoadMonitor,
+    /// Cores that other processes used before.
+    load_before: Option<f64>,
     start: Instant,
 }
 
 pub struct Measured {
     pub floor: f64,
     pub results: Vec<ProblemResult>,
+    /// Cores that other processes used meanwhile.
+    load: Option<f64>,
     /// Time that went into what the search had skipped.
     pub exhausted: Duration,
 }
@@ -58,6 +65,9 @@ impl<'a> Setup<'a> {
             distance: CoreDistanceMonitor::default(),
             run_queue: RunQueueMonitor::new(&threads),
             log: None,
+            network_runs: RunTally::default(),
+            load: LoadMonitor::new(),
+            load_before: None,
             stolen: 0,
             start: Instant::now(),
             options,
@@ -70,8 +80,19 @@ impl<'a> Setup<'a> {
         setup.log = setup.open_log()?;
         setup.log.as_ref().and_then(|log| log.nearest).inspect(|seconds| setup.distance.known(*seconds));
         setup.distance.set_patience(options.budget.mul_f64(POLICY.stages.patience_share));
+        setup.load_before = setup.load_now();
+        if let Some(cores) = setup.load_before.filter(|&cores| is_busy(cores, available())) {
+            setup.progress.warning(&Warning::Busy { cores, of: available() });
+        }
         (setup.stolen, setup.start) = (setup.run_queue.stolen(), Instant::now());
         Ok(setup)
+    }
+
+    /// How many cores other processes use now.
+    fn load_now(&self) -> Option<f64> {
+        self.load.others();
+        std::thread::sleep(POLICY.contention.load_sample);
+        self.load.others()
     }
 
     /// Seconds since the start.
@@ -104,7 +125,7 @@ impl<'a> Setup<'a> {
         });
         self.warn(&results);
         let exhausted = results.iter().map(|result| result.exhausted).sum();
-        Measured { floor, results, exhausted }
+        Measured { floor, results, load: self.load.others(), exhausted }
     }
 
     /// Tells of wrong candidates, and of a log that can't be written any more.
@@ -125,8 +146,9 @@ impl<'a> Setup<'a> {
         }
     }
 
-    /// How quiet the machine has been; `networks_ns` is the core-to-core latency of whole networks.
-    pub fn noise(&self, measured: &Measured, networks_ns: Option<f64>) -> Noise {
+    /// How quiet the machine has been; `networks_ns` is the core-to-core latency of whole networks,
+    /// none where no network was run.
+    pub fn noise(&self, measured: &Measured, networks_ns: Option<Option<f64>>) -> Noise {
         let candidates = || measured.results.iter().flat_map(|result| &result.candidates);
         let runs: usize = candidates().filter_map(|c| c.timing()).map(|t| t.samples).sum();
         let disturbed: usize = candidates().map(|c| c.disturbed).sum();
@@ -134,14 +156,29 @@ impl<'a> Setup<'a> {
         clocks.sort_by(f64::total_cmp);
         let spread = |middle| Some([*clocks.first()?, middle, *clocks.last()?]);
         let stolen_s = (self.run_queue.stolen() - self.stolen) as f64 / 100.0;
+        let load = || {
+            let networks = networks_ns.and_then(|_| self.load.others());
+            Some(LoadRecord {
+                cores: available(),
+                before: hundredths(self.load_before?),
+                isolated: hundredths(measured.load?),
+                networks: networks.map(hundredths),
+                after: hundredths(self.load_now()?),
+            })
+        };
         let cores_s = self.start.elapsed().as_secs_f64() * available() as f64;
         Noise {
             clock_ghz: median(&clocks).and_then(spread),
-            core_distance: self.distance.distance().map(|distance| CoreDistance { networks_ns, ..distance }),
+            core_distance: self
+                .distance
+                .distance()
+                .map(|distance| CoreDistance { networks_ns: networks_ns.flatten(), ..distance }),
             noise_floor: measured.floor,
             weights_from: self.weights_from,
             tie: noise::tie(measured.floor),
             disturbed: disturbed as f64 / runs.max(1) as f64,
+            disturbed_networks: self.network_runs.count().disturbed_share(),
+            load: load(),
             steal_share: stolen_s / cores_s.max(1e-9),
         }
     }
@@ -162,4 +199,13 @@ impl<'a> Setup<'a> {
         self.progress.warning(&Warning::NotLogged { reason });
         Ok(None)
     }
+}
+
+/// Whether others use more of so many cores than goes unnoticed.
+fn is_busy(used: f64, cores: usize) -> bool {
+    used > POLICY.contention.busy_share * cores as f64
+}
+
+fn hundredths(cores: f64) -> f64 {
+    (cores * 100.0).round() / 100.0
 }

@@ -32,6 +32,27 @@ impl RunCount {
     pub fn is_busy(&self, share: f64) -> bool {
         self.disturbed as f64 > share * self.runs as f64
     }
+
+    /// The share of the runs that was disturbed; none of none.
+    pub fn disturbed_share(&self) -> Option<f64> {
+        (self.runs > 0).then(|| self.disturbed as f64 / self.runs as f64)
+    }
+}
+
+/// A count that several stages add to.
+#[derive(Debug, Default)]
+pub struct RunTally(Mutex<RunCount>);
+
+impl RunTally {
+    pub fn add(&self, count: RunCount) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.runs += count.runs;
+        all.disturbed += count.disturbed;
+    }
+
+    pub fn count(&self) -> RunCount {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 thread_local! {

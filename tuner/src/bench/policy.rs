@@ -44,6 +44,8 @@ pub struct Contention {
     /// A measurement is busy if a larger share of its runs was disturbed. It is reported, and not
     /// taken from a log.
     pub busy_share: f64,
+    /// How long the load of others is looked at, before and after measuring.
+    pub load_sample: Duration,
 }
 
 /// How core-to-core latency is measured and waited for. A latency counts as high by
@@ -160,6 +162,9 @@ pub struct NetworksPolicy {
     pub rounds: [usize; 2],
     /// Rounds at most of networks that only show what another choice costs.
     pub shown_rounds: usize,
+    /// Rounds of two networks that say which is faster, at least. A chance of 1 in 32 that equal
+    /// ones are taken for different.
+    pub deciding_rounds: usize,
     /// Warm-up of a turn, by at least one run. A processor takes milliseconds to reach its pace
     /// after other instructions, and longer to have other weights out of its caches.
     pub warm_up: Duration,
@@ -223,7 +228,13 @@ const fn ms(millis: u64) -> Duration {
 
 /// The policy that all measuring follows.
 pub const POLICY: Policy = Policy {
-    contention: Contention { waited_share: 0.02, tries: 3, pause: ms(4), busy_share: 0.1 },
+    contention: Contention {
+        waited_share: 0.02,
+        tries: 3,
+        pause: ms(4),
+        busy_share: 0.1,
+        load_sample: ms(100),
+    },
     core_distance: CoreDistancePolicy { exchanges: 16, turns: 4, pause: ms(20), spins: 10_000 },
     cold: ColdCaches { kept: 2, parts: 4 },
     conditions_sample_us: 40,
@@ -254,7 +265,14 @@ pub const POLICY: Policy = Policy {
         tries: 2,
         busy_share: 0.3,
     },
-    networks: NetworksPolicy { rounds: [2, 16], shown_rounds: 4, warm_up: ms(30), turn: ms(100), runs: 10 },
+    networks: NetworksPolicy {
+        rounds: [2, 16],
+        shown_rounds: 3,
+        deciding_rounds: 5,
+        warm_up: ms(30),
+        turn: ms(100),
+        runs: 10,
+    },
     bounds: BoundsPolicy { tries: 7, near: 1.15, change: 1e-3, prices: -12..=7 },
     pareto: ParetoPolicy { plans: 6, time: Duration::from_secs(4) },
     stages: StagesPolicy {

@@ -44,6 +44,13 @@ pub enum Warning {
         /// Why.
         reason: String,
     },
+    /// Other processes use the cores before anything is measured.
+    Busy {
+        /// How many, on average.
+        cores: f64,
+        /// Those that there are.
+        of: usize,
+    },
     /// The plan with block variants keeps no bound; the plain one is taken.
     VariantsExcluded {
         /// Why.
@@ -66,6 +73,10 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::NotLogged { reason } => write!(f, "{reason}; measurements are not logged"),
+            Self::Busy { cores, of } => write!(
+                f,
+                "other processes use {cores:.1} of {of} cores; a choice is better where they are quiet"
+            ),
             Self::VariantsExcluded { reason } => {
                 write!(f, "the plan with block variants is excluded: {reason}")
             }

@@ -3,13 +3,13 @@
 use std::fmt::Write;
 
 use engine::network::tuning_text;
-use engine::plan::{NetworkRecord, Plan, PlanStep, ProblemRecord, RuleRecord, SearchRecord, TimeUs};
+use engine::plan::{Plan, PlanStep, ProblemRecord, RuleRecord, SearchRecord, TimeUs};
 use serde_json::{Map, Value};
 
 use crate::cli::summary::noise_text;
 use crate::report::{
-    Table, convolution, count, group, layers_text, more, paragraphs, quartiles, rewrites, sections, short,
-    time, time_text,
+    Table, convolution, count, group, layers_text, more, paragraphs, quartiles, ratio_text, rewrites,
+    sections, short, time, time_text,
 };
 
 /// All tables and sentences, in lines of at most `width` characters.
@@ -52,11 +52,13 @@ fn steps(plan: &Plan, width: usize) -> String {
 fn networks(plan: &Plan, width: usize) -> String {
     let Some(first) = plan.networks.first() else { return String::new() };
     let (unit, scale) = if first.time_us.median < 1e3 { ("µs", 1.0) } else { ("ms", 1e3) };
-    let mut table = Table::new(&format!("whole network | {unit} | quartiles | vs tuned"));
-    for NetworkRecord { network, time_us: TimeUs { median, low, high } } in &plan.networks {
+    let mut table = Table::new(&format!("whole network | {unit} | quartiles | runs | vs plan"));
+    for record in &plan.networks {
+        let TimeUs { median, low, high } = record.time_us;
         let time = TimeUs { median: median / scale, low: low / scale, high: high / scale };
-        let ratio = format!("{:.2}x", median / first.time_us.median);
-        table.row(&[network, &short(time.median), &quartiles(time, None), &ratio]);
+        let ratio = ratio_text(record.ratio(first), record.interval());
+        let runs = record.runs.map_or(String::new(), |runs| runs.to_string());
+        table.row(&[&record.network, &short(time.median), &quartiles(time, record.runs), &runs, &ratio]);
     }
     let mut lines = Vec::new();
     if let Some(predicted) = plan.predicted_ms

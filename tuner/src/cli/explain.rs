@@ -15,8 +15,8 @@ use crate::cli::layer_names::{nearest, resolve};
 use crate::cli::{Answer, Failure, OutputArgs, PlanArgs};
 use crate::report::rewrites::form;
 use crate::report::{
-    RUNS, StepView, Table, candidate_time, convolution, count, layers_text, more, paragraphs, positive,
-    quartiles, reason_text, record, sections, shape, short, step_time, steps, time_text,
+    RUNS, StepView, Table, candidate_time, convolution, count, is_edited, layers_text, more, paragraphs,
+    positive, quartiles, reason_text, record, sections, shape, short, step_time, steps, time_text,
 };
 
 #[derive(Clone, Debug, clap::Args)]
@@ -48,6 +48,8 @@ struct Explained<'a> {
     shared_with: Vec<&'a str>,
     /// What was measured of its problem.
     measurements: Option<&'a ProblemRecord>,
+    /// The kernel or its tuning was changed by hand: the step's times and its reason are another's.
+    is_edited: bool,
     #[serde(skip)]
     view: &'a StepView<'a>,
     #[serde(skip)]
@@ -76,6 +78,7 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write) -> Result<(), Failure> {
         split: plan.split.as_ref(),
         shared_with: others.map(String::as_str).collect(),
         measurements: record(&plan, step),
+        is_edited: is_edited(&plan, step),
         view,
         threads: plan.threads,
         shown: if args.all { usize::MAX } else { SHOWN },
@@ -86,7 +89,7 @@ pub fn explain(args: &ExplainArgs, out: &mut dyn Write) -> Result<(), Failure> {
 impl Answer for Explained<'_> {
     fn text(&self, width: usize) -> String {
         let mut parts = vec![self.facts(width)];
-        if self.step.in_network.len() > 1 {
+        if self.step.in_network.len() > 1 && !self.is_edited {
             let finalists = in_network(self.step).fold(width);
             parts.push(format!("In-network times of the finalists:\n\n{finalists}"));
         }
@@ -133,12 +136,20 @@ impl Explained<'_> {
             ("shared", (!others.is_empty()).then(|| format!("with {}", layers_text(&others)))),
             ("kernel", Some(step.id().to_string())),
             ("formats", Some(step.formats.to_string())),
+        ];
+        let edited = "by hand: this is not what was measured and chosen, so that the step's times and its reason are \
+                      another candidate's";
+        let measured = [
             ("time", Some(format!("{}, {kind}", step_time(self.view)))),
             ("because", Some(step.reason.to_string())),
             ("second", step.runner_up.as_ref().map(second)),
             ("times", (!times.is_empty()).then(|| times.join(", "))),
         ];
-        let lines = facts.into_iter().filter_map(|(name, fact)| Some(format!("{name:<8} {}", fact?)));
+        let facts = facts.into_iter().chain(match self.is_edited {
+            true => vec![("edited", Some(edited.to_string()))],
+            false => measured.to_vec(),
+        });
+        let lines = facts.filter_map(|(name, fact)| Some(format!("{name:<8} {}", fact?)));
         paragraphs(lines, width, 9)
     }
 
@@ -317,6 +328,19 @@ mod tests {
             "winograd_plain  stands aside",
         ];
         assert_has(&text, &parts);
+    }
+
+    #[test]
+    fn an_edited_step_is_not_explained_by_another_candidates_measurements() {
+        let mut plan = plan();
+        let time = plan.measurements[0].candidates[0].time_us.expect("a time").median;
+        plan.steps[0].isolated_us = Some(time);
+        let layer = plan.steps[0].layers[0].clone();
+        let text = explained(&plan, &layer).expect("explained");
+        assert!(text.contains("because") && !text.contains("edited"), "{text}");
+        plan.steps[0].tuning.insert("m".to_string(), 4.into());
+        let text = explained(&plan, &layer).expect("explained");
+        assert!(text.contains("edited   by hand") && !text.contains("because"), "{text}");
     }
 
     #[test]

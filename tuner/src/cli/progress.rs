@@ -67,7 +67,8 @@ impl Observer for Meter {
     }
 
     fn warning(&mut self, warning: &Warning) {
-        let kind = if matches!(warning, Warning::Wrong { .. }) { "warning" } else { "note" };
+        let kind =
+            if matches!(warning, Warning::Wrong { .. } | Warning::Busy { .. }) { "warning" } else { "note" };
         let text = format!("{kind}: {warning}");
         match &self.bar {
             Some(bar) => bar.suspend(|| eprintln!("{text}")),

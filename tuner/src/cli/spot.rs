@@ -16,7 +16,7 @@ use crate::bench::{
     Bench, BenchContext, CoreDistanceMonitor, Inputs, POLICY, Progress, Rounds, Stage, StageProgress,
 };
 use crate::cli::{Answer, Failure, Meter, OutputArgs, PlanArgs, planned_model, threads};
-use crate::report::{RUNS, Table, count, layers_text, short, wrap};
+use crate::report::{RUNS, Table, count, is_edited, layers_text, short, wrap};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct SpotArgs {
@@ -34,6 +34,8 @@ struct Rechecked {
     plan: String,
     lost: usize,
     unclear: usize,
+    /// Steps that were changed by hand, which are left out.
+    edited: usize,
     entries: Vec<Entry>,
 }
 
@@ -109,7 +111,9 @@ pub fn spot(args: &SpotArgs, out: &mut dyn Write) -> Result<bool, Failure> {
     let entries = measure(&plan, &pairs, &cpu)?;
     let count = |verdict| entries.iter().filter(|entry| entry.verdict == verdict).count();
     let [lost, unclear] = [Verdict::Lost, Verdict::CannotTell].map(count);
-    args.output.print(&Rechecked { plan: path.display().to_string(), lost, unclear, entries }, out)?;
+    let edited = plan.steps.iter().filter(|step| is_edited(&plan, step)).count();
+    let rechecked = Rechecked { plan: path.display().to_string(), lost, unclear, edited, entries };
+    args.output.print(&rechecked, out)?;
     Ok(lost + unclear == 0)
 }
 
@@ -121,7 +125,7 @@ fn network(path: &Path, plan: &Plan, cpu: &Cpu) -> Result<(Graph, Vec<Choice>), 
     Ok(plan.network(path, &graph(&model, &weights, plan.batch), cpu)?)
 }
 
-/// Steps with a second candidate, each problem once, those that take the most time first.
+/// Steps as measured with a second candidate, each problem once, those that take the most time first.
 fn pairs<'a>(
     path: &Path,
     plan: &'a Plan,
@@ -131,7 +135,7 @@ fn pairs<'a>(
 ) -> Result<Vec<Pair<'a>>, Failure> {
     let mut pairs: Vec<Pair> = Vec::new();
     for (index, ((planned, step), chosen)) in plan.steps.iter().zip(&graph.steps).zip(choices).enumerate() {
-        if pairs.iter().any(|pair| pair.step.problem == step.problem) {
+        if pairs.iter().any(|pair| pair.step.problem == step.problem) || is_edited(plan, planned) {
             continue;
         }
         if let Some((second, then)) = second(plan, planned) {
@@ -209,7 +213,11 @@ impl Answer for Rechecked {
             }
             (lost, _) => format!("{plan}: {lost} of {entries} lost the lead; tune --fresh measures all anew"),
         };
-        format!("{}\n{}\n", table.fold(width), wrap(&verdict, width, 2))
+        let edited = match self.edited {
+            0 => String::new(),
+            n => format!("; {} that was edited by hand is left out", count(n, "step")),
+        };
+        format!("{}\n{}\n", table.fold(width), wrap(&(verdict + &edited), width, 2))
     }
 }
 

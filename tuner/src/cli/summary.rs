@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use engine::network::BlockVariant;
 use engine::plan::{
-    CandidateRecord, CoreDistance, MemoryBytes, NetworkVariant, Noise, Plan, PlanStep, RuleRecord,
+    CandidateRecord, CoreDistance, LoadRecord, MemoryBytes, NetworkVariant, Noise, Plan, PlanStep, RuleRecord,
 };
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use crate::bench::POLICY;
 use crate::cli::Answer;
 use crate::report::{
     Share, StepView, Table, by_family, candidate_time, count, group, layers_text, mib, more, paragraphs,
-    percent, positive, record, rewrites, sections, shares, short, steps, time_text,
+    percent, positive, ratio_text, record, rewrites, sections, shares, short, steps, time_text,
 };
 
 /// Steps that are shown because a rule would have chosen otherwise.
@@ -33,6 +33,9 @@ pub struct Summary<'a> {
     images_per_second: Option<f64>,
     /// The time of the built-in choice over that of the plan.
     built_in_ratio: Option<f64>,
+    built_in_ci95: Option<[f64; 2]>,
+    /// What the plan is, where that was faster in turn than what measuring step by step has chosen.
+    whole: Option<&'a NetworkVariant>,
     /// The rule that is the fastest in the whole network.
     best_rule: Option<RuleRatio<'a>>,
     rel_error: Option<f64>,
@@ -52,6 +55,8 @@ pub struct Summary<'a> {
 struct RuleRatio<'a> {
     rule: &'a str,
     ratio: f64,
+    /// The interval that holds it in 95 of 100 cases; none of a single round.
+    ci95: Option<[f64; 2]>,
 }
 
 /// Memory in MiB: what a process takes that runs the plan, and parts of it.
@@ -83,6 +88,8 @@ struct Found<'a> {
     changed_in_network: usize,
     /// Steps with a close runner-up, where there was no time to time any in the network.
     not_in_network: usize,
+    /// The budget that leaves time for that.
+    in_network_budget_s: Option<f64>,
     batch_split: Option<String>,
 }
 
@@ -118,14 +125,14 @@ impl<'a> Summary<'a> {
         let views = steps(plan);
         let measured_ms = positive(plan.measured_ms);
         let image_ms = measured_ms.map(|ms| ms / plan.batch.max(1) as f64);
-        let tuned = plan.networks.first().map_or(f64::NAN, |network| network.time_us.median);
-        let ratios = plan.networks.iter().filter_map(|n| {
-            let ratio = positive(Some(n.time_us.median / tuned))?;
-            Some((&n.network, ratio))
-        });
-        let built_in = ratios.clone().find(|(network, _)| **network == NetworkVariant::BuiltIn);
-        let rules = ratios.filter_map(|(network, ratio)| match network {
-            NetworkVariant::Rule(rule) => Some(RuleRatio { rule, ratio }),
+        let own = plan.networks.first();
+        let ratios = plan
+            .networks
+            .iter()
+            .filter_map(|n| Some((&n.network, positive(Some(n.ratio(own?)))?, n.interval())));
+        let built_in = ratios.clone().find(|(network, ..)| **network == NetworkVariant::BuiltIn);
+        let rules = ratios.filter_map(|(network, ratio, ci95)| match network {
+            NetworkVariant::Rule(rule) => Some(RuleRatio { rule, ratio, ci95 }),
             _ => None,
         });
         Self {
@@ -137,10 +144,12 @@ impl<'a> Summary<'a> {
             measured_ms,
             image_ms,
             images_per_second: image_ms.map(|ms| 1e3 / ms),
-            built_in_ratio: built_in.map(|(_, ratio)| ratio),
+            built_in_ratio: built_in.map(|(_, ratio, _)| ratio),
+            built_in_ci95: built_in.and_then(|(.., ci95)| ci95),
             best_rule: rules.min_by(|a, b| a.ratio.total_cmp(&b.ratio)),
             rel_error: plan.rel_error,
             max_rel_error: plan.max_rel_error,
+            whole: own.map(|own| &own.network).filter(|network| !is_by_step(network)),
             memory_mib: memory(plan),
             blocks: shares(&views, |step| step.block),
             families: families(&views),
@@ -152,8 +161,13 @@ impl<'a> Summary<'a> {
     }
 }
 
+/// Whether a network was chosen step by step.
+fn is_by_step(network: &NetworkVariant) -> bool {
+    matches!(network, NetworkVariant::Tuned | NetworkVariant::Plain)
+}
+
 fn memory(plan: &Plan) -> Option<Memory> {
-    let MemoryBytes { weights, activations, scratch } = plan.memory_bytes?;
+    let MemoryBytes { weights, activations, scratch, .. } = plan.memory_bytes?;
     let process = plan.process_bytes()?;
     let [process, weights, activations, scratch] = [process, weights, activations, scratch].map(mib);
     Some(Memory { process, weights, activations, scratch })
@@ -201,6 +215,7 @@ impl<'a> Found<'a> {
             in_network: plan.steps.iter().filter(|step| step.in_network.len() > 1).count(),
             changed_in_network: plan.steps.iter().filter(|step| step.flip(tie).is_some()).count(),
             not_in_network: not_in_network(plan),
+            in_network_budget_s: plan.in_network_budget_s,
             batch_split: plan.split.as_ref().map(ToString::to_string),
         }
     }
@@ -251,10 +266,17 @@ impl Summary<'_> {
             lines.push(format!("{model}{shape} on {threads}: not measured"));
         }
         if let Some(ratio) = self.built_in_ratio {
-            lines.push(format!("  {ratio:.2} times as fast as the built-in choice"));
+            let ratio = ratio_text(ratio, self.built_in_ci95);
+            lines.push(format!("  {ratio} times as fast as the built-in choice"));
         }
-        if let Some(RuleRatio { rule, ratio }) = &self.best_rule {
-            lines.push(format!("  {ratio:.2} times as fast as the best published rule, {rule}"));
+        if let Some(RuleRatio { rule, ratio, ci95 }) = &self.best_rule {
+            let ratio = ratio_text(*ratio, *ci95);
+            lines.push(format!("  {ratio} times as fast as the best published rule, {rule}"));
+        }
+        if let Some(whole) = self.whole {
+            lines.push(format!(
+                "  the plan is `{whole}`: in turn it was faster than what measuring step by step has chosen"
+            ));
         }
         let error = self.rel_error.map_or("not measured".to_string(), |error| format!("{error:.1e}"));
         lines.push(format!("  relative error {error}, bound {:.0e}", self.max_rel_error));
@@ -317,14 +339,23 @@ fn budget_text(budget: f64, took: f64) -> String {
 /// The noise and the load of the machine in words.
 pub fn noise_text(noise: &Noise) -> String {
     let percent = |share| percent(share, 1.0);
-    let busy = POLICY.contention.busy_share;
-    let load = if noise.disturbed > busy || noise.steal_share > busy { "busy" } else { "quiet" };
-    let mut parts = vec![
-        format!("the machine was {load}: {} of the runs were disturbed", percent(noise.disturbed)),
+    let mut parts = Vec::new();
+    if let Some(LoadRecord { cores, before, isolated, networks, after }) = noise.load {
+        let networks = networks.map_or(String::new(), |used| format!(", {used:.1} beside whole networks"));
+        parts.push(format!(
+            "others used {before:.1} of {} before, {isolated:.1} beside candidates{networks}, {after:.1} after",
+            count(cores, "core")
+        ));
+    }
+    let networks = noise
+        .disturbed_networks
+        .map_or(String::new(), |share| format!(" and {} of networks", percent(share)));
+    parts.extend([
+        format!("{} of the isolated runs{networks} were disturbed", percent(noise.disturbed)),
         format!("steal {}", percent(noise.steal_share)),
         format!("noise floor {}", percent(noise.noise_floor)),
         format!("ties within {}", percent(noise.tie)),
-    ];
+    ]);
     let clock = |[low, middle, high]: [f64; 3]| format!("clock {middle:.2} GHz ({low:.2} to {high:.2})");
     parts.extend(noise.clock_ghz.map(clock));
     if let Some(CoreDistance { least_ns, most_ns, far, .. }) = noise.core_distance {
@@ -332,7 +363,15 @@ pub fn noise_text(noise: &Noise) -> String {
             if far > 0.0 { format!(", far in {:.0}% of the rounds", far * 100.0) } else { String::new() };
         parts.push(format!("core-to-core latency {least_ns:.0} to {most_ns:.0} ns{far}"));
     }
-    parts.join(", ")
+    let load = if is_busy(noise) { "busy" } else { "quiet" };
+    format!("the machine was {load}: {}", parts.join(", "))
+}
+
+/// Whether others had the cores for more than goes unnoticed, in any stage.
+pub fn is_busy(noise: &Noise) -> bool {
+    let others = noise.load.map_or(0.0, |load| load.most() / load.cores.max(1) as f64);
+    let shares = [noise.disturbed, noise.disturbed_networks.unwrap_or(0.0), noise.steal_share, others];
+    shares.iter().any(|&share| share > POLICY.contention.busy_share)
 }
 
 fn table(what: &str, parts: &[Share], sum: f64) -> Table {
@@ -362,9 +401,10 @@ impl Found<'_> {
         }
         if self.not_in_network > 0 {
             let steps = count(self.not_in_network, "step");
+            let budget = self.in_network_budget_s.map_or(String::new(), |s| format!(" of some {s:.0} s"));
             lines.push(format!(
-                "- {steps} had close candidates, and no time was left to time them in the network: a larger --budget \
-                 or --thorough gives it"
+                "- {steps} had close candidates, and no time was left to time them in the network: a --budget{budget} \
+                 gives it"
             ));
         }
         if self.in_network > 0 {
@@ -416,6 +456,8 @@ mod tests {
         let network = |(name, us): (&str, f64)| NetworkRecord {
             network: name.to_string().try_into().expect("a network"),
             time_us: TimeUs { median: us, low: us, high: us },
+            runs: None,
+            ratio_ci95: None,
         };
         Plan {
             model: "inception_v3".to_string(),
@@ -423,7 +465,12 @@ mod tests {
             steps: (0..120).map(step).collect(),
             measured_ms: Some(13.194),
             predicted_ms: Some(13.0),
-            memory_bytes: Some(MemoryBytes { weights: 90 << 20, activations: 20 << 20, scratch: 4 << 20 }),
+            memory_bytes: Some(MemoryBytes {
+                weights: 90 << 20,
+                activations: 20 << 20,
+                scratch: 4 << 20,
+                process: Some(40 << 20),
+            }),
             networks: networks.map(network).into(),
             rules: vec![RuleRecord {
                 rule: "direct always".to_string(),
@@ -445,7 +492,7 @@ mod tests {
             "1.20 times as fast as the built-in choice",
             "1.06 times as fast as the best published rule, op count",
             "relative error 1.0e-7, bound 1e-5",
-            "memory of a process up to 170 MiB (weights 90.0, activations 20.0, scratch 4.00)",
+            "memory of a process up to 154 MiB (weights 90.0, activations 20.0, scratch 4.00)",
             "direct always, chooses otherwise",
             "fuse_siblings in 1 block: saves 100 µs",
             "predicted 13.0 ms, measured 13.2 ms (+1.5%)",
@@ -461,6 +508,35 @@ mod tests {
             let text = summary(&large(), width);
             assert!(text.lines().all(|line| line.chars().count() <= width), "{width}:\n{text}");
         }
+    }
+
+    #[test]
+    fn ratios_have_their_intervals_and_a_plan_that_was_not_chosen_step_by_step_is_named() {
+        let mut plan = large();
+        plan.networks[1].ratio_ci95 = Some([1.2, 1.1, 1.3]);
+        plan.networks[0].network = NetworkVariant::Earlier;
+        let parts =
+            ["1.20 (1.10 .. 1.30) times as fast as the built-in", "the plan is `earlier plan`: in turn"];
+        assert_has(&summary(&plan, 100), &parts);
+        assert!(!summary(&large(), 100).contains("the plan is"));
+    }
+
+    #[test]
+    fn load_in_any_stage_makes_a_machine_busy() {
+        let quiet = LoadRecord { cores: 2, before: 0.1, isolated: 0.0, networks: Some(0.1), after: 0.2 };
+        let noise = |load| Noise { load: Some(load), disturbed_networks: Some(0.05), ..Noise::default() };
+        let text = noise_text(&noise(quiet));
+        assert!(text.starts_with("the machine was quiet: others used 0.1 of 2 cores before"), "{text}");
+        for busy in [
+            LoadRecord { before: 0.3, ..quiet },
+            LoadRecord { isolated: 1.0, ..quiet },
+            LoadRecord { networks: Some(0.5), ..quiet },
+            LoadRecord { after: 2.0, ..quiet },
+        ] {
+            assert!(noise_text(&noise(busy)).starts_with("the machine was busy"), "{busy:?}");
+        }
+        let disturbed = Noise { disturbed_networks: Some(0.2), ..noise(quiet) };
+        assert!(noise_text(&disturbed).starts_with("the machine was busy"));
     }
 
     #[test]

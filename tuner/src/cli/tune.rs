@@ -3,13 +3,12 @@
 use std::io::Write;
 use std::path::Path;
 
-use engine::plan::NetworkVariant;
 use engine::plan::store::file_name;
 use engine::runtime::{PreparedNetwork, Threads, graph};
 use engine::{Machine, Model, Plan};
 use serde::Serialize;
 
-use crate::autotune::network::{Tuned, autotune};
+use crate::autotune::network::autotune;
 use crate::autotune::options::Options;
 use crate::cli::classes::{ClassNames, Classes, not_finite};
 use crate::cli::detail::{detail, pareto, search_sentence};
@@ -20,7 +19,7 @@ use crate::cli::{
     Answer, Batch, Failure, Meter, ModelArgs, TuneArgs, at_size, check_distinct, crowded, model_options,
     print_notes, shards, threads,
 };
-use crate::report::{count, paragraphs, sections, time_text};
+use crate::report::{count, paragraphs, sections};
 
 pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let written =
@@ -51,7 +50,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     print_notes(&crowded(workers));
     let earlier = earlier(&path, &model, &options, &machine);
     let options = Options { earlier, ..options };
-    let plan = faster(&path, autotune(&model, &weights, &options, &mut Meter::default())?);
+    let plan = autotune(&model, &weights, &options, &mut Meter::default())?;
     plan.write(&path)?;
     plan.noise.iter().for_each(warn_of_noise);
     audit(&plan);
@@ -79,21 +78,6 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         classify(&model, &names, session, &threads, &images, out)?;
     }
     Ok(())
-}
-
-/// What was tuned; or the earlier plan, where that was faster in turn with it.
-fn faster(path: &Path, Tuned { plan: tuned, earlier }: Tuned) -> Plan {
-    let Some(earlier) = earlier else { return tuned };
-    let ms = |variant: NetworkVariant| {
-        let time = tuned.networks.iter().find(|network| network.network == variant);
-        time.map_or(String::new(), |network| time_text(network.time_us.median))
-    };
-    let [before, now] = [NetworkVariant::Earlier, NetworkVariant::Tuned].map(ms);
-    eprintln!(
-        "note: {} is kept: it took {before} in turn with what was tuned now, and that took {now}",
-        path.display()
-    );
-    earlier
 }
 
 /// The plan that is there for the same, on a machine like this.

@@ -3,7 +3,8 @@
 use engine::plan::{Noise, Plan};
 
 use crate::bench::POLICY;
-use crate::report::{more, time_text};
+use crate::cli::summary::is_busy;
+use crate::report::{count, more, percent, time_text};
 
 /// What to do where the machine was not quiet.
 const AGAIN: &str = "tune again when it is quiet; --fresh is not needed";
@@ -12,8 +13,13 @@ const AGAIN: &str = "tune again when it is quiet; --fresh is not needed";
 pub fn warn_of_noise(noise: &Noise) {
     let busy = POLICY.contention.busy_share;
     let warn = |text: String| eprintln!("warning: {text}; {AGAIN}");
-    if noise.disturbed > busy {
-        warn(format!("busy: other processes had the cores in {:.0}% of the runs", noise.disturbed * 100.0));
+    if is_busy(noise) {
+        let most = noise.load.map_or(String::new(), |load| {
+            format!(", {:.1} of {} at most", load.most(), count(load.cores, "core"))
+        });
+        let shares = [Some(noise.disturbed), noise.disturbed_networks].into_iter().flatten();
+        let disturbed = percent(shares.fold(0.0, f64::max), 1.0);
+        warn(format!("busy: other processes had the cores{most}, in up to {disturbed} of the runs"));
     }
     let Some(distance) = noise.core_distance else { return };
     let best = format!("at best {:.0} ns", distance.near_ns);

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use engine::network::{Choice, Graph, Precision, Step, default_choice, default_choices};
 use engine::plan::Bounds;
-use engine::runtime::{PrepareError, PreparedNetwork, Reference, Threads, process_bytes};
+use engine::runtime::{PrepareError, PreparedNetwork, Reference, Threads};
 use engine::util::{relative_l2, unit};
 use engine::weights::{Weights, image};
 use kernels::Cpu;
 
-use crate::bench::{CoreDistanceMonitor, POLICY, Report, Rounds, Stage, StageProgress};
+use crate::bench::{CoreDistanceMonitor, POLICY, Report, Rounds, RunTally, Stage, StageProgress};
 use crate::measure::{CandidateResult, ProblemResult};
 
 /// A graph with what it needs to be planned and run.
@@ -25,12 +25,10 @@ pub struct Network<'a, 'm> {
     pub threads: &'a Threads,
     pub distance: &'a CoreDistanceMonitor,
     pub progress: &'a dyn Report,
+    /// Where its runs are counted.
+    pub runs: &'a RunTally,
     /// When candidates in the network must be done; none where isolated times decide.
     pub in_network_until: Option<Instant>,
-}
-
-pub fn bytes_with(session: &PreparedNetwork, threads: &Threads) -> usize {
-    session.memory().total() + process_bytes(threads.count())
 }
 
 impl Network<'_, '_> {

@@ -4,7 +4,7 @@ use engine::runtime::PrepareError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum PlannerError {
-    #[error("--max-memory {bound} MiB: no plan keeps it, the least is {least} MiB")]
+    #[error("--max-memory {bound} MiB: no plan keeps it, a process takes {least} MiB at least")]
     Memory { bound: usize, least: usize },
     /// No plan keeps the bound on the error, or not within that on memory; the least that was
     /// measured is `reached`.

@@ -50,19 +50,20 @@ pub fn finalists(
     list
 }
 
-/// Whether there is time to time the finalists of every step.
-pub fn has_time(
+/// Seconds that it takes to time the finalists of every step, where there are not as many.
+pub fn missing_time(
     network: &Network,
     session: &mut PreparedNetwork,
     finalists: &[Vec<&CandidateResult>],
     images: &[f32],
     end: Instant,
-) -> bool {
+) -> Option<f64> {
     let turns = finalists.iter().map(Vec::len).max().unwrap_or(1).max(1);
     session.run(network.threads, images, network.graph.batch);
     let a_round = turns as f64 * session.step_seconds().iter().sum::<f64>();
-    let left = end.saturating_duration_since(Instant::now());
-    a_round * POLICY.in_network.rounds[0] as f64 <= POLICY.in_network.short * left.as_secs_f64()
+    let left = end.saturating_duration_since(Instant::now()).as_secs_f64();
+    let needed = a_round * POLICY.in_network.rounds[0] as f64 / POLICY.in_network.short;
+    (needed > left).then_some(needed)
 }
 
 /// A network with the halos that all finalists want; none where the session has them.
@@ -111,6 +112,7 @@ pub fn time_in_network(
         }
     });
     rounds.progress.ended();
+    network.runs.add(bench.count);
     let is_busy = bench.count.is_busy(POLICY.in_network.busy_share);
     let judge = if is_busy { by_quartiles } else { by_medians };
     let tie = widest_tie(network.measurements);

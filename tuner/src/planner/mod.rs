@@ -14,9 +14,9 @@ pub mod ranking;
 pub mod rules;
 pub mod search;
 
-pub use batch_split::{split, split_all};
+pub use batch_split::{Batch, split, split_all};
 pub use block_dp::{cheapest_variants, layerwise};
-pub use compare::{NetworkTime, compare, is_faster};
+pub use compare::{NetworkTime, contest};
 pub use context::Network;
 pub use error::PlannerError;
 pub use forms::{BlockChoice, choose_variants, in_forms};

@@ -15,9 +15,8 @@ use crate::planner::search::Chosen;
 /// The plans, the fastest first: chosen by isolated times, run in turn.
 pub fn pareto(network: &Network) -> Result<Vec<ParetoPoint>, PlannerError> {
     let mut list = network.frontier(POLICY.pareto.plans)?;
-    let count = list.len();
     let sessions = list.iter_mut().map(|chosen| &mut chosen.session).collect();
-    let times = compare(network, sessions, count, Instant::now() + POLICY.pareto.time);
+    let times = compare(network, sessions, Instant::now() + POLICY.pareto.time);
     let point = |(chosen, entry): (&Chosen, &NetworkTime)| {
         let lower = |choice: &&Choice| pair(&choice.formats) != [Dtype::F32; 2];
         ParetoPoint {

@@ -7,9 +7,9 @@ use kernels::Dtype;
 
 use crate::bench::POLICY;
 use crate::measure::{CandidateResult, of_step};
-use crate::planner::context::{Network, built_in_images, bytes_with};
+use crate::planner::context::{Network, built_in_images};
 use crate::planner::error::PlannerError;
-use crate::planner::in_network::{InNetworkTime, finalists, has_time, time_in_network, with_room};
+use crate::planner::in_network::{InNetworkTime, finalists, missing_time, time_in_network, with_room};
 use crate::planner::knapsack::{Cost, Limits, choose, least_memory, picked, total};
 use crate::planner::ranking::{by_tie, is_eligible, types_of, winner};
 
@@ -23,15 +23,22 @@ pub struct Chosen<'a> {
     pub error: f64,
     /// Of each step, the candidates that were timed in the network; none if there was no time.
     pub in_network: Vec<Vec<(&'a CandidateResult, Timing)>>,
-    /// The network that was chosen by isolated times; none where nothing else would do.
-    pub isolated: Option<PreparedNetwork>,
-    /// Of each step, which of its options.
+    /// What was chosen by isolated times; none where nothing else was done.
+    pub isolated: Option<Box<Self>>,
+    /// Seconds that timing candidates in the network would have taken, where there were not as many.
+    pub missing_s: Option<f64>,
+    /// Of each step, which of its options; none where choices were given as a whole.
     pub picks: Vec<usize>,
     /// The image with that error.
     pub image: Vec<f32>,
 }
 
 impl Chosen<'_> {
+    /// Bytes of a process that runs it.
+    pub fn process_bytes(&self) -> usize {
+        self.session.memory().total().unwrap_or(usize::MAX)
+    }
+
     /// How many times as long as by the choice by isolated times a step takes in the network.
     pub fn in_network_ratio(&self, step: usize) -> f64 {
         let first = self.in_network[step].first();
@@ -58,6 +65,24 @@ impl Chosen<'_> {
 }
 
 impl<'m> Network<'_, 'm> {
+    /// A network by choices that were made as a whole. Its error is not measured yet: infinite.
+    pub fn given(&self, choices: Vec<Choice>) -> Result<Chosen<'m>, PlannerError> {
+        let candidate = |(step, choice): (&Step, &Choice)| {
+            of_step(self.measurements, step)?.candidates.iter().find(|c| c.choice == *choice)
+        };
+        Ok(Chosen {
+            winners: self.graph.steps.iter().zip(&choices).map(candidate).collect(),
+            session: self.session(&choices)?,
+            error: f64::INFINITY,
+            in_network: vec![Vec::new(); choices.len()],
+            isolated: None,
+            missing_s: None,
+            picks: Vec::new(),
+            image: Vec::new(),
+            choices,
+        })
+    }
+
     /// For tensors of given types, and a process of at most so many bytes.
     pub fn search<'n>(&'n self, types: &[Dtype], memory: usize) -> Search<'m, 'n> {
         let graph = self.graph;
@@ -124,8 +149,9 @@ impl<'a> Search<'a, '_> {
             .collect();
         let candidates: Vec<Vec<&'a CandidateResult>> =
             lists.iter().zip(&self.options).map(|(list, o)| list.iter().map(|&i| o[i]).collect()).collect();
-        if !has_time(network, &mut chosen.session, &candidates, &images, end) {
-            return Ok(chosen);
+        let missing_s = missing_time(network, &mut chosen.session, &candidates, &images, end);
+        if missing_s.is_some() {
+            return Ok(Chosen { missing_s, ..chosen });
         }
         let mut widened = with_room(network, &chosen.session, &chosen.choices, &candidates)?;
         let session = widened.as_mut().unwrap_or(&mut chosen.session);
@@ -133,7 +159,7 @@ impl<'a> Search<'a, '_> {
         let timed = |(candidates, times): (Vec<&'a CandidateResult>, &Vec<InNetworkTime>)| {
             candidates.into_iter().zip(times).map(|(c, time)| (c, time.timing)).collect()
         };
-        let in_network = candidates.into_iter().zip(&times).map(timed).collect();
+        let in_network: Vec<_> = candidates.into_iter().zip(&times).map(timed).collect();
         for (step, (list, times)) in lists.iter().zip(&times).enumerate() {
             if !list.is_empty() {
                 self.rank(step, list, times);
@@ -146,7 +172,10 @@ impl<'a> Search<'a, '_> {
             None => None,
         };
         Ok(match again {
-            Some(again) => Chosen { in_network, isolated: Some(chosen.session), ..again },
+            Some(again) => {
+                let isolated = Chosen { in_network: in_network.clone(), ..chosen };
+                Chosen { in_network, isolated: Some(Box::new(isolated)), ..again }
+            }
             None => Chosen { in_network, ..chosen },
         })
     }
@@ -173,7 +202,7 @@ impl<'a> Search<'a, '_> {
     pub fn attempt(&mut self, error: f64) -> Result<Option<Chosen<'a>>, PlannerError> {
         while let Some(picks) = choose(&self.costs, &Limits { error, memory: self.left }) {
             let chosen = self.chosen(picks)?;
-            let over = bytes_with(&chosen.session, self.network.threads).saturating_sub(self.memory);
+            let over = chosen.process_bytes().saturating_sub(self.memory);
             if over == 0 {
                 return Ok(Some(chosen));
             }
@@ -189,15 +218,24 @@ impl<'a> Search<'a, '_> {
         let choices = network.choices(&winners);
         let mut session = network.session(&choices)?;
         let (error, image) = network.reference.error(&mut session, network.threads);
-        let (in_network, isolated) = (vec![Vec::new(); winners.len()], None);
-        Ok(Chosen { winners, choices, error, in_network, isolated, picks, image: image.to_vec(), session })
+        Ok(Chosen {
+            in_network: vec![Vec::new(); winners.len()],
+            isolated: None,
+            missing_s: None,
+            image: image.to_vec(),
+            winners,
+            choices,
+            error,
+            picks,
+            session,
+        })
     }
 
     pub fn least_mib(&self) -> Result<usize, PlannerError> {
         let limits = Limits { memory: least_memory(&self.costs), ..Limits::NONE };
         let picks = choose(&self.costs, &limits).expect("the least memory holds one choice of each step");
         let chosen = self.chosen(picks)?;
-        Ok(bytes_with(&chosen.session, self.network.threads).div_ceil(1 << 20))
+        Ok(chosen.process_bytes().div_ceil(1 << 20))
     }
 
     /// The least sum of errors that any choice has.

@@ -2,7 +2,7 @@
 
 use engine::Machine;
 use engine::network::tuning_text;
-use engine::plan::{CandidateOutcome, CandidateRecord, NetworkVariant, Plan, TimeUs};
+use engine::plan::{CandidateOutcome, CandidateRecord, NetworkRecord, Plan, TimeUs};
 use kernels::{Conv, Window};
 use plotters::style::RGBColor;
 
@@ -95,16 +95,15 @@ fn list(items: &[String], most: usize) -> String {
 
 /// Times of whole networks.
 pub fn contest(plan: &Plan) -> Result<String, DrawError> {
-    let timed = plan.networks.iter().filter_map(|n| Some((&n.network, time(Some(n.time_us))?)));
+    let timed = plan.networks.iter().filter_map(|record| Some((record, time(Some(record.time_us))?)));
     let timed: Vec<_> = timed.collect();
-    let tuned = timed.iter().find(|(network, _)| **network == NetworkVariant::Tuned).map(|(_, t)| t.median);
-    let bar = |(network, t): &(&NetworkVariant, TimeUs)| {
+    let bar = |(record, t): &(&NetworkRecord, TimeUs)| {
         let [ms, low, high] = [t.median, t.low, t.high].map(|us| us / 1e3);
-        let is_tuned = **network == NetworkVariant::Tuned;
-        let ratio =
-            tuned.filter(|_| !is_tuned).map(|tuned| format!(", {:.2}x the tuned plan", t.median / tuned));
+        let own = &plan.networks[0];
+        let is_tuned = std::ptr::eq(*record, own);
+        let ratio = (!is_tuned).then(|| format!(", {:.2}x the plan", record.ratio(own)));
         Bar {
-            label: network.to_string(),
+            label: record.network.to_string(),
             sublabel: String::new(),
             bold: is_tuned,
             colour: if is_tuned { TUNED } else { OTHER },

@@ -189,6 +189,16 @@ pub fn record<'a>(plan: &'a Plan, step: &PlanStep) -> Option<&'a ProblemRecord> 
     plan.measurements.iter().find(|r| plain(&r.problem) == step.problem)
 }
 
+/// Whether a step's candidate was changed by hand: its isolated time is not what was measured of that
+/// candidate. False where the plan does not say.
+pub fn is_edited(plan: &Plan, step: &PlanStep) -> bool {
+    let (Some(isolated_us), Some(record)) = (step.isolated_us, record(plan, step)) else { return false };
+    let measured = record.candidates.iter().filter(|c| step.runs(&c.id)).filter_map(|c| c.time_us);
+    // Both are rounded to a thousandth of a microsecond.
+    let rounding = 1e-3 * (step.repeats + 1) as f64;
+    !measured.into_iter().any(|time| (time.median * step.repeats as f64 - isolated_us).abs() <= rounding)
+}
+
 /// What a step says of its kernel and the runner-up, as a record.
 fn record_of_step(step: &PlanStep) -> ProblemRecord {
     let candidate = |id, time_us| CandidateRecord { id, time_us, ..Default::default() };

@@ -16,13 +16,15 @@ mod text;
 
 pub use charts::shape;
 pub use data::{
-    Share, StepView, by_family, candidate_time, convolution, group, percent, positive, reason_text, record,
-    shares, steps, time,
+    Share, StepView, by_family, candidate_time, convolution, group, is_edited, percent, positive,
+    reason_text, record, shares, steps, time,
 };
 pub use files::write;
 pub use page::step_time;
 pub use table::{Table, layers_text};
-pub use text::{RUNS, count, date, mib, more, paragraphs, quartiles, sections, short, time_text, wrap};
+pub use text::{
+    RUNS, count, date, mib, more, paragraphs, quartiles, ratio_text, sections, short, time_text, wrap,
+};
 
 #[cfg(test)]
 pub mod tests;

@@ -43,6 +43,12 @@ pub fn more(ratio: f64) -> String {
     format!("{:+.1}%", (ratio - 1.0) * 100.0)
 }
 
+/// A ratio with the interval that holds it in 95 of 100 cases.
+pub fn ratio_text(ratio: f64, ci95: Option<[f64; 2]>) -> String {
+    let interval = ci95.map_or(String::new(), |[low, high]| format!(" ({low:.2} .. {high:.2})"));
+    format!("{ratio:.2}{interval}")
+}
+
 /// Bytes in MiB.
 pub fn mib(bytes: usize) -> f64 {
     bytes as f64 / (1 << 20) as f64

@@ -87,6 +87,11 @@ pub enum StepReason {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         saved_bytes: Option<i64>,
     },
+    /// As the whole network was faster with all of these choices than by choosing step by step.
+    WholeNetwork {
+        /// By so many percent of the fastest's time it is slower; none where it was not timed alone.
+        percent: Option<f64>,
+    },
     /// As fast as the runner-up: less memory decided, then less error, then the order of the table.
     Tie,
     Only,
@@ -95,6 +100,17 @@ pub enum StepReason {
     /// The text of a plan of the first schema.
     #[serde(untagged)]
     Told(String),
+}
+
+impl StepReason {
+    /// The reason of a step whose choice came with those of the whole network.
+    pub fn with_whole_network(self) -> Self {
+        match self {
+            Self::Slower { percent, .. } => Self::WholeNetwork { percent: Some(percent) },
+            Self::NotMeasured => Self::WholeNetwork { percent: None },
+            other => other,
+        }
+    }
 }
 
 impl fmt::Display for StepReason {
@@ -109,9 +125,13 @@ impl fmt::Display for StepReason {
                     None => f.write_str(", to keep the bounds on error and memory"),
                 }
             }
+            Self::WholeNetwork { percent } => {
+                percent.map_or(Ok(()), |percent| write!(f, "{percent:.1}% slower than the fastest, but "))?;
+                f.write_str("the whole network was faster with it than by choosing step by step")
+            }
             Self::Tie => f.write_str("a tie with the runner-up, settled by memory, then error, then order"),
             Self::Only => f.write_str("the only candidate"),
-            Self::NotMeasured => f.write_str("not measured: fewest multiply-adds"),
+            Self::NotMeasured => f.write_str("not measured: the built-in choice"),
             Self::Told(text) => f.write_str(text),
         }
     }
@@ -175,10 +195,14 @@ mod tests {
         assert_eq!(slower.to_string(), text);
         let earlier = StepReason::Slower { percent: 1.0, us: None, saved_bytes: None };
         assert_eq!(read::<StepReason>("{\"slower\": {\"percent\": 1.0}}"), earlier);
-        for reason in [StepReason::Faster { percent: 3.5 }, StepReason::Tie, StepReason::Only, slower] {
+        for reason in [StepReason::Faster { percent: 3.5 }, StepReason::Tie, StepReason::Only, slower.clone()]
+        {
             assert_eq!(read::<StepReason>(&serde_json::to_string(&reason).expect("JSON")), reason);
         }
         assert_eq!(read::<StepReason>("\"3.5% faster\"").to_string(), "3.5% faster");
+        let whole = slower.with_whole_network();
+        assert!(whole.to_string().starts_with("5.3% slower than the fastest, but the whole network"));
+        assert_eq!(StepReason::Tie.with_whole_network(), StepReason::Tie);
         let overruled = serde_json::to_string(&VariantReason::Overruled).expect("JSON");
         assert_eq!(read::<VariantReason>(&overruled), VariantReason::Overruled);
     }

@@ -22,8 +22,15 @@ pub struct Noise {
     /// Where weights were when kernels were timed alone.
     #[serde(alias = "cold", default)]
     pub weights_from: WeightResidency,
-    /// Share of the runs that something else disturbed, however often they were repeated.
+    /// Share of the isolated runs that something else disturbed, however often they were repeated.
+    /// Runs of earlier tunings that were reused count as well.
     pub disturbed: f64,
+    /// The same of the runs of the whole network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disturbed_networks: Option<f64>,
+    /// What other processes used of the cores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<LoadRecord>,
     /// Share of all cores' time that the host gave to others.
     #[serde(alias = "stolen")]
     pub steal_share: f64,
@@ -33,6 +40,29 @@ pub struct Noise {
     /// Core-to-core latency of the workers' cores.
     #[serde(alias = "apart", skip_serializing_if = "Option::is_none")]
     pub core_distance: Option<CoreDistance>,
+}
+
+/// How many cores other processes used, on average: of those that this one may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LoadRecord {
+    /// Cores that this process may use.
+    pub cores: usize,
+    /// Before anything was measured.
+    pub before: f64,
+    /// While candidates were timed in isolation.
+    pub isolated: f64,
+    /// While candidates and whole networks ran in the network; none without a network.
+    pub networks: Option<f64>,
+    /// When all was measured.
+    pub after: f64,
+}
+
+impl LoadRecord {
+    /// The most at any time.
+    pub fn most(&self) -> f64 {
+        let Self { before, isolated, networks, after, .. } = *self;
+        before.max(isolated).max(networks.unwrap_or(0.0)).max(after)
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -138,7 +168,7 @@ impl RuleRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum NetworkVariant {
-    /// As the plan says.
+    /// Kernels, block variants and split as measuring step by step has chosen them.
     Tuned,
     /// The same before close candidates were timed in the network.
     TunedIsolated,
@@ -146,11 +176,11 @@ pub enum NetworkVariant {
     Plain,
     /// The same by isolated times.
     PlainIsolated,
-    /// Tuned with other block variants, where the plan has plain blocks since they are faster.
+    /// What [`Self::Tuned`] is in plans of earlier versions where plain blocks were faster.
     WithVariants,
     /// The same by isolated times.
     WithVariantsIsolated,
-    /// All images of a batch at once, by isolated times, where the plan splits the batch.
+    /// All images of a batch at once, by isolated times, where the tuned one splits the batch.
     AllImagesAtOnce,
     /// The plan that was there before.
     Earlier,
@@ -205,12 +235,32 @@ impl TryFrom<String> for NetworkVariant {
     }
 }
 
-/// A whole network in one variant, measured in turn with the others.
+/// A whole network in one variant, measured in turn with the others. The first of a plan's is the
+/// plan itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NetworkRecord {
     #[serde(alias = "plan")]
     pub network: NetworkVariant,
     pub time_us: TimeUs,
+    /// How many runs that is of; none in plans of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<usize>,
+    /// Its time over that of the plan in the rounds that both were in: the median, and the interval
+    /// that holds it in 95 of 100 cases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio_ci95: Option<[f64; 3]>,
+}
+
+impl NetworkRecord {
+    /// Its time over that of the plan; by medians where nothing else is known.
+    pub fn ratio(&self, plan: &Self) -> f64 {
+        self.ratio_ci95.map_or(self.time_us.median / plan.time_us.median, |[ratio, ..]| ratio)
+    }
+
+    /// The interval of that; none of a single round.
+    pub fn interval(&self) -> Option<[f64; 2]> {
+        self.ratio_ci95.map(|[_, low, high]| [low, high]).filter(|[low, high]| low < high)
+    }
 }
 
 /// A plan of which no other is both faster and more exact.

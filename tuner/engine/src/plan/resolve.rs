@@ -12,8 +12,7 @@ use crate::network::{
 use crate::plan::error::{PlanError, field};
 use crate::plan::schema::{Bounds, Plan, PlanRequest};
 use crate::plan::step::PlanStep;
-use crate::runtime::prepared::MemoryBytes;
-use crate::runtime::{Machine, process_bytes};
+use crate::runtime::Machine;
 use crate::util::names;
 
 fn tuning_text(tuning: &Map<String, Value>) -> String {
@@ -58,10 +57,9 @@ impl Plan {
         is_exact && keeps_memory
     }
 
-    /// Bytes of a process that runs the plan.
+    /// Bytes of a process that runs the plan, at most; none where they are not known.
     pub fn process_bytes(&self) -> Option<usize> {
-        let MemoryBytes { weights, activations, scratch } = self.memory_bytes?;
-        Some(weights + activations + scratch + process_bytes(self.threads))
+        self.memory_bytes?.total()
     }
 
     /// The plan's choices for a graph of another batch or number of threads, in the plan's forms
@@ -202,7 +200,16 @@ impl Plan {
             let now = entry(&step.kernel).map(|row| row.code());
             step.code.as_deref().zip(now).is_some_and(|(then, now)| then != now)
         };
-        let others: Vec<&PlanStep> = self.steps.iter().filter(is_other).collect();
+        let is_of_another =
+            |step: &&PlanStep| table().iter().any(|row| Some(row.code()) == step.code.as_deref());
+        let others = self.steps.iter().filter(is_other);
+        let (edited, others): (Vec<&PlanStep>, Vec<_>) = others.partition(is_of_another);
+        if let Some(first) = edited.first() {
+            let (count, layers) = (edited.len(), first.layers.join(" "));
+            changes.push(format!(
+                "{count} of its steps have another kernel than was chosen, {layers} the first"
+            ));
+        }
         if let Some(first) = others.first() {
             let mut kernels: Vec<&str> = others.iter().map(|step| step.kernel.as_str()).collect();
             kernels.sort_unstable();

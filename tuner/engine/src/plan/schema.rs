@@ -87,6 +87,9 @@ pub struct Plan {
     pub budget_s: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measuring_s: Option<f64>,
+    /// The least budget that leaves time for close candidates in the network, where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_network_budget_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub planning: Option<Planning>,
     pub noise: Option<Noise>,

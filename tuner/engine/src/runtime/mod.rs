@@ -13,7 +13,7 @@ pub mod weight_cache;
 
 pub use load::graph;
 pub use machine::Machine;
-pub use memory::{MemoryError, elements, ensure, ensure_runs, process_bytes};
+pub use memory::{MemoryError, elements, ensure, ensure_runs, least_bytes, process_bytes};
 pub use prepared::{PrepareError, PrepareOptions, PreparedNetwork};
 pub use reference::Reference;
 pub use run::{NotFinite, StepSeconds};

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::network::{Choice, Graph, Slice, Step, Weight, of_tensors, pair, supported};
 use crate::runtime::layout::lay_out;
-use crate::runtime::memory::elements;
+use crate::runtime::memory::{elements, process_bytes};
 use crate::runtime::order::turns;
 use crate::runtime::threads::Threads;
 use crate::runtime::weight_cache::{WeightCache, WeightCacheError};
@@ -55,11 +55,15 @@ pub struct MemoryBytes {
     pub weights: usize,
     pub activations: usize,
     pub scratch: usize,
+    /// What a process takes on top, see [`process_bytes`]; none in plans of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<usize>,
 }
 
 impl MemoryBytes {
-    pub fn total(&self) -> usize {
-        self.weights + self.activations + self.scratch
+    /// Of a process that runs the network; none where it is not known.
+    pub fn total(&self) -> Option<usize> {
+        Some(self.weights + self.activations + self.scratch + self.process?)
     }
 }
 
@@ -276,6 +280,7 @@ impl PreparedNetwork {
             weights: self.steps.iter().map(|step| step.prepared.packed_bytes()).sum(),
             activations: bytes(&self.arena, |memory| &memory.arena),
             scratch: bytes(&self.scratch, |memory| &memory.scratch),
+            process: Some(process_bytes(&self.graph, self.team.workers())),
         }
     }
 

@@ -46,7 +46,7 @@ fn count_physical(siblings: impl Iterator<Item = String>, available: usize) -> u
 
 /// Numbers of the cores that the calling thread may use; none where the system does not say.
 #[cfg(target_os = "linux")]
-fn cores() -> Vec<usize> {
+pub fn cores() -> Vec<usize> {
     use rustix::thread::{CpuSet, sched_getaffinity};
     let allowed = sched_getaffinity(None).ok();
     let is_allowed = |core: &usize| allowed.is_some_and(|allowed| allowed.is_set(*core));
@@ -61,8 +61,9 @@ fn stay_on(core: usize) {
     let _ = rustix::thread::sched_setaffinity(None, &only);
 }
 
+/// Not known here.
 #[cfg(not(target_os = "linux"))]
-fn cores() -> Vec<usize> {
+pub fn cores() -> Vec<usize> {
     Vec::new()
 }
 
