@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 mod check;
 mod images;
+mod lists;
 mod log;
 mod plan;
 mod print;

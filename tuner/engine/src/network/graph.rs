@@ -132,6 +132,25 @@ impl Graph {
         Self { batch, split: None, tensors, steps, nodes, features, output, top }
     }
 
+    /// Convolutions without a network around them: each is a step of its own tensors, which are of as
+    /// many images as its problem is. No weights belong to them.
+    pub fn separate(convs: Vec<Conv>) -> Self {
+        let (mut tensors, mut steps) = (Vec::new(), Vec::new());
+        for conv in convs {
+            let layers = vec![conv.to_string()];
+            let problem = Problem::Conv(conv);
+            let mut slice = |shape: Shape| {
+                tensors.push(shape);
+                Slice { tensor: tensors.len() - 1, channels: 0..shape.c }
+            };
+            let src = slice(problem.src());
+            let dst = problem.dst().into_iter().map(slice).collect();
+            steps.push(Step { layers, block: "list", is_top: false, problem, src, dst, weights: vec![] });
+        }
+        let output = Slice { tensor: 0, channels: 0..0 };
+        Self { batch: 1, split: None, tensors, steps, nodes: vec![], features: None, output, top: None }
+    }
+
     /// The same graph with the batch split before a block: the steps before it compute some images
     /// at a time. If there is no such block, all steps do. A batch of at most so many is not split.
     ///

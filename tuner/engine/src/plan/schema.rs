@@ -23,6 +23,9 @@ pub const SCHEMA: &str = "convolution-plan-2";
 /// An earlier version that is read: its fields have other names, and some of their texts.
 const FIRST_SCHEMA: &str = "convolution-plan-1";
 
+/// What the schemas of earlier results of lists begin with, which are not read.
+const LIST_SCHEMA: &str = "convolution-shapes-";
+
 /// Blocks that take some images of a batch at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanSplit {
@@ -54,6 +57,7 @@ impl std::fmt::Display for PlanSplit {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub schema: String,
+    /// The model's name; for a list of convolutions see [`model_of_list`](crate::plan::list::model_of_list).
     pub model: String,
     /// What the model is made for, see [`ModelShape`](crate::ModelShape).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -181,8 +185,14 @@ fn read_text(path: &Path) -> Result<String, PlanError> {
 
 fn outline<'a>(path: &Path, text: &'a str) -> Result<Outline<'a>, PlanError> {
     let outline: Outline = serde_json::from_str(text).map_err(|source| json_error(path, "plan", source))?;
-    let is_known = [SCHEMA, FIRST_SCHEMA].iter().any(|known| outline.schema == **known);
-    if is_known { Ok(outline) } else { Err(field(path, "schema", outline.schema, format!("\"{SCHEMA}\""))) }
+    let expected = match outline.schema.as_str() {
+        Some(SCHEMA | FIRST_SCHEMA) => return Ok(outline),
+        Some(found) if found.starts_with(LIST_SCHEMA) => {
+            format!("\"{SCHEMA}\", which `tuner tune --shapes LIST` writes now")
+        }
+        _ => format!("\"{SCHEMA}\""),
+    };
+    Err(field(path, "schema", outline.schema, expected))
 }
 
 /// What a run asks of a plan; threads and batch only if the user says.
