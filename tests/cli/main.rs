@@ -12,6 +12,7 @@ mod check;
 mod images;
 mod lists;
 mod log;
+mod norms;
 mod plan;
 mod print;
 mod run;

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::bench::{Bench, BenchContext, Comparison, Inputs, Oracle, sample_pixels};
 use crate::cli::npy::{load_expect, load_npy_dyn};
-use crate::cli::{Answer, Failure, HostArgs, Meter, OutputArgs, threads};
+use crate::cli::{Answer, Failure, HostArgs, ImageSize, Meter, OutputArgs, of_size, size, threads};
 use crate::report::{Table, count, group, paragraphs, wrap};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -30,6 +30,9 @@ pub struct CheckArgs {
     /// Check one shape, like n1h17w17c768k192r1s7
     #[arg(long)]
     shape: Option<Conv>,
+    /// Height and width of the images of a network, from 75 up
+    #[arg(long, value_name = "HxW", value_parser = size, conflicts_with = "shape")]
+    size: Option<ImageSize>,
     /// Check one kernel
     #[arg(long, value_name = "ID")]
     kernel: Option<String>,
@@ -145,6 +148,7 @@ pub fn check(args: &CheckArgs, out: &mut dyn Write) -> Result<bool, Failure> {
         (Some(conv), ..) => checker.problems(&[Problem::Conv(resized(conv))])?,
         (None, ..) => {
             let model = Model::by_name(args.model.as_deref().unwrap_or(DEFAULT), None, Some(1000))?;
+            let model = of_size(model, args.size)?;
             checker.problems(&problems_of(&model, batch.unwrap_or(1)))?
         }
     };

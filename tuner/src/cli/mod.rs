@@ -27,8 +27,8 @@ mod tune_shapes;
 mod warnings;
 
 use args::{
-    FileOption, HostArgs, ImageArgs, IsaArgs, ModelArgs, PlanArgs, PlanFilter, TuneArgs, at_size,
-    check_distinct, crowded, model_options, planned_model, results_folder, shards, threads,
+    FileOption, HostArgs, ImageArgs, ImageSize, IsaArgs, ModelArgs, PlanArgs, PlanFilter, TuneArgs, at_size,
+    check_distinct, crowded, model_options, of_size, planned_model, results_folder, shards, size, threads,
 };
 use output::{Answer, OutputArgs};
 use preprocess::Images;

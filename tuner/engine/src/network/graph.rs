@@ -29,6 +29,16 @@ pub enum Weight {
     Dense(usize),
 }
 
+impl Weight {
+    /// BatchNorms of a convolution.
+    pub fn norms(&self) -> usize {
+        match self {
+            Self::Conv(conv) | Self::Bias(conv) => conv.norms,
+            Self::Dense(_) => 0,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     pub layers: Vec<String>,
