@@ -51,6 +51,18 @@ fn a_list_is_explained_reported_rechecked_and_compared() {
 }
 
 #[test]
+fn a_shape_is_shown_with_the_size_of_its_output() {
+    let folder = Folder::new();
+    let model = "--model conv2d_bn --shape n1h9w9c4k8r3s3u2same --threads 1";
+    folder.prints(&format!("run {model}"), &["built-in image 0: 5x5x8 values"]);
+    folder.prints(&format!("tune {model} --budget 1"), &["conv2d_bn of n1h9w9c4k8r3s3u2p1q1 to 5x5x8: "]);
+    folder.prints("check --shape n1h9w9c4k8r3s3u2 --threads 1", &["n1h9w9c4k8r3s3u2, 9x9x4 to 4x4x8, "]);
+    folder.prints("shapes --model conv2d_bn --shape n1h9w9c4k8r3s3u2", &["[1, 4, 4, 8]"]);
+    folder.write("l.txt", "n1h9w9c4k8r3s3u2same*2\n");
+    folder.prints("tune --shapes l.txt --budget 1 --threads 1 --wide", &["n1h9w9c4k8r3s3u2p1q1", "5x5x8"]);
+}
+
+#[test]
 fn a_shape_that_is_not_in_a_list_gets_the_nearest_that_is() {
     let folder = Folder::with_plan(&LIST_PLAN);
     for (shape, nearest) in [

@@ -399,6 +399,13 @@ pub fn at_size(model: &Model) -> String {
     model.shape.as_ref().map_or(String::new(), |shape| format!(" of {shape}"))
 }
 
+/// The output of a single convolution, like `9x9x24`; none of other models.
+pub fn conv_output(model: &Model) -> Option<String> {
+    let Some(ModelShape::Conv { .. }) = model.shape else { return None };
+    let [h, w, channels] = model.nodes[model.output].shape;
+    Some(format!("{h}x{w}x{channels}"))
+}
+
 /// The options of a model, as the command line takes them.
 pub fn model_options(model: &Model) -> String {
     let usual = is_network(&model.name).then(|| Model::by_name(&model.name, None, None).ok()).flatten();

@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::bench::{Bench, BenchContext, Comparison, Inputs, Oracle, sample_pixels};
 use crate::cli::npy::{load_expect, load_npy_dyn};
 use crate::cli::{Answer, Failure, HostArgs, ImageSize, Meter, OutputArgs, of_size, size, threads};
-use crate::report::{Table, count, group, paragraphs, wrap};
+use crate::report::{Table, convolution, count, group, paragraphs, shape, wrap};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct CheckArgs {
@@ -126,7 +126,8 @@ impl CheckedProblem {
         let reasons = group(self.left_out.iter().map(|left_out| (&left_out.reason, left_out.kernel)));
         let left_out = reasons.iter().map(|(why, kernels)| format!("left out: {why}: {}", kernels.join(" ")));
         let left_out = paragraphs(left_out, width, 2);
-        format!("{}\n{}{left_out}\n", wrap(&self.problem, width, 2), table.fold(width))
+        let words = convolution(&self.problem).map_or(String::new(), |conv| format!(", {}", shape(&conv)));
+        format!("{}\n{}{left_out}\n", wrap(&(self.problem.clone() + &words), width, 2), table.fold(width))
     }
 }
 

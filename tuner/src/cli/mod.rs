@@ -28,7 +28,8 @@ mod warnings;
 
 use args::{
     FileOption, HostArgs, ImageArgs, ImageSize, IsaArgs, ModelArgs, PlanArgs, PlanFilter, TuneArgs, at_size,
-    check_distinct, crowded, model_options, of_size, planned_model, results_folder, shards, size, threads,
+    check_distinct, conv_output, crowded, model_options, of_size, planned_model, results_folder, shards,
+    size, threads,
 };
 use output::{Answer, OutputArgs};
 use preprocess::Images;

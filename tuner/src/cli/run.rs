@@ -236,7 +236,8 @@ impl Running<'_> {
                 false => self.session.output(n),
             };
             if !args.json {
-                Classes { labels, top, activation: model.activation() }.print(&output, names, out)?;
+                let (shape, activation) = (&self.result_shape()[..], model.activation());
+                Classes { labels, top, shape, activation }.print(&output, names, out)?;
             }
             results.extend(output);
         }

@@ -21,7 +21,7 @@ use crate::cli::{Answer, Failure, Meter, TuneArgs, detail};
 use crate::measure::{CandidateResult, Job, ProblemResult};
 use crate::planner::ranking::winner;
 use crate::planner::{costs, is_eligible};
-use crate::report::{Table, count, more, percent, sections, short, time_text, wrap};
+use crate::report::{Table, convolution, count, more, percent, sections, short, time_text, wrap};
 
 /// What is printed of a plan of a list.
 #[derive(Debug, Serialize)]
@@ -70,8 +70,9 @@ impl<'a> Best<'a> {
 
 impl Answer for Outcome<'_> {
     fn text(&self, width: usize) -> String {
-        let mut table =
-            Table::new("problem | x | kernel | tuning | us | (GFLOP/s) | share | (runner-up) | takes");
+        let mut table = Table::new(
+            "problem | (output) | x | kernel | tuning | us | (GFLOP/s) | share | (runner-up) | takes",
+        );
         for Best { problem, count, id, time_us, gflops, runner_up } in &self.shapes {
             let us = time_us.map_or(0.0, |time| time.median);
             let (tuning, speed) = (tuning_text(&id.tuning), gflops.map_or(String::new(), short));
@@ -79,7 +80,11 @@ impl Answer for Outcome<'_> {
             let second = runner_up.as_ref().map_or(String::new(), |c| c.id.to_string());
             let takes = runner_up.as_ref().map_or(String::new(), |c| more(c.time_us / us));
             let us = short(us);
-            table.row(&[problem, count, &id.kernel, &tuning, &us, &speed, &share, &second, &takes]);
+            let output = convolution(problem).map_or(String::new(), |conv| {
+                let [h, w] = conv.output();
+                format!("{h}x{w}x{}", conv.filters())
+            });
+            table.row(&[problem, &output, count, &id.kernel, &tuning, &us, &speed, &share, &second, &takes]);
         }
         let (all, distinct) = (count(self.convolutions, "convolution"), self.shapes.len());
         let (work, time) = (self.multiply_adds as f64 / 1e6, time_text(self.total_us));
