@@ -17,6 +17,7 @@ mod plan;
 mod print;
 mod run;
 mod show;
+mod stdio;
 mod tune;
 mod variants;
 

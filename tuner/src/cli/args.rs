@@ -22,7 +22,7 @@ use crate::autotune::options::Options;
 use crate::bench::POLICY;
 use crate::cli::npy::load_npy;
 use crate::cli::preprocess::{PreprocessArgs, not_preprocessed, size_hint};
-use crate::cli::{Failure, Images, OutputArgs};
+use crate::cli::{Failure, Images, OutputArgs, stdin};
 use crate::log::journal;
 use crate::report::count;
 
@@ -33,7 +33,7 @@ pub struct TuneArgs {
     #[command(flatten)]
     pub host: HostArgs,
     /// Convolutions instead of a model: a shape a line, how often it occurs as *N, comments after #
-    #[arg(long, visible_alias = "problems", value_name = "FILE", conflicts_with_all = ["model", "shape", "batch_norms", "size", "weights", "head", "seed", "image", "input", "max_memory"])]
+    #[arg(long, visible_alias = "problems", value_name = "FILE", value_parser = stdin::file(), conflicts_with_all = ["model", "shape", "batch_norms", "size", "weights", "head", "seed", "image", "input", "max_memory"])]
     pub shapes: Option<PathBuf>,
     /// What the error is measured on; three built-in images by default
     #[command(flatten)]
@@ -96,6 +96,9 @@ impl TuneArgs {
 
     /// Where to write: the given file, or one in the folder of this machine, which is made.
     pub fn output_file(&self, machine: &Machine, default: &str) -> Result<PathBuf, Failure> {
+        if self.out.as_deref() == Some(Path::new(stdin::DASH)) {
+            return Err("--out -: standard output has the summary of the plan, expected a file".into());
+        }
         let folder = machine.folder(&self.host.results);
         if self.out.is_none() {
             create_folder(&folder)?;
@@ -172,9 +175,9 @@ pub struct ModelArgs {
 #[derive(Clone, Debug, clap::Args)]
 pub struct ImageArgs {
     /// JPEG, PNG, WebP, BMP, TIFF or GIF images of any size
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "input")]
+    #[arg(long, value_name = "FILE", num_args = 1.., value_parser = stdin::file(), conflicts_with = "input")]
     pub image: Vec<PathBuf>,
-    #[arg(long, value_name = "X.npy", help = format!("Preprocessed images: .npy of {}", input_arrays()))]
+    #[arg(long, value_name = "X.npy", value_parser = stdin::file(), help = format!("Preprocessed images: .npy of {}", input_arrays()))]
     pub input: Option<PathBuf>,
     #[command(flatten)]
     pub preprocess: PreprocessArgs,
@@ -197,7 +200,8 @@ impl ImageArgs {
                 }
                 _ => Failure::from(error),
             })?;
-            let names = (0..values.dim().0).map(|n| format!("{}[{n}]", path.display())).collect();
+            let file = stdin::shown(&path.display().to_string());
+            let names = (0..values.dim().0).map(|n| format!("{file}[{n}]")).collect();
             let values = values.into_raw_vec_and_offset().0;
             let note = not_preprocessed(&values).filter(|_| model.takes_images()).map(|found| {
                 let [black, white] = model.info.pixel_range;
@@ -259,7 +263,7 @@ impl IsaArgs {
 #[derive(Clone, Debug, clap::Args)]
 pub struct PlanArgs {
     /// The plan; by default the newest of this machine, of those that the following options name
-    #[arg(long, value_name = "PLAN.json", conflicts_with_all = ["model", "threads", "batch"])]
+    #[arg(long, value_name = "PLAN.json", value_parser = stdin::file(), conflicts_with_all = ["model", "threads", "batch"])]
     pub plan: Option<PathBuf>,
     #[command(flatten)]
     pub of: PlanFilter,

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::bench::{Bench, BenchContext, Comparison, Inputs, Oracle, sample_pixels};
 use crate::cli::npy::{load_expect, load_npy_dyn};
-use crate::cli::{Answer, Failure, HostArgs, ImageSize, Meter, OutputArgs, of_size, size, threads};
+use crate::cli::{Answer, Failure, HostArgs, ImageSize, Meter, OutputArgs, of_size, size, stdin, threads};
 use crate::report::{Table, convolution, count, group, paragraphs, shape, wrap};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -37,13 +37,13 @@ pub struct CheckArgs {
     #[arg(long, value_name = "ID")]
     kernel: Option<String>,
     /// Input of the shape, .npy of [N, H, W, C] float32
-    #[arg(long, value_name = "X.npy", requires_all = ["filter", "expect", "shape"])]
+    #[arg(long, value_name = "X.npy", value_parser = stdin::file(), requires_all = ["filter", "expect", "shape"])]
     input: Option<PathBuf>,
     /// Filter of the shape, .npy of [R, S, C, K] float32 (HWIO, as Keras has it)
-    #[arg(long, value_name = "W.npy", requires = "input")]
+    #[arg(long, value_name = "W.npy", value_parser = stdin::file(), requires = "input")]
     filter: Option<PathBuf>,
     /// Expected output, .npy of [N, OH, OW, K], float32 or float64; neither bias nor ReLU
-    #[arg(long, value_name = "Y.npy", requires = "input")]
+    #[arg(long, value_name = "Y.npy", value_parser = stdin::file(), requires = "input")]
     expect: Option<PathBuf>,
     #[command(flatten)]
     host: HostArgs,

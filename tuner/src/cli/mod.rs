@@ -20,6 +20,7 @@ mod run;
 mod shape_list;
 mod shapes;
 mod spot;
+mod stdin;
 mod summary;
 mod transfer;
 mod tune;
@@ -38,7 +39,7 @@ use progress::Meter;
 
 /// Prints notes on standard error.
 fn print_notes<'a>(notes: impl IntoIterator<Item = &'a String>) {
-    notes.into_iter().for_each(|note| eprintln!("note: {note}"));
+    notes.into_iter().for_each(|note| eprintln!("note: {}", stdin::shown(note)));
 }
 
 /// Any error of a command: one line.

@@ -77,6 +77,13 @@ pub fn save_npy<D: Dimension>(
     })
 }
 
+/// A float32 tensor as a file has it, its values in C order.
+pub fn npy_bytes(shape: &[usize], values: &[f32]) -> Vec<u8> {
+    let mut bytes = header(shape);
+    bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    bytes
+}
+
 /// What precedes the values of a float32 array in C order, in version 1 of the format: magic,
 /// version, length, and a text that ends at a multiple of 64 bytes.
 fn header(shape: &[usize]) -> Vec<u8> {

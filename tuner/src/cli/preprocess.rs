@@ -7,8 +7,8 @@ use engine::util::files::check_writable;
 use engine::{AveragePooling, Model, Weights};
 use ndarray::ArrayView4;
 
-use crate::cli::Failure;
 use crate::cli::npy::save_npy;
+use crate::cli::{Failure, stdin};
 
 pub struct Images {
     /// `[n, h, w, c]`.
@@ -184,7 +184,7 @@ fn load_images(paths: &[PathBuf], model: &Model, preprocessing: &Preprocessing) 
         let others = among(others);
         notes.push(format!("{first}{others} is enlarged (--size runs a network on images of another size)"));
     }
-    let names = paths.iter().map(|path| path.display().to_string()).collect();
+    let names = paths.iter().map(|path| stdin::shown(&path.display().to_string())).collect();
     Ok(Images { values, names, notes })
 }
 

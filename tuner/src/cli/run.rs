@@ -23,11 +23,11 @@ use crate::bench::{
     CoreDistanceMonitor, POLICY, Progress, Rounds, RunCount, RunQueueMonitor, Stage, StageProgress,
 };
 use crate::cli::classes::{ClassNames, Classes, not_finite};
-use crate::cli::npy::save_npy;
+use crate::cli::npy::{npy_bytes, save_npy};
 use crate::cli::preprocess::size_hint;
 use crate::cli::{
     Answer, Failure, FileOption, HostArgs, ImageArgs, Images, Meter, ModelArgs, OutputArgs, at_size,
-    check_distinct, crowded, model_options, print_notes, shards, threads,
+    check_distinct, crowded, model_options, print_notes, shards, stdin, threads,
 };
 use crate::report::{RUNS, Table, count, layers_text, percent, short, time_text, wrap};
 
@@ -38,7 +38,7 @@ pub struct RunArgs {
     #[command(flatten)]
     host: HostArgs,
     /// The plan; by default the newest valid one of this machine
-    #[arg(long, value_name = "PLAN.json")]
+    #[arg(long, value_name = "PLAN.json", value_parser = stdin::file())]
     plan: Option<PathBuf>,
     /// Take plans within this bound on the memory of the process; without it plans without a bound
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1 << 24), conflicts_with = "plan")]
@@ -54,7 +54,7 @@ pub struct RunArgs {
     /// Give the pooled features instead of probabilities
     #[arg(long)]
     features: bool,
-    /// Write the results as float32 .npy
+    /// Write the results as float32 .npy; - is standard output, which then has nothing else
     #[arg(long, value_name = "Y.npy")]
     output: Option<PathBuf>,
     /// Keep packed weights in this file: a start that finds its own there packs none
@@ -62,7 +62,7 @@ pub struct RunArgs {
     packed: Option<PathBuf>,
     /// Names of the classes, one a line or in JSON; without it 1000 classes have ImageNet's names, and
     /// `none` leaves them out
-    #[arg(long, value_name = "FILE|none")]
+    #[arg(long, value_name = "FILE|none", value_parser = stdin::file())]
     labels: Option<PathBuf>,
     /// Classes to print of each image
     #[arg(long, value_name = "K", default_value_t = 5)]
@@ -82,10 +82,21 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// Whether standard output has the results as an array, and no text.
+    fn writes_to_stdout(&self) -> bool {
+        self.output.as_deref() == Some(Path::new(stdin::DASH))
+    }
+
+    /// Whether results are printed as text.
+    fn prints_text(&self) -> bool {
+        !self.json && !self.writes_to_stdout()
+    }
+
     /// The files to write, by their options.
     fn written(&self) -> [FileOption<'_>; 3] {
         let input = self.images.preprocess.write_input.as_ref();
-        [("--output", self.output.as_ref()), ("--packed", self.packed.as_ref()), ("--write-input", input)]
+        let output = self.output.as_ref().filter(|_| !self.writes_to_stdout());
+        [("--output", output), ("--packed", self.packed.as_ref()), ("--write-input", input)]
     }
 }
 
@@ -138,9 +149,9 @@ impl Running<'_> {
     /// Measures if that is asked for, then runs all images.
     fn all(&mut self, threads: &Threads, out: &mut dyn Write) -> Result<(), Failure> {
         let args = self.inputs.args;
-        if !args.json {
+        if args.prints_text() {
             let plan = if self.plan == BUILT_IN { "built-in choice" } else { &self.plan };
-            writeln!(out, "plan: {plan}")?;
+            writeln!(out, "plan: {}", stdin::shown(plan))?;
         }
         let mut measured = None;
         if let Some(repeat) = args.repeat {
@@ -152,7 +163,10 @@ impl Running<'_> {
             let results = self.infer(threads, out)?;
             if let Some(path) = &args.output {
                 let shape = [&[self.images.names.len()], &self.result_shape()[..]].concat();
-                save_npy(path, &ArrayD::from_shape_vec(shape, results)?)?;
+                match args.writes_to_stdout() {
+                    true => out.write_all(&npy_bytes(&shape, &results))?,
+                    false => save_npy(path, &ArrayD::from_shape_vec(shape, results)?)?,
+                }
             }
         }
         if args.profile {
@@ -225,7 +239,7 @@ impl Running<'_> {
         let (batch, size) = (self.session.graph().batch, self.size());
         let top = (model.has_top() && !args.features).then_some(args.top);
         let mut results = Vec::new();
-        print_notes(note.iter().filter(|_| top.is_some() && !args.json));
+        print_notes(note.iter().filter(|_| top.is_some() && args.prints_text()));
         for (chunk, names) in images.values.chunks(batch * size).zip(images.names.chunks(batch)) {
             let n = names.len();
             self.session.run(threads, chunk, n);
@@ -235,7 +249,7 @@ impl Running<'_> {
                 true => self.session.features(n).unwrap_or_default(),
                 false => self.session.output(n),
             };
-            if !args.json {
+            if args.prints_text() {
                 let (shape, activation) = (&self.result_shape()[..], model.activation());
                 Classes { labels, top, shape, activation }.print(&output, names, out)?;
             }
@@ -319,6 +333,11 @@ impl<'a> Inputs<'a> {
     /// Reads and checks everything that the user has given.
     fn read(args: &'a RunArgs) -> Result<Self, Failure> {
         let RunArgs { images, plan, labels, .. } = args;
+        if args.writes_to_stdout() && (args.repeat.is_some() || args.profile) {
+            return Err(
+                "--output -: standard output has the array, expected no --repeat and no --profile".into()
+            );
+        }
         let weights = args.model.weights.as_ref();
         let read = [("--weights", weights), ("--plan", plan.as_ref()), ("--labels", labels.as_ref())];
         check_distinct(&args.written(), &read, images)?;
@@ -328,14 +347,14 @@ impl<'a> Inputs<'a> {
             let networks = network_names();
             return Err(format!("--features: {model} has no pooled features, only {networks} does").into());
         }
-        let prints_classes = model.has_top() && !args.features && !args.json;
+        let prints_classes = model.has_top() && !args.features && args.prints_text();
         let labels = match prints_classes || args.labels.is_some() {
             true => ClassNames::of(args.labels.as_deref(), &model, &weights)?,
             false => ClassNames::default(),
         };
         let batch = args.model.batch(&args.host).unwrap_or(1);
         ensure_runs(&model.to_string(), &graph(&model, &weights, batch))?;
-        if let Some(path) = &args.output {
+        if let Some(path) = args.output.as_ref().filter(|_| !args.writes_to_stdout()) {
             check_writable(path)?;
         }
         Ok(Self { args, cpu: args.host.isa.cpu(), model, weights, labels })

@@ -17,7 +17,7 @@ use crate::autotune::setup::{Measured, Setup};
 use crate::bench::Progress;
 use crate::cli::shape_list::{Listed, read};
 use crate::cli::warnings::warn_of_noise;
-use crate::cli::{Answer, Failure, Meter, TuneArgs, detail};
+use crate::cli::{Answer, Failure, Meter, TuneArgs, detail, stdin};
 use crate::measure::{CandidateResult, Job, ProblemResult};
 use crate::planner::ranking::winner;
 use crate::planner::{costs, is_eligible};
@@ -108,7 +108,7 @@ pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<
     let options = args.options();
     let batch = args.host.batch.map_or(String::new(), |batch| format!("-b{batch}"));
     // Lists of one name may lie in several folders.
-    let list_id = path_id(path);
+    let list_id = path_id(if stdin::is_stdin(path) { Path::new(stdin::DASH) } else { path });
     let default =
         format!("shapes-{name}-{list_id}-t{}{batch}-e{:e}.json", options.threads, options.bounds.error);
     let file = args.output_file(&Machine::of(&options.cpu), &default)?;
