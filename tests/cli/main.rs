@@ -20,6 +20,7 @@ mod show;
 mod stdio;
 mod tune;
 mod variants;
+mod words;
 
 /// A convolution that is measured and run in no time.
 const SMALL: &str = "--model conv2d_bn --shape n1h9w9c16k24r3s3";

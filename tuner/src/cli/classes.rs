@@ -7,6 +7,7 @@ use std::path::Path;
 use engine::network::Activation;
 use engine::runtime::NotFinite;
 use engine::util::files::{file_name, one_line};
+use engine::util::words;
 use engine::{InputError, Model, Weights};
 use serde_json::Value;
 
@@ -77,7 +78,8 @@ pub fn load_labels(path: &Path, classes: usize) -> Result<Vec<String>, InputErro
         Ok(json @ (Value::Array(_) | Value::Object(_))) => of_json(&json)
             .ok_or_else(|| format("JSON of another kind", "names, {\"0\": [id, name]} or {name: 0}"))?,
         Err(error) if text.starts_with(['{', '[']) => {
-            return Err(format(&format!("JSON that can't be read: {error}"), "names in JSON, or one a line"));
+            let found = words::of_json(&error);
+            return Err(format(found.trim_start_matches("found "), "names in JSON, or one a line"));
         }
         _ => text.lines().map(str::to_owned).collect(),
     };

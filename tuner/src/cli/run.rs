@@ -238,8 +238,9 @@ impl Running<'_> {
         let images = &self.images;
         let (batch, size) = (self.session.graph().batch, self.size());
         let top = (model.has_top() && !args.features).then_some(args.top);
+        let prints_text = args.prints_text() && top != Some(0);
         let mut results = Vec::new();
-        print_notes(note.iter().filter(|_| top.is_some() && args.prints_text()));
+        print_notes(note.iter().filter(|_| top.is_some() && prints_text));
         for (chunk, names) in images.values.chunks(batch * size).zip(images.names.chunks(batch)) {
             let n = names.len();
             self.session.run(threads, chunk, n);
@@ -249,7 +250,7 @@ impl Running<'_> {
                 true => self.session.features(n).unwrap_or_default(),
                 false => self.session.output(n),
             };
-            if args.prints_text() {
+            if prints_text {
                 let (shape, activation) = (&self.result_shape()[..], model.activation());
                 Classes { labels, top, shape, activation }.print(&output, names, out)?;
             }

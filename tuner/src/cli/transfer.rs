@@ -178,7 +178,7 @@ impl Comparison {
 fn sides(path: &Path) -> Result<Vec<Side>, Failure> {
     match Plan::read(path) {
         Ok(plan) => Ok(vec![of_plan(&plan)]),
-        Err(PlanError::Json { field, .. }) if field == "plan" => {
+        Err(PlanError::NoPlan { .. }) => {
             let (lines, _) = read(path)?;
             let runs = Histories::of(lines.clone(), None, |_| true).runs;
             let kinds = group(runs.iter().map(|run| ((&run.machine, run.threads, &run.types), ())));

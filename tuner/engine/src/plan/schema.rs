@@ -17,6 +17,7 @@ use crate::plan::records::{
 use crate::plan::step::PlanStep;
 use crate::runtime::Machine;
 use crate::util::files::write_atomically;
+use crate::util::words;
 
 pub const SCHEMA: &str = "convolution-plan-2";
 
@@ -179,12 +180,23 @@ impl Plan {
 }
 
 fn read_text(path: &Path) -> Result<String, PlanError> {
-    std::fs::read_to_string(path)
-        .map_err(|source| PlanError::Read { file: path.display().to_string(), source })
+    let file = || path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|source| PlanError::Read { file: file(), source })?;
+    String::from_utf8(bytes).map_err(|_| no_plan(path, "found bytes that are no text"))
+}
+
+fn no_plan(path: &Path, found: &str) -> PlanError {
+    PlanError::NoPlan { file: path.display().to_string(), found: found.to_owned() }
 }
 
 fn outline<'a>(path: &Path, text: &'a str) -> Result<Outline<'a>, PlanError> {
-    let outline: Outline = serde_json::from_str(text).map_err(|source| json_error(path, "plan", source))?;
+    if text.trim().is_empty() {
+        return Err(no_plan(path, "found an empty file"));
+    }
+    let outline: Outline = serde_json::from_str(text).map_err(|error| match error.is_data() {
+        true => no_plan(path, "found JSON that is no object"),
+        false => no_plan(path, &words::of_json(&error)),
+    })?;
     let expected = match outline.schema.as_str() {
         Some(SCHEMA | FIRST_SCHEMA) => return Ok(outline),
         Some(found) if found.starts_with(LIST_SCHEMA) => {
