@@ -24,8 +24,10 @@ pub struct ShapeError {
 enum Reason {
     #[error("expected fields like n1h17w17c768k192r1s7")]
     NoFields,
-    #[error("unknown field `{0}`, expected n h w c k r s u p q")]
+    #[error("unknown field `{0}`, expected n h w c k r s u p q, or `{SAME}` at the end")]
     UnknownField(char),
+    #[error("field `{0}` is given with `{SAME}`, which stands for p and q")]
+    PaddingAndSame(char),
     #[error("field `{0}` is given twice")]
     Repeated(char),
     #[error("field `{0}` is missing")]
@@ -37,6 +39,9 @@ enum Reason {
     #[error("the {tensor} has {elements} elements, expected at most {MAX_ELEMENTS}")]
     LargeTensor { tensor: &'static str, elements: u128 },
 }
+
+/// What a text ends with where the padding is [`Padding::same`].
+const SAME: &str = "same";
 
 /// A number from `least` to [`MAX_EXTENT`].
 fn number(text: &str, least: usize) -> Option<usize> {
@@ -123,6 +128,9 @@ impl<'a> Fields<'a> {
 /// two sides differ). Without them the stride is 1 and the padding Keras's `same` for stride 1 and
 /// none for any other. Several segments, at most [`MAX_SEGMENTS`], are written `k64+48`.
 ///
+/// A text that ends with `same` in place of `p` and `q` has the padding [`Padding::same`] for its
+/// stride. It is written with the numbers that this comes to.
+///
 /// The epilogue is no part of the text; parsing gives [`Epilogue::BIAS_RELU`].
 impl FromStr for Conv {
     type Err = ShapeError;
@@ -133,6 +141,7 @@ impl FromStr for Conv {
 }
 
 fn parse(text: &str) -> Result<Conv, Reason> {
+    let (text, is_same) = text.strip_suffix(SAME).map_or((text, false), |text| (text, true));
     let fields = Fields::new(text)?;
     let image = [fields.extent('h')?, fields.extent('w')?];
     let kernel = [fields.extent('r')?, fields.extent('s')?];
@@ -140,7 +149,13 @@ fn parse(text: &str) -> Result<Conv, Reason> {
     let segments = fields.segments()?;
     let (down, across) = fields.two('u', 1, an_extent())?.unwrap_or((1, 1));
     let stride = [down, across];
-    let default = default_padding(image, kernel, stride);
+    let default = match is_same {
+        true => Padding::same(image, kernel, stride),
+        false => default_padding(image, kernel, stride),
+    };
+    if let Some(field) = ['p', 'q'].into_iter().find(|field| is_same && fields.find(*field).is_some()) {
+        return Err(Reason::PaddingAndSame(field));
+    }
     let (top, bottom) = fields.padding('p')?.unwrap_or((default.top, default.bottom));
     let (left, right) = fields.padding('q')?.unwrap_or((default.left, default.right));
     let window = Window { kernel, stride, padding: Padding { top, bottom, left, right } };
@@ -272,6 +287,19 @@ mod tests {
     }
 
     #[test]
+    fn same_is_the_padding_of_keras_for_any_stride() {
+        for (text, written, output) in [
+            ("n1h224w224c3k16r3s3u2same", "n1h224w224c3k16r3s3u2p0-1q0-1", [112, 112]),
+            ("n1h225w224c3k16r7s7u2-1same", "n1h225w224c3k16r7s7u2-1p3q3", [113, 224]),
+            ("n1h17w17c8k8r1s7same", "n1h17w17c8k8r1s7", [17, 17]),
+            ("n1h8w8c8k8r1s1u2same", "n1h8w8c8k8r1s1u2", [4, 4]),
+        ] {
+            assert_eq!((conv(text).to_string().as_str(), conv(text).output()), (written, output));
+            assert_eq!(conv(written), conv(text));
+        }
+    }
+
+    #[test]
     fn bad_texts_name_field_and_expectation() {
         for (text, part) in [
             ("", "expected fields"),
@@ -289,6 +317,10 @@ mod tests {
             ("n1048576h1048576w1048576c1048576k1r1s1", "elements"),
             ("n99999999999999999999h1w1c1k1r1s1", "`n`"),
             ("é1", "unknown field"),
+            ("same", "expected fields"),
+            ("n1h17w17c8k8r3s3samesame", "field"),
+            ("n1h17w17c8k8r3s3p1same", "`p` is given with `same`"),
+            ("n1h17w17c8k8r3s3q1u2same", "`q` is given with `same`"),
         ] {
             let error = text.parse::<Conv>().unwrap_err().to_string();
             assert!(error.contains(part), "{text:?}: {error}");

@@ -5,7 +5,7 @@ use super::*;
 const RUN: &str = "run --model inception_v3 --threads 1 --size 75x96";
 
 /// A bitmap of 24 bits a pixel, whose width is a multiple of four.
-fn bitmap(height: u32, width: u32) -> Vec<u8> {
+pub fn bitmap(height: u32, width: u32) -> Vec<u8> {
     let pixels: Vec<u8> = (0..3 * height * width).map(|n| (n * 7 % 251) as u8).collect();
     let mut bytes = b"BM".to_vec();
     let words = [54 + pixels.len() as u32, 0, 54, 40, width, height, 24 << 16 | 1, 0, pixels.len() as u32];

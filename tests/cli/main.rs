@@ -10,13 +10,17 @@ use tempfile::TempDir;
 
 mod check;
 mod images;
+mod lists;
 mod log;
+mod norms;
 mod plan;
 mod print;
 mod run;
 mod show;
+mod stdio;
 mod tune;
 mod variants;
+mod words;
 
 /// A convolution that is measured and run in no time.
 const SMALL: &str = "--model conv2d_bn --shape n1h9w9c16k24r3s3";

@@ -23,6 +23,13 @@ fn shapes_are_those_of_the_paper() {
     assert_contains(&out, &["n1h17w17c192k192r1s7"]);
     folder.prints("shapes --model mixed0 --batch 2", &["n2h35w35c192k64r1s1"]);
     folder.refuses("shapes --model nope", &["`nope`"]);
+    let parts = ["n2h9w9c16k24r3s3", "1 convolution, 1 distinct problem"];
+    folder.prints("shapes --model conv2d_bn --shape n2h9w9c16k24r3s3", &parts);
+    folder.refuses("shapes --model conv2d_bn", &["--shape is missing"]);
+    folder.refuses("shapes --shape n2h9w9c16k24r3s3", &["--shape", "conv2d_bn"]);
+    folder.prints("shapes --size 75x100", &["n1h75w100c3k32r3s3u2"]);
+    folder.refuses("shapes --size 74x100", &["sides from 75"]);
+    folder.refuses("shapes --model mixed0 --size 99x99", &["only a whole network"]);
 }
 
 #[test]

@@ -250,11 +250,7 @@ fn the_convolutions_of_a_list_are_tuned_without_a_model_and_rules_are_priced() {
     let rules = ["winograd if valid", "direct always"];
     assert_contains(&out, &["n1h9w9c16k24r3s3", "3 convolutions, 2 distinct", rules[0], rules[1]]);
     let results = folder.json("out.json");
-    assert_eq!(results["schema"], "convolution-shapes-2");
-    let median = |shape: &Value| number_in(shape, "time_us") * number(shape, "count");
-    let total: f64 = list(&results, "shapes").iter().map(median).sum();
-    let stated = number(&results, "total_us");
-    assert!((total - stated).abs() < 0.01 * stated, "{total} us, stated {stated}");
+    assert_eq!(results["schema"], "convolution-plan-2");
     for rule in list(&results, "rules") {
         let [isolated, fastest] = ["isolated_us", "fastest_us"].map(|key| number(rule, key));
         assert!(isolated > 0.0 && fastest > 0.0, "{rule}");

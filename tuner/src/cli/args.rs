@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use engine::network::model::MAX_NORMS;
 use engine::network::models::{input_arrays, is_network, networks_and_blocks};
 use engine::network::{Activation, BF16_ERROR, F32_ERROR};
 use engine::plan::Bounds;
@@ -13,14 +14,14 @@ use engine::runtime::{Threads, available, physical_cores};
 use engine::util::create_folder;
 use engine::util::files::{check_writable, resolved};
 use engine::weights::HeadOptions;
-use engine::{Machine, Model, ModelShape, Plan, Weights};
+use engine::{Machine, Model, ModelError, ModelShape, Plan, Weights};
 use kernels::{Conv, Cpu, ShapeError, Tier};
 
 use crate::autotune::error::TuneError;
 use crate::autotune::options::Options;
 use crate::bench::POLICY;
 use crate::cli::preprocess::PreprocessArgs;
-use crate::cli::{Failure, Images, OutputArgs};
+use crate::cli::{Failure, Images, OutputArgs, stdin};
 use crate::log::journal;
 use crate::report::count;
 
@@ -31,7 +32,7 @@ pub struct TuneArgs {
     #[command(flatten)]
     pub host: HostArgs,
     /// Convolutions instead of a model: a shape a line, how often it occurs as *N, comments after #
-    #[arg(long, visible_alias = "problems", value_name = "FILE", conflicts_with_all = ["model", "shape", "size", "weights", "head", "seed", "image", "input", "max_memory"])]
+    #[arg(long, visible_alias = "problems", value_name = "FILE", value_parser = stdin::file(), conflicts_with_all = ["model", "shape", "batch_norms", "size", "weights", "head", "seed", "image", "input", "max_memory"])]
     pub shapes: Option<PathBuf>,
     /// What the error is measured on; three built-in images by default
     #[command(flatten)]
@@ -94,6 +95,9 @@ impl TuneArgs {
 
     /// Where to write: the given file, or one in the folder of this machine, which is made.
     pub fn output_file(&self, machine: &Machine, default: &str) -> Result<PathBuf, Failure> {
+        if self.out.as_deref() == Some(Path::new(stdin::DASH)) {
+            return Err("--out -: standard output has the summary of the plan, expected a file".into());
+        }
         let folder = machine.folder(&self.host.results);
         if self.out.is_none() {
             create_folder(&folder)?;
@@ -147,6 +151,9 @@ pub struct ModelArgs {
     /// Shape of a conv2d_bn, like n1h17w17c768k192r1s7
     #[arg(long, conflicts_with = "size")]
     pub shape: Option<Conv>,
+    /// BatchNorms between the convolution of a --shape and its ReLU: 1 or 2; 1 by default
+    #[arg(long, value_name = "N", requires = "shape", value_parser = clap::value_parser!(u8).range(1..=MAX_NORMS as i64))]
+    pub batch_norms: Option<u8>,
     /// Height and width of the images of a network, from 75 up; without it what the weights state, or
     /// else the usual size
     #[arg(long, value_name = "HxW", value_parser = size)]
@@ -167,9 +174,9 @@ pub struct ModelArgs {
 #[derive(Clone, Debug, clap::Args)]
 pub struct ImageArgs {
     /// JPEG, PNG, WebP, BMP, TIFF or GIF images of any size
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "input")]
+    #[arg(long, value_name = "FILE", num_args = 1.., value_parser = stdin::file(), conflicts_with = "input")]
     pub image: Vec<PathBuf>,
-    #[arg(long, value_name = "X.npy", help = format!("Preprocessed images: .npy of {}", input_arrays()))]
+    #[arg(long, value_name = "X.npy", value_parser = stdin::file(), help = format!("Preprocessed images: .npy of {}", input_arrays()))]
     pub input: Option<PathBuf>,
     #[command(flatten)]
     pub preprocess: PreprocessArgs,
@@ -243,7 +250,7 @@ impl IsaArgs {
 #[derive(Clone, Debug, clap::Args)]
 pub struct PlanArgs {
     /// The plan; by default the newest of this machine, of those that the following options name
-    #[arg(long, value_name = "PLAN.json", conflicts_with_all = ["model", "threads", "batch"])]
+    #[arg(long, value_name = "PLAN.json", value_parser = stdin::file(), conflicts_with_all = ["model", "threads", "batch"])]
     pub plan: Option<PathBuf>,
     #[command(flatten)]
     pub of: PlanFilter,
@@ -255,7 +262,7 @@ pub struct PlanArgs {
 /// Which plans are meant; all where nothing is said.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct PlanFilter {
-    /// Plans of this model
+    /// Plans of this model, or of a list of convolutions: shapes:NAME
     #[arg(long)]
     model: Option<String>,
     /// Plans for so many threads
@@ -279,7 +286,9 @@ impl PlanArgs {
     pub fn read(&self) -> Result<(PathBuf, Plan), Failure> {
         let path = plan_or_newest(self.plan.as_ref(), &self.results, |plan| self.of.takes(plan))?;
         let plan = Plan::read(&path)?;
-        planned_model(&path, &plan)?;
+        if !plan.is_of_list() {
+            planned_model(&path, &plan)?;
+        }
         Ok((path, plan))
     }
 }
@@ -338,12 +347,9 @@ impl ModelArgs {
 
     /// The model by its name and options.
     fn bare(&self) -> Result<Model, Failure> {
-        let shape = self.shape.clone().map(ModelShape::Conv);
-        let bare = Model::by_name(self.name()?, shape.as_ref(), None)?;
-        match self.size {
-            Some(ImageSize([h, w])) => Ok(bare.with_input([h, w, bare.input()[2]])?),
-            None => Ok(bare),
-        }
+        let norms = self.batch_norms.map_or(1, usize::from);
+        let shape = self.shape.clone().map(|conv| ModelShape::Conv { conv, norms });
+        Ok(of_size(Model::by_name(self.name()?, shape.as_ref(), None)?, self.size)?)
     }
 
     /// The model with head and channels of its weights and, where no size is asked for, with theirs.
@@ -384,11 +390,19 @@ pub fn at_size(model: &Model) -> String {
     model.shape.as_ref().map_or(String::new(), |shape| format!(" of {shape}"))
 }
 
+/// The output of a single convolution, like `9x9x24`; none of other models.
+pub fn conv_output(model: &Model) -> Option<String> {
+    let Some(ModelShape::Conv { .. }) = model.shape else { return None };
+    let [h, w, channels] = model.nodes[model.output].shape;
+    Some(format!("{h}x{w}x{channels}"))
+}
+
 /// The options of a model, as the command line takes them.
 pub fn model_options(model: &Model) -> String {
     let usual = is_network(&model.name).then(|| Model::by_name(&model.name, None, None).ok()).flatten();
     let shape = match &model.shape {
-        Some(ModelShape::Conv(conv)) => format!(" --shape {conv}"),
+        Some(ModelShape::Conv { conv, norms: 1 }) => format!(" --shape {conv}"),
+        Some(ModelShape::Conv { conv, norms }) => format!(" --shape {conv} --batch-norms {norms}"),
         Some(ModelShape::Input([h, w, _])) if usual.is_none_or(|usual| usual.input()[..2] != [*h, *w]) => {
             format!(" --size {h}x{w}")
         }
@@ -401,9 +415,17 @@ pub fn model_options(model: &Model) -> String {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ImageSize(pub [usize; 2]);
 
-fn size(text: &str) -> Result<ImageSize, String> {
+pub fn size(text: &str) -> Result<ImageSize, String> {
     let sides = text.split_once('x').and_then(|(h, w)| Some([h.parse().ok()?, w.parse().ok()?]));
     sides.map(ImageSize).ok_or_else(|| "expected height and width like 150x200".into())
+}
+
+/// A network for images of a height and width, where they are given.
+pub fn of_size(model: Model, size: Option<ImageSize>) -> Result<Model, ModelError> {
+    match size {
+        Some(ImageSize([h, w])) => model.with_input([h, w, model.input()[2]]),
+        None => Ok(model),
+    }
 }
 
 /// The folder of results where none is named: `bench-results` where there is one, so that a checkout

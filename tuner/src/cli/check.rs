@@ -17,8 +17,8 @@ use serde::Serialize;
 
 use crate::bench::{Bench, BenchContext, Comparison, Inputs, Oracle, sample_pixels};
 use crate::cli::npy::{load_expect, load_npy_dyn};
-use crate::cli::{Answer, Failure, HostArgs, Meter, OutputArgs, threads};
-use crate::report::{Table, count, group, paragraphs, wrap};
+use crate::cli::{Answer, Failure, HostArgs, ImageSize, Meter, OutputArgs, of_size, size, stdin, threads};
+use crate::report::{Table, convolution, count, group, paragraphs, shape, wrap};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct CheckArgs {
@@ -30,17 +30,20 @@ pub struct CheckArgs {
     /// Check one shape, like n1h17w17c768k192r1s7
     #[arg(long)]
     shape: Option<Conv>,
+    /// Height and width of the images of a network, from 75 up
+    #[arg(long, value_name = "HxW", value_parser = size, conflicts_with = "shape")]
+    size: Option<ImageSize>,
     /// Check one kernel
     #[arg(long, value_name = "ID")]
     kernel: Option<String>,
     /// Input of the shape, .npy of [N, H, W, C] float32
-    #[arg(long, value_name = "X.npy", requires_all = ["filter", "expect", "shape"])]
+    #[arg(long, value_name = "X.npy", value_parser = stdin::file(), requires_all = ["filter", "expect", "shape"])]
     input: Option<PathBuf>,
     /// Filter of the shape, .npy of [R, S, C, K] float32 (HWIO, as Keras has it)
-    #[arg(long, value_name = "W.npy", requires = "input")]
+    #[arg(long, value_name = "W.npy", value_parser = stdin::file(), requires = "input")]
     filter: Option<PathBuf>,
     /// Expected output, .npy of [N, OH, OW, K], float32 or float64; neither bias nor ReLU
-    #[arg(long, value_name = "Y.npy", requires = "input")]
+    #[arg(long, value_name = "Y.npy", value_parser = stdin::file(), requires = "input")]
     expect: Option<PathBuf>,
     #[command(flatten)]
     host: HostArgs,
@@ -123,7 +126,8 @@ impl CheckedProblem {
         let reasons = group(self.left_out.iter().map(|left_out| (&left_out.reason, left_out.kernel)));
         let left_out = reasons.iter().map(|(why, kernels)| format!("left out: {why}: {}", kernels.join(" ")));
         let left_out = paragraphs(left_out, width, 2);
-        format!("{}\n{}{left_out}\n", wrap(&self.problem, width, 2), table.fold(width))
+        let words = convolution(&self.problem).map_or(String::new(), |conv| format!(", {}", shape(&conv)));
+        format!("{}\n{}{left_out}\n", wrap(&(self.problem.clone() + &words), width, 2), table.fold(width))
     }
 }
 
@@ -145,6 +149,7 @@ pub fn check(args: &CheckArgs, out: &mut dyn Write) -> Result<bool, Failure> {
         (Some(conv), ..) => checker.problems(&[Problem::Conv(resized(conv))])?,
         (None, ..) => {
             let model = Model::by_name(args.model.as_deref().unwrap_or(DEFAULT), None, Some(1000))?;
+            let model = of_size(model, args.size)?;
             checker.problems(&problems_of(&model, batch.unwrap_or(1)))?
         }
     };

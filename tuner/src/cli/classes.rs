@@ -7,6 +7,7 @@ use std::path::Path;
 use engine::network::Activation;
 use engine::runtime::NotFinite;
 use engine::util::files::{file_name, one_line};
+use engine::util::words;
 use engine::{InputError, Model, Weights};
 use serde_json::Value;
 
@@ -77,7 +78,8 @@ pub fn load_labels(path: &Path, classes: usize) -> Result<Vec<String>, InputErro
         Ok(json @ (Value::Array(_) | Value::Object(_))) => of_json(&json)
             .ok_or_else(|| format("JSON of another kind", "names, {\"0\": [id, name]} or {name: 0}"))?,
         Err(error) if text.starts_with(['{', '[']) => {
-            return Err(format(&format!("JSON that can't be read: {error}"), "names in JSON, or one a line"));
+            let found = words::of_json(&error);
+            return Err(format(found.trim_start_matches("found "), "names in JSON, or one a line"));
         }
         _ => text.lines().map(str::to_owned).collect(),
     };
@@ -110,13 +112,15 @@ fn of_json(json: &Value) -> Option<Vec<String>> {
     }
 }
 
-/// A tensor in one line: how many values, their mean and root mean square, the first of them.
-fn print_tensor(name: &str, values: &[f32], out: &mut dyn Write) -> Result<(), Failure> {
+/// A tensor in one line: its shape, the mean and root mean square of its values, the first of them.
+fn print_tensor(name: &str, values: &[f32], shape: &[usize], out: &mut dyn Write) -> Result<(), Failure> {
     let n = values.len();
+    let extents: Vec<String> = shape.iter().skip_while(|n| **n == 1).map(usize::to_string).collect();
+    let shape = if extents.is_empty() { "1".to_owned() } else { extents.join("x") };
     let mean = values.iter().map(|&v| v as f64).sum::<f64>() / n as f64;
     let rms = (values.iter().map(|&v| (v as f64).powi(2)).sum::<f64>() / n as f64).sqrt();
     let head = values.iter().take(3).map(|v| format!("{v:.6}")).collect::<Vec<_>>().join(" ");
-    Ok(writeln!(out, "{name}: {n} values, mean {mean:.6}, rms {rms:.6}, first {head}")?)
+    Ok(writeln!(out, "{name}: {shape} values, mean {mean:.6}, rms {rms:.6}, first {head}")?)
 }
 
 /// The failure of an image of a list, by its name.
@@ -128,6 +132,8 @@ pub fn not_finite(error: &NotFinite, names: &[String]) -> Failure {
 pub struct Classes<'a> {
     pub labels: &'a [String],
     pub top: Option<usize>,
+    /// The axes of an image's outputs.
+    pub shape: &'a [usize],
     /// What the outputs are: probabilities that sum up to 1, one a class, or logits.
     pub activation: Activation,
 }
@@ -137,7 +143,7 @@ impl Classes<'_> {
     pub fn print(&self, output: &[f32], names: &[String], out: &mut dyn Write) -> Result<(), Failure> {
         for (name, values) in names.iter().zip(output.chunks(output.len() / names.len().max(1))) {
             let Some(top) = self.top else {
-                print_tensor(name, values, out)?;
+                print_tensor(name, values, self.shape, out)?;
                 continue;
             };
             let mut order: Vec<usize> = (0..values.len()).collect();

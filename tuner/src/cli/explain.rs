@@ -133,6 +133,7 @@ impl Explained<'_> {
             ("batch", self.split.map(ToString::to_string)),
             ("problem", Some(step.problem.clone())),
             ("", convolution(&step.problem).map(|conv| shape(&conv))),
+            ("repeats", (step.repeats > 1).then(|| format!("{} times; the times are of all", step.repeats))),
             ("shared", (!others.is_empty()).then(|| format!("with {}", layers_text(&others)))),
             ("kernel", Some(step.id().to_string())),
             ("formats", Some(step.formats.to_string())),

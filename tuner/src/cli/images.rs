@@ -6,8 +6,8 @@ use engine::image::{GeometryError, ImageError, Preprocessing, load_with};
 use engine::weights::image;
 use engine::{InputError, Model};
 
-use crate::cli::Failure;
 use crate::cli::npy::{NpyImages, NpyWriter};
+use crate::cli::{Failure, stdin};
 
 /// Images that are read one after the other.
 pub struct Images<'a> {
@@ -122,14 +122,15 @@ impl<'a> Images<'a> {
             }
             Source::Npy { path, images } => {
                 batch.values = images.next(numbers.len())?;
-                batch.names = numbers.map(|n| format!("{}[{n}]", path.display())).collect();
+                let file = stdin::shown(&path.display().to_string());
+                batch.names = numbers.map(|n| format!("{file}[{n}]")).collect();
             }
             Source::Files { paths, preprocessing } => {
                 for path in &paths[numbers] {
                     let image = load_with(path, self.model, preprocessing);
                     let image = image.map_err(|error| with_hint(error, self.model))?;
                     batch.values.extend(image.values);
-                    batch.names.push(path.display().to_string());
+                    batch.names.push(stdin::shown(&path.display().to_string()));
                     let [h, w] = image.size;
                     if image.is_enlarged {
                         self.enlarged.add(|| format!("{} of {h}x{w}", path.display()));

@@ -4,6 +4,7 @@ use engine::network::model::Op;
 use engine::util::files::one_line;
 use engine::util::names;
 use engine::{Model, Plan};
+use kernels::Conv;
 
 /// Names that are offered instead of one that is not there.
 const OFFERED: usize = 16;
@@ -13,6 +14,12 @@ pub fn resolve(plan: &Plan, wanted: &str) -> Option<String> {
     let is_there = |layer: &str| plan.steps.iter().any(|step| step.layers.iter().any(|name| name == layer));
     if is_there(wanted) {
         return Some(wanted.to_string());
+    }
+    // The layers of a list are shapes, which have several spellings.
+    if let Some(shape) =
+        wanted.parse().ok().map(|conv: Conv| conv.to_string()).filter(|shape| is_there(shape))
+    {
+        return Some(shape);
     }
     let bare = wanted.trim_end_matches(".conv");
     let foreign = foreign(plan).into_iter();
@@ -43,6 +50,11 @@ pub fn nearest(plan: &Plan, wanted: &str) -> String {
         let names = all.iter().copied().filter(|name| is_like(name)).take(OFFERED).collect::<Vec<_>>();
         (!names.is_empty()).then(|| one_line(&format!("one of {}", names.join(" "))))
     };
+    let shape = || {
+        let shape = wanted.parse::<Conv>().ok()?.to_string();
+        let nearest = names::closest(&shape, all.iter().copied().filter(|_| plan.is_of_list()))?;
+        Some(format!("{}, which is the nearest", one_line(nearest)))
+    };
     let containing = || like(&|name| !wanted.is_empty() && name.contains(wanted));
     let inside = || like(&|name| name.split('.').next() == Some(block));
     let typo = || {
@@ -55,7 +67,7 @@ pub fn nearest(plan: &Plan, wanted: &str) -> String {
         Some(name) => one_line(&format!("a name like {name}")),
         None => "a plan with steps".to_string(),
     };
-    containing().or_else(typo).or_else(inside).unwrap_or_else(first)
+    shape().or_else(containing).or_else(typo).or_else(inside).unwrap_or_else(first)
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod run;
 mod shape_list;
 mod shapes;
 mod spot;
+mod stdin;
 mod summary;
 mod transfer;
 mod tune;
@@ -28,8 +29,9 @@ mod tune_shapes;
 mod warnings;
 
 use args::{
-    FileOption, HostArgs, ImageArgs, IsaArgs, ModelArgs, PlanArgs, PlanFilter, TuneArgs, at_size,
-    check_distinct, crowded, model_options, planned_model, results_folder, shards, threads,
+    FileOption, HostArgs, ImageArgs, ImageSize, IsaArgs, ModelArgs, PlanArgs, PlanFilter, TuneArgs, at_size,
+    check_distinct, conv_output, crowded, model_options, of_size, planned_model, results_folder, shards,
+    size, threads,
 };
 use images::{Batch, Images};
 use output::{Answer, OutputArgs};
@@ -38,7 +40,7 @@ use progress::Meter;
 
 /// Prints notes on standard error.
 fn print_notes<'a>(notes: impl IntoIterator<Item = &'a String>) {
-    notes.into_iter().for_each(|note| eprintln!("note: {note}"));
+    notes.into_iter().for_each(|note| eprintln!("note: {}", stdin::shown(note)));
 }
 
 /// Any error of a command: one line.

@@ -137,8 +137,7 @@ impl NpyWriter {
 
     /// Writes the next values in C order.
     pub fn write(&mut self, values: &[f32]) -> Result<(), InputError> {
-        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.0.write_all(&bytes)
+        self.0.write_all(&bytes(values))
     }
 
     /// Puts the file in its place.
@@ -147,9 +146,14 @@ impl NpyWriter {
     }
 }
 
+/// Values as a file has them.
+pub fn bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
 /// What precedes the values of a float32 array in C order, in version 1 of the format: magic,
 /// version, length, and a text that ends at a multiple of 64 bytes.
-fn header(shape: &[usize]) -> Vec<u8> {
+pub fn header(shape: &[usize]) -> Vec<u8> {
     let extents: String = shape.iter().map(|extent| format!("{extent}, ")).collect();
     let text = format!("{{'descr': '{F32}', 'fortran_order': False, 'shape': ({extents}), }}");
     let length = (10 + text.len() + 1).next_multiple_of(64) - 10;

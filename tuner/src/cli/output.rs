@@ -5,7 +5,7 @@ use std::io::Write;
 use console::Term;
 use serde::Serialize;
 
-use crate::cli::Failure;
+use crate::cli::{Failure, stdin};
 
 /// Columns of a text where standard output is no terminal.
 const COLUMNS: usize = 100;
@@ -40,8 +40,8 @@ impl OutputArgs {
 
     pub fn print(&self, answer: &impl Answer, out: &mut dyn Write) -> Result<(), Failure> {
         match self.json {
-            true => Ok(writeln!(out, "{}", serde_json::to_string(answer)?)?),
-            false => Ok(out.write_all(answer.text(self.width()).as_bytes())?),
+            true => Ok(writeln!(out, "{}", stdin::shown(&serde_json::to_string(answer)?))?),
+            false => Ok(out.write_all(stdin::shown(&answer.text(self.width())).as_bytes())?),
         }
     }
 }

@@ -7,7 +7,8 @@ use clap::{Parser, Subcommand};
 use engine::util::files::one_line;
 
 use crate::cli::{
-    Failure, TuneArgs, check, explain, list, merge, peak, plans, report, run, shapes, spot, transfer, tune,
+    Failure, TuneArgs, check, explain, list, merge, peak, plans, report, run, shapes, spot, stdin, transfer,
+    tune,
 };
 
 /// Convolution kernels for CPUs: measured, planned, run.
@@ -61,6 +62,12 @@ const FAILED: u8 = 2;
 /// The whole program, on this process's arguments.
 pub fn main() -> ExitCode {
     kernels::arch::pages::return_large_blocks();
+    let status = run_command();
+    stdin::remove();
+    status
+}
+
+fn run_command() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
@@ -76,11 +83,13 @@ pub fn main() -> ExitCode {
         }
     };
     let mut out = Stdout { closed: false };
-    match dispatch(cli, &mut out).and_then(|right| Ok(out.flush().map(|()| right)?)) {
+    let copied = stdin::copy().map_err(|error| format!("standard input: cannot read: {error}").into());
+    let result = copied.and_then(|()| dispatch(cli, &mut out));
+    match result.and_then(|right| Ok(out.flush().map(|()| right)?)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(WRONG),
         Err(failure) => {
-            eprintln!("error: {}", one_line(&failure.to_string()));
+            eprintln!("error: {}", one_line(&stdin::shown(&failure.to_string())));
             ExitCode::from(FAILED)
         }
     }

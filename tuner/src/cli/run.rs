@@ -22,10 +22,10 @@ use crate::bench::{
 };
 use crate::cli::classes::{ClassNames, Classes, not_finite};
 use crate::cli::images::size_hint;
-use crate::cli::npy::NpyWriter;
+use crate::cli::npy::{NpyWriter, bytes, header};
 use crate::cli::{
     Answer, Batch, Failure, FileOption, HostArgs, ImageArgs, Images, Meter, ModelArgs, OutputArgs, at_size,
-    check_distinct, crowded, model_options, print_notes, shards, threads,
+    check_distinct, crowded, model_options, print_notes, shards, stdin, threads,
 };
 use crate::report::{RUNS, Table, count, layers_text, percent, short, time_text, wrap};
 
@@ -36,7 +36,7 @@ pub struct RunArgs {
     #[command(flatten)]
     host: HostArgs,
     /// The plan; by default the newest valid one of this machine
-    #[arg(long, value_name = "PLAN.json")]
+    #[arg(long, value_name = "PLAN.json", value_parser = stdin::file())]
     plan: Option<PathBuf>,
     /// Take plans within this bound on the memory of the process; without it plans without a bound
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1 << 24), conflicts_with = "plan")]
@@ -52,7 +52,7 @@ pub struct RunArgs {
     /// Give the pooled features instead of probabilities
     #[arg(long)]
     features: bool,
-    /// Write the results as float32 .npy
+    /// Write the results as float32 .npy; - is standard output, which then has nothing else
     #[arg(long, value_name = "Y.npy")]
     output: Option<PathBuf>,
     /// Keep packed weights in this file: a start that finds its own there packs none
@@ -60,7 +60,7 @@ pub struct RunArgs {
     packed: Option<PathBuf>,
     /// Names of the classes, one a line or in JSON; without it 1000 classes have ImageNet's names, and
     /// `none` leaves them out
-    #[arg(long, value_name = "FILE|none")]
+    #[arg(long, value_name = "FILE|none", value_parser = stdin::file())]
     labels: Option<PathBuf>,
     /// Classes to print of each image
     #[arg(long, value_name = "K", default_value_t = 5)]
@@ -80,10 +80,21 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// Whether standard output has the results as an array, and no text.
+    fn writes_to_stdout(&self) -> bool {
+        self.output.as_deref() == Some(Path::new(stdin::DASH))
+    }
+
+    /// Whether results are printed as text.
+    fn prints_text(&self) -> bool {
+        !self.json && !self.writes_to_stdout()
+    }
+
     /// The files to write, by their options.
     fn written(&self) -> [FileOption<'_>; 3] {
         let input = self.images.preprocess.write_input.as_ref();
-        [("--output", self.output.as_ref()), ("--packed", self.packed.as_ref()), ("--write-input", input)]
+        let output = self.output.as_ref().filter(|_| !self.writes_to_stdout());
+        [("--output", output), ("--packed", self.packed.as_ref()), ("--write-input", input)]
     }
 }
 
@@ -143,9 +154,9 @@ impl Running<'_> {
     /// Measures if that is asked for, then runs all images.
     fn all(&mut self, threads: &Threads, out: &mut dyn Write) -> Result<(), Failure> {
         let args = self.inputs.args;
-        if !args.json {
+        if args.prints_text() {
             let plan = if self.plan == BUILT_IN { "built-in choice" } else { &self.plan };
-            writeln!(out, "plan: {plan}")?;
+            writeln!(out, "plan: {}", stdin::shown(plan))?;
         }
         let mut measured = None;
         if let Some(repeat) = args.repeat {
@@ -224,8 +235,13 @@ impl Running<'_> {
         let Inputs { args, model, labels: ClassNames { names: labels, note }, .. } = self.inputs;
         let top = (model.has_top() && !args.features).then_some(args.top);
         let shape = [&[self.images.count()], &self.result_shape()[..]].concat();
-        let mut results = args.output.as_ref().map(|path| NpyWriter::create(path, &shape)).transpose()?;
-        print_notes(note.iter().filter(|_| top.is_some() && !args.json));
+        let prints_text = args.prints_text() && top != Some(0);
+        let file = args.output.as_ref().filter(|_| !args.writes_to_stdout());
+        let mut results = file.map(|path| NpyWriter::create(path, &shape)).transpose()?;
+        if args.writes_to_stdout() {
+            out.write_all(&header(&shape))?;
+        }
+        print_notes(note.iter().filter(|_| top.is_some() && prints_text));
         let mut images = std::mem::take(&mut self.first);
         while !images.names.is_empty() {
             let Batch { values, names } = &images;
@@ -237,10 +253,14 @@ impl Running<'_> {
                 true => self.session.features(n).unwrap_or_default(),
                 false => self.session.output(n),
             };
-            if !args.json {
-                Classes { labels, top, activation: model.activation() }.print(&output, names, out)?;
+            if prints_text {
+                let (shape, activation) = (&self.result_shape()[..], model.activation());
+                Classes { labels, top, shape, activation }.print(&output, names, out)?;
             }
             results.as_mut().map_or(Ok(()), |results| results.write(&output))?;
+            if args.writes_to_stdout() {
+                out.write_all(&bytes(&output))?;
+            }
             images = self.images.next(self.session.graph().batch)?;
             print_notes(&self.images.take_notes());
         }
@@ -322,6 +342,11 @@ impl<'a> Inputs<'a> {
     /// Reads and checks everything that the user has given.
     fn read(args: &'a RunArgs) -> Result<Self, Failure> {
         let RunArgs { images, plan, labels, .. } = args;
+        if args.writes_to_stdout() && (args.repeat.is_some() || args.profile) {
+            return Err(
+                "--output -: standard output has the array, expected no --repeat and no --profile".into()
+            );
+        }
         let weights = args.model.weights.as_ref();
         let read = [("--weights", weights), ("--plan", plan.as_ref()), ("--labels", labels.as_ref())];
         check_distinct(&args.written(), &read, images)?;
@@ -331,14 +356,14 @@ impl<'a> Inputs<'a> {
             let networks = network_names();
             return Err(format!("--features: {model} has no pooled features, only {networks} does").into());
         }
-        let prints_classes = model.has_top() && !args.features && !args.json;
+        let prints_classes = model.has_top() && !args.features && args.prints_text();
         let labels = match prints_classes || args.labels.is_some() {
             true => ClassNames::of(args.labels.as_deref(), &model, &weights)?,
             false => ClassNames::default(),
         };
         let batch = args.model.batch(&args.host).unwrap_or(1);
         ensure_runs(&model.to_string(), &graph(&model, &weights, batch))?;
-        if let Some(path) = &args.output {
+        if let Some(path) = args.output.as_ref().filter(|_| !args.writes_to_stdout()) {
             check_writable(path)?;
         }
         Ok(Self { args, cpu: args.host.isa.cpu(), model, weights, labels })

@@ -50,6 +50,8 @@ pub fn read(path: &Path, batch: Option<usize>) -> Result<Vec<Listed>, Failure> {
 }
 
 fn parse(line: &str) -> Result<Listed, String> {
+    // A count may follow its shape without a blank.
+    let line = line.replace('*', " *");
     let mut words = line.split_whitespace();
     let shape = words.next().unwrap_or_default();
     let conv = shape.parse().map_err(|error| format!("{error}"))?;
@@ -119,7 +121,7 @@ mod tests {
             std::fs::write(&path, text).expect("a file");
             read(&path, Some(2)).map_err(|error| error.to_string())
         };
-        let list = of("\u{feff}# a\n\nn1h9w9c16k24r3s3 *2 # b\n n1h9w9c16k24r1s1\nn1h9w9c16k24r3s3\n")
+        let list = of("\u{feff}# a\n\nn1h9w9c16k24r3s3*2 # b\n n1h9w9c16k24r1s1\nn1h9w9c16k24r3s3same *1\n")
             .expect("a list");
         let counts: Vec<(usize, usize)> = list.iter().map(|l| (l.conv.batch, l.count)).collect();
         assert_eq!(counts, [(2, 3), (2, 1)]);
@@ -128,6 +130,8 @@ mod tests {
             ("\nn1h9w9c16k24r3s3 2", "line 2: found `2`, expected *N"),
             ("n1h9w9c16k24r3s3 *0", "line 1: found `*0`"),
             ("n1h9w9c16k24r3s3 *2 x", "line 1: found `x`"),
+            ("n1h9w9c16k24r3s3*2*3", "line 1: found `*3`"),
+            ("n1h9w9c16k24r3s3* 2", "line 1: found `*`"),
             ("n1h9w9c16k24r3", "line 1: shape"),
         ] {
             let error = of(text).expect_err(text);

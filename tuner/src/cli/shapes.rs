@@ -2,22 +2,31 @@
 
 use std::io::Write;
 
-use engine::Model;
 use engine::network::Graph;
 use engine::network::models::{DEFAULT, networks_and_blocks};
-use kernels::{PoolKind, Problem};
+use engine::{Model, ModelShape};
+use kernels::{Conv, PoolKind, Problem};
 use serde::Serialize;
 
-use crate::cli::{Answer, Failure, OutputArgs};
+use crate::cli::{Answer, Failure, ImageSize, OutputArgs, of_size, size};
 use crate::report::{Table, count, layers_text, wrap};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct ShapesArgs {
-    #[arg(long, default_value = DEFAULT, help = networks_and_blocks())]
+    #[arg(
+        long, value_name = "MODEL", default_value = DEFAULT,
+        help = format!("{}, or conv2d_bn with --shape", networks_and_blocks())
+    )]
     model: String,
-    /// Images of one inference
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    batch: u16,
+    /// Shape of a conv2d_bn, like n1h17w17c768k192r1s7
+    #[arg(long, conflicts_with = "size")]
+    shape: Option<Conv>,
+    /// Height and width of the images of a network, from 75 up
+    #[arg(long, value_name = "HxW", value_parser = size)]
+    size: Option<ImageSize>,
+    /// Images of one inference; 1, or those of the shape, by default
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    batch: Option<u16>,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -45,8 +54,9 @@ struct Shape {
 }
 
 pub fn shapes(args: &ShapesArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let model = Model::by_name(&args.model, None, None)?;
-    let batch = args.batch.into();
+    let shape = args.shape.clone().map(|conv| ModelShape::Conv { conv, norms: 1 });
+    let model = of_size(Model::by_name(&args.model, shape.as_ref(), None)?, args.size)?;
+    let batch = args.batch.map(usize::from).or(args.shape.as_ref().map(|conv| conv.batch)).unwrap_or(1);
     let graph = Graph::new(&model, batch, PoolKind::Average);
     let mut problems = Vec::new();
     for (problem, steps) in graph.problems() {

@@ -117,8 +117,11 @@ pub fn spot(args: &SpotArgs, out: &mut dyn Write) -> Result<bool, Failure> {
     Ok(lost + unclear == 0)
 }
 
-/// The network of a plan, by synthetic weights.
+/// The network of a plan, by synthetic weights, or its list of convolutions.
 fn network(path: &Path, plan: &Plan, cpu: &Cpu) -> Result<(Graph, Vec<Choice>), Failure> {
+    if plan.is_of_list() {
+        return Ok(plan.network(path, &plan.list_graph(path)?, cpu)?);
+    }
     let model = planned_model(path, plan)?;
     let weights = Weights::synthetic(&model, 1);
     let model = model.with_head(weights.head());

@@ -202,6 +202,6 @@ fn labels_are_one_a_line() {
     assert!(message.contains("is the first line a background"), "{message}");
     assert!(refusal(load_labels(&write(b"a\n").1, 2)).contains("is class 0 the background"));
     assert!(refusal(load_labels(&write(b"a\n\xff\n").1, 2)).contains("not UTF-8"));
-    assert!(refusal(load_labels(&write(b"[\"a\", \"b\"").1, 2)).contains("JSON that can't be read"));
+    assert!(refusal(load_labels(&write(b"[\"a\", \"b\"").1, 2)).contains("JSON that ends too early"));
     assert_eq!(load_labels(&write(b"a\x1b[2J\nb").1, 2).unwrap()[0].find('\x1b'), None);
 }

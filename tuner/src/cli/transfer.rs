@@ -178,7 +178,7 @@ impl Comparison {
 fn sides(path: &Path) -> Result<Vec<Side>, Failure> {
     match Plan::read(path) {
         Ok(plan) => Ok(vec![of_plan(&plan)]),
-        Err(PlanError::Json { field, .. }) if field == "plan" => {
+        Err(PlanError::NoPlan { .. }) => {
             let (lines, _) = read(path)?;
             let runs = Histories::of(lines.clone(), None, |_| true).runs;
             let kinds = group(runs.iter().map(|run| ((&run.machine, run.threads, &run.types), ())));
@@ -193,13 +193,18 @@ fn sides(path: &Path) -> Result<Vec<Side>, Failure> {
     }
 }
 
+/// How often a problem occurs; an edited plan may state any number.
+fn total(repeats: &[usize]) -> usize {
+    repeats.iter().fold(0, |sum, repeats| sum.saturating_add(*repeats))
+}
+
 fn setting(machine: &Machine, threads: usize) -> String {
     format!("{} ({}), {}", machine.cpu, machine.isa, count(threads, "thread"))
 }
 
 fn of_plan(plan: &Plan) -> Side {
-    let choices = plan.steps.iter().map(|step| ((step.problem.clone(), step.id()), ()));
-    let choices = group(choices).into_iter().map(|((problem, pick), steps)| (problem, steps.len(), pick));
+    let choices = plan.steps.iter().map(|step| ((step.problem.clone(), step.id()), step.repeats));
+    let choices = group(choices).into_iter().map(|((problem, pick), n)| (problem, total(&n), pick));
     let times = plan.measurements.iter().map(|measured| {
         let timed = measured.candidates.iter().filter_map(|c| Some((c.id.clone(), c.time_us?.median * 1e-6)));
         (measured.problem.clone(), timed.filter(|(id, _)| may_be_chosen(id)).collect())

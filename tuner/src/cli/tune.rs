@@ -16,8 +16,8 @@ use crate::cli::summary::Summary;
 use crate::cli::tune_shapes::tune_shapes;
 use crate::cli::warnings::{audit, warn_of_noise};
 use crate::cli::{
-    Answer, Batch, Failure, Meter, ModelArgs, TuneArgs, at_size, check_distinct, crowded, model_options,
-    print_notes, shards, threads,
+    Answer, Batch, Failure, Meter, ModelArgs, TuneArgs, at_size, check_distinct, conv_output, crowded,
+    model_options, print_notes, shards, threads,
 };
 use crate::report::{count, paragraphs, sections};
 
@@ -61,8 +61,9 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         next: next(args, &model, &path),
         summary: Summary::of(&plan),
         setting: format!(
-            "{model}{}: batch {batch}, {workers} on {machine}, weights {description}",
-            at_size(&model)
+            "{model}{}{}: batch {batch}, {workers} on {machine}, weights {description}",
+            at_size(&model),
+            conv_output(&model).map_or(String::new(), |output| format!(" to {output}")),
         ),
         tuned: &plan,
         verbose: args.verbose,
@@ -140,7 +141,8 @@ fn classify(
     images: &Batch,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let classes = Classes { labels, top: model.has_top().then_some(5), activation: model.activation() };
+    let (top, shape) = (model.has_top().then_some(5), &model.nodes[model.output].shape[..]);
+    let classes = Classes { labels, top, shape, activation: model.activation() };
     let (batch, size) = (session.graph().batch, model.input().iter().product::<usize>());
     for (values, names) in images.values.chunks(batch * size).zip(images.names.chunks(batch)) {
         threads.install(|| session.run(threads, values, names.len()));

@@ -1,7 +1,7 @@
 //! Whole lines into a file that others write too, and out of it.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use crate::log::schema::{Line, SCHEMA};
@@ -10,7 +10,7 @@ use crate::log::schema::{Line, SCHEMA};
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     #[error("{file}: {source}")]
-    Io { file: String, source: std::io::Error },
+    Io { file: String, source: io::Error },
     /// A line, counted from 1, says that it is of another version.
     #[error("{file}: line {line}: schema is {found}, expected \"{SCHEMA}\"")]
     Schema { file: String, line: usize, found: String },
@@ -23,6 +23,10 @@ const FILE_KIND: &str = "JSON lines that `tuner tune` appended";
 
 /// Appends a line, whole: under a lock, and after ending what another writer may have left torn.
 pub fn append(path: &Path, line: &Line) -> Result<(), LogError> {
+    append_to(path, line, lock)
+}
+
+fn append_to(path: &Path, line: &Line, lock: impl FnOnce(&Path) -> io::Result<File>) -> Result<(), LogError> {
     let write = || {
         let mut file = lock(path)?;
         let mut text = String::new();
@@ -36,30 +40,46 @@ pub fn append(path: &Path, line: &Line) -> Result<(), LogError> {
     write().map_err(|source| LogError::Io { file: path.display().to_string(), source })
 }
 
-/// The file, locked until it is closed. Another process may have replaced it in the meantime.
-pub fn lock(path: &Path) -> std::io::Result<File> {
+/// The file, locked until it is closed. Another process may have replaced it in the meantime. On a
+/// file system without locks it is not locked: a line that is appended in one piece still is whole.
+pub fn lock(path: &Path) -> io::Result<File> {
+    lock_by(path, File::lock)
+}
+
+fn lock_by(path: &Path, lock: impl Fn(&File) -> io::Result<()>) -> io::Result<File> {
     loop {
         let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
-        file.lock()?;
+        match lock(&file) {
+            Err(error) if !has_no_locks(&error) => return Err(error),
+            _ => {}
+        }
         if is_at(&file, path)? {
             return Ok(file);
         }
     }
 }
 
+/// ENOLCK, which has no kind of its own.
+const NO_LOCKS: i32 = if cfg!(target_os = "linux") { 37 } else { 77 };
+
+/// Whether locking failed because the file system has no locks, as some of a network have not.
+fn has_no_locks(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Unsupported || (cfg!(unix) && error.raw_os_error() == Some(NO_LOCKS))
+}
+
 #[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> std::io::Result<bool> {
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
     let own = file.metadata()?;
     Ok(std::fs::metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino())))
 }
 
 #[cfg(not(unix))]
-fn is_at(_: &File, path: &Path) -> std::io::Result<bool> {
+fn is_at(_: &File, path: &Path) -> io::Result<bool> {
     Ok(path.exists())
 }
 
-fn ends_torn(file: &mut File) -> std::io::Result<bool> {
+fn ends_torn(file: &mut File) -> io::Result<bool> {
     if file.metadata()?.len() == 0 {
         return Ok(false);
     }
@@ -120,6 +140,24 @@ mod tests {
             let expected: Vec<Line> = (0..100).map(|round| line(run, round)).collect();
             assert!(own.eq(&expected));
         }
+    }
+
+    #[test]
+    fn lines_are_kept_where_a_file_system_has_no_locks() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("log");
+        let without =
+            |error: i32| move |path: &Path| lock_by(path, |_| Err(io::Error::from_raw_os_error(error)));
+        #[cfg(target_os = "linux")]
+        for (round, error) in [NO_LOCKS, 95, 38].into_iter().enumerate() {
+            append_to(&path, &line(0, round), without(error)).expect("a line");
+            assert_eq!(read(&path).expect("a log").0.last(), Some(&line(0, round)), "{error}");
+        }
+        let unsupported = |path: &Path| lock_by(path, |_| Err(io::ErrorKind::Unsupported.into()));
+        append_to(&path, &line(1, 0), unsupported).expect("a line");
+        // Another error is one.
+        assert!(append_to(&path, &line(1, 1), without(5)).is_err());
+        assert_eq!(read(&path).expect("a log").0.last(), Some(&line(1, 0)));
     }
 
     #[test]

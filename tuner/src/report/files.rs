@@ -34,10 +34,10 @@ pub fn write(plan: &Plan, folder: &Path) -> Result<(PathBuf, usize), ReportError
 pub fn files(plan: &Plan) -> Result<Vec<(String, String)>, DrawError> {
     let steps = data::steps(plan);
     let problems = data::convolutions(plan);
-    let mut files = vec![
-        (page::NETWORK.to_string(), strip::network(plan, &steps)?),
-        (page::CONTEST.to_string(), charts::contest(plan)?),
-    ];
+    let mut files = vec![(page::NETWORK.to_string(), strip::network(plan, &steps)?)];
+    if !plan.is_of_list() {
+        files.push((page::CONTEST.to_string(), charts::contest(plan)?));
+    }
     for problem in problems.iter().filter(|p| !p.rows().is_empty()) {
         files.push((problem.file.clone(), charts::problem(problem)?));
     }

@@ -148,9 +148,16 @@ pub fn page(plan: &Plan, steps: &[StepView], problems: &[ProblemView]) -> String
         ..=STEPS => "## Steps by time".to_string(),
         _ => format!("## The {STEPS} slowest steps"),
     };
+    // A list of convolutions has neither a network nor blocks.
+    let (whole, blocks) = match plan.is_of_list() {
+        true => (String::new(), String::new()),
+        false => (
+            format!("## The whole network\n\n![Whole networks by way of choosing kernels]({CONTEST})\n\n"),
+            shares_table("block", &shares(steps, |step| step.block), total),
+        ),
+    };
     format!(
-        "# {model} on {cpu}\n\n{header}\n\
-         ## The whole network\n\n![Whole networks by way of choosing kernels]({CONTEST})\n\n\
+        "# {model} on {cpu}\n\n{header}\n{whole}\
          ## Where the time goes\n\n![The steps of the network in order]({NETWORK})\n\n{note}{families}\n{blocks}\n{rewrites}\
          {slowest}\n\n{steps}\n\
          ## Convolution problems\n\n\
@@ -159,7 +166,6 @@ pub fn page(plan: &Plan, steps: &[StepView], problems: &[ProblemView]) -> String
         cpu = plain(&plan.machine.cpu),
         header = header(plan),
         families = shares_table("family", &by_family(steps), total),
-        blocks = shares_table("block", &shares(steps, |step| step.block), total),
         rewrites = rewrites(plan),
         steps = steps_table(steps, total),
         problems = problems_table(problems),

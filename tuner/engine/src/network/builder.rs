@@ -85,10 +85,17 @@ impl Builder {
         (block.build)(self, x)
     }
 
-    /// Adds a single convolution, which is a block of the same name, in torchvision's names too.
-    pub fn single_conv(&mut self, block: &'static str, filters: usize, window: Window) -> NodeId {
+    /// Adds a single convolution with so many BatchNorms, which is a block of the same name, in
+    /// torchvision's names too.
+    pub fn single_conv(
+        &mut self,
+        block: &'static str,
+        filters: usize,
+        window: Window,
+        norms: usize,
+    ) -> NodeId {
         self.name = block;
-        self.conv_layer(0, "conv", block.to_string(), filters, window)
+        self.conv_layer(0, "conv", ConvLayer { index: 0, torch: block.to_string(), window, filters, norms })
     }
 
     fn add(&mut self, layer: &str, op: Op, inputs: Vec<NodeId>, shape: [usize; 3]) -> NodeId {
@@ -101,17 +108,18 @@ impl Builder {
         self.model.nodes[x].shape[2]
     }
 
-    fn conv_layer(&mut self, x: NodeId, name: &str, torch: String, filters: usize, window: Window) -> NodeId {
+    fn conv_layer(&mut self, x: NodeId, name: &str, layer: ConvLayer) -> NodeId {
         let [h, w, _] = self.model.nodes[x].shape;
-        let [oh, ow] = window.output([h, w]);
-        let layer = ConvLayer { index: self.next_conv, torch, window, filters };
-        self.next_conv += 1;
+        let [oh, ow] = layer.window.output([h, w]);
+        let filters = layer.filters;
         self.add(name, Op::Conv(layer), vec![x], [oh, ow, filters])
     }
 
     fn conv_window(&mut self, x: NodeId, name: &str, filters: usize, window: Window) -> NodeId {
         let torch = if self.torch.is_empty() { name.to_string() } else { format!("{}.{name}", self.torch) };
-        self.conv_layer(x, name, torch, filters, window)
+        let layer = ConvLayer { index: self.next_conv, torch, window, filters, norms: 1 };
+        self.next_conv += 1;
+        self.conv_layer(x, name, layer)
     }
 
     /// `conv2d_bn` of stride 1 with `same` padding.

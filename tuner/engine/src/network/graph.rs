@@ -29,6 +29,16 @@ pub enum Weight {
     Dense(usize),
 }
 
+impl Weight {
+    /// BatchNorms of a convolution.
+    pub fn norms(&self) -> usize {
+        match self {
+            Self::Conv(conv) | Self::Bias(conv) => conv.norms,
+            Self::Dense(_) => 0,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     pub layers: Vec<String>,
@@ -130,6 +140,25 @@ impl Graph {
         let output = nodes[model.output].clone();
         let nodes = nodes.into_iter().map(Some).collect();
         Self { batch, split: None, tensors, steps, nodes, features, output, top }
+    }
+
+    /// Convolutions without a network around them: each is a step of its own tensors, which are of as
+    /// many images as its problem is. No weights belong to them.
+    pub fn separate(convs: Vec<Conv>) -> Self {
+        let (mut tensors, mut steps) = (Vec::new(), Vec::new());
+        for conv in convs {
+            let layers = vec![conv.to_string()];
+            let problem = Problem::Conv(conv);
+            let mut slice = |shape: Shape| {
+                tensors.push(shape);
+                Slice { tensor: tensors.len() - 1, channels: 0..shape.c }
+            };
+            let src = slice(problem.src());
+            let dst = problem.dst().into_iter().map(slice).collect();
+            steps.push(Step { layers, block: "list", is_top: false, problem, src, dst, weights: vec![] });
+        }
+        let output = Slice { tensor: 0, channels: 0..0 };
+        Self { batch: 1, split: None, tensors, steps, nodes: vec![], features: None, output, top: None }
     }
 
     /// The same graph with the batch split before a block: the steps before it compute some images

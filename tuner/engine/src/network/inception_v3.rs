@@ -178,8 +178,9 @@ mod tests {
     fn counts_and_numbers_of_convs_are_those_of_keras() {
         let (model, spec) = (NETWORK.model(), Spec::new(&NETWORK.model()));
         // Weights, and beta, mean and variance of each BatchNorm.
-        let parameters =
-            |conv: &ConvSpec| (conv.kernel[0] * conv.kernel[1] * conv.channels + 3) * conv.filters;
+        let parameters = |conv: &ConvSpec| {
+            (conv.kernel[0] * conv.kernel[1] * conv.channels + 3 * conv.norms) * conv.filters
+        };
         let convs: usize = spec.convs.iter().map(parameters).sum();
         let dense = (spec.features + 1) * model.nodes[model.output].shape[2];
         assert!(spec.convs.iter().map(|conv| conv.index).eq(0..94));

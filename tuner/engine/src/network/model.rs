@@ -7,7 +7,7 @@ use kernels::{Conv, PoolKind, ShapeError, Window};
 
 pub type NodeId = usize;
 
-/// A convolution, BatchNorm and ReLU.
+/// A convolution, the BatchNorms that follow it, and ReLU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConvLayer {
     /// Number in Keras's order of creation, in the whole network.
@@ -17,6 +17,8 @@ pub struct ConvLayer {
     pub window: Window,
     /// Output channels.
     pub filters: usize,
+    /// BatchNorms between the convolution and its ReLU.
+    pub norms: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,20 +145,33 @@ pub struct TopInfo {
     pub variants: &'static [(usize, &'static str)],
 }
 
+/// The most BatchNorms that follow a convolution.
+pub const MAX_NORMS: usize = 2;
+
+/// What the number of BatchNorms follows in a text, where there are more than one.
+const NORMS: &str = "-bn";
+
 /// What a model is made for, where it can be made for several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelShape {
-    /// The shape of a `conv2d_bn`, of one image.
-    Conv(Conv),
+    /// The shape of a `conv2d_bn`, of one image, and how many BatchNorms follow the convolution.
+    Conv {
+        /// Its batch and epilogue count for nothing.
+        conv: Conv,
+        /// From 1 to [`MAX_NORMS`].
+        norms: usize,
+    },
     /// Height, width and channels of an image of a network, where they are not its usual ones.
     Input([usize; 3]),
 }
 
 impl fmt::Display for ModelShape {
-    /// As `--shape` takes it, or `150x200`, or `150x200x1` where there are not 3 channels.
+    /// As `--shape` takes it, with `-bn2` behind it for two BatchNorms; or `150x200`, or `150x200x1`
+    /// where there are not 3 channels.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Self::Conv(conv) => write!(f, "{conv}"),
+            Self::Conv { conv, norms: 1 } => write!(f, "{conv}"),
+            Self::Conv { conv, norms } => write!(f, "{conv}{NORMS}{norms}"),
             Self::Input([h, w, 3]) => write!(f, "{h}x{w}"),
             Self::Input([h, w, c]) => write!(f, "{h}x{w}x{c}"),
         }
@@ -171,7 +186,12 @@ impl FromStr for ModelShape {
         match numbers.as_deref() {
             Some(&[h, w]) => Ok(Self::Input([h, w, 3])),
             Some(&[h, w, c]) => Ok(Self::Input([h, w, c])),
-            _ => Ok(Self::Conv(text.parse()?)),
+            _ => {
+                let of =
+                    |norms: usize| text.strip_suffix(&format!("{NORMS}{norms}")).map(|conv| (conv, norms));
+                let (conv, norms) = (2..=MAX_NORMS).find_map(of).unwrap_or((text, 1));
+                Ok(Self::Conv { conv: conv.parse()?, norms })
+            }
         }
     }
 }
@@ -278,11 +298,11 @@ mod tests {
 
     #[test]
     fn shapes_are_read_as_they_are_written() {
-        for text in ["150x200", "75x75x1", "n1h17w17c768k192r1s7"] {
+        for text in ["150x200", "75x75x1", "n1h17w17c768k192r1s7", "n1h9w9c8k8r3s3-bn2"] {
             assert_eq!(text.parse::<ModelShape>().map(|shape| shape.to_string()).as_deref(), Ok(text));
         }
         assert_eq!("150x200x3".parse(), Ok(ModelShape::Input([150, 200, 3])));
-        for text in ["", "150", "150x", "1x2x3x4", "-1x2"] {
+        for text in ["", "150", "150x", "1x2x3x4", "-1x2", "n1h9w9c8k8r3s3-bn1", "n1h9w9c8k8r3s3-bn3"] {
             assert!(text.parse::<ModelShape>().is_err(), "{text}");
         }
     }

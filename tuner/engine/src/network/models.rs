@@ -53,13 +53,18 @@ impl Model {
 
     /// One convolution with BatchNorm and ReLU, whatever the batch and the epilogue of `conv`.
     pub fn conv2d_bn(conv: &Conv) -> Self {
+        Self::conv_with_norms(conv, 1)
+    }
+
+    /// The same with so many BatchNorms.
+    fn conv_with_norms(conv: &Conv, norms: usize) -> Self {
         let [h, w] = conv.image;
         let input = [h, w, conv.channels];
         let (title, pixel_range) = (CONV2D_BN, [-1.0, 1.0]);
         let info = ModelInfo { title, input, least_side: 1, pixel_range, bn_epsilon: 1e-3, top: None };
         let mut b = Builder::new(CONV2D_BN, input, info);
-        let output = b.single_conv(CONV2D_BN, conv.filters(), conv.window);
-        let shape = Some(ModelShape::Conv(Conv { batch: 1, ..conv.clone() }));
+        let output = b.single_conv(CONV2D_BN, conv.filters(), conv.window, norms);
+        let shape = Some(ModelShape::Conv { conv: Conv { batch: 1, ..conv.clone() }, norms });
         Self { shape, ..b.finish(output, None) }
     }
 
@@ -91,9 +96,9 @@ impl Model {
     ) -> Result<Self, ModelError> {
         let mismatch = |problem| Err(ModelError::Shape { model: name.to_string(), problem });
         match (name, shape) {
-            (CONV2D_BN, Some(ModelShape::Conv(conv))) => Ok(Self::conv2d_bn(conv)),
+            (CONV2D_BN, Some(ModelShape::Conv { conv, norms })) => Ok(Self::conv_with_norms(conv, *norms)),
             (CONV2D_BN, _) => mismatch("--shape is missing, expected one like n1h17w17c768k192r1s7"),
-            (_, Some(ModelShape::Conv(_))) => mismatch("takes no --shape, only conv2d_bn does"),
+            (_, Some(ModelShape::Conv { .. })) => mismatch("takes no --shape, only conv2d_bn does"),
             (name, Some(ModelShape::Input(input))) => {
                 Ok(Self::by_name(name, None, None)?.with_input(*input)?.with_classes(classes))
             }

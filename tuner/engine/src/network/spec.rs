@@ -16,6 +16,8 @@ pub struct ConvSpec {
     pub kernel: [usize; 2],
     pub channels: usize,
     pub filters: usize,
+    /// BatchNorms that follow it.
+    pub norms: usize,
     /// What its input channels are, in order; nothing where that is not known.
     pub inputs: Vec<InputSpec>,
 }
@@ -62,6 +64,7 @@ fn bare_spec(model: &Model, node: &Node, layer: &ConvLayer) -> ConvSpec {
         kernel: layer.window.kernel,
         channels: model.nodes[node.inputs[0]].shape[2],
         filters: layer.filters,
+        norms: layer.norms,
         inputs: Vec::new(),
     }
 }
@@ -70,14 +73,14 @@ fn inputs(model: &Model, id: NodeId, maxima: usize) -> Vec<InputSpec> {
     let node = &model.nodes[id];
     let channels = node.shape[2];
     match &node.op {
-        Op::Conv(layer) => {
+        Op::Conv(layer) if layer.norms == 1 => {
             vec![InputSpec { conv: Some(bare_spec(model, node, layer)), channels, maxima }]
         }
         Op::Pool { kind, .. } => inputs(model, node.inputs[0], maxima + usize::from(*kind == PoolKind::Max)),
         Op::GlobalAverage => inputs(model, node.inputs[0], maxima),
         Op::Concat => node.inputs.iter().flat_map(|&input| inputs(model, input, maxima)).collect(),
         Op::GlobalMax => inputs(model, node.inputs[0], maxima + 1),
-        Op::Input | Op::Dense { .. } | Op::Softmax | Op::Sigmoid => {
+        Op::Input | Op::Conv(_) | Op::Dense { .. } | Op::Softmax | Op::Sigmoid => {
             vec![InputSpec { conv: None, channels, maxima }]
         }
     }

@@ -3,13 +3,17 @@
 use std::path::Path;
 
 use crate::util::files::InputError;
+use crate::util::words;
 
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     #[error("{file}: {source}")]
     Read { file: String, source: std::io::Error },
-    /// It is no JSON, or a field is missing or of another type.
-    #[error("{file}: {field}: {source}")]
+    /// It is no JSON object.
+    #[error("{file}: {found}, expected a plan: JSON that `tuner tune` writes")]
+    NoPlan { file: String, found: String },
+    /// A field is missing or of another type.
+    #[error("{file}: {field}: {}", words::of_json(source))]
     Json {
         file: String,
         /// Path of the field, `plan` for the whole.

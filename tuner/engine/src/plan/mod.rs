@@ -1,6 +1,7 @@
 //! Plans: the file, its records, and how it fits a graph.
 
 pub mod error;
+pub mod list;
 pub mod reasons;
 pub mod records;
 pub mod request;

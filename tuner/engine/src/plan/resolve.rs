@@ -22,6 +22,10 @@ fn tuning_text(tuning: &Map<String, Value>) -> String {
 impl Plan {
     /// Checks that the plan is for what a run asks; the error names the first field that differs.
     pub fn check_wanted(&self, path: &Path, wanted: &PlanRequest) -> Result<(), PlanError> {
+        if self.is_of_list() {
+            let expected = format!("{}: a list of convolutions is no network that runs", wanted.model);
+            return Err(field(path, "model", &self.model, expected));
+        }
         if self.model != wanted.model {
             return Err(field(path, "model", &self.model, wanted.model));
         }

@@ -17,11 +17,15 @@ use crate::plan::records::{
 use crate::plan::step::PlanStep;
 use crate::runtime::Machine;
 use crate::util::files::write_atomically;
+use crate::util::words;
 
 pub const SCHEMA: &str = "convolution-plan-2";
 
 /// An earlier version that is read: its fields have other names, and some of their texts.
 const FIRST_SCHEMA: &str = "convolution-plan-1";
+
+/// What the schemas of earlier results of lists begin with, which are not read.
+const LIST_SCHEMA: &str = "convolution-shapes-";
 
 /// Blocks that take some images of a batch at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +58,7 @@ impl std::fmt::Display for PlanSplit {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub schema: String,
+    /// The model's name; for a list of convolutions see [`model_of_list`](crate::plan::list::model_of_list).
     pub model: String,
     /// What the model is made for, see [`ModelShape`](crate::ModelShape).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -178,14 +183,31 @@ impl Plan {
 }
 
 fn read_text(path: &Path) -> Result<String, PlanError> {
-    std::fs::read_to_string(path)
-        .map_err(|source| PlanError::Read { file: path.display().to_string(), source })
+    let file = || path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|source| PlanError::Read { file: file(), source })?;
+    String::from_utf8(bytes).map_err(|_| no_plan(path, "found bytes that are no text"))
+}
+
+fn no_plan(path: &Path, found: &str) -> PlanError {
+    PlanError::NoPlan { file: path.display().to_string(), found: found.to_owned() }
 }
 
 fn outline<'a>(path: &Path, text: &'a str) -> Result<Outline<'a>, PlanError> {
-    let outline: Outline = serde_json::from_str(text).map_err(|source| json_error(path, "plan", source))?;
-    let is_known = [SCHEMA, FIRST_SCHEMA].iter().any(|known| outline.schema == **known);
-    if is_known { Ok(outline) } else { Err(field(path, "schema", outline.schema, format!("\"{SCHEMA}\""))) }
+    if text.trim().is_empty() {
+        return Err(no_plan(path, "found an empty file"));
+    }
+    let outline: Outline = serde_json::from_str(text).map_err(|error| match error.is_data() {
+        true => no_plan(path, "found JSON that is no object"),
+        false => no_plan(path, &words::of_json(&error)),
+    })?;
+    let expected = match outline.schema.as_str() {
+        Some(SCHEMA | FIRST_SCHEMA) => return Ok(outline),
+        Some(found) if found.starts_with(LIST_SCHEMA) => {
+            format!("\"{SCHEMA}\", which `tuner tune --shapes LIST` writes now")
+        }
+        _ => format!("\"{SCHEMA}\""),
+    };
+    Err(field(path, "schema", outline.schema, expected))
 }
 
 /// What a run asks of a plan; threads and batch only if the user says.

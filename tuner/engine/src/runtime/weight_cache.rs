@@ -16,7 +16,7 @@ use std::path::Path;
 use kernels::Buffer;
 use serde::{Deserialize, Serialize};
 
-use crate::network::{Choice, Graph};
+use crate::network::{Choice, Graph, Weight};
 use crate::runtime::threads::Threads;
 use crate::util::files::{InputError, write_with};
 use crate::util::read_at::{Section, read_exact_at};
@@ -69,7 +69,8 @@ pub fn key(weights: &Weights, graph: &Graph, choices: &[Choice], threads: &Threa
     let hashes = threads.map(&pieces, hash).into_iter().collect::<io::Result<Vec<u32>>>()?;
     key += &format!("weights {} {hashes:08x?}\n", weights.description());
     for (step, choice) in graph.steps.iter().zip(choices) {
-        key += &format!("{} {} {choice:?}\n", step.layers.join("+"), step.problem);
+        let norms = step.weights.iter().map(Weight::norms).sum::<usize>();
+        key += &format!("{} {} {norms} {choice:?}\n", step.layers.join("+"), step.problem);
     }
     Ok(key)
 }

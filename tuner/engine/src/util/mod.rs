@@ -5,6 +5,7 @@ pub mod names;
 pub mod random;
 pub mod read_at;
 pub mod stats;
+pub mod words;
 
 pub use files::{create_folder, now};
 pub use random::{shuffle, unit};

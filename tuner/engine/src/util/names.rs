@@ -2,10 +2,15 @@
 
 use strsim::damerau_levenshtein;
 
+/// The name with the fewest edits; none of none.
+pub fn closest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    names.into_iter().min_by_key(|name| (damerau_levenshtein(wanted, name), *name))
+}
+
 /// The nearest of some names, where it is no more than a third of the letters away.
 pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let (edits, name) = names.into_iter().map(|name| (damerau_levenshtein(wanted, name), name)).min()?;
-    (edits * 3 <= wanted.chars().count()).then_some(name)
+    let name = closest(wanted, names)?;
+    (damerau_levenshtein(wanted, name) * 3 <= wanted.chars().count()).then_some(name)
 }
 
 /// What is expected where `wanted` is none of the names: the nearest, or all.

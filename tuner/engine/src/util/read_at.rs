@@ -17,9 +17,14 @@ pub fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
 /// Fills a buffer with the bytes of a file from `at` on; fails if the file ends before.
 pub fn read_exact_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<()> {
     #[cfg(unix)]
-    return std::os::unix::fs::FileExt::read_exact_at(file, buffer, at);
+    let read = std::os::unix::fs::FileExt::read_exact_at(file, buffer, at);
     #[cfg(not(unix))]
-    return from_position(file, at, |mut file| file.read_exact(buffer));
+    let read = from_position(file, at, |mut file| file.read_exact(buffer));
+    read.map_err(|error| if error.kind() == io::ErrorKind::UnexpectedEof { too_short() } else { error })
+}
+
+fn too_short() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the file ends too early")
 }
 
 /// Where the system has no reads at a position: one reader at a time, as handles share theirs.
@@ -67,7 +72,7 @@ impl Section {
     pub fn read_exact_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
         match at.checked_add(buffer.len() as u64) {
             Some(end) if end <= self.len => read_exact_at(&self.file, buffer, self.start + at),
-            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Err(too_short()),
         }
     }
 

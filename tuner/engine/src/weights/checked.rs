@@ -159,15 +159,19 @@ impl CheckedFile {
     /// One convolution, kernel as HWIO.
     pub fn conv(&self, spec: &ConvSpec) -> Result<Filter, WeightsError> {
         let tensors = self.conv_tensors(spec)?;
-        let norm = self.batch_norm(&tensors.norm, spec.filters)?;
+        let norms = tensors.norms.iter().map(|norm| self.batch_norm(norm, spec.filters));
+        let norms = norms.collect::<Result<Vec<BatchNorm>, _>>()?;
         let [r, s] = spec.kernel;
         let dims = [r, s, spec.channels, spec.filters];
         let (weights, largest) = self.hwio(&tensors.kernel, dims)?;
         let bias = tensors.bias.map(|bias| self.vector(&bias)).transpose()?;
-        let filter = Filter { bias, norms: vec![norm], ..Filter::new(dims, weights) };
+        let filter = Filter { bias, norms, ..Filter::new(dims, weights) };
         match filter.overflow(largest) {
             None => Ok(filter),
-            Some(channel) => Err(self.overflow(tensors.norm.gamma.as_ref(), &tensors.kernel, channel)),
+            Some(channel) => {
+                let gamma = tensors.norms.iter().rev().find_map(|norm| norm.gamma.as_ref());
+                Err(self.overflow(gamma, &tensors.kernel, channel))
+            }
         }
     }
 
@@ -176,8 +180,9 @@ impl CheckedFile {
         WeightsError::Overflow { file: self.name.clone(), tensor, channel }
     }
 
+    /// The first BatchNorm of a convolution.
     pub fn norm(&self, spec: &ConvSpec) -> Result<BatchNorm, WeightsError> {
-        self.batch_norm(&self.conv_tensors(spec)?.norm, spec.filters)
+        self.batch_norm(&self.conv_tensors(spec)?.norms[0], spec.filters)
     }
 
     /// A dense layer of the head as a 1x1 convolution, with the BatchNorms that are folded into it.
@@ -220,7 +225,11 @@ impl CheckedFile {
         Ok(ConvTensors {
             kernel: self.tensor(&names.kernel, &spec.name, &shape)?,
             bias: bias.map(|bias| self.tensor(&bias, &spec.name, &[k])).transpose()?,
-            norm: self.norm_tensors(&names.norm, &spec.name, k)?,
+            norms: names
+                .norms
+                .iter()
+                .map(|norm| self.norm_tensors(norm, &spec.name, k))
+                .collect::<Result<_, _>>()?,
         })
     }
 

@@ -7,6 +7,7 @@ use hdf5_pure::{DType, Dataset, Error, Group, Layout, make_f32_type};
 
 use crate::util::files::one_line;
 use crate::util::read_at::Section;
+use crate::util::words;
 use crate::weights::paged_file::PagedFile;
 use crate::weights::tensor_file::{Container, Elements, Opened, ReadError, TensorFile, TensorInfo, Tensors};
 
@@ -68,8 +69,8 @@ pub(super) fn open(section: Section) -> Result<Opened, ReadError> {
     }
     let config = tree.root().attrs().map_err(ReadError::damaged)?.remove(MODEL_CONFIG);
     let model_config = config.as_ref().and_then(|text| text.as_str()).map(serde_json::from_str).transpose();
-    let model_config =
-        model_config.map_err(|error| ReadError::damaged(format!("{MODEL_CONFIG}: {error}")))?;
+    let model_config = model_config
+        .map_err(|error| ReadError::Damaged(format!("{MODEL_CONFIG}: {}", words::of_json(&error))))?;
     Ok(Opened { tensors, file: Box::new(Hdf5 { section, datasets }), model_config, others: Vec::new() })
 }
 

@@ -69,6 +69,12 @@ impl KerasNames {
             let expected = format!("the layers of Keras's {}", file.info.title);
             return Err(names.layers("no layer conv2d".to_owned(), &expected));
         }
+        let has_several = file.convs.iter().any(|conv| conv.norms > 1);
+        if has_several && names.convs.len() != file.convs.len() {
+            // Which convolution a BatchNorm follows is known where each has one, or one has all.
+            let found = format!("{} layers conv2d", names.convs.len());
+            return Err(names.layers(found, "one, so that its BatchNorms are known"));
+        }
         Ok(names)
     }
 
@@ -112,6 +118,16 @@ impl KerasNames {
     fn layers(&self, found: String, expected: &str) -> WeightsError {
         WeightsError::Content { file: self.file.clone(), found, expected: expected.to_owned() }
     }
+}
+
+/// A layer's name and variables, by its place among those of its kind.
+fn layer<'a>(
+    base: &str,
+    layers: &'a BTreeMap<u64, Variables>,
+    index: usize,
+) -> (String, Option<&'a Variables>) {
+    let number = layers.keys().next().unwrap_or(&0).saturating_add(index as u64);
+    (numbered(base, number), layers.get(&number))
 }
 
 /// The variable called `name`, or by its place in `vars`.
@@ -168,15 +184,15 @@ fn norm(layer: &str, variables: Option<&Variables>, options: Option<&NormOptions
 
 impl LayerNames for KerasNames {
     fn conv(&self, spec: &ConvSpec) -> ConvTensors<Name> {
-        let kinds = [(CONV, &self.convs), (NORM, &self.norms)];
-        let [(conv_layer, conv), (norm_layer, norm_variables)] = kinds.map(|(base, layers)| {
-            let number = layers.keys().next().unwrap_or(&0).saturating_add(spec.index as u64);
-            (numbered(base, number), layers.get(&number))
-        });
+        let (conv, variables) = layer(CONV, &self.convs, spec.index);
+        let norm = |number: usize| {
+            let (name, variables) = layer(NORM, &self.norms, spec.index + number);
+            norm(&name, variables, self.options.get(&name))
+        };
         ConvTensors {
-            kernel: find(&conv_layer, conv, "kernel", "0"),
-            bias: Some(find(&conv_layer, conv, "bias", "1")),
-            norm: norm(&norm_layer, norm_variables, self.options.get(&norm_layer)),
+            kernel: find(&conv, variables, "kernel", "0"),
+            bias: Some(find(&conv, variables, "bias", "1")),
+            norms: (0..spec.norms).map(norm).collect(),
         }
     }
 
@@ -267,7 +283,8 @@ mod tests {
 
     fn conv() -> ConvSpec {
         let (name, torch) = (String::new(), String::new());
-        ConvSpec { inputs: Vec::new(), index: 0, name, torch, kernel: [1, 1], channels: 3, filters: 4 }
+        let (kernel, channels, filters) = ([1, 1], 3, 4);
+        ConvSpec { inputs: Vec::new(), index: 0, name, torch, kernel, channels, filters, norms: 1 }
     }
 
     fn read(model_config: Option<&Value>) -> (NormTensors<Name>, HeadParts) {
@@ -275,7 +292,7 @@ mod tests {
         let file =
             File { name: "w.keras", tensors: &tensors, model_config, info: &NETWORK.info, convs: &convs };
         let names = KerasNames::new(&file).unwrap();
-        (names.conv(&conv()).norm, names.head(&file))
+        (names.conv(&conv()).norms.remove(0), names.head(&file))
     }
 
     fn in_file(name: Option<&Name>) -> Option<&str> {

@@ -15,11 +15,11 @@ impl Name {
     }
 }
 
-/// The tensors of a convolution and its BatchNorm.
+/// The tensors of a convolution and of the BatchNorms that follow it.
 pub(super) struct ConvTensors<T> {
     pub kernel: T,
     pub bias: Option<T>,
-    pub norm: NormTensors<T>,
+    pub norms: Vec<NormTensors<T>>,
 }
 
 /// The tensors of a BatchNorm. In a head, what is not there is 1 or 0.

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::util::files::{file_name, one_line};
 use crate::util::read_at::Section;
+use crate::util::words;
 use crate::weights::tensor_file::{Container, Elements, Opened, ReadError, TensorFile, TensorInfo, Tensors};
 
 /// The container: 8 bytes of length, then a JSON object.
@@ -56,7 +57,8 @@ fn open(section: Section) -> Result<(Tensors, Safetensors), ReadError> {
     }
     let mut header = vec![0; size as usize];
     section.read_exact_at(&mut header, 8)?;
-    let metadata: Metadata = serde_json::from_slice(&header).map_err(ReadError::damaged)?;
+    let metadata: Metadata = serde_json::from_slice(&header)
+        .map_err(|error| ReadError::Damaged(format!("header: {}", words::of_json(&error))))?;
     let data_start = 8 + size;
     let (found, expected) = (length - data_start, metadata.data_len() as u64);
     if found != expected {

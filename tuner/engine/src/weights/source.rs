@@ -160,7 +160,7 @@ impl Weights {
         self.description.clone()
     }
 
-    /// Kernel, bias if there is one, and BatchNorm of one convolution. Reads no other layer.
+    /// Kernel, bias if there is one, and BatchNorms of one convolution. Reads no other layer.
     ///
     /// # Errors
     /// If a value is not finite, a variance is negative, or the file has changed meanwhile.
@@ -182,7 +182,7 @@ impl Weights {
             let norm = match (conv, &self.store) {
                 (None, _) => None,
                 (Some(conv), Store::File(file)) => Some(file.norm(conv)?),
-                (Some(conv), Store::Synthetic(made_up)) => Some(made_up.norm(conv)),
+                (Some(conv), Store::Synthetic(made_up)) => Some(made_up.norm(conv, 0)),
             };
             let mean = |channel| norm.as_ref().map_or(1.0, |norm| after_relu(norm, channel, *maxima));
             inputs.extend((0..*channels).map(mean));

@@ -3,8 +3,9 @@
 //! Value `i` of stream `t` is SplitMix64's output for the state
 //! `seed + t * 0xD1B54A32D192ED03 + (i + 1) * 0x9E3779B97F4A7C15`, of which the upper 24 bits make
 //! a number in (0, 1) that f32 and f64 both hold exactly. Convolution `j` in order of creation has
-//! the streams from `8 j`: kernel (HWIO), beta, mean, variance, gamma (unused). Kernels are uniform
-//! in +-sqrt(6 / (r s c)), so that a ReLU network keeps the size of its activations.
+//! the streams from `8 j`: kernel (HWIO), beta, mean, variance, gamma (unused), and beta, mean and
+//! variance of a second BatchNorm. Kernels are uniform in +-sqrt(6 / (r s c)), so that a ReLU network
+//! keeps the size of its activations.
 
 use kernels::{BatchNorm, Filter};
 
@@ -85,11 +86,13 @@ impl Synthetic {
         let ([r, s], c, k) = (spec.kernel, spec.channels, spec.filters);
         let limit = (6.0 / (r * s * c) as f64).sqrt();
         let weights = uniform(self.seed, 8 * spec.index as u64, r * s * c * k, -limit, limit);
-        Filter { norms: vec![self.norm(spec)], ..Filter::new([r, s, c, k], weights) }
+        let norms = (0..spec.norms).map(|number| self.norm(spec, number)).collect();
+        Filter { norms, ..Filter::new([r, s, c, k], weights) }
     }
 
-    pub fn norm(&self, spec: &ConvSpec) -> BatchNorm {
-        let (stream, k) = (8 * spec.index as u64, spec.filters);
+    /// One of the BatchNorms of a convolution, the first of which has number 0.
+    pub fn norm(&self, spec: &ConvSpec, number: usize) -> BatchNorm {
+        let (stream, k) = (8 * spec.index as u64 + 4 * number as u64, spec.filters);
         BatchNorm {
             gamma: None,
             beta: uniform(self.seed, stream + 1, k, -0.1, 0.1),

@@ -1,6 +1,7 @@
 //! Names of torchvision and timm: `{layer}.conv.weight` (OIHW), `{layer}.bn.weight`, `.bias`,
 //! `.running_mean`, `.running_var`. Layers of the head have a matrix `weight` and a `bias`, or
-//! what a BatchNorm has, under any name, such as `fc`, `classifier.1` or `head.fc`.
+//! what a BatchNorm has, under any name, such as `fc`, `classifier.1` or `head.fc`. A second
+//! BatchNorm of a convolution is `{layer}.bn2`.
 //!
 //! Wrappers put a prefix before all names (`module.`, `model.`, `state_dict.`): it is what the name
 //! of the network's first convolution has before it. `AuxLogits` and `num_batches_tracked` are
@@ -148,16 +149,21 @@ fn part(tensors: &Tensors, layer: &str, shown: &str) -> Option<HeadPart> {
 impl LayerNames for TorchNames {
     fn conv(&self, spec: &ConvSpec) -> ConvTensors<Name> {
         let name = |suffix: &str| Name::plain(format!("{}{}.{suffix}", self.prefix, spec.torch));
+        let norm = |number: usize| {
+            let layer = if number == 0 { "bn".to_owned() } else { format!("bn{}", number + 1) };
+            let name = |tensor: &str| name(&format!("{layer}.{tensor}"));
+            NormTensors {
+                gamma: Some(name("weight")),
+                beta: Some(name("bias")),
+                mean: name("running_mean"),
+                variance: name("running_var"),
+                epsilon: None,
+            }
+        };
         ConvTensors {
             kernel: name("conv.weight"),
             bias: Some(name("conv.bias")),
-            norm: NormTensors {
-                gamma: Some(name("bn.weight")),
-                beta: Some(name("bn.bias")),
-                mean: name("bn.running_mean"),
-                variance: name("bn.running_var"),
-                epsilon: None,
-            },
+            norms: (0..spec.norms).map(norm).collect(),
         }
     }
 

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use crate::util::read_at::Section;
+use crate::util::words;
 use crate::weights::archive::{bytes, member, members};
 use crate::weights::tensor_file::{Container, Opened, ReadError};
 use crate::weights::{hdf5, torch};
@@ -29,7 +30,9 @@ fn open(section: Section, _: &Path) -> Result<Opened, ReadError> {
         let config = bytes(&member(&members, KERAS_CONFIG)?, MAX_CONFIG)?;
         let config = serde_json::from_slice(&config);
         opened.model_config =
-            Some(config.map_err(|error| ReadError::damaged(format!("{KERAS_CONFIG}: {error}")))?);
+            Some(config.map_err(|error| {
+                ReadError::Damaged(format!("{KERAS_CONFIG}: {}", words::of_json(&error)))
+            })?);
         return Ok(opened);
     }
     match members.keys().find_map(|name| name.strip_suffix(torch::PICKLE)) {

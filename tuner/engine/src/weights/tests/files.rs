@@ -25,6 +25,7 @@ pub fn spec() -> Spec {
         kernel: [r, s],
         channels,
         filters,
+        norms: 1,
     });
     Spec { convs: convs.collect(), features: FEATURES, info: NETWORK.info }
 }

@@ -1,11 +1,11 @@
 use std::path::{Path, PathBuf};
 
 use ::safetensors::tensor::Dtype;
-use kernels::Filter;
+use kernels::{BatchNorm, Filter};
 use tempfile::TempDir;
 
 use crate::network::{Activation, Head, HeadLayer};
-use crate::network::{ConvSpec, Spec};
+use crate::network::{ConvSpec, Model, Spec};
 use crate::weights::error::WeightsError;
 use crate::weights::head::HeadOptions;
 use crate::weights::naming::AveragePooling;
@@ -456,6 +456,67 @@ fn shards(unlisted: &[&str]) -> (TempDir, PathBuf) {
     let path = folder.path().join("model.safetensors.index.json");
     std::fs::write(&path, serde_json::json!({ "weight_map": map }).to_string()).unwrap();
     (folder, path)
+}
+
+#[test]
+fn a_single_convolution_has_one_batch_norm_or_two() {
+    for (text, norms) in [("n1h9w9c16k24r3s3", 1), ("n1h9w9c16k24r3s3-bn2", 2)] {
+        let shape = text.parse().expect("a shape");
+        let model = Model::by_name("conv2d_bn", Some(&shape), None).expect("a model");
+        assert_eq!(model.shape_text().as_deref(), Some(text));
+        let filter = Weights::synthetic(&model, 1).conv(&Spec::new(&model).convs[0]).expect("weights");
+        let of_norms = filter.norms.iter().map(|n| n.beta.len() + n.mean.len() + n.variance.len());
+        let parameters = filter.weights.len() + of_norms.sum::<usize>();
+        assert_eq!(parameters, (3 * 3 * 16 + 3 * norms) * 24, "{text}");
+        assert!(filter.norms.windows(2).all(|pair| pair[0] != pair[1]), "{text}");
+    }
+}
+
+/// A single convolution with two BatchNorms, and what they are.
+fn two_norms() -> (Spec, [Filter; 2]) {
+    let mut spec = spec();
+    spec.convs.truncate(1);
+    spec.convs[0].norms = 2;
+    let filters = [filter(0, true), filter(0, true)];
+    let doubled = filters[1].norms[0].mean.iter().map(|mean| 2.0 * mean).collect();
+    let [first, mut second] = filters;
+    second.norms[0].mean = doubled;
+    (Spec { features: 0, ..spec }, [first, second])
+}
+
+/// The tensors of a BatchNorm, by the names that a scheme has for them.
+fn norm_tensors(norm: &BatchNorm, names: [&str; 4], layer: &str) -> Tensors {
+    let gamma = norm.gamma.clone().expect("a scale");
+    let values = [gamma, norm.beta.clone(), norm.mean.clone(), norm.variance.clone()];
+    let named = names.into_iter().zip(values);
+    named.map(|(name, values)| (format!("{layer}{name}"), vec![values.len()], values)).collect()
+}
+
+#[test]
+fn a_second_batch_norm_is_the_next_of_keras_or_bn2_of_torch() {
+    let (spec, [first, second]) = two_norms();
+    let keras = ["gamma", "beta", "moving_mean", "moving_variance"];
+    let mut of_keras = keras_tensors(std::slice::from_ref(&first));
+    of_keras.extend(norm_tensors(&second.norms[0], keras, "batch_normalization_2/"));
+    let mut of_torch = torch_tensors();
+    let torch = ["weight", "bias", "running_mean", "running_var"];
+    of_torch.extend(norm_tensors(&second.norms[0], torch, "Mixed_0.branch.bn2."));
+    for tensors in [of_keras, of_torch] {
+        let (convs, _) = read(&safetensors_bytes(&tensors, Dtype::F32), &spec).expect("readable");
+        assert_eq!(convs[0].norms, [&first.norms[..], &second.norms].concat());
+    }
+}
+
+#[test]
+fn a_second_batch_norm_that_is_missing_or_may_be_of_another_layer_is_refused() {
+    let (spec, [first, _]) = two_norms();
+    let refused = |tensors: Tensors, part: &str| {
+        let message = refusal(&safetensors_bytes(&tensors, Dtype::F32), &spec);
+        assert!(message.contains(part), "{message}");
+    };
+    refused(torch_tensors(), "Mixed_0.branch.bn2.weight");
+    refused(keras_tensors(&[first]), "batch_normalization_2/");
+    refused(keras_tensors(&filters(true)), "found 4 layers conv2d, expected one, so that its BatchNorms");
 }
 
 #[test]
