@@ -11,8 +11,8 @@
 //! A run is one process on one machine with one number of threads. Candidates are numbered within a
 //! run and problem, in the order they come; a round holds the times of all that were still
 //! measured, so that what is compared was measured within seconds. A line is written whole, under a
-//! lock on the file where the file system has locks: several tuners may append at once, and one that is
-//! killed leaves at most a torn last line, which readers pass over and the next writer ends.
+//! lock on the file where the file system has locks: several tuners may append at once, and one that
+//! is killed leaves at most a torn last line, which readers pass over and the next writer ends.
 //!
 //! A tuning goes on from the rounds of the newest run of the same machine, threads and types that
 //! went furthest with a problem. Candidates of a kernel whose code has changed since are left out.

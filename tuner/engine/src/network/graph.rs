@@ -142,8 +142,8 @@ impl Graph {
         Self { batch, split: None, tensors, steps, nodes, features, output, top }
     }
 
-    /// Convolutions without a network around them: each is a step of its own tensors, which are of as
-    /// many images as its problem is. No weights belong to them.
+    /// Convolutions without a network around them: each is a step of its own tensors, which are of
+    /// as many images as its problem is. No weights belong to them.
     pub fn separate(convs: Vec<Conv>) -> Self {
         let (mut tensors, mut steps) = (Vec::new(), Vec::new());
         for conv in convs {

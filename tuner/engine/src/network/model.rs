@@ -166,8 +166,8 @@ pub enum ModelShape {
 }
 
 impl fmt::Display for ModelShape {
-    /// As `--shape` takes it, with `-bn2` behind it for two BatchNorms; or `150x200`, or `150x200x1`
-    /// where there are not 3 channels.
+    /// As `--shape` takes it, with `-bn2` behind it for two BatchNorms; or `150x200`, or
+    /// `150x200x1` where there are not 3 channels.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Conv { conv, norms: 1 } => write!(f, "{conv}"),

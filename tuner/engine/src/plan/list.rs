@@ -1,7 +1,7 @@
 //! Plans of a list of convolutions, which have no network around them.
 //!
-//! Each distinct convolution is a step, and its shape the step's layer. [`PlanStep::repeats`] is how
-//! often the list has it.
+//! Each distinct convolution is a step, and its shape the step's layer. [`PlanStep::repeats`] is
+//! how often the list has it.
 //!
 //! [`PlanStep::repeats`]: crate::PlanStep::repeats
 

@@ -58,7 +58,8 @@ impl std::fmt::Display for PlanSplit {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub schema: String,
-    /// The model's name; for a list of convolutions see [`model_of_list`](crate::plan::list::model_of_list).
+    /// The model's name, or that of a list of convolutions: see
+    /// [`model_of_list`](crate::plan::list::model_of_list).
     pub model: String,
     /// What the model is made for, see [`ModelShape`](crate::ModelShape).
     #[serde(skip_serializing_if = "Option::is_none")]

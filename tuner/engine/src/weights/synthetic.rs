@@ -4,8 +4,8 @@
 //! `seed + t * 0xD1B54A32D192ED03 + (i + 1) * 0x9E3779B97F4A7C15`, of which the upper 24 bits make
 //! a number in (0, 1) that f32 and f64 both hold exactly. Convolution `j` in order of creation has
 //! the streams from `8 j`: kernel (HWIO), beta, mean, variance, gamma (unused), and beta, mean and
-//! variance of a second BatchNorm. Kernels are uniform in +-sqrt(6 / (r s c)), so that a ReLU network
-//! keeps the size of its activations.
+//! variance of a second BatchNorm. Kernels are uniform in +-sqrt(6 / (r s c)), so that a ReLU
+//! network keeps the size of its activations.
 
 use kernels::{BatchNorm, Filter};
 
