@@ -48,7 +48,7 @@ pub fn autotune(
         in_network_until: Some(setup.after(POLICY.stages.in_network_share) + measured.exhausted),
     };
     let (end, earlier) = (setup.after(1.0) + measured.exhausted, options.earlier.as_ref());
-    let planned = setup.threads.install(|| plan(&network, earlier, end))?;
+    let planned = setup.threads.install(|| plan(&network, earlier, setup.is_busy(&measured), end))?;
     let mut plan = written(model, &graph, &setup, &measured, &planned);
     if options.pareto {
         let network = Network { graph: planned.chosen.session.graph(), in_network_until: None, ..network };

@@ -7,7 +7,7 @@ use engine::network::{Block, BlockVariant, Graph, Precision, built_in};
 use engine::plan::{BlockVariantRecord, NetworkVariant, Plan, PlanSplit, Planning, VariantReason};
 
 use crate::autotune::record::block_variant_record;
-use crate::bench::{POLICY, Warning};
+use crate::bench::{POLICY, Warning, noise};
 use crate::measure::widest_tie;
 use crate::planner::{
     Batch, BlockChoice, Chosen, Network, NetworkTime, PlannerError, RULES, by_rule, cheapest_variants,
@@ -52,10 +52,11 @@ fn part(end: Instant, share: f64) -> Instant {
 
 /// Chooses block variants and kernels within the bounds, and measures whole networks until `end`.
 /// The fastest of them is the plan: where no other is faster by more than the noise, what measuring
-/// step by step has chosen.
+/// step by step has chosen; or the earlier plan, see [`keeps_earlier`].
 pub fn plan<'m>(
     network: &Network<'_, 'm>,
     earlier: Option<&Plan>,
+    is_busy: bool,
     end: Instant,
 ) -> Result<Planned<'m>, PlannerError> {
     let patience = POLICY.stages.patience_share;
@@ -72,12 +73,24 @@ pub fn plan<'m>(
         split: None,
         variants: forms.iter().map(block_variant_record).collect(),
     }));
+    let place = contestants.len();
     contestants.extend(earlier.and_then(|plan| by_earlier(network, plan)));
     let rivals = contestants.len();
     contestants.extend(by_rules(network, &variants)?);
     let sessions = contestants.iter_mut().map(|contestant| &mut contestant.chosen.session).collect();
     let times = contest(network, sessions, rivals, end);
-    let at = winner(network, &mut contestants, &times);
+    let mut at = winner(network, &mut contestants, &times);
+    if let Some(plan) = earlier.filter(|_| place < rivals && at != place)
+        && keeps_earlier(
+            &times[place],
+            &times[at],
+            widest_tie(network.measurements),
+            [was_busy(plan), is_busy],
+        )
+        && keeps_bounds(network, &mut contestants[place].chosen)
+    {
+        at = place;
+    }
     let names = contestants.iter().map(|contestant| contestant.name.clone());
     let mut networks: Vec<_> = names.zip(times).collect();
     networks.swap(0, at);
@@ -196,15 +209,35 @@ fn winner(network: &Network, contestants: &mut [Contestant], times: &[NetworkTim
     let is_faster = |at: &usize| times[*at].is_faster(&times[0], tie);
     let mut faster: Vec<usize> = (1..times.len()).filter(is_faster).collect();
     faster.sort_by(|&a, &b| ratio(a).total_cmp(&ratio(b)));
+    faster.into_iter().find(|&at| keeps_bounds(network, &mut contestants[at].chosen)).unwrap_or(0)
+}
+
+/// Whether a network keeps the bounds on error and memory; its error is measured if it was not.
+fn keeps_bounds(network: &Network, chosen: &mut Chosen) -> bool {
+    if chosen.error.is_infinite() {
+        (chosen.error, _) = network.reference.error(&mut chosen.session, network.threads);
+    }
     let memory = network.bounds.memory.map_or(usize::MAX, |mib| (mib as usize) << 20);
-    let mut keeps_bounds = |at: usize| {
-        let chosen = &mut contestants[at].chosen;
-        if chosen.error.is_infinite() {
-            (chosen.error, _) = network.reference.error(&mut chosen.session, network.threads);
-        }
-        chosen.error <= network.bounds.error && chosen.process_bytes() <= memory
-    };
-    faster.into_iter().find(|&at| keeps_bounds(at)).unwrap_or(0)
+    chosen.error <= network.bounds.error && chosen.process_bytes() <= memory
+}
+
+/// Whether others had the cores when a plan was tuned.
+fn was_busy(plan: &Plan) -> bool {
+    plan.noise.as_ref().is_some_and(noise::is_busy)
+}
+
+/// Whether an earlier plan stays where a new one is the fastest else. Where neither is faster by more
+/// than the noise, the one stays that was tuned on a quiet machine, and of two such ones that with
+/// the smaller median ratio.
+fn keeps_earlier(earlier: &NetworkTime, new: &NetworkTime, tie: f64, [was_busy, is_busy]: [bool; 2]) -> bool {
+    if earlier.is_faster(new, tie) || new.is_faster(earlier, tie) {
+        return earlier.is_faster(new, tie);
+    }
+    match (was_busy, is_busy) {
+        (false, true) => true,
+        (true, false) => false,
+        _ => earlier.over(new).is_some_and(|ratio| ratio.value < 1.0),
+    }
 }
 
 /// What a choice is predicted to take as a whole network; the first of the networks is that.
@@ -229,4 +262,35 @@ fn predict(chosen: &Chosen, networks: &[(NetworkVariant, NetworkTime)]) -> Predi
 
 fn ms(seconds: f64) -> f64 {
     (seconds * 1e9).round() / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::util::Timing;
+
+    use super::*;
+
+    #[test]
+    fn the_faster_plan_stays_and_where_none_is_that_of_a_quiet_machine() {
+        let of = |rounds: &[f64]| NetworkTime {
+            timing: Timing::of(rounds),
+            rounds: rounds.to_vec(),
+            steps: Vec::new(),
+            waits: Vec::new(),
+            core_to_core: None,
+        };
+        let fast = of(&[9.0, 9.1, 9.0, 9.2, 9.0]);
+        let slow = of(&[10.0, 10.1, 10.2, 10.0, 10.1]);
+        let unclear = of(&[8.0, 10.0, 8.5, 11.0, 8.9]);
+        let [quiet, busy] = [false, true];
+        for both in [[quiet, quiet], [quiet, busy], [busy, quiet], [busy, busy]] {
+            assert!(keeps_earlier(&fast, &slow, 0.02, both) && !keeps_earlier(&slow, &fast, 0.02, both));
+        }
+        assert!(keeps_earlier(&fast, &unclear, 0.02, [quiet, busy]));
+        assert!(!keeps_earlier(&fast, &unclear, 0.02, [busy, quiet]));
+        for alike in [[quiet, quiet], [busy, busy]] {
+            assert!(keeps_earlier(&unclear, &fast, 0.02, alike));
+            assert!(!keeps_earlier(&fast, &unclear, 0.02, alike));
+        }
+    }
 }

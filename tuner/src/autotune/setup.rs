@@ -47,6 +47,16 @@ pub struct Measured {
     pub exhausted: Duration,
 }
 
+impl Measured {
+    /// The share of the runs that something else disturbed.
+    fn disturbed_share(&self) -> f64 {
+        let candidates = || self.results.iter().flat_map(|result| &result.candidates);
+        let runs: usize = candidates().filter_map(|c| c.timing()).map(|t| t.samples).sum();
+        let disturbed: usize = candidates().map(|c| c.disturbed).sum();
+        disturbed as f64 / runs.max(1) as f64
+    }
+}
+
 impl<'a> Setup<'a> {
     /// For problems, each of which occurs so many times. The time of measuring begins.
     pub fn new(
@@ -149,9 +159,6 @@ impl<'a> Setup<'a> {
     /// How quiet the machine has been; `networks_ns` is the core-to-core latency of whole networks,
     /// none where no network was run.
     pub fn noise(&self, measured: &Measured, networks_ns: Option<Option<f64>>) -> Noise {
-        let candidates = || measured.results.iter().flat_map(|result| &result.candidates);
-        let runs: usize = candidates().filter_map(|c| c.timing()).map(|t| t.samples).sum();
-        let disturbed: usize = candidates().map(|c| c.disturbed).sum();
         let mut clocks: Vec<f64> = measured.results.iter().filter_map(|r| r.conditions.clock_ghz()).collect();
         clocks.sort_by(f64::total_cmp);
         let spread = |middle| Some([*clocks.first()?, middle, *clocks.last()?]);
@@ -176,11 +183,19 @@ impl<'a> Setup<'a> {
             noise_floor: measured.floor,
             weights_from: self.weights_from,
             tie: noise::tie(measured.floor),
-            disturbed: disturbed as f64 / runs.max(1) as f64,
+            disturbed: measured.disturbed_share(),
             disturbed_networks: self.network_runs.count().disturbed_share(),
             load: load(),
             steal_share: stolen_s / cores_s.max(1e-9),
         }
+    }
+
+    /// Whether others have had the cores for more than goes unnoticed so far.
+    pub fn is_busy(&self, measured: &Measured) -> bool {
+        let isolated = measured.load.unwrap_or(0.0);
+        let load = LoadRecord { cores: available(), isolated, ..LoadRecord::default() };
+        let disturbed = measured.disturbed_share();
+        noise::is_busy(&Noise { disturbed, load: Some(load), ..Noise::default() })
     }
 
     /// The log of this machine; none where none is asked for, or its folder can't be written.

@@ -1,7 +1,7 @@
 //! By how much two series of times of one kernel differ on this machine now.
 
 use engine::network::default_choice;
-use engine::plan::WeightResidency;
+use engine::plan::{Noise, WeightResidency};
 use engine::runtime::Threads;
 use engine::util::{median, ratio};
 use kernels::{Cpu, Problem};
@@ -16,6 +16,13 @@ use crate::bench::timer::{Bench, BenchContext, in_turn};
 /// What is taken for a tie where the noise floor is so high.
 pub fn tie(floor: f64) -> f64 {
     floor.clamp(POLICY.noise.least_tie, POLICY.noise.widest_tie)
+}
+
+/// Whether others had the cores for more than goes unnoticed while something was measured.
+pub fn is_busy(noise: &Noise) -> bool {
+    let others = noise.load.map_or(0.0, |load| load.meanwhile());
+    let shares = [noise.disturbed, noise.disturbed_networks.unwrap_or(0.0), noise.steal_share, others];
+    shares.iter().any(|&share| share > POLICY.contention.busy_share)
 }
 
 /// The noise floor: how far from 1 the median ratio of a kernel to a copy of itself may be, in 95

@@ -233,7 +233,7 @@ pub const POLICY: Policy = Policy {
         tries: 3,
         pause: ms(4),
         busy_share: 0.1,
-        load_sample: ms(100),
+        load_sample: ms(200),
     },
     core_distance: CoreDistancePolicy { exchanges: 16, turns: 4, pause: ms(20), spins: 10_000 },
     cold: ColdCaches { kept: 2, parts: 4 },

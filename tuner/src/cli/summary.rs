@@ -9,6 +9,7 @@ use engine::plan::{
 use serde::Serialize;
 
 use crate::bench::POLICY;
+use crate::bench::noise::is_busy;
 use crate::cli::Answer;
 use crate::report::{
     Share, StepView, Table, by_family, candidate_time, count, group, layers_text, mib, more, paragraphs,
@@ -273,10 +274,14 @@ impl Summary<'_> {
             let ratio = ratio_text(*ratio, *ci95);
             lines.push(format!("  {ratio} times as fast as the best published rule, {rule}"));
         }
-        if let Some(whole) = self.whole {
-            lines.push(format!(
+        match self.whole {
+            Some(NetworkVariant::Earlier) => {
+                lines.push("  the earlier plan stays: what was tuned now is not faster".to_string());
+            }
+            Some(whole) => lines.push(format!(
                 "  the plan is `{whole}`: in turn it was faster than what measuring step by step has chosen"
-            ));
+            )),
+            None => {}
         }
         let error = self.rel_error.map_or("not measured".to_string(), |error| format!("{error:.1e}"));
         lines.push(format!("  relative error {error}, bound {:.0e}", self.max_rel_error));
@@ -365,13 +370,6 @@ pub fn noise_text(noise: &Noise) -> String {
     }
     let load = if is_busy(noise) { "busy" } else { "quiet" };
     format!("the machine was {load}: {}", parts.join(", "))
-}
-
-/// Whether others had the cores for more than goes unnoticed, in any stage.
-pub fn is_busy(noise: &Noise) -> bool {
-    let others = noise.load.map_or(0.0, |load| load.most() / load.cores.max(1) as f64);
-    let shares = [noise.disturbed, noise.disturbed_networks.unwrap_or(0.0), noise.steal_share, others];
-    shares.iter().any(|&share| share > POLICY.contention.busy_share)
 }
 
 fn table(what: &str, parts: &[Share], sum: f64) -> Table {
@@ -512,27 +510,31 @@ mod tests {
 
     #[test]
     fn ratios_have_their_intervals_and_a_plan_that_was_not_chosen_step_by_step_is_named() {
-        let mut plan = large();
-        plan.networks[1].ratio_ci95 = Some([1.2, 1.1, 1.3]);
-        plan.networks[0].network = NetworkVariant::Earlier;
-        let parts =
-            ["1.20 (1.10 .. 1.30) times as fast as the built-in", "the plan is `earlier plan`: in turn"];
-        assert_has(&summary(&plan, 100), &parts);
-        assert!(!summary(&large(), 100).contains("the plan is"));
+        let text = summary(&large(), 100);
+        assert!(!text.contains("the plan is") && !text.contains("earlier"), "{text}");
+        let with = |first| {
+            let mut plan = large();
+            plan.networks[1].ratio_ci95 = Some([1.2, 1.1, 1.3]);
+            plan.networks[0].network = first;
+            summary(&plan, 100)
+        };
+        let parts = ["1.20 (1.10 .. 1.30) times as fast as the built-in", "the earlier plan stays"];
+        assert_has(&with(NetworkVariant::Earlier), &parts);
+        assert_has(&with(NetworkVariant::Plain), &parts[..1]);
+        let rule = NetworkVariant::Rule("direct always".to_string());
+        assert_has(&with(rule), &["the plan is `rule: direct always`: in turn it was faster"]);
     }
 
     #[test]
-    fn load_in_any_stage_makes_a_machine_busy() {
+    fn load_in_a_stage_makes_a_machine_busy() {
         let quiet = LoadRecord { cores: 2, before: 0.1, isolated: 0.0, networks: Some(0.1), after: 0.2 };
         let noise = |load| Noise { load: Some(load), disturbed_networks: Some(0.05), ..Noise::default() };
         let text = noise_text(&noise(quiet));
         assert!(text.starts_with("the machine was quiet: others used 0.1 of 2 cores before"), "{text}");
-        for busy in [
-            LoadRecord { before: 0.3, ..quiet },
-            LoadRecord { isolated: 1.0, ..quiet },
-            LoadRecord { networks: Some(0.5), ..quiet },
-            LoadRecord { after: 2.0, ..quiet },
-        ] {
+        // What is there before and after is shown; it disturbs no run.
+        let around = LoadRecord { before: 2.0, after: 2.0, ..quiet };
+        assert!(noise_text(&noise(around)).starts_with("the machine was quiet: others used 2.0 of 2 cores"));
+        for busy in [LoadRecord { isolated: 1.0, ..quiet }, LoadRecord { networks: Some(0.5), ..quiet }] {
             assert!(noise_text(&noise(busy)).starts_with("the machine was busy"), "{busy:?}");
         }
         let disturbed = Noise { disturbed_networks: Some(0.2), ..noise(quiet) };

@@ -3,7 +3,7 @@
 use engine::plan::{Noise, Plan};
 
 use crate::bench::POLICY;
-use crate::cli::summary::is_busy;
+use crate::bench::noise::is_busy;
 use crate::report::{count, more, percent, time_text};
 
 /// What to do where the machine was not quiet.
@@ -14,12 +14,13 @@ pub fn warn_of_noise(noise: &Noise) {
     let busy = POLICY.contention.busy_share;
     let warn = |text: String| eprintln!("warning: {text}; {AGAIN}");
     if is_busy(noise) {
-        let most = noise.load.map_or(String::new(), |load| {
-            format!(", {:.1} of {} at most", load.most(), count(load.cores, "core"))
-        });
         let shares = [Some(noise.disturbed), noise.disturbed_networks].into_iter().flatten();
         let disturbed = percent(shares.fold(0.0, f64::max), 1.0);
-        warn(format!("busy: other processes had the cores{most}, in up to {disturbed} of the runs"));
+        let load = noise.load.map_or(String::new(), |load| {
+            let used = load.meanwhile() * load.cores as f64;
+            format!(", and used up to {used:.1} of {}", count(load.cores, "core"))
+        });
+        warn(format!("busy: other processes disturbed up to {disturbed} of the runs{load}"));
     }
     let Some(distance) = noise.core_distance else { return };
     let best = format!("at best {:.0} ns", distance.near_ns);

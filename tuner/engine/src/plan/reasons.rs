@@ -87,7 +87,7 @@ pub enum StepReason {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         saved_bytes: Option<i64>,
     },
-    /// As the whole network was faster with all of these choices than by choosing step by step.
+    /// As the whole network was not slower by all of these choices than by those step by step.
     WholeNetwork {
         /// By so many percent of the fastest's time it is slower; none where it was not timed alone.
         percent: Option<f64>,
@@ -127,7 +127,7 @@ impl fmt::Display for StepReason {
             }
             Self::WholeNetwork { percent } => {
                 percent.map_or(Ok(()), |percent| write!(f, "{percent:.1}% slower than the fastest, but "))?;
-                f.write_str("the whole network was faster with it than by choosing step by step")
+                f.write_str("taken with all steps of a network that was not slower as a whole")
             }
             Self::Tie => f.write_str("a tie with the runner-up, settled by memory, then error, then order"),
             Self::Only => f.write_str("the only candidate"),
@@ -201,7 +201,7 @@ mod tests {
         }
         assert_eq!(read::<StepReason>("\"3.5% faster\"").to_string(), "3.5% faster");
         let whole = slower.with_whole_network();
-        assert!(whole.to_string().starts_with("5.3% slower than the fastest, but the whole network"));
+        assert!(whole.to_string().starts_with("5.3% slower than the fastest, but taken with all steps"));
         assert_eq!(StepReason::Tie.with_whole_network(), StepReason::Tie);
         let overruled = serde_json::to_string(&VariantReason::Overruled).expect("JSON");
         assert_eq!(read::<VariantReason>(&overruled), VariantReason::Overruled);

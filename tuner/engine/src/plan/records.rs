@@ -58,10 +58,9 @@ pub struct LoadRecord {
 }
 
 impl LoadRecord {
-    /// The most at any time.
-    pub fn most(&self) -> f64 {
-        let Self { before, isolated, networks, after, .. } = *self;
-        before.max(isolated).max(networks.unwrap_or(0.0)).max(after)
+    /// The most in a stage of measuring, as a share of the cores.
+    pub fn meanwhile(&self) -> f64 {
+        self.isolated.max(self.networks.unwrap_or(0.0)) / self.cores.max(1) as f64
     }
 }
 
