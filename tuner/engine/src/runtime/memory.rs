@@ -41,17 +41,18 @@ pub fn elements(problem: &Problem) -> [u128; 3] {
 const PROGRAM: usize = 12 << 20;
 
 /// Bytes that a process takes at most on top of the packed weights, the activations and the scratch
-/// of a network: the program, two and a half times the weights of the layers that are packed at
-/// once, one a thread and the largest ones at that, and twice the images and the results of a batch.
+/// of a network: the program, twice the weights of the layers that are packed at once, one a thread
+/// and the largest ones at that, and twice the images and the results of a batch. Weights in f64 take
+/// more while they are read.
 ///
-/// Measured for InceptionV3 as the peak of resident memory on Linux less the rest: 30 MiB of the 34
-/// that this gives for one thread, 37 of 48 for two.
+/// Measured for InceptionV3 as the peak of resident memory on Linux less the rest: 31 MiB of the 35
+/// that this gives for one thread, 44 of 51 for two.
 pub fn process_bytes(graph: &Graph, threads: usize) -> usize {
     let mut filters: Vec<u128> = graph.steps.iter().map(|step| elements(&step.problem)[2]).collect();
     filters.sort_unstable_by(|a, b| b.cmp(a));
     let layers = filters.iter().take(threads).sum::<u128>() as usize;
     let [images, results] = [0, graph.output.tensor].map(|tensor| graph.tensors[tensor].elements());
-    PROGRAM + (5 * layers / 2 + 2 * (images + results)) * size_of::<f32>()
+    PROGRAM + 2 * (layers + images + results) * size_of::<f32>()
 }
 
 /// Bytes that a process takes at least, whatever the kernels: [`process_bytes`], the weights and the
