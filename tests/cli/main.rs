@@ -39,7 +39,7 @@ fn start(mut command: Command) -> Ran {
     let output = command.output().expect("the program starts");
     let text = |bytes| String::from_utf8(bytes).expect("text");
     // Other tests run at the same time.
-    let of_the_machine = ["progress: ", "warning: other processes use ", "warning: busy: "];
+    let of_the_machine = ["progress: ", "warning: other processes use ", "warning: the machine was "];
     let is_of_the_machine = |line: &&str| of_the_machine.iter().any(|start| line.starts_with(start));
     let err = text(output.stderr).split_inclusive('\n').filter(|line| !is_of_the_machine(line)).collect();
     Ran { status: output.status.code(), out: text(output.stdout), err }

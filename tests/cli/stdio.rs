@@ -39,6 +39,9 @@ fn arrays_plans_labels_and_images_are_read_from_a_pipe_like_from_files() {
     let from_file = folder.succeeds(&format!("{RUN} --input x.npy --plan p.json"));
     let from_pipe = prints(&folder, &format!("{RUN} --input - --plan p.json"), &folder.read("x.npy"));
     assert_eq!(from_pipe, from_file.replace("x.npy", "standard input"));
+    // By its name a pipe has no length.
+    let by_name = prints(&folder, &format!("{RUN} --input /dev/stdin --plan p.json"), &folder.read("x.npy"));
+    assert_eq!(by_name, from_file.replace("x.npy", "/dev/stdin"));
     let by_plan = prints(&folder, &format!("{RUN} --input x.npy --plan -"), &folder.read("p.json"));
     assert_eq!(by_plan, from_file.replace("plan: p.json", "plan: standard input"));
     let explained = prints(&folder, "explain conv2d_bn.conv --plan -", &folder.read("p.json"));

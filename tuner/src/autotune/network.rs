@@ -1,5 +1,7 @@
 //! Tunes a network.
 
+use std::time::Duration;
+
 use engine::network::{Graph, Model, Precision, TOOL};
 use engine::plan::{NetworkRecord, NetworkVariant, Plan, PlanStep, SCHEMA, time_us};
 use engine::runtime::{Reference, available, ensure_runs, graph, least_bytes};
@@ -88,7 +90,7 @@ fn written(model: &Model, graph: &Graph, setup: &Setup, measured: &Measured, pla
         ratio_ci95: time.over(best).filter(|_| index > 0).map(|v| [v.value, v.low, v.high]),
     };
     let predicted = prediction.steps.as_ref().map(|steps| steps.iter().sum::<f64>() + prediction.overhead);
-    let is_by_step = matches!(networks[0].0, NetworkVariant::Tuned | NetworkVariant::Plain);
+    let is_by_step = networks[0].0.is_by_step();
     let step = |index: usize| {
         let step = plan_step(index, chosen, &measured.results, &options.cpu, setup.threads.count());
         PlanStep {
@@ -117,7 +119,7 @@ fn written(model: &Model, graph: &Graph, setup: &Setup, measured: &Measured, pla
         measured_ms: Some(best.timing.median * 1e3),
         budget_s: Some(options.budget.as_secs_f64()),
         measuring_s: Some(setup.seconds()),
-        in_network_budget_s: chosen.missing_s.map(budget_for),
+        in_network_budget_s: planned.missing_s.map(|seconds| budget_for(seconds, options.budget)),
         planning: planned.planning,
         noise: Some(setup.noise(measured, Some(best.core_to_core.map(ns)))),
         networks: networks.iter().enumerate().map(network).collect(),
@@ -130,9 +132,9 @@ fn written(model: &Model, graph: &Graph, setup: &Setup, measured: &Measured, pla
     }
 }
 
-/// The budget of which the stage of candidates in the network gets so many seconds.
-fn budget_for(in_network_s: f64) -> f64 {
+/// A budget that has so many seconds more for the stage of candidates in the network.
+fn budget_for(more_s: f64, budget: Duration) -> f64 {
     let stages = &POLICY.stages;
     let share = (stages.in_network_share - stages.isolated_share) * stages.variants_share;
-    (in_network_s / share).ceil()
+    (budget.as_secs_f64() + more_s / share).ceil()
 }

@@ -22,6 +22,8 @@ pub struct Planned<'a> {
     pub planning: Option<Planning>,
     /// Whole networks in turn, that of the plan first.
     pub networks: Vec<(NetworkVariant, NetworkTime)>,
+    /// Seconds that were missing to time close candidates in the network, where there were not enough.
+    pub missing_s: Option<f64>,
     pub prediction: Prediction,
 }
 
@@ -29,7 +31,7 @@ pub struct Prediction {
     /// Seconds of its steps: those of the network by isolated times, measured whole, times what
     /// each step's candidate took in the network for each second of that network's. So drift of the
     /// machine between the two stages does not show. Isolated times where nothing was timed in the
-    /// network; none where a step was not measured.
+    /// network; none where a step was not measured, or choices were not made step by step.
     pub steps: Option<Vec<f64>>,
     /// Seconds around the steps: what the network by isolated times takes next to its own steps, to
     /// wake, to end, and to wait for those who take other images at the same time.
@@ -76,6 +78,7 @@ pub fn plan<'m>(
     let place = contestants.len();
     contestants.extend(earlier.and_then(|plan| by_earlier(network, plan)));
     let rivals = contestants.len();
+    let missing_s = contestants[0].chosen.missing_s;
     contestants.extend(by_rules(network, &variants)?);
     let sessions = contestants.iter_mut().map(|contestant| &mut contestant.chosen.session).collect();
     let times = contest(network, sessions, rivals, end);
@@ -95,12 +98,12 @@ pub fn plan<'m>(
     let mut networks: Vec<_> = names.zip(times).collect();
     networks.swap(0, at);
     let Contestant { chosen, split, variants, .. } = contestants.swap_remove(at);
-    let is_measured = chosen.winners.iter().all(Option::is_some);
-    let planning = bound
-        .filter(|_| is_measured)
-        .map(|bound| Planning { plan_ms: ms(chosen.isolated_seconds()), ..bound });
+    // What was not chosen step by step has another split and other variants than the bound.
+    let is_by_step = networks[0].0.is_by_step();
+    let planning = bound.filter(|_| is_by_step);
+    let planning = planning.map(|bound| Planning { plan_ms: ms(chosen.isolated_seconds()), ..bound });
     let prediction = predict(&chosen, &networks);
-    Ok(Planned { chosen, split, variants, planning, networks, prediction })
+    Ok(Planned { chosen, split, variants, planning, networks, missing_s, prediction })
 }
 
 /// What a choice layer by layer takes, and what no choice can be below, by isolated times.
@@ -240,14 +243,15 @@ fn keeps_earlier(earlier: &NetworkTime, new: &NetworkTime, tie: f64, [was_busy, 
     }
 }
 
-/// What a choice is predicted to take as a whole network; the first of the networks is that.
+/// What a choice step by step is predicted to take as a whole network; the first of the networks is
+/// that.
 fn predict(chosen: &Chosen, networks: &[(NetworkVariant, NetworkTime)]) -> Prediction {
     let isolated = match networks[0].0 {
         NetworkVariant::Tuned => NetworkVariant::TunedIsolated,
-        _ => NetworkVariant::PlainIsolated,
+        NetworkVariant::Plain => NetworkVariant::PlainIsolated,
+        _ => return Prediction { steps: None, overhead: 0.0 },
     };
-    let is_timed_there = matches!(networks[0].0, NetworkVariant::Tuned | NetworkVariant::Plain);
-    let isolated = networks.iter().find(|(name, _)| is_timed_there && *name == isolated);
+    let isolated = networks.iter().find(|(name, _)| *name == isolated);
     let steps = 0..chosen.winners.len();
     match isolated {
         Some((_, network)) => Prediction {

@@ -91,8 +91,9 @@ impl<'a> Setup<'a> {
         setup.log.as_ref().and_then(|log| log.nearest).inspect(|seconds| setup.distance.known(*seconds));
         setup.distance.set_patience(options.budget.mul_f64(POLICY.stages.patience_share));
         setup.load_before = setup.load_now();
-        if let Some(cores) = setup.load_before.filter(|&cores| is_busy(cores, available())) {
-            setup.progress.warning(&Warning::Busy { cores, of: available() });
+        let of = setup.load.cores();
+        if let Some(cores) = setup.load_before.filter(|&cores| is_busy(cores, of)) {
+            setup.progress.warning(&Warning::Busy { cores, of });
         }
         (setup.stolen, setup.start) = (setup.run_queue.stolen(), Instant::now());
         Ok(setup)
@@ -166,9 +167,9 @@ impl<'a> Setup<'a> {
         let load = || {
             let networks = networks_ns.and_then(|_| self.load.others());
             Some(LoadRecord {
-                cores: available(),
+                cores: self.load.cores(),
                 before: hundredths(self.load_before?),
-                isolated: hundredths(measured.load?),
+                isolated: hundredths(measured.load.unwrap_or(0.0)),
                 networks: networks.map(hundredths),
                 after: hundredths(self.load_now()?),
             })
@@ -193,7 +194,7 @@ impl<'a> Setup<'a> {
     /// Whether others have had the cores for more than goes unnoticed so far.
     pub fn is_busy(&self, measured: &Measured) -> bool {
         let isolated = measured.load.unwrap_or(0.0);
-        let load = LoadRecord { cores: available(), isolated, ..LoadRecord::default() };
+        let load = LoadRecord { cores: self.load.cores(), isolated, ..LoadRecord::default() };
         let disturbed = measured.disturbed_share();
         noise::is_busy(&Noise { disturbed, load: Some(load), ..Noise::default() })
     }

@@ -9,6 +9,9 @@ use engine::runtime::threads::cores;
 /// Ticks of a second in which the system counts processor time (`USER_HZ` of Linux).
 const TICKS: f64 = 100.0;
 
+/// Seconds of which ticks say something.
+const LEAST_S: f64 = 0.15;
+
 /// Sees what other processes use of the cores that this one may use.
 pub struct LoadMonitor {
     cores: Vec<usize>,
@@ -31,8 +34,13 @@ impl LoadMonitor {
         Self { last: Mutex::new(Moment::now(&cores)), cores }
     }
 
+    /// The cores that this process may use.
+    pub fn cores(&self) -> usize {
+        self.cores.len()
+    }
+
     /// How many cores other processes used since the last call, or since the start; none where the
-    /// system does not say.
+    /// system does not say, or the time is too short for its ticks.
     pub fn others(&self) -> Option<f64> {
         let now = Moment::now(&self.cores);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -41,11 +49,11 @@ impl LoadMonitor {
 }
 
 impl Moment {
-    /// How many of so many cores other processes used; none where no time has gone by.
+    /// How many of so many cores other processes used; none where too little time has gone by.
     fn others_until(self, end: Self, cores: usize) -> Option<f64> {
         let seconds = (end.at - self.at).as_secs_f64();
         let others = (end.all - self.all) - (end.own - self.own);
-        (seconds > 0.0).then(|| (others / seconds).clamp(0.0, cores as f64))
+        (seconds >= LEAST_S).then(|| (others / seconds).clamp(0.0, cores as f64))
     }
 
     fn now(cores: &[usize]) -> Option<Self> {

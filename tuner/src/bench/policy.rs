@@ -281,7 +281,7 @@ pub const POLICY: Policy = Policy {
         thorough_s: 100,
         exceeded_share: 0.1,
         isolated_share: 0.6,
-        in_network_share: 0.85,
+        in_network_share: 0.8,
         variants_share: 0.6,
         patience_share: 0.3,
         prediction_off: 0.05,

@@ -284,7 +284,9 @@ impl PlanFilter {
 
 impl PlanArgs {
     pub fn read(&self) -> Result<(PathBuf, Plan), Failure> {
-        let path = plan_or_newest(self.plan.as_ref(), &self.results, |plan| self.of.takes(plan))?;
+        // A list of convolutions is meant only by its name.
+        let is_meant = |plan: &Plan| self.of.takes(plan) && (self.of.model.is_some() || !plan.is_of_list());
+        let path = plan_or_newest(self.plan.as_ref(), &self.results, is_meant)?;
         let plan = Plan::read(&path)?;
         if !plan.is_of_list() {
             planned_model(&path, &plan)?;

@@ -173,12 +173,14 @@ impl<'a> Images<'a> {
         std::mem::take(&mut self.notes)
     }
 
-    /// Reads what is left, and puts the file of preprocessed images in its place.
-    pub fn finish(mut self) -> Result<(), Failure> {
+    /// Reads what is left, and puts the file of preprocessed images in its place: notes that were
+    /// not taken yet.
+    pub fn finish(mut self) -> Result<Vec<String>, Failure> {
         while self.read < self.count {
             self.next(1)?;
         }
-        Ok(self.written.map_or(Ok(()), NpyWriter::finish)?)
+        self.written.map_or(Ok(()), NpyWriter::finish)?;
+        Ok(self.notes)
     }
 }
 

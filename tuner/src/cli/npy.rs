@@ -16,6 +16,9 @@ const MAX_HEADER: usize = 4096;
 const F32: &str = "<f4";
 const F64: &str = "<f8";
 
+/// Bytes that are read at a time.
+const PART: usize = 1 << 16;
+
 /// What is expected of a shape that is larger than any memory.
 const IN_MEMORY: &str = "a shape that fits into memory";
 
@@ -29,14 +32,14 @@ pub struct ExpectTensor {
 }
 
 /// Images `[n, h, w, c]` of float32, read some at a time. C and Fortran order are accepted; of the
-/// latter all are in memory.
+/// latter, and of a pipe, all are in memory.
 pub struct NpyImages {
     npy: Npy<'static>,
     /// Values of an image.
     size: usize,
     /// Images that have been read.
     read: usize,
-    /// All values where the file has them in another order.
+    /// All values where the file has them in another order, or is a pipe.
     all: Option<Vec<f32>>,
 }
 
@@ -52,11 +55,15 @@ impl NpyImages {
             return Err(npy.shape_error(format!("[images, {h}, {w}, {c}] with at least 1 image")));
         }
         let size = expected.iter().product();
-        if !npy.fortran {
+        // The length of a pipe is known at its end.
+        let is_file = npy.reader.metadata().is_ok_and(|there| there.is_file());
+        if !npy.fortran && is_file {
             return Ok(Self { npy: npy.of_its_length()?, size, read: 0, all: None });
         }
+        let (file, shape, reader) = (npy.file.clone(), npy.shape.clone(), npy.reader.try_clone());
+        let reader = reader.map_err(|source| InputError::Read { file: file.clone(), source })?;
         let all = npy.values(f32::from_le_bytes)?.into_raw_vec_and_offset().0;
-        let npy = Npy::open(path, "input", &[F32])?;
+        let npy = Npy { file, name: "input", descriptor: F32.to_owned(), fortran: false, shape, reader };
         Ok(Self { npy, size, read: 0, all: Some(all) })
     }
 
@@ -77,9 +84,14 @@ impl NpyImages {
             return Ok(all[from..from + values].to_vec());
         }
         let read = |source| InputError::Read { file: self.npy.file.clone(), source };
-        let mut bytes = vec![0; values * size_of::<f32>()];
-        (&self.npy.reader).read_exact(&mut bytes).map_err(read)?;
-        let values: Vec<f32> = bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let mut list = Vec::with_capacity(values);
+        let mut part = vec![0; PART];
+        while list.len() < values {
+            let part = &mut part[..PART.min((values - list.len()) * size_of::<f32>())];
+            (&self.npy.reader).read_exact(part).map_err(read)?;
+            list.extend(part.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)));
+        }
+        let values: Vec<f32> = list;
         if let Some(index) = values.iter().position(|value| !value.is_finite()) {
             let at = coordinate(from + index, &self.npy.shape);
             return Err(self.npy.not_finite(f64::from(values[index]), at));

@@ -110,8 +110,7 @@ struct Inputs<'a> {
 pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
     let inputs = Inputs::read(args)?;
     let Found { graph, choices, threads: count, plan, note } = inputs.find_plan()?;
-    let found = (plan != BUILT_IN).then(|| PathBuf::from(&plan));
-    check_distinct(&args.written(), &[("the plan", found.as_ref())], &args.images)?;
+    check_distinct(&args.written(), &[("the plan", plan.as_ref())], &args.images)?;
     ensure_runs(&inputs.model.to_string(), &graph)?;
     let threads = threads(count)?;
     // Photographs are decoded by one thread, and the network is prepared meanwhile.
@@ -128,8 +127,8 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
     let ((mut images, first), (session, to_write, cache_note)) = (images?, session?);
     print_notes(crowded(count).iter().chain(&note).chain(&images.take_notes()).chain(&cache_note));
     let mut running = Running { inputs: &inputs, images, first, plan, choices, session };
-    threads.install(|| running.all(&threads, out))?;
-    running.images.finish()?;
+    running.all(&threads, out)?;
+    print_notes(&running.images.finish()?);
     if let (Some(path), Some(key)) = (&args.packed, to_write) {
         // The results are there; only the next start takes longer.
         if let Err(error) = weight_cache::write(path, key, &running.session.packed()) {
@@ -145,7 +144,8 @@ struct Running<'a> {
     images: Images<'a>,
     /// The first batch of them.
     first: Batch,
-    plan: String,
+    /// Its file; none for the built-in choice.
+    plan: Option<PathBuf>,
     choices: Vec<Choice>,
     session: PreparedNetwork,
 }
@@ -155,12 +155,12 @@ impl Running<'_> {
     fn all(&mut self, threads: &Threads, out: &mut dyn Write) -> Result<(), Failure> {
         let args = self.inputs.args;
         if args.prints_text() {
-            let plan = if self.plan == BUILT_IN { "built-in choice" } else { &self.plan };
-            writeln!(out, "plan: {}", stdin::shown(plan))?;
+            let file = self.plan.as_ref().map(|path| path.display().to_string());
+            writeln!(out, "plan: {}", stdin::shown(&file.unwrap_or_else(|| "built-in choice".to_string())))?;
         }
         let mut measured = None;
         if let Some(repeat) = args.repeat {
-            let (latencies, steps) = self.measure(threads, repeat as usize);
+            let (latencies, steps) = threads.install(|| self.measure(threads, repeat as usize));
             measured = Some(steps);
             OutputArgs { json: args.json, wide: args.wide }.print(&latencies, out)?;
         }
@@ -224,7 +224,7 @@ impl Running<'_> {
             shape: self.inputs.model.shape_text(),
             threads: threads.count(),
             batch,
-            plan: self.plan.clone(),
+            plan: self.plan.as_ref().map_or(BUILT_IN.to_string(), |path| path.display().to_string()),
             multiply_adds: multiply_adds(self.session.graph(), &self.choices, &self.inputs.cpu),
         };
         (latencies, steps)
@@ -239,15 +239,18 @@ impl Running<'_> {
         let file = args.output.as_ref().filter(|_| !args.writes_to_stdout());
         let mut results = file.map(|path| NpyWriter::create(path, &shape)).transpose()?;
         if args.writes_to_stdout() {
-            out.write_all(&header(&shape))?;
+            out.write_all(&header(&shape)).map_err(standard_output)?;
         }
         print_notes(note.iter().filter(|_| top.is_some() && prints_text));
         let mut images = std::mem::take(&mut self.first);
         while !images.names.is_empty() {
             let Batch { values, names } = &images;
             let n = names.len();
-            self.session.run(threads, values, n);
-            let checked = self.session.check_finite(threads, values, n);
+            let session = &mut self.session;
+            let checked = threads.install(|| {
+                session.run(threads, values, n);
+                session.check_finite(threads, values, n)
+            });
             checked.map_err(|error| not_finite(&error, names))?;
             let output = match args.features {
                 true => self.session.features(n).unwrap_or_default(),
@@ -259,8 +262,9 @@ impl Running<'_> {
             }
             results.as_mut().map_or(Ok(()), |results| results.write(&output))?;
             if args.writes_to_stdout() {
-                out.write_all(&bytes(&output))?;
+                out.write_all(&bytes(&output)).map_err(standard_output)?;
             }
+            drop((std::mem::take(&mut images), output));
             images = self.images.next(self.session.graph().batch)?;
             print_notes(&self.images.take_notes());
         }
@@ -329,19 +333,26 @@ struct Found {
     graph: Graph,
     choices: Vec<Choice>,
     threads: usize,
-    /// The plan's file, or [`BUILT_IN`].
-    plan: String,
+    /// The plan's file; none for the built-in choice.
+    plan: Option<PathBuf>,
     /// What to know of it.
     note: Option<String>,
 }
 
-/// What [`Found::plan`] is without a plan.
+/// What [`Latencies::plan`] is without a plan.
 const BUILT_IN: &str = "default";
 
 impl<'a> Inputs<'a> {
     /// Reads and checks everything that the user has given.
     fn read(args: &'a RunArgs) -> Result<Self, Failure> {
         let RunArgs { images, plan, labels, .. } = args;
+        for (option, path) in args.written() {
+            if path.is_some_and(|path| path == Path::new(stdin::DASH)) {
+                return Err(
+                    format!("{option} -: only --output can be standard output, expected a file").into()
+                );
+            }
+        }
         if args.writes_to_stdout() && (args.repeat.is_some() || args.profile) {
             return Err(
                 "--output -: standard output has the array, expected no --repeat and no --profile".into()
@@ -393,7 +404,7 @@ impl<'a> Inputs<'a> {
             match plan.network(&path, &graph, cpu) {
                 Ok((graph, choices)) => {
                     let note = stale(&path, &plan, &machine);
-                    return Ok(Found { graph, choices, threads, plan: path.display().to_string(), note });
+                    return Ok(Found { graph, choices, threads, plan: Some(path), note });
                 }
                 Err(error) => unusable = format!("{error}; "),
             }
@@ -409,7 +420,7 @@ impl<'a> Inputs<'a> {
         if let Some((path, (graph, choices), plan)) = adapted {
             let (of, batch) = (count(plan.threads, "thread"), plan.batch);
             let note = format!("{missing}; using the one for {of} and batch {batch} (`{command}` makes one)");
-            return Ok(Found { graph, choices, threads, plan: path.display().to_string(), note: Some(note) });
+            return Ok(Found { graph, choices, threads, plan: Some(path), note: Some(note) });
         }
         if self.states_bounds() && (bounds.error < F32_ERROR || bounds.memory.is_some()) {
             let expected = "the built-in choice keeps no such bound";
@@ -417,7 +428,7 @@ impl<'a> Inputs<'a> {
         }
         let note = format!("{missing}; using the built-in choice (`{command}` makes one)");
         let (graph, choices) = built_in(&graph, cpu);
-        Ok(Found { choices, graph, threads, plan: BUILT_IN.to_string(), note: Some(note) })
+        Ok(Found { choices, graph, threads, plan: None, note: Some(note) })
     }
 
     /// The command that makes the plan that is missing.
@@ -464,7 +475,7 @@ impl<'a> Inputs<'a> {
         }
         let (graph, choices) = plan.network(path, &graph(model, weights, plan.batch), cpu)?;
         let note = if args.any_machine { None } else { stale(path, &plan, &machine) };
-        Ok(Found { graph, choices, threads: plan.threads, plan: path.display().to_string(), note })
+        Ok(Found { graph, choices, threads: plan.threads, plan: Some(path.to_owned()), note })
     }
 
     /// The session, the key under which its packed weights are to be written, and what to know of
@@ -499,6 +510,10 @@ impl<'a> Inputs<'a> {
         }
         Ok((PreparedNetwork::new(graph, choices, weights, cpu, threads)?, to_write, note))
     }
+}
+
+fn standard_output(error: std::io::Error) -> Failure {
+    format!("standard output: cannot write: {error}").into()
 }
 
 /// What has changed since a plan was made.

@@ -27,7 +27,8 @@ const MOST: usize = 10_000;
 /// take `batch` images where that is given.
 pub fn read(path: &Path, batch: Option<usize>) -> Result<Vec<Listed>, Failure> {
     let file = path.display();
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{file}: {error}"))?;
+    let bytes = std::fs::read(path).map_err(|error| format!("{file}: cannot read: {error}"))?;
+    let text = String::from_utf8(bytes).map_err(|_| format!("{file}: found bytes that are no text"))?;
     let mut list: Vec<Listed> = Vec::new();
     for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let content = line.split('#').next().unwrap_or_default();

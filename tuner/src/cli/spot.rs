@@ -218,7 +218,7 @@ impl Answer for Rechecked {
         };
         let edited = match self.edited {
             0 => String::new(),
-            n => format!("; {} that was edited by hand is left out", count(n, "step")),
+            n => format!("; edited by hand and left out: {}", count(n, "step")),
         };
         format!("{}\n{}\n", table.fold(width), wrap(&(verdict + &edited), width, 2))
     }

@@ -150,7 +150,7 @@ impl<'a> Summary<'a> {
             best_rule: rules.min_by(|a, b| a.ratio.total_cmp(&b.ratio)),
             rel_error: plan.rel_error,
             max_rel_error: plan.max_rel_error,
-            whole: own.map(|own| &own.network).filter(|network| !is_by_step(network)),
+            whole: own.map(|own| &own.network).filter(|network| !network.is_by_step()),
             memory_mib: memory(plan),
             blocks: shares(&views, |step| step.block),
             families: families(&views),
@@ -160,11 +160,6 @@ impl<'a> Summary<'a> {
             measuring_s: plan.measuring_s,
         }
     }
-}
-
-/// Whether a network was chosen step by step.
-fn is_by_step(network: &NetworkVariant) -> bool {
-    matches!(network, NetworkVariant::Tuned | NetworkVariant::Plain)
 }
 
 fn memory(plan: &Plan) -> Option<Memory> {
@@ -399,10 +394,10 @@ impl Found<'_> {
         }
         if self.not_in_network > 0 {
             let steps = count(self.not_in_network, "step");
-            let budget = self.in_network_budget_s.map_or(String::new(), |s| format!(" of some {s:.0} s"));
+            let budget = self.in_network_budget_s.map_or(String::new(), |s| format!(", of some {s:.0} s,"));
             lines.push(format!(
-                "- {steps} had close candidates, and no time was left to time them in the network: a --budget{budget} \
-                 gives it"
+                "- {steps} had close candidates, and no time was left to time them in the network: a larger \
+                 --budget{budget} gives it"
             ));
         }
         if self.in_network > 0 {

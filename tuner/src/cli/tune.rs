@@ -43,9 +43,8 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let shape = model.shape_text();
     let default = file_name(&model.to_string(), shape.as_deref(), workers, batch, &bounds);
     let path = args.output_file(&machine, &default)?;
-    if let Some(mut images) = source {
-        print_notes(&images.take_notes());
-        images.finish()?;
+    if let Some(images) = source {
+        print_notes(&images.finish()?);
     }
     print_notes(&crowded(workers));
     let earlier = earlier(&path, &model, &options, &machine);

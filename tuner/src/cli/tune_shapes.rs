@@ -7,7 +7,7 @@ use engine::network::{CandidateId, Graph, Step, TOOL, tuning_text};
 use engine::plan::list::model_of_list;
 use engine::plan::{PlanStep, ProblemRecord, RuleRecord, RunnerUp, SCHEMA, StepReason, TimeUs, time_us};
 use engine::runtime::available;
-use engine::util::files::path_id;
+use engine::util::files::{one_line, path_id};
 use engine::util::{now, us};
 use engine::{Machine, Plan};
 use serde::Serialize;
@@ -104,7 +104,7 @@ impl Answer for Outcome<'_> {
 
 pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<(), Failure> {
     let list = read(path, args.host.batch.map(usize::from))?;
-    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let name = one_line(&path.file_stem().unwrap_or_default().to_string_lossy());
     let options = args.options();
     let batch = args.host.batch.map_or(String::new(), |batch| format!("-b{batch}"));
     // Lists of one name may lie in several folders.

@@ -3,34 +3,38 @@
 use engine::plan::{Noise, Plan};
 
 use crate::bench::POLICY;
-use crate::bench::noise::is_busy;
 use crate::report::{count, more, percent, time_text};
-
-/// What to do where the machine was not quiet.
-const AGAIN: &str = "tune again when it is quiet; --fresh is not needed";
 
 /// Warns of rounds whose times say little about quiet ones.
 pub fn warn_of_noise(noise: &Noise) {
     let busy = POLICY.contention.busy_share;
-    let warn = |text: String| eprintln!("warning: {text}; {AGAIN}");
-    if is_busy(noise) {
-        let shares = [Some(noise.disturbed), noise.disturbed_networks].into_iter().flatten();
-        let disturbed = percent(shares.fold(0.0, f64::max), 1.0);
-        let load = noise.load.map_or(String::new(), |load| {
-            let used = load.meanwhile() * load.cores as f64;
-            format!(", and used up to {used:.1} of {}", count(load.cores, "core"))
-        });
-        warn(format!("busy: other processes disturbed up to {disturbed} of the runs{load}"));
+    let mut causes = Vec::new();
+    let shares = [Some(noise.disturbed), noise.disturbed_networks].into_iter().flatten();
+    let disturbed = shares.fold(0.0, f64::max);
+    if disturbed > busy {
+        causes.push(format!("others disturbed up to {} of the runs", percent(disturbed, 1.0)));
     }
-    let Some(distance) = noise.core_distance else { return };
-    let best = format!("at best {:.0} ns", distance.near_ns);
-    let warn_of_latency = |text: String| warn(format!("core-to-core latency: {text}, {best}"));
-    if distance.far > busy {
-        let (most, share) = (distance.most_ns, distance.far * 100.0);
-        warn_of_latency(format!("up to {most:.0} ns in {share:.0}% of the rounds"));
+    if let Some(load) = noise.load.filter(|load| load.meanwhile() > busy) {
+        let used = load.meanwhile() * load.cores as f64;
+        causes.push(format!("others used {used:.1} of {}", count(load.cores, "core")));
     }
-    if let Some(ns) = distance.far_networks_ns() {
-        warn_of_latency(format!("{ns:.0} ns while whole networks were measured"));
+    if noise.steal_share > busy {
+        causes.push(format!("the host gave {} of the time to others", percent(noise.steal_share, 1.0)));
+    }
+    if let Some(distance) = noise.core_distance {
+        let mut latencies = Vec::new();
+        if distance.far > busy {
+            let (most, share) = (distance.most_ns, distance.far * 100.0);
+            latencies.push(format!("up to {most:.0} ns in {share:.0}% of the rounds"));
+        }
+        latencies.extend(distance.far_networks_ns().map(|ns| format!("{ns:.0} ns beside whole networks")));
+        if !latencies.is_empty() {
+            let (latencies, near) = (latencies.join(", "), distance.near_ns);
+            causes.push(format!("core-to-core latency was {latencies}, at best {near:.0} ns"));
+        }
+    }
+    if !causes.is_empty() {
+        eprintln!("warning: the machine was not quiet: {}; tune again when it is", causes.join("; "));
     }
 }
 

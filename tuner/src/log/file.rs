@@ -41,7 +41,8 @@ fn append_to(path: &Path, line: &Line, lock: impl FnOnce(&Path) -> io::Result<Fi
 }
 
 /// The file, locked until it is closed. Another process may have replaced it in the meantime. On a
-/// file system without locks it is not locked: a line that is appended in one piece still is whole.
+/// file system without locks it is not locked: on one machine a line that is appended in one piece
+/// still is whole.
 pub fn lock(path: &Path) -> io::Result<File> {
     lock_by(path, File::lock)
 }

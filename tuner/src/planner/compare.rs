@@ -169,7 +169,7 @@ pub fn contest<'a>(
     let policy = &POLICY.networks;
     let mut turns = Turns::of(network, sessions);
     turns.rounds(policy.rounds, end, |turns, round, index| {
-        let is_shown = round == 0 || round < policy.shown_rounds && Instant::now() < end;
+        let is_shown = round < policy.rounds[0] || round < policy.shown_rounds && Instant::now() < end;
         is_shown || index < rivals || turns.leads(index)
     });
     while turns.series[0].rounds.len() < policy.deciding_rounds

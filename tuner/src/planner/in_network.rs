@@ -50,7 +50,7 @@ pub fn finalists(
     list
 }
 
-/// Seconds that it takes to time the finalists of every step, where there are not as many.
+/// Seconds that are missing to time the finalists of every step; none where there are enough.
 pub fn missing_time(
     network: &Network,
     session: &mut PreparedNetwork,
@@ -63,7 +63,7 @@ pub fn missing_time(
     let a_round = turns as f64 * session.step_seconds().iter().sum::<f64>();
     let left = end.saturating_duration_since(Instant::now()).as_secs_f64();
     let needed = a_round * POLICY.in_network.rounds[0] as f64 / POLICY.in_network.short;
-    (needed > left).then_some(needed)
+    (needed > left).then_some(needed - left)
 }
 
 /// A network with the halos that all finalists want; none where the session has them.

@@ -25,7 +25,7 @@ pub struct Chosen<'a> {
     pub in_network: Vec<Vec<(&'a CandidateResult, Timing)>>,
     /// What was chosen by isolated times; none where nothing else was done.
     pub isolated: Option<Box<Self>>,
-    /// Seconds that timing candidates in the network would have taken, where there were not as many.
+    /// Seconds that were missing to time candidates in the network, where there were not enough.
     pub missing_s: Option<f64>,
     /// Of each step, which of its options; none where choices were given as a whole.
     pub picks: Vec<usize>,

@@ -195,7 +195,7 @@ pub fn is_edited(plan: &Plan, step: &PlanStep) -> bool {
     let (Some(isolated_us), Some(record)) = (step.isolated_us, record(plan, step)) else { return false };
     let measured = record.candidates.iter().filter(|c| step.runs(&c.id)).filter_map(|c| c.time_us);
     // Both are rounded to a thousandth of a microsecond.
-    let rounding = 1e-3 * (step.repeats + 1) as f64;
+    let rounding = 1e-3 * (step.repeats as f64 + 1.0);
     !measured.into_iter().any(|time| (time.median * step.repeats as f64 - isolated_us).abs() <= rounding)
 }
 

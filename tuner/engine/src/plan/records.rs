@@ -206,6 +206,13 @@ impl NetworkVariant {
     ];
 }
 
+impl NetworkVariant {
+    /// Whether its kernels were chosen step by step, by isolated times and those in the network.
+    pub fn is_by_step(&self) -> bool {
+        matches!(self, Self::Tuned | Self::Plain)
+    }
+}
+
 impl std::fmt::Display for NetworkVariant {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         match self {

@@ -209,9 +209,9 @@ impl Plan {
         let others = self.steps.iter().filter(is_other);
         let (edited, others): (Vec<&PlanStep>, Vec<_>) = others.partition(is_of_another);
         if let Some(first) = edited.first() {
-            let (count, layers) = (edited.len(), first.layers.join(" "));
+            let (count, all, layers) = (edited.len(), self.steps.len(), first.layers.join(" "));
             changes.push(format!(
-                "{count} of its steps have another kernel than was chosen, {layers} the first"
+                "another kernel than was chosen in {count} of {all} steps, {layers} the first"
             ));
         }
         if let Some(first) = others.first() {

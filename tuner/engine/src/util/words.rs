@@ -32,7 +32,7 @@ pub fn of_json(error: &Error) -> String {
         Category::Io => error.to_string(),
         Category::Data => {
             let text = error.to_string();
-            let text = text.split_once(" at line ").map_or(&text[..], |(text, _)| text);
+            let text = text.rsplit_once(" at line ").map_or(&text[..], |(text, _)| text);
             at(&of_data(text))
         }
     }
