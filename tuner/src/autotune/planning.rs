@@ -22,6 +22,8 @@ pub struct Planned<'a> {
     pub planning: Option<Planning>,
     /// Whole networks in turn, that of the plan first.
     pub networks: Vec<(NetworkVariant, NetworkTime)>,
+    /// Others had the cores when it was chosen.
+    pub beside_load: bool,
     /// Seconds that were missing to time close candidates in the network, where there were not enough.
     pub missing_s: Option<f64>,
     pub prediction: Prediction,
@@ -103,7 +105,9 @@ pub fn plan<'m>(
     let planning = bound.filter(|_| is_by_step);
     let planning = planning.map(|bound| Planning { plan_ms: ms(chosen.isolated_seconds()), ..bound });
     let prediction = predict(&chosen, &networks);
-    Ok(Planned { chosen, split, variants, planning, networks, missing_s, prediction })
+    let stays = networks[0].0 == NetworkVariant::Earlier;
+    let beside_load = earlier.filter(|_| stays).map_or(is_busy, was_busy);
+    Ok(Planned { chosen, split, variants, planning, networks, beside_load, missing_s, prediction })
 }
 
 /// What a choice layer by layer takes, and what no choice can be below, by isolated times.
@@ -226,7 +230,7 @@ fn keeps_bounds(network: &Network, chosen: &mut Chosen) -> bool {
 
 /// Whether others had the cores when a plan was tuned.
 fn was_busy(plan: &Plan) -> bool {
-    plan.noise.as_ref().is_some_and(noise::is_busy)
+    plan.chosen_beside_load.unwrap_or_else(|| plan.noise.as_ref().is_some_and(noise::is_busy))
 }
 
 /// Whether an earlier plan stays where a new one is the fastest else. Where neither is faster by more

@@ -99,6 +99,10 @@ pub struct Plan {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub planning: Option<Planning>,
     pub noise: Option<Noise>,
+    /// Whether others had the cores when the choices were made; those of an earlier plan that stayed
+    /// were made before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen_beside_load: Option<bool>,
     /// The whole network by this and by other plans.
     #[serde(alias = "contest")]
     pub networks: Vec<NetworkRecord>,
