@@ -122,7 +122,7 @@ fn written(model: &Model, graph: &Graph, setup: &Setup, measured: &Measured, pla
         in_network_budget_s: planned.missing_s.map(|seconds| budget_for(seconds, options.budget)),
         planning: planned.planning,
         chosen_beside_load: Some(planned.beside_load),
-        noise: Some(setup.noise(measured, Some(best.core_to_core.map(ns)))),
+        noise: Some(setup.noise(measured, best.core_to_core.map(ns))),
         networks: networks.iter().enumerate().map(network).collect(),
         rules: costs(&counted(graph, &measured.results)),
         pareto: Vec::new(),

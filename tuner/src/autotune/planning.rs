@@ -77,7 +77,6 @@ pub fn plan<'m>(
         split: None,
         variants: forms.iter().map(block_variant_record).collect(),
     }));
-    let place = contestants.len();
     contestants.extend(earlier.and_then(|plan| by_earlier(network, plan)));
     let rivals = contestants.len();
     let missing_s = contestants[0].chosen.missing_s;
@@ -85,7 +84,8 @@ pub fn plan<'m>(
     let sessions = contestants.iter_mut().map(|contestant| &mut contestant.chosen.session).collect();
     let times = contest(network, sessions, rivals, end);
     let mut at = winner(network, &mut contestants, &times);
-    if let Some(plan) = earlier.filter(|_| place < rivals && at != place)
+    let place = contestants.iter().position(|contestant| contestant.name == NetworkVariant::Earlier);
+    if let Some((plan, place)) = earlier.zip(place.filter(|&place| place != at))
         && keeps_earlier(
             &times[place],
             &times[at],
@@ -274,19 +274,11 @@ fn ms(seconds: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use engine::util::Timing;
-
     use super::*;
 
     #[test]
     fn the_faster_plan_stays_and_where_none_is_that_of_a_quiet_machine() {
-        let of = |rounds: &[f64]| NetworkTime {
-            timing: Timing::of(rounds),
-            rounds: rounds.to_vec(),
-            steps: Vec::new(),
-            waits: Vec::new(),
-            core_to_core: None,
-        };
+        let of = NetworkTime::of_rounds;
         let fast = of(&[9.0, 9.1, 9.0, 9.2, 9.0]);
         let slow = of(&[10.0, 10.1, 10.2, 10.0, 10.1]);
         let unclear = of(&[8.0, 10.0, 8.5, 11.0, 8.9]);

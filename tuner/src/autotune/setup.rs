@@ -157,15 +157,15 @@ impl<'a> Setup<'a> {
         }
     }
 
-    /// How quiet the machine has been; `networks_ns` is the core-to-core latency of whole networks,
-    /// none where no network was run.
-    pub fn noise(&self, measured: &Measured, networks_ns: Option<Option<f64>>) -> Noise {
+    /// How quiet the machine has been; `networks_ns` is the core-to-core latency of whole networks.
+    pub fn noise(&self, measured: &Measured, networks_ns: Option<f64>) -> Noise {
         let mut clocks: Vec<f64> = measured.results.iter().filter_map(|r| r.conditions.clock_ghz()).collect();
         clocks.sort_by(f64::total_cmp);
         let spread = |middle| Some([*clocks.first()?, middle, *clocks.last()?]);
         let stolen_s = (self.run_queue.stolen() - self.stolen) as f64 / 100.0;
+        let disturbed_networks = self.network_runs.count().disturbed_share();
         let load = || {
-            let networks = networks_ns.and_then(|_| self.load.others());
+            let networks = disturbed_networks.and_then(|_| self.load.others());
             Some(LoadRecord {
                 cores: self.load.cores(),
                 before: hundredths(self.load_before?),
@@ -177,15 +177,12 @@ impl<'a> Setup<'a> {
         let cores_s = self.start.elapsed().as_secs_f64() * available() as f64;
         Noise {
             clock_ghz: median(&clocks).and_then(spread),
-            core_distance: self
-                .distance
-                .distance()
-                .map(|distance| CoreDistance { networks_ns: networks_ns.flatten(), ..distance }),
+            core_distance: self.distance.distance().map(|distance| CoreDistance { networks_ns, ..distance }),
             noise_floor: measured.floor,
             weights_from: self.weights_from,
             tie: noise::tie(measured.floor),
             disturbed: measured.disturbed_share(),
-            disturbed_networks: self.network_runs.count().disturbed_share(),
+            disturbed_networks,
             load: load(),
             steal_share: stolen_s / cores_s.max(1e-9),
         }

@@ -23,7 +23,7 @@ pub struct Images<'a> {
     enlarged: Several,
     /// Images that EXIF says are not upright.
     lying: Several,
-    /// The least and the largest value.
+    /// The least and the largest value of preprocessed images.
     range: [f32; 2],
 }
 
@@ -122,6 +122,8 @@ impl<'a> Images<'a> {
             }
             Source::Npy { path, images } => {
                 batch.values = images.next(numbers.len())?;
+                self.range =
+                    batch.values.iter().fold(self.range, |[least, most], v| [least.min(*v), most.max(*v)]);
                 let file = stdin::shown(&path.display().to_string());
                 batch.names = numbers.map(|n| format!("{file}[{n}]")).collect();
             }
@@ -143,7 +145,6 @@ impl<'a> Images<'a> {
                 self.written.as_mut().map_or(Ok(()), |written| written.write(&batch.values))?;
             }
         }
-        self.range = batch.values.iter().fold(self.range, |[least, most], v| [least.min(*v), most.max(*v)]);
         if self.read < end && end == self.count {
             self.note_all();
         }

@@ -34,13 +34,17 @@ pub struct ExpectTensor {
 /// Images `[n, h, w, c]` of float32, read some at a time. C and Fortran order are accepted; of the
 /// latter, and of a pipe, all are in memory.
 pub struct NpyImages {
-    npy: Npy<'static>,
+    values: Values,
+    count: usize,
     /// Values of an image.
     size: usize,
     /// Images that have been read.
     read: usize,
-    /// All values where the file has them in another order, or is a pipe.
-    all: Option<Vec<f32>>,
+}
+
+enum Values {
+    InFile(Npy<'static>),
+    InMemory(Vec<f32>),
 }
 
 impl NpyImages {
@@ -54,22 +58,19 @@ impl NpyImages {
             let [h, w, c] = expected;
             return Err(npy.shape_error(format!("[images, {h}, {w}, {c}] with at least 1 image")));
         }
-        let size = expected.iter().product();
+        let count = npy.shape[0];
         // The length of a pipe is known at its end.
         let is_file = npy.reader.metadata().is_ok_and(|there| there.is_file());
-        if !npy.fortran && is_file {
-            return Ok(Self { npy: npy.of_its_length()?, size, read: 0, all: None });
-        }
-        let (file, shape, reader) = (npy.file.clone(), npy.shape.clone(), npy.reader.try_clone());
-        let reader = reader.map_err(|source| InputError::Read { file: file.clone(), source })?;
-        let all = npy.values(f32::from_le_bytes)?.into_raw_vec_and_offset().0;
-        let npy = Npy { file, name: "input", descriptor: F32.to_owned(), fortran: false, shape, reader };
-        Ok(Self { npy, size, read: 0, all: Some(all) })
+        let values = match is_file && !npy.fortran {
+            true => Values::InFile(npy.of_its_length()?),
+            false => Values::InMemory(npy.values(f32::from_le_bytes)?.into_raw_vec_and_offset().0),
+        };
+        Ok(Self { values, count, size: expected.iter().product(), read: 0 })
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.npy.shape[0]
+        self.count
     }
 
     /// The values of the next images, of at most so many.
@@ -77,26 +78,13 @@ impl NpyImages {
     /// # Errors
     /// If a value is not finite, or the file cannot be read.
     pub fn next(&mut self, most: usize) -> Result<Vec<f32>, InputError> {
-        let from = self.read * self.size;
-        let values = most.min(self.count() - self.read) * self.size;
-        self.read += values / self.size;
-        if let Some(all) = &self.all {
-            return Ok(all[from..from + values].to_vec());
+        let images = most.min(self.count - self.read);
+        let (from, size) = (self.read * self.size, images * self.size);
+        self.read += images;
+        match &self.values {
+            Values::InMemory(all) => Ok(all[from..from + size].to_vec()),
+            Values::InFile(npy) => npy.next(from, size),
         }
-        let read = |source| InputError::Read { file: self.npy.file.clone(), source };
-        let mut list = Vec::with_capacity(values);
-        let mut part = vec![0; PART];
-        while list.len() < values {
-            let part = &mut part[..PART.min((values - list.len()) * size_of::<f32>())];
-            (&self.npy.reader).read_exact(part).map_err(read)?;
-            list.extend(part.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)));
-        }
-        let values: Vec<f32> = list;
-        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-            let at = coordinate(from + index, &self.npy.shape);
-            return Err(self.npy.not_finite(f64::from(values[index]), at));
-        }
-        Ok(values)
     }
 }
 
@@ -260,6 +248,25 @@ impl<'a> Npy<'a> {
         };
         let expected = format!("{size} bytes of values for {} of shape {:?}", self.name, self.shape);
         InputError::Format { file: self.file.clone(), found, expected }
+    }
+
+    /// The next `size` values, which begin at element `from` of the tensor; they are finite.
+    fn next(&self, from: usize, size: usize) -> Result<Vec<f32>, InputError> {
+        let read = |source| InputError::Read { file: self.file.clone(), source };
+        let mut values: Vec<f32> = Vec::with_capacity(size);
+        let mut part = vec![0; PART];
+        while values.len() < size {
+            let part = &mut part[..PART.min((size - values.len()) * size_of::<f32>())];
+            (&self.reader).read_exact(part).map_err(read)?;
+            values.extend(part.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)));
+        }
+        match values.iter().position(|value| !value.is_finite()) {
+            Some(index) => {
+                let at = coordinate(from + index, &self.shape);
+                Err(self.not_finite(f64::from(values[index]), at))
+            }
+            None => Ok(values),
+        }
     }
 
     /// All values in C order; they are finite, and the file ends after them.

@@ -22,6 +22,18 @@ pub struct NetworkTime {
 }
 
 impl NetworkTime {
+    /// Of rounds with one run each.
+    #[cfg(test)]
+    pub fn of_rounds(rounds: &[f64]) -> Self {
+        Self {
+            timing: Timing::of(rounds),
+            rounds: rounds.to_vec(),
+            steps: Vec::new(),
+            waits: Vec::new(),
+            core_to_core: None,
+        }
+    }
+
     /// Its time over another's in the rounds that both were in, so that a machine that changes its
     /// pace favours neither.
     pub fn over(&self, other: &Self) -> Option<Interval> {
@@ -186,13 +198,7 @@ mod tests {
 
     #[test]
     fn faster_means_in_enough_rounds_and_by_more_than_their_noise() {
-        let of = |rounds: &[f64]| NetworkTime {
-            timing: Timing::of(rounds),
-            rounds: rounds.to_vec(),
-            steps: Vec::new(),
-            waits: Vec::new(),
-            core_to_core: None,
-        };
+        let of = NetworkTime::of_rounds;
         // The machine gets slower, the second network does so alike.
         let slow = of(&[10.0, 11.0, 14.0, 18.0, 20.0]);
         let fast = of(&[9.5, 10.6, 13.0, 17.5, 19.0]);
