@@ -5,6 +5,7 @@ mod check;
 mod classes;
 mod detail;
 mod explain;
+mod findings;
 mod images;
 mod layer_names;
 mod list;
