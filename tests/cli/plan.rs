@@ -118,6 +118,19 @@ fn what_differs_from_the_plan_is_refused_by_name() {
 }
 
 #[test]
+fn a_field_that_no_plan_has_is_told() {
+    let mut edited = SMALL_PLAN.clone();
+    edited["version"] = 99.into();
+    edited["steps"][0]["tunings"] = json!([]);
+    let folder = Folder::with_plan(&edited);
+    for command in [RUN, "explain conv2d_bn.conv"] {
+        let Ran { err, .. } = folder.run_well(&format!("{command} --plan p.json"));
+        assert_contains(&err, &["p.json: found the field ", " (and 1 more), which no plan has"]);
+        assert!(["version", "steps.0.tunings"].iter().any(|name| err.contains(name)), "{err}");
+    }
+}
+
+#[test]
 fn another_valid_kernel_gives_the_same_result() {
     let mut edited = SMALL_PLAN.clone();
     edited["steps"][0]["kernel"] = "reference".into();
@@ -169,15 +182,15 @@ fn the_newest_plan_is_used_and_without_one_the_default_with_a_notice() {
     assert!(run("--max-memory 64").0.ends_with("bounded.json"));
     assert_eq!(run("--max-memory 63").0, second, "without a bound, and within it");
     let found = "no plan for conv2d_bn of n1h9w9c16k24r3s3 with 1 thread and batch 1 in";
-    for (bound, option) in
-        [("--max-memory 9", "--max-memory 9"), ("--max-rel-error 1e-9", "--max-rel-error 1e-9")]
-    {
-        let command = format!("`tuner {SMALL} --threads 1 {option}` makes one");
-        folder.refuses(
-            &format!("{RUN} --threads 1 {bound}"),
-            &[found, "the built-in choice keeps no such bound", &command],
-        );
-    }
+    let command = format!("`tuner {SMALL} --threads 1 --max-rel-error 1e-9` makes one");
+    folder.refuses(
+        &format!("{RUN} --threads 1 --max-rel-error 1e-9"),
+        &[found, "the built-in choice keeps no such bound", &command],
+    );
+    folder.refuses(
+        &format!("{RUN} --threads 1 --max-memory 9"),
+        &["--max-memory 9 MiB: no plan keeps it, a process takes"],
+    );
 
     // For another batch the nearest plan is adapted, unless that is unwanted.
     let (nearest, err) = run("--batch 2");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use engine::network::{Graph, Model, Precision, TOOL};
-use engine::plan::{NetworkRecord, NetworkVariant, Plan, PlanStep, SCHEMA, time_us};
+use engine::plan::{Bounds, NetworkRecord, NetworkVariant, Plan, PlanStep, SCHEMA, time_us};
 use engine::runtime::{Reference, available, ensure_runs, graph, least_bytes};
 use engine::util::{now, ns, us};
 use engine::weights::Weights;
@@ -30,7 +30,7 @@ pub fn autotune(
 ) -> Result<Plan, TuneError> {
     let graph = graph(model, weights, options.batch);
     ensure_runs(&model.to_string(), &graph)?;
-    ensure_bound(&graph, options)?;
+    ensure_bound(&graph, options.threads, &options.bounds)?;
     let progress = Progress::new(observer);
     let work = graph.problems().into_iter().map(|(problem, steps)| (problem, steps.len())).collect();
     let setup = Setup::new(options, work, &progress)?;
@@ -60,14 +60,14 @@ pub fn autotune(
 }
 
 /// Refuses a bound on memory that no kernels can keep, before anything is measured.
-fn ensure_bound(graph: &Graph, options: &Options) -> Result<(), TuneError> {
-    let Some(bound) = options.bounds.memory else { return Ok(()) };
-    let least = |graph| least_bytes(graph, options.threads, Precision::within(options.bounds.error));
+pub fn ensure_bound(graph: &Graph, threads: usize, bounds: &Bounds) -> Result<(), PlannerError> {
+    let Some(bound) = bounds.memory else { return Ok(()) };
+    let least = |graph| least_bytes(graph, threads, Precision::within(bounds.error));
     let least = least(graph).min(least(&split_all(graph))).div_ceil(1 << 20);
     if least <= bound as usize {
         return Ok(());
     }
-    Err(PlannerError::Memory { bound: bound as usize, least }.into())
+    Err(PlannerError::Memory { bound: bound as usize, least })
 }
 
 /// What results are compared with: the network in f64, on the given images or built-in ones.
@@ -125,11 +125,11 @@ fn written(model: &Model, graph: &Graph, setup: &Setup, measured: &Measured, pla
         noise: Some(setup.noise(measured, best.core_to_core.map(ns))),
         networks: networks.iter().enumerate().map(network).collect(),
         rules: costs(&counted(graph, &measured.results)),
-        pareto: Vec::new(),
         split: planned.split.clone(),
         block_variants: planned.variants.clone(),
         steps: (0..chosen.choices.len()).map(step).collect(),
         measurements: measured.results.iter().map(record).collect(),
+        ..Plan::default()
     }
 }
 

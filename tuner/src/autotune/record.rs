@@ -35,6 +35,17 @@ pub fn runner_up<'a>(
     Some((second, second.timing()?.scaled(factor)))
 }
 
+/// By how much the slower takes longer.
+fn percent(slower: &Timing, faster: &Timing) -> f64 {
+    (slower.median / faster.median - 1.0) * 100.0
+}
+
+/// That a choice is faster than another by more than a tie; none where it is not.
+pub fn lead(own: &Timing, other: &Timing, tie: f64) -> Option<StepReason> {
+    let percent = percent(other, own);
+    (percent > tie * 100.0).then_some(StepReason::Faster { percent })
+}
+
 pub fn plan_step(
     index: usize,
     chosen: &Chosen,
@@ -51,17 +62,13 @@ pub fn plan_step(
     let second = measurement.and_then(|measurement| runner_up(chosen, index, measurement));
     let is_timed_there = chosen.in_network[index].len() > 1;
     let tie = if is_timed_there { widest_tie(measurements) } else { measurement.map_or(0.0, |m| m.tie) };
-    let percent = |slower: Timing, faster: Timing| (slower.median / faster.median - 1.0) * 100.0;
     let reason = match (timing, second) {
-        (Some(own), Some((_, other))) if other.median > own.median * (1.0 + tie) => {
-            StepReason::Faster { percent: percent(other, own) }
-        }
         (Some(own), Some((second, other))) if own.median > other.median * (1.0 + tie) => StepReason::Slower {
-            percent: percent(own, other),
+            percent: percent(&own, &other),
             us: Some(us(own.median - other.median)),
             saved_bytes: won.map(|won| second.bytes() as i64 - won.bytes() as i64),
         },
-        (Some(_), Some(_)) => StepReason::Tie,
+        (Some(own), Some((_, other))) => lead(&own, &other, tie).unwrap_or(StepReason::Tie),
         (Some(_), None) => StepReason::Only,
         (None, _) => StepReason::NotMeasured,
     };

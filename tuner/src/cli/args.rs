@@ -21,7 +21,7 @@ use crate::autotune::error::TuneError;
 use crate::autotune::options::Options;
 use crate::bench::POLICY;
 use crate::cli::preprocess::PreprocessArgs;
-use crate::cli::{Failure, Images, OutputArgs, stdin};
+use crate::cli::{Failure, Images, OutputArgs, print_notes, stdin};
 use crate::log::journal;
 use crate::report::count;
 
@@ -288,6 +288,7 @@ impl PlanArgs {
         let is_meant = |plan: &Plan| self.of.takes(plan) && (self.of.model.is_some() || !plan.is_of_list());
         let path = plan_or_newest(self.plan.as_ref(), &self.results, is_meant)?;
         let plan = Plan::read(&path)?;
+        print_notes(&plan.unknown_note(&path));
         if !plan.is_of_list() {
             planned_model(&path, &plan)?;
         }

@@ -17,6 +17,7 @@ use engine::{Machine, Model, ModelShape, Plan, Weights};
 use kernels::Cpu;
 use serde::Serialize;
 
+use crate::autotune::network::ensure_bound;
 use crate::bench::{
     CoreDistanceMonitor, POLICY, Progress, Rounds, RunCount, RunQueueMonitor, Stage, StageProgress,
 };
@@ -109,7 +110,7 @@ struct Inputs<'a> {
 
 pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
     let inputs = Inputs::read(args)?;
-    let Found { graph, choices, threads: count, plan, note } = inputs.find_plan()?;
+    let Found { graph, choices, threads: count, plan, notes } = inputs.find_plan()?;
     check_distinct(&args.written(), &[("the plan", plan.as_ref())], &args.images)?;
     ensure_runs(&inputs.model.to_string(), &graph)?;
     let threads = threads(count)?;
@@ -125,7 +126,7 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
         (images.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), session)
     });
     let ((mut images, first), (session, to_write, cache_note)) = (images?, session?);
-    print_notes(crowded(count).iter().chain(&note).chain(&images.take_notes()).chain(&cache_note));
+    print_notes(crowded(count).iter().chain(&notes).chain(&images.take_notes()).chain(&cache_note));
     let mut running = Running { inputs: &inputs, images, first, plan, choices, session };
     running.all(&threads, out)?;
     print_notes(&running.images.finish()?);
@@ -336,7 +337,7 @@ struct Found {
     /// The plan's file; none for the built-in choice.
     plan: Option<PathBuf>,
     /// What to know of it.
-    note: Option<String>,
+    notes: Vec<String>,
 }
 
 /// What [`Latencies::plan`] is without a plan.
@@ -403,12 +404,13 @@ impl<'a> Inputs<'a> {
         if let Some((path, plan)) = newest(&folder, &wanted, &bounds, &machine) {
             match plan.network(&path, &graph, cpu) {
                 Ok((graph, choices)) => {
-                    let note = stale(&path, &plan, &machine);
-                    return Ok(Found { graph, choices, threads, plan: Some(path), note });
+                    let notes = notes(&path, &plan, Some(&machine));
+                    return Ok(Found { graph, choices, threads, plan: Some(path), notes });
                 }
                 Err(error) => unusable = format!("{error}; "),
             }
         }
+        ensure_bound(&graph, threads, &bounds)?;
         let command = self.tuning_command();
         let asked = format!("{model}{} with {} and batch {batch}", at_size(model), count(threads, "thread"));
         let missing = format!("{unusable}no plan for {asked} in {}", folder.display());
@@ -420,7 +422,7 @@ impl<'a> Inputs<'a> {
         if let Some((path, (graph, choices), plan)) = adapted {
             let (of, batch) = (count(plan.threads, "thread"), plan.batch);
             let note = format!("{missing}; using the one for {of} and batch {batch} (`{command}` makes one)");
-            return Ok(Found { graph, choices, threads, plan: Some(path), note: Some(note) });
+            return Ok(Found { graph, choices, threads, plan: Some(path), notes: vec![note] });
         }
         if self.states_bounds() && (bounds.error < F32_ERROR || bounds.memory.is_some()) {
             let expected = "the built-in choice keeps no such bound";
@@ -428,7 +430,7 @@ impl<'a> Inputs<'a> {
         }
         let note = format!("{missing}; using the built-in choice (`{command}` makes one)");
         let (graph, choices) = built_in(&graph, cpu);
-        Ok(Found { choices, graph, threads, plan: None, note: Some(note) })
+        Ok(Found { choices, graph, threads, plan: None, notes: vec![note] })
     }
 
     /// The command that makes the plan that is missing.
@@ -474,8 +476,8 @@ impl<'a> Inputs<'a> {
             return Err(format!("{file}: max_rel_error is {found:e}, expected at most {bound:e}").into());
         }
         let (graph, choices) = plan.network(path, &graph(model, weights, plan.batch), cpu)?;
-        let note = if args.any_machine { None } else { stale(path, &plan, &machine) };
-        Ok(Found { graph, choices, threads: plan.threads, plan: Some(path.to_owned()), note })
+        let notes = notes(path, &plan, Some(&machine).filter(|_| !args.any_machine));
+        Ok(Found { graph, choices, threads: plan.threads, plan: Some(path.to_owned()), notes })
     }
 
     /// The session, the key under which its packed weights are to be written, and what to know of
@@ -516,7 +518,10 @@ fn standard_output(error: std::io::Error) -> Failure {
     format!("standard output: cannot write: {error}").into()
 }
 
-/// What has changed since a plan was made.
-fn stale(path: &Path, plan: &Plan, machine: &Machine) -> Option<String> {
-    plan.stale(machine).map(|changes| format!("{}: {changes}", path.display()))
+/// What to know of a plan: what has changed since it was made, where that is asked, and what is not
+/// taken from it.
+fn notes(path: &Path, plan: &Plan, machine: Option<&Machine>) -> Vec<String> {
+    let changes = machine.and_then(|machine| plan.stale(machine));
+    let stale = changes.map(|changes| format!("{}: {changes}", path.display()));
+    stale.into_iter().chain(plan.unknown_note(path)).collect()
 }

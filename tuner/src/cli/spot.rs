@@ -210,7 +210,10 @@ impl Answer for Rechecked {
         }
         let (plan, entries) = (&self.plan, count(self.entries.len(), "entry"));
         let verdict = match (self.lost, self.unclear) {
-            (0, 0) => format!("{plan}: {entries} hold"),
+            (0, 0) => {
+                let hold = if self.entries.len() == 1 { "holds" } else { "hold" };
+                format!("{plan}: {entries} {hold}")
+            }
             (0, unclear) => {
                 format!("{plan}: {unclear} of {entries} cannot be told; repeat it when the machine is quiet")
             }

@@ -12,7 +12,7 @@ use engine::util::{now, us};
 use engine::{Machine, Plan};
 use serde::Serialize;
 
-use crate::autotune::record::{gflops, record};
+use crate::autotune::record::{gflops, lead, record};
 use crate::autotune::setup::{Measured, Setup};
 use crate::bench::Progress;
 use crate::cli::shape_list::{Listed, read};
@@ -183,9 +183,8 @@ fn plan_step(step: &Step, result: &ProblemResult, count: usize, threads: usize) 
         |c: &&CandidateResult| is_eligible(c) && c.types() == won.types() && c.choice != won.choice;
     let second = result.ranking().into_iter().find(is_second);
     let second = second.and_then(|c| Some((c, c.timing()?.scaled(count as f64))));
-    let reason = match second.map(|(_, other)| other.median / timing.median) {
-        Some(ratio) if ratio > 1.0 + result.tie => StepReason::Faster { percent: (ratio - 1.0) * 100.0 },
-        Some(_) => StepReason::Tie,
+    let reason = match second {
+        Some((_, other)) => lead(&timing, &other, result.tie).unwrap_or(StepReason::Tie),
         None => StepReason::Only,
     };
     Some(PlanStep {

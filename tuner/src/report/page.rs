@@ -57,6 +57,7 @@ fn header(plan: &Plan) -> String {
     let ratio =
         positive(plan.predicted_ms).zip(positive(plan.measured_ms)).map(|(before, after)| after / before);
     let off = ratio.map_or(String::new(), |ratio| format!(": {} against what was predicted", more(ratio)));
+    let of = if plan.is_of_list() { "" } else { " on the features, relative L2" };
     let error = plan.rel_error.filter(|e| e.is_finite());
     let mut rows = vec![
         ("model", plain(&plan.model)),
@@ -64,7 +65,7 @@ fn header(plan: &Plan) -> String {
         ("instructions", plain(&machine.isa)),
         ("cores, caches", format!("{}, {l1} + {l2} + {l3} KiB", machine.cores)),
         ("threads, batch", format!("{}, {}", plan.threads, plan.batch)),
-        ("error bound", format!("{:e} on the features, relative L2", plan.max_rel_error)),
+        ("error bound", format!("{:e}{of}", plan.max_rel_error)),
         ("measured error", error.map_or("not measured".to_string(), |e| format!("{e:.1e} against f64"))),
         ("time", format!("{}{off}", times(plan))),
         ("made by", format!("{}, {}", plain(&plan.tool), date(plan.created))),
@@ -149,16 +150,17 @@ pub fn page(plan: &Plan, steps: &[StepView], problems: &[ProblemView]) -> String
         _ => format!("## The {STEPS} slowest steps"),
     };
     // A list of convolutions has neither a network nor blocks.
-    let (whole, blocks) = match plan.is_of_list() {
-        true => (String::new(), String::new()),
+    let (steps_of, whole, blocks) = match plan.is_of_list() {
+        true => ("the list", String::new(), String::new()),
         false => (
+            "the network",
             format!("## The whole network\n\n![Whole networks by way of choosing kernels]({CONTEST})\n\n"),
             shares_table("block", &shares(steps, |step| step.block), total),
         ),
     };
     format!(
         "# {model} on {cpu}\n\n{header}\n{whole}\
-         ## Where the time goes\n\n![The steps of the network in order]({NETWORK})\n\n{note}{families}\n{blocks}\n{rewrites}\
+         ## Where the time goes\n\n![The steps of {steps_of} in order]({NETWORK})\n\n{note}{families}\n{blocks}\n{rewrites}\
          {slowest}\n\n{steps}\n\
          ## Convolution problems\n\n\
          Each picture shows all kernels on one problem, and why the others are not there.\n\n{problems}",

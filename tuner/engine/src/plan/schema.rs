@@ -64,7 +64,7 @@ pub struct Plan {
     /// What the model is made for, see [`ModelShape`](crate::ModelShape).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shape: Option<String>,
-    /// Images of an inference.
+    /// Images of an inference; of a list, those of its first convolution.
     pub batch: usize,
     pub threads: usize,
     /// Bound on the relative L2 error of the features.
@@ -120,6 +120,9 @@ pub struct Plan {
     pub block_variants: Vec<BlockVariantRecord>,
     pub steps: Vec<PlanStep>,
     pub measurements: Vec<ProblemRecord>,
+    /// Fields of the file that a plan does not have; they change nothing.
+    #[serde(skip)]
+    pub unknown_fields: Vec<String>,
 }
 
 /// What tells whether the rest can be read, and what need not be.
@@ -159,11 +162,17 @@ impl Plan {
     }
 
     fn of_json(path: &Path, text: &str) -> Result<Self, PlanError> {
+        let (mut track, mut unknown_fields) = (serde_path_to_error::Track::new(), Vec::new());
         let mut deserializer = serde_json::Deserializer::from_str(text);
-        let mut plan: Self = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-            let field = error.path().to_string();
-            json_error(path, if field == "." { "plan" } else { &field }, error.into_inner())
+        let tracked = serde_path_to_error::Deserializer::new(&mut deserializer, &mut track);
+        let read = serde_ignored::deserialize(tracked, |field| unknown_fields.push(field.to_string()));
+        let mut plan: Self = read.map_err(|error| {
+            let field = track.path().to_string();
+            json_error(path, if field == "." { "plan" } else { &field }, error)
         })?;
+        if plan.schema == SCHEMA {
+            plan.unknown_fields = unknown_fields;
+        }
         plan.complete_formats();
         Ok(plan)
     }
@@ -174,6 +183,17 @@ impl Plan {
             let ids = in_network.iter_mut().map(|c| &mut c.id).chain(runner_up.as_mut().map(|c| &mut c.id));
             ids.filter(|id| id.formats.is_missing()).for_each(|id| id.formats.clone_from(formats));
         }
+    }
+
+    /// What to tell of fields that a plan does not have.
+    pub fn unknown_note(&self, path: &Path) -> Option<String> {
+        let first = self.unknown_fields.first()?;
+        let others = match self.unknown_fields.len() {
+            1 => String::new(),
+            n => format!(" (and {} more)", n - 1),
+        };
+        let file = path.display();
+        Some(format!("{file}: found the field {first}{others}, which no plan has: it changes nothing"))
     }
 
     /// Writes a plan whole or not at all.

@@ -53,13 +53,25 @@ pub fn write_atomically(path: &Path, content: impl AsRef<[u8]>) -> Result<(), In
 /// Fails where [`write_atomically`] can be expected to fail, before anything is spent on what to
 /// write: if the folder is not there or not writable, or a folder has the name.
 pub fn check_writable(path: &Path) -> Result<(), InputError> {
-    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let target = target_of(path);
     let checked = match std::fs::metadata(&target) {
         Ok(there) if there.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
         Ok(there) if !there.is_file() => Ok(()),
         _ => tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder_of(&target)).map(drop),
     };
-    checked.map_err(|source| InputError::Write { file: file_name(path), source })
+    checked.map_err(|source| write_error(path, source))
+}
+
+/// The file that is written under a name: what a symbolic link leads to, even where nothing is there.
+fn target_of(path: &Path) -> PathBuf {
+    if let Ok(there) = std::fs::canonicalize(path) {
+        return there;
+    }
+    // More links than a system follows.
+    (0..64).fold(path.to_owned(), |path, _| match std::fs::read_link(&path) {
+        Ok(target) => folder_of(&path).join(target),
+        Err(_) => path,
+    })
 }
 
 /// The absolute path of a file, which need not be there, without links in it.
@@ -125,7 +137,7 @@ impl Write for Out {
 
 impl AtomicFile {
     pub fn create(path: &Path) -> Result<Self, InputError> {
-        let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let target = target_of(path);
         let out = Out::of(&target).map_err(|source| write_error(path, source))?;
         Ok(Self { path: path.to_owned(), target, out: io::BufWriter::new(out) })
     }
@@ -167,7 +179,13 @@ impl Out {
     }
 }
 
+/// The name of a temporary file, which `tempfile` adds to errors, says nothing to a user.
 fn write_error(path: &Path, source: io::Error) -> InputError {
+    let text = source.to_string();
+    let source = match text.split_once(" at path \"") {
+        Some((reason, _)) => io::Error::new(source.kind(), reason),
+        None => source,
+    };
     InputError::Write { file: file_name(path), source }
 }
 
@@ -225,6 +243,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         let error = write_atomically(&folder.path().join("none/x.file"), b"").unwrap_err().to_string();
         assert!(error.contains("x.file: cannot write") && !error.contains('\n'), "{error}");
+        assert!(!error.contains(TEMPORARY), "{error}");
         write_atomically(folder.path(), b"").unwrap_err();
     }
 
@@ -240,6 +259,12 @@ mod tests {
         write_atomically(&link, b"after").unwrap();
         assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(std::fs::read(&path).unwrap(), b"after");
+        let dangling = folder.path().join("dangling");
+        std::os::unix::fs::symlink("link to come", &dangling).unwrap();
+        std::os::unix::fs::symlink("there", folder.path().join("link to come")).unwrap();
+        write_atomically(&dangling, b"new").unwrap();
+        assert!(std::fs::symlink_metadata(&dangling).unwrap().is_symlink());
+        assert_eq!(std::fs::read(folder.path().join("there")).unwrap(), b"new");
         let plain = folder.path().join("plain");
         std::fs::write(&plain, b"").unwrap();
         let mode = |path| std::fs::metadata(path).unwrap().permissions().mode();
