@@ -13,6 +13,7 @@ mod merge;
 pub mod npy;
 mod output;
 mod peak;
+mod plan_choice;
 mod plans;
 mod preprocess;
 mod program;

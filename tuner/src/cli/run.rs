@@ -5,28 +5,25 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use engine::network::models::network_names;
-use engine::network::{Choice, F32_ERROR, Graph, built_in, multiply_adds};
-use engine::plan::Bounds;
-use engine::plan::store::{nearest, newest};
+use engine::network::{Choice, Graph, multiply_adds};
 use engine::runtime::prepared::PrepareOptions;
 use engine::runtime::weight_cache::{self, WeightCache, WeightCacheError};
 use engine::runtime::{PrepareError, PreparedNetwork, Threads, ensure_runs, graph};
 use engine::util::Timing;
 use engine::util::files::check_writable;
-use engine::{Machine, Model, ModelShape, Plan, Weights};
+use engine::{Model, Weights};
 use kernels::Cpu;
 use serde::Serialize;
 
-use crate::autotune::network::ensure_bound;
 use crate::bench::{
     CoreDistanceMonitor, POLICY, Progress, Rounds, RunCount, RunQueueMonitor, Stage, StageProgress,
 };
 use crate::cli::classes::{ClassNames, Classes, not_finite};
-use crate::cli::images::size_hint;
 use crate::cli::npy::{NpyWriter, bytes, header};
+use crate::cli::plan_choice::{Found, PlanChoice, PlanChoiceArgs};
 use crate::cli::{
-    Answer, Batch, Failure, FileOption, HostArgs, ImageArgs, Images, Meter, ModelArgs, OutputArgs, at_size,
-    check_distinct, crowded, model_options, print_notes, shards, stdin, threads,
+    Answer, Batch, Failure, FileOption, HostArgs, ImageArgs, Images, Meter, ModelArgs, OutputArgs,
+    check_distinct, crowded, print_notes, shards, stdin, threads,
 };
 use crate::report::{RUNS, Table, count, layers_text, percent, short, time_text, wrap};
 
@@ -36,18 +33,8 @@ pub struct RunArgs {
     model: ModelArgs,
     #[command(flatten)]
     host: HostArgs,
-    /// The plan; by default the newest valid one of this machine
-    #[arg(long, value_name = "PLAN.json", value_parser = stdin::file())]
-    plan: Option<PathBuf>,
-    /// Take plans within this bound on the memory of the process; without it plans without a bound
-    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=1 << 24), conflicts_with = "plan")]
-    max_memory: Option<u32>,
-    /// Fail where no plan is for this run, in place of one for another batch or the built-in choice
-    #[arg(long, conflicts_with = "plan")]
-    require_plan: bool,
-    /// Take a plan that was made on another machine
-    #[arg(long, requires = "plan")]
-    any_machine: bool,
+    #[command(flatten)]
+    plan: PlanChoiceArgs,
     #[command(flatten)]
     images: ImageArgs,
     /// Give the pooled features instead of probabilities
@@ -110,7 +97,7 @@ struct Inputs<'a> {
 
 pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
     let inputs = Inputs::read(args)?;
-    let Found { graph, choices, threads: count, plan, notes } = inputs.find_plan()?;
+    let Found { graph, choices, threads: count, plan, notes } = inputs.plan_choice().find()?;
     check_distinct(&args.written(), &[("the plan", plan.as_ref())], &args.images)?;
     ensure_runs(&inputs.model.to_string(), &graph)?;
     let threads = threads(count)?;
@@ -329,24 +316,13 @@ impl Answer for Latencies {
     }
 }
 
-/// A network with its choices, on so many threads.
-struct Found {
-    graph: Graph,
-    choices: Vec<Choice>,
-    threads: usize,
-    /// The plan's file; none for the built-in choice.
-    plan: Option<PathBuf>,
-    /// What to know of it.
-    notes: Vec<String>,
-}
-
 /// What [`Latencies::plan`] is without a plan.
 const BUILT_IN: &str = "default";
 
 impl<'a> Inputs<'a> {
     /// Reads and checks everything that the user has given.
     fn read(args: &'a RunArgs) -> Result<Self, Failure> {
-        let RunArgs { images, plan, labels, .. } = args;
+        let RunArgs { images, labels, .. } = args;
         for (option, path) in args.written() {
             if path.is_some_and(|path| path == Path::new(stdin::DASH)) {
                 return Err(
@@ -360,7 +336,8 @@ impl<'a> Inputs<'a> {
             );
         }
         let weights = args.model.weights.as_ref();
-        let read = [("--weights", weights), ("--plan", plan.as_ref()), ("--labels", labels.as_ref())];
+        let read =
+            [("--weights", weights), ("--plan", args.plan.plan.as_ref()), ("--labels", labels.as_ref())];
         check_distinct(&args.written(), &read, images)?;
         let (model, weights) = args.model.open(args.features)?;
         check_distinct(&args.written(), &shards(&weights), images)?;
@@ -381,103 +358,16 @@ impl<'a> Inputs<'a> {
         Ok(Self { args, cpu: args.host.isa.cpu(), model, weights, labels })
     }
 
+    fn plan_choice(&self) -> PlanChoice<'_> {
+        let Self { args, cpu, model, weights, .. } = self;
+        PlanChoice { args: &args.plan, model_args: &args.model, host: &args.host, cpu, model, weights }
+    }
+
     /// The images that are given, or as many built-in ones as a batch has.
     fn images(&self) -> Result<Images<'_>, Failure> {
         let Self { args, model, weights, .. } = self;
         let built_in = || Images::built_in(model, args.model.batch(&args.host).unwrap_or(1));
         Ok(args.images.open(model, weights)?.unwrap_or_else(built_in))
-    }
-
-    /// The plan that was named, the newest valid one, or the built-in choice.
-    fn find_plan(&self) -> Result<Found, Failure> {
-        let Self { args, cpu, model, .. } = self;
-        if let Some(path) = &args.plan {
-            return self.named_plan(path);
-        }
-        let (threads, batch) = (args.host.thread_count(), args.model.batch(&args.host).unwrap_or(1));
-        let wanted = ModelArgs::wanted(model, Some(threads), Some(batch));
-        let machine = Machine::of(cpu);
-        let folder = machine.folder(&args.host.results);
-        let graph = graph(model, &self.weights, batch);
-        let bounds = Bounds { error: args.host.error_bound(), memory: args.max_memory };
-        let mut unusable = String::new();
-        if let Some((path, plan)) = newest(&folder, &wanted, &bounds, &machine) {
-            match plan.network(&path, &graph, cpu) {
-                Ok((graph, choices)) => {
-                    let notes = notes(&path, &plan, Some(&machine));
-                    return Ok(Found { graph, choices, threads, plan: Some(path), notes });
-                }
-                Err(error) => unusable = format!("{error}; "),
-            }
-        }
-        ensure_bound(&graph, threads, &bounds)?;
-        let command = self.tuning_command();
-        let asked = format!("{model}{} with {} and batch {batch}", at_size(model), count(threads, "thread"));
-        let missing = format!("{unusable}no plan for {asked} in {}", folder.display());
-        if args.require_plan {
-            return Err(format!("{missing}, expected one as `{command}` makes").into());
-        }
-        let nearest = nearest(&folder, &wanted, &bounds, &machine);
-        let adapted = nearest.and_then(|(path, plan)| Some((path, plan.adapted(&graph, cpu)?, plan)));
-        if let Some((path, (graph, choices), plan)) = adapted {
-            let (of, batch) = (count(plan.threads, "thread"), plan.batch);
-            let note = format!("{missing}; using the one for {of} and batch {batch} (`{command}` makes one)");
-            return Ok(Found { graph, choices, threads, plan: Some(path), notes: vec![note] });
-        }
-        if self.states_bounds() && (bounds.error < F32_ERROR || bounds.memory.is_some()) {
-            let expected = "the built-in choice keeps no such bound";
-            return Err(format!("{missing} within the bounds, and {expected}; `{command}` makes one").into());
-        }
-        let note = format!("{missing}; using the built-in choice (`{command}` makes one)");
-        let (graph, choices) = built_in(&graph, cpu);
-        Ok(Found { choices, graph, threads, plan: None, notes: vec![note] })
-    }
-
-    /// The command that makes the plan that is missing.
-    fn tuning_command(&self) -> String {
-        let RunArgs { host, max_memory, model, .. } = self.args;
-        let options = [
-            ("weights", model.weights.as_ref().map(|path| path.display().to_string())),
-            ("threads", host.threads.map(|threads| threads.to_string())),
-            ("batch", model.batch(host).map(|batch| batch.to_string())),
-            ("max-rel-error", (host.error_bound() != F32_ERROR).then(|| format!("{:e}", host.error_bound()))),
-            ("max-memory", max_memory.map(|mib| mib.to_string())),
-            ("isa", host.isa.limit().map(|tier| tier.to_string())),
-        ];
-        let words = options.into_iter().filter_map(|(name, value)| Some(format!(" --{name} {}", value?)));
-        format!("tuner {}{}", model_options(&self.model), words.collect::<String>())
-    }
-
-    /// Whether the user has stated a bound on the error or the memory.
-    fn states_bounds(&self) -> bool {
-        let HostArgs { max_rel_error, precision, .. } = &self.args.host;
-        max_rel_error.is_some() || precision.is_some() || self.args.max_memory.is_some()
-    }
-
-    fn named_plan(&self, path: &Path) -> Result<Found, Failure> {
-        let Self { args, cpu, model, weights, .. } = self;
-        let (threads, batch) = (args.host.threads.map(usize::from), args.model.batch(&args.host));
-        let wanted = ModelArgs::wanted(model, threads, batch);
-        let plan = Plan::read_steps(path)?;
-        plan.check_wanted(path, &wanted).map_err(|error| match plan.shape.as_deref().map(str::parse) {
-            Some(Ok(ModelShape::Input([h, w, _])))
-                if plan.model == model.name && plan.shape != wanted.shape =>
-            {
-                format!("{error}{}", size_hint(model, [h, w])).into()
-            }
-            _ => Failure::from(error),
-        })?;
-        let machine = Machine::of(cpu);
-        if !args.any_machine {
-            plan.check_machine(path, &machine)?;
-        }
-        if self.states_bounds() && plan.max_rel_error > args.host.error_bound() {
-            let (file, found, bound) = (path.display(), plan.max_rel_error, args.host.error_bound());
-            return Err(format!("{file}: max_rel_error is {found:e}, expected at most {bound:e}").into());
-        }
-        let (graph, choices) = plan.network(path, &graph(model, weights, plan.batch), cpu)?;
-        let notes = notes(path, &plan, Some(&machine).filter(|_| !args.any_machine));
-        Ok(Found { graph, choices, threads: plan.threads, plan: Some(path.to_owned()), notes })
     }
 
     /// The session, the key under which its packed weights are to be written, and what to know of
@@ -516,12 +406,4 @@ impl<'a> Inputs<'a> {
 
 fn standard_output(error: std::io::Error) -> Failure {
     format!("standard output: cannot write: {error}").into()
-}
-
-/// What to know of a plan: what has changed since it was made, where that is asked, and what is not
-/// taken from it.
-fn notes(path: &Path, plan: &Plan, machine: Option<&Machine>) -> Vec<String> {
-    let changes = machine.and_then(|machine| plan.stale(machine));
-    let stale = changes.map(|changes| format!("{}: {changes}", path.display()));
-    stale.into_iter().chain(plan.unknown_note(path)).collect()
 }
