@@ -8,6 +8,7 @@ pub mod order;
 pub mod prepared;
 pub mod reference;
 pub mod run;
+pub mod streams;
 pub mod threads;
 pub mod weight_cache;
 
@@ -17,4 +18,5 @@ pub use memory::{MemoryError, elements, ensure, ensure_runs, least_bytes, proces
 pub use prepared::{PrepareError, PrepareOptions, PreparedNetwork};
 pub use reference::Reference;
 pub use run::{NotFinite, StepSeconds};
+pub use streams::{Loaded, Ran, Stream, Work, streams};
 pub use threads::{Threads, ThreadsError, available, physical_cores};

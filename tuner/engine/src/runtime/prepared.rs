@@ -259,6 +259,14 @@ impl PreparedNetwork {
         }
     }
 
+    /// The same kernels and packed weights with memory of its own, for so many workers.
+    pub fn fork(&self, workers: usize) -> Self {
+        let format = |at: &Placement| Format { dtype: at.dtype, halo: at.halo };
+        let formats: Vec<Format> = self.tensors.iter().map(format).collect();
+        let prepared = self.steps.iter().map(|step| step.prepared.clone()).collect();
+        Self::lay_out(self.graph.clone(), prepared, &formats, workers)
+    }
+
     pub fn tensors(&self) -> &[Placement] {
         &self.tensors
     }

@@ -1,6 +1,7 @@
 //! What all others use and what uses none of them: errors, files, statistics, random numbers.
 
 pub mod files;
+pub mod in_order;
 pub mod names;
 pub mod random;
 pub mod read_at;
