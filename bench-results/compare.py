@@ -25,6 +25,9 @@ stays f32 beside them).  `--starts N` adds the time from the start of a process 
 first result: ours with a plan and, given `--weights`, a weights file, once packing them
 and once with weights that an earlier start has packed; a peer's with its imports,
 reading, compiling and first inference.
+`--folder DIR` measures whole processes over a folder of photographs instead: ours, pytorch-fid
+(with `--torch-python`, an interpreter that has torch and pytorch-fid), and ONNX Runtime behind
+Pillow; see folders.py.  `--photographs N` makes the folder.
 Writes compare.json (with every sample) and compare.md into bench-results/<machine>/,
 compare-bf16.json and .md for bf16.
 """
@@ -45,6 +48,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import folders
+
 PEERS = [
     "onnxruntime==1.32.0",
     "openvino==2026.4.1",
@@ -53,6 +58,8 @@ PEERS = [
     "tf2onnx==1.17.0",
     "onnx==1.23.2",
     "numpy==2.4.6",
+    "pillow==13.0.0",
+    "scikit-learn==1.9.0",
 ]
 TITLES = {"ours": "ours", "ort": "ONNX Runtime f32", "openvino": "OpenVINO f32"}
 PACKED = "ours, packed"
@@ -460,6 +467,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--skip-openvino", action="store_true")
     parser.add_argument("--python", help="an interpreter that has the peers")
     parser.add_argument("--cache", type=Path, default=cache, metavar="DIR")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="photographs to run as whole processes")
+    parser.add_argument("--photographs", type=int, metavar="N", help="make N photographs in --folder")
+    parser.add_argument("--torch-python", help="an interpreter that has torch and pytorch-fid")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: bench-results/<machine>")
     args = parser.parse_args()
     if args.precision != "f32":
@@ -472,6 +482,42 @@ def parse_arguments() -> argparse.Namespace:
     if not args.names or args.rounds < 1 or args.repeat < 1:
         parser.error("nothing to measure")
     return args
+
+
+def commit() -> str:
+    result = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    return result.stdout.strip() or "unknown"
+
+
+def write_report(args: argparse.Namespace, stem: str, report: dict, text: str) -> None:
+    out = args.out or ROOT / "bench-results" / slug(report["machine"])
+    out.mkdir(parents=True, exist_ok=True)
+    for name, content in ((f"{stem}.json", json.dumps(report) + "\n"), (f"{stem}.md", text)):
+        (out / f"{name}.part").write_text(content)
+        os.replace(out / f"{name}.part", out / name)
+    print(text)
+    progress(f"wrote {out}/{stem}.json and {stem}.md")
+
+
+def compare_folder(args: argparse.Namespace) -> None:
+    script, threads = folders.__file__, str(args.threads[-1])
+    args.cache.mkdir(parents=True, exist_ok=True)
+    python = args.python or prepare_python(args.cache)
+    if args.photographs:
+        checked([python, script, "--photographs", str(args.folder), str(args.photographs)], "making photographs")
+    peers = {}
+    if args.torch_python:
+        peers["pytorch-fid"] = [args.torch_python, script, "--pytorch-fid", str(args.folder), threads]
+    else:
+        progress("left out: pytorch-fid (--torch-python)")
+    if "ort" in args.names:
+        onnx = prepare_onnx(args.cache, python)
+        peers["ONNX Runtime and Pillow"] = [python, script, "--ort", str(args.folder), threads, str(onnx)]
+    machine = describe_machine()
+    report = {"date": datetime.date.today().isoformat(), "machine": machine, "commit": commit()}
+    report["command"] = shlex.join(["compare.py", *sys.argv[1:]])
+    report["folder"] = folders.compare_folder(args, clean_environment(), peers)
+    write_report(args, "compare-folder", report, folders.folder_markdown(report))
 
 
 def compare(args: argparse.Namespace) -> None:
@@ -528,14 +574,8 @@ def compare(args: argparse.Namespace) -> None:
             seconds = measure_starts(args, python, onnx, threads, cpus)
             report["starts"].append({"threads": threads, "seconds": seconds})
 
-    out = args.out or ROOT / "bench-results" / slug(machine)
-    out.mkdir(parents=True, exist_ok=True)
     stem = "compare" if args.precision == "f32" else f"compare-{args.precision}"
-    for name, text in ((f"{stem}.json", json.dumps(report) + "\n"), (f"{stem}.md", markdown(report))):
-        (out / f"{name}.part").write_text(text)
-        os.replace(out / f"{name}.part", out / name)
-    print(markdown(report))
-    progress(f"wrote {out}/{stem}.json and {stem}.md")
+    write_report(args, stem, report, markdown(report))
 
 
 def main() -> int:
@@ -546,7 +586,8 @@ def main() -> int:
         serve(sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]), sys.argv[6])
         return 0
     try:
-        compare(parse_arguments())
+        args = parse_arguments()
+        compare_folder(args) if args.folder else compare(args)
     except (Failure, OSError, ValueError, KeyError) as error:
         progress(f"error: {error}")
         return 1

@@ -1,14 +1,15 @@
-//! The run path allocates nothing but what starts its threads: a counting allocator is the proof.
+//! The run path allocates nothing but what starts its threads, and memory does not grow with the number
+//! of images: a counting allocator is the proof.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use cross_checks::network::{Network, plans};
 use cross_checks::{Data, EPILOGUES, Subject, conv_with};
 use engine::network::BlockVariant;
-use engine::runtime::Threads;
+use engine::runtime::{Loaded, Threads, Work, streams};
 use engine::weights::synthetic;
 use kernels::{
     Epilogue, Io, Pool, PoolKind, Problem, Role, Team, Tensor, Window, run_alone, scratch_for, table,
@@ -17,6 +18,10 @@ use kernels::{
 struct Counting;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes of the process, now and at most.
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
 
 /// Held by a test while it counts: the counter is the process's.
 static COUNTING: Mutex<()> = Mutex::new(());
@@ -33,11 +38,14 @@ unsafe impl GlobalAlloc for Counting {
         if COUNTED.get() {
             ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         }
+        let live = LIVE.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        PEAK.fetch_max(live, Ordering::Relaxed);
         // SAFETY: as promised to us.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
         // SAFETY: as promised to us.
         unsafe { System.dealloc(ptr, layout) }
     }
@@ -85,6 +93,50 @@ fn inferences_allocate_only_inside_the_gemm_crate() {
                 assert_eq!(found, regions, "plan `{name}`, {variant}, on {count} threads");
             }
         }
+    }
+}
+
+struct Image(Vec<f32>);
+
+impl Loaded for Image {
+    fn values(&self) -> Option<&[f32]> {
+        Some(&self.0)
+    }
+}
+
+#[test]
+fn memory_does_not_grow_with_the_number_of_images() {
+    let _counting = COUNTING.lock();
+    let network = Network::block("mixed10", PoolKind::Average, 2, 1);
+    let (session, _) = network.session_by(plans()[0].1);
+    let image = synthetic::image(1, 8, 8, 2048, 0);
+    let (streams_count, loaders, batch) = (2, 3, 2);
+    // What is at work: loaded images, batches of a stream, and results that wait for their turn.
+    let at_work = loaders + 3 * batch * streams_count + 4 * batch * streams_count;
+    let (bytes, slack) = (image.len() * size_of::<f32>(), 1 << 20);
+    let of_stream = session.memory();
+    let of_streams = streams_count * (of_stream.activations + of_stream.scratch);
+    for images in [100, 1000] {
+        let before = LIVE.load(Ordering::Relaxed);
+        PEAK.store(before, Ordering::Relaxed);
+        let mut done = 0;
+        let streams = || streams(&session, streams_count, 1);
+        let work = Work { images, loaders, batch, streams: streams_count };
+        let ran = work.run(
+            &AtomicBool::new(false),
+            |_| Image(image.clone()),
+            streams,
+            |ran| {
+                done += ran.images.len();
+                Ok(())
+            },
+        );
+        assert!(ran.is_ok() && done == images);
+        let peak = PEAK.load(Ordering::Relaxed) - before;
+        // An image and its output, which has as many values.
+        let bound = of_streams + 2 * at_work * bytes + slack;
+        assert!(peak <= bound, "{images} images: {peak} bytes at most, expected {bound}");
+        assert!(bound < images * bytes, "the bound says something");
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 mod check;
+mod folders;
 mod images;
 mod lists;
 mod log;
@@ -187,6 +188,13 @@ impl Folder {
     fn result(&self, name: &str, shape: &[usize]) -> Vec<f32> {
         let loaded = tuner::cli::npy::load_npy_dyn(&self.at(name), name, shape);
         loaded.unwrap_or_else(|e| panic!("{e}")).into_iter().collect()
+    }
+
+    /// As [`Self::result`], of a file in which values may be none.
+    fn result_with_nan(&self, name: &str, shape: &[usize]) -> Vec<f32> {
+        let (bytes, size) = (self.read(name), shape.iter().product::<usize>());
+        let values = &bytes[bytes.len() - size * size_of::<f32>()..];
+        values.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
     }
 
     /// The output of `mixed10` by a plan, one row an image.

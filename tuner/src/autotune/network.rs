@@ -15,7 +15,9 @@ use crate::autotune::record::{plan_step, record};
 use crate::autotune::setup::{Measured, Setup};
 use crate::bench::{Observer, POLICY, Progress};
 use crate::measure::jobs;
-use crate::planner::{Network, NetworkTime, PlannerError, costs, counted, pareto, split_all};
+use crate::planner::{
+    Network, NetworkTime, PlannerError, costs, counted, measure_streams, pareto, split_all,
+};
 
 /// Measures the kernels on this machine and plans a network within its budget. Prints nothing;
 /// `observer` hears of the progress and of what a user should know.
@@ -52,6 +54,10 @@ pub fn autotune(
     let (end, earlier) = (setup.after(1.0) + measured.exhausted, options.earlier.as_ref());
     let planned = setup.threads.install(|| plan(&network, earlier, setup.is_busy(&measured), end))?;
     let mut plan = written(model, &graph, &setup, &measured, &planned);
+    if options.bounds.memory.is_none() {
+        plan.streams = measure_streams(&planned.chosen.session, options.threads, &progress)?;
+        plan.measuring_s = Some(setup.seconds());
+    }
     if options.pareto {
         let network = Network { graph: planned.chosen.session.graph(), in_network_until: None, ..network };
         plan.pareto = setup.threads.install(|| pareto(&network))?;

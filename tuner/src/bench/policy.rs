@@ -23,6 +23,7 @@ pub struct Policy {
     pub schedule: SchedulePolicy,
     pub in_network: InNetworkPolicy,
     pub networks: NetworksPolicy,
+    pub streams: StreamsPolicy,
     pub bounds: BoundsPolicy,
     pub pareto: ParetoPolicy,
     pub stages: StagesPolicy,
@@ -174,6 +175,16 @@ pub struct NetworksPolicy {
     pub runs: usize,
 }
 
+/// Inferences at the same time.
+pub struct StreamsPolicy {
+    /// Rounds that count; one more is to warm up.
+    pub rounds: usize,
+    /// Length of a turn, by at least one inference of each stream.
+    pub turn: Duration,
+    /// Ways to share the threads that are tried: one thread a stream, two, four and so on.
+    pub ways: u32,
+}
+
 pub struct BoundsPolicy {
     /// Plans that are measured in search of the largest sum of errors within the bound.
     pub tries: usize,
@@ -273,6 +284,7 @@ pub const POLICY: Policy = Policy {
         turn: ms(100),
         runs: 10,
     },
+    streams: StreamsPolicy { rounds: 5, turn: ms(120), ways: 3 },
     bounds: BoundsPolicy { tries: 7, near: 1.15, change: 1e-3, prices: -12..=7 },
     pareto: ParetoPolicy { plans: 6, time: Duration::from_secs(4) },
     stages: StagesPolicy {

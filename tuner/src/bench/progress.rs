@@ -18,6 +18,8 @@ pub enum Stage {
     Networks,
     /// Chosen candidates against their runners-up.
     Recheck,
+    /// Inferences at the same time.
+    Streams,
     /// Repeated inferences.
     Inferences,
 }
@@ -31,6 +33,7 @@ impl fmt::Display for Stage {
             Self::InNetwork => "in the network",
             Self::Networks => "whole networks",
             Self::Recheck => "entries",
+            Self::Streams => "streams",
             Self::Inferences => "inferences",
         })
     }

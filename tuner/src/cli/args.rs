@@ -173,8 +173,9 @@ pub struct ModelArgs {
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct ImageArgs {
-    /// JPEG, PNG, WebP, BMP, TIFF or GIF images of any size
-    #[arg(long, value_name = "FILE", num_args = 1.., value_parser = stdin::file(), conflicts_with = "input")]
+    /// JPEG, PNG, WebP, BMP, TIFF or GIF images of any size: files, folders and all below them, patterns,
+    /// or lists with a path a line (.txt; - is standard input)
+    #[arg(long, value_name = "FILE|FOLDER|LIST.txt", num_args = 1.., value_parser = stdin::file(), conflicts_with = "input")]
     pub image: Vec<PathBuf>,
     #[arg(long, value_name = "X.npy", value_parser = stdin::file(), help = format!("Preprocessed images: .npy of {}", input_arrays()))]
     pub input: Option<PathBuf>,
@@ -201,8 +202,7 @@ impl ImageArgs {
             let [h, w, c] = model.input();
             return Err(format!("--image: {model} takes [{h}, {w}, {c}], not images; use --input").into());
         }
-        let (preprocessing, written) = (self.preprocess.preprocessing(weights), &self.preprocess.write_input);
-        Images::files(model, &self.image, preprocessing, written.as_deref()).map(Some)
+        Images::files(model, &self.image, self.preprocess.preprocessing(weights)).map(Some)
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use engine::network::Activation;
-use engine::runtime::NotFinite;
+use engine::runtime::{self, NotFiniteOutput};
 use engine::util::files::{file_name, one_line};
 use engine::util::words;
 use engine::{InputError, Model, Weights};
@@ -123,9 +123,27 @@ fn print_tensor(name: &str, values: &[f32], shape: &[usize], out: &mut dyn Write
     Ok(writeln!(out, "{name}: {shape} values, mean {mean:.6}, rms {rms:.6}, first {head}")?)
 }
 
-/// The failure of an image of a list, by its name.
-pub fn not_finite(error: &NotFinite, names: &[String]) -> Failure {
-    format!("image {}: {}", names[error.image], error.output).into()
+/// An image whose results are not all finite, by its name.
+#[derive(Debug, thiserror::Error)]
+#[error("image {image}: {output}")]
+pub struct NotFinite {
+    image: String,
+    output: NotFiniteOutput,
+}
+
+impl NotFinite {
+    pub fn of(error: &runtime::NotFinite, image: &str) -> Self {
+        Self { image: image.to_owned(), output: error.output.clone() }
+    }
+}
+
+/// The classes with the highest outputs, and these, the highest first. One output says how likely the
+/// second of two classes is.
+pub fn highest(values: &[f32], top: usize) -> impl Iterator<Item = (usize, f32)> + use<> {
+    let mut order: Vec<(usize, f32)> = values.iter().copied().enumerate().collect();
+    order.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    let is_one = values.len() == 1;
+    order.into_iter().take(top).map(move |(class, value)| (if is_one { 1 } else { class }, value))
 }
 
 /// How to name classes, and how many of them; outputs are no classes where `top` is none.
@@ -139,19 +157,12 @@ pub struct Classes<'a> {
 }
 
 impl Classes<'_> {
-    /// Prints the likeliest classes of each image, or its tensor where there are no classes.
-    pub fn print(&self, output: &[f32], names: &[String], out: &mut dyn Write) -> Result<(), Failure> {
-        for (name, values) in names.iter().zip(output.chunks(output.len() / names.len().max(1))) {
-            let Some(top) = self.top else {
-                print_tensor(name, values, self.shape, out)?;
-                continue;
-            };
-            let mut order: Vec<usize> = (0..values.len()).collect();
-            order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
-            writeln!(out, "{name}:")?;
-            for class in order.into_iter().take(top) {
-                writeln!(out, "  {}  {}", self.value(values[class]), self.class(class, values.len()))?;
-            }
+    /// Prints the likeliest classes of an image, or its tensor where there are no classes.
+    pub fn print(&self, values: &[f32], name: &str, out: &mut dyn Write) -> Result<(), Failure> {
+        let Some(top) = self.top else { return print_tensor(name, values, self.shape, out) };
+        writeln!(out, "{name}:")?;
+        for (class, value) in highest(values, top) {
+            writeln!(out, "  {}  {}", self.value(value), self.class(class, values.len()))?;
         }
         Ok(())
     }
@@ -163,9 +174,8 @@ impl Classes<'_> {
         }
     }
 
-    /// A class by its number and name. One output says how likely the second of two classes is.
-    fn class(&self, class: usize, outputs: usize) -> String {
-        let number = if outputs == 1 { 1 } else { class };
+    /// A class by its number and name.
+    fn class(&self, number: usize, outputs: usize) -> String {
         let label = self.labels.get(number).map_or(String::new(), |label| format!("  {label}"));
         let note = if outputs == 1 { " (of 0 and 1)" } else { "" };
         format!("class {number}{note}{label}")

@@ -1,47 +1,49 @@
-//! The images of a command, read some at a time: memory does not grow with their number.
+//! The images of a command: loaded by their numbers, on any thread.
 
 use std::path::{Path, PathBuf};
 
-use engine::image::{GeometryError, ImageError, Preprocessing, load_with};
+use engine::image::{GeometryError, ImageError, LoadedImage, Preprocessing, load_with};
+use engine::runtime::Loaded;
 use engine::weights::image;
 use engine::{InputError, Model};
 
+use crate::cli::image_paths::ImagePaths;
 use crate::cli::npy::{NpyImages, NpyWriter};
 use crate::cli::{Failure, stdin};
 
-/// Images that are read one after the other.
+/// Images that a command takes.
 pub struct Images<'a> {
     model: &'a Model,
     source: Source<'a>,
     count: usize,
-    read: usize,
-    /// Where preprocessed images go as well.
-    written: Option<NpyWriter>,
-    /// Notes that are due.
-    notes: Vec<String>,
-    /// Images that are smaller than what they are resized to.
-    enlarged: Several,
-    /// Images that EXIF says are not upright.
-    lying: Several,
-    /// The least and the largest value of preprocessed images.
-    range: [f32; 2],
+    /// What to know before they are loaded.
+    pub notes: Vec<String>,
 }
 
 enum Source<'a> {
     BuiltIn,
-    Files { paths: &'a [PathBuf], preprocessing: Preprocessing },
+    Files { paths: Vec<PathBuf>, preprocessing: Preprocessing },
     Npy { path: &'a Path, images: NpyImages },
 }
 
-/// The first of some things, and how many there are.
-#[derive(Default)]
-struct Several {
-    first: String,
-    count: usize,
+/// An image, or why there is none.
+pub struct Image {
+    pub name: String,
+    /// `[h, w, c]`
+    pub values: Result<Vec<f32>, Failure>,
+    /// Height and width, where it was smaller than what it is resized to.
+    enlarged: Option<[usize; 2]>,
+    /// The orientation that EXIF states and that is not applied.
+    lying: Option<u8>,
+}
+
+impl Loaded for Image {
+    fn values(&self) -> Option<&[f32]> {
+        self.values.as_deref().ok()
+    }
 }
 
 /// Images one after the other in memory.
-#[derive(Default)]
 pub struct Batch {
     /// `[n, h, w, c]`
     pub values: Vec<f32>,
@@ -57,39 +59,23 @@ impl Batch {
 }
 
 impl<'a> Images<'a> {
-    fn of(model: &'a Model, source: Source<'a>, count: usize) -> Self {
-        Self {
-            model,
-            source,
-            count,
-            read: 0,
-            written: None,
-            notes: Vec::new(),
-            enlarged: Several::default(),
-            lying: Several::default(),
-            range: [f32::INFINITY, f32::NEG_INFINITY],
-        }
-    }
-
     /// So many built-in images.
     pub fn built_in(model: &'a Model, count: usize) -> Self {
-        Self::of(model, Source::BuiltIn, count)
+        Self { model, source: Source::BuiltIn, count, notes: Vec::new() }
     }
 
-    /// Image files, and where to write them preprocessed.
+    /// Files, and all that folders, patterns and lists have of them.
     pub fn files(
         model: &'a Model,
-        paths: &'a [PathBuf],
+        given: &'a [PathBuf],
         preprocessing: Preprocessing,
-        written: Option<&Path>,
     ) -> Result<Self, Failure> {
-        let [height, width, channels] = model.input();
-        let shape = [paths.len(), height, width, channels];
+        let [height, width, _] = model.input();
+        let ImagePaths { paths, note } = ImagePaths::of(given)?;
         let name = preprocessing.name().map(|name| format!("{name}: ")).unwrap_or_default();
-        let note = format!("images are preprocessed by {name}{}", preprocessing.describe([height, width]));
-        let written = written.map(|path| NpyWriter::create(path, &shape)).transpose()?;
-        let images = Self::of(model, Source::Files { paths, preprocessing }, paths.len());
-        Ok(Self { written, notes: vec![note], ..images })
+        let how = format!("images are preprocessed by {name}{}", preprocessing.describe([height, width]));
+        let notes = [how].into_iter().chain(note).collect();
+        Ok(Self { model, count: paths.len(), source: Source::Files { paths, preprocessing }, notes })
     }
 
     /// A file of preprocessed images.
@@ -100,8 +86,7 @@ impl<'a> Images<'a> {
             }
             _ => Failure::from(error),
         })?;
-        let count = images.count();
-        Ok(Self::of(model, Source::Npy { path, images }, count))
+        Ok(Self { model, count: images.count(), source: Source::Npy { path, images }, notes: Vec::new() })
     }
 
     /// How many there are.
@@ -109,80 +94,124 @@ impl<'a> Images<'a> {
         self.count
     }
 
-    /// The next images, at most so many; none at the end.
-    pub fn next(&mut self, most: usize) -> Result<Batch, Failure> {
-        let end = self.count.min(self.read.saturating_add(most));
-        let numbers = self.read..end;
-        let mut batch = Batch::default();
-        match &mut self.source {
+    /// Whether loading one takes more time than reading it.
+    pub fn are_files(&self) -> bool {
+        matches!(self.source, Source::Files { .. })
+    }
+
+    /// The name of an image.
+    pub fn name(&self, number: usize) -> String {
+        match &self.source {
+            Source::BuiltIn => format!("built-in image {number}"),
+            Source::Npy { path, .. } => {
+                format!("{}[{number}]", stdin::shown(&path.display().to_string()))
+            }
+            Source::Files { paths, .. } => stdin::shown(&paths[number].display().to_string()),
+        }
+    }
+
+    /// Loads an image.
+    pub fn load(&self, number: usize) -> Image {
+        let (mut enlarged, mut lying) = (None, None);
+        let values = match &self.source {
             Source::BuiltIn => {
-                let ([h, w, c], n) = (self.model.input(), numbers.len());
-                batch.values = image(n, h, w, c, numbers.start);
-                batch.names = numbers.map(|n| format!("built-in image {n}")).collect();
+                let [h, w, c] = self.model.input();
+                Ok(image(1, h, w, c, number))
             }
-            Source::Npy { path, images } => {
-                batch.values = images.next(numbers.len())?;
-                self.range =
-                    batch.values.iter().fold(self.range, |[least, most], v| [least.min(*v), most.max(*v)]);
-                let file = stdin::shown(&path.display().to_string());
-                batch.names = numbers.map(|n| format!("{file}[{n}]")).collect();
-            }
+            Source::Npy { images, .. } => images.image(number).map_err(Failure::from),
             Source::Files { paths, preprocessing } => {
-                for path in &paths[numbers] {
-                    let image = load_with(path, self.model, preprocessing);
-                    let image = image.map_err(|error| with_hint(error, self.model))?;
-                    batch.values.extend(image.values);
-                    batch.names.push(stdin::shown(&path.display().to_string()));
-                    let [h, w] = image.size;
-                    if image.is_enlarged {
-                        self.enlarged.add(|| format!("{} of {h}x{w}", path.display()));
-                    }
-                    if image.orientation != 1 && !preprocessing.exif {
-                        let orientation = image.orientation;
-                        self.lying.add(|| format!("{}: EXIF orientation {orientation}", path.display()));
-                    }
-                }
-                self.written.as_mut().map_or(Ok(()), |written| written.write(&batch.values))?;
+                let image = load_with(&paths[number], self.model, preprocessing);
+                image.map_err(|error| with_hint(error, self.model)).map(
+                    |LoadedImage { values, size, is_enlarged, orientation }| {
+                        enlarged = is_enlarged.then_some(size);
+                        lying = Some(orientation).filter(|o| *o != 1 && !preprocessing.exif);
+                        values
+                    },
+                )
             }
+        };
+        Image { name: self.name(number), values, enlarged, lying }
+    }
+
+    /// All images.
+    ///
+    /// # Errors
+    /// Of the first that cannot be loaded.
+    pub fn all(&self, mut seen: Seen) -> Result<Batch, Failure> {
+        let mut batch = Batch { values: Vec::new(), names: Vec::new() };
+        for number in 0..self.count {
+            let image = self.load(number);
+            seen.add(&image)?;
+            batch.values.extend(image.values?);
+            batch.names.push(image.name);
         }
-        if self.read < end && end == self.count {
-            self.note_all();
-        }
-        self.read = end;
+        super::print_notes(&seen.finish(self)?);
         Ok(batch)
     }
+}
 
-    /// Notes on all images.
-    fn note_all(&mut self) {
-        if let Some(lying) = self.lying.text() {
-            self.notes.push(format!("{lying} is not applied (--exif applies it)"));
+/// What is seen of images that pass by in order, and where they are written.
+pub struct Seen {
+    written: Option<NpyWriter>,
+    /// Images that are smaller than what they are resized to.
+    enlarged: Several,
+    /// Images that EXIF says are not upright.
+    lying: Several,
+    /// The least and the largest value.
+    range: [f32; 2],
+}
+
+impl Seen {
+    /// Of images that are written to a file as well, if one is given.
+    pub fn new(images: &Images, written: Option<&PathBuf>) -> Result<Self, Failure> {
+        let [height, width, channels] = images.model.input();
+        let shape = [images.count, height, width, channels];
+        Ok(Self {
+            written: written.map(|path| NpyWriter::create(path, &shape)).transpose()?,
+            enlarged: Several::default(),
+            lying: Several::default(),
+            range: [f32::INFINITY, f32::NEG_INFINITY],
+        })
+    }
+
+    pub fn add(&mut self, image: &Image) -> Result<(), Failure> {
+        let Ok(values) = &image.values else { return Ok(()) };
+        if let Some([h, w]) = image.enlarged {
+            self.enlarged.add(|| format!("{} of {h}x{w}", image.name));
         }
-        if let Some(enlarged) = self.enlarged.text() {
-            let hint = "(--size runs a network on images of another size)";
-            self.notes.push(format!("{enlarged} is enlarged {hint}"));
+        if let Some(orientation) = image.lying {
+            self.lying.add(|| format!("{}: EXIF orientation {orientation}", image.name));
         }
-        if let Source::Npy { path, .. } = self.source
-            && let Some(found) = not_preprocessed(self.range).filter(|_| self.model.takes_images())
+        self.range = values.iter().fold(self.range, |[least, most], v| [least.min(*v), most.max(*v)]);
+        Ok(self.written.as_mut().map_or(Ok(()), |written| written.write(values))?)
+    }
+
+    /// Puts the file of preprocessed images in its place: what to know of them all.
+    pub fn finish(self, images: &Images) -> Result<Vec<String>, Failure> {
+        let Self { written, enlarged, lying, range } = self;
+        written.map_or(Ok(()), NpyWriter::finish)?;
+        let mut notes = Vec::new();
+        if let Some(lying) = lying.text() {
+            notes.push(format!("{lying} is not applied (--exif applies it)"));
+        }
+        if let Some(enlarged) = enlarged.text() {
+            notes.push(format!("{enlarged} is enlarged (--size runs a network on images of another size)"));
+        }
+        if let Source::Npy { path, .. } = images.source
+            && let Some(found) = not_preprocessed(range).filter(|_| images.model.takes_images())
         {
-            let [black, white] = self.model.info.pixel_range;
-            self.notes.push(format!("{}: {found}, expected values in {black}..{white}", path.display()));
+            let [black, white] = images.model.info.pixel_range;
+            notes.push(format!("{}: {found}, expected values in {black}..{white}", path.display()));
         }
+        Ok(notes)
     }
+}
 
-    /// What to know of them, as lines for the user: those that were not taken yet.
-    pub fn take_notes(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.notes)
-    }
-
-    /// Reads what is left, and puts the file of preprocessed images in its place: notes that were
-    /// not taken yet.
-    pub fn finish(mut self) -> Result<Vec<String>, Failure> {
-        while self.read < self.count {
-            self.next(1)?;
-        }
-        self.written.map_or(Ok(()), NpyWriter::finish)?;
-        Ok(self.notes)
-    }
+/// The first of some things, and how many there are.
+#[derive(Default)]
+struct Several {
+    first: String,
+    count: usize,
 }
 
 impl Several {
@@ -252,24 +281,5 @@ mod tests {
         ] {
             assert_eq!(not_preprocessed(range).is_some(), levels, "{range:?}");
         }
-    }
-
-    #[test]
-    fn images_are_the_same_however_many_are_read_at_a_time() {
-        let model = Model::block("mixed10").expect("a block");
-        let of = |most: usize| {
-            let mut images = Images::built_in(&model, 5);
-            let (mut values, mut names) = (Vec::new(), Vec::new());
-            loop {
-                let batch = images.next(most).expect("images");
-                if batch.names.is_empty() {
-                    return (values, names);
-                }
-                values.extend(batch.values);
-                names.extend(batch.names);
-            }
-        };
-        assert_eq!(of(2), of(usize::MAX));
-        assert_eq!(of(3).1.len(), 5);
     }
 }

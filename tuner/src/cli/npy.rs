@@ -6,9 +6,12 @@ use std::path::Path;
 
 use engine::InputError;
 use engine::util::files::{AtomicFile, coordinate, file_name, one_line, starts_like};
+use engine::util::read_at::read_exact_at;
 use ndarray::{Array4, ArrayD, Dimension, IxDyn, ShapeBuilder};
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::cli::Failure;
 
 /// The longest header accepted; numpy's own are 118 bytes.
 const MAX_HEADER: usize = 4096;
@@ -31,15 +34,13 @@ pub struct ExpectTensor {
     pub is_f64: bool,
 }
 
-/// Images `[n, h, w, c]` of float32, read some at a time. C and Fortran order are accepted; of the
+/// Images `[n, h, w, c]` of float32, read one by one. C and Fortran order are accepted; of the
 /// latter, and of a pipe, all are in memory.
 pub struct NpyImages {
     values: Values,
     count: usize,
     /// Values of an image.
     size: usize,
-    /// Images that have been read.
-    read: usize,
 }
 
 enum Values {
@@ -65,7 +66,7 @@ impl NpyImages {
             true => Values::InFile(npy.of_its_length()?),
             false => Values::InMemory(npy.values(f32::from_le_bytes)?.into_raw_vec_and_offset().0),
         };
-        Ok(Self { values, count, size: expected.iter().product(), read: 0 })
+        Ok(Self { values, count, size: expected.iter().product() })
     }
 
     /// How many there are.
@@ -73,17 +74,15 @@ impl NpyImages {
         self.count
     }
 
-    /// The values of the next images, of at most so many.
+    /// The values `[h, w, c]` of an image.
     ///
     /// # Errors
     /// If a value is not finite, or the file cannot be read.
-    pub fn next(&mut self, most: usize) -> Result<Vec<f32>, InputError> {
-        let images = most.min(self.count - self.read);
-        let (from, size) = (self.read * self.size, images * self.size);
-        self.read += images;
+    pub fn image(&self, number: usize) -> Result<Vec<f32>, InputError> {
+        let (from, size) = (number * self.size, self.size);
         match &self.values {
             Values::InMemory(all) => Ok(all[from..from + size].to_vec()),
-            Values::InFile(npy) => npy.next(from, size),
+            Values::InFile(npy) => npy.part(from, size),
         }
     }
 }
@@ -93,9 +92,10 @@ impl NpyImages {
 /// # Errors
 /// As those.
 pub fn load_npy(path: &Path, expected: [usize; 3]) -> Result<Array4<f32>, InputError> {
-    let mut images = NpyImages::open(path, expected)?;
+    let images = NpyImages::open(path, expected)?;
     let (count, [h, w, c]) = (images.count(), expected);
-    let values = images.next(count)?;
+    let values: Vec<Vec<f32>> = (0..count).map(|number| images.image(number)).collect::<Result<_, _>>()?;
+    let values = values.concat();
     Ok(Array4::from_shape_vec((count, h, w, c), values).expect("as many values as the shape says"))
 }
 
@@ -186,6 +186,8 @@ struct Npy<'a> {
     fortran: bool,
     shape: Vec<usize>,
     reader: File,
+    /// Bytes before the values.
+    start: u64,
 }
 
 impl<'a> Npy<'a> {
@@ -193,7 +195,7 @@ impl<'a> Npy<'a> {
         let file = file_name(path);
         let read = |source| InputError::Read { file: file.clone(), source };
         let reader = File::open(path).map_err(read)?;
-        let header = read_header(&reader).map_err(read)?.map_err(|found| {
+        let (header, start) = read_header(&reader).map_err(read)?.map_err(|found| {
             let expected = "an array in numpy's .npy format".to_owned();
             InputError::Format { file: file.clone(), found, expected }
         })?;
@@ -206,7 +208,7 @@ impl<'a> Npy<'a> {
             };
             return Err(InputError::Type { file, name: name.to_owned(), found: descriptor, expected });
         }
-        Ok(Self { name, descriptor, fortran: header.fortran_order, shape: header.shape, reader, file })
+        Ok(Self { name, descriptor, fortran: header.fortran_order, shape: header.shape, reader, start, file })
     }
 
     fn of_shape(path: &Path, name: &'a str, types: &[&str], expected: &[usize]) -> Result<Self, InputError> {
@@ -250,14 +252,15 @@ impl<'a> Npy<'a> {
         InputError::Format { file: self.file.clone(), found, expected }
     }
 
-    /// The next `size` values, which begin at element `from` of the tensor; they are finite.
-    fn next(&self, from: usize, size: usize) -> Result<Vec<f32>, InputError> {
+    /// `size` values from element `from` of the tensor on; they are finite.
+    fn part(&self, from: usize, size: usize) -> Result<Vec<f32>, InputError> {
         let read = |source| InputError::Read { file: self.file.clone(), source };
         let mut values: Vec<f32> = Vec::with_capacity(size);
         let mut part = vec![0; PART];
         while values.len() < size {
             let part = &mut part[..PART.min((size - values.len()) * size_of::<f32>())];
-            (&self.reader).read_exact(part).map_err(read)?;
+            let at = self.start + ((from + values.len()) * size_of::<f32>()) as u64;
+            read_exact_at(&self.reader, part, at).map_err(read)?;
             values.extend(part.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)));
         }
         match values.iter().position(|value| !value.is_finite()) {
@@ -297,10 +300,24 @@ impl<'a> Npy<'a> {
     }
 }
 
-/// The header, or what was found instead of one.
+/// The shape of an array of float32 in C order, and the length of what precedes its values.
+///
+/// # Errors
+/// If the file has no such array.
+pub fn read_shape(file: &File) -> Result<(Vec<usize>, usize), Failure> {
+    match read_header(file)? {
+        Ok((Header { descr, fortran_order: false, shape }, start)) if descr == F32 => {
+            Ok((shape, start as usize))
+        }
+        Ok(_) => Err("found values of another type or order, expected float32 in C order".into()),
+        Err(found) => Err(format!("found {found}, expected an array in numpy's .npy format").into()),
+    }
+}
+
+/// The header and its length, or what was found instead of one.
 ///
 /// Its length is looked at first.
-fn read_header(file: &File) -> std::io::Result<Result<Header, String>> {
+fn read_header(file: &File) -> std::io::Result<Result<(Header, u64), String>> {
     let mut header = Vec::new();
     let read = |count: usize, header: &mut Vec<u8>| file.take(count as u64).read_to_end(header);
     read(8, &mut header)?;
@@ -315,5 +332,6 @@ fn read_header(file: &File) -> std::io::Result<Result<Header, String>> {
     }
     read(length, &mut header)?;
     let malformed = "a header that does not state descr, fortran_order and shape".to_owned();
-    Ok(header.get(prefix..).and_then(parse).ok_or(malformed))
+    let parsed = header.get(prefix..).and_then(parse).map(|parsed| (parsed, header.len() as u64));
+    Ok(parsed.ok_or(malformed))
 }

@@ -47,6 +47,8 @@ pub struct Found {
     pub threads: usize,
     /// The plan's file; none for the built-in choice.
     pub plan: Option<PathBuf>,
+    /// Streams that give the most images a second, and the threads of each, where that is known.
+    pub streams: Option<[usize; 2]>,
     /// What to know of it.
     pub notes: Vec<String>,
 }
@@ -69,7 +71,8 @@ impl PlanChoice<'_> {
             match plan.network(&path, &graph, cpu) {
                 Ok((graph, choices)) => {
                     let notes = notes(&path, &plan, Some(&machine));
-                    return Ok(Found { graph, choices, threads, plan: Some(path), notes });
+                    let streams = streams(&plan);
+                    return Ok(Found { graph, choices, threads, plan: Some(path), streams, notes });
                 }
                 Err(error) => unusable = format!("{error}; "),
             }
@@ -86,7 +89,7 @@ impl PlanChoice<'_> {
         if let Some((path, (graph, choices), plan)) = adapted {
             let (of, batch) = (count(plan.threads, "thread"), plan.batch);
             let note = format!("{missing}; using the one for {of} and batch {batch} (`{command}` makes one)");
-            return Ok(Found { graph, choices, threads, plan: Some(path), notes: vec![note] });
+            return Ok(Found { graph, choices, threads, plan: Some(path), streams: None, notes: vec![note] });
         }
         if self.states_bounds() && (bounds.error < F32_ERROR || bounds.memory.is_some()) {
             let expected = "the built-in choice keeps no such bound";
@@ -94,7 +97,7 @@ impl PlanChoice<'_> {
         }
         let note = format!("{missing}; using the built-in choice (`{command}` makes one)");
         let (graph, choices) = built_in(&graph, cpu);
-        Ok(Found { choices, graph, threads, plan: None, notes: vec![note] })
+        Ok(Found { choices, graph, threads, plan: None, streams: None, notes: vec![note] })
     }
 
     /// The command that makes the plan that is missing.
@@ -141,8 +144,19 @@ impl PlanChoice<'_> {
         }
         let (graph, choices) = plan.network(path, &graph(model, weights, plan.batch), cpu)?;
         let notes = notes(path, &plan, Some(&machine).filter(|_| !args.any_machine));
-        Ok(Found { graph, choices, threads: plan.threads, plan: Some(path.to_owned()), notes })
+        Ok(Found {
+            graph,
+            choices,
+            threads: plan.threads,
+            plan: Some(path.to_owned()),
+            streams: streams(&plan),
+            notes,
+        })
     }
+}
+
+fn streams(plan: &Plan) -> Option<[usize; 2]> {
+    plan.fastest_streams().map(|record| [record.streams, record.threads])
 }
 
 /// What to know of a plan: what has changed since it was made, where that is asked, and what is not

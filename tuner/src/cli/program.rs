@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use engine::util::files::one_line;
 
+use crate::cli::infer::Stopped;
+use crate::cli::interrupt::Interrupted;
 use crate::cli::{
     Failure, TuneArgs, check, explain, list, merge, peak, plans, report, run, shapes, spot, stdin, transfer,
     tune,
@@ -90,7 +92,9 @@ fn run_command() -> ExitCode {
         Ok(false) => ExitCode::from(WRONG),
         Err(failure) => {
             eprintln!("error: {}", one_line(&stdin::shown(&failure.to_string())));
-            ExitCode::from(FAILED)
+            let cause = failure.downcast_ref::<Stopped>().map_or(&failure, |stopped| &stopped.error);
+            let interrupted = cause.downcast_ref::<Interrupted>();
+            ExitCode::from(interrupted.map_or(FAILED, |interrupted| interrupted.status()))
         }
     }
 }

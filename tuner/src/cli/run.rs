@@ -1,31 +1,28 @@
 //! `tuner run`: the network on images, by a plan.
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use engine::network::models::network_names;
-use engine::network::{Choice, Graph, multiply_adds};
+use engine::network::{Choice, Graph};
 use engine::runtime::prepared::PrepareOptions;
 use engine::runtime::weight_cache::{self, WeightCache, WeightCacheError};
-use engine::runtime::{PrepareError, PreparedNetwork, Threads, ensure_runs, graph};
-use engine::util::Timing;
-use engine::util::files::check_writable;
+use engine::runtime::{PrepareError, PreparedNetwork, Stream, Threads, ensure_runs, graph};
+use engine::util::files::{check_writable, text_id};
 use engine::{Model, Weights};
 use kernels::Cpu;
-use serde::Serialize;
 
-use crate::bench::{
-    CoreDistanceMonitor, POLICY, Progress, Rounds, RunCount, RunQueueMonitor, Stage, StageProgress,
-};
-use crate::cli::classes::{ClassNames, Classes, not_finite};
-use crate::cli::npy::{NpyWriter, bytes, header};
+use crate::cli::classes::ClassNames;
+use crate::cli::images::{Image, Seen};
+use crate::cli::infer::{Inference, Output, Way};
+use crate::cli::latency::Measured;
 use crate::cli::plan_choice::{Found, PlanChoice, PlanChoiceArgs};
+use crate::cli::results::Place;
 use crate::cli::{
-    Answer, Batch, Failure, FileOption, HostArgs, ImageArgs, Images, Meter, ModelArgs, OutputArgs,
-    check_distinct, crowded, print_notes, shards, stdin, threads,
+    Failure, FileOption, HostArgs, ImageArgs, Images, ModelArgs, OutputArgs, check_distinct, crowded,
+    print_notes, results, shards, stdin, threads,
 };
-use crate::report::{RUNS, Table, count, layers_text, percent, short, time_text, wrap};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunArgs {
@@ -40,9 +37,19 @@ pub struct RunArgs {
     /// Give the pooled features instead of probabilities
     #[arg(long)]
     features: bool,
-    /// Write the results as float32 .npy; - is standard output, which then has nothing else
-    #[arg(long, value_name = "Y.npy")]
+    /// Write the results as they come: float32 .npy, or .csv, .jsonl and .parquet with the names of the
+    /// images; - is standard output, which then has the array and nothing else
+    #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Go on behind the results that an earlier run has left, of the same images in the same order
+    #[arg(long, requires = "output", conflicts_with = "write_input")]
+    resume: bool,
+    /// Skip images that cannot be read: their rows have no numbers
+    #[arg(long, conflicts_with = "write_input")]
+    skip_bad: bool,
+    /// Inferences at the same time: auto or a number. Each has a share of the threads
+    #[arg(long, value_name = "auto|N", value_parser = streams)]
+    streams: Option<StreamsArg>,
     /// Keep packed weights in this file: a start that finds its own there packs none
     #[arg(long, visible_alias = "weight-cache", value_name = "FILE")]
     packed: Option<PathBuf>,
@@ -67,6 +74,21 @@ pub struct RunArgs {
     wide: bool,
 }
 
+/// How many inferences run at the same time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum StreamsArg {
+    Auto,
+    Count(u16),
+}
+
+fn streams(text: &str) -> Result<StreamsArg, String> {
+    if text == "auto" {
+        return Ok(StreamsArg::Auto);
+    }
+    let count = text.parse().ok().filter(|count| (1..=1024).contains(count));
+    count.map(StreamsArg::Count).ok_or_else(|| "expected auto or a number from 1 to 1024".into())
+}
+
 impl RunArgs {
     /// Whether standard output has the results as an array, and no text.
     fn writes_to_stdout(&self) -> bool {
@@ -76,6 +98,11 @@ impl RunArgs {
     /// Whether results are printed as text.
     fn prints_text(&self) -> bool {
         !self.json && !self.writes_to_stdout()
+    }
+
+    /// Whether nothing is asked for but latencies.
+    fn writes_nothing_else(&self) -> bool {
+        self.json && self.output.is_none() && self.images.preprocess.write_input.is_none()
     }
 
     /// The files to write, by their options.
@@ -95,229 +122,79 @@ struct Inputs<'a> {
     labels: ClassNames,
 }
 
+/// Rounds of all streams that a run takes at least: with fewer images all threads take each.
+const ROUNDS: usize = 4;
+
 pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
     let inputs = Inputs::read(args)?;
-    let Found { graph, choices, threads: count, plan, notes } = inputs.plan_choice().find()?;
+    let Found { graph, choices, threads: count, plan, streams, notes } = inputs.plan_choice().find()?;
     check_distinct(&args.written(), &[("the plan", plan.as_ref())], &args.images)?;
+    if let Some(path) = args.output.as_ref().filter(|_| !args.writes_to_stdout()) {
+        results::check(path)?;
+    }
     ensure_runs(&inputs.model.to_string(), &graph)?;
-    let threads = threads(count)?;
-    // Photographs are decoded by one thread, and the network is prepared meanwhile.
-    let batch = graph.batch;
-    let (images, session) = std::thread::scope(|scope| {
-        let images = scope.spawn(|| {
-            let mut images = inputs.images()?;
-            let first = images.next(batch)?;
-            Ok::<_, Failure>((images, first))
-        });
-        let session = inputs.session(graph, &choices, &threads);
-        (images.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), session)
-    });
-    let ((mut images, first), (session, to_write, cache_note)) = (images?, session?);
-    print_notes(crowded(count).iter().chain(&notes).chain(&images.take_notes()).chain(&cache_note));
-    let mut running = Running { inputs: &inputs, images, first, plan, choices, session };
-    running.all(&threads, out)?;
-    print_notes(&running.images.finish()?);
-    if let (Some(path), Some(key)) = (&args.packed, to_write) {
+    let (batch, plan) = (graph.batch, plan.as_deref());
+    let measured = Measured { model: &inputs.model, choices: &choices, plan, cpu: &inputs.cpu };
+    let images = inputs.images()?;
+    let mut seen = Seen::new(&images, args.images.preprocess.write_input.as_ref())?;
+    let way = inputs.way(&images, batch, count, streams);
+    let id = inputs.result_id()?;
+    let inference = inputs.inference(&images, &id);
+    // The key of packed weights that are to be written, and what to know of those that are there.
+    let cache = RefCell::new((None, None));
+    let prepare = || {
+        let threads = threads(count)?;
+        let (network, key, note) = inputs.session(graph, &choices, &threads)?;
+        *cache.borrow_mut() = (key, note);
+        Ok::<_, Failure>(Stream { threads, network })
+    };
+    let begin = |out: &mut dyn Write| {
+        let cache = cache.borrow();
+        let notes = crowded(count).into_iter().chain(notes).chain(images.notes.iter().cloned());
+        print_notes(&notes.chain(cache.1.clone()).collect::<Vec<_>>());
+        if args.prints_text() {
+            let file = plan.map(|path| path.display().to_string());
+            writeln!(out, "plan: {}", stdin::shown(&file.unwrap_or_else(|| "built-in choice".to_string())))?;
+        }
+        Ok(())
+    };
+    let output = OutputArgs { json: args.json, wide: args.wide };
+    let mut steps = None;
+    let streams = match args.repeat {
+        None => inference.run(way, seen, || way.split(prepare()?), begin, out)?,
+        Some(repeat) => {
+            let first: Vec<Image> =
+                (0..batch.min(images.count())).map(|number| images.load(number)).collect();
+            first.iter().try_for_each(|image| seen.add(image))?;
+            let values: Vec<Vec<f32>> =
+                first.into_iter().map(|image| image.values).collect::<Result<_, _>>()?;
+            let mut stream = prepare()?;
+            begin(out)?;
+            let (latencies, seconds) = measured.measure(&mut stream, &values.concat(), repeat as usize);
+            output.print(&latencies, out)?;
+            steps = Some(seconds);
+            if args.writes_nothing_else() {
+                print_notes(&seen.finish(&images)?);
+                vec![stream]
+            } else {
+                let seen = Seen::new(&images, args.images.preprocess.write_input.as_ref())?;
+                inference.run(way, seen, || way.split(stream), |_| Ok(()), out)?
+            }
+        }
+    };
+    let network = &streams[0].network;
+    if args.profile {
+        let once = || network.step_seconds().into_iter().map(|seconds| vec![seconds]).collect();
+        write!(out, "{}", measured.profile(network, &steps.unwrap_or_else(once), output.width()))?;
+    }
+    if let (Some(path), Some(key)) = (&args.packed, cache.into_inner().0) {
         // The results are there; only the next start takes longer.
-        if let Err(error) = weight_cache::write(path, key, &running.session.packed()) {
+        if let Err(error) = weight_cache::write(path, key, &network.packed()) {
             print_notes(&[format!("{error}; the next start packs anew")]);
         }
     }
     Ok(())
 }
-
-/// A network that is ready to run.
-struct Running<'a> {
-    inputs: &'a Inputs<'a>,
-    images: Images<'a>,
-    /// The first batch of them.
-    first: Batch,
-    /// Its file; none for the built-in choice.
-    plan: Option<PathBuf>,
-    choices: Vec<Choice>,
-    session: PreparedNetwork,
-}
-
-impl Running<'_> {
-    /// Measures if that is asked for, then runs all images.
-    fn all(&mut self, threads: &Threads, out: &mut dyn Write) -> Result<(), Failure> {
-        let args = self.inputs.args;
-        if args.prints_text() {
-            let file = self.plan.as_ref().map(|path| path.display().to_string());
-            writeln!(out, "plan: {}", stdin::shown(&file.unwrap_or_else(|| "built-in choice".to_string())))?;
-        }
-        let mut measured = None;
-        if let Some(repeat) = args.repeat {
-            let (latencies, steps) = threads.install(|| self.measure(threads, repeat as usize));
-            measured = Some(steps);
-            OutputArgs { json: args.json, wide: args.wide }.print(&latencies, out)?;
-        }
-        if !args.json || args.output.is_some() {
-            self.infer(threads, out)?;
-        }
-        if args.profile {
-            let once = || self.session.step_seconds().into_iter().map(|seconds| vec![seconds]).collect();
-            let steps: Vec<Vec<f64>> = measured.unwrap_or_else(once);
-            write!(out, "{}", self.profile(&steps))?;
-        }
-        Ok(())
-    }
-
-    /// The axes of an image's result: those of a block's output, as the next block reads them.
-    fn result_shape(&self) -> Vec<usize> {
-        let Model { nodes, features, output, .. } = &self.inputs.model;
-        let node = features.filter(|_| self.inputs.args.features).unwrap_or(*output);
-        match nodes[node].shape {
-            [1, 1, channels] => vec![channels],
-            shape => shape.to_vec(),
-        }
-    }
-
-    /// Values of an image.
-    fn size(&self) -> usize {
-        self.inputs.model.input().iter().product()
-    }
-
-    /// Latencies of full batches, and the seconds of their steps; images repeat to fill a batch.
-    fn measure(&mut self, threads: &Threads, repeat: usize) -> (Latencies, Vec<Vec<f64>>) {
-        let (batch, size) = (self.session.graph().batch, self.size());
-        let images = &self.first.values;
-        let full: Vec<f32> = images.chunks(size).cycle().take(batch).flatten().copied().collect();
-        let mut steps = vec![Vec::new(); self.session.graph().steps.len()];
-        let (mut latency_ms, mut runs) = (Vec::with_capacity(repeat), RunCount::default());
-        let (monitor, distance) = (RunQueueMonitor::new(threads), CoreDistanceMonitor::default());
-        let (mut meter, rounds) = (Meter::default(), POLICY.repeat_warm_up + repeat);
-        let progress = Progress::new(&mut meter);
-        let stage = StageProgress::new(&progress, Stage::Inferences);
-        Rounds::exactly(rounds, threads, &distance, stage).run(|turn| {
-            let run = monitor.sample(|| {
-                let start = Instant::now();
-                self.session.run(threads, &full, batch);
-                start.elapsed().as_secs_f64()
-            });
-            if turn.round >= POLICY.repeat_warm_up {
-                runs.add(run);
-                latency_ms.push((run.seconds * 1e6).round() / 1e3);
-                let seconds = self.session.step_seconds();
-                steps.iter_mut().zip(seconds).for_each(|(list, seconds)| list.push(seconds));
-            }
-        });
-        let median_ms = Timing::of(&latency_ms).median;
-        let latencies = Latencies {
-            latency_ms,
-            disturbed: runs.disturbed,
-            median_ms,
-            images_per_second: batch as f64 * 1e3 / median_ms,
-            model: self.inputs.model.to_string(),
-            shape: self.inputs.model.shape_text(),
-            threads: threads.count(),
-            batch,
-            plan: self.plan.as_ref().map_or(BUILT_IN.to_string(), |path| path.display().to_string()),
-            multiply_adds: multiply_adds(self.session.graph(), &self.choices, &self.inputs.cpu),
-        };
-        (latencies, steps)
-    }
-
-    /// Runs all images batch by batch, prints what they are, and writes the results.
-    fn infer(&mut self, threads: &Threads, out: &mut dyn Write) -> Result<(), Failure> {
-        let Inputs { args, model, labels: ClassNames { names: labels, note }, .. } = self.inputs;
-        let top = (model.has_top() && !args.features).then_some(args.top);
-        let shape = [&[self.images.count()], &self.result_shape()[..]].concat();
-        let prints_text = args.prints_text() && top != Some(0);
-        let file = args.output.as_ref().filter(|_| !args.writes_to_stdout());
-        let mut results = file.map(|path| NpyWriter::create(path, &shape)).transpose()?;
-        if args.writes_to_stdout() {
-            out.write_all(&header(&shape)).map_err(standard_output)?;
-        }
-        print_notes(note.iter().filter(|_| top.is_some() && prints_text));
-        let mut images = std::mem::take(&mut self.first);
-        while !images.names.is_empty() {
-            let Batch { values, names } = &images;
-            let n = names.len();
-            let session = &mut self.session;
-            let checked = threads.install(|| {
-                session.run(threads, values, n);
-                session.check_finite(threads, values, n)
-            });
-            checked.map_err(|error| not_finite(&error, names))?;
-            let output = match args.features {
-                true => self.session.features(n).unwrap_or_default(),
-                false => self.session.output(n),
-            };
-            if prints_text {
-                let (shape, activation) = (&self.result_shape()[..], model.activation());
-                Classes { labels, top, shape, activation }.print(&output, names, out)?;
-            }
-            results.as_mut().map_or(Ok(()), |results| results.write(&output))?;
-            if args.writes_to_stdout() {
-                out.write_all(&bytes(&output)).map_err(standard_output)?;
-            }
-            drop((std::mem::take(&mut images), output));
-            images = self.images.next(self.session.graph().batch)?;
-            print_notes(&self.images.take_notes());
-        }
-        Ok(results.map_or(Ok(()), NpyWriter::finish)?)
-    }
-
-    /// The time of each step.
-    fn profile(&self, step_seconds: &[Vec<f64>]) -> String {
-        let peak = kernels::peak::fma_peak(&Cpu::detect(), 20_000);
-        let graph = self.session.graph();
-        let medians: Vec<f64> = step_seconds.iter().map(|seconds| Timing::of(seconds).median * 1e6).collect();
-        let total: f64 = medians.iter().sum();
-        let mut table = Table::new("layer | (problem) | kernel | (tuning) | us | share | (GFLOP/s)");
-        for (index, ((step, choice), us)) in graph.steps.iter().zip(&self.choices).zip(&medians).enumerate() {
-            let flops = step.problem.flops() * graph.repeats(index) as u64;
-            let (layers, kernel, tuning) = (layers_text(&step.layers), choice.row.id, &choice.tuning);
-            let (share, speed) = (percent(*us, total), short(flops as f64 / us / 1e3));
-            table.row(&[&layers, &step.problem, &kernel, tuning, &short(*us), &share, &speed]);
-        }
-        let args = self.inputs.args;
-        let table = table.fold(OutputArgs { json: args.json, wide: args.wide }.width());
-        let (peak, sum) = (short(peak / 1e9), time_text(total));
-        format!("FMA peak of one core now: {peak} GFLOP/s\n{table}sum of the steps: {sum}\n")
-    }
-}
-
-/// Inferences of full batches.
-#[derive(Debug, Serialize)]
-struct Latencies {
-    latency_ms: Vec<f64>,
-    /// Of the inferences, those that something else on the machine disturbed.
-    disturbed: usize,
-    median_ms: f64,
-    images_per_second: f64,
-    model: String,
-    /// [`Plan::shape`]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shape: Option<String>,
-    threads: usize,
-    batch: usize,
-    /// The plan's file, or `default`.
-    plan: String,
-    /// That an inference executes.
-    multiply_adds: u64,
-}
-
-impl Answer for Latencies {
-    fn text(&self, width: usize) -> String {
-        let Timing { median, quartiles: [low, high], fastest, samples } = Timing::of(&self.latency_ms);
-        let inferences = count(samples, "inference");
-        let (unit, scale) = if median < 1.0 { ("µs", 1e3) } else { ("ms", 1.0) };
-        let [median, low, high, fastest] = [median, low, high, fastest].map(|ms| short(ms * scale));
-        let quartiles = if samples < RUNS { "-".to_string() } else { format!("{low} .. {high}") };
-        let (images, rate) = (count(self.batch, "image"), short(self.images_per_second));
-        let text = format!(
-            "{inferences} of {images}: median {median} {unit}, quartiles {quartiles}, fastest {fastest}, {rate} images \
-             a second; {} disturbed",
-            self.disturbed
-        );
-        wrap(&text, width, 2) + "\n"
-    }
-}
-
-/// What [`Latencies::plan`] is without a plan.
-const BUILT_IN: &str = "default";
 
 impl<'a> Inputs<'a> {
     /// Reads and checks everything that the user has given.
@@ -345,16 +222,14 @@ impl<'a> Inputs<'a> {
             let networks = network_names();
             return Err(format!("--features: {model} has no pooled features, only {networks} does").into());
         }
-        let prints_classes = model.has_top() && !args.features && args.prints_text();
+        let writes_text = args.output.is_some() && !args.writes_to_stdout();
+        let prints_classes = model.has_top() && !args.features && (args.prints_text() || writes_text);
         let labels = match prints_classes || args.labels.is_some() {
             true => ClassNames::of(args.labels.as_deref(), &model, &weights)?,
             false => ClassNames::default(),
         };
         let batch = args.model.batch(&args.host).unwrap_or(1);
         ensure_runs(&model.to_string(), &graph(&model, &weights, batch))?;
-        if let Some(path) = args.output.as_ref().filter(|_| !args.writes_to_stdout()) {
-            check_writable(path)?;
-        }
         Ok(Self { args, cpu: args.host.isa.cpu(), model, weights, labels })
     }
 
@@ -368,6 +243,49 @@ impl<'a> Inputs<'a> {
         let Self { args, model, weights, .. } = self;
         let built_in = || Images::built_in(model, args.model.batch(&args.host).unwrap_or(1));
         Ok(args.images.open(model, weights)?.unwrap_or_else(built_in))
+    }
+
+    /// How images are run: by streams of one thread each, which take images at the same time, or all
+    /// threads on each.
+    fn way(&self, images: &Images, batch: usize, threads: usize, fastest: Option<[usize; 2]>) -> Way {
+        let args = self.args;
+        let rounds = |streams: usize| images.count() / (batch * streams);
+        let is_bounded = args.plan.max_memory.is_some();
+        // Without a measurement, one thread each.
+        let [fastest, threads_each] = fastest.unwrap_or([threads, 1]);
+        let [streams, threads_each] = match args.streams {
+            Some(StreamsArg::Count(streams)) => [streams.into(), (threads / usize::from(streams)).max(1)],
+            _ if is_bounded || args.profile || rounds(fastest) < ROUNDS => [1, threads],
+            _ => [fastest, threads_each],
+        };
+        let loaders = if images.are_files() && !is_bounded { threads.min(images.count()) } else { 1 };
+        Way { streams, threads: threads_each, loaders, batch }
+    }
+
+    /// Tells runs whose results may be in one file: eight digits.
+    fn result_id(&self) -> Result<String, Failure> {
+        let Self { args, model, weights, .. } = self;
+        if args.output.is_none() {
+            return Ok(String::new());
+        }
+        let content = weight_cache::content(weights, &threads(1)?)?;
+        let preprocessing = args.images.preprocess.preprocessing(weights);
+        let what = format!("{model} {:?} {} {}", model.shape_text(), args.features, args.top);
+        let made_up = weights.is_synthetic().then(|| weights.description());
+        Ok(text_id(&format!("{what} {content:?} {made_up:?} {preprocessing:?}")))
+    }
+
+    fn inference<'b>(&'b self, images: &'b Images<'b>, id: &'b str) -> Inference<'b> {
+        let Self { args, model, labels: ClassNames { names: labels, note }, .. } = self;
+        let output = match &args.output {
+            None => Output::None,
+            Some(_) if args.writes_to_stdout() => Output::Stdout,
+            Some(path) => Output::File(Place { path, id, resume: args.resume }),
+        };
+        let &RunArgs { features, top, skip_bad, .. } = *args;
+        let prints_text = args.prints_text();
+        let labels_note = note.as_deref().filter(|_| model.has_top() && !features && top > 0 && prints_text);
+        Inference { model, images, labels, labels_note, features, top, prints_text, output, skip_bad }
     }
 
     /// The session, the key under which its packed weights are to be written, and what to know of
@@ -402,8 +320,4 @@ impl<'a> Inputs<'a> {
         }
         Ok((PreparedNetwork::new(graph, choices, weights, cpu, threads)?, to_write, note))
     }
-}
-
-fn standard_output(error: std::io::Error) -> Failure {
-    format!("standard output: cannot write: {error}").into()
 }

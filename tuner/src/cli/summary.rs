@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use engine::plan::{CoreDistance, LoadRecord, MemoryBytes, NetworkVariant, Noise, Plan};
+use engine::plan::{CoreDistance, LoadRecord, MemoryBytes, NetworkVariant, Noise, Plan, StreamsRecord};
 use serde::Serialize;
 
 use crate::bench::POLICY;
@@ -37,6 +37,8 @@ pub struct Summary<'a> {
     rel_error: Option<f64>,
     max_rel_error: f64,
     memory_mib: Option<Memory>,
+    /// Images a second of inferences at the same time, one after the other first.
+    streams: &'a [StreamsRecord],
     blocks: Vec<Share<'a>>,
     families: Vec<Share<'a>>,
     found: Findings<'a>,
@@ -97,6 +99,7 @@ impl<'a> Summary<'a> {
             memory_mib: memory(plan),
             blocks: shares(&views, |step| step.block),
             families: families(&views),
+            streams: &plan.streams,
             found: Findings::of(plan),
             noise: plan.noise,
             budget_s: plan.budget_s,
@@ -165,6 +168,15 @@ impl Summary<'_> {
                 "  the plan is `{whole}`: in turn it was faster than what measuring step by step has chosen"
             )),
             None => {}
+        }
+        for StreamsRecord { streams, threads, images_per_second, ratio_ci95 } in self.streams {
+            if let Some([ratio, low, high]) = ratio_ci95 {
+                let (rate, ratio) = (short(*images_per_second), ratio_text(*ratio, Some([*low, *high])));
+                let (streams, threads) = (count(*streams, "stream"), count(*threads, "thread"));
+                lines.push(format!(
+                    "  {streams} of {threads} each: {rate} images a second, {ratio} times as many"
+                ));
+            }
         }
         let error = self.rel_error.map_or("not measured".to_string(), |error| format!("{error:.1e}"));
         lines.push(format!("  relative error {error}, bound {:.0e}", self.max_rel_error));

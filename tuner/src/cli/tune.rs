@@ -10,14 +10,15 @@ use serde::Serialize;
 
 use crate::autotune::network::autotune;
 use crate::autotune::options::Options;
-use crate::cli::classes::{ClassNames, Classes, not_finite};
+use crate::cli::classes::{ClassNames, Classes, NotFinite};
 use crate::cli::detail::{detail, pareto, search_sentence};
+use crate::cli::images::Seen;
 use crate::cli::summary::Summary;
 use crate::cli::tune_shapes::tune_shapes;
 use crate::cli::warnings::{audit, warn_of_noise};
 use crate::cli::{
-    Answer, Batch, Failure, Meter, ModelArgs, TuneArgs, at_size, check_distinct, conv_output, crowded,
-    model_options, print_notes, shards, threads,
+    Answer, Batch, Failure, Images, Meter, ModelArgs, TuneArgs, at_size, check_distinct, conv_output,
+    crowded, model_options, print_notes, shards, threads,
 };
 use crate::report::{count, paragraphs, sections};
 
@@ -31,8 +32,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     }
     let (model, weights) = args.model.open(false)?;
     check_distinct(&written, &shards(&weights), &args.images)?;
-    let mut source = args.images.open(&model, &weights)?;
-    let images = source.as_mut().map(|images| images.next(usize::MAX)).transpose()?;
+    let images = args.images.open(&model, &weights)?.map(|images| load(&images, args)).transpose()?;
     let options = Options {
         batch: args.model.batch(&args.host).unwrap_or(1),
         images: images.as_ref().map_or(Vec::new(), Batch::each),
@@ -43,9 +43,6 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let shape = model.shape_text();
     let default = file_name(&model.to_string(), shape.as_deref(), workers, batch, &bounds);
     let path = args.output_file(&machine, &default)?;
-    if let Some(images) = source {
-        print_notes(&images.finish()?);
-    }
     print_notes(&crowded(workers));
     let earlier = earlier(&path, &model, &options, &machine);
     let options = Options { earlier, ..options };
@@ -78,6 +75,12 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         classify(&model, &names, session, &threads, &images, out)?;
     }
     Ok(())
+}
+
+/// All images of the user.
+fn load(images: &Images, args: &TuneArgs) -> Result<Batch, Failure> {
+    print_notes(&images.notes);
+    images.all(Seen::new(images, args.images.preprocess.write_input.as_ref())?)
 }
 
 /// The plan that is there for the same, on a machine like this.
@@ -146,8 +149,10 @@ fn classify(
     for (values, names) in images.values.chunks(batch * size).zip(images.names.chunks(batch)) {
         threads.install(|| session.run(threads, values, names.len()));
         let checked = threads.install(|| session.check_finite(threads, values, names.len()));
-        checked.map_err(|error| not_finite(&error, names))?;
-        classes.print(&session.output(names.len()), names, out)?;
+        checked.map_err(|error| NotFinite::of(&error, &names[error.image]))?;
+        let output = session.output(names.len());
+        let rows = output.chunks(output.len() / names.len().max(1));
+        names.iter().zip(rows).try_for_each(|(name, row)| classes.print(row, name, out))?;
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ pub mod pareto;
 pub mod ranking;
 pub mod rules;
 pub mod search;
+pub mod streams;
 
 pub use batch_split::{Batch, split, split_all};
 pub use block_dp::{cheapest_variants, layerwise};
@@ -24,3 +25,4 @@ pub use pareto::pareto;
 pub use ranking::{is_eligible, is_f32};
 pub use rules::{RULES, Rule, by_rule, costs, counted};
 pub use search::Chosen;
+pub use streams::measure_streams;

@@ -103,6 +103,13 @@ pub fn load_with(
     Ok(image)
 }
 
+/// Whether a file starts as the images do that [`load_with`] reads.
+pub fn is_image(path: &Path) -> bool {
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(START_BYTES).read_to_end(&mut start));
+    read.is_ok() && decode::is_image(&start)
+}
+
 /// The bytes of a file, if it starts like an image.
 fn read(path: &Path, file: &str) -> Result<Vec<u8>, ImageError> {
     let failed = |source| InputError::Read { file: file.to_owned(), source };

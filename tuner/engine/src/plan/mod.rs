@@ -15,7 +15,7 @@ pub use reasons::{CandidateOutcome, StepReason, VariantReason};
 pub use records::{
     Alternative, BlockVariantRecord, CandidateRecord, ConditionsRecord, CoreDistance, LoadRecord,
     MemoryBytes, NetworkRecord, NetworkVariant, Noise, ParetoPoint, Planning, ProblemRecord, RuleRecord,
-    SearchRecord, WeightResidency, is_far,
+    SearchRecord, StreamsRecord, WeightResidency, is_far,
 };
 pub use schema::{Bounds, Plan, PlanSplit, SCHEMA};
 pub use step::{InNetwork, PlanStep, RunnerUp, TimeUs, time_us};

@@ -42,6 +42,21 @@ pub struct Noise {
     pub core_distance: Option<CoreDistance>,
 }
 
+/// Images a second of inferences at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StreamsRecord {
+    /// Inferences at the same time.
+    pub streams: usize,
+    /// Threads of each.
+    pub threads: usize,
+    /// The median of the rounds.
+    pub images_per_second: f64,
+    /// The ratio to one inference after the other in the same rounds, and the interval that holds it
+    /// in 95 of 100 cases; none for that itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio_ci95: Option<[f64; 3]>,
+}
+
 /// How many cores other processes used, on average: of those that this one may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LoadRecord {

@@ -17,6 +17,6 @@ pub use machine::Machine;
 pub use memory::{MemoryError, elements, ensure, ensure_runs, least_bytes, process_bytes};
 pub use prepared::{PrepareError, PrepareOptions, PreparedNetwork};
 pub use reference::Reference;
-pub use run::{NotFinite, StepSeconds};
+pub use run::{NotFinite, NotFiniteOutput, StepSeconds};
 pub use streams::{Loaded, Ran, Stream, Work, streams};
 pub use threads::{Threads, ThreadsError, available, physical_cores};

@@ -59,6 +59,16 @@ pub fn key(weights: &Weights, graph: &Graph, choices: &[Choice], threads: &Threa
     let there = program.metadata()?;
     let modified = there.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let mut key = format!("program {} {} {}\n", program.display(), there.len(), modified.as_nanos());
+    key += &format!("weights {} {:08x?}\n", weights.description(), content(weights, threads)?);
+    for (step, choice) in graph.steps.iter().zip(choices) {
+        let norms = step.weights.iter().map(Weight::norms).sum::<usize>();
+        key += &format!("{} {} {norms} {choice:?}\n", step.layers.join("+"), step.problem);
+    }
+    Ok(key)
+}
+
+/// Hashes of the content of all files of weights, piece by piece; none of synthetic ones.
+pub fn content(weights: &Weights, threads: &Threads) -> io::Result<Vec<u32>> {
     let pieces = |section| (0..Section::size(section)).step_by(PIECE as usize).map(move |at| (section, at));
     let pieces: Vec<(&Section, u64)> = weights.sections().iter().flat_map(pieces).collect();
     let hash = |&(section, at): &(&Section, u64)| {
@@ -66,13 +76,7 @@ pub fn key(weights: &Weights, graph: &Graph, choices: &[Choice], threads: &Threa
         section.read_exact_at(&mut bytes, at)?;
         Ok(crc32fast::hash(&bytes))
     };
-    let hashes = threads.map(&pieces, hash).into_iter().collect::<io::Result<Vec<u32>>>()?;
-    key += &format!("weights {} {hashes:08x?}\n", weights.description());
-    for (step, choice) in graph.steps.iter().zip(choices) {
-        let norms = step.weights.iter().map(Weight::norms).sum::<usize>();
-        key += &format!("{} {} {norms} {choice:?}\n", step.layers.join("+"), step.problem);
-    }
-    Ok(key)
+    threads.map(&pieces, hash).into_iter().collect()
 }
 
 #[derive(Debug)]

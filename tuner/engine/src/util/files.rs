@@ -88,6 +88,11 @@ pub fn path_id(path: &Path) -> String {
     format!("{:08x}", crc32fast::hash(resolved(path).as_os_str().as_encoded_bytes()))
 }
 
+/// Eight digits that tell a text from others.
+pub fn text_id(text: &str) -> String {
+    format!("{:08x}", crc32fast::hash(text.as_bytes()))
+}
+
 /// How the names of temporary files start.
 const TEMPORARY: &str = ".tuner-";
 

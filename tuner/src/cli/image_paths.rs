@@ -1,0 +1,186 @@
+//! The images that arguments name: files, folders, patterns and lists.
+
+use std::path::{Path, PathBuf};
+
+use engine::image::is_image;
+use walkdir::{DirEntry, WalkDir};
+
+use crate::cli::{Failure, stdin};
+use crate::report::count;
+
+/// Endings of the names of images, which say what of a folder is one. In a file that is named itself
+/// the content decides.
+const IMAGES: [&str; 10] = ["bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
+
+/// Image files in the order in which they are run.
+#[derive(Debug, Default, PartialEq)]
+pub struct ImagePaths {
+    pub paths: Vec<PathBuf>,
+    /// What is left out of folders.
+    pub note: Option<String>,
+}
+
+/// Files of folders that are left out.
+#[derive(Default)]
+struct LeftOut {
+    first: PathBuf,
+    count: usize,
+}
+
+impl ImagePaths {
+    /// The images that arguments name, in their order:
+    ///
+    /// - a folder: all images in it and below it, sorted by path; hidden files are left out;
+    /// - a pattern such as `photos/*.jpg`, where no file has that name: what matches, sorted;
+    /// - a list, `.txt` or standard input: a path, folder or pattern a line, from where the program was
+    ///   started;
+    /// - anything else: that file.
+    ///
+    /// # Errors
+    /// If a folder or a list cannot be read, or has no image.
+    pub fn of(given: &[PathBuf]) -> Result<Self, Failure> {
+        let (mut paths, mut left_out) = (Vec::new(), LeftOut::default());
+        for path in given {
+            if !is_list(path) {
+                add(path, &mut paths, &mut left_out)?;
+                continue;
+            }
+            let (file, before) = (path.display(), paths.len());
+            let bytes = std::fs::read(path).map_err(|error| format!("{file}: cannot read: {error}"))?;
+            let Ok(text) = String::from_utf8(bytes) else {
+                return Err(format!("{file}: found bytes that are no text, expected a path a line").into());
+            };
+            for line in text.trim_start_matches('\u{feff}').lines().filter(|line| !line.trim().is_empty()) {
+                add(Path::new(line), &mut paths, &mut left_out)?;
+            }
+            if paths.len() == before {
+                return Err(format!("{file}: found an empty list, expected a path a line").into());
+            }
+        }
+        let LeftOut { first, count: n } = left_out;
+        let note = || {
+            let files = count(n, "file");
+            format!("{files} not taken for images by their names ({} the first)", first.display())
+        };
+        Ok(Self { paths, note: (n > 0).then(note) })
+    }
+}
+
+/// Whether a file has paths of images, and is none itself.
+fn is_list(path: &Path) -> bool {
+    let is_named_so = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("txt"));
+    (is_named_so || stdin::is_stdin(path)) && path.is_file() && !is_image(path)
+}
+
+fn add(path: &Path, paths: &mut Vec<PathBuf>, left_out: &mut LeftOut) -> Result<(), Failure> {
+    if path.is_dir() {
+        return add_folder(path, paths, left_out);
+    }
+    match path.to_str().filter(|text| text.contains(['*', '?', '[']) && !path.exists()) {
+        Some(pattern) => add_matching(pattern, paths),
+        None => {
+            paths.push(path.to_owned());
+            Ok(())
+        }
+    }
+}
+
+fn add_folder(folder: &Path, paths: &mut Vec<PathBuf>, left_out: &mut LeftOut) -> Result<(), Failure> {
+    let is_hidden =
+        |entry: &DirEntry| entry.depth() > 0 && entry.file_name().as_encoded_bytes().starts_with(b".");
+    let before = paths.len();
+    for entry in WalkDir::new(folder).follow_links(true).into_iter().filter_entry(|entry| !is_hidden(entry)) {
+        let entry = entry.map_err(|error| {
+            let at = error.path().unwrap_or(folder).display().to_string();
+            match error.into_io_error() {
+                Some(error) => format!("{at}: cannot read: {error}"),
+                None => format!("{at}: found a link to a folder that it is in, expected folders of images"),
+            }
+        })?;
+        let ending = entry.path().extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
+        if entry.file_type().is_dir() {
+            continue;
+        }
+        if ending.is_some_and(|ending| IMAGES.contains(&&ending[..])) {
+            paths.push(entry.into_path());
+            continue;
+        }
+        if left_out.count == 0 {
+            left_out.first = entry.into_path();
+        }
+        left_out.count += 1;
+    }
+    if paths.len() == before {
+        return Err(format!("{}: found no image, expected some in this folder", folder.display()).into());
+    }
+    paths[before..].sort();
+    Ok(())
+}
+
+fn add_matching(pattern: &str, paths: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    let wrong =
+        |error: &dyn std::fmt::Display| format!("{pattern}: {error}, expected a pattern like photos/*.jpg");
+    let matching = glob::glob(pattern).map_err(|error| wrong(&error))?;
+    let before = paths.len();
+    for path in matching {
+        let path =
+            path.map_err(|error| format!("{}: cannot read: {}", error.path().display(), error.error()))?;
+        if path.is_file() {
+            paths.push(path);
+        }
+    }
+    match paths.len() == before {
+        true => Err(format!("{pattern}: found no such file, expected images").into()),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_patterns_and_lists_are_the_images_in_them() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir_all(at("a/b")).expect("folders");
+        for name in ["a/2.jpg", "a/10.PNG", "a/b/1.webp", "a/.hidden.jpg", "a/notes.md", "c.bmp"] {
+            std::fs::write(at(name), b"").expect("written");
+        }
+        let of = |given: &[&str]| {
+            let given: Vec<PathBuf> = given.iter().map(|name| at(name)).collect();
+            ImagePaths::of(&given).map_err(|error| error.to_string())
+        };
+        let all = |names: &[&str]| names.iter().map(|name| at(name)).collect::<Vec<PathBuf>>();
+        let found = of(&["c.bmp", "a"]).expect("images");
+        assert_eq!(found.paths, all(&["c.bmp", "a/10.PNG", "a/2.jpg", "a/b/1.webp"]));
+        assert!(
+            found.note.is_some_and(|note| note.starts_with("1 file not taken") && note.contains("notes.md"))
+        );
+        assert_eq!(of(&["a/*.jpg"]).expect("images").paths, all(&["a/2.jpg"]));
+        let lines = format!("\u{feff}{}\r\n\n{}\n", at("c.bmp").display(), at("a/b").display());
+        std::fs::write(at("list.txt"), lines).expect("written");
+        assert_eq!(of(&["list.txt"]).expect("images").paths, all(&["c.bmp", "a/b/1.webp"]));
+        // A file that is not there is told when it is read.
+        assert_eq!(of(&["none.jpg"]).expect("a path").paths, all(&["none.jpg"]));
+        std::fs::create_dir(at("empty")).expect("a folder");
+        std::fs::write(at("empty.txt"), "\n").expect("written");
+        for (given, part) in [
+            ("empty", "found no image"),
+            ("*.tiff", "found no such file"),
+            ("empty.txt", "found an empty list"),
+        ] {
+            let error = of(&[given]).expect_err(given);
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_a_folder_around_it_is_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::os::unix::fs::symlink(folder.path(), folder.path().join("again")).expect("a link");
+        let error = ImagePaths::of(&[folder.path().to_owned()]).expect_err("no end").to_string();
+        assert!(error.contains("found a link to a folder that it is in"), "{error}");
+    }
+}
