@@ -158,8 +158,12 @@ impl<'a> Images<'a> {
             self.notes.push(format!("{lying} is not applied (--exif applies it)"));
         }
         if let Some(enlarged) = self.enlarged.text() {
-            let hint = "(--size runs a network on images of another size)";
-            self.notes.push(format!("{enlarged} is enlarged {hint}"));
+            // A network with a preprocessing of its own takes images of its size alone.
+            let hint = match self.model.info.preprocessing {
+                Some(_) => "",
+                None => " (--size runs a network on images of another size)",
+            };
+            self.notes.push(format!("{enlarged} is enlarged{hint}"));
         }
         if let Source::Npy { path, .. } = self.source
             && let Some(found) = not_preprocessed(self.range).filter(|_| self.model.takes_images())

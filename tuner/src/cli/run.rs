@@ -26,7 +26,7 @@ use crate::cli::images::size_hint;
 use crate::cli::npy::{NpyWriter, bytes, header};
 use crate::cli::{
     Answer, Batch, Failure, FileOption, HostArgs, ImageArgs, Images, Meter, ModelArgs, OutputArgs, at_size,
-    check_distinct, crowded, model_options, print_notes, shards, stdin, threads,
+    by_plan, check_distinct, crowded, model_options, print_notes, shards, stdin, threads,
 };
 use crate::report::{RUNS, Table, count, layers_text, percent, short, time_text, wrap};
 
@@ -53,6 +53,10 @@ pub struct RunArgs {
     /// Give the pooled features instead of probabilities
     #[arg(long)]
     features: bool,
+    /// The features of an earlier layer, averaged over the image: 64, 192, 768 or 2048; the network
+    /// ends there
+    #[arg(long, value_name = "N", requires = "features")]
+    dims: Option<usize>,
     /// Write the results as float32 .npy; - is standard output, which then has nothing else
     #[arg(long, value_name = "Y.npy")]
     output: Option<PathBuf>,
@@ -366,8 +370,14 @@ impl<'a> Inputs<'a> {
         check_distinct(&args.written(), &shards(&weights), images)?;
         if args.features && model.features.is_none() {
             let networks = network_names();
-            return Err(format!("--features: {model} has no pooled features, only {networks} does").into());
+            return Err(
+                format!("--features: {model} has no pooled features, expected one of {networks}").into()
+            );
         }
+        let model = match args.dims {
+            Some(dims) => model.with_dims(dims).map_err(|error| format!("--dims: {error}"))?,
+            None => model,
+        };
         let prints_classes = model.has_top() && !args.features && args.prints_text();
         let labels = match prints_classes || args.labels.is_some() {
             true => ClassNames::of(args.labels.as_deref(), &model, &weights)?,
@@ -402,7 +412,7 @@ impl<'a> Inputs<'a> {
         let bounds = Bounds { error: args.host.error_bound(), memory: args.max_memory };
         let mut unusable = String::new();
         if let Some((path, plan)) = newest(&folder, &wanted, &bounds, &machine) {
-            match plan.network(&path, &graph, cpu) {
+            match by_plan(&path, &plan, &graph, cpu, model) {
                 Ok((graph, choices)) => {
                     let notes = notes(&path, &plan, Some(&machine));
                     return Ok(Found { graph, choices, threads, plan: Some(path), notes });
@@ -475,7 +485,7 @@ impl<'a> Inputs<'a> {
             let (file, found, bound) = (path.display(), plan.max_rel_error, args.host.error_bound());
             return Err(format!("{file}: max_rel_error is {found:e}, expected at most {bound:e}").into());
         }
-        let (graph, choices) = plan.network(path, &graph(model, weights, plan.batch), cpu)?;
+        let (graph, choices) = by_plan(path, &plan, &graph(model, weights, plan.batch), cpu, model)?;
         let notes = notes(path, &plan, Some(&machine).filter(|_| !args.any_machine));
         Ok(Found { graph, choices, threads: plan.threads, plan: Some(path.to_owned()), notes })
     }
