@@ -204,11 +204,12 @@ def short_side(size, short):
     return (short, int(short * width / height)) if height <= width else (int(short * height / width), short)
 
 
-def no_antialias(a):
-    """torch's bilinear interpolation with align_corners=False."""
+def no_antialias(a, first=0.5):
+    """Bilinear interpolation with align_corners=False: torch's, or TensorFlow 1's where the first pixels are in one
+    place."""
     for axis in (0, 1):
         size = a.shape[axis]
-        at = np.maximum((np.arange(SIDE) + 0.5) * (size / SIDE) - 0.5, 0)
+        at = np.maximum((np.arange(SIDE) + first) * np.float64(np.float32(size / SIDE)) - first, 0)
         low = np.floor(at).astype(int)
         part = (at - low).reshape(-1, *[1] * (2 - axis))
         high = np.minimum(low + 1, size - 1)
@@ -225,6 +226,8 @@ PRESETS = {
     "torchvision-transform-input": (lambda a: by_pillow(a, short_side(a.shape[:2], 342), BILINEAR), 0.5, 0.5),
     "timm": (lambda a: by_pillow(a, short_side(a.shape[:2], 341), BICUBIC), 0.5, 0.5),
     "fid": (lambda a: no_antialias(a.astype(np.float64)), 0.5, 0.5),
+    "fid-clean": (lambda a: by_pillow(a, (SIDE, SIDE), BICUBIC), 128 / 255, 128 / 255),
+    "fid-torch-fidelity": (lambda a: no_antialias(a.astype(np.float64), 0.0), 128 / 255, 128 / 255),
 }
 
 

@@ -14,5 +14,8 @@ pub mod precision {}
 #[doc = include_str!("../docs/rules.md")]
 pub mod rules {}
 
+#[doc = include_str!("../docs/fid.md")]
+pub mod fid {}
+
 #[doc = include_str!("../docs/command-line.md")]
 pub mod command_line {}

@@ -68,7 +68,7 @@ pub mod util;
 pub mod weights;
 
 pub use image::{ImageError, Preprocessing};
-pub use network::model::{Model, ModelInfo, ModelShape, TopInfo};
+pub use network::model::{AveragePooling, Model, ModelInfo, ModelShape, Tap, TopInfo};
 pub use network::models::ModelError;
 pub use plan::error::PlanError;
 pub use plan::request::Request;
@@ -77,4 +77,4 @@ pub use runtime::weight_cache::WeightCacheError;
 pub use runtime::{Machine, MemoryError, PrepareError, ThreadsError};
 pub use session::{Output, RunError, Session, SessionBuilder, SessionError};
 pub use util::files::InputError;
-pub use weights::{AveragePooling, Weights, WeightsError};
+pub use weights::{Weights, WeightsError};

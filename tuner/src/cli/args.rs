@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use engine::network::model::MAX_NORMS;
 use engine::network::models::{input_arrays, is_network, networks_and_blocks};
-use engine::network::{Activation, BF16_ERROR, F32_ERROR};
+use engine::network::{Activation, BF16_ERROR, Choice, F32_ERROR, Graph};
 use engine::plan::Bounds;
 use engine::plan::schema::PlanRequest;
 use engine::plan::store::plan_or_newest;
@@ -20,6 +20,7 @@ use kernels::{Conv, Cpu, ShapeError, Tier};
 use crate::autotune::error::TuneError;
 use crate::autotune::options::Options;
 use crate::bench::POLICY;
+use crate::cli::image_paths::ImagePaths;
 use crate::cli::preprocess::PreprocessArgs;
 use crate::cli::{Failure, Images, OutputArgs, print_notes, stdin};
 use crate::log::journal;
@@ -202,7 +203,8 @@ impl ImageArgs {
             let [h, w, c] = model.input();
             return Err(format!("--image: {model} takes [{h}, {w}, {c}], not images; use --input").into());
         }
-        Images::files(model, &self.image, self.preprocess.preprocessing(weights)).map(Some)
+        let preprocessing = self.preprocess.preprocessing(model, weights);
+        Ok(Some(Images::files(model, ImagePaths::of(&self.image)?, preprocessing)))
     }
 }
 
@@ -386,6 +388,21 @@ pub fn planned_model(path: &Path, plan: &Plan) -> Result<Model, Failure> {
     let parse = |text: &String| text.parse().map_err(|error: ShapeError| wrong(&error));
     let shape: Option<ModelShape> = plan.shape.as_ref().map(parse).transpose()?;
     Ok(Model::by_name(&plan.model, shape.as_ref(), None).map_err(|error| wrong(&error))?)
+}
+
+/// The choices of a plan for its network, or for a part of it.
+pub fn by_plan(
+    path: &Path,
+    plan: &Plan,
+    graph: &Graph,
+    cpu: &Cpu,
+    model: &Model,
+) -> Result<(Graph, Vec<Choice>), Failure> {
+    if !model.is_cut() {
+        return Ok(plan.network(path, graph, cpu)?);
+    }
+    let none = || format!("{}: its formats do not agree in a part of the network", path.display());
+    plan.adapted(graph, cpu).ok_or_else(|| none().into())
 }
 
 /// What follows the name of a model in texts: ` of 150x200`, or nothing where it is as usual.

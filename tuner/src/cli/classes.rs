@@ -43,7 +43,9 @@ impl ClassNames {
     /// The names that the classes of a network have, if there are as many, or one more for the
     /// background.
     fn usual(model: &Model, weights: &Weights, classes: usize) -> Self {
-        let Some(top) = model.info.top else { return Self::default() };
+        let Some(top) = model.info.top.filter(|top| !top.class_names.is_empty()) else {
+            return Self::default();
+        };
         let background = (classes == top.classes + 1).then_some("background");
         if background.is_none() && classes != top.classes {
             return Self::default();

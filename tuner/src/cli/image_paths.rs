@@ -10,7 +10,10 @@ use crate::report::count;
 
 /// Endings of the names of images, which say what of a folder is one. In a file that is named itself
 /// the content decides.
-const IMAGES: [&str; 10] = ["bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
+///
+/// Kinds among them that cannot be decoded are refused, and not passed over.
+const IMAGES: [&str; 12] =
+    ["bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp"];
 
 /// Image files in the order in which they are run.
 #[derive(Debug, Default, PartialEq)]
@@ -66,6 +69,26 @@ impl ImagePaths {
     }
 }
 
+impl ImagePaths {
+    /// The images of what stands for several: a folder, a pattern or a list.
+    ///
+    /// # Errors
+    /// If it is something else in place of what is `expected`, or as of [`ImagePaths::of`].
+    pub fn several(path: &Path, expected: &str) -> Result<Self, Failure> {
+        if !(path.is_dir() || is_pattern(path) || is_list(path)) {
+            let file = path.display();
+            std::fs::metadata(path).map_err(|error| format!("{file}: cannot read: {error}"))?;
+            return Err(format!("{file}: found another file, expected {expected}").into());
+        }
+        Self::of(&[path.to_owned()])
+    }
+}
+
+/// Whether a path is that of no file and stands for those that match it.
+fn is_pattern(path: &Path) -> bool {
+    path.to_str().is_some_and(|text| text.contains(['*', '?', '['])) && !path.exists()
+}
+
 /// Whether a file has paths of images, and is none itself.
 fn is_list(path: &Path) -> bool {
     let is_named_so = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("txt"));
@@ -76,7 +99,7 @@ fn add(path: &Path, paths: &mut Vec<PathBuf>, left_out: &mut LeftOut) -> Result<
     if path.is_dir() {
         return add_folder(path, paths, left_out);
     }
-    match path.to_str().filter(|text| text.contains(['*', '?', '[']) && !path.exists()) {
+    match path.to_str().filter(|_| is_pattern(path)) {
         Some(pattern) => add_matching(pattern, paths),
         None => {
             paths.push(path.to_owned());

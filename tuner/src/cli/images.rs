@@ -64,18 +64,14 @@ impl<'a> Images<'a> {
         Self { model, source: Source::BuiltIn, count, notes: Vec::new() }
     }
 
-    /// Files, and all that folders, patterns and lists have of them.
-    pub fn files(
-        model: &'a Model,
-        given: &'a [PathBuf],
-        preprocessing: Preprocessing,
-    ) -> Result<Self, Failure> {
+    /// Files.
+    pub fn files(model: &'a Model, files: ImagePaths, preprocessing: Preprocessing) -> Self {
         let [height, width, _] = model.input();
-        let ImagePaths { paths, note } = ImagePaths::of(given)?;
+        let ImagePaths { paths, note } = files;
         let name = preprocessing.name().map(|name| format!("{name}: ")).unwrap_or_default();
         let how = format!("images are preprocessed by {name}{}", preprocessing.describe([height, width]));
         let notes = [how].into_iter().chain(note).collect();
-        Ok(Self { model, count: paths.len(), source: Source::Files { paths, preprocessing }, notes })
+        Self { model, count: paths.len(), source: Source::Files { paths, preprocessing }, notes }
     }
 
     /// A file of preprocessed images.
@@ -195,7 +191,12 @@ impl Seen {
             notes.push(format!("{lying} is not applied (--exif applies it)"));
         }
         if let Some(enlarged) = enlarged.text() {
-            notes.push(format!("{enlarged} is enlarged (--size runs a network on images of another size)"));
+            // A network with a preprocessing of its own takes images of its size alone.
+            let hint = match images.model.info.preprocessing {
+                Some(_) => "",
+                None => " (--size runs a network on images of another size)",
+            };
+            notes.push(format!("{enlarged} is enlarged{hint}"));
         }
         if let Source::Npy { path, .. } = images.source
             && let Some(found) = not_preprocessed(range).filter(|_| images.model.takes_images())

@@ -60,7 +60,49 @@ pub struct Way {
     pub batch: usize,
 }
 
+/// How many inferences run at the same time, as the user says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum StreamsArg {
+    Auto,
+    Count(u16),
+}
+
+impl StreamsArg {
+    /// Reads `auto` or a number.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let count = text.parse().ok().filter(|count| (1..=1024).contains(count));
+        count.map(Self::Count).ok_or_else(|| "expected auto or a number from 1 to 1024".into())
+    }
+}
+
+/// Rounds of all streams that a run takes at least: with fewer images all threads take each.
+const ROUNDS: usize = 4;
+
 impl Way {
+    /// That of images by a plan for batches and threads. `fastest` are the streams that give the most
+    /// images a second and the threads of each; without a measurement it is one thread each. With a
+    /// bound on memory there is one stream, and one image is loaded at a time.
+    pub fn of(
+        images: &Images,
+        [batch, threads]: [usize; 2],
+        asked: StreamsArg,
+        fastest: Option<[usize; 2]>,
+        is_bounded: bool,
+    ) -> Self {
+        let [fastest, threads_each] = fastest.unwrap_or([threads, 1]);
+        let is_few = images.count() < ROUNDS * batch * fastest;
+        let [streams, threads_each] = match asked {
+            StreamsArg::Count(count) => [count.into(), (threads / usize::from(count)).max(1)],
+            StreamsArg::Auto if is_bounded || is_few => [1, threads],
+            StreamsArg::Auto => [fastest, threads_each],
+        };
+        let loaders = if images.are_files() && !is_bounded { threads.min(images.count()) } else { 1 };
+        Self { streams, threads: threads_each, loaders, batch }
+    }
+
     /// The streams, of a network that all threads have prepared.
     pub fn split(self, all: Stream) -> Result<Vec<Stream>, Failure> {
         match self.streams {
@@ -117,7 +159,10 @@ impl Inference<'_> {
         let mut sink = Sink { inference: self, shape: columns.shape, file, bad: Bad::default(), out };
         let left = images.count() - done;
         let work = Work { images: left, loaders, batch, streams };
-        let (mut rate, mut before) = (Rate::new(left, self.prints_text), Some(before));
+        let (mut rate, mut before) = (Rate::new("images".to_owned(), left), Some(before));
+        // On a terminal the results show how far it is.
+        let shows_itself = self.prints_text && std::io::stdout().is_terminal();
+        let mut done_now = 0;
         if left == 0 {
             print_notes(&[format!("the results of all {} are there", count(done, "image"))]);
         }
@@ -129,11 +174,14 @@ impl Inference<'_> {
                 sink.begin()?;
             }
             ran.images.iter().try_for_each(|image| seen.add(image))?;
-            rate.add(ran.images.len());
+            done_now += ran.images.len();
+            if !shows_itself {
+                rate.add(ran.images.len());
+            }
             sink.add(ran)
         };
         let ran = work.run(interrupt.flag(), |number| images.load(done + number), prepare, each);
-        let is_done = rate.done == left;
+        let is_done = done_now == left;
         let ran = ran.and_then(|streams| match interrupt.check() {
             Err(interrupted) if !is_done => Err(interrupted.into()),
             _ => Ok(streams),
@@ -256,9 +304,9 @@ impl Bad {
 }
 
 /// How many images are done, and how fast.
-struct Rate {
-    /// None where the results themselves show it.
-    meter: Option<Meter>,
+pub struct Rate {
+    what: String,
+    meter: Meter,
     start: Instant,
     done: usize,
     all: usize,
@@ -268,20 +316,22 @@ struct Rate {
 const QUIET_S: f64 = 1.0;
 
 impl Rate {
-    fn new(all: usize, prints_text: bool) -> Self {
-        let shows_itself = prints_text && std::io::stdout().is_terminal();
-        let meter = (!shows_itself).then(Meter::default);
-        Self { meter, start: Instant::now(), done: 0, all }
+    /// Of so many images; `what` is shown.
+    pub fn new(what: String, all: usize) -> Self {
+        Self { what, meter: Meter::default(), start: Instant::now(), done: 0, all }
     }
 
-    fn add(&mut self, images: usize) {
+    /// So many more are done.
+    pub fn add(&mut self, images: usize) {
         self.done += images;
         let seconds = self.start.elapsed().as_secs_f64();
-        let Some(meter) = self.meter.as_mut().filter(|_| seconds > QUIET_S) else { return };
+        if seconds < QUIET_S {
+            return;
+        }
         let rate = self.done as f64 / seconds;
         let left = (self.all - self.done) as f64 / rate;
         let detail = format!("{} of {}, {} a second, {left:.0} s left", self.done, self.all, short(rate));
-        meter.show("images", self.done as f64 / self.all as f64, &detail);
+        self.meter.show(&self.what, self.done as f64 / self.all as f64, &detail);
     }
 }
 

@@ -5,19 +5,12 @@ use std::io::{Read, Seek};
 use std::path::Path;
 
 use engine::InputError;
-use engine::util::files::{AtomicFile, coordinate, file_name, one_line, starts_like};
+use engine::util::files::{AtomicFile, coordinate, file_name};
 use engine::util::read_at::read_exact_at;
 use ndarray::{Array4, ArrayD, Dimension, IxDyn, ShapeBuilder};
-use serde::Deserialize;
-use serde_json::Value;
 
 use crate::cli::Failure;
-
-/// The longest header accepted; numpy's own are 118 bytes.
-const MAX_HEADER: usize = 4096;
-
-const F32: &str = "<f4";
-const F64: &str = "<f8";
+use crate::npy::{self, F32, F64};
 
 /// Bytes that are read at a time.
 const PART: usize = 1 << 16;
@@ -151,30 +144,9 @@ pub fn bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-/// What precedes the values of a float32 array in C order, in version 1 of the format: magic,
-/// version, length, and a text that ends at a multiple of 64 bytes.
+/// What precedes the values of a float32 array in C order.
 pub fn header(shape: &[usize]) -> Vec<u8> {
-    let extents: String = shape.iter().map(|extent| format!("{extent}, ")).collect();
-    let text = format!("{{'descr': '{F32}', 'fortran_order': False, 'shape': ({extents}), }}");
-    let length = (10 + text.len() + 1).next_multiple_of(64) - 10;
-    let padded = format!("{text:<width$}\n", width = length - 1);
-    [b"\x93NUMPY\x01\x00", &(length as u16).to_le_bytes()[..], padded.as_bytes()].concat()
-}
-
-/// A header, which is a literal of Python.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Header {
-    descr: Value,
-    fortran_order: bool,
-    shape: Vec<usize>,
-}
-
-/// Reads the literal as JSON, which it is but for quotes, tuples, `True` and trailing commas.
-fn parse(text: &[u8]) -> Option<Header> {
-    let text = std::str::from_utf8(text).ok()?.replace('\'', "\"").replace('(', "[").replace(')', "]");
-    let text = text.replace("True", "true").replace("False", "false").replace([' ', '\n'], "");
-    serde_json::from_str(&text.replace(",]", "]").replace(",}", "}")).ok()
+    npy::header(F32, shape)
 }
 
 /// A file whose header has been read.
@@ -195,12 +167,11 @@ impl<'a> Npy<'a> {
         let file = file_name(path);
         let read = |source| InputError::Read { file: file.clone(), source };
         let reader = File::open(path).map_err(read)?;
-        let (header, start) = read_header(&reader).map_err(read)?.map_err(|found| {
+        let header = npy::read_header(&reader).map_err(read)?.map_err(|found| {
             let expected = "an array in numpy's .npy format".to_owned();
             InputError::Format { file: file.clone(), found, expected }
         })?;
-        let fields = || header.descr.to_string();
-        let descriptor = one_line(&header.descr.as_str().map_or_else(fields, str::to_string));
+        let descriptor = header.descriptor();
         if !types.contains(&descriptor.as_str()) {
             let expected = match types {
                 [F32] => "<f4 (little-endian float32)",
@@ -208,7 +179,9 @@ impl<'a> Npy<'a> {
             };
             return Err(InputError::Type { file, name: name.to_owned(), found: descriptor, expected });
         }
-        Ok(Self { name, descriptor, fortran: header.fortran_order, shape: header.shape, reader, start, file })
+        let start = (&reader).stream_position().map_err(read)?;
+        let (fortran, shape) = (header.is_fortran, header.shape);
+        Ok(Self { name, descriptor, fortran, shape, reader, start, file })
     }
 
     fn of_shape(path: &Path, name: &'a str, types: &[&str], expected: &[usize]) -> Result<Self, InputError> {
@@ -304,34 +277,12 @@ impl<'a> Npy<'a> {
 ///
 /// # Errors
 /// If the file has no such array.
-pub fn read_shape(file: &File) -> Result<(Vec<usize>, usize), Failure> {
-    match read_header(file)? {
-        Ok((Header { descr, fortran_order: false, shape }, start)) if descr == F32 => {
-            Ok((shape, start as usize))
+pub fn read_shape(mut file: &File) -> Result<(Vec<usize>, usize), Failure> {
+    match npy::read_header(file)? {
+        Ok(header) if header.descriptor() == F32 && !header.is_fortran => {
+            Ok((header.shape, file.stream_position()? as usize))
         }
         Ok(_) => Err("found values of another type or order, expected float32 in C order".into()),
         Err(found) => Err(format!("found {found}, expected an array in numpy's .npy format").into()),
     }
-}
-
-/// The header and its length, or what was found instead of one.
-///
-/// Its length is looked at first.
-fn read_header(file: &File) -> std::io::Result<Result<(Header, u64), String>> {
-    let mut header = Vec::new();
-    let read = |count: usize, header: &mut Vec<u8>| file.take(count as u64).read_to_end(header);
-    read(8, &mut header)?;
-    if header.len() < 8 || !header.starts_with(b"\x93NUMPY") {
-        return Ok(Err(starts_like(&header)));
-    }
-    let prefix = if header[6] == 1 { 10 } else { 12 };
-    read(prefix - 8, &mut header)?;
-    let length = header[8..].iter().rev().fold(0, |length, byte| length << 8 | usize::from(*byte));
-    if length > MAX_HEADER {
-        return Ok(Err(format!("a header of {length} bytes")));
-    }
-    read(length, &mut header)?;
-    let malformed = "a header that does not state descr, fortran_order and shape".to_owned();
-    let parsed = header.get(prefix..).and_then(parse).map(|parsed| (parsed, header.len() as u64));
-    Ok(parsed.ok_or(malformed))
 }

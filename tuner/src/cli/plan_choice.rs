@@ -11,7 +11,7 @@ use kernels::Cpu;
 
 use crate::autotune::network::ensure_bound;
 use crate::cli::images::size_hint;
-use crate::cli::{Failure, HostArgs, ModelArgs, at_size, model_options, stdin};
+use crate::cli::{Failure, HostArgs, ModelArgs, at_size, by_plan, model_options, stdin};
 use crate::report::count;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -33,7 +33,10 @@ pub struct PlanChoiceArgs {
 /// What a plan is chosen for.
 pub struct PlanChoice<'a> {
     pub args: &'a PlanChoiceArgs,
-    pub model_args: &'a ModelArgs,
+    /// The file of the weights, as the user has named it.
+    pub weights_file: Option<&'a Path>,
+    /// Images of an inference, where the user says.
+    pub batch: Option<usize>,
     pub host: &'a HostArgs,
     pub cpu: &'a Cpu,
     pub model: &'a Model,
@@ -60,7 +63,7 @@ impl PlanChoice<'_> {
         if let Some(path) = &args.plan {
             return self.named(path);
         }
-        let (threads, batch) = (host.thread_count(), self.model_args.batch(host).unwrap_or(1));
+        let (threads, batch) = (host.thread_count(), self.batch.unwrap_or(1));
         let wanted = ModelArgs::wanted(model, Some(threads), Some(batch));
         let machine = Machine::of(cpu);
         let folder = machine.folder(&host.results);
@@ -68,7 +71,7 @@ impl PlanChoice<'_> {
         let bounds = Bounds { error: host.error_bound(), memory: args.max_memory };
         let mut unusable = String::new();
         if let Some((path, plan)) = newest(&folder, &wanted, &bounds, &machine) {
-            match plan.network(&path, &graph, cpu) {
+            match by_plan(&path, &plan, &graph, cpu, model) {
                 Ok((graph, choices)) => {
                     let notes = notes(&path, &plan, Some(&machine));
                     let streams = streams(&plan);
@@ -102,11 +105,11 @@ impl PlanChoice<'_> {
 
     /// The command that makes the plan that is missing.
     fn tuning_command(&self) -> String {
-        let Self { args, model_args, host, .. } = self;
+        let Self { args, host, weights_file, .. } = self;
         let options = [
-            ("weights", model_args.weights.as_ref().map(|path| path.display().to_string())),
+            ("weights", weights_file.map(|path| path.display().to_string())),
             ("threads", host.threads.map(|threads| threads.to_string())),
-            ("batch", model_args.batch(host).map(|batch| batch.to_string())),
+            ("batch", self.batch.map(|batch| batch.to_string())),
             ("max-rel-error", (host.error_bound() != F32_ERROR).then(|| format!("{:e}", host.error_bound()))),
             ("max-memory", args.max_memory.map(|mib| mib.to_string())),
             ("isa", host.isa.limit().map(|tier| tier.to_string())),
@@ -123,7 +126,7 @@ impl PlanChoice<'_> {
 
     fn named(&self, path: &Path) -> Result<Found, Failure> {
         let Self { args, host, cpu, model, weights, .. } = self;
-        let (threads, batch) = (host.threads.map(usize::from), self.model_args.batch(host));
+        let (threads, batch) = (host.threads.map(usize::from), self.batch);
         let wanted = ModelArgs::wanted(model, threads, batch);
         let plan = Plan::read_steps(path)?;
         plan.check_wanted(path, &wanted).map_err(|error| match plan.shape.as_deref().map(str::parse) {
@@ -142,7 +145,7 @@ impl PlanChoice<'_> {
             let (file, found, bound) = (path.display(), plan.max_rel_error, host.error_bound());
             return Err(format!("{file}: max_rel_error is {found:e}, expected at most {bound:e}").into());
         }
-        let (graph, choices) = plan.network(path, &graph(model, weights, plan.batch), cpu)?;
+        let (graph, choices) = by_plan(path, &plan, &graph(model, weights, plan.batch), cpu, model)?;
         let notes = notes(path, &plan, Some(&machine).filter(|_| !args.any_machine));
         Ok(Found {
             graph,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use engine::image::{Interpolation, PRESETS, Preprocessing, Resize};
-use engine::{AveragePooling, Weights};
+use engine::{AveragePooling, Model, Weights};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct PreprocessArgs {
@@ -32,9 +32,10 @@ pub struct PreprocessArgs {
 }
 
 impl PreprocessArgs {
-    /// What is asked for: the preset that goes with the weights, or the named one, with changes.
-    pub fn preprocessing(&self, weights: &Weights) -> Preprocessing {
-        let mut preprocessing = self.preprocess.unwrap_or_else(|| default_of(weights));
+    /// What is asked for: the preset that goes with the model or else with the weights, or the named
+    /// one, with changes.
+    pub fn preprocessing(&self, model: &Model, weights: &Weights) -> Preprocessing {
+        let mut preprocessing = self.preprocess.unwrap_or_else(|| usual(model, weights));
         preprocessing.exif = self.exif;
         if let Some(Colors(mean)) = self.mean {
             preprocessing.mean = mean;
@@ -49,22 +50,24 @@ impl PreprocessArgs {
     }
 }
 
-/// What weights of these names were trained with.
-fn default_of(weights: &Weights) -> Preprocessing {
-    let name = match weights.average_pooling() {
+/// What the network was trained with, or else what weights of these names were.
+pub fn usual(model: &Model, weights: &Weights) -> Preprocessing {
+    let of_weights = match weights.average_pooling() {
         AveragePooling::Torchvision => "torchvision-transform-input",
         _ => "keras",
     };
-    Preprocessing::preset(name).unwrap_or_default()
+    Preprocessing::preset(model.info.preprocessing.unwrap_or(of_weights)).unwrap_or_default()
 }
 
 /// Red, green and blue. A type of its own, since clap takes an array for many values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Colors([f32; 3]);
 
-fn preset_help() -> String {
+pub fn preset_help() -> String {
     let names = PRESETS.map(|preset| preset.name).join(", ");
-    format!("How images are preprocessed: {names}; by default what goes with the names in the weights")
+    format!(
+        "How images are preprocessed: {names}; by default what goes with the model and the names in the weights"
+    )
 }
 
 fn filter_help() -> String {
@@ -75,7 +78,7 @@ fn filter_names() -> String {
     Interpolation::ALL.map(|(name, _)| name).join(", ")
 }
 
-fn preset(text: &str) -> Result<Preprocessing, String> {
+pub fn preset(text: &str) -> Result<Preprocessing, String> {
     let names = || format!("expected {}", PRESETS.map(|preset| preset.name).join(", "));
     Preprocessing::preset(text).ok_or_else(names)
 }

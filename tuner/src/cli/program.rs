@@ -9,8 +9,8 @@ use engine::util::files::one_line;
 use crate::cli::infer::Stopped;
 use crate::cli::interrupt::Interrupted;
 use crate::cli::{
-    Failure, TuneArgs, check, explain, list, merge, peak, plans, report, run, shapes, spot, stdin, transfer,
-    tune,
+    Failure, TuneArgs, check, explain, fid, list, merge, peak, plans, report, run, shapes, spot, stdin,
+    transfer, tune,
 };
 
 /// Convolution kernels for CPUs: measured, planned, run.
@@ -31,6 +31,8 @@ enum Command {
     Tune(TuneArgs),
     /// Run the network on images by a plan
     Run(run::RunArgs),
+    /// Compute the Fréchet Inception Distance of two folders of images
+    Fid(fid::FidArgs),
     /// Check every kernel against the oracle, or against given tensors
     Check(check::CheckArgs),
     /// List the kernels and whether this machine has them
@@ -143,6 +145,7 @@ fn dispatch(cli: Cli, out: &mut (dyn Write + Send)) -> Result<bool, Failure> {
         None => tune::tune(&cli.tune, out)?,
         Some(Command::Tune(args)) => tune::tune(&args, out)?,
         Some(Command::Run(args)) => run::run(&args, out)?,
+        Some(Command::Fid(args)) => fid::fid(&args, out)?,
         Some(Command::Check(args)) => return check::check(&args, out),
         Some(Command::List(args)) => list::list(&args, out)?,
         Some(Command::Shapes(args)) => shapes::shapes(&args, out)?,

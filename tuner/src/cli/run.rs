@@ -15,7 +15,7 @@ use kernels::Cpu;
 
 use crate::cli::classes::ClassNames;
 use crate::cli::images::{Image, Seen};
-use crate::cli::infer::{Inference, Output, Way};
+use crate::cli::infer::{Inference, Output, StreamsArg, Way};
 use crate::cli::latency::Measured;
 use crate::cli::plan_choice::{Found, PlanChoice, PlanChoiceArgs};
 use crate::cli::results::Place;
@@ -37,6 +37,10 @@ pub struct RunArgs {
     /// Give the pooled features instead of probabilities
     #[arg(long)]
     features: bool,
+    /// The features of an earlier layer, averaged over the image: 64, 192, 768 or 2048; the network
+    /// ends there
+    #[arg(long, value_name = "N", requires = "features")]
+    dims: Option<usize>,
     /// Write the results as they come: float32 .npy, or .csv, .jsonl and .parquet with the names of the
     /// images; - is standard output, which then has the array and nothing else
     #[arg(long, value_name = "FILE")]
@@ -48,8 +52,8 @@ pub struct RunArgs {
     #[arg(long, conflicts_with = "write_input")]
     skip_bad: bool,
     /// Inferences at the same time: auto or a number. Each has a share of the threads
-    #[arg(long, value_name = "auto|N", value_parser = streams)]
-    streams: Option<StreamsArg>,
+    #[arg(long, value_name = "auto|N", default_value = "auto", value_parser = StreamsArg::parse, conflicts_with = "profile")]
+    streams: StreamsArg,
     /// Keep packed weights in this file: a start that finds its own there packs none
     #[arg(long, visible_alias = "weight-cache", value_name = "FILE")]
     packed: Option<PathBuf>,
@@ -72,21 +76,6 @@ pub struct RunArgs {
     /// Print tables as wide as they are, whatever the width of the terminal
     #[arg(long)]
     wide: bool,
-}
-
-/// How many inferences run at the same time.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum StreamsArg {
-    Auto,
-    Count(u16),
-}
-
-fn streams(text: &str) -> Result<StreamsArg, String> {
-    if text == "auto" {
-        return Ok(StreamsArg::Auto);
-    }
-    let count = text.parse().ok().filter(|count| (1..=1024).contains(count));
-    count.map(StreamsArg::Count).ok_or_else(|| "expected auto or a number from 1 to 1024".into())
 }
 
 impl RunArgs {
@@ -122,9 +111,6 @@ struct Inputs<'a> {
     labels: ClassNames,
 }
 
-/// Rounds of all streams that a run takes at least: with fewer images all threads take each.
-const ROUNDS: usize = 4;
-
 pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
     let inputs = Inputs::read(args)?;
     let Found { graph, choices, threads: count, plan, streams, notes } = inputs.plan_choice().find()?;
@@ -137,7 +123,8 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
     let measured = Measured { model: &inputs.model, choices: &choices, plan, cpu: &inputs.cpu };
     let images = inputs.images()?;
     let mut seen = Seen::new(&images, args.images.preprocess.write_input.as_ref())?;
-    let way = inputs.way(&images, batch, count, streams);
+    let asked = if args.profile { StreamsArg::Count(1) } else { args.streams };
+    let way = Way::of(&images, [batch, count], asked, streams, args.plan.max_memory.is_some());
     let id = inputs.result_id()?;
     let inference = inputs.inference(&images, &id);
     // The key of packed weights that are to be written, and what to know of those that are there.
@@ -220,8 +207,14 @@ impl<'a> Inputs<'a> {
         check_distinct(&args.written(), &shards(&weights), images)?;
         if args.features && model.features.is_none() {
             let networks = network_names();
-            return Err(format!("--features: {model} has no pooled features, only {networks} does").into());
+            return Err(
+                format!("--features: {model} has no pooled features, expected one of {networks}").into()
+            );
         }
+        let model = match args.dims {
+            Some(dims) => model.with_dims(dims).map_err(|error| format!("--dims: {error}"))?,
+            None => model,
+        };
         let writes_text = args.output.is_some() && !args.writes_to_stdout();
         let prints_classes = model.has_top() && !args.features && (args.prints_text() || writes_text);
         let labels = match prints_classes || args.labels.is_some() {
@@ -235,7 +228,8 @@ impl<'a> Inputs<'a> {
 
     fn plan_choice(&self) -> PlanChoice<'_> {
         let Self { args, cpu, model, weights, .. } = self;
-        PlanChoice { args: &args.plan, model_args: &args.model, host: &args.host, cpu, model, weights }
+        let (weights_file, batch) = (args.model.weights.as_deref(), args.model.batch(&args.host));
+        PlanChoice { args: &args.plan, weights_file, batch, host: &args.host, cpu, model, weights }
     }
 
     /// The images that are given, or as many built-in ones as a batch has.
@@ -245,23 +239,6 @@ impl<'a> Inputs<'a> {
         Ok(args.images.open(model, weights)?.unwrap_or_else(built_in))
     }
 
-    /// How images are run: by streams of one thread each, which take images at the same time, or all
-    /// threads on each.
-    fn way(&self, images: &Images, batch: usize, threads: usize, fastest: Option<[usize; 2]>) -> Way {
-        let args = self.args;
-        let rounds = |streams: usize| images.count() / (batch * streams);
-        let is_bounded = args.plan.max_memory.is_some();
-        // Without a measurement, one thread each.
-        let [fastest, threads_each] = fastest.unwrap_or([threads, 1]);
-        let [streams, threads_each] = match args.streams {
-            Some(StreamsArg::Count(streams)) => [streams.into(), (threads / usize::from(streams)).max(1)],
-            _ if is_bounded || args.profile || rounds(fastest) < ROUNDS => [1, threads],
-            _ => [fastest, threads_each],
-        };
-        let loaders = if images.are_files() && !is_bounded { threads.min(images.count()) } else { 1 };
-        Way { streams, threads: threads_each, loaders, batch }
-    }
-
     /// Tells runs whose results may be in one file: eight digits.
     fn result_id(&self) -> Result<String, Failure> {
         let Self { args, model, weights, .. } = self;
@@ -269,7 +246,7 @@ impl<'a> Inputs<'a> {
             return Ok(String::new());
         }
         let content = weight_cache::content(weights, &threads(1)?)?;
-        let preprocessing = args.images.preprocess.preprocessing(weights);
+        let preprocessing = args.images.preprocess.preprocessing(model, weights);
         let what = format!("{model} {:?} {} {}", model.shape_text(), args.features, args.top);
         let made_up = weights.is_synthetic().then(|| weights.description());
         Ok(text_id(&format!("{what} {content:?} {made_up:?} {preprocessing:?}")))

@@ -10,14 +10,18 @@ pub enum Interpolation {
     /// The two nearest pixels on each axis, however far the image shrinks: torch's `bilinear` with
     /// `align_corners=False` and without antialiasing.
     BilinearNoAntialias,
+    /// As `BilinearNoAntialias`, with the first pixels of image and output in one place:
+    /// TensorFlow 1's `resize_bilinear` with `align_corners=False`.
+    BilinearTensorFlow1,
 }
 
 impl Interpolation {
     /// All, with their names on the command line.
-    pub const ALL: [(&'static str, Self); 3] = [
+    pub const ALL: [(&'static str, Self); 4] = [
         ("bilinear", Self::Bilinear),
         ("bicubic", Self::Bicubic),
         ("bilinear-no-antialias", Self::BilinearNoAntialias),
+        ("bilinear-tensorflow1", Self::BilinearTensorFlow1),
     ];
 
     /// The one of this name.
@@ -71,19 +75,24 @@ impl Axis {
     /// How much wider the filter is than its curve.
     fn stretch(&self) -> f64 {
         match self.interpolation {
-            Interpolation::BilinearNoAntialias => 1.0,
+            Interpolation::BilinearNoAntialias | Interpolation::BilinearTensorFlow1 => 1.0,
             _ => self.ratio().max(1.0),
         }
     }
 
-    /// Where an output lies among the inputs: both have their middle at halves.
+    /// Where an output lies among the inputs, whose middles are at halves.
+    ///
+    /// torch rounds the ratio to f32, and TensorFlow the place too. Far to the right of a wide image
+    /// this moves a place by 1e-4, which is seen in the pixels. Neither has a pixel beyond the first
+    /// and the last.
     fn center(&self, output: usize) -> f64 {
-        let center = (output as f64 + 0.5) * self.ratio();
-        match self.interpolation {
-            // torch has no pixel beyond the first and the last.
-            Interpolation::BilinearNoAntialias => center.clamp(0.5, self.input as f64 - 0.5),
-            _ => center,
-        }
+        let (at, ratio) = (output as f64, self.ratio() as f32);
+        let from_first = match self.interpolation {
+            Interpolation::BilinearNoAntialias => (at + 0.5) * f64::from(ratio) - 0.5,
+            Interpolation::BilinearTensorFlow1 => f64::from(output as f32 * ratio),
+            _ => return (at + 0.5) * self.ratio(),
+        };
+        from_first.clamp(0.0, self.input as f64 - 1.0) + 0.5
     }
 
     /// The inputs that an output is made of: the first, and the one after the last.

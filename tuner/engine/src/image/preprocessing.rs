@@ -50,6 +50,8 @@ pub struct Preset {
 
 /// From -1 to 1.
 const HALVES: [f32; 3] = [0.5; 3];
+/// From -1 to 127/128, by (level - 128) / 128 of levels in 0..255.
+const TENSORFLOW: [f32; 3] = [128.0 / 255.0; 3];
 const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 /// How much of the short side the crop keeps: 299 of 342 in torchvision, of 341 in timm.
@@ -65,16 +67,19 @@ const fn preset(
     Preset { name, preprocessing }
 }
 
-use Interpolation::{Bicubic, Bilinear, BilinearNoAntialias};
+use Interpolation::{Bicubic, Bilinear, BilinearNoAntialias, BilinearTensorFlow1};
 use Resize::{FractionDown, FractionUp, ToInput};
 
 /// All presets. A new one is a row here.
-pub const PRESETS: [Preset; 5] = [
+pub const PRESETS: [Preset; 7] = [
     preset("keras", ToInput, Bilinear, [HALVES; 2]),
     preset("torchvision", FractionUp(CROP_FRACTION), Bilinear, [IMAGENET_MEAN, IMAGENET_STD]),
     preset("torchvision-transform-input", FractionUp(CROP_FRACTION), Bilinear, [HALVES; 2]),
     preset("timm", FractionDown(CROP_FRACTION), Bicubic, [HALVES; 2]),
+    // As pytorch-fid, clean-fid and torch-fidelity.
     preset("fid", ToInput, BilinearNoAntialias, [HALVES; 2]),
+    preset("fid-clean", ToInput, Bicubic, [TENSORFLOW; 2]),
+    preset("fid-torch-fidelity", ToInput, BilinearTensorFlow1, [TENSORFLOW; 2]),
 ];
 
 impl Default for Preprocessing {

@@ -206,8 +206,14 @@ fn naive(pixels: &Pixels, resized: [usize; 2], at: [usize; 2], channel: usize, h
         let input = [pixels.height, pixels.width][axis];
         let ratio = input as f64 / resized[axis] as f64;
         let middle = (at[axis] as f64 + 0.5) * ratio - 0.5;
-        if how == Interpolation::BilinearNoAntialias {
-            let middle = middle.max(0.0);
+        let from_first = match how {
+            Interpolation::BilinearNoAntialias => {
+                Some(((at[axis] as f64 + 0.5) * f64::from(ratio as f32) - 0.5).max(0.0))
+            }
+            Interpolation::BilinearTensorFlow1 => Some(f64::from(at[axis] as f32 * ratio as f32)),
+            _ => None,
+        };
+        if let Some(middle) = from_first {
             let (first, part) = (middle.floor() as usize, middle.fract());
             let mut weights = vec![0.0; input];
             weights[first.min(input - 1)] += 1.0 - part;
@@ -301,6 +307,8 @@ fn presets_have_the_sizes_of_their_frameworks() {
         ("torchvision-transform-input", [342, 456], [22, 78]),
         ("timm", [341, 454], [21, 78]),
         ("fid", [299, 299], [0, 0]),
+        ("fid-clean", [299, 299], [0, 0]),
+        ("fid-torch-fidelity", [299, 299], [0, 0]),
     ] {
         let preset = Preprocessing::preset(name).unwrap();
         assert_eq!(preset.name(), Some(name));

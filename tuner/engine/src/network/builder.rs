@@ -14,7 +14,8 @@ pub struct Network {
     pub blocks: &'static [BlockInfo],
 }
 
-#[derive(Debug)]
+/// A row of a network's blocks; networks may share rows.
+#[derive(Clone, Copy, Debug)]
 pub struct BlockInfo {
     pub name: &'static str,
     /// Height, width and channels of its input.
@@ -154,8 +155,13 @@ impl Builder {
 
     /// Mean over 3x3, stride 1, `same`.
     pub fn average_pool(&mut self, x: NodeId, name: &str) -> NodeId {
+        self.same_pool(x, name, PoolKind::Average)
+    }
+
+    /// Maximum or mean over 3x3, stride 1, `same`.
+    pub fn same_pool(&mut self, x: NodeId, name: &str, kind: PoolKind) -> NodeId {
         let window = Window { kernel: [3, 3], stride: [1, 1], padding: Padding::symmetric(1, 1) };
-        self.pool(x, name, PoolKind::Average, window)
+        self.pool(x, name, kind, window)
     }
 
     pub fn concat(&mut self, name: &str, inputs: Vec<NodeId>) -> NodeId {

@@ -3,8 +3,10 @@
 //!
 //! Blocks have Keras's names, layers torchvision's; numbers are Keras's order of creation.
 
+use kernels::PoolKind;
+
 use crate::network::builder::{BlockInfo, Builder, Network};
-use crate::network::model::{ModelInfo, NodeId, TopInfo};
+use crate::network::model::{ModelInfo, NodeId, Tap, TopInfo};
 
 pub const NETWORK: Network = Network {
     name: "inception_v3",
@@ -15,33 +17,43 @@ pub const NETWORK: Network = Network {
         least_side: 75,
         pixel_range: [-1.0, 1.0],
         bn_epsilon: 1e-3,
-        top: Some(TopInfo {
-            block: "top",
-            joins: "mixed10",
-            pool: "avg_pool",
-            dense: "predictions",
-            torch_dense: "fc",
-            softmax: "softmax",
-            features: 2048,
-            classes: 1000,
-            // Source and licence: imagenet_classes.LICENSE.txt.
-            class_names: include_str!("imagenet_classes.txt"),
-            class_names_of: "ImageNet",
-            variants: &[
-                (1001, "class 0 is the background, the others are ImageNet's classes from 1 on"),
-                (
-                    1008,
-                    "they seem to be those of TensorFlow's network of 2015, by which FID is computed: it pools \
-                     otherwise, so that its features are others than these",
-                ),
-            ],
-        }),
+        average_pooling: None,
+        preprocessing: None,
+        top: Some(TOP),
     },
     blocks: &BLOCKS,
 };
 
+pub(super) const TOP: TopInfo = TopInfo {
+    block: "top",
+    joins: "mixed10",
+    pool: "avg_pool",
+    dense: "predictions",
+    torch_dense: "fc",
+    softmax: "softmax",
+    features: 2048,
+    classes: 1000,
+    // Source and licence: imagenet_classes.LICENSE.txt.
+    class_names: include_str!("imagenet_classes.txt"),
+    class_names_of: "ImageNet",
+    variants: &[
+        (1001, "class 0 is the background, the others are ImageNet's classes from 1 on"),
+        (
+            1008,
+            "they seem to be those of TensorFlow's network of 2015, by which FID is computed: it pools \
+             otherwise, so that its features are others than these; --model inception_v3_fid computes it",
+        ),
+    ],
+    // Those of pytorch-fid.
+    taps: &[
+        Tap { features: 64, layer: "stem.maxpool1" },
+        Tap { features: 192, layer: "stem.maxpool2" },
+        Tap { features: 768, layer: "mixed7.concat" },
+    ],
+};
+
 /// A row of [`BLOCKS`].
-const fn block(
+pub(super) const fn block(
     name: &'static str,
     torch: &'static str,
     input: [usize; 3],
@@ -52,7 +64,7 @@ const fn block(
 }
 
 /// Name, torchvision's name, input, convolutions created before, layers.
-const BLOCKS: [BlockInfo; 12] = [
+pub(super) const BLOCKS: [BlockInfo; 12] = [
     block("stem", "", [299, 299, 3], 0, stem),
     block("mixed0", "Mixed_5b", [35, 35, 192], 5, |b, x| figure5(b, x, 32)),
     block("mixed1", "Mixed_5c", [35, 35, 256], 12, |b, x| figure5(b, x, 64)),
@@ -63,8 +75,8 @@ const BLOCKS: [BlockInfo; 12] = [
     block("mixed6", "Mixed_6d", [17, 17, 768], 50, |b, x| figure6(b, x, 160)),
     block("mixed7", "Mixed_6e", [17, 17, 768], 60, |b, x| figure6(b, x, 192)),
     block("mixed8", "Mixed_7a", [17, 17, 768], 70, reduction_17),
-    block("mixed9", "Mixed_7b", [8, 8, 1280], 76, figure7),
-    block("mixed10", "Mixed_7c", [8, 8, 2048], 85, figure7),
+    block("mixed9", "Mixed_7b", [8, 8, 1280], 76, |b, x| figure7(b, x, PoolKind::Average)),
+    block("mixed10", "Mixed_7c", [8, 8, 2048], 85, |b, x| figure7(b, x, PoolKind::Average)),
 ];
 
 /// 299x299x3 to 35x35x192.
@@ -139,8 +151,8 @@ fn reduction_17(b: &mut Builder, x: NodeId) -> NodeId {
     b.concat("concat", vec![branch3x3, branch7x7x3, branch_pool])
 }
 
-/// Figure 7: 8x8, to 2048 channels.
-fn figure7(b: &mut Builder, x: NodeId) -> NodeId {
+/// Figure 7: 8x8, to 2048 channels; `pool` is what its last branch begins with.
+pub(super) fn figure7(b: &mut Builder, x: NodeId, pool: PoolKind) -> NodeId {
     let branch1x1 = b.conv(x, "branch1x1", 320, [1, 1]);
 
     let y = b.conv(x, "branch3x3_1", 384, [1, 1]);
@@ -154,7 +166,7 @@ fn figure7(b: &mut Builder, x: NodeId) -> NodeId {
     let high = b.conv(y, "branch3x3dbl_3b", 384, [3, 1]);
     let branch3x3dbl = b.concat("branch3x3dbl", vec![wide, high]);
 
-    let y = b.average_pool(x, "pool");
+    let y = b.same_pool(x, "pool", pool);
     let branch_pool = b.conv(y, "branch_pool", 192, [1, 1]);
     b.concat("concat", vec![branch1x1, branch3x3, branch3x3dbl, branch_pool])
 }

@@ -7,6 +7,7 @@ pub mod choice;
 pub mod dtypes;
 pub mod graph;
 pub mod inception_v3;
+pub mod inception_v3_fid;
 pub mod model;
 pub mod models;
 pub mod spec;
@@ -22,8 +23,8 @@ pub use choice::{
 pub use dtypes::{BF16_ERROR, F32_ERROR, Precision, cheapest, of_tensors, pair};
 pub use graph::{Graph, Slice, Split, Step, TensorId, Weight};
 pub use inception_v3::NETWORK;
-pub use model::{Activation, Head, HeadLayer, Model, ModelInfo, ModelShape};
+pub use model::{Activation, AveragePooling, Head, HeadLayer, Model, ModelInfo, ModelShape};
 pub use spec::{ConvSpec, InputSpec, Spec};
 
 /// All networks. A new one is a file of data and a row here.
-pub const NETWORKS: [&builder::Network; 1] = [&inception_v3::NETWORK];
+pub const NETWORKS: [&builder::Network; 2] = [&inception_v3::NETWORK, &inception_v3_fid::NETWORK];

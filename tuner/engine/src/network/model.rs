@@ -100,6 +100,15 @@ pub struct Node {
     pub shape: [usize; 3],
 }
 
+/// What an average pool divides by at the border.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AveragePooling {
+    /// The inputs under the window: the border is excluded.
+    Keras,
+    /// The size of the window: the border is counted as zeros.
+    Torchvision,
+}
+
 /// Facts of a network that its layers do not state.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ModelInfo {
@@ -113,6 +122,11 @@ pub struct ModelInfo {
     pub pixel_range: [f32; 2],
     /// Epsilon of every BatchNorm, where a weight file states none.
     pub bn_epsilon: f32,
+    /// The average pools of the network, whatever its weights are called; none where they are those
+    /// of the framework that the weights are from.
+    pub average_pooling: Option<AveragePooling>,
+    /// The preset of preprocessing that goes with the network; none where the weights' names say it.
+    pub preprocessing: Option<&'static str>,
     /// The layers after the last block; none for a single convolution.
     pub top: Option<TopInfo>,
 }
@@ -136,13 +150,24 @@ pub struct TopInfo {
     pub features: usize,
     /// Classes where no weight file states another number.
     pub classes: usize,
-    /// The names of so many classes, one a line.
+    /// The names of so many classes, one a line; empty where they have none.
     pub class_names: &'static str,
     /// What those are the classes of, like `ImageNet`.
     pub class_names_of: &'static str,
     /// Numbers of classes that say that weights are of a variant of the network, and what to know
     /// of it.
     pub variants: &'static [(usize, &'static str)],
+    /// Layers before the end whose means over the image are features too, each by how many.
+    pub taps: &'static [Tap],
+}
+
+/// A layer whose means over the image are features.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tap {
+    /// Its channels.
+    pub features: usize,
+    /// Its name, `block.layer`.
+    pub layer: &'static str,
 }
 
 /// The most BatchNorms that follow a convolution.
@@ -219,9 +244,13 @@ impl Model {
         self.with_head(classes.map(Head::softmax).as_ref())
     }
 
-    /// The same with another head; `None` leaves it out. A model without features stays as it is.
+    /// The same with another head; `None` leaves it out. A model without features stays as it is,
+    /// and so does one that ends at a [`Tap`], since a head takes other features.
     pub fn with_head(mut self, head: Option<&Head>) -> Self {
         let (Some(features), Some(top)) = (self.features, self.info.top) else { return self };
+        if self.is_cut() {
+            return self;
+        }
         self.nodes.truncate(features + 1);
         self.output = features;
         self.nodes[features].op = match head {
@@ -243,7 +272,14 @@ impl Model {
         self
     }
 
-    fn add_to_head(&mut self, block: &'static str, layer: &str, op: Op, channels: usize) {
+    /// Whether it ends at a [`Tap`], before the network's last block does.
+    pub fn is_cut(&self) -> bool {
+        let features = self.features.map(|id| self.nodes[id].shape[2]);
+        features.zip(self.info.top).is_some_and(|(features, top)| features != top.features)
+    }
+
+    /// Adds a layer behind the output.
+    pub(super) fn add_to_head(&mut self, block: &'static str, layer: &str, op: Op, channels: usize) {
         let (name, inputs, shape) = (format!("{block}.{layer}"), vec![self.output], [1, 1, channels]);
         self.nodes.push(Node { name, block, op, inputs, shape });
         self.output = self.nodes.len() - 1;

@@ -3,8 +3,8 @@
 use kernels::Conv;
 
 use crate::network::builder::{Builder, Network};
-use crate::network::model::{Model, ModelInfo, ModelShape};
-use crate::network::{NETWORKS, inception_v3};
+use crate::network::model::{Model, ModelInfo, ModelShape, Op};
+use crate::network::{NETWORKS, inception_v3, inception_v3_fid};
 use crate::util::names;
 
 /// A single convolution's name.
@@ -31,6 +31,16 @@ pub enum ModelError {
         input: [usize; 3],
         /// The shortest side that it can have.
         least: usize,
+    },
+    /// Features that no layer of it has.
+    #[error("model `{model}`: found {found} features, expected {expected}")]
+    Dims {
+        /// The network.
+        model: String,
+        /// How many were asked for.
+        found: usize,
+        /// How many there can be.
+        expected: String,
     },
 }
 
@@ -61,7 +71,16 @@ impl Model {
         let [h, w] = conv.image;
         let input = [h, w, conv.channels];
         let (title, pixel_range) = (CONV2D_BN, [-1.0, 1.0]);
-        let info = ModelInfo { title, input, least_side: 1, pixel_range, bn_epsilon: 1e-3, top: None };
+        let info = ModelInfo {
+            title,
+            input,
+            least_side: 1,
+            pixel_range,
+            bn_epsilon: 1e-3,
+            average_pooling: None,
+            preprocessing: None,
+            top: None,
+        };
         let mut b = Builder::new(CONV2D_BN, input, info);
         let output = b.single_conv(CONV2D_BN, conv.filters(), conv.window, norms);
         let shape = Some(ModelShape::Conv { conv: Conv { batch: 1, ..conv.clone() }, norms });
@@ -85,6 +104,33 @@ impl Model {
         Ok(network.model_of(input))
     }
 
+    /// The network up to the layer that has so many features, and their means over the image: no
+    /// layer after it, and no head.
+    ///
+    /// # Errors
+    /// If no layer of the model has so many features.
+    pub fn with_dims(mut self, dims: usize) -> Result<Self, ModelError> {
+        let usual = self.features.zip(self.info.top).filter(|_| !self.is_cut());
+        let taps = usual.map_or(&[][..], |(_, top)| top.taps);
+        if usual.is_some_and(|(_, top)| top.features == dims) {
+            return Ok(self.with_head(None));
+        }
+        let tap = taps.iter().find(|tap| tap.features == dims);
+        let node = tap.and_then(|tap| self.nodes.iter().position(|node| node.name == tap.layer));
+        let Some((node, (_, top))) = node.zip(usual) else {
+            let all = taps.iter().map(|tap| tap.features).chain(usual.map(|(_, top)| top.features));
+            let list: Vec<String> = all.map(|features| features.to_string()).collect();
+            let expected =
+                if list.is_empty() { "none: it has no features".to_owned() } else { list.join(", ") };
+            return Err(ModelError::Dims { model: self.name, found: dims, expected });
+        };
+        self.nodes.truncate(node + 1);
+        self.output = node;
+        self.add_to_head(top.block, top.pool, Op::GlobalAverage, dims);
+        self.features = Some(self.output);
+        Ok(self)
+    }
+
     /// The model of a name and of what it is made for; `classes` as for [`Model::with_classes`].
     ///
     /// # Errors
@@ -105,8 +151,7 @@ impl Model {
             (name, None) => match NETWORKS.iter().find(|network| network.name == name) {
                 Some(network) => Ok(network.model().with_classes(classes)),
                 None => Self::block(name).ok_or_else(|| {
-                    let blocks = NETWORKS.iter().flat_map(|network| network.blocks).map(|block| block.name);
-                    let blocks: Vec<&str> = blocks.collect();
+                    let blocks: Vec<&str> = NETWORKS.iter().flat_map(|network| own_blocks(network)).collect();
                     let all = NETWORKS.iter().map(|network| network.name).chain([CONV2D_BN]);
                     let expected = match names::nearest(name, all.chain(blocks.iter().copied())) {
                         Some(name) => format!("{name}, which is the nearest"),
@@ -129,12 +174,21 @@ pub fn network_names() -> String {
     NETWORKS.map(|network| network.name).join(", ")
 }
 
+/// The blocks of a network that no network before it in the table has: `--model` accepts each name
+/// once.
+fn own_blocks(network: &Network) -> Vec<&'static str> {
+    let earlier = NETWORKS.iter().take_while(|other| other.name != network.name);
+    let earlier: Vec<&str> = earlier.flat_map(|other| other.blocks).map(|block| block.name).collect();
+    network.blocks.iter().map(|block| block.name).filter(|name| !earlier.contains(name)).collect()
+}
+
 /// What `--model` accepts, for texts: `inception_v3, one block of it (stem, ..)`, and so on.
 pub fn networks_and_blocks() -> String {
-    let one = |network: &Network| match network.blocks {
+    let one = |network: &Network| match own_blocks(network)[..] {
         [first, second, .., last] => {
-            format!("{}, one block of it ({}, {} .. {})", network.name, first.name, second.name, last.name)
+            format!("{}, one block of it ({first}, {second} .. {last})", network.name)
         }
+        [block] => format!("{}, its block {block}", network.name),
         _ => network.name.to_string(),
     };
     NETWORKS.map(one).join(", ")
@@ -143,13 +197,18 @@ pub fn networks_and_blocks() -> String {
 /// The network that a command is for where none is named: the first of the table.
 pub const DEFAULT: &str = NETWORKS[0].name;
 
+/// The network by which the Fréchet Inception Distance is computed.
+pub const FID: &str = inception_v3_fid::NETWORK.name;
+
 /// What an array of preprocessed images is, for texts of the command line.
 pub fn input_arrays() -> String {
     let one = |network: &Network| {
         let ModelInfo { input: [h, w, c], pixel_range: [black, white], .. } = network.info;
         format!("[N, {h}, {w}, {c}] (or --size) float32 in [{black}, {white}]")
     };
-    NETWORKS.map(one).join(" or ")
+    let mut texts: Vec<String> = NETWORKS.map(one).to_vec();
+    texts.dedup();
+    texts.join(" or ")
 }
 
 #[cfg(test)]
@@ -158,7 +217,10 @@ mod tests {
 
     #[test]
     fn texts_name_the_networks_and_blocks_of_the_table() {
-        assert_eq!(networks_and_blocks(), "inception_v3, one block of it (stem, mixed0 .. mixed10)");
+        assert_eq!(
+            networks_and_blocks(),
+            "inception_v3, one block of it (stem, mixed0 .. mixed10), inception_v3_fid, its block mixed10_max"
+        );
         assert_eq!(
             (DEFAULT, &input_arrays()[..]),
             ("inception_v3", "[N, 299, 299, 3] (or --size) float32 in [-1, 1]")
@@ -166,8 +228,8 @@ mod tests {
         let error = Model::by_name("inceptionv3", None, None).expect_err("no such name").to_string();
         assert_eq!(error, "model `inceptionv3` is unknown, expected inception_v3, which is the nearest");
         let error = Model::by_name("resnet", None, None).expect_err("no such model").to_string();
-        let expected = "model `resnet` is unknown, expected inception_v3, conv2d_bn or a block: stem mixed0";
-        assert!(error.starts_with(expected) && error.ends_with("mixed9 mixed10"), "{error}");
+        let expected = "model `resnet` is unknown, expected inception_v3, inception_v3_fid, conv2d_bn or a block: stem mixed0";
+        assert!(error.starts_with(expected) && error.ends_with("mixed9 mixed10 mixed10_max"), "{error}");
     }
 
     #[test]
@@ -182,7 +244,8 @@ mod tests {
                 small.shape.as_ref().map(ToString::to_string),
                 Some(format!("{least}x{}x5", least + 1))
             );
-            assert_eq!(Model::by_name(network.name, small.shape.as_ref(), Some(1000)), Ok(small));
+            let classes = network.info.top.map(|top| top.classes);
+            assert_eq!(Model::by_name(network.name, small.shape.as_ref(), classes), Ok(small));
             for input in [[least - 1, 299, 3], [299, MAX_SIDE + 1, 3], [299, 299, 0], [299, 299, 17]] {
                 let message = model.with_input(input).expect_err("out of bounds").to_string();
                 assert!(message.contains("expected sides from"), "{message}");
@@ -193,15 +256,42 @@ mod tests {
     }
 
     #[test]
-    fn every_name_of_the_table_is_a_model_and_each_block_has_one_network() {
+    fn every_name_of_the_table_is_a_model_and_blocks_of_one_name_are_the_same() {
         for network in NETWORKS {
             assert_eq!(Model::by_name(network.name, None, None).expect("a model").name, network.name);
             let names = network.info.top.map(|top| (top.class_names.lines().count(), top.classes));
-            assert!(names.is_none_or(|(names, classes)| names == classes), "{names:?}");
+            assert!(names.is_none_or(|(names, classes)| names == 0 || names == classes), "{names:?}");
             for block in network.blocks {
-                let has = |other: &&&Network| other.block(block.name).is_some();
-                assert_eq!(NETWORKS.iter().filter(has).count(), 1, "{}", block.name);
+                let nodes = network.block(block.name).map(|model| model.nodes);
+                assert_eq!(Model::block(block.name).map(|model| model.nodes), nodes, "{}", block.name);
             }
         }
+    }
+
+    #[test]
+    fn a_network_is_cut_behind_the_layer_that_has_the_features() {
+        for network in NETWORKS {
+            let whole = network.model();
+            for (dims, last) in [
+                (64, "stem.maxpool1"),
+                (192, "stem.maxpool2"),
+                (768, "mixed7.concat"),
+                (2048, &whole.nodes[whole.features.expect("features") - 1].name[..]),
+            ] {
+                let cut = whole.clone().with_dims(dims).expect("a tap");
+                let [.., before, mean] = &cut.nodes[..] else { panic!("nodes") };
+                assert_eq!(
+                    (&before.name[..], &mean.op, mean.shape),
+                    (last, &Op::GlobalAverage, [1, 1, dims])
+                );
+                assert_eq!((cut.features, cut.output), (Some(cut.nodes.len() - 1), cut.nodes.len() - 1));
+                assert_eq!((cut.is_cut(), cut.has_top()), (dims != 2048, false));
+                assert_eq!(cut.clone().with_classes(Some(9)).has_top(), dims == 2048);
+            }
+            let error = whole.with_dims(100).expect_err("no such layer").to_string();
+            assert!(error.ends_with("found 100 features, expected 64, 192, 768, 2048"), "{error}");
+        }
+        let error = Model::block("mixed0").expect("a block").with_dims(64).expect_err("a block").to_string();
+        assert_eq!(error, "model `mixed0`: found 64 features, expected none: it has no features");
     }
 }

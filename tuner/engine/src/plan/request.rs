@@ -143,4 +143,25 @@ mod tests {
         assert_eq!(Request::new(&model).plan_request().shape.as_deref(), Some("n1h9w9c16k24r3s3"));
         assert_eq!(Request::new(&Model::inception_v3()).plan_request().shape, None);
     }
+
+    #[test]
+    fn a_plan_of_the_whole_network_serves_one_that_is_cut() {
+        let whole = Model::by_name("inception_v3_fid", None, None).expect("a network");
+        let (plan, cpu) = (Request::new(&whole).threads(1).untuned(), Cpu::detect());
+        for dims in [64, 768] {
+            let cut = whole.clone().with_dims(dims).expect("a tap");
+            let plain = Graph::new(&cut, 1, PoolKind::Average);
+            let (graph, choices) = plan.adapted(&plain, &cpu).expect("formats agree");
+            let last = graph.steps.len() - 1;
+            for (step, choice) in graph.steps[..last].iter().zip(&choices) {
+                let planned = plan.steps.iter().find(|planned| planned.layers == step.layers);
+                assert_eq!(
+                    planned.map(|planned| &planned.kernel[..]),
+                    Some(choice.row.id),
+                    "{:?}",
+                    step.layers
+                );
+            }
+        }
+    }
 }

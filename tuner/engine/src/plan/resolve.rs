@@ -66,11 +66,14 @@ impl Plan {
         self.memory_bytes?.total()
     }
 
-    /// The plan's choices for a graph of another batch or number of threads, in the plan's forms
-    /// and not split: a step that the plan's candidate does not take there, or whose layers the plan
-    /// does not have, gets [`default_choice`]. None where formats would not agree.
+    /// The plan's choices for a graph of another batch or number of threads, or one that ends
+    /// before the plan's does, in the plan's forms and not split: a step that the plan's candidate
+    /// does not take there, or whose layers the plan does not have, gets [`default_choice`]. None
+    /// where formats would not agree.
     pub fn adapted(&self, plain: &Graph, cpu: &Cpu) -> Option<(Graph, Vec<Choice>)> {
-        let (path, whole) = (Path::new("plan"), Self { split: None, ..self.clone() });
+        let (path, mut whole) = (Path::new("plan"), Self { split: None, ..self.clone() });
+        let blocks = plain.blocks();
+        whole.block_variants.retain(|planned| blocks.contains(&&planned.block[..]));
         let graph = whole.graph(path, plain).ok()?;
         let choose = |step: &Step| {
             let planned = self.steps.iter().position(|planned| planned.layers == step.layers);

@@ -13,13 +13,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::network::ConvSpec;
+use crate::network::{AveragePooling, ConvSpec};
 use crate::util::files::one_line;
 use crate::weights::error::WeightsError;
 use crate::weights::head::{HeadPart, HeadParts, PartKind};
 use crate::weights::keras_config::{self, Described, NormOptions};
 use crate::weights::names::{ConvTensors, Name, NormTensors};
-use crate::weights::naming::{AveragePooling, Axes, File, LayerNames, Naming};
+use crate::weights::naming::{Axes, File, LayerNames, Naming};
 use crate::weights::tensor_file::{TensorInfo, Tensors};
 
 pub(super) const KERAS: Naming = Naming {

@@ -27,7 +27,6 @@ mod zip;
 
 pub use error::WeightsError;
 pub use head::HeadOptions;
-pub use naming::AveragePooling;
 pub use source::Weights;
 pub use synthetic::image;
 

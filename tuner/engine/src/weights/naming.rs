@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use serde_json::Value;
 
-use crate::network::{ConvSpec, ModelInfo};
+use crate::network::{AveragePooling, ConvSpec, ModelInfo};
 use crate::weights::error::WeightsError;
 use crate::weights::head::HeadParts;
 use crate::weights::names::{ConvTensors, Name};
@@ -52,13 +52,4 @@ pub(super) enum Axes {
     OutputLast,
     /// Convolution OIHW, dense layer \[out, in\].
     OutputFirst,
-}
-
-/// What an average pool divides by at the border.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AveragePooling {
-    /// The inputs under the window: the border is excluded.
-    Keras,
-    /// The size of the window: the border is counted as zeros.
-    Torchvision,
 }

@@ -9,14 +9,13 @@ use std::path::{Path, PathBuf};
 
 use kernels::Filter;
 
-use crate::network::{ConvSpec, Head, InputSpec, Model, Spec};
+use crate::network::{AveragePooling, ConvSpec, Head, InputSpec, Model, Spec};
 use crate::util::files::one_line;
 use crate::util::read_at::Section;
 use crate::weights::activation_means::after_relu;
 use crate::weights::checked::CheckedFile;
 use crate::weights::error::WeightsError;
 use crate::weights::head::HeadOptions;
-use crate::weights::naming::AveragePooling;
 use crate::weights::synthetic::Synthetic;
 
 /// Checked weights, read when asked for.

@@ -9,12 +9,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::network::ConvSpec;
+use crate::network::{AveragePooling, ConvSpec};
 use crate::util::files::one_line;
 use crate::weights::error::WeightsError;
 use crate::weights::head::{HeadPart, HeadParts, PartKind};
 use crate::weights::names::{ConvTensors, Name, NormTensors};
-use crate::weights::naming::{AveragePooling, Axes, File, LayerNames, Layers, Naming};
+use crate::weights::naming::{Axes, File, LayerNames, Layers, Naming};
 use crate::weights::tensor_file::{TensorInfo, Tensors};
 
 pub(super) const TORCHVISION: Naming = Naming {

@@ -5,10 +5,9 @@ use kernels::{BatchNorm, Filter};
 use tempfile::TempDir;
 
 use crate::network::{Activation, Head, HeadLayer};
-use crate::network::{ConvSpec, Model, Spec};
+use crate::network::{AveragePooling, ConvSpec, Model, Spec};
 use crate::weights::error::WeightsError;
 use crate::weights::head::HeadOptions;
-use crate::weights::naming::AveragePooling;
 use crate::weights::source::Weights;
 
 mod files;
