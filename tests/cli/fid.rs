@@ -47,6 +47,11 @@ fn the_distance_of_two_folders_is_printed_with_what_to_know_of_it() {
     }
     let same = FID.replace("fake", "real");
     assert_eq!(number(&folder.prints_json(&format!("{same} --seed 1 --json")), "fid"), 0.0);
+    let json = folder.prints_json(&format!("{FID} --seed 1 --json --kid=2"));
+    assert!(number(&json["kid"], "deviation") > 0.0 && json["kid"]["subset"] == json!(2), "{json}");
+    let Ran { out, err, .. } = folder.run_well(&format!("{FID} --seed 1 --kid"));
+    assert!(out.contains("\nKID ") && out.contains(" ± 0.00000000 by subsets of 3 images\n"), "{out}");
+    assert_contains(&err, &["note: KID is by subsets of 3 images, since one side has no more"]);
     let clean = folder.prints_json(&format!("{FID} --seed 1 --json --preprocess fid-clean"));
     assert!(number(&clean, "fid") != fid && text(&clean, "preprocess") == "fid-clean", "{clean}");
 }
@@ -113,6 +118,8 @@ fn what_has_no_distance_is_refused_in_one_line() {
             "fid cut.npz real.npz",
             &["cut.npz: found a damaged archive", "expected an .npz archive with mu and sigma"],
         ),
+        ("fid real.npz real.npz --kid", &["real.npz: statistics have no KID, expected images"]),
+        ("fid real fake --kid=1", &["--kid"]),
         ("fid real.npz fake --seed 1 --plan gone.json", &["gone.json"]),
         ("fid real fake --seed 1 --preprocess clean", &["expected keras, ", "fid-torch-fidelity"]),
         ("fid real fake --weights other.csv", &["other.csv: "]),

@@ -23,7 +23,7 @@ use crate::cli::{
     Answer, Batch, Failure, HostArgs, Images, Meter, ModelArgs, OutputArgs, by_plan, crowded, print_notes,
     threads,
 };
-use crate::fid::{FidStatistics, frechet_distance};
+use crate::fid::{FidStatistics, KernelDistance, KernelDistanceOptions, frechet_distance, kernel_distance};
 use crate::report::count;
 
 /// Features of an image where nothing else is asked for.
@@ -31,6 +31,9 @@ const DIMS: usize = 2048;
 
 /// Images of one inference where nothing else is asked for.
 const BATCH: usize = 8;
+
+/// Images of a subset for the Kernel Inception Distance, as torch-fidelity and clean-fid.
+const KID_SIZE: &str = "1000";
 
 /// How the name of a file of statistics ends.
 const STATISTICS: &str = "npz";
@@ -59,6 +62,9 @@ pub struct FidArgs {
     /// Features of an image: 64, 192, 768 or 2048; by default those of the statistics, or else 2048
     #[arg(long, value_name = "N")]
     dims: Option<usize>,
+    /// The Kernel Inception Distance as well, by subsets of 1000 images, or of as many as are asked for
+    #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true, default_missing_value = KID_SIZE, value_parser = clap::value_parser!(u32).range(2..=100_000), conflicts_with = "save_stats")]
+    kid: Option<u32>,
     #[command(flatten)]
     host: HostArgs,
     /// The plan; by default the newest valid one of this machine
@@ -88,19 +94,29 @@ pub fn fid(args: &FidArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
     let given = sides.iter().find_map(Side::given_dims);
     let dims = args.dims.or(given).unwrap_or(DIMS);
     sides.iter().try_for_each(|side| side.check_dims(dims))?;
+    if let Some(side) = sides.iter().find(|side| args.kid.is_some() && side.given_dims().is_some()) {
+        return Err(format!("{}: statistics have no KID, expected images", side.path.display()).into());
+    }
     let mut network = match sides.iter().any(|side| matches!(side.of, Of::Images(_))) {
         true => Some(Network::open(args, dims)?),
         false => None,
     };
-    let mut statistics = Vec::new();
+    let mut sets = Vec::new();
     for Side { path, of } in sides {
-        statistics.push(match (of, &mut network) {
-            (Of::Images(images), Some(network)) => network.statistics(path, &images.paths)?,
-            (Of::Statistics(given), _) => given,
-            (Of::Images(_), None) => FidStatistics::new(dims),
+        sets.push(match (of, &mut network) {
+            (Of::Images(images), Some(network)) => network.set(path, &images.paths, args.kid.is_some())?,
+            (Of::Statistics(given), _) => Set { statistics: given, features: Vec::new() },
+            (Of::Images(_), None) => Set { statistics: FidStatistics::new(dims), features: Vec::new() },
         });
     }
-    args.answer(&statistics, network.as_ref(), out)
+    args.answer(&sets, network.as_ref(), out)
+}
+
+/// What is known of the images of a side.
+struct Set {
+    statistics: FidStatistics,
+    /// `[n, dims]`; empty where they are not needed.
+    features: Vec<f32>,
 }
 
 impl FidArgs {
@@ -116,37 +132,45 @@ impl FidArgs {
     }
 
     /// Prints the distance, or writes the statistics.
-    fn answer(
-        &self,
-        statistics: &[FidStatistics],
-        network: Option<&Network>,
-        out: &mut dyn Write,
-    ) -> Result<(), Failure> {
-        let images = |statistics: &FidStatistics| statistics.count();
-        let set = |path: &Path, of: &FidStatistics| ImageSet {
-            path: path.display().to_string(),
-            images: images(of),
-        };
+    fn answer(&self, sets: &[Set], network: Option<&Network>, out: &mut dyn Write) -> Result<(), Failure> {
         let paths = std::iter::once(&self.real).chain(&self.fake);
-        for (path, statistics) in paths.zip(statistics) {
-            print_notes(&singular(path, statistics));
+        for (path, set) in paths.zip(sets) {
+            print_notes(&singular(path, &set.statistics));
         }
+        let of = |path: &Path, set: &Set| {
+            let (path, images) = (path.display().to_string(), set.statistics.count());
+            ImageSet { path, images }
+        };
         let preprocess = network.map(|network| network.preprocessing.name().unwrap_or("other").to_owned());
         let plan = network.and_then(|network| network.plan.as_ref()).map(|path| path.display().to_string());
-        match (statistics, &self.save_stats, &self.fake) {
+        match (sets, &self.save_stats, &self.fake) {
             ([a, b], _, Some(fake)) => {
-                let (fid, dims) = (frechet_distance(a, b)?, a.dims());
-                let (real, fake) = (set(&self.real, a), set(fake, b));
-                self.output.print(&Distance { fid, dims, preprocess, plan, real, fake }, out)
+                let fid = frechet_distance(&a.statistics, &b.statistics)?;
+                let (dims, kid) = (a.statistics.dims(), self.kid(a, b)?);
+                let (real, fake) = (of(&self.real, a), of(fake, b));
+                self.output.print(&Distance { fid, kid, dims, preprocess, plan, real, fake }, out)
             }
-            ([statistics], Some(path), _) => {
-                statistics.write(path)?;
-                let (images, dims) = (set(&self.real, statistics), statistics.dims());
+            ([set], Some(path), _) => {
+                set.statistics.write(path)?;
+                let (images, dims) = (of(&self.real, set), set.statistics.dims());
                 let statistics = path.display().to_string();
                 self.output.print(&Saved { statistics, dims, preprocess, plan, images }, out)
             }
             _ => Ok(()),
         }
+    }
+
+    /// The Kernel Inception Distance, where it is asked for.
+    fn kid(&self, real: &Set, fake: &Set) -> Result<Option<Kid>, Failure> {
+        let Some(size) = self.kid else { return Ok(None) };
+        let options = KernelDistanceOptions { size: size as usize, ..Default::default() };
+        let dims = real.statistics.dims();
+        let KernelDistance { mean, deviation, size } =
+            kernel_distance(&real.features, &fake.features, dims, &options)?;
+        if size < options.size {
+            print_notes(&[format!("KID is by subsets of {size} images, since one side has no more")]);
+        }
+        Ok(Some(Kid { mean, deviation, subset: size }))
     }
 }
 
@@ -250,18 +274,21 @@ impl Network {
         Ok(Self { model, preprocessing, plan, threads, session, noted: HashSet::new() })
     }
 
-    /// The statistics of images.
-    fn statistics(&mut self, path: &Path, images: &[PathBuf]) -> Result<FidStatistics, Failure> {
+    /// The statistics of images, and their features where these are needed.
+    fn set(&mut self, path: &Path, images: &[PathBuf], keeps_features: bool) -> Result<Set, Failure> {
         let (mut meter, what) = (Meter::default(), format!("features of {}", path.display()));
         let dims = self.model.nodes[self.model.output].shape[2];
-        let (mut statistics, mut done) = (FidStatistics::new(dims), 0);
+        let (mut statistics, mut features, mut done) = (FidStatistics::new(dims), Vec::new(), 0);
         let notes = features_of(self, images, &mut |rows| {
             done += rows.len() / dims;
             meter.show(&what, done as f64 / images.len() as f64, "");
+            if keeps_features {
+                features.extend_from_slice(rows);
+            }
             Ok(statistics.add(rows)?)
         })?;
         print_notes(notes.iter().filter(|note| self.noted.insert((*note).clone())));
-        Ok(statistics)
+        Ok(Set { statistics, features })
     }
 }
 
@@ -360,6 +387,9 @@ impl ImageSet {
 #[derive(Debug, Serialize)]
 struct Distance {
     fid: f64,
+    /// Where it is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kid: Option<Kid>,
     /// Features of an image.
     dims: usize,
     /// The preset by which images were preprocessed; null where none were.
@@ -370,10 +400,23 @@ struct Distance {
     fake: ImageSet,
 }
 
+/// The Kernel Inception Distance.
+#[derive(Debug, Serialize)]
+struct Kid {
+    mean: f64,
+    /// Standard deviation between subsets.
+    deviation: f64,
+    /// Images of a subset.
+    subset: usize,
+}
+
 impl Answer for Distance {
     fn text(&self, _: usize) -> String {
-        let Self { fid, dims, real, fake, .. } = self;
-        format!("FID {fid:.6} by {dims} features\nreal: {}\nfake: {}\n", real.text(), fake.text())
+        let Self { fid, kid, dims, real, fake, .. } = self;
+        let kid = kid.as_ref().map_or(String::new(), |Kid { mean, deviation, subset }| {
+            format!("KID {mean:.8} ± {deviation:.8} by subsets of {}\n", count(*subset, "image"))
+        });
+        format!("FID {fid:.6} by {dims} features\n{kid}real: {}\nfake: {}\n", real.text(), fake.text())
     }
 }
 

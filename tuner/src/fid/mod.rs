@@ -19,6 +19,7 @@
 //! - [`FidStatistics`] takes features a few rows at a time; of many images only the mean and the
 //!   covariance are in memory. Those of several machines are united by [`FidStatistics::merge`].
 //! - [`frechet_distance`] is the distance of two of them.
+//! - [`kernel_distance`] is the Kernel Inception Distance, which needs the features themselves.
 //! - [`FidStatistics::read`] and [`FidStatistics::write`] exchange them as `.npz` files with
 //!   pytorch-fid, clean-fid and others.
 //!
@@ -26,6 +27,7 @@
 
 mod distance;
 mod error;
+mod kid;
 mod moments;
 mod normal;
 mod npz;
@@ -35,4 +37,5 @@ mod tests;
 
 pub use distance::frechet_distance;
 pub use error::FidError;
+pub use kid::{KernelDistance, KernelDistanceOptions, kernel_distance};
 pub use statistics::FidStatistics;
