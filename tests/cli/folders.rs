@@ -101,12 +101,15 @@ fn bad_images_end_a_run_or_are_skipped_and_told() {
     };
     for ending in ["npy", "csv", "jsonl"] {
         let err = refused(&format!("{run} --output y.{ending}"));
-        let partial =
-            format!("y.{ending}.partial has the results of the first 1; --resume goes on behind them");
-        assert_contains(&err, &[&partial]);
+        let partial = format!("y.{ending}.partial-");
+        assert_contains(&err, &[&partial, " has the results of the first 1, --resume goes on behind them"]);
         folder.refuses(
             &format!("{run} --output y.{ending}"),
-            &["partial: found the results of a run that was stopped, expected --resume to go on"],
+            &[&partial, ": found the results of a run that was stopped, expected --resume to go on"],
+        );
+        folder.refuses(
+            &format!("{run} --seed 7 --output y.{ending} --resume"),
+            &[&partial, ": found the results of another run, expected the same weights and options"],
         );
         let err = folder.notes(&format!("{run} --output y.{ending} --resume --skip-bad"));
         assert_contains(&err, &["note: 1 of 4 images skipped, the first: photos/001.bmp: found"]);

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use engine::image::is_image;
+use glob::MatchOptions;
 use walkdir::{DirEntry, WalkDir};
 
 use crate::cli::{Failure, stdin};
@@ -143,7 +144,8 @@ fn add_folder(folder: &Path, paths: &mut Vec<PathBuf>, left_out: &mut LeftOut) -
 fn add_matching(pattern: &str, paths: &mut Vec<PathBuf>) -> Result<(), Failure> {
     let wrong =
         |error: &dyn std::fmt::Display| format!("{pattern}: {error}, expected a pattern like photos/*.jpg");
-    let matching = glob::glob(pattern).map_err(|error| wrong(&error))?;
+    let options = MatchOptions { require_literal_leading_dot: true, ..Default::default() };
+    let matching = glob::glob_with(pattern, options).map_err(|error| wrong(&error))?;
     let before = paths.len();
     for path in matching {
         let path =
