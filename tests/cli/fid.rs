@@ -105,6 +105,7 @@ fn what_has_no_distance_is_refused_in_one_line() {
             "fid real --save-stats real.npz --seed 1 --dims 100",
             &["--dims: ", "found 100 features, expected 64, 192"],
         ),
+        ("fid real.npz --save-stats -", &["--save-stats -: "]),
         ("fid real.npz --save-stats ./real.npz", &["--save-stats ./real.npz: is a file that is read"]),
         ("fid real --save-stats none/x/y.npz --seed 1", &["y.npz: cannot write"]),
         ("fid none fake --seed 1", &["none: found no image, expected some in this folder"]),

@@ -39,7 +39,7 @@ FEATURES = 1e-5
 ABSOLUTE = 1e-3
 RELATIVE = 1e-5
 # A kernel distance is a difference of means of kernels, which torch-fidelity sums in float32.
-KERNEL = 1e-4
+KERNEL = 1e-5
 SUBSET = 10
 DIMS = (64, 192, 768, 2048)
 IMAGES = {"many": 72, "few": 12}

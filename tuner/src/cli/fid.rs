@@ -20,7 +20,7 @@ use crate::cli::infer::{Rate, StreamsArg, Way};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::plan_choice::{Found, PlanChoice, PlanChoiceArgs};
 use crate::cli::preprocess::{preset, preset_help, usual};
-use crate::cli::{Answer, Failure, HostArgs, Images, OutputArgs, crowded, print_notes, threads};
+use crate::cli::{Answer, Failure, HostArgs, Images, OutputArgs, crowded, print_notes, stdin, threads};
 use crate::fid::{FidStatistics, KernelDistance, KernelDistanceOptions, frechet_distance, kernel_distance};
 use crate::report::count;
 
@@ -120,6 +120,9 @@ impl FidArgs {
     /// Checks that the file to write can be written and is none of those that are read.
     fn check_files(&self) -> Result<(), Failure> {
         let Some(path) = &self.save_stats else { return Ok(()) };
+        if path == Path::new(stdin::DASH) {
+            return Err("--save-stats -: statistics are an archive, expected a file".into());
+        }
         let read = [Some(&self.real), self.weights.as_ref(), self.plan.plan.as_ref()];
         if read.into_iter().flatten().any(|read| resolved(read) == resolved(path)) {
             let path = path.display();
@@ -255,10 +258,7 @@ impl<'a> Network<'a> {
                 let options = HeadOptions { features_only: true, activation: None };
                 Weights::open_with(path, &bare, &options)?
             }
-            (None, Some(seed)) => {
-                print_notes(&["the weights are synthetic, so that the distance means nothing".to_owned()]);
-                Weights::synthetic(&bare, seed)
-            }
+            (None, Some(seed)) => Weights::synthetic(&bare, seed),
             (None, None) => {
                 return Err(format!(
                     "--weights is missing, expected those of TensorFlow's Inception of 2015, as \
@@ -267,10 +267,6 @@ impl<'a> Network<'a> {
                 .into());
             }
         };
-        let variant = weights.variant();
-        print_notes(
-            &variant.map(|text| format!("{}: by their number of classes, {text}", weights.description())),
-        );
         let (model, cpu, host) = (cut(weights.fit(&bare))?, args.host.isa.cpu(), &args.host);
         let (weights_file, batch) = (args.weights.as_deref(), host.batch.map(usize::from));
         let (args_of_plan, cpu, of, weights_ref) = (&args.plan, &cpu, &model, &weights);
@@ -285,6 +281,11 @@ impl<'a> Network<'a> {
         };
         let Found { graph, choices, threads, plan, streams: fastest, notes } = choice.find()?;
         ensure_runs(&model.name, &graph)?;
+        let synthetic = "the weights are synthetic, so that the distance means nothing".to_owned();
+        print_notes(&weights.is_synthetic().then_some(synthetic));
+        let of_variant =
+            |text: &str| format!("{}: by their number of classes, {text}", weights.description());
+        print_notes(&weights.variant().map(of_variant));
         print_notes(crowded(threads).iter().chain(&notes));
         let preprocessing = args.preprocess.unwrap_or_else(|| usual(&model, &weights));
         Ok(Self {
