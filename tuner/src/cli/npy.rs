@@ -179,7 +179,8 @@ impl<'a> Npy<'a> {
             };
             return Err(InputError::Type { file, name: name.to_owned(), found: descriptor, expected });
         }
-        let start = (&reader).stream_position().map_err(read)?;
+        // A pipe has no position, and is read at once.
+        let start = (&reader).stream_position().unwrap_or(0);
         let (fortran, shape) = (header.is_fortran, header.shape);
         Ok(Self { name, descriptor, fortran, shape, reader, start, file })
     }
