@@ -19,7 +19,7 @@ use crate::cli::images::{Image, Seen};
 use crate::cli::infer::{Rate, StreamsArg, Way};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::plan_choice::{Found, PlanChoice, PlanChoiceArgs};
-use crate::cli::preprocess::{preset, preset_help, usual};
+use crate::cli::preprocess::{preset, preset_help};
 use crate::cli::{Answer, Failure, HostArgs, Images, OutputArgs, crowded, print_notes, stdin, threads};
 use crate::fid::{FidStatistics, KernelDistance, KernelDistanceOptions, frechet_distance, kernel_distance};
 use crate::report::count;
@@ -287,7 +287,7 @@ impl<'a> Network<'a> {
             |text: &str| format!("{}: by their number of classes, {text}", weights.description());
         print_notes(&weights.variant().map(of_variant));
         print_notes(crowded(threads).iter().chain(&notes));
-        let preprocessing = args.preprocess.unwrap_or_else(|| usual(&model, &weights));
+        let preprocessing = args.preprocess.unwrap_or_else(|| Preprocessing::usual(&model, &weights));
         Ok(Self {
             args,
             model,

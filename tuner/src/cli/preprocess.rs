@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use engine::image::{Interpolation, PRESETS, Preprocessing, Resize};
-use engine::{AveragePooling, Model, Weights};
+use engine::{Model, Weights};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct PreprocessArgs {
@@ -35,7 +35,7 @@ impl PreprocessArgs {
     /// What is asked for: the preset that goes with the model or else with the weights, or the named
     /// one, with changes.
     pub fn preprocessing(&self, model: &Model, weights: &Weights) -> Preprocessing {
-        let mut preprocessing = self.preprocess.unwrap_or_else(|| usual(model, weights));
+        let mut preprocessing = self.preprocess.unwrap_or_else(|| Preprocessing::usual(model, weights));
         preprocessing.exif = self.exif;
         if let Some(Colors(mean)) = self.mean {
             preprocessing.mean = mean;
@@ -48,15 +48,6 @@ impl PreprocessArgs {
         preprocessing.interpolation = self.interpolation.unwrap_or(preprocessing.interpolation);
         preprocessing
     }
-}
-
-/// What the network was trained with, or else what weights of these names were.
-pub fn usual(model: &Model, weights: &Weights) -> Preprocessing {
-    let of_weights = match weights.average_pooling() {
-        AveragePooling::Torchvision => "torchvision-transform-input",
-        _ => "keras",
-    };
-    Preprocessing::preset(model.info.preprocessing.unwrap_or(of_weights)).unwrap_or_default()
 }
 
 /// Red, green and blue. A type of its own, since clap takes an array for many values.

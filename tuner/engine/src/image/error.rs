@@ -20,6 +20,22 @@ pub enum ImageError {
         /// The most pixels that are accepted.
         limit: usize,
     },
+    /// Pixels in memory of which there is another number than their size states.
+    #[error(
+        "{name}: found {found} samples of {channels} channels, expected those of {height}x{width} pixels of 1 to 4"
+    )]
+    Samples {
+        /// What the image is called.
+        name: String,
+        /// How many samples there are.
+        found: usize,
+        /// Height in pixels.
+        height: usize,
+        /// Width in pixels.
+        width: usize,
+        /// Samples of a pixel.
+        channels: usize,
+    },
     /// What the preprocessing gives is not what the model takes.
     #[error("{file}: {source}")]
     Geometry {

@@ -36,7 +36,9 @@ pub use error::{GeometryError, ImageError};
 pub use filter::Interpolation;
 pub use preprocessing::{PRESETS, Preprocessing, Preset, Resize};
 
-use pixels::{MAX_PIXELS, Refusal};
+pub use pixels::{PixelView, SampleView};
+
+use pixels::{MAX_PIXELS, Refusal, checked_size};
 
 /// The largest file that is read: pixels of four channels and 16 bits, and as much as a page more.
 const MAX_BYTES: u64 = MAX_PIXELS as u64 * 8 + (1 << 20);
@@ -84,18 +86,91 @@ pub fn load_with(
 ) -> Result<LoadedImage, ImageError> {
     let path = path.as_ref();
     let file = file_name(path);
+    ensure_takes(&file, model, preprocessing)?;
+    let bytes = read(path, &file)?;
+    decoded(&file, bytes, model, preprocessing)
+}
+
+/// As [`load_with`], of a file whose bytes are in memory. Messages call it `name`.
+///
+/// # Errors
+/// As [`load_with`].
+pub fn from_bytes(
+    name: &str,
+    bytes: Vec<u8>,
+    model: &Model,
+    preprocessing: &Preprocessing,
+) -> Result<LoadedImage, ImageError> {
+    ensure_takes(name, model, preprocessing)?;
+    if !decode::is_image(&bytes) {
+        return Err(damaged(name, &starts_like(&bytes)).into());
+    }
+    decoded(name, bytes, model, preprocessing)
+}
+
+/// The image of a file's bytes, which start like one.
+fn decoded(
+    file: &str,
+    bytes: Vec<u8>,
+    model: &Model,
+    preprocessing: &Preprocessing,
+) -> Result<LoadedImage, ImageError> {
+    let Decoded { pixels, layout, exif } = decode::decode(bytes).map_err(|refusal| refused(file, refusal))?;
+    let orientation = match (layout, preprocessing.exif) {
+        (Orientation::NoTransforms, true) => exif,
+        (layout, _) => layout,
+    };
+    let image = of_model(file, (&pixels).into(), orientation, model, preprocessing)?;
+    Ok(LoadedImage { orientation: exif.to_exif(), ..image })
+}
+
+/// Preprocesses an image in memory, upright and of any size, for a model: as [`load_with`] does
+/// with those of files. Messages call it `name`.
+///
+/// # Errors
+/// If there are not as many samples as the size states, or over 200 million pixels; if the model
+/// takes no images; if the preprocessing does not give the model's size, or has three means for one
+/// channel.
+pub fn from_pixels(
+    name: &str,
+    pixels: PixelView,
+    model: &Model,
+    preprocessing: &Preprocessing,
+) -> Result<LoadedImage, ImageError> {
+    ensure_takes(name, model, preprocessing)?;
+    let PixelView { width, height, channels, .. } = pixels;
+    let count = checked_size(width, height).map_err(|refusal| refused(name, refusal))?;
+    if !(1..=4).contains(&channels) || pixels.len() != count * channels {
+        let (name, found) = (name.to_owned(), pixels.len());
+        return Err(ImageError::Samples { name, found, height, width, channels });
+    }
+    of_model(name, pixels, Orientation::NoTransforms, model, preprocessing)
+}
+
+/// Refuses what no image can be the input of.
+fn ensure_takes(file: &str, model: &Model, preprocessing: &Preprocessing) -> Result<(), ImageError> {
+    let file = file.to_owned();
     if !model.takes_images() {
         return Err(ImageError::Model { file, model: model.to_string(), expected: model.input() });
     }
-    let [height, width, channels] = model.input();
     let of_colours = [preprocessing.mean, preprocessing.std].iter().any(|[r, g, b]| r != g || g != b);
-    if channels == 1 && of_colours {
-        return Err(ImageError::Colours { file });
+    match model.input()[2] == 1 && of_colours {
+        true => Err(ImageError::Colours { file }),
+        false => Ok(()),
     }
-    let bytes = read(path, &file)?;
-    let decoded = decode::decode(bytes).map_err(|refusal| refused(&file, refusal))?;
-    let image = preprocess(&decoded, preprocessing, [height, width]);
-    let mut image = image.map_err(|source| ImageError::Geometry { file, source })?;
+}
+
+/// Pixels as the input of a model.
+fn of_model(
+    file: &str,
+    pixels: PixelView,
+    orientation: Orientation,
+    model: &Model,
+    preprocessing: &Preprocessing,
+) -> Result<LoadedImage, ImageError> {
+    let [height, width, channels] = model.input();
+    let image = preprocess(pixels, orientation, preprocessing, [height, width]);
+    let mut image = image.map_err(|source| ImageError::Geometry { file: file.to_owned(), source })?;
     if channels == 1 {
         let luma = |rgb: &[f32]| 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2];
         image.values = image.values.chunks_exact(3).map(luma).collect();
@@ -149,17 +224,13 @@ fn refused(file: &str, refusal: Refusal) -> ImageError {
     }
 }
 
-/// A decoded image in RGB as the input of `[height, width]`.
+/// An image in RGB as the input of `[height, width]`.
 fn preprocess(
-    decoded: &Decoded,
+    pixels: PixelView,
+    orientation: Orientation,
     preprocessing: &Preprocessing,
     input: [usize; 2],
 ) -> Result<LoadedImage, GeometryError> {
-    let Decoded { pixels, layout, exif } = decoded;
-    let orientation = match (*layout, preprocessing.exif) {
-        (Orientation::NoTransforms, true) => *exif,
-        (layout, _) => layout,
-    };
     let size = orientation::upright_size([pixels.height, pixels.width], orientation);
     let window = preprocessing.window(size, input)?;
     let is_enlarged = window.resized[0] > size[0] || window.resized[1] > size[1];
@@ -172,5 +243,5 @@ fn preprocess(
             *value = (*value / white - mean) / std;
         }
     }
-    Ok(LoadedImage { values, size, is_enlarged, orientation: exif.to_exif() })
+    Ok(LoadedImage { values, size, is_enlarged, orientation: Orientation::NoTransforms.to_exif() })
 }

@@ -17,17 +17,62 @@ pub struct Pixels {
     pub samples: Samples,
 }
 
-impl Pixels {
+/// Samples in memory, row by row, all channels of a pixel together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum SampleView<'a> {
+    /// White is 255.
+    U8(&'a [u8]),
+    /// White is 65535.
+    U16(&'a [u16]),
+    /// White is 1. Values beyond 0..1 are those of black or white.
+    F32(&'a [f32]),
+}
+
+/// An image in memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PixelView<'a> {
+    /// In pixels.
+    pub width: usize,
+    /// In pixels.
+    pub height: usize,
+    /// 1: grey; 2: grey and alpha; 3: RGB; 4: RGB and alpha. Alpha is ignored.
+    pub channels: usize,
+    /// `height` x `width` x `channels` of them.
+    pub samples: SampleView<'a>,
+}
+
+impl<'a> From<&'a Pixels> for PixelView<'a> {
+    fn from(pixels: &'a Pixels) -> Self {
+        let Pixels { width, height, channels, samples } = pixels;
+        let samples = match samples {
+            Samples::U8(samples) => SampleView::U8(samples),
+            Samples::U16(samples) => SampleView::U16(samples),
+        };
+        Self { width: *width, height: *height, channels: *channels, samples }
+    }
+}
+
+impl PixelView<'_> {
     /// The value of white.
-    pub fn white(&self) -> f32 {
+    pub(crate) fn white(&self) -> f32 {
         match self.samples {
-            Samples::U8(_) => 255.0,
-            Samples::U16(_) => 65535.0,
+            SampleView::U8(_) => 255.0,
+            SampleView::U16(_) => 65535.0,
+            SampleView::F32(_) => 1.0,
+        }
+    }
+
+    /// How many samples there are.
+    pub(crate) fn len(&self) -> usize {
+        match self.samples {
+            SampleView::U8(samples) => samples.len(),
+            SampleView::U16(samples) => samples.len(),
+            SampleView::F32(samples) => samples.len(),
         }
     }
 
     /// Which channel is red, green and blue.
-    pub fn rgb(&self) -> [usize; 3] {
+    pub(crate) fn rgb(&self) -> [usize; 3] {
         if self.channels < 3 { [0; 3] } else { [0, 1, 2] }
     }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use crate::image::error::GeometryError;
 use crate::image::filter::Interpolation;
 use crate::image::resize::Window;
+use crate::network::{AveragePooling, Model};
+use crate::weights::Weights;
 
 /// The size that an image is resized to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -90,6 +92,15 @@ impl Default for Preprocessing {
 }
 
 impl Preprocessing {
+    /// What a network was trained with, or else what weights of these names were.
+    pub fn usual(model: &Model, weights: &Weights) -> Self {
+        let of_weights = match weights.average_pooling() {
+            AveragePooling::Torchvision => "torchvision-transform-input",
+            AveragePooling::Keras => "keras",
+        };
+        Self::preset(model.info.preprocessing.unwrap_or(of_weights)).unwrap_or_default()
+    }
+
     /// The preset of this name.
     pub fn preset(name: &str) -> Option<Self> {
         PRESETS.iter().find(|preset| preset.name == name).map(|preset| preset.preprocessing)

@@ -9,15 +9,15 @@
 //! ```
 //!
 //! Next to the decoded image and the output, memory holds one row of sums and the weights of a
-//! tile, whatever the proportions of the image. An image of fewer rows than the output has its columns
-//! filtered first, which is less work, and leaves less than the output.
+//! tile, whatever the proportions of the image. An image of fewer rows than the output has its
+//! columns filtered first, which is less work, and leaves less than the output.
 
 use std::ops::Range;
 
 use pulp::Arch;
 
 use crate::image::filter::{Axis, Interpolation, Taps};
-use crate::image::pixels::{Pixels, Samples};
+use crate::image::pixels::{PixelView, SampleView};
 
 /// The part of the resized image that is wanted. Pairs are height and width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +41,16 @@ const TAPS_AT_ONCE: usize = 64;
 
 /// The part of the resized image, `[height, width, 3]`, in the levels of the image: from 0 to its
 /// white.
-pub fn resize(pixels: &Pixels, window: &Window, interpolation: Interpolation) -> Vec<f32> {
-    let mut values = match &pixels.samples {
-        Samples::U8(samples) => in_order(pixels, samples, window, interpolation),
-        Samples::U16(samples) => in_order(pixels, samples, window, interpolation),
+pub fn resize<'a>(
+    pixels: impl Into<PixelView<'a>>,
+    window: &Window,
+    interpolation: Interpolation,
+) -> Vec<f32> {
+    let pixels = pixels.into();
+    let mut values = match pixels.samples {
+        SampleView::U8(samples) => in_order(&pixels, samples, window, interpolation),
+        SampleView::U16(samples) => in_order(&pixels, samples, window, interpolation),
+        SampleView::F32(samples) => in_order(&pixels, samples, window, interpolation),
     };
     // Cubic curves overshoot.
     let white = pixels.white();
@@ -54,7 +60,7 @@ pub fn resize(pixels: &Pixels, window: &Window, interpolation: Interpolation) ->
 
 /// Filters rows first, or columns where the image has fewer rows than the output.
 fn in_order<T: Copy + Into<f32> + Sync>(
-    pixels: &Pixels,
+    pixels: &PixelView,
     samples: &[T],
     window: &Window,
     interpolation: Interpolation,
@@ -74,8 +80,8 @@ fn in_order<T: Copy + Into<f32> + Sync>(
     Resize { samples: &narrow, channels: 3, rgb: [0, 1, 2], rows, columns, window: &window }.all()
 }
 
-/// Samples from which on two threads share an image: of a photograph of 24 megapixels, resizing is a
-/// fifth of the time.
+/// Samples from which on two threads share an image: of a photograph of 24 megapixels, resizing is
+/// a fifth of the time.
 const LARGE: usize = 16 << 20;
 pub(super) const THREADS: usize = 2;
 

@@ -7,7 +7,8 @@ use super::filter::Axis;
 use super::pixels::{Pixels, Samples};
 use super::resize::{THREADS, TILE_COLUMNS, Window, resize};
 use super::{
-    GeometryError, ImageError, Interpolation, Orientation, Preprocessing, Resize, load, orientation,
+    GeometryError, ImageError, Interpolation, Orientation, PixelView, Preprocessing, Resize, SampleView,
+    from_bytes, from_pixels, load, orientation,
 };
 use crate::network::Model;
 
@@ -232,7 +233,7 @@ fn naive(pixels: &Pixels, resized: [usize; 2], at: [usize; 2], channel: usize, h
     };
     let (rows, columns) = (weights(0), weights(1));
     let sample = |y: usize, x: usize| {
-        let at = (y * pixels.width + x) * pixels.channels + pixels.rgb()[channel];
+        let at = (y * pixels.width + x) * pixels.channels + PixelView::from(pixels).rgb()[channel];
         match &pixels.samples {
             Samples::U8(samples) => f64::from(samples[at]),
             Samples::U16(samples) => f64::from(samples[at]),
@@ -240,7 +241,7 @@ fn naive(pixels: &Pixels, resized: [usize; 2], at: [usize; 2], channel: usize, h
     };
     let row = |y: usize| columns.iter().enumerate().map(|(x, weight)| weight * sample(y, x)).sum::<f64>();
     let value: f64 = rows.iter().enumerate().filter(|(_, w)| **w != 0.0).map(|(y, w)| w * row(y)).sum();
-    value.clamp(0.0, f64::from(pixels.white()))
+    value.clamp(0.0, f64::from(PixelView::from(pixels).white()))
 }
 
 #[test]
@@ -260,7 +261,8 @@ fn every_filter_is_that_of_a_naive_sum_in_f64() {
             for (index, value) in found.iter().enumerate() {
                 let at = [start[0] + index / 3 / size[1], start[1] + index / 3 % size[1]];
                 let expected = naive(&pixels, resized, at, index % 3, how);
-                let error = (f64::from(*value) - expected).abs() / f64::from(pixels.white());
+                let error =
+                    (f64::from(*value) - expected).abs() / f64::from(PixelView::from(&pixels).white());
                 assert!(error < 2e-6, "{how} {width}x{height} at {at:?}: {value} is not {expected}");
             }
         }
@@ -359,5 +361,64 @@ fn turning_and_resizing_can_be_exchanged() {
         let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst < 1e-3, "orientation {number}: {worst}");
         assert_eq!(orientation::upright_size([23, 37], orientation), [height, width]);
+    }
+}
+
+#[test]
+fn bytes_that_are_no_image_are_refused_by_their_name() {
+    let (model, preset) = (Model::inception_v3(), Preprocessing::default());
+    for bytes in [&b""[..], b"no image", &encoded(&gradient(), ImageFormat::Png)[..999]] {
+        let error =
+            from_bytes("images[3]", bytes.to_vec(), &model, &preset).expect_err("no image").to_string();
+        assert!(error.starts_with("images[3]: found ") && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn pixels_in_memory_become_what_those_of_a_file_become_and_need_their_size() {
+    let (model, image) = (Model::inception_v3(), gradient());
+    let preset = Preprocessing::preset("torchvision").expect("a preset");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.png");
+    for image in [
+        image.clone(),
+        DynamicImage::ImageRgb16(image.to_rgb16()),
+        DynamicImage::ImageLuma8(image.to_luma8()),
+    ] {
+        std::fs::write(&path, encoded(&image, ImageFormat::Png)).unwrap();
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        let channels = usize::from(image.color().channel_count());
+        let samples = match (image.as_bytes(), &image) {
+            (_, DynamicImage::ImageRgb16(wide)) => SampleView::U16(wide),
+            (bytes, _) => SampleView::U8(bytes),
+        };
+        let pixels = PixelView { width, height, channels, samples };
+        let found = from_pixels("x", pixels, &model, &preset).unwrap();
+        assert_eq!(found, super::load_with(&path, &model, &preset).unwrap());
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(from_bytes("x", bytes, &model, &preset).unwrap(), found);
+        for (width, channels) in [(width - 1, channels), (0, channels), (width, 0), (width, channels + 1)] {
+            let wrong = PixelView { width, channels, ..pixels };
+            let error =
+                from_pixels("images[3]", wrong, &model, &preset).expect_err("another size").to_string();
+            assert!(error.starts_with("images[3]: found ") && !error.contains('\n'), "{error}");
+        }
+    }
+}
+
+#[test]
+fn pixels_from_0_to_1_are_those_of_8_bits_but_for_rounding() {
+    let model = Model::inception_v3();
+    let (width, height, channels) = (40, 30, 3);
+    let bytes: Vec<u8> = (0..width * height * channels).map(|n| (n * 97 % 256) as u8).collect();
+    let unit: Vec<f32> = bytes.iter().map(|&byte| f32::from(byte) / 255.0).collect();
+    for preset in super::PRESETS {
+        let of = |samples| {
+            let pixels = PixelView { width, height, channels, samples };
+            from_pixels("x", pixels, &model, &preset.preprocessing).unwrap().values
+        };
+        let pairs = of(SampleView::U8(&bytes)).into_iter().zip(of(SampleView::F32(&unit)));
+        let most = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(most < 1e-5, "{}: {most:e}", preset.name);
     }
 }
