@@ -1,6 +1,7 @@
 //! A network as a program runs it: images in, classes and features out, in its own threads.
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use kernels::Cpu;
 
@@ -9,7 +10,8 @@ use crate::plan::error::PlanError;
 use crate::plan::request::Request;
 use crate::plan::schema::{Plan, PlanRequest};
 use crate::runtime::{
-    Machine, MemoryError, NotFinite, PrepareError, PreparedNetwork, Threads, ThreadsError, ensure_runs, graph,
+    Loaded, Machine, MemoryError, NotFinite, PrepareError, PreparedNetwork, Ran, Stream, Threads,
+    ThreadsError, Work, ensure_runs, graph, streams,
 };
 use crate::weights::Weights;
 
@@ -53,6 +55,7 @@ pub struct SessionBuilder<'a> {
     weights: &'a Weights,
     plan: Option<&'a Plan>,
     any_machine: bool,
+    streams: usize,
 }
 
 impl<'a> SessionBuilder<'a> {
@@ -64,6 +67,12 @@ impl<'a> SessionBuilder<'a> {
     /// Accepts a plan that was made on another machine. Its kernels must be on this one.
     pub fn any_machine(self) -> Self {
         Self { any_machine: true, ..self }
+    }
+
+    /// Many images run as so many inferences at the same time, which share the plan's threads; few
+    /// run one after the other on all threads, as all do by default.
+    pub fn streams(self, streams: usize) -> Self {
+        Self { streams: streams.max(1), ..self }
     }
 
     /// Checks the plan in full, starts threads, and reads and packs the weights.
@@ -84,24 +93,48 @@ impl<'a> SessionBuilder<'a> {
         ensure_runs(&model.name, &graph)?;
         let threads = Threads::new(plan.threads)?;
         let network = PreparedNetwork::new(graph, &choices, self.weights, &cpu, &threads)?;
-        Ok(Session { network, threads, input: model.input(), has_classes: model.has_top() })
+        let streams = split(&network, self.streams, plan.threads)?;
+        let of_node = |node: usize| model.nodes[node].shape;
+        Ok(Session {
+            all: Stream { threads, network },
+            streams,
+            input: model.input(),
+            output: of_node(model.output),
+            features: model.features.map(|node| of_node(node)[2]),
+            has_classes: model.has_top(),
+        })
     }
 }
+
+/// Streams that share the threads; none where there is one of all.
+fn split(network: &PreparedNetwork, count: usize, threads: usize) -> Result<Vec<Stream>, ThreadsError> {
+    match count {
+        1 => Ok(Vec::new()),
+        _ => streams(network, count, (threads / count).max(1)),
+    }
+}
+
+/// Rounds of all streams that images are worth splitting for: all threads take each of fewer.
+const ROUNDS: usize = 4;
 
 /// A network that is ready to run, and the threads that run it.
 ///
 /// It wraps a [`PreparedNetwork`], whose `run` neither fails nor allocates.
 pub struct Session {
-    network: PreparedNetwork,
-    threads: Threads,
+    /// Of all threads.
+    all: Stream,
+    /// Those that share the threads; none where there is that of all only.
+    streams: Vec<Stream>,
     input: [usize; 3],
+    output: [usize; 3],
+    features: Option<usize>,
     has_classes: bool,
 }
 
 impl Session {
     /// A session of a model on weights that were opened for it.
     pub fn builder<'a>(model: &'a Model, weights: &'a Weights) -> SessionBuilder<'a> {
-        SessionBuilder { model, weights, plan: None, any_machine: false }
+        SessionBuilder { model, weights, plan: None, any_machine: false, streams: 1 }
     }
 
     /// Height, width and channels of an image.
@@ -109,14 +142,51 @@ impl Session {
         self.input
     }
 
+    /// Height, width and channels of the last output: 1, 1 and the number of classes, or else
+    /// features, or else as the block has it.
+    pub fn output(&self) -> [usize; 3] {
+        self.output
+    }
+
+    /// How many pooled features there are; none where the model has none.
+    pub fn features(&self) -> Option<usize> {
+        self.features
+    }
+
+    /// Whether the last output is probabilities, or else what the weights end with in their place.
+    pub fn has_classes(&self) -> bool {
+        self.has_classes
+    }
+
     /// Images that are computed at once.
     pub fn batch(&self) -> usize {
-        self.network.graph().batch
+        self.all.network.graph().batch
     }
 
     /// Threads that compute them.
     pub fn threads(&self) -> usize {
-        self.threads.count()
+        self.all.threads.count()
+    }
+
+    /// Inferences at the same time where there are many images.
+    pub fn streams(&self) -> usize {
+        self.streams.len().max(1)
+    }
+
+    /// Another session on the same packed weights, with memory and threads of its own.
+    ///
+    /// # Errors
+    /// If the system does not start the threads.
+    pub fn fork(&self) -> Result<Self, ThreadsError> {
+        let (count, Stream { network, .. }) = (self.threads(), &self.all);
+        let all = Stream { threads: Threads::new(count)?, network: network.fork(count) };
+        let streams = split(&all.network, self.streams(), count)?;
+        Ok(Self { all, streams, ..*self })
+    }
+
+    /// Whether so many images are split.
+    fn splits(&self, images: usize) -> bool {
+        self.streams.len() > 1 && images >= ROUNDS * self.streams.len() * self.batch()
     }
 
     /// Runs images, as many at once as the plan's batch: `[n, height, width, channels]` values,
@@ -129,23 +199,119 @@ impl Session {
         if images.is_empty() || !images.len().is_multiple_of(size) {
             return Err(RunError::Size { found: images.len(), shape: self.input });
         }
-        let Self { network, threads, .. } = self;
-        let (mut values, mut features) = (Vec::new(), Vec::new());
+        let count = images.len() / size;
+        let mut all = Output { images: 0, has_classes: self.has_classes, ..Output::default() };
+        if self.splits(count) {
+            let load = |number: usize| &images[number * size..][..size];
+            self.run_each(count, 1, load, |batch| {
+                let before = all.images;
+                all.extend(batch.output.map_err(|error| error.after(before))?);
+                Ok::<_, RunError>(())
+            })?;
+            return Ok(all);
+        }
+        let Self { all: Stream { threads, network }, .. } = self;
         for batch in images.chunks(size * network.graph().batch) {
             let n = batch.len() / size;
-            threads.install(|| {
+            let checked = threads.install(|| {
                 network.run(threads, batch, n);
                 network.check_finite(threads, batch, n)
-            })?;
-            values.extend(network.output(n));
-            features.extend(network.features(n).unwrap_or_default());
+            });
+            checked.map_err(|error| RunError::from(error).after(all.images))?;
+            all.images += n;
+            all.values.extend(network.output(n));
+            all.features.extend(network.features(n).unwrap_or_default());
         }
-        Ok(Output { images: images.len() / size, values, features, has_classes: self.has_classes })
+        Ok(all)
+    }
+
+    /// Runs `count` images that `load` gives by number, on `loaders` threads while others are run:
+    /// `each` gets batch after batch, in order and on the calling thread. In memory are never more
+    /// images than the loaders have at work and thrice a batch of each stream.
+    ///
+    /// ```
+    /// use engine::{Model, Session, Weights};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let model = Model::block("mixed10").ok_or("a block")?;
+    /// let mut net = Session::builder(&model, &Weights::synthetic(&model, 1)).build()?;
+    /// let size = model.input().iter().product();
+    /// let mut sums = Vec::new();
+    /// net.run_each(3, 2, |number| vec![number as f32; size], |batch| {
+    ///     sums.push(batch.output?.values().iter().sum::<f32>());
+    ///     Ok::<_, engine::RunError>(())
+    /// })?;
+    /// assert_eq!(sums.len(), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Of `each`, which end the run.
+    ///
+    /// # Panics
+    /// If an image that is loaded has another number of values than the network takes.
+    pub fn run_each<I: Loaded, E>(
+        &mut self,
+        count: usize,
+        loaders: usize,
+        load: impl Fn(usize) -> I + Sync,
+        mut each: impl FnMut(Batch<I>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let size: usize = self.input.iter().product();
+        let load = |number| {
+            let image = load(number);
+            let found = image.values().map(<[f32]>::len);
+            assert!(
+                found.is_none_or(|found| found == size),
+                "image {number}: {found:?} values, expected {size}"
+            );
+            image
+        };
+        let (batch, has_classes) = (self.batch(), self.has_classes);
+        let mut each = |Ran { images, output, features, checked }: Ran<I>| {
+            let n = images.iter().filter(|image| image.values().is_some()).count();
+            let features = features.unwrap_or_default();
+            let output = Output { images: n, values: output, features, has_classes };
+            each(Batch { images, output: checked.map(|()| output).map_err(RunError::from) })
+        };
+        if count <= batch && loaders <= 1 {
+            // One inference, for which no thread is started.
+            let images: Vec<I> = (0..count).map(load).collect();
+            return if count == 0 { Ok(()) } else { each(self.all.run(images)) };
+        }
+        let streams = match self.splits(count) {
+            true => &mut self.streams[..],
+            false => std::slice::from_mut(&mut self.all),
+        };
+        let work = Work { images: count, loaders, batch, streams: streams.len() };
+        work.run(&AtomicBool::new(false), load, || Ok(streams), each).map(drop)
+    }
+}
+
+/// What [`Session::run_each`] gives of a batch.
+#[derive(Debug)]
+pub struct Batch<I> {
+    /// The images, in order.
+    pub images: Vec<I>,
+    /// What the network makes of those that have values; an error counts these.
+    pub output: Result<Output, RunError>,
+}
+
+impl RunError {
+    /// With the number of an image behind so many others.
+    fn after(self, images: usize) -> Self {
+        match self {
+            Self::NotFinite(NotFinite { image, output }) => {
+                Self::NotFinite(NotFinite { image: images + image, output })
+            }
+            other => other,
+        }
     }
 }
 
 /// What a network makes of images.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Output {
     images: usize,
     /// The last output, `[n, ..]`.
@@ -156,6 +322,14 @@ pub struct Output {
 }
 
 impl Output {
+    /// Of several, one after the other, of the same network.
+    pub fn extend(&mut self, other: Self) {
+        self.images += other.images;
+        self.values.extend(other.values);
+        self.features.extend(other.features);
+        self.has_classes |= other.has_classes;
+    }
+
     /// How many images there were.
     pub fn images(&self) -> usize {
         self.images
@@ -229,6 +403,57 @@ mod tests {
         let plan = Plan::untuned(&other);
         let error = Session::builder(&model, &weights).plan(&plan).build().err().expect("another model");
         assert_eq!(error.to_string(), "plan: model is mixed9, expected mixed10");
+    }
+
+    #[test]
+    fn streams_and_forks_give_what_one_inference_after_the_other_does_bit_for_bit() {
+        let model = Model::block("mixed10").expect("a block");
+        let weights = Weights::synthetic(&model, 1);
+        let plan = Request::new(&model).threads(2).batch(2).untuned();
+        let builder = || Session::builder(&model, &weights).plan(&plan);
+        let (mut one, mut two) =
+            (builder().build().expect("a session"), builder().streams(2).build().expect("a session"));
+        assert_eq!([one.streams(), two.streams(), two.threads()], [1, 2, 2]);
+        let [h, w, c] = model.input();
+        let (count, size) = (4 * 2 * 2 + 1, h * w * c);
+        let images = synthetic::image(count, h, w, c, 0);
+        let expected = one.run(&images).expect("images");
+        assert_eq!(two.run(&images).expect("images"), expected);
+        assert_eq!(two.fork().expect("threads").run(&images).expect("images"), expected);
+        let load = |number: usize| match number % 5 {
+            3 => Err(number),
+            _ => Ok(images[number * size..][..size].to_vec()),
+        };
+        let (mut missing, mut values) = (Vec::new(), Vec::new());
+        let collected = two.run_each(count, 2, load, |Batch { images, output }| {
+            missing.extend(images.into_iter().filter_map(Result::err));
+            values.extend_from_slice(output?.values());
+            Ok::<_, RunError>(())
+        });
+        assert_eq!((collected, &missing[..]), (Ok(()), &[3, 8, 13][..]));
+        let outputs = expected.values().chunks(expected.values().len() / count).enumerate();
+        let there: Vec<f32> = outputs.filter(|(n, _)| n % 5 != 3).flat_map(|(_, v)| v.to_vec()).collect();
+        assert!(values == there);
+        let stopped = two.run_each(count, 2, load, |_| Err("enough"));
+        assert_eq!(stopped, Err("enough"));
+        assert_eq!(two.run(&images).expect("images"), expected, "after a run that has ended early");
+    }
+
+    #[test]
+    fn an_image_that_is_not_finite_is_named_by_its_number() {
+        let model = Model::block("mixed10").expect("a block");
+        let plan = Request::new(&model).threads(2).untuned();
+        let weights = Weights::synthetic(&model, 1);
+        let size: usize = model.input().iter().product();
+        for streams in [1, 2] {
+            let session = Session::builder(&model, &weights).plan(&plan).streams(streams).build();
+            let mut images = vec![0.5; 20 * size];
+            images[13 * size] = f32::INFINITY;
+            match session.expect("a session").run(&images) {
+                Err(RunError::NotFinite(NotFinite { image, .. })) => assert_eq!(image, 13),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a program asks of a plan: the newest that fits, or one that is made without measurements.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kernels::{Cpu, PoolKind};
 
@@ -9,10 +9,11 @@ use crate::network::{Block, Choice, F32_ERROR, Graph, Model, Step, TOOL, built_i
 use crate::plan::error::PlanError;
 use crate::plan::schema::{Bounds, Plan, PlanRequest, SCHEMA};
 use crate::plan::step::PlanStep;
-use crate::plan::store::newest;
+use crate::plan::store::{nearest, newest};
 use crate::plan::{BlockVariantRecord, VariantReason};
-use crate::runtime::{Machine, available, physical_cores};
+use crate::runtime::{Machine, available, graph, physical_cores};
 use crate::util::now;
+use crate::weights::Weights;
 
 /// What a program asks of a plan.
 #[derive(Clone, Debug)]
@@ -24,7 +25,8 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// A plan for a model, by all physical cores that this process may use, one image at a time, in f32.
+    /// A plan for a model, by all physical cores that this process may use, one image at a time, in
+    /// f32.
     pub fn new(model: &'a Model) -> Self {
         Self { model, threads: physical_cores(), batch: 1, max_rel_error: F32_ERROR }
     }
@@ -44,9 +46,9 @@ impl<'a> Request<'a> {
         Self { max_rel_error, ..self }
     }
 
-    /// A plan that is made without measurements, in f32: each block in the variant that changes most,
-    /// a transform for each step where one is valid and the direct kernel for the others, by default
-    /// tunings.
+    /// A plan that is made without measurements, in f32: each block in the variant that changes
+    /// most, a transform for each step where one is valid and the direct kernel for the others, by
+    /// default tunings.
     ///
     /// # Panics
     /// If no kernel takes a step.
@@ -54,13 +56,25 @@ impl<'a> Request<'a> {
         let cpu = Cpu::detect();
         let plain = Graph::new(self.model, self.batch, PoolKind::Average);
         let (graph, choices) = built_in(&plain, &cpu);
-        let step = |(s, choice): (&Step, &Choice)| PlanStep::unmeasured(s, choice, self.threads);
         let variant = |block: &Block| BlockVariantRecord {
             block: block.name.to_string(),
             variant: block.most().to_string(),
             alternatives: Vec::new(),
             reason: VariantReason::NotMeasured,
         };
+        let variants = Block::all(&plain).iter().map(variant).collect();
+        self.unmeasured(&graph, &choices, variants, &cpu)
+    }
+
+    /// A plan of which no time is known.
+    fn unmeasured(
+        &self,
+        graph: &Graph,
+        choices: &[Choice],
+        block_variants: Vec<BlockVariantRecord>,
+        cpu: &Cpu,
+    ) -> Plan {
+        let step = |(s, choice): (&Step, &Choice)| PlanStep::unmeasured(s, choice, self.threads);
         Plan {
             schema: SCHEMA.to_string(),
             model: self.model.name.clone(),
@@ -68,14 +82,51 @@ impl<'a> Request<'a> {
             batch: self.batch,
             threads: self.threads,
             max_rel_error: self.max_rel_error,
-            machine: Machine::of(&cpu),
+            machine: Machine::of(cpu),
             cores_allowed: Some(available()),
             tool: TOOL.to_string(),
             created: now(),
-            block_variants: Block::all(&plain).iter().map(variant).collect(),
-            steps: graph.steps.iter().zip(&choices).map(step).collect(),
+            block_variants,
+            steps: graph.steps.iter().zip(choices).map(step).collect(),
             ..Plan::default()
         }
+    }
+
+    /// The plan that a run takes where none is named: the newest valid one for the request, as
+    /// [`Plan::find`] gives, or else the nearest, see [`PlanOrigin::Nearest`]. Plans of other
+    /// processors are never taken. `None` if there is neither.
+    ///
+    /// # Errors
+    /// If the machine's folder is there and can't be read.
+    pub fn find(
+        &self,
+        results: impl AsRef<Path>,
+        weights: &Weights,
+    ) -> Result<Option<PlanChoice>, PlanError> {
+        let cpu = Cpu::detect();
+        let machine = Machine::of(&cpu);
+        let Some(folder) = folder_of_plans(&machine, results.as_ref())? else { return Ok(None) };
+        let bounds = Bounds { error: self.max_rel_error, memory: None };
+        let plain = graph(self.model, weights, self.batch);
+        let mut notes = Vec::new();
+        if let Some((file, plan)) = newest(&folder, &self.plan_request(), &bounds, &machine) {
+            match plan.network(&file, &plain, &cpu) {
+                Ok(_) => {
+                    let stale = plan.stale(&machine).map(|changes| format!("{}: {changes}", file.display()));
+                    let notes = stale.into_iter().chain(plan.unknown_note(&file)).collect();
+                    return Ok(Some(PlanChoice { plan, origin: PlanOrigin::Newest(file), notes }));
+                }
+                Err(error) => notes.push(error.to_string()),
+            }
+        }
+        let found = nearest(&folder, &self.plan_request(), &bounds, &machine);
+        let adapted = found.and_then(|(file, plan)| {
+            let (graph, choices) = plan.adapted(&plain, &cpu)?;
+            let origin = PlanOrigin::Nearest { file, threads: plan.threads, batch: plan.batch };
+            let plan = self.unmeasured(&graph, &choices, plan.block_variants, &cpu);
+            Some(PlanChoice { plan, origin, notes })
+        });
+        Ok(adapted)
     }
 
     pub(crate) fn plan_request(&self) -> PlanRequest<'_> {
@@ -84,22 +135,65 @@ impl<'a> Request<'a> {
     }
 }
 
+/// A plan that a run takes, and where it is from.
+#[derive(Clone, Debug)]
+pub struct PlanChoice {
+    /// For the request's batch and threads.
+    pub plan: Plan,
+    /// Where it is from.
+    pub origin: PlanOrigin,
+    /// What to know of it, a line each: what has changed since it was made, why a newer one is not
+    /// taken.
+    pub notes: Vec<String>,
+}
+
+/// Where a plan is from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlanOrigin {
+    /// A file for the request.
+    Newest(PathBuf),
+    /// A file for another batch or number of threads: the next batch, of those the next number of
+    /// threads. Its kernels are taken where they take the step, and default ones elsewhere.
+    Nearest {
+        /// The file.
+        file: PathBuf,
+        /// Threads that it is for.
+        threads: usize,
+        /// Images at once that it is for.
+        batch: usize,
+    },
+}
+
+impl PlanOrigin {
+    /// The file.
+    pub fn file(&self) -> &Path {
+        match self {
+            Self::Newest(file) | Self::Nearest { file, .. } => file,
+        }
+    }
+}
+
+/// The folder of a machine's plans; none where it is not there.
+fn folder_of_plans(machine: &Machine, results: &Path) -> Result<Option<PathBuf>, PlanError> {
+    let folder = machine.folder(results);
+    match std::fs::read_dir(&folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(PlanError::Read { file: folder.display().to_string(), source }),
+        Ok(_) => Ok(Some(folder)),
+    }
+}
+
 impl Plan {
     /// The newest plan for a request that was made on a machine like this one: of those with the
-    /// request's bound on the error, if there is one, else of those with a tighter one; plans with a
-    /// bound on memory are passed over. `results`
-    /// is a folder of results, in which each machine has a folder. `None` if there is no such plan.
+    /// request's bound on the error, if there is one, else of those with a tighter one; plans with
+    /// a bound on memory are passed over. `results` is a folder of results, in which each machine
+    /// has a folder. `None` if there is no such plan.
     ///
     /// # Errors
     /// If the machine's folder is there and can't be read.
     pub fn find(results: impl AsRef<Path>, request: &Request) -> Result<Option<Self>, PlanError> {
         let machine = Machine::of(&Cpu::detect());
-        let folder = machine.folder(results.as_ref());
-        match std::fs::read_dir(&folder) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(PlanError::Read { file: folder.display().to_string(), source }),
-            Ok(_) => {}
-        }
+        let Some(folder) = folder_of_plans(&machine, results.as_ref())? else { return Ok(None) };
         let bounds = Bounds { error: request.max_rel_error, memory: None };
         let found = newest(&folder, &request.plan_request(), &bounds, &machine);
         Ok(found.map(|(_, plan)| plan))
@@ -134,6 +228,32 @@ mod tests {
         let plain = Graph::new(&model, 3, PoolKind::Average);
         let (graph, choices) = plan.network(Path::new("plan"), &plain, &Cpu::detect()).expect("it fits");
         assert_eq!((graph, choices), built_in(&plain, &Cpu::detect()));
+    }
+
+    #[test]
+    fn the_nearest_plan_runs_where_none_is_for_the_request_and_never_one_of_another_processor() {
+        let model = Model::block("mixed10").expect("a block");
+        let weights = Weights::synthetic(&model, 1);
+        let results = tempfile::tempdir().expect("a folder");
+        let request = Request::new(&model).threads(2).batch(3);
+        assert!(request.find(results.path(), &weights).expect("no folder is no error").is_none());
+        let folder = Machine::of(&Cpu::detect()).folder(results.path());
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let mut other = request.untuned();
+        other.machine.cpu += " of another kind";
+        other.write(&folder.join("other.json")).expect("written");
+        assert!(request.find(results.path(), &weights).expect("readable").is_none());
+        let file = folder.join("nearest.json");
+        Request::new(&model).threads(1).batch(4).untuned().write(&file).expect("written");
+        let found = request.find(results.path(), &weights).expect("readable").expect("the nearest");
+        assert_eq!(found.origin, PlanOrigin::Nearest { file, threads: 1, batch: 4 });
+        assert_eq!((found.plan.threads, found.plan.batch), (2, 3));
+        let plain = graph(&model, &weights, 3);
+        assert!(found.plan.network(Path::new("plan"), &plain, &Cpu::detect()).is_ok());
+        let file = folder.join("newest.json");
+        request.untuned().write(&file).expect("written");
+        let found = request.find(results.path(), &weights).expect("readable").expect("the newest");
+        assert_eq!((found.origin.file(), found.notes.len()), (file.as_path(), 0));
     }
 
     #[test]

@@ -100,8 +100,8 @@ pub struct Plan {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub planning: Option<Planning>,
     pub noise: Option<Noise>,
-    /// Whether others had the cores when the choices were made; those of an earlier plan that stayed
-    /// were made before.
+    /// Whether others had the cores when the choices were made; those of an earlier plan that
+    /// stayed were made before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chosen_beside_load: Option<bool>,
     /// The whole network by this and by other plans.
@@ -189,8 +189,8 @@ impl Plan {
         }
     }
 
-    /// The streams that give the most images a second, if that is known: more than one inference after
-    /// the other in 95 of 100 cases, or that.
+    /// The streams that give the most images a second, if that is known: more than one inference
+    /// after the other in 95 of 100 cases, or that.
     pub fn fastest_streams(&self) -> Option<&StreamsRecord> {
         let is_faster = |record: &&StreamsRecord| record.ratio_ci95.is_some_and(|[_, low, _]| low > 1.0);
         let faster = self.streams.iter().filter(is_faster);
@@ -213,9 +213,16 @@ impl Plan {
     /// # Errors
     /// If the system refuses.
     pub fn write(&self, path: &Path) -> Result<(), PlanError> {
-        let mut text = serde_json::to_string_pretty(self).map_err(|e| json_error(path, "plan", e))?;
-        text.push('\n');
+        let text = self.to_json().map_err(|e| json_error(path, "plan", e))?;
         Ok(write_atomically(path, text.as_bytes())?)
+    }
+
+    /// What [`Self::write`] writes.
+    ///
+    /// # Errors
+    /// If a number is not finite.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        Ok(serde_json::to_string_pretty(self)? + "\n")
     }
 }
 

@@ -4,6 +4,7 @@
 //! For throughput. Streams of one thread each wait for nobody, and loading the next images takes
 //! the cores that are free at any time.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -28,6 +29,25 @@ pub trait Loaded: Send {
     fn values(&self) -> Option<&[f32]>;
 }
 
+impl Loaded for &[f32] {
+    fn values(&self) -> Option<&[f32]> {
+        Some(self)
+    }
+}
+
+impl Loaded for Vec<f32> {
+    fn values(&self) -> Option<&[f32]> {
+        Some(self)
+    }
+}
+
+/// What could not be loaded is not run.
+impl<I: Loaded, E: Send> Loaded for Result<I, E> {
+    fn values(&self) -> Option<&[f32]> {
+        self.as_ref().ok()?.values()
+    }
+}
+
 /// What a batch gives.
 #[derive(Debug)]
 pub struct Ran<I> {
@@ -42,14 +62,18 @@ pub struct Ran<I> {
 }
 
 impl Stream {
-    fn run<I: Loaded>(&mut self, images: Vec<I>) -> Ran<I> {
+    /// Runs the images of a batch, without loading.
+    pub fn run<I: Loaded>(&mut self, images: Vec<I>) -> Ran<I> {
         let with_values: Vec<&[f32]> = images.iter().filter_map(I::values).collect();
         let n = with_values.len();
         if n == 0 {
             return Ran { images, output: Vec::new(), features: Some(Vec::new()), checked: Ok(()) };
         }
         let Self { threads, network } = self;
-        let values = with_values.concat();
+        let values = match with_values[..] {
+            [one] => Cow::Borrowed(one),
+            _ => Cow::Owned(with_values.concat()),
+        };
         let checked = threads.install(|| {
             network.run(threads, &values, n);
             network.check_finite(threads, &values, n)
@@ -78,20 +102,20 @@ pub struct Work {
 }
 
 impl Work {
-    /// Loads images by number, and runs them on the streams that `prepare` gives while the first are
-    /// loaded; `each` gets batch after batch, in order and on the calling thread. In memory are never
-    /// more images than the loaders have at work and thrice a batch of each stream. Once `stop` is true no
-    /// other image is loaded; those that are loaded are run.
+    /// Loads images by number, and runs them on the streams that `prepare` gives while the first
+    /// are loaded; `each` gets batch after batch, in order and on the calling thread. In memory are
+    /// never more images than the loaders have at work and thrice a batch of each stream. Once
+    /// `stop` is true no other image is loaded; those that are loaded are run.
     ///
     /// # Errors
     /// Of `prepare` and of `each`, which end the run.
-    pub fn run<I: Loaded, E>(
+    pub fn run<I: Loaded, E, S: AsMut<[Stream]>>(
         self,
         stop: &AtomicBool,
         load: impl Fn(usize) -> I + Sync,
-        prepare: impl FnOnce() -> Result<Vec<Stream>, E>,
+        prepare: impl FnOnce() -> Result<S, E>,
         mut each: impl FnMut(Ran<I>) -> Result<(), E>,
-    ) -> Result<Vec<Stream>, E> {
+    ) -> Result<S, E> {
         let Self { images, loaders, batch, streams } = self;
         let loaded = InOrder::new(images, loaders + 2 * batch * streams);
         let ran = InOrder::new(images.div_ceil(batch), BATCHES_AHEAD * streams);
@@ -122,7 +146,7 @@ impl Work {
             let run_all = || {
                 let mut streams = prepare()?;
                 std::thread::scope(|scope| {
-                    for stream in &mut streams {
+                    for stream in streams.as_mut() {
                         scope.spawn(|| {
                             let _queues = queues();
                             while let Some((number, images)) = take_batch() {
