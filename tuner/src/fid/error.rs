@@ -23,6 +23,12 @@ pub enum FidError {
         /// The feature.
         feature: usize,
     },
+    /// A state that no statistics have.
+    #[error("found a state of {found}, expected the mean and the products of features, all finite")]
+    State {
+        /// What it has.
+        found: String,
+    },
     /// Too few images for a covariance.
     #[error("found {found} images, expected at least 2, which have a covariance")]
     TooFew {

@@ -38,4 +38,4 @@ mod tests;
 pub use distance::frechet_distance;
 pub use error::FidError;
 pub use kid::{KernelDistance, KernelDistanceOptions, kernel_distance};
-pub use statistics::FidStatistics;
+pub use statistics::{FidState, FidStatistics};

@@ -1,8 +1,8 @@
 //! Count, mean and co-moments of rows, which are updated by further rows and by those of others.
 //!
 //! Of two sets a and b with means at a distance δ, the co-moments of both are the sum of the
-//! co-moments of each and δδᵀ times a b / (a + b). Source: T. F. Chan, G. H. Golub and R. J. LeVeque,
-//! "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances" (1979).
+//! co-moments of each and δδᵀ times a b / (a + b). Source: T. F. Chan, G. H. Golub and R. J.
+//! LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances" (1979).
 
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, MatMut, MatRef, Par};
@@ -35,6 +35,16 @@ impl Moments {
         Self { count, mean, products: covariance }
     }
 
+    /// Those of a state: count, mean, and products as [`Self::state`] gives them.
+    pub fn from_state(count: u64, mean: Vec<f64>, products: Vec<f64>) -> Self {
+        Self { count, mean, products }
+    }
+
+    /// Mean, and sums of products `[d, d]`.
+    pub fn state(&self) -> [&[f64]; 2] {
+        [&self.mean, &self.products]
+    }
+
     /// Adds rows `[n, d]`, of which the products are summed at once.
     pub fn add(&mut self, rows: &[f32]) {
         let (dims, count) = (self.dims(), rows.len() / self.dims());
@@ -65,8 +75,8 @@ impl Moments {
         self.add_products(&deviation);
     }
 
-    /// Takes count and mean of others, and gives the deviation whose products stand for the distance
-    /// of the two means.
+    /// Takes count and mean of others, and gives the deviation whose products stand for the
+    /// distance of the two means.
     fn join(&mut self, count: u64, mean: &[f64]) -> Vec<f64> {
         let (own, others) = (self.count as f64, count as f64);
         let (weight, share) = ((own * others / (own + others)).sqrt(), others / (own + others));

@@ -10,14 +10,14 @@ use crate::fid::moments::Moments;
 use crate::fid::normal::Normal;
 use crate::fid::npz;
 
-/// Images whose products are summed at once: a matrix product that is fast, and not many features in
-/// memory.
+/// Images whose products are summed at once: a matrix product that is fast, and not many features
+/// in memory.
 const BLOCK: usize = 256;
 
 /// Mean and covariance of the features of images.
 ///
-/// The sums are the same, bit by bit, whatever the number of rows that are added at once. They are in
-/// f64, and take `8 dims²` bytes however many images there are.
+/// The sums are the same, bit by bit, whatever the number of rows that are added at once. They are
+/// in f64, and take `8 dims²` bytes however many images there are.
 #[derive(Clone, Debug)]
 pub struct FidStatistics(Source);
 
@@ -29,7 +29,59 @@ enum Source {
     Given(Normal),
 }
 
+/// All that statistics consist of, to take them to another process: bit by bit, also where they
+/// have no covariance yet.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FidState {
+    /// Images that are summed; none where statistics are from a file that does not state it.
+    pub count: Option<u64>,
+    /// `[dims]`
+    pub mean: Vec<f64>,
+    /// `[dims, dims]`: sums of products, or the covariance where there is no count.
+    pub products: Vec<f64>,
+    /// Features of images that are not summed yet.
+    pub pending: Vec<f32>,
+}
+
 impl FidStatistics {
+    /// What they consist of.
+    pub fn state(&self) -> FidState {
+        match &self.0 {
+            Source::Images { moments, pending } => {
+                let [mean, products] = moments.state().map(<[f64]>::to_vec);
+                FidState { count: Some(moments.count), mean, products, pending: pending.clone() }
+            }
+            Source::Given(Normal { mean, covariance, .. }) => {
+                FidState { mean: mean.clone(), products: covariance.clone(), ..FidState::default() }
+            }
+        }
+    }
+
+    /// Those of a state.
+    ///
+    /// # Errors
+    /// If its parts do not fit, or are not all finite.
+    pub fn from_state(state: FidState) -> Result<Self, FidError> {
+        let FidState { count, mean, products, pending } = state;
+        let dims = mean.len();
+        let fits = dims > 0
+            && products.len() == dims * dims
+            && pending.len().is_multiple_of(dims)
+            && pending.len() < BLOCK * dims
+            && (count.is_some() || pending.is_empty());
+        let is_finite = mean.iter().chain(&products).all(|value| value.is_finite())
+            && pending.iter().all(|value| value.is_finite());
+        if !fits || !is_finite {
+            let (products, pending) = (products.len(), pending.len());
+            let found = format!("{dims} means, {products} products and {pending} features");
+            return Err(FidError::State { found });
+        }
+        Ok(Self(match count {
+            Some(count) => Source::Images { moments: Moments::from_state(count, mean, products), pending },
+            None => Source::Given(Normal { mean, covariance: products, count: None }),
+        }))
+    }
+
     /// Those of no images, which have so many features each.
     ///
     /// # Panics
@@ -111,8 +163,8 @@ impl FidStatistics {
         }
     }
 
-    /// The covariance `[dims, dims]`, unbiased: sums of products over the number of images less one,
-    /// as numpy's `cov`.
+    /// The covariance `[dims, dims]`, unbiased: sums of products over the number of images less
+    /// one, as numpy's `cov`.
     ///
     /// # Errors
     /// If there are fewer than 2 images.
@@ -124,8 +176,8 @@ impl FidStatistics {
     /// pytorch-fid, clean-fid and [`FidStatistics::write`] write it.
     ///
     /// # Errors
-    /// If it is no such file, or damaged; if `sigma` is no covariance: not symmetric, a variance below
-    /// 0, not finite.
+    /// If it is no such file, or damaged; if `sigma` is no covariance: not symmetric, a variance
+    /// below 0, not finite.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, InputError> {
         let normal = npz::read(path.as_ref())?;
         Ok(Self(match normal.count {
@@ -134,8 +186,8 @@ impl FidStatistics {
         }))
     }
 
-    /// Writes an `.npz` file that pytorch-fid and others read: `mu`, `sigma`, and the number of images
-    /// as `count`. The file is there whole or not at all.
+    /// Writes an `.npz` file that pytorch-fid and others read: `mu`, `sigma`, and the number of
+    /// images as `count`. The file is there whole or not at all.
     ///
     /// # Errors
     /// If there are fewer than 2 images, or the file can't be written.

@@ -214,3 +214,28 @@ fn damaged_files_are_refused_in_one_line_and_never_panic() {
     let message = error(b"no archive").expect_err("a text");
     assert!(message.contains("expected an .npz archive with mu and sigma"), "{message}");
 }
+
+#[test]
+fn statistics_of_a_state_are_the_same_bit_by_bit_and_others_are_refused() {
+    let rows: Vec<f32> = (0..3 * 300).map(|n| (n * 37 % 101) as f32).collect();
+    let mut whole = FidStatistics::new(3);
+    whole.add(&rows).expect("rows");
+    for images in [0, 1, 100, 256, 299] {
+        let mut part = FidStatistics::new(3);
+        part.add(&rows[..3 * images]).expect("rows");
+        let mut again = FidStatistics::from_state(part.state()).expect("a state");
+        again.add(&rows[3 * images..]).expect("rows");
+        assert_eq!((again.count(), again.state()), (Some(300), whole.state()), "{images} images");
+    }
+    let state = whole.state();
+    for wrong in [
+        FidState { mean: Vec::new(), ..state.clone() },
+        FidState { products: vec![0.0; 8], ..state.clone() },
+        FidState { pending: vec![0.0; 2], ..state.clone() },
+        FidState { pending: vec![0.0; 3], count: None, ..state.clone() },
+        FidState { mean: vec![f64::NAN; 3], ..state },
+    ] {
+        let error = FidStatistics::from_state(wrong).expect_err("no state").to_string();
+        assert!(error.starts_with("found a state of "), "{error}");
+    }
+}
