@@ -17,6 +17,7 @@ mod planner;
 mod report;
 
 pub use autotune::error::TuneError;
+pub use autotune::file::{TuningLock, autotune_to, plan_file, results_folder};
 pub use autotune::network::autotune;
 pub use autotune::options::Options;
 pub use bench::progress::{Observer, Silent, Stage, Warning};

@@ -1,7 +1,7 @@
 //! Why a tuning came to nothing.
 
 use engine::runtime::PrepareError;
-use engine::{MemoryError, ThreadsError};
+use engine::{InputError, MemoryError, PlanError, ThreadsError};
 
 use crate::log::LogError;
 use crate::planner::PlannerError;
@@ -24,4 +24,13 @@ pub enum TuneError {
     /// Weights are missing or wrong.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
+    /// The plan can't be written.
+    #[error(transparent)]
+    Write(#[from] PlanError),
+    /// The folder of plans can't be made or written to.
+    #[error(transparent)]
+    Folder(#[from] InputError),
+    /// The observer has ended the tuning.
+    #[error("the tuning was stopped")]
+    Stopped,
 }

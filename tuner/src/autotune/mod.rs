@@ -1,6 +1,7 @@
 //! The order of the stages: set-up, candidates, planning, whole networks, the plan.
 
 pub mod error;
+pub mod file;
 pub mod network;
 pub mod options;
 pub mod planning;

@@ -1,5 +1,6 @@
 //! Tunes a network.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use engine::network::{Graph, Model, Precision, TOOL};
@@ -13,7 +14,7 @@ use crate::autotune::options::Options;
 use crate::autotune::planning::{Planned, plan};
 use crate::autotune::record::{plan_step, record};
 use crate::autotune::setup::{Measured, Setup};
-use crate::bench::{Observer, POLICY, Progress};
+use crate::bench::{Observer, POLICY, Progress, Stopped};
 use crate::measure::jobs;
 use crate::planner::{
     Network, NetworkTime, PlannerError, costs, counted, measure_streams, pareto, split_all,
@@ -23,8 +24,23 @@ use crate::planner::{
 /// `observer` hears of the progress and of what a user should know.
 ///
 /// # Errors
-/// If no plan keeps the bounds, weights are missing or wrong, or threads or memory are refused.
+/// If no plan keeps the bounds, weights are missing or wrong, or threads or memory are refused; if
+/// the observer ends the tuning.
 pub fn autotune(
+    model: &Model,
+    weights: &Weights,
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Plan, TuneError> {
+    // What unwinds has no part of the state but the log, which has whole lines.
+    match catch_unwind(AssertUnwindSafe(|| tuned(model, weights, options, observer))) {
+        Ok(plan) => plan,
+        Err(payload) if payload.is::<Stopped>() => Err(TuneError::Stopped),
+        Err(payload) => resume_unwind(payload),
+    }
+}
+
+fn tuned(
     model: &Model,
     weights: &Weights,
     options: &Options,

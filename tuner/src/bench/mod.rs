@@ -21,7 +21,7 @@ pub use inputs::Inputs;
 pub use load::LoadMonitor;
 pub use oracle::{Comparison, Oracle, sample_pixels};
 pub use policy::POLICY;
-pub use progress::{Observer, Progress, Report, Stage, StageProgress, Warning};
+pub use progress::{Observer, Progress, Report, Stage, StageProgress, Stopped, Warning};
 pub use residency::{weight_bytes, weights_come_from};
 pub use rounds::Rounds;
 pub use samples::Samples;

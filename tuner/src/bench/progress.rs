@@ -1,6 +1,7 @@
 //! What measuring reports: how far a stage is, and what a user should know of the result.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// A stage that takes time.
@@ -102,7 +103,15 @@ pub trait Observer: Send {
 
     /// Something that bears on the result.
     fn warning(&mut self, warning: &Warning) {}
+
+    /// Whether the tuning is to end without a plan. It is asked after each progress.
+    fn is_to_stop(&mut self) -> bool {
+        false
+    }
 }
+
+/// What unwinds to the start of a tuning that its observer ends.
+pub struct Stopped;
 
 /// An observer that ignores all it hears.
 #[derive(Clone, Copy, Debug, Default)]
@@ -159,8 +168,17 @@ impl<'a> StageProgress<'a> {
     }
 
     /// So far it is done, from 0 to 1.
+    ///
+    /// Unwinds with [`Stopped`] where the observer ends the tuning.
     pub fn done(&self, share: f64) {
-        self.report.tell(&|observer| observer.progress(self.stage, self.at(share), self.detail));
+        let is_to_stop = AtomicBool::new(false);
+        self.report.tell(&|observer| {
+            observer.progress(self.stage, self.at(share), self.detail);
+            is_to_stop.store(observer.is_to_stop(), Ordering::Relaxed);
+        });
+        if is_to_stop.into_inner() {
+            std::panic::resume_unwind(Box::new(Stopped));
+        }
     }
 
     pub fn ended(&self) {

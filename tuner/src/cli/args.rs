@@ -18,6 +18,7 @@ use engine::{Machine, Model, ModelError, ModelShape, Plan, Weights};
 use kernels::{Conv, Cpu, ShapeError, Tier};
 
 use crate::autotune::error::TuneError;
+pub use crate::autotune::file::results_folder;
 use crate::autotune::options::Options;
 use crate::bench::POLICY;
 use crate::cli::image_paths::ImagePaths;
@@ -446,19 +447,6 @@ pub fn of_size(model: Model, size: Option<ImageSize>) -> Result<Model, ModelErro
         Some(ImageSize([h, w])) => model.with_input([h, w, model.input()[2]]),
         None => Ok(model),
     }
-}
-
-/// The folder of results where none is named: `bench-results` where there is one, so that a checkout
-/// keeps its own, and else one of the user, which is found from everywhere.
-pub fn results_folder() -> PathBuf {
-    let here = PathBuf::from("bench-results");
-    if here.is_dir() {
-        return here;
-    }
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let data = variable("XDG_DATA_HOME").or_else(|| variable("LOCALAPPDATA"));
-    let data = data.or_else(|| Some(variable("HOME")?.join(".local").join("share")));
-    data.map_or(here, |data| data.join("tuner"))
 }
 
 /// A file and the option that names it; none where it was not given.
