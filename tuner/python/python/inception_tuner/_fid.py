@@ -1,0 +1,124 @@
+"""The Fréchet Inception Distance of two sets of images."""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+
+from ._images import FID_SUFFIXES, list_images
+from ._log import note
+from ._native import FidStatistics
+from ._session import Session
+
+MODEL = "inception_v3_fid"
+
+WEIGHTS = (
+    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
+)
+
+# Images whose features are in memory at once.
+_AT_ONCE = 1024
+
+
+def open_network(weights: Any, dims: int, arguments: dict[str, Any]) -> Session:
+    """FID's network, which has no other weights than those of 2015."""
+    if weights is None:
+        raise ValueError(
+            f"weights are missing, expected those of TensorFlow's Inception of 2015, as `curl -LO {WEIGHTS}` gets them"
+        )
+    return Session.open(weights, model=MODEL, features_only=True, dims=dims, **arguments)
+
+
+def fid(
+    real: Any,
+    fake: Any,
+    *,
+    weights: Optional[os.PathLike[str] | str] = None,
+    dims: int = 2048,
+    session: Optional[Session] = None,
+    **arguments: Any,
+) -> float:
+    """The Fréchet Inception Distance of two sets of images.
+
+    Each set is a folder, a list of paths (`.txt`), statistics (`.npz`, or :class:`FidStatistics`), or images
+    as :class:`Session` takes them. The network is pytorch-fid's and so is the preprocessing, unless
+    `preprocess` is `"fid-clean"` or `"fid-torch-fidelity"`.
+
+    :param weights: pytorch-fid's `.pth` of TensorFlow's Inception of 2015, or the same as `.safetensors`.
+        Two statistics need none.
+    :param dims: Features of an image: 64, 192, 768 or 2048, which is FID.
+    :param session: A session that gives the features, in place of weights.
+    :param arguments: Further arguments of :meth:`Session.open`.
+    :raises FidError: A set has fewer than 2 images, or statistics are of other features.
+    """
+    given = [_statistics(images) for images in (real, fake)]
+    if session is None and not all(given):
+        session = open_network(weights, dims, arguments)
+    sets = [known or fid_statistics(images, session=session) for images, known in zip((real, fake), given)]
+    for statistics, name in zip(sets, ("real", "fake")):
+        if statistics.count is not None and statistics.count <= statistics.dims:
+            note(
+                f"{name}: {statistics.count} images have a singular covariance of {statistics.dims} features, and "
+                "their FID is biased: compare it with FIDs of as many images only"
+            )
+    return sets[0].distance(sets[1])
+
+
+def fid_statistics(
+    images: Any,
+    *,
+    weights: Optional[os.PathLike[str] | str] = None,
+    dims: int = 2048,
+    session: Optional[Session] = None,
+    **arguments: Any,
+) -> FidStatistics:
+    """The statistics of a set of images, which has the same forms and arguments as for :func:`fid`."""
+    known = _statistics(images)
+    if known is not None:
+        return known
+    session = session or open_network(weights, dims, arguments)
+    statistics: Optional[FidStatistics] = None
+    for part in _parts(_images(images)):
+        features = session(part).features
+        if features is None:
+            raise ValueError(f"session: {session.model} has no features")
+        statistics = statistics or FidStatistics(features.shape[1])
+        statistics.update(features)
+    return statistics or FidStatistics(dims)
+
+
+def _is_path(images: Any) -> bool:
+    return isinstance(images, (str, os.PathLike))
+
+
+def _statistics(images: Any) -> Optional[FidStatistics]:
+    """Statistics that are given as such."""
+    if isinstance(images, FidStatistics):
+        return images
+    if _is_path(images) and os.fspath(images).lower().endswith(".npz"):
+        return FidStatistics.load(images)
+    return None
+
+
+def _images(images: Any) -> Any:
+    """The images of a folder or a list, or those that are given."""
+    if not _is_path(images):
+        return images
+    path = Path(images)
+    if path.suffix.lower() == ".txt":
+        return [line for line in path.read_text().splitlines() if line.strip()]
+    return list_images(path, FID_SUFFIXES)
+
+
+def _parts(images: Any) -> Any:
+    """The images some at a time."""
+    if isinstance(images, np.ndarray) and images.ndim == 4:
+        yield from (images[start : start + _AT_ONCE] for start in range(0, len(images), _AT_ONCE))
+        return
+    rest = iter(images)
+    while part := list(islice(rest, _AT_ONCE)):
+        yield part

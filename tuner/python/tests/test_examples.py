@@ -1,0 +1,88 @@
+"""The examples are run as they are."""
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import inception_tuner
+from inception_tuner import Session, list_images
+from inception_tuner.batches import FeatureBatches
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def run(example, *arguments):
+    command = [sys.executable, EXAMPLES / example, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_the_tour_runs_cell_by_cell():
+    runpy.run_path(str(EXAMPLES / "tour.py"))
+
+
+def test_photographs_are_classified(photographs, weights):
+    lines = run("classify.py", weights, *list_images(photographs)[:2]).splitlines()
+    assert len(lines) == 10
+
+
+@pytest.fixture(scope="module")
+def expected(photographs):
+    """The features of one process, by name."""
+    files = list_images(photographs)
+    features = Session.open(threads=1)(files).features
+    return dict(zip([file.name for file in files], features))
+
+
+def check(folder, expected, bad):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    table = parquet.read_table(folder)
+    names = [Path(path).name for path in table.column("path").to_pylist()]
+    assert sorted(names) == sorted([*expected, bad])
+    for name, row, error in zip(names, table.column("features").to_pylist(), table.column("error").to_pylist()):
+        if name == bad:
+            assert np.isnan(row).all() and (name in error or "images[" in error)
+        else:
+            assert np.float32(row).tobytes() == expected[name].tobytes() and error is None
+
+
+@pytest.mark.parametrize("framework, example", [("ray.data", "features_ray.py"), ("dask.dataframe", "features_dask.py")])
+def test_two_workers_give_the_features_of_one_process(framework, example, photographs, expected, tmp_path):
+    pytest.importorskip(framework, reason=f"{framework} is not installed")
+    out, bad = tmp_path / "out", photographs / "bad.png"
+    out.mkdir()
+    bad.write_bytes(b"no image")
+    try:
+        run(example, photographs, out, "--workers", 2, "--batch-size", 4)
+    finally:
+        bad.unlink()
+    check(out, expected, "bad.png")
+
+
+def test_batches_keep_their_columns_and_name_bad_images(photographs, expected):
+    file = list_images(photographs)[0]
+    batch = {"id": [7, 8], "image": [file, photographs / "missing.png"]}
+    columns = FeatureBatches(column="image", threads=1)(batch)
+    assert columns["id"] == [7, 8] and list(columns) == ["id", "features", "error"]
+    assert columns["features"][0].tobytes() == expected[file.name].tobytes()
+    assert columns["error"][0] is None and "missing.png: cannot read" in columns["error"][1]
+    classes = FeatureBatches(column="image", threads=1, classes=3)(batch)
+    assert [len(top) for top in classes["classes"]] == [3, 0]
+
+
+def test_fid_of_two_workers_is_that_of_one_process(photographs, tmp_path):
+    pytest.importorskip("ray.data", reason="ray.data is not installed")
+    few = tmp_path / "few"
+    few.mkdir()
+    for file in list_images(photographs)[:5]:
+        (few / file.name).write_bytes(file.read_bytes())
+    text = run("fid_ray.py", photographs, few, "--batch-size", 3, "--dims", 64)
+    session = Session.open(model="inception_v3_fid", features_only=True, dims=64, threads=1)
+    expected = inception_tuner.fid(photographs, few, session=session)
+    assert float(text.split()[1]) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    assert text.endswith("of 13 and 5 images\n")
