@@ -17,5 +17,8 @@ pub mod rules {}
 #[doc = include_str!("../docs/fid.md")]
 pub mod fid {}
 
+#[doc = include_str!("../docs/python.md")]
+pub mod python {}
+
 #[doc = include_str!("../docs/command-line.md")]
 pub mod command_line {}
