@@ -215,8 +215,7 @@ fn named(file: &Path, target: &Target, Network { model, weights, .. }: &Network)
         return Err(crate::errors::PlanError::new_err(text));
     }
     plan.network(path, &graph(model, weights, plan.batch), &cpu).map_err(Raised::raised)?;
-    let stale = plan.stale(&machine).map(|changes| format!("{}: {changes}", file.display()));
-    let notes = stale.into_iter().chain(plan.unknown_note(path)).collect();
+    let notes = plan.notes(path, Some(&machine));
     Ok(Chosen { plan, file: Some(file.to_owned()), notes })
 }
 

@@ -269,15 +269,14 @@ impl<'a> Network<'a> {
         };
         let (model, cpu, host) = (cut(weights.fit(&bare))?, args.host.isa.cpu(), &args.host);
         let (weights_file, batch) = (args.weights.as_deref(), host.batch.map(usize::from));
-        let (args_of_plan, cpu, of, weights_ref) = (&args.plan, &cpu, &model, &weights);
         let choice = PlanChoice {
-            args: args_of_plan,
+            args: &args.plan,
             weights_file,
             batch,
             host,
-            cpu,
-            model: of,
-            weights: weights_ref,
+            cpu: &cpu,
+            model: &model,
+            weights: &weights,
         };
         let Found { graph, choices, threads, plan, streams: fastest, notes } = choice.find()?;
         ensure_runs(&model.name, &graph)?;

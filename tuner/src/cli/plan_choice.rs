@@ -73,7 +73,7 @@ impl PlanChoice<'_> {
         if let Some((path, plan)) = newest(&folder, &wanted, &bounds, &machine) {
             match by_plan(&path, &plan, &graph, cpu, model) {
                 Ok((graph, choices)) => {
-                    let notes = notes(&path, &plan, Some(&machine));
+                    let notes = plan.notes(&path, Some(&machine));
                     let streams = streams(&plan);
                     return Ok(Found { graph, choices, threads, plan: Some(path), streams, notes });
                 }
@@ -146,7 +146,7 @@ impl PlanChoice<'_> {
             return Err(format!("{file}: max_rel_error is {found:e}, expected at most {bound:e}").into());
         }
         let (graph, choices) = by_plan(path, &plan, &graph(model, weights, plan.batch), cpu, model)?;
-        let notes = notes(path, &plan, Some(&machine).filter(|_| !args.any_machine));
+        let notes = plan.notes(path, Some(&machine).filter(|_| !args.any_machine));
         Ok(Found {
             graph,
             choices,
@@ -160,12 +160,4 @@ impl PlanChoice<'_> {
 
 fn streams(plan: &Plan) -> Option<[usize; 2]> {
     plan.fastest_streams().map(|record| [record.streams, record.threads])
-}
-
-/// What to know of a plan: what has changed since it was made, where that is asked, and what is not
-/// taken from it.
-fn notes(path: &Path, plan: &Plan, machine: Option<&Machine>) -> Vec<String> {
-    let changes = machine.and_then(|machine| plan.stale(machine));
-    let stale = changes.map(|changes| format!("{}: {changes}", path.display()));
-    stale.into_iter().chain(plan.unknown_note(path)).collect()
 }

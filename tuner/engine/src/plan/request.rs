@@ -112,8 +112,7 @@ impl<'a> Request<'a> {
         if let Some((file, plan)) = newest(&folder, &self.plan_request(), &bounds, &machine) {
             match plan.network(&file, &plain, &cpu) {
                 Ok(_) => {
-                    let stale = plan.stale(&machine).map(|changes| format!("{}: {changes}", file.display()));
-                    let notes = stale.into_iter().chain(plan.unknown_note(&file)).collect();
+                    let notes = plan.notes(&file, Some(&machine));
                     return Ok(Some(PlanChoice { plan, origin: PlanOrigin::Newest(file), notes }));
                 }
                 Err(error) => notes.push(error.to_string()),

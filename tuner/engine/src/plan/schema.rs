@@ -197,6 +197,14 @@ impl Plan {
         faster.max_by(|a, b| a.images_per_second.total_cmp(&b.images_per_second)).or(self.streams.first())
     }
 
+    /// What to know of a plan, a line each: what has changed since it was made on a machine like this,
+    /// where that is asked, and fields that it does not have.
+    pub fn notes(&self, path: &Path, machine: Option<&Machine>) -> Vec<String> {
+        let changes = machine.and_then(|machine| self.stale(machine));
+        let stale = changes.map(|changes| format!("{}: {changes}", path.display()));
+        stale.into_iter().chain(self.unknown_note(path)).collect()
+    }
+
     /// What to tell of fields that a plan does not have.
     pub fn unknown_note(&self, path: &Path) -> Option<String> {
         let first = self.unknown_fields.first()?;
