@@ -11,7 +11,7 @@ use crate::plan::request::Request;
 use crate::plan::schema::{Plan, PlanRequest};
 use crate::runtime::{
     Loaded, Machine, MemoryError, NotFinite, PrepareError, PreparedNetwork, Ran, Stream, Threads,
-    ThreadsError, Work, ensure_runs, graph, streams,
+    ThreadsError, Work, are_worth_splitting, ensure_runs, graph, streams,
 };
 use crate::weights::Weights;
 
@@ -114,9 +114,6 @@ fn split(network: &PreparedNetwork, count: usize, threads: usize) -> Result<Vec<
     }
 }
 
-/// Rounds of all streams that images are worth splitting for: all threads take each of fewer.
-const ROUNDS: usize = 4;
-
 /// A network that is ready to run, and the threads that run it.
 ///
 /// It wraps a [`PreparedNetwork`], whose `run` neither fails nor allocates.
@@ -186,7 +183,7 @@ impl Session {
 
     /// Whether so many images are split.
     fn splits(&self, images: usize) -> bool {
-        self.streams.len() > 1 && images >= ROUNDS * self.streams.len() * self.batch()
+        self.streams.len() > 1 && are_worth_splitting(images, self.batch(), self.streams.len())
     }
 
     /// Runs images, as many at once as the plan's batch: `[n, height, width, channels]` values,

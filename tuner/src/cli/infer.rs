@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use engine::Model;
 use engine::network::Activation;
-use engine::runtime::{Ran, Stream, Work, streams};
+use engine::runtime::{Ran, Stream, Work, are_worth_splitting, streams};
 
 use crate::cli::classes::{Classes, NotFinite};
 use crate::cli::images::{Image, Seen};
@@ -78,9 +78,6 @@ impl StreamsArg {
     }
 }
 
-/// Rounds of all streams that a run takes at least: with fewer images all threads take each.
-const ROUNDS: usize = 4;
-
 impl Way {
     /// That of images by a plan for batches and threads. `fastest` are the streams that give the most
     /// images a second and the threads of each; without a measurement it is one thread each. With a
@@ -93,7 +90,7 @@ impl Way {
         is_bounded: bool,
     ) -> Self {
         let [fastest, threads_each] = fastest.unwrap_or([threads, 1]);
-        let is_few = images.count() < ROUNDS * batch * fastest;
+        let is_few = !are_worth_splitting(images.count(), batch, fastest);
         let [streams, threads_each] = match asked {
             StreamsArg::Count(count) => [count.into(), (threads / usize::from(count)).max(1)],
             StreamsArg::Auto if is_bounded || is_few => [1, threads],

@@ -18,5 +18,5 @@ pub use memory::{MemoryError, elements, ensure, ensure_runs, least_bytes, proces
 pub use prepared::{PrepareError, PrepareOptions, PreparedNetwork};
 pub use reference::Reference;
 pub use run::{NotFinite, NotFiniteOutput, StepSeconds};
-pub use streams::{Loaded, Ran, Stream, Work, streams};
+pub use streams::{Loaded, Ran, Stream, Work, are_worth_splitting, streams};
 pub use threads::{Threads, ThreadsError, available, physical_cores};

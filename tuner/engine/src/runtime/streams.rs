@@ -91,6 +91,14 @@ pub fn streams(network: &PreparedNetwork, count: usize, threads: usize) -> Resul
     (0..count).map(stream).collect()
 }
 
+/// Rounds of all streams that images are worth splitting for: all threads take each of fewer.
+const ROUNDS: usize = 4;
+
+/// Whether so many images are worth running on so many streams.
+pub fn are_worth_splitting(images: usize, batch: usize, streams: usize) -> bool {
+    images >= ROUNDS * batch * streams
+}
+
 /// How many images are run, and by how many threads they are loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Work {
