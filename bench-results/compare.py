@@ -27,7 +27,8 @@ and once with weights that an earlier start has packed; a peer's with its import
 reading, compiling and first inference.
 `--folder DIR` measures whole processes over a folder of photographs instead: ours, pytorch-fid
 (with `--torch-python`, an interpreter that has torch and pytorch-fid), and ONNX Runtime behind
-Pillow; see folders.py.  `--photographs N` makes the folder.
+Pillow; see folders.py.  `--photographs N` makes the folder.  With `--fake DIR2` it is the FID
+of both folders, ours and pytorch-fid's; noisy copies are made where DIR2 is not there.
 Writes compare.json (with every sample) and compare.md into bench-results/<machine>/,
 compare-bf16.json and .md for bf16.
 """
@@ -468,6 +469,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--python", help="an interpreter that has the peers")
     parser.add_argument("--cache", type=Path, default=cache, metavar="DIR")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="photographs to run as whole processes")
+    parser.add_argument("--fake", type=Path, metavar="DIR", help="the FID of --folder and this; noisy copies are made")
     parser.add_argument("--photographs", type=int, metavar="N", help="make N photographs in --folder")
     parser.add_argument("--torch-python", help="an interpreter that has torch and pytorch-fid")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: bench-results/<machine>")
@@ -505,6 +507,15 @@ def compare_folder(args: argparse.Namespace) -> None:
     python = args.python or prepare_python(args.cache)
     if args.photographs:
         checked([python, script, "--photographs", str(args.folder), str(args.photographs)], "making photographs")
+    report = {"date": datetime.date.today().isoformat(), "machine": describe_machine(), "commit": commit()}
+    report["command"] = shlex.join(["compare.py", *sys.argv[1:]])
+    if args.fake:
+        if not args.torch_python:
+            raise Failure("--fake needs --torch-python, an interpreter that has torch and pytorch-fid")
+        if not args.fake.exists():
+            checked([python, script, "--noisy", str(args.folder), str(args.fake)], "making noisy copies")
+        report["folder"] = folders.compare_distance(args, clean_environment())
+        return write_report(args, "compare-fid", report, folders.folder_markdown(report))
     peers = {}
     if args.torch_python:
         peers["pytorch-fid"] = [args.torch_python, script, "--pytorch-fid", str(args.folder), threads]
@@ -513,9 +524,6 @@ def compare_folder(args: argparse.Namespace) -> None:
     if "ort" in args.names:
         onnx = prepare_onnx(args.cache, python)
         peers["ONNX Runtime and Pillow"] = [python, script, "--ort", str(args.folder), threads, str(onnx)]
-    machine = describe_machine()
-    report = {"date": datetime.date.today().isoformat(), "machine": machine, "commit": commit()}
-    report["command"] = shlex.join(["compare.py", *sys.argv[1:]])
     report["folder"] = folders.compare_folder(args, clean_environment(), peers)
     write_report(args, "compare-folder", report, folders.folder_markdown(report))
 

@@ -7,6 +7,9 @@ Each contender reads, decodes and resizes the same files and gives 2048 features
 * pytorch-fid: `get_activations` of its own code, with random weights, as `python -m pytorch_fid` calls it;
 * ONNX Runtime: Pillow decodes and resizes in a thread pool while batches run.
 
+With `--fake DIR2` the distance of two folders instead, by the same random weights: `tuner fid` and what
+`python -m pytorch_fid` calls.
+
 A time is that of a process from start to end. Its work is the time on all cores, of its children too.
 """
 
@@ -23,6 +26,19 @@ from pathlib import Path
 
 BATCH = 8
 PHOTOGRAPH = (640, 427)
+
+
+def noisy(folder: Path, out: Path) -> None:
+    """Noisy copies of photographs."""
+    import numpy as np
+    from PIL import Image
+
+    out.mkdir(parents=True, exist_ok=True)
+    random_numbers = np.random.default_rng(6)
+    for path in sorted(folder.glob("*.jpg")):
+        pixels = np.asarray(Image.open(path).convert("RGB")).astype(np.int16)
+        pixels = pixels + random_numbers.integers(-30, 31, pixels.shape)
+        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(out / path.name, quality=90)
 
 
 def photographs(folder: Path, count: int) -> None:
@@ -45,28 +61,47 @@ def photographs(folder: Path, count: int) -> None:
 # --- inside a peer's interpreter -------------------------------------------------------
 
 
-def serve_pytorch_fid(folder: Path, threads: int) -> None:
+def pytorch_fid_network(weights: Path | None = None):
+    """pytorch-fid's module, on random weights that keep the size of activations; they are written where a path is given
+    that is not there yet."""
     import pytorch_fid.inception as inception
+    import torch
+    import torchvision
+
+    if weights is None or not weights.exists():
+        plain = torchvision.models.inception_v3(num_classes=1008, aux_logits=False, weights=None, init_weights=False)
+        torch.manual_seed(1)
+        for layer in plain.modules():
+            if isinstance(layer, torch.nn.Conv2d):
+                limit = (6 / layer.weight[0].numel()) ** 0.5
+                torch.nn.init.uniform_(layer.weight, -limit, limit)
+        state = plain.state_dict()
+        if weights is not None:
+            torch.save(state, weights)
+    else:
+        state = torch.load(weights)
+    inception.load_state_dict_from_url = lambda *_, **__: state
+    return inception
+
+
+def serve_pytorch_fid(folder: Path, threads: int) -> None:
     import torch
     from pytorch_fid.fid_score import get_activations
 
     torch.set_num_threads(threads)
-    network = inception._inception_v3(num_classes=1008, aux_logits=False)
-    network.Mixed_5b = inception.FIDInceptionA(192, pool_features=32)
-    network.Mixed_5c = inception.FIDInceptionA(256, pool_features=64)
-    network.Mixed_5d = inception.FIDInceptionA(288, pool_features=64)
-    network.Mixed_6b = inception.FIDInceptionC(768, channels_7x7=128)
-    network.Mixed_6c = inception.FIDInceptionC(768, channels_7x7=160)
-    network.Mixed_6d = inception.FIDInceptionC(768, channels_7x7=160)
-    network.Mixed_6e = inception.FIDInceptionC(768, channels_7x7=192)
-    network.Mixed_7b = inception.FIDInceptionE_1(1280)
-    network.Mixed_7c = inception.FIDInceptionE_2(2048)
-    state = network.state_dict()
-    inception.load_state_dict_from_url = lambda *_, **__: state
-    model = inception.InceptionV3([inception.InceptionV3.BLOCK_INDEX_BY_DIM[2048]])
+    model = pytorch_fid_network().InceptionV3([3])
     files = sorted(str(path) for path in folder.glob("*.jpg"))
     features = get_activations(files, model, batch_size=50, dims=2048, device="cpu", num_workers=threads)
     assert features.shape == (len(files), 2048)
+
+
+def serve_pytorch_distance(real: Path, fake: Path, threads: int, weights: Path) -> None:
+    import torch
+    from pytorch_fid.fid_score import calculate_fid_given_paths
+
+    torch.set_num_threads(threads)
+    pytorch_fid_network(weights)
+    print(calculate_fid_given_paths([str(real), str(fake)], 50, "cpu", 2048, num_workers=threads))
 
 
 def serve_ort(folder: Path, threads: int, onnx: Path) -> None:
@@ -102,8 +137,8 @@ def serve_ort(folder: Path, threads: int, onnx: Path) -> None:
 # --- measuring -------------------------------------------------------------------------
 
 
-def timed(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
-    """Seconds of a process, and those that it worked on all cores."""
+def timed(command: list[str], environment: dict[str, str]) -> tuple[float, float, str]:
+    """Seconds of a process, those that it worked on all cores, and what it printed."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     result = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -112,15 +147,36 @@ def timed(command: list[str], environment: dict[str, str]) -> tuple[float, float
     if result.returncode:
         tail = " | ".join(result.stderr.strip().splitlines()[-2:])
         raise OSError(f"`{' '.join(command[:6])} ..` exited with {result.returncode}: {tail}")
-    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, result.stdout
+
+
+def in_turn(contenders: dict, rounds: int, threads: int, environment: dict[str, str]) -> dict:
+    """Runs all contenders in turn, the first of which is ours; seconds of each round and their medians."""
+    order, samples, printed = random.Random(1), {}, {}
+    for number in range(rounds):
+        for name in order.sample(list(contenders), len(contenders)):
+            *sample, printed[name] = timed(contenders[name], environment)
+            samples.setdefault(name, []).append(sample)
+            print(f"  round {number + 1}: {name} {sample[0]:.1f} s", file=sys.stderr, flush=True)
+    ours = next(iter(contenders))
+    return {
+        "threads": threads,
+        "rounds": rounds,
+        "seconds": {name: statistics.median(pair[0] for pair in samples[name]) for name in contenders},
+        "work_s": {name: statistics.median(pair[1] for pair in samples[name]) for name in contenders},
+        "ours_to": {
+            name: statistics.median(own[0] / other[0] for own, other in zip(samples[ours], samples[name]))
+            for name in contenders
+        },
+        "samples": samples,
+        "printed": printed,
+    }
 
 
 def compare_folder(args, environment: dict[str, str], peers: dict[str, list[str]]) -> dict:
-    """Runs all contenders in turn; the seconds of each round and their medians."""
+    """Features of a folder by all contenders, and how far ours is from what is possible."""
     folder, threads = args.folder, args.threads[-1]
     weights = ["--weights", str(args.weights)] if args.weights else []
-    count = len(list(folder.glob("*.jpg")))
-    order, samples = random.Random(1), {}
     with tempfile.TemporaryDirectory() as temporary:
         inputs, result = Path(temporary) / "x.npy", Path(temporary) / "y.npy"
         run = [str(args.tuner), "run", "--model", "inception_v3", "--threads", str(threads), "--top", "0"]
@@ -130,51 +186,55 @@ def compare_folder(args, environment: dict[str, str], peers: dict[str, list[str]
             check=True, capture_output=True, env=environment,
         )
         contenders = {"ours": [*run, "--image", str(folder)], "ours, inference alone": [*run, "--input", str(inputs)]}
-        contenders |= peers
-        for number in range(args.rounds):
-            for name in order.sample(list(contenders), len(contenders)):
-                samples.setdefault(name, []).append(timed(contenders[name], environment))
-                print(f"  round {number + 1}: {name} {samples[name][-1][0]:.1f} s", file=sys.stderr, flush=True)
-    seconds = {name: statistics.median(pair[0] for pair in pairs) for name, pairs in samples.items()}
-    work = {name: statistics.median(pair[1] for pair in pairs) for name, pairs in samples.items()}
-    ratio = {
-        name: statistics.median(ours[0] / other[0] for ours, other in zip(samples["ours"], samples[name]))
-        for name in samples
-    }
+        result = in_turn(contenders | peers, args.rounds, threads, environment)
     # What is possible: inference alone, or all work shared out to the cores.
-    possible = max(seconds["ours, inference alone"], work["ours"] / threads)
-    return {
-        "folder": folder.name,
-        "images": count,
-        "threads": threads,
-        "rounds": args.rounds,
-        "seconds": seconds,
-        "work_s": work,
-        "ours_to": ratio,
-        "over_possible": seconds["ours"] / possible,
-        "samples": samples,
-    }
+    possible = max(result["seconds"]["ours, inference alone"], result["work_s"]["ours"] / threads)
+    count = len(list(folder.glob("*.jpg")))
+    over = result["seconds"]["ours"] / possible
+    del result["printed"]
+    return {"what": f"Features of {count} photographs", "images": count, "over_possible": over, **result}
+
+
+def compare_distance(args, environment: dict[str, str]) -> dict:
+    """The distance of two folders, by ours and by pytorch-fid."""
+    real, fake, threads = args.folder, args.fake, args.threads[-1]
+    with tempfile.TemporaryDirectory() as temporary:
+        weights = Path(temporary) / "w.pth"
+        theirs = [args.torch_python, __file__]
+        subprocess.run([*theirs, "--fid-weights", str(weights)], check=True, capture_output=True, env=environment)
+        ours = [str(args.tuner), "fid", str(real), str(fake), "--weights", str(weights), "--threads", str(threads)]
+        contenders = {"ours": ours}
+        if args.precision == "bf16":
+            contenders = {"ours, bf16": [*ours, "--precision", "bf16"], **contenders}
+        contenders["pytorch-fid"] = [*theirs, "--distance", str(real), str(fake), str(threads), str(weights)]
+        result = in_turn(contenders, args.rounds, threads, environment)
+    count = sum(len(list(folder.glob("*.jpg"))) for folder in (real, fake))
+    found = {name: text.split()[text.startswith("FID")] for name, text in result.pop("printed").items()}
+    return {"what": f"The FID of two folders, {count} photographs", "images": count, "fid": found, **result}
 
 
 def folder_markdown(report: dict) -> str:
     result = report["folder"]
+    distances = result.get("fid", {})
     lines = [
-        f"# {result['images']} photographs, whole processes",
+        f"# {result['what']}, whole processes",
         "",
         f"{report['date']}, {report['machine']['cpu']}, {result['threads']} threads, {result['rounds']} rounds in turn,",
         f"commit {report['commit']}: `{report['command']}`.",
         "",
-        "| contender | s | images/s | work of all cores, s | ours takes |",
-        "|---|--:|--:|--:|--:|",
+        f"| contender | s | images/s | work of all cores, s | ours takes |{' FID |' * bool(distances)}",
+        f"|---|--:|--:|--:|--:|{'--:|' * bool(distances)}",
     ]
     for name, seconds in result["seconds"].items():
         rate, ratio = result["images"] / seconds, result["ours_to"][name]
-        lines.append(f"| {name} | {seconds:.1f} | {rate:.1f} | {result['work_s'][name]:.1f} | {ratio:.2f} |")
-    lines += [
-        "",
-        f"Ours takes {result['over_possible']:.2f} of the larger of inference alone and all its work shared out to the "
-        "cores.",
-    ]
+        distance = f" {distances[name]} |" if distances else ""
+        lines.append(f"| {name} | {seconds:.1f} | {rate:.1f} | {result['work_s'][name]:.1f} | {ratio:.2f} |{distance}")
+    if "over_possible" in result:
+        lines += [
+            "",
+            f"Ours takes {result['over_possible']:.2f} of the larger of inference alone and all its work shared out to "
+            "the cores.",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -183,6 +243,12 @@ if __name__ == "__main__":
         photographs(Path(sys.argv[2]), int(sys.argv[3]))
     elif sys.argv[1] == "--pytorch-fid":
         serve_pytorch_fid(Path(sys.argv[2]), int(sys.argv[3]))
+    elif sys.argv[1] == "--noisy":
+        noisy(Path(sys.argv[2]), Path(sys.argv[3]))
+    elif sys.argv[1] == "--fid-weights":
+        pytorch_fid_network(Path(sys.argv[2]))
+    elif sys.argv[1] == "--distance":
+        serve_pytorch_distance(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]))
     elif sys.argv[1] == "--ort":
         serve_ort(Path(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
     else:
