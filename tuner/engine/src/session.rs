@@ -8,7 +8,7 @@ use kernels::Cpu;
 use crate::network::Model;
 use crate::plan::error::PlanError;
 use crate::plan::request::Request;
-use crate::plan::schema::{Plan, PlanRequest};
+use crate::plan::schema::Plan;
 use crate::runtime::{
     Loaded, Machine, MemoryError, NotFinite, PrepareError, PreparedNetwork, Ran, Stream, Threads,
     ThreadsError, Work, are_worth_splitting, ensure_runs, graph, streams,
@@ -83,9 +83,7 @@ impl<'a> SessionBuilder<'a> {
         let model = self.weights.fit(self.model);
         let plan = self.plan.cloned().unwrap_or_else(|| Plan::untuned(&model));
         let (cpu, path) = (Cpu::detect(), Path::new("plan"));
-        let request = Request::new(&model);
-        let asked = PlanRequest { threads: None, batch: None, ..request.plan_request() };
-        plan.check_wanted(path, &asked)?;
+        plan.check_wanted(path, &Request::new(&model).stated())?;
         if !self.any_machine {
             plan.check_machine(path, &Machine::of(&cpu))?;
         }

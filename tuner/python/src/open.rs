@@ -1,14 +1,13 @@
 //! Model, weights and plan that fit together.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use engine::network::{BF16_ERROR, F32_ERROR};
 use engine::plan::Bounds;
-use engine::plan::schema::PlanRequest;
-use engine::runtime::{graph, physical_cores};
+use engine::runtime::physical_cores;
 use engine::weights::HeadOptions;
-use engine::{Machine, Model, Plan, PlanOrigin, Request, Weights};
+use engine::{Machine, Model, Plan, PlanChoice, PlanOrigin, Request, Weights};
 use kernels::Cpu;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -83,8 +82,8 @@ impl Target {
     }
 
     fn request<'a>(&self, model: &'a Model) -> Request<'a> {
-        let Options { threads, batch, bounds, .. } = self.options(false);
-        Request::new(model).threads(threads).batch(batch).max_rel_error(bounds.error)
+        let bound = self.precision.is_some().then(|| self.max_rel_error());
+        Request::new(model).threads(self.threads).batch(self.batch).max_rel_error(bound)
     }
 }
 
@@ -121,16 +120,8 @@ impl Network {
             Some(size) => sized(&bare, size)?,
             None => bare,
         };
-        let file = weights.description();
-        let notes = [
-            weights.variant().map(|variant| format!("{file}: by their number of classes, {variant}")),
-            weights.note().map(|note| format!("{file}: {note}")),
-            weights.assumed_head().map(|head| {
-                format!("{file} does not state the activations of its classifier; assumed: {head}")
-            }),
-        ];
         let model = cut(weights.fit(&model), target.dims)?;
-        Ok(Self { model, weights, notes: notes.into_iter().flatten().collect() })
+        Ok(Self { model, notes: weights.notes(), weights })
     }
 }
 
@@ -159,64 +150,46 @@ pub struct Chosen {
     pub notes: Vec<String>,
 }
 
+impl From<PlanChoice> for Chosen {
+    fn from(PlanChoice { plan, origin, notes, .. }: PlanChoice) -> Self {
+        Self { plan, file: origin.file().map(ToOwned::to_owned), notes }
+    }
+}
+
 impl PlanArgs {
     /// Called without the GIL.
     pub fn choose(&self, target: &Target, network: &Network, listener: &Listener) -> PyResult<Chosen> {
+        let (request, Network { model, weights, .. }) = (target.request(&network.model), network);
         if let Some(file) = &self.file {
-            return named(file, target, network);
+            return Ok(request.read(file, weights).map_err(Raised::raised)?.into());
         }
-        let untuned = |notes| Chosen { plan: target.request(&network.model).untuned(), file: None, notes };
         if !self.auto {
-            return Ok(untuned(Vec::new()));
+            return Ok(Chosen { plan: request.untuned(), file: None, notes: Vec::new() });
         }
-        if let Some(chosen) = found(target, network)? {
-            return Ok(chosen);
+        let mut found = request.find(&target.results, weights).map_err(Raised::raised)?;
+        match &found.origin {
+            PlanOrigin::BuiltIn if target.budget.is_some() => {
+                return tuned_once(target, network, listener);
+            }
+            PlanOrigin::BuiltIn => {
+                let Plan { threads, batch, .. } = found.plan;
+                let folder = Machine::of(&Cpu::detect()).folder(&target.results);
+                found.notes.push(format!(
+                    "no plan for {model} with threads={threads} and batch={batch} in {}; using the \
+                     built-in choice (inception_tuner.tune makes one)",
+                    folder.display()
+                ));
+            }
+            PlanOrigin::Nearest { file, threads, batch } => {
+                let file = file.display();
+                found
+                    .notes
+                    .push(format!("{file}: made for threads={threads} and batch={batch}, the nearest plan"));
+            }
+            PlanOrigin::Named(_) | PlanOrigin::Newest(_) => {}
         }
-        if target.budget.is_some() {
-            return tuned_once(target, network, listener);
-        }
-        let Options { threads, batch, .. } = target.options(false);
-        let folder = Machine::of(&Cpu::detect()).folder(&target.results);
-        Ok(untuned(vec![format!(
-            "no plan for {} with threads={threads} and batch={batch} in {}; using the built-in choice \
-             (inception_tuner.tune makes one)",
-            network.model,
-            folder.display()
-        )]))
+        Ok(found.into())
     }
-}
-
-/// The newest plan of this machine, or the nearest.
-fn found(target: &Target, Network { model, weights, .. }: &Network) -> PyResult<Option<Chosen>> {
-    let request = target.request(model);
-    let choice = request.find(&target.results, weights).map_err(Raised::raised)?;
-    Ok(choice.map(|choice| {
-        let mut notes = choice.notes;
-        if let PlanOrigin::Nearest { file, threads, batch } = &choice.origin {
-            let file = file.display();
-            notes.push(format!("{file}: made for threads={threads} and batch={batch}, the nearest plan"));
-        }
-        Chosen { plan: choice.plan, file: Some(choice.origin.file().to_owned()), notes }
-    }))
-}
-
-/// The plan of a file, which must be for what is asked.
-fn named(file: &Path, target: &Target, Network { model, weights, .. }: &Network) -> PyResult<Chosen> {
-    let plan = Plan::read_steps(file).map_err(Raised::raised)?;
-    let Target { threads, batch, .. } = *target;
-    let wanted = PlanRequest { model: &model.name, shape: model.shape_text(), threads, batch };
-    let (cpu, path) = (Cpu::detect(), file);
-    let machine = Machine::of(&cpu);
-    let checked = plan.check_wanted(path, &wanted).and_then(|()| plan.check_machine(path, &machine));
-    checked.map_err(Raised::raised)?;
-    if target.precision.is_some() && plan.max_rel_error > target.max_rel_error() {
-        let (found, bound) = (plan.max_rel_error, target.max_rel_error());
-        let text = format!("{}: max_rel_error is {found:e}, expected at most {bound:e}", file.display());
-        return Err(crate::errors::PlanError::new_err(text));
-    }
-    plan.network(path, &graph(model, weights, plan.batch), &cpu).map_err(Raised::raised)?;
-    let notes = plan.notes(path, Some(&machine));
-    Ok(Chosen { plan, file: Some(file.to_owned()), notes })
 }
 
 /// How long a process sleeps while another of this machine tunes.
@@ -228,8 +201,10 @@ fn tuned_once(target: &Target, network: &Network, listener: &Listener) -> PyResu
     loop {
         let lock = TuningLock::try_acquire(&target.results, &options).map_err(Raised::raised)?;
         // The one that had the lock has left its plan.
-        if let Some(chosen) = found(target, network)? {
-            return Ok(chosen);
+        let found = target.request(&network.model).find(&target.results, &network.weights);
+        let found = found.map_err(Raised::raised)?;
+        if found.origin != PlanOrigin::BuiltIn {
+            return Ok(found.into());
         }
         if lock.is_some() {
             let file = plan_file(&target.results, &network.model, &options);

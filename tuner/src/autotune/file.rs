@@ -100,6 +100,8 @@ impl TuningLock {
 mod tests {
     use std::time::Duration;
 
+    use engine::PlanOrigin;
+
     use super::*;
     use crate::bench::progress::Silent;
 
@@ -115,8 +117,8 @@ mod tests {
         let file = plan_file(results.path(), &model, &options);
         let plan = autotune_to(&file, &model, &weights, &options, &mut Silent).expect("a plan");
         let request = engine::Request::new(&model).threads(1);
-        let found = request.find(results.path(), &weights).expect("readable").expect("the plan");
-        assert_eq!((found.origin.file(), found.plan.created), (file.as_path(), plan.created));
+        let found = request.find(results.path(), &weights).expect("readable");
+        assert_eq!((found.origin, found.plan.created), (PlanOrigin::Newest(file), plan.created));
     }
 
     #[test]

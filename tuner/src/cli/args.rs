@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use engine::network::model::MAX_NORMS;
 use engine::network::models::{input_arrays, is_network, networks_and_blocks};
-use engine::network::{Activation, BF16_ERROR, Choice, F32_ERROR, Graph};
+use engine::network::{Activation, BF16_ERROR, F32_ERROR};
 use engine::plan::Bounds;
-use engine::plan::schema::PlanRequest;
 use engine::plan::store::plan_or_newest;
 use engine::runtime::{Threads, available, physical_cores};
 use engine::util::create_folder;
@@ -310,8 +309,16 @@ impl HostArgs {
     }
 
     pub fn error_bound(&self) -> f64 {
-        let named = if self.precision == Some(PrecisionArg::Bf16) { BF16_ERROR } else { F32_ERROR };
-        self.max_rel_error.unwrap_or(named)
+        self.stated_error_bound().unwrap_or(F32_ERROR)
+    }
+
+    /// The bound on the error, where the user has stated one.
+    pub fn stated_error_bound(&self) -> Option<f64> {
+        let of_precision = self.precision.map(|precision| match precision {
+            PrecisionArg::F32 => F32_ERROR,
+            PrecisionArg::Bf16 => BF16_ERROR,
+        });
+        self.max_rel_error.or(of_precision)
     }
 }
 
@@ -335,19 +342,11 @@ impl ModelArgs {
             }
             None => Weights::synthetic(&bare, self.seed),
         };
-        let file = weights.description();
-        if let Some(variant) = weights.variant() {
-            eprintln!("note: {file}: by their number of classes, {variant}");
+        let mut notes = weights.notes();
+        if let Some(assumed) = notes.last_mut().filter(|_| weights.assumed_head().is_some()) {
+            assumed.push_str(" (--head says otherwise for its end)");
         }
-        if let Some(note) = weights.note() {
-            eprintln!("note: {file}: {note}");
-        }
-        if let Some(head) = weights.assumed_head() {
-            eprintln!(
-                "note: {file} does not state the activations of its classifier; assumed: {head} (--head says \
-                 otherwise for its end)"
-            );
-        }
+        print_notes(&notes);
         Ok((self.fitted(&bare, &weights)?, weights))
     }
 
@@ -376,11 +375,6 @@ impl ModelArgs {
         let of_shape = self.shape.as_ref().map(|conv| conv.batch).filter(|&n| n > 1);
         host.batch.map(usize::from).or(of_shape)
     }
-
-    /// What a run asks of a plan.
-    pub fn wanted(model: &Model, threads: Option<usize>, batch: Option<usize>) -> PlanRequest<'_> {
-        PlanRequest { model: &model.name, shape: model.shape_text(), threads, batch }
-    }
 }
 
 /// The model of a plan.
@@ -389,21 +383,6 @@ pub fn planned_model(path: &Path, plan: &Plan) -> Result<Model, Failure> {
     let parse = |text: &String| text.parse().map_err(|error: ShapeError| wrong(&error));
     let shape: Option<ModelShape> = plan.shape.as_ref().map(parse).transpose()?;
     Ok(Model::by_name(&plan.model, shape.as_ref(), None).map_err(|error| wrong(&error))?)
-}
-
-/// The choices of a plan for its network, or for a part of it.
-pub fn by_plan(
-    path: &Path,
-    plan: &Plan,
-    graph: &Graph,
-    cpu: &Cpu,
-    model: &Model,
-) -> Result<(Graph, Vec<Choice>), Failure> {
-    if !model.is_cut() {
-        return Ok(plan.network(path, graph, cpu)?);
-    }
-    let none = || format!("{}: its formats do not agree in a part of the network", path.display());
-    plan.adapted(graph, cpu).ok_or_else(|| none().into())
 }
 
 /// What follows the name of a model in texts: ` of 150x200`, or nothing where it is as usual.
@@ -450,11 +429,11 @@ pub fn of_size(model: Model, size: Option<ImageSize>) -> Result<Model, ModelErro
 }
 
 /// A file and the option that names it; none where it was not given.
-pub type FileOption<'a> = (&'a str, Option<&'a PathBuf>);
+pub type FileOption<'a> = (&'a str, Option<&'a Path>);
 
 /// The files of weights that an index names.
 pub fn shards(weights: &Weights) -> Vec<FileOption<'_>> {
-    weights.files().iter().map(|path| ("--weights", Some(path))).collect()
+    weights.files().iter().map(|path| ("--weights", Some(path.as_path()))).collect()
 }
 
 /// Checks that no file to write is one to read, or is written twice.
@@ -463,7 +442,7 @@ pub fn check_distinct<'a>(
     read: &[FileOption<'a>],
     images: &'a ImageArgs,
 ) -> Result<(), Failure> {
-    let given = |&(option, path): &FileOption<'a>| Some((option, path?.as_path()));
+    let given = |&(option, path): &FileOption<'a>| Some((option, path?));
     let read = read.iter().filter_map(given).chain(images.files());
     let mut taken: HashMap<PathBuf, &str> = read.map(|(option, path)| (resolved(path), option)).collect();
     for (option, path) in written.iter().filter_map(given) {

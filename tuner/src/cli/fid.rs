@@ -10,7 +10,7 @@ use engine::network::{Choice, Graph};
 use engine::runtime::{PreparedNetwork, Ran, Stream, Work, ensure_runs};
 use engine::util::files::{check_writable, resolved};
 use engine::weights::HeadOptions;
-use engine::{Model, Weights};
+use engine::{Model, Plan, PlanChoice, Weights};
 use serde::Serialize;
 
 use crate::cli::classes::NotFinite;
@@ -18,7 +18,7 @@ use crate::cli::image_paths::ImagePaths;
 use crate::cli::images::{Image, Seen};
 use crate::cli::infer::{Rate, StreamsArg, Way};
 use crate::cli::interrupt::Interrupt;
-use crate::cli::plan_choice::{Found, PlanChoice, PlanChoiceArgs};
+use crate::cli::plan_choice::{PlanChoiceArgs, PlanChoiceFor};
 use crate::cli::preprocess::{preset, preset_help};
 use crate::cli::{Answer, Failure, HostArgs, Images, OutputArgs, crowded, print_notes, stdin, threads};
 use crate::fid::{FidStatistics, KernelDistance, KernelDistanceOptions, frechet_distance, kernel_distance};
@@ -142,7 +142,8 @@ impl FidArgs {
             ImageSet { path, images }
         };
         let preprocess = network.map(|network| network.preprocessing.name().unwrap_or("other").to_owned());
-        let plan = network.and_then(|network| network.plan.as_ref()).map(|path| path.display().to_string());
+        let plan =
+            network.and_then(|network| network.plan_file.as_ref()).map(|path| path.display().to_string());
         match (sets, &self.save_stats, &self.fake) {
             ([a, b], _, Some(fake)) => {
                 let fid = frechet_distance(&a.statistics, &b.statistics)?;
@@ -234,13 +235,11 @@ struct Network<'a> {
     model: Model,
     weights: Weights,
     preprocessing: Preprocessing,
+    plan: Plan,
     /// Its file; none for the built-in choice.
-    plan: Option<PathBuf>,
+    plan_file: Option<PathBuf>,
     graph: Graph,
     choices: Vec<Choice>,
-    threads: usize,
-    /// Streams that give the most images a second, and the threads of each.
-    fastest: Option<[usize; 2]>,
     /// Those of the side that has run.
     streams: Option<(Way, Vec<Stream>)>,
     interrupt: Interrupt,
@@ -269,7 +268,7 @@ impl<'a> Network<'a> {
         };
         let (model, cpu, host) = (cut(weights.fit(&bare))?, args.host.isa.cpu(), &args.host);
         let (weights_file, batch) = (args.weights.as_deref(), host.batch.map(usize::from));
-        let choice = PlanChoice {
+        let choice = PlanChoiceFor {
             args: &args.plan,
             weights_file,
             batch,
@@ -278,14 +277,12 @@ impl<'a> Network<'a> {
             model: &model,
             weights: &weights,
         };
-        let Found { graph, choices, threads, plan, streams: fastest, notes } = choice.find()?;
+        let PlanChoice { plan, graph, choices, origin, notes } = choice.find()?;
         ensure_runs(&model.name, &graph)?;
         let synthetic = "the weights are synthetic, so that the distance means nothing".to_owned();
         print_notes(&weights.is_synthetic().then_some(synthetic));
-        let of_variant =
-            |text: &str| format!("{}: by their number of classes, {text}", weights.description());
-        print_notes(&weights.variant().map(of_variant));
-        print_notes(crowded(threads).iter().chain(&notes));
+        print_notes(&weights.notes());
+        print_notes(crowded(plan.threads).iter().chain(&notes));
         let preprocessing = args.preprocess.unwrap_or_else(|| Preprocessing::usual(&model, &weights));
         Ok(Self {
             args,
@@ -293,10 +290,9 @@ impl<'a> Network<'a> {
             weights,
             preprocessing,
             plan,
+            plan_file: origin.file().map(Path::to_owned),
             graph,
             choices,
-            threads,
-            fastest,
             streams: None,
             interrupt: Interrupt::watch()?,
             noted: HashSet::new(),
@@ -330,15 +326,14 @@ impl<'a> Network<'a> {
     ) -> Result<Vec<String>, Failure> {
         let mut seen = Seen::new(images, None)?;
         let is_bounded = self.args.plan.max_memory.is_some();
-        let settings = [self.graph.batch, self.threads];
-        let way = Way::of(images, settings, self.args.streams, self.fastest, is_bounded);
+        let way = Way::of(images, &self.plan, self.args.streams, is_bounded);
         let same = |of: &Way| (of.streams, of.threads) == (way.streams, way.threads);
         let ready = self.streams.take().filter(|(of, _)| same(of));
         let prepare = || {
             if let Some((_, streams)) = ready {
                 return Ok(streams);
             }
-            let (cpu, threads) = (self.args.host.isa.cpu(), threads(self.threads)?);
+            let (cpu, threads) = (self.args.host.isa.cpu(), threads(self.plan.threads)?);
             let (graph, choices) = (self.graph.clone(), &self.choices);
             let network = PreparedNetwork::new(graph, choices, &self.weights, &cpu, &threads)?;
             way.split(Stream { threads, network })

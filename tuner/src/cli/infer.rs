@@ -3,9 +3,9 @@
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
-use engine::Model;
 use engine::network::Activation;
 use engine::runtime::{Ran, Stream, Work, are_worth_splitting, streams};
+use engine::{Model, Plan};
 
 use crate::cli::classes::{Classes, NotFinite};
 use crate::cli::images::{Image, Seen};
@@ -79,17 +79,14 @@ impl StreamsArg {
 }
 
 impl Way {
-    /// That of images by a plan for batches and threads. `fastest` are the streams that give the most
-    /// images a second and the threads of each; without a measurement it is one thread each. With a
-    /// bound on memory there is one stream, and one image is loaded at a time.
-    pub fn of(
-        images: &Images,
-        [batch, threads]: [usize; 2],
-        asked: StreamsArg,
-        fastest: Option<[usize; 2]>,
-        is_bounded: bool,
-    ) -> Self {
-        let [fastest, threads_each] = fastest.unwrap_or([threads, 1]);
+    /// That of images by a plan, whose streams are those that give the most images a second; without
+    /// a measurement it is one thread each. With a bound on memory there is one stream, and one image
+    /// is loaded at a time.
+    pub fn of(images: &Images, plan: &Plan, asked: StreamsArg, is_bounded: bool) -> Self {
+        let Plan { batch, threads, .. } = *plan;
+        let measured = plan.fastest_streams();
+        let [fastest, threads_each] =
+            measured.map_or([threads, 1], |record| [record.streams, record.threads]);
         let is_few = !are_worth_splitting(images.count(), batch, fastest);
         let [streams, threads_each] = match asked {
             StreamsArg::Count(count) => [count.into(), (threads / usize::from(count)).max(1)],

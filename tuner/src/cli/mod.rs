@@ -38,8 +38,8 @@ mod warnings;
 
 use args::{
     FileOption, HostArgs, ImageArgs, ImageSize, IsaArgs, ModelArgs, PlanArgs, PlanFilter, TuneArgs, at_size,
-    by_plan, check_distinct, conv_output, crowded, model_options, of_size, planned_model, results_folder,
-    shards, size, threads,
+    check_distinct, conv_output, crowded, model_options, of_size, planned_model, results_folder, shards,
+    size, threads,
 };
 use images::{Batch, Images};
 use output::{Answer, OutputArgs};

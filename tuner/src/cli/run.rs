@@ -10,14 +10,14 @@ use engine::runtime::prepared::PrepareOptions;
 use engine::runtime::weight_cache::{self, WeightCache, WeightCacheError};
 use engine::runtime::{PrepareError, PreparedNetwork, Stream, Threads, ensure_runs, graph};
 use engine::util::files::{check_writable, text_id};
-use engine::{Model, Weights};
+use engine::{Model, PlanChoice, Weights};
 use kernels::Cpu;
 
 use crate::cli::classes::ClassNames;
 use crate::cli::images::{Image, Seen};
 use crate::cli::infer::{Inference, Output, StreamsArg, Way};
 use crate::cli::latency::Measured;
-use crate::cli::plan_choice::{Found, PlanChoice, PlanChoiceArgs};
+use crate::cli::plan_choice::{PlanChoiceArgs, PlanChoiceFor};
 use crate::cli::results::Place;
 use crate::cli::{
     Failure, FileOption, HostArgs, ImageArgs, Images, ModelArgs, OutputArgs, check_distinct, crowded,
@@ -96,9 +96,9 @@ impl RunArgs {
 
     /// The files to write, by their options.
     fn written(&self) -> [FileOption<'_>; 3] {
-        let input = self.images.preprocess.write_input.as_ref();
-        let output = self.output.as_ref().filter(|_| !self.writes_to_stdout());
-        [("--output", output), ("--packed", self.packed.as_ref()), ("--write-input", input)]
+        let input = self.images.preprocess.write_input.as_deref();
+        let output = self.output.as_deref().filter(|_| !self.writes_to_stdout());
+        [("--output", output), ("--packed", self.packed.as_deref()), ("--write-input", input)]
     }
 }
 
@@ -113,18 +113,19 @@ struct Inputs<'a> {
 
 pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> {
     let inputs = Inputs::read(args)?;
-    let Found { graph, choices, threads: count, plan, streams, notes } = inputs.plan_choice().find()?;
-    check_distinct(&args.written(), &[("the plan", plan.as_ref())], &args.images)?;
+    let PlanChoice { plan, graph, choices, origin, notes } = inputs.plan_choice().find()?;
+    let (count, file) = (plan.threads, origin.file());
+    check_distinct(&args.written(), &[("the plan", file)], &args.images)?;
     if let Some(path) = args.output.as_ref().filter(|_| !args.writes_to_stdout()) {
         results::check(path)?;
     }
     ensure_runs(&inputs.model.to_string(), &graph)?;
-    let (batch, plan) = (graph.batch, plan.as_deref());
-    let measured = Measured { model: &inputs.model, choices: &choices, plan, cpu: &inputs.cpu };
+    let batch = graph.batch;
+    let measured = Measured { model: &inputs.model, choices: &choices, plan: file, cpu: &inputs.cpu };
     let images = inputs.images()?;
     let mut seen = Seen::new(&images, args.images.preprocess.write_input.as_ref())?;
     let asked = if args.profile { StreamsArg::Count(1) } else { args.streams };
-    let way = Way::of(&images, [batch, count], asked, streams, args.plan.max_memory.is_some());
+    let way = Way::of(&images, &plan, asked, args.plan.max_memory.is_some());
     let id = inputs.result_id()?;
     let inference = inputs.inference(&images, &id);
     // The key of packed weights that are to be written, and what to know of those that are there.
@@ -140,7 +141,7 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
         let notes = crowded(count).into_iter().chain(notes).chain(images.notes.iter().cloned());
         print_notes(&notes.chain(cache.1.clone()).collect::<Vec<_>>());
         if args.prints_text() {
-            let file = plan.map(|path| path.display().to_string());
+            let file = file.map(|path| path.display().to_string());
             writeln!(out, "plan: {}", stdin::shown(&file.unwrap_or_else(|| "built-in choice".to_string())))?;
         }
         Ok(())
@@ -199,9 +200,9 @@ impl<'a> Inputs<'a> {
                 "--output -: standard output has the array, expected no --repeat and no --profile".into()
             );
         }
-        let weights = args.model.weights.as_ref();
+        let weights = args.model.weights.as_deref();
         let read =
-            [("--weights", weights), ("--plan", args.plan.plan.as_ref()), ("--labels", labels.as_ref())];
+            [("--weights", weights), ("--plan", args.plan.plan.as_deref()), ("--labels", labels.as_deref())];
         check_distinct(&args.written(), &read, images)?;
         let (model, weights) = args.model.open(args.features)?;
         check_distinct(&args.written(), &shards(&weights), images)?;
@@ -226,10 +227,10 @@ impl<'a> Inputs<'a> {
         Ok(Self { args, cpu: args.host.isa.cpu(), model, weights, labels })
     }
 
-    fn plan_choice(&self) -> PlanChoice<'_> {
+    fn plan_choice(&self) -> PlanChoiceFor<'_> {
         let Self { args, cpu, model, weights, .. } = self;
         let (weights_file, batch) = (args.model.weights.as_deref(), args.model.batch(&args.host));
-        PlanChoice { args: &args.plan, weights_file, batch, host: &args.host, cpu, model, weights }
+        PlanChoiceFor { args: &args.plan, weights_file, batch, host: &args.host, cpu, model, weights }
     }
 
     /// The images that are given, or as many built-in ones as a batch has.

@@ -8,7 +8,7 @@ use engine::runtime::{PreparedNetwork, Threads, graph};
 use engine::{Machine, Model, Plan};
 use serde::Serialize;
 
-use crate::autotune::network::autotune;
+use crate::autotune::file::autotune_to;
 use crate::autotune::options::Options;
 use crate::cli::classes::{ClassNames, Classes, NotFinite};
 use crate::cli::detail::{detail, pareto, search_sentence};
@@ -17,15 +17,15 @@ use crate::cli::summary::Summary;
 use crate::cli::tune_shapes::tune_shapes;
 use crate::cli::warnings::{audit, warn_of_noise};
 use crate::cli::{
-    Answer, Batch, Failure, Images, Meter, ModelArgs, TuneArgs, at_size, check_distinct, conv_output,
-    crowded, model_options, print_notes, shards, threads,
+    Answer, Batch, Failure, Images, Meter, TuneArgs, at_size, check_distinct, conv_output, crowded,
+    model_options, print_notes, shards, threads,
 };
 use crate::report::{count, paragraphs, sections};
 
 pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let written =
-        [("--out", args.out.as_ref()), ("--write-input", args.images.preprocess.write_input.as_ref())];
-    let read = [("--weights", args.model.weights.as_ref()), ("--shapes", args.shapes.as_ref())];
+        [("--out", args.out.as_deref()), ("--write-input", args.images.preprocess.write_input.as_deref())];
+    let read = [("--weights", args.model.weights.as_deref()), ("--shapes", args.shapes.as_deref())];
     check_distinct(&written, &read, &args.images)?;
     if let Some(path) = &args.shapes {
         return tune_shapes(args, path, out);
@@ -44,10 +44,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let default = file_name(&model.to_string(), shape.as_deref(), workers, batch, &bounds);
     let path = args.output_file(&machine, &default)?;
     print_notes(&crowded(workers));
-    let earlier = earlier(&path, &model, &options, &machine);
-    let options = Options { earlier, ..options };
-    let plan = autotune(&model, &weights, &options, &mut Meter::default())?;
-    plan.write(&path)?;
+    let plan = autotune_to(&path, &model, &weights, &options, &mut Meter::default())?;
     plan.noise.iter().for_each(warn_of_noise);
     audit(&plan);
     let workers = count(workers, "thread");
@@ -81,16 +78,6 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
 fn load(images: &Images, args: &TuneArgs) -> Result<Batch, Failure> {
     print_notes(&images.notes);
     images.all(Seen::new(images, args.images.preprocess.write_input.as_ref())?)
-}
-
-/// The plan that is there for the same, on a machine like this.
-fn earlier(path: &Path, model: &Model, options: &Options, machine: &Machine) -> Option<Plan> {
-    let wanted = ModelArgs::wanted(model, Some(options.threads), Some(options.batch));
-    let plan = Plan::read(path).ok()?;
-    let is_same = plan.check_wanted(path, &wanted).is_ok()
-        && plan.machine.differs(machine).is_none()
-        && (plan.max_rel_error, plan.max_memory_mib) == (options.bounds.error, options.bounds.memory);
-    is_same.then_some(plan)
 }
 
 /// What tuning has come to, and what to type next.

@@ -1,4 +1,5 @@
-//! What a program asks of a plan: the newest that fits, or one that is made without measurements.
+//! What a program asks of a plan, and the plan that it gets: the one of a file, the newest or the
+//! nearest of a folder, or one that is made without measurements.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 use kernels::{Cpu, PoolKind};
 
 use crate::network::{Block, Choice, F32_ERROR, Graph, Model, Step, TOOL, built_in};
-use crate::plan::error::PlanError;
+use crate::plan::error::{PlanError, field};
 use crate::plan::schema::{Bounds, Plan, PlanRequest, SCHEMA};
 use crate::plan::step::PlanStep;
 use crate::plan::store::{nearest, newest};
@@ -15,35 +16,62 @@ use crate::runtime::{Machine, available, graph, physical_cores};
 use crate::util::now;
 use crate::weights::Weights;
 
-/// What a program asks of a plan.
+/// What a program asks of a plan. What it does not state any plan of a file may have; where a plan is
+/// looked for or made, it is for all physical cores that this process may use, one image at a time,
+/// in f32 and without a bound on memory.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
     model: &'a Model,
-    threads: usize,
-    batch: usize,
-    max_rel_error: f64,
+    cpu: Cpu,
+    threads: Option<usize>,
+    batch: Option<usize>,
+    max_rel_error: Option<f64>,
+    max_memory: Option<u32>,
+    any_machine: bool,
 }
 
 impl<'a> Request<'a> {
-    /// A plan for a model, by all physical cores that this process may use, one image at a time, in
-    /// f32.
+    /// A plan for a model on this processor.
     pub fn new(model: &'a Model) -> Self {
-        Self { model, threads: physical_cores(), batch: 1, max_rel_error: F32_ERROR }
+        Self {
+            model,
+            cpu: Cpu::detect(),
+            threads: None,
+            batch: None,
+            max_rel_error: None,
+            max_memory: None,
+            any_machine: false,
+        }
     }
 
-    /// Another number of threads.
-    pub fn threads(self, threads: usize) -> Self {
-        Self { threads: threads.max(1), ..self }
+    /// For a processor with other instructions, as [`Cpu::limited_to`] gives.
+    pub fn cpu(self, cpu: &Cpu) -> Self {
+        Self { cpu: cpu.clone(), ..self }
     }
 
-    /// Another number of images that are computed at once.
-    pub fn batch(self, batch: usize) -> Self {
-        Self { batch: batch.max(1), ..self }
+    /// A number of threads.
+    pub fn threads(self, threads: impl Into<Option<usize>>) -> Self {
+        Self { threads: threads.into().map(|threads| threads.max(1)), ..self }
     }
 
-    /// Another bound on the relative L2 error of the features. A looser one allows bf16.
-    pub fn max_rel_error(self, max_rel_error: f64) -> Self {
-        Self { max_rel_error, ..self }
+    /// A number of images that are computed at once.
+    pub fn batch(self, batch: impl Into<Option<usize>>) -> Self {
+        Self { batch: batch.into().map(|batch| batch.max(1)), ..self }
+    }
+
+    /// A bound on the relative L2 error of the features. A looser one than that of f32 allows bf16.
+    pub fn max_rel_error(self, max_rel_error: impl Into<Option<f64>>) -> Self {
+        Self { max_rel_error: max_rel_error.into(), ..self }
+    }
+
+    /// A bound on the memory of the process, in MiB. Without one no plan is taken that has one.
+    pub fn max_memory(self, mib: impl Into<Option<u32>>) -> Self {
+        Self { max_memory: mib.into(), ..self }
+    }
+
+    /// Accepts a plan of a file that was made on another machine.
+    pub fn any_machine(self, any_machine: bool) -> Self {
+        Self { any_machine, ..self }
     }
 
     /// A plan that is made without measurements, in f32: each block in the variant that changes
@@ -53,36 +81,34 @@ impl<'a> Request<'a> {
     /// # Panics
     /// If no kernel takes a step.
     pub fn untuned(&self) -> Plan {
-        let cpu = Cpu::detect();
-        let plain = Graph::new(self.model, self.batch, PoolKind::Average);
-        let (graph, choices) = built_in(&plain, &cpu);
+        let plain = Graph::new(self.model, self.looked_for().1, PoolKind::Average);
+        let (graph, choices) = built_in(&plain, &self.cpu);
+        self.built_in(&plain, &graph, &choices)
+    }
+
+    fn built_in(&self, plain: &Graph, graph: &Graph, choices: &[Choice]) -> Plan {
         let variant = |block: &Block| BlockVariantRecord {
             block: block.name.to_string(),
             variant: block.most().to_string(),
             alternatives: Vec::new(),
             reason: VariantReason::NotMeasured,
         };
-        let variants = Block::all(&plain).iter().map(variant).collect();
-        self.unmeasured(&graph, &choices, variants, &cpu)
+        let variants = Block::all(plain).iter().map(variant).collect();
+        self.unmeasured(graph, choices, variants)
     }
 
     /// A plan of which no time is known.
-    fn unmeasured(
-        &self,
-        graph: &Graph,
-        choices: &[Choice],
-        block_variants: Vec<BlockVariantRecord>,
-        cpu: &Cpu,
-    ) -> Plan {
-        let step = |(s, choice): (&Step, &Choice)| PlanStep::unmeasured(s, choice, self.threads);
+    fn unmeasured(&self, graph: &Graph, choices: &[Choice], block_variants: Vec<BlockVariantRecord>) -> Plan {
+        let (threads, batch) = self.looked_for();
+        let step = |(s, choice): (&Step, &Choice)| PlanStep::unmeasured(s, choice, threads);
         Plan {
             schema: SCHEMA.to_string(),
             model: self.model.name.clone(),
             shape: self.model.shape_text(),
-            batch: self.batch,
-            threads: self.threads,
-            max_rel_error: self.max_rel_error,
-            machine: Machine::of(cpu),
+            batch,
+            threads,
+            max_rel_error: self.bounds().error,
+            machine: Machine::of(&self.cpu),
             cores_allowed: Some(available()),
             tool: TOOL.to_string(),
             created: now(),
@@ -92,53 +118,114 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The plan that a run takes where none is named: the newest valid one for the request, as
-    /// [`Plan::find`] gives, or else the nearest, see [`PlanOrigin::Nearest`]. Plans of other
-    /// processors are never taken. `None` if there is neither.
+    /// The plan that a run takes where none is named: the newest valid one of a folder for the
+    /// request, as [`Plan::find`] gives, or else the nearest, see [`PlanOrigin::Nearest`], or else
+    /// that of [`Request::untuned`]. Plans of other processors are never taken.
     ///
     /// # Errors
     /// If the machine's folder is there and can't be read.
-    pub fn find(
-        &self,
-        results: impl AsRef<Path>,
-        weights: &Weights,
-    ) -> Result<Option<PlanChoice>, PlanError> {
-        let cpu = Cpu::detect();
-        let machine = Machine::of(&cpu);
-        let Some(folder) = folder_of_plans(&machine, results.as_ref())? else { return Ok(None) };
-        let bounds = Bounds { error: self.max_rel_error, memory: None };
-        let plain = graph(self.model, weights, self.batch);
+    ///
+    /// # Panics
+    /// If no kernel takes a step.
+    pub fn find(&self, results: impl AsRef<Path>, weights: &Weights) -> Result<PlanChoice, PlanError> {
+        let machine = Machine::of(&self.cpu);
+        let (request, bounds) = (self.plan_request(), self.bounds());
+        let plain = graph(self.model, weights, self.looked_for().1);
         let mut notes = Vec::new();
-        if let Some((file, plan)) = newest(&folder, &self.plan_request(), &bounds, &machine) {
-            match plan.network(&file, &plain, &cpu) {
-                Ok(_) => {
-                    let notes = plan.notes(&file, Some(&machine));
-                    return Ok(Some(PlanChoice { plan, origin: PlanOrigin::Newest(file), notes }));
+        if let Some(folder) = folder_of_plans(&machine, results.as_ref())? {
+            if let Some((file, plan)) = newest(&folder, &request, &bounds, &machine) {
+                match self.chosen(plan, &file, &plain) {
+                    Ok(choice) => {
+                        notes.extend(choice.plan.notes(&file, Some(&machine)));
+                        return Ok(PlanChoice { origin: PlanOrigin::Newest(file), notes, ..choice });
+                    }
+                    Err(error) => notes.push(error.to_string()),
                 }
-                Err(error) => notes.push(error.to_string()),
+            }
+            let nearest = nearest(&folder, &request, &bounds, &machine);
+            let adapted = nearest.and_then(|(file, plan)| {
+                let (graph, choices) = plan.adapted(&plain, &self.cpu)?;
+                let origin = PlanOrigin::Nearest { file, threads: plan.threads, batch: plan.batch };
+                let plan = self.unmeasured(&graph, &choices, plan.block_variants);
+                Some(PlanChoice { plan, graph, choices, origin, notes: notes.clone() })
+            });
+            if let Some(choice) = adapted {
+                return Ok(choice);
             }
         }
-        let found = nearest(&folder, &self.plan_request(), &bounds, &machine);
-        let adapted = found.and_then(|(file, plan)| {
-            let (graph, choices) = plan.adapted(&plain, &cpu)?;
-            let origin = PlanOrigin::Nearest { file, threads: plan.threads, batch: plan.batch };
-            let plan = self.unmeasured(&graph, &choices, plan.block_variants, &cpu);
-            Some(PlanChoice { plan, origin, notes })
-        });
-        Ok(adapted)
+        let (graph, choices) = built_in(&plain, &self.cpu);
+        let plan = self.built_in(&plain, &graph, &choices);
+        Ok(PlanChoice { plan, graph, choices, origin: PlanOrigin::BuiltIn, notes })
     }
 
-    pub(crate) fn plan_request(&self) -> PlanRequest<'_> {
-        let (threads, batch) = (Some(self.threads), Some(self.batch));
-        PlanRequest { model: &self.model.name, shape: self.model.shape_text(), threads, batch }
+    /// The plan of a file, which must be for what the request states.
+    ///
+    /// # Errors
+    /// If the file is no plan, or is for something else or another machine.
+    pub fn read(&self, file: impl AsRef<Path>, weights: &Weights) -> Result<PlanChoice, PlanError> {
+        let (file, machine) = (file.as_ref(), Machine::of(&self.cpu));
+        let plan = Plan::read_steps(file)?;
+        plan.check_wanted(file, &self.stated())?;
+        if !self.any_machine {
+            plan.check_machine(file, &machine)?;
+        }
+        if let Some(bound) = self.max_rel_error.filter(|bound| plan.max_rel_error > *bound) {
+            let found = format!("{:e}", plan.max_rel_error);
+            return Err(field(file, "max_rel_error", found, format!("at most {bound:e}")));
+        }
+        let plain = graph(self.model, weights, plan.batch);
+        let notes = plan.notes(file, Some(&machine).filter(|_| !self.any_machine));
+        Ok(PlanChoice { notes, ..self.chosen(plan, file, &plain)? })
+    }
+
+    /// The network by a plan of a file. One that ends before the plan's does has a plan of its own.
+    fn chosen(&self, plan: Plan, file: &Path, plain: &Graph) -> Result<PlanChoice, PlanError> {
+        let (origin, notes) = (PlanOrigin::Named(file.to_owned()), Vec::new());
+        if !self.model.is_cut() {
+            let (graph, choices) = plan.network(file, plain, &self.cpu)?;
+            return Ok(PlanChoice { plan, graph, choices, origin, notes });
+        }
+        let (graph, choices) = plan.adapted(plain, &self.cpu).ok_or_else(|| {
+            let found = "in formats that do not agree in a part of the network";
+            field(file, "steps", found, "a plan for that part")
+        })?;
+        let (threads, batch) = (Some(plan.threads), Some(plan.batch));
+        let cut = Self { threads, batch, ..self.clone() }.unmeasured(&graph, &choices, plan.block_variants);
+        let plan = Plan { streams: plan.streams, ..cut };
+        Ok(PlanChoice { plan, graph, choices, origin, notes })
+    }
+
+    /// Threads and images at once where a plan is looked for or made.
+    fn looked_for(&self) -> (usize, usize) {
+        (self.threads.unwrap_or_else(physical_cores), self.batch.unwrap_or(1))
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds { error: self.max_rel_error.unwrap_or(F32_ERROR), memory: self.max_memory }
+    }
+
+    /// For a plan that is looked for.
+    fn plan_request(&self) -> PlanRequest<'_> {
+        let (threads, batch) = self.looked_for();
+        PlanRequest { threads: Some(threads), batch: Some(batch), ..self.stated() }
+    }
+
+    /// For a plan that is named.
+    pub(crate) fn stated(&self) -> PlanRequest<'_> {
+        let Self { model, threads, batch, .. } = *self;
+        PlanRequest { model: &model.name, shape: model.shape_text(), threads, batch }
     }
 }
 
 /// A plan that a run takes, and where it is from.
 #[derive(Clone, Debug)]
 pub struct PlanChoice {
-    /// For the request's batch and threads.
+    /// For the request's model, batch and threads.
     pub plan: Plan,
+    /// The model by the plan.
+    pub graph: Graph,
+    /// Of each step of the graph.
+    pub choices: Vec<Choice>,
     /// Where it is from.
     pub origin: PlanOrigin,
     /// What to know of it, a line each: what has changed since it was made, why a newer one is not
@@ -149,6 +236,8 @@ pub struct PlanChoice {
 /// Where a plan is from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PlanOrigin {
+    /// The file that was named.
+    Named(PathBuf),
     /// A file for the request.
     Newest(PathBuf),
     /// A file for another batch or number of threads: the next batch, of those the next number of
@@ -161,13 +250,16 @@ pub enum PlanOrigin {
         /// Images at once that it is for.
         batch: usize,
     },
+    /// It is made without measurements.
+    BuiltIn,
 }
 
 impl PlanOrigin {
-    /// The file.
-    pub fn file(&self) -> &Path {
+    /// The file, where it has one.
+    pub fn file(&self) -> Option<&Path> {
         match self {
-            Self::Newest(file) | Self::Nearest { file, .. } => file,
+            Self::Named(file) | Self::Newest(file) | Self::Nearest { file, .. } => Some(file),
+            Self::BuiltIn => None,
         }
     }
 }
@@ -184,17 +276,15 @@ fn folder_of_plans(machine: &Machine, results: &Path) -> Result<Option<PathBuf>,
 
 impl Plan {
     /// The newest plan for a request that was made on a machine like this one: of those with the
-    /// request's bound on the error, if there is one, else of those with a tighter one; plans with
-    /// a bound on memory are passed over. `results` is a folder of results, in which each machine
+    /// request's bound on the error, if there is one, else of those with a tighter one. `results` is a folder of results, in which each machine
     /// has a folder. `None` if there is no such plan.
     ///
     /// # Errors
     /// If the machine's folder is there and can't be read.
     pub fn find(results: impl AsRef<Path>, request: &Request) -> Result<Option<Self>, PlanError> {
-        let machine = Machine::of(&Cpu::detect());
+        let machine = Machine::of(&request.cpu);
         let Some(folder) = folder_of_plans(&machine, results.as_ref())? else { return Ok(None) };
-        let bounds = Bounds { error: request.max_rel_error, memory: None };
-        let found = newest(&folder, &request.plan_request(), &bounds, &machine);
+        let found = newest(&folder, &request.plan_request(), &request.bounds(), &machine);
         Ok(found.map(|(_, plan)| plan))
     }
 
@@ -235,32 +325,38 @@ mod tests {
         let weights = Weights::synthetic(&model, 1);
         let results = tempfile::tempdir().expect("a folder");
         let request = Request::new(&model).threads(2).batch(3);
-        assert!(request.find(results.path(), &weights).expect("no folder is no error").is_none());
+        let origin = |request: &Request| request.find(results.path(), &weights).expect("readable").origin;
+        assert_eq!(origin(&request), PlanOrigin::BuiltIn);
         let folder = Machine::of(&Cpu::detect()).folder(results.path());
         std::fs::create_dir_all(&folder).expect("a folder");
         let mut other = request.untuned();
         other.machine.cpu += " of another kind";
         other.write(&folder.join("other.json")).expect("written");
-        assert!(request.find(results.path(), &weights).expect("readable").is_none());
+        assert_eq!(origin(&request), PlanOrigin::BuiltIn);
         let file = folder.join("nearest.json");
         Request::new(&model).threads(1).batch(4).untuned().write(&file).expect("written");
-        let found = request.find(results.path(), &weights).expect("readable").expect("the nearest");
+        let found = request.find(results.path(), &weights).expect("readable");
         assert_eq!(found.origin, PlanOrigin::Nearest { file, threads: 1, batch: 4 });
         assert_eq!((found.plan.threads, found.plan.batch), (2, 3));
         let plain = graph(&model, &weights, 3);
-        assert!(found.plan.network(Path::new("plan"), &plain, &Cpu::detect()).is_ok());
+        let network = found.plan.network(Path::new("plan"), &plain, &Cpu::detect()).expect("it fits");
+        assert_eq!(network, (found.graph, found.choices));
         let file = folder.join("newest.json");
         request.untuned().write(&file).expect("written");
-        let found = request.find(results.path(), &weights).expect("readable").expect("the newest");
-        assert_eq!((found.origin.file(), found.notes.len()), (file.as_path(), 0));
+        let found = request.find(results.path(), &weights).expect("readable");
+        assert_eq!((found.origin, found.notes.len()), (PlanOrigin::Newest(file.clone()), 0));
+        let read = |request: Request| request.read(&file, &weights).map(|choice| choice.plan.batch);
+        assert_eq!(read(Request::new(&model)).expect("all that is stated"), 3);
+        assert!(read(Request::new(&model).batch(2)).is_err());
+        assert!(read(Request::new(&model).max_rel_error(1e-9)).is_err());
     }
 
     #[test]
     fn a_single_convolution_is_asked_for_by_its_shape() {
         let conv = "n1h9w9c16k24r3s3".parse().expect("a shape");
         let model = Model::conv2d_bn(&conv);
-        assert_eq!(Request::new(&model).plan_request().shape.as_deref(), Some("n1h9w9c16k24r3s3"));
-        assert_eq!(Request::new(&Model::inception_v3()).plan_request().shape, None);
+        assert_eq!(Request::new(&model).stated().shape.as_deref(), Some("n1h9w9c16k24r3s3"));
+        assert_eq!(Request::new(&Model::inception_v3()).stated().shape, None);
     }
 
     #[test]

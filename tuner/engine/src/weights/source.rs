@@ -123,22 +123,25 @@ impl Weights {
         self.head.as_ref().and_then(Head::classes)
     }
 
-    /// What to know of a variant of the network that the number of classes points to.
-    pub fn variant(&self) -> Option<&'static str> {
-        let Store::File(file) = &self.store else { return None };
-        file.variant
-    }
-
     /// What was assumed of the head, where the file does not state its activations: its layers.
     pub fn assumed_head(&self) -> Option<String> {
         let Store::File(file) = &self.store else { return None };
         file.head.is_assumed.then(|| file.head.describe())
     }
 
-    /// What else a user should know of a file.
-    pub fn note(&self) -> Option<&str> {
-        let Store::File(file) = &self.store else { return None };
-        file.note.as_deref()
+    /// What to know of a file, a line each: of a variant of the network that its number of classes
+    /// points to, of names that were passed over, and last what was assumed of its head.
+    pub fn notes(&self) -> Vec<String> {
+        let Store::File(file) = &self.store else { return Vec::new() };
+        let name = &self.description;
+        let notes = [
+            file.variant.map(|variant| format!("{name}: by their number of classes, {variant}")),
+            file.note.as_ref().map(|note| format!("{name}: {note}")),
+            self.assumed_head().map(|head| {
+                format!("{name} does not state the activations of its classifier; assumed: {head}")
+            }),
+        ];
+        notes.into_iter().flatten().collect()
     }
 
     /// Whether they are made up.
