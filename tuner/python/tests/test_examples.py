@@ -1,8 +1,10 @@
 """The examples are run as they are."""
 
+import os
 import runpy
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,10 @@ from inception_tuner.batches import FeatureBatches
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
-def run(example, *arguments):
+def run(example, *arguments, **environment):
     command = [sys.executable, EXAMPLES / example, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    environment = {**os.environ, **environment}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -39,13 +42,13 @@ def expected(photographs):
     return dict(zip([file.name for file in files], features))
 
 
-def check(folder, expected, bad):
+def check(folder, expected, *bad):
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
     table = parquet.read_table(folder)
     names = [Path(path).name for path in table.column("path").to_pylist()]
-    assert sorted(names) == sorted([*expected, bad])
+    assert sorted(names) == sorted([*expected, *bad])
     for name, row, error in zip(names, table.column("features").to_pylist(), table.column("error").to_pylist()):
-        if name == bad:
+        if name in bad:
             assert np.isnan(row).all() and (name in error or "images[" in error)
         else:
             assert np.float32(row).tobytes() == expected[name].tobytes() and error is None
@@ -62,6 +65,17 @@ def test_two_workers_give_the_features_of_one_process(framework, example, photog
     finally:
         bad.unlink()
     check(out, expected, "bad.png")
+
+
+def test_a_killed_worker_costs_its_batch(photographs, expected, tmp_path):
+    pytest.importorskip("ray.data", reason="ray.data is not installed")
+    out, log = tmp_path / "out", tmp_path / "log"
+    out.mkdir()
+    program = Path(__file__).with_name("killed_worker.py")
+    run(program, log, photographs, out, "--workers", 2, "--batch-size", 3, PYTHONPATH=str(EXAMPLES))
+    check(out, expected)
+    begun = Counter(log.read_text().splitlines())
+    assert sorted(begun.values()) == [1] * (len(begun) - 1) + [2]
 
 
 def test_batches_keep_their_columns_and_name_bad_images(photographs, expected):

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import struct
 import subprocess
 import threading
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import golden
 import inception_tuner
 from inception_tuner import FidelityFeatures, FidError, FidStatistics, InceptionV3Features, Session, list_images
 
@@ -131,6 +133,55 @@ def test_folders_lists_and_arrays_have_the_distance_that_the_program_prints(
     assert inception_tuner.fid(photographs, photographs, session=network) == 0
 
 
+def close(found, expected):
+    error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+    assert error < 1e-5, f"{error:e}"
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    """What pytorch-fid and torch-fidelity gave, see golden.py."""
+    with np.load(golden.FILE) as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="module")
+def recorded_weights(recorded, tmp_path_factory):
+    """The weights that it was given for, as .safetensors."""
+    shapes = [[int(size) for size in shape.split()] for shape in recorded["shapes"]]
+    header, data = {}, b""
+    for name, array in golden.state(recorded["names"], shapes).items():
+        offsets = [len(data), len(data) + array.nbytes]
+        header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": offsets}
+        data += array.tobytes()
+    text = json.dumps(header).encode()
+    path = tmp_path_factory.mktemp("golden") / "fid.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    return path
+
+
+def test_features_are_those_that_pytorch_fid_and_torch_fidelity_gave(recorded, recorded_weights):
+    images = golden.compared()
+    planes = images.transpose(0, 3, 1, 2)
+    options = {"plan": None, "threads": 2}
+    extractor = InceptionV3Features([0, 1, 2, 3], weights=recorded_weights, **options)
+    of_pytorch_fid = extractor(planes.astype(np.float32) / 255)
+    names = [str(dims) for dims in golden.DIMS]
+    of_fidelity = FidelityFeatures("ours", names, str(recorded_weights), **options)(planes)
+    for dims, ours, fidelity in zip(golden.DIMS, of_pytorch_fid, of_fidelity):
+        close(ours[..., 0, 0], recorded[f"pytorch_fid_{dims}"])
+        close(fidelity, recorded[f"torch_fidelity_{dims}"])
+        session = Session.open(recorded_weights, model="inception_v3_fid", dims=dims, plan=None, features_only=True)
+        close(session(list(images)).features, recorded[f"pytorch_fid_{dims}"])
+
+
+def test_the_distance_is_that_which_pytorch_fid_gave(recorded, recorded_weights):
+    options = {"model": "inception_v3_fid", "features_only": True, "dims": 64, "plan": None, "threads": 2}
+    session = Session.open(recorded_weights, **options)
+    found = inception_tuner.fid(*map(list, golden.sides()), session=session)
+    assert found == pytest.approx(float(recorded["distance"]), rel=1e-5, abs=0)
+
+
 @pytest.fixture(scope="module")
 def trained_fid(tmp_path_factory):
     """A random network of pytorch-fid's own module as .pth, the module, and torch."""
@@ -155,11 +206,6 @@ def trained_fid(tmp_path_factory):
     inception.load_state_dict_from_url = lambda *_, **__: torch_states
     yield path, inception, torch
     torch.hub.load_state_dict_from_url = loaded
-
-
-def close(found, expected):
-    error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
-    assert error < 1e-5, f"{error:e}"
 
 
 def test_features_are_those_of_pytorch_fid_on_its_tensors(trained_fid):
