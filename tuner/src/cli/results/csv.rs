@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
 
 use crate::cli::Failure;
 use crate::cli::classes::highest;
@@ -41,7 +42,7 @@ fn create(file: File, columns: &Columns) -> io::Result<Box<dyn Rows>> {
     Ok(rows(out, columns))
 }
 
-fn resume(file: File, columns: &Columns, name: &Names) -> Result<Resumed, Failure> {
+fn resume(file: File, _: &Path, columns: &Columns, name: &Names) -> Result<Resumed, Failure> {
     let mut reader = ::csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(&file);
     let (head, length) = (head(columns), file.metadata()?.len());
     let ends_line = ends_line(&file, length)?;

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::path::Path;
 
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
@@ -33,7 +34,7 @@ struct Line {
     image: String,
 }
 
-fn resume(file: File, columns: &Columns, name: &Names) -> Result<Resumed, Failure> {
+fn resume(file: File, _: &Path, columns: &Columns, name: &Names) -> Result<Resumed, Failure> {
     let mut reader = BufReader::new(&file);
     let (mut done, mut end, mut line) = (0, 0, Vec::new());
     while reader.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {

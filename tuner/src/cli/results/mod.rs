@@ -115,7 +115,7 @@ impl ResultFile {
         let (rows, written) = if let Some(there) = there {
             let file = OpenOptions::new().read(true).write(true).open(there);
             let file = file.map_err(|error| failed(there, error))?;
-            let resumed = (format.resume)(file, columns, name);
+            let resumed = (format.resume)(file, &partial, columns, name);
             let resumed = resumed.map_err(|error| format!("{}: {error}", file_name(there)))?;
             if there == &target {
                 std::fs::rename(&target, &partial).map_err(|error| failed(path, error))?;
@@ -318,7 +318,16 @@ mod tests {
         assert!(error.contains("found an array of shape [3, 3], expected [3, 4]"), "{error}");
         let path = folder.path().join("y.parquet");
         whole(&path, &columns(3, classes()));
-        assert!(refusal(&path, &columns(3, classes()), &name).contains("expected .npy, .csv or .jsonl"));
+        let error = refusal(&path, &columns(3, classes()), &|number| format!("{number}.jpg"));
+        assert!(error.contains("row 1: found the image 0, \"x\".jpg, expected 0.jpg"), "{error}");
+        let error = refusal(&path, &columns(2, classes()), &name);
+        assert!(error.contains("found more rows than images, expected at most 2"), "{error}");
+        let error = refusal(&path, &columns(3, Content::All("features")), &name);
+        assert!(error.contains("found other columns, expected image, error, features"), "{error}");
+        let length = std::fs::metadata(&path).unwrap().len();
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(length - 1).unwrap();
+        let error = refusal(&path, &columns(3, classes()), &name);
+        assert!(error.contains("found Parquet without its end"), "{error}");
         let error = check(&folder.path().join("y.txt")).unwrap_err().to_string();
         assert!(
             error.contains("found the ending .txt, expected one of .npy, .csv, .jsonl, .parquet"),
@@ -326,16 +335,47 @@ mod tests {
         );
     }
 
+    /// The rows of a Parquet file, as texts.
+    fn parquet_rows(path: &Path) -> Vec<String> {
+        use ::parquet::file::reader::{FileReader, SerializedFileReader};
+        let reader = SerializedFileReader::new(std::fs::File::open(path).unwrap()).unwrap();
+        reader.get_row_iter(None).unwrap().map(|row| row.unwrap().to_string()).collect()
+    }
+
+    #[test]
+    fn parquet_is_gone_on_with_where_a_run_was_stopped_or_has_been_killed_after_that() {
+        let folder = tempfile::tempdir().unwrap();
+        for content in [classes(), Content::All("features")] {
+            let (path, columns) = (folder.path().join("y.parquet"), columns(5, content));
+            whole(&path, &columns);
+            let expected = parquet_rows(&path);
+            std::fs::remove_file(&path).unwrap();
+            for (first, rows) in [(0, 2), (2, 3), (3, 3)] {
+                let (mut file, done) = ResultFile::open(place(&path, true), &columns, &name).unwrap();
+                assert_eq!(done, first);
+                (first..rows).for_each(|number| write(&mut file, number));
+                assert!(file.stop().is_some());
+                // One that is killed leaves the rows from before.
+                let (mut file, _) = ResultFile::open(place(&path, true), &columns, &name).unwrap();
+                write(&mut file, rows);
+                std::mem::forget(file);
+            }
+            let (mut file, done) = ResultFile::open(place(&path, true), &columns, &name).unwrap();
+            (done..5).for_each(|number| write(&mut file, number));
+            file.finish().unwrap();
+            assert_eq!(parquet_rows(&path), expected);
+            assert!(!partial(&path, ID).exists());
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
+
     #[test]
     fn parquet_has_lists_and_nulls() {
-        use ::parquet::file::reader::{FileReader, SerializedFileReader};
         let folder = tempfile::tempdir().unwrap();
         let read = |content| {
             let path = folder.path().join("y.parquet");
             whole(&path, &columns(3, content));
-            let reader = SerializedFileReader::new(std::fs::File::open(path).unwrap()).unwrap();
-            let rows = reader.get_row_iter(None).unwrap().map(|row| row.unwrap().to_string());
-            rows.collect::<Vec<String>>()
+            parquet_rows(&path)
         };
         assert_eq!(
             read(classes()),

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, Write};
+use std::path::Path;
 
 use crate::cli::Failure;
 use crate::cli::npy::{bytes, header, read_shape};
@@ -26,7 +27,7 @@ fn create(file: File, columns: &Columns) -> io::Result<Box<dyn Rows>> {
     Ok(Box::new(Npy { out, shape, rows: 0 }))
 }
 
-fn resume(file: File, columns: &Columns, _: &Names) -> Result<Resumed, Failure> {
+fn resume(file: File, _: &Path, columns: &Columns, _: &Names) -> Result<Resumed, Failure> {
     let (shape, size) = (shape(columns), columns.size() as u64 * size_of::<f32>() as u64);
     let start = header(&shape);
     let (found, length) = read_shape(&file)?;

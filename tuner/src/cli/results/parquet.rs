@@ -1,20 +1,27 @@
 //! Parquet: `image`, then lists `class`, `label` and `probability` of the highest classes, or one list
 //! of all values; null behind an image that failed, and `error` says why.
+//!
+//! A file of Parquet ends with the places of its columns, and can't be added to. So a run that goes on
+//! copies the groups of rows into another file, which takes the place of the first once it has an end.
 
 use std::fs::File;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::parquet::basic::Compression;
+use ::parquet::column::reader::ColumnReader;
+use ::parquet::column::writer::ColumnCloseResult;
 use ::parquet::data_type::{ByteArray, ByteArrayType, DataType, FloatType, Int32Type};
 use ::parquet::errors::ParquetError;
 use ::parquet::file::properties::WriterProperties;
+use ::parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use ::parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use ::parquet::schema::parser::parse_message_type;
 
 use crate::cli::Failure;
 use crate::cli::classes::highest;
-use crate::cli::results::rows::{Columns, Content, Format, Names, Resumed, Row, Rows};
+use crate::cli::results::rows::{Columns, Content, Format, Names, Resumed, Row, Rows, other_image, too_many};
 
 pub(super) const FORMAT: Format = Format { ending: "parquet", create, resume };
 
@@ -31,6 +38,21 @@ struct Parquet {
     classes: Column<i32>,
     labels: Column<ByteArray>,
     values: Column<f32>,
+    /// Where it goes on with a file.
+    next: Option<NextFile>,
+}
+
+/// The file that is written, which takes the place of another once it is whole.
+struct NextFile {
+    written: PathBuf,
+    replaced: PathBuf,
+}
+
+impl Drop for NextFile {
+    fn drop(&mut self) {
+        // It is there no more where it has taken its place.
+        let _ = std::fs::remove_file(&self.written);
+    }
 }
 
 /// A column of a group of rows: values, how much of the path to each is there, and whether it goes on
@@ -97,33 +119,92 @@ fn schema(content: &Content) -> String {
 }
 
 fn create(file: File, columns: &Columns) -> io::Result<Box<dyn Rows>> {
-    let schema = Arc::new(parse_message_type(&schema(&columns.content))?);
-    let properties = WriterProperties::builder()
-        .set_dictionary_enabled(false)
-        .set_compression(Compression::UNCOMPRESSED)
-        .build();
-    let of_row = match columns.content {
-        Content::All(_) => columns.size(),
-        Content::Classes { top, .. } => top.min(columns.size()),
-    };
-    Ok(Box::new(Parquet {
-        out: SerializedFileWriter::new(file, schema, Arc::new(properties))?,
-        columns: columns.clone(),
-        group: (GROUP_VALUES / of_row.max(1)).max(1),
-        images: Column::default(),
-        errors: Column::default(),
-        classes: Column::default(),
-        labels: Column::default(),
-        values: Column::default(),
-    }))
+    Ok(Box::new(Parquet::new(file, columns)?))
 }
 
-fn resume(_: File, _: &Columns, _: &Names) -> Result<Resumed, Failure> {
-    let why = "of which a part cannot be gone on with";
-    Err(format!("found Parquet, {why}, expected .npy, .csv or .jsonl for --resume").into())
+fn resume(file: File, path: &Path, columns: &Columns, names: &Names) -> Result<Resumed, Failure> {
+    let reader = SerializedFileReader::new(file.try_clone()?).map_err(|_| {
+        "found Parquet without its end, which a run that was killed leaves, expected that of one that was stopped"
+    })?;
+    let expected = parse_message_type(&schema(&columns.content))?;
+    if reader.metadata().file_metadata().schema() != &expected {
+        let names = expected.get_fields().iter().map(|field| field.name()).collect::<Vec<_>>();
+        return Err(format!("found other columns, expected {}", names.join(", ")).into());
+    }
+    let mut rows = 0;
+    for group in 0..reader.num_row_groups() {
+        for found in images(&*reader.get_row_group(group)?)? {
+            if rows == columns.rows {
+                return Err(too_many(columns.rows));
+            }
+            let (found, expected) = (String::from_utf8_lossy(found.data()).into_owned(), names(rows));
+            if found != expected {
+                return Err(other_image(rows, &found, &expected));
+            }
+            rows += 1;
+        }
+    }
+    let mut written = path.as_os_str().to_owned();
+    written.push(".next");
+    let next = NextFile { written: written.into(), replaced: path.to_owned() };
+    let mut parquet = Parquet::new(File::create(&next.written)?, columns)?;
+    parquet.next = Some(next);
+    for group in 0..reader.num_row_groups() {
+        parquet.copy(&file, &*reader.get_row_group(group)?)?;
+    }
+    Ok((Box::new(parquet), rows))
+}
+
+/// The names of a group's images.
+fn images(group: &dyn RowGroupReader) -> Result<Vec<ByteArray>, ParquetError> {
+    let (mut names, count) = (Vec::new(), group.metadata().num_rows() as usize);
+    if let ColumnReader::ByteArrayColumnReader(mut column) = group.get_column_reader(0)? {
+        while names.len() < count && column.read_records(count, None, None, &mut names)?.0 > 0 {}
+    }
+    Ok(names)
 }
 
 impl Parquet {
+    fn new(file: File, columns: &Columns) -> Result<Self, ParquetError> {
+        let schema = Arc::new(parse_message_type(&schema(&columns.content))?);
+        let properties = WriterProperties::builder()
+            .set_dictionary_enabled(false)
+            .set_compression(Compression::UNCOMPRESSED)
+            .build();
+        let of_row = match columns.content {
+            Content::All(_) => columns.size(),
+            Content::Classes { top, .. } => top.min(columns.size()),
+        };
+        Ok(Self {
+            out: SerializedFileWriter::new(file, schema, Arc::new(properties))?,
+            columns: columns.clone(),
+            group: (GROUP_VALUES / of_row.max(1)).max(1),
+            images: Column::default(),
+            errors: Column::default(),
+            classes: Column::default(),
+            labels: Column::default(),
+            values: Column::default(),
+            next: None,
+        })
+    }
+
+    /// A group of rows from another file.
+    fn copy(&mut self, file: &File, group: &dyn RowGroupReader) -> Result<(), ParquetError> {
+        let mut out = self.out.next_row_group()?;
+        for column in group.metadata().columns() {
+            let close = ColumnCloseResult {
+                bytes_written: column.compressed_size() as u64,
+                rows_written: group.metadata().num_rows() as u64,
+                metadata: column.clone(),
+                bloom_filter: None,
+                column_index: None,
+                offset_index: None,
+            };
+            out.append_column(file, close)?;
+        }
+        out.close().map(drop)
+    }
+
     fn write_group(&mut self) -> Result<(), ParquetError> {
         if self.images.values.is_empty() {
             return Ok(());
@@ -168,6 +249,11 @@ impl Rows for Parquet {
 
     fn finish(mut self: Box<Self>) -> io::Result<File> {
         self.write_group()?;
-        Ok(self.out.into_inner()?)
+        let file = self.out.into_inner()?;
+        if let Some(next) = &self.next {
+            file.sync_all()?;
+            std::fs::rename(&next.written, &next.replaced)?;
+        }
+        Ok(file)
     }
 }

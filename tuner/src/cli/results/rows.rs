@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Seek};
+use std::path::Path;
 
 use crate::cli::Failure;
 
@@ -65,8 +66,8 @@ pub struct Format {
     pub ending: &'static str,
     pub create: fn(File, &Columns) -> io::Result<Box<dyn Rows>>,
     /// Goes on behind the rows of a file that are those of the first images; of the last, half may be
-    /// there. The error says what was found and expected.
-    pub resume: fn(File, &Columns, &Names) -> Result<Resumed, Failure>,
+    /// there. The path is that of the file. The error says what was found and expected.
+    pub resume: fn(File, &Path, &Columns, &Names) -> Result<Resumed, Failure>,
 }
 
 /// Cuts a file behind its whole rows, and goes to its end.
