@@ -99,7 +99,14 @@ macro_rules! kernel_table {
             strassen_avx512: "strassen", Avx512, Candidate, conv::strassen::Strassen::<Avx512>::make;
             strassen_avx2: "strassen", Avx2, Candidate, conv::strassen::Strassen::<Avx2>::make;
             strassen_plain: "strassen", Plain, Candidate, conv::strassen::Strassen::<Plain>::make;
-            im2col_gemm: "im2col_gemm", Any, ALLOCATES, conv::im2col::Im2colGemm::make;
+            im2col_avx512: "im2col", Avx512, Candidate, conv::im2col::Im2col::<Avx512>::make;
+            im2col_avx2: "im2col", Avx2, Candidate, conv::im2col::Im2col::<Avx2>::make;
+            im2col_plain: "im2col", Plain, Candidate, conv::im2col::Im2col::<Plain>::make;
+            im2col_bf16_avx512bf16: "im2col_bf16", Avx512Bf16, Candidate, conv::im2col::Im2col::<Avx512, Avx512Bf16>::make;
+            im2col_bf16_avx512: "im2col_bf16", Avx512, Candidate, conv::im2col::Im2col::<Avx512, Widened>::make;
+            im2col_bf16_avx2: "im2col_bf16", Avx2, Candidate, conv::im2col::Im2col::<Avx2, Widened>::make;
+            im2col_bf16_plain: "im2col_bf16", Plain, Candidate, conv::im2col::Im2col::<Plain, Widened>::make;
+            im2col_gemm: "im2col_gemm", Any, ALLOCATES, conv::im2col_gemm::Im2colGemm::make;
             unfused_avx512: "unfused", Avx512, Candidate, conv::unfused::Unfused::<Avx512>::make;
             unfused_avx2: "unfused", Avx2, Candidate, conv::unfused::Unfused::<Avx2>::make;
             unfused_plain: "unfused", Plain, Candidate, conv::unfused::Unfused::<Plain>::make;

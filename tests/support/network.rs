@@ -144,6 +144,7 @@ pub fn plans() -> Vec<(&'static str, Rule)> {
         ("direct", |g, cpu| by_family(g, cpu, "direct", first)),
         ("winograd, largest tiles", |g, cpu| by_family(g, cpu, "winograd", largest_tile)),
         ("separable, largest tiles", |g, cpu| by_family(g, cpu, "separable", largest_tile)),
+        ("im2col", |g, cpu| by_family(g, cpu, "im2col", first)),
         ("im2col_gemm", |g, cpu| by_family(g, cpu, "im2col_gemm", first)),
         ("unfused", |g, cpu| by_family(g, cpu, "unfused", first)),
         // With instructions that are there: emulated ones take minutes.

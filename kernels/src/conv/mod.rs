@@ -6,6 +6,7 @@
 pub mod amx;
 pub mod direct;
 pub mod im2col;
+pub mod im2col_gemm;
 pub mod strassen;
 pub mod unfused;
 pub mod winograd;

@@ -116,19 +116,15 @@ impl Panels {
     }
 
     /// As [`Self::pack`], in bf16: a row holds the pairs of two rows of the matrix, the first in
-    /// the lower half of each element.
-    ///
-    /// # Panics
-    /// If the matrix has an odd number of rows.
+    /// the lower half of each element; an odd number of rows has zeros behind it.
     pub fn pack_pairs(segments: &[Segment], lanes: usize, vectors: usize, filters: &[Rounded]) -> Self {
         let depth = filters[0].folded.rows();
-        assert!(depth.is_multiple_of(2), "{depth} rows in pairs");
         let folded = filters.iter().map(|filter| &filter.folded);
-        Self::pack_panels(segments, lanes, vectors, depth / 2, folded, |panel, packed| {
+        Self::pack_panels(segments, lanes, vectors, depth.div_ceil(2), folded, |panel, packed| {
             let filter = &filters[panel.segment];
             for (pair, packed) in packed.chunks_exact_mut(panel.vectors * lanes).enumerate() {
-                for half in 0..2 {
-                    set_half(packed, half, filter.row(2 * pair + half, panel.channels()));
+                for row in 2 * pair..depth.min(2 * pair + 2) {
+                    set_half(packed, row % 2, filter.row(row, panel.channels()));
                 }
             }
         })

@@ -140,7 +140,8 @@ fn is_direct(candidate: &CandidateResult) -> bool {
 
 /// A pointwise convolution is a product as it is.
 fn gemm<'a>(conv: &Conv, candidates: &Candidates<'a>) -> Option<&'a CandidateResult> {
-    candidates.fastest(|c| c.choice.row.family == "im2col_gemm" || conv.is_pointwise() && is_direct(c))
+    let is_im2col = |c: &CandidateResult| ["im2col", "im2col_gemm"].contains(&c.choice.row.family);
+    candidates.fastest(|c| is_im2col(c) || conv.is_pointwise() && is_direct(c))
 }
 
 fn channel_rule<'a>(conv: &Conv, candidates: &Candidates<'a>) -> Option<&'a CandidateResult> {
