@@ -101,7 +101,11 @@ def serve_pytorch_distance(real: Path, fake: Path, threads: int, weights: Path) 
 
     torch.set_num_threads(threads)
     pytorch_fid_network(weights)
-    print(calculate_fid_given_paths([str(real), str(fake)], 50, "cpu", 2048, num_workers=threads))
+    try:
+        print(calculate_fid_given_paths([str(real), str(fake)], 50, "cpu", 2048, num_workers=threads))
+    except ValueError as error:
+        # Of singular covariances its root has no digits left.
+        print(f"none:{str(error).replace(' ', '-')}")
 
 
 def serve_ort(folder: Path, threads: int, onnx: Path) -> None:
