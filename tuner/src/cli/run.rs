@@ -243,7 +243,7 @@ impl<'a> Inputs<'a> {
     /// Tells runs whose results may be in one file: eight digits.
     fn result_id(&self) -> Result<String, Failure> {
         let Self { args, model, weights, .. } = self;
-        if args.output.is_none() {
+        if args.output.is_none() || args.writes_to_stdout() {
             return Ok(String::new());
         }
         let content = weight_cache::content(weights, &threads(1)?)?;
