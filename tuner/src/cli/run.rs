@@ -10,7 +10,7 @@ use engine::runtime::prepared::PrepareOptions;
 use engine::runtime::weight_cache::{self, WeightCache, WeightCacheError};
 use engine::runtime::{PrepareError, PreparedNetwork, Stream, Threads, ensure_runs, graph};
 use engine::util::files::{check_writable, text_id};
-use engine::{Model, PlanChoice, Weights};
+use engine::{Model, Plan, PlanChoice, Weights};
 use kernels::Cpu;
 
 use crate::cli::classes::ClassNames;
@@ -126,7 +126,7 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
     let mut seen = Seen::new(&images, args.images.preprocess.write_input.as_ref())?;
     let asked = if args.profile { StreamsArg::Count(1) } else { args.streams };
     let way = Way::of(&images, &plan, asked, args.plan.max_memory.is_some());
-    let id = inputs.result_id()?;
+    let id = inputs.result_id(&plan)?;
     let inference = inputs.inference(&images, &id);
     // The key of packed weights that are to be written, and what to know of those that are there.
     let cache = RefCell::new((None, None));
@@ -241,14 +241,17 @@ impl<'a> Inputs<'a> {
     }
 
     /// Tells runs whose results may be in one file: eight digits.
-    fn result_id(&self) -> Result<String, Failure> {
+    fn result_id(&self, plan: &Plan) -> Result<String, Failure> {
         let Self { args, model, weights, .. } = self;
         if args.output.is_none() || args.writes_to_stdout() {
             return Ok(String::new());
         }
         let content = weight_cache::content(weights, &threads(1)?)?;
         let preprocessing = args.images.preprocess.preprocessing(model, weights);
-        let what = format!("{model} {:?} {} {}", model.shape_text(), args.features, args.top);
+        let of_classes = (model.has_top() && !args.features).then_some(args.top);
+        let shape = model.nodes[model.output].shape;
+        let what =
+            format!("{model} {:?} {shape:?} {of_classes:?} {:e}", model.shape_text(), plan.max_rel_error);
         let made_up = weights.is_synthetic().then(|| weights.description());
         Ok(text_id(&format!("{what} {content:?} {made_up:?} {preprocessing:?}")))
     }

@@ -5,16 +5,20 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 
+use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
-use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::cli::Failure;
 use crate::cli::classes::highest;
 use crate::cli::results::rows::{
-    Columns, Content, Format, Names, Resumed, Row, Rows, cut, other_image, too_many,
+    Columns, Content, Format, Names, Resumed, Row, Rows, cut, other_image, other_values, too_many,
 };
 
 pub(super) const FORMAT: Format = Format { ending: "jsonl", create, resume };
+
+/// The field of classes.
+const TOP: &str = "top";
 
 struct Lines {
     out: BufWriter<File>,
@@ -29,23 +33,27 @@ fn create(file: File, columns: &Columns) -> io::Result<Box<dyn Rows>> {
     Ok(rows(file, columns))
 }
 
-#[derive(Deserialize)]
-struct Line {
-    image: String,
-}
-
 fn resume(file: File, _: &Path, columns: &Columns, name: &Names) -> Result<Resumed, Failure> {
+    let key = match columns.content {
+        Content::All(name) => name,
+        Content::Classes { .. } => TOP,
+    };
     let mut reader = BufReader::new(&file);
     let (mut done, mut end, mut line) = (0, 0, Vec::new());
     while reader.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
         if done == columns.rows {
             return Err(too_many(columns.rows));
         }
-        let Line { image } = serde_json::from_slice(&line)
-            .map_err(|_| format!("line {}: found no object with \"image\", expected one a line", done + 1))?;
+        let no_row = || format!("line {}: found no object with \"image\", expected one a line", done + 1);
+        let row: Map<String, Value> = serde_json::from_slice(&line).map_err(|_| no_row())?;
+        let image = row.get("image").and_then(Value::as_str).ok_or_else(no_row)?;
         let expected = name(done);
         if image != expected {
-            return Err(other_image(done, &image, &expected));
+            return Err(other_image(done, image, &expected));
+        }
+        let values = row.get(key).and_then(Value::as_array).map(Vec::len);
+        if !row.contains_key("error") && values != Some(columns.shown()) {
+            return Err(other_values(done, key, columns));
         }
         (done, end) = (done + 1, end + line.len() as u64);
         line.clear();
@@ -80,7 +88,7 @@ impl Serialize for Object<'_> {
                     let label = labels.get(class).map(String::as_str);
                     Class { class, label, unit, value }
                 };
-                map.serialize_entry("top", &highest(values, *top).map(of).collect::<Vec<_>>())?;
+                map.serialize_entry(TOP, &highest(values, *top).map(of).collect::<Vec<_>>())?;
             }
         }
         map.end()

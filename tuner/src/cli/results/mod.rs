@@ -10,7 +10,7 @@ mod npy;
 mod parquet;
 mod rows;
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -103,6 +103,10 @@ impl ResultFile {
         }
         let target = resolved(path);
         let partial = partial(&target, id);
+        if let Some(there) = [&partial, &target].into_iter().find(|file| file.exists()) {
+            // Released at once: that nobody else writes it now.
+            File::open(there).map_err(|error| failed(there, error)).and_then(|file| lock(&file, there))?;
+        }
         if !resume && partial.exists() {
             let (partial, expected) = (file_name(&partial), "expected --resume to go on, or no such file");
             return Err(format!("{partial}: found the results of a run that was stopped, {expected}").into());
@@ -115,6 +119,7 @@ impl ResultFile {
         let (rows, written) = if let Some(there) = there {
             let file = OpenOptions::new().read(true).write(true).open(there);
             let file = file.map_err(|error| failed(there, error))?;
+            lock(&file, there)?;
             let resumed = (format.resume)(file, &partial, columns, name);
             let resumed = resumed.map_err(|error| format!("{}: {error}", file_name(there)))?;
             if there == &target {
@@ -124,6 +129,7 @@ impl ResultFile {
         } else {
             let file = OpenOptions::new().read(true).write(true).create_new(true).open(&partial);
             let file = file.map_err(|error| failed(&partial, error))?;
+            lock(&file, &partial)?;
             ((format.create)(file, columns).map_err(|error| failed(path, error))?, 0)
         };
         Ok((Self { path: owned, rows, places: Some([partial, target]), written }, written))
@@ -169,6 +175,17 @@ impl ResultFile {
             Ok(_) => format!("{file} has the results of the first {written}, --resume goes on behind them"),
             Err(error) => format!("{file}: cannot write: {error}"),
         })
+    }
+}
+
+/// Takes a file for this run, as long as it is open. A file system without locks grants it to all.
+fn lock(file: &File, path: &Path) -> Result<(), Failure> {
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            let file = file_name(path);
+            Err(format!("{file}: found another run that writes it, expected that to end first").into())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -288,6 +305,24 @@ mod tests {
     }
 
     #[test]
+    fn a_file_has_one_run_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        for ending in ["npy", "csv", "jsonl", "parquet"] {
+            let path = folder.path().join(format!("y.{ending}"));
+            let (mut file, _) = ResultFile::open(place(&path, false), &columns(3, classes()), &name).unwrap();
+            write(&mut file, 0);
+            for resume in [false, true] {
+                let error = ResultFile::open(place(&path, resume), &columns(3, classes()), &name).err();
+                let error = error.expect("refused").to_string();
+                assert!(error.contains("found another run that writes it"), "{error}");
+            }
+            (1..3).for_each(|number| write(&mut file, number));
+            file.finish().unwrap();
+            assert!(ResultFile::open(place(&path, true), &columns(3, classes()), &name).is_ok());
+        }
+    }
+
+    #[test]
     fn rows_of_other_images_are_not_gone_on_with() {
         let folder = tempfile::tempdir().unwrap();
         let refusal = |path: &Path, columns: &Columns, name: &Names| {
@@ -316,6 +351,21 @@ mod tests {
         let other = Columns { shape: vec![4], ..columns(3, classes()) };
         let error = refusal(&folder.path().join("y.npy"), &other, &name);
         assert!(error.contains("found an array of shape [3, 3], expected [3, 4]"), "{error}");
+        for (ending, content) in [("jsonl", Content::All("features")), ("jsonl", classes())] {
+            let path = folder.path().join(format!("z.{ending}"));
+            let other = if matches!(content, Content::All(_)) { classes() } else { Content::All("features") };
+            whole(&path, &columns(3, content.clone()));
+            let error = refusal(&path, &columns(3, other), &name);
+            assert!(error.contains("row 1: found other values, expected"), "{error}");
+            let longer = Columns { shape: vec![4], ..columns(3, Content::All("features")) };
+            let error = refusal(&path, &longer, &name);
+            assert!(error.contains("expected 4 of `features`"), "{error}");
+        }
+        let path = folder.path().join("z.parquet");
+        whole(&path, &columns(3, Content::All("features")));
+        let longer = Columns { shape: vec![4], ..columns(3, Content::All("features")) };
+        let error = refusal(&path, &longer, &name);
+        assert!(error.contains("found other values, expected 4 of"), "{error}");
         let path = folder.path().join("y.parquet");
         whole(&path, &columns(3, classes()));
         let error = refusal(&path, &columns(3, classes()), &|number| format!("{number}.jpg"));
@@ -355,10 +405,13 @@ mod tests {
                 assert_eq!(done, first);
                 (first..rows).for_each(|number| write(&mut file, number));
                 assert!(file.stop().is_some());
-                // One that is killed leaves the rows from before.
+                // One that is killed leaves the rows from before, and a part of its own.
                 let (mut file, _) = ResultFile::open(place(&path, true), &columns, &name).unwrap();
                 write(&mut file, rows);
-                std::mem::forget(file);
+                drop(file);
+                let mut part = partial(&path, ID).into_os_string();
+                part.push(".next");
+                std::fs::write(part, b"PAR1").unwrap();
             }
             let (mut file, done) = ResultFile::open(place(&path, true), &columns, &name).unwrap();
             (done..5).for_each(|number| write(&mut file, number));

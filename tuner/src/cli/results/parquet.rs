@@ -21,7 +21,9 @@ use ::parquet::schema::parser::parse_message_type;
 
 use crate::cli::Failure;
 use crate::cli::classes::highest;
-use crate::cli::results::rows::{Columns, Content, Format, Names, Resumed, Row, Rows, other_image, too_many};
+use crate::cli::results::rows::{
+    Columns, Content, Format, Names, Resumed, Row, Rows, other_image, other_values, too_many,
+};
 
 pub(super) const FORMAT: Format = Format { ending: "parquet", create, resume };
 
@@ -46,6 +48,8 @@ struct Parquet {
 struct NextFile {
     written: PathBuf,
     replaced: PathBuf,
+    /// The other, whose lock keeps other runs away.
+    _held: File,
 }
 
 impl Drop for NextFile {
@@ -143,10 +147,14 @@ fn resume(file: File, path: &Path, columns: &Columns, names: &Names) -> Result<R
             }
             rows += 1;
         }
+        let length = first_list(&*reader.get_row_group(group)?)?;
+        if length.is_some_and(|length| length != columns.shown()) {
+            return Err(other_values(rows, "values", columns));
+        }
     }
     let mut written = path.as_os_str().to_owned();
     written.push(".next");
-    let next = NextFile { written: written.into(), replaced: path.to_owned() };
+    let next = NextFile { written: written.into(), replaced: path.to_owned(), _held: file.try_clone()? };
     let mut parquet = Parquet::new(File::create(&next.written)?, columns)?;
     parquet.next = Some(next);
     for group in 0..reader.num_row_groups() {
@@ -164,6 +172,20 @@ fn images(group: &dyn RowGroupReader) -> Result<Vec<ByteArray>, ParquetError> {
     Ok(names)
 }
 
+/// How many values the first row has that has some.
+fn first_list(group: &dyn RowGroupReader) -> Result<Option<usize>, ParquetError> {
+    let last = group.num_columns().saturating_sub(1);
+    let ColumnReader::FloatColumnReader(mut column) = group.get_column_reader(last)? else { return Ok(None) };
+    let (mut values, mut definition, mut repetition) = (Vec::new(), Vec::new(), Vec::new());
+    while values.is_empty() {
+        let (rows, ..) = column.read_records(1, Some(&mut definition), Some(&mut repetition), &mut values)?;
+        if rows == 0 {
+            return Ok(None);
+        }
+    }
+    Ok(Some(values.len()))
+}
+
 impl Parquet {
     fn new(file: File, columns: &Columns) -> Result<Self, ParquetError> {
         let schema = Arc::new(parse_message_type(&schema(&columns.content))?);
@@ -171,14 +193,10 @@ impl Parquet {
             .set_dictionary_enabled(false)
             .set_compression(Compression::UNCOMPRESSED)
             .build();
-        let of_row = match columns.content {
-            Content::All(_) => columns.size(),
-            Content::Classes { top, .. } => top.min(columns.size()),
-        };
         Ok(Self {
             out: SerializedFileWriter::new(file, schema, Arc::new(properties))?,
             columns: columns.clone(),
-            group: (GROUP_VALUES / of_row.max(1)).max(1),
+            group: (GROUP_VALUES / columns.shown().max(1)).max(1),
             images: Column::default(),
             errors: Column::default(),
             classes: Column::default(),

@@ -25,6 +25,14 @@ pub struct Columns {
 }
 
 impl Columns {
+    /// Values of a row that a text has.
+    pub fn shown(&self) -> usize {
+        match self.content {
+            Content::Classes { top, .. } => top.min(self.size()),
+            Content::All(_) => self.size(),
+        }
+    }
+
     /// Values of a row.
     pub fn size(&self) -> usize {
         self.shape.iter().product()
@@ -79,6 +87,11 @@ pub fn cut(mut file: &File, length: u64) -> io::Result<()> {
 /// That a file has another image in a row than those that are given now.
 pub fn other_image(row: usize, found: &str, expected: &str) -> Failure {
     format!("row {}: found the image {found}, expected {expected}", row + 1).into()
+}
+
+/// That a file has other values in a row than a run writes.
+pub fn other_values(row: usize, key: &str, columns: &Columns) -> Failure {
+    format!("row {}: found other values, expected {} of `{key}`", row + 1, columns.shown()).into()
 }
 
 /// That a file has more rows than there are images.
