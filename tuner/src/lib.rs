@@ -21,3 +21,4 @@ pub use autotune::file::{TuningLock, autotune_to, plan_file, results_folder};
 pub use autotune::network::autotune;
 pub use autotune::options::Options;
 pub use bench::progress::{Observer, Silent, Stage, Warning};
+pub use cli::image_paths::ImagePaths;

@@ -1,12 +1,14 @@
 //! The images that arguments name: files, folders, patterns and lists.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
+use engine::InputError;
 use engine::image::is_image;
 use glob::MatchOptions;
 use walkdir::{DirEntry, WalkDir};
 
-use crate::cli::{Failure, stdin};
+use crate::cli::stdin;
 use crate::report::count;
 
 /// Endings of the names of images, which say what of a folder is one. In a file that is named itself
@@ -19,6 +21,7 @@ const IMAGES: [&str; 12] =
 /// Image files in the order in which they are run.
 #[derive(Debug, Default, PartialEq)]
 pub struct ImagePaths {
+    /// At least one.
     pub paths: Vec<PathBuf>,
     /// What is left out of folders.
     pub note: Option<String>,
@@ -35,30 +38,30 @@ impl ImagePaths {
     /// The images that arguments name, in their order:
     ///
     /// - a folder: all images in it and below it, sorted by path; hidden files are left out;
-    /// - a pattern such as `photos/*.jpg`, where no file has that name: what matches, sorted;
+    /// - a pattern such as `photos/*.jpg`, where no file has that name: the files and folders that match,
+    ///   sorted;
     /// - a list, `.txt` or standard input: a path, folder or pattern a line, from where the program was
     ///   started;
     /// - anything else: that file.
     ///
     /// # Errors
     /// If a folder or a list cannot be read, or has no image.
-    pub fn of(given: &[PathBuf]) -> Result<Self, Failure> {
+    pub fn of(given: &[PathBuf]) -> Result<Self, InputError> {
         let (mut paths, mut left_out) = (Vec::new(), LeftOut::default());
         for path in given {
             if !is_list(path) {
                 add(path, &mut paths, &mut left_out)?;
                 continue;
             }
-            let (file, before) = (path.display(), paths.len());
-            let bytes = std::fs::read(path).map_err(|error| format!("{file}: cannot read: {error}"))?;
-            let Ok(text) = String::from_utf8(bytes) else {
-                return Err(format!("{file}: found bytes that are no text, expected a path a line").into());
-            };
+            let before = paths.len();
+            let bytes = std::fs::read(path).map_err(|error| unreadable(path, error))?;
+            let text = String::from_utf8(bytes)
+                .map_err(|_| wrong(path, "bytes that are no text", "a path a line"))?;
             for line in text.trim_start_matches('\u{feff}').lines().filter(|line| !line.trim().is_empty()) {
                 add(Path::new(line), &mut paths, &mut left_out)?;
             }
             if paths.len() == before {
-                return Err(format!("{file}: found an empty list, expected a path a line").into());
+                return Err(wrong(path, "an empty list", "a path a line"));
             }
         }
         let LeftOut { first, count: n } = left_out;
@@ -75,11 +78,10 @@ impl ImagePaths {
     ///
     /// # Errors
     /// If it is something else in place of what is `expected`, or as of [`ImagePaths::of`].
-    pub fn several(path: &Path, expected: &str) -> Result<Self, Failure> {
+    pub fn several(path: &Path, expected: &str) -> Result<Self, InputError> {
         if !(path.is_dir() || is_pattern(path) || is_list(path)) {
-            let file = path.display();
-            std::fs::metadata(path).map_err(|error| format!("{file}: cannot read: {error}"))?;
-            return Err(format!("{file}: found another file, expected {expected}").into());
+            std::fs::metadata(path).map_err(|error| unreadable(path, error))?;
+            return Err(wrong(path, "another file", expected));
         }
         Self::of(&[path.to_owned()])
     }
@@ -96,12 +98,12 @@ fn is_list(path: &Path) -> bool {
     (is_named_so || stdin::is_stdin(path)) && path.is_file() && !is_image(path)
 }
 
-fn add(path: &Path, paths: &mut Vec<PathBuf>, left_out: &mut LeftOut) -> Result<(), Failure> {
+fn add(path: &Path, paths: &mut Vec<PathBuf>, left_out: &mut LeftOut) -> Result<(), InputError> {
     if path.is_dir() {
         return add_folder(path, paths, left_out);
     }
     match path.to_str().filter(|_| is_pattern(path)) {
-        Some(pattern) => add_matching(pattern, paths),
+        Some(pattern) => add_matching(pattern, paths, left_out),
         None => {
             paths.push(path.to_owned());
             Ok(())
@@ -109,23 +111,31 @@ fn add(path: &Path, paths: &mut Vec<PathBuf>, left_out: &mut LeftOut) -> Result<
     }
 }
 
-fn add_folder(folder: &Path, paths: &mut Vec<PathBuf>, left_out: &mut LeftOut) -> Result<(), Failure> {
+fn add_folder(folder: &Path, paths: &mut Vec<PathBuf>, left_out: &mut LeftOut) -> Result<(), InputError> {
     let is_hidden =
         |entry: &DirEntry| entry.depth() > 0 && entry.file_name().as_encoded_bytes().starts_with(b".");
     let before = paths.len();
     for entry in WalkDir::new(folder).follow_links(true).into_iter().filter_entry(|entry| !is_hidden(entry)) {
-        let entry = entry.map_err(|error| {
-            let at = error.path().unwrap_or(folder).display().to_string();
-            match error.into_io_error() {
-                Some(error) => format!("{at}: cannot read: {error}"),
-                None => format!("{at}: found a link to a folder that it is in, expected folders of images"),
+        let entry = match entry {
+            Ok(entry) => entry,
+            // A link to nothing is told when it is read, as any image that is not there.
+            Err(error) if error.path().is_some_and(|path| path.is_symlink() && is_named_so(path)) => {
+                paths.extend(error.path().map(Path::to_owned));
+                continue;
             }
-        })?;
-        let ending = entry.path().extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
+            Err(error) => {
+                let at = error.path().unwrap_or(folder).to_owned();
+                return Err(match error.into_io_error() {
+                    Some(error) => unreadable(&at, error),
+                    None => wrong(&at, "a link to a folder that it is in", "folders of images"),
+                });
+            }
+        };
         if entry.file_type().is_dir() {
             continue;
         }
-        if ending.is_some_and(|ending| IMAGES.contains(&&ending[..])) {
+        // To read a pipe would wait for who writes it.
+        if entry.file_type().is_file() && is_named_so(entry.path()) {
             paths.push(entry.into_path());
             continue;
         }
@@ -135,29 +145,46 @@ fn add_folder(folder: &Path, paths: &mut Vec<PathBuf>, left_out: &mut LeftOut) -
         left_out.count += 1;
     }
     if paths.len() == before {
-        return Err(format!("{}: found no image, expected some in this folder", folder.display()).into());
+        return Err(wrong(folder, "no image", "some in this folder"));
     }
     paths[before..].sort();
     Ok(())
 }
 
-fn add_matching(pattern: &str, paths: &mut Vec<PathBuf>) -> Result<(), Failure> {
-    let wrong =
-        |error: &dyn std::fmt::Display| format!("{pattern}: {error}, expected a pattern like photos/*.jpg");
+fn add_matching(pattern: &str, paths: &mut Vec<PathBuf>, left_out: &mut LeftOut) -> Result<(), InputError> {
     let options = MatchOptions { require_literal_leading_dot: true, ..Default::default() };
-    let matching = glob::glob_with(pattern, options).map_err(|error| wrong(&error))?;
+    let matching = glob::glob_with(pattern, options)
+        .map_err(|error| wrong(Path::new(pattern), &error.to_string(), "a pattern like photos/*.jpg"))?;
     let before = paths.len();
     for path in matching {
-        let path =
-            path.map_err(|error| format!("{}: cannot read: {}", error.path().display(), error.error()))?;
-        if path.is_file() {
-            paths.push(path);
+        let path = path.map_err(|error| {
+            let at = error.path().to_owned();
+            unreadable(&at, error.into())
+        })?;
+        match path.is_dir() {
+            true => add_folder(&path, paths, left_out)?,
+            false => paths.push(path),
         }
     }
     match paths.len() == before {
-        true => Err(format!("{pattern}: found no such file, expected images").into()),
+        true => Err(wrong(Path::new(pattern), "no such file", "images")),
         false => Ok(()),
     }
+}
+
+/// Whether a file has the name of an image.
+fn is_named_so(path: &Path) -> bool {
+    let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
+    ending.is_some_and(|ending| IMAGES.contains(&&ending[..]))
+}
+
+fn unreadable(path: &Path, source: io::Error) -> InputError {
+    InputError::Read { file: path.display().to_string(), source }
+}
+
+fn wrong(path: &Path, found: &str, expected: &str) -> InputError {
+    let [file, found, expected] = [&path.display().to_string(), found, expected].map(str::to_owned);
+    InputError::Format { file, found, expected }
 }
 
 #[cfg(test)]
@@ -183,6 +210,10 @@ mod tests {
             found.note.is_some_and(|note| note.starts_with("1 file not taken") && note.contains("notes.md"))
         );
         assert_eq!(of(&["a/*.jpg"]).expect("images").paths, all(&["a/2.jpg"]));
+        assert_eq!(
+            of(&["[ac]*"]).expect("images").paths,
+            all(&["a/10.PNG", "a/2.jpg", "a/b/1.webp", "c.bmp"])
+        );
         let lines = format!("\u{feff}{}\r\n\n{}\n", at("c.bmp").display(), at("a/b").display());
         std::fs::write(at("list.txt"), lines).expect("written");
         assert_eq!(of(&["list.txt"]).expect("images").paths, all(&["c.bmp", "a/b/1.webp"]));
@@ -198,6 +229,15 @@ mod tests {
             let error = of(&[given]).expect_err(given);
             assert!(error.contains(part), "{error}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_nothing_is_an_image_that_is_not_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let link = folder.path().join("gone.jpg");
+        std::os::unix::fs::symlink("nowhere", &link).expect("a link");
+        assert_eq!(ImagePaths::of(&[folder.path().to_owned()]).expect("a path").paths, [link]);
     }
 
     #[cfg(unix)]

@@ -7,7 +7,7 @@ mod detail;
 mod explain;
 mod fid;
 mod findings;
-mod image_paths;
+pub mod image_paths;
 mod images;
 mod infer;
 mod interrupt;
