@@ -102,7 +102,15 @@ pub fn fid(args: &FidArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
     for Side { path, of } in sides {
         sets.push(match (of, &mut network) {
             (Of::Images(images), Some(network)) => network.set(path, images, args.kid.is_some())?,
-            (Of::Statistics(given), _) => Set { statistics: given, features: Vec::new() },
+            (Of::Statistics(given), network) => {
+                // A file has neither weights nor preprocessing, which move the distance.
+                let unknown = network.as_ref().map(|network| {
+                    let (file, own) = (path.display(), network.preprocessing.name().unwrap_or("other"));
+                    format!("{file}: does not state its weights and preprocessing, which must be those of the images: {own}")
+                });
+                print_notes(&unknown);
+                Set { statistics: given, features: Vec::new() }
+            }
             (Of::Images(_), None) => Set { statistics: FidStatistics::new(dims), features: Vec::new() },
         });
     }

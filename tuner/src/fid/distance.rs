@@ -15,7 +15,7 @@
 //! A is a pivoted Cholesky factor with as many columns as the covariance has rank: of n images
 //! n - 1 at most, so that few images are a small problem. Pivots below d ε times the largest variance
 //! are noise and left out. What is left out, R, changes the distance by at most
-//! 2 (tr R tr Σ₂)^½.
+//! 2 (tr R tr Σ₂)^½. Where R is more than noise, pivots are negative: Σ is no covariance.
 
 use std::borrow::Borrow;
 
@@ -58,6 +58,10 @@ fn trace_of_root(a: &Normal, b: &Normal) -> Result<f64, FidError> {
     Ok(values.iter().sum())
 }
 
+/// The most that is left out of a covariance, in parts of its trace: what rounding to f32, as some files
+/// have it, can leave in thousands of features.
+const LEFT_OUT: f64 = 1e-4;
+
 /// A matrix A `[d, rank]` with A Aᵀ the covariance.
 fn root(normal: &Normal) -> Result<Mat<f64>, FidError> {
     let dims = normal.dims();
@@ -83,5 +87,9 @@ fn root(normal: &Normal) -> Result<Mat<f64>, FidError> {
             root[(order[row], column)] = factor[(row, column)];
         }
     }
-    Ok(root)
+    let trace: f64 = normal.variances().sum();
+    match (trace - root.squared_norm_l2()).abs() > LEFT_OUT * trace {
+        true => Err(FidError::Indefinite),
+        false => Ok(root),
+    }
 }

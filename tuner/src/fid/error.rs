@@ -35,6 +35,9 @@ pub enum FidError {
         /// How many there are.
         found: u64,
     },
+    /// A matrix that is the covariance of nothing.
+    #[error("found a covariance with negative eigenvalues, expected none")]
+    Indefinite,
     /// Statistics of other features.
     #[error("found statistics of {found} features, expected {expected} as the others have")]
     Dims {

@@ -38,4 +38,5 @@ mod tests;
 pub use distance::frechet_distance;
 pub use error::FidError;
 pub use kid::{KernelDistance, KernelDistanceOptions, kernel_distance};
+pub use npz::MAX_DIMS;
 pub use statistics::{FidState, FidStatistics};

@@ -18,8 +18,8 @@ const MEAN: &str = "mu";
 const COVARIANCE: &str = "sigma";
 const COUNT: &str = "count";
 
-/// The most features of an image: a covariance of half a gigabyte.
-const MAX_DIMS: usize = 8192;
+/// The most features of an image that a file may have: a covariance of half a gigabyte.
+pub const MAX_DIMS: usize = 8192;
 
 /// The largest file that is read.
 const MAX_BYTES: u64 = (MAX_DIMS * MAX_DIMS * 8) as u64 + (1 << 20);
