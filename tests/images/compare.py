@@ -323,6 +323,11 @@ def main():
                                    name)
         cut = ("base.jpg", "progressive.jpg", "rgb.png", "lossy.webp", "lossless.webp", "rgb.bmp", "palette.gif",
                "rgb_raw.tif", "rgb_lzw.tif", "jpeg.tif")
+        # Samples of Y, Cb and Cr that are not in a JPEG are no RGB.
+        path = folder / "ycc.tif"
+        path.write_bytes(encode(Image.fromarray(a).convert("YCbCr"), "TIFF"))
+        done, _ = comparison.run([path])
+        comparison.report(done.returncode == 2 and "YCbCr" in done.stderr, f"ycc.tif: exit {done.returncode}")
         comparison.refusals([(name, data) for name, data in whole if name in cut])
     sys.exit(comparison.failures > 0)
 

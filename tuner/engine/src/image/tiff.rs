@@ -24,7 +24,10 @@ pub fn decode(mut bytes: Vec<u8>) -> Result<(Pixels, u8), Refusal> {
     let (channels, bits) = match kind {
         ColorType::Gray(bits) => (1, bits),
         ColorType::GrayA(bits) => (2, bits),
-        ColorType::RGB(bits) | ColorType::YCbCr(bits) => (3, bits),
+        ColorType::RGB(bits) => (3, bits),
+        // The decoder of JPEG gives RGB; other samples would be taken for it.
+        ColorType::YCbCr(bits) if is_jpeg(&mut decoder) => (3, bits),
+        ColorType::YCbCr(_) => return Err(Refusal::damaged(format!("a TIFF of {kind:?} that is no JPEG"))),
         ColorType::RGBA(bits) | ColorType::CMYK(bits) => (4, bits),
         _ => return Err(Refusal::damaged(format!("a TIFF of {kind:?}"))),
     };
@@ -55,6 +58,12 @@ pub fn decode(mut bytes: Vec<u8>) -> Result<(Pixels, u8), Refusal> {
         (samples, _) => samples,
     };
     Ok((Pixels { width, height, channels, samples }, orientation))
+}
+
+/// Whether the samples are stored as JPEG.
+fn is_jpeg(decoder: &mut Decoder<Cursor<&Vec<u8>>>) -> bool {
+    const JPEG: u32 = 7;
+    decoder.find_tag_unsigned(Tag::Compression).ok().flatten() == Some(JPEG)
 }
 
 /// Channels that are stored one after the other, pixel by pixel.
