@@ -14,7 +14,7 @@ import ray
 
 from inception_tuner import FidStatistics, Session
 
-SUFFIXES = ["bmp", "jpeg", "jpg", "png", "tif", "tiff", "webp"]
+SUFFIXES = ["bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp"]
 # Reading and writing wait for disks or the network: they take no core from the workers.
 WAITS = {"num_cpus": 0}
 

@@ -71,6 +71,12 @@ fn of_input(error: &InputError, other: fn(String) -> PyErr) -> PyErr {
     }
 }
 
+impl Raised for InputError {
+    fn raised(self) -> PyErr {
+        of_input(&self, ImageError::new_err)
+    }
+}
+
 impl Raised for engine::ModelError {
     fn raised(self) -> PyErr {
         ModelError::new_err(self.to_string())

@@ -23,7 +23,7 @@ type State<'py> =
     (Option<u64>, Bound<'py, PyArrayDyn<f64>>, Bound<'py, PyArrayDyn<f64>>, Bound<'py, PyArrayDyn<f32>>);
 
 /// The most features of an image.
-const MOST_DIMS: usize = 1 << 14;
+const MOST_DIMS: usize = tuner::fid::MAX_DIMS;
 
 impl FidStatistics {
     fn of(statistics: fid::FidStatistics) -> Self {
@@ -73,11 +73,18 @@ impl FidStatistics {
     /// Adds the features of images, float32 [N, dims].
     fn update(&self, py: Python<'_>, features: PyReadonlyArrayDyn<'_, f32>) -> PyResult<()> {
         let dims = self.dims(py);
-        if features.shape().len() != 2 || features.shape()[1] != dims || !features.is_c_contiguous() {
+        if features.shape().len() != 2 || features.shape()[1] != dims {
             let text = format!("features: found shape {:?}, expected [N, {dims}]", features.shape());
             return Err(FidError::new_err(text));
         }
-        let rows = features.as_slice()?;
+        let copy: Vec<f32>;
+        // A slice of an array in Fortran's order would be transposed.
+        let rows = if features.is_c_contiguous() {
+            features.as_slice()?
+        } else {
+            copy = features.as_array().iter().copied().collect();
+            &copy
+        };
         py.detach(|| self.lock().add(rows)).map_err(Raised::raised)
     }
 

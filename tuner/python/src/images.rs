@@ -9,6 +9,7 @@ use numpy::{PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArrayMethod
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use tuner::ImagePaths;
 
 use crate::errors::Raised;
 
@@ -99,6 +100,8 @@ fn pixels<'a>(name: &str, shape: &[usize], samples: SampleView<'a>) -> PyResult<
 /// Decodes and preprocesses the images of a call.
 pub struct Loader<'a> {
     pub sources: Vec<Source<'a>>,
+    /// The number of the first.
+    pub first: usize,
     /// Makes an array of pixels of an object.
     pub decode: Py<PyAny>,
     pub model: &'a Model,
@@ -111,17 +114,17 @@ impl<'a> Loader<'a> {
         self.sources.iter().any(|source| !matches!(source, Source::Values(_)))
     }
 
-    /// An image by number. Called without the GIL, which it takes for objects only.
-    pub fn load(&self, number: usize) -> PyResult<Image<'a>> {
+    /// An image by its place. Called without the GIL, which it takes for objects only.
+    pub fn load(&self, place: usize) -> PyResult<Image<'a>> {
         let Self { model, preprocessing, .. } = self;
-        let name = || format!("images[{number}]");
-        let loaded = match &self.sources[number] {
+        let name = || format!("images[{}]", self.first + place);
+        let loaded = match &self.sources[place] {
             Source::Values(values) => return Ok(Image(Cow::Borrowed(values))),
             Source::Bytes(bytes) => from_bytes(&name(), bytes.to_vec(), model, preprocessing),
             Source::Path(path) => load_with(path, model, preprocessing),
             Source::Pixels(pixels) => from_pixels(&name(), *pixels, model, preprocessing),
             Source::Object(object) => {
-                let owned = Python::attach(|py| self.decoded(object.bind(py), number))?;
+                let owned = Python::attach(|py| self.decoded(object.bind(py), &name()))?;
                 from_pixels(&name(), owned.view(), model, preprocessing)
             }
         };
@@ -129,9 +132,8 @@ impl<'a> Loader<'a> {
     }
 
     /// The pixels of an object, copied, so that what follows needs no GIL.
-    fn decoded(&self, object: &Bound<'_, PyAny>, number: usize) -> PyResult<Owned> {
-        let name = format!("images[{number}]");
-        let array = self.decode.bind(object.py()).call1((object, &name))?;
+    fn decoded(&self, object: &Bound<'_, PyAny>, name: &str) -> PyResult<Owned> {
+        let array = self.decode.bind(object.py()).call1((object, name))?;
         if let Ok(array) = array.cast::<PyArrayDyn<u8>>() {
             return Ok(Owned { shape: array.shape().to_vec(), samples: Samples::U8(array.to_vec()?) });
         }
@@ -167,4 +169,13 @@ impl Owned {
         };
         PixelView { width, height, channels, samples }
     }
+}
+
+/// The images that a folder, a pattern or a list stands for, as the command line takes them, and what to
+/// know of them.
+#[pyfunction]
+pub fn image_paths(py: Python<'_>, path: PathBuf) -> PyResult<(Vec<PathBuf>, Option<String>)> {
+    let found = py.detach(|| ImagePaths::several(&path, "a folder of images, a pattern or a list (.txt)"));
+    let ImagePaths { paths, note } = found.map_err(Raised::raised)?;
+    Ok((paths, note))
 }

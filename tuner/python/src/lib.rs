@@ -31,6 +31,8 @@ mod _native {
     #[pymodule_export]
     use crate::fid::FidStatistics;
     #[pymodule_export]
+    use crate::images::image_paths;
+    #[pymodule_export]
     use crate::session::Session;
     #[pymodule_export]
     use crate::tuning::{results_folder, tune};

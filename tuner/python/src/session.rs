@@ -1,5 +1,6 @@
 //! A network that is ready to run.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
@@ -132,14 +133,14 @@ impl Session {
         }
         let (count, size) = (shape[0], expected.iter().product::<usize>());
         let load = |number: usize| Ok(&values[number * size..][..size]);
-        let collected = py.detach(|| self.collect(count, 1, load, false))?;
+        let collected = py.detach(|| self.collect(0..count, 1, load, false))?;
         self.results(py, collected)
     }
 
     /// Loads images on several threads and runs them meanwhile. `decode` makes arrays of what is
     /// neither a path nor an array. Bad images end the run, or have NaN and their exception, by
-    /// number. Where `unit` is, float32 is pixels from 0 to 1.
-    #[pyo3(signature = (images, decode, skip_bad, unit))]
+    /// number. Where `unit` is, float32 is pixels from 0 to 1. `first` is the number of the first.
+    #[pyo3(signature = (images, decode, skip_bad, unit, first))]
     fn run_each<'py>(
         &self,
         py: Python<'py>,
@@ -147,13 +148,16 @@ impl Session {
         decode: Py<PyAny>,
         skip_bad: bool,
         unit: bool,
+        first: usize,
     ) -> PyResult<Results<'py>> {
         let Facts { model, preprocessing, plan, .. } = &self.facts;
-        let sources = images.iter().enumerate().map(|(number, given)| given.source(number, model, unit));
-        let loader = Loader { sources: sources.collect::<PyResult<_>>()?, decode, model, preprocessing };
+        let sources = images.iter().zip(first..).map(|(given, number)| given.source(number, model, unit));
+        let sources = sources.collect::<PyResult<_>>()?;
+        let loader = Loader { sources, first, decode, model, preprocessing };
         let count = images.len();
         let loaders = if loader.is_work() { plan.threads.min(count) } else { 1 };
-        let collected = py.detach(|| self.collect(count, loaders, |number| loader.load(number), skip_bad))?;
+        let collected = py
+            .detach(|| self.collect(first..first + count, loaders, |number| loader.load(number), skip_bad))?;
         self.results(py, collected)
     }
 
@@ -237,15 +241,16 @@ impl Session {
         }
     }
 
-    /// Runs images. Called without the GIL.
+    /// Runs images of these numbers, which are loaded by their place among them. Called without the
+    /// GIL.
     fn collect<I: engine::Loaded>(
         &self,
-        count: usize,
+        numbers: Range<usize>,
         loaders: usize,
         load: impl Fn(usize) -> PyResult<I> + Sync,
         skip_bad: bool,
     ) -> PyResult<Collected> {
-        let mut signals = Signals(Instant::now());
+        let (count, mut signals) = (numbers.len(), Signals(Instant::now()));
         let mut session = self.lock(&mut signals)?;
         let (output, features) =
             (session.output().iter().product::<usize>(), session.features().unwrap_or(0));
@@ -257,7 +262,7 @@ impl Session {
         };
         session.run_each(count, loaders, load, |Batch { images, output: ran }| {
             signals.check()?;
-            let first = all.images;
+            let first = numbers.start + all.images;
             let there: Vec<usize> = (0..images.len()).filter(|&at| images[at].is_ok()).collect();
             let ran = ran.map_err(|error| match error {
                 engine::RunError::NotFinite(error) => {
@@ -277,7 +282,7 @@ impl Session {
                     Err(error) if skip_bad => {
                         all.values.extend(std::iter::repeat_n(f32::NAN, output));
                         all.features.extend(std::iter::repeat_n(f32::NAN, features));
-                        all.bad.push((all.images, error));
+                        all.bad.push((numbers.start + all.images, error));
                     }
                     Err(error) => return Err(error),
                 }

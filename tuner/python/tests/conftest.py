@@ -1,12 +1,15 @@
 """Images, sessions and the program `tuner` for the tests."""
 
+import json
 import os
 import pathlib
+import struct
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import golden
 import inception_tuner
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
@@ -68,6 +71,28 @@ def session():
 def block():
     """One block, which takes milliseconds."""
     return inception_tuner.Session.open(model="mixed10", plan=None, threads=1)
+
+
+@pytest.fixture(scope="session")
+def recorded():
+    """What pytorch-fid and torch-fidelity gave, see golden.py."""
+    with np.load(golden.FILE) as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="session")
+def recorded_weights(recorded, tmp_path_factory):
+    """The weights that it was given for, as .safetensors."""
+    shapes = [[int(size) for size in shape.split()] for shape in recorded["shapes"]]
+    header, data = {}, b""
+    for name, array in golden.state(recorded["names"], shapes).items():
+        offsets = [len(data), len(data) + array.nbytes]
+        header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": offsets}
+        data += array.tobytes()
+    text = json.dumps(header).encode()
+    path = tmp_path_factory.mktemp("golden") / "fid.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    return path
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-import inception_tuner
+import golden
 from inception_tuner import Session, list_images
 from inception_tuner.batches import FeatureBatches
 
@@ -89,14 +90,13 @@ def test_batches_keep_their_columns_and_name_bad_images(photographs, expected):
     assert [len(top) for top in classes["classes"]] == [3, 0]
 
 
-def test_fid_of_two_workers_is_that_of_one_process(photographs, tmp_path):
+def test_fid_of_two_workers_is_that_which_pytorch_fid_gave(recorded, recorded_weights, tmp_path):
     pytest.importorskip("ray.data", reason="ray.data is not installed")
-    few = tmp_path / "few"
-    few.mkdir()
-    for file in list_images(photographs)[:5]:
-        (few / file.name).write_bytes(file.read_bytes())
-    text = run("fid_ray.py", photographs, few, "--batch-size", 3, "--dims", 64)
-    session = Session.open(model="inception_v3_fid", features_only=True, dims=64, threads=1)
-    expected = inception_tuner.fid(photographs, few, session=session)
-    assert float(text.split()[1]) == pytest.approx(expected, rel=1e-5, abs=1e-5)
-    assert text.endswith("of 13 and 5 images\n")
+    folders = [tmp_path / name for name in ("real", "fake")]
+    for folder, images in zip(folders, golden.sides()):
+        folder.mkdir()
+        for number, pixels in enumerate(images):
+            Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    text = run("fid_ray.py", *folders, "--weights", recorded_weights, "--batch-size", 32, "--dims", 64)
+    assert float(text.split()[1]) == pytest.approx(float(recorded["distance"]), rel=1e-5, abs=0)
+    assert text.endswith(f"of {golden.COUNT} and {golden.COUNT} images\n")

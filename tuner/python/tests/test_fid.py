@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import struct
 import subprocess
 import threading
 
@@ -87,6 +86,59 @@ def test_files_are_those_of_pytorch_fid(tmp_path):
     assert inception_tuner.fid(tmp_path / "a.npz", theirs) == 0
 
 
+def test_images_of_a_set_are_those_of_the_program(program, photographs, network, tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "more").symlink_to(photographs)
+    for number, end in enumerate(["jpe", "JFIF", "gif"]):
+        Image.new("RGB", (90, 90), (number, 40, 200)).save(folder / f"{number}.{end}", "GIF" if end == "gif" else "JPEG")
+    files = list_images(folder)
+    assert len(files) == 16
+    names = tmp_path / "names.txt"
+    names.write_text(f"\ufeff{folder}\n{photographs}/*.png\n")
+    counts = [inception_tuner.fid_statistics(images, session=network).count for images in (folder, names)]
+    assert counts == [16, 16 + len(list(photographs.glob("*.png")))]
+    done = subprocess.run(
+        [program, "fid", names, "--save-stats", tmp_path / "s.npz", "--seed", "1", "--results", tmp_path], check=True
+    )
+    assert done.returncode == 0 and FidStatistics.load(tmp_path / "s.npz").count == counts[1]
+
+
+def test_what_changes_nothing_is_refused(network):
+    images = np.zeros((2, 80, 90, 3), np.uint8)
+    for arguments in ({"dims": 192}, {"weights": "w.pth"}, {"preprocess": "fid-clean"}):
+        with pytest.raises(ValueError, match="session has its network, expected no weights, dims or arguments"):
+            inception_tuner.fid(images, images, session=network, **arguments)
+    for arguments in ({"kid": True}, {"skip_bad": True}):
+        with pytest.raises(TypeError, match=f"found the argument {min(arguments)}, expected those of Session.open"):
+            inception_tuner.fid(images, images, **arguments)
+    for one in (np.zeros((80, 90, 3), np.uint8), np.zeros((10, 90, 80), np.uint8)):
+        with pytest.raises(ValueError, match=r"found an array \[\d+, \d+, \d+\], expected \[N, H, W, C\]"):
+            inception_tuner.fid_statistics(one, session=network)
+    with pytest.raises(FidError, match="found 0 images"):
+        inception_tuner.fid_statistics([], session=network)
+
+
+def test_a_matrix_that_is_no_covariance_has_no_distance(tmp_path):
+    indefinite = np.eye(8)
+    indefinite[0, 1] = indefinite[1, 0] = 2
+    np.savez(tmp_path / "indefinite.npz", mu=np.zeros(8), sigma=indefinite)
+    np.savez(tmp_path / "one.npz", mu=np.zeros(8), sigma=np.eye(8))
+    for names in (("indefinite", "one"), ("one", "indefinite")):
+        with pytest.raises(FidError, match="found a covariance with negative eigenvalues, expected none"):
+            inception_tuner.fid(*(tmp_path / f"{name}.npz" for name in names))
+
+
+def test_features_of_any_layout_are_added():
+    features = rows(50)
+    expected = FidStatistics(16)
+    expected.update(features)
+    for same in (np.asfortranarray(features), features[::-1][::-1], np.repeat(features, 2, 1)[:, ::2]):
+        statistics = FidStatistics(16)
+        statistics.update(same)
+        assert statistics.covariance.tobytes() == expected.covariance.tobytes()
+
+
 @pytest.mark.parametrize(
     "wrong, kind, text",
     [
@@ -136,28 +188,6 @@ def test_folders_lists_and_arrays_have_the_distance_that_the_program_prints(
 def close(found, expected):
     error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
     assert error < 1e-5, f"{error:e}"
-
-
-@pytest.fixture(scope="module")
-def recorded():
-    """What pytorch-fid and torch-fidelity gave, see golden.py."""
-    with np.load(golden.FILE) as file:
-        return dict(file)
-
-
-@pytest.fixture(scope="module")
-def recorded_weights(recorded, tmp_path_factory):
-    """The weights that it was given for, as .safetensors."""
-    shapes = [[int(size) for size in shape.split()] for shape in recorded["shapes"]]
-    header, data = {}, b""
-    for name, array in golden.state(recorded["names"], shapes).items():
-        offsets = [len(data), len(data) + array.nbytes]
-        header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": offsets}
-        data += array.tobytes()
-    text = json.dumps(header).encode()
-    path = tmp_path_factory.mktemp("golden") / "fid.safetensors"
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
-    return path
 
 
 def test_features_are_those_that_pytorch_fid_and_torch_fidelity_gave(recorded, recorded_weights):

@@ -1,6 +1,7 @@
 """What a session takes as images, against numpy, Pillow and the program."""
 
 import subprocess
+import weakref
 
 import numpy as np
 import pytest
@@ -168,3 +169,33 @@ def test_images_of_a_folder_are_listed_in_order(photographs, tmp_path):
         list_images(tmp_path / "missing")
     with pytest.raises(NotADirectoryError, match="found no folder"):
         list_images(files[0])
+
+
+def test_an_iterator_is_images(session):
+    random = np.random.default_rng(7)
+    images = [random.integers(0, 256, (80, 90, 3), np.uint8) for _ in range(4)]
+    assert same(session(iter(images)).features, session(images).features)
+    bad = session(iter([images[0], b"no image", images[1]]), skip_bad=True)
+    assert list(bad.errors) == [1] and "images[1]" in str(bad.errors[1]) and len(bad) == 3
+    assert len(session(iter([]))) == 0
+
+
+def test_of_an_iterator_some_images_are_in_memory_at_once(block):
+    alive = most = 0
+
+    class Array(np.ndarray):
+        """One that can be referred to weakly."""
+
+    def gone():
+        nonlocal alive
+        alive -= 1
+
+    def given():
+        nonlocal alive, most
+        for _ in range(1000):
+            image = np.zeros(block.input_shape, np.float32).view(Array)
+            weakref.finalize(image, gone)
+            alive, most = alive + 1, max(most, alive)
+            yield image
+
+    assert len(block(given())) == 1000 and most <= 2 * 256 + 1

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from itertools import islice
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any, Optional
 
 import numpy as np
 
-from ._images import FID_SUFFIXES, list_images
+from ._errors import FidError
+from ._images import in_set
 from ._log import note
 from ._native import FidStatistics
 from ._session import Session
@@ -20,8 +21,8 @@ WEIGHTS = (
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
 )
 
-# Images whose features are in memory at once.
-_AT_ONCE = 1024
+# Features of an image where nothing else is asked for.
+DIMS = 2048
 
 
 def open_network(weights: Any, dims: int, arguments: dict[str, Any]) -> Session:
@@ -38,13 +39,13 @@ def fid(
     fake: Any,
     *,
     weights: Optional[os.PathLike[str] | str] = None,
-    dims: int = 2048,
+    dims: Optional[int] = None,
     session: Optional[Session] = None,
     **arguments: Any,
 ) -> float:
     """The Fréchet Inception Distance of two sets of images.
 
-    Each set is a folder, a list of paths (`.txt`), statistics (`.npz`, or :class:`FidStatistics`), or images
+    Each set is a folder, a pattern, a list of paths (`.txt`), statistics (`.npz`, or :class:`FidStatistics`), or images
     as :class:`Session` takes them. The network is pytorch-fid's and so is the preprocessing, unless
     `preprocess` is `"fid-clean"` or `"fid-torch-fidelity"`.
 
@@ -56,8 +57,9 @@ def fid(
     :raises FidError: A set has fewer than 2 images, or statistics are of other features.
     """
     given = [_statistics(images) for images in (real, fake)]
+    _check(weights, dims, session, arguments)
     if session is None and not all(given):
-        session = open_network(weights, dims, arguments)
+        session = open_network(weights, dims or DIMS, arguments)
     sets = [known or fid_statistics(images, session=session) for images, known in zip((real, fake), given)]
     for statistics, name in zip(sets, ("real", "fake")):
         if statistics.count is not None and statistics.count <= statistics.dims:
@@ -72,23 +74,35 @@ def fid_statistics(
     images: Any,
     *,
     weights: Optional[os.PathLike[str] | str] = None,
-    dims: int = 2048,
+    dims: Optional[int] = None,
     session: Optional[Session] = None,
     **arguments: Any,
 ) -> FidStatistics:
     """The statistics of a set of images, which has the same forms and arguments as for :func:`fid`."""
     known = _statistics(images)
+    _check(weights, dims, session, arguments)
     if known is not None:
         return known
-    session = session or open_network(weights, dims, arguments)
+    images = _set(images)
+    session = session or open_network(weights, dims or DIMS, arguments)
     statistics: Optional[FidStatistics] = None
-    for part in _parts(_images(images)):
-        features = session(part).features
+    for _, features, _ in session._in_parts(images, False):
         if features is None:
             raise ValueError(f"session: {session.model} has no features")
         statistics = statistics or FidStatistics(features.shape[1])
         statistics.update(features)
-    return statistics or FidStatistics(dims)
+    if statistics is None:
+        raise FidError("found 0 images, expected at least 2, which have a covariance")
+    return statistics
+
+
+def _check(weights: Any, dims: Optional[int], session: Optional[Session], arguments: dict[str, Any]) -> None:
+    """That no argument is there that changes nothing."""
+    unknown = arguments.keys() - inspect.signature(Session.open).parameters.keys()
+    if unknown:
+        raise TypeError(f"found the argument {min(unknown)}, expected those of Session.open")
+    if session is not None and not (weights is dims is None and not arguments):
+        raise ValueError("session has its network, expected no weights, dims or arguments of Session.open beside it")
 
 
 def _is_path(images: Any) -> bool:
@@ -104,21 +118,12 @@ def _statistics(images: Any) -> Optional[FidStatistics]:
     return None
 
 
-def _images(images: Any) -> Any:
-    """The images of a folder or a list, or those that are given."""
-    if not _is_path(images):
-        return images
-    path = Path(images)
-    if path.suffix.lower() == ".txt":
-        return [line for line in path.read_text().splitlines() if line.strip()]
-    return list_images(path, FID_SUFFIXES)
-
-
-def _parts(images: Any) -> Any:
-    """The images some at a time."""
-    if isinstance(images, np.ndarray) and images.ndim == 4:
-        yield from (images[start : start + _AT_ONCE] for start in range(0, len(images), _AT_ONCE))
-        return
-    rest = iter(images)
-    while part := list(islice(rest, _AT_ONCE)):
-        yield part
+def _set(images: Any) -> Iterable[Any]:
+    """The images of a folder, a pattern or a list, or those that are given."""
+    if _is_path(images):
+        return in_set(images)
+    if isinstance(images, np.ndarray) and images.ndim != 4:
+        raise ValueError(f"found an array {list(images.shape)}, expected [N, H, W, C] or a list of images")
+    if not isinstance(images, Iterable):
+        raise TypeError(f"found {type(images).__name__}, expected several images")
+    return images

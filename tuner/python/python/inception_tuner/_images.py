@@ -5,32 +5,35 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 
-# Those that pytorch-fid takes from a folder. PGM and PPM are refused when they are read.
-FID_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+from . import _native
+from ._log import note
 
-SUFFIXES = FID_SUFFIXES | {".gif", ".jfif", ".jpe"}
-"""Of files that are images; they are recognised by their content when they are read."""
+def list_images(folder: Union[str, os.PathLike], suffixes: Optional[Collection[str]] = None) -> list[Path]:
+    """The images in a folder and all below it, sorted by path, as the command line takes them.
 
+    What is an image is told by the end of the name; hidden files and folders are left out.
 
-def list_images(folder: Union[str, os.PathLike], suffixes: Collection[str] = SUFFIXES) -> list[Path]:
-    """The image files in a folder and all below it, by the ends of their names, sorted by path.
-
-    Hidden files and folders are left out.
+    :param suffixes: Those of these endings, such as `".png"`.
+    :raises ImageError: There is no image.
     """
     folder = Path(folder)
     if not folder.is_dir():
         kind = NotADirectoryError if folder.exists() else FileNotFoundError
         raise kind(f"{folder}: found no folder, expected one of images")
+    paths, _ = _native.image_paths(folder)
+    return [Path(path) for path in paths if suffixes is None or Path(path).suffix.lower() in suffixes]
 
-    def is_hidden(path: Path) -> bool:
-        return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
-    return sorted(path for path in files if not is_hidden(path))
+def in_set(path: Union[str, os.PathLike]) -> list[str]:
+    """The images that a folder, a pattern or a list stands for."""
+    paths, text = _native.image_paths(path)
+    if text is not None:
+        note(text)
+    return [os.fspath(path) for path in paths]
 
 
 def is_values(images: Any) -> bool:
@@ -43,7 +46,7 @@ def values(images: np.ndarray) -> np.ndarray:
     return _contiguous(images, "images")
 
 
-def split(images: Any) -> list[Any]:
+def split(images: Any, first: int = 0) -> list[Any]:
     """One or several images as a list of such as the native part takes."""
     if isinstance(images, np.ndarray) and images.ndim == 4:
         array = _contiguous(images, "images")
@@ -51,7 +54,7 @@ def split(images: Any) -> list[Any]:
     one = (str, bytes, bytearray, memoryview, os.PathLike, np.ndarray)
     if isinstance(images, one) or not isinstance(images, Iterable):
         images = [images]
-    return [_one(image, f"images[{number}]") for number, image in enumerate(images)]
+    return [_one(image, f"images[{number}]") for number, image in enumerate(images, first)]
 
 
 def _one(image: Any, name: str) -> Any:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 class Prediction(NamedTuple):
     """A class of an image."""
 
-    index: int
+    index: int  # type: ignore[assignment]
     """Its number."""
     probability: float
     label: Optional[str]

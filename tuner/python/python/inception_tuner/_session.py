@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Optional, Union
+
+import numpy as np
 
 from . import _images, _native
 from ._log import note
@@ -14,12 +17,15 @@ from ._tuning import target
 
 Path = Union[str, "os.PathLike[str]"]
 
+# Images of an iterator that are in memory at once, beside their results.
+_AT_ONCE = 256
+
 _PREPROCESS = ("preset", "resize", "crop", "interpolation", "mean", "std", "exif")
 
 
 def _preprocess(given: Union[None, str, Mapping[str, Any]]) -> dict[str, Any]:
     """All fields of a preprocessing."""
-    changes = {"preset": given} if isinstance(given, str) else dict(given or {})
+    changes: dict[str, Any] = {"preset": given} if isinstance(given, str) else dict(given or {})
     for name in changes:
         if name not in _PREPROCESS:
             raise ValueError(f"preprocess: found `{name}`, expected some of {', '.join(_PREPROCESS)}")
@@ -40,7 +46,7 @@ class Session:
     def __init__(self, arguments: dict[str, Any], native: Optional[_native.Session] = None) -> None:
         """See :meth:`open`."""
         self._arguments = arguments
-        self._native = native or self._opened()
+        self._native: Optional[_native.Session] = native or self._opened()
         _sessions.add(self)
 
     @classmethod
@@ -116,7 +122,8 @@ class Session:
         A float32 array [N, H, W, 3] is of preprocessed images; it is not copied where it is contiguous.
         Anything else is loaded and preprocessed by several threads while other images run, and no more
         of it is in memory than they need: a uint8 or uint16 array [H, W], [H, W, C] or [N, H, W, C], a
-        PIL image, a path, the bytes of a file, or a list of any of these and of float32 arrays [H, W, 3].
+        PIL image, a path, the bytes of a file, or a list or an iterator of any of these and of float32 arrays
+        [H, W, 3]. Of an iterator some hundred images are in memory at once.
 
         :param images: One image or several.
         :param skip_bad: Images that can't be read get rows of NaN and are in :attr:`Output.errors`;
@@ -127,13 +134,32 @@ class Session:
         native = self._native_here()
         if _images.is_values(images):
             values, features, errors = native.run(_images.values(images))
+        elif isinstance(images, Iterator):
+            values, features, errors = self._together(images, skip_bad)
         else:
-            values, features, errors = native.run_each(_images.split(images), _images.decode, skip_bad, False)
+            values, features, errors = native.run_each(_images.split(images), _images.decode, skip_bad, False, 0)
         return Output(values, features, native.classes is not None, native.labels, errors)
+
+    def _in_parts(self, images: Iterable[Any], skip_bad: bool) -> Iterator[tuple[Any, Any, dict[int, Exception]]]:
+        """What becomes of images, some at a time, so that no more of them need to be in memory."""
+        rest, first = iter(images), 0
+        while part := list(islice(rest, _AT_ONCE)):
+            given = _images.split(part, first)
+            yield self._native_here().run_each(given, _images.decode, skip_bad, False, first)
+            first += len(part)
+
+    def _together(self, images: Iterable[Any], skip_bad: bool) -> tuple[Any, Any, dict[int, Exception]]:
+        parts = list(self._in_parts(images, skip_bad))
+        if not parts:
+            return self._native_here().run_each([], _images.decode, skip_bad, False, 0)
+        values, features, errors = zip(*parts)
+        all_errors = {number: error for of_part in errors for number, error in of_part.items()}
+        of_all = None if features[0] is None else np.concatenate(features)
+        return np.concatenate(values), of_all, all_errors
 
     def _features_of_unit(self, images: list[Any]) -> Any:
         """The features of float32 arrays [H, W, 3] of pixels from 0 to 1."""
-        return self._native_here().run_each(images, _images.decode, False, True)[1]
+        return self._native_here().run_each(images, _images.decode, False, True, 0)[1]
 
     def _native_here(self) -> _native.Session:
         """The session in this process."""
