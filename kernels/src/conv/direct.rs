@@ -82,9 +82,7 @@ impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
 
     fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
         let Ok(conv) = problem.as_conv() else { return Vec::new() };
-        let widest = conv.segments.iter().map(|s| s.channels.div_ceil(I::F32_LANES)).max();
-        let useful = |[_, vectors]: &[usize; 2]| *vectors == 1 || Some(*vectors) <= widest;
-        let sizes = sizes::<I>().iter().filter(|size| useful(size));
+        let sizes = useful_sizes::<I>(conv);
         let tuning = |&[pixels, vectors]: &[usize; 2], order, depth| {
             Tuning::new([("pixels", pixels), ("vectors", vectors), ("order", order), ("depth", depth)])
         };
@@ -98,13 +96,11 @@ impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
     /// A sum in parts stays in f32.
     fn formats(&self, problem: &Problem, tuning: &Tuning) -> Vec<Formats> {
         let Ok(conv) = problem.as_conv() else { return Vec::new() };
-        let src = Format { dtype: M::Source::DTYPE, halo: conv.window.padding };
-        let to = |dst| Formats { src, dst };
-        match (M::Source::DTYPE, tuning.get("depth") < conv.depth()) {
-            (_, true) => vec![to(Format::F32)],
-            (Dtype::F32, false) => vec![to(Format::F32), to(Format::BF16)],
-            (Dtype::Bf16, false) => vec![to(Format::BF16), to(Format::F32)],
+        let mut formats = formats_from::<M::Source>(conv);
+        if tuning.get("depth") < conv.depth() {
+            formats.retain(|formats| formats.dst == Format::F32);
         }
+        formats
     }
 
     fn numerics(&self, _: &Problem, _: &Tuning) -> Numerics {
@@ -113,12 +109,32 @@ impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
 
     fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
         let conv = request.problem.as_conv()?;
-        let (segments, lanes, vectors) = (&conv.segments, I::F32_LANES, request.tuning("vectors"));
-        let panels = match M::Source::DTYPE {
-            Dtype::F32 => Panels::pack(segments, lanes, vectors, &request.folded()),
-            Dtype::Bf16 => Panels::pack_pairs(segments, lanes, vectors, &request.rounded()),
-        };
-        Ok(Box::new(self.with_panels(conv, request, panels)))
+        Ok(Box::new(self.with_panels(conv, request, packed::<I, M>(conv, request))))
+    }
+}
+
+/// `[pixels, vectors]` of the blocks that a convolution has output channels for.
+pub(super) fn useful_sizes<I: Isa>(conv: &Conv) -> impl Iterator<Item = &'static [usize; 2]> {
+    let widest = conv.segments.iter().map(|s| s.channels.div_ceil(I::F32_LANES)).max();
+    sizes::<I>().iter().filter(move |[_, vectors]| *vectors == 1 || Some(*vectors) <= widest)
+}
+
+/// From sources of a type to destinations of either, that type first.
+pub(super) fn formats_from<T: Element>(conv: &Conv) -> Vec<Formats> {
+    let src = Format { dtype: T::DTYPE, halo: conv.window.padding };
+    let order = match T::DTYPE {
+        Dtype::F32 => [Format::F32, Format::BF16],
+        Dtype::Bf16 => [Format::BF16, Format::F32],
+    };
+    order.map(|dst| Formats { src, dst }).to_vec()
+}
+
+/// The filters as the blocks read them, in panels of the tuning's `vectors`.
+pub(super) fn packed<I: Isa, M: Multiply<I>>(conv: &Conv, request: &Request) -> Panels {
+    let (segments, lanes, vectors) = (&conv.segments, I::F32_LANES, request.tuning("vectors"));
+    match M::Source::DTYPE {
+        Dtype::F32 => Panels::pack(segments, lanes, vectors, &request.folded()),
+        Dtype::Bf16 => Panels::pack_pairs(segments, lanes, vectors, &request.rounded()),
     }
 }
 

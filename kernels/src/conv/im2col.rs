@@ -16,13 +16,14 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use super::direct::{formats_from, packed, useful_sizes};
 use super::{
-    Buffer, Conv, Cpu, Dtype, Format, Formats, Io, Isa, Kernel, Numerics, Prepared, Problem, Request,
-    Scratch, Signature, Tuning, Unsupported, Window,
+    Buffer, Conv, Cpu, Formats, Io, Isa, Kernel, Numerics, Prepared, Problem, Request, Scratch, Signature,
+    Tuning, Unsupported, Window,
 };
 use crate::gemm::multiply::{Multiply, Single};
 use crate::gemm::panels::{Panel, Panels};
-use crate::gemm::register_block::{Finish, Operands, Taps, sizes};
+use crate::gemm::register_block::{Finish, Operands, Taps};
 use crate::gemm::rows::{Cut, Prefetch, Rows};
 use crate::memory::round_up;
 use crate::tensor::Element;
@@ -62,26 +63,19 @@ impl<I: Isa, M: Multiply<I>> Kernel for Im2col<I, M> {
 
     fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
         let Ok(conv) = problem.as_conv() else { return Vec::new() };
-        let widest = conv.segments.iter().map(|s| s.channels.div_ceil(I::F32_LANES)).max();
-        let useful = |[_, vectors]: &[usize; 2]| *vectors == 1 || Some(*vectors) <= widest;
         let [height, width] = conv.output();
         let row_bytes = width * patch_pitch::<M::Source>(conv) * size_of::<M::Source>();
         let fits = |rows: &usize| *rows == 1 || *rows < 2 * height && rows * row_bytes <= MOST_BYTES;
-        let sizes = sizes::<I>().iter().filter(|size| useful(size));
         let tuning = |&[pixels, vectors]: &[usize; 2], rows| {
             Tuning::new([("pixels", pixels), ("vectors", vectors), ("rows", rows)])
         };
+        let sizes = useful_sizes::<I>(conv);
         sizes.flat_map(|size| ROWS.into_iter().filter(fits).map(move |rows| tuning(size, rows))).collect()
     }
 
     fn formats(&self, problem: &Problem, _: &Tuning) -> Vec<Formats> {
         let Ok(conv) = problem.as_conv() else { return Vec::new() };
-        let src = Format { dtype: M::Source::DTYPE, halo: conv.window.padding };
-        let to = |dst| Formats { src, dst };
-        match M::Source::DTYPE {
-            Dtype::F32 => vec![to(Format::F32), to(Format::BF16)],
-            Dtype::Bf16 => vec![to(Format::BF16), to(Format::F32)],
-        }
+        formats_from::<M::Source>(conv)
     }
 
     fn numerics(&self, _: &Problem, _: &Tuning) -> Numerics {
@@ -90,16 +84,11 @@ impl<I: Isa, M: Multiply<I>> Kernel for Im2col<I, M> {
 
     fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
         let conv = request.problem.as_conv()?;
-        let (segments, lanes, vectors) = (&conv.segments, I::F32_LANES, request.tuning("vectors"));
-        let panels = match M::Source::DTYPE {
-            Dtype::F32 => Panels::pack(segments, lanes, vectors, &request.folded()),
-            Dtype::Bf16 => Panels::pack_pairs(segments, lanes, vectors, &request.rounded()),
-        };
         Ok(Box::new(PreparedIm2col::<I, M> {
             isa: self.isa,
             signature: request.signature(),
             conv: conv.clone(),
-            panels,
+            panels: packed::<I, M>(conv, request),
             pixels: request.tuning("pixels"),
             rows: request.tuning("rows"),
             multiply: PhantomData,
@@ -200,10 +189,7 @@ impl<I: Isa, M: Multiply<I>> PreparedIm2col<I, M> {
 }
 
 /// The patches of some rows times all panels.
-struct MultiplyPatches<'a, I, M: Multiply<I>>
-where
-    I: Isa,
-{
+struct MultiplyPatches<'a, I: Isa, M: Multiply<I>> {
     step: &'a PreparedIm2col<I, M>,
     io: &'a Io<'a>,
     image: usize,
