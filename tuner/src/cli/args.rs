@@ -95,7 +95,7 @@ impl TuneArgs {
     }
 
     /// Where to write: the given file, or one in the folder of this machine, which is made.
-    pub fn output_file(&self, machine: &Machine, default: &str) -> Result<PathBuf, Failure> {
+    pub fn output_file(&self, machine: &Machine, default: PathBuf) -> Result<PathBuf, Failure> {
         if self.out.as_deref() == Some(Path::new(stdin::DASH)) {
             return Err("--out -: standard output has the summary of the plan, expected a file".into());
         }
@@ -103,7 +103,7 @@ impl TuneArgs {
         if self.out.is_none() {
             create_folder(&folder)?;
         }
-        let path = self.out.clone().unwrap_or_else(|| folder.join(default));
+        let path = self.out.clone().unwrap_or(default);
         if resolved(&path) == resolved(&folder.join(journal::FILE)) {
             return Err(
                 format!("--out {}: is the log of measurements, expected another", path.display()).into()

@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 
 use engine::image::Preprocessing;
 use engine::network::models::FID;
-use engine::network::{Choice, Graph};
 use engine::runtime::{PreparedNetwork, Ran, Stream, Work, ensure_runs};
 use engine::util::files::{check_writable, resolved};
 use engine::weights::HeadOptions;
-use engine::{Model, Plan, PlanChoice, Weights};
+use engine::{Model, PlanChoice, Weights};
 use serde::Serialize;
 
 use crate::cli::classes::NotFinite;
@@ -105,8 +104,11 @@ pub fn fid(args: &FidArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
             (Of::Statistics(given), network) => {
                 // A file has neither weights nor preprocessing, which move the distance.
                 let unknown = network.as_ref().map(|network| {
-                    let (file, own) = (path.display(), network.preprocessing.name().unwrap_or("other"));
-                    format!("{file}: does not state its weights and preprocessing, which must be those of the images: {own}")
+                    let (file, own) = (path.display(), network.preset());
+                    format!(
+                        "{file}: does not state its weights and preprocessing, which must be those of the \
+                         images: {own}"
+                    )
                 });
                 print_notes(&unknown);
                 Set { statistics: given, features: Vec::new() }
@@ -149,9 +151,9 @@ impl FidArgs {
             let (path, images) = (path.display().to_string(), set.statistics.count());
             ImageSet { path, images }
         };
-        let preprocess = network.map(|network| network.preprocessing.name().unwrap_or("other").to_owned());
-        let plan =
-            network.and_then(|network| network.plan_file.as_ref()).map(|path| path.display().to_string());
+        let preprocess = network.map(|network| network.preset().to_owned());
+        let file = network.and_then(|network| network.choice.origin.file());
+        let plan = file.map(|path| path.display().to_string());
         match (sets, &self.save_stats, &self.fake) {
             ([a, b], _, Some(fake)) => {
                 let fid = frechet_distance(&a.statistics, &b.statistics)?;
@@ -243,11 +245,7 @@ struct Network<'a> {
     model: Model,
     weights: Weights,
     preprocessing: Preprocessing,
-    plan: Plan,
-    /// Its file; none for the built-in choice.
-    plan_file: Option<PathBuf>,
-    graph: Graph,
-    choices: Vec<Choice>,
+    choice: PlanChoice,
     /// Those of the side that has run.
     streams: Option<(Way, Vec<Stream>)>,
     interrupt: Interrupt,
@@ -276,7 +274,7 @@ impl<'a> Network<'a> {
         };
         let (model, cpu, host) = (cut(weights.fit(&bare))?, args.host.isa.cpu(), &args.host);
         let (weights_file, batch) = (args.weights.as_deref(), host.batch.map(usize::from));
-        let choice = PlanChoiceFor {
+        let wanted = PlanChoiceFor {
             args: &args.plan,
             weights_file,
             batch,
@@ -285,26 +283,28 @@ impl<'a> Network<'a> {
             model: &model,
             weights: &weights,
         };
-        let PlanChoice { plan, graph, choices, origin, notes } = choice.find()?;
-        ensure_runs(&model.name, &graph)?;
+        let choice = wanted.find()?;
+        ensure_runs(&model.name, &choice.graph)?;
         let synthetic = "the weights are synthetic, so that the distance means nothing".to_owned();
         print_notes(&weights.is_synthetic().then_some(synthetic));
         print_notes(&weights.notes());
-        print_notes(crowded(plan.threads).iter().chain(&notes));
+        print_notes(crowded(choice.plan.threads).iter().chain(&choice.notes));
         let preprocessing = args.preprocess.unwrap_or_else(|| Preprocessing::usual(&model, &weights));
         Ok(Self {
             args,
             model,
             weights,
             preprocessing,
-            plan,
-            plan_file: origin.file().map(Path::to_owned),
-            graph,
-            choices,
+            choice,
             streams: None,
             interrupt: Interrupt::watch()?,
             noted: HashSet::new(),
         })
+    }
+
+    /// The name of the preprocessing.
+    fn preset(&self) -> &'static str {
+        self.preprocessing.name().unwrap_or("other")
     }
 
     /// The statistics of images, and their features where these are needed.
@@ -334,16 +334,16 @@ impl<'a> Network<'a> {
     ) -> Result<Vec<String>, Failure> {
         let mut seen = Seen::new(images, None)?;
         let is_bounded = self.args.plan.max_memory.is_some();
-        let way = Way::of(images, &self.plan, self.args.streams, is_bounded);
+        let way = Way::of(images, &self.choice.plan, self.args.streams, is_bounded);
         let same = |of: &Way| (of.streams, of.threads) == (way.streams, way.threads);
         let ready = self.streams.take().filter(|(of, _)| same(of));
         let prepare = || {
             if let Some((_, streams)) = ready {
                 return Ok(streams);
             }
-            let (cpu, threads) = (self.args.host.isa.cpu(), threads(self.plan.threads)?);
-            let (graph, choices) = (self.graph.clone(), &self.choices);
-            let network = PreparedNetwork::new(graph, choices, &self.weights, &cpu, &threads)?;
+            let PlanChoice { plan, graph, choices, .. } = &self.choice;
+            let (cpu, threads) = (self.args.host.isa.cpu(), threads(plan.threads)?);
+            let network = PreparedNetwork::new(graph.clone(), choices, &self.weights, &cpu, &threads)?;
             way.split(Stream { threads, network })
         };
         let each = |Ran { images, features, checked, .. }: Ran<Image>| {

@@ -3,12 +3,11 @@
 use std::io::Write;
 use std::path::Path;
 
-use engine::plan::store::file_name;
 use engine::runtime::{PreparedNetwork, Threads, graph};
 use engine::{Machine, Model, Plan};
 use serde::Serialize;
 
-use crate::autotune::file::autotune_to;
+use crate::autotune::file::{autotune_to, plan_file};
 use crate::autotune::options::Options;
 use crate::cli::classes::{ClassNames, Classes, NotFinite};
 use crate::cli::detail::{detail, pareto, search_sentence};
@@ -39,10 +38,8 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         ..args.options()
     };
     let machine = Machine::of(&options.cpu);
-    let Options { threads: workers, batch, bounds, .. } = options;
-    let shape = model.shape_text();
-    let default = file_name(&model.to_string(), shape.as_deref(), workers, batch, &bounds);
-    let path = args.output_file(&machine, &default)?;
+    let Options { threads: workers, batch, .. } = options;
+    let path = args.output_file(&machine, plan_file(&args.host.results, &model, &options))?;
     print_notes(&crowded(workers));
     let plan = autotune_to(&path, &model, &weights, &options, &mut Meter::default())?;
     plan.noise.iter().for_each(warn_of_noise);

@@ -111,7 +111,8 @@ pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<
     let list_id = path_id(if stdin::is_stdin(path) { Path::new(stdin::DASH) } else { path });
     let default =
         format!("shapes-{name}-{list_id}-t{}{batch}-e{:e}.json", options.threads, options.bounds.error);
-    let file = args.output_file(&Machine::of(&options.cpu), &default)?;
+    let machine = Machine::of(&options.cpu);
+    let file = args.output_file(&machine, machine.folder(&args.host.results).join(default))?;
     let mut meter = Meter::default();
     let progress = Progress::new(&mut meter);
     let work = list.iter().map(|listed| (listed.problem(), listed.count)).collect();

@@ -81,12 +81,11 @@ impl<'a> Request<'a> {
     /// # Panics
     /// If no kernel takes a step.
     pub fn untuned(&self) -> Plan {
-        let plain = Graph::new(self.model, self.looked_for().1, PoolKind::Average);
-        let (graph, choices) = built_in(&plain, &self.cpu);
-        self.built_in(&plain, &graph, &choices)
+        self.built_in(&Graph::new(self.model, self.looked_for().1, PoolKind::Average)).plan
     }
 
-    fn built_in(&self, plain: &Graph, graph: &Graph, choices: &[Choice]) -> Plan {
+    fn built_in(&self, plain: &Graph) -> PlanChoice {
+        let (graph, choices) = built_in(plain, &self.cpu);
         let variant = |block: &Block| BlockVariantRecord {
             block: block.name.to_string(),
             variant: block.most().to_string(),
@@ -94,7 +93,8 @@ impl<'a> Request<'a> {
             reason: VariantReason::NotMeasured,
         };
         let variants = Block::all(plain).iter().map(variant).collect();
-        self.unmeasured(graph, choices, variants)
+        let plan = self.unmeasured(&graph, &choices, variants);
+        PlanChoice { plan, graph, choices, origin: PlanOrigin::BuiltIn, notes: Vec::new() }
     }
 
     /// A plan of which no time is known.
@@ -153,9 +153,7 @@ impl<'a> Request<'a> {
                 return Ok(choice);
             }
         }
-        let (graph, choices) = built_in(&plain, &self.cpu);
-        let plan = self.built_in(&plain, &graph, &choices);
-        Ok(PlanChoice { plan, graph, choices, origin: PlanOrigin::BuiltIn, notes })
+        Ok(PlanChoice { notes, ..self.built_in(&plain) })
     }
 
     /// The plan of a file, which must be for what the request states.
@@ -276,8 +274,8 @@ fn folder_of_plans(machine: &Machine, results: &Path) -> Result<Option<PathBuf>,
 
 impl Plan {
     /// The newest plan for a request that was made on a machine like this one: of those with the
-    /// request's bound on the error, if there is one, else of those with a tighter one. `results` is a folder of results, in which each machine
-    /// has a folder. `None` if there is no such plan.
+    /// request's bound on the error, if there is one, else of those with a tighter one. `results` is a
+    /// folder of results, in which each machine has a folder. `None` if there is no such plan.
     ///
     /// # Errors
     /// If the machine's folder is there and can't be read.

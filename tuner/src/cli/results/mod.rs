@@ -103,11 +103,11 @@ impl ResultFile {
         }
         let target = resolved(path);
         let partial = partial(&target, id);
-        if let Some(there) = [&partial, &target].into_iter().find(|file| file.exists()) {
-            // Released at once: that nobody else writes it now.
-            File::open(there).map_err(|error| failed(there, error)).and_then(|file| lock(&file, there))?;
-        }
         if !resume && partial.exists() {
+            // Not one that is written now.
+            File::open(&partial)
+                .map_err(|error| failed(&partial, error))
+                .and_then(|file| lock(&file, &partial))?;
             let (partial, expected) = (file_name(&partial), "expected --resume to go on, or no such file");
             return Err(format!("{partial}: found the results of a run that was stopped, {expected}").into());
         }

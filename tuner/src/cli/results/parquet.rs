@@ -137,7 +137,8 @@ fn resume(file: File, path: &Path, columns: &Columns, names: &Names) -> Result<R
     }
     let mut rows = 0;
     for group in 0..reader.num_row_groups() {
-        for found in images(&*reader.get_row_group(group)?)? {
+        let group = reader.get_row_group(group)?;
+        for found in images(&*group)? {
             if rows == columns.rows {
                 return Err(too_many(columns.rows));
             }
@@ -147,8 +148,7 @@ fn resume(file: File, path: &Path, columns: &Columns, names: &Names) -> Result<R
             }
             rows += 1;
         }
-        let length = first_list(&*reader.get_row_group(group)?)?;
-        if length.is_some_and(|length| length != columns.shown()) {
+        if first_list(&*group)?.is_some_and(|length| length != columns.shown()) {
             return Err(other_values(rows, "values", columns));
         }
     }
