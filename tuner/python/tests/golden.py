@@ -33,6 +33,18 @@ def state(names, shapes):
     return tensors
 
 
+def torch_state():
+    """The same as a state dict of pytorch-fid's network."""
+    import torch
+    import torchvision
+
+    plain = torchvision.models.inception_v3(num_classes=1008, aux_logits=False, weights=None, init_weights=False)
+    given = plain.state_dict()
+    shapes = {name: list(tensor.shape) for name, tensor in given.items() if tensor.ndim}
+    tensors = state(shapes, shapes.values())
+    return {**given, **{name: torch.from_numpy(array) for name, array in tensors.items()}}
+
+
 def images(seed, count, height, width):
     """uint8 [N, H, W, 3]: coarse noise, as large as a side."""
     random = np.random.RandomState(seed)
@@ -58,16 +70,15 @@ def main():
     import torch_fidelity
     import torchvision
 
-    plain = torchvision.models.inception_v3(num_classes=1008, aux_logits=False, weights=None, init_weights=False)
-    shapes = {name: list(tensor.shape) for name, tensor in plain.state_dict().items() if tensor.ndim}
-    tensors = {name: torch.from_numpy(array) for name, array in state(shapes, shapes.values()).items()}
-    inception.load_state_dict_from_url = lambda *_, **__: {**plain.state_dict(), **tensors}
+    tensors = torch_state()
+    shapes = {name: list(tensor.shape) for name, tensor in tensors.items() if tensor.ndim}
+    inception.load_state_dict_from_url = lambda *_, **__: tensors
     given = torch.from_numpy(compared().transpose(0, 3, 1, 2).copy())
     with torch.no_grad():
         maps = inception.InceptionV3([0, 1, 2, 3]).eval()(given.float() / 255)
         pooled = [of_layer.mean((2, 3)).numpy() for of_layer in maps]
         with tempfile.NamedTemporaryFile(suffix=".pth") as file:
-            torch.save({**plain.state_dict(), **tensors}, file.name)
+            torch.save(tensors, file.name)
             names = [str(dims) for dims in DIMS]
             options = {"feature_extractor_weights_path": file.name}
             fidelity = torch_fidelity.FeatureExtractorInceptionV3("x", names, **options)(given)

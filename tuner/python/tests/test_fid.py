@@ -218,21 +218,10 @@ def trained_fid(tmp_path_factory):
     torch = pytest.importorskip("torch", reason="torch is not installed")
     pytest.importorskip("torchvision", reason="torchvision is not installed")
     inception = pytest.importorskip("pytorch_fid.inception", reason="pytorch-fid is not installed")
-    import torchvision
-
-    torch.manual_seed(1)
-    plain = torchvision.models.inception_v3(num_classes=1008, aux_logits=False, weights=None, init_weights=False)
-    for layer in plain.modules():
-        if isinstance(layer, torch.nn.Conv2d):
-            limit = (6 / layer.weight[0].numel()) ** 0.5
-            torch.nn.init.uniform_(layer.weight, -limit, limit)
-        elif isinstance(layer, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(layer.weight, 0.8, 1.2)
-            torch.nn.init.uniform_(layer.bias, -0.1, 0.1)
+    torch_states = golden.torch_state()
     path = tmp_path_factory.mktemp("fid") / "fid.pth"
-    torch.save(plain.state_dict(), path)
+    torch.save(torch_states, path)
     loaded = torch.hub.load_state_dict_from_url
-    torch_states = plain.state_dict()
     inception.load_state_dict_from_url = lambda *_, **__: torch_states
     yield path, inception, torch
     torch.hub.load_state_dict_from_url = loaded
