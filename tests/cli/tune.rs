@@ -15,9 +15,7 @@ fn tuning_writes_a_plan_that_states_everything_and_prints_tables() {
     assert_eq!((&plan["model"], &plan["batch"], &plan["threads"]), (&"mixed10".into(), &1.into(), &1.into()));
     assert_eq!(plan["max_rel_error"], 1e-5);
     assert!(number(plan, "rel_error") <= 1e-5);
-    for key in ["predicted_ms", "measured_ms"] {
-        assert!(number(plan, key) > 0.0, "{key}");
-    }
+    assert!(number(plan, "measured_ms") > 0.0);
     let steps = list(plan, "steps");
     let mut layers: Vec<&Value> = steps.iter().flat_map(|step| list(step, "layers")).collect();
     layers.sort_by_key(|layer| layer.as_str());
@@ -40,7 +38,10 @@ fn tuning_writes_a_plan_that_states_everything_and_prints_tables() {
     }
     let is_warning = |line: &str| line.starts_with("warning: the network takes");
     assert!(err.lines().all(is_warning), "progress shows on terminals only: {err}");
-    assert_contains(out, &["predicted", "in the network: ", "noise: the machine was "]);
+    assert_contains(out, &["in the network: ", "noise: the machine was "]);
+    // Only a choice step by step says what the whole should take, and another may be the fastest.
+    assert_eq!(out.contains("predicted"), is_by_step(plan), "{out}");
+    assert_eq!(plan["predicted_ms"].as_f64().is_some_and(|ms| ms > 0.0), is_by_step(plan));
     let clock: Vec<f64> = serde_json::from_value(plan["noise"]["clock_ghz"].clone()).expect("three numbers");
     assert!(clock.is_sorted() && clock[0] > 0.1 && clock[2] < 10.0, "{clock:?}");
     let conditions = &plan["measurements"][0]["conditions"];
@@ -51,10 +52,22 @@ fn tuning_writes_a_plan_that_states_everything_and_prints_tables() {
     assert!((0.0..=1.0).contains(&noise("disturbed")) && (0.0..=1.0).contains(&noise("steal_share")));
 }
 
+/// Whether the fastest network was chosen step by step, not as a whole.
+fn is_by_step(plan: &Value) -> bool {
+    ["tuned", "plain blocks"].contains(&text(&plan["networks"][0], "network"))
+}
+
 #[test]
 fn in_network_times_hold_the_chosen_candidate_and_the_prediction_adds_up() {
     let (plan, _) = &*BLOCK_PLAN;
-    let steps = plan["steps"].as_array().expect("steps");
+    let steps = list(plan, "steps");
+    if !is_by_step(plan) {
+        for step in steps {
+            assert!(step["predicted_us"].is_null() && number(step, "network_us") > 0.0, "{step}");
+            assert!(!step["reason"]["whole_network"].is_null(), "{step}");
+        }
+        return;
+    }
     let mut sum = 0.0;
     let tie = plan["noise"]["tie"].as_f64().expect("a tie");
     for step in steps {
@@ -72,12 +85,9 @@ fn in_network_times_hold_the_chosen_candidate_and_the_prediction_adds_up() {
         assert_eq!(chosen["time_us"], step["time_us"]);
         let median = |c: &&Value| c["time_us"]["median"].as_f64().expect("a time");
         let fastest = in_network.iter().min_by(|a, b| median(a).total_cmp(&median(b))).expect("a candidate");
-        // It is as fast as the fastest, but for a tie: the bound on the error is far away. Or all
-        // choices come from a network that was the fastest as a whole.
+        // It is as fast as the fastest, but for a tie: the bound on the error is far away.
         let allowed = median(&fastest) * (1.0 + tie) + 1e-3;
-        let is_by_step = step["reason"].get("whole_network").is_none();
-        assert!(!is_by_step || median(&chosen) <= allowed, "the fastest is {fastest}: {step}");
-        assert!(is_by_step || plan["networks"][0]["network"] != "tuned", "{step}");
+        assert!(median(&chosen) <= allowed, "the fastest is {fastest}: {step}");
     }
     sum += plan["overhead_us"].as_f64().expect("a time");
     let predicted = plan["predicted_ms"].as_f64().expect("a time");
