@@ -64,7 +64,6 @@ fn in_network_times_hold_the_chosen_candidate_and_the_prediction_adds_up() {
     if !is_by_step(plan) {
         for step in steps {
             assert!(step["predicted_us"].is_null() && number(step, "network_us") > 0.0, "{step}");
-            assert!(!step["reason"]["whole_network"].is_null(), "{step}");
         }
         return;
     }

@@ -61,13 +61,14 @@ fn networks(plan: &Plan, width: usize) -> String {
         table.row(&[&record.network, &short(time.median), &quartiles(time, record.runs), &runs, &ratio]);
     }
     let mut lines = Vec::new();
-    if let Some(predicted) = plan.predicted_ms
-        && let Some(measured) = plan.measured_ms
-        && let Some(error) = plan.rel_error
-    {
-        let [before, after] = [predicted, measured].map(|ms| time_text(ms * 1e3));
-        let off = more(measured / predicted);
-        lines.push(format!("predicted {before}, measured {after} ({off}); error against f64 {error:.1e}"));
+    if let Some((measured, error)) = plan.measured_ms.zip(plan.rel_error) {
+        let of = |predicted: f64| {
+            let (before, off) = (time_text(predicted * 1e3), more(measured / predicted));
+            (format!("predicted {before}, "), format!(" ({off})"))
+        };
+        let (before, off) = plan.predicted_ms.map(of).unwrap_or_default();
+        let measured = time_text(measured * 1e3);
+        lines.push(format!("{before}measured {measured}{off}; error against f64 {error:.1e}"));
     }
     lines.extend(plan.split.as_ref().map(|split| format!("batch: {split}")));
     if let Some(planning) = plan.planning {
