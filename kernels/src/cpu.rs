@@ -45,7 +45,9 @@ impl Isa for Plain {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::*;
-    pub use crate::arch::{amx::Amx, bf16::Avx512Bf16};
+    pub use crate::arch::amx::Amx;
+    pub use crate::arch::bf16::Avx512Bf16;
+    pub use crate::arch::vnni::{Avx512Vnni, AvxVnni};
 
     /// AVX2 and FMA.
     pub type Avx2 = pulp::x86::V3;
@@ -68,6 +70,20 @@ mod x86 {
         }
     }
 
+    impl AvxVnni {
+        /// The proof, where the processor has the instructions and the user allows them.
+        pub fn new(cpu: &Cpu) -> Result<Self, Unsupported> {
+            cpu.token(Tier::AvxVnni, Avx2::try_new().and_then(|_| Self::detect()))
+        }
+    }
+
+    impl Avx512Vnni {
+        /// The proof, where the processor has the instructions and the user allows them.
+        pub fn new(cpu: &Cpu) -> Result<Self, Unsupported> {
+            cpu.token(Tier::Avx512Vnni, Avx512::try_new().and_then(|_| Self::detect()))
+        }
+    }
+
     impl Avx512Bf16 {
         /// The proof, where the processor has the instructions and the user allows them.
         pub fn new(cpu: &Cpu) -> Result<Self, Unsupported> {
@@ -85,7 +101,7 @@ mod x86 {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub use x86::{Amx, Avx2, Avx512, Avx512Bf16};
+pub use x86::{Amx, Avx2, Avx512, Avx512Bf16, Avx512Vnni, AvxVnni};
 
 /// The processor as kernels may use it.
 #[derive(Clone, Debug)]
@@ -148,6 +164,10 @@ impl Cpu {
             Tier::Avx2 => Avx2::new(self).is_ok(),
             #[cfg(target_arch = "x86_64")]
             Tier::Avx512 => Avx512::new(self).is_ok(),
+            #[cfg(target_arch = "x86_64")]
+            Tier::AvxVnni => AvxVnni::new(self).is_ok(),
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512Vnni => Avx512Vnni::new(self).is_ok(),
             #[cfg(target_arch = "x86_64")]
             Tier::Avx512Bf16 => Avx512Bf16::new(self).is_ok(),
             #[cfg(target_arch = "x86_64")]

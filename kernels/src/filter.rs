@@ -6,6 +6,19 @@
 //! channel. [`Filter::rounded`] rounds each weight to one of its two neighbours, so that the sum of
 //! `expected * error` stays small. It begins with the channels of the largest inputs, whose errors
 //! those of small inputs then compensate.
+//!
+//! # Scales
+//!
+//! A tensor of u8 holds values over a *scale* that each channel has for itself. No kernel knows these
+//! scales. What reads such a tensor is prepared from filters whose weights are multiplied by the scales
+//! of their input channels, and what writes one from filters whose results are divided by the scales
+//! of their output channels ([`Filter::rescaled`]). So a kernel multiplies the numbers that are there
+//! and stores the nearest that its destination has.
+//!
+//! Weights of 8 bits have a scale for each output channel ([`Filter::quantized`]), which the kernel
+//! multiplies its sums by. Where the mean of each input channel is known, what all errors of rounding
+//! come to on average is taken out of the bias (M. Nagel et al., "Data-Free Quantization Through Weight
+//! Equalization and Bias Correction", 2019).
 
 use std::ops::Range;
 
@@ -46,7 +59,7 @@ pub struct Filter {
     pub bias: Option<Vec<f32>>,
     /// Applied after the bias.
     pub norms: Vec<BatchNorm>,
-    /// The expected mean of each input channel, where it is known; only ratios matter.
+    /// The expected mean of each input channel, where it is known. For bf16 only ratios matter.
     pub expected: Option<Vec<f32>>,
 }
 
@@ -119,6 +132,25 @@ impl Rounded<'_> {
     }
 }
 
+/// A [`Filter`] with its BatchNorms folded and its weights then rounded to 8 bits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quantized<'a> {
+    /// Before they were rounded, but for the bias, which makes up for the mean error.
+    pub folded: Folded<'a>,
+    /// The matrix `[r * s * c, k]`, row-major; nothing if made from a [`Filter::dims_only`].
+    pub weights: Vec<i8>,
+    /// What the weights of each output channel are to be multiplied by.
+    pub scales: Vec<f32>,
+}
+
+impl Quantized<'_> {
+    /// The weights of some output channels in a row of the matrix.
+    #[inline(always)]
+    pub fn row(&self, row: usize, channels: Range<usize>) -> &[i8] {
+        &self.weights[row * self.folded.dims[3]..][channels]
+    }
+}
+
 /// The first elements, or all of fewer and zeros after them.
 #[inline(always)]
 fn first_or_all<T: Copy + Default, const N: usize>(values: &[T]) -> [T; N] {
@@ -182,6 +214,62 @@ impl Filter {
             pulp::Arch::new().dispatch(Round { folded: &folded, order, expected, weights });
         }
         Rounded { folded, weights }
+    }
+
+    /// As [`Self::folded`], with weights over a scale for each output channel, by which its largest
+    /// weight is 127, rounded to nearest, ties to even.
+    pub fn quantized(&self) -> Quantized<'_> {
+        const MOST: f32 = i8::MAX as f32;
+        let mut folded = self.folded();
+        let [_, _, channels, k] = folded.dims;
+        let rows = if folded.is_dims_only() { 0 } else { folded.rows() };
+        let mut scales = vec![0.0f32; k];
+        for row in 0..rows {
+            let largest = scales.iter_mut().zip(folded.row(row, 0..k));
+            largest.for_each(|(largest, weight)| *largest = largest.max(weight.abs()));
+        }
+        // A channel whose weights are all zero, or so small that their scale is, has any.
+        scales.iter_mut().for_each(|scale| *scale = Some(*scale / MOST).filter(|s| *s > 0.0).unwrap_or(1.0));
+        let mut weights = Vec::with_capacity(rows * k);
+        let mut errors = vec![0.0f64; k];
+        for row in 0..rows {
+            let expected = self.expected.as_ref().map_or(0.0, |expected| expected[row % channels] as f64);
+            for ((weight, &scale), error) in folded.row(row, 0..k).zip(&scales).zip(&mut errors) {
+                let rounded = (weight / scale).round_ties_even().clamp(-MOST, MOST);
+                *error += expected * (rounded as f64 * scale as f64 - weight as f64);
+                weights.push(rounded as i8);
+            }
+        }
+        folded.bias.iter_mut().zip(errors).for_each(|(bias, error)| *bias = (*bias as f64 - error) as f32);
+        Quantized { folded, weights, scales }
+    }
+
+    /// For inputs over a scale of each input channel, and outputs over one of each output channel, where
+    /// they are given (see the module).
+    ///
+    /// # Panics
+    /// If there is not a scale for each channel.
+    pub fn rescaled(mut self, inputs: Option<&[f32]>, outputs: Option<&[f32]>) -> Self {
+        let [_, _, channels, k] = self.dims;
+        if let Some(inputs) = inputs {
+            assert_eq!(inputs.len(), channels, "a scale an input channel");
+            for (row, weights) in self.weights.chunks_exact_mut(k).enumerate() {
+                weights.iter_mut().for_each(|weight| *weight *= inputs[row % channels]);
+            }
+            let expected = self.expected.iter_mut().flatten().zip(inputs);
+            expected.for_each(|(expected, scale)| *expected /= scale);
+        }
+        if let Some(outputs) = outputs {
+            assert_eq!(outputs.len(), k, "a scale an output channel");
+            self.norms.push(BatchNorm {
+                gamma: Some(outputs.iter().map(|scale| 1.0 / scale).collect()),
+                beta: vec![0.0; k],
+                mean: vec![0.0; k],
+                variance: vec![1.0; k],
+                epsilon: 0.0,
+            });
+        }
+        self
     }
 
     /// The first output channel whose bias or weights are not finite in f32 once BatchNorms are
@@ -276,7 +364,7 @@ mod tests {
                     (0..9 * 40)
                         .map(|row| {
                             let (q, w) = (rounded[row * 5 + k].to_f64(), weights[row * 5 + k] as f64);
-                            assert!((q - w).abs() <= w.abs() * 2.0 * Dtype::Bf16.unit_roundoff(), "{w}: {q}");
+                            assert!((q - w).abs() <= 2.0 * Dtype::Bf16.rounding_error(w.abs()), "{w}: {q}");
                             expected[row % 40] as f64 * (q - w)
                         })
                         .sum()
@@ -302,6 +390,44 @@ mod tests {
             assert!([0, 1, 2, 3, 4, 6].into_iter().all(same), "{rounded:?}");
         }
         assert_eq!([evened[5], nearest[5]], [bf16::MAX, bf16::INFINITY]);
+    }
+
+    #[test]
+    fn weights_of_8_bits_are_the_nearest_and_their_mean_error_is_in_the_bias() {
+        let weights = vec![1.0, 0.0, -0.3, 0.0, 0.124, 0.0];
+        let expected = vec![2.0, 1.0, 4.0];
+        let filter = Filter { expected: Some(expected), ..Filter::new([1, 1, 3, 2], weights.clone()) };
+        let Quantized { folded, weights: quantized, scales } = filter.quantized();
+        // 0.3 * 127 = 38.1, 0.124 * 127 = 15.748; a channel of zeros has any scale.
+        assert_eq!(quantized, [127, 0, -38, 0, 16, 0]);
+        assert_eq!(scales, [1.0 / 127.0, 1.0]);
+        let error = 1.0 * (-38.0 / 127.0 + 0.3) + 4.0 * (16.0 / 127.0 - 0.124);
+        assert!((folded.bias[0] as f64 + error).abs() < 1e-7, "{} for {}", folded.bias[0], -error);
+        assert_eq!(folded.bias[1], 0.0);
+        let hollow = Filter::dims_only([1, 1, 3, 2]);
+        assert_eq!((hollow.quantized().weights.len(), hollow.quantized().scales), (0, vec![1.0; 2]));
+    }
+
+    #[test]
+    fn rescaled_filters_take_inputs_and_give_outputs_over_scales() {
+        let filter = Filter {
+            bias: Some(vec![0.5, -1.0]),
+            expected: Some(vec![3.0, 5.0]),
+            ..Filter::new([1, 1, 2, 2], vec![1.0, 2.0, 3.0, 4.0])
+        };
+        let output = |filter: &Filter, input: [f32; 2], k: usize| {
+            let folded = filter.folded();
+            let row = |row| folded.row(row, k..k + 1).next().expect("a weight") * input[row];
+            row(0) + row(1) + folded.bias[k]
+        };
+        let (inputs, outputs) = ([0.5, 0.25], [2.0, 8.0]);
+        let scaled = filter.clone().rescaled(Some(&inputs), Some(&outputs));
+        for (k, scale) in outputs.into_iter().enumerate() {
+            let plain = output(&filter, [4.0, 2.0], k);
+            assert_eq!(output(&scaled, [8.0, 8.0], k) * scale, plain);
+        }
+        assert_eq!(scaled.expected, Some(vec![6.0, 20.0]));
+        assert_eq!(filter.clone().rescaled(None, None), filter);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::error::Unsupported;
-use crate::filter::{Filter, Folded, Rounded};
+use crate::filter::{Filter, Folded, Quantized, Rounded};
 use crate::memory::{Buffer, Scratch, round_up};
 use crate::problem::{MAX_SEGMENTS, Problem};
 use crate::shape::Shape;
@@ -50,7 +50,8 @@ impl fmt::Display for Tuning {
 /// What a kernel promises about its error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Numerics {
-    /// Type that inputs and weights are rounded to before they are multiplied.
+    /// Type that inputs and weights are rounded to before they are multiplied; of u8, inputs are that
+    /// and weights have 8 bits and a sign.
     pub rounding: Dtype,
     /// RMS error as a multiple of that of a direct sum in f32.
     pub growth: f64,
@@ -140,6 +141,11 @@ impl Request<'_> {
     /// The filters with their BatchNorms folded.
     pub fn folded(&self) -> Vec<Folded<'_>> {
         self.filters.iter().map(Filter::folded).collect()
+    }
+
+    /// The filters folded, and rounded to 8 bits.
+    pub fn quantized(&self) -> Vec<Quantized<'_>> {
+        self.filters.iter().map(Filter::quantized).collect()
     }
 
     /// The filters folded, and rounded to bf16.

@@ -39,42 +39,45 @@ fn multiply_adds<I: Isa>(cpu: &Cpu, rounds: usize) -> Option<f64> {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod bf16 {
+mod groups {
+    use std::marker::PhantomData;
+
     use super::*;
     use crate::arch::amx::{DEPTH, ROWS, SUMS as SUMS_OF_BLOCK, TileRegisters};
-    use crate::cpu::{Amx, Avx512, Avx512Bf16};
+    use crate::cpu::Amx;
     use crate::gemm::multiply::Multiply;
 
-    struct Pairs {
-        isa: Avx512,
+    struct Groups<I, M> {
+        isa: I,
         rounds: usize,
+        multiply: PhantomData<M>,
     }
 
-    impl pulp::WithSimd for Pairs {
+    impl<I: Isa, M: Multiply<I>> pulp::WithSimd for Groups<I, M> {
         type Output = f64;
 
         #[inline(always)]
         fn with_simd<S: pulp::Simd>(self, _: S) -> f64 {
-            use pulp::Simd as _;
-            let Self { isa, rounds } = self;
-            // Two small numbers of bf16.
+            let Self { isa, rounds, .. } = self;
+            // Two small numbers of bf16, and four of u8.
             let x = isa.splat_f32s(f32::from_bits(black_box(0x3d00_3d00)));
             let mut sums = [x; SUMS];
             let start = Instant::now();
             for _ in 0..rounds {
                 for sum in &mut sums {
-                    *sum = <Avx512Bf16 as Multiply<Avx512>>::add(isa, x, x, *sum);
+                    *sum = M::add(isa, x, x, *sum);
                 }
             }
             black_box(sums);
-            (4 * rounds * SUMS * Avx512::F32_LANES) as f64 / start.elapsed().as_secs_f64()
+            (2 * M::GROUP * rounds * SUMS * I::F32_LANES) as f64 / start.elapsed().as_secs_f64()
         }
     }
 
-    /// Products of pairs of bf16.
-    pub fn pairs(cpu: &Cpu, rounds: usize) -> Option<f64> {
-        Avx512Bf16::new(cpu).ok()?;
-        Avx512::new(cpu).ok().map(|isa| pulp::Simd::vectorize(isa, Pairs { isa, rounds }))
+    /// Products of pairs of bf16, or of fours of u8, that one instruction sums.
+    pub fn products<I: Isa, M: Multiply<I>>(cpu: &Cpu, rounds: usize) -> Option<f64> {
+        M::new(cpu).ok()?;
+        let isa = I::new(cpu).ok()?;
+        Some(isa.vectorize(Groups::<I, M> { isa, rounds, multiply: PhantomData }))
     }
 
     /// Two by two tiles whose operands stay where they are.
@@ -87,8 +90,8 @@ mod bf16 {
     }
 }
 
-/// Floating-point operations a second of the calling thread, by the instructions that a tier adds:
-/// of bf16 for the tiers that multiply bf16, else of f32. It is measured for about `microseconds`
+/// Operations a second of the calling thread, by the instructions that a tier adds: of bf16 or of u8 for
+/// the tiers that multiply these, else of f32. It is measured for about `microseconds`
 /// on a core of 3 GHz. None where the tier is not there or not allowed.
 pub fn tier_peak(cpu: &Cpu, tier: Tier, microseconds: usize) -> Option<f64> {
     let rounds = microseconds * 3000 / (SUMS / 2);
@@ -99,9 +102,13 @@ pub fn tier_peak(cpu: &Cpu, tier: Tier, microseconds: usize) -> Option<f64> {
         #[cfg(target_arch = "x86_64")]
         Tier::Avx512 => multiply_adds::<crate::cpu::Avx512>(cpu, rounds),
         #[cfg(target_arch = "x86_64")]
-        Tier::Avx512Bf16 => bf16::pairs(cpu, rounds),
+        Tier::AvxVnni => groups::products::<crate::cpu::Avx2, crate::cpu::AvxVnni>(cpu, rounds),
         #[cfg(target_arch = "x86_64")]
-        Tier::Amx => bf16::tiles(cpu, microseconds),
+        Tier::Avx512Vnni => groups::products::<crate::cpu::Avx512, crate::cpu::Avx512Vnni>(cpu, rounds),
+        #[cfg(target_arch = "x86_64")]
+        Tier::Avx512Bf16 => groups::products::<crate::cpu::Avx512, crate::cpu::Avx512Bf16>(cpu, rounds),
+        #[cfg(target_arch = "x86_64")]
+        Tier::Amx => groups::tiles(cpu, microseconds),
         #[cfg(not(target_arch = "x86_64"))]
         _ => None,
     }

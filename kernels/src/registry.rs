@@ -14,9 +14,12 @@
 use Role::{Candidate, Oracle};
 
 #[cfg(target_arch = "x86_64")]
-use crate::cpu::{Avx2, Avx512, Avx512Bf16};
+use crate::cpu::{Avx2, Avx512, Avx512Bf16, Avx512Vnni, AvxVnni};
 use crate::cpu::{Cpu, Plain};
 use crate::error::Unsupported;
+#[cfg(target_arch = "x86_64")]
+use crate::gemm::integers::Int16Vnni;
+use crate::gemm::integers::{Int8, Int16};
 use crate::gemm::multiply::Widened;
 use crate::kernel::Kernel;
 use crate::tier::Tier;
@@ -90,12 +93,21 @@ macro_rules! kernel_table {
             direct_bf16_avx512: "direct_bf16", Avx512, Candidate, conv::direct::Direct::<Avx512, Widened>::make;
             direct_bf16_avx2: "direct_bf16", Avx2, Candidate, conv::direct::Direct::<Avx2, Widened>::make;
             direct_bf16_plain: "direct_bf16", Plain, Candidate, conv::direct::Direct::<Plain, Widened>::make;
+            direct_int8_avx512vnni: "direct_int8", Avx512Vnni, Candidate, conv::direct::Direct::<Avx512, Avx512Vnni>::make;
+            direct_int8_avxvnni: "direct_int8", AvxVnni, Candidate, conv::direct::Direct::<Avx2, AvxVnni>::make;
+            direct_int8_plain: "direct_int8", Plain, Candidate, conv::direct::Direct::<Plain, Int8>::make;
             winograd_avx512: "winograd", Avx512, Candidate, conv::winograd::Winograd::<Avx512>::square;
             winograd_avx2: "winograd", Avx2, Candidate, conv::winograd::Winograd::<Avx2>::square;
             winograd_plain: "winograd", Plain, Candidate, conv::winograd::Winograd::<Plain>::square;
             separable_avx512: "separable", Avx512, Candidate, conv::winograd::Winograd::<Avx512>::line;
             separable_avx2: "separable", Avx2, Candidate, conv::winograd::Winograd::<Avx2>::line;
             separable_plain: "separable", Plain, Candidate, conv::winograd::Winograd::<Plain>::line;
+            winograd_int16_avx512vnni: "winograd_int16", Avx512Vnni, Candidate, conv::winograd::Winograd::<Avx512, Int16Vnni<Avx512Vnni>>::square;
+            winograd_int16_avx2: "winograd_int16", Avx2, Candidate, conv::winograd::Winograd::<Avx2, Int16>::square;
+            winograd_int16_plain: "winograd_int16", Plain, Candidate, conv::winograd::Winograd::<Plain, Int16>::square;
+            separable_int16_avx512vnni: "separable_int16", Avx512Vnni, Candidate, conv::winograd::Winograd::<Avx512, Int16Vnni<Avx512Vnni>>::line;
+            separable_int16_avx2: "separable_int16", Avx2, Candidate, conv::winograd::Winograd::<Avx2, Int16>::line;
+            separable_int16_plain: "separable_int16", Plain, Candidate, conv::winograd::Winograd::<Plain, Int16>::line;
             strassen_avx512: "strassen", Avx512, Candidate, conv::strassen::Strassen::<Avx512>::make;
             strassen_avx2: "strassen", Avx2, Candidate, conv::strassen::Strassen::<Avx2>::make;
             strassen_plain: "strassen", Plain, Candidate, conv::strassen::Strassen::<Plain>::make;
@@ -106,6 +118,11 @@ macro_rules! kernel_table {
             im2col_bf16_avx512: "im2col_bf16", Avx512, Candidate, conv::im2col::Im2col::<Avx512, Widened>::make;
             im2col_bf16_avx2: "im2col_bf16", Avx2, Candidate, conv::im2col::Im2col::<Avx2, Widened>::make;
             im2col_bf16_plain: "im2col_bf16", Plain, Candidate, conv::im2col::Im2col::<Plain, Widened>::make;
+            im2col_int8_avx512vnni: "im2col_int8", Avx512Vnni, Candidate, conv::im2col::Im2col::<Avx512, Avx512Vnni>::make;
+            im2col_int8_avx512: "im2col_int8", Avx512, Candidate, conv::im2col::Im2col::<Avx512, Int16>::make;
+            im2col_int8_avxvnni: "im2col_int8", AvxVnni, Candidate, conv::im2col::Im2col::<Avx2, AvxVnni>::make;
+            im2col_int8_avx2: "im2col_int8", Avx2, Candidate, conv::im2col::Im2col::<Avx2, Int16>::make;
+            im2col_int8_plain: "im2col_int8", Plain, Candidate, conv::im2col::Im2col::<Plain, Int16>::make;
             im2col_gemm: "im2col_gemm", Any, ALLOCATES, conv::im2col_gemm::Im2colGemm::make;
             unfused_avx512: "unfused", Avx512, Candidate, conv::unfused::Unfused::<Avx512>::make;
             unfused_avx2: "unfused", Avx2, Candidate, conv::unfused::Unfused::<Avx2>::make;

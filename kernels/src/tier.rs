@@ -13,9 +13,13 @@ pub enum Tier {
     Plain,
     /// AVX2 and FMA: 256-bit vectors.
     Avx2,
+    /// AVX2 with sums of products of 8 bits.
+    AvxVnni,
     /// AVX-512 F, BW, CD, DQ, VL: 512-bit vectors.
     Avx512,
-    /// AVX-512 with products of pairs of bf16.
+    /// AVX-512 with sums of products of 8 bits.
+    Avx512Vnni,
+    /// The same with products of pairs of bf16: all processors that have these have both.
     Avx512Bf16,
     /// AMX: tile registers of bf16.
     Amx,
@@ -23,15 +27,17 @@ pub enum Tier {
 
 impl Tier {
     /// All tiers, each behind the one it builds on.
-    pub const ALL: [Self; 5] = [Self::Plain, Self::Avx2, Self::Avx512, Self::Avx512Bf16, Self::Amx];
+    pub const ALL: [Self; 7] =
+        [Self::Plain, Self::Avx2, Self::AvxVnni, Self::Avx512, Self::Avx512Vnni, Self::Avx512Bf16, Self::Amx];
 
     /// The tier that this one adds instructions to.
     pub fn base(self) -> Option<Self> {
         match self {
             Self::Plain => None,
             Self::Avx2 => Some(Self::Plain),
-            Self::Avx512 => Some(Self::Avx2),
-            Self::Avx512Bf16 => Some(Self::Avx512),
+            Self::AvxVnni | Self::Avx512 => Some(Self::Avx2),
+            Self::Avx512Vnni => Some(Self::Avx512),
+            Self::Avx512Bf16 => Some(Self::Avx512Vnni),
             Self::Amx => Some(Self::Avx512Bf16),
         }
     }
@@ -49,9 +55,9 @@ impl Tier {
         }
     }
 
-    /// Whether the instructions that it adds multiply f32, not bf16.
+    /// Whether the instructions that it adds multiply f32, not bf16 or whole numbers.
     pub fn is_of_f32(self) -> bool {
-        !matches!(self, Self::Avx512Bf16 | Self::Amx)
+        matches!(self, Self::Plain | Self::Avx2 | Self::Avx512)
     }
 }
 
@@ -60,7 +66,9 @@ impl fmt::Display for Tier {
         f.write_str(match self {
             Self::Plain => "plain",
             Self::Avx2 => "avx2",
+            Self::AvxVnni => "avxvnni",
             Self::Avx512 => "avx512",
+            Self::Avx512Vnni => "avx512vnni",
             Self::Avx512Bf16 => "avx512bf16",
             Self::Amx => "amx",
         })

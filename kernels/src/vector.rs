@@ -77,22 +77,53 @@ pub unsafe fn widen_first<I: Isa, T: Element>(isa: I, ptr: *const T, width: usiz
 /// Stores the first `width` elements of a vector, at most all, rounded to nearest, ties to even.
 #[inline(always)]
 pub unsafe fn narrow_first<I: Isa, T: Element>(isa: I, ptr: *mut T, value: I::f32s, width: usize) {
-    if T::DTYPE == Dtype::F32 {
-        // SAFETY: by the caller.
-        return unsafe { store_first(isa, ptr.cast(), value, width) };
+    // SAFETY: by the caller.
+    unsafe {
+        match T::DTYPE {
+            Dtype::F32 => store_first(isa, ptr.cast(), value, width),
+            Dtype::Bf16 => {
+                store_lanes::<I, u16>(ptr.cast(), rounded(isa, value), width, |lane| (lane >> 16) as u16);
+            }
+            Dtype::U8 => store_lanes::<I, u8>(ptr.cast(), whole(isa, value), width, |lane| lane as u8),
+        }
     }
-    let bits = rounded(isa, value);
+}
+
+/// Stores what is made of each of the first `width` lanes, at most all.
+#[inline(always)]
+unsafe fn store_lanes<I: Isa, T>(ptr: *mut T, bits: I::u32s, width: usize, narrow: impl Fn(u32) -> T) {
     let lanes = (&raw const bits).cast::<u32>();
     let store = |count: usize| {
         // SAFETY: by the caller; `count` is at most the lanes.
-        let (lanes, elements) = unsafe {
-            let elements = std::slice::from_raw_parts_mut(ptr.cast::<u16>(), count);
-            (std::slice::from_raw_parts(lanes, count), elements)
-        };
-        elements.iter_mut().zip(lanes).for_each(|(element, lane)| *element = (lane >> 16) as u16);
+        let (lanes, elements) =
+            unsafe { (std::slice::from_raw_parts(lanes, count), std::slice::from_raw_parts_mut(ptr, count)) };
+        elements.iter_mut().zip(lanes).for_each(|(element, lane)| *element = narrow(*lane));
     };
     // The number of lanes is a constant, for which there are instructions.
     if width >= I::F32_LANES { store(I::F32_LANES) } else { store(width) }
+}
+
+/// Stores a vector times a factor as whole numbers of 16 bits, the nearest, ties to even: none is larger.
+///
+/// A sum with `1.5 * 2^23` is rounded to a whole number, whose bits are its lowest ones.
+#[inline(always)]
+pub unsafe fn round_to_i16<I: Isa>(isa: I, ptr: *mut i16, value: I::f32s, factor: f32) {
+    let whole = isa.fma(value, isa.splat_f32s(factor), isa.splat_f32s(12_582_912.0));
+    // SAFETY: by the caller.
+    unsafe {
+        store_lanes::<I, i16>(ptr, isa.transmute_u32s_f32s(whole), I::F32_LANES, |lane| lane as i16);
+    }
+}
+
+/// Numbers whose lowest bytes are the nearest from 0 to 255, ties to even; 0 for a NaN.
+///
+/// A sum with `1.5 * 2^23` is rounded to a whole number, whose bits are its lowest ones.
+#[inline(always)]
+fn whole<I: Isa>(isa: I, value: I::f32s) -> I::u32s {
+    let [least, most, shifter] = [0.0, 255.0, 12_582_912.0].map(|value| isa.splat_f32s(value));
+    // The second is the result where one is no number.
+    let clamped = isa.min_f32s(isa.max_f32s(value, least), most);
+    isa.transmute_u32s_f32s(isa.add_f32s(clamped, shifter))
 }
 
 /// An operation on each lane, which becomes one of vectors where there is one.

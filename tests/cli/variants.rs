@@ -1,9 +1,12 @@
-//! Plans other than plain ones in f32: variants of blocks, split batches, activations in bf16.
+//! Plans other than plain ones in f32: variants of blocks, split batches, activations in bf16 and u8.
 
-use cross_checks::network::{Rule, in_bf16};
+use cross_checks::network::{Network, Rule, in_bf16, in_u8};
 use engine::network::{
-    BlockVariant, Choice, Graph, Model, Step, default_choices, problem_name, tuning_to_json, with_variant,
+    BlockVariant, Calibration, Choice, Graph, Model, Step, default_choices, problem_name, tuning_to_json,
+    with_variant,
 };
+use engine::runtime::{Outputs, RangeRule};
+use engine::weights::synthetic;
 use kernels::{Cpu, PoolKind};
 
 use super::*;
@@ -230,6 +233,66 @@ fn a_plan_in_bf16_is_for_runs_that_ask_for_it() {
     }
     let explained = folder.succeeds("explain mixed10.branch1x1 --all --wide --results r");
     assert!(!explained.contains("bf16 to f32"), "{explained}");
+}
+
+/// A plan whose steps all read and write u8, but for the first and the last ones.
+fn plan_of_u8() -> Value {
+    let mut plan = plan_by(in_u8, BlockVariant::PLAIN);
+    plan["max_rel_error"] = 5e-2.into();
+    let Network { graph, weights, cpu, threads, .. } = Network::block("mixed10", PoolKind::Average, 1, 1);
+    let input = graph.tensors[0];
+    let images = [synthetic::image(1, input.h, input.w, input.c, 0)];
+    let outputs = Outputs::of(&graph, &weights, &cpu, &threads, &images).expect("outputs");
+    let ranges = outputs.ranges(RangeRule::LeastSquares);
+    let calibration = Calibration { weights: weights.description(), images: 1, ..ranges };
+    plan["calibration"] = serde_json::to_value(calibration).expect("finite numbers");
+    let is_u8 = |step: &&Value| text(&step["formats"], "in").starts_with("u8:nhwc");
+    let kernels = list(&plan, "steps").iter().filter(is_u8).map(|step| text(step, "kernel"));
+    assert!(
+        kernels.clone().count() >= 3 && kernels.clone().any(|k| k.contains("int")),
+        "{:?}",
+        kernels.collect::<Vec<_>>()
+    );
+    plan
+}
+
+#[test]
+fn a_plan_in_u8_gives_the_results_of_f32_within_its_bound() {
+    let folder = Folder::new();
+    let (lower, exact) = (folder.block_output(&plan_of_u8(), 1), folder.block_output(&BLOCK_PLAN.0, 1));
+    let error = engine::util::stats::relative_l2(&lower, &exact);
+    assert!((1e-3..=5e-2).contains(&error), "results differ by {error:e}");
+}
+
+#[test]
+fn a_plan_in_u8_is_refused_without_the_ranges_of_its_weights() {
+    let edits: [Edit; 4] = [
+        ("calibration.weights", |plan| plan["calibration"]["weights"] = "crc32 00000000".into()),
+        ("mixed10.branch3x3_1", |plan| plan["calibration"]["ranges"]["mixed10.branch3x3_1"] = (-1.0).into()),
+        ("calibration", |plan| plan["calibration"] = Value::Null),
+        ("calibration.ranges", |plan| plan["calibration"]["ranges"] = 3.into()),
+    ];
+    Folder::new().refuses_edits(RUN_BLOCK, &plan_of_u8(), &edits);
+}
+
+#[test]
+fn tuning_for_int8_finds_ranges_and_measures_u8() {
+    let folder = Folder::new();
+    folder.succeeds("tune --model mixed10 --budget 1 --threads 1 --out p.json --precision int8");
+    let plan = folder.json("p.json");
+    assert!(number(&plan, "rel_error") <= 5e-2);
+    let all = || list(&plan, "measurements").iter().flat_map(|problem| list(problem, "candidates"));
+    let reads_u8 = |c: &Value| text(&c["formats"], "in").starts_with("u8:");
+    assert!(all().any(|c| reads_u8(c) && text(c, "kernel").starts_with("im2col_int8")));
+    assert!(all().any(|c| reads_u8(c) && text(c, "kernel").starts_with("pool")));
+    if plan["calibration"].is_null() {
+        let is_u8 = |step: &Value| step["formats"].to_string().contains("u8");
+        assert!(!list(&plan, "steps").iter().any(is_u8), "u8 without ranges");
+    } else {
+        assert_eq!(plan["calibration"]["weights"], "synthetic (seed 1)");
+        assert!(number(&plan["calibration"], "rel_error") > 1e-3);
+    }
+    folder.succeeds(&format!("{RUN_BLOCK} --plan p.json"));
 }
 
 #[test]

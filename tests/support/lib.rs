@@ -16,12 +16,12 @@ use std::io::Write;
 use std::iter::zip;
 use std::sync::{LazyLock, Mutex, OnceLock};
 
-use kernels::verify::{Expected, all_pixels, as_seen, expected};
+use kernels::verify::{Expected, all_pixels, as_seen, expected, over_scales};
 use kernels::{
     BatchNorm, Buffer, Conv, Cpu, Dtype, Epilogue, Filter, Format, Formats, Io, Kernel, KernelEntry,
     Numerics, Padding, Placement, Prepared, Problem, Shape, Team, Tier, Tuning, entry,
 };
-use memory::{GUARD, SENTINEL, each_pixel, get, halves, place, source, units};
+use memory::{GUARD, SENTINEL, bytes, each_pixel, get, place, source};
 
 /// The processor, with emulated tiles if that is all that it lacks.
 pub fn cpu() -> Cpu {
@@ -62,8 +62,10 @@ pub struct Data {
     pub filters: Vec<Filter>,
     /// All pixels, one a segment.
     pub expected: Vec<Expected>,
-    /// The same with a source, and with source and folded weights, that are rounded to bf16.
-    rounded: [OnceLock<Box<Data>>; 2],
+    /// The same rounded, by what kernels multiply: f32, bf16 or u8.
+    rounded: [OnceLock<Box<Data>>; 3],
+    /// The same over scales, for kernels that read u8, that write it, and that do both.
+    scaled: [OnceLock<Box<Data>>; 3],
 }
 
 impl Data {
@@ -85,17 +87,29 @@ impl Data {
 
     fn of(problem: &Problem, src: Vec<f32>, filters: Vec<Filter>) -> Self {
         let expected = expected(problem, &src, &filters, &all_pixels(problem.dst()[0]));
-        Self { src, filters, expected, rounded: Default::default() }
+        Self { src, filters, expected, rounded: Default::default(), scaled: Default::default() }
+    }
+
+    /// What a kernel of these formats is given.
+    fn given(&self, problem: &Problem, formats: &Formats) -> &Self {
+        let which = match [formats.src.dtype, formats.dst.dtype].map(|dtype| dtype == Dtype::U8) {
+            [false, false] => return self,
+            [true, false] => 0,
+            [false, true] => 1,
+            [true, true] => 2,
+        };
+        self.scaled[which].get_or_init(|| {
+            let (src, filters) = over_scales(problem, &self.src, &self.filters, formats, &self.expected);
+            Box::new(Self::of(problem, src, filters))
+        })
     }
 
     /// As a kernel sees it that reads a source of type `src` and rounds its inputs by `numerics`.
     fn seen(&self, problem: &Problem, src: Dtype, numerics: &Numerics) -> &Self {
-        let which = match (src, numerics.rounding) {
-            (Dtype::F32, Dtype::F32) => return self,
-            (Dtype::Bf16, Dtype::F32) => 0,
-            (_, Dtype::Bf16) => 1,
-        };
-        self.rounded[which].get_or_init(|| {
+        if [src, numerics.rounding] == [Dtype::F32; 2] {
+            return self;
+        }
+        self.rounded[numerics.rounding as usize].get_or_init(|| {
             let (src, filters) = as_seen(&self.src, &self.filters, src, numerics.rounding);
             Box::new(Self::of(problem, src, filters))
         })
@@ -251,7 +265,7 @@ impl Subject {
             halo.right += extra.right;
             let trial =
                 self.trial(case, data, tuning, Formats { src: Format { halo, ..wanted.src }, ..wanted });
-            let step = trial.prepare(&data.filters);
+            let step = trial.prepare(trial.filters);
             let mut first = None;
             for &workers in threads {
                 let (dst, placements) = trial.run(&*step, workers);
@@ -270,7 +284,7 @@ impl Subject {
         let hollow: Vec<Filter> = data.filters.iter().map(|filter| Filter::dims_only(filter.dims)).collect();
         for formats in self.kernel.formats(&case.problem, tuning) {
             let trial = self.trial(case, data, tuning, formats);
-            let real = trial.prepare(&data.filters);
+            let real = trial.prepare(trial.filters);
             if real.packed().is_empty() {
                 continue;
             }
@@ -281,6 +295,30 @@ impl Subject {
             }
             let [a, b] = [real, filled].map(|step| trial.run(&*step, 1).0);
             assert!(bits(&a) == bits(&b), "{}: results differ", trial.context);
+        }
+    }
+
+    /// Computes the case from u8 and weights of whole numbers, by which no sum is rounded: panics unless
+    /// each result is the nearest that its type has.
+    pub fn check_exact(&self, case: &Case, tuning: &Tuning, threads: &[usize]) {
+        let mut random = Random::of(&format!("{} exact", case.problem));
+        let src = (0..case.problem.src().elements()).map(|_| (random.bits() % 256) as f32).collect();
+        let filter = |dims: [usize; 4]| {
+            let mut weight = |at| if at < dims[3] { 127.0 } else { (random.bits() % 255) as f32 - 127.0 };
+            Filter::new(dims, (0..dims.iter().product()).map(&mut weight).collect())
+        };
+        let filters = case.problem.filter_dims().into_iter().map(filter).collect();
+        let data = Data::of(&case.problem, src, filters);
+        let formats = self.kernel.formats(&case.problem, tuning);
+        for formats in formats.into_iter().filter(|formats| formats.src.dtype == Dtype::U8) {
+            let context = format!("{} on {case}, {:?}, tuning {tuning}", self.row.id, formats.dst);
+            let trial = self.trial_of(case, [&data, &data], tuning, formats, context);
+            let trial = Trial { is_exact: true, ..trial };
+            let step = trial.prepare(trial.filters);
+            for &workers in threads {
+                let (dst, placements) = trial.run(&*step, workers);
+                trial.compare(&dst, &placements, workers);
+            }
         }
     }
 
@@ -303,11 +341,26 @@ impl Subject {
         formats: Formats,
     ) -> Trial<'a> {
         let numerics = self.kernel.numerics(&case.problem, tuning);
-        let data = data.seen(&case.problem, formats.src.dtype, &numerics);
+        let given = data.given(&case.problem, &formats);
+        let seen = given.seen(&case.problem, formats.src.dtype, &numerics);
         let types = format!("{} to {}", formats.src.dtype, formats.dst.dtype);
         let context = format!("{} (tier {}) on {case}, {types}, tuning {tuning}", self.row.id, self.tier);
-        let (kernel, src) = (&*self.kernel, source(case, formats.src, &data.src));
-        Trial { kernel, case, tuning, formats, numerics, expected: &data.expected, src, context }
+        self.trial_of(case, [given, seen], tuning, formats, context)
+    }
+
+    /// With what the kernel is given, and what it makes of that.
+    fn trial_of<'a>(
+        &'a self,
+        case: &'a Case,
+        [given, seen]: [&'a Data; 2],
+        tuning: &'a Tuning,
+        formats: Formats,
+        context: String,
+    ) -> Trial<'a> {
+        let numerics = self.kernel.numerics(&case.problem, tuning);
+        let (kernel, src) = (&*self.kernel, source(case, formats.src, &seen.src));
+        let (filters, expected) = (&given.filters, &seen.expected);
+        Trial { kernel, case, tuning, formats, numerics, filters, expected, is_exact: false, src, context }
     }
 }
 
@@ -318,7 +371,10 @@ struct Trial<'a> {
     tuning: &'a Tuning,
     formats: Formats,
     numerics: Numerics,
+    filters: &'a [Filter],
     expected: &'a [Expected],
+    /// Results are the nearest to what is expected that the type has.
+    is_exact: bool,
     src: (Buffer, Placement),
     context: String,
 }
@@ -355,27 +411,30 @@ impl Trial<'_> {
 
     fn compare(&self, dst: &Buffer, placements: &[Placement], workers: usize) {
         let context = format!("{}, {workers} threads", self.context);
-        let units = units(dst);
-        let mut foreign = vec![true; units.len()];
+        let bytes = bytes(dst);
+        let mut foreign = vec![true; bytes.len()];
         for (segment, (placement, expected)) in zip(placements, self.expected).enumerate() {
             let Placement { shape: Shape { h, w, c, .. }, dtype, .. } = *placement;
-            let width = dtype.bytes() / 2;
+            let width = dtype.bytes();
             let tolerance = expected.tolerance(&self.numerics);
             each_pixel(placement, self.case.images, |at, pixel| {
                 foreign[at..at + c * width].fill(false);
                 let Some(pixel) = pixel else {
-                    let wrong = units[at..at + c * width].iter().position(|unit| *unit != 0);
+                    let wrong = bytes[at..at + c * width].iter().position(|byte| *byte != 0);
                     assert_eq!(wrong, None, "{context}: segment {segment}: halo channel is not zero");
                     return;
                 };
-                for (channel, &exact) in expected.values[pixel * c..][..c].iter().enumerate() {
-                    let found = get(units, dtype, at + channel * width);
+                let values = expected.values[pixel * c..][..c].iter().map(|value| dtype.clamped(*value));
+                for (channel, exact) in values.enumerate() {
+                    let exact = if self.is_exact { dtype.round(exact as f32).into() } else { exact };
+                    let found = get(bytes, dtype, at + channel * width);
                     let error = (found as f64 - exact).abs();
                     let (n, y, x) = (pixel / (h * w), pixel / w % h, pixel % w);
-                    // What is stored in bf16 is rounded once more.
+                    // What is stored in another type than f32 is rounded once more.
                     let tolerance = match dtype {
+                        _ if self.is_exact => 0.0,
                         Dtype::F32 => tolerance,
-                        Dtype::Bf16 => tolerance + dtype.unit_roundoff() * (exact.abs() + tolerance),
+                        _ => tolerance + dtype.rounding_error(exact.abs() + tolerance),
                     };
                     assert!(
                         error <= tolerance,
@@ -385,8 +444,8 @@ impl Trial<'_> {
                 }
             });
         }
-        let sentinel = halves(SENTINEL);
-        let at = (0..units.len()).find(|&at| foreign[at] && units[at] != sentinel[at % 2]);
+        let sentinel = SENTINEL.to_ne_bytes();
+        let at = (0..bytes.len()).find(|&at| foreign[at] && bytes[at] != sentinel[at % sentinel.len()]);
         assert_eq!(at, None, "{context}: memory that is no destination's was overwritten");
     }
 }

@@ -1,12 +1,13 @@
 //! The memory around a case: placements among guards, and what lies there, of any type.
 
+use half::bf16;
 use kernels::{Buffer, Dtype, Format, Padding, Placement, Shape};
 
 use crate::{Case, Layout};
 
 /// Unlike any value of a result.
 pub const SENTINEL: f32 = -1.234_567_9e30;
-/// No number, and its halves are none in bf16.
+/// No number, and its halves are none in bf16; large numbers in u8.
 const NAN: f32 = f32::from_bits(0x7fc0_7fc0);
 /// Elements before the first and after the last placement of a buffer.
 pub const GUARD: usize = 21;
@@ -45,33 +46,32 @@ pub fn place(shapes: &[Shape], dtype: Dtype, halo: Padding, layout: Layout) -> (
     (placements, end)
 }
 
-/// The units of a value, the lower first.
-pub fn halves(value: f32) -> [u16; 2] {
-    [value.to_bits() as u16, (value.to_bits() >> 16) as u16]
-}
-
-/// Memory as units of 16 bits.
-pub fn units(buffer: &Buffer) -> &[u16] {
+/// Memory as bytes.
+pub fn bytes(buffer: &Buffer) -> &[u8] {
     bytemuck::cast_slice(buffer.as_slice())
 }
 
-/// The value of a type that begins at a unit.
-pub fn get(units: &[u16], dtype: Dtype, at: usize) -> f32 {
-    match dtype {
-        Dtype::F32 => f32::from_bits(units[at] as u32 | (units[at + 1] as u32) << 16),
-        Dtype::Bf16 => f32::from_bits((units[at] as u32) << 16),
+/// The value of a type that begins at a byte.
+pub fn get(bytes: &[u8], dtype: Dtype, at: usize) -> f32 {
+    match (dtype, &bytes[at..at + dtype.bytes()]) {
+        (Dtype::F32, &[a, b, c, d]) => f32::from_ne_bytes([a, b, c, d]),
+        (Dtype::Bf16, &[a, b]) => bf16::from_ne_bytes([a, b]).to_f32(),
+        (Dtype::U8, &[a]) => a.into(),
+        (dtype, bytes) => unreachable!("{dtype} has not {} bytes", bytes.len()),
     }
 }
 
 /// The value must be one of the type.
-fn set(units: &mut [u16], dtype: Dtype, at: usize, value: f32) {
+fn set(bytes: &mut [u8], dtype: Dtype, at: usize, value: f32) {
+    let bytes = &mut bytes[at..at + dtype.bytes()];
     match dtype {
-        Dtype::F32 => units[at..at + 2].copy_from_slice(&halves(value)),
-        Dtype::Bf16 => units[at] = halves(value)[1],
+        Dtype::F32 => bytes.copy_from_slice(&value.to_ne_bytes()),
+        Dtype::Bf16 => bytes.copy_from_slice(&bf16::from_f32(value).to_ne_bytes()),
+        Dtype::U8 => bytes[0] = value as u8,
     }
 }
 
-/// Calls `visit(start, pixel)` for all pixels of the first images with their halo: the unit at
+/// Calls `visit(start, pixel)` for all pixels of the first images with their halo: the byte at
 /// which the channels start in the buffer, and the pixel, counted through all images.
 pub fn each_pixel(p: &Placement, images: usize, mut visit: impl FnMut(usize, Option<usize>)) {
     let Placement { shape, pitch, halo, .. } = *p;
@@ -82,7 +82,7 @@ pub fn each_pixel(p: &Placement, images: usize, mut visit: impl FnMut(usize, Opt
                 let (y, x) = (row.wrapping_sub(halo.top), column.wrapping_sub(halo.left));
                 let inside = y < shape.h && x < shape.w;
                 let pixel = inside.then(|| (n * shape.h + y) * shape.w + x);
-                visit(2 * p.offset + at * p.dtype.bytes() / 2, pixel);
+                visit(size_of::<f32>() * p.offset + at * p.dtype.bytes(), pixel);
             }
         }
     }
@@ -94,11 +94,11 @@ pub fn source(case: &Case, format: Format, values: &[f32]) -> (Buffer, Placement
     let (placements, len) = place(&[shape], format.dtype, format.halo, case.layout);
     let mut buffer = Buffer::zeroed(len);
     buffer.as_mut_slice().fill(NAN);
-    let units = bytemuck::cast_slice_mut(buffer.as_mut_slice());
+    let bytes = bytemuck::cast_slice_mut(buffer.as_mut_slice());
     each_pixel(&placements[0], case.images, |at, pixel| {
         for c in 0..shape.c {
             let value = pixel.map_or(0.0, |i| values[i * shape.c + c]);
-            set(units, format.dtype, at + c * format.dtype.bytes() / 2, value);
+            set(bytes, format.dtype, at + c * format.dtype.bytes(), value);
         }
     });
     (buffer, placements[0])

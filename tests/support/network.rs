@@ -1,12 +1,12 @@
 //! Whole networks for tests: graph, weights, kernels by a rule.
 
 use engine::network::{
-    BlockVariant, Choice, Graph, Model, NETWORK, Slice, Step, SupportedKernel, available, cheapest,
-    default_choice, default_choices, pair, with_variant,
+    BlockVariant, Choice, Graph, Model, NETWORK, Precision, Slice, Step, SupportedKernel, available,
+    default_choice, default_choices, lowest_choices, pair, with_variant,
 };
 use engine::runtime::{PreparedNetwork, Threads};
 use engine::weights::Weights;
-use kernels::{Cpu, Dtype, PoolKind, Problem, Role, Tuning, table};
+use kernels::{Cpu, PoolKind, Problem, Tuning};
 
 /// InceptionV3 or a block of it, with weights and threads.
 pub struct Network {
@@ -48,8 +48,9 @@ impl Network {
     }
 
     pub fn session(&self, choices: &[Choice]) -> PreparedNetwork {
-        PreparedNetwork::new(self.graph.clone(), choices, &self.weights, &self.cpu, &self.threads)
-            .unwrap_or_else(|e| panic!("{e}"))
+        let Self { graph, weights, cpu, threads, .. } = self;
+        let session = PreparedNetwork::new(graph.clone(), choices, None, weights, cpu, threads);
+        session.unwrap_or_else(|e| panic!("{e}"))
     }
 
     /// A session by a rule, and the rounding of its choices.
@@ -65,7 +66,7 @@ impl Network {
             let kernel = (choice.row.make)(&self.cpu).expect("a chosen kernel is there");
             let numerics = kernel.numerics(&step.problem, &choice.tuning);
             let [src, dst] = pair(&choice.formats);
-            let spacing = [numerics.rounding, src, dst].map(|dtype| 2.0 * dtype.unit_roundoff());
+            let spacing = [numerics.rounding, src, dst].map(|dtype| 2.0 * dtype.rounding_error(1.0));
             spacing.into_iter().fold(f32::EPSILON as f64 * numerics.growth, f64::max)
         };
         self.graph.steps.iter().zip(choices).map(rounding).fold(0.0, f64::max)
@@ -107,34 +108,14 @@ fn largest_tile(tunings: &[Tuning]) -> Tuning {
     tunings.iter().max_by_key(|t| t.get("m")).expect("a tuning").clone()
 }
 
-/// As little f32 as the kernels that a processor has allow.
+/// As little f32 as the kernels for bf16 that a processor has allow.
 pub fn in_bf16(graph: &Graph, cpu: &Cpu) -> Vec<Choice> {
-    let offers = |problem: &Problem| -> Vec<(f64, Choice)> {
-        let mut list = Vec::new();
-        for row in table().iter().filter(|row| row.role == Role::Candidate) {
-            let Ok(kernel) = (row.make)(cpu) else { continue };
-            if kernel.supports(problem).is_err() {
-                continue;
-            }
-            let tuning = kernel.tunings(problem)[0].clone();
-            for formats in kernel.formats(problem, &tuning) {
-                let arithmetic = kernel.numerics(problem, &tuning).rounding;
-                let [src, dst] = pair(&formats);
-                let cost = [arithmetic, arithmetic, src, dst].map(|t| (t == Dtype::F32) as u32 as f64);
-                list.push((cost.iter().sum::<f64>(), Choice { row, tuning: tuning.clone(), formats }));
-            }
-        }
-        list.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-        list
-    };
-    let offers: Vec<_> = graph.steps.iter().map(|step| offers(&step.problem)).collect();
-    let best = |step: usize, types| offers[step].iter().find(|(_, choice)| pair(&choice.formats) == types);
-    let types = cheapest(graph, |step, types| Some(best(step, types)?.0)).expect("f32 is possible");
-    let choose = |(index, step): (usize, &Step)| {
-        let wanted = [types[step.src.tensor], types[step.dst[0].tensor]];
-        best(index, wanted).expect("what the types were chosen by").1.clone()
-    };
-    graph.steps.iter().enumerate().map(choose).collect()
+    lowest_choices(graph, cpu, Precision::Bf16)
+}
+
+/// As little f32 as the kernels for u8 that a processor has allow.
+pub fn in_u8(graph: &Graph, cpu: &Cpu) -> Vec<Choice> {
+    lowest_choices(graph, cpu, Precision::Int8)
 }
 
 /// Rules that together use every family, the least exact tunings among them.

@@ -11,6 +11,8 @@ pub(crate) mod cpuid;
 pub mod denormals;
 pub mod pages;
 pub(crate) mod prefetch;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod vnni;
 
 /// The same pointer; the compiler cannot derive it from others.
 #[inline(always)]

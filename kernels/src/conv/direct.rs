@@ -22,7 +22,7 @@
 //! It wins where little else applies: pointwise convolutions, stride 2 and few input channels.
 //!
 //! In bf16 ([`crate::gemm::multiply`]) it reads half the bytes, sums in f32, and rounds once, on
-//! the way to memory.
+//! the way to memory. From u8 it reads a quarter, and sums are exact before they are scaled.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -43,7 +43,7 @@ pub struct Direct<I, M = Single> {
     multiply: PhantomData<M>,
 }
 
-impl<I: Isa, M: Multiply<I>> Direct<I, M> {
+impl<I: Isa, M: Multiply<I, Source: Element>> Direct<I, M> {
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         Ok(Box::new(Self::new(I::new(cpu)?, M::new(cpu)?)))
     }
@@ -70,14 +70,15 @@ impl<I: Isa, M: Multiply<I>> Direct<I, M> {
     }
 }
 
-impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
+impl<I: Isa, M: Multiply<I, Source: Element>> Kernel for Direct<I, M> {
     fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
-        let channels = problem.as_conv()?.channels;
-        if channels.is_multiple_of(M::GROUP) {
+        let conv = problem.as_conv()?;
+        ensure_summable::<I, M>(conv)?;
+        if conv.channels.is_multiple_of(M::GROUP) {
             return Ok(());
         }
-        let found = channels.to_string();
-        Err(Unsupported::Shape { what: "input channels", found, expected: "an even number" })
+        let expected = if M::GROUP == 2 { "an even number" } else { "a multiple of 4" };
+        Err(Unsupported::Shape { what: "input channels", found: conv.channels.to_string(), expected })
     }
 
     fn tunings(&self, problem: &Problem) -> Vec<Tuning> {
@@ -87,13 +88,14 @@ impl<I: Isa, M: Multiply<I>> Kernel for Direct<I, M> {
             Tuning::new([("pixels", pixels), ("vectors", vectors), ("order", order), ("depth", depth)])
         };
         let all = conv.depth();
-        let parts: &[usize] = if conv.is_pointwise() && all > 256 { &[all, 256] } else { &[all] };
+        let is_long = conv.is_pointwise() && all > 256 && !M::IS_WHOLE;
+        let parts: &[usize] = if is_long { &[all, 256] } else { &[all] };
         let orders =
             |size| parts.iter().flat_map(move |&depth| [0, 1].map(|order| tuning(size, order, depth)));
         sizes.flat_map(orders).collect()
     }
 
-    /// A sum in parts stays in f32.
+    /// A sum in parts stays in f32; whole numbers are not summed in parts.
     fn formats(&self, problem: &Problem, tuning: &Tuning) -> Vec<Formats> {
         let Ok(conv) = problem.as_conv() else { return Vec::new() };
         let mut formats = formats_from::<M::Source>(conv);
@@ -119,22 +121,34 @@ pub(super) fn useful_sizes<I: Isa>(conv: &Conv) -> impl Iterator<Item = &'static
     sizes::<I>().iter().filter(move |[_, vectors]| *vectors == 1 || Some(*vectors) <= widest)
 }
 
-/// From sources of a type to destinations of either, that type first.
+/// From sources of a type to destinations of each, that type first.
 pub(super) fn formats_from<T: Element>(conv: &Conv) -> Vec<Formats> {
     let src = Format { dtype: T::DTYPE, halo: conv.window.padding };
     let order = match T::DTYPE {
-        Dtype::F32 => [Format::F32, Format::BF16],
-        Dtype::Bf16 => [Format::BF16, Format::F32],
+        Dtype::F32 => [Format::F32, Format::BF16, Format::U8],
+        Dtype::Bf16 => [Format::BF16, Format::F32, Format::U8],
+        Dtype::U8 => [Format::U8, Format::F32, Format::BF16],
     };
     order.map(|dst| Formats { src, dst }).to_vec()
+}
+
+/// Refuses sums of whole numbers that may be too large for 32 bits.
+pub(super) fn ensure_summable<I: Isa, M: Multiply<I>>(conv: &Conv) -> Result<(), Unsupported> {
+    const MOST: usize = i32::MAX as usize / (u8::MAX as usize * i8::MAX as usize);
+    if M::IS_WHOLE && conv.depth() > MOST {
+        let found = conv.depth().to_string();
+        return Err(Unsupported::Shape { what: "products of a sum", found, expected: "at most 66311" });
+    }
+    Ok(())
 }
 
 /// The filters as the blocks read them, in panels of the tuning's `vectors`.
 pub(super) fn packed<I: Isa, M: Multiply<I>>(conv: &Conv, request: &Request) -> Panels {
     let (segments, lanes, vectors) = (&conv.segments, I::F32_LANES, request.tuning("vectors"));
-    match M::Source::DTYPE {
+    match M::Pixel::DTYPE {
         Dtype::F32 => Panels::pack(segments, lanes, vectors, &request.folded()),
         Dtype::Bf16 => Panels::pack_pairs(segments, lanes, vectors, &request.rounded()),
+        Dtype::U8 => Panels::pack_groups(segments, lanes, vectors, M::GROUP, &request.quantized()),
     }
 }
 
@@ -152,7 +166,7 @@ pub(super) struct PreparedDirect<I, M = Single> {
     part: usize,
 }
 
-impl<I: Isa, M: Multiply<I>> PreparedDirect<I, M> {
+impl<I: Isa, M: Multiply<I, Source: Element>> PreparedDirect<I, M> {
     /// Rows of output pixels of `n` images and their width, with all pixels as one row or not.
     fn rows(&self, n: usize, flat: bool) -> (usize, usize) {
         let [oh, ow] = self.conv.output();
@@ -167,7 +181,7 @@ impl<I: Isa, M: Multiply<I>> PreparedDirect<I, M> {
     }
 }
 
-impl<I: Isa, M: Multiply<I>> Prepared for PreparedDirect<I, M> {
+impl<I: Isa, M: Multiply<I, Source: Element>> Prepared for PreparedDirect<I, M> {
     fn signature(&self) -> &Signature {
         &self.signature
     }
@@ -198,7 +212,7 @@ struct Run<'a, I, M> {
     io: &'a Io<'a>,
 }
 
-struct Blocks<'a, I: Isa, M: Multiply<I>> {
+struct Blocks<'a, I: Isa, M: Multiply<I, Source: Element>> {
     panel: &'a Panel,
     dst: ViewMut<'a>,
     /// All pixels of source and destination are one row.
@@ -208,7 +222,7 @@ struct Blocks<'a, I: Isa, M: Multiply<I>> {
     range: Range<usize>,
 }
 
-impl<I: Isa, M: Multiply<I>> pulp::WithSimd for Run<'_, I, M> {
+impl<I: Isa, M: Multiply<I, Source: Element>> pulp::WithSimd for Run<'_, I, M> {
     type Output = ();
 
     #[inline(always)]
@@ -233,7 +247,7 @@ impl<I: Isa, M: Multiply<I>> pulp::WithSimd for Run<'_, I, M> {
     }
 }
 
-impl<I: Isa, M: Multiply<I>> Run<'_, I, M> {
+impl<I: Isa, M: Multiply<I, Source: Element>> Run<'_, I, M> {
     #[inline(always)]
     fn sum_in_parts(&self, blocks: &Blocks<I, M>) {
         let (step, src) = (self.step, self.io.src.pitch);
@@ -250,6 +264,7 @@ impl<I: Isa, M: Multiply<I>> Run<'_, I, M> {
                 Taps::matrix(len)
             };
             let finish = Finish {
+                scales: step.panels.scales(panel),
                 bias: if is_last { bias } else { std::ptr::null() },
                 relu: is_last && epilogue.relu,
                 accumulate: done > 0,
@@ -281,7 +296,7 @@ impl<I: Isa, M: Multiply<I>> Run<'_, I, M> {
             };
             let prefetch = Prefetch { panel: next_panel, done: block - range.start, pixels: true };
             block += in_row.len();
-            let rows = Rows { count: 1, pitch: [0; 3], parts: 1, taps, operands, prefetch, finish };
+            let rows = Rows { count: 1, pitch: [0; 4], parts: 1, taps, operands, prefetch, finish };
             // SAFETY: the source's halo holds the padding, so that all taps of the blocks' pixels
             // may be read; the outputs are this unit's; the panel has `depth` rows of `vectors`.
             unsafe { cut.run(step.isa, in_row, &rows) };

@@ -9,14 +9,16 @@
 //!
 //! [`super::direct`] reads the taps of a pixel where they lie, and once for each panel of output
 //! channels; here they are copied once, and each sum is then one run of neighbouring elements. It
-//! takes what direct does not: an odd number of channels in bf16, since a patch ends with a zero.
+//! takes what direct does not: any number of channels in bf16 and u8, since a patch ends with zeros.
 //!
-//! A pointwise convolution of stride 1 has nothing to copy, and is left to direct.
+//! A pointwise convolution of stride 1 has nothing to copy, and is left to direct; but where processors
+//! lack instructions for u8, the copy of u8 is of 16 bits, which they multiply at once.
 
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::direct::{formats_from, packed, useful_sizes};
+use super::direct::{ensure_summable, formats_from, packed, useful_sizes};
 use super::{
     Buffer, Conv, Cpu, Formats, Io, Isa, Kernel, Numerics, Prepared, Problem, Request, Scratch, Signature,
     Tuning, Unsupported, Window,
@@ -47,14 +49,22 @@ impl<I: Isa, M: Multiply<I>> Im2col<I, M> {
     }
 }
 
+/// Whether patches are wider than what they are copied from, so that a copy is worth its time even where
+/// it moves nothing.
+fn widens<I: Isa, M: Multiply<I>>() -> bool {
+    size_of::<M::Source>() > size_of::<M::Pixel>()
+}
+
 /// Elements from a patch to the next: whole cache lines, so that each begins at one.
-fn patch_pitch<T: Element>(conv: &Conv) -> usize {
+fn patch_pitch<T>(conv: &Conv) -> usize {
     round_up((conv.depth() * size_of::<T>()).div_ceil(size_of::<f32>())) * size_of::<f32>() / size_of::<T>()
 }
 
 impl<I: Isa, M: Multiply<I>> Kernel for Im2col<I, M> {
     fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
-        if !problem.as_conv()?.is_pointwise() {
+        let conv = problem.as_conv()?;
+        ensure_summable::<I, M>(conv)?;
+        if !conv.is_pointwise() || widens::<I, M>() {
             return Ok(());
         }
         let (found, expected) = ("1x1 of stride 1".to_string(), "more taps, or another stride");
@@ -75,11 +85,11 @@ impl<I: Isa, M: Multiply<I>> Kernel for Im2col<I, M> {
 
     fn formats(&self, problem: &Problem, _: &Tuning) -> Vec<Formats> {
         let Ok(conv) = problem.as_conv() else { return Vec::new() };
-        formats_from::<M::Source>(conv)
+        formats_from::<M::Pixel>(conv)
     }
 
     fn numerics(&self, _: &Problem, _: &Tuning) -> Numerics {
-        Numerics { rounding: M::Source::DTYPE, growth: 1.0 }
+        Numerics { rounding: M::Pixel::DTYPE, growth: 1.0 }
     }
 
     fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
@@ -153,8 +163,8 @@ impl<I: Isa, M: Multiply<I>> Prepared for PreparedIm2col<I, M> {
 }
 
 impl<I: Isa, M: Multiply<I>> PreparedIm2col<I, M> {
-    /// Copies the taps of the pixels of output rows, a patch a pixel, and a zero behind an odd number
-    /// of them.
+    /// Copies the taps of the pixels of output rows, a patch a pixel, and zeros behind the last up to a
+    /// whole group.
     ///
     /// # Safety
     /// `patches` may be written by this caller alone, a patch for each pixel.
@@ -170,16 +180,22 @@ impl<I: Isa, M: Multiply<I>> PreparedIm2col<I, M> {
                 let mut to = patch;
                 for dy in 0..r as isize {
                     for dx in 0..runs as isize {
-                        let from = io.src.pixel::<M::Source>(image, top + dy, left + dx);
+                        let from = io.src.pixel::<M::Pixel>(image, top + dy, left + dx);
                         // SAFETY: pixels of the source or its halo, which holds the padding; by the
                         // caller, a patch has an element for each tap.
-                        unsafe { std::ptr::copy_nonoverlapping(from, to, len) };
+                        unsafe {
+                            let (from, to) = (
+                                std::slice::from_raw_parts(from, len),
+                                std::slice::from_raw_parts_mut(to.cast::<MaybeUninit<M::Source>>(), len),
+                            );
+                            to.iter_mut().zip(from).for_each(|(to, from)| _ = to.write((*from).into()));
+                        }
                         to = to.wrapping_add(len);
                     }
                 }
                 for _ in depth..depth.next_multiple_of(M::GROUP) {
                     // SAFETY: a patch is padded to a cache line.
-                    unsafe { to.write(M::Source::from_f32(0.0)) };
+                    unsafe { to.write(M::Pixel::from_f32(0.0).into()) };
                     to = to.wrapping_add(1);
                 }
                 patch = patch.wrapping_add(pitch);
@@ -217,7 +233,7 @@ impl<I: Isa, M: Multiply<I>> MultiplyPatches<'_, I, M> {
         let cut = Cut::<I, M>::new(width, step.pixels, panel.vectors);
         let rows = Rows {
             count,
-            pitch: [width * pitch, 0, dst.pitch.row * dst.dtype.bytes()],
+            pitch: [width * pitch, 0, dst.pitch.row * dst.dtype.bytes(), 0],
             parts: 1,
             taps: Taps::matrix(step.conv.depth().next_multiple_of(M::GROUP)),
             operands: Operands {
@@ -229,6 +245,7 @@ impl<I: Isa, M: Multiply<I>> MultiplyPatches<'_, I, M> {
             },
             prefetch: Prefetch { panel: step.panels.following(panel), done: 0, pixels: false },
             finish: Finish {
+                scales: step.panels.scales(panel),
                 bias: if epilogue.bias { step.panels.bias(panel) } else { std::ptr::null() },
                 relu: epilogue.relu,
                 accumulate: false,

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code, reason = "vector code")]
 
+pub mod integers;
 pub mod multiply;
 pub mod panels;
 pub mod product;

@@ -18,11 +18,16 @@ use pulp::Simd as _;
 /// # Safety of its functions
 /// The group of [`Self::GROUP`] elements, or the vector, at `ptr` may be read.
 pub trait Multiply<I: Isa>: Copy + Send + Sync + 'static {
-    type Source: Element;
+    /// Elements of the tensor that is multiplied.
+    type Pixel: Element;
+    /// What they are in memory when they are multiplied by the weights: the same, or copies of them.
+    type Source: Copy + From<Self::Pixel> + 'static;
     /// Neighbouring elements of a sum in a row of weights; runs of a sum are multiples of it.
     const GROUP: usize;
     /// Products of a row of weights, one after the other.
     const PRODUCTS: usize;
+    /// The sums are whole numbers of 32 bits.
+    const IS_WHOLE: bool = false;
 
     fn new(cpu: &Cpu) -> Result<Self, Unsupported>;
 
@@ -44,6 +49,7 @@ pub trait Multiply<I: Isa>: Copy + Send + Sync + 'static {
 pub struct Single;
 
 impl<I: Isa> Multiply<I> for Single {
+    type Pixel = f32;
     type Source = f32;
     const GROUP: usize = 1;
     const PRODUCTS: usize = 1;
@@ -89,6 +95,7 @@ mod x86 {
     type F32s = <Avx512 as pulp::Simd>::f32s;
 
     impl Multiply<Avx512> for Avx512Bf16 {
+        type Pixel = bf16;
         type Source = bf16;
         const GROUP: usize = 2;
         const PRODUCTS: usize = 1;
@@ -120,6 +127,7 @@ mod x86 {
 }
 
 impl<I: Isa> Multiply<I> for Widened {
+    type Pixel = bf16;
     type Source = bf16;
     const GROUP: usize = 2;
     const PRODUCTS: usize = 2;

@@ -8,7 +8,7 @@ use std::ops::Range;
 use half::bf16;
 
 use crate::cpu::Isa;
-use crate::filter::{Folded, Rounded};
+use crate::filter::{Folded, Quantized, Rounded};
 use crate::memory::{Buffer, round_up};
 use crate::problem::Segment;
 use crate::tier::Tier;
@@ -75,13 +75,24 @@ pub fn set_half(packed: &mut [f32], half: usize, weights: &[bf16]) {
     }
 }
 
+/// Sets one of two or four parts, the lowest first, of zeroed elements.
+fn set_part(packed: &mut [f32], [part, parts]: [usize; 2], weights: &[i8]) {
+    let bits = 32 / parts;
+    for (packed, &weight) in packed.iter_mut().zip(weights) {
+        let weight = weight as u32 & (u32::MAX >> (32 - bits));
+        *packed = f32::from_bits(packed.to_bits() | weight << (bits * part));
+    }
+}
+
 pub struct Panels {
     lanes: usize,
     depth: usize,
     /// In the order of their channels.
     pub list: Vec<Panel>,
-    /// Weights and biases.
-    pub buffers: [Buffer; 2],
+    /// Weights, biases and the scales of whole numbers.
+    pub buffers: [Buffer; 3],
+    /// Scales of a channel: one for each of the matrices that a panel holds.
+    scales: usize,
 }
 
 /// Splits the channels of segments into panels of at most `vectors` vectors, as evenly as possible.
@@ -130,6 +141,45 @@ impl Panels {
         })
     }
 
+    /// As [`Self::pack`], in whole numbers: a row holds groups of two or four rows of the matrix, the
+    /// first in the lowest bits of each element, with zeros behind the last row.
+    pub fn pack_groups(
+        segments: &[Segment],
+        lanes: usize,
+        vectors: usize,
+        group: usize,
+        filters: &[Quantized],
+    ) -> Self {
+        let depth = filters[0].folded.rows();
+        let folded = filters.iter().map(|filter| &filter.folded);
+        let rows = depth.div_ceil(group);
+        let mut panels = Self::pack_panels(segments, lanes, vectors, rows, folded, |panel, packed| {
+            let filter = &filters[panel.segment];
+            for (first, packed) in packed.chunks_exact_mut(panel.vectors * lanes).enumerate() {
+                for row in group * first..depth.min(group * (first + 1)) {
+                    set_part(packed, [row % group, group], filter.row(row, panel.channels()));
+                }
+            }
+        });
+        panels.set_scales(1, |panel, scales| {
+            scales[..panel.width].copy_from_slice(&filters[panel.segment].scales[panel.channels()]);
+        });
+        panels
+    }
+
+    /// Adds the scales of `matrices` that each panel holds: `fill` writes those of a panel, each as wide
+    /// as the panel.
+    pub fn set_scales(&mut self, matrices: usize, mut fill: impl FnMut(&Panel, &mut [f32])) {
+        let mut scales = Buffer::zeroed(matrices * self.buffers[1].len());
+        for panel in &self.list {
+            fill(
+                panel,
+                &mut scales.as_mut_slice()[matrices * panel.bias..][..matrices * panel.vectors * self.lanes],
+            );
+        }
+        (self.buffers[2], self.scales) = (scales, matrices);
+    }
+
     /// Packs matrices of `depth` rows that are made of filters, with the filters' biases: `fill`
     /// writes all rows of a panel, one behind the other, which are zero.
     pub fn pack_panels<'f>(
@@ -154,7 +204,7 @@ impl Panels {
             biases.as_mut_slice()[panel.bias..][..panel.width]
                 .copy_from_slice(&folded.bias[panel.channels()]);
         }
-        Self { lanes, depth, list, buffers: [weights, biases] }
+        Self { lanes, depth, list, buffers: [weights, biases, Buffer::zeroed(0)], scales: 0 }
     }
 
     /// Shares that so many blocks are dealt in, each with all panels in turn.
@@ -186,6 +236,12 @@ impl Panels {
     #[inline(always)]
     pub fn following(&self, panel: &Panel) -> *const f32 {
         self.weights(panel).wrapping_add(self.depth * panel.vectors * self.lanes)
+    }
+
+    /// The scales of a panel's matrices, each padded to whole vectors; nothing where there are none.
+    #[inline(always)]
+    pub fn scales(&self, panel: &Panel) -> *const f32 {
+        self.buffers[2].as_slice()[self.scales * panel.bias..].as_ptr()
     }
 
     /// The biases of a panel, padded to whole vectors.

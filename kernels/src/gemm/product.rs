@@ -6,7 +6,7 @@
 //! ```
 
 use crate::cpu::Isa;
-use crate::gemm::multiply::Single;
+use crate::gemm::multiply::Multiply;
 use crate::gemm::register_block::{Finish, Operands, Taps};
 use crate::gemm::rows::{Cut, Prefetch, Rows};
 use crate::tensor::Dtype;
@@ -15,7 +15,7 @@ use crate::tensor::Dtype;
 /// make most of its error, since it magnifies them; shorter sums have smaller errors.
 const PART: usize = 96;
 
-pub struct Products<I> {
+pub struct Products<I: Isa, M: Multiply<I>> {
     pub isa: I,
     pub points: usize,
     /// Rows of each `a` and of each result.
@@ -23,11 +23,13 @@ pub struct Products<I> {
     /// Columns of each `a`.
     pub depth: usize,
     /// The first left matrix.
-    pub a: *const f32,
+    pub a: *const M::Source,
     /// Elements from one of its rows to the next, and from a matrix to the next.
     pub a_pitch: [usize; 2],
     /// The right matrices, one after the other.
     pub panel: *const f32,
+    /// Of sums of whole numbers: the scales of the columns of each right matrix, one after the other.
+    pub scales: *const f32,
     pub vectors: usize,
     /// The first result.
     pub dst: *mut f32,
@@ -37,23 +39,24 @@ pub struct Products<I> {
     pub pixels: usize,
 }
 
-impl<I: Isa> Products<I> {
+impl<I: Isa, M: Multiply<I>> Products<I, M> {
     /// Computes the products.
     ///
     /// # Safety
-    /// `rows` rows of `depth` elements of each left matrix may be read, and `depth` rows of
-    /// `vectors` vectors of each right one; `rows` rows of `vectors` vectors of each result may be
+    /// `rows` rows of `depth` elements, in whole groups, of each left matrix may be read, and a row of
+    /// `vectors` vectors for each group of them of each right one; `rows` rows of `vectors` vectors of each result may be
     /// written by this caller alone; `pixels` fits the vectors.
     #[inline(always)]
     pub unsafe fn run(self) {
-        let cut = Cut::<I, Single>::new(self.rows, self.pixels, self.vectors);
-        let width = self.vectors * I::F32_LANES;
-        let matrix = self.depth * width;
+        let cut = Cut::<I, M>::new(self.rows, self.pixels, self.vectors);
+        let (width, depth) = (self.vectors * I::F32_LANES, self.depth.next_multiple_of(M::GROUP));
+        let matrix = depth / M::GROUP * width;
         let rows = Rows {
             count: self.points,
-            pitch: [self.a_pitch[1], matrix, self.dst_pitch[1] * size_of::<f32>()],
-            parts: self.depth.div_ceil(PART),
-            taps: Taps::matrix(self.depth),
+            pitch: [self.a_pitch[1], matrix, self.dst_pitch[1] * size_of::<f32>(), width],
+            // Sums of whole numbers are exact.
+            parts: if M::IS_WHOLE { 1 } else { depth.div_ceil(PART) },
+            taps: Taps::matrix(depth),
             operands: Operands {
                 a: self.a,
                 a_pitch: self.a_pitch[0],
@@ -63,6 +66,7 @@ impl<I: Isa> Products<I> {
             },
             prefetch: Prefetch { panel: self.panel.wrapping_add(matrix), done: 0, pixels: false },
             finish: Finish {
+                scales: self.scales,
                 bias: std::ptr::null(),
                 relu: false,
                 accumulate: false,

@@ -9,7 +9,7 @@
 //!       acc[i][0..NR] += x * b[0..NR]             MR * NR registers
 //! ```
 //!
-//! For bf16, a step is two channels ([`super::multiply`]).
+//! For bf16, a step is two channels, for u8 four ([`super::multiply`], [`super::integers`]).
 //!
 //! The pixels of a block lie at one distance from each other; a matrix product is the case of one
 //! tap, whose pixels are the rows of a matrix. On 32 registers 14x2 and 9x3 leave 3 and 2 registers
@@ -22,7 +22,7 @@ use crate::arch::prefetch::{LINE, to_l2};
 use crate::cpu::Isa;
 use crate::gemm::multiply::Multiply;
 use crate::tensor::Dtype;
-use crate::vector::{load, load_first, narrow_first, store, store_first};
+use crate::vector::{each, load, load_first, narrow_first, store, store_first};
 
 /// Where the inputs of one output pixel lie.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +59,8 @@ impl Taps {
 /// The epilogue of a block, and how it is stored.
 #[derive(Clone, Copy, Debug)]
 pub struct Finish {
+    /// `vectors * LANES` factors of sums of whole numbers; of others nothing.
+    pub scales: *const f32,
     /// `vectors * LANES` biases, or null for none.
     pub bias: *const f32,
     pub relu: bool,
@@ -164,10 +166,18 @@ unsafe fn sums<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     acc
 }
 
+/// Sums that are whole numbers of 32 bits, as f32.
+#[inline(always)]
+fn from_whole<I: Isa>(isa: I, sums: I::f32s) -> I::f32s {
+    let bits = each::<I>(isa.transmute_u32s_f32s(sums), |sum| (sum as i32 as f32).to_bits());
+    isa.transmute_f32s_u32s(bits)
+}
+
 /// Computes a block and stores it; prefetches `next`, a line for each row of the panel.
 ///
 /// # Safety
 /// As for the sums; this caller alone may write `MR` pixels of `finish.width` channels at `o.dst`.
+/// Of whole numbers `finish` has scales.
 #[inline(always)]
 pub unsafe fn block<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     isa: I,
@@ -178,7 +188,7 @@ pub unsafe fn block<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
 ) {
     // SAFETY: by the caller.
     let acc = unsafe { sums::<I, M, MR, NR>(isa, taps, o, next) };
-    if finish.is_plain(NR * I::F32_LANES) {
+    if !M::IS_WHOLE && finish.is_plain(NR * I::F32_LANES) {
         for (i, acc) in acc.into_iter().enumerate() {
             for (j, y) in acc.into_iter().enumerate() {
                 let dst = o.dst.wrapping_add(i * o.dst_pitch).cast::<f32>().wrapping_add(j * I::F32_LANES);
@@ -199,6 +209,9 @@ pub unsafe fn block<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
             let width = finish.width - first;
             // SAFETY: by the caller; a bias pointer has `NR` vectors.
             unsafe {
+                if M::IS_WHOLE {
+                    y = isa.mul_f32s(from_whole(isa, y), load::<I>(finish.scales.add(first)));
+                }
                 if !finish.bias.is_null() {
                     y = isa.add_f32s(y, load::<I>(finish.bias.add(first)));
                 }
@@ -211,6 +224,7 @@ pub unsafe fn block<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
                 match finish.dtype {
                     Dtype::F32 => store_first(isa, dst, y, width),
                     Dtype::Bf16 => narrow_first(isa, pixel.cast::<bf16>().wrapping_add(first), y, width),
+                    Dtype::U8 => narrow_first(isa, pixel.wrapping_add(first), y, width),
                 }
             }
         }

@@ -59,8 +59,9 @@ impl Next {
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<T> {
     pub count: usize,
-    /// From the operands of a row to those of the next: elements of `a`, of `b`, bytes of outputs.
-    pub pitch: [usize; 3],
+    /// From the operands of a row to those of the next: elements of `a`, of `b`, bytes of outputs, and
+    /// scales.
+    pub pitch: [usize; 4],
     /// Parts that each sum is divided in; 1 where there are several runs in a sum.
     pub parts: usize,
     pub taps: Taps,
@@ -88,7 +89,11 @@ impl<T: Copy> Rows<T> {
             dst: operands.dst.wrapping_add(row * self.pitch[2]),
             ..*operands
         };
-        let finish = Finish { accumulate: self.finish.accumulate || part > 0, ..self.finish };
+        let finish = Finish {
+            scales: self.finish.scales.wrapping_add(row * self.pitch[3]),
+            accumulate: self.finish.accumulate || part > 0,
+            ..self.finish
+        };
         (Taps { len: end - begin, ..*taps }, operands, finish, Next { of, share, width })
     }
 }

@@ -8,17 +8,19 @@
 //! - Sums of bf16 are two sums of f32: of the even channels, whose bits are shifted up, and of the
 //!   odd channels, with the bits of their neighbours cleared. Rounded, they go back in that order.
 //!
+//! Sums of u8 are of f32, in which they are exact. Means may be stored as another type.
+//!
 //! A NaN may or may not win against numbers in a maximum of bf16. A mean with a NaN is NaN.
 
 use std::marker::PhantomData;
 
 use half::bf16;
-use pulp::bytemuck::{cast, cast_slice_mut};
+use pulp::bytemuck::{cast, cast_slice, cast_slice_mut};
 
 use crate::cpu::Isa;
 use crate::problem::Epilogue;
 use crate::tensor::{Dtype, Element};
-use crate::vector::{each, load_first, store_first};
+use crate::vector::{each, load_first, narrow_first, store_first, widen_first};
 
 pub struct Max<T>(PhantomData<T>);
 /// The sum, which the end multiplies.
@@ -42,7 +44,7 @@ pub trait Join<I: Isa> {
     fn join(isa: I, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
     /// Ends what has been joined, and writes the first `width` channels of it.
-    unsafe fn store(isa: I, at: *mut Self::Element, vector: Self::Vector, end: &End<I>, width: usize);
+    unsafe fn store(isa: I, at: *mut u8, vector: Self::Vector, end: &End<I>, width: usize);
 }
 
 /// What becomes of a sum or maximum: `relu(value * scale + bias)`.
@@ -53,6 +55,8 @@ pub struct End<I: Isa> {
     pub epilogue: Epilogue,
     /// That of the vector's first channel.
     pub bias: *const f32,
+    /// What is written.
+    pub dtype: Dtype,
 }
 
 impl<I: Isa> End<I> {
@@ -64,12 +68,26 @@ impl<I: Isa> End<I> {
         let y = isa.fma(value, self.scale, bias);
         if self.epilogue.relu { isa.max_f32s(isa.splat_f32s(0.0), y) } else { y }
     }
+
+    /// Ends a vector of f32, and writes the first `width` channels of it.
+    #[inline(always)]
+    unsafe fn store(&self, isa: I, at: *mut u8, vector: I::f32s, width: usize) {
+        // SAFETY: by the caller.
+        unsafe {
+            let y = self.apply(isa, vector, 0, width);
+            match self.dtype {
+                Dtype::F32 => store_first(isa, at.cast(), y, width),
+                Dtype::Bf16 => narrow_first::<I, bf16>(isa, at.cast(), y, width),
+                Dtype::U8 => narrow_first(isa, at, y, width),
+            }
+        }
+    }
 }
 
 /// Elements of the bias of so many channels.
 pub fn bias_len<I: Isa>(dtype: Dtype, channels: usize) -> usize {
     match dtype {
-        Dtype::F32 => channels,
+        Dtype::F32 | Dtype::U8 => channels,
         Dtype::Bf16 => channels.next_multiple_of(I::U16_LANES),
     }
 }
@@ -79,7 +97,7 @@ pub fn order_bias<I: Isa>(dtype: Dtype, bias: &[f32], ordered: &mut [f32]) {
     for (channel, &value) in bias.iter().enumerate() {
         let (first, lane) = (channel - channel % I::U16_LANES, channel % I::U16_LANES);
         let at = match dtype {
-            Dtype::F32 => channel,
+            Dtype::F32 | Dtype::U8 => channel,
             Dtype::Bf16 => first + lane % 2 * I::F32_LANES + lane / 2,
         };
         ordered[at] = value;
@@ -105,9 +123,9 @@ macro_rules! join_f32 {
             }
 
             #[inline(always)]
-            unsafe fn store(isa: I, at: *mut f32, vector: I::f32s, end: &End<I>, width: usize) {
+            unsafe fn store(isa: I, at: *mut u8, vector: I::f32s, end: &End<I>, width: usize) {
                 // SAFETY: by the caller.
-                unsafe { store_first(isa, at, end.apply(isa, vector, 0, width), width) };
+                unsafe { end.store(isa, at, vector, width) };
             }
         }
     };
@@ -134,19 +152,82 @@ impl<I: Isa> Join<I> for Max<bf16> {
     }
 
     #[inline(always)]
-    unsafe fn store(isa: I, at: *mut bf16, vector: Self::Vector, end: &End<I>, width: usize) {
+    unsafe fn store(isa: I, at: *mut u8, vector: Self::Vector, end: &End<I>, width: usize) {
         let [largest, smallest] = vector;
         let other = isa.and_i16s(isa.xor_i16s(largest, smallest), signs::<I>(largest));
         let mut value = isa.xor_i16s(largest, other);
         if end.epilogue.bias {
             // SAFETY: by the caller.
-            return unsafe { store_sums(isa, at, halves(isa, cast(value)), end, width) };
+            return unsafe { store_sums(isa, at.cast(), halves(isa, cast(value)), end, width) };
         }
         if end.epilogue.relu {
             value = isa.max_i16s(value, isa.splat_i16s(0));
         }
         // SAFETY: by the caller.
-        unsafe { store_bf16::<I>(at, cast(value), width) };
+        unsafe { store_bf16::<I>(at.cast(), cast(value), width) };
+    }
+}
+
+impl<I: Isa> Join<I> for Max<u8> {
+    type Element = u8;
+    type Vector = I::u32s;
+    const LANES: usize = 2 * I::U16_LANES;
+
+    #[inline(always)]
+    unsafe fn load(isa: I, at: *const u8, width: usize) -> I::u32s {
+        let mut vector = isa.splat_u32s(0);
+        // SAFETY: by the caller; `u32s` is plain data of as many bytes.
+        unsafe {
+            if width >= <Self as Join<I>>::LANES {
+                return at.cast::<I::u32s>().read_unaligned();
+            }
+            (&raw mut vector).cast::<u8>().copy_from_nonoverlapping(at, width);
+        }
+        vector
+    }
+
+    #[inline(always)]
+    fn join(_: I, mut a: I::u32s, b: I::u32s) -> I::u32s {
+        let largest: &mut [u8] = cast_slice_mut(std::slice::from_mut(&mut a));
+        let other: &[u8] = cast_slice(std::slice::from_ref(&b));
+        largest.iter_mut().zip(other).for_each(|(a, &b)| *a = (*a).max(b));
+        a
+    }
+
+    /// ReLU changes nothing, and there is no bias.
+    #[inline(always)]
+    unsafe fn store(_: I, at: *mut u8, vector: I::u32s, _: &End<I>, width: usize) {
+        // SAFETY: by the caller; `u32s` is plain data of as many bytes.
+        unsafe {
+            if width >= <Self as Join<I>>::LANES {
+                at.cast::<I::u32s>().write_unaligned(vector);
+            } else {
+                at.copy_from_nonoverlapping((&raw const vector).cast(), width);
+            }
+        }
+    }
+}
+
+impl<I: Isa> Join<I> for Sum<u8> {
+    type Element = u8;
+    type Vector = I::f32s;
+    const LANES: usize = I::F32_LANES;
+
+    #[inline(always)]
+    unsafe fn load(isa: I, at: *const u8, width: usize) -> I::f32s {
+        // SAFETY: by the caller.
+        unsafe { widen_first(isa, at, width) }
+    }
+
+    #[inline(always)]
+    fn join(isa: I, a: I::f32s, b: I::f32s) -> I::f32s {
+        isa.add_f32s(a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn store(isa: I, at: *mut u8, vector: I::f32s, end: &End<I>, width: usize) {
+        // SAFETY: by the caller.
+        unsafe { end.store(isa, at, vector, width) };
     }
 }
 
@@ -168,9 +249,9 @@ impl<I: Isa> Join<I> for Sum<bf16> {
     }
 
     #[inline(always)]
-    unsafe fn store(isa: I, at: *mut bf16, vector: Self::Vector, end: &End<I>, width: usize) {
+    unsafe fn store(isa: I, at: *mut u8, vector: Self::Vector, end: &End<I>, width: usize) {
         // SAFETY: by the caller.
-        unsafe { store_sums(isa, at, vector, end, width) };
+        unsafe { store_sums(isa, at.cast(), vector, end, width) };
     }
 }
 

@@ -54,8 +54,16 @@ impl<I: Isa> Kernel for Pooling<I> {
         Ok(())
     }
 
-    fn formats(&self, _: &Problem, _: &Tuning) -> Vec<Formats> {
-        [Format::F32, Format::BF16].map(|format| Formats { src: format, dst: format }).into()
+    /// From a type to the same; means also from u8 to f32 and back. A maximum of u8 has no bias.
+    fn formats(&self, problem: &Problem, _: &Tuning) -> Vec<Formats> {
+        let Ok(Pool { kind, epilogue, .. }) = problem.as_pool() else { return Vec::new() };
+        let mut pairs = vec![[Format::F32; 2], [Format::BF16; 2]];
+        match kind {
+            PoolKind::Max if epilogue.bias => {}
+            PoolKind::Max => pairs.push([Format::U8; 2]),
+            _ => pairs.extend([[Format::U8; 2], [Format::F32, Format::U8], [Format::U8, Format::F32]]),
+        }
+        pairs.into_iter().map(|[src, dst]| Formats { src, dst }).collect()
     }
 
     fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
@@ -132,8 +140,10 @@ impl<I: Isa> pulp::WithSimd for Run<'_, I> {
         match (self.step.pool.kind, self.io.src.dtype) {
             (PoolKind::Max, Dtype::F32) => self.units::<Max<f32>>(),
             (PoolKind::Max, Dtype::Bf16) => self.units::<Max<bf16>>(),
+            (PoolKind::Max, Dtype::U8) => self.units::<Max<u8>>(),
             (_, Dtype::F32) => self.units::<Sum<f32>>(),
             (_, Dtype::Bf16) => self.units::<Sum<bf16>>(),
+            (_, Dtype::U8) => self.units::<Sum<u8>>(),
         }
     }
 }
@@ -160,8 +170,9 @@ impl<I: Isa> Run<'_, I> {
                 src: io.src.pixel(n, rows.start as isize, 0),
                 src_pitch: io.src.pitch,
                 rows: rows.len(),
-                dst: io.dst(0).pixel(n, y, 0),
+                dst: io.dst(0).byte(n, y, 0),
                 dst_pitch: io.dst(0).pitch.pixel,
+                dtype: io.dst(0).dtype,
                 pixels: ow,
                 whole: whole.clone(),
                 channels: chunk * CHUNK..channels.min((chunk + 1) * CHUNK),
@@ -181,8 +192,10 @@ struct Row<'a, I: Isa, J: Join<I>> {
     /// Rows of the windows.
     rows: usize,
     /// Channel 0 of the first pixel.
-    dst: *mut J::Element,
+    dst: *mut u8,
     dst_pitch: usize,
+    /// What is written.
+    dtype: Dtype,
     pixels: usize,
     /// Those of which all columns lie in the image and some are shared.
     whole: Range<usize>,
@@ -226,7 +239,8 @@ impl<I: Isa, J: Join<I>> Row<'_, I, J> {
             PoolKind::Average => self.rows * columns,
             PoolKind::AverageCountingBorder => window.kernel[0] * window.kernel[1],
         };
-        End { scale: self.step.isa.splat_f32s(1.0 / count as f32), epilogue, bias: self.step.bias.as_ptr() }
+        let scale = self.step.isa.splat_f32s(1.0 / count as f32);
+        End { scale, epilogue, bias: self.step.bias.as_ptr(), dtype: self.dtype }
     }
 }
 
@@ -371,12 +385,13 @@ impl<I: Isa, J: Join<I>, const V: usize, const WHOLE: bool> Vectors<'_, I, J, V,
 
     #[inline(always)]
     unsafe fn store(&self, x: usize, vectors: [J::Vector; V], end: &End<I>) {
-        let Row { step, dst, dst_pitch, .. } = *self.row;
+        let Row { step, dst, dst_pitch, dtype, .. } = *self.row;
         for (v, vector) in vectors.into_iter().enumerate() {
             let c = self.c + v * J::LANES;
             let end = End { bias: end.bias.wrapping_add(c), ..*end };
+            let at = dst.wrapping_add((x * dst_pitch + c) * dtype.bytes());
             // SAFETY: by the caller; there is a bias for each channel, of whole vectors for bf16.
-            unsafe { J::store(step.isa, dst.wrapping_add(x * dst_pitch + c), vector, &end, self.width()) };
+            unsafe { J::store(step.isa, at, vector, &end, self.width()) };
         }
     }
 }

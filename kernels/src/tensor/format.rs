@@ -22,6 +22,9 @@ impl Format {
 
     /// bf16 without a halo.
     pub const BF16: Self = Self { dtype: Dtype::Bf16, ..Self::F32 };
+
+    /// u8 without a halo.
+    pub const U8: Self = Self { dtype: Dtype::U8, ..Self::F32 };
 }
 
 impl fmt::Display for Format {
@@ -49,11 +52,16 @@ impl Formats {
     pub const F32: Self = Self { src: Format::F32, dst: Format::F32 };
 
     /// All pairs of types, f32 on both sides first; no halo wanted.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 9] = [
         Self::F32,
         Self { src: Format::F32, dst: Format::BF16 },
         Self { src: Format::BF16, dst: Format::F32 },
         Self { src: Format::BF16, dst: Format::BF16 },
+        Self { src: Format::F32, dst: Format::U8 },
+        Self { src: Format::BF16, dst: Format::U8 },
+        Self { src: Format::U8, dst: Format::F32 },
+        Self { src: Format::U8, dst: Format::BF16 },
+        Self { src: Format::U8, dst: Format::U8 },
     ];
 }
 

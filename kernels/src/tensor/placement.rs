@@ -92,6 +92,7 @@ impl Buffer {
         match placement.dtype {
             Dtype::F32 => self.write_elements::<f32>(placement, n, values),
             Dtype::Bf16 => self.write_elements::<bf16>(placement, n, values),
+            Dtype::U8 => self.write_elements::<u8>(placement, n, values),
         }
     }
 
@@ -125,6 +126,7 @@ impl Buffer {
         match placement.dtype {
             Dtype::F32 => memory[channels].to_vec(),
             Dtype::Bf16 => cast_slice::<f32, bf16>(memory)[channels].iter().map(|x| x.to_f32()).collect(),
+            Dtype::U8 => cast_slice::<f32, u8>(memory)[channels].iter().map(|&x| x.into()).collect(),
         }
     }
 

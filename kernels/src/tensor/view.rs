@@ -145,14 +145,14 @@ impl ViewMut<'_> {
         }
     }
 
-    /// Fills the interior with NaN, so that a pixel that a kernel forgets is seen.
+    /// Fills the interior with NaN, or 255 of u8, so that a pixel that a kernel forgets is seen.
     ///
     /// # Safety
     /// Nobody else may read or write the interior at the same time.
     pub(crate) unsafe fn poison(&self) {
         for n in 0..self.shape.n {
             for h in 0..self.shape.h as isize {
-                // SAFETY: by the caller. All ones are a NaN in every type.
+                // SAFETY: by the caller. All ones are a NaN in every type that has one.
                 unsafe { self.fill(n, h, 0..self.shape.w as isize, 0xff) };
             }
         }

@@ -5,4 +5,4 @@ pub mod f64;
 pub mod reference;
 
 pub use self::f64::exact;
-pub use reference::{Expected, Pixel, Reference, all_pixels, as_seen, expected};
+pub use reference::{Expected, Pixel, Reference, all_pixels, as_seen, expected, over_scales};

@@ -25,12 +25,12 @@ use half::bf16;
 
 use crate::cpu::Cpu;
 use crate::error::Unsupported;
-use crate::filter::Filter;
+use crate::filter::{Filter, Quantized};
 use crate::kernel::{Io, Kernel, Numerics, Prepared, Request, Signature, Tuning};
 use crate::memory::Scratch;
 use crate::problem::{Conv, Epilogue, Pool, PoolKind, Problem, Segment, Window};
 use crate::shape::Shape;
-use crate::tensor::{Dtype, Formats, View, ViewMut};
+use crate::tensor::{Dtype, Element, Formats, View, ViewMut};
 
 /// Exact outputs of some pixels of one segment.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +41,37 @@ pub struct Expected {
     pub magnitude: f64,
     /// Products summed for an output.
     pub depth: usize,
+    /// The largest magnitude of a source value, and of a weight with its BatchNorms.
+    pub largest: [f64; 2],
+}
+
+/// Source and filters for a kernel that reads or writes u8: over scales by which the largest magnitudes
+/// of the source and of the outputs of each segment are 255. The source has its magnitudes then, since
+/// u8 has no sign. Others stay as they are.
+pub fn over_scales(
+    problem: &Problem,
+    src: &[f32],
+    filters: &[Filter],
+    formats: &Formats,
+    outputs: &[Expected],
+) -> (Vec<f32>, Vec<Filter>) {
+    let scale = |values: &mut dyn Iterator<Item = f64>| {
+        let largest = values.fold(0.0f64, |largest, value| largest.max(value.abs()));
+        if largest > 0.0 { (largest / f64::from(u8::MAX)) as f32 } else { 1.0 }
+    };
+    let [reads, writes] = [formats.src.dtype, formats.dst.dtype].map(|dtype| dtype == Dtype::U8);
+    let is_conv = problem.as_conv().is_ok();
+    // A pool leaves the scale of its source.
+    let of_src = (reads || writes && !is_conv).then(|| scale(&mut src.iter().map(|&x| x.into())));
+    let src = src.iter().map(|x| of_src.map_or(*x, |scale| x.abs() / scale)).collect();
+    let filter = |(filter, outputs): (&Filter, &Expected)| {
+        let [_, _, channels, k] = filter.dims;
+        let inputs = of_src.filter(|_| is_conv).map(|scale| vec![scale; channels]);
+        let of_dst =
+            if is_conv { writes.then(|| scale(&mut outputs.values.iter().copied())) } else { of_src };
+        filter.clone().rescaled(inputs.as_deref(), of_dst.map(|scale| vec![scale; k]).as_deref())
+    };
+    (src, filters.iter().zip(outputs).map(filter).collect())
 }
 
 /// Source and filters as a kernel multiplies them: the source as it is stored, then source and
@@ -54,6 +85,12 @@ pub fn as_seen(src: &[f32], filters: &[Filter], stored: Dtype, rounding: Dtype) 
             let weights = rounded.weights.iter().map(|weight| weight.to_f32()).collect();
             Filter { bias: Some(rounded.folded.bias), ..Filter::new(filter.dims, weights) }
         }
+        Dtype::U8 => {
+            let Quantized { folded, weights, scales } = filter.quantized();
+            let scale = |(weight, scale): (&i8, &f32)| f32::from(*weight) * scale;
+            let weights = weights.iter().zip(scales.iter().cycle()).map(scale).collect();
+            Filter { bias: Some(folded.bias), ..Filter::new(filter.dims, weights) }
+        }
     };
     (src, filters.iter().map(filter).collect())
 }
@@ -64,32 +101,40 @@ impl Expected {
         let tolerance = self.tolerance(numerics);
         match stored {
             Dtype::F32 => tolerance,
-            _ => {
-                let largest = self.values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-                tolerance + stored.unit_roundoff() * (largest + tolerance)
-            }
+            _ => tolerance + stored.rounding_error(self.largest_output() + tolerance),
         }
+    }
+
+    fn largest_output(&self) -> f64 {
+        self.values.iter().fold(0.0f64, |m, v| m.max(v.abs()))
     }
 
     /// As [`Self::tolerance_of`], where the kernel rounds its inputs and these outputs are of the
     /// inputs before.
     ///
-    /// Source values are off by up to a unit roundoff `u`, and weights, which need not be the
-    /// nearest, by `2 u`; so their products are off by `3 u + 2 u^2`. The sum of the magnitudes of
-    /// `K` products is at most `K sigma`.
+    /// In bf16, source values are off by up to a share `u`, and weights, which need not be the nearest,
+    /// by `2 u`; so their products are off by `3 u + 2 u^2`. The sum of the magnitudes of `K` products
+    /// is at most `K sigma`. In 8 bits, source values are off by up to 1/2 and weights by 1/254 of the
+    /// largest, so that each product is off by at most that of the largest ones with these errors.
     pub fn tolerance_unrounded(&self, numerics: &Numerics, formats: &Formats) -> f64 {
-        let unit = |dtype: Dtype| if dtype == Dtype::F32 { 0.0 } else { dtype.unit_roundoff() };
-        let (src, weights) =
-            (unit(numerics.rounding).max(unit(formats.src.dtype)), 2.0 * unit(numerics.rounding));
-        let inputs = (src + weights + src * weights) * self.depth as f64 * self.magnitude;
-        self.tolerance_of(numerics, formats.dst.dtype) + inputs * (1.0 + unit(formats.dst.dtype))
+        let (src, rounding, dst) = (formats.src.dtype, numerics.rounding, formats.dst.dtype);
+        let share = |dtype: Dtype| if dtype == Dtype::Bf16 { dtype.rounding_error(1.0) } else { 0.0 };
+        let depth = self.depth as f64;
+        let mut inputs = 0.0;
+        if src == Dtype::U8 || rounding == Dtype::U8 {
+            let [x, w] = self.largest;
+            let [dx, dw] = [0.5, if rounding == Dtype::U8 { w / 254.0 } else { 0.0 }];
+            inputs += depth * (x * dw + dx * w + dx * dw);
+        }
+        let (u, v) = (share(rounding).max(share(src)), 2.0 * share(rounding));
+        inputs += (u + v + u * v) * depth * self.magnitude;
+        self.tolerance_of(numerics, dst) + inputs * (1.0 + share(dst))
     }
 
     /// The largest error that a kernel of these numerics may make.
     pub fn tolerance(&self, numerics: &Numerics) -> f64 {
         let eps = f32::EPSILON as f64;
-        let largest = self.values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-        eps * self.depth as f64 * self.magnitude * numerics.growth + eps * largest
+        eps * self.depth as f64 * self.magnitude * numerics.growth + eps * self.largest_output()
     }
 }
 
@@ -123,8 +168,10 @@ pub fn expected<T: Copy + Into<f64>>(
     let shape = problem.src();
     assert_eq!(src.len(), shape.elements(), "source of {problem}");
     let src = Source { shape, values: src.iter().map(|&value| value.into()).collect() };
-    let outputs = |depth: usize, of_pixel: &dyn Fn(Pixel, &mut Expected)| {
-        let mut outputs = Expected { values: Vec::new(), magnitude: 0.0, depth };
+    let largest_source = src.values.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
+    let outputs = |depth: usize, largest_weight: f64, of_pixel: &dyn Fn(Pixel, &mut Expected)| {
+        let largest = [largest_source, largest_weight];
+        let mut outputs = Expected { values: Vec::new(), magnitude: 0.0, depth, largest };
         pixels.iter().for_each(|&pixel| of_pixel(pixel, &mut outputs));
         outputs
     };
@@ -132,23 +179,35 @@ pub fn expected<T: Copy + Into<f64>>(
         Problem::Conv(conv) => {
             let of_segment = |(index, segment): (usize, &Segment)| {
                 let (end, filter) = (segment.epilogue, &filters[index]);
-                outputs(conv.depth(), &|at, outputs| conv_pixel(conv, end, filter, at, &src, outputs))
+                outputs(conv.depth(), largest_weight(filter), &|at, outputs| {
+                    conv_pixel(conv, end, filter, at, &src, outputs)
+                })
             };
             conv.segments.iter().enumerate().map(of_segment).collect()
         }
         Problem::Pool(pool) => {
             let shift = |k| filters.first().map_or(0.0, |filter| filter.scale_shift(k).1);
             let shifts: Vec<f64> = (0..pool.channels).map(shift).collect();
-            let depth = pool.window.kernel.iter().product();
-            vec![outputs(depth, &|at, outputs| pool_pixel(pool, &shifts, at, &src, outputs))]
+            let depth: usize = pool.window.kernel.iter().product();
+            vec![outputs(depth, 1.0 / depth as f64, &|at, outputs| {
+                pool_pixel(pool, &shifts, at, &src, outputs)
+            })]
         }
         Problem::Softmax { channels, .. } => {
-            vec![outputs(*channels, &|at, outputs| softmax_pixel(src.pixel(at.n, 0, 0), outputs))]
+            vec![outputs(*channels, 1.0, &|at, outputs| softmax_pixel(src.pixel(at.n, 0, 0), outputs))]
         }
         Problem::Sigmoid { .. } => {
-            vec![outputs(1, &|at, outputs| sigmoid_pixel(src.pixel(at.n, 0, 0), outputs))]
+            vec![outputs(1, 1.0, &|at, outputs| sigmoid_pixel(src.pixel(at.n, 0, 0), outputs))]
         }
     }
+}
+
+/// The largest magnitude of a weight with its BatchNorms.
+fn largest_weight(filter: &Filter) -> f64 {
+    let k = filter.dims[3];
+    let scales: Vec<f64> = (0..k).map(|k| filter.scale_shift(k).0).collect();
+    let weights = filter.weights.iter().zip(scales.iter().cycle());
+    weights.fold(0.0f64, |largest, (&weight, scale)| largest.max((weight as f64 * scale).abs()))
 }
 
 /// `[n, h, w, c]` values.
@@ -326,6 +385,7 @@ unsafe fn load(src: &View, n: usize, [y, x, c]: [usize; 3]) -> f32 {
         match src.dtype {
             Dtype::F32 => *src.pixel::<f32>(n, y, x).add(c),
             Dtype::Bf16 => (*src.pixel::<bf16>(n, y, x).add(c)).to_f32(),
+            Dtype::U8 => (*src.pixel::<u8>(n, y, x).add(c)).into(),
         }
     }
 }
@@ -338,6 +398,7 @@ unsafe fn store(dst: &ViewMut, n: usize, [y, x, c]: [usize; 3], value: f32) {
         match dst.dtype {
             Dtype::F32 => *dst.pixel::<f32>(n, y, x).add(c) = value,
             Dtype::Bf16 => *dst.pixel::<bf16>(n, y, x).add(c) = bf16::from_f32(value),
+            Dtype::U8 => *dst.pixel::<u8>(n, y, x).add(c) = u8::from_f32(value),
         }
     }
 }

@@ -87,10 +87,12 @@ impl<'a> SessionBuilder<'a> {
         if !self.any_machine {
             plan.check_machine(path, &Machine::of(&cpu))?;
         }
+        plan.check_calibration(path, self.weights)?;
         let (graph, choices) = plan.network(path, &graph(&model, self.weights, plan.batch), &cpu)?;
         ensure_runs(&model.name, &graph)?;
         let threads = Threads::new(plan.threads)?;
-        let network = PreparedNetwork::new(graph, &choices, self.weights, &cpu, &threads)?;
+        let calibration = plan.calibration.as_ref();
+        let network = PreparedNetwork::new(graph, &choices, calibration, self.weights, &cpu, &threads)?;
         let streams = split(&network, self.streams, plan.threads)?;
         let of_node = |node: usize| model.nodes[node].shape;
         Ok(Session {

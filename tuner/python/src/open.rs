@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use engine::network::{BF16_ERROR, F32_ERROR};
+use engine::network::{BF16_ERROR, F32_ERROR, INT8_ERROR};
 use engine::plan::Bounds;
 use engine::runtime::physical_cores;
 use engine::weights::HeadOptions;
@@ -31,7 +31,7 @@ pub struct Target {
     dims: Option<usize>,
     threads: Option<usize>,
     batch: Option<usize>,
-    /// By name: f32 or bf16.
+    /// By name: f32, bf16 or int8.
     precision: Option<String>,
     /// A folder with a folder a machine.
     pub results: PathBuf,
@@ -56,15 +56,19 @@ impl Target {
             return Err(PyValueError::new_err(text));
         }
         match self.precision.as_deref() {
-            None | Some("f32" | "bf16") => Ok(()),
+            None | Some("f32" | "bf16" | "int8") => Ok(()),
             Some(other) => {
-                Err(PyValueError::new_err(format!("precision is `{other}`, expected f32 or bf16")))
+                Err(PyValueError::new_err(format!("precision is `{other}`, expected f32, bf16 or int8")))
             }
         }
     }
 
     fn max_rel_error(&self) -> f64 {
-        if self.precision.as_deref() == Some("bf16") { BF16_ERROR } else { F32_ERROR }
+        match self.precision.as_deref() {
+            Some("bf16") => BF16_ERROR,
+            Some("int8") => INT8_ERROR,
+            _ => F32_ERROR,
+        }
     }
 
     /// What a tuning for it is asked for.

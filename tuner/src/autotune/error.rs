@@ -24,7 +24,7 @@ pub enum TuneError {
     /// Weights are missing or wrong.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
-    /// The plan can't be written.
+    /// The plan can't be written, or weights can't be read to tell them from others.
     #[error(transparent)]
     Write(#[from] PlanError),
     /// The folder of plans can't be made or written to.

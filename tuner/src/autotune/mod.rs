@@ -1,5 +1,6 @@
 //! The order of the stages: set-up, candidates, planning, whole networks, the plan.
 
+pub mod calibration;
 pub mod error;
 pub mod file;
 pub mod network;

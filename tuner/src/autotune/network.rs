@@ -3,12 +3,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
-use engine::network::{Graph, Model, Precision, TOOL};
+use engine::network::{Calibration, Graph, Model, Precision, TOOL};
 use engine::plan::{Bounds, NetworkRecord, NetworkVariant, Plan, PlanStep, SCHEMA, time_us};
 use engine::runtime::{Reference, available, ensure_runs, graph, least_bytes};
 use engine::util::{now, ns, us};
 use engine::weights::Weights;
 
+use crate::autotune::calibration::{calibration, is_in_u8};
 use crate::autotune::error::TuneError;
 use crate::autotune::options::Options;
 use crate::autotune::planning::{Planned, plan};
@@ -54,11 +55,13 @@ fn tuned(
     let setup = Setup::new(options, work, &progress)?;
     let measured = setup.measure(&jobs(&[graph.clone(), split_all(&graph)]), POLICY.stages.isolated_share);
     let reference = reference(&setup, &graph, weights)?;
+    let calibration = calibration(&setup, &graph, weights, &reference)?;
     let network = Network {
         graph: &graph,
         measurements: &measured.results,
         bounds: &options.bounds,
         reference: &reference,
+        calibration: calibration.as_ref(),
         weights,
         cpu: &options.cpu,
         threads: &setup.threads,
@@ -69,7 +72,7 @@ fn tuned(
     };
     let (end, earlier) = (setup.after(1.0) + measured.exhausted, options.earlier.as_ref());
     let planned = setup.threads.install(|| plan(&network, earlier, setup.is_busy(&measured), end))?;
-    let mut plan = written(model, &graph, &setup, &measured, &planned);
+    let mut plan = written(model, &graph, &setup, &measured, &planned, calibration.clone());
     if options.bounds.memory.is_none() {
         plan.streams = measure_streams(&planned.chosen.session, options.threads, &progress)?;
         plan.measuring_s = Some(setup.seconds());
@@ -101,7 +104,14 @@ fn reference(setup: &Setup, graph: &Graph, weights: &Weights) -> Result<Referenc
     Ok(Reference::of(graph, weights, &setup.threads, images)?)
 }
 
-fn written(model: &Model, graph: &Graph, setup: &Setup, measured: &Measured, planned: &Planned) -> Plan {
+fn written(
+    model: &Model,
+    graph: &Graph,
+    setup: &Setup,
+    measured: &Measured,
+    planned: &Planned,
+    calibration: Option<Calibration>,
+) -> Plan {
     let options = setup.options;
     let Planned { chosen, networks, prediction, .. } = planned;
     let best = &networks[0].1;
@@ -145,6 +155,7 @@ fn written(model: &Model, graph: &Graph, setup: &Setup, measured: &Measured, pla
         planning: planned.planning,
         chosen_beside_load: Some(planned.beside_load),
         noise: Some(setup.noise(measured, best.core_to_core.map(ns))),
+        calibration: calibration.filter(|_| chosen.choices.iter().any(is_in_u8)),
         networks: networks.iter().enumerate().map(network).collect(),
         rules: costs(&counted(graph, &measured.results)),
         split: planned.split.clone(),

@@ -28,12 +28,12 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// Without samples: of the highest tier of f32, and of the highest below it for lower types.
+    /// Without samples: of the highest tier of f32, and of all others where types are lower.
     pub fn new(cpu: &Cpu, types: Precision) -> Self {
         let (of_f32, lower): (Vec<_>, Vec<_>) = tiers(cpu).into_iter().partition(|tier| tier.is_of_f32());
-        let lower = lower.last().filter(|_| types == Precision::Bf16);
-        let tiers = of_f32.last().into_iter().chain(lower);
-        let peaks = tiers.map(|tier| (*tier, Vec::new())).collect();
+        let lower = lower.into_iter().filter(|_| types != Precision::F32);
+        let tiers = of_f32.last().copied().into_iter().chain(lower);
+        let peaks = tiers.map(|tier| (tier, Vec::new())).collect();
         Self { peaks, ..Self::default() }
     }
 

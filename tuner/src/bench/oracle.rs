@@ -3,8 +3,8 @@
 use std::cell::OnceCell;
 
 use engine::util::unit;
-use kernels::verify::{Expected, Pixel, as_seen, expected};
-use kernels::{Dtype, Numerics, Problem, Shape};
+use kernels::verify::{Expected, Pixel, as_seen, expected, over_scales};
+use kernels::{Dtype, Formats, Numerics, Problem, Shape};
 
 use crate::bench::inputs::Inputs;
 use crate::bench::timer::Bench;
@@ -30,45 +30,77 @@ pub fn sample_pixels(shape: Shape, count: usize) -> Vec<Pixel> {
 /// Exact outputs of pixels: of the inputs as they are, and as kernels see them that round them.
 pub struct Oracle<'a> {
     problem: &'a Problem,
-    inputs: &'a Inputs,
     pub pixels: Vec<Pixel>,
-    /// Outputs of the inputs as they are, one a segment.
-    pub given: Vec<Expected>,
-    /// Of a rounded source, and of a rounded source and rounded weights.
-    rounded: [OnceCell<Vec<Expected>>; 2],
+    plain: Exact<'a>,
+    /// For kernels that read u8, that write it, and that do both.
+    scaled: [OnceCell<(Inputs, Vec<Expected>, Rounded)>; 3],
+    rounded: Rounded,
+}
+
+/// Outputs of rounded inputs: by what they are multiplied as, f32, bf16 or u8.
+type Rounded = [OnceCell<Vec<Expected>>; 3];
+
+/// Inputs, and their outputs, one a segment.
+struct Exact<'a> {
+    inputs: &'a Inputs,
+    given: Vec<Expected>,
 }
 
 impl<'a> Oracle<'a> {
     pub fn new(problem: &'a Problem, inputs: &'a Inputs, pixels: Vec<Pixel>) -> Self {
         let given = expected(problem, &inputs.src, &inputs.filters, &pixels);
-        Self { problem, inputs, pixels, given, rounded: Default::default() }
+        let plain = Exact { inputs, given };
+        Self { problem, pixels, plain, scaled: Default::default(), rounded: Default::default() }
+    }
+
+    /// Outputs of the first segment.
+    pub fn given(&self) -> &Expected {
+        &self.plain.given[0]
     }
 
     /// With the values of outputs from elsewhere.
     pub fn with_values(mut self, values: Vec<f64>) -> Self {
-        self.given[0].values = values;
+        self.plain.given[0].values = values;
         self
     }
 
-    fn seen(&self, stored: Dtype, rounding: Dtype) -> &[Expected] {
-        let which = match (stored, rounding) {
-            (Dtype::F32, Dtype::F32) => return &self.given,
-            (_, Dtype::F32) => 0,
-            _ => 1,
+    /// Inputs for a kernel of these formats, over scales where it reads or writes u8; their outputs, and
+    /// those of rounded ones.
+    fn data(&self, formats: &Formats) -> (&Inputs, &[Expected], &Rounded) {
+        let which = match [formats.src.dtype, formats.dst.dtype].map(|dtype| dtype == Dtype::U8) {
+            [false, false] => return (self.plain.inputs, &self.plain.given, &self.rounded),
+            [true, false] => 0,
+            [false, true] => 1,
+            [true, true] => 2,
         };
-        self.rounded[which].get_or_init(|| {
-            let (src, filters) = as_seen(&self.inputs.src, &self.inputs.filters, Dtype::Bf16, rounding);
-            expected(self.problem, &src, &filters, &self.pixels)
-        })
+        let (inputs, given, rounded) = self.scaled[which].get_or_init(|| {
+            let Exact { inputs: Inputs { src, filters }, given } = &self.plain;
+            let (src, filters) = over_scales(self.problem, src, filters, formats, given);
+            let given = expected(self.problem, &src, &filters, &self.pixels);
+            (Inputs { src, filters }, given, Default::default())
+        });
+        (inputs, given, rounded)
+    }
+
+    /// What a kernel of these formats is given.
+    pub fn inputs(&self, formats: &Formats) -> &Inputs {
+        self.data(formats).0
     }
 
     /// Compares what a kernel has left in its bench with the outputs of the inputs as it sees them
     /// and as they were given. An output that is no number has an infinite error.
     pub fn judge(&self, bench: &Bench, numerics: &Numerics) -> Verdict {
         let formats = bench.signature().formats;
-        let seen = self.seen(formats.src.dtype, numerics.rounding);
+        let (inputs, given, rounded) = self.data(&formats);
+        let seen = match (formats.src.dtype, numerics.rounding) {
+            (Dtype::F32, Dtype::F32) => given,
+            (stored, rounding) => rounded[rounding as usize].get_or_init(|| {
+                let (src, filters) = as_seen(&inputs.src, &inputs.filters, stored, rounding);
+                expected(self.problem, &src, &filters, &self.pixels)
+            }),
+        };
         let own = self.compare(bench, seen, |e| e.tolerance_of(numerics, formats.dst.dtype));
-        let given = self.compare(bench, &self.given, |e| e.tolerance_unrounded(numerics, &formats));
+        let given = self.compare(bench, given, |e| e.tolerance_unrounded(numerics, &formats));
         Verdict { own, given }
     }
 
@@ -80,7 +112,8 @@ impl<'a> Oracle<'a> {
             let mut largest: f64 = 0.0;
             for (pixel, values) in self.pixels.iter().zip(exact.values.chunks_exact(shape.c)) {
                 let output = bench.output(segment, [pixel.n, pixel.y, pixel.x]);
-                for (&y, &exact) in output.iter().zip(values) {
+                let dtype = bench.signature().formats.dst.dtype;
+                for (&y, exact) in output.iter().zip(values.iter().map(|value| dtype.clamped(*value))) {
                     let error = (y as f64 - exact).abs();
                     largest = largest.max(if error.is_nan() { f64::INFINITY } else { error });
                     worst.largest = worst.largest.max(exact.abs());

@@ -33,6 +33,5 @@ pub fn weight_bytes<'a>(problems: impl IntoIterator<Item = (&'a Problem, usize)>
         Problem::Conv(conv) => conv.depth() * conv.filters() * count,
         _ => 0,
     };
-    let size = if types == Precision::Bf16 { size_of::<u16>() } else { size_of::<f32>() };
-    problems.into_iter().map(elements).sum::<usize>() * size
+    problems.into_iter().map(elements).sum::<usize>() * types.bytes()
 }

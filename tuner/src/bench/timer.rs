@@ -67,7 +67,7 @@ impl Bench {
         Arc::new(source)
     }
 
-    /// Prepares a choice for a problem.
+    /// Prepares a choice for a problem, to be timed: in u8 its results mean nothing.
     pub fn of(
         problem: &Problem,
         choice: &Choice,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use engine::network::model::MAX_NORMS;
 use engine::network::models::{input_arrays, is_network, networks_and_blocks};
-use engine::network::{Activation, BF16_ERROR, F32_ERROR};
+use engine::network::{Activation, BF16_ERROR, F32_ERROR, INT8_ERROR};
 use engine::plan::Bounds;
 use engine::plan::store::plan_or_newest;
 use engine::runtime::{Threads, available, physical_cores};
@@ -123,6 +123,8 @@ pub enum PrecisionArg {
     F32,
     /// Features within 1e-2.
     Bf16,
+    /// Features within 5e-2, by ranges of activations that are found on the images.
+    Int8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -219,7 +221,7 @@ pub struct HostArgs {
     /// Bound on the relative L2 error of the pooled features; 1e-5 by default
     #[arg(long, value_name = "E", value_parser = positive)]
     pub max_rel_error: Option<f64>,
-    /// The bound by name: f32 is 1e-5, bf16 is 1e-2
+    /// The bound by name: f32 is 1e-5, bf16 is 1e-2, int8 is 5e-2
     #[arg(long, conflicts_with = "max_rel_error")]
     pub precision: Option<PrecisionArg>,
     #[command(flatten)]
@@ -231,7 +233,7 @@ pub struct HostArgs {
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct IsaArgs {
-    /// Highest instruction tier to use: plain, avx2, avx512, avx512bf16 or amx
+    /// Highest instruction tier to use: plain, avx2, avxvnni, avx512, avx512vnni, avx512bf16 or amx
     #[arg(long, value_name = "TIER", env = "TUNER_ISA")]
     isa: Option<Tier>,
 }
@@ -317,6 +319,7 @@ impl HostArgs {
         let of_precision = self.precision.map(|precision| match precision {
             PrecisionArg::F32 => F32_ERROR,
             PrecisionArg::Bf16 => BF16_ERROR,
+            PrecisionArg::Int8 => INT8_ERROR,
         });
         self.max_rel_error.or(of_precision)
     }

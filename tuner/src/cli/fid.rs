@@ -343,7 +343,9 @@ impl<'a> Network<'a> {
             }
             let PlanChoice { plan, graph, choices, .. } = &self.choice;
             let (cpu, threads) = (self.args.host.isa.cpu(), threads(plan.threads)?);
-            let network = PreparedNetwork::new(graph.clone(), choices, &self.weights, &cpu, &threads)?;
+            let calibration = plan.calibration.as_ref();
+            let network =
+                PreparedNetwork::new(graph.clone(), choices, calibration, &self.weights, &cpu, &threads)?;
             way.split(Stream { threads, network })
         };
         let each = |Ran { images, features, checked, .. }: Ran<Image>| {

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use engine::network::models::network_names;
-use engine::network::{Choice, Graph};
+use engine::network::{Calibration, Choice, Graph};
 use engine::runtime::prepared::PrepareOptions;
 use engine::runtime::weight_cache::{self, WeightCache, WeightCacheError};
 use engine::runtime::{PrepareError, PreparedNetwork, Stream, Threads, ensure_runs, graph};
@@ -132,7 +132,7 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
     let cache = RefCell::new((None, None));
     let prepare = || {
         let threads = threads(count)?;
-        let (network, key, note) = inputs.session(graph, &choices, &threads)?;
+        let (network, key, note) = inputs.session(graph, &choices, plan.calibration.as_ref(), &threads)?;
         *cache.borrow_mut() = (key, note);
         Ok::<_, Failure>(Stream { threads, network })
     };
@@ -275,12 +275,13 @@ impl<'a> Inputs<'a> {
         &self,
         graph: Graph,
         choices: &[Choice],
+        calibration: Option<&Calibration>,
         threads: &Threads,
     ) -> Result<(PreparedNetwork, Option<String>, Option<String>), Failure> {
         let Self { args, cpu, weights, .. } = self;
         let (mut to_write, mut note) = (None, None);
         if let Some(path) = &args.packed {
-            let key = weight_cache::key(weights, &graph, choices, threads)?;
+            let key = weight_cache::key(weights, &graph, choices, calibration, threads)?;
             let anew = |error: WeightCacheError| Some(format!("{error}; packed anew"));
             let packed = match WeightCache::open(path, &key) {
                 Err(error @ WeightCacheError::Other { .. }) => {
@@ -290,7 +291,7 @@ impl<'a> Inputs<'a> {
                 packed => packed?,
             };
             if let Some(packed) = packed {
-                let options = PrepareOptions { packed: Some(&packed), ..Default::default() };
+                let options = PrepareOptions { packed: Some(&packed), calibration, ..Default::default() };
                 match PreparedNetwork::with_options(graph.clone(), choices, weights, cpu, threads, options) {
                     Err(PrepareError::WeightCache(error)) => note = anew(error),
                     session => return Ok((session?, None, None)),
@@ -299,6 +300,6 @@ impl<'a> Inputs<'a> {
             check_writable(path)?;
             to_write = Some(key);
         }
-        Ok((PreparedNetwork::new(graph, choices, weights, cpu, threads)?, to_write, note))
+        Ok((PreparedNetwork::new(graph, choices, calibration, weights, cpu, threads)?, to_write, note))
     }
 }

@@ -63,7 +63,14 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         writeln!(out)?;
         let (graph, choices) = plan.network(&path, &graph(&model, &weights, plan.batch), &options.cpu)?;
         let threads = threads(plan.threads)?;
-        let session = PreparedNetwork::new(graph, &choices, &weights, &options.cpu, &threads)?;
+        let session = PreparedNetwork::new(
+            graph,
+            &choices,
+            plan.calibration.as_ref(),
+            &weights,
+            &options.cpu,
+            &threads,
+        )?;
         let ClassNames { names, note } = ClassNames::of(None, &model, &weights)?;
         print_notes(&note);
         classify(&model, &names, session, &threads, &images, out)?;

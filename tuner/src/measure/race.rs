@@ -6,7 +6,7 @@ use std::time::Duration;
 use engine::network::{Choice, Excluded, Precision, StepFormats, SupportedKernel, tuning_to_json};
 use engine::plan::SearchRecord;
 use engine::util::{Interval, Timing, shuffle};
-use kernels::{Format, Formats, Kernel, KernelEntry, Prepared, Problem, Tensor, Tuning, Unsupported};
+use kernels::{Dtype, Format, Formats, Kernel, KernelEntry, Prepared, Problem, Tensor, Tuning, Unsupported};
 
 use crate::bench::{
     Bench, BenchContext, Comparison, Conditions, Inputs, Oracle, POLICY, Rounds, RunCount, Samples,
@@ -38,9 +38,8 @@ pub struct Race<'a> {
     pub types: Precision,
     /// The kernels that take the problem.
     pub kernels: &'a [SupportedKernel],
-    inputs: &'a Inputs,
-    /// The source in each format that was asked for.
-    sources: Vec<(Format, Arc<Tensor>)>,
+    /// The source in each format that was asked for, and for what is written.
+    sources: Vec<(Format, Dtype, Arc<Tensor>)>,
     oracle: Oracle<'a>,
     context: BenchContext,
     pub journal: Journal<'a>,
@@ -69,7 +68,6 @@ impl<'a> Race<'a> {
             host,
             types,
             kernels,
-            inputs,
             sources: Vec::new(),
             oracle: Oracle::new(problem, inputs, sample_pixels(problem.dst()[0], 12)),
             context: BenchContext::new(host.threads, host.cpu),
@@ -203,19 +201,23 @@ impl<'a> Race<'a> {
         &*of_row.expect("candidates are of kernels that take the problem").kernel
     }
 
-    fn prepared(&self, choices: &[Choice]) -> Vec<Result<Box<dyn Prepared>, Unsupported>> {
-        let (problem, filters) = (self.problem, &self.inputs.filters);
-        let jobs: Vec<_> = choices.iter().map(|choice| (self.kernel(choice.row), choice)).collect();
+    fn prepared<'c>(&'c self, choices: &'c [Choice]) -> Vec<Result<Box<dyn Prepared>, Unsupported>> {
+        let job = |choice: &'c Choice| {
+            (self.kernel(choice.row), choice, &self.oracle.inputs(&choice.formats).filters[..])
+        };
+        let (problem, jobs): (_, Vec<_>) = (self.problem, choices.iter().map(job).collect());
         let threads = self.host.threads;
-        threads.map(&jobs, |(kernel, c)| kernel.prepare(problem, &c.tuning, &c.formats, filters))
+        threads.map(&jobs, |(kernel, c, filters)| kernel.prepare(problem, &c.tuning, &c.formats, filters))
     }
 
     /// To time what was prepared; all in the same format share a source.
     fn bench(&mut self, prepared: Box<dyn Prepared>, formats: &Formats) -> Bench {
-        let known = self.sources.iter().find(|(format, _)| *format == formats.src);
-        let src = known.map(|(_, src)| Arc::clone(src)).unwrap_or_else(|| {
-            let src = Bench::source(prepared.signature().src, &formats.src, &self.inputs.src);
-            self.sources.push((formats.src, Arc::clone(&src)));
+        let own = (formats.src, formats.dst.dtype);
+        let known = self.sources.iter().find(|(src, dst, _)| (*src, *dst) == own);
+        let src = known.map(|(.., src)| Arc::clone(src)).unwrap_or_else(|| {
+            let values = &self.oracle.inputs(formats).src;
+            let src = Bench::source(prepared.signature().src, &formats.src, values);
+            self.sources.push((own.0, own.1, Arc::clone(&src)));
             src
         });
         Bench::new(prepared, formats, src, self.host.cold)

@@ -6,13 +6,13 @@
 //! fastest path there is kept (R. Bellman, "Dynamic Programming", 1957). What it leaves out are
 //! bounds on error and memory, which only add to the time: its sum is a lower bound of all plans.
 
-use engine::network::{BlockVariant, Graph, Precision, Step, TensorId, cheapest, with_variant};
+use engine::network::{
+    BlockVariant, DTYPES, Graph, Precision, Step, TensorId, cheapest, may_have, pairs, with_variant,
+};
 use kernels::Dtype;
 
 use crate::measure::{CandidateResult, ProblemResult, of_step};
-use crate::planner::ranking::{is_eligible, is_f32, types_of};
-
-const BOTH: [Dtype; 2] = [Dtype::F32, Dtype::Bf16];
+use crate::planner::ranking::{is_eligible, types_of};
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BlockDp {
@@ -29,7 +29,8 @@ fn seconds(measurements: &[ProblemResult], types: Precision, step: &Step, wanted
     let Some(measurement) = of_step(measurements, step) else {
         return (wanted == [Dtype::F32; 2]).then_some(0.0);
     };
-    let admits = |c: &CandidateResult| is_eligible(c) && (types == Precision::Bf16 || is_f32(c));
+    let admits =
+        |c: &CandidateResult| is_eligible(c) && c.types().into_iter().all(|dtype| types.allows(dtype));
     let own = measurement.candidates.iter().filter(|c| admits(c) && c.types() == wanted);
     own.map(CandidateResult::seconds).filter(|seconds| seconds.is_finite()).min_by(f64::total_cmp)
 }
@@ -42,7 +43,7 @@ pub fn cheapest_variants(
     types: Precision,
     extra: impl Fn(&str, BlockVariant) -> f64,
 ) -> Option<BlockDp> {
-    let mut paths: [Option<BlockDp>; 2] = BOTH.map(|_| Some(BlockDp::default()));
+    let mut paths = DTYPES.map(|_| Some(BlockDp::default()));
     let mut handed = graph.steps.first()?.src.tensor;
     for block in graph.blocks() {
         let ends = Ends::of(graph, block)?;
@@ -50,15 +51,15 @@ pub fn cheapest_variants(
             return None;
         }
         let repeats = graph.repeats(graph.block_steps(block).start) as f64;
-        let mut next: [Option<BlockDp>; 2] = [None, None];
+        let mut next: [Option<BlockDp>; DTYPES.len()] = Default::default();
         for rewrite in BlockVariant::ALL {
             let Some(form) = with_variant(graph, block, rewrite) else { continue };
             let steps = form.steps[form.block_steps(block)].to_vec();
             let part = Graph { steps, split: None, ..form };
             let extra = extra(block, rewrite);
-            for (from, path) in BOTH.iter().zip(&paths) {
+            for (from, path) in DTYPES.iter().zip(&paths) {
                 let Some(path) = path else { continue };
-                for (to, best) in BOTH.iter().zip(&mut next) {
+                for (to, best) in DTYPES.iter().zip(&mut next) {
                     let own = ends.least(&part, [*from, *to], |step, wanted| {
                         seconds(measurements, types, step, wanted)
                     });
@@ -131,8 +132,10 @@ pub fn layerwise(graph: &Graph, measurements: &[ProblemResult], types: Precision
     let mut known: Vec<Option<Dtype>> = vec![None; graph.tensors.len()];
     let mut sum = 0.0;
     for (index, step) in graph.steps.iter().enumerate() {
-        let fits = |tensor: TensorId, dtype| known[tensor].is_none_or(|known| known == dtype);
-        let paths = BOTH.into_iter().flat_map(|src| BOTH.map(|dst| [src, dst])).filter(|[src, dst]| {
+        let fits = |tensor: TensorId, dtype| {
+            may_have(tensor, dtype) && known[tensor].is_none_or(|known| known == dtype)
+        };
+        let paths = pairs().filter(|[src, dst]| {
             fits(step.src.tensor, *src) && step.dst.iter().all(|slice| fits(slice.tensor, *dst))
         });
         let timed = paths.filter_map(|path| Some((path, seconds(measurements, types, step, path)?)));
@@ -171,7 +174,7 @@ mod tests {
         let graph = Graph::new(&Model::block("mixed0").expect("a block"), 1, PoolKind::Average);
         for seed in 0..10 {
             let known = measurements(&graph, seed);
-            for types in [Precision::F32, Precision::Bf16] {
+            for types in [Precision::F32, Precision::Bf16, Precision::Int8] {
                 let found = cheapest_variants(&graph, &known, types, |_, _| 0.0).expect("a path");
                 let of_form = |rewrite| {
                     let form = with_variant(&graph, "mixed0", rewrite)?;

@@ -14,8 +14,8 @@
 //! pixel to pixel, those of the model do not. So the model is off by a constant factor for each
 //! network. Bisection finds the largest sum whose plan keeps the bound when it is measured.
 
-use engine::network::{Precision, Step, cheapest, pair};
-use kernels::{Dtype, Formats};
+use engine::network::{Precision, Step, cheapest, pairs};
+use kernels::Dtype;
 
 use crate::bench::POLICY;
 use crate::measure::{CandidateResult, of_step};
@@ -31,7 +31,7 @@ impl<'m> Network<'_, 'm> {
         let bound = self.bounds.error;
         let memory = self.bounds.memory.map_or(usize::MAX, |mib| (mib as usize) << 20);
         let search = |types: &[Dtype]| self.search(types, memory);
-        if self.precision() == Precision::Bf16 {
+        if self.precision() != Precision::F32 {
             // The fastest first, then by halves between what exceeds the bound and what keeps it.
             let mut list = self.typings(&vec![0.0; self.graph.steps.len()]);
             let (mut held, mut next) = (None, 0);
@@ -71,7 +71,7 @@ impl<'m> Network<'_, 'm> {
     /// each kind up to `count`.
     pub fn frontier(&self, count: usize) -> Result<Vec<Chosen<'m>>, PlannerError> {
         let mut list = Vec::new();
-        if self.precision() == Precision::Bf16 {
+        if self.precision() != Precision::F32 {
             let typings = self.typings(&self.default_gains()?);
             let some = count.min(typings.len());
             for types in (0..some).map(|i| &typings[i * typings.len() / some]) {
@@ -104,7 +104,7 @@ impl<'m> Network<'_, 'm> {
                     None => (types == [Dtype::F32; 2]).then_some((types, Cost::default())),
                 }
             };
-            Formats::ALL.iter().filter_map(|formats| best(pair(formats))).collect()
+            pairs().filter_map(best).collect()
         };
         let classes: Vec<Vec<([Dtype; 2], Cost)>> =
             self.graph.steps.iter().enumerate().zip(gains).map(of).collect();

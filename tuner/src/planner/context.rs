@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use engine::network::{Choice, Graph, Precision, Step, default_choice, default_choices};
+use engine::network::{Calibration, Choice, Graph, Precision, Step, default_choice, default_choices};
 use engine::plan::Bounds;
 use engine::runtime::{PrepareError, PreparedNetwork, Reference, Threads};
 use engine::util::{relative_l2, unit};
@@ -20,6 +20,8 @@ pub struct Network<'a, 'm> {
     pub bounds: &'a Bounds,
     /// The results in f64 of this graph or another form of it.
     pub reference: &'a Reference,
+    /// The ranges of activations; none where no tensor may be u8.
+    pub calibration: Option<&'a Calibration>,
     pub weights: &'a Weights,
     pub cpu: &'a Cpu,
     pub threads: &'a Threads,
@@ -46,7 +48,8 @@ impl Network<'_, '_> {
     }
 
     pub fn session(&self, choices: &[Choice]) -> Result<PreparedNetwork, PrepareError> {
-        PreparedNetwork::new(self.graph.clone(), choices, self.weights, self.cpu, self.threads)
+        let Self { graph, calibration, weights, cpu, threads, .. } = *self;
+        PreparedNetwork::new(graph.clone(), choices, calibration, weights, cpu, threads)
     }
 
     /// The choices of winners, and default choices for steps without one.

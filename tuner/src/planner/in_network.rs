@@ -79,8 +79,8 @@ pub fn with_room(
         *halo = list.iter().fold(*halo, |halo, candidate| halo.with(candidate.choice.formats.src.halo));
     }
     let has_room = session.tensors().iter().zip(&halos).all(|(at, halo)| at.halo == *halo);
-    let &Network { graph, weights, cpu, threads, .. } = network;
-    let options = PrepareOptions { halos: &halos, ..Default::default() };
+    let &Network { graph, calibration, weights, cpu, threads, .. } = network;
+    let options = PrepareOptions { halos: &halos, calibration, ..Default::default() };
     let widened = || PreparedNetwork::with_options(graph.clone(), choices, weights, cpu, threads, options);
     Ok(if has_room { None } else { Some(widened()?) })
 }

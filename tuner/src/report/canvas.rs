@@ -42,9 +42,9 @@ pub const OTHER: RGBColor = rgb(0x999999);
 
 /// Colours of the families in the order of the table of kernels: Okabe and Ito's palette ("Color
 /// Universal Design", 2008), then Tol's muted one for families to come.
-const PALETTE: [u32; 16] = [
+const PALETTE: [u32; 20] = [
     0xbbbbbb, 0x0072b2, 0xe69f00, 0x009e73, 0xcc79a7, 0x56b4e9, 0xf0e442, 0xd55e00, 0x332288, 0x882255,
-    0x44aa99, 0x999933, 0xaa4499, 0x117733, 0xddcc77, 0x661100,
+    0x44aa99, 0x999933, 0xaa4499, 0x117733, 0xddcc77, 0x661100, 0xcc6677, 0x88ccee, 0x6699cc, 0x994455,
 ];
 
 /// A colour as CSS writes it.

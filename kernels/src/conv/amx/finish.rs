@@ -116,6 +116,7 @@ impl End {
                     match dtype {
                         Dtype::F32 => store_first(self.isa, at.cast(), value, width - first),
                         Dtype::Bf16 => narrow_first(self.isa, at.cast::<bf16>(), value, width - first),
+                        Dtype::U8 => narrow_first(self.isa, at, value, width - first),
                     }
                 }
             }

@@ -92,11 +92,11 @@ impl Kernel for AmxConv {
         let Ok(conv) = problem.as_conv() else { return Vec::new() };
         let from = |src| {
             let src = Format { dtype: src, halo: conv.window.padding };
-            [Format::BF16, Format::F32].map(|dst| Formats { src, dst })
+            [Format::BF16, Format::F32, Format::U8].map(|dst| Formats { src, dst })
         };
         let mut formats = from(Dtype::Bf16).to_vec();
         if is_narrow(conv) || conv.output().iter().product::<usize>() <= FEW_PIXELS {
-            formats.extend(from(Dtype::F32));
+            formats.extend([Dtype::F32, Dtype::U8].into_iter().flat_map(from));
         }
         formats
     }
@@ -162,7 +162,7 @@ struct PreparedAmx {
 
 /// Whether a source of a type is copied whatever its pitches.
 fn is_copied(conv: &Conv, dtype: Dtype) -> bool {
-    is_narrow(conv) || dtype == Dtype::F32
+    is_narrow(conv) || dtype != Dtype::Bf16
 }
 
 /// Where the parts of a worker's scratch begin and end, in elements from its start: offsets of

@@ -12,8 +12,8 @@ use half::bf16;
 use super::pixels::Place;
 use super::{LINES, Layout, PreparedAmx};
 use crate::arch::amx::{DEPTH, ROWS};
-use crate::tensor::{Dtype, View};
-use crate::vector::load_first;
+use crate::tensor::{Dtype, Element, View};
+use crate::vector::widen_first;
 
 /// The copies of a worker.
 ///
@@ -69,7 +69,8 @@ impl<'a> Rows<'a> {
             // the next one is written.
             unsafe {
                 match self.src.dtype {
-                    Dtype::F32 => self.round(from.cast(), to, run),
+                    Dtype::F32 => self.round::<f32>(from.cast(), to, run),
+                    Dtype::U8 => self.round::<u8>(from, to, run),
                     Dtype::Bf16 => to.copy_from_nonoverlapping(from.cast(), run),
                 }
             }
@@ -80,12 +81,12 @@ impl<'a> Rows<'a> {
 
     /// Rounds a run of elements, which are written in whole vectors of bf16.
     #[inline(always)]
-    unsafe fn round(&self, from: *const f32, to: *mut bf16, count: usize) {
+    unsafe fn round<T: Element>(&self, from: *const T, to: *mut bf16, count: usize) {
         let (isa, bf16) = (self.step.isa, self.step.bf16);
         for first in (0..count).step_by(DEPTH) {
             let load = |first: usize| {
                 // SAFETY: by the caller.
-                unsafe { load_first(isa, from.wrapping_add(first), count.saturating_sub(first)) }
+                unsafe { widen_first(isa, from.wrapping_add(first), count.saturating_sub(first)) }
             };
             let [low, high] = [load(first), load(first + ROWS)].map(pulp::cast);
             // SAFETY: as above; `bf16` proves that the instruction is there.

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::conv::{Buffer, Conv, Io, Isa, Prepared, Scratch, Signature, ViewMut, round_up};
+use crate::gemm::multiply::Single;
 use crate::gemm::panels::{Panel, Panels};
 use crate::gemm::product::Products;
 use crate::vector::{load, store};
@@ -223,7 +224,8 @@ impl<I: Isa> Run<'_, I> {
             unsafe { self.input::<S>(&block, rows, row, v_point) };
         }
         for panel in &step.panels.list {
-            let products = Products {
+            let products = Products::<I, Single> {
+                scales: std::ptr::null(),
                 isa: step.isa,
                 points: P,
                 rows,

@@ -1,10 +1,9 @@
-//! Tiles of bf16, widened to a patch of f32 before the transforms and rounded from one behind them.
+//! Tiles of bf16 or u8, widened to a patch of f32 before the transforms and rounded from one behind them.
 
 use std::ops::Range;
 
-use half::bf16;
-
 use crate::cpu::Isa;
+use crate::tensor::Element;
 use crate::vector::{narrow_first, widen_first};
 
 /// Pixels of a tile.
@@ -27,23 +26,23 @@ pub(super) struct Pixels<T> {
 /// vector of the patch for each the other way round.
 // A function that all transforms share: inside them it would take registers from f32.
 #[inline(never)]
-pub(super) unsafe fn convert_tile<I: Isa, const WIDENS: bool>(
+pub(super) unsafe fn convert_tile<I: Isa, T: Element, const WIDENS: bool>(
     isa: I,
-    pixels: &Pixels<bf16>,
+    pixels: &Pixels<T>,
     patch: *mut I::f32s,
     columns: usize,
 ) {
-    isa.vectorize(Convert::<I, WIDENS> { isa, pixels, patch, columns });
+    isa.vectorize(Convert::<I, T, WIDENS> { isa, pixels, patch, columns });
 }
 
-struct Convert<'a, I: Isa, const WIDENS: bool> {
+struct Convert<'a, I: Isa, T, const WIDENS: bool> {
     isa: I,
-    pixels: &'a Pixels<bf16>,
+    pixels: &'a Pixels<T>,
     patch: *mut I::f32s,
     columns: usize,
 }
 
-impl<I: Isa, const WIDENS: bool> pulp::WithSimd for Convert<'_, I, WIDENS> {
+impl<I: Isa, T: Element, const WIDENS: bool> pulp::WithSimd for Convert<'_, I, T, WIDENS> {
     type Output = ();
 
     #[inline(always)]

@@ -5,32 +5,37 @@
 //! will do: a tile that hangs over an edge is patched with zeros, vector by vector. Transformed
 //! filters `U` are computed in f64, once.
 //!
-//! Source and destinations may be bf16: a tile is then widened to a patch, or rounded from one,
+//! Source and destinations may be bf16 or u8: a tile is then widened to a patch, or rounded from one,
 //! outside the transforms, and all between is f32.
 //!
 //! Sums over channels make most of the error, since the output transform magnifies it. They are
 //! taken in parts ([`Products`]).
 
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use half::bf16;
 
-use super::bf16::{Pixels, convert_tile};
-use super::tiling::{Place, Span, Tiling, pack};
+use super::convert::{Pixels, convert_tile};
+use super::tiling::{Place, Span, Tiling};
 use super::transform::Fixed;
+use super::transformed::Transformed;
 use crate::arch::prefetch::{LINE, to_l1, to_l2};
 use crate::conv::{Buffer, Dtype, Io, Isa, Prepared, Request, Scratch, Signature, round_up};
 use crate::gemm::panels::{Panel, Panels};
 use crate::gemm::product::Products;
 use crate::vector::{load, load_first, store, store_first};
 
-pub(super) struct PreparedTransform<I> {
+pub(super) struct PreparedTransform<I, M> {
     isa: I,
+    multiply: PhantomData<M>,
     signature: Signature,
     tiling: Tiling,
     /// A panel holds its matrix `[c, width]` of each point in turn.
     panels: Panels,
+    /// What the samples of each point are multiplied by in V.
+    scales: Vec<f32>,
     m_pitch: usize,
     /// Rows of a register block.
     pixels: usize,
@@ -39,11 +44,14 @@ pub(super) struct PreparedTransform<I> {
     groups: usize,
 }
 
-impl<I: Isa> PreparedTransform<I> {
+impl<I: Isa, M: Transformed<I>> PreparedTransform<I, M> {
     pub(super) fn new(isa: I, tiling: Tiling, request: &Request) -> Self {
-        let panels = pack(isa, &tiling, request.tuning("vectors"), &request.folded());
+        let (vectors, filters) = (request.tuning("vectors"), request.folded());
+        let (panels, scales) = M::pack(isa, &tiling, vectors, &filters);
         Self {
             isa,
+            multiply: PhantomData,
+            scales,
             signature: request.signature(),
             tiling,
             m_pitch: round_up(panels.widest()),
@@ -60,10 +68,10 @@ impl<I: Isa> PreparedTransform<I> {
         &self,
         units: Range<usize>,
         io: &Io,
-        v: *mut f32,
+        v: *mut M::Source,
         swap: bool,
     ) {
-        self.isa.vectorize(Run::<I, N1, M1, N2, M2, U> { step: self, units, io, v, swap })
+        self.isa.vectorize(Run::<I, M, N1, M1, N2, M2, U> { step: self, units, io, v, swap })
     }
 
     fn blocks(&self, n: usize) -> usize {
@@ -72,16 +80,22 @@ impl<I: Isa> PreparedTransform<I> {
 
     /// Elements from a row of V to the next: whole vectors, and rows that do not share cache sets.
     fn v_pitch(&self) -> usize {
-        round_up(self.tiling.conv.channels) + round_up(1)
+        let line = LINE * size_of::<f32>() / size_of::<M::Source>();
+        self.tiling.conv.channels.next_multiple_of(line) + line
     }
 
     /// Elements from the matrix of a point to that of the next, in V and in M.
     fn point_pitch(&self) -> [usize; 2] {
         [self.block * self.v_pitch(), self.block * self.m_pitch]
     }
+
+    /// Elements of f32 that V takes.
+    fn v_len(&self) -> usize {
+        self.tiling.points() * self.point_pitch()[0] * size_of::<M::Source>() / size_of::<f32>()
+    }
 }
 
-impl<I: Isa> Prepared for PreparedTransform<I> {
+impl<I: Isa, M: Transformed<I>> Prepared for PreparedTransform<I, M> {
     fn signature(&self) -> &Signature {
         &self.signature
     }
@@ -95,7 +109,7 @@ impl<I: Isa> Prepared for PreparedTransform<I> {
     }
 
     fn scratch(&self) -> usize {
-        self.tiling.points() * self.point_pitch().into_iter().sum::<usize>()
+        self.v_len() + self.tiling.points() * self.point_pitch()[1]
     }
 
     fn units(&self, _: usize, n: usize) -> usize {
@@ -103,7 +117,7 @@ impl<I: Isa> Prepared for PreparedTransform<I> {
     }
 
     unsafe fn run(&self, _: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch) {
-        let ([down, across], v) = (&self.tiling.transforms, scratch.worker);
+        let ([down, across], v) = (&self.tiling.transforms, scratch.worker.cast());
         macro_rules! arms {
             (square: $([$n:literal $m:literal $u:literal])* line: $([$ln:literal $lm:literal])*) => {
                 match (down.n, across.n, down.m.max(across.m), down.stride.max(across.stride)) {
@@ -129,17 +143,33 @@ impl<I: Isa> Prepared for PreparedTransform<I> {
 /// What they read of the image, V, M, a patch, columns or sums has been written, and what they
 /// write of these and of the outputs is this caller's alone: a vector at each place that their
 /// arguments name.
-struct Run<'a, I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize> {
-    step: &'a PreparedTransform<I>,
+struct Run<
+    'a,
+    I: Isa,
+    M: Transformed<I>,
+    const N1: usize,
+    const M1: usize,
+    const N2: usize,
+    const M2: usize,
+    const U: usize,
+> {
+    step: &'a PreparedTransform<I, M>,
     units: Range<usize>,
     io: &'a Io<'a>,
     /// The worker's scratch: V, then M.
-    v: *mut f32,
+    v: *mut M::Source,
     swap: bool,
 }
 
-impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>
-    pulp::WithSimd for Run<'_, I, N1, M1, N2, M2, U>
+impl<
+    I: Isa,
+    M: Transformed<I>,
+    const N1: usize,
+    const M1: usize,
+    const N2: usize,
+    const M2: usize,
+    const U: usize,
+> pulp::WithSimd for Run<'_, I, M, N1, M1, N2, M2, U>
 {
     type Output = ();
 
@@ -198,12 +228,19 @@ impl NextTile {
     }
 }
 
-impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize, const U: usize>
-    Run<'_, I, N1, M1, N2, M2, U>
+impl<
+    I: Isa,
+    M: Transformed<I>,
+    const N1: usize,
+    const M1: usize,
+    const N2: usize,
+    const M2: usize,
+    const U: usize,
+> Run<'_, I, M, N1, M1, N2, M2, U>
 {
     #[inline(always)]
     fn m(&self) -> *mut f32 {
-        self.v.wrapping_add(N1 * N2 * self.step.point_pitch()[0])
+        self.v.cast::<f32>().wrapping_add(self.step.v_len())
     }
 
     /// Down and across, in the order of the axes.
@@ -234,7 +271,7 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
     unsafe fn multiply(&self, rows: usize, panel: &Panel) {
         let step = self.step;
         let [v_point, m_point] = step.point_pitch();
-        let products = Products {
+        let products = Products::<I, M> {
             isa: step.isa,
             points: N1 * N2,
             rows,
@@ -242,6 +279,7 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
             a: self.v,
             a_pitch: [step.v_pitch(), v_point],
             panel: step.panels.weights(panel),
+            scales: step.panels.scales(panel),
             vectors: panel.vectors,
             dst: self.m(),
             dst_pitch: [step.m_pitch, m_point],
@@ -253,7 +291,7 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
 
     /// `V[..] = Bt d B` for one tile; `v` is its row in the matrix of the first point.
     #[inline(always)]
-    unsafe fn input(&self, [place, next]: [Place; 2], v: *mut f32) {
+    unsafe fn input(&self, [place, next]: [Place; 2], v: *mut M::Source) {
         let (src, channels) = (&self.io.src, self.step.tiling.conv.channels);
         let spans = self.spans(place);
         let pitch = self.by_axis([src.pitch.row, src.pitch.pixel]);
@@ -303,13 +341,22 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
         let pitch = self.by_axis([src.pitch.row, src.pitch.pixel]);
         let origin = a.origin * pitch[0] as isize + b.origin * pitch[1] as isize + c as isize;
         let width = self.step.tiling.conv.channels - c;
-        if src.dtype == Dtype::Bf16 {
-            let first = src.pixel::<bf16>(place.n, 0, 0).wrapping_offset(origin).cast_mut();
-            let inside = [a.inside[0]..a.inside[1], b.inside[0]..b.inside[1]];
-            // SAFETY: by the caller.
-            return unsafe {
-                convert_tile::<I, true>(isa, &Pixels { first, pitch, inside, width }, patch, N2)
-            };
+        let inside = || [a.inside[0]..a.inside[1], b.inside[0]..b.inside[1]];
+        // SAFETY: by the caller.
+        unsafe {
+            match src.dtype {
+                Dtype::F32 => {}
+                Dtype::Bf16 => {
+                    let first = src.pixel::<bf16>(place.n, 0, 0).wrapping_offset(origin).cast_mut();
+                    let pixels = Pixels { first, pitch, inside: inside(), width };
+                    return convert_tile::<I, bf16, true>(isa, &pixels, patch, N2);
+                }
+                Dtype::U8 => {
+                    let first = src.pixel::<u8>(place.n, 0, 0).wrapping_offset(origin).cast_mut();
+                    let pixels = Pixels { first, pitch, inside: inside(), width };
+                    return convert_tile::<I, u8, true>(isa, &pixels, patch, N2);
+                }
+            }
         }
         let first = src.pixel::<f32>(place.n, 0, 0).wrapping_offset(origin);
         for i in a.inside[0]..a.inside[1] {
@@ -345,14 +392,18 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
 
     /// `V = columns B` along the second axis, from `v` in the first point on.
     #[inline(always)]
-    unsafe fn input_rows(&self, columns: *const I::f32s, mut v: *mut f32) {
+    unsafe fn input_rows(&self, columns: *const I::f32s, mut v: *mut M::Source) {
         let [point, _] = self.step.point_pitch();
+        let scales = self.step.scales.as_ptr();
         for i in 0..N1 {
             // SAFETY: by the caller.
             let row = unsafe { columns.add(i * N2).cast::<[I::f32s; N2]>().read() };
             for (j, value) in Fixed::<N2, M2, U>::input(self.step.isa, row).into_iter().enumerate() {
                 // SAFETY: by the caller.
-                unsafe { store::<I>(v.wrapping_add(j * point), value) };
+                unsafe {
+                    let scale = scales.wrapping_add(i * N2 + j);
+                    M::store(self.step.isa, v.wrapping_add(j * point), value, scale);
+                }
             }
             v = v.wrapping_add(N2 * point);
         }
@@ -392,10 +443,19 @@ impl<I: Isa, const N1: usize, const M1: usize, const N2: usize, const M2: usize,
             unsafe {
                 self.output_columns(m.wrapping_add(k), sums);
                 self.output_rows(sums, self.bias(panel, k), panel.segment, &rows, next);
-                if !wide {
-                    let first = first.cast::<bf16>().wrapping_add(channel);
-                    let inside = [0..inside[0], 0..inside[1]];
-                    convert_tile::<I, false>(isa, &Pixels { first, pitch, inside, width }, patch, M2);
+                let inside = [0..inside[0], 0..inside[1]];
+                match dst.dtype {
+                    Dtype::F32 => {}
+                    Dtype::Bf16 => {
+                        let first = first.cast::<bf16>().wrapping_add(channel);
+                        let pixels = Pixels { first, pitch, inside, width };
+                        convert_tile::<I, bf16, false>(isa, &pixels, patch, M2);
+                    }
+                    Dtype::U8 => {
+                        let first = first.wrapping_add(channel);
+                        let pixels = Pixels { first, pitch, inside, width };
+                        convert_tile::<I, u8, false>(isa, &pixels, patch, M2);
+                    }
                 }
             }
         }

@@ -26,20 +26,27 @@
 //! 10 products for 28, F(6, 7) 12 for 42. Where the map is no multiple of `m` wide, the last tile
 //! of a line is part waste.
 
-mod bf16;
+mod convert;
 mod engine;
 mod tiling;
 mod transform;
+mod transformed;
+
+use std::marker::PhantomData;
 
 use super::{
-    Conv, Cpu, Dtype, Formats, Isa, Kernel, Numerics, Prepared, Problem, Request, Tuning, Unsupported, Window,
+    Conv, Cpu, Dtype, Format, Formats, Isa, Kernel, Numerics, Prepared, Problem, Request, Tuning,
+    Unsupported, Window,
 };
 use crate::conv::winograd::engine::PreparedTransform;
+use crate::gemm::multiply::Single;
 use crate::gemm::register_block::sizes;
 use tiling::Tiling;
+use transformed::Transformed;
 
-pub struct Winograd<I> {
+pub struct Winograd<I, M = Single> {
     isa: I,
+    multiply: PhantomData<M>,
     outputs: Outputs,
 }
 
@@ -72,15 +79,21 @@ fn refusal(what: &'static str, [a, b]: [usize; 2], expected: &'static str) -> Un
     Unsupported::Shape { what, found: format!("{a}x{b}"), expected }
 }
 
-impl<I: Isa> Winograd<I> {
+#[allow(private_bounds, reason = "what multiplies is this family's alone")]
+impl<I: Isa, M: Transformed<I>> Winograd<I, M> {
     /// For the table: 3x3 and 5x5.
     pub fn square(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
-        Ok(Box::new(Self { isa: I::new(cpu)?, outputs: square }))
+        Self::make(cpu, square)
     }
 
     /// For the table: 3, 5 or 7 pixels along one axis.
     pub fn line(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
-        Ok(Box::new(Self { isa: I::new(cpu)?, outputs: line }))
+        Self::make(cpu, line)
+    }
+
+    fn make(cpu: &Cpu, outputs: Outputs) -> Result<Box<dyn Kernel>, Unsupported> {
+        M::new(cpu)?;
+        Ok(Box::new(Self { isa: I::new(cpu)?, multiply: PhantomData, outputs }))
     }
 }
 
@@ -88,7 +101,7 @@ fn tiling(problem: &Problem, tuning: &Tuning) -> Result<Tiling, Unsupported> {
     problem.as_conv().map(|conv| Tiling::new(conv, tuning.get("m")))
 }
 
-impl<I: Isa> Kernel for Winograd<I> {
+impl<I: Isa, M: Transformed<I>> Kernel for Winograd<I, M> {
     fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
         (self.outputs)(&problem.as_conv()?.window).map(drop)
     }
@@ -99,12 +112,18 @@ impl<I: Isa> Kernel for Winograd<I> {
     }
 
     fn formats(&self, _: &Problem, _: &Tuning) -> Vec<Formats> {
-        Formats::ALL.into()
+        if !M::IS_WHOLE {
+            return Formats::ALL.into();
+        }
+        [Format::U8, Format::F32, Format::BF16].map(|dst| Formats { src: Format::U8, dst }).into()
     }
 
     fn numerics(&self, problem: &Problem, tuning: &Tuning) -> Numerics {
-        let growth = tiling(problem, tuning).map_or(1.0, |tiling| tiling.growth());
-        Numerics { rounding: Dtype::F32, growth }
+        let of_tiling = |tiling: Tiling| match M::IS_WHOLE {
+            true => tiling.growth() * transformed::growth(tiling.conv.depth()),
+            false => tiling.growth(),
+        };
+        Numerics { rounding: Dtype::F32, growth: tiling(problem, tuning).map_or(1.0, of_tiling) }
     }
 
     fn multiply_adds(&self, problem: &Problem, tuning: &Tuning) -> u64 {
@@ -113,7 +132,7 @@ impl<I: Isa> Kernel for Winograd<I> {
 
     fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {
         let tiling = tiling(request.problem, request.tuning)?;
-        Ok(Box::new(PreparedTransform::new(self.isa, tiling, request)))
+        Ok(Box::new(PreparedTransform::<I, M>::new(self.isa, tiling, request)))
     }
 }
 

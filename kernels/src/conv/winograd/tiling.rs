@@ -108,16 +108,20 @@ impl Tiling {
 
 /// `U = G g Gt` for each input and output channel: one matrix `[c, k]` a point, in place of taps.
 pub(super) fn pack<I: Isa>(isa: I, tiling: &Tiling, vectors: usize, filters: &[Folded]) -> Panels {
+    let (conv, lanes) = (&tiling.conv, I::F32_LANES);
+    let depth = tiling.points() * conv.channels;
+    Panels::pack_panels(&conv.segments, lanes, vectors, depth, filters, |panel, packed| {
+        fill(isa, tiling, &filters[panel.segment], panel, packed);
+    })
+}
+
+/// The transformed filters of a panel: a matrix `[c, width]` a point.
+pub(super) fn fill<I: Isa>(isa: I, tiling: &Tiling, filter: &Folded, panel: &Panel, packed: &mut [f32]) {
     let Tiling { conv, transforms: [down, across], .. } = tiling;
-    let depth = down.n * across.n * conv.channels;
     let matrix =
         |t: &Transform| -> Vec<f64> { (0..t.n * t.r).map(|at| t.filter(at / t.r, at % t.r)).collect() };
     let [down, across] = [matrix(down), matrix(across)];
-    let lanes = I::F32_LANES;
-    Panels::pack_panels(&conv.segments, lanes, vectors, depth, filters, |panel, packed| {
-        let filter = &filters[panel.segment];
-        isa.vectorize(Pack { isa, conv, down: &down, across: &across, filter, panel, packed });
-    })
+    isa.vectorize(Pack { isa, conv, down: &down, across: &across, filter, panel, packed });
 }
 
 /// The transformed filters of a panel.

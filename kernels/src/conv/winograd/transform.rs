@@ -169,6 +169,19 @@ impl Transform {
         }
     }
 
+    /// The sum of the magnitudes of the coefficients of a product's samples: of a row of `Bt`.
+    pub fn input_sum(&self, point: usize) -> f64 {
+        let (zero, sum) = (self.zero as usize, |values: &[f64]| values.iter().map(|v| v.abs()).sum::<f64>());
+        if self.n == 1 || point >= self.toom {
+            return 1.0;
+        }
+        if point == self.toom - 1 || self.zero && point == 0 {
+            return sum(&self.whole);
+        }
+        let pair = (point - zero) / 2;
+        sum(&self.q[pair]) * (1.0 + self.points[pair])
+    }
+
     /// How much larger than that of a direct sum the RMS error of the outputs is along one axis:
     /// the root of `sum over i of |At_i|^2 |G_i|^2 |Bt_i|^2 / (1.5 m r)`, norms of columns of `At`
     /// and of rows, at least 1. Errors of products are assumed to be independent and relative to
@@ -301,5 +314,44 @@ impl<const N: usize, const M: usize, const U: usize> Fixed<N, M, U> {
     #[inline(always)]
     pub fn output<I: Isa>(isa: I, x: [I::f32s; N]) -> [I::f32s; M] {
         const { Self::T }.output(isa, x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Plain;
+
+    /// The sums of the magnitudes of the rows of `Bt`, by its columns: transforms of single samples.
+    fn check<const N: usize, const M: usize, const U: usize>() {
+        let isa = Plain::detect().expect("every processor has it");
+        let mut sums = [0.0f64; N];
+        for sample in 0..N {
+            let samples: [_; N] = std::array::from_fn(|at| {
+                let value: [f32; 4] = [(at == sample) as u8 as f32; 4];
+                pulp::cast(value)
+            });
+            for (sum, vector) in sums.iter_mut().zip(Fixed::<N, M, U>::input(isa, samples)) {
+                let [value, ..]: [f32; 4] = pulp::cast(vector);
+                *sum += f64::from(value.abs());
+            }
+        }
+        for (point, sum) in sums.into_iter().enumerate() {
+            let found = Fixed::<N, M, U>::T.input_sum(point);
+            assert!((found / sum - 1.0).abs() < 1e-6, "F({M}) of {N}, point {point}: {found} for {sum}");
+        }
+    }
+
+    #[test]
+    fn no_transformed_sample_is_larger_than_the_sum_of_its_coefficients() {
+        check::<1, 1, 1>();
+        check::<4, 2, 1>();
+        check::<5, 3, 1>();
+        check::<6, 4, 1>();
+        check::<8, 6, 1>();
+        check::<9, 5, 1>();
+        check::<12, 6, 1>();
+        check::<5, 2, 2>();
+        check::<9, 4, 2>();
     }
 }

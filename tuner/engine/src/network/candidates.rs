@@ -1,11 +1,11 @@
 //! The kernels that take a problem on this machine, and the choice without measurements.
 
-use kernels::{Cpu, Kernel, KernelEntry, Problem, Role, Unsupported, table};
+use kernels::{Cpu, Dtype, Formats, Kernel, KernelEntry, Problem, Role, Tier, Unsupported, table};
 
 use crate::network::block_variant::{Block, with_variant};
 use crate::network::choice::Choice;
-use crate::network::dtypes::Precision;
-use crate::network::graph::Graph;
+use crate::network::dtypes::{Precision, cheapest, pair};
+use crate::network::graph::{Graph, Step};
 
 /// A kernel of the table that this machine can run, for one problem.
 pub struct SupportedKernel {
@@ -28,7 +28,7 @@ pub fn supported(row: &KernelEntry, cpu: &Cpu, problem: &Problem) -> Result<Box<
 
 /// The rows that take a problem on this machine, and those that do not with their reasons. Of the
 /// rows of one family only the first that this machine has is listed: the others are the same code
-/// for a lower tier.
+/// for a lower tier. Those of the plain tier are for machines that have no other.
 pub fn available(cpu: &Cpu, problem: &Problem) -> (Vec<SupportedKernel>, Vec<Excluded>) {
     let (mut list, mut left_out): (Vec<SupportedKernel>, Vec<Excluded>) = (Vec::new(), Vec::new());
     for row in table() {
@@ -39,6 +39,10 @@ pub fn available(cpu: &Cpu, problem: &Problem) -> (Vec<SupportedKernel>, Vec<Exc
         }
         if let Some(first) = list.iter().find(|a| a.row.family == row.family) {
             leave(format!("{} stands for its family", first.row.id));
+            continue;
+        }
+        if row.tier == Some(Tier::Plain) && cpu.tier() != Tier::Plain {
+            leave("for machines without vectors of 256 bits".to_string());
             continue;
         }
         match supported(row, cpu, problem) {
@@ -80,6 +84,39 @@ pub fn default_choice(problem: &Problem, cpu: &Cpu) -> Choice {
 /// [`default_choice`] for every step.
 pub fn default_choices(graph: &Graph, cpu: &Cpu) -> Vec<Choice> {
     graph.steps.iter().map(|step| default_choice(&step.problem, cpu)).collect()
+}
+
+/// For every step the first candidate, by its default tuning, of those that round to and read and write
+/// the smallest types that a precision allows, all steps together.
+///
+/// # Panics
+/// If no candidate computes a step in f32.
+pub fn lowest_choices(graph: &Graph, cpu: &Cpu, precision: Precision) -> Vec<Choice> {
+    let candidates = |step: &Step| -> Vec<(usize, Choice)> {
+        let of_kernel = |SupportedKernel { row, kernel }: &SupportedKernel| -> Vec<(usize, Choice)> {
+            let tuning = kernel.tunings(&step.problem).swap_remove(0);
+            let rounding = kernel.numerics(&step.problem, &tuning).rounding.bytes();
+            let formats = precision.formats(&**kernel, &step.problem, &tuning);
+            let bytes = |formats: &Formats| rounding + pair(formats).map(Dtype::bytes).iter().sum::<usize>();
+            formats
+                .into_iter()
+                .map(|f| (bytes(&f), Choice { row, tuning: tuning.clone(), formats: f }))
+                .collect()
+        };
+        let (list, _) = available(cpu, &step.problem);
+        list.iter().filter(|a| a.row.role == Role::Candidate).flat_map(of_kernel).collect()
+    };
+    let candidates: Vec<_> = graph.steps.iter().map(candidates).collect();
+    let best = |step: usize, types: [Dtype; 2]| {
+        candidates[step].iter().filter(|(_, c)| pair(&c.formats) == types).min_by_key(|(bytes, _)| *bytes)
+    };
+    let types = cheapest(graph, |step, types| best(step, types).map(|(bytes, _)| *bytes as f64));
+    let types = types.expect("a candidate in f32 for each step");
+    let of_step = |(index, step): (usize, &Step)| {
+        let found = best(index, [types[step.src.tensor], types[step.dst[0].tensor]]);
+        found.expect("a candidate of these types").1.clone()
+    };
+    graph.steps.iter().enumerate().map(of_step).collect()
 }
 
 /// A plain graph with each block in the variant that changes most, and [`default_choices`] for it:

@@ -2,7 +2,7 @@
 //!
 //! All steps that write a tensor write the same type, and all steps that read it read that type.
 //! Kernels convert on the way into registers and out of them, so that a kernel from bf16 to f32 is
-//! another candidate than one from f32 to f32.
+//! another candidate than one from f32 to f32. What may be below zero is never u8.
 //!
 //! [`cheapest`] finds the types with the least time exactly, by dynamic programming over the steps
 //! in order. After each step it keeps, for every combination of types of the tensors that later
@@ -14,31 +14,82 @@ use std::collections::HashMap;
 use kernels::{Dtype, Formats, Kernel, Problem, Tuning};
 
 use crate::network::choice::Choice;
-use crate::network::graph::{Graph, Step};
+use crate::network::graph::{Graph, IMAGES, Step, TensorId};
 
-/// The types that a plan may use: f32 alone, or bf16 too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The types that a plan may use: f32 alone, bf16 too, or all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Precision {
     F32,
     Bf16,
+    Int8,
 }
 
 impl Precision {
     /// What a bound on the error of the features allows: bf16 only if the bound is larger than
-    /// [`F32_ERROR`].
+    /// [`F32_ERROR`], u8 only if it is larger than [`BF16_ERROR`].
     pub fn within(error: f64) -> Self {
-        if error > F32_ERROR { Self::Bf16 } else { Self::F32 }
+        if error > BF16_ERROR {
+            Self::Int8
+        } else if error > F32_ERROR {
+            Self::Bf16
+        } else {
+            Self::F32
+        }
+    }
+
+    /// Whether tensors and products may have a type.
+    pub fn allows(self, dtype: Dtype) -> bool {
+        let least = match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::Bf16 => Self::Bf16,
+            Dtype::U8 => Self::Int8,
+        };
+        self >= least
+    }
+
+    /// Bytes of the smallest type.
+    pub fn bytes(self) -> usize {
+        DTYPES
+            .into_iter()
+            .filter(|dtype| self.allows(*dtype))
+            .map(Dtype::bytes)
+            .min()
+            .unwrap_or(size_of::<f32>())
     }
 
     /// The formats of a kernel that are allowed.
     pub fn formats(self, kernel: &dyn Kernel, problem: &Problem, tuning: &Tuning) -> Vec<Formats> {
         let mut list = kernel.formats(problem, tuning);
-        if self == Self::F32 {
-            let rounds = kernel.numerics(problem, tuning).rounding != Dtype::F32;
-            list.retain(|formats| !rounds && pair(formats) == [Dtype::F32; 2]);
-        }
+        let rounding = kernel.numerics(problem, tuning).rounding;
+        list.retain(|formats| {
+            let mut types = [rounding].into_iter().chain(pair(formats));
+            types.all(|dtype| self.allows(dtype))
+                && (formats.dst.dtype != Dtype::U8 || !may_be_negative(problem))
+        });
         list
     }
+}
+
+/// Whether a tensor may have a type: images, which may be below zero, are never u8.
+pub fn may_have(tensor: TensorId, dtype: Dtype) -> bool {
+    tensor != IMAGES || dtype != Dtype::U8
+}
+
+/// Whether outputs may be below zero, of inputs that are not. Those have no room in u8.
+pub fn may_be_negative(problem: &Problem) -> bool {
+    match problem {
+        Problem::Conv(conv) => conv.segments.iter().any(|segment| !segment.epilogue.relu),
+        Problem::Pool(pool) => pool.epilogue.bias && !pool.epilogue.relu,
+        Problem::Softmax { .. } | Problem::Sigmoid { .. } => false,
+    }
+}
+
+/// All types, f32 first.
+pub const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::U8];
+
+/// All pairs of what a step reads and what it writes, f32 on both sides first.
+pub fn pairs() -> impl Iterator<Item = [Dtype; 2]> {
+    DTYPES.into_iter().flat_map(|src| DTYPES.map(|dst| [src, dst]))
 }
 
 /// Types that a kernel reads and writes.
@@ -73,21 +124,37 @@ pub fn of_tensors(graph: &Graph, choices: &[Choice]) -> Result<Vec<Dtype>, Disag
     Ok(types.into_iter().map(|dtype| dtype.unwrap_or(Dtype::F32)).collect())
 }
 
-/// Tensors of bf16.
+/// A type for each tensor, by its place in [`DTYPES`], in two bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-struct Set([u64; 4]);
+struct Types([u64; 8]);
 
-impl Set {
+impl Types {
     const ROOM: usize = 256;
+    const BITS: usize = 2;
+    const MASK: u64 = 3;
+
+    fn place(tensor: usize) -> (usize, usize) {
+        (tensor * Self::BITS / 64, tensor * Self::BITS % 64)
+    }
 
     /// With a tensor that has had no type or this one.
     fn with(mut self, tensor: usize, dtype: Dtype) -> Self {
-        self.0[tensor / 64] |= u64::from(dtype == Dtype::Bf16) << (tensor % 64);
+        let (word, bit) = Self::place(tensor);
+        let number = DTYPES.into_iter().position(|one| one == dtype).unwrap_or(0);
+        self.0[word] |= (number as u64) << bit;
         self
     }
 
     fn get(&self, tensor: usize) -> Dtype {
-        if self.0[tensor / 64] >> (tensor % 64) & 1 == 1 { Dtype::Bf16 } else { Dtype::F32 }
+        let (word, bit) = Self::place(tensor);
+        DTYPES[(self.0[word] >> bit & Self::MASK) as usize]
+    }
+
+    /// All bits of a tensor.
+    fn with_all(mut self, tensor: usize) -> Self {
+        let (word, bit) = Self::place(tensor);
+        self.0[word] |= Self::MASK << bit;
+        self
     }
 
     fn and(self, other: Self) -> Self {
@@ -95,20 +162,20 @@ impl Set {
     }
 }
 
-/// A typing of the tensors that the steps so far use: which are bf16, and what these steps cost.
-type Typing = (Set, f64);
+/// A typing of the tensors that the steps so far use, and what these steps cost.
+type Typing = (Types, f64);
 
 /// The types of all tensors with the least sum of costs. `cost` gives the cost of a step that reads
 /// one type and writes another, or none if no kernel does. None if no typing has a cost, or there
 /// are more than 256 tensors.
 pub fn cheapest(graph: &Graph, cost: impl Fn(usize, [Dtype; 2]) -> Option<f64>) -> Option<Vec<Dtype>> {
     let count = graph.tensors.len();
-    if count > Set::ROOM {
+    if count > Types::ROOM {
         return None;
     }
     let used_later = used_later(graph);
     let mut known = vec![false; count];
-    let mut typings = vec![(Set::default(), 0.0)];
+    let mut typings = vec![(Types::default(), 0.0)];
     for (index, step) in graph.steps.iter().enumerate() {
         let extended =
             typings.iter().flat_map(|typing| extensions(typing, step, &known, |pair| cost(index, pair)));
@@ -120,12 +187,12 @@ pub fn cheapest(graph: &Graph, cost: impl Fn(usize, [Dtype; 2]) -> Option<f64>) 
     Some((0..count).map(|tensor| types.get(tensor)).collect())
 }
 
-/// For each step, the tensors that are used after it.
-fn used_later(graph: &Graph) -> Vec<Set> {
-    let mut sets = vec![Set::default(); graph.steps.len()];
+/// For each step, all bits of the tensors that are used after it.
+fn used_later(graph: &Graph) -> Vec<Types> {
+    let mut sets = vec![Types::default(); graph.steps.len()];
     for (index, step) in graph.steps.iter().enumerate().skip(1).rev() {
         let used = step.dst.iter().chain([&step.src]).map(|slice| slice.tensor);
-        sets[index - 1] = used.fold(sets[index], |set, tensor| set.with(tensor, Dtype::Bf16));
+        sets[index - 1] = used.fold(sets[index], Types::with_all);
     }
     sets
 }
@@ -137,10 +204,9 @@ fn extensions(
     known: &[bool],
     cost: impl Fn([Dtype; 2]) -> Option<f64>,
 ) -> impl Iterator<Item = Typing> {
-    const BOTH: [Dtype; 2] = [Dtype::F32, Dtype::Bf16];
-    let pairs = BOTH.into_iter().flat_map(|src| BOTH.map(|dst| [src, dst]));
-    pairs.filter_map(move |[src, dst]| {
-        let fits = |tensor: usize, dtype| !known[tensor] || types.get(tensor) == dtype;
+    pairs().filter_map(move |[src, dst]| {
+        let fits =
+            |tensor: usize, dtype| may_have(tensor, dtype) && (!known[tensor] || types.get(tensor) == dtype);
         if !fits(step.src.tensor, src) || !step.dst.iter().all(|slice| fits(slice.tensor, dst)) {
             return None;
         }
@@ -152,9 +218,9 @@ fn extensions(
 
 /// Of typings that agree on the tensors that are still used, the first of the cheapest; in the
 /// order in which the first of each came.
-fn cheapest_of_each(typings: impl Iterator<Item = Typing>, still_used: Set) -> Vec<Typing> {
+fn cheapest_of_each(typings: impl Iterator<Item = Typing>, still_used: Types) -> Vec<Typing> {
     let mut list: Vec<Typing> = Vec::new();
-    let mut place: HashMap<Set, usize> = HashMap::new();
+    let mut place: HashMap<Types, usize> = HashMap::new();
     for typing in typings {
         let at = *place.entry(typing.0.and(still_used)).or_insert(list.len());
         match list.get_mut(at) {
@@ -172,6 +238,9 @@ pub const F32_ERROR: f64 = 1e-5;
 /// Bound on the relative L2 error of the features for bf16.
 pub const BF16_ERROR: f64 = 1e-2;
 
+/// Bound on the relative L2 error of the features for u8 with weights of 8 bits.
+pub const INT8_ERROR: f64 = 5e-2;
+
 #[cfg(test)]
 mod tests {
     use kernels::PoolKind;
@@ -182,7 +251,7 @@ mod tests {
 
     /// Costs of a step: none for some pairs.
     fn cost(seed: u64, step: usize, [src, dst]: [Dtype; 2]) -> Option<f64> {
-        let which = 2 * (src == Dtype::Bf16) as u64 + (dst == Dtype::Bf16) as u64;
+        let which = pairs().position(|pair| pair == [src, dst]).expect("a pair") as u64;
         let value = unit(seed, step as u64, which);
         (which == 0 || value > 0.2).then_some(value)
     }
@@ -191,7 +260,8 @@ mod tests {
         let of = |(index, step): (usize, &Step)| {
             let dst = types[step.dst[0].tensor];
             let agree = step.dst.iter().all(|slice| types[slice.tensor] == dst);
-            cost(seed, index, [types[step.src.tensor], dst]).filter(|_| agree)
+            let is_allowed = may_have(step.src.tensor, types[step.src.tensor]);
+            cost(seed, index, [types[step.src.tensor], dst]).filter(|_| agree && is_allowed)
         };
         graph.steps.iter().enumerate().map(of).sum()
     }
@@ -202,11 +272,11 @@ mod tests {
             let graph = Graph::new(&Model::block(block).expect("a block"), 1, PoolKind::Average);
             let count = graph.tensors.len();
             assert!(count <= 12, "{count} tensors");
-            for seed in 0..20 {
+            for seed in 0..3 {
                 let found = cheapest(&graph, |step, pair| cost(seed, step, pair)).expect("f32 is a typing");
-                let all = (0..1u64 << count).filter_map(|bits| {
-                    let dtype = |tensor| if bits >> tensor & 1 == 1 { Dtype::Bf16 } else { Dtype::F32 };
-                    sum(&graph, seed, &(0..count).map(dtype).collect::<Vec<_>>())
+                let all = (0..3usize.pow(count as u32)).filter_map(|digits| {
+                    let dtype = |tensor| DTYPES[digits / 3usize.pow(tensor) % 3];
+                    sum(&graph, seed, &(0..count as u32).map(dtype).collect::<Vec<_>>())
                 });
                 let best = all.min_by(f64::total_cmp).expect("f32 is a typing");
                 let cost = sum(&graph, seed, &found).expect("the types have costs");
@@ -229,6 +299,8 @@ mod tests {
     fn lower_types_are_for_bounds_that_are_looser_than_that_of_f32() {
         assert_eq!(Precision::within(1e-6), Precision::F32);
         assert_eq!(Precision::within(F32_ERROR), Precision::F32);
-        assert_eq!(Precision::within(1e-2), Precision::Bf16);
+        assert_eq!(Precision::within(BF16_ERROR), Precision::Bf16);
+        assert_eq!(Precision::within(INT8_ERROR), Precision::Int8);
+        assert_eq!([Precision::F32, Precision::Bf16, Precision::Int8].map(Precision::bytes), [4, 2, 1]);
     }
 }

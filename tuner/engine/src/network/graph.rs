@@ -12,6 +12,9 @@ use crate::network::spec::{ConvSpec, conv_spec};
 
 pub type TensorId = usize;
 
+/// The images.
+pub const IMAGES: TensorId = 0;
+
 /// Channels of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice {

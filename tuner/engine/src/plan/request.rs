@@ -59,7 +59,8 @@ impl<'a> Request<'a> {
         Self { batch: batch.into().map(|batch| batch.max(1)), ..self }
     }
 
-    /// A bound on the relative L2 error of the features. A looser one than that of f32 allows bf16.
+    /// A bound on the relative L2 error of the features. A looser one than that of f32 allows bf16, and a
+    /// looser one than that of bf16 u8.
     pub fn max_rel_error(self, max_rel_error: impl Into<Option<f64>>) -> Self {
         Self { max_rel_error: max_rel_error.into(), ..self }
     }
@@ -134,7 +135,7 @@ impl<'a> Request<'a> {
         let mut notes = Vec::new();
         if let Some(folder) = folder_of_plans(&machine, results.as_ref())? {
             if let Some((file, plan)) = newest(&folder, &request, &bounds, &machine) {
-                match self.chosen(plan, &file, &plain) {
+                match self.chosen(plan, &file, &plain, weights) {
                     Ok(choice) => {
                         notes.extend(choice.plan.notes(&file, Some(&machine)));
                         return Ok(PlanChoice { origin: PlanOrigin::Newest(file), notes, ..choice });
@@ -144,9 +145,12 @@ impl<'a> Request<'a> {
             }
             let nearest = nearest(&folder, &request, &bounds, &machine);
             let adapted = nearest.and_then(|(file, plan)| {
+                plan.check_calibration(&file, weights).ok()?;
                 let (graph, choices) = plan.adapted(&plain, &self.cpu)?;
                 let origin = PlanOrigin::Nearest { file, threads: plan.threads, batch: plan.batch };
+                let calibration = plan.calibration;
                 let plan = self.unmeasured(&graph, &choices, plan.block_variants);
+                let plan = Plan { calibration, ..plan };
                 Some(PlanChoice { plan, graph, choices, origin, notes: notes.clone() })
             });
             if let Some(choice) = adapted {
@@ -173,11 +177,18 @@ impl<'a> Request<'a> {
         }
         let plain = graph(self.model, weights, plan.batch);
         let notes = plan.notes(file, Some(&machine).filter(|_| !self.any_machine));
-        Ok(PlanChoice { notes, ..self.chosen(plan, file, &plain)? })
+        Ok(PlanChoice { notes, ..self.chosen(plan, file, &plain, weights)? })
     }
 
     /// The network by a plan of a file. One that ends before the plan's does has a plan of its own.
-    fn chosen(&self, plan: Plan, file: &Path, plain: &Graph) -> Result<PlanChoice, PlanError> {
+    fn chosen(
+        &self,
+        plan: Plan,
+        file: &Path,
+        plain: &Graph,
+        weights: &Weights,
+    ) -> Result<PlanChoice, PlanError> {
+        plan.check_calibration(file, weights)?;
         let (origin, notes) = (PlanOrigin::Named(file.to_owned()), Vec::new());
         if !self.model.is_cut() {
             let (graph, choices) = plan.network(file, plain, &self.cpu)?;
@@ -189,7 +200,7 @@ impl<'a> Request<'a> {
         })?;
         let (threads, batch) = (Some(plan.threads), Some(plan.batch));
         let cut = Self { threads, batch, ..self.clone() }.unmeasured(&graph, &choices, plan.block_variants);
-        let plan = Plan { streams: plan.streams, ..cut };
+        let plan = Plan { streams: plan.streams, calibration: plan.calibration, ..cut };
         Ok(PlanChoice { plan, graph, choices, origin, notes })
     }
 

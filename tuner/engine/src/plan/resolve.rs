@@ -13,7 +13,9 @@ use crate::plan::error::{PlanError, field};
 use crate::plan::schema::{Bounds, Plan, PlanRequest};
 use crate::plan::step::PlanStep;
 use crate::runtime::Machine;
+use crate::runtime::weight_cache::fingerprint;
 use crate::util::names;
+use crate::weights::Weights;
 
 fn tuning_text(tuning: &Map<String, Value>) -> String {
     Value::Object(tuning.clone()).to_string()
@@ -47,6 +49,18 @@ impl Plan {
             return Err(field(path, "max_rel_error", self.max_rel_error, "a number above 0"));
         }
         Ok(())
+    }
+
+    /// Checks that the ranges of activations, if the plan has them, are those of the weights.
+    pub fn check_calibration(&self, path: &Path, weights: &Weights) -> Result<(), PlanError> {
+        let Some(calibration) = &self.calibration else { return Ok(()) };
+        let file = || weights.description();
+        let own = fingerprint(weights).map_err(|source| PlanError::Read { file: file(), source })?;
+        if calibration.weights == own {
+            return Ok(());
+        }
+        let expected = format!("\"{own}\" of {}: tune again with these weights", weights.description());
+        Err(field(path, "calibration.weights", format!("\"{}\"", calibration.weights), expected))
     }
 
     /// Whether the plan keeps what a run asks. One with a bound on memory is slower than it could be,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::network::Calibration;
 use crate::plan::error::{PlanError, field, json_error};
 use crate::plan::records::{
     BlockVariantRecord, MemoryBytes, NetworkRecord, Noise, ParetoPoint, Planning, ProblemRecord, RuleRecord,
@@ -100,6 +101,9 @@ pub struct Plan {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub planning: Option<Planning>,
     pub noise: Option<Noise>,
+    /// The ranges of activations, where a tensor is u8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
     /// Whether others had the cores when the choices were made; those of an earlier plan that
     /// stayed were made before.
     #[serde(default, skip_serializing_if = "Option::is_none")]

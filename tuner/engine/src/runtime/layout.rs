@@ -13,7 +13,7 @@ pub fn pixel_stride(channels: usize, dtype: Dtype) -> usize {
     let bytes = channels * dtype.bytes();
     let is_padded = match dtype {
         Dtype::F32 => bytes >= 2048 && bytes.is_multiple_of(1024),
-        Dtype::Bf16 => bytes >= 4 * LINE && bytes.is_multiple_of(2 * LINE),
+        Dtype::Bf16 | Dtype::U8 => bytes >= 4 * LINE && bytes.is_multiple_of(2 * LINE),
     };
     if is_padded { channels + LINE / dtype.bytes() } else { channels }
 }

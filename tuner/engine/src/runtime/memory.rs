@@ -56,11 +56,10 @@ pub fn process_bytes(graph: &Graph, threads: usize) -> usize {
 }
 
 /// Bytes that a process takes at least, whatever the kernels: [`process_bytes`], the weights and the
-/// activations without what kernels add; half of them where bf16 will do.
+/// activations without what kernels add, in the smallest type that will do.
 pub fn least_bytes(graph: &Graph, threads: usize, precision: Precision) -> usize {
     let weights = graph.steps.iter().map(|step| elements(&step.problem)[2]).sum::<u128>() as usize;
-    let bytes = if precision == Precision::Bf16 { 2 } else { size_of::<f32>() };
-    process_bytes(graph, threads) + (weights + arena_elements(graph)) * bytes
+    process_bytes(graph, threads) + (weights + arena_elements(graph)) * precision.bytes()
 }
 
 /// Refuses a network that does not fit in memory when it runs.

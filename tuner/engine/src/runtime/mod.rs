@@ -1,5 +1,6 @@
 //! A network ready to run.
 
+pub mod calibrate;
 pub mod layout;
 pub mod load;
 pub mod machine;
@@ -12,6 +13,7 @@ pub mod streams;
 pub mod threads;
 pub mod weight_cache;
 
+pub use calibrate::{Outputs, RangeRule};
 pub use load::graph;
 pub use machine::Machine;
 pub use memory::{MemoryError, elements, ensure, ensure_runs, least_bytes, process_bytes};

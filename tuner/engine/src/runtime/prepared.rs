@@ -9,7 +9,9 @@ use kernels::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::network::{Choice, Graph, Slice, Step, Weight, of_tensors, pair, supported};
+use crate::network::{
+    Calibration, Choice, Graph, ScaleError, Scales, Slice, Step, Weight, of_tensors, pair, scales, supported,
+};
 use crate::runtime::layout::lay_out;
 use crate::runtime::memory::{elements, process_bytes};
 use crate::runtime::order::turns;
@@ -26,6 +28,9 @@ pub enum PrepareError {
     /// A step reads or writes a tensor as another type than the steps before it.
     #[error("step `{layer}`: {what} {found}, expected {expected} as the steps before it")]
     Types { layer: String, what: &'static str, found: Dtype, expected: Dtype },
+    /// Tensors are of u8 that have no scales.
+    #[error(transparent)]
+    Scale(#[from] ScaleError),
     #[error(transparent)]
     Weights(#[from] WeightsError),
     #[error(transparent)]
@@ -46,6 +51,8 @@ pub struct PrepareOptions<'a> {
     pub halos: &'a [Padding],
     /// Weights that have been packed before. Kernels that keep their filters as they are have none.
     pub packed: Option<&'a WeightCache>,
+    /// The ranges of the network's activations: needed where a tensor is u8.
+    pub calibration: Option<&'a Calibration>,
 }
 
 /// Bytes of a prepared network.
@@ -108,6 +115,7 @@ pub struct PreparedNetwork {
     pub(super) graph: Graph,
     pub(super) steps: Vec<Ready>,
     pub(super) tensors: Vec<Placement>,
+    pub(super) scales: Arc<Scales>,
     pub(super) arena: Buffer,
     pub(super) scratch: Buffer,
     pub(super) team: Team,
@@ -119,9 +127,25 @@ pub struct PreparedNetwork {
     pub(super) latest: usize,
 }
 
-/// The filters that a step's kernel packs; with expected inputs if it rounds weights.
-pub fn filters(step: &Step, weights: &Weights, rounding: Dtype) -> Result<Vec<Filter>, PrepareError> {
-    let one = |weight: &Weight| match weight {
+/// The filters that a step's kernel packs: over the scales of the tensors that it reads and writes; with
+/// expected inputs if it rounds weights.
+pub fn filters(
+    step: &Step,
+    weights: &Weights,
+    rounding: Dtype,
+    scales: &Scales,
+) -> Result<Vec<Filter>, PrepareError> {
+    let of = |slice: &Slice| Some(&scales.get(slice.tensor)?.as_ref()?[slice.channels.clone()]);
+    let one = |(weight, dst): (&Weight, &Slice)| {
+        let inputs = of(&step.src).filter(|_| !matches!(weight, Weight::Bias(_)));
+        Ok(unscaled(weight, weights, rounding)?.rescaled(inputs, of(dst)))
+    };
+    step.weights.iter().zip(&step.dst).map(one).collect()
+}
+
+/// A filter of a step where no tensor has scales.
+fn unscaled(weight: &Weight, weights: &Weights, rounding: Dtype) -> Result<Filter, PrepareError> {
+    match weight {
         Weight::Conv(spec) => {
             let expected = if rounding == Dtype::F32 { None } else { weights.expected_inputs(spec)? };
             Ok(Filter { expected, ..weights.conv(spec)? })
@@ -131,8 +155,7 @@ pub fn filters(step: &Step, weights: &Weights, rounding: Dtype) -> Result<Vec<Fi
             Ok(weights.dense(*layer)?)
         }
         Weight::Dense(_) => Err(PrepareError::NoTop { weights: weights.description() }),
-    };
-    step.weights.iter().map(one).collect()
+    }
 }
 
 /// Filters of this many weights are prepared first: packing has them in memory more than once.
@@ -149,40 +172,36 @@ fn preparation_order(graph: &Graph) -> Vec<usize> {
 
 /// The format of each tensor: its type, and the halo that its most demanding reader wants, or a
 /// given one if that is wider.
-fn formats(graph: &Graph, choices: &[Choice], halos: &[Padding]) -> Result<Vec<Format>, PrepareError> {
-    let types = of_tensors(graph, choices).map_err(|d| PrepareError::Types {
-        layer: graph.steps[d.step].layers[0].clone(),
-        what: if d.reads { "reads" } else { "writes" },
-        found: d.found,
-        expected: d.expected,
-    })?;
+fn formats(graph: &Graph, choices: &[Choice], types: &[Dtype], halos: &[Padding]) -> Vec<Format> {
     let halos = halos.iter().copied().chain(std::iter::repeat(Padding::default()));
     let mut list: Vec<Format> =
-        types.into_iter().zip(halos).map(|(dtype, halo)| Format { dtype, halo }).collect();
+        types.iter().zip(halos).map(|(&dtype, halo)| Format { dtype, halo }).collect();
     for (step, choice) in graph.steps.iter().zip(choices) {
         let halo = &mut list[step.src.tensor].halo;
         *halo = halo.with(choice.formats.src.halo);
     }
-    Ok(list)
+    list
 }
 
 impl PreparedNetwork {
-    /// As [`Self::with_options`], without any.
+    /// As [`Self::with_options`], with the ranges of activations alone.
     pub fn new(
         graph: Graph,
         choices: &[Choice],
+        calibration: Option<&Calibration>,
         weights: &Weights,
         cpu: &Cpu,
         threads: &Threads,
     ) -> Result<Self, PrepareError> {
-        Self::with_options(graph, choices, weights, cpu, threads, PrepareOptions::default())
+        let options = PrepareOptions { calibration, ..Default::default() };
+        Self::with_options(graph, choices, weights, cpu, threads, options)
     }
 
     /// Prepares every step by its choice, on all threads, and sizes the memory.
     ///
     /// # Errors
-    /// If a kernel refuses its step, steps do not agree on types, weights are missing or wrong, or
-    /// packed weights are not theirs.
+    /// If a kernel refuses its step, steps do not agree on types, ranges are missing, weights are missing
+    /// or wrong, or packed weights are not theirs.
     ///
     /// # Panics
     /// If there is not one choice a step.
@@ -192,10 +211,17 @@ impl PreparedNetwork {
         weights: &Weights,
         cpu: &Cpu,
         threads: &Threads,
-        PrepareOptions { halos, packed }: PrepareOptions,
+        PrepareOptions { halos, packed, calibration }: PrepareOptions,
     ) -> Result<Self, PrepareError> {
         assert_eq!(choices.len(), graph.steps.len(), "one choice a step");
-        let formats = formats(&graph, choices, halos)?;
+        let types = of_tensors(&graph, choices).map_err(|d| PrepareError::Types {
+            layer: graph.steps[d.step].layers[0].clone(),
+            what: if d.reads { "reads" } else { "writes" },
+            found: d.found,
+            expected: d.expected,
+        })?;
+        let scales = Arc::new(scales(&graph, &types, calibration)?);
+        let formats = formats(&graph, choices, &types, halos);
         let pairs: Vec<(&Step, &Choice)> = graph.steps.iter().zip(choices).collect();
         let kernel = |&(step, choice): &(&Step, &Choice)| {
             supported(choice.row, cpu, &step.problem).map_err(|refusal| refused(step, choice, refusal))
@@ -209,7 +235,10 @@ impl PreparedNetwork {
                 Some(packed) if packed.has(index) => {
                     step.problem.filter_dims().into_iter().map(Filter::dims_only).collect()
                 }
-                _ => filters(step, weights, kernel.numerics(&step.problem, &choice.tuning).rounding)?,
+                _ => {
+                    let rounding = kernel.numerics(&step.problem, &choice.tuning).rounding;
+                    filters(step, weights, rounding, &scales)?
+                }
             };
             let mut prepared = kernel
                 .prepare(&step.problem, &choice.tuning, &formats, &filters)
@@ -222,11 +251,17 @@ impl PreparedNetwork {
         let mut prepared: Vec<_> = order.into_iter().zip(prepared).collect();
         prepared.sort_unstable_by_key(|(index, _)| *index);
         let prepared = prepared.into_iter().map(|(_, prepared)| prepared).collect::<Result<_, _>>()?;
-        Ok(Self::lay_out(graph, prepared, &formats, threads.count()))
+        Ok(Self::lay_out(graph, prepared, &formats, scales, threads.count()))
     }
 
     /// Prepared kernels, one a step, in memory of their own.
-    fn lay_out(graph: Graph, prepared: Vec<Arc<dyn Prepared>>, formats: &[Format], workers: usize) -> Self {
+    fn lay_out(
+        graph: Graph,
+        prepared: Vec<Arc<dyn Prepared>>,
+        formats: &[Format],
+        scales: Arc<Scales>,
+        workers: usize,
+    ) -> Self {
         let (tensors, sizes) = lay_out(&graph, formats);
         let placed = |slice: &Slice| Placed::of(slice, &graph, &tensors);
         let ready = |(step, prepared): (&Step, Arc<dyn Prepared>)| Ready {
@@ -256,6 +291,7 @@ impl PreparedNetwork {
             graph,
             steps,
             tensors,
+            scales,
         }
     }
 
@@ -264,7 +300,7 @@ impl PreparedNetwork {
         let format = |at: &Placement| Format { dtype: at.dtype, halo: at.halo };
         let formats: Vec<Format> = self.tensors.iter().map(format).collect();
         let prepared = self.steps.iter().map(|step| step.prepared.clone()).collect();
-        Self::lay_out(self.graph.clone(), prepared, &formats, workers)
+        Self::lay_out(self.graph.clone(), prepared, &formats, self.scales.clone(), workers)
     }
 
     pub fn tensors(&self) -> &[Placement] {
@@ -311,7 +347,7 @@ impl PreparedNetwork {
         let kernel = (choice.row.make)(cpu).map_err(refused)?;
         let Signature { problem, formats, .. } = self.steps[step].prepared.signature();
         let rounding = kernel.numerics(problem, &choice.tuning).rounding;
-        let filters = filters(&self.graph.steps[step], weights, rounding)?;
+        let filters = filters(&self.graph.steps[step], weights, rounding, &self.scales)?;
         kernel.prepare(problem, &choice.tuning, formats, &filters).map(Arc::from).map_err(refused)
     }
 

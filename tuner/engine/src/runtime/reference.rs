@@ -39,6 +39,11 @@ impl Reference {
         Self::of(graph, weights, threads, vec![rough, synthetic::leaves(h, w, c), synthetic::plain(h, w, c)])
     }
 
+    /// `[h, w, c]` values of each.
+    pub fn images(&self) -> &[Vec<f32>] {
+        &self.images
+    }
+
     /// What the network makes of each image.
     pub fn results(&self) -> impl Iterator<Item = &[f64]> {
         self.results.iter().map(|result| &result[..])
@@ -60,10 +65,12 @@ impl Reference {
 fn result(graph: &Graph, weights: &Weights, image: &[f32]) -> Result<Vec<f64>, PrepareError> {
     let mut tensors: Vec<Vec<f64>> = vec![Vec::new(); graph.tensors.len()];
     tensors[0] = image.iter().map(|&x| x.into()).collect();
+    let unscaled = vec![None; graph.tensors.len()];
     let wanted = graph.features.as_ref().unwrap_or(&graph.output);
     for (index, step) in graph.steps.iter().enumerate() {
         let src = values(graph, &tensors, &step.src);
-        let outputs = exact(&step.problem.with_batch(1), &src, &filters(step, weights, Dtype::F32)?);
+        let outputs =
+            exact(&step.problem.with_batch(1), &src, &filters(step, weights, Dtype::F32, &unscaled)?);
         for (slice, output) in step.dst.iter().zip(outputs) {
             let shape = graph.tensors[slice.tensor];
             let tensor = &mut tensors[slice.tensor];

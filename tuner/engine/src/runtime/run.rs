@@ -247,7 +247,13 @@ impl PreparedNetwork {
     pub fn read(&self, slice: &Slice, n: usize) -> Vec<f32> {
         let placed = Placed::of(slice, &self.graph, &self.tensors);
         // The first worker has the first images.
-        placed.memory(&self.arena, self.worker_memory.first()).read_images(&placed.at, n)
+        let memory = placed.memory(&self.arena, self.worker_memory.first());
+        let mut values = memory.read_images(&placed.at, n);
+        if let Some(scales) = &self.scales[slice.tensor] {
+            let scales = scales[slice.channels.clone()].iter().cycle();
+            values.iter_mut().zip(scales).for_each(|(value, scale)| *value *= scale);
+        }
+        values
     }
 
     /// The last output of the latest run, `[n, h, w, c]`.

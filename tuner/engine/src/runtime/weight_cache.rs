@@ -16,7 +16,7 @@ use std::path::Path;
 use kernels::Buffer;
 use serde::{Deserialize, Serialize};
 
-use crate::network::{Choice, Graph, Weight};
+use crate::network::{Calibration, Choice, Graph, Weight};
 use crate::runtime::threads::Threads;
 use crate::util::files::{InputError, write_with};
 use crate::util::read_at::{Section, read_exact_at};
@@ -54,7 +54,13 @@ const PIECE: u64 = 8 << 20;
 
 /// What tells packed weights from others: the content of all files, piece by piece, and what packs
 /// it. Fails if the weights or the program can't be read.
-pub fn key(weights: &Weights, graph: &Graph, choices: &[Choice], threads: &Threads) -> io::Result<String> {
+pub fn key(
+    weights: &Weights,
+    graph: &Graph,
+    choices: &[Choice],
+    calibration: Option<&Calibration>,
+    threads: &Threads,
+) -> io::Result<String> {
     let program = std::env::current_exe()?.canonicalize()?;
     let there = program.metadata()?;
     let modified = there.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -64,19 +70,36 @@ pub fn key(weights: &Weights, graph: &Graph, choices: &[Choice], threads: &Threa
         let norms = step.weights.iter().map(Weight::norms).sum::<usize>();
         key += &format!("{} {} {norms} {choice:?}\n", step.layers.join("+"), step.problem);
     }
+    if let Some(calibration) = calibration {
+        key += &format!("{:?}\n", calibration.ranges);
+    }
     Ok(key)
+}
+
+/// What tells weights from others, in a few words: a hash of all files.
+pub fn fingerprint(weights: &Weights) -> io::Result<String> {
+    if weights.is_synthetic() {
+        return Ok(weights.description());
+    }
+    let hashes = pieces(weights).iter().map(hash).collect::<io::Result<Vec<u32>>>()?;
+    Ok(format!("crc32 {:08x}", crc32fast::hash(bytemuck::cast_slice(&hashes))))
 }
 
 /// Hashes of the content of all files of weights, piece by piece; none of synthetic ones.
 pub fn content(weights: &Weights, threads: &Threads) -> io::Result<Vec<u32>> {
+    threads.map(&pieces(weights), hash).into_iter().collect()
+}
+
+/// The files of weights, piece by piece: where each begins.
+fn pieces(weights: &Weights) -> Vec<(&Section, u64)> {
     let pieces = |section| (0..Section::size(section)).step_by(PIECE as usize).map(move |at| (section, at));
-    let pieces: Vec<(&Section, u64)> = weights.sections().iter().flat_map(pieces).collect();
-    let hash = |&(section, at): &(&Section, u64)| {
-        let mut bytes = vec![0; PIECE.min(section.size() - at) as usize];
-        section.read_exact_at(&mut bytes, at)?;
-        Ok(crc32fast::hash(&bytes))
-    };
-    threads.map(&pieces, hash).into_iter().collect()
+    weights.sections().iter().flat_map(pieces).collect()
+}
+
+fn hash(&(section, at): &(&Section, u64)) -> io::Result<u32> {
+    let mut bytes = vec![0; PIECE.min(section.size() - at) as usize];
+    section.read_exact_at(&mut bytes, at)?;
+    Ok(crc32fast::hash(&bytes))
 }
 
 #[derive(Debug)]

@@ -71,7 +71,7 @@ def tune(
     :param model: A network, or a block of one.
     :param threads: The physical cores that this process may use without it.
     :param batch: Images of one inference.
-    :param precision: `"f32"` or `"bf16"`.
+    :param precision: `"f32"`, `"bf16"` or `"int8"`.
     :param budget: Seconds for measuring; 33 without it.
     :param results: The folder of plans and logs, in it a folder a machine.
     :param out: The file of the plan; one in the folder of this machine without it.
