@@ -21,7 +21,11 @@ that has the packages of PEERS already.  How it measures:
 
 Everything is f32: OpenVINO would otherwise pick bf16 on CPUs that have it.  With
 `--precision bf16` we and OpenVINO may both use bf16 (ONNX Runtime, which has none here,
-stays f32 beside them).  `--starts N` adds the time from the start of a process to its
+stays f32 beside them).  With `--precision int8 --weights FILE --images DIR` all are
+quantised: OpenVINO's model by NNCF and ONNX Runtime's by its static quantisation, on the images
+of `--calibration` (those of `--images` where it is not there); ours by the plan that was tuned
+with `tuner --precision int8 --weights FILE --image DIR`.  Beside the times then stand the errors
+of the features of the images, against ours in f32.  `--starts N` adds the time from the start of a process to its
 first result: ours with a plan and, given `--weights`, a weights file, once packing them
 and once with weights that an earlier start has packed; a peer's with its imports,
 reading, compiling and first inference.
@@ -30,7 +34,7 @@ reading, compiling and first inference.
 Pillow; see folders.py.  `--photographs N` makes the folder.  With `--fake DIR2` it is the FID
 of both folders, ours and pytorch-fid's; noisy copies are made where DIR2 is not there.
 Writes compare.json (with every sample) and compare.md into bench-results/<machine>/,
-compare-bf16.json and .md for bf16.
+compare-bf16.json and .md for bf16, compare-int8.json and .md for int8.
 """
 
 import argparse
@@ -47,6 +51,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from pathlib import Path
 
 import folders
@@ -61,6 +66,7 @@ PEERS = [
     "numpy==2.4.6",
     "pillow==13.0.0",
     "scikit-learn==1.9.0",
+    "nncf==3.4.0",
 ]
 TITLES = {"ours": "ours", "ort": "ONNX Runtime f32", "openvino": "OpenVINO f32"}
 PACKED = "ours, packed"
@@ -78,8 +84,11 @@ class Failure(Exception):
 # --- inside a peer's interpreter -------------------------------------------------------
 
 
-def make_onnx(path: Path) -> None:
-    """Write InceptionV3 with a free batch dimension; runs where TensorFlow and tf2onnx are."""
+def make_onnx(path: Path, weights: Path | None) -> None:
+    """Write InceptionV3 with a free batch dimension; runs where TensorFlow and tf2onnx are.
+
+    Its first output is probabilities; with weights, the second is the pooled features.
+    """
     os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1", KERAS_BACKEND="tensorflow")
     import keras
     import onnx
@@ -87,12 +96,67 @@ def make_onnx(path: Path) -> None:
     import tf2onnx
 
     model = keras.applications.InceptionV3(weights=None)
+    if weights:
+        model.load_weights(weights)
+        model = keras.Model(model.input, [model.output, model.get_layer("avg_pool").output])
     signature = [tf.TensorSpec([None, 299, 299, 3], tf.float32, name="input")]
     function = tf.function(lambda x: model(x, training=False))
     proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=17)
     temporary = path.with_suffix(".part")
     onnx.save(proto, temporary)
     os.replace(temporary, path)
+
+
+def quantise(peer: str, onnx_path: str, images: str, path: str) -> None:
+    """Write the model in int8, calibrated on images `[n, 299, 299, 3]`."""
+    import numpy as np
+
+    images = np.load(images)
+    if peer == "ort":
+        import onnxruntime.quantization as quantization
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+
+        class Images(quantization.CalibrationDataReader):
+            left = iter(images)
+
+            def get_next(self):
+                image = next(self.left, None)
+                return None if image is None else {"input": image[None]}
+
+        with tempfile.TemporaryDirectory() as folder:
+            prepared = str(Path(folder) / "prepared.onnx")
+            quant_pre_process(onnx_path, prepared, skip_symbolic_shape=True)
+            quantization.quantize_static(
+                prepared,
+                path,
+                Images(),
+                quant_format=quantization.QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8,
+                reduce_range=not has_vnni(),
+            )
+    else:
+        import nncf
+        import openvino as ov
+
+        model = ov.Core().read_model(onnx_path)
+        dataset = nncf.Dataset([image[None] for image in images])
+        ov.save_model(nncf.quantize(model, dataset, subset_size=len(images)), path, compress_to_fp16=False)
+
+
+def has_vnni() -> bool:
+    """Whether sums of 8-bit products have the room of 32 bits: else ONNX Runtime wants weights of 7 bits."""
+    return bool(re.search(r"\b(avx512_vnni|avx_vnni)\b", Path("/proc/cpuinfo").read_text()))
+
+
+def write_features(peer: str, model: str, threads: int, images: str, path: str) -> None:
+    """Write the probabilities and the features of images, one after the other."""
+    import numpy as np
+
+    _, infer = {"ort": ort_peer, "openvino": openvino_peer}[peer](model, threads, 1, "int8")
+    results = [infer(image[None]) for image in np.load(images)]
+    np.savez(path, *[np.concatenate([np.asarray(result[at]) for result in results]) for at in (0, 1)])
 
 
 def ort_peer(onnx_path: str, threads: int, batch: int, _precision: str):
@@ -106,7 +170,7 @@ def ort_peer(onnx_path: str, threads: int, batch: int, _precision: str):
     if isinstance(probe.shape[0], str):
         options.add_free_dimension_override_by_name(probe.shape[0], batch)
     runner = ort.InferenceSession(onnx_path, options, providers=["CPUExecutionProvider"])
-    return ort.__version__, lambda x: runner.run(None, {probe.name: x})[0]
+    return ort.__version__, lambda x: runner.run(None, {probe.name: x})
 
 
 def openvino_peer(onnx_path: str, threads: int, batch: int, precision: str):
@@ -116,14 +180,15 @@ def openvino_peer(onnx_path: str, threads: int, batch: int, precision: str):
     model = core.read_model(onnx_path)
     model.reshape([batch, 299, 299, 3])
     config = {
-        "INFERENCE_PRECISION_HINT": precision,
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         "ENABLE_HYPER_THREADING": True,  # else two threads on one core become one
     }
+    if precision != "int8":
+        config["INFERENCE_PRECISION_HINT"] = precision
     request = core.compile_model(model, "CPU", config).create_infer_request()
-    return ov.__version__.split("-")[0], lambda x: request.infer([x], share_inputs=True)[0]
+    return ov.__version__.split("-")[0], lambda x: request.infer([x], share_inputs=True)
 
 
 def serve(peer: str, onnx_path: str, threads: int, batch: int, precision: str) -> None:
@@ -133,7 +198,7 @@ def serve(peer: str, onnx_path: str, threads: int, batch: int, precision: str) -
     make = {"ort": ort_peer, "openvino": openvino_peer}[peer]
     version, infer = make(onnx_path, threads, batch, precision)
     x = np.random.default_rng(1).uniform(-1, 1, (batch, 299, 299, 3)).astype(np.float32)
-    assert np.asarray(infer(x)).shape == (batch, 1000)
+    assert np.asarray(infer(x)[0]).shape == (batch, 1000)
     print(json.dumps(version), flush=True)
     for line in sys.stdin:
         samples = []
@@ -209,6 +274,10 @@ class Ours:
         self.command += ["--threads", str(threads), "--batch", str(batch), "--precision", args.precision]
         self.command += ["--plan", str(args.plan)] if args.plan else []
         self.weights = ["--weights", str(args.weights)] if args.weights else []
+        if args.precision == "int8":
+            # Ranges are those of the weights.
+            self.command += [*self.weights, "--require-plan"]
+            self.weights = []
         self.version = None
         self.gflop = None  # executed an image
 
@@ -322,11 +391,58 @@ def prepare_python(cache: Path) -> str:
     return python
 
 
-def prepare_onnx(cache: Path, python: str) -> Path:
-    path = cache / "inception_v3.onnx"
+def prepare_onnx(cache: Path, python: str, weights: Path | None = None) -> Path:
+    name = f"-{zlib.crc32(weights.read_bytes()):08x}" if weights else ""
+    path = cache / f"inception_v3{name}.onnx"
     if not path.exists():
-        checked([python, __file__, "--make-onnx", str(path)], f"making {path}")
+        checked([python, __file__, "--make-onnx", str(path), *([str(weights)] if weights else [])], f"making {path}")
     return path
+
+
+class Quantised:
+    """Models in int8 of the peers, and the errors of their features and of ours."""
+
+    def __init__(self, args: argparse.Namespace, python: str, peers: list[str]):
+        self.args, self.python, self.models, self.folder = args, python, {}, tempfile.TemporaryDirectory()
+        self.inputs, self.exact = self.ours(args.images, "f32")
+        onnx = prepare_onnx(args.cache, python, args.weights)
+        calibration = self.ours(args.calibration, "f32")[0] if args.calibration else self.inputs
+        for name in peers:
+            self.models[name] = Path(self.folder.name) / {"ort": "ort.onnx", "openvino": "openvino.xml"}[name]
+            paths = [str(path) for path in (onnx, calibration, self.models[name])]
+            checked([python, __file__, "--quantise", name, *paths], f"quantising for {name}")
+
+    def ours(self, images: Path, precision: str) -> list[Path]:
+        """What the network gets of images, and its features."""
+        paths = [Path(self.folder.name) / f"{images.name}-{precision}-{what}.npy" for what in ("x", "y")]
+        command = [str(self.args.tuner), "run", "--model", "inception_v3", "--weights", str(self.args.weights)]
+        command += ["--image", str(images), "--features", "--precision", precision]
+        command += ["--write-input", str(paths[0]), "--output", str(paths[1])]
+        if precision != "f32":
+            command += ["--require-plan", *(["--plan", str(self.args.plan)] if self.args.plan else [])]
+        checked(command, f"our features in {precision}")
+        return paths
+
+    def errors(self) -> dict[str, list[float]]:
+        """The relative L2 error of the features of each image."""
+        code = (
+            "import sys, numpy as np; a, b = [np.load(p) for p in sys.argv[1:3]];"
+            "b = b['arr_1'] if hasattr(b, 'files') else b;"
+            "print(*(np.linalg.norm(a - b, axis=1) / np.linalg.norm(a, axis=1)))"
+        )
+        features = {}
+        if "ours" in self.args.names:
+            features["ours"] = self.ours(self.args.images, "int8")[1]
+        for name, model in self.models.items():
+            features[name] = Path(self.folder.name) / f"{name}.npz"
+            command = [self.python, __file__, "--features", name, str(model), str(self.args.threads[0])]
+            checked([*command, str(self.inputs), str(features[name])], f"features of {name}")
+        errors = {}
+        for name, path in features.items():
+            command = [self.python, "-c", code, str(self.exact), str(path)]
+            result = subprocess.run(command, capture_output=True, text=True, check=True, env=clean_environment())
+            errors[name] = [float(error) for error in result.stdout.split()]
+        return errors
 
 
 # --- measuring -------------------------------------------------------------------------
@@ -349,7 +465,7 @@ def quartiles(values: list[float]) -> list[float]:
     return statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
 
 
-def measure_starts(args, python: str, onnx: Path | None, threads: int, cpus: list[int]) -> dict[str, float]:
+def measure_starts(args, python: str, models: dict[str, Path], threads: int, cpus: list[int]) -> dict[str, float]:
     """Median seconds from the start of a process to its first result, one image, in turn."""
     names = start_names(args.names)
     seconds = {name: [] for name in names}
@@ -364,7 +480,7 @@ def measure_starts(args, python: str, onnx: Path | None, threads: int, cpus: lis
                 elif name == PACKED:
                     seconds[name].append(Ours(args, threads, 1, cpus).start(packed))
                 else:
-                    peer = Peer(python, name, onnx, threads, 1, cpus, args.precision)
+                    peer = Peer(python, name, models[name], threads, 1, cpus, args.precision)
                     peer.close()
                     seconds[name].append(peer.start_seconds)
     return {name: statistics.median(values) for name, values in seconds.items()}
@@ -411,7 +527,18 @@ def markdown(report: dict) -> str:
         + ("; a ratio is the median of the rounds' ratios (and its quartiles), below 1 we are faster" if peers else "")
         + f".\n{machine['cpus']} CPUs, {' '.join(machine['features'])}; {versions}; {report['date']}.\n"
     )
-    return text + rates(report) + starts(report)
+    return text + errors(report) + rates(report) + starts(report)
+
+
+def errors(report: dict) -> str:
+    """A table of the errors of features."""
+    if not report.get("errors"):
+        return ""
+    rows = [["", "worst", "mean"], ["---", "---:", "---:"]]
+    rows += [[TITLES[n], f"{max(e):.2e}", f"{statistics.mean(e):.2e}"] for n, e in report["errors"].items()]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    count = len(next(iter(report["errors"].values())))
+    return f"\nRelative L2 error of the features of {count} images, against ours in f32:\n\n{table}\n"
 
 
 def starts(report: dict) -> str:
@@ -457,9 +584,11 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tuner", type=Path, default=ROOT / "target/release/tuner")
     parser.add_argument("--plan", type=Path, help="plan file for `tuner run`")
-    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="ours and OpenVINO's")
+    parser.add_argument("--precision", choices=("f32", "bf16", "int8"), default="f32", help="ours and OpenVINO's")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="int8: photographs whose features are compared")
+    parser.add_argument("--calibration", type=Path, metavar="DIR", help="int8: those that ranges are found on")
     parser.add_argument("--starts", type=int, default=0, metavar="N", help="starts of processes to time")
-    parser.add_argument("--weights", type=Path, help="weights file for our timed starts")
+    parser.add_argument("--weights", type=Path, help="weights file for our timed starts; int8: of Keras, for all")
     parser.add_argument("--threads", type=numbers, default=[1, 2], metavar="1,2")
     parser.add_argument("--batch", type=numbers, default=[1, 8], metavar="1,8")
     parser.add_argument("--rounds", type=int, default=7)
@@ -476,6 +605,10 @@ def parse_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.precision != "f32":
         TITLES["openvino"] = f"OpenVINO {args.precision}"
+    if args.precision == "int8":
+        TITLES["ort"] = "ONNX Runtime int8"
+        if not (args.weights and args.images):
+            parser.error("--precision int8 needs --weights FILE and --images DIR")
     args.names = [name for name in TITLES if name in args.only.split(",")]
     if set(args.only.split(",")) - set(TITLES):
         parser.error(f"--only takes names of {', '.join(TITLES)}")
@@ -535,10 +668,13 @@ def compare(args: argparse.Namespace) -> None:
         raise Failure(f"{args.tuner} is not there: cargo build --release, or --tuner PATH")
     args.cache.mkdir(parents=True, exist_ok=True)
     peers = [name for name in args.names if name != "ours"]
-    python, onnx = "", None
+    python = ""
     if peers:
         python = args.python or prepare_python(args.cache)
-        onnx = prepare_onnx(args.cache, python)
+    elif args.precision == "int8":
+        python = args.python or sys.executable
+    quantised = Quantised(args, python, peers) if args.precision == "int8" else None
+    models = quantised.models if quantised else {name: prepare_onnx(args.cache, python) for name in peers}
 
     machine = describe_machine()
     report = {
@@ -549,6 +685,7 @@ def compare(args: argparse.Namespace) -> None:
         "rounds": args.rounds,
         "repeat": args.repeat,
         "precision": args.precision,
+        "errors": quantised and quantised.errors(),
         "results": [],
         "starts": [],
     }
@@ -568,7 +705,7 @@ def compare(args: argparse.Namespace) -> None:
                 if "ours" in args.names:
                     contenders.append(Ours(args, threads, batch, cpus))
                 for name in peers:
-                    contenders.append(Peer(python, name, onnx, threads, batch, cpus, args.precision))
+                    contenders.append(Peer(python, name, models[name], threads, batch, cpus, args.precision))
                 samples = measure(contenders, args.rounds, args.repeat, order)
                 report["versions"] |= {c.name: c.version for c in contenders if c.name != "ours"}
                 ours = next((c for c in contenders if c.name == "ours"), None)
@@ -579,7 +716,7 @@ def compare(args: argparse.Namespace) -> None:
             result |= {"plan": ours and ours.version, "executed_gflop": ours and ours.gflop}
             report["results"].append(result | summarise(samples, batch) | {"samples_ms": samples})
         if args.starts:
-            seconds = measure_starts(args, python, onnx, threads, cpus)
+            seconds = measure_starts(args, python, models, threads, cpus)
             report["starts"].append({"threads": threads, "seconds": seconds})
 
     stem = "compare" if args.precision == "f32" else f"compare-{args.precision}"
@@ -588,7 +725,13 @@ def compare(args: argparse.Namespace) -> None:
 
 def main() -> int:
     if sys.argv[1:2] == ["--make-onnx"]:
-        make_onnx(Path(sys.argv[2]))
+        make_onnx(Path(sys.argv[2]), Path(sys.argv[3]) if sys.argv[3:] else None)
+        return 0
+    if sys.argv[1:2] == ["--quantise"]:
+        quantise(*sys.argv[2:6])
+        return 0
+    if sys.argv[1:2] == ["--features"]:
+        write_features(sys.argv[2], sys.argv[3], int(sys.argv[4]), *sys.argv[5:7])
         return 0
     if sys.argv[1:2] == ["--serve"]:
         serve(sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]), sys.argv[6])

@@ -137,7 +137,9 @@ fn a_tuned_plan_says_what_each_form_costs() {
     let networks: Vec<&str> = list(plan, "networks").iter().filter_map(|c| c["network"].as_str()).collect();
     let has = |name: &str| networks.contains(&name);
     assert!(has("tuned") && has("built-in choice"), "{networks:?}");
-    assert!(has("plain blocks") || variant["variant"] == "plain", "{networks:?}");
+    // The built-in choice has forms of its own, whatever measuring has found.
+    let is_built_in = networks[0] == "built-in choice";
+    assert!(has("plain blocks") || variant["variant"] == "plain" || is_built_in, "{networks:?}");
     assert_contains(out, &["both: fuse_siblings+conv_before_pool"]);
 }
 

@@ -166,13 +166,15 @@ pub fn search_sentence(measurements: &[ProblemRecord], width: usize) -> String {
 
 /// What an error bound costs.
 pub fn pareto(plan: &Plan, width: usize) -> String {
-    let mut table = Table::new("error against f64 | ms | steps below f32 | M executed multiply-adds | bound");
+    let mut table =
+        Table::new("error against f64 | ms | steps below f32 | in u8 | M executed multiply-adds | bound");
     for point in &plan.pareto {
         let (error, ms) = (format!("{:.1e}", point.rel_error), short(point.time_us.median / 1e3));
-        let bf16_steps = format!("{} of {}", point.bf16_steps, plan.steps.len());
+        let below_f32 = format!("{} of {}", point.bf16_steps, plan.steps.len());
+        let in_u8 = point.u8_steps.to_string();
         let work = format!("{:.0}", point.multiply_adds as f64 / 1e6);
         let bound = if point.rel_error <= plan.max_rel_error { "kept" } else { "exceeded" };
-        table.row(&[&error, &ms, &bf16_steps, &work, &bound]);
+        table.row(&[&error, &ms, &below_f32, &in_u8, &work, &bound]);
     }
     table.fold_rows(width)
 }

@@ -19,10 +19,12 @@ pub fn pareto(network: &Network) -> Result<Vec<ParetoPoint>, PlannerError> {
     let times = compare(network, sessions, Instant::now() + POLICY.pareto.time);
     let point = |(chosen, entry): (&Chosen, &NetworkTime)| {
         let lower = |choice: &&Choice| pair(&choice.formats) != [Dtype::F32; 2];
+        let is_in_u8 = |choice: &&Choice| pair(&choice.formats).contains(&Dtype::U8);
         ParetoPoint {
             time_us: time_us(&entry.timing),
             rel_error: chosen.error,
             bf16_steps: chosen.choices.iter().filter(lower).count(),
+            u8_steps: chosen.choices.iter().filter(is_in_u8).count(),
             multiply_adds: multiply_adds(network.graph, &chosen.choices, network.cpu),
         }
     };
@@ -53,6 +55,7 @@ mod tests {
             time_us: TimeUs { median: time, low: time, high: time },
             rel_error,
             bf16_steps: 0,
+            u8_steps: 0,
             multiply_adds: 0,
         };
         let points = [(3.0, 1e-6), (1.0, 1e-2), (2.0, 2e-2), (2.5, 1e-3), (4.0, 1e-6), (5.0, 1e-7)];

@@ -2,7 +2,7 @@
 
 use engine::Machine;
 use engine::network::tuning_text;
-use engine::plan::{CandidateOutcome, CandidateRecord, NetworkRecord, Plan, TimeUs};
+use engine::plan::{CandidateOutcome, CandidateRecord, NetworkRecord, ParetoPoint, Plan, TimeUs};
 use kernels::{Conv, Window};
 use plotters::style::RGBColor;
 
@@ -131,6 +131,47 @@ pub fn contest(plan: &Plan) -> Result<String, DrawError> {
         bars: timed.iter().map(bar).collect(),
         without: "the plan has no contest of whole networks",
         notes,
+    };
+    bars.draw()
+}
+
+/// What an error bound costs: plans from the fastest to the most exact.
+pub fn pareto(plan: &Plan) -> Result<String, DrawError> {
+    let steps = plan.steps.len();
+    let bar = |point: &ParetoPoint| {
+        let ParetoPoint { time_us, rel_error, bf16_steps, u8_steps, .. } = *point;
+        let [ms, low, high] = [time_us.median, time_us.low, time_us.high].map(|us| us / 1e3);
+        let lower = match (bf16_steps, u8_steps) {
+            (0, _) => "all in f32".to_string(),
+            (lower, 0) => format!("{lower} of {steps} steps below f32"),
+            (lower, in_u8) => format!("{lower} of {steps} steps below f32, {in_u8} in u8"),
+        };
+        let is_kept = rel_error <= plan.max_rel_error;
+        Bar {
+            label: format!("{rel_error:.1e}"),
+            sublabel: if is_kept { "keeps the bound" } else { "exceeds the bound" }.to_string(),
+            bold: is_kept,
+            colour: colour(if u8_steps > 0 {
+                "direct_int8"
+            } else if bf16_steps > 0 {
+                "direct_bf16"
+            } else {
+                "direct"
+            }),
+            value: ms,
+            quartiles: [low, high],
+            ticks: Vec::new(),
+            pointer: None,
+            text: [format!("{} ms", short(ms)), lower],
+        }
+    };
+    let bars = Bars {
+        title: format!("{}: time by the error of the features", plan.model),
+        subtitle: vec![setting(plan)],
+        axis: "ms an inference, median".to_string(),
+        bars: plan.pareto.iter().map(bar).collect(),
+        without: "no plans were measured",
+        notes: vec!["No plan is both slower and less exact than another; all ran in turn.".to_string()],
     };
     bars.draw()
 }

@@ -38,6 +38,9 @@ pub fn files(plan: &Plan) -> Result<Vec<(String, String)>, DrawError> {
     if !plan.is_of_list() {
         files.push((page::CONTEST.to_string(), charts::contest(plan)?));
     }
+    if !plan.pareto.is_empty() {
+        files.push((page::PARETO.to_string(), charts::pareto(plan)?));
+    }
     for problem in problems.iter().filter(|p| !p.rows().is_empty()) {
         files.push((problem.file.clone(), charts::problem(problem)?));
     }

@@ -18,6 +18,9 @@ pub const NETWORK: &str = "network.svg";
 /// Picture of whole networks by way of choosing.
 pub const CONTEST: &str = "contest.svg";
 
+/// Picture of plans by time and error.
+pub const PARETO: &str = "pareto.svg";
+
 /// Rows of the table of steps.
 const STEPS: usize = 20;
 
@@ -158,8 +161,12 @@ pub fn page(plan: &Plan, steps: &[StepView], problems: &[ProblemView]) -> String
             shares_table("block", &shares(steps, |step| step.block), total),
         ),
     };
+    let pareto = match plan.pareto.is_empty() {
+        true => String::new(),
+        false => format!("## What an error bound costs\n\n![Plans by time and error]({PARETO})\n\n"),
+    };
     format!(
-        "# {model} on {cpu}\n\n{header}\n{whole}\
+        "# {model} on {cpu}\n\n{header}\n{whole}{pareto}\
          ## Where the time goes\n\n![The steps of {steps_of} in order]({NETWORK})\n\n{note}{families}\n{blocks}\n{rewrites}\
          {slowest}\n\n{steps}\n\
          ## Convolution problems\n\n\

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::plan::{CandidateRecord, Plan, PlanStep, TimeUs};
+use engine::plan::{CandidateRecord, ParetoPoint, Plan, PlanStep, TimeUs};
 use serde_json::{Value, json};
 
 use super::files::{files, write};
@@ -144,6 +144,25 @@ fn a_plan_becomes_a_page_with_its_pictures() {
         ["direct_avx512", "2 tunings", "winograd_plain: stands aside &lt;for now&gt;", "wrong: error 1"];
     assert_has(&files["conv-n1h35w35c192k64r1s1.svg"], &parts);
     assert_has(&files["network.svg"], &["branch&lt;5&gt;&amp;x_1"]);
+}
+
+#[test]
+fn plans_by_time_and_error_are_drawn_where_they_were_measured() {
+    let point = |ms: f64, rel_error, [bf16_steps, u8_steps]: [usize; 2]| ParetoPoint {
+        time_us: around(ms * 1e3),
+        rel_error,
+        bf16_steps,
+        u8_steps,
+        multiply_adds: 1,
+    };
+    let pareto = vec![point(8.0, 4e-2, [3, 2]), point(9.0, 4e-3, [1, 0]), point(12.0, 2e-6, [0, 0])];
+    let files = drawn(&Plan { pareto, max_rel_error: 1e-2, ..plan() });
+    assert_has(&files["report.md"], &["](pareto.svg)"]);
+    let lower = ["3 of 3 steps below f32, 2 in u8", "1 of 3 steps below f32", "all in f32"];
+    assert_has(
+        &files["pareto.svg"],
+        &[&lower[..], &["4.0e-2", "exceeds the bound", "keeps the bound"]].concat(),
+    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::network::ScaleError;
 use crate::util::files::InputError;
 use crate::util::words;
 
@@ -23,6 +24,9 @@ pub enum PlanError {
     /// A field does not hold what it must.
     #[error("{file}: {field} is {found}, expected {expected}")]
     Field { file: String, field: String, found: String, expected: String },
+    /// Tensors are of u8 that have no scales.
+    #[error("{file}: {source}")]
+    Scale { file: String, source: ScaleError },
     /// A folder has no plan.
     #[error("{folder}: found no plan, expected --plan PLAN.json or one that `tuner --model M` made")]
     None { folder: String },

@@ -284,6 +284,10 @@ impl NetworkRecord {
     }
 }
 
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
 /// A plan of which no other is both faster and more exact.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ParetoPoint {
@@ -292,6 +296,9 @@ pub struct ParetoPoint {
     /// Steps that read or write a type below f32.
     #[serde(alias = "lower_steps")]
     pub bf16_steps: usize,
+    /// Those of them that read or write u8.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub u8_steps: usize,
     pub multiply_adds: u64,
 }
 

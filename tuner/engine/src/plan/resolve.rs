@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::network::dtypes::Disagreement;
 use crate::network::{
-    Choice, Graph, Step, StepFormats, default_choice, of_tensors, problem_name, tuning_to_json,
+    Choice, Graph, Step, StepFormats, default_choice, of_tensors, problem_name, scales, tuning_to_json,
 };
 use crate::plan::error::{PlanError, field};
 use crate::plan::schema::{Bounds, Plan, PlanRequest};
@@ -98,7 +98,8 @@ impl Plan {
             choice.unwrap_or_else(|| default_choice(&step.problem, cpu))
         };
         let choices: Vec<Choice> = graph.steps.iter().map(choose).collect();
-        of_tensors(&graph, &choices).is_ok().then_some((graph, choices))
+        let types = of_tensors(&graph, &choices).ok()?;
+        scales(&graph, &types, self.calibration.as_ref()).is_ok().then_some((graph, choices))
     }
 
     /// A plain graph with its blocks in the plan's forms, and the choices for it, every one
@@ -135,8 +136,14 @@ impl Plan {
             }
         };
         let choices: Vec<Choice> = graph.steps.iter().enumerate().map(choose).collect::<Result<_, _>>()?;
-        let Err(Disagreement { step, reads, found, expected }) = of_tensors(graph, &choices) else {
-            return Ok(choices);
+        let Disagreement { step, reads, found, expected } = match of_tensors(graph, &choices) {
+            Ok(types) => {
+                let file = || path.display().to_string();
+                return scales(graph, &types, self.calibration.as_ref())
+                    .map(|_| choices)
+                    .map_err(|source| PlanError::Scale { file: file(), source });
+            }
+            Err(disagreement) => disagreement,
         };
         let side = if reads { "in" } else { "out" };
         let expected = format!("{expected} as the steps before it");
