@@ -9,16 +9,16 @@
 //!
 //! # Scales
 //!
-//! A tensor of u8 holds values over a *scale* that each channel has for itself. No kernel knows these
-//! scales. What reads such a tensor is prepared from filters whose weights are multiplied by the scales
-//! of their input channels, and what writes one from filters whose results are divided by the scales
-//! of their output channels ([`Filter::rescaled`]). So a kernel multiplies the numbers that are there
-//! and stores the nearest that its destination has.
+//! A tensor of u8 holds values over a *scale* that each channel has for itself. No kernel knows
+//! these scales. What reads such a tensor is prepared from filters whose weights are multiplied by
+//! the scales of their input channels, and what writes one from filters whose results are divided
+//! by the scales of their output channels ([`Filter::rescaled`]). So a kernel multiplies the
+//! numbers that are there and stores the nearest that its destination has.
 //!
 //! Weights of 8 bits have a scale for each output channel ([`Filter::quantized`]), which the kernel
-//! multiplies its sums by. Where the mean of each input channel is known, what all errors of rounding
-//! come to on average is taken out of the bias (M. Nagel et al., "Data-Free Quantization Through Weight
-//! Equalization and Bias Correction", 2019).
+//! multiplies its sums by. Where the mean of each input channel is known, what all errors of
+//! rounding come to on average is taken out of the bias (M. Nagel et al., "Data-Free Quantization
+//! Through Weight Equalization and Bias Correction", 2019).
 
 use std::ops::Range;
 
@@ -244,8 +244,8 @@ impl Filter {
         Quantized { folded, weights, scales }
     }
 
-    /// For inputs over a scale of each input channel, and outputs over one of each output channel, where
-    /// they are given (see the module).
+    /// For inputs over a scale of each input channel, and outputs over one of each output channel,
+    /// where they are given (see the module).
     ///
     /// # Panics
     /// If there is not a scale for each channel.

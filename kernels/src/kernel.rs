@@ -50,8 +50,8 @@ impl fmt::Display for Tuning {
 /// What a kernel promises about its error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Numerics {
-    /// Type that inputs and weights are rounded to before they are multiplied; of u8, inputs are that
-    /// and weights have 8 bits and a sign.
+    /// Type that inputs and weights are rounded to before they are multiplied; of u8, inputs are
+    /// that and weights have 8 bits and a sign.
     pub rounding: Dtype,
     /// RMS error as a multiple of that of a direct sum in f32.
     pub growth: f64,

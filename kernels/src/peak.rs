@@ -90,9 +90,9 @@ mod groups {
     }
 }
 
-/// Operations a second of the calling thread, by the instructions that a tier adds: of bf16 or of u8 for
-/// the tiers that multiply these, else of f32. It is measured for about `microseconds`
-/// on a core of 3 GHz. None where the tier is not there or not allowed.
+/// Operations a second of the calling thread, by the instructions that a tier adds: of bf16 or of
+/// u8 for the tiers that multiply these, else of f32. It is measured for about `microseconds` on a
+/// core of 3 GHz. None where the tier is not there or not allowed.
 pub fn tier_peak(cpu: &Cpu, tier: Tier, microseconds: usize) -> Option<f64> {
     let rounds = microseconds * 3000 / (SUMS / 2);
     match tier {

@@ -103,7 +103,8 @@ unsafe fn store_lanes<I: Isa, T>(ptr: *mut T, bits: I::u32s, width: usize, narro
     if width >= I::F32_LANES { store(I::F32_LANES) } else { store(width) }
 }
 
-/// Stores a vector times a factor as whole numbers of 16 bits, the nearest, ties to even: none is larger.
+/// Stores a vector times a factor as whole numbers of 16 bits, the nearest, ties to even: none is
+/// larger.
 ///
 /// A sum with `1.5 * 2^23` is rounded to a whole number, whose bits are its lowest ones.
 #[inline(always)]

@@ -1,4 +1,5 @@
-//! Plans other than plain ones in f32: variants of blocks, split batches, activations in bf16 and u8.
+//! Plans other than plain ones in f32: variants of blocks, split batches, activations in bf16 and
+//! u8.
 
 use cross_checks::network::{Network, Rule, in_bf16, in_u8};
 use engine::network::{
@@ -295,6 +296,25 @@ fn tuning_for_int8_finds_ranges_and_measures_u8() {
         assert!(number(&plan["calibration"], "rel_error") > 1e-3);
     }
     folder.succeeds(&format!("{RUN_BLOCK} --plan p.json"));
+}
+
+#[test]
+fn tunings_for_int8_and_bf16_share_a_folder_and_a_list_is_checked_again() {
+    let folder = Folder::new();
+    let tune = "tune --model mixed10 --budget 1 --threads 1 --results r --precision";
+    for (precision, bound) in [("int8", 5e-2), ("bf16", 1e-2)] {
+        folder.succeeds(&format!("{tune} {precision}"));
+        let args = format!("{RUN_BLOCK} --threads 1 --results r --repeat 1 --json --precision {precision}");
+        let plan = folder.json(text(&folder.prints_json(&args), "plan"));
+        assert_eq!(plan["max_rel_error"], bound);
+        let has_u8 = plan["measurements"].to_string().contains("u8:nhwc");
+        assert_eq!(has_u8, precision == "int8");
+    }
+    folder.write("l.txt", "n1h9w9c16k24r1s1\n");
+    folder.succeeds("tune --shapes l.txt --budget 1 --threads 1 --precision int8 --out list.json");
+    // Its status says whether an entry still holds.
+    let Ran { status, err, .. } = folder.run("spot --plan list.json");
+    assert!(matches!(status, Some(0 | 1)), "{err}");
 }
 
 #[test]

@@ -298,8 +298,8 @@ impl Subject {
         }
     }
 
-    /// Computes the case from u8 and weights of whole numbers, by which no sum is rounded: panics unless
-    /// each result is the nearest that its type has.
+    /// Computes the case from u8 and weights of whole numbers, by which no sum is rounded: panics
+    /// unless each result is the nearest that its type has.
     pub fn check_exact(&self, case: &Case, tuning: &Tuning, threads: &[usize]) {
         let mut random = Random::of(&format!("{} exact", case.problem));
         let src = (0..case.problem.src().elements()).map(|_| (random.bits() % 256) as f32).collect();

@@ -110,12 +110,12 @@ fn largest_tile(tunings: &[Tuning]) -> Tuning {
 
 /// As little f32 as the kernels for bf16 that a processor has allow.
 pub fn in_bf16(graph: &Graph, cpu: &Cpu) -> Vec<Choice> {
-    lowest_choices(graph, cpu, Precision::Bf16)
+    lowest_choices(graph, cpu, Precision::Bf16).expect("a choice")
 }
 
 /// As little f32 as the kernels for u8 that a processor has allow.
 pub fn in_u8(graph: &Graph, cpu: &Cpu) -> Vec<Choice> {
-    lowest_choices(graph, cpu, Precision::Int8)
+    lowest_choices(graph, cpu, Precision::Int8).expect("a choice")
 }
 
 /// Rules that together use every family, the least exact tunings among them.

@@ -30,8 +30,8 @@ impl AvxVnni {
 macro_rules! sums {
     ($proof:ty, $feature:literal, $vector:ty, $register:ident, $encoding:literal) => {
         impl $proof {
-            /// Adds the products of the four bytes of each lane, of `a` without and of `b` with a sign:
-            /// VPDPBUSD.
+            /// Adds the products of the four bytes of each lane, of `a` without and of `b` with a
+            /// sign: VPDPBUSD.
             ///
             /// # Safety
             /// The processor has the instructions.

@@ -9,10 +9,11 @@
 //!
 //! [`super::direct`] reads the taps of a pixel where they lie, and once for each panel of output
 //! channels; here they are copied once, and each sum is then one run of neighbouring elements. It
-//! takes what direct does not: any number of channels in bf16 and u8, since a patch ends with zeros.
+//! takes what direct does not: any number of channels in bf16 and u8, since a patch ends with
+//! zeros.
 //!
-//! A pointwise convolution of stride 1 has nothing to copy, and is left to direct; but where processors
-//! lack instructions for u8, the copy of u8 is of 16 bits, which they multiply at once.
+//! A pointwise convolution of stride 1 has nothing to copy, and is left to direct; but where
+//! processors lack instructions for u8, the copy of u8 is of 16 bits, which they multiply at once.
 
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -49,8 +50,8 @@ impl<I: Isa, M: Multiply<I>> Im2col<I, M> {
     }
 }
 
-/// Whether patches are wider than what they are copied from, so that a copy is worth its time even where
-/// it moves nothing.
+/// Whether patches are wider than what they are copied from, so that a copy is worth its time even
+/// where it moves nothing.
 fn widens<I: Isa, M: Multiply<I>>() -> bool {
     size_of::<M::Source>() > size_of::<M::Pixel>()
 }
@@ -163,8 +164,8 @@ impl<I: Isa, M: Multiply<I>> Prepared for PreparedIm2col<I, M> {
 }
 
 impl<I: Isa, M: Multiply<I>> PreparedIm2col<I, M> {
-    /// Copies the taps of the pixels of output rows, a patch a pixel, and zeros behind the last up to a
-    /// whole group.
+    /// Copies the taps of the pixels of output rows, a patch a pixel, and zeros behind the last up
+    /// to a whole group.
     ///
     /// # Safety
     /// `patches` may be written by this caller alone, a patch for each pixel.
@@ -253,8 +254,8 @@ impl<I: Isa, M: Multiply<I>> MultiplyPatches<'_, I, M> {
                 width: panel.width,
             },
         };
-        // SAFETY: there is a patch for each pixel; the outputs are this unit's; the panel has a row for
-        // each group of a patch.
+        // SAFETY: there is a patch for each pixel; the outputs are this unit's; the panel has a row
+        // for each group of a patch.
         unsafe { cut.run(step.isa, 0..cut.blocks, &rows) };
     }
 }

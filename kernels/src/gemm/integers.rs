@@ -3,17 +3,17 @@
 //! Their sums are whole numbers of 32 bits in registers of f32, scaled when a block is stored
 //! ([`super::register_block`]).
 //!
-//! Elements of u8 come in fours, in the 32 bits of a lane, with weights of 8 bits and a sign: VNNI sums
-//! all four products of a lane. Elements of 16 bits come in pairs, as those of bf16 do: what is made of
-//! u8, or copies of it. Any processor sums pairs, which is exact, where the instruction of AVX2 for
-//! products of u8 and 8 bits with a sign sums two of them in 16 bits and has no room for 255 * 127 * 2.
+//! Elements of u8 come in fours, in the 32 bits of a lane, with weights of 8 bits and a sign: VNNI
+//! sums all four products of a lane. Elements of 16 bits come in pairs, as those of bf16 do: what
+//! is made of u8, or copies of it. Any processor sums pairs, which is exact, where the instruction
+//! of AVX2 for products of u8 and 8 bits with a sign sums two of them in 16 bits and has no room
+//! for 255 * 127 * 2.
 
 use pulp::Simd as _;
 
 use crate::cpu::{Cpu, Isa, Plain};
 use crate::error::Unsupported;
 use crate::gemm::multiply::Multiply;
-use crate::vector::load;
 
 /// Fours of u8 and weights of 8 bits, summed one by one: what VNNI does, on any processor.
 #[derive(Clone, Copy, Debug)]
@@ -34,12 +34,6 @@ impl Multiply<Plain> for Int8 {
     unsafe fn pixel(isa: Plain, _: usize, ptr: *const u8) -> <Plain as pulp::Simd>::f32s {
         // SAFETY: by the caller.
         isa.transmute_f32s_u32s(isa.splat_u32s(unsafe { ptr.cast::<u32>().read_unaligned() }))
-    }
-
-    #[inline(always)]
-    unsafe fn weights(_: Plain, _: usize, ptr: *const f32) -> <Plain as pulp::Simd>::f32s {
-        // SAFETY: by the caller.
-        unsafe { load::<Plain>(ptr) }
     }
 
     #[inline(always)]
@@ -99,12 +93,6 @@ impl<I: Pairs> Multiply<I> for Int16 {
     }
 
     #[inline(always)]
-    unsafe fn weights(_: I, _: usize, ptr: *const f32) -> I::f32s {
-        // SAFETY: by the caller.
-        unsafe { load::<I>(ptr) }
-    }
-
-    #[inline(always)]
     fn add(isa: I, pixel: I::f32s, weights: I::f32s, sums: I::f32s) -> I::f32s {
         let [a, b, sums] = [pixel, weights, sums].map(|bits| isa.transmute_u32s_f32s(bits));
         isa.transmute_f32s_u32s(isa.add_products(a, b, sums))
@@ -160,12 +148,6 @@ mod x86 {
                 }
 
                 #[inline(always)]
-                unsafe fn weights(_: $isa, _: usize, ptr: *const f32) -> <$isa as pulp::Simd>::f32s {
-                    // SAFETY: by the caller.
-                    unsafe { load::<$isa>(ptr) }
-                }
-
-                #[inline(always)]
                 fn add(
                     _: $isa,
                     pixel: <$isa as pulp::Simd>::f32s,
@@ -193,5 +175,4 @@ mod x86 {
     vnni!(Avx512, Avx512Vnni, Avx512Vnni, u8, 4, add_fours, __m512i);
     vnni!(Avx2, AvxVnni, AvxVnni, u8, 4, add_fours, __m256i);
     vnni!(Avx512, Avx512Vnni, Int16Vnni<Avx512Vnni>, i16, 2, add_pairs, __m512i);
-    vnni!(Avx2, AvxVnni, Int16Vnni<AvxVnni>, i16, 2, add_pairs, __m256i);
 }

@@ -20,7 +20,8 @@ use pulp::Simd as _;
 pub trait Multiply<I: Isa>: Copy + Send + Sync + 'static {
     /// Elements of the tensor that is multiplied.
     type Pixel: Element;
-    /// What they are in memory when they are multiplied by the weights: the same, or copies of them.
+    /// What they are in memory when they are multiplied by the weights: the same, or copies of
+    /// them.
     type Source: Copy + From<Self::Pixel> + 'static;
     /// Neighbouring elements of a sum in a row of weights; runs of a sum are multiples of it.
     const GROUP: usize;
@@ -34,8 +35,13 @@ pub trait Multiply<I: Isa>: Copy + Send + Sync + 'static {
     /// The part of a pixel's group that a product takes, in all lanes.
     unsafe fn pixel(isa: I, product: usize, ptr: *const Self::Source) -> I::f32s;
 
-    /// The part of a vector of weights that a product takes.
-    unsafe fn weights(isa: I, product: usize, ptr: *const f32) -> I::f32s;
+    /// The part of a vector of weights that a product takes: all, unless there are several
+    /// products.
+    #[inline(always)]
+    unsafe fn weights(_isa: I, _product: usize, ptr: *const f32) -> I::f32s {
+        // SAFETY: by the caller.
+        unsafe { load::<I>(ptr) }
+    }
 
     /// The sums with the products added, those of the parts of all lanes.
     #[inline(always)]
@@ -62,12 +68,6 @@ impl<I: Isa> Multiply<I> for Single {
     unsafe fn pixel(isa: I, _: usize, ptr: *const f32) -> I::f32s {
         // SAFETY: by the caller.
         isa.splat_f32s(unsafe { *ptr })
-    }
-
-    #[inline(always)]
-    unsafe fn weights(_: I, _: usize, ptr: *const f32) -> I::f32s {
-        // SAFETY: by the caller.
-        unsafe { load::<I>(ptr) }
     }
 }
 
@@ -109,12 +109,6 @@ mod x86 {
             // SAFETY: by the caller.
             let pair = isa.splat_u32s(unsafe { ptr.cast::<u32>().read_unaligned() });
             isa.transmute_f32s_u32s(pair)
-        }
-
-        #[inline(always)]
-        unsafe fn weights(_: Avx512, _: usize, ptr: *const f32) -> F32s {
-            // SAFETY: by the caller.
-            unsafe { load::<Avx512>(ptr) }
         }
 
         #[inline(always)]

@@ -141,8 +141,8 @@ impl Panels {
         })
     }
 
-    /// As [`Self::pack`], in whole numbers: a row holds groups of two or four rows of the matrix, the
-    /// first in the lowest bits of each element, with zeros behind the last row.
+    /// As [`Self::pack`], in whole numbers: a row holds groups of two or four rows of the matrix,
+    /// the first in the lowest bits of each element, with zeros behind the last row.
     pub fn pack_groups(
         segments: &[Segment],
         lanes: usize,
@@ -167,8 +167,8 @@ impl Panels {
         panels
     }
 
-    /// Adds the scales of `matrices` that each panel holds: `fill` writes those of a panel, each as wide
-    /// as the panel.
+    /// Adds the scales of `matrices` that each panel holds: `fill` writes those of a panel, each as
+    /// wide as the panel.
     pub fn set_scales(&mut self, matrices: usize, mut fill: impl FnMut(&Panel, &mut [f32])) {
         let mut scales = Buffer::zeroed(matrices * self.buffers[1].len());
         for panel in &self.list {
@@ -238,7 +238,8 @@ impl Panels {
         self.weights(panel).wrapping_add(self.depth * panel.vectors * self.lanes)
     }
 
-    /// The scales of a panel's matrices, each padded to whole vectors; nothing where there are none.
+    /// The scales of a panel's matrices, each padded to whole vectors; nothing where there are
+    /// none.
     #[inline(always)]
     pub fn scales(&self, panel: &Panel) -> *const f32 {
         self.buffers[2].as_slice()[self.scales * panel.bias..].as_ptr()

@@ -28,7 +28,8 @@ pub struct Products<I: Isa, M: Multiply<I>> {
     pub a_pitch: [usize; 2],
     /// The right matrices, one after the other.
     pub panel: *const f32,
-    /// Of sums of whole numbers: the scales of the columns of each right matrix, one after the other.
+    /// Of sums of whole numbers: the scales of the columns of each right matrix, one after the
+    /// other.
     pub scales: *const f32,
     pub vectors: usize,
     /// The first result.
@@ -43,9 +44,9 @@ impl<I: Isa, M: Multiply<I>> Products<I, M> {
     /// Computes the products.
     ///
     /// # Safety
-    /// `rows` rows of `depth` elements, in whole groups, of each left matrix may be read, and a row of
-    /// `vectors` vectors for each group of them of each right one; `rows` rows of `vectors` vectors of each result may be
-    /// written by this caller alone; `pixels` fits the vectors.
+    /// `rows` rows of `depth` elements, in whole groups, of each left matrix may be read, and a row
+    /// of `vectors` vectors for each group of them of each right one; `rows` rows of `vectors`
+    /// vectors of each result may be written by this caller alone; `pixels` fits the vectors.
     #[inline(always)]
     pub unsafe fn run(self) {
         let cut = Cut::<I, M>::new(self.rows, self.pixels, self.vectors);

@@ -59,8 +59,8 @@ impl Next {
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<T> {
     pub count: usize,
-    /// From the operands of a row to those of the next: elements of `a`, of `b`, bytes of outputs, and
-    /// scales.
+    /// From the operands of a row to those of the next: elements of `a`, of `b`, bytes of outputs,
+    /// and scales.
     pub pitch: [usize; 4],
     /// Parts that each sum is divided in; 1 where there are several runs in a sum.
     pub parts: usize,

@@ -11,8 +11,8 @@ pub enum Dtype {
     F32,
     /// The upper half of an IEEE binary32: 8 significant bits. Rounded to nearest, ties to even.
     Bf16,
-    /// Whole numbers from 0 to 255: values over a scale that each channel has, see [`crate::filter`].
-    /// Rounded to nearest, ties to even, and clamped.
+    /// Whole numbers from 0 to 255: values over a scale that each channel has, see
+    /// [`crate::filter`]. Rounded to nearest, ties to even, and clamped.
     U8,
 }
 

@@ -45,9 +45,9 @@ pub struct Expected {
     pub largest: [f64; 2],
 }
 
-/// Source and filters for a kernel that reads or writes u8: over scales by which the largest magnitudes
-/// of the source and of the outputs of each segment are 255. The source has its magnitudes then, since
-/// u8 has no sign. Others stay as they are.
+/// Source and filters for a kernel that reads or writes u8: over scales by which the largest
+/// magnitudes of the source and of the outputs of each segment are 255. The source has its
+/// magnitudes then, since u8 has no sign. Others stay as they are.
 pub fn over_scales(
     problem: &Problem,
     src: &[f32],
@@ -112,10 +112,11 @@ impl Expected {
     /// As [`Self::tolerance_of`], where the kernel rounds its inputs and these outputs are of the
     /// inputs before.
     ///
-    /// In bf16, source values are off by up to a share `u`, and weights, which need not be the nearest,
-    /// by `2 u`; so their products are off by `3 u + 2 u^2`. The sum of the magnitudes of `K` products
-    /// is at most `K sigma`. In 8 bits, source values are off by up to 1/2 and weights by 1/254 of the
-    /// largest, so that each product is off by at most that of the largest ones with these errors.
+    /// In bf16, source values are off by up to a share `u`, and weights, which need not be the
+    /// nearest, by `2 u`; so their products are off by `3 u + 2 u^2`. The sum of the magnitudes of
+    /// `K` products is at most `K sigma`. In 8 bits, source values are off by up to 1/2 and weights
+    /// by 1/254 of the largest, so that each product is off by at most that of the largest ones
+    /// with these errors.
     pub fn tolerance_unrounded(&self, numerics: &Numerics, formats: &Formats) -> f64 {
         let (src, rounding, dst) = (formats.src.dtype, numerics.rounding, formats.dst.dtype);
         let share = |dtype: Dtype| if dtype == Dtype::Bf16 { dtype.rounding_error(1.0) } else { 0.0 };

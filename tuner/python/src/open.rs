@@ -211,7 +211,7 @@ fn tuned_once(target: &Target, network: &Network, listener: &Listener) -> PyResu
             return Ok(found.into());
         }
         if lock.is_some() {
-            let file = plan_file(&target.results, &network.model, &options);
+            let file = plan_file(&target.results, &network.model, &network.weights, &options);
             let plan = tuning::tuned(&file, network, &options, listener)?;
             return Ok(Chosen { plan, file: Some(file), notes: Vec::new() });
         }

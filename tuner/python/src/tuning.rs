@@ -107,7 +107,8 @@ pub fn tune(
     py.detach(|| {
         let network = Network::open(&target)?;
         let options = target.options(fresh);
-        let file = out.unwrap_or_else(|| plan_file(&target.results, &network.model, &options));
+        let file =
+            out.unwrap_or_else(|| plan_file(&target.results, &network.model, &network.weights, &options));
         tuned(&file, &network, &options, &listener)?;
         Ok((file, network.notes))
     })

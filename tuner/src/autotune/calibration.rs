@@ -1,17 +1,16 @@
 //! Ranges of activations for plans with u8.
 
 use engine::PlanError;
-use engine::network::{Calibration, Choice, Graph, Precision, lowest_choices, pair};
+use engine::network::{Calibration, Graph, Precision, lowest_choices};
 use engine::runtime::weight_cache::fingerprint;
 use engine::runtime::{Outputs, PreparedNetwork, RangeRule, Reference};
 use engine::weights::Weights;
-use kernels::Dtype;
 
 use crate::autotune::error::TuneError;
 use crate::autotune::setup::Setup;
 
-/// Ranges by the rule with the least error of the features, of a network that is in u8 wherever it can
-/// be, on the images of the reference; none where no tensor may be u8.
+/// Ranges by the rule with the least error of the features, of a network that is in u8 wherever it
+/// can be, on the images of the reference; none where no tensor may be u8.
 pub fn calibration(
     setup: &Setup,
     graph: &Graph,
@@ -24,7 +23,7 @@ pub fn calibration(
     let (threads, cpu) = (&setup.threads, &setup.options.cpu);
     threads.install(|| {
         let outputs = Outputs::of(graph, weights, cpu, threads, reference.images())?;
-        let choices = lowest_choices(graph, cpu, setup.precision);
+        let Some(choices) = lowest_choices(graph, cpu, setup.precision) else { return Ok(None) };
         let mut best: Option<Calibration> = None;
         for rule in RangeRule::ALL {
             let ranges = outputs.ranges(rule);
@@ -37,12 +36,7 @@ pub fn calibration(
         }
         let given_images = !setup.options.images.is_empty();
         let read = |source| PlanError::Read { file: weights.description(), source };
-        let (images, weights) = (reference.images().len(), fingerprint(weights).map_err(read)?);
+        let (images, weights) = (reference.images().len(), fingerprint(weights).map_err(read)?.to_string());
         Ok(best.map(|best| Calibration { weights, given_images, images, ..best }))
     })
-}
-
-/// Whether a step reads or writes u8.
-pub fn is_in_u8(choice: &Choice) -> bool {
-    pair(&choice.formats).contains(&Dtype::U8)
 }

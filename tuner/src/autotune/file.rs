@@ -5,7 +5,9 @@ use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use engine::network::Precision;
 use engine::plan::store::file_name;
+use engine::runtime::weight_cache::fingerprint;
 use engine::util::create_folder;
 use engine::util::files::check_writable;
 use engine::{InputError, Machine, Model, Plan, Weights};
@@ -29,10 +31,13 @@ pub fn results_folder() -> PathBuf {
 }
 
 /// The file in a folder of results that a tuning writes by default: in the folder of this machine,
-/// with a name that says what the plan is for.
-pub fn plan_file(results: &Path, model: &Model, options: &Options) -> PathBuf {
+/// with a name that says what the plan is for: where a tensor may be u8, for these weights alone.
+pub fn plan_file(results: &Path, model: &Model, weights: &Weights, options: &Options) -> PathBuf {
     let Options { cpu, threads, batch, bounds, .. } = options;
-    let name = file_name(&model.to_string(), model.shape_text().as_deref(), *threads, *batch, bounds);
+    let may_be_u8 = Precision::within(bounds.error) == Precision::Int8;
+    let weights = may_be_u8.then(|| fingerprint(weights).ok()).flatten();
+    let shape = model.shape_text();
+    let name = file_name(&model.to_string(), shape.as_deref(), [*threads, *batch], bounds, weights);
     Machine::of(cpu).folder(results).join(name)
 }
 
@@ -114,7 +119,7 @@ mod tests {
         let (model, options) = (Model::block("mixed10").expect("a block"), options());
         let weights = Weights::synthetic(&model, 1);
         let results = tempfile::tempdir().expect("a folder");
-        let file = plan_file(results.path(), &model, &options);
+        let file = plan_file(results.path(), &model, &weights, &options);
         let plan = autotune_to(&file, &model, &weights, &options, &mut Silent).expect("a plan");
         let request = engine::Request::new(&model).threads(1);
         let found = request.find(results.path(), &weights).expect("readable");
@@ -142,7 +147,7 @@ mod tests {
         let (model, options) = (Model::block("mixed10").expect("a block"), options());
         let weights = Weights::synthetic(&model, 1);
         let results = tempfile::tempdir().expect("a folder");
-        let file = plan_file(results.path(), &model, &options);
+        let file = plan_file(results.path(), &model, &weights, &options);
         let stopped = autotune_to(&file, &model, &weights, &options, &mut Impatient);
         assert!(matches!(stopped, Err(TuneError::Stopped)), "{stopped:?}");
         assert!(!file.exists());

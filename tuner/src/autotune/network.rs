@@ -1,15 +1,16 @@
 //! Tunes a network.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::network::{Calibration, Graph, Model, Precision, TOOL};
 use engine::plan::{Bounds, NetworkRecord, NetworkVariant, Plan, PlanStep, SCHEMA, time_us};
 use engine::runtime::{Reference, available, ensure_runs, graph, least_bytes};
 use engine::util::{now, ns, us};
 use engine::weights::Weights;
+use kernels::Dtype;
 
-use crate::autotune::calibration::{calibration, is_in_u8};
+use crate::autotune::calibration::calibration;
 use crate::autotune::error::TuneError;
 use crate::autotune::options::Options;
 use crate::autotune::planning::{Planned, plan};
@@ -55,7 +56,8 @@ fn tuned(
     let setup = Setup::new(options, work, &progress)?;
     let measured = setup.measure(&jobs(&[graph.clone(), split_all(&graph)]), POLICY.stages.isolated_share);
     let reference = reference(&setup, &graph, weights)?;
-    let calibration = calibration(&setup, &graph, weights, &reference)?;
+    let (calibration, calibrating) = timed(|| calibration(&setup, &graph, weights, &reference));
+    let (calibration, added) = (calibration?, measured.exhausted + calibrating);
     let network = Network {
         graph: &graph,
         measurements: &measured.results,
@@ -68,9 +70,9 @@ fn tuned(
         distance: &setup.distance,
         progress: &progress,
         runs: &setup.network_runs,
-        in_network_until: Some(setup.after(POLICY.stages.in_network_share) + measured.exhausted),
+        in_network_until: Some(setup.after(POLICY.stages.in_network_share) + added),
     };
-    let (end, earlier) = (setup.after(1.0) + measured.exhausted, options.earlier.as_ref());
+    let (end, earlier) = (setup.after(1.0) + added, options.earlier.as_ref());
     let planned = setup.threads.install(|| plan(&network, earlier, setup.is_busy(&measured), end))?;
     let mut plan = written(model, &graph, &setup, &measured, &planned, calibration.clone());
     if options.bounds.memory.is_none() {
@@ -82,6 +84,12 @@ fn tuned(
         plan.pareto = setup.threads.install(|| pareto(&network))?;
     }
     Ok(plan)
+}
+
+/// What a function gives, and how long it takes.
+fn timed<T>(function: impl FnOnce() -> T) -> (T, Duration) {
+    let start = Instant::now();
+    (function(), start.elapsed())
 }
 
 /// Refuses a bound on memory that no kernels can keep, before anything is measured.
@@ -155,7 +163,7 @@ fn written(
         planning: planned.planning,
         chosen_beside_load: Some(planned.beside_load),
         noise: Some(setup.noise(measured, best.core_to_core.map(ns))),
-        calibration: calibration.filter(|_| chosen.choices.iter().any(is_in_u8)),
+        calibration: calibration.filter(|_| chosen.choices.iter().any(|choice| choice.has(Dtype::U8))),
         networks: networks.iter().enumerate().map(network).collect(),
         rules: costs(&counted(graph, &measured.results)),
         split: planned.split.clone(),

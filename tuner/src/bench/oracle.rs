@@ -64,8 +64,8 @@ impl<'a> Oracle<'a> {
         self
     }
 
-    /// Inputs for a kernel of these formats, over scales where it reads or writes u8; their outputs, and
-    /// those of rounded ones.
+    /// Inputs for a kernel of these formats, over scales where it reads or writes u8; their
+    /// outputs, and those of rounded ones.
     fn data(&self, formats: &Formats) -> (&Inputs, &[Expected], &Rounded) {
         let which = match [formats.src.dtype, formats.dst.dtype].map(|dtype| dtype == Dtype::U8) {
             [false, false] => return (self.plain.inputs, &self.plain.given, &self.rounded),

@@ -38,8 +38,8 @@ pub struct TuneArgs {
     /// What the error is measured on; three built-in images by default
     #[command(flatten)]
     pub images: ImageArgs,
-    /// Seconds for all measuring; 33 by default. Each kernel's default tuning is measured whatever the
-    /// budget, and large batches take longer; the summary says by how much
+    /// Seconds for all measuring; 33 by default. Each kernel's default tuning is measured whatever
+    /// the budget, and large batches take longer; the summary says by how much
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub budget: Option<u32>,
     /// A budget of 14 seconds
@@ -157,12 +157,12 @@ pub struct ModelArgs {
     /// BatchNorms between the convolution of a --shape and its ReLU: 1 or 2; 1 by default
     #[arg(long, value_name = "N", requires = "shape", value_parser = clap::value_parser!(u8).range(1..=MAX_NORMS as i64))]
     pub batch_norms: Option<u8>,
-    /// Height and width of the images of a network, from 75 up; without it what the weights state, or
-    /// else the usual size
+    /// Height and width of the images of a network, from 75 up; without it what the weights state,
+    /// or else the usual size
     #[arg(long, value_name = "HxW", value_parser = size)]
     pub size: Option<ImageSize>,
-    /// Keras .keras, .h5 or .weights.h5, PyTorch .pt, .pth or .safetensors (or the index of several);
-    /// synthetic weights without it
+    /// Keras .keras, .h5 or .weights.h5, PyTorch .pt, .pth or .safetensors (or the index of
+    /// several); synthetic weights without it
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     /// What the classifier ends with; without it what the weights state, or else sigmoid for one
@@ -176,8 +176,8 @@ pub struct ModelArgs {
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct ImageArgs {
-    /// JPEG, PNG, WebP, BMP, TIFF or GIF images of any size: files, folders and all below them, patterns,
-    /// or lists with a path a line (.txt; - is standard input)
+    /// JPEG, PNG, WebP, BMP, TIFF or GIF images of any size: files, folders and all below them,
+    /// patterns, or lists with a path a line (.txt; - is standard input)
     #[arg(long, value_name = "FILE|FOLDER|LIST.txt", num_args = 1.., value_parser = stdin::file(), conflicts_with = "input")]
     pub image: Vec<PathBuf>,
     #[arg(long, value_name = "X.npy", value_parser = stdin::file(), help = format!("Preprocessed images: .npy of {}", input_arrays()))]
@@ -360,7 +360,8 @@ impl ModelArgs {
         Ok(of_size(Model::by_name(self.name()?, shape.as_ref(), None)?, self.size)?)
     }
 
-    /// The model with head and channels of its weights and, where no size is asked for, with theirs.
+    /// The model with head and channels of its weights and, where no size is asked for, with
+    /// theirs.
     fn fitted(&self, bare: &Model, weights: &Weights) -> Result<Model, Failure> {
         let [h, w, c] = bare.input();
         let model = match (self.size, weights.image_size()) {

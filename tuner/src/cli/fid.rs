@@ -56,7 +56,8 @@ pub struct FidArgs {
     /// Features of an image: 64, 192, 768 or 2048; by default those of the statistics, or else 2048
     #[arg(long, value_name = "N")]
     dims: Option<usize>,
-    /// The Kernel Inception Distance as well, by subsets of 1000 images, or of as many as are asked for
+    /// The Kernel Inception Distance as well, by subsets of 1000 images, or of as many as are asked
+    /// for
     #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true, default_missing_value = KID_SIZE, value_parser = clap::value_parser!(u32).range(2..=100_000), conflicts_with = "save_stats")]
     kid: Option<u32>,
     #[command(flatten)]
@@ -325,8 +326,8 @@ impl<'a> Network<'a> {
         Ok(Set { statistics, features })
     }
 
-    /// The features of images in order, `[n, dims]` of some images at a time, and what to know of the
-    /// images.
+    /// The features of images in order, `[n, dims]` of some images at a time, and what to know of
+    /// the images.
     fn features_of(
         &mut self,
         images: &Images,

@@ -41,8 +41,8 @@ pub struct RunArgs {
     /// ends there
     #[arg(long, value_name = "N", requires = "features")]
     dims: Option<usize>,
-    /// Write the results as they come: float32 .npy, or .csv, .jsonl and .parquet with the names of the
-    /// images; - is standard output, which then has the array and nothing else
+    /// Write the results as they come: float32 .npy, or .csv, .jsonl and .parquet with the names of
+    /// the images; - is standard output, which then has the array and nothing else
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Go on behind the results that an earlier run has left, of the same images in the same order
@@ -57,8 +57,8 @@ pub struct RunArgs {
     /// Keep packed weights in this file: a start that finds its own there packs none
     #[arg(long, visible_alias = "weight-cache", value_name = "FILE")]
     packed: Option<PathBuf>,
-    /// Names of the classes, one a line or in JSON; without it 1000 classes have ImageNet's names, and
-    /// `none` leaves them out
+    /// Names of the classes, one a line or in JSON; without it 1000 classes have ImageNet's names,
+    /// and `none` leaves them out
     #[arg(long, value_name = "FILE|none", value_parser = stdin::file())]
     labels: Option<PathBuf>,
     /// Classes to print of each image

@@ -39,7 +39,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     };
     let machine = Machine::of(&options.cpu);
     let Options { threads: workers, batch, .. } = options;
-    let path = args.output_file(&machine, plan_file(&args.host.results, &model, &options))?;
+    let path = args.output_file(&machine, plan_file(&args.host.results, &model, &weights, &options))?;
     print_notes(&crowded(workers));
     let plan = autotune_to(&path, &model, &weights, &options, &mut Meter::default())?;
     plan.noise.iter().for_each(warn_of_noise);

@@ -3,16 +3,17 @@
 //! ```text
 //! {"line": "run", "run": R, "schema": "measurements-1", "machine": .., "threads": .., "types": ..}
 //! {"line": "candidates", "run": R, "problem": P, "first": n, "list": [candidate, ..]}
-//! {"line": "round", "run": R, "problem": P, "round": i, "times": [[number, ns, disturbed], ..], "core_to_core_ns": ..}
-//! {"line": "resumes", "run": R, "problem": P, "from": an earlier run}
+//! {"line": "round", "run": R, "problem": P, "round": i, "times": [[number, ns, disturbed], ..],
+//! "core_to_core_ns": ..} {"line": "resumes", "run": R, "problem": P, "from": an earlier run}
 //! {"line": "done", "run": R, "problem": P, "share": seconds, "complete": ..}
 //! ```
 //!
 //! A run is one process on one machine with one number of threads. Candidates are numbered within a
 //! run and problem, in the order they come; a round holds the times of all that were still
 //! measured, so that what is compared was measured within seconds. A line is written whole, under a
-//! lock on the file where the file system has locks: several tuners may append at once, and one that
-//! is killed leaves at most a torn last line, which readers pass over and the next writer ends.
+//! lock on the file where the file system has locks: several tuners may append at once, and one
+//! that is killed leaves at most a torn last line, which readers pass over and the next writer
+//! ends.
 //!
 //! A tuning goes on from the rounds of the newest run of the same machine, threads and types that
 //! went furthest with a problem. Candidates of a kernel whose code has changed since are left out.
@@ -65,7 +66,12 @@ impl Log {
             tool: TOOL.to_string(),
             machine: machine.clone(),
             threads,
-            types: if types == Precision::F32 { "f32" } else { "lower" }.to_string(),
+            types: match types {
+                Precision::F32 => "f32",
+                Precision::Bf16 => "lower",
+                Precision::Int8 => "int8",
+            }
+            .to_string(),
             cold,
             method: METHOD,
             started: since.as_secs(),

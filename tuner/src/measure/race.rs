@@ -123,7 +123,7 @@ impl<'a> Race<'a> {
         let SupportedKernel { row, kernel } = self.kernels.iter().find(|k| k.row.id == entry.id.kernel)?;
         let offered = kernel.tunings(self.problem);
         let tuning = offered.into_iter().find(|tuning| tuning_to_json(tuning) == entry.id.tuning)?;
-        let offered = kernel.formats(self.problem, &tuning);
+        let offered = self.types.formats(&**kernel, self.problem, &tuning);
         let formats = offered.into_iter().find(|formats| StepFormats::of(formats) == entry.id.formats)?;
         (entry.code == row.code()).then_some(Choice { row, tuning, formats })
     }

@@ -7,7 +7,7 @@
 //! bounds on error and memory, which only add to the time: its sum is a lower bound of all plans.
 
 use engine::network::{
-    BlockVariant, DTYPES, Graph, Precision, Step, TensorId, cheapest, may_have, pairs, with_variant,
+    BlockVariant, DTYPES, Graph, Precision, Step, TensorId, cheapest, may_be_u8, pairs, with_variant,
 };
 use kernels::Dtype;
 
@@ -130,10 +130,11 @@ fn least_sum(graph: &Graph, cost: impl Fn(usize, [Dtype; 2]) -> Option<f64>) -> 
 /// before it have written: a choice layer by layer. None where none does any more.
 pub fn layerwise(graph: &Graph, measurements: &[ProblemResult], types: Precision) -> Option<f64> {
     let mut known: Vec<Option<Dtype>> = vec![None; graph.tensors.len()];
+    let may_be_u8 = may_be_u8(graph);
     let mut sum = 0.0;
     for (index, step) in graph.steps.iter().enumerate() {
         let fits = |tensor: TensorId, dtype| {
-            may_have(tensor, dtype) && known[tensor].is_none_or(|known| known == dtype)
+            (dtype != Dtype::U8 || may_be_u8[tensor]) && known[tensor].is_none_or(|known| known == dtype)
         };
         let paths = pairs().filter(|[src, dst]| {
             fits(step.src.tensor, *src) && step.dst.iter().all(|slice| fits(slice.tensor, *dst))

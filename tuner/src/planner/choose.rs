@@ -26,7 +26,8 @@ use crate::planner::ranking::{is_eligible, types_of, winner};
 use crate::planner::search::{Chosen, cost};
 
 impl<'m> Network<'_, 'm> {
-    /// The fastest choice that keeps the bounds. An error if nothing keeps the bounds, with the least that can be had.
+    /// The fastest choice that keeps the bounds. An error if nothing keeps the bounds, with the
+    /// least that can be had.
     pub fn choose(&self) -> Result<Chosen<'m>, PlannerError> {
         let bound = self.bounds.error;
         let memory = self.bounds.memory.map_or(usize::MAX, |mib| (mib as usize) << 20);

@@ -19,12 +19,11 @@ pub fn pareto(network: &Network) -> Result<Vec<ParetoPoint>, PlannerError> {
     let times = compare(network, sessions, Instant::now() + POLICY.pareto.time);
     let point = |(chosen, entry): (&Chosen, &NetworkTime)| {
         let lower = |choice: &&Choice| pair(&choice.formats) != [Dtype::F32; 2];
-        let is_in_u8 = |choice: &&Choice| pair(&choice.formats).contains(&Dtype::U8);
         ParetoPoint {
             time_us: time_us(&entry.timing),
             rel_error: chosen.error,
             bf16_steps: chosen.choices.iter().filter(lower).count(),
-            u8_steps: chosen.choices.iter().filter(is_in_u8).count(),
+            u8_steps: chosen.choices.iter().filter(|choice| choice.has(Dtype::U8)).count(),
             multiply_adds: multiply_adds(network.graph, &chosen.choices, network.cpu),
         }
     };

@@ -12,7 +12,8 @@
 //!     a[0..2] = load pixels' channels c of tap (r, s)    4 of the 8 tiles are operands
 //!     b[0..2] = load 16 pairs of rows of the panel       4 are sums
 //!     sums += a * b
-//!   bias, ReLU, round and store                           the processor overlaps it with the next block
+//!   bias, ReLU, round and store                           the processor overlaps it with the next
+//!   block
 //! ```
 //!
 //! - Four products take 64 cycles, four loads 32 from the first-level cache, but some 90 from the

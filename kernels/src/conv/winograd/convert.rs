@@ -1,4 +1,5 @@
-//! Tiles of bf16 or u8, widened to a patch of f32 before the transforms and rounded from one behind them.
+//! Tiles of bf16 or u8, widened to a patch of f32 before the transforms and rounded from one behind
+//! them.
 
 use std::ops::Range;
 

@@ -5,8 +5,8 @@
 //! will do: a tile that hangs over an edge is patched with zeros, vector by vector. Transformed
 //! filters `U` are computed in f64, once.
 //!
-//! Source and destinations may be bf16 or u8: a tile is then widened to a patch, or rounded from one,
-//! outside the transforms, and all between is f32.
+//! Source and destinations may be bf16 or u8: a tile is then widened to a patch, or rounded from
+//! one, outside the transforms, and all between is f32.
 //!
 //! Sums over channels make most of the error, since the output transform magnifies it. They are
 //! taken in parts ([`Products`]).

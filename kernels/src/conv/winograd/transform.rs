@@ -322,7 +322,8 @@ mod tests {
     use super::*;
     use crate::cpu::Plain;
 
-    /// The sums of the magnitudes of the rows of `Bt`, by its columns: transforms of single samples.
+    /// The sums of the magnitudes of the rows of `Bt`, by its columns: transforms of single
+    /// samples.
     fn check<const N: usize, const M: usize, const U: usize>() {
         let isa = Plain::detect().expect("every processor has it");
         let mut sums = [0.0f64; N];

@@ -1,12 +1,13 @@
 //! How transformed samples and filters are stored and multiplied: as f32, or as 16 bits.
 //!
-//! With 16 bits, samples of u8 are transformed in f32, where all are exact or nearly so, and rounded to
-//! whole numbers of at most `most` ([`largest_sample`]). No sample of a point is larger than 255 times the sum of the
-//! magnitudes of its coefficients, `g` ([`Transform::input_sum`]), so that `most / (255 g)` is a scale by
-//! which none is cut off. Transformed filters have a scale for each point and output channel: the largest
-//! by which no sum of products overflows 32 bits, `sum over c of |u_c| <= (2^31 - 1) / most`, and no
-//! weight 16. (Scales by point: R. Andri et al., "Going Further With Winograd Convolutions: Tap-Wise
-//! Quantization for Efficient Inference on 4x4 Tiles", 2022.)
+//! With 16 bits, samples of u8 are transformed in f32, where all are exact or nearly so, and
+//! rounded to whole numbers of at most `most` ([`largest_sample`]). No sample of a point is larger
+//! than 255 times the sum of the magnitudes of its coefficients, `g` ([`Transform::input_sum`]), so
+//! that `most / (255 g)` is a scale by which none is cut off. Transformed filters have a scale for
+//! each point and output channel: the largest by which no sum of products overflows 32 bits, `sum
+//! over c of |u_c| <= (2^31 - 1) / most`, and no weight 16. (Scales by point: R. Andri et al.,
+//! "Going Further With Winograd Convolutions: Tap-Wise Quantization for Efficient Inference on 4x4
+//! Tiles", 2022.)
 //!
 //! What 16 bits lose is little beside what 8 bits of the source have lost.
 
@@ -23,20 +24,21 @@ use crate::vector::{round_to_i16, store};
 
 use super::tiling::{Tiling, fill, pack};
 
-/// The largest transformed sample of so many channels: of 16 bits, or less where weights would be of
-/// the order of fewer than 256, since samples twice as fine leave weights half as fine.
+/// The largest transformed sample of so many channels: of 16 bits, or less where weights would be
+/// of the order of fewer than 256, since samples twice as fine leave weights half as fine.
 fn largest_sample(channels: usize) -> f64 {
     (f64::from(i32::MAX) / (256 * channels) as f64).min(i16::MAX.into()).floor()
 }
 
-/// How many times as large as of a sum of `products` in f32 the tolerance is, where they are of 16 bits.
+/// How many times as large as of a sum of `products` in f32 the tolerance is, where they are of 16
+/// bits.
 ///
-/// Samples and weights are off by up to 1 in 2^12 of their root mean squares, and f32 rounds to 1 in 2^24.
-/// These errors are independent of each other, so that sums of them grow with the root of the number of
-/// products, not with the number as the tolerance does; none of some thousand outputs is off by more than
-/// 8 standard deviations.
+/// Weights of the order of 256 are off by 1 in 2^10 of their root mean square, samples by less, and
+/// f32 rounds to 1 in 2^24. These errors are independent of each other, so that sums of them grow
+/// with the root of the number of products, not with the number as the tolerance does; none of a
+/// million outputs is off by more than 6 standard deviations.
 pub(super) fn growth(products: usize) -> f64 {
-    4096.0 * 8.0 / (products as f64).sqrt()
+    16384.0 * 6.0 / (products as f64).sqrt()
 }
 
 /// A way to multiply transformed samples.

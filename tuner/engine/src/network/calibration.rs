@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kernels::Dtype;
 use serde::{Deserialize, Serialize};
 
-use crate::network::dtypes::may_be_negative;
+use crate::network::dtypes::{may_be_negative, pooled};
 use crate::network::graph::{Graph, Step, Weight};
 
 /// The ranges of a network's activations, found by running images through it.
@@ -33,16 +33,16 @@ pub enum ScaleError {
     Negative { layer: String },
     #[error("step `{layer}`: {what} u8, expected f32 or bf16: it has no range")]
     NoRange { layer: String, what: &'static str },
-    #[error("calibration: found no range of `{layer}`, expected a number above 0")]
+    #[error("calibration: found no range of `{layer}`, expected a number above 0, neither tiny nor huge")]
     Missing { layer: String },
 }
 
-/// For each tensor, the scale of each channel: what 1 stands for. None of a tensor that has its values
-/// as they are.
+/// For each tensor, the scale of each channel: what 1 stands for. None of a tensor that has its
+/// values as they are.
 pub type Scales = Vec<Option<Vec<f32>>>;
 
-/// The scales of tensors of given types. A pool leaves the scales of its source, whatever the types: so
-/// of two tensors with a pool between them both have scales if one is u8.
+/// The scales of tensors of given types. A pool leaves the scales of its source, whatever the
+/// types: so of two tensors with a pool between them both have scales if one is u8.
 pub fn scales(
     graph: &Graph,
     types: &[Dtype],
@@ -52,14 +52,7 @@ pub fn scales(
     if !is_scaled.contains(&true) {
         return Ok(vec![None; types.len()]);
     }
-    let is_pool = |step: &&Step| step.problem.as_pool().is_ok();
-    for _ in 0..graph.tensors.len() {
-        for step in graph.steps.iter().filter(is_pool) {
-            let (src, dst) = (step.src.tensor, step.dst[0].tensor);
-            let either = is_scaled[src] || is_scaled[dst];
-            (is_scaled[src], is_scaled[dst]) = (either, either);
-        }
-    }
+    pooled(graph, &mut is_scaled);
     let layer = |step: &Step| step.layers[0].clone();
     let mut scales: Scales = vec![None; types.len()];
     for step in &graph.steps {
@@ -77,9 +70,11 @@ pub fn scales(
                 }
                 Some(Weight::Conv(spec)) => {
                     let range = calibration.and_then(|calibration| calibration.ranges.get(&spec.name));
-                    let range = range.copied().filter(|range| *range > 0.0 && range.is_finite());
-                    let range = range.ok_or_else(|| ScaleError::Missing { layer: spec.name.clone() })?;
-                    vec![range / f32::from(u8::MAX); slice.channels.len()]
+                    let scale = range.map(|range| range / f32::from(u8::MAX));
+                    let scale = scale
+                        .filter(|scale| *scale > 0.0 && [*scale, 1.0 / scale].iter().all(|s| s.is_normal()));
+                    let scale = scale.ok_or_else(|| ScaleError::Missing { layer: spec.name.clone() })?;
+                    vec![scale; slice.channels.len()]
                 }
                 _ => return Err(ScaleError::NoRange { layer: layer(step), what: "writes" }),
             };

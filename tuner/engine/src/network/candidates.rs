@@ -81,17 +81,30 @@ pub fn default_choice(problem: &Problem, cpu: &Cpu) -> Choice {
     best.unwrap_or_else(|| panic!("no kernel takes {problem}"))
 }
 
+/// A choice without measurements that reads a type and writes f32: [`default_choice`] for f32, of
+/// other types the first candidate that does, if there is one.
+pub fn choice_reading(problem: &Problem, cpu: &Cpu, dtype: Dtype) -> Option<Choice> {
+    if dtype == Dtype::F32 {
+        return Some(default_choice(problem, cpu));
+    }
+    let (list, _) = available(cpu, problem);
+    list.iter().filter(|a| a.row.role == Role::Candidate).find_map(|SupportedKernel { row, kernel }| {
+        let tuning = kernel.tunings(problem).swap_remove(0);
+        let formats = kernel.formats(problem, &tuning);
+        let formats = formats.into_iter().find(|formats| pair(formats) == [dtype, Dtype::F32])?;
+        Some(Choice { row, tuning, formats })
+    })
+}
+
 /// [`default_choice`] for every step.
 pub fn default_choices(graph: &Graph, cpu: &Cpu) -> Vec<Choice> {
     graph.steps.iter().map(|step| default_choice(&step.problem, cpu)).collect()
 }
 
-/// For every step the first candidate, by its default tuning, of those that round to and read and write
-/// the smallest types that a precision allows, all steps together.
-///
-/// # Panics
-/// If no candidate computes a step in f32.
-pub fn lowest_choices(graph: &Graph, cpu: &Cpu, precision: Precision) -> Vec<Choice> {
+/// A network in the smallest types that a precision allows: of each step the first candidate of the
+/// types that take the fewest bytes over all steps, by its default tuning. None if no candidate
+/// computes a step.
+pub fn lowest_choices(graph: &Graph, cpu: &Cpu, precision: Precision) -> Option<Vec<Choice>> {
     let candidates = |step: &Step| -> Vec<(usize, Choice)> {
         let of_kernel = |SupportedKernel { row, kernel }: &SupportedKernel| -> Vec<(usize, Choice)> {
             let tuning = kernel.tunings(&step.problem).swap_remove(0);
@@ -110,11 +123,10 @@ pub fn lowest_choices(graph: &Graph, cpu: &Cpu, precision: Precision) -> Vec<Cho
     let best = |step: usize, types: [Dtype; 2]| {
         candidates[step].iter().filter(|(_, c)| pair(&c.formats) == types).min_by_key(|(bytes, _)| *bytes)
     };
-    let types = cheapest(graph, |step, types| best(step, types).map(|(bytes, _)| *bytes as f64));
-    let types = types.expect("a candidate in f32 for each step");
+    let types = cheapest(graph, |step, types| best(step, types).map(|(bytes, _)| *bytes as f64))?;
     let of_step = |(index, step): (usize, &Step)| {
         let found = best(index, [types[step.src.tensor], types[step.dst[0].tensor]]);
-        found.expect("a candidate of these types").1.clone()
+        Some(found?.1.clone())
     };
     graph.steps.iter().enumerate().map(of_step).collect()
 }

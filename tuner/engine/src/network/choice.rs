@@ -4,7 +4,7 @@ use kernels::KernelEntry;
 use kernels::cpu::Cpu;
 use kernels::kernel::{Kernel, Tuning};
 use kernels::problem::{PoolKind, Problem};
-use kernels::tensor::Formats;
+use kernels::tensor::{Dtype, Formats};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -33,6 +33,11 @@ impl PartialEq for Choice {
 }
 
 impl Choice {
+    /// Whether it reads or writes a type.
+    pub fn has(&self, dtype: Dtype) -> bool {
+        [self.formats.src.dtype, self.formats.dst.dtype].contains(&dtype)
+    }
+
     /// A kernel and a tuning that it offers, in its first formats.
     ///
     /// # Panics

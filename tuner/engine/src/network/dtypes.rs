@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use kernels::{Dtype, Formats, Kernel, Problem, Tuning};
 
 use crate::network::choice::Choice;
-use crate::network::graph::{Graph, IMAGES, Step, TensorId};
+use crate::network::graph::{Graph, IMAGES, Step, Weight};
 
 /// The types that a plan may use: f32 alone, bf16 too, or all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,11 +70,6 @@ impl Precision {
     }
 }
 
-/// Whether a tensor may have a type: images, which may be below zero, are never u8.
-pub fn may_have(tensor: TensorId, dtype: Dtype) -> bool {
-    tensor != IMAGES || dtype != Dtype::U8
-}
-
 /// Whether outputs may be below zero, of inputs that are not. Those have no room in u8.
 pub fn may_be_negative(problem: &Problem) -> bool {
     match problem {
@@ -82,6 +77,38 @@ pub fn may_be_negative(problem: &Problem) -> bool {
         Problem::Pool(pool) => pool.epilogue.bias && !pool.epilogue.relu,
         Problem::Softmax { .. } | Problem::Sigmoid { .. } => false,
     }
+}
+
+/// For each tensor, all that have scales if it has: those that pools read from it and write to it.
+pub fn pooled(graph: &Graph, is_scaled: &mut [bool]) {
+    for _ in 0..graph.tensors.len() {
+        for step in graph.steps.iter().filter(|step| step.problem.as_pool().is_ok()) {
+            let (src, dst) = (step.src.tensor, step.dst[0].tensor);
+            let either = is_scaled[src] || is_scaled[dst];
+            (is_scaled[src], is_scaled[dst]) = (either, either);
+        }
+    }
+}
+
+/// Which tensors may be u8: those that only convolutions with ranges and pools write, none of them
+/// below zero, and that no pool shares its scales with others. Images, which may be below zero, are
+/// not.
+pub fn may_be_u8(graph: &Graph) -> Vec<bool> {
+    let mut without_scales = vec![false; graph.tensors.len()];
+    let mut is_signed = without_scales.clone();
+    without_scales[IMAGES] = true;
+    for step in &graph.steps {
+        let is_pool = step.problem.as_pool().is_ok();
+        let has_ranges = step.weights.iter().all(|weight| matches!(weight, Weight::Conv(_)));
+        for slice in &step.dst {
+            without_scales[slice.tensor] |= !(is_pool || step.problem.as_conv().is_ok() && has_ranges);
+            is_signed[slice.tensor] |= may_be_negative(&step.problem);
+        }
+        // What is no sum of products of weights needs its inputs as they are.
+        without_scales[step.src.tensor] |= !is_pool && step.problem.as_conv().is_err();
+    }
+    pooled(graph, &mut without_scales);
+    without_scales.into_iter().zip(is_signed).map(|(without, signed)| !without && !signed).collect()
 }
 
 /// All types, f32 first.
@@ -173,12 +200,13 @@ pub fn cheapest(graph: &Graph, cost: impl Fn(usize, [Dtype; 2]) -> Option<f64>) 
     if count > Types::ROOM {
         return None;
     }
-    let used_later = used_later(graph);
+    let (used_later, may_be_u8) = (used_later(graph), may_be_u8(graph));
     let mut known = vec![false; count];
     let mut typings = vec![(Types::default(), 0.0)];
     for (index, step) in graph.steps.iter().enumerate() {
-        let extended =
-            typings.iter().flat_map(|typing| extensions(typing, step, &known, |pair| cost(index, pair)));
+        let extended = typings
+            .iter()
+            .flat_map(|typing| extensions(typing, step, [&known, &may_be_u8], |pair| cost(index, pair)));
         typings = cheapest_of_each(extended, used_later[index]);
         known[step.src.tensor] = true;
         step.dst.iter().for_each(|slice| known[slice.tensor] = true);
@@ -201,12 +229,13 @@ fn used_later(graph: &Graph) -> Vec<Types> {
 fn extensions(
     &(types, seconds): &Typing,
     step: &Step,
-    known: &[bool],
+    [known, may_be_u8]: [&[bool]; 2],
     cost: impl Fn([Dtype; 2]) -> Option<f64>,
 ) -> impl Iterator<Item = Typing> {
     pairs().filter_map(move |[src, dst]| {
-        let fits =
-            |tensor: usize, dtype| may_have(tensor, dtype) && (!known[tensor] || types.get(tensor) == dtype);
+        let fits = |tensor: usize, dtype| {
+            (dtype != Dtype::U8 || may_be_u8[tensor]) && (!known[tensor] || types.get(tensor) == dtype)
+        };
         if !fits(step.src.tensor, src) || !step.dst.iter().all(|slice| fits(slice.tensor, dst)) {
             return None;
         }
@@ -246,6 +275,7 @@ mod tests {
     use kernels::PoolKind;
 
     use super::*;
+    use crate::network::graph::Slice;
     use crate::network::model::Model;
     use crate::util::random::unit;
 
@@ -257,11 +287,14 @@ mod tests {
     }
 
     fn sum(graph: &Graph, seed: u64, types: &[Dtype]) -> Option<f64> {
+        let mut each = types.iter().zip(may_be_u8(graph));
+        if !each.all(|(dtype, may_be)| may_be || *dtype != Dtype::U8) {
+            return None;
+        }
         let of = |(index, step): (usize, &Step)| {
             let dst = types[step.dst[0].tensor];
             let agree = step.dst.iter().all(|slice| types[slice.tensor] == dst);
-            let is_allowed = may_have(step.src.tensor, types[step.src.tensor]);
-            cost(seed, index, [types[step.src.tensor], dst]).filter(|_| agree && is_allowed)
+            cost(seed, index, [types[step.src.tensor], dst]).filter(|_| agree)
         };
         graph.steps.iter().enumerate().map(of).sum()
     }
@@ -283,6 +316,26 @@ mod tests {
                 assert!((cost - best).abs() < 1e-9, "{block}, seed {seed}: {cost} for {best}");
             }
         }
+    }
+
+    #[test]
+    fn what_has_scales_and_no_sign_may_be_u8() {
+        let block = Graph::new(&Model::block("mixed10").expect("a block"), 1, PoolKind::Average);
+        let may = may_be_u8(&block);
+        for step in &block.steps {
+            // The images, and their mean, which would share their scales.
+            let is_pool = step.problem.as_pool().is_ok();
+            assert!(step.dst.iter().all(|slice| may[slice.tensor] != is_pool), "{:?}", step.layers);
+        }
+        assert!(!may[IMAGES]);
+        let whole = Graph::new(&Model::inception_v3().with_classes(Some(10)), 1, PoolKind::Average);
+        let may = may_be_u8(&whole);
+        let is_of = |slice: &Slice| may[slice.tensor];
+        let features = whole.features.as_ref().expect("features");
+        assert!(is_of(features) && !is_of(&whole.output) && !may[IMAGES]);
+        let no = may.iter().filter(|may| !**may).count();
+        // The images, and what the dense layer and the softmax write.
+        assert_eq!(no, 3);
     }
 
     #[test]

@@ -17,14 +17,14 @@ pub use block_variant::{Block, BlockVariant, problems, with_variant};
 pub use builder::BlockInfo;
 pub use calibration::{Calibration, ScaleError, Scales, scales};
 pub use candidates::{
-    Excluded, SupportedKernel, available, built_in, default_choice, default_choices, lowest_choices,
-    supported,
+    Excluded, SupportedKernel, available, built_in, choice_reading, default_choice, default_choices,
+    lowest_choices, supported,
 };
 pub use choice::{
     CandidateId, Choice, StepFormats, TOOL, multiply_adds, problem_name, tuning_text, tuning_to_json,
 };
 pub use dtypes::{
-    BF16_ERROR, DTYPES, F32_ERROR, INT8_ERROR, Precision, cheapest, may_have, of_tensors, pair, pairs,
+    BF16_ERROR, DTYPES, F32_ERROR, INT8_ERROR, Precision, cheapest, may_be_u8, of_tensors, pair, pairs,
 };
 pub use graph::{Graph, Slice, Split, Step, TensorId, Weight};
 pub use inception_v3::NETWORK;

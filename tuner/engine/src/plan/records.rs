@@ -51,8 +51,8 @@ pub struct StreamsRecord {
     pub threads: usize,
     /// The median of the rounds.
     pub images_per_second: f64,
-    /// The ratio to one inference after the other in the same rounds, and the interval that holds it
-    /// in 95 of 100 cases; none for that itself.
+    /// The ratio to one inference after the other in the same rounds, and the interval that holds
+    /// it in 95 of 100 cases; none for that itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratio_ci95: Option<[f64; 3]>,
 }
@@ -114,8 +114,13 @@ pub struct ConditionsRecord {
 }
 
 impl ConditionsRecord {
-    /// The peak of the instructions that a kernel uses, in f32 where its id does not say.
+    /// The peak of the instructions that a kernel uses, in f32 where its id does not say; none of
+    /// whole numbers without instructions of their own.
     pub fn peak(&self, kernel: &str) -> Option<f64> {
+        if kernel.contains("_int8") || kernel.contains("_int16") {
+            let tier = entry(kernel)?.tier?;
+            return self.peak_gflops.get(&tier.to_string()).copied().filter(|_| !tier.is_of_f32());
+        }
         let of_tier = |tier: Tier| self.peak_gflops.get(&tier.to_string()).copied().filter(|p| *p > 0.0);
         match entry(kernel).and_then(|entry| entry.tier) {
             Some(tier) => of_tier(tier),

@@ -16,9 +16,9 @@ use crate::runtime::{Machine, available, graph, physical_cores};
 use crate::util::now;
 use crate::weights::Weights;
 
-/// What a program asks of a plan. What it does not state any plan of a file may have; where a plan is
-/// looked for or made, it is for all physical cores that this process may use, one image at a time,
-/// in f32 and without a bound on memory.
+/// What a program asks of a plan. What it does not state any plan of a file may have; where a plan
+/// is looked for or made, it is for all physical cores that this process may use, one image at a
+/// time, in f32 and without a bound on memory.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
     model: &'a Model,
@@ -59,8 +59,8 @@ impl<'a> Request<'a> {
         Self { batch: batch.into().map(|batch| batch.max(1)), ..self }
     }
 
-    /// A bound on the relative L2 error of the features. A looser one than that of f32 allows bf16, and a
-    /// looser one than that of bf16 u8.
+    /// A bound on the relative L2 error of the features. A looser one than that of f32 allows bf16,
+    /// and a looser one than that of bf16 u8.
     pub fn max_rel_error(self, max_rel_error: impl Into<Option<f64>>) -> Self {
         Self { max_rel_error: max_rel_error.into(), ..self }
     }
@@ -134,7 +134,7 @@ impl<'a> Request<'a> {
         let plain = graph(self.model, weights, self.looked_for().1);
         let mut notes = Vec::new();
         if let Some(folder) = folder_of_plans(&machine, results.as_ref())? {
-            if let Some((file, plan)) = newest(&folder, &request, &bounds, &machine) {
+            if let Some((file, plan)) = newest(&folder, &request, &bounds, &machine, Some(weights)) {
                 match self.chosen(plan, &file, &plain, weights) {
                     Ok(choice) => {
                         notes.extend(choice.plan.notes(&file, Some(&machine)));
@@ -143,9 +143,8 @@ impl<'a> Request<'a> {
                     Err(error) => notes.push(error.to_string()),
                 }
             }
-            let nearest = nearest(&folder, &request, &bounds, &machine);
+            let nearest = nearest(&folder, &request, &bounds, &machine, Some(weights));
             let adapted = nearest.and_then(|(file, plan)| {
-                plan.check_calibration(&file, weights).ok()?;
                 let (graph, choices) = plan.adapted(&plain, &self.cpu)?;
                 let origin = PlanOrigin::Nearest { file, threads: plan.threads, batch: plan.batch };
                 let calibration = plan.calibration;
@@ -285,15 +284,15 @@ fn folder_of_plans(machine: &Machine, results: &Path) -> Result<Option<PathBuf>,
 
 impl Plan {
     /// The newest plan for a request that was made on a machine like this one: of those with the
-    /// request's bound on the error, if there is one, else of those with a tighter one. `results` is a
-    /// folder of results, in which each machine has a folder. `None` if there is no such plan.
+    /// request's bound on the error, if there is one, else of those with a tighter one. `results`
+    /// is a folder of results, in which each machine has a folder. `None` if there is no such plan.
     ///
     /// # Errors
     /// If the machine's folder is there and can't be read.
     pub fn find(results: impl AsRef<Path>, request: &Request) -> Result<Option<Self>, PlanError> {
         let machine = Machine::of(&request.cpu);
         let Some(folder) = folder_of_plans(&machine, results.as_ref())? else { return Ok(None) };
-        let found = newest(&folder, &request.plan_request(), &request.bounds(), &machine);
+        let found = newest(&folder, &request.plan_request(), &request.bounds(), &machine, None);
         Ok(found.map(|(_, plan)| plan))
     }
 

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use kernels::{Cpu, Tuning, entry, table};
+use kernels::{Cpu, Dtype, Tuning, entry, table};
 use serde_json::{Map, Value};
 
 use crate::network::dtypes::Disagreement;
 use crate::network::{
-    Choice, Graph, Step, StepFormats, default_choice, of_tensors, problem_name, scales, tuning_to_json,
+    Choice, Graph, Step, StepFormats, choice_reading, default_choice, of_tensors, problem_name, scales,
+    tuning_to_json,
 };
 use crate::plan::error::{PlanError, field};
 use crate::plan::schema::{Bounds, Plan, PlanRequest};
@@ -63,8 +64,8 @@ impl Plan {
         Err(field(path, "calibration.weights", format!("\"{}\"", calibration.weights), expected))
     }
 
-    /// Whether the plan keeps what a run asks. One with a bound on memory is slower than it could be,
-    /// and only for runs that ask for one; one without keeps a bound if what was measured does.
+    /// Whether the plan keeps what a run asks. One with a bound on memory is slower than it could
+    /// be, and only for runs that ask for one; one without keeps a bound if what was measured does.
     pub fn keeps(&self, bounds: &Bounds) -> bool {
         let is_exact = self.max_rel_error <= bounds.error;
         let keeps_memory = match (bounds.memory, self.max_memory_mib) {
@@ -82,20 +83,25 @@ impl Plan {
 
     /// The plan's choices for a graph of another batch or number of threads, or one that ends
     /// before the plan's does, in the plan's forms and not split: a step that the plan's candidate
-    /// does not take there, or whose layers the plan does not have, gets [`default_choice`]. None
-    /// where formats would not agree.
+    /// does not take there, or whose layers the plan does not have, gets a choice in f32 that reads
+    /// what is there. None where formats would not agree.
     pub fn adapted(&self, plain: &Graph, cpu: &Cpu) -> Option<(Graph, Vec<Choice>)> {
         let (path, mut whole) = (Path::new("plan"), Self { split: None, ..self.clone() });
         let blocks = plain.blocks();
         whole.block_variants.retain(|planned| blocks.contains(&&planned.block[..]));
         let graph = whole.graph(path, plain).ok()?;
+        let mut types: Vec<Option<Dtype>> = vec![None; graph.tensors.len()];
         let choose = |step: &Step| {
             let planned = self.steps.iter().position(|planned| planned.layers == step.layers);
             let choice = planned.and_then(|index| {
                 let planned = PlanStep { problem: problem_name(step), ..self.steps[index].clone() };
                 self.choice(path, index, &planned, step, cpu).ok()
             });
-            choice.unwrap_or_else(|| default_choice(&step.problem, cpu))
+            let read = types[step.src.tensor].unwrap_or(Dtype::F32);
+            let choice = choice.or_else(|| choice_reading(&step.problem, cpu, read));
+            let choice = choice.unwrap_or_else(|| default_choice(&step.problem, cpu));
+            step.dst.iter().for_each(|slice| types[slice.tensor] = Some(choice.formats.dst.dtype));
+            choice
         };
         let choices: Vec<Choice> = graph.steps.iter().map(choose).collect();
         let types = of_tensors(&graph, &choices).ok()?;
@@ -137,6 +143,8 @@ impl Plan {
         };
         let choices: Vec<Choice> = graph.steps.iter().enumerate().map(choose).collect::<Result<_, _>>()?;
         let Disagreement { step, reads, found, expected } = match of_tensors(graph, &choices) {
+            // Nothing runs a list but measurements of its steps.
+            Ok(_) if self.is_of_list() => return Ok(choices),
             Ok(types) => {
                 let file = || path.display().to_string();
                 return scales(graph, &types, self.calibration.as_ref())

@@ -193,15 +193,15 @@ impl Plan {
         }
     }
 
-    /// The streams that give the most images a second, if that is known. By the medians: an interval
-    /// that includes 1 is no reason against several, which lose less than one session where loaders
-    /// of images work on the same cores.
+    /// The streams that give the most images a second, if that is known. By the medians: an
+    /// interval that includes 1 is no reason against several, which lose less than one session
+    /// where loaders of images work on the same cores.
     pub fn fastest_streams(&self) -> Option<&StreamsRecord> {
         self.streams.iter().max_by(|a, b| a.images_per_second.total_cmp(&b.images_per_second))
     }
 
-    /// What to know of a plan, a line each: what has changed since it was made on a machine like this,
-    /// where that is asked, and fields that it does not have.
+    /// What to know of a plan, a line each: what has changed since it was made on a machine like
+    /// this, where that is asked, and fields that it does not have.
     pub fn notes(&self, path: &Path, machine: Option<&Machine>) -> Vec<String> {
         let changes = machine.and_then(|machine| self.stale(machine));
         let stale = changes.map(|changes| format!("{}: {changes}", path.display()));

@@ -8,38 +8,52 @@ use kernels::Cpu;
 use crate::plan::error::PlanError;
 use crate::plan::schema::{Bounds, Plan, PlanRequest};
 use crate::runtime::Machine;
+use crate::weights::Weights;
 
 /// File name of a plan: what it is for, so that plans for different uses lie side by side.
-pub fn file_name(model: &str, shape: Option<&str>, threads: usize, batch: usize, bounds: &Bounds) -> String {
+/// `weights` tells those from others that it is for alone.
+pub fn file_name(
+    model: &str,
+    shape: Option<&str>,
+    [threads, batch]: [usize; 2],
+    bounds: &Bounds,
+    weights: Option<&str>,
+) -> String {
     let shape = shape.map(|s| format!("-{s}")).unwrap_or_default();
     let memory = bounds.memory.map(|mib| format!("-m{mib}")).unwrap_or_default();
-    format!("plan-{model}{shape}-t{threads}-b{batch}-e{:e}{memory}.json", bounds.error)
+    let weights =
+        weights.map(|text| format!("-w{:08x}", crc32fast::hash(text.as_bytes()))).unwrap_or_default();
+    format!("plan-{model}{shape}-t{threads}-b{batch}-e{:e}{memory}{weights}.json", bounds.error)
 }
 
 /// The newest plan of a folder that is for what a run asks, and its path: of those with that bound
 /// on the error, if there is one, else of those with a tighter one. Other files are passed over.
-/// Plans with a bound on memory are for runs that ask for one.
+/// Plans with a bound on memory are for runs that ask for one, and those with ranges of activations
+/// for the weights that these are of, where weights are given.
 pub fn newest(
     folder: &Path,
     wanted: &PlanRequest,
     bounds: &Bounds,
     machine: &Machine,
+    weights: Option<&Weights>,
 ) -> Option<(PathBuf, Plan)> {
-    fitting(folder, wanted, bounds, machine)
+    fitting(folder, wanted, bounds, machine, weights)
         .max_by_key(|(_, plan)| (plan.max_rel_error == bounds.error, plan.created))
 }
 
-/// The plans of a folder that are for what a run asks, on a machine like this.
+/// The plans of a folder that are for what a run asks, on a machine like this, and for its weights.
 fn fitting(
     folder: &Path,
     wanted: &PlanRequest,
     bounds: &Bounds,
     machine: &Machine,
+    weights: Option<&Weights>,
 ) -> impl Iterator<Item = (PathBuf, Plan)> {
     in_folder(folder).filter(move |(path, plan)| {
         plan.check_wanted(path, wanted).is_ok()
             && plan.keeps(bounds)
             && plan.machine.differs(machine).is_none()
+            && weights.is_none_or(|weights| plan.check_calibration(path, weights).is_ok())
     })
 }
 
@@ -50,9 +64,10 @@ pub fn nearest(
     wanted: &PlanRequest,
     bounds: &Bounds,
     machine: &Machine,
+    weights: Option<&Weights>,
 ) -> Option<(PathBuf, Plan)> {
     let any = PlanRequest { threads: None, batch: None, ..wanted.clone() };
-    fitting(folder, &any, bounds, machine).min_by_key(|(_, plan)| {
+    fitting(folder, &any, bounds, machine, weights).min_by_key(|(_, plan)| {
         let distance = |asked: Option<usize>, found: usize| asked.map_or(0, |asked| asked.abs_diff(found));
         let batch = distance(wanted.batch, plan.batch);
         (batch, distance(wanted.threads, plan.threads), Reverse(plan.created))

@@ -1,10 +1,11 @@
 //! Finds the ranges of a network's activations from images.
 //!
-//! A range that is as wide as the largest output leaves large steps between all others; a narrower one
-//! clamps the largest. What is best for a layer is estimated from a histogram of its outputs: with 255
-//! steps of `s` below the range `t`, values below it are off by `s^2 / 12` in the mean square, those above
-//! by `(x - t)^2`, and those below half a step, which become 0, by `x^2`. The estimate knows nothing of what later layers make of the error, so that
-//! [`RangeRule`]s compete: the error of the features decides.
+//! A range that is as wide as the largest output leaves large steps between all others; a narrower
+//! one clamps the largest. What is best for a layer is estimated from a histogram of its outputs:
+//! with 255 steps of `s` below the range `t`, values below it are off by `s^2 / 12` in the mean
+//! square, those above by `(x - t)^2`, and those below half a step, which become 0, by `x^2`. The
+//! estimate knows nothing of what later layers make of the error, so that [`RangeRule`]s compete:
+//! the error of the features decides.
 
 use kernels::{Cpu, Problem};
 

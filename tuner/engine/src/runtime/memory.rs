@@ -42,8 +42,8 @@ const PROGRAM: usize = 12 << 20;
 
 /// Bytes that a process takes at most on top of the packed weights, the activations and the scratch
 /// of a network: the program, twice the weights of the layers that are packed at once, one a thread
-/// and the largest ones at that, and twice the images and the results of a batch. Weights in f64 take
-/// more while they are read.
+/// and the largest ones at that, and twice the images and the results of a batch. Weights in f64
+/// take more while they are read.
 ///
 /// Measured for InceptionV3 as the peak of resident memory on Linux less the rest: 31 MiB of the 35
 /// that this gives for one thread, 44 of 51 for two.
@@ -55,8 +55,8 @@ pub fn process_bytes(graph: &Graph, threads: usize) -> usize {
     PROGRAM + 2 * (layers + images + results) * size_of::<f32>()
 }
 
-/// Bytes that a process takes at least, whatever the kernels: [`process_bytes`], the weights and the
-/// activations without what kernels add, in the smallest type that will do.
+/// Bytes that a process takes at least, whatever the kernels: [`process_bytes`], the weights and
+/// the activations without what kernels add, in the smallest type that will do.
 pub fn least_bytes(graph: &Graph, threads: usize, precision: Precision) -> usize {
     let weights = graph.steps.iter().map(|step| elements(&step.problem)[2]).sum::<u128>() as usize;
     process_bytes(graph, threads) + (weights + arena_elements(graph)) * precision.bytes()

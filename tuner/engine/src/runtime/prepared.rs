@@ -127,8 +127,8 @@ pub struct PreparedNetwork {
     pub(super) latest: usize,
 }
 
-/// The filters that a step's kernel packs: over the scales of the tensors that it reads and writes; with
-/// expected inputs if it rounds weights.
+/// The filters that a step's kernel packs: over the scales of the tensors that it reads and writes;
+/// with expected inputs if it rounds weights.
 pub fn filters(
     step: &Step,
     weights: &Weights,
@@ -200,8 +200,8 @@ impl PreparedNetwork {
     /// Prepares every step by its choice, on all threads, and sizes the memory.
     ///
     /// # Errors
-    /// If a kernel refuses its step, steps do not agree on types, ranges are missing, weights are missing
-    /// or wrong, or packed weights are not theirs.
+    /// If a kernel refuses its step, steps do not agree on types, ranges are missing, weights are
+    /// missing or wrong, or packed weights are not theirs.
     ///
     /// # Panics
     /// If there is not one choice a step.

@@ -160,6 +160,12 @@ impl PreparedNetwork {
             let size = values.len() / n;
             values[at * size..][..size].iter().all(|value| value.is_finite())
         };
+        // Tensors of u8 hide what is no number; there is none where images are numbers.
+        let is_hidden = self.scales.iter().any(Option::is_some);
+        if let Some(at) = images.iter().position(|value| is_hidden && !value.is_finite()) {
+            let (image, layer) = (at * n / images.len(), self.graph.steps[0].layers[0].clone());
+            return Err(NotFinite { image, output: NotFiniteOutput { layer, found: images[at] } });
+        }
         let (output, features) = (self.output(n), self.features(n).unwrap_or_default());
         let is_finite = |at: &usize| of_image(&output, *at) && of_image(&features, *at);
         let Some(image) = (0..n).find(|at| !is_finite(at)) else { return Ok(()) };

@@ -1,8 +1,8 @@
 //! Packed weights in a file, so that a later start packs none.
 //!
 //! ```text
-//! {"format": "packed-weights-1", "key": .., "buffers": [[[bytes, crc32], ..], ..]}     a line of JSON
-//! the buffers of step 0, of step 1, ..
+//! {"format": "packed-weights-1", "key": .., "buffers": [[[bytes, crc32], ..], ..]}     a line of
+//! JSON the buffers of step 0, of step 1, ..
 //! ```
 //!
 //! The key says what was packed how: which weights, by which build of the program, each step's
@@ -76,13 +76,14 @@ pub fn key(
     Ok(key)
 }
 
-/// What tells weights from others, in a few words: a hash of all files.
-pub fn fingerprint(weights: &Weights) -> io::Result<String> {
-    if weights.is_synthetic() {
-        return Ok(weights.description());
+/// What tells weights from others, in a few words: a hash of all files, which are read once.
+pub fn fingerprint(weights: &Weights) -> io::Result<&str> {
+    if let Some(known) = weights.fingerprint.get() {
+        return Ok(known);
     }
     let hashes = pieces(weights).iter().map(hash).collect::<io::Result<Vec<u32>>>()?;
-    Ok(format!("crc32 {:08x}", crc32fast::hash(bytemuck::cast_slice(&hashes))))
+    let hash = crc32fast::hash(bytemuck::cast_slice(&hashes));
+    Ok(weights.fingerprint.get_or_init(|| format!("crc32 {hash:08x}")))
 }
 
 /// Hashes of the content of all files of weights, piece by piece; none of synthetic ones.

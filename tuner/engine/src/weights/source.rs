@@ -6,6 +6,7 @@
 //! Keras, safetensors, `.pt` of PyTorch.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use kernels::Filter;
 
@@ -25,6 +26,8 @@ pub struct Weights {
     description: String,
     features: usize,
     head: Option<Head>,
+    /// What tells them from others, once it is known.
+    pub(crate) fingerprint: OnceLock<String>,
 }
 
 #[derive(Debug)]
@@ -61,7 +64,8 @@ impl Weights {
         let file = CheckedFile::open(path, spec, options)?;
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         let (head, description) = (file.head.head(), one_line(&name));
-        Ok(Self { store: Store::File(file), description, features: spec.features, head })
+        let fingerprint = OnceLock::new();
+        Ok(Self { store: Store::File(file), description, features: spec.features, head, fingerprint })
     }
 
     pub(super) fn synthetic_for(spec: &Spec, seed: u64) -> Self {
@@ -69,7 +73,8 @@ impl Weights {
         let store = Store::Synthetic(Synthetic { seed, info: spec.info });
         let (description, head) =
             (format!("synthetic (seed {seed})"), top.map(|top| Head::softmax(top.classes)));
-        Self { store, description, features: spec.features, head }
+        let fingerprint = OnceLock::from(description.clone());
+        Self { store, description, features: spec.features, head, fingerprint }
     }
 
     /// The layers behind the features; `None` without such layers or without features.
@@ -192,7 +197,8 @@ impl Weights {
         Ok(Some(inputs))
     }
 
-    /// A dense layer of the head, by its number, as a 1x1 convolution `[1, 1, in, out]` with a bias.
+    /// A dense layer of the head, by its number, as a 1x1 convolution `[1, 1, in, out]` with a
+    /// bias.
     ///
     /// # Errors
     /// As [`Self::conv`].
