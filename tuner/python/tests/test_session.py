@@ -69,7 +69,7 @@ def test_results_do_not_depend_on_threads_streams_and_batches_of_a_call(preproce
         ({"batch": 5000}, ValueError, "batch is 5000, expected a number from 1"),
         ({"streams": 9, "threads": 2}, ValueError, "streams is 9, expected a number from 1 to threads, 2"),
         ({"streams": "all"}, ValueError, "streams is 'all', expected 'auto' or a number"),
-        ({"precision": "f16"}, ValueError, "precision is `f16`, expected f32 or bf16"),
+        ({"precision": "f16"}, ValueError, "precision is `f16`, expected f32, bf16 or int8"),
         ({"budget": -1.0}, ValueError, "budget is -1, expected seconds above 0"),
     ],
 )

@@ -78,7 +78,8 @@ class Session:
             was made on another processor is never used.
         :param threads: The plan's, or else the physical cores that this process may use.
         :param batch: Images of one inference: the plan's, or else 1.
-        :param precision: `"f32"`: features within 1e-5; `"bf16"`: within 1e-2; `"int8"`: within 5e-2. The plan's, or else f32.
+        :param precision: `"f32"`: features within 1e-5; `"bf16"`: within 1e-2; `"int8"`: within 5e-2.
+            The plan's, or else f32.
         :param streams: Inferences at the same time, which share the threads where there are many
             images. `"auto"` is what is fastest by the plan, or else one thread each.
         :param preprocess: A preset such as `"keras"` or `"fid"`, or its changes as a mapping with
