@@ -101,10 +101,16 @@ impl Machine {
         list
     }
 
-    /// Name of its folder: letters, digits and hyphens.
+    /// Name of its folder: letters, digits and hyphens. Instructions for whole numbers are not in
+    /// it, so that a machine keeps the folder that it had before there were kernels for them.
     pub fn slug(&self) -> String {
         let [family, model, stepping] = self.signature;
-        let text = format!("{} {family}-{model}-{stepping} {} {}c", self.cpu, self.isa, self.cores);
+        let isa = match self.isa.as_str() {
+            "avxvnni" => "avx2",
+            "avx512vnni" => "avx512",
+            isa => isa,
+        };
+        let text = format!("{} {family}-{model}-{stepping} {isa} {}c", self.cpu, self.cores);
         let words = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
         words.collect::<Vec<_>>().join("-").to_ascii_lowercase()
     }
