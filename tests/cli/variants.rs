@@ -238,9 +238,9 @@ fn a_plan_in_bf16_is_for_runs_that_ask_for_it() {
     assert!(!explained.contains("bf16 to f32"), "{explained}");
 }
 
-/// A plan whose steps all read and write u8, but for the first and the last ones.
-fn plan_of_u8() -> Value {
-    let mut plan = plan_by(in_u8, BlockVariant::PLAIN);
+/// A plan whose steps all read and write u8, but for those that can't.
+fn plan_of_u8(variant: BlockVariant) -> Value {
+    let mut plan = plan_by(in_u8, variant);
     plan["max_rel_error"] = 5e-2.into();
     let Network { graph, weights, cpu, threads, .. } = Network::block("mixed10", PoolKind::Average, 1, 1);
     let input = graph.tensors[0];
@@ -250,21 +250,27 @@ fn plan_of_u8() -> Value {
     let calibration = Calibration { weights: weights.description(), images: 1, ..ranges };
     plan["calibration"] = serde_json::to_value(calibration).expect("finite numbers");
     let is_u8 = |step: &&Value| text(&step["formats"], "in").starts_with("u8:nhwc");
-    let kernels = list(&plan, "steps").iter().filter(is_u8).map(|step| text(step, "kernel"));
-    assert!(
-        kernels.clone().count() >= 3 && kernels.clone().any(|k| k.contains("int")),
-        "{:?}",
-        kernels.collect::<Vec<_>>()
-    );
+    let kernels: Vec<&str> =
+        list(&plan, "steps").iter().filter(is_u8).map(|step| text(step, "kernel")).collect();
+    assert!(kernels.len() >= 3 && kernels.iter().any(|kernel| kernel.contains("int")), "{kernels:?}");
     plan
 }
 
 #[test]
-fn a_plan_in_u8_gives_the_results_of_f32_within_its_bound() {
+fn a_plan_in_u8_gives_the_results_of_f32_within_its_bound_in_every_form() {
     let folder = Folder::new();
-    let (lower, exact) = (folder.block_output(&plan_of_u8(), 1), folder.block_output(&BLOCK_PLAN.0, 1));
-    let error = engine::util::stats::relative_l2(&lower, &exact);
-    assert!((1e-3..=5e-2).contains(&error), "results differ by {error:e}");
+    let exact = folder.block_output(&BLOCK_PLAN.0, 1);
+    for variant in BlockVariant::ALL {
+        let lower = folder.block_output(&plan_of_u8(variant), 1);
+        let error = engine::util::stats::relative_l2(&lower, &exact);
+        assert!((1e-3..=5e-2).contains(&error), "{variant}: results differ by {error:e}");
+        // Weights that were packed before.
+        let outputs = ["a.npy", "b.npy"].map(|output| {
+            folder.succeeds(&format!("{RUN_BLOCK} --plan p.json --packed w-{variant} --output {output}"));
+            folder.read(output)
+        });
+        assert!(outputs[0] == outputs[1], "{variant}");
+    }
 }
 
 #[test]
@@ -275,7 +281,7 @@ fn a_plan_in_u8_is_refused_without_the_ranges_of_its_weights() {
         ("calibration", |plan| plan["calibration"] = Value::Null),
         ("calibration.ranges", |plan| plan["calibration"]["ranges"] = 3.into()),
     ];
-    Folder::new().refuses_edits(RUN_BLOCK, &plan_of_u8(), &edits);
+    Folder::new().refuses_edits(RUN_BLOCK, &plan_of_u8(BlockVariant::PLAIN), &edits);
 }
 
 #[test]
