@@ -161,8 +161,9 @@ impl PreparedNetwork {
             values[at * size..][..size].iter().all(|value| value.is_finite())
         };
         // Tensors of u8 hide what is no number; there is none where images are numbers.
-        let is_hidden = self.scales.iter().any(Option::is_some);
-        if let Some(at) = images.iter().position(|value| is_hidden && !value.is_finite()) {
+        if self.scales.iter().any(Option::is_some)
+            && let Some(at) = images.iter().position(|value| !value.is_finite())
+        {
             let (image, layer) = (at * n / images.len(), self.graph.steps[0].layers[0].clone());
             return Err(NotFinite { image, output: NotFiniteOutput { layer, found: images[at] } });
         }
