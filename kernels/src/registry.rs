@@ -102,10 +102,10 @@ macro_rules! kernel_table {
             separable_avx512: "separable", Avx512, Candidate, conv::winograd::Winograd::<Avx512>::line;
             separable_avx2: "separable", Avx2, Candidate, conv::winograd::Winograd::<Avx2>::line;
             separable_plain: "separable", Plain, Candidate, conv::winograd::Winograd::<Plain>::line;
-            winograd_int16_avx512vnni: "winograd_int16", Avx512Vnni, Candidate, conv::winograd::Winograd::<Avx512, Int16Vnni<Avx512Vnni>>::square;
+            winograd_int16_avx512vnni: "winograd_int16", Avx512Vnni, Candidate, conv::winograd::Winograd::<Avx512, Int16Vnni>::square;
             winograd_int16_avx2: "winograd_int16", Avx2, Candidate, conv::winograd::Winograd::<Avx2, Int16>::square;
             winograd_int16_plain: "winograd_int16", Plain, Candidate, conv::winograd::Winograd::<Plain, Int16>::square;
-            separable_int16_avx512vnni: "separable_int16", Avx512Vnni, Candidate, conv::winograd::Winograd::<Avx512, Int16Vnni<Avx512Vnni>>::line;
+            separable_int16_avx512vnni: "separable_int16", Avx512Vnni, Candidate, conv::winograd::Winograd::<Avx512, Int16Vnni>::line;
             separable_int16_avx2: "separable_int16", Avx2, Candidate, conv::winograd::Winograd::<Avx2, Int16>::line;
             separable_int16_plain: "separable_int16", Plain, Candidate, conv::winograd::Winograd::<Plain, Int16>::line;
             strassen_avx512: "strassen", Avx512, Candidate, conv::strassen::Strassen::<Avx512>::make;

@@ -28,42 +28,20 @@ impl AvxVnni {
 }
 
 macro_rules! sums {
-    ($proof:ty, $feature:literal, $vector:ty, $register:ident, $encoding:literal) => {
+    ($proof:ty, $name:ident, $instruction:literal, $feature:literal, $vector:ty, $register:ident, $doc:literal) => {
         impl $proof {
-            /// Adds the products of the four bytes of each lane, of `a` without and of `b` with a
-            /// sign: VPDPBUSD.
+            #[doc = $doc]
             ///
             /// # Safety
             /// The processor has the instructions.
             #[inline]
             #[target_feature(enable = $feature)]
-            pub unsafe fn add_fours(sums: $vector, a: $vector, b: $vector) -> $vector {
+            pub unsafe fn $name(sums: $vector, a: $vector, b: $vector) -> $vector {
                 let mut sums = sums;
                 // SAFETY: by the caller.
                 unsafe {
                     std::arch::asm!(
-                        concat!($encoding, "vpdpbusd {sums}, {a}, {b}"),
-                        sums = inout($register) sums,
-                        a = in($register) a,
-                        b = in($register) b,
-                        options(pure, nomem, nostack, preserves_flags),
-                    );
-                }
-                sums
-            }
-
-            /// Adds the products of both halves of each lane, all with a sign: VPDPWSSD.
-            ///
-            /// # Safety
-            /// The processor has the instructions.
-            #[inline]
-            #[target_feature(enable = $feature)]
-            pub unsafe fn add_pairs(sums: $vector, a: $vector, b: $vector) -> $vector {
-                let mut sums = sums;
-                // SAFETY: by the caller.
-                unsafe {
-                    std::arch::asm!(
-                        concat!($encoding, "vpdpwssd {sums}, {a}, {b}"),
+                        concat!($instruction, " {sums}, {a}, {b}"),
                         sums = inout($register) sums,
                         a = in($register) a,
                         b = in($register) b,
@@ -76,5 +54,30 @@ macro_rules! sums {
     };
 }
 
-sums!(Avx512Vnni, "avx512f", __m512i, zmm_reg, "");
-sums!(AvxVnni, "avx2", __m256i, ymm_reg, "{{vex}} ");
+sums!(
+    Avx512Vnni,
+    add_fours,
+    "vpdpbusd",
+    "avx512f",
+    __m512i,
+    zmm_reg,
+    "Adds the products of the four bytes of each lane, of `a` without and of `b` with a sign."
+);
+sums!(
+    AvxVnni,
+    add_fours,
+    "{{vex}} vpdpbusd",
+    "avx2",
+    __m256i,
+    ymm_reg,
+    "Adds the products of the four bytes of each lane, of `a` without and of `b` with a sign."
+);
+sums!(
+    Avx512Vnni,
+    add_pairs,
+    "vpdpwssd",
+    "avx512f",
+    __m512i,
+    zmm_reg,
+    "Adds the products of both halves of each lane, all with a sign."
+);

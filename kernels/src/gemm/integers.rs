@@ -9,11 +9,9 @@
 //! of AVX2 for products of u8 and 8 bits with a sign sums two of them in 16 bits and has no room
 //! for 255 * 127 * 2.
 
-use pulp::Simd as _;
-
 use crate::cpu::{Cpu, Isa, Plain};
 use crate::error::Unsupported;
-use crate::gemm::multiply::Multiply;
+use crate::gemm::multiply::{Multiply, splat_bits};
 
 /// Fours of u8 and weights of 8 bits, summed one by one: what VNNI does, on any processor.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +31,7 @@ impl Multiply<Plain> for Int8 {
     #[inline(always)]
     unsafe fn pixel(isa: Plain, _: usize, ptr: *const u8) -> <Plain as pulp::Simd>::f32s {
         // SAFETY: by the caller.
-        isa.transmute_f32s_u32s(isa.splat_u32s(unsafe { ptr.cast::<u32>().read_unaligned() }))
+        unsafe { splat_bits(isa, ptr.cast()) }
     }
 
     #[inline(always)]
@@ -89,7 +87,7 @@ impl<I: Pairs> Multiply<I> for Int16 {
     #[inline(always)]
     unsafe fn pixel(isa: I, _: usize, ptr: *const i16) -> I::f32s {
         // SAFETY: by the caller.
-        isa.transmute_f32s_u32s(isa.splat_u32s(unsafe { ptr.cast::<u32>().read_unaligned() }))
+        unsafe { splat_bits(isa, ptr.cast()) }
     }
 
     #[inline(always)]
@@ -143,8 +141,7 @@ mod x86 {
                 #[inline(always)]
                 unsafe fn pixel(isa: $isa, _: usize, ptr: *const $source) -> <$isa as pulp::Simd>::f32s {
                     // SAFETY: by the caller.
-                    let bytes = isa.splat_u32s(unsafe { ptr.cast::<u32>().read_unaligned() });
-                    isa.transmute_f32s_u32s(bytes)
+                    unsafe { splat_bits(isa, ptr.cast()) }
                 }
 
                 #[inline(always)]
@@ -162,17 +159,17 @@ mod x86 {
         };
     }
 
-    /// Pairs of 16 bits by VNNI, which the proof is of.
+    /// Pairs of 16 bits by VNNI, of which it is the proof.
     #[derive(Clone, Copy, Debug)]
-    pub struct Int16Vnni<P>(P);
+    pub struct Int16Vnni(Avx512Vnni);
 
-    impl<P> From<P> for Int16Vnni<P> {
-        fn from(proof: P) -> Self {
+    impl From<Avx512Vnni> for Int16Vnni {
+        fn from(proof: Avx512Vnni) -> Self {
             Self(proof)
         }
     }
 
     vnni!(Avx512, Avx512Vnni, Avx512Vnni, u8, 4, add_fours, __m512i);
     vnni!(Avx2, AvxVnni, AvxVnni, u8, 4, add_fours, __m256i);
-    vnni!(Avx512, Avx512Vnni, Int16Vnni<Avx512Vnni>, i16, 2, add_pairs, __m512i);
+    vnni!(Avx512, Avx512Vnni, Int16Vnni, i16, 2, add_pairs, __m512i);
 }

@@ -11,7 +11,6 @@ use crate::cpu::{Cpu, Isa};
 use crate::error::Unsupported;
 use crate::tensor::Element;
 use crate::vector::{each, load};
-use pulp::Simd as _;
 
 /// How products are summed on an instruction set; holding one proves that it is there.
 ///
@@ -48,6 +47,16 @@ pub trait Multiply<I: Isa>: Copy + Send + Sync + 'static {
     fn add(isa: I, pixel: I::f32s, weights: I::f32s, sums: I::f32s) -> I::f32s {
         isa.fma(pixel, weights, sums)
     }
+}
+
+/// A group of 32 bits in all lanes, whatever the bits mean.
+///
+/// # Safety
+/// The group at `ptr` may be read; it need not be aligned.
+#[inline(always)]
+pub unsafe fn splat_bits<I: Isa>(isa: I, ptr: *const u32) -> I::f32s {
+    // SAFETY: by the caller.
+    isa.transmute_f32s_u32s(isa.splat_u32s(unsafe { ptr.read_unaligned() }))
 }
 
 /// f32 by fused multiply-add.
@@ -107,8 +116,7 @@ mod x86 {
         #[inline(always)]
         unsafe fn pixel(isa: Avx512, _: usize, ptr: *const bf16) -> F32s {
             // SAFETY: by the caller.
-            let pair = isa.splat_u32s(unsafe { ptr.cast::<u32>().read_unaligned() });
-            isa.transmute_f32s_u32s(pair)
+            unsafe { splat_bits(isa, ptr.cast()) }
         }
 
         #[inline(always)]

@@ -3,8 +3,10 @@
 
 use std::ops::Range;
 
+use half::bf16;
+
 use crate::cpu::Isa;
-use crate::tensor::Element;
+use crate::tensor::{Dtype, Element};
 use crate::vector::{narrow_first, widen_first};
 
 /// Pixels of a tile.
@@ -19,6 +21,30 @@ pub(super) struct Pixels<T> {
     pub(super) width: usize,
 }
 
+/// [`convert_tile`] for pixels of a type that `first` is the first byte of, not f32.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(super) unsafe fn convert<I: Isa, const WIDENS: bool>(
+    isa: I,
+    dtype: Dtype,
+    pixels: Pixels<u8>,
+    patch: *mut I::f32s,
+    columns: usize,
+) {
+    let Pixels { first, pitch, inside, width } = pixels;
+    // SAFETY: by the caller.
+    unsafe {
+        if dtype == Dtype::U8 {
+            convert_tile::<I, u8, WIDENS>(isa, &Pixels { first, pitch, inside, width }, patch, columns);
+        } else {
+            let pixels = Pixels { first: first.cast::<bf16>(), pitch, inside, width };
+            convert_tile::<I, bf16, WIDENS>(isa, &pixels, patch, columns);
+        }
+    }
+}
+
 /// Converts a vector of each pixel from or to a patch of rows of `columns`: one that `WIDENS` reads
 /// the pixels, one that does not rounds what it writes to them.
 ///
@@ -27,7 +53,7 @@ pub(super) struct Pixels<T> {
 /// vector of the patch for each the other way round.
 // A function that all transforms share: inside them it would take registers from f32.
 #[inline(never)]
-pub(super) unsafe fn convert_tile<I: Isa, T: Element, const WIDENS: bool>(
+unsafe fn convert_tile<I: Isa, T: Element, const WIDENS: bool>(
     isa: I,
     pixels: &Pixels<T>,
     patch: *mut I::f32s,

@@ -15,9 +15,7 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use half::bf16;
-
-use super::convert::{Pixels, convert_tile};
+use super::convert::{Pixels, convert};
 use super::tiling::{Place, Span, Tiling};
 use super::transform::Fixed;
 use super::transformed::Transformed;
@@ -341,22 +339,13 @@ impl<
         let pitch = self.by_axis([src.pitch.row, src.pitch.pixel]);
         let origin = a.origin * pitch[0] as isize + b.origin * pitch[1] as isize + c as isize;
         let width = self.step.tiling.conv.channels - c;
-        let inside = || [a.inside[0]..a.inside[1], b.inside[0]..b.inside[1]];
-        // SAFETY: by the caller.
-        unsafe {
-            match src.dtype {
-                Dtype::F32 => {}
-                Dtype::Bf16 => {
-                    let first = src.pixel::<bf16>(place.n, 0, 0).wrapping_offset(origin).cast_mut();
-                    let pixels = Pixels { first, pitch, inside: inside(), width };
-                    return convert_tile::<I, bf16, true>(isa, &pixels, patch, N2);
-                }
-                Dtype::U8 => {
-                    let first = src.pixel::<u8>(place.n, 0, 0).wrapping_offset(origin).cast_mut();
-                    let pixels = Pixels { first, pitch, inside: inside(), width };
-                    return convert_tile::<I, u8, true>(isa, &pixels, patch, N2);
-                }
-            }
+        if src.dtype != Dtype::F32 {
+            let bytes = origin * src.dtype.bytes() as isize;
+            let first = src.byte(place.n, 0, 0).wrapping_offset(bytes).cast_mut();
+            let inside = [a.inside[0]..a.inside[1], b.inside[0]..b.inside[1]];
+            let pixels = Pixels { first, pitch, inside, width };
+            // SAFETY: by the caller.
+            return unsafe { convert::<I, true>(isa, src.dtype, pixels, patch, N2) };
         }
         let first = src.pixel::<f32>(place.n, 0, 0).wrapping_offset(origin);
         for i in a.inside[0]..a.inside[1] {
@@ -443,19 +432,11 @@ impl<
             unsafe {
                 self.output_columns(m.wrapping_add(k), sums);
                 self.output_rows(sums, self.bias(panel, k), panel.segment, &rows, next);
-                let inside = [0..inside[0], 0..inside[1]];
-                match dst.dtype {
-                    Dtype::F32 => {}
-                    Dtype::Bf16 => {
-                        let first = first.cast::<bf16>().wrapping_add(channel);
-                        let pixels = Pixels { first, pitch, inside, width };
-                        convert_tile::<I, bf16, false>(isa, &pixels, patch, M2);
-                    }
-                    Dtype::U8 => {
-                        let first = first.wrapping_add(channel);
-                        let pixels = Pixels { first, pitch, inside, width };
-                        convert_tile::<I, u8, false>(isa, &pixels, patch, M2);
-                    }
+                if !wide {
+                    let first = first.wrapping_add(channel * dst.dtype.bytes());
+                    let inside = [0..inside[0], 0..inside[1]];
+                    let pixels = Pixels { first, pitch, inside, width };
+                    convert::<I, false>(isa, dst.dtype, pixels, patch, M2);
                 }
             }
         }

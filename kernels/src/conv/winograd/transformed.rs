@@ -13,7 +13,7 @@
 
 use crate::conv::Isa;
 #[cfg(target_arch = "x86_64")]
-use crate::cpu::{Avx512, Avx512Vnni};
+use crate::cpu::Avx512;
 use crate::filter::Folded;
 #[cfg(target_arch = "x86_64")]
 use crate::gemm::integers::Int16Vnni;
@@ -93,7 +93,7 @@ macro_rules! of_16_bits {
 
 of_16_bits!([I: Pairs] I, Int16);
 #[cfg(target_arch = "x86_64")]
-of_16_bits!([] Avx512, Int16Vnni<Avx512Vnni>);
+of_16_bits!([] Avx512, Int16Vnni);
 
 /// The scales of the points, and the filters of 16 bits with theirs.
 fn pack_pairs<I: Isa>(isa: I, tiling: &Tiling, vectors: usize, filters: &[Folded]) -> (Panels, Vec<f32>) {
