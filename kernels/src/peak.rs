@@ -43,7 +43,7 @@ mod groups {
     use std::marker::PhantomData;
 
     use super::*;
-    use crate::arch::amx::{DEPTH, ROWS, SUMS as SUMS_OF_BLOCK, TileRegisters};
+    use crate::arch::amx::{ROWS, SUMS as SUMS_OF_BLOCK, TileElement, TileRegisters};
     use crate::cpu::Amx;
     use crate::gemm::multiply::Multiply;
 
@@ -81,17 +81,18 @@ mod groups {
     }
 
     /// Two by two tiles whose operands stay where they are.
-    pub fn tiles(cpu: &Cpu, microseconds: usize) -> Option<f64> {
+    pub fn tiles<T: TileElement>(cpu: &Cpu, microseconds: usize) -> Option<f64> {
         let tiles = TileRegisters::new(Amx::new(cpu).ok()?, ROWS);
         let rounds = (microseconds * 3000 / (4 * ROWS)).max(1);
         let start = Instant::now();
-        tiles.products(rounds);
-        Some((2 * rounds * SUMS_OF_BLOCK * DEPTH) as f64 / start.elapsed().as_secs_f64())
+        tiles.products::<T>(rounds);
+        Some((2 * rounds * SUMS_OF_BLOCK * T::DEPTH) as f64 / start.elapsed().as_secs_f64())
     }
 }
 
 /// Operations a second of the calling thread, by the instructions that a tier adds: of bf16 or of
-/// u8 for the tiers that multiply these, else of f32. It is measured for about `microseconds` on a
+/// u8 for the tiers that multiply these, else of f32. Tiles do those of bf16 here, and twice as many
+/// of u8. It is measured for about `microseconds` on a
 /// core of 3 GHz. None where the tier is not there or not allowed.
 pub fn tier_peak(cpu: &Cpu, tier: Tier, microseconds: usize) -> Option<f64> {
     let rounds = microseconds * 3000 / (SUMS / 2);
@@ -108,7 +109,7 @@ pub fn tier_peak(cpu: &Cpu, tier: Tier, microseconds: usize) -> Option<f64> {
         #[cfg(target_arch = "x86_64")]
         Tier::Avx512Bf16 => groups::products::<crate::cpu::Avx512, crate::cpu::Avx512Bf16>(cpu, rounds),
         #[cfg(target_arch = "x86_64")]
-        Tier::Amx => groups::tiles(cpu, microseconds),
+        Tier::Amx => groups::tiles::<half::bf16>(cpu, microseconds),
         #[cfg(not(target_arch = "x86_64"))]
         _ => None,
     }

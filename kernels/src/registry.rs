@@ -88,7 +88,8 @@ macro_rules! kernel_table {
             direct_avx512: "direct", Avx512, Candidate, conv::direct::Direct::<Avx512>::make;
             direct_avx2: "direct", Avx2, Candidate, conv::direct::Direct::<Avx2>::make;
             direct_plain: "direct", Plain, Candidate, conv::direct::Direct::<Plain>::make;
-            tiles_bf16_amx: "amx_bf16", Amx, Candidate, conv::amx::AmxConv::make;
+            tiles_bf16_amx: "amx_bf16", Amx, Candidate, conv::amx::AmxConv::<half::bf16>::make;
+            tiles_int8_amx: "amx_int8", Amx, Candidate, conv::amx::AmxConv::<u8>::make;
             direct_bf16_avx512bf16: "direct_bf16", Avx512Bf16, Candidate, conv::direct::Direct::<Avx512, Avx512Bf16>::make;
             direct_bf16_avx512: "direct_bf16", Avx512, Candidate, conv::direct::Direct::<Avx512, Widened>::make;
             direct_bf16_avx2: "direct_bf16", Avx2, Candidate, conv::direct::Direct::<Avx2, Widened>::make;

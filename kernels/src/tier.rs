@@ -21,7 +21,7 @@ pub enum Tier {
     Avx512Vnni,
     /// The same with products of pairs of bf16: all processors that have these have both.
     Avx512Bf16,
-    /// AMX: tile registers of bf16.
+    /// AMX: tile registers of bf16 and of u8.
     Amx,
 }
 

@@ -160,7 +160,7 @@ unsafe fn execute(tiles: &mut Tiles, registers: &mut [greg_t; 23]) -> Option<()>
         byte
     };
     let Instruction { prefix, opcode, reg, rm, vvvv, memory } = Instruction::decode(registers, take)?;
-    if opcode != 0x5c && vvvv != 0 || opcode == 0x4b && rm & 7 != 4 {
+    if !matches!(opcode, 0x5c | 0x5e) && vvvv != 0 || opcode == 0x4b && rm & 7 != 4 {
         return None;
     }
     match (opcode, prefix, memory) {
@@ -188,7 +188,10 @@ unsafe fn execute(tiles: &mut Tiles, registers: &mut [greg_t; 23]) -> Option<()>
         }
         // TDPBF16PS.
         // SAFETY: the handler is installed where AVX-512 is.
-        (0x5c, PF3, None) => unsafe { tiles.multiply(reg, rm, vvvv)? },
+        (0x5c, PF3, None) => unsafe { tiles.multiply(reg, rm, vvvv, bf16_products)? },
+        // TDPBUSD.
+        // SAFETY: as above.
+        (0x5e, P66, None) => unsafe { tiles.multiply(reg, rm, vvvv, u8_products)? },
         _ => return None,
     }
     registers[libc::REG_RIP as usize] = next as greg_t;
@@ -236,35 +239,64 @@ impl Tiles {
         }))
     }
 
-    /// Sums of the products of the first elements of all pairs, and of the second ones, both added.
+    /// Adds products of `a` and `b` to the sums of a tile, by a function that adds those of the
+    /// first groups of both, and as many rows and columns as are used.
     ///
     /// # Safety
     /// The processor has AVX-512, without which this would take minutes.
     #[target_feature(enable = "avx512f,fma")]
-    unsafe fn multiply(&mut self, sums: usize, a: usize, b: usize) -> Option<()> {
+    unsafe fn multiply(
+        &mut self,
+        sums: usize,
+        a: usize,
+        b: usize,
+        products: unsafe fn(&mut Tile, &Tile, &Tile),
+    ) -> Option<()> {
         let [Tile { rows, row_bytes, .. }, first, second] =
             [*self.tile(sums)?, *self.tile(a)?, *self.tile(b)?];
-        let (pairs, columns) = (first.row_bytes / 4, second.row_bytes / 4);
-        let fits = rows == first.rows && second.rows == pairs && row_bytes == 4 * columns;
+        let fits = rows == first.rows && 4 * second.rows == first.row_bytes && row_bytes == second.row_bytes;
         if !fits || sums == a || sums == b || a == b {
             return None;
         }
-        let (a_values, b_values) = (halves(&first.values), halves(&second.values));
-        for (row, a) in zip(&mut self.tile(sums)?.values[..rows], &a_values) {
-            let mut products = [[0f32; ROW_BYTES / 4]; 2];
-            for (pair, b) in b_values[..pairs].iter().enumerate() {
-                for ((products, a), b) in products.iter_mut().zip(a).zip(b) {
-                    for (product, b) in zip(products, b) {
-                        *product = flushed(a[pair].mul_add(*b, *product));
-                    }
+        // SAFETY: by the caller.
+        unsafe { products(self.tile(sums)?, &first, &second) };
+        Some(())
+    }
+}
+
+/// Adds the products of the first elements of all pairs, and of the second ones, to sums of f32.
+#[target_feature(enable = "avx512f,fma")]
+fn bf16_products(sums: &mut Tile, a: &Tile, b: &Tile) {
+    let columns = sums.row_bytes / 4;
+    let (a_values, b_values) = (halves(&a.values), halves(&b.values));
+    for (row, a) in zip(&mut sums.values[..sums.rows], &a_values) {
+        let mut products = [[0f32; ROW_BYTES / 4]; 2];
+        for (pair, b) in b_values[..b.rows].iter().enumerate() {
+            for ((products, a), b) in products.iter_mut().zip(a).zip(b) {
+                for (product, b) in zip(products, b) {
+                    *product = flushed(a[pair].mul_add(*b, *product));
                 }
             }
-            for (column, sum) in row.as_chunks_mut::<4>().0[..columns].iter_mut().enumerate() {
-                let both = flushed(products[0][column] + products[1][column]);
-                *sum = flushed(flushed(f32::from_le_bytes(*sum)) + both).to_le_bytes();
+        }
+        for (column, sum) in row.as_chunks_mut::<4>().0[..columns].iter_mut().enumerate() {
+            let both = flushed(products[0][column] + products[1][column]);
+            *sum = flushed(flushed(f32::from_le_bytes(*sum)) + both).to_le_bytes();
+        }
+    }
+}
+
+/// Adds the products of bytes, of `a` without and of `b` with a sign, to whole sums of 32 bits.
+#[target_feature(enable = "avx512f")]
+fn u8_products(sums: &mut Tile, a: &Tile, b: &Tile) {
+    let columns = sums.row_bytes / 4;
+    for (row, a) in zip(&mut sums.values[..sums.rows], &a.values) {
+        for (a, b) in zip(a.as_chunks::<4>().0, &b.values[..b.rows]) {
+            let sums = row.as_chunks_mut::<4>().0[..columns].iter_mut();
+            for (sum, b) in sums.zip(b.as_chunks::<4>().0) {
+                let products = zip(a, b).map(|(a, b)| i32::from(*a) * i32::from(*b as i8));
+                *sum = i32::from_le_bytes(*sum).wrapping_add(products.sum()).to_le_bytes();
             }
         }
-        Some(())
     }
 }
 
@@ -322,7 +354,7 @@ mod tests {
         let mut tiles = Box::new(Tiles::NONE);
         tiles.configure(config()).expect("a palette");
         // SAFETY: there is AVX-512.
-        let mut multiply = |sums, a, b| unsafe { tiles.multiply(sums, a, b) };
+        let mut multiply = |sums, a, b| unsafe { tiles.multiply(sums, a, b, bf16_products) };
         for (sums, a, b) in [(0, 1, 6), (0, 4, 0), (0, 0, 6), (0, 6, 6), (8, 4, 6), (0, 8, 6), (0, 4, 8)] {
             assert!(multiply(sums, a, b).is_none(), "{sums} {a} {b}");
         }
@@ -337,10 +369,29 @@ mod tests {
         tiles.0[0].values[1][8..12].copy_from_slice(&10f32.to_le_bytes());
         tiles.0[0].values[0][..4].copy_from_slice(&denormal.to_le_bytes());
         // SAFETY: as above.
-        unsafe { tiles.multiply(0, 4, 6) }.expect("shapes that fit");
+        unsafe { tiles.multiply(0, 4, 6, bf16_products) }.expect("shapes that fit");
         let number = |row: usize, column: usize| {
             f32::from_le_bytes(tiles.0[0].values[row][4 * column..][..4].try_into().expect("four bytes"))
         };
         assert_eq!([number(1, 2), number(1, 1), number(0, 2), number(0, 0)], [29.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn products_of_bytes_have_the_sign_of_the_second() {
+        if !std::arch::is_x86_feature_detected!("avx512f") {
+            return;
+        }
+        let mut tiles = Box::new(Tiles::NONE);
+        tiles.configure(config()).expect("a palette");
+        // 1000 + 255 * -128 + 1 * 127 + 2 * 3, and the last row of `b` by the last four of `a`.
+        tiles.0[4].values[1][..4].copy_from_slice(&[255, 1, 2, 0]);
+        tiles.0[4].values[1][63] = 200;
+        tiles.0[6].values[0][8..12].copy_from_slice(&[0x80, 127, 3, 9]);
+        tiles.0[6].values[15][11] = 0xff;
+        tiles.0[0].values[1][8..12].copy_from_slice(&1000i32.to_le_bytes());
+        // SAFETY: there is AVX-512.
+        unsafe { tiles.multiply(0, 4, 6, u8_products) }.expect("shapes that fit");
+        let sum = tiles.0[0].values[1][8..12].try_into().expect("four bytes");
+        assert_eq!(i32::from_le_bytes(sum), 1000 - 255 * 128 + 127 + 6 - 200);
     }
 }

@@ -1,26 +1,28 @@
-//! The tile registers of AMX: products of 16x32 by 32x16 blocks of bf16, summed in f32.
+//! The tile registers of AMX: products of 16x32 by 32x16 blocks of bf16, summed in f32, and of
+//! 16x64 by 64x16 blocks of u8 and weights of 8 bits with a sign, summed in 32 bits.
 //!
 //! A tile is up to 16 rows of 64 bytes. A product takes a row of `a` for each output row and, of
-//! `b`, a row of 16 columns for each pair of its rows, the two of a pair next to each other. Tiles
-//! keep nothing from one block of assembly to the next; only their configuration stays, which the
-//! compiler never touches.
+//! `b`, a row of 16 columns for each group of its rows that fill 32 bits (two of bf16, four of 8
+//! bits), those of a group next to each other. Tiles keep nothing from one block of assembly to the
+//! next; only their configuration stays, which the compiler never touches.
 
 use std::marker::PhantomData;
 
-use super::cpuid::cpuid;
+use half::bf16;
 
-/// Rows of a tile at most, and columns of f32.
+use super::cpuid::cpuid;
+use crate::tensor::Element;
+
+/// Rows of a tile at most, and its columns of 32 bits.
 pub const ROWS: usize = 16;
-/// Elements of bf16 in a row of a tile.
-pub const DEPTH: usize = 32;
-/// Elements of f32 of a tile of sums.
+/// Sums of a tile.
 pub const TILE: usize = ROWS * ROWS;
-/// Elements of f32 of the sums of a block: two by two tiles.
+/// Sums of a block: two by two tiles.
 pub const SUMS: usize = 4 * TILE;
 
 const ROW_BYTES: usize = 64;
 
-/// Proof that this process may use AMX tile registers of bf16.
+/// Proof that this process may use the tile registers of AMX, with elements of bf16 and of 8 bits.
 #[derive(Clone, Copy, Debug)]
 pub struct Amx(());
 
@@ -30,10 +32,10 @@ impl Amx {
     /// The threads of a process share the permission, whichever asks.
     pub fn detect() -> Option<Self> {
         const OSXSAVE: u32 = 1 << 27;
-        const BF16_AND_TILE: u32 = 1 << 22 | 1 << 24;
+        const BF16_TILE_AND_INT8: u32 = 1 << 22 | 1 << 24 | 1 << 25;
         const TILE_STATE: u32 = 0b11 << 17;
         let ([highest, ..], [_, _, first, _], [.., seventh]) = (cpuid(0, 0), cpuid(1, 0), cpuid(7, 0));
-        if highest < 0x1d || first & OSXSAVE == 0 || seventh & BF16_AND_TILE != BF16_AND_TILE {
+        if highest < 0x1d || first & OSXSAVE == 0 || seventh & BF16_TILE_AND_INT8 != BF16_TILE_AND_INT8 {
             return None;
         }
         let enabled: u32;
@@ -96,7 +98,7 @@ pub struct Block {
     pub a: [*const u8; 2],
     /// Bytes from a row of `a` to the next.
     pub pitch: usize,
-    /// Bytes from the first row to where it is read, a step of [`DEPTH`] products each.
+    /// Bytes from the first row to where it is read, a step of [`TileElement::DEPTH`] products each.
     pub offsets: *const usize,
     /// Steps, at least one.
     pub steps: usize,
@@ -107,7 +109,8 @@ pub struct Block {
     /// Which of `a` and `b` are loaded from the second-level cache without a copy in the first.
     pub streamed: [bool; 2],
     /// The sums, tile by tile: those of the first of `a` by each of `b`, then the second's;
-    /// [`SUMS`] elements, and a tile more behind them that means nothing.
+    /// [`SUMS`] elements, and a tile more behind them that means nothing. Those of u8 are whole
+    /// numbers of 32 bits.
     pub sums: *mut f32,
     /// Add to the sums that are there.
     pub accumulate: bool,
@@ -139,26 +142,10 @@ impl TileRegisters {
     ///
     /// # Panics
     /// If there are no rounds.
-    pub fn products(&self, rounds: usize) {
+    pub fn products<T: TileElement>(&self, rounds: usize) {
         assert!(rounds > 0, "no rounds");
         // SAFETY: tiles are configured.
-        unsafe {
-            std::arch::asm!(
-                "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
-                "tilezero tmm4", "tilezero tmm5", "tilezero tmm6", "tilezero tmm7",
-                "2:",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                "dec {rounds}",
-                "jnz 2b",
-                rounds = inout(reg) rounds => _,
-                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                options(nostack, nomem),
-            );
-        }
+        unsafe { T::multiply_zeros(rounds) };
     }
 
     /// Sums the products of a block.
@@ -167,19 +154,9 @@ impl TileRegisters {
     /// The rows of 64 bytes that the tiles were made for may be read of each tile of `a` at each
     /// offset, and the steps' tiles of `b`; the sums may be read and written.
     #[inline(always)]
-    pub unsafe fn multiply(&self, block: &Block) {
-        // SAFETY: by the caller.
-        unsafe {
-            match (block.a[1].is_null(), block.vectors, block.streamed) {
-                (false, 2, [false, false]) => two_by_two(block),
-                (false, 2, [true, false]) => two_by_two_streaming_a(block),
-                (false, 2, [false, true]) => two_by_two_streaming_b(block),
-                (false, 2, [true, true]) => two_by_two_streaming(block),
-                (false, _, _) => two_by_one(block),
-                (true, 2, _) => one_by_two(block),
-                (true, _, _) => one_by_one(block),
-            }
-        }
+    pub unsafe fn multiply<T: TileElement>(&self, block: &Block) {
+        // SAFETY: by the caller; tiles are configured.
+        unsafe { T::multiply(block) };
     }
 }
 
@@ -188,6 +165,111 @@ impl Drop for TileRegisters {
         // SAFETY: the tiles were configured, so that the instruction is there.
         unsafe { std::arch::asm!("tilerelease", options(nostack, nomem)) };
     }
+}
+
+/// The elements of `a` that tiles multiply.
+pub trait TileElement: Element + Send + Sync + 'static {
+    /// Elements in a row of a tile: the products that are summed in a step.
+    const DEPTH: usize = ROW_BYTES / size_of::<Self>();
+    /// Elements of a column of `b` in 32 bits.
+    const GROUP: usize = size_of::<f32>() / size_of::<Self>();
+
+    /// # Safety
+    /// As for [`TileRegisters::multiply`], with tiles configured.
+    unsafe fn multiply(block: &Block);
+
+    /// # Safety
+    /// Tiles are configured, and there is a round.
+    unsafe fn multiply_zeros(rounds: usize);
+}
+
+/// Implements [`TileElement`] by an instruction that adds the products of two tiles to a third.
+macro_rules! tile_element {
+    ($element:ty, $multiply:literal) => {
+        impl TileElement for $element {
+            #[inline(always)]
+            unsafe fn multiply(block: &Block) {
+                two_by_two! { two_by_two, $multiply, "tileloadd", "tileloadd" }
+                two_by_two! { two_by_two_streaming_a, $multiply, "tileloaddt1", "tileloadd" }
+                two_by_two! { two_by_two_streaming_b, $multiply, "tileloadd", "tileloaddt1" }
+                two_by_two! { two_by_two_streaming, $multiply, "tileloaddt1", "tileloaddt1" }
+                block! {
+                    one_by_two,
+                    [
+                        "add {at}, {first}",
+                        "/* {second} */",
+                        "tileloadd tmm4, [{at} + {pitch}]",
+                        "tileloadd tmm6, [{b} + {row}]",
+                        concat!($multiply, " tmm0, tmm4, tmm6"),
+                        "tileloadd tmm7, [{b} + {row} + 1024]",
+                        concat!($multiply, " tmm1, tmm4, tmm7")
+                    ],
+                    [0 at 0, 1 at 1024],
+                    2048
+                }
+                block! {
+                    two_by_one,
+                    [
+                        "add {at}, {first}",
+                        "tileloadd tmm4, [{at} + {pitch}]",
+                        "tileloadd tmm6, [{b} + {row}]",
+                        concat!($multiply, " tmm0, tmm4, tmm6"),
+                        "mov {at}, [{offsets}]",
+                        "add {at}, {second}",
+                        "tileloadd tmm5, [{at} + {pitch}]",
+                        concat!($multiply, " tmm2, tmm5, tmm6")
+                    ],
+                    [0 at 0, 2 at 2048],
+                    1024
+                }
+                block! {
+                    one_by_one,
+                    [
+                        "add {at}, {first}",
+                        "/* {second} */",
+                        "tileloadd tmm4, [{at} + {pitch}]",
+                        "tileloadd tmm6, [{b} + {row}]",
+                        concat!($multiply, " tmm0, tmm4, tmm6")
+                    ],
+                    [0 at 0],
+                    1024
+                }
+                // SAFETY: by the caller.
+                unsafe {
+                    match (block.a[1].is_null(), block.vectors, block.streamed) {
+                        (false, 2, [false, false]) => two_by_two(block),
+                        (false, 2, [true, false]) => two_by_two_streaming_a(block),
+                        (false, 2, [false, true]) => two_by_two_streaming_b(block),
+                        (false, 2, [true, true]) => two_by_two_streaming(block),
+                        (false, _, _) => two_by_one(block),
+                        (true, 2, _) => one_by_two(block),
+                        (true, _, _) => one_by_one(block),
+                    }
+                }
+            }
+
+            unsafe fn multiply_zeros(rounds: usize) {
+                // SAFETY: by the caller.
+                unsafe {
+                    std::arch::asm!(
+                        "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+                        "tilezero tmm4", "tilezero tmm5", "tilezero tmm6", "tilezero tmm7",
+                        "2:",
+                        concat!($multiply, " tmm0, tmm4, tmm6"),
+                        concat!($multiply, " tmm1, tmm4, tmm7"),
+                        concat!($multiply, " tmm2, tmm5, tmm6"),
+                        concat!($multiply, " tmm3, tmm5, tmm7"),
+                        "dec {rounds}",
+                        "jnz 2b",
+                        rounds = inout(reg) rounds => _,
+                        out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                        out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                        options(nostack, nomem),
+                    );
+                }
+            }
+        }
+    };
 }
 
 /// Defines a function for one size of blocks: what each step does, which tiles of sums there are,
@@ -251,23 +333,24 @@ macro_rules! block {
     };
 }
 
-/// Defines the function of two by two tiles, whose operands are loaded by the given instructions.
+/// Defines the function of two by two tiles, with the instructions that multiply, and that load the
+/// operands.
 macro_rules! two_by_two {
-    ($name:ident, $a:literal, $b:literal) => {
+    ($name:ident, $multiply:literal, $a:literal, $b:literal) => {
         block! {
             $name,
             [
                 "add {at}, {first}",
                 concat!($a, " tmm4, [{at} + {pitch}]"),
                 concat!($b, " tmm6, [{b} + {row}]"),
-                "tdpbf16ps tmm0, tmm4, tmm6",
+                concat!($multiply, " tmm0, tmm4, tmm6"),
                 concat!($b, " tmm7, [{b} + {row} + 1024]"),
-                "tdpbf16ps tmm1, tmm4, tmm7",
+                concat!($multiply, " tmm1, tmm4, tmm7"),
                 "mov {at}, [{offsets}]",
                 "add {at}, {second}",
                 concat!($a, " tmm5, [{at} + {pitch}]"),
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7"
+                concat!($multiply, " tmm2, tmm5, tmm6"),
+                concat!($multiply, " tmm3, tmm5, tmm7")
             ],
             [0 at 0, 1 at 1024, 2 at 2048, 3 at 3072],
             2048
@@ -275,51 +358,5 @@ macro_rules! two_by_two {
     };
 }
 
-two_by_two!(two_by_two, "tileloadd", "tileloadd");
-two_by_two!(two_by_two_streaming_a, "tileloaddt1", "tileloadd");
-two_by_two!(two_by_two_streaming_b, "tileloadd", "tileloaddt1");
-two_by_two!(two_by_two_streaming, "tileloaddt1", "tileloaddt1");
-
-block! {
-    one_by_two,
-    [
-        "add {at}, {first}",
-        "/* {second} */",
-        "tileloadd tmm4, [{at} + {pitch}]",
-        "tileloadd tmm6, [{b} + {row}]",
-        "tdpbf16ps tmm0, tmm4, tmm6",
-        "tileloadd tmm7, [{b} + {row} + 1024]",
-        "tdpbf16ps tmm1, tmm4, tmm7"
-    ],
-    [0 at 0, 1 at 1024],
-    2048
-}
-
-block! {
-    two_by_one,
-    [
-        "add {at}, {first}",
-        "tileloadd tmm4, [{at} + {pitch}]",
-        "tileloadd tmm6, [{b} + {row}]",
-        "tdpbf16ps tmm0, tmm4, tmm6",
-        "mov {at}, [{offsets}]",
-        "add {at}, {second}",
-        "tileloadd tmm5, [{at} + {pitch}]",
-        "tdpbf16ps tmm2, tmm5, tmm6"
-    ],
-    [0 at 0, 2 at 2048],
-    1024
-}
-
-block! {
-    one_by_one,
-    [
-        "add {at}, {first}",
-        "/* {second} */",
-        "tileloadd tmm4, [{at} + {pitch}]",
-        "tileloadd tmm6, [{b} + {row}]",
-        "tdpbf16ps tmm0, tmm4, tmm6"
-    ],
-    [0 at 0],
-    1024
-}
+tile_element!(bf16, "tdpbf16ps");
+tile_element!(u8, "tdpbusd");

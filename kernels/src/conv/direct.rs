@@ -73,7 +73,7 @@ impl<I: Isa, M: Multiply<I, Source: Element>> Direct<I, M> {
 impl<I: Isa, M: Multiply<I, Source: Element>> Kernel for Direct<I, M> {
     fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
         let conv = problem.as_conv()?;
-        ensure_summable::<I, M>(conv)?;
+        ensure_summable(M::Source::DTYPE, conv)?;
         if conv.channels.is_multiple_of(M::GROUP) {
             return Ok(());
         }
@@ -98,7 +98,7 @@ impl<I: Isa, M: Multiply<I, Source: Element>> Kernel for Direct<I, M> {
     /// A sum in parts stays in f32; whole numbers are not summed in parts.
     fn formats(&self, problem: &Problem, tuning: &Tuning) -> Vec<Formats> {
         let Ok(conv) = problem.as_conv() else { return Vec::new() };
-        let mut formats = formats_from::<M::Source>(conv);
+        let mut formats = formats_from(M::Source::DTYPE, conv);
         if tuning.get("depth") < conv.depth() {
             formats.retain(|formats| formats.dst == Format::F32);
         }
@@ -122,9 +122,9 @@ pub(super) fn useful_sizes<I: Isa>(conv: &Conv) -> impl Iterator<Item = &'static
 }
 
 /// From sources of a type to destinations of each, that type first.
-pub(super) fn formats_from<T: Element>(conv: &Conv) -> Vec<Formats> {
-    let src = Format { dtype: T::DTYPE, halo: conv.window.padding };
-    let order = match T::DTYPE {
+pub(super) fn formats_from(dtype: Dtype, conv: &Conv) -> Vec<Formats> {
+    let src = Format { dtype, halo: conv.window.padding };
+    let order = match dtype {
         Dtype::F32 => [Format::F32, Format::BF16, Format::U8],
         Dtype::Bf16 => [Format::BF16, Format::F32, Format::U8],
         Dtype::U8 => [Format::U8, Format::F32, Format::BF16],
@@ -132,10 +132,10 @@ pub(super) fn formats_from<T: Element>(conv: &Conv) -> Vec<Formats> {
     order.map(|dst| Formats { src, dst }).to_vec()
 }
 
-/// Refuses sums of whole numbers that may be too large for 32 bits.
-pub(super) fn ensure_summable<I: Isa, M: Multiply<I>>(conv: &Conv) -> Result<(), Unsupported> {
+/// Refuses sums of products of u8 that may be too large for 32 bits.
+pub(super) fn ensure_summable(dtype: Dtype, conv: &Conv) -> Result<(), Unsupported> {
     const MOST: usize = i32::MAX as usize / (u8::MAX as usize * i8::MAX as usize);
-    if M::IS_WHOLE && conv.depth() > MOST {
+    if dtype == Dtype::U8 && conv.depth() > MOST {
         let found = conv.depth().to_string();
         return Err(Unsupported::Shape { what: "products of a sum", found, expected: "at most 66311" });
     }

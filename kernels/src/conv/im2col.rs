@@ -64,7 +64,7 @@ fn patch_pitch<T>(conv: &Conv) -> usize {
 impl<I: Isa, M: Multiply<I>> Kernel for Im2col<I, M> {
     fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
         let conv = problem.as_conv()?;
-        ensure_summable::<I, M>(conv)?;
+        ensure_summable(M::Pixel::DTYPE, conv)?;
         if !conv.is_pointwise() || widens::<I, M>() {
             return Ok(());
         }
@@ -86,7 +86,7 @@ impl<I: Isa, M: Multiply<I>> Kernel for Im2col<I, M> {
 
     fn formats(&self, problem: &Problem, _: &Tuning) -> Vec<Formats> {
         let Ok(conv) = problem.as_conv() else { return Vec::new() };
-        formats_from::<M::Pixel>(conv)
+        formats_from(M::Pixel::DTYPE, conv)
     }
 
     fn numerics(&self, _: &Problem, _: &Tuning) -> Numerics {

@@ -76,7 +76,7 @@ pub fn set_half(packed: &mut [f32], half: usize, weights: &[bf16]) {
 }
 
 /// Sets one of two or four parts, the lowest first, of zeroed elements.
-fn set_part(packed: &mut [f32], [part, parts]: [usize; 2], weights: &[i8]) {
+pub fn set_part(packed: &mut [f32], [part, parts]: [usize; 2], weights: &[i8]) {
     let bits = 32 / parts;
     for (packed, &weight) in packed.iter_mut().zip(weights) {
         let weight = weight as u32 & (u32::MAX >> (32 - bits));
@@ -161,10 +161,15 @@ impl Panels {
                 }
             }
         });
-        panels.set_scales(1, |panel, scales| {
+        panels.set_scales_of(filters);
+        panels
+    }
+
+    /// Adds the scales of a filter's weights.
+    pub fn set_scales_of(&mut self, filters: &[Quantized]) {
+        self.set_scales(1, |panel, scales| {
             scales[..panel.width].copy_from_slice(&filters[panel.segment].scales[panel.channels()]);
         });
-        panels
     }
 
     /// Adds the scales of `matrices` that each panel holds: `fill` writes those of a panel, each as

@@ -168,7 +168,7 @@ unsafe fn sums<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
 
 /// Sums that are whole numbers of 32 bits, as f32.
 #[inline(always)]
-fn from_whole<I: Isa>(isa: I, sums: I::f32s) -> I::f32s {
+pub fn from_whole<I: Isa>(isa: I, sums: I::f32s) -> I::f32s {
     let bits = each::<I>(isa.transmute_u32s_f32s(sums), |sum| (sum as i32 as f32).to_bits());
     isa.transmute_f32s_u32s(bits)
 }

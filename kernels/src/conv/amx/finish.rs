@@ -1,6 +1,7 @@
-//! Bias, ReLU and rounding of sums on their way to memory.
+//! Scales, bias, ReLU and rounding of sums on their way to memory.
 
-use std::arch::x86_64::{__m256i, __m512i};
+use std::arch::x86_64::{__m128i, __m256i, __m512i, _mm512_cvtps_epi32, _mm512_cvtusepi32_epi8};
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use half::bf16;
@@ -8,9 +9,10 @@ use pulp::Simd;
 
 use super::PreparedAmx;
 use super::pixels::{Cut, Tile};
-use crate::arch::amx::{ROWS, TILE};
+use crate::arch::amx::{ROWS, TILE, TileElement};
 use crate::cpu::{Avx512, Avx512Bf16};
 use crate::gemm::panels::Panel;
+use crate::gemm::register_block::from_whole;
 use crate::tensor::{Dtype, ViewMut};
 use crate::vector::{load, narrow_first, store_first};
 
@@ -20,8 +22,8 @@ use crate::vector::{load, narrow_first, store_first};
 /// The sums of the tile, a tile for each vector of the panel, may be read; the outputs of the
 /// tile's pixels that are not done may be written by this caller alone.
 #[inline(always)]
-pub unsafe fn finish(
-    step: &PreparedAmx,
+pub unsafe fn finish<T: TileElement>(
+    step: &PreparedAmx<T>,
     panel: &Panel,
     dst: &ViewMut,
     sums: *const f32,
@@ -32,14 +34,14 @@ pub unsafe fn finish(
     let epilogue = step.conv.segments[panel.segment].epilogue;
     let (dtype, zero) = (dst.dtype, isa.splat_f32s(0.0));
     let floor = isa.splat_f32s(if epilogue.relu { 0.0 } else { f32::NEG_INFINITY });
-    let mut bias = [zero; 2];
-    if epilogue.bias {
-        for (vector, bias) in bias.iter_mut().take(panel.vectors).enumerate() {
-            // SAFETY: a panel has a bias for each of its vectors.
-            *bias = unsafe { load::<Avx512>(step.panels.bias(panel).add(vector * ROWS)) };
-        }
-    }
-    let end = End { isa, bf16: step.bf16, bias, floor, sums };
+    let vectors = |of: *const f32| {
+        // SAFETY: a panel has as many biases, and scales where its sums are whole numbers.
+        let load = |vector| unsafe { load::<Avx512>(of.wrapping_add(vector * ROWS)) };
+        [0, 1].map(|vector| if vector < panel.vectors { load(vector) } else { zero })
+    };
+    let bias = if epilogue.bias { vectors(step.panels.bias(panel)) } else { [zero; 2] };
+    let scales = if is_whole::<T>() { vectors(step.panels.scales(panel)) } else { [zero; 2] };
+    let end = End::<T> { isa, bf16: step.bf16, scales, bias, floor, sums, element: PhantomData };
     let mut pixel = tile.done;
     while pixel < cut.pixels() {
         let (at, count, pitch) = cut.dst(tile, pixel, dst);
@@ -48,13 +50,20 @@ pub unsafe fn finish(
         // SAFETY: by the caller.
         unsafe {
             match (dtype, panel.width) {
-                (Dtype::Bf16, WIDE) => end.whole::<2>(pixels, at, pitch),
-                (Dtype::Bf16, ROWS) => end.whole::<1>(pixels, at, pitch),
+                (Dtype::Bf16, WIDE) => end.bf16::<2>(pixels, at, pitch),
+                (Dtype::Bf16, ROWS) => end.bf16::<1>(pixels, at, pitch),
+                (Dtype::U8, WIDE) => end.u8::<2>(pixels, at, pitch),
+                (Dtype::U8, ROWS) => end.u8::<1>(pixels, at, pitch),
                 _ => end.first(pixels, at, pitch, dtype, panel.width),
             }
         }
         pixel += count;
     }
+}
+
+/// Whether the sums are whole numbers of 32 bits.
+const fn is_whole<T: TileElement>() -> bool {
+    size_of::<T>() == 1
 }
 
 /// Channels of a panel of two vectors.
@@ -67,26 +76,31 @@ type Vector = <Avx512 as pulp::Simd>::f32s;
 /// # Safety of its functions
 /// There are sums of the pixels and vectors. Their outputs may be written at `at`, `pitch` bytes
 /// from one to the next.
-struct End {
+struct End<T> {
     isa: Avx512,
     bf16: Avx512Bf16,
+    scales: [Vector; 2],
     bias: [Vector; 2],
     floor: Vector,
     sums: *const f32,
+    element: PhantomData<T>,
 }
 
-impl End {
+impl<T: TileElement> End<T> {
     /// An output of a pixel and a vector.
     #[inline(always)]
     unsafe fn value(&self, pixel: usize, vector: usize) -> Vector {
         // SAFETY: by the caller.
-        let sum = unsafe { load::<Avx512>(self.sums.add(vector * TILE + pixel * ROWS)) };
+        let mut sum = unsafe { load::<Avx512>(self.sums.add(vector * TILE + pixel * ROWS)) };
+        if is_whole::<T>() {
+            sum = self.isa.mul_f32s(from_whole(self.isa, sum), self.scales[vector]);
+        }
         self.isa.max_f32s(self.floor, self.isa.add_f32s(sum, self.bias[vector]))
     }
 
     /// One or two whole vectors in bf16.
     #[inline(always)]
-    unsafe fn whole<const VECTORS: usize>(&self, pixels: Range<usize>, mut at: *mut u8, pitch: usize) {
+    unsafe fn bf16<const VECTORS: usize>(&self, pixels: Range<usize>, mut at: *mut u8, pitch: usize) {
         for pixel in pixels {
             // SAFETY: by the caller; the token proves that the instruction is there.
             unsafe {
@@ -98,6 +112,24 @@ impl End {
                 } else {
                     let [half, _]: [__m256i; 2] = pulp::cast(both);
                     at.cast::<__m256i>().write_unaligned(half);
+                }
+            }
+            at = at.wrapping_add(pitch);
+        }
+    }
+
+    /// One or two whole vectors in u8: the nearest from 0 to 255, ties to even; 0 for a NaN.
+    #[inline(always)]
+    unsafe fn u8<const VECTORS: usize>(&self, pixels: Range<usize>, mut at: *mut u8, pitch: usize) {
+        let zero = self.isa.splat_f32s(0.0);
+        for pixel in pixels {
+            for vector in 0..VECTORS {
+                // SAFETY: by the caller; the instructions are those of AVX-512. What is too large
+                // for 32 bits becomes the lowest number, which is the highest without a sign.
+                unsafe {
+                    let positive = self.isa.max_f32s(self.value(pixel, vector), zero);
+                    let narrow = _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(pulp::cast(positive)));
+                    at.wrapping_add(vector * ROWS).cast::<__m128i>().write_unaligned(narrow);
                 }
             }
             at = at.wrapping_add(pitch);

@@ -1,4 +1,5 @@
-//! Rows of the source copied for the tiles: without gaps, rounded to bf16, zeros behind the last.
+//! Rows of the source copied for the tiles: without gaps, in the type that they multiply, zeros
+//! behind the last.
 //!
 //! Tiles of few channels then need no copy a pixel: the inputs of a row of taps follow each other,
 //! and so do those of the next pixel, a stride further on. What a step reads behind them is
@@ -11,7 +12,7 @@ use half::bf16;
 
 use super::pixels::Place;
 use super::{LINES, Layout, PreparedAmx};
-use crate::arch::amx::{DEPTH, ROWS};
+use crate::arch::amx::{ROWS, TileElement};
 use crate::tensor::{Dtype, Element, View};
 use crate::vector::widen_first;
 
@@ -19,17 +20,17 @@ use crate::vector::widen_first;
 ///
 /// # Safety of its functions
 /// All taps of the pixels may be read, and the scratch be written by this caller alone.
-pub struct Rows<'a> {
-    step: &'a PreparedAmx,
+pub struct Rows<'a, T> {
+    step: &'a PreparedAmx<T>,
     src: &'a View<'a>,
-    to: *mut bf16,
+    to: *mut T,
     /// Image and row of the output rows whose sources are there.
     held: Cell<[Option<[usize; 2]>; LINES]>,
 }
 
-impl<'a> Rows<'a> {
+impl<'a, T: TileElement> Rows<'a, T> {
     /// None yet, in scratch of [`LINES`] by [`Layout::rows`] by [`Layout::row`] elements.
-    pub fn new(step: &'a PreparedAmx, src: &'a View<'a>, to: *mut bf16) -> Self {
+    pub fn new(step: &'a PreparedAmx<T>, src: &'a View<'a>, to: *mut T) -> Self {
         Self { step, src, to, held: Cell::new([None; LINES]) }
     }
 
@@ -53,12 +54,12 @@ impl<'a> Rows<'a> {
                 unsafe { self.copy(from, to.wrapping_add(row * layout.row)) };
             }
         }
-        (to.wrapping_add(x * pixel).cast_const().cast(), pixel * size_of::<bf16>())
+        (to.wrapping_add(x * pixel).cast_const().cast(), pixel * size_of::<T>())
     }
 
     /// Reads [`Layout::length`] elements of a row, and writes [`Layout::row`].
     #[inline(always)]
-    unsafe fn copy(&self, from: *const u8, to: *mut bf16) {
+    unsafe fn copy(&self, from: *const u8, to: *mut T) {
         let (channels, Layout { length, .. }) = (self.step.conv.channels, self.step.rows);
         let pitch = self.src.pitch.pixel;
         let run = if pitch == channels { length } else { channels };
@@ -66,12 +67,13 @@ impl<'a> Rows<'a> {
             let from = from.wrapping_add(first / channels * pitch * self.src.dtype.bytes());
             let to = to.wrapping_add(first);
             // SAFETY: by the caller. A run may be followed by up to a vector of zeros, over which
-            // the next one is written.
+            // the next one is written. A type that is not the tiles' is rounded to bf16: tiles of u8
+            // have sources of u8.
             unsafe {
                 match self.src.dtype {
-                    Dtype::F32 => self.round::<f32>(from.cast(), to, run),
-                    Dtype::U8 => self.round::<u8>(from, to, run),
-                    Dtype::Bf16 => to.copy_from_nonoverlapping(from.cast(), run),
+                    same if same == T::DTYPE => to.copy_from_nonoverlapping(from.cast(), run),
+                    Dtype::F32 => self.round::<f32>(from.cast(), to.cast(), run),
+                    _ => self.round::<u8>(from, to.cast(), run),
                 }
             }
         }
@@ -79,11 +81,11 @@ impl<'a> Rows<'a> {
         unsafe { to.add(length).write_bytes(0, self.step.rows.row - length) };
     }
 
-    /// Rounds a run of elements, which are written in whole vectors of bf16.
+    /// Rounds a run of elements to bf16, which are written in whole vectors.
     #[inline(always)]
-    unsafe fn round<T: Element>(&self, from: *const T, to: *mut bf16, count: usize) {
+    unsafe fn round<S: Element>(&self, from: *const S, to: *mut bf16, count: usize) {
         let (isa, bf16) = (self.step.isa, self.step.bf16);
-        for first in (0..count).step_by(DEPTH) {
+        for first in (0..count).step_by(2 * ROWS) {
             let load = |first: usize| {
                 // SAFETY: by the caller.
                 unsafe { widen_first(isa, from.wrapping_add(first), count.saturating_sub(first)) }

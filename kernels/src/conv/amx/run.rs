@@ -7,14 +7,14 @@ use super::pixels::{Cut, Tile};
 use super::prefetch::Prefetch;
 use super::rows::Rows;
 use super::{GROUP, PreparedAmx, SUMS_PITCH};
-use crate::arch::amx::{Block, TILE, TileRegisters};
-use crate::conv::{Buffer, Dtype, Io, Prepared, Scratch, Signature};
+use crate::arch::amx::{Block, TILE, TileElement, TileRegisters};
+use crate::conv::{Buffer, Io, Prepared, Scratch, Signature};
 use crate::gemm::panels::Panel;
 
 /// Elements of the next step's weights that are prefetched: a quarter of a 2-MiB L2 cache.
 const PREFETCH_CAPACITY: usize = (512 << 10) / size_of::<f32>();
 
-impl Prepared for PreparedAmx {
+impl<T: TileElement> Prepared for PreparedAmx<T> {
     fn signature(&self) -> &Signature {
         &self.signature
     }
@@ -52,14 +52,14 @@ impl Prepared for PreparedAmx {
     }
 }
 
-struct Run<'a> {
-    step: &'a PreparedAmx,
+struct Run<'a, T> {
+    step: &'a PreparedAmx<T>,
     units: Range<usize>,
     io: &'a Io<'a>,
     scratch: &'a Scratch,
 }
 
-impl pulp::WithSimd for Run<'_> {
+impl<T: TileElement> pulp::WithSimd for Run<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -75,7 +75,7 @@ impl pulp::WithSimd for Run<'_> {
             false => [src.pitch.row, src.pitch.pixel],
         };
         for (index, one) in step.steps.iter().enumerate() {
-            let offset = (one.tap[0] * row + one.tap[1] * pixel + one.element) * Dtype::Bf16.bytes();
+            let offset = (one.tap[0] * row + one.tap[1] * pixel + one.element) * size_of::<T>();
             // SAFETY: the worker's scratch begins with an offset for each step.
             unsafe { offsets.add(index).write(offset) };
         }
@@ -123,18 +123,18 @@ impl pulp::WithSimd for Run<'_> {
 ///
 /// # Safety of its functions
 /// The outputs of the blocks are this caller's alone, and there are sums for a group of them.
-struct Blocks<'a> {
-    step: &'a PreparedAmx,
+struct Blocks<'a, T> {
+    step: &'a PreparedAmx<T>,
     io: &'a Io<'a>,
     cut: Cut,
     tiles: TileRegisters,
     prefetch: Prefetch<'a>,
-    copies: Option<Rows<'a>>,
+    copies: Option<Rows<'a, T>>,
     offsets: *const usize,
     sums: *mut f32,
 }
 
-impl Blocks<'_> {
+impl<T: TileElement> Blocks<'_, T> {
     /// Computes a panel of some blocks, and prefetches the lines that are due meanwhile.
     #[inline(always)]
     unsafe fn run(&self, panel: usize, blocks: Range<usize>, mut due: Range<usize>) {
@@ -192,9 +192,9 @@ impl Blocks<'_> {
             next: self.prefetch.line(due.start),
             lines: if due.is_empty() { 0 } else { lines },
         };
-        // SAFETY: all taps of the tiles' pixels may be read, 32 elements from each step's first;
-        // the panel has the tiles of all steps.
-        unsafe { self.tiles.multiply(&block) };
+        // SAFETY: all taps of the tiles' pixels may be read, a tile's row from each step's first
+        // element; the panel has the tiles of all steps.
+        unsafe { self.tiles.multiply::<T>(&block) };
         if steps.end < step.steps.len() {
             return;
         }
