@@ -2,11 +2,12 @@
 //! which a user limits them.
 
 pub use crate::arch::cpuid::Caches;
+use crate::arch::lanes::Lanes;
 use crate::error::Unsupported;
 use crate::tier::Tier;
 
 /// A set of vector instructions that this process may use; holding one is the proof.
-pub trait Isa: pulp::Simd {
+pub trait Isa: Lanes {
     /// The tier it belongs to.
     const TIER: Tier;
 

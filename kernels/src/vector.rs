@@ -8,6 +8,8 @@
 
 use std::mem::MaybeUninit;
 
+use half::bf16;
+
 use crate::cpu::Isa;
 use crate::tensor::{Dtype, Element};
 
@@ -50,28 +52,37 @@ pub unsafe fn load_first<I: Isa>(isa: I, ptr: *const f32, width: usize) -> I::f3
     }
 }
 
+/// Loads a vector of elements as f32.
+#[inline(always)]
+pub unsafe fn widen<I: Isa, T: Element>(isa: I, ptr: *const T) -> I::f32s {
+    // SAFETY: by the caller.
+    unsafe {
+        match T::DTYPE {
+            Dtype::F32 => load::<I>(ptr.cast()),
+            Dtype::Bf16 => {
+                let bits = each::<I>(isa.load_halves(ptr.cast()), |half| half << 16);
+                isa.transmute_f32s_u32s(bits)
+            }
+            Dtype::U8 => from_whole(isa, isa.load_bytes(ptr.cast())),
+        }
+    }
+}
+
 /// Loads the first `width` elements as f32, at most a vector; the rest is zero.
 #[inline(always)]
 pub unsafe fn widen_first<I: Isa, T: Element>(isa: I, ptr: *const T, width: usize) -> I::f32s {
-    // SAFETY: by the caller; `f32s` is plain data of `LANES` f32, all of which are initialised.
-    unsafe {
-        if T::DTYPE == Dtype::F32 {
-            return load_first(isa, ptr.cast(), width);
-        }
-        if width >= I::F32_LANES {
-            let mut vector = MaybeUninit::<I::f32s>::uninit();
-            let lanes = vector.as_mut_ptr().cast::<MaybeUninit<f32>>();
-            let lanes = std::slice::from_raw_parts_mut(lanes, I::F32_LANES);
-            let elements = std::slice::from_raw_parts(ptr, I::F32_LANES);
-            lanes.iter_mut().zip(elements).for_each(|(lane, element)| _ = lane.write(element.to_f32()));
-            return vector.assume_init();
-        }
-        let mut vector = isa.splat_f32s(0.0);
-        let lanes = std::slice::from_raw_parts_mut((&raw mut vector).cast::<f32>(), width);
-        let elements = std::slice::from_raw_parts(ptr, width);
-        lanes.iter_mut().zip(elements).for_each(|(lane, element)| *lane = element.to_f32());
-        vector
+    if width >= I::F32_LANES {
+        // SAFETY: by the caller.
+        return unsafe { widen(isa, ptr) };
     }
+    let mut vector = isa.splat_f32s(0.0);
+    // SAFETY: by the caller; `f32s` is plain data of `LANES` f32.
+    let (lanes, elements) = unsafe {
+        let lanes = std::slice::from_raw_parts_mut((&raw mut vector).cast::<f32>(), width);
+        (lanes, std::slice::from_raw_parts(ptr, width))
+    };
+    lanes.iter_mut().zip(elements).for_each(|(lane, element)| *lane = element.to_f32());
+    vector
 }
 
 /// Stores the first `width` elements of a vector, at most all, rounded to nearest, ties to even.
@@ -82,25 +93,40 @@ pub unsafe fn narrow_first<I: Isa, T: Element>(isa: I, ptr: *mut T, value: I::f3
         match T::DTYPE {
             Dtype::F32 => store_first(isa, ptr.cast(), value, width),
             Dtype::Bf16 => {
-                store_lanes::<I, u16>(ptr.cast(), rounded(isa, value), width, |lane| (lane >> 16) as u16);
+                let halves = each::<I>(rounded(isa, value), |bits| bits >> 16);
+                store_elements(isa, ptr, width, |to| isa.store_halves(to.cast(), halves));
             }
-            Dtype::U8 => store_lanes::<I, u8>(ptr.cast(), whole(isa, value), width, |lane| lane as u8),
+            Dtype::U8 => store_elements(isa, ptr, width, |to| isa.store_bytes(to.cast(), whole(isa, value))),
         }
     }
 }
 
-/// Stores what is made of each of the first `width` lanes, at most all.
+/// [`narrow_first`] for a type that `ptr` is the first byte of.
 #[inline(always)]
-unsafe fn store_lanes<I: Isa, T>(ptr: *mut T, bits: I::u32s, width: usize, narrow: impl Fn(u32) -> T) {
-    let lanes = (&raw const bits).cast::<u32>();
-    let store = |count: usize| {
-        // SAFETY: by the caller; `count` is at most the lanes.
-        let (lanes, elements) =
-            unsafe { (std::slice::from_raw_parts(lanes, count), std::slice::from_raw_parts_mut(ptr, count)) };
-        elements.iter_mut().zip(lanes).for_each(|(element, lane)| *element = narrow(*lane));
-    };
-    // The number of lanes is a constant, for which there are instructions.
-    if width >= I::F32_LANES { store(I::F32_LANES) } else { store(width) }
+pub unsafe fn narrow_first_to<I: Isa>(isa: I, dtype: Dtype, ptr: *mut u8, value: I::f32s, width: usize) {
+    // SAFETY: by the caller.
+    unsafe {
+        match dtype {
+            Dtype::F32 => narrow_first(isa, ptr.cast::<f32>(), value, width),
+            Dtype::Bf16 => narrow_first(isa, ptr.cast::<bf16>(), value, width),
+            Dtype::U8 => narrow_first(isa, ptr, value, width),
+        }
+    }
+}
+
+/// The most lanes of any vector.
+const MOST_LANES: usize = 16;
+
+/// Stores the first `width` elements of the vector that `store` writes, at most all.
+#[inline(always)]
+unsafe fn store_elements<I: Isa, T>(_: I, ptr: *mut T, width: usize, store: impl Fn(*mut T)) {
+    if width >= I::F32_LANES {
+        return store(ptr);
+    }
+    let mut elements = MaybeUninit::<[T; MOST_LANES]>::uninit();
+    store(elements.as_mut_ptr().cast());
+    // SAFETY: by the caller; a vector of elements has been written.
+    unsafe { ptr.copy_from_nonoverlapping(elements.as_ptr().cast(), width) };
 }
 
 /// Stores a vector times a factor as whole numbers of 16 bits, the nearest, ties to even: none is
@@ -112,7 +138,7 @@ pub unsafe fn round_to_i16<I: Isa>(isa: I, ptr: *mut i16, value: I::f32s, factor
     let whole = isa.fma(value, isa.splat_f32s(factor), isa.splat_f32s(12_582_912.0));
     // SAFETY: by the caller.
     unsafe {
-        store_lanes::<I, i16>(ptr, isa.transmute_u32s_f32s(whole), I::F32_LANES, |lane| lane as i16);
+        isa.store_halves(ptr.cast(), isa.transmute_u32s_f32s(whole));
     }
 }
 
@@ -125,6 +151,12 @@ fn whole<I: Isa>(isa: I, value: I::f32s) -> I::u32s {
     // The second is the result where one is no number.
     let clamped = isa.min_f32s(isa.max_f32s(value, least), most);
     isa.transmute_u32s_f32s(isa.add_f32s(clamped, shifter))
+}
+
+/// Whole numbers of 32 bits with a sign, as f32.
+#[inline(always)]
+pub fn from_whole<I: Isa>(isa: I, numbers: I::u32s) -> I::f32s {
+    isa.transmute_f32s_u32s(each::<I>(numbers, |number| (number as i32 as f32).to_bits()))
 }
 
 /// An operation on each lane, which becomes one of vectors where there is one.

@@ -15,14 +15,12 @@
 //! tap, whose pixels are the rows of a matrix. On 32 registers 14x2 and 9x3 leave 3 and 2 registers
 //! over; on 16, 6x2 and 4x3 do.
 
-use half::bf16;
-
 use crate::arch::opaque;
 use crate::arch::prefetch::{LINE, to_l2};
 use crate::cpu::Isa;
 use crate::gemm::multiply::Multiply;
 use crate::tensor::Dtype;
-use crate::vector::{each, load, load_first, narrow_first, store, store_first};
+use crate::vector::{from_whole, load, load_first, narrow_first_to, store};
 
 /// Where the inputs of one output pixel lie.
 #[derive(Clone, Copy, Debug)]
@@ -166,13 +164,6 @@ unsafe fn sums<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     acc
 }
 
-/// Sums that are whole numbers of 32 bits, as f32.
-#[inline(always)]
-pub fn from_whole<I: Isa>(isa: I, sums: I::f32s) -> I::f32s {
-    let bits = each::<I>(isa.transmute_u32s_f32s(sums), |sum| (sum as i32 as f32).to_bits());
-    isa.transmute_f32s_u32s(bits)
-}
-
 /// Computes a block and stores it; prefetches `next`, a line for each row of the panel.
 ///
 /// # Safety
@@ -210,7 +201,10 @@ pub unsafe fn block<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
             // SAFETY: by the caller; a bias pointer has `NR` vectors.
             unsafe {
                 if M::IS_WHOLE {
-                    y = isa.mul_f32s(from_whole(isa, y), load::<I>(finish.scales.add(first)));
+                    y = isa.mul_f32s(
+                        from_whole(isa, isa.transmute_u32s_f32s(y)),
+                        load::<I>(finish.scales.add(first)),
+                    );
                 }
                 if !finish.bias.is_null() {
                     y = isa.add_f32s(y, load::<I>(finish.bias.add(first)));
@@ -221,11 +215,8 @@ pub unsafe fn block<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
                 if finish.relu {
                     y = isa.max_f32s(zero, y);
                 }
-                match finish.dtype {
-                    Dtype::F32 => store_first(isa, dst, y, width),
-                    Dtype::Bf16 => narrow_first(isa, pixel.cast::<bf16>().wrapping_add(first), y, width),
-                    Dtype::U8 => narrow_first(isa, pixel.wrapping_add(first), y, width),
-                }
+                let at = pixel.wrapping_add(first * finish.dtype.bytes());
+                narrow_first_to(isa, finish.dtype, at, y, width);
             }
         }
     }

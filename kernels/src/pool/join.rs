@@ -20,7 +20,7 @@ use pulp::bytemuck::{cast, cast_slice, cast_slice_mut};
 use crate::cpu::Isa;
 use crate::problem::Epilogue;
 use crate::tensor::{Dtype, Element};
-use crate::vector::{each, load_first, narrow_first, store_first, widen_first};
+use crate::vector::{each, load_first, narrow_first_to, widen_first};
 
 pub struct Max<T>(PhantomData<T>);
 /// The sum, which the end multiplies.
@@ -75,11 +75,7 @@ impl<I: Isa> End<I> {
         // SAFETY: by the caller.
         unsafe {
             let y = self.apply(isa, vector, 0, width);
-            match self.dtype {
-                Dtype::F32 => store_first(isa, at.cast(), y, width),
-                Dtype::Bf16 => narrow_first::<I, bf16>(isa, at.cast(), y, width),
-                Dtype::U8 => narrow_first(isa, at, y, width),
-            }
+            narrow_first_to(isa, self.dtype, at, y, width);
         }
     }
 }

@@ -4,7 +4,6 @@ use std::arch::x86_64::{__m128i, __m256i, __m512i, _mm512_cvtps_epi32, _mm512_cv
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use half::bf16;
 use pulp::Simd;
 
 use super::PreparedAmx;
@@ -12,9 +11,8 @@ use super::pixels::{Cut, Tile};
 use crate::arch::amx::{ROWS, TILE, TileElement};
 use crate::cpu::{Avx512, Avx512Bf16};
 use crate::gemm::panels::Panel;
-use crate::gemm::register_block::from_whole;
 use crate::tensor::{Dtype, ViewMut};
-use crate::vector::{load, narrow_first, store_first};
+use crate::vector::{from_whole, load, narrow_first_to};
 
 /// Ends the sums of a tile's pixels.
 ///
@@ -93,7 +91,9 @@ impl<T: TileElement> End<T> {
         // SAFETY: by the caller.
         let mut sum = unsafe { load::<Avx512>(self.sums.add(vector * TILE + pixel * ROWS)) };
         if is_whole::<T>() {
-            sum = self.isa.mul_f32s(from_whole(self.isa, sum), self.scales[vector]);
+            sum = self
+                .isa
+                .mul_f32s(from_whole(self.isa, self.isa.transmute_u32s_f32s(sum)), self.scales[vector]);
         }
         self.isa.max_f32s(self.floor, self.isa.add_f32s(sum, self.bias[vector]))
     }
@@ -145,11 +145,7 @@ impl<T: TileElement> End<T> {
                 // SAFETY: by the caller.
                 unsafe {
                     let value = self.value(pixel, vector);
-                    match dtype {
-                        Dtype::F32 => store_first(self.isa, at.cast(), value, width - first),
-                        Dtype::Bf16 => narrow_first(self.isa, at.cast::<bf16>(), value, width - first),
-                        Dtype::U8 => narrow_first(self.isa, at, value, width - first),
-                    }
+                    narrow_first_to(self.isa, dtype, at, value, width - first);
                 }
             }
             at = at.wrapping_add(pitch);

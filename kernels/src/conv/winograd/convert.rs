@@ -1,92 +1,92 @@
-//! Tiles of bf16 or u8, widened to a patch of f32 before the transforms and rounded from one behind
-//! them.
+//! Tiles of bf16 or u8, widened to a patch of f32 for transforms that read f32.
 
-use std::ops::Range;
+use std::marker::PhantomData;
 
 use half::bf16;
 
 use crate::cpu::Isa;
 use crate::tensor::{Dtype, Element};
-use crate::vector::{narrow_first, widen_first};
+use crate::vector::widen_first;
 
 /// Pixels of a tile.
-pub(super) struct Pixels<T> {
-    /// A vector's first channel of the tile's first pixel.
-    pub(super) first: *mut T,
-    /// Elements along the two axes.
+pub(super) struct Pixels {
+    /// The first byte of the tile's first pixel.
+    pub(super) first: *mut u8,
+    /// Bytes along the two axes.
     pub(super) pitch: [usize; 2],
-    /// Pixels that lie inside the image, along the two axes.
-    pub(super) inside: [Range<usize>; 2],
-    /// Channels from the vector on.
-    pub(super) width: usize,
+    /// The pixels that lie inside the image, along the two axes: the first, and the one behind the
+    /// last.
+    pub(super) inside: [[usize; 2]; 2],
 }
 
-/// [`convert_tile`] for pixels of a type that `first` is the first byte of, not f32.
+impl Pixels {
+    #[inline(always)]
+    pub(super) fn at(&self, i: usize, j: usize) -> *const u8 {
+        self.first.wrapping_add(i * self.pitch[0] + j * self.pitch[1]).cast_const()
+    }
+}
+
+/// Widens a vector of each pixel inside the image, or `width` channels from `c` on, to its place in
+/// a patch of rows of `columns`.
 ///
 /// # Safety
-/// As there.
+/// These may be read, and are of type `dtype`, not f32; the vectors of the patch may be written by
+/// this caller alone.
 #[inline(always)]
-pub(super) unsafe fn convert<I: Isa, const WIDENS: bool>(
+pub(super) unsafe fn widen_tile<I: Isa>(
     isa: I,
     dtype: Dtype,
-    pixels: Pixels<u8>,
+    pixels: &Pixels,
+    [c, width]: [usize; 2],
     patch: *mut I::f32s,
     columns: usize,
 ) {
-    let Pixels { first, pitch, inside, width } = pixels;
     // SAFETY: by the caller.
     unsafe {
         if dtype == Dtype::U8 {
-            convert_tile::<I, u8, WIDENS>(isa, &Pixels { first, pitch, inside, width }, patch, columns);
+            widen_tile_of::<I, u8>(isa, pixels, [c, width], patch, columns);
         } else {
-            let pixels = Pixels { first: first.cast::<bf16>(), pitch, inside, width };
-            convert_tile::<I, bf16, WIDENS>(isa, &pixels, patch, columns);
+            widen_tile_of::<I, bf16>(isa, pixels, [c, width], patch, columns);
         }
     }
 }
 
-/// Converts a vector of each pixel from or to a patch of rows of `columns`: one that `WIDENS` reads
-/// the pixels, one that does not rounds what it writes to them.
+/// [`widen_tile`] of one type.
 ///
 /// # Safety
-/// A vector of each pixel, or `width` channels, may be read, or written by this caller alone; a
-/// vector of the patch for each the other way round.
+/// As there.
 // A function that all transforms share: inside them it would take registers from f32.
 #[inline(never)]
-unsafe fn convert_tile<I: Isa, T: Element, const WIDENS: bool>(
+unsafe fn widen_tile_of<I: Isa, T: Element>(
     isa: I,
-    pixels: &Pixels<T>,
+    pixels: &Pixels,
+    channels: [usize; 2],
     patch: *mut I::f32s,
     columns: usize,
 ) {
-    isa.vectorize(Convert::<I, T, WIDENS> { isa, pixels, patch, columns });
+    isa.vectorize(Widen::<I, T> { isa, pixels, channels, patch, columns, element: PhantomData });
 }
 
-struct Convert<'a, I: Isa, T, const WIDENS: bool> {
+struct Widen<'a, I: Isa, T> {
     isa: I,
-    pixels: &'a Pixels<T>,
+    pixels: &'a Pixels,
+    channels: [usize; 2],
     patch: *mut I::f32s,
     columns: usize,
+    element: PhantomData<T>,
 }
 
-impl<I: Isa, T: Element, const WIDENS: bool> pulp::WithSimd for Convert<'_, I, T, WIDENS> {
+impl<I: Isa, T: Element> pulp::WithSimd for Widen<'_, I, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, _: S) {
-        let Self { isa, pixels, patch, columns } = self;
-        for i in pixels.inside[0].clone() {
-            for j in pixels.inside[1].clone() {
-                let pixel = pixels.first.wrapping_add(i * pixels.pitch[0] + j * pixels.pitch[1]);
-                // SAFETY: promised to `convert_tile`, the only caller.
-                unsafe {
-                    let vector = patch.add(i * columns + j);
-                    if WIDENS {
-                        vector.write(widen_first(isa, pixel.cast_const(), pixels.width));
-                    } else {
-                        narrow_first(isa, pixel, vector.read(), pixels.width);
-                    }
-                }
+        let Self { isa, pixels, channels: [c, width], patch, columns, .. } = self;
+        for i in pixels.inside[0][0]..pixels.inside[0][1] {
+            for j in pixels.inside[1][0]..pixels.inside[1][1] {
+                let pixel = pixels.at(i, j).cast::<T>().wrapping_add(c);
+                // SAFETY: promised to `widen_tile_of`, the only caller.
+                unsafe { patch.add(i * columns + j).write(widen_first(isa, pixel, width)) };
             }
         }
     }

@@ -2,11 +2,11 @@
 //!
 //! They are generic over the two one-dimensional transforms; with the identity on one axis the
 //! algorithm is one-dimensional. The image is read with bounds, not with a halo, so that any source
-//! will do: a tile that hangs over an edge is patched with zeros, vector by vector. Transformed
+//! will do: where a tile hangs over an edge, a pixel of zeros is read. Transformed
 //! filters `U` are computed in f64, once.
 //!
-//! Source and destinations may be bf16 or u8: a tile is then widened to a patch, or rounded from
-//! one, outside the transforms, and all between is f32.
+//! Whatever the types of source and destinations, all between is f32. Samples of another type than
+//! the one that a kernel is made for, and vectors that are not whole, go through a patch.
 //!
 //! Sums over channels make most of the error, since the output transform magnifies it. They are
 //! taken in parts ([`Products`]).
@@ -15,7 +15,9 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::convert::{Pixels, convert};
+use half::bf16;
+
+use super::convert::{Pixels, widen_tile};
 use super::tiling::{Place, Span, Tiling};
 use super::transform::Fixed;
 use super::transformed::Transformed;
@@ -23,7 +25,8 @@ use crate::arch::prefetch::{LINE, to_l1, to_l2};
 use crate::conv::{Buffer, Dtype, Io, Isa, Prepared, Request, Scratch, Signature, round_up};
 use crate::gemm::panels::{Panel, Panels};
 use crate::gemm::product::Products;
-use crate::vector::{load, load_first, store, store_first};
+use crate::tensor::Element;
+use crate::vector::{load, narrow_first, widen};
 
 pub(super) struct PreparedTransform<I, M> {
     isa: I,
@@ -87,6 +90,11 @@ impl<I: Isa, M: Transformed<I>> PreparedTransform<I, M> {
         [self.block * self.v_pitch(), self.block * self.m_pitch]
     }
 
+    /// Elements of f32 that M takes.
+    fn m_len(&self) -> usize {
+        self.tiling.points() * self.point_pitch()[1]
+    }
+
     /// Elements of f32 that V takes.
     fn v_len(&self) -> usize {
         self.tiling.points() * self.point_pitch()[0] * size_of::<M::Source>() / size_of::<f32>()
@@ -107,7 +115,7 @@ impl<I: Isa, M: Transformed<I>> Prepared for PreparedTransform<I, M> {
     }
 
     fn scratch(&self) -> usize {
-        self.v_len() + self.tiling.points() * self.point_pitch()[1]
+        self.v_len() + self.m_len() + round_up(self.tiling.conv.channels)
     }
 
     fn units(&self, _: usize, n: usize) -> usize {
@@ -154,7 +162,7 @@ struct Run<
     step: &'a PreparedTransform<I, M>,
     units: Range<usize>,
     io: &'a Io<'a>,
-    /// The worker's scratch: V, then M.
+    /// The worker's scratch: V, then M, then a pixel of zeros.
     v: *mut M::Source,
     swap: bool,
 }
@@ -177,6 +185,8 @@ impl<
         let images = self.io.images();
         let (tiles, blocks) = (images * step.tiling.tiles(), step.blocks(images));
         let mut transformed = None;
+        // SAFETY: this worker's scratch.
+        unsafe { self.m().add(step.m_len()).write_bytes(0, round_up(step.tiling.conv.channels)) };
         for unit in self.units.clone() {
             let (block, group, panels) = (unit / step.groups, unit % step.groups, &step.panels.list);
             let group = panels.len() * group / step.groups..panels.len() * (group + 1) / step.groups;
@@ -201,16 +211,22 @@ impl<
     }
 }
 
-/// Pixels of the next tile to prefetch, and the elements between them along the two axes.
+/// Pixels of the next tile to prefetch, and the bytes between them along the two axes.
 #[derive(Clone, Copy)]
 struct NextTile {
-    first: *const f32,
+    first: *const u8,
     pitch: [usize; 2],
     /// A line begins here that was not prefetched with the channels before.
     is_due: bool,
 }
 
 impl NextTile {
+    /// Of a tile whose first pixel is at `first`, from its byte `at` on.
+    #[inline(always)]
+    fn new(first: *const u8, pitch: [usize; 2], at: usize) -> Self {
+        Self { first: first.wrapping_add(at), pitch, is_due: at.is_multiple_of(LINE * size_of::<f32>()) }
+    }
+
     /// Prefetches `N` pixels along the first axis, then moves on along the second.
     #[inline(always)]
     fn prefetch<const N: usize>(&mut self, [along, step]: [usize; 2], prefetch: fn(*const f32)) {
@@ -219,7 +235,7 @@ impl NextTile {
         }
         let mut at = self.first;
         for _ in 0..N {
-            prefetch(at);
+            prefetch(at.cast());
             at = at.wrapping_add(self.pitch[along]);
         }
         self.first = self.first.wrapping_add(self.pitch[step]);
@@ -290,89 +306,107 @@ impl<
     /// `V[..] = Bt d B` for one tile; `v` is its row in the matrix of the first point.
     #[inline(always)]
     unsafe fn input(&self, [place, next]: [Place; 2], v: *mut M::Source) {
-        let (src, channels) = (&self.io.src, self.step.tiling.conv.channels);
-        let spans = self.spans(place);
-        let pitch = self.by_axis([src.pitch.row, src.pitch.pixel]);
-        // The first sample, from the first pixel of the image; samples outside are never read.
-        let sample = |place: Place, [a, b]: [Span; 2]| {
+        let (src, channels, lanes) = (&self.io.src, self.step.tiling.conv.channels, I::F32_LANES);
+        let bytes = src.dtype.bytes();
+        let pitch = self.by_axis([src.pitch.row, src.pitch.pixel].map(|elements| elements * bytes));
+        // Where the first sample would be; samples outside the image are never read.
+        let first = |place: Place, [a, b]: [Span; 2]| {
             let origin = a.origin * pitch[0] as isize + b.origin * pitch[1] as isize;
-            src.byte(place.n, 0, 0).cast::<f32>().wrapping_offset(origin)
+            src.byte(place.n, 0, 0).wrapping_offset(origin)
         };
-        let first = sample(place, spans);
-        let following = sample(next, self.spans(next));
-        let wide = src.dtype == Dtype::F32;
-        let is_inside = spans[0].inside == [0, N1] && spans[1].inside == [0, N2];
-        let whole = wide && is_inside && channels.is_multiple_of(I::F32_LANES);
-        // Written before it is read: the patch where the tile is not whole, the columns always.
+        let (spans, following) = (self.spans(place), first(next, self.spans(next)));
+        let pixels = Pixels { first: first(place, spans).cast_mut(), pitch, inside: spans.map(|s| s.inside) };
+        let samples = self.samples(&pixels);
+        // Written before it is read: the patch where vectors are not whole, the columns always.
         let mut patch = MaybeUninit::<[[I::f32s; N2]; N1]>::uninit();
         let patch = patch.as_mut_ptr().cast::<I::f32s>();
         let mut columns = MaybeUninit::<[[I::f32s; N2]; N1]>::uninit();
         let columns = columns.as_mut_ptr().cast::<I::f32s>();
-        if !whole {
-            for at in 0..N1 * N2 {
+        let is_native = src.dtype == M::Pixel::DTYPE;
+        let whole = if is_native { channels / lanes * lanes } else { 0 };
+        let mut patched = samples;
+        if whole < channels {
+            for (at, sample) in patched.as_flattened_mut().iter_mut().enumerate() {
+                *sample = patch.cast::<M::Pixel>().wrapping_add(at * lanes);
                 // SAFETY: inside the patch.
                 unsafe { patch.add(at).write(self.step.isa.splat_f32s(0.0)) };
             }
         }
-        for c in (0..channels).step_by(I::F32_LANES) {
-            let is_due = c.is_multiple_of(LINE) && wide;
-            let next = NextTile { first: following.wrapping_add(c), pitch, is_due };
-            // SAFETY: by the caller; vectors of pixels inside the image, or of the patch; V has a
-            // row of whole vectors for each point of the tile.
+        for c in (0..channels).step_by(lanes) {
+            let next = NextTile::new(following, pitch, c * bytes);
+            // SAFETY: by the caller; vectors of pixels inside the image, of zeros, or of the patch; V
+            // has a row of whole vectors for each point of the tile.
             unsafe {
-                let (d, pitch) = if whole {
-                    (first.wrapping_add(c), pitch)
+                if c < whole {
+                    self.input_columns(&samples, c, columns, next);
                 } else {
-                    self.gather(place, spans, c, patch);
-                    (patch.cast_const().cast(), [N2 * I::F32_LANES, I::F32_LANES])
-                };
-                self.input_columns(d, pitch, columns, next);
+                    self.gather(&pixels, c, patch);
+                    self.input_columns(&patched, 0, columns, next);
+                }
                 self.input_rows(columns, v.wrapping_add(c));
             }
         }
     }
 
-    /// Copies a vector of channels of the pixels inside the image to their places in the patch.
+    /// Where each sample of a tile is: a pixel, or zeros where it lies outside the image.
     #[inline(always)]
-    unsafe fn gather(&self, place: Place, [a, b]: [Span; 2], c: usize, patch: *mut I::f32s) {
-        let (isa, src) = (self.step.isa, &self.io.src);
-        let pitch = self.by_axis([src.pitch.row, src.pitch.pixel]);
-        let origin = a.origin * pitch[0] as isize + b.origin * pitch[1] as isize + c as isize;
-        let width = self.step.tiling.conv.channels - c;
-        if src.dtype != Dtype::F32 {
-            let bytes = origin * src.dtype.bytes() as isize;
-            let first = src.byte(place.n, 0, 0).wrapping_offset(bytes).cast_mut();
-            let inside = [a.inside[0]..a.inside[1], b.inside[0]..b.inside[1]];
-            let pixels = Pixels { first, pitch, inside, width };
-            // SAFETY: by the caller.
-            return unsafe { convert::<I, true>(isa, src.dtype, pixels, patch, N2) };
-        }
-        let first = src.pixel::<f32>(place.n, 0, 0).wrapping_offset(origin);
-        for i in a.inside[0]..a.inside[1] {
-            let mut at = first.wrapping_add(i * pitch[0] + b.inside[0] * pitch[1]);
-            for j in b.inside[0]..b.inside[1] {
-                // SAFETY: by the caller; the pixel has `width` more channels.
-                unsafe { patch.add(i * N2 + j).write(load_first(isa, at, width)) };
-                at = at.wrapping_add(pitch[1]);
+    fn samples(&self, Pixels { first, pitch, inside: [a, b] }: &Pixels) -> [[*const M::Pixel; N2]; N1] {
+        let zeros = self.m().wrapping_add(self.step.m_len()).cast_const().cast();
+        let mut samples = [[zeros; N2]; N1];
+        for (i, row) in samples.iter_mut().enumerate().take(a[1]).skip(a[0]) {
+            for (j, sample) in row.iter_mut().enumerate().take(b[1]).skip(b[0]) {
+                *sample = first.wrapping_add(i * pitch[0] + j * pitch[1]).cast_const().cast();
             }
+        }
+        samples
+    }
+
+    /// Copies a vector, or what is left of one, of the pixels inside the image to their places in
+    /// the patch, in the type that is transformed.
+    #[inline(always)]
+    unsafe fn gather(&self, pixels: &Pixels, c: usize, patch: *mut I::f32s) {
+        let (isa, src) = (self.step.isa, &self.io.src);
+        let width = self.step.tiling.conv.channels - c;
+        if src.dtype == M::Pixel::DTYPE {
+            for i in pixels.inside[0][0]..pixels.inside[0][1] {
+                for j in pixels.inside[1][0]..pixels.inside[1][1] {
+                    let pixel = pixels.at(i, j).cast::<M::Pixel>().wrapping_add(c);
+                    // SAFETY: by the caller; less than a vector of each.
+                    unsafe {
+                        let to = patch.cast::<M::Pixel>().add((i * N2 + j) * I::F32_LANES);
+                        to.copy_from_nonoverlapping(pixel, width);
+                    }
+                }
+            }
+        } else {
+            // SAFETY: by the caller; only f32 is made of other types.
+            unsafe { widen_tile::<I>(isa, src.dtype, pixels, [c, width], patch, N2) };
         }
     }
 
-    /// `columns = Bt d` along the first axis, of samples `pitch` elements apart along the two.
+    /// `columns = Bt d` along the first axis, of a vector of each sample, `at` elements on.
     #[inline(always)]
     unsafe fn input_columns(
         &self,
-        mut d: *const f32,
-        pitch: [usize; 2],
+        samples: &[[*const M::Pixel; N2]; N1],
+        at: usize,
         columns: *mut I::f32s,
         mut next: NextTile,
     ) {
+        let isa = self.step.isa;
         for j in 0..N2 {
             next.prefetch::<N1>([0, 1], to_l2);
-            // SAFETY: by the caller.
-            let column = unsafe { line::<I, N1>(d, pitch[0]) };
-            d = d.wrapping_add(pitch[1]);
-            for (i, value) in Fixed::<N1, M1, U>::input(self.step.isa, column).into_iter().enumerate() {
+            let mut column = MaybeUninit::<[I::f32s; N1]>::uninit();
+            for (i, row) in samples.iter().enumerate() {
+                // SAFETY: by the caller; inside the column.
+                unsafe {
+                    let vector = widen(isa, row[j].wrapping_add(at));
+                    column.as_mut_ptr().cast::<I::f32s>().add(i).write(vector);
+                }
+            }
+            // SAFETY: all have been written.
+            let column = unsafe { column.assume_init() };
+            for (i, value) in Fixed::<N1, M1, U>::input(isa, column).into_iter().enumerate() {
                 // SAFETY: inside the columns.
                 unsafe { columns.add(i * N2 + j).write(value) };
             }
@@ -402,42 +436,26 @@ impl<
     /// of the first point.
     #[inline(always)]
     unsafe fn output(&self, [place, next]: [Place; 2], m: *const f32, panel: &Panel) {
-        let (step, isa) = (self.step, self.step.isa);
+        let step = self.step;
         let dst = self.io.dst(panel.segment);
-        let [a, b] = self.spans(place);
-        let inside = [a.outputs, b.outputs];
-        let pitch = self.by_axis([dst.pitch.row, dst.pitch.pixel]);
+        let outputs = self.spans(place).map(|span| span.outputs);
+        let bytes = dst.dtype.bytes();
+        let pitch = self.by_axis([dst.pitch.row, dst.pitch.pixel].map(|elements| elements * bytes));
         let [down, across] = &step.tiling.transforms;
         let pixel = |place: Place| dst.byte(place.n, place.row * down.m, place.column * across.m);
-        let (first, following, wide) = (pixel(place), pixel(next), dst.dtype == Dtype::F32);
-        let mut patch = MaybeUninit::<[[I::f32s; M2]; M1]>::uninit();
-        let patch = patch.as_mut_ptr().cast::<I::f32s>();
+        let (first, following) = (pixel(place), pixel(next));
         for vector in 0..panel.vectors {
             let k = vector * I::F32_LANES;
-            let (channel, width) = (panel.first + k, panel.width - k);
+            let (channel, width) = ((panel.first + k) * bytes, panel.width - k);
             let mut sums = MaybeUninit::<[[I::f32s; N2]; M1]>::uninit();
             let sums = sums.as_mut_ptr().cast::<I::f32s>();
-            let first_f32 = first.cast::<f32>().wrapping_add(channel);
-            let following = following.cast::<f32>().wrapping_add(channel);
-            let is_due = k.is_multiple_of(LINE) && wide;
-            let next = NextTile { first: following, pitch, is_due };
-            let rows = if wide {
-                Pixels { first: first_f32, pitch, inside: [0..inside[0], 0..inside[1]], width }
-            } else {
-                let (pitch, width) = ([M2 * I::F32_LANES, I::F32_LANES], I::F32_LANES);
-                Pixels { first: patch.cast(), pitch, inside: [0..inside[0], 0..M2], width }
-            };
+            let next = NextTile::new(following.wrapping_add(panel.first * bytes), pitch, k * bytes);
+            let pixels = Outputs { first: first.wrapping_add(channel), pitch, inside: outputs, width };
             // SAFETY: by the caller; output pixels of this unit, of which `width` channels are the
-            // panel's; the patch has been written before it is read.
+            // panel's.
             unsafe {
                 self.output_columns(m.wrapping_add(k), sums);
-                self.output_rows(sums, self.bias(panel, k), panel.segment, &rows, next);
-                if !wide {
-                    let first = first.wrapping_add(channel * dst.dtype.bytes());
-                    let inside = [0..inside[0], 0..inside[1]];
-                    let pixels = Pixels { first, pitch, inside, width };
-                    convert::<I, false>(isa, dst.dtype, pixels, patch, M2);
-                }
+                self.output_rows(sums, self.bias(panel, k), panel.segment, &pixels, next);
             }
         }
     }
@@ -469,41 +487,74 @@ impl<
         }
     }
 
-    /// `relu(sums A + bias)` along the second axis, of the pixels inside the output: of the first
-    /// ones along each axis.
+    /// `relu(sums A + bias)` along the second axis, of the pixels inside the output.
     #[inline(always)]
     unsafe fn output_rows(
         &self,
         sums: *const I::f32s,
         bias: I::f32s,
         segment: usize,
-        rows: &Pixels<f32>,
+        outputs: &Outputs,
         mut next: NextTile,
     ) {
-        let isa = self.step.isa;
+        let (isa, dtype) = (self.step.isa, self.io.dst(segment).dtype);
         let relu = self.step.tiling.conv.segments[segment].epilogue.relu;
         let floor = isa.splat_f32s(if relu { 0.0 } else { f32::NEG_INFINITY });
-        let whole = rows.inside[1].end == M2 && rows.width >= I::F32_LANES;
-        let mut row = rows.first;
-        for i in 0..rows.inside[0].end {
+        for i in 0..outputs.inside[0] {
             // SAFETY: by the caller.
             let values = unsafe { sums.add(i * N2).cast::<[I::f32s; N2]>().read() };
             let values: [I::f32s; M2] = Fixed::<N2, M2, U>::output(isa, values);
-            let mut at = row;
-            for (j, value) in values.into_iter().enumerate() {
-                let value = isa.max_f32s(floor, isa.add_f32s(value, bias));
-                // SAFETY: by the caller.
-                unsafe {
-                    if whole {
-                        store::<I>(at, value);
-                    } else if j < rows.inside[1].end {
-                        store_first(isa, at, value, rows.width);
-                    }
+            // SAFETY: by the caller.
+            unsafe {
+                match dtype {
+                    Dtype::F32 => outputs.store::<I, f32, M2>(isa, i, values, [bias, floor]),
+                    Dtype::Bf16 => outputs.store::<I, bf16, M2>(isa, i, values, [bias, floor]),
+                    Dtype::U8 => outputs.store::<I, u8, M2>(isa, i, values, [bias, floor]),
                 }
-                at = at.wrapping_add(rows.pitch[1]);
             }
-            row = row.wrapping_add(rows.pitch[0]);
             next.prefetch::<M2>([1, 0], to_l1);
+        }
+    }
+}
+
+/// A vector of channels of the outputs of a tile.
+struct Outputs {
+    /// Of the first output.
+    first: *mut u8,
+    /// Bytes along the two axes.
+    pitch: [usize; 2],
+    /// Outputs that lie inside the image, along the two axes.
+    inside: [usize; 2],
+    /// Channels from the vector on.
+    width: usize,
+}
+
+impl Outputs {
+    /// Stores row `i`, with the bias added and nothing below the floor: what lies inside.
+    ///
+    /// # Safety
+    /// The outputs, of type `T`, are this caller's alone.
+    #[inline(always)]
+    unsafe fn store<I: Isa, T: Element, const M: usize>(
+        &self,
+        isa: I,
+        i: usize,
+        values: [I::f32s; M],
+        [bias, floor]: [I::f32s; 2],
+    ) {
+        let is_whole = self.inside[1] == M && self.width >= I::F32_LANES;
+        let mut at = self.first.wrapping_add(i * self.pitch[0]).cast::<T>();
+        for (j, value) in values.into_iter().enumerate() {
+            let value = isa.max_f32s(floor, isa.add_f32s(value, bias));
+            // SAFETY: by the caller.
+            unsafe {
+                if is_whole {
+                    narrow_first(isa, at, value, I::F32_LANES);
+                } else if j < self.inside[1] {
+                    narrow_first(isa, at, value, self.width);
+                }
+            }
+            at = at.wrapping_byte_add(self.pitch[1]);
         }
     }
 }
