@@ -2,7 +2,7 @@
 //! between phases. The workers' threads are the caller's; nothing here starts one.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::available_parallelism;
 
 use crate::kernel::{Io, Prepared};
@@ -29,7 +29,7 @@ pub struct Team {
     workers: usize,
     /// [`SPINS`], or none if there are more workers than cores that the process may use.
     spins: u32,
-    claimed: Padded,
+    joined: Vec<AtomicBool>,
     arrived: Padded,
     generation: Padded,
     /// Units of each worker's share that have been dealt; empty for one worker, who takes all.
@@ -48,12 +48,12 @@ impl Team {
     pub fn new(workers: usize) -> Self {
         let workers = workers.max(1);
         let shares = if workers == 1 { 0 } else { workers };
-        let [claimed, arrived, generation] = Default::default();
+        let [arrived, generation] = Default::default();
         let cores = if workers == 1 { 1 } else { available_parallelism().map_or(workers, usize::from) };
         Self {
             workers,
             spins: if workers > cores { 0 } else { SPINS },
-            claimed,
+            joined: (0..workers).map(|_| AtomicBool::new(false)).collect(),
             arrived,
             generation,
             dealt: (0..shares).map(|_| Padded::default()).collect(),
@@ -70,7 +70,7 @@ impl Team {
     pub fn open(&mut self) -> &Self {
         *self.generation.0.get_mut() &= !POISONED;
         self.arrived.0.store(0, Ordering::Relaxed);
-        self.claimed.0.store(0, Ordering::Relaxed);
+        self.joined.iter_mut().for_each(|joined| *joined.get_mut() = false);
         self.reset_deal();
         self
     }
@@ -92,13 +92,14 @@ impl Team {
         })
     }
 
-    /// The calling thread's place.
+    /// The calling thread's place: number `index`. A thread should have the same in all regions, since
+    /// its core has the weights and pixels of its share in its caches.
     ///
     /// # Panics
-    /// If all workers have joined.
-    pub fn join(&self) -> Member<'_> {
-        let index = self.claimed.0.fetch_add(1, Ordering::Relaxed);
-        assert!(index < self.workers, "a team of {} was joined once more", self.workers);
+    /// If there is no such place, or it has been taken in this region.
+    pub fn join(&self, index: usize) -> Member<'_> {
+        let was_taken = self.joined[index].swap(true, Ordering::Relaxed);
+        assert!(!was_taken, "place {index} of a team of {} was taken twice", self.workers);
         Member { team: self, index }
     }
 
@@ -218,7 +219,7 @@ impl Member<'_> {
 
 /// Runs a step on the calling thread alone.
 pub fn run_alone(step: &dyn Prepared, io: &Io, scratch: &Buffer) {
-    Team::new(1).open().join().run(step, io, scratch);
+    Team::new(1).open().join(0).run(step, io, scratch);
 }
 
 /// Scratch for a step and a team.
@@ -234,8 +235,8 @@ mod tests {
     fn panics(team: &mut Team, culprit: Option<usize>, waits: usize) -> usize {
         let team = team.open();
         std::thread::scope(|scope| {
-            let work = || {
-                let member = team.join();
+            let work = |index: usize| {
+                let member = team.join(index);
                 for turn in 0..100 {
                     if culprit == Some(member.index()) && turn == waits {
                         std::panic::resume_unwind(Box::new(()));
@@ -243,7 +244,7 @@ mod tests {
                     member.wait();
                 }
             };
-            let workers = [scope.spawn(work), scope.spawn(work), scope.spawn(work)];
+            let workers = [0, 1, 2].map(|index| scope.spawn(move || work(index)));
             workers.into_iter().filter_map(|worker| worker.join().err()).count()
         })
     }

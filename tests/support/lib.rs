@@ -399,10 +399,11 @@ impl Trial<'_> {
         let mut team = Team::new(workers);
         let team = team.open();
         std::thread::scope(|scope| {
-            for _ in 1..workers {
-                scope.spawn(|| team.join().run(step, &io, &scratch));
+            let join = |place: usize| team.join(place).run(step, &io, &scratch);
+            for place in 1..workers {
+                scope.spawn(move || join(place));
             }
-            team.join().run(step, &io, &scratch);
+            join(0);
         });
         let is_whole = scratch.as_slice()[needed..].iter().all(|v| *v == SENTINEL);
         assert!(is_whole, "{context}, {workers} threads: wrote beyond its scratch");

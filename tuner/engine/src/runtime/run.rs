@@ -54,7 +54,7 @@ impl<'a> Region<'a> {
     #[inline]
     fn run(&self, member: &Member, n: usize, range: Range<usize>) {
         let memory = self.worker_memory.get(member.index());
-        let solo = memory.map(|memory| memory.team.join());
+        let solo = memory.map(|memory| memory.team.join(0));
         let mut prefetched = 0;
         let mut was_solo = false;
         for (turn, end) in turns(self.graph, n, range).zip(self.ends) {

@@ -110,8 +110,8 @@ impl Threads {
         }
     }
 
-    /// One fork-join region: `body` runs once on every thread, each a member of the team, with
-    /// numbers below the normal range as zeros. Starting it on several threads is all that
+    /// One fork-join region: `body` runs once on every thread, each the member of the team that has its
+    /// number, with numbers below the normal range as zeros. Starting it on several threads is all that
     /// allocates: a few words.
     ///
     /// A broadcast, since `body` waits in barriers for the other members: rayon's `join` may leave
@@ -119,14 +119,14 @@ impl Threads {
     pub fn region(&self, team: &mut Team, body: impl Fn(&Member) + Sync) {
         assert_eq!(team.workers(), self.count, "a team as large as the pool");
         let team = team.open();
-        let member = || {
+        let member = |index: usize| {
             let _flush = FlushToZero::start();
-            body(&team.join());
+            body(&team.join(index));
         };
         match &self.pool {
-            None => member(),
+            None => member(0),
             Some(pool) => {
-                pool.broadcast(|_| member());
+                pool.broadcast(|thread| member(thread.index()));
             }
         }
     }
