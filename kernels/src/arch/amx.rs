@@ -11,7 +11,6 @@ use std::marker::PhantomData;
 use half::bf16;
 
 use super::cpuid::cpuid;
-use crate::tensor::Element;
 
 /// Rows of a tile at most, and its columns of 32 bits.
 pub const ROWS: usize = 16;
@@ -168,7 +167,7 @@ impl Drop for TileRegisters {
 }
 
 /// The elements of `a` that tiles multiply.
-pub trait TileElement: Element + Send + Sync + 'static {
+pub trait TileElement: Copy + Send + Sync + 'static {
     /// Elements in a row of a tile: the products that are summed in a step.
     const DEPTH: usize = ROW_BYTES / size_of::<Self>();
     /// Elements of a column of `b` in 32 bits.

@@ -9,7 +9,7 @@ pub(crate) mod bf16;
 pub mod cache;
 pub(crate) mod cpuid;
 pub mod denormals;
-pub mod lanes;
+pub(crate) mod lanes;
 pub mod pages;
 pub(crate) mod prefetch;
 #[cfg(target_arch = "x86_64")]

@@ -7,8 +7,9 @@ use std::ops::Range;
 use pulp::Simd;
 
 use super::PreparedAmx;
+use super::element::TilePixel;
 use super::pixels::{Cut, Tile};
-use crate::arch::amx::{ROWS, TILE, TileElement};
+use crate::arch::amx::{ROWS, TILE};
 use crate::cpu::{Avx512, Avx512Bf16};
 use crate::gemm::panels::Panel;
 use crate::tensor::{Dtype, ViewMut};
@@ -20,7 +21,7 @@ use crate::vector::{from_whole, load, narrow_first_to};
 /// The sums of the tile, a tile for each vector of the panel, may be read; the outputs of the
 /// tile's pixels that are not done may be written by this caller alone.
 #[inline(always)]
-pub unsafe fn finish<T: TileElement>(
+pub unsafe fn finish<T: TilePixel>(
     step: &PreparedAmx<T>,
     panel: &Panel,
     dst: &ViewMut,
@@ -60,7 +61,7 @@ pub unsafe fn finish<T: TileElement>(
 }
 
 /// Whether the sums are whole numbers of 32 bits.
-const fn is_whole<T: TileElement>() -> bool {
+const fn is_whole<T: TilePixel>() -> bool {
     size_of::<T>() == 1
 }
 
@@ -84,7 +85,7 @@ struct End<T> {
     element: PhantomData<T>,
 }
 
-impl<T: TileElement> End<T> {
+impl<T: TilePixel> End<T> {
     /// An output of a pixel and a vector.
     #[inline(always)]
     unsafe fn value(&self, pixel: usize, vector: usize) -> Vector {

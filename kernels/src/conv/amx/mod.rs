@@ -30,6 +30,7 @@
 //! - Sums of u8 are whole numbers of 32 bits, which a scale for each output channel makes f32
 //!   ([`finish`]).
 
+mod element;
 mod finish;
 mod pixels;
 mod prefetch;
@@ -45,9 +46,10 @@ use super::{
     Conv, Cpu, Dtype, Formats, Isa, Kernel, Numerics, Prepared, Problem, Request, Signature, Tuning,
     Unsupported, View, round_up,
 };
-use crate::arch::amx::{Amx, SUMS, TILE, TileElement};
+use crate::arch::amx::{Amx, SUMS, TILE};
 use crate::cpu::{Avx512, Avx512Bf16};
 use crate::gemm::panels::Panels;
+use element::TilePixel;
 use pixels::{Cut, Flat};
 use steps::{Step, is_narrow, pack, runs_over_taps, steps};
 
@@ -60,7 +62,7 @@ pub struct AmxConv<T> {
     element: PhantomData<T>,
 }
 
-impl<T: TileElement> AmxConv<T> {
+impl<T: TilePixel> AmxConv<T> {
     pub fn make(cpu: &Cpu) -> Result<Box<dyn Kernel>, Unsupported> {
         let amx = Amx::new(cpu)?;
         Ok(Box::new(Self { amx, isa: Avx512::new(cpu)?, bf16: Avx512Bf16::new(cpu)?, element: PhantomData }))
@@ -74,7 +76,7 @@ const PARTS: [usize; 2] = [24, 12];
 /// Output pixels of an image up to which a source of f32 is allowed: rounding so few costs little.
 const FEW_PIXELS: usize = 4;
 
-impl<T: TileElement> Kernel for AmxConv<T> {
+impl<T: TilePixel> Kernel for AmxConv<T> {
     fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
         problem.as_conv().and_then(|conv| ensure_summable(T::DTYPE, conv))
     }
@@ -168,7 +170,7 @@ struct PreparedAmx<T> {
 }
 
 /// Whether a source of a type is copied whatever its pitches.
-fn is_copied<T: TileElement>(conv: &Conv, dtype: Dtype) -> bool {
+fn is_copied<T: TilePixel>(conv: &Conv, dtype: Dtype) -> bool {
     is_narrow::<T>(conv) || dtype != T::DTYPE
 }
 
@@ -180,7 +182,7 @@ struct Parts {
     end: usize,
 }
 
-impl<T: TileElement> PreparedAmx<T> {
+impl<T: TilePixel> PreparedAmx<T> {
     fn shares(&self, n: usize) -> usize {
         self.panels.shares(Cut::new(&self.conv, n, self.flat, true).blocks())
     }

@@ -10,9 +10,10 @@ use std::cell::Cell;
 
 use half::bf16;
 
+use super::element::TilePixel;
 use super::pixels::Place;
 use super::{LINES, Layout, PreparedAmx};
-use crate::arch::amx::{ROWS, TileElement};
+use crate::arch::amx::ROWS;
 use crate::tensor::{Dtype, Element, View};
 use crate::vector::widen_first;
 
@@ -28,7 +29,7 @@ pub struct Rows<'a, T> {
     held: Cell<[Option<[usize; 2]>; LINES]>,
 }
 
-impl<'a, T: TileElement> Rows<'a, T> {
+impl<'a, T: TilePixel> Rows<'a, T> {
     /// None yet, in scratch of [`LINES`] by [`Layout::rows`] by [`Layout::row`] elements.
     pub fn new(step: &'a PreparedAmx<T>, src: &'a View<'a>, to: *mut T) -> Self {
         Self { step, src, to, held: Cell::new([None; LINES]) }

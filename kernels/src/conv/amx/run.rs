@@ -2,19 +2,20 @@
 
 use std::ops::Range;
 
+use super::element::TilePixel;
 use super::finish::finish;
 use super::pixels::{Cut, Tile};
 use super::prefetch::Prefetch;
 use super::rows::Rows;
 use super::{GROUP, PreparedAmx, SUMS_PITCH};
-use crate::arch::amx::{Block, TILE, TileElement, TileRegisters};
+use crate::arch::amx::{Block, TILE, TileRegisters};
 use crate::conv::{Buffer, Io, Prepared, Scratch, Signature};
 use crate::gemm::panels::Panel;
 
 /// Elements of the next step's weights that are prefetched: a quarter of a 2-MiB L2 cache.
 const PREFETCH_CAPACITY: usize = (512 << 10) / size_of::<f32>();
 
-impl<T: TileElement> Prepared for PreparedAmx<T> {
+impl<T: TilePixel> Prepared for PreparedAmx<T> {
     fn signature(&self) -> &Signature {
         &self.signature
     }
@@ -59,7 +60,7 @@ struct Run<'a, T> {
     scratch: &'a Scratch,
 }
 
-impl<T: TileElement> pulp::WithSimd for Run<'_, T> {
+impl<T: TilePixel> pulp::WithSimd for Run<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -134,7 +135,7 @@ struct Blocks<'a, T> {
     sums: *mut f32,
 }
 
-impl<T: TileElement> Blocks<'_, T> {
+impl<T: TilePixel> Blocks<'_, T> {
     /// Computes a panel of some blocks, and prefetches the lines that are due meanwhile.
     #[inline(always)]
     unsafe fn run(&self, panel: usize, blocks: Range<usize>, mut due: Range<usize>) {

@@ -3,7 +3,8 @@
 
 use std::ops::Range;
 
-use crate::arch::amx::{ROWS, TILE, TileElement};
+use super::element::TilePixel;
+use crate::arch::amx::{ROWS, TILE};
 use crate::filter::Folded;
 use crate::gemm::panels::{Panel, Panels, set_half, set_part};
 use crate::kernel::Request;
@@ -24,19 +25,19 @@ pub struct Step {
 }
 
 /// Whether the inputs of a tap are fewer than those of a step.
-pub fn is_narrow<T: TileElement>(conv: &Conv) -> bool {
+pub fn is_narrow<T: TilePixel>(conv: &Conv) -> bool {
     conv.channels < T::DEPTH
 }
 
 /// Whether steps run over all taps of a row at once: then no other channels may lie between.
-pub fn runs_over_taps<T: TileElement>(conv: &Conv) -> bool {
+pub fn runs_over_taps<T: TilePixel>(conv: &Conv) -> bool {
     !conv.channels.is_multiple_of(T::DEPTH) && conv.window.kernel[1] > 1
 }
 
 /// The steps of a sum: a step's channels through all taps, then the next ones, so that taps that
 /// share pixels come one after the other. Where the channels are no multiple, a row of taps is one run,
 /// whose last step overlaps the one before, or reads on where there is none.
-pub fn steps<T: TileElement>(conv: &Conv) -> Vec<Step> {
+pub fn steps<T: TilePixel>(conv: &Conv) -> Vec<Step> {
     let [r, s] = conv.window.kernel;
     let channels = conv.channels;
     if channels.is_multiple_of(T::DEPTH) {
@@ -62,7 +63,7 @@ pub fn steps<T: TileElement>(conv: &Conv) -> Vec<Step> {
 }
 
 /// The weights of all steps: for each a tile of groups of rows for every vector of the panel.
-pub fn pack<T: TileElement>(conv: &Conv, steps: &[Step], request: &Request) -> Panels {
+pub fn pack<T: TilePixel>(conv: &Conv, steps: &[Step], request: &Request) -> Panels {
     if T::DTYPE == Dtype::U8 {
         let filters = request.quantized();
         let folded = filters.iter().map(|filter| &filter.folded);
@@ -81,7 +82,7 @@ pub fn pack<T: TileElement>(conv: &Conv, steps: &[Step], request: &Request) -> P
 
 /// Packs tiles by a function that sets one part of the elements of a row: the part, the row of the
 /// filter, the output channels, and the elements.
-fn pack_tiles<'f, T: TileElement>(
+fn pack_tiles<'f, T: TilePixel>(
     conv: &Conv,
     steps: &[Step],
     filters: impl IntoIterator<Item = &'f Folded<'f>>,
@@ -116,7 +117,7 @@ mod tests {
         each_product_once::<u8>();
     }
 
-    fn each_product_once<T: TileElement>() {
+    fn each_product_once<T: TilePixel>() {
         for text in [
             "n1h5w5c48k8r3s3",
             "n1h5w5c80k8r1s1",
