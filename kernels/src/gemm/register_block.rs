@@ -15,12 +15,14 @@
 //! tap, whose pixels are the rows of a matrix. On 32 registers 14x2 and 9x3 leave 3 and 2 registers
 //! over; on 16, 6x2 and 4x3 do.
 
+use half::bf16;
+
 use crate::arch::opaque;
 use crate::arch::prefetch::{LINE, to_l2};
 use crate::cpu::Isa;
 use crate::gemm::multiply::Multiply;
-use crate::tensor::Dtype;
-use crate::vector::{from_whole, load, load_first, narrow_first_to, store};
+use crate::tensor::{Dtype, Element};
+use crate::vector::{from_whole, load, load_first, narrow_first, narrow_first_to, store};
 
 /// Where the inputs of one output pixel lie.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +76,12 @@ impl Finish {
     #[inline(always)]
     fn is_plain(&self, width: usize) -> bool {
         self.bias.is_null() && !self.relu && self.width == width && self.dtype == Dtype::F32
+    }
+
+    /// All vectors of `width` channels are whole and have a bias, and nothing is added to them.
+    #[inline(always)]
+    fn is_whole(&self, width: usize) -> bool {
+        !self.bias.is_null() && !self.accumulate && self.width == width
     }
 }
 
@@ -164,6 +172,47 @@ unsafe fn sums<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
     acc
 }
 
+/// Sums of vector `j`: those of whole numbers over their scales.
+///
+/// # Safety
+/// Of whole numbers `finish` has scales.
+#[inline(always)]
+unsafe fn scaled<I: Isa, M: Multiply<I>>(isa: I, sums: I::f32s, finish: &Finish, j: usize) -> I::f32s {
+    if !M::IS_WHOLE {
+        return sums;
+    }
+    // SAFETY: by the caller.
+    let scales = unsafe { load::<I>(finish.scales.add(j * I::F32_LANES)) };
+    isa.mul_f32s(from_whole(isa, isa.transmute_u32s_f32s(sums)), scales)
+}
+
+/// Ends and stores a block whose vectors are whole, which have a bias, and to which nothing is
+/// added.
+///
+/// # Safety
+/// As for the block.
+#[inline(always)]
+unsafe fn store_whole<I: Isa, M: Multiply<I>, T: Element, const MR: usize, const NR: usize>(
+    isa: I,
+    acc: [[I::f32s; NR]; MR],
+    o: &Operands<M::Source>,
+    finish: &Finish,
+) {
+    let floor = isa.splat_f32s(if finish.relu { 0.0 } else { f32::NEG_INFINITY });
+    for (i, acc) in acc.into_iter().enumerate() {
+        let pixel = o.dst.wrapping_add(i * o.dst_pitch).cast::<T>();
+        for (j, y) in acc.into_iter().enumerate() {
+            let first = j * I::F32_LANES;
+            // SAFETY: by the caller.
+            unsafe {
+                let bias = load::<I>(finish.bias.add(first));
+                let y = isa.max_f32s(floor, isa.add_f32s(scaled::<I, M>(isa, y, finish, j), bias));
+                narrow_first(isa, pixel.wrapping_add(first), y, I::F32_LANES);
+            }
+        }
+    }
+}
+
 /// Computes a block and stores it; prefetches `next`, a line for each row of the panel.
 ///
 /// # Safety
@@ -179,14 +228,26 @@ pub unsafe fn block<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
 ) {
     // SAFETY: by the caller.
     let acc = unsafe { sums::<I, M, MR, NR>(isa, taps, o, next) };
-    if !M::IS_WHOLE && finish.is_plain(NR * I::F32_LANES) {
+    if finish.is_plain(NR * I::F32_LANES) {
         for (i, acc) in acc.into_iter().enumerate() {
             for (j, y) in acc.into_iter().enumerate() {
                 let dst = o.dst.wrapping_add(i * o.dst_pitch).cast::<f32>().wrapping_add(j * I::F32_LANES);
                 // SAFETY: by the caller.
                 unsafe {
+                    let y = scaled::<I, M>(isa, y, finish, j);
                     store::<I>(dst, if finish.accumulate { isa.add_f32s(y, load::<I>(dst)) } else { y })
                 };
+            }
+        }
+        return;
+    }
+    if finish.is_whole(NR * I::F32_LANES) {
+        // SAFETY: by the caller.
+        unsafe {
+            match finish.dtype {
+                Dtype::F32 => store_whole::<I, M, f32, MR, NR>(isa, acc, o, finish),
+                Dtype::Bf16 => store_whole::<I, M, bf16, MR, NR>(isa, acc, o, finish),
+                Dtype::U8 => store_whole::<I, M, u8, MR, NR>(isa, acc, o, finish),
             }
         }
         return;
