@@ -304,13 +304,13 @@ fn some_entries_of_a_plan_are_measured_again() {
     }
     // What was edited by hand is left out; here the plan says that this was chosen.
     conv["isolated_us"] = record["candidates"][0]["time_us"]["median"].clone();
-    let layer = conv["layers"][0].as_str().expect("a layer").to_string();
+    let id = slow["kernel"].as_str().expect("a kernel").to_string();
     // By the plan's measurements the two were level.
     let [slow, fast] = [slow, &record["candidates"][0]].map(|candidate| candidate["time_us"].to_string());
     folder.write("p.json", plan.to_string().replace(&slow, &fast));
     // Other tests use the cores meanwhile, and may hide it once.
     let recheck = || folder.run("spot --plan p.json --steps 40 --wide");
-    let is_lost = |ran: &Ran| ran.out.lines().any(|line| line.contains(&layer) && line.ends_with("lost"));
+    let is_lost = |ran: &Ran| ran.out.lines().any(|line| line.contains(&id) && line.ends_with("lost"));
     let mut ran = recheck();
     for _ in 0..2 {
         if !is_lost(&ran) {

@@ -6,7 +6,7 @@ use engine::network::{
     BlockVariant, Calibration, Choice, Graph, Model, Step, default_choices, problem_name, tuning_to_json,
     with_variant,
 };
-use engine::runtime::{Outputs, RangeRule};
+use engine::runtime::{LayerRule, Outputs, RangeRule};
 use engine::weights::synthetic;
 use kernels::{Cpu, PoolKind};
 
@@ -246,7 +246,7 @@ fn plan_of_u8(variant: BlockVariant) -> Value {
     let input = graph.tensors[0];
     let images = [synthetic::image(1, input.h, input.w, input.c, 0)];
     let outputs = Outputs::of(&graph, &weights, &cpu, &threads, &images).expect("outputs");
-    let ranges = outputs.ranges(RangeRule::LeastSquares);
+    let ranges = outputs.ranges(RangeRule { layer: LayerRule::LeastSquares, own: 0.25 });
     let calibration = Calibration { weights: weights.description(), images: 1, ..ranges };
     plan["calibration"] = serde_json::to_value(calibration).expect("finite numbers");
     let is_u8 = |step: &&Value| text(&step["formats"], "in").starts_with("u8:nhwc");

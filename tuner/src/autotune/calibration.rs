@@ -25,7 +25,7 @@ pub fn calibration(
         let outputs = Outputs::of(graph, weights, cpu, threads, reference.images())?;
         let Some(choices) = lowest_choices(graph, cpu, setup.precision) else { return Ok(None) };
         let mut best: Option<Calibration> = None;
-        for rule in RangeRule::ALL {
+        for rule in RangeRule::all() {
             let ranges = outputs.ranges(rule);
             let mut network =
                 PreparedNetwork::new(graph.clone(), &choices, Some(&ranges), weights, cpu, threads)?;

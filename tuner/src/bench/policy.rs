@@ -193,7 +193,11 @@ pub struct BoundsPolicy {
     /// Relative size of the random changes of a step's outputs. Well above the roundings that they
     /// cause, well below what would turn ReLUs on and off.
     pub change: f64,
-    /// Prices of a squared error as large as the fastest types', as powers of two of their time.
+    /// Tensors that are tried in the fastest type, one after the other, once types are found that
+    /// keep the bound.
+    pub faster: usize,
+    /// Prices of a squared error as large as the fastest types', as powers of the fourth root of two
+    /// of their time.
     pub prices: RangeInclusive<i32>,
 }
 
@@ -285,7 +289,7 @@ pub const POLICY: Policy = Policy {
         runs: 10,
     },
     streams: StreamsPolicy { rounds: 5, turn: ms(120), ways: 3 },
-    bounds: BoundsPolicy { tries: 7, near: 1.15, change: 1e-3, prices: -12..=7 },
+    bounds: BoundsPolicy { tries: 7, near: 1.15, change: 1e-3, faster: 10, prices: -48..=28 },
     pareto: ParetoPolicy { plans: 6, time: Duration::from_secs(4) },
     stages: StagesPolicy {
         budget_s: 33,

@@ -23,7 +23,7 @@ use crate::planner::context::Network;
 use crate::planner::error::PlannerError;
 use crate::planner::knapsack::{Cost, picked, total};
 use crate::planner::ranking::{is_eligible, types_of, winner};
-use crate::planner::search::{Chosen, cost};
+use crate::planner::search::{Chosen, Search, cost};
 
 impl<'m> Network<'_, 'm> {
     /// The fastest choice that keeps the bounds. An error if nothing keeps the bounds, with the
@@ -34,25 +34,28 @@ impl<'m> Network<'_, 'm> {
         let search = |types: &[Dtype]| self.search(types, memory);
         if self.precision() != Precision::F32 {
             // The fastest first, then by halves between what exceeds the bound and what keeps it.
-            let mut list = self.typings(&vec![0.0; self.graph.steps.len()]);
+            let mut classes = self.classes(&vec![0.0; self.graph.steps.len()]);
+            let mut list = self.typings(&classes);
             let (mut held, mut next) = (None, 0);
             let (mut low, mut high) = (0, list.len());
             while low < high {
-                let mut search = search(&list[next]);
+                let mut search = search(&list[next].types);
                 match search.attempt(f64::INFINITY)? {
                     Some(chosen) if chosen.error <= bound => {
-                        held = Some((search, chosen));
+                        held = Some((list[next].clone(), search, chosen));
                         high = next;
                     }
                     _ if next == 0 => {
-                        list = self.typings(&self.default_gains()?);
+                        classes = self.classes(&self.default_gains()?);
+                        list = self.typings(&classes);
                         (low, high) = (1, list.len());
                     }
                     _ => low = next + 1,
                 }
                 next = low.midpoint(high);
             }
-            if let Some((mut search, chosen)) = held {
+            if let Some(held) = held {
+                let (mut search, chosen) = self.faster(&classes, &list[0].types, held, memory)?;
                 return search.time_finalists(chosen, bound);
             }
         }
@@ -64,6 +67,42 @@ impl<'m> Network<'_, 'm> {
         search.time_finalists(chosen, bound)
     }
 
+    /// What the model has wrong: from types that keep the bound on to those of the fastest choice,
+    /// tensor by tensor, as far as they prove exact. Where the fastest is u8, bf16 is tried too.
+    fn faster<'s>(
+        &'s self,
+        classes: &[Class],
+        fastest: &[Dtype],
+        (Typing { price, mut types }, mut search, mut chosen): (Typing, Search<'m, 's>, Chosen<'m>),
+        memory: usize,
+    ) -> Result<(Search<'m, 's>, Chosen<'m>), PlannerError> {
+        let mut fixed = vec![None; types.len()];
+        let mut tried = 0;
+        let wanted = fastest.iter().enumerate().flat_map(|(at, &first)| [(at, first), (at, Dtype::Bf16)]);
+        for (tensor, dtype) in wanted {
+            if tried == POLICY.bounds.faster || [dtype, fastest[tensor]].contains(&types[tensor]) {
+                continue;
+            }
+            let before = fixed[tensor].replace(dtype);
+            let is_faster = |other: &Vec<Dtype>| self.seconds(classes, other) < self.seconds(classes, &types);
+            let other = self.cheapest_types(classes, price, &fixed).filter(is_faster);
+            let mut keeps = false;
+            if let Some(other) = other {
+                tried += 1;
+                let mut by_other = self.search(&other, memory);
+                if let Some(by) = by_other.attempt(f64::INFINITY)?
+                    && by.error <= self.bounds.error
+                {
+                    (types, search, chosen, keeps) = (other, by_other, by, true);
+                }
+            }
+            if !keeps {
+                fixed[tensor] = before;
+            }
+        }
+        Ok((search, chosen))
+    }
+
     fn all_f32(&self) -> Vec<Dtype> {
         vec![Dtype::F32; self.graph.tensors.len()]
     }
@@ -73,10 +112,10 @@ impl<'m> Network<'_, 'm> {
     pub fn frontier(&self, count: usize) -> Result<Vec<Chosen<'m>>, PlannerError> {
         let mut list = Vec::new();
         if self.precision() != Precision::F32 {
-            let typings = self.typings(&self.default_gains()?);
+            let typings = self.typings(&self.classes(&self.default_gains()?));
             let some = count.min(typings.len());
-            for types in (0..some).map(|i| &typings[i * typings.len() / some]) {
-                list.extend(self.search(types, usize::MAX).attempt(f64::INFINITY)?);
+            for typing in (0..some).map(|i| &typings[i * typings.len() / some]) {
+                list.extend(self.search(&typing.types, usize::MAX).attempt(f64::INFINITY)?);
             }
         }
         let mut search = self.search(&self.all_f32(), usize::MAX);
@@ -91,9 +130,9 @@ impl<'m> Network<'_, 'm> {
         Ok(list)
     }
 
-    /// Types of tensors that are worth a try, the fastest first: each keeps fewer of the steps that
-    /// add most to the error, magnified by each step's gain, for the time that a lower type saves.
-    fn typings(&self, gains: &[f64]) -> Vec<Vec<Dtype>> {
+    /// For each step the least cost of each pair of types that it can read and write, its errors
+    /// magnified by its gain.
+    fn classes(&self, gains: &[f64]) -> Vec<Class> {
         let of = |((index, step), &gain): ((usize, &Step), &f64)| {
             let repeats = self.graph.repeats(index) as f64;
             let measurement = of_step(self.measurements, step);
@@ -105,29 +144,66 @@ impl<'m> Network<'_, 'm> {
                     None => (types == [Dtype::F32; 2]).then_some((types, Cost::default())),
                 }
             };
-            pairs().filter_map(best).collect()
+            Class(pairs().filter_map(best).collect())
         };
-        let classes: Vec<Vec<([Dtype; 2], Cost)>> =
-            self.graph.steps.iter().enumerate().zip(gains).map(of).collect();
-        let class = |step: usize, types| classes[step].iter().find(|(t, _)| *t == types).map(|found| found.1);
-        let priced = |price: f64| {
-            cheapest(self.graph, |step, types| class(step, types).map(|c| c.seconds + price * c.error))
-        };
+        self.graph.steps.iter().enumerate().zip(gains).map(of).collect()
+    }
+
+    /// What steps of tensors of these types cost; none where no kernel has them.
+    fn cost_of(&self, classes: &[Class], types: &[Dtype]) -> Option<Cost> {
+        let of = |(step, class): (&Step, &Class)| class.cost(types_of(step, types));
+        let costs: Option<Vec<Cost>> = self.graph.steps.iter().zip(classes).map(of).collect();
+        Some(total(&costs?))
+    }
+
+    fn seconds(&self, classes: &[Class], types: &[Dtype]) -> f64 {
+        self.cost_of(classes, types).map_or(f64::INFINITY, |cost| cost.seconds)
+    }
+
+    /// The types with the least sum of seconds and of errors at a price, where some are fixed.
+    fn cheapest_types(&self, classes: &[Class], price: f64, fixed: &[Option<Dtype>]) -> Option<Vec<Dtype>> {
+        let keeps = |tensor: usize, dtype: Dtype| fixed[tensor].is_none_or(|fixed| fixed == dtype);
+        cheapest(self.graph, |index, types| {
+            let step = &self.graph.steps[index];
+            let is_allowed =
+                keeps(step.src.tensor, types[0]) && step.dst.iter().all(|dst| keeps(dst.tensor, types[1]));
+            classes[index].cost(types).filter(|_| is_allowed).map(|c| c.seconds + price * c.error)
+        })
+    }
+
+    /// Types of tensors that are worth a try, the fastest first: each keeps fewer of the steps that
+    /// add most to the error for the time that a lower type saves.
+    fn typings(&self, classes: &[Class]) -> Vec<Typing> {
+        let none = vec![None; self.graph.tensors.len()];
+        let priced = |price| Some(Typing { price, types: self.cheapest_types(classes, price, &none)? });
         let Some(fastest) = priced(0.0) else { return Vec::new() };
-        let sum = |types: &[Dtype]| {
-            let of = |(index, step): (usize, &Step)| class(index, types_of(step, types)).unwrap_or_default();
-            total(&self.graph.steps.iter().enumerate().map(of).collect::<Vec<_>>())
-        };
-        let Cost { seconds, error, .. } = sum(&fastest);
+        let Cost { seconds, error, .. } = self.cost_of(classes, &fastest.types).unwrap_or_default();
         let mut list = vec![fastest];
         for exponent in POLICY.bounds.prices {
-            let price = 2f64.powi(exponent) * seconds / error.max(f64::MIN_POSITIVE);
-            if let Some(types) = priced(price)
-                && list.last() != Some(&types)
+            let price = 2f64.powf(f64::from(exponent) / 4.0) * seconds / error.max(f64::MIN_POSITIVE);
+            if let Some(typing) = priced(price)
+                && list.last().is_none_or(|last| last.types != typing.types)
             {
-                list.push(types);
+                list.push(typing);
             }
         }
         list
+    }
+}
+
+/// The types of all tensors.
+#[derive(Clone)]
+struct Typing {
+    /// Seconds that a squared error of 1 costs, by which they were found.
+    price: f64,
+    types: Vec<Dtype>,
+}
+
+/// The least cost of a step for each pair of types that it can read and write.
+struct Class(Vec<([Dtype; 2], Cost)>);
+
+impl Class {
+    fn cost(&self, types: [Dtype; 2]) -> Option<Cost> {
+        self.0.iter().find(|(of, _)| *of == types).map(|found| found.1)
     }
 }

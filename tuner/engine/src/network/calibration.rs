@@ -22,8 +22,32 @@ pub struct Calibration {
     pub rule: String,
     /// The relative L2 error of the features where all that can be is u8.
     pub rel_error: f64,
-    /// Of each convolution, the largest output that u8 has; larger ones become that.
-    pub ranges: BTreeMap<String, f32>,
+    /// Of each convolution, the largest output of each channel that u8 has; larger ones become that.
+    #[serde(with = "lists")]
+    pub ranges: BTreeMap<String, Vec<f32>>,
+}
+
+/// Lists of numbers as text with spaces between: a line each in a plan, not a line a number.
+mod lists {
+    use super::*;
+    use serde::{Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(lists: &BTreeMap<String, Vec<f32>>, to: S) -> Result<S::Ok, S::Error> {
+        let text = |list: &Vec<f32>| list.iter().map(f32::to_string).collect::<Vec<_>>().join(" ");
+        to.collect_map(lists.iter().map(|(name, list)| (name, text(list))))
+    }
+
+    pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<BTreeMap<String, Vec<f32>>, D::Error> {
+        let number = |layer: &str, text: &str| {
+            let wrong = || D::Error::custom(format!("`{layer}`: found `{text}`, expected a number"));
+            text.parse::<f32>().map_err(|_| wrong())
+        };
+        let list = |(layer, text): (String, String)| {
+            let list = text.split_whitespace().map(|text| number(&layer, text)).collect::<Result<_, _>>()?;
+            Ok((layer, list))
+        };
+        BTreeMap::<String, String>::deserialize(from)?.into_iter().map(list).collect()
+    }
 }
 
 /// Why tensors can't be of u8.
@@ -33,8 +57,8 @@ pub enum ScaleError {
     Negative { layer: String },
     #[error("step `{layer}`: {what} u8, expected f32 or bf16: it has no range")]
     NoRange { layer: String, what: &'static str },
-    #[error("calibration: found no range of `{layer}`, expected a number above 0, neither tiny nor huge")]
-    Missing { layer: String },
+    #[error("calibration: found no ranges of `{layer}`, expected {channels} above 0, none tiny or huge")]
+    Missing { layer: String, channels: usize },
 }
 
 /// For each tensor, the scale of each channel: what 1 stands for. None of a tensor that has its
@@ -69,12 +93,17 @@ pub fn scales(
                     src[step.src.channels.clone()].to_vec()
                 }
                 Some(Weight::Conv(spec)) => {
-                    let range = calibration.and_then(|calibration| calibration.ranges.get(&spec.name));
-                    let scale = range.map(|range| range / f32::from(u8::MAX));
-                    let scale = scale
-                        .filter(|scale| *scale > 0.0 && [*scale, 1.0 / scale].iter().all(|s| s.is_normal()));
-                    let scale = scale.ok_or_else(|| ScaleError::Missing { layer: spec.name.clone() })?;
-                    vec![scale; slice.channels.len()]
+                    let ranges = calibration.and_then(|calibration| calibration.ranges.get(&spec.name));
+                    let ranges = ranges.filter(|ranges| ranges.len() == slice.channels.len());
+                    let is_usable =
+                        |scale: &f32| *scale > 0.0 && [*scale, 1.0 / scale].iter().all(|s| s.is_normal());
+                    let scale = |range: &f32| Some(range / f32::from(u8::MAX)).filter(is_usable);
+                    let scales =
+                        ranges.and_then(|ranges| ranges.iter().map(scale).collect::<Option<Vec<_>>>());
+                    scales.ok_or_else(|| ScaleError::Missing {
+                        layer: spec.name.clone(),
+                        channels: slice.channels.len(),
+                    })?
                 }
                 _ => return Err(ScaleError::NoRange { layer: layer(step), what: "writes" }),
             };
@@ -101,11 +130,15 @@ mod tests {
 
     /// A range for each convolution: 255 times its number from 1 on.
     fn calibration(graph: &Graph) -> Calibration {
-        let names = graph.steps.iter().flat_map(|step| &step.weights).filter_map(|weight| match weight {
-            Weight::Conv(spec) => Some(spec.name.clone()),
+        let layers = graph.steps.iter().flat_map(|step| step.weights.iter().zip(&step.dst));
+        let layers = layers.filter_map(|(weight, slice)| match weight {
+            Weight::Conv(spec) => Some((spec.name.clone(), slice.channels.len())),
             _ => None,
         });
-        let ranges = names.enumerate().map(|(number, name)| (name, 255.0 * (number + 1) as f32)).collect();
+        let range = |(number, (name, channels)): (usize, (String, usize))| {
+            (name, vec![255.0 * (number + 1) as f32; channels])
+        };
+        let ranges = layers.enumerate().map(range).collect();
         Calibration { ranges, ..Calibration::default() }
     }
 
@@ -120,7 +153,7 @@ mod tests {
         let mut types = all_f32.clone();
         types[step.dst[0].tensor] = Dtype::U8;
         let found = of(&types).expect("scales");
-        let scale = calibration.ranges["mixed0.branch5x5_1"] / 255.0;
+        let scale = calibration.ranges["mixed0.branch5x5_1"][0] / 255.0;
         assert_eq!(found[step.dst[0].tensor], Some(vec![scale; 48]));
         assert_eq!(found.iter().flatten().count(), 1);
         // The concat has the scales of four convolutions.
@@ -147,7 +180,7 @@ mod tests {
         let mut types = vec![Dtype::F32; graph.tensors.len()];
         types[pool.dst[0].tensor] = Dtype::U8;
         let found = scales(&graph, &types, Some(&calibration)).expect("scales");
-        let scale = calibration.ranges["mixed0.branch_pool"] / 255.0;
+        let scale = calibration.ranges["mixed0.branch_pool"][0] / 255.0;
         assert_eq!(found[pool.src.tensor], Some(vec![scale; 32]));
         types[pool.src.tensor] = Dtype::U8;
         let error = scales(&graph, &types, Some(&calibration)).expect_err("sums without ReLU");
@@ -164,9 +197,10 @@ mod tests {
         types[pool.dst[0].tensor] = Dtype::F32;
         let mut calibration = calibration(&graph);
         assert!(scales(&graph, &types, Some(&calibration)).is_ok());
-        for range in [None, Some(0.0), Some(f32::NAN)] {
+        let of_one = |range: f32| [[255.0].repeat(95), vec![range]].concat();
+        for ranges in [None, Some(of_one(0.0)), Some(of_one(f32::NAN)), Some(vec![255.0])] {
             calibration.ranges.remove("mixed0.branch3x3dbl_2");
-            calibration.ranges.extend(range.map(|range| ("mixed0.branch3x3dbl_2".to_string(), range)));
+            calibration.ranges.extend(ranges.map(|ranges| ("mixed0.branch3x3dbl_2".to_string(), ranges)));
             let error = scales(&graph, &types, Some(&calibration)).expect_err("no range").to_string();
             assert!(error.contains("mixed0.branch3x3dbl_2"), "{error}");
         }

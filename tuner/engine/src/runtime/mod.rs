@@ -13,7 +13,7 @@ pub mod streams;
 pub mod threads;
 pub mod weight_cache;
 
-pub use calibrate::{Outputs, RangeRule};
+pub use calibrate::{LayerRule, Outputs, RangeRule};
 pub use load::graph;
 pub use machine::Machine;
 pub use memory::{MemoryError, elements, ensure, ensure_runs, least_bytes, process_bytes};
