@@ -25,8 +25,9 @@
 pub mod arch;
 mod conv;
 pub mod cpu;
-/// The guide to new kernels.
+/// The guides: new kernels, and benchmarks.
 #[doc = include_str!("../docs/adding-a-kernel.md")]
+#[doc = include_str!("../docs/benchmarks.md")]
 pub mod docs {}
 pub mod error;
 pub mod filter;
