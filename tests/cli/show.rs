@@ -46,6 +46,8 @@ fn a_plan_is_explained_and_reported() {
     assert_eq!(out.lines().count(), 1, "{out}");
     let page = fs::read_to_string(folder.at("new/report/report.md")).expect("a page");
     assert_contains(&page, &["mixed10", ".svg"]);
+    let page = fs::read_to_string(folder.at("new/report/index.html")).expect("a page");
+    assert_contains(&page, &["mixed10", "<svg ", "report.json"]);
     folder.refuses("report --plan p.json --out p.json", &["p.json"]);
     folder.refuses("report --plan p.json", &["--out"]);
 }

@@ -31,6 +31,9 @@ pub const ROOM: i32 = WIDTH - 2 * MARGIN;
 /// The colour of text and lines.
 pub const INK: RGBColor = rgb(0x222222);
 
+/// The colour of text on light fills. A page shows [`INK`] light where its background is dark, this not.
+pub const DARK: RGBColor = rgb(0x111111);
+
 /// That of less important text.
 pub const GREY: RGBColor = rgb(0x595959);
 
@@ -66,7 +69,7 @@ pub fn colour(family: &str) -> RGBColor {
 pub fn ink_on(RGBColor(r, g, b): RGBColor) -> RGBColor {
     let linear = |c: u8| (c as f64 / 255.0).powf(2.2);
     let luminance = 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
-    if (luminance + 0.05).powi(2) > 1.05 * 0.05 { INK } else { WHITE }
+    if (luminance + 0.05).powi(2) > 1.05 * 0.05 { DARK } else { WHITE }
 }
 
 /// Upper estimate of a text's width in pixels; sans-serif fonts differ.
@@ -158,6 +161,16 @@ impl Canvas<'_> {
 
     pub fn line(&self, from: (i32, i32), to: (i32, i32), colour: RGBColor) -> Drawn {
         self.area.draw(&PathElement::new(vec![from, to], colour))
+    }
+
+    /// A disc with a thin line around it.
+    pub fn disc(&self, at: (i32, i32), radius: i32, colour: RGBColor) -> Drawn {
+        self.area.draw(&Circle::new(at, radius, colour.filled()))?;
+        self.area.draw(&Circle::new(at, radius, INK))
+    }
+
+    pub fn ring(&self, at: (i32, i32), radius: i32, colour: RGBColor) -> Drawn {
+        self.area.draw(&Circle::new(at, radius, colour.stroke_width(2)))
     }
 
     /// A triangle that points down to `at`.

@@ -1,19 +1,18 @@
-//! The candidates of a problem and the contest of whole networks, as bars.
+//! The candidates of a problem as bars; what all charts say of a plan.
 
 use engine::Machine;
 use engine::network::tuning_text;
-use engine::plan::{CandidateOutcome, CandidateRecord, NetworkRecord, ParetoPoint, Plan, TimeUs};
+use engine::plan::{CandidateOutcome, CandidateRecord, Plan, TimeUs};
 use kernels::{Conv, Window};
-use plotters::style::RGBColor;
 
 use crate::report::bars::{Bar, Bars};
-use crate::report::canvas::{DrawError, OTHER, colour, rgb};
-use crate::report::data::{ProblemView, family, gflops, positive, time};
-use crate::report::text::{count, short, time_text};
+use crate::report::canvas::{DrawError, colour};
+use crate::report::data::{ProblemView, Rank, family, gflops, positive};
+use crate::report::text::{count, date, short, time_text};
 
 /// One bar a row of the table of kernels: its fastest tuning.
-pub fn problem(view: &ProblemView) -> Result<String, DrawError> {
-    let mut subtitle = vec![shape(&view.conv)];
+pub fn problem(plan: &Plan, view: &ProblemView) -> Result<String, DrawError> {
+    let mut subtitle = vec![shape(&view.conv), setting(plan)];
     if !view.steps.is_empty() {
         let layers: Vec<String> = view.steps.iter().map(|step| step.layers.join("+")).collect();
         subtitle.push(format!("{}: {}", count(layers.len(), "step"), list(&layers, 6)));
@@ -23,7 +22,7 @@ pub fn problem(view: &ProblemView) -> Result<String, DrawError> {
     }
     let mut notes = vec![
         "A bar is a kernel with its fastest tuning; whiskers are the quartiles of its time, ticks its other \
-         tunings, the triangle is what the plan has chosen."
+         tunings, the triangle is what the plan has chosen. A tie may be as fast as the fastest of its types."
             .to_string(),
     ];
     let absent = view.absent();
@@ -35,7 +34,7 @@ pub fn problem(view: &ProblemView) -> Result<String, DrawError> {
         title: view.record.problem.clone(),
         subtitle,
         axis: "GFLOP/s: floating-point operations of a direct computation over the median time".to_string(),
-        bars: view.rows().iter().map(|row| bar(view, row)).collect(),
+        bars: view.rows().iter().map(|row| bar(plan, view, row)).collect(),
         without: "no candidate was measured",
         notes,
     };
@@ -43,12 +42,17 @@ pub fn problem(view: &ProblemView) -> Result<String, DrawError> {
 }
 
 /// A kernel, by its candidates from the fastest on.
-fn bar(view: &ProblemView, candidates: &[(&CandidateRecord, TimeUs)]) -> Bar {
+fn bar(plan: &Plan, view: &ProblemView, candidates: &[(&CandidateRecord, TimeUs)]) -> Bar {
     let speed = |us: f64| gflops(&view.conv, us);
     let (best, time) = candidates[0];
     let chosen = candidates.iter().find(|(c, _)| view.steps.iter().any(|step| step.runs(&c.id)));
     let work = work(view.conv.multiply_adds(), best.multiply_adds);
     let early = if best.outcome == CandidateOutcome::DroppedEarly { ", dropped early" } else { "" };
+    let rank = match Rank::of(plan, best) {
+        Rank::Tie => format!(", tie in {}", best.id.formats.types()),
+        _ => String::new(),
+    };
+    let runs = if best.samples > 0 { format!(", {}", count(best.samples, "run")) } else { String::new() };
     let is_measured = best.outcome != CandidateOutcome::NotMeasured;
     Bar {
         label: best.id.kernel.clone(),
@@ -61,7 +65,7 @@ fn bar(view: &ProblemView, candidates: &[(&CandidateRecord, TimeUs)]) -> Bar {
         pointer: chosen.map(|(_, t)| speed(t.median)),
         text: [
             format!("{} GFLOP/s, {}{work}", short(speed(time.median)), time_text(time.median)),
-            format!("{}{early}", tuning_text(&best.id.tuning)),
+            format!("{}{runs}{early}{rank}", tuning_text(&best.id.tuning)),
         ],
     }
 }
@@ -93,97 +97,11 @@ fn list(items: &[String], most: usize) -> String {
     if items.len() > most { format!("{shown} and {} more", items.len() - most) } else { shown }
 }
 
-/// Times of whole networks.
-pub fn contest(plan: &Plan) -> Result<String, DrawError> {
-    let timed = plan.networks.iter().filter_map(|record| Some((record, time(Some(record.time_us))?)));
-    let timed: Vec<_> = timed.collect();
-    let bar = |(record, t): &(&NetworkRecord, TimeUs)| {
-        let [ms, low, high] = [t.median, t.low, t.high].map(|us| us / 1e3);
-        let own = &plan.networks[0];
-        let is_tuned = std::ptr::eq(*record, own);
-        let ratio = (!is_tuned).then(|| format!(", {:.2}x the plan", record.ratio(own)));
-        Bar {
-            label: record.network.to_string(),
-            sublabel: String::new(),
-            bold: is_tuned,
-            colour: if is_tuned { TUNED } else { OTHER },
-            value: ms,
-            quartiles: [low, high],
-            ticks: Vec::new(),
-            pointer: None,
-            text: [
-                format!("{} ms{}", short(ms), ratio.unwrap_or_default()),
-                format!("quartiles {} .. {} ms", short(low), short(high)),
-            ],
-        }
-    };
-    let mut notes = Vec::new();
-    if !timed.is_empty() {
-        let note = "The networks ran in turn, so that whatever slowed the machine slowed them alike.";
-        notes.push(note.to_string());
-        let left_out = plan.networks.len() - timed.len();
-        notes.extend((left_out > 0).then(|| format!("{} without a time left out.", count(left_out, "plan"))));
-    }
-    let bars = Bars {
-        title: format!("{}: the whole network, by way of choosing kernels", plan.model),
-        subtitle: vec![setting(plan)],
-        axis: "ms an inference, median".to_string(),
-        bars: timed.iter().map(bar).collect(),
-        without: "the plan has no contest of whole networks",
-        notes,
-    };
-    bars.draw()
-}
-
-/// What an error bound costs: plans from the fastest to the most exact.
-pub fn pareto(plan: &Plan) -> Result<String, DrawError> {
-    let steps = plan.steps.len();
-    let bar = |point: &ParetoPoint| {
-        let ParetoPoint { time_us, rel_error, bf16_steps, u8_steps, .. } = *point;
-        let [ms, low, high] = [time_us.median, time_us.low, time_us.high].map(|us| us / 1e3);
-        let lower = match (bf16_steps, u8_steps) {
-            (0, _) => "all in f32".to_string(),
-            (lower, 0) => format!("{lower} of {steps} steps below f32"),
-            (lower, in_u8) => format!("{lower} of {steps} steps below f32, {in_u8} in u8"),
-        };
-        let is_kept = rel_error <= plan.max_rel_error;
-        Bar {
-            label: format!("{rel_error:.1e}"),
-            sublabel: if is_kept { "keeps the bound" } else { "exceeds the bound" }.to_string(),
-            bold: is_kept,
-            colour: colour(if u8_steps > 0 {
-                "direct_int8"
-            } else if bf16_steps > 0 {
-                "direct_bf16"
-            } else {
-                "direct"
-            }),
-            value: ms,
-            quartiles: [low, high],
-            ticks: Vec::new(),
-            pointer: None,
-            text: [format!("{} ms", short(ms)), lower],
-        }
-    };
-    let bars = Bars {
-        title: format!("{}: time by the error of the features", plan.model),
-        subtitle: vec![setting(plan)],
-        axis: "ms an inference, median".to_string(),
-        bars: plan.pareto.iter().map(bar).collect(),
-        without: "no plans were measured",
-        notes: vec!["No plan is both slower and less exact than another; all ran in turn.".to_string()],
-    };
-    bars.draw()
-}
-
-/// The tuned plan's bar; no family has this colour.
-const TUNED: RGBColor = rgb(0x444444);
-
-/// Threads, batch and machine in words.
+/// Threads, batch, machine and date in words.
 pub fn setting(plan: &Plan) -> String {
     let Machine { cpu, isa, cores, .. } = &plan.machine;
     let (threads, cores) = (count(plan.threads, "thread"), count(*cores, "core"));
-    format!("{threads}, batch {}, on {cpu}, {isa}, {cores}", plan.batch)
+    format!("{threads}, batch {}, on {cpu}, {isa}, {cores}, {}", plan.batch, date(plan.created))
 }
 
 /// Predicted and measured time of the network in words.

@@ -148,6 +148,38 @@ pub struct ProblemView<'a> {
     pub file: String,
 }
 
+/// A candidate against the fastest of the same types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rank {
+    Fastest,
+    /// The interval of its ratio begins within the share that counts as a tie.
+    Tie,
+    Slower,
+    /// It was not timed against another.
+    Unknown,
+}
+
+impl Rank {
+    pub fn of(plan: &Plan, candidate: &CandidateRecord) -> Self {
+        let tie = positive(plan.noise.map(|noise| noise.tie)).unwrap_or(0.0);
+        match candidate.ratio_ci95.filter(|_| candidate_time(candidate).is_some()) {
+            Some([1.0, 1.0, 1.0]) => Self::Fastest,
+            Some([_, low, _]) if low <= 1.0 + tie => Self::Tie,
+            Some(_) => Self::Slower,
+            None => Self::Unknown,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fastest => "fastest of its types",
+            Self::Tie => "tie",
+            Self::Slower => "slower",
+            Self::Unknown => "",
+        }
+    }
+}
+
 /// The time of a candidate whose results were right.
 pub fn candidate_time(candidate: &CandidateRecord) -> Option<TimeUs> {
     time(candidate.time_us).filter(|_| !matches!(candidate.outcome, CandidateOutcome::Wrong { .. }))

@@ -1,25 +1,38 @@
 //! Pictures and a page of a plan: what it chose and why.
 //!
-//! `data` reads the plan with every time checked; `bars` and `strip` draw it on a `canvas`;
-//! `page` writes the Markdown around the pictures, `files` has all of them.
+//! `data` reads the plan with every time checked, `traffic` counts bytes and operations, `numbers` has
+//! the rows of a [`dataset`]. `charts`, `networks`, `blocks` (as `bars`), `strip`, `predicted` and
+//! `roofline` (with `axis`) draw on a `canvas`. `sections` brings charts and numbers in order; `html`
+//! and `page` write the pages around them, which begin with `facts`; `files` has all files.
 
+mod axis;
 mod bars;
+mod blocks;
 mod canvas;
 mod charts;
 mod data;
+mod dataset;
+mod facts;
 mod files;
+mod html;
+mod networks;
+mod numbers;
 mod page;
+mod predicted;
 pub mod rewrites;
+mod roofline;
+mod sections;
 mod strip;
 mod table;
 mod text;
+mod traffic;
 
 pub use charts::shape;
 pub use data::{
     Share, StepView, by_family, candidate_time, convolution, group, is_edited, percent, positive,
     reason_text, record, shares, steps, time,
 };
-pub use files::write;
+pub use files::{Written, write};
 pub use page::step_time;
 pub use table::{Table, layers_text};
 pub use text::{

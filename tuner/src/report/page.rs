@@ -6,12 +6,13 @@ use engine::Plan;
 use engine::network::tuning_text;
 use serde_json::{Map, Value};
 
-use crate::report::charts::{shape, times};
+use crate::report::charts::shape;
 use crate::report::data::{
     ProblemView, Share, StepView, by_family, gflops, percent, positive, shares, time, total,
 };
+use crate::report::facts::facts;
 use crate::report::rewrites::{cells, head, summary};
-use crate::report::text::{count, date, more, short, time_text};
+use crate::report::text::{count, more, short, time_text};
 
 pub const NETWORK: &str = "network.svg";
 
@@ -55,28 +56,7 @@ fn table(head: &str, rows: impl IntoIterator<Item = Vec<String>>) -> String {
 }
 
 fn header(plan: &Plan) -> String {
-    let machine = &plan.machine;
-    let [l1, l2, l3] = machine.caches_kib;
-    let ratio =
-        positive(plan.predicted_ms).zip(positive(plan.measured_ms)).map(|(before, after)| after / before);
-    let off = ratio.map_or(String::new(), |ratio| format!(": {} against what was predicted", more(ratio)));
-    let of = if plan.is_of_list() { "" } else { " on the features, relative L2" };
-    let error = plan.rel_error.filter(|e| e.is_finite());
-    let mut rows = vec![
-        ("model", plain(&plan.model)),
-        ("machine", format!("{}, {}", plain(&machine.cpu), plain(&machine.os))),
-        ("instructions", plain(&machine.isa)),
-        ("cores, caches", format!("{}, {l1} + {l2} + {l3} KiB", machine.cores)),
-        ("threads, batch", format!("{}, {}", plan.threads, plan.batch)),
-        ("error bound", format!("{:e}{of}", plan.max_rel_error)),
-        ("measured error", error.map_or("not measured".to_string(), |e| format!("{e:.1e} against f64"))),
-        ("time", format!("{}{off}", times(plan))),
-        ("made by", format!("{}, {}", plain(&plan.tool), date(plan.created))),
-    ];
-    if let Some(shape) = &plan.shape {
-        rows.insert(1, ("shape", code(shape)));
-    }
-    table(" | ", rows.into_iter().map(|(name, value)| vec![name.to_string(), value]))
+    table(" | ", facts(plan).into_iter().map(|fact| vec![fact.name.to_string(), plain(&fact.text)]))
 }
 
 fn shares_table(what: &str, shares: &[Share], total: f64) -> String {

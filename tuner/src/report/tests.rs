@@ -1,6 +1,6 @@
 //! Reports on small plans, right and odd.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use engine::plan::{CandidateRecord, ParetoPoint, Plan, PlanStep, TimeUs};
 use serde_json::{Value, json};
@@ -87,12 +87,38 @@ pub fn plan() -> Plan {
 fn drawn(plan: &Plan) -> BTreeMap<String, String> {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("deep/report");
-    write(plan, &out).expect("a report");
+    write(plan, &[], &out).expect("a report");
     let paths = std::fs::read_dir(&out).expect("the folder").map(|entry| entry.expect("an entry").path());
     let named = paths.map(|path| (path.file_name().expect("a name").display().to_string(), path));
     let files = named.map(|(name, path)| (name, std::fs::read_to_string(path).expect("text"))).collect();
-    check_pictures(&files);
+    check_all(&files);
     files
+}
+
+/// Pictures are XML. The page has every chart of the JSON, no link that leads out, and no number that
+/// is none.
+fn check_all(files: &BTreeMap<String, String>) {
+    check_pictures(files);
+    let page = &files["index.html"];
+    let no_names = page.replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
+    for out in ["http://", "https://", "//cdn", "@import", "url("] {
+        assert!(!no_names.contains(out), "{out} is in the page");
+    }
+    let words: HashSet<&str> = page.split(|c: char| !c.is_alphanumeric()).collect();
+    for none in ["NaN", "nan", "inf", "Infinity", "undefined"] {
+        assert!(!words.contains(none), "{none} is in the page");
+    }
+    let json: Value = serde_json::from_str(&files["report.json"]).expect("JSON");
+    let charts = json["charts"].as_array().expect("charts");
+    for chart in charts {
+        let of = |field: &str| chart[field].as_str().expect("a text");
+        assert!(page.contains(&format!("id=\"{}\"", of("id"))), "{} is not in the page", of("id"));
+        assert!(page.contains(&files[of("svg")]), "{} is not in the page", of("svg"));
+        let rows = chart["rows"].as_array().expect("rows").len();
+        let mut csv = csv::Reader::from_reader(files[of("csv")].as_bytes());
+        assert_eq!(csv.records().map(|row| row.expect("a row")).count(), rows, "{}", of("csv"));
+    }
+    assert_eq!(page.matches("<svg ").count(), charts.len());
 }
 
 fn check_pictures(files: &BTreeMap<String, String>) {
@@ -128,8 +154,13 @@ fn check_xml(name: &str, text: &str) {
 #[test]
 fn a_plan_becomes_a_page_with_its_pictures() {
     let files = drawn(&plan());
-    let names: Vec<&str> = files.keys().map(String::as_str).collect();
-    assert_eq!(names, ["contest.svg", "conv-n1h35w35c192k64r1s1.svg", "network.svg", "report.md"]);
+    let names: Vec<&str> = files.keys().map(String::as_str).filter(|name| !name.ends_with(".csv")).collect();
+    let pictures =
+        ["contest.svg", "conv-n1h35w35c192k64r1s1.svg", "network.svg", "roofline.svg", "variants.svg"];
+    let pages = ["index.html", "report.json", "report.md"];
+    let mut expected = [&pictures[..], &pages].concat();
+    expected.sort_unstable();
+    assert_eq!(names, expected);
     let parts = [
         "# mixed0 on CPU &lt;&amp;\"'&gt; \\| A",
         "![The steps of the network in order](network.svg)",
@@ -175,7 +206,6 @@ fn a_plan_without_times_still_becomes_a_page() {
     plan.networks.clear();
     plan.measurements.clear();
     let files = drawn(&plan);
-    assert_eq!(files.len(), 3);
     assert_has(&files["network.svg"], &["no step has a measured time"]);
     assert_has(&files["contest.svg"], &["no contest"]);
     assert_has(&files["report.md"], &["3 steps without a measured time"]);
@@ -214,7 +244,9 @@ fn times_that_are_none_do_not_get_far() {
                 plan.block_variants[0].alternatives[0].time_us,
                 plan.block_variants[0].alternatives[1].time_us,
             ) = (Some(median), Some(other));
-            check_pictures(&files(&plan).expect("a report").into_iter().collect());
+            let files = files(&plan, &[]).expect("a report").into_iter();
+            let text = |content| String::from_utf8(content).expect("text");
+            check_all(&files.map(|(name, content)| (name, text(content))).collect());
         }
     }
 }
@@ -238,7 +270,7 @@ fn a_folder_that_cannot_be_is_named_in_one_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("plan.json");
     plan().write(&path).expect("written");
-    let failure = write(&plan(), &path).expect_err("a file is no folder").to_string();
+    let failure = write(&plan(), &[], &path).expect_err("a file is no folder").to_string();
     assert!(failure.contains("plan.json") && !failure.contains('\n'), "{failure}");
     assert!(Plan::read(&path).is_ok(), "the file is as it was");
 }
