@@ -46,6 +46,9 @@ const LINE: i32 = 16;
 const BAR: i32 = 28;
 const PITCH: i32 = 48;
 
+/// The most that the text next to a bar is wide.
+const TEXT: i32 = 500;
+
 /// Between a bar and its texts.
 const GAP: i32 = 10;
 
@@ -58,7 +61,7 @@ fn scale(extents: &[(f64, i32)], room: i32) -> f64 {
 
 /// Width of the text next to a bar.
 fn width(bar: &Bar) -> i32 {
-    text_width(&bar.text[0], BODY).max(text_width(&bar.text[1], SMALL)).min(420)
+    text_width(&bar.text[0], BODY).max(text_width(&bar.text[1], SMALL)).min(TEXT)
 }
 
 fn draw_lines(canvas: &Canvas, lines: &[String], y: i32, size: i32) -> Drawn {
@@ -142,8 +145,8 @@ impl Bar {
         let [first, second] = &self.text;
         // The grid does not cross the text.
         canvas.rectangle((start - 4, middle - 15), (start + width(self), middle + 17), WHITE)?;
-        canvas.text(&fit(first, BODY, 420), (start, middle - 7), text_style(BODY, INK))?;
-        canvas.text(&fit(second, SMALL, 420), (start, middle + 9), text_style(SMALL, GREY))
+        canvas.text(&fit(first, BODY, TEXT), (start, middle - 7), text_style(BODY, INK))?;
+        canvas.text(&fit(second, SMALL, TEXT), (start, middle + 9), text_style(SMALL, GREY))
     }
 }
 

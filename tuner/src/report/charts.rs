@@ -49,8 +49,8 @@ fn bar(plan: &Plan, view: &ProblemView, candidates: &[(&CandidateRecord, TimeUs)
     let work = work(view.conv.multiply_adds(), best.multiply_adds);
     let early = if best.outcome == CandidateOutcome::DroppedEarly { ", dropped early" } else { "" };
     let rank = match Rank::of(plan, best) {
-        Rank::Tie => format!(", tie in {}", best.id.formats.types()),
-        _ => String::new(),
+        Rank::Tie => ", tie",
+        _ => "",
     };
     let runs = if best.samples > 0 { format!(", {}", count(best.samples, "run")) } else { String::new() };
     let is_measured = best.outcome != CandidateOutcome::NotMeasured;
@@ -64,8 +64,8 @@ fn bar(plan: &Plan, view: &ProblemView, candidates: &[(&CandidateRecord, TimeUs)
         ticks: candidates[1..].iter().map(|(_, t)| speed(t.median)).collect(),
         pointer: chosen.map(|(_, t)| speed(t.median)),
         text: [
-            format!("{} GFLOP/s, {}{work}", short(speed(time.median)), time_text(time.median)),
-            format!("{}{runs}{early}{rank}", tuning_text(&best.id.tuning)),
+            format!("{} GFLOP/s, {}{work}{runs}", short(speed(time.median)), time_text(time.median)),
+            format!("{}{early}{rank}", tuning_text(&best.id.tuning)),
         ],
     }
 }

@@ -7,7 +7,7 @@ use crate::report::bars::{Bar, Bars};
 use crate::report::canvas::{DrawError, OTHER, colour, rgb};
 use crate::report::charts::setting;
 use crate::report::data::{positive, time};
-use crate::report::text::{count, date, ratio_text, short};
+use crate::report::text::{count, date, short};
 
 /// The tuned plan's bar; no family has this colour.
 const TUNED: RGBColor = rgb(0x6a6a6a);
@@ -28,7 +28,7 @@ pub fn contest(plan: &Plan) -> Result<String, DrawError> {
         let own = &plan.networks[0];
         let is_tuned = std::ptr::eq(*record, own);
         let ratio = positive(Some(record.ratio(own))).filter(|_| !is_tuned);
-        let ratio = ratio.map(|ratio| format!(", {}x the plan", ratio_text(ratio, record.interval())));
+        let ratio = ratio.map(|ratio| format!(", {}", times_text(ratio, "the plan", record.interval())));
         let runs = record.runs.map_or(String::new(), |runs| format!(", {}", count(runs, "run")));
         Bar {
             label: record.network.to_string(),
@@ -163,9 +163,8 @@ pub fn streams(plan: &Plan) -> Result<String, DrawError> {
     let bar = |record: &StreamsRecord| {
         let rate = record.images_per_second;
         let ratio = record.ratio_ci95.filter(|ratio| ratio.iter().all(|r| r.is_finite()));
-        let ratio = ratio.map(|[ratio, low, high]| {
-            format!("{}x one inference after the other", ratio_text(ratio, Some([low, high])))
-        });
+        let ratio = ratio
+            .map(|[ratio, low, high]| times_text(ratio, "one inference after the other", Some([low, high])));
         Bar {
             label: count(record.streams, "stream"),
             sublabel: format!("of {}", count(record.threads, "thread")),
@@ -188,6 +187,12 @@ pub fn streams(plan: &Plan) -> Result<String, DrawError> {
         notes: vec!["Streams share the packed weights and ran in turn, round by round.".to_string()],
     };
     bars.draw()
+}
+
+/// So many times what, with the interval of that.
+fn times_text(ratio: f64, what: &str, interval: Option<[f64; 2]>) -> String {
+    let interval = interval.map_or(String::new(), |[low, high]| format!(" ({low:.2} .. {high:.2})"));
+    format!("{ratio:.2}x {what}{interval}")
 }
 
 /// Whether a number may be a rate in images a second.

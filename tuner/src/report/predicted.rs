@@ -38,11 +38,10 @@ const COLUMNS: usize = 28;
 const PITCH: i32 = (WIDTH - MARGIN - LEFT) / COLUMNS as i32;
 
 const NOTE: &str = "A column is the median time of a step when the whole network ran; its colour is the family of \
-                    the kernel. The black mark is the prediction.";
+                    the kernel. The mark across is the prediction. Each row has a scale of its own.";
 
 pub fn draw(plan: &Plan, steps: usize, pairs: &[Pair]) -> Result<String, DrawError> {
     let rows = pairs.chunks(COLUMNS).count() as i32;
-    let most = pairs.iter().map(|pair| pair.measured.max(pair.predicted)).fold(0.0, f64::max);
     picture(TOP + ROW * rows, |canvas| {
         canvas.title(&format!("{}: prediction and measurement, {}", plan.model, times(plan)))?;
         canvas.text(&fit(&setting(plan), BODY, ROOM), (MARGIN, MARGIN + 24), text_style(BODY, GREY))?;
@@ -51,14 +50,15 @@ pub fn draw(plan: &Plan, steps: usize, pairs: &[Pair]) -> Result<String, DrawErr
             if left > 0 { format!(" {} without both times.", count(left, "step")) } else { String::new() };
         canvas.text(&format!("{NOTE}{left}"), (MARGIN, MARGIN + 42), text_style(BODY, GREY))?;
         for (row, pairs) in pairs.chunks(COLUMNS).enumerate() {
-            draw_row(canvas, pairs, TOP + ROW * row as i32, most)?;
+            draw_row(canvas, pairs, TOP + ROW * row as i32)?;
         }
         Ok(())
     })
 }
 
-/// A row of steps from `top` downwards, on a scale that ends with `most` microseconds.
-fn draw_row(canvas: &Canvas, pairs: &[Pair], top: i32, most: f64) -> Drawn {
+/// A row of steps from `top` downwards, on a scale that ends with its longest time.
+fn draw_row(canvas: &Canvas, pairs: &[Pair], top: i32) -> Drawn {
+    let most = pairs.iter().map(|pair| pair.measured.max(pair.predicted)).fold(0.0, f64::max);
     let bottom = top + PLOT;
     let y = |us: f64| bottom - (us / most * f64::from(PLOT - 14)).round() as i32;
     let right = LEFT + PITCH * pairs.len() as i32;

@@ -87,7 +87,6 @@ fn rates(plan: &Plan, steps: &[StepView]) -> Result<Section, DrawError> {
     let (works, peaks) = (works(steps), roofline::peaks(plan));
     let svg = roofline::draw(plan, &works, &peaks)?;
     let section = section("rates", "Rate by arithmetic intensity")
-        .says(roofline::about(plan, &peaks))
         .says(
             "A point is a convolution step. Its intensity is the operations of the direct computation over the \
              bytes of source, destination and packed weights, without the padding of the weights to whole \
@@ -146,7 +145,7 @@ fn networks(plan: &Plan) -> Result<Section, DrawError> {
 fn errors(plan: &Plan) -> Result<Section, DrawError> {
     let section = section("errors", "What an error bound costs");
     match plan.pareto.is_empty() {
-        true => Ok(section.says("Plans of other errors were not measured: `tuner tune --pareto` does so.")),
+        true => Ok(section.says("Plans of other errors were not measured: tuner tune --pareto does so.")),
         false => Ok(section.shows("pareto", "Time by error", pareto(plan)?, numbers::pareto(plan))),
     }
 }

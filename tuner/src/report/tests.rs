@@ -197,6 +197,47 @@ fn plans_by_time_and_error_are_drawn_where_they_were_measured() {
 }
 
 #[test]
+fn candidates_that_may_be_as_fast_are_ties() {
+    let mut plan = plan();
+    let ratios = [[1.0, 1.0, 1.0], [1.01, 0.99, 1.02], [1.4, 1.3, 1.5]];
+    for (candidate, ratio) in plan.measurements[0].candidates.iter_mut().zip(ratios) {
+        candidate.ratio_ci95 = Some(ratio);
+    }
+    let files = drawn(&plan);
+    let json: Value = serde_json::from_str(&files["report.json"]).expect("JSON");
+    let charts = json["charts"].as_array().expect("charts");
+    let chart = charts.iter().find(|chart| chart["id"] == "conv-n1h35w35c192k64r1s1").expect("a chart");
+    let ranks: Vec<&Value> = chart["rows"].as_array().expect("rows").iter().map(|row| &row["rank"]).collect();
+    assert_eq!(ranks, ["fastest of its types", "tie", "slower", ""]);
+    assert_has(&files["conv-n1h35w35c192k64r1s1.svg"], &["order=0, tie"]);
+}
+
+#[test]
+fn rules_streams_and_plans_of_the_same_folder_are_compared() {
+    let rules = json!([{
+        "rule": "direct always", "description": "a rule", "isolated_us": 900.0, "fastest_us": 600.0,
+    }]);
+    let streams = json!([
+        { "streams": 1, "threads": 2, "images_per_second": 80.0 },
+        { "streams": 2, "threads": 1, "images_per_second": 88.0, "ratio_ci95": [1.1, 1.0, 1.2] },
+    ]);
+    let plan = Plan { rules: of_json(rules), streams: of_json(streams), ..plan() };
+    let others = [
+        Plan { threads: 2, measured_ms: Some(0.5), ..plan.clone() },
+        Plan { batch: 8, measured_ms: None, ..plan.clone() },
+        Plan { batch: 4, max_rel_error: 0.5, ..plan.clone() },
+    ];
+    let files = files(&plan, &others).expect("a report").into_iter();
+    let text = |content| String::from_utf8(content).expect("text");
+    let files = files.map(|(name, content)| (name, text(content))).collect();
+    check_all(&files);
+    assert_has(&files["rules.svg"], &["direct always", "+50.0%"]);
+    assert_has(&files["streams.svg"], &["2 streams", "1.10x one inference after the other (1.00 .. 1.20)"]);
+    assert_has(&files["scaling.svg"], &["1 thread, batch 1", "2 threads, batch 1", "2000 images/s"]);
+    assert_eq!(files["scaling.csv"].lines().count(), 3);
+}
+
+#[test]
 fn a_plan_without_times_still_becomes_a_page() {
     let mut plan = plan();
     for step in &mut plan.steps {
