@@ -91,7 +91,7 @@ fn rates(plan: &Plan, steps: &[StepView]) -> Result<Section, DrawError> {
             "A point is a convolution step. Its intensity is the operations of the direct computation over the \
              bytes of source, destination and packed weights, without the padding of the weights to whole \
              vectors. The effective rate counts the operations of the direct computation. The executed rate \
-             counts those of the kernel, which Winograd's and Strassen's kernels have fewer of.",
+             counts those of the kernel: Winograd's and Strassen's kernels execute fewer.",
         )
         .shows("roofline", "Roofline of the convolutions", svg, numbers::roofline(plan, &works));
     Ok(section)
