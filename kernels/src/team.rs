@@ -29,7 +29,9 @@ pub struct Team {
     workers: usize,
     /// [`SPINS`], or none if there are more workers than cores that the process may use.
     spins: u32,
-    joined: Vec<AtomicBool>,
+    /// Whether place 0 is taken, and the others: none for one worker, which needs no memory.
+    first: AtomicBool,
+    others: Vec<AtomicBool>,
     arrived: Padded,
     generation: Padded,
     /// Units of each worker's share that have been dealt; empty for one worker, who takes all.
@@ -53,7 +55,8 @@ impl Team {
         Self {
             workers,
             spins: if workers > cores { 0 } else { SPINS },
-            joined: (0..workers).map(|_| AtomicBool::new(false)).collect(),
+            first: AtomicBool::new(false),
+            others: (1..workers).map(|_| AtomicBool::new(false)).collect(),
             arrived,
             generation,
             dealt: (0..shares).map(|_| Padded::default()).collect(),
@@ -70,7 +73,8 @@ impl Team {
     pub fn open(&mut self) -> &Self {
         *self.generation.0.get_mut() &= !POISONED;
         self.arrived.0.store(0, Ordering::Relaxed);
-        self.joined.iter_mut().for_each(|joined| *joined.get_mut() = false);
+        *self.first.get_mut() = false;
+        self.others.iter_mut().for_each(|taken| *taken.get_mut() = false);
         self.reset_deal();
         self
     }
@@ -98,8 +102,12 @@ impl Team {
     /// # Panics
     /// If there is no such place, or it has been taken in this region.
     pub fn join(&self, index: usize) -> Member<'_> {
-        let was_taken = self.joined[index].swap(true, Ordering::Relaxed);
-        assert!(!was_taken, "place {index} of a team of {} was taken twice", self.workers);
+        let place = if index == 0 { &self.first } else { &self.others[index - 1] };
+        assert!(
+            !place.swap(true, Ordering::Relaxed),
+            "place {index} of a team of {} was taken twice",
+            self.workers
+        );
         Member { team: self, index }
     }
 
