@@ -627,12 +627,18 @@ def commit() -> str:
     return result.stdout.strip() or "unknown"
 
 
+def write_whole(path: Path, text: str) -> None:
+    """The file appears whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
 def write_report(args: argparse.Namespace, stem: str, report: dict, text: str) -> None:
     out = args.out or ROOT / "bench-results" / slug(report["machine"])
     out.mkdir(parents=True, exist_ok=True)
     for name, content in ((f"{stem}.json", json.dumps(report) + "\n"), (f"{stem}.md", text)):
-        (out / f"{name}.part").write_text(content)
-        os.replace(out / f"{name}.part", out / name)
+        write_whole(out / name, content)
     print(text)
     progress(f"wrote {out}/{stem}.json and {stem}.md")
 

@@ -16,14 +16,13 @@ with all settings, or `all`.
 
 import argparse
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
+from compare import ROOT, commit, write_whole
+
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
 RECORDS = HERE / "comparisons.json"
 CHART = HERE / "history.svg"
 PAGES = [ROOT / "README.md", HERE / "README.md"]
@@ -136,14 +135,12 @@ def written(records: list) -> str:
 def record_of(path: Path, machine: str, page: str) -> dict:
     """What compare.py has written."""
     report = json.loads(path.read_text())
-    git = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     rows = []
     for result in report["results"]:
         medians = result["median_ms_per_image"].items()
         times = {IN_COMPARE[name]: round(ms, 2) for name, ms in medians if name in IN_COMPARE}
         rows.append({"threads": result["threads"], "batch": result["batch"], **times})
-    record = {"date": report["date"], "commit": commit, "machine": machine, "precision": report["precision"], "file": page}
+    record = {"date": report["date"], "commit": commit(), "machine": machine, "precision": report["precision"], "file": page}
     if report.get("errors"):
         record["worst_error"] = {IN_COMPARE[name]: round(max(e), 4) for name, e in report["errors"].items()}
     return {**record, "rows": rows}
@@ -172,9 +169,7 @@ def main() -> int:
         if args.check:
             print(f"{path.relative_to(ROOT)}: not what bench-results/index.py writes", file=sys.stderr)
         else:
-            part = path.with_name(path.name + ".part")
-            part.write_text(contents[path])
-            os.replace(part, path)
+            write_whole(path, contents[path])
             print(f"wrote {path.relative_to(ROOT)}")
     return 1 if args.check and stale else 0
 

@@ -83,21 +83,14 @@ impl<'m> Network<'_, 'm> {
             if tried == POLICY.bounds.faster || [dtype, fastest[tensor]].contains(&types[tensor]) {
                 continue;
             }
-            let before = fixed[tensor].replace(dtype);
+            let mut with = fixed.clone();
+            with[tensor] = Some(dtype);
             let is_faster = |other: &Vec<Dtype>| self.seconds(classes, other) < self.seconds(classes, &types);
-            let other = self.cheapest_types(classes, price, &fixed).filter(is_faster);
-            let mut keeps = false;
-            if let Some(other) = other {
-                tried += 1;
-                let mut by_other = self.search(&other, memory);
-                if let Some(by) = by_other.attempt(f64::INFINITY)?
-                    && by.error <= self.bounds.error
-                {
-                    (types, search, chosen, keeps) = (other, by_other, by, true);
-                }
-            }
-            if !keeps {
-                fixed[tensor] = before;
+            let Some(other) = self.cheapest_types(classes, price, &with).filter(is_faster) else { continue };
+            tried += 1;
+            let mut by_other = self.search(&other, memory);
+            if let Some(by) = by_other.attempt(f64::INFINITY)?.filter(|by| by.error <= self.bounds.error) {
+                (types, fixed, search, chosen) = (other, with, by_other, by);
             }
         }
         Ok((search, chosen))

@@ -1,6 +1,7 @@
 //! The rates of the convolution steps by their arithmetic intensity, below the peaks of the cores.
 
 use engine::Plan;
+use engine::util::median;
 use plotters::style::FontTransform;
 
 use crate::report::axis::{LogAxis, mark_text};
@@ -30,11 +31,10 @@ pub fn peaks(plan: &Plan) -> Vec<Peak> {
             None => tiers.push((tier, vec![rate])),
         }
     }
-    let peak = |(tier, mut rates): (&String, Vec<f64>)| {
-        rates.sort_by(f64::total_cmp);
-        Peak { tier: tier.clone(), rate: rates[rates.len() / 2] * plan.threads as f64 }
+    let peak = |(tier, rates): (&String, Vec<f64>)| {
+        Some(Peak { tier: tier.clone(), rate: median(&rates)? * plan.threads as f64 })
     };
-    let mut peaks: Vec<Peak> = tiers.into_iter().map(peak).collect();
+    let mut peaks: Vec<Peak> = tiers.into_iter().filter_map(peak).collect();
     peaks.sort_by(|a, b| a.rate.total_cmp(&b.rate));
     peaks
 }

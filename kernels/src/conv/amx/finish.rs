@@ -1,6 +1,6 @@
 //! Scales, bias, ReLU and rounding of sums on their way to memory.
 
-use std::arch::x86_64::{__m128i, __m256i, __m512i, _mm512_cvtps_epi32, _mm512_cvtusepi32_epi8};
+use std::arch::x86_64::{__m256i, __m512i};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use crate::arch::amx::{ROWS, TILE};
 use crate::cpu::{Avx512, Avx512Bf16};
 use crate::gemm::panels::Panel;
 use crate::tensor::{Dtype, ViewMut};
-use crate::vector::{from_whole, load, narrow_first_to};
+use crate::vector::{from_whole, load, narrow_first, narrow_first_to};
 
 /// Ends the sums of a tile's pixels.
 ///
@@ -119,19 +119,14 @@ impl<T: TilePixel> End<T> {
         }
     }
 
-    /// One or two whole vectors in u8: the nearest from 0 to 255, ties to even; 0 for a NaN.
+    /// One or two whole vectors in u8.
     #[inline(always)]
     unsafe fn u8<const VECTORS: usize>(&self, pixels: Range<usize>, mut at: *mut u8, pitch: usize) {
-        let zero = self.isa.splat_f32s(0.0);
         for pixel in pixels {
             for vector in 0..VECTORS {
-                // SAFETY: by the caller; the instructions are those of AVX-512. What is too large
-                // for 32 bits becomes the lowest number, which is the highest without a sign.
-                unsafe {
-                    let positive = self.isa.max_f32s(self.value(pixel, vector), zero);
-                    let narrow = _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(pulp::cast(positive)));
-                    at.wrapping_add(vector * ROWS).cast::<__m128i>().write_unaligned(narrow);
-                }
+                let at = at.wrapping_add(vector * ROWS);
+                // SAFETY: by the caller.
+                unsafe { narrow_first(self.isa, at, self.value(pixel, vector), ROWS) };
             }
             at = at.wrapping_add(pitch);
         }

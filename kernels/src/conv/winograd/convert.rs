@@ -11,7 +11,7 @@ use crate::vector::widen_first;
 /// Pixels of a tile.
 pub(super) struct Pixels {
     /// The first byte of the tile's first pixel.
-    pub(super) first: *mut u8,
+    pub(super) first: *const u8,
     /// Bytes along the two axes.
     pub(super) pitch: [usize; 2],
     /// The pixels that lie inside the image, along the two axes: the first, and the one behind the
@@ -22,7 +22,7 @@ pub(super) struct Pixels {
 impl Pixels {
     #[inline(always)]
     pub(super) fn at(&self, i: usize, j: usize) -> *const u8 {
-        self.first.wrapping_add(i * self.pitch[0] + j * self.pitch[1]).cast_const()
+        self.first.wrapping_add(i * self.pitch[0] + j * self.pitch[1])
     }
 }
 

@@ -18,6 +18,8 @@ use std::ops::Range;
 use half::bf16;
 
 use super::convert::{Pixels, widen_tile};
+use super::next_tile::NextTile;
+use super::outputs::Outputs;
 use super::tiling::{Place, Span, Tiling};
 use super::transform::Fixed;
 use super::transformed::Transformed;
@@ -26,7 +28,7 @@ use crate::conv::{Buffer, Dtype, Io, Isa, Prepared, Request, Scratch, Signature,
 use crate::gemm::panels::{Panel, Panels};
 use crate::gemm::product::Products;
 use crate::tensor::Element;
-use crate::vector::{load, narrow_first, widen};
+use crate::vector::{load, widen};
 
 pub(super) struct PreparedTransform<I, M> {
     isa: I,
@@ -211,37 +213,6 @@ impl<
     }
 }
 
-/// Pixels of the next tile to prefetch, and the bytes between them along the two axes.
-#[derive(Clone, Copy)]
-struct NextTile {
-    first: *const u8,
-    pitch: [usize; 2],
-    /// A line begins here that was not prefetched with the channels before.
-    is_due: bool,
-}
-
-impl NextTile {
-    /// Of a tile whose first pixel is at `first`, from its byte `at` on.
-    #[inline(always)]
-    fn new(first: *const u8, pitch: [usize; 2], at: usize) -> Self {
-        Self { first: first.wrapping_add(at), pitch, is_due: at.is_multiple_of(LINE * size_of::<f32>()) }
-    }
-
-    /// Prefetches `N` pixels along the first axis, then moves on along the second.
-    #[inline(always)]
-    fn prefetch<const N: usize>(&mut self, [along, step]: [usize; 2], prefetch: fn(*const f32)) {
-        if !self.is_due {
-            return;
-        }
-        let mut at = self.first;
-        for _ in 0..N {
-            prefetch(at.cast());
-            at = at.wrapping_add(self.pitch[along]);
-        }
-        self.first = self.first.wrapping_add(self.pitch[step]);
-    }
-}
-
 impl<
     I: Isa,
     M: Transformed<I>,
@@ -315,7 +286,7 @@ impl<
             src.byte(place.n, 0, 0).wrapping_offset(origin)
         };
         let (spans, following) = (self.spans(place), first(next, self.spans(next)));
-        let pixels = Pixels { first: first(place, spans).cast_mut(), pitch, inside: spans.map(|s| s.inside) };
+        let pixels = Pixels { first: first(place, spans), pitch, inside: spans.map(|s| s.inside) };
         let samples = self.samples(&pixels);
         // Written before it is read: the patch where vectors are not whole, the columns always.
         let mut patch = MaybeUninit::<[[I::f32s; N2]; N1]>::uninit();
@@ -355,7 +326,7 @@ impl<
         let mut samples = [[zeros; N2]; N1];
         for (i, row) in samples.iter_mut().enumerate().take(a[1]).skip(a[0]) {
             for (j, sample) in row.iter_mut().enumerate().take(b[1]).skip(b[0]) {
-                *sample = first.wrapping_add(i * pitch[0] + j * pitch[1]).cast_const().cast();
+                *sample = first.wrapping_add(i * pitch[0] + j * pitch[1]).cast();
             }
         }
         samples
@@ -513,48 +484,6 @@ impl<
                 }
             }
             next.prefetch::<M2>([1, 0], to_l1);
-        }
-    }
-}
-
-/// A vector of channels of the outputs of a tile.
-struct Outputs {
-    /// Of the first output.
-    first: *mut u8,
-    /// Bytes along the two axes.
-    pitch: [usize; 2],
-    /// Outputs that lie inside the image, along the two axes.
-    inside: [usize; 2],
-    /// Channels from the vector on.
-    width: usize,
-}
-
-impl Outputs {
-    /// Stores row `i`, with the bias added and nothing below the floor: what lies inside.
-    ///
-    /// # Safety
-    /// The outputs, of type `T`, are this caller's alone.
-    #[inline(always)]
-    unsafe fn store<I: Isa, T: Element, const M: usize>(
-        &self,
-        isa: I,
-        i: usize,
-        values: [I::f32s; M],
-        [bias, floor]: [I::f32s; 2],
-    ) {
-        let is_whole = self.inside[1] == M && self.width >= I::F32_LANES;
-        let mut at = self.first.wrapping_add(i * self.pitch[0]).cast::<T>();
-        for (j, value) in values.into_iter().enumerate() {
-            let value = isa.max_f32s(floor, isa.add_f32s(value, bias));
-            // SAFETY: by the caller.
-            unsafe {
-                if is_whole {
-                    narrow_first(isa, at, value, I::F32_LANES);
-                } else if j < self.inside[1] {
-                    narrow_first(isa, at, value, self.width);
-                }
-            }
-            at = at.wrapping_byte_add(self.pitch[1]);
         }
     }
 }

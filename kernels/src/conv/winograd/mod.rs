@@ -28,6 +28,8 @@
 
 mod convert;
 mod engine;
+mod next_tile;
+mod outputs;
 mod tiling;
 mod transform;
 mod transformed;

@@ -227,7 +227,7 @@ mod tests {
         let uniform: Vec<f32> = (0..100_000).map(|i| unit(3, 0, i) as f32).collect();
         histogram.add(&uniform);
         histogram.add(&[0.0, -3.0, f32::NAN]);
-        let rules = [LayerRule::LeastSquares, LayerRule::Quantile(0.999), LayerRule::Largest];
+        let rules = [LayerRule::LeastSquares, LayerRule::Quantile(0.9999), LayerRule::Largest];
         for rule in rules {
             let range = histogram.range(rule).expect("a range");
             // A bin is 1/32 wide at most, and the best range clamps none of what is evenly spread.

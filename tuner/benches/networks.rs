@@ -4,9 +4,9 @@
 //! in operations of a direct computation: Gelem/s are GFLOP/s.
 //!
 //! ```text
-//! cargo bench -p engine                                 conv2d_bn, blocks, the network
-//! cargo bench -p engine -- mixed5                       by regular expression
-//! TUNER_RESULTS=/tmp/results cargo bench -p engine
+//! cargo bench -p tuner                                  conv2d_bn, blocks, the network
+//! cargo bench -p tuner -- mixed5                        by regular expression
+//! TUNER_RESULTS=/tmp/results cargo bench -p tuner
 //! ```
 
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ fn models() -> Vec<Model> {
 /// The folder of results; cargo runs benches in a package's folder.
 fn results() -> PathBuf {
     let folder = std::env::var_os("TUNER_RESULTS");
-    folder.map_or_else(|| [env!("CARGO_MANIFEST_DIR"), "../../bench-results"].iter().collect(), PathBuf::from)
+    folder.map_or_else(|| [env!("CARGO_MANIFEST_DIR"), "../bench-results"].iter().collect(), PathBuf::from)
 }
 
 fn networks(criterion: &mut Criterion) {
