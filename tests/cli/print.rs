@@ -16,7 +16,7 @@ fn prepared() -> Folder {
 }
 
 /// Every command that prints results.
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 16] = [
     "tune --model conv2d_bn --shape n1h9w9c16k24r3s3 --budget 1 --threads 1 --out q.json",
     "tune --shapes two.txt --budget 1 --threads 1 --out s.json",
     "run --model mixed10 --plan p.json --repeat 5",
@@ -26,6 +26,9 @@ const COMMANDS: [&str; 13] = [
     "explain mixed10.branch1x1 --plan p.json",
     "spot --plan p.json --steps 2",
     "transfer p.json p.json",
+    "compare p.json p.json",
+    "compare small.json small.json --live --rounds 12",
+    "bench --shape n1h9w9c16k24r3s3 --budget 1 --threads 1",
     "transfer small.json l.jsonl",
     "merge l.jsonl l.jsonl --out m.jsonl",
     "report --plan p.json --out r",

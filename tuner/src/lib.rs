@@ -1,13 +1,14 @@
 //! Measures the kernels on this machine and plans a network: [`autotune()`].
 //!
 //! Its stages are modules, each of which imports those before it alone: `bench`, `log`, `measure`,
-//! `planner`, `autotune`, `report`, `cli`. [`fid`] compares sets of images by their features, and needs
+//! `planner`, `autotune`, `compare`, `report`, `cli`. [`fid`] compares sets of images by their features, and needs
 //! none of the others.
 
 mod autotune;
 mod bench;
 #[doc(hidden)]
 pub mod cli;
+mod compare;
 pub mod docs;
 pub mod fid;
 mod log;

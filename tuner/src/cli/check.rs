@@ -165,7 +165,8 @@ fn problems_of(model: &Model, batch: usize) -> Vec<Problem> {
     group(all).into_iter().map(|(problem, _)| problem).collect()
 }
 
-fn rows(id: Option<&str>) -> Result<Vec<&'static KernelEntry>, Failure> {
+/// The row of a kernel, or all.
+pub(super) fn rows(id: Option<&str>) -> Result<Vec<&'static KernelEntry>, Failure> {
     let Some(id) = id else { return Ok(table().iter().collect()) };
     let found = entry(id).ok_or_else(|| {
         format!("--kernel: found `{id}`, expected {}", names::expected(id, table().iter().map(|row| row.id)))

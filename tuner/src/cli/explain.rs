@@ -2,21 +2,20 @@
 
 use std::io::Write;
 
-use engine::network::{StepFormats, tuning_text};
+use engine::network::tuning_text;
 use engine::plan::{
-    BlockVariantRecord, CandidateRecord, ConditionsRecord, InNetwork, PlanSplit, PlanStep, ProblemRecord,
-    RunnerUp, SearchRecord,
+    BlockVariantRecord, CandidateRecord, InNetwork, PlanSplit, PlanStep, ProblemRecord, RunnerUp,
 };
 use engine::util::files::one_line;
-use kernels::Conv;
 use serde::Serialize;
 
 use crate::cli::layer_names::{nearest, resolve};
 use crate::cli::{Answer, Failure, OutputArgs, PlanArgs};
 use crate::report::rewrites::form;
 use crate::report::{
-    RUNS, StepView, Table, candidate_time, convolution, count, is_edited, layers_text, more, paragraphs,
-    positive, quartiles, reason_text, record, sections, shape, short, step_time, steps, time_text,
+    COLUMNS, Candidates, StepView, Table, candidate_time, convolution, is_edited, layers_text, more,
+    paragraphs, positive, quartiles, reason_text, record, sections, shape, short, step_time, steps,
+    time_text,
 };
 
 #[derive(Clone, Debug, clap::Args)]
@@ -94,8 +93,7 @@ impl Answer for Explained<'_> {
             parts.push(format!("In-network times of the finalists:\n\n{finalists}"));
         }
         if let Some(record) = self.measurements {
-            let (candidates, notes) = (self.candidates(record).fold(width), self.notes(record));
-            parts.push(format!("Isolated times:\n\n{candidates}{}", paragraphs(notes, width, 2)));
+            parts.push(format!("Isolated times:\n\n{}", self.candidates(record, width)));
             let mut excluded = Table::new("left out | reason");
             for (id, reason) in &record.excluded {
                 excluded.row(&[id, &reason_text(reason)]);
@@ -155,77 +153,21 @@ impl Explained<'_> {
     }
 
     /// The fastest candidates of a problem, and the chosen one.
-    fn candidates(&self, record: &ProblemRecord) -> Table {
-        let conv = convolution(&record.problem);
-        let mut table = Table::new(
-            " | kernel | tuning | (types) | us | quartiles | vs fastest, 95% | runs | (GFLOP/s) | (of peak) | (saved) \
-             | (KiB) | error | (asks) | (outcome)",
-        );
-        for (index, c) in record.candidates.iter().enumerate() {
-            if index < self.shown || self.step.runs(&c.id) {
-                self.candidate(&mut table, record, conv.as_ref(), c);
-            }
-        }
-        table
-    }
-
-    fn candidate(&self, table: &mut Table, record: &ProblemRecord, conv: Option<&Conv>, c: &CandidateRecord) {
-        let direct = conv.map(|conv| conv.multiply_adds() as f64);
-        let (time, executed) = (candidate_time(c), c.multiply_adds as f64);
-        let gflops = |multiply_adds: f64| time.map(|t| 2.0 * multiply_adds / t.median / 1e3);
-        let peak = record.conditions.as_ref().and_then(|conditions| conditions.peak(&c.id.kernel));
-        let peak = peak.filter(|_| direct.is_some()).map(|peak| peak * self.threads as f64);
-        let share = gflops(executed).zip(peak).map(|(gflops, peak)| format!("{:.0}%", gflops / peak * 100.0));
-        table.row(&[
-            &mark(self.step.runs(&c.id)),
-            &c.id.kernel,
-            &tuning_text(&c.id.tuning),
-            &c.id.formats.types(),
-            &time.map_or(String::new(), |t| short(t.median)),
-            &time.map_or(String::new(), |t| quartiles(t, Some(c.samples))),
-            &c.ratio_ci95.map_or(String::new(), |ratio| ratio_text(ratio, c.samples)),
-            &c.samples,
-            &gflops(direct.unwrap_or(executed)).map_or(String::new(), short),
-            &share.unwrap_or_default(),
-            &direct.map_or(String::new(), |direct| format!("{:.2}x", direct / executed.max(1.0))),
-            &(c.bytes >> 10),
-            &format!("{:.1e}", c.rel_error),
-            &asked(&c.id.formats, &self.step.formats),
-            &c.outcome,
-        ]);
-    }
-
-    /// What stands below the table of candidates.
-    fn notes(&self, record: &ProblemRecord) -> Vec<String> {
-        let mut notes = Vec::new();
-        let hidden = record.candidates.len().saturating_sub(self.shown);
-        if hidden > 0 {
-            notes.push(format!("{} more: --all shows all", count(hidden, "candidate")));
-        }
-        notes.push(
-            "*: chosen. -: fewer than five runs. GFLOP/s count a direct computation's operations; the share of \
-             the peak counts those that the kernel executes, saved is the ratio of the two. Asks: types that \
-             its neighbours would have to change to."
-                .to_string(),
-        );
-        notes.extend(record.conditions.as_ref().map(|conditions| conditions_text(conditions, self.threads)));
-        notes.extend(record.search.as_ref().map(searched));
-        notes
+    fn candidates(&self, record: &ProblemRecord, width: usize) -> String {
+        let mark = |c: &CandidateRecord| mark(self.step.runs(&c.id));
+        let is_shown = |index: usize| index < self.shown || self.step.runs(&record.candidates[index].id);
+        let (threads, formats) = (self.threads, Some(&self.step.formats));
+        let candidates = Candidates { record, threads, is_shown: &is_shown, mark: &mark, formats };
+        let asks = "Asks: types that its neighbours would have to change to.";
+        let columns = format!("*: chosen. {COLUMNS} {asks}");
+        let notes = candidates.hidden().into_iter().chain([columns]).chain(candidates.conditions());
+        candidates.table().fold(width) + &paragraphs(notes, width, 2)
     }
 }
 
 /// Marks what is chosen.
 fn mark(is_chosen: bool) -> &'static str {
     if is_chosen { "*" } else { " " }
-}
-
-/// A ratio and its interval; `-` of too few runs.
-fn ratio_text([ratio, low, high]: [f64; 3], runs: usize) -> String {
-    match runs {
-        _ if low == high => format!("{ratio:.2}"),
-        runs if runs < RUNS => "-".to_string(),
-        _ => format!("{ratio:.2} ({low:.2} .. {high:.2})"),
-    }
 }
 
 /// Candidates that were timed in the network, the fastest first.
@@ -240,38 +182,6 @@ fn in_network(step: &PlanStep) -> Table {
         table.row(&[&mark(step.runs(&c.id)), &c.id.kernel, &tuning, &us, &quartiles, &ratio]);
     }
     table
-}
-
-/// What a candidate asks of its neighbours that they do not do in the plan.
-fn asked(candidate: &StepFormats, plan: &StepFormats) -> String {
-    let [(src, dst), (plan_src, plan_dst)] = [candidate.each_type(), plan.each_type()];
-    let before = (src != plan_src).then(|| format!("{src} before"));
-    let behind = (dst != plan_dst).then(|| format!("{dst} behind"));
-    before.into_iter().chain(behind).collect::<Vec<_>>().join(", ")
-}
-
-fn conditions_text(conditions: &ConditionsRecord, threads: usize) -> String {
-    let of = |(tier, gflops): (&String, &f64)| format!("{tier} {gflops:.0} GFLOP/s");
-    let list: Vec<String> = conditions.peak_gflops.iter().map(of).collect();
-    let cores = if threads == 1 { "the core" } else { "each core" };
-    let latency =
-        conditions.core_to_core_ns.map_or(String::new(), |ns| format!(", {ns:.0} ns from core to core"));
-    let (clock, peaks) = (conditions.clock_ghz, list.join(", "));
-    format!("Meanwhile {cores} ran at {clock:.2} GHz{latency}; at its peak {peaks}.")
-}
-
-fn searched(search: &SearchRecord) -> String {
-    let SearchRecord { evaluated, space, regret, best_skipped } = search;
-    let percent = |ratio: f64| (ratio - 1.0) * 100.0;
-    let regret = regret.map_or(String::new(), |[ratio, low, high]| {
-        let [ratio, low, high] = [ratio, low, high].map(percent);
-        let had = if *best_skipped { "left out" } else { "tried" };
-        format!(
-            "; all of them were tried afterwards, and its best is {ratio:.1}% slower than the best \
-             ({low:.1} .. {high:.1}), which it had {had}"
-        )
-    });
-    format!("The search has tried {evaluated} of {}{regret}.", count(*space, "tuning"))
 }
 
 /// What rules that do not measure would take, in f32, with the fastest in f32.

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use engine::Model;
-use engine::network::{Choice, multiply_adds};
+use engine::network::{Choice, Step, multiply_adds, problem_name};
+use engine::plan::{TimeUs, time_us};
 use engine::runtime::{PreparedNetwork, Stream};
 use engine::util::Timing;
 use kernels::Cpu;
@@ -26,16 +27,18 @@ pub struct Measured<'a> {
 }
 
 impl Measured<'_> {
-    /// Latencies of full batches, and the seconds of their steps; images repeat to fill a batch.
+    /// Latencies of full batches; images repeat to fill a batch. With the seconds of their steps,
+    /// where they are asked for.
     pub fn measure(
         &self,
         Stream { threads, network }: &mut Stream,
         images: &[f32],
         repeat: usize,
+        with_steps: bool,
     ) -> (Latencies, Vec<Vec<f64>>) {
         let (batch, size) = (network.graph().batch, self.model.input().iter().product());
         let full: Vec<f32> = images.chunks(size).cycle().take(batch).flatten().copied().collect();
-        let mut steps = vec![Vec::new(); network.graph().steps.len()];
+        let mut steps = vec![Vec::new(); if with_steps { network.graph().steps.len() } else { 0 }];
         let (mut latency_ms, mut runs) = (Vec::with_capacity(repeat), RunCount::default());
         let (monitor, distance) = (RunQueueMonitor::new(threads), CoreDistanceMonitor::default());
         let (mut meter, rounds) = (Meter::default(), POLICY.repeat_warm_up + repeat);
@@ -52,8 +55,10 @@ impl Measured<'_> {
                 if turn.round >= POLICY.repeat_warm_up {
                     runs.add(run);
                     latency_ms.push((run.seconds * 1e6).round() / 1e3);
-                    let seconds = network.step_seconds();
-                    steps.iter_mut().zip(seconds).for_each(|(list, seconds)| list.push(seconds));
+                    if with_steps {
+                        let seconds = network.step_seconds();
+                        steps.iter_mut().zip(seconds).for_each(|(list, seconds)| list.push(seconds));
+                    }
                 }
             });
         });
@@ -69,8 +74,20 @@ impl Measured<'_> {
             batch,
             plan: self.plan.as_ref().map_or(BUILT_IN.to_string(), |path| path.display().to_string()),
             multiply_adds: multiply_adds(network.graph(), self.choices, self.cpu),
+            steps: with_steps.then(|| self.step_times(network, &steps)),
         };
         (latencies, steps)
+    }
+
+    fn step_times(&self, network: &PreparedNetwork, step_seconds: &[Vec<f64>]) -> Vec<StepTimes> {
+        let steps = network.graph().steps.iter().zip(self.choices).zip(step_seconds);
+        let of = |((step, choice), seconds): ((&Step, &Choice), &Vec<f64>)| StepTimes {
+            layers: step.layers.clone(),
+            problem: problem_name(step),
+            kernel: choice.row.id,
+            time_us: time_us(&Timing::of(seconds)),
+        };
+        steps.map(of).collect()
     }
 
     /// The time of each step.
@@ -110,6 +127,18 @@ pub struct Latencies {
     plan: String,
     /// That an inference executes.
     multiply_adds: u64,
+    /// With `--profile`, in their order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps: Option<Vec<StepTimes>>,
+}
+
+/// The time of a step, in the running network.
+#[derive(Debug, Serialize)]
+struct StepTimes {
+    layers: Vec<String>,
+    problem: String,
+    kernel: &'static str,
+    time_us: TimeUs,
 }
 
 impl Answer for Latencies {

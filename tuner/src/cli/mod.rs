@@ -1,8 +1,10 @@
 //! The command line: one file a command.
 
 mod args;
+mod bench;
 mod check;
 mod classes;
+mod compare;
 mod detail;
 mod explain;
 mod fid;

@@ -9,8 +9,8 @@ use engine::util::files::one_line;
 use crate::cli::infer::Stopped;
 use crate::cli::interrupt::Interrupted;
 use crate::cli::{
-    Failure, TuneArgs, check, explain, fid, list, merge, peak, plans, report, run, shapes, spot, stdin,
-    transfer, tune,
+    Failure, TuneArgs, bench, check, compare, explain, fid, list, merge, peak, plans, report, run, shapes,
+    spot, stdin, transfer, tune,
 };
 
 /// Convolution kernels for CPUs: measured, planned, run.
@@ -35,6 +35,8 @@ enum Command {
     Fid(fid::FidArgs),
     /// Check every kernel against the oracle, or against given tensors
     Check(check::CheckArgs),
+    /// Measure every kernel and tuning on one shape
+    Bench(bench::BenchArgs),
     /// List the kernels and whether this machine has them
     #[command(visible_alias = "kernels")]
     List(list::ListArgs),
@@ -53,6 +55,8 @@ enum Command {
     /// Unite logs of measurements
     #[command(visible_alias = "merge-logs")]
     Merge(merge::MergeArgs),
+    /// Say whether B is faster or slower than A: plans, logs, folders, or two builds in turn
+    Compare(compare::CompareArgs),
     /// Say what the choices of one machine cost on another
     Transfer(transfer::TransferArgs),
     /// Measure the fused multiply-adds that the cores do in a second
@@ -147,6 +151,7 @@ fn dispatch(cli: Cli, out: &mut (dyn Write + Send)) -> Result<bool, Failure> {
         Some(Command::Run(args)) => run::run(&args, out)?,
         Some(Command::Fid(args)) => fid::fid(&args, out)?,
         Some(Command::Check(args)) => return check::check(&args, out),
+        Some(Command::Bench(args)) => return bench::bench(&args, out),
         Some(Command::List(args)) => list::list(&args, out)?,
         Some(Command::Shapes(args)) => shapes::shapes(&args, out)?,
         Some(Command::Plans(args)) => plans::plans(&args, out)?,
@@ -154,6 +159,7 @@ fn dispatch(cli: Cli, out: &mut (dyn Write + Send)) -> Result<bool, Failure> {
         Some(Command::Report(args)) => report::report(&args, out)?,
         Some(Command::Spot(args)) => return spot::spot(&args, out),
         Some(Command::Merge(args)) => merge::merge(&args, out)?,
+        Some(Command::Compare(args)) => return compare::compare(&args, out),
         Some(Command::Transfer(args)) => transfer::transfer(&args, out)?,
         Some(Command::Peak(args)) => peak::peak(&args, out)?,
     }

@@ -71,7 +71,7 @@ pub struct RunArgs {
     #[arg(long, requires = "repeat")]
     json: bool,
     /// Print the time of each step: the median of --repeat, or of the latest inference
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long)]
     profile: bool,
     /// Print tables as wide as they are, whatever the width of the terminal
     #[arg(long)]
@@ -158,7 +158,8 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
                 first.into_iter().map(|image| image.values).collect::<Result<_, _>>()?;
             let mut stream = prepare()?;
             begin(out)?;
-            let (latencies, seconds) = measured.measure(&mut stream, &values.concat(), repeat as usize);
+            let (latencies, seconds) =
+                measured.measure(&mut stream, &values.concat(), repeat as usize, args.profile);
             output.print(&latencies, out)?;
             steps = Some(seconds);
             if args.writes_nothing_else() {
@@ -171,7 +172,7 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
         }
     };
     let network = &streams[0].network;
-    if args.profile {
+    if args.profile && !args.json {
         let once = || network.step_seconds().into_iter().map(|seconds| vec![seconds]).collect();
         write!(out, "{}", measured.profile(network, &steps.unwrap_or_else(once), output.width()))?;
     }

@@ -1,20 +1,16 @@
 //! `tuner transfer A B`: what one machine's choices cost on another.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use engine::network::{CandidateId, tuning_text};
-use engine::{Machine, Plan, PlanError};
-use kernels::{Role, entry};
+use kernels::entry;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::cli::{Answer, Failure, OutputArgs};
-use crate::log::History;
-use crate::log::file::read;
-use crate::log::history::{Histories, nearest};
-use crate::log::schema::Run;
-use crate::report::{Table, count, group, more, paragraphs, percent, short, time_text};
+use crate::compare::side::{Side, sides};
+use crate::report::{Table, count, more, paragraphs, percent, short, time_text};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct TransferArgs {
@@ -60,10 +56,6 @@ struct Transfer {
     best_us: f64,
 }
 
-fn may_be_chosen(id: &CandidateId) -> bool {
-    entry(&id.kernel).is_none_or(|row| row.role == Role::Candidate)
-}
-
 /// How many numbers of its tuning are not another's; none for another algorithm or other types.
 fn distance(id: &CandidateId, other: &CandidateId) -> Option<usize> {
     let differs = |(name, value): &(&String, &Value)| other.tuning.get(*name) != Some(*value);
@@ -72,19 +64,10 @@ fn distance(id: &CandidateId, other: &CandidateId) -> Option<usize> {
     is_alike.then(|| id.tuning.iter().filter(differs).count())
 }
 
-/// Choices and times of one machine with one number of threads.
-struct Side {
-    name: String,
-    /// Problems, how often each occurs, and what was chosen.
-    choices: Vec<(String, usize, CandidateId)>,
-    /// Of each problem the candidates that may be chosen and their seconds.
-    times: Vec<(String, Vec<(CandidateId, f64)>)>,
-}
-
 pub fn transfer(args: &TransferArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let mut from = sides(&args.from)?;
     if from.len() != 1 {
-        let names: Vec<&str> = from.iter().map(|side| side.name.as_str()).collect();
+        let names: Vec<&str> = from.iter().map(|side| side.setting.as_str()).collect();
         let (file, n, names) = (args.from.display(), names.len(), names.join("; "));
         let expected = "expected those of one machine and one number of threads";
         return Err(format!("{file}: found choices of {n} settings ({names}), {expected}").into());
@@ -112,15 +95,15 @@ fn compare(from: &Side, to: &Side) -> Option<Comparison> {
         best_us += problem.best_us * problem.count as f64;
     }
     let regret = (best_us > 0.0).then(|| choices_us / best_us - 1.0);
-    let (a, b) = (from.name.clone(), to.name.clone());
+    let (a, b) = (from.setting.clone(), to.setting.clone());
     (!problems.is_empty()).then(|| Comparison { a, b, choices_us, best_us, regret, problems })
 }
 
 /// A choice of one problem by the times of the other; none where that has no times.
 fn price(problem: &str, count: usize, pick: &CandidateId, to: &Side) -> Option<Transfer> {
-    let (_, times) = to.times.iter().find(|(other, _)| other == problem)?;
-    let (best, least) = times.iter().min_by(|(_, a), (_, b)| a.total_cmp(b))?;
-    let alike = times.iter().filter_map(|(other, seconds)| Some((distance(pick, other)?, *seconds)));
+    let times = to.candidates(problem);
+    let (best, least) = times.iter().min_by(|(_, a), (_, b)| a.median.total_cmp(&b.median))?;
+    let alike = times.iter().filter_map(|(other, own)| Some((distance(pick, other)?, own.median)));
     let choice = alike.min_by_key(|(distance, _)| *distance);
     Some(Transfer {
         problem: problem.to_string(),
@@ -129,7 +112,7 @@ fn price(problem: &str, count: usize, pick: &CandidateId, to: &Side) -> Option<T
         nearest: choice.is_some_and(|(distance, _)| distance > 0),
         choice_us: choice.map(|(_, seconds)| seconds * 1e6),
         best: best.clone(),
-        best_us: least * 1e6,
+        best_us: least.median * 1e6,
     })
 }
 
@@ -172,66 +155,4 @@ impl Comparison {
         let sides = paragraphs([format!("A: {}", self.a), format!("B: {}", self.b)], width, 3);
         format!("{sides}\n{}\n{}", table.fold(width), paragraphs(notes, width, 2))
     }
-}
-
-/// What a file has: a plan is one, a log one for each machine, number of threads and set of types.
-fn sides(path: &Path) -> Result<Vec<Side>, Failure> {
-    match Plan::read(path) {
-        Ok(plan) => Ok(vec![of_plan(&plan)]),
-        Err(PlanError::NoPlan { .. }) => {
-            let (lines, _) = read(path)?;
-            let runs = Histories::of(lines.clone(), None, |_| true).runs;
-            let kinds = group(runs.iter().map(|run| ((&run.machine, run.threads, &run.types), ())));
-            let of = |(kind, _): ((&Machine, usize, &String), Vec<()>)| {
-                let like = |run: &Run| (&run.machine, run.threads, &run.types) == kind;
-                let name = format!("{}, {}", setting(kind.0, kind.1), kind.2);
-                of_log(name, &Histories::of(lines.clone(), nearest(&lines, like), like))
-            };
-            Ok(kinds.into_iter().map(of).filter(|side| !side.times.is_empty()).collect())
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// How often a problem occurs; an edited plan may state any number.
-fn total(repeats: &[usize]) -> usize {
-    repeats.iter().fold(0, |sum, repeats| sum.saturating_add(*repeats))
-}
-
-fn setting(machine: &Machine, threads: usize) -> String {
-    format!("{} ({}), {}", machine.cpu, machine.isa, count(threads, "thread"))
-}
-
-fn of_plan(plan: &Plan) -> Side {
-    let choices = plan.steps.iter().map(|step| ((step.problem.clone(), step.id()), step.repeats));
-    let choices = group(choices).into_iter().map(|((problem, pick), n)| (problem, total(&n), pick));
-    let times = plan.measurements.iter().map(|measured| {
-        let timed = measured.candidates.iter().filter_map(|c| Some((c.id.clone(), c.time_us?.median * 1e-6)));
-        (measured.problem.clone(), timed.filter(|(id, _)| may_be_chosen(id)).collect())
-    });
-    let name = setting(&plan.machine, plan.threads);
-    Side { name, choices: choices.collect(), times: times.collect() }
-}
-
-fn of_log(name: String, histories: &Histories) -> Side {
-    let (mut choices, mut times) = (Vec::new(), Vec::new());
-    for problem in &histories.problems {
-        let Some(history) = histories.furthest(problem, 1.0) else { continue };
-        let timed = timed(history);
-        let Some((best, _)) = timed.iter().min_by(|(_, a), (_, b)| a.total_cmp(b)) else { continue };
-        choices.push((problem.clone(), 1, best.clone()));
-        times.push((problem.clone(), timed));
-    }
-    Side { name, choices, times }
-}
-
-/// Candidates that may be chosen, by times relative to the fastest that was timed to the end.
-fn timed(history: &History) -> Vec<(CandidateId, f64)> {
-    let samples: Vec<_> = (0..history.candidates.len()).map(|number| history.samples(number)).collect();
-    let last = samples.iter().filter_map(|samples| samples.last_round()).max();
-    let ended = samples.iter().filter(|samples| samples.last_round() == last && !samples.is_empty());
-    let Some(leader) = ended.min_by(|a, b| a.median().total_cmp(&b.median())) else { return Vec::new() };
-    let measured = history.candidates.iter().zip(&samples).filter(|(_, samples)| !samples.is_empty());
-    let timed = measured.map(|(c, samples)| (c.id.clone(), samples.relative_to(leader).median));
-    timed.filter(|(id, _)| may_be_chosen(id)).collect()
 }

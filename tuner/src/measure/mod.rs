@@ -8,5 +8,8 @@ pub mod race;
 pub mod schedule;
 pub mod types;
 
+pub use problem::measure_kernels;
 pub use schedule::{Job, ensure_measured, jobs, measure_all};
-pub use types::{CandidateResult, MeasureContext, Outcome, ProblemResult, of_step, widest_tie};
+pub use types::{
+    CandidateResult, MeasureBudget, MeasureContext, Outcome, ProblemResult, of_step, widest_tie,
+};

@@ -55,6 +55,23 @@ pub fn measure(
     race.into_measurement(search)
 }
 
+/// Checks and times candidates of some kernels, without a log: all tunings for which there is time.
+pub fn measure_kernels(
+    problem: &Problem,
+    host: &MeasureContext,
+    types: Precision,
+    (kernels, left_out): (&[SupportedKernel], Vec<Excluded>),
+    effort: MeasureBudget,
+    progress: StageProgress,
+) -> ProblemResult {
+    let inputs = Inputs::synthetic(problem);
+    let mut race = Race::new(problem, host, types, (kernels, left_out), &inputs);
+    race.sample_peaks();
+    let search = timed_search(&mut race, effort, progress);
+    exclude(&mut race, Vec::new());
+    race.into_measurement(search)
+}
+
 /// Finds tunings by a walk, and times the best in rounds.
 fn timed_search(race: &mut Race, effort: MeasureBudget, progress: StageProgress) -> (SearchRecord, Duration) {
     let clock = race.host.distance.clock();

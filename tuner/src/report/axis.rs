@@ -17,6 +17,21 @@ impl LogAxis {
         Self { from: least.log10() - 0.12, to: most.log10() + 0.12, pixels }
     }
 
+    /// An axis of ratios with little room around them, of which 1 is in the middle.
+    pub fn around(ratios: impl Iterator<Item = f64>, pixels: i32) -> Self {
+        let off = ratios.filter(|ratio| *ratio > 0.0).map(|ratio| ratio.log10().abs()).fold(0.0, f64::max);
+        Self { from: -1.1 * off, to: 1.1 * off, pixels }
+    }
+
+    /// Some round values at equal distances.
+    pub fn linear_marks(&self) -> Vec<f64> {
+        let (from, to) = (10f64.powf(self.from), 10f64.powf(self.to));
+        let step = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5].into_iter().find(|step| (to - from) / step <= 12.0);
+        let step = step.unwrap_or(1.0);
+        let marks = (from / step).ceil() as i64..=(to / step).floor() as i64;
+        marks.map(|mark| mark as f64 * step).collect()
+    }
+
     /// Pixels from the start of the axis to a value.
     pub fn at(&self, value: f64) -> i32 {
         let share = (value.max(f64::MIN_POSITIVE).log10() - self.from) / (self.to - self.from);
@@ -56,6 +71,14 @@ mod tests {
         assert!(0 < at[0] && at[0] < at[1] && at[1] < at[2] && at[2] < 500, "{at:?}");
         assert_eq!(axis.marks(), [5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0]);
         assert_eq!([0.002, 50.0, 1e8].map(mark_text), ["0.002", "50", "1e8"]);
+    }
+
+    #[test]
+    fn ratios_lie_around_one_with_marks_at_equal_distances() {
+        let axis = LogAxis::around([0.97, 1.1].into_iter(), 100);
+        assert_eq!(axis.at(1.0), 50);
+        let marks = axis.linear_marks();
+        assert!(marks.len() > 4 && marks.iter().any(|mark| (mark - 1.0).abs() < 1e-9), "{marks:?}");
     }
 
     #[test]

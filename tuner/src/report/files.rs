@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 
 use crate::report::canvas::DrawError;
 use crate::report::facts::facts;
+use crate::report::html::Page;
 use crate::report::roofline::peaks;
 use crate::report::sections::{Section, sections};
-use crate::report::{data, html, numbers, page};
+use crate::report::{data, numbers, page};
 
 /// Why there is no report; one line.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +82,7 @@ pub fn files(plan: &Plan, others: &[Plan]) -> Result<Vec<Named>, ReportError> {
     let numbers = serde_json::to_string(&numbers(plan, &sections))? + "\n";
     files.push((NUMBERS.to_string(), numbers.into_bytes()));
     files.push((MARKDOWN.to_string(), page::page(plan, &steps, &problems).into_bytes()));
-    files.push((PAGE.to_string(), html::page(plan, &sections)?.into_bytes()));
+    files.push((PAGE.to_string(), Page::of(plan, &sections).html()?.into_bytes()));
     Ok(files)
 }
 

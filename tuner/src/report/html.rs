@@ -5,7 +5,7 @@ use minijinja::{Environment, Value, context};
 
 use crate::report::charts::setting;
 use crate::report::dataset::{Chart, Shown};
-use crate::report::facts::{facts, figures};
+use crate::report::facts::{Fact, Figure, facts, figures};
 use crate::report::sections::Section;
 use crate::report::text::count;
 
@@ -41,23 +41,50 @@ fn section(section: &Section) -> Value {
     }
 }
 
-/// Writes the page of a plan.
-///
-/// # Errors
-/// If the template asks for what there is not.
-pub fn page(plan: &Plan, sections: &[Section]) -> Result<String, minijinja::Error> {
-    let mut environment = Environment::new();
-    environment.add_template(TEMPLATE, include_str!("page.html"))?;
-    let figures =
-        figures(plan).into_iter().map(|figure| context! { number => figure.number, text => figure.text });
-    let facts = facts(plan).into_iter().map(|fact| context! { name => fact.name, text => fact.text });
-    environment.get_template(TEMPLATE)?.render(context! {
-        style => Value::from_safe_string(include_str!("page.css").to_string()),
-        script => Value::from_safe_string(include_str!("page.js").to_string()),
-        title => format!("{} on {}", plan.model, plan.machine.cpu),
-        setting => setting(plan),
-        figures => figures.collect::<Vec<_>>(),
-        facts => facts.collect::<Vec<_>>(),
-        sections => sections.iter().map(section).collect::<Vec<_>>(),
-    })
+/// What a page says.
+pub struct Page<'a> {
+    pub title: String,
+    /// One line below it.
+    pub setting: String,
+    pub figures: Vec<Figure>,
+    pub facts: Vec<Fact>,
+    pub sections: &'a [Section],
+    /// Whether the pictures and the numbers are files beside it.
+    pub has_files: bool,
+}
+
+impl Page<'_> {
+    /// The page of a plan.
+    pub fn of<'a>(plan: &Plan, sections: &'a [Section]) -> Page<'a> {
+        Page {
+            title: format!("{} on {}", plan.model, plan.machine.cpu),
+            setting: setting(plan),
+            figures: figures(plan),
+            facts: facts(plan),
+            sections,
+            has_files: true,
+        }
+    }
+
+    /// The page in HTML.
+    ///
+    /// # Errors
+    /// If the template asks for what there is not.
+    pub fn html(self) -> Result<String, minijinja::Error> {
+        let mut environment = Environment::new();
+        environment.add_template(TEMPLATE, include_str!("page.html"))?;
+        let figures = self.figures.into_iter();
+        let figures = figures.map(|figure| context! { number => figure.number, text => figure.text });
+        let facts = self.facts.into_iter().map(|fact| context! { name => fact.name, text => fact.text });
+        environment.get_template(TEMPLATE)?.render(context! {
+            style => Value::from_safe_string(include_str!("page.css").to_string()),
+            script => Value::from_safe_string(include_str!("page.js").to_string()),
+            title => self.title,
+            setting => self.setting,
+            figures => figures.collect::<Vec<_>>(),
+            facts => facts.collect::<Vec<_>>(),
+            sections => self.sections.iter().map(section).collect::<Vec<_>>(),
+            has_files => self.has_files,
+        })
+    }
 }

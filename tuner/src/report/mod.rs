@@ -3,13 +3,16 @@
 //! `data` reads the plan with every time checked, `traffic` counts bytes and operations, `numbers` has
 //! the rows of a [`dataset`]. `charts`, `networks`, `blocks` (as `bars`), `strip`, `predicted` and
 //! `roofline` (with `axis`) draw on a `canvas`. `sections` brings charts and numbers in order; `html`
-//! and `page` write the pages around them, which begin with `facts`; `files` has all files.
+//! and `page` write the pages around them, which begin with `facts`; `files` has all files. `compared` shows two sides, `candidates` one
+//! problem as a table.
 
 mod axis;
 mod bars;
 mod blocks;
+mod candidates;
 mod canvas;
 mod charts;
+pub mod compared;
 mod data;
 mod dataset;
 mod facts;
@@ -27,6 +30,7 @@ mod table;
 mod text;
 mod traffic;
 
+pub use candidates::{COLUMNS, Candidates};
 pub use charts::shape;
 pub use data::{
     Share, StepView, by_family, candidate_time, convolution, group, is_edited, percent, positive,
