@@ -90,9 +90,8 @@ fn network(row: &Row) -> String {
 /// If it cannot be written.
 pub fn write(comparisons: &[Comparison], path: &Path) -> Result<(), ReportError> {
     let sections: Result<Vec<Section>, DrawError> = comparisons.iter().enumerate().map(section).collect();
-    let count = |verdict| comparisons.iter().map(|c| c.count(verdict)).sum::<usize>();
     let figure = |verdict: Verdict, text: &str| Figure {
-        number: count(verdict).to_string(),
+        number: comparisons.iter().map(|c| c.count(verdict)).sum::<usize>().to_string(),
         text: format!("of the problems: {text}"),
     };
     let networks = comparisons.iter().filter_map(|comparison| comparison.network.as_ref());
@@ -106,10 +105,13 @@ pub fn write(comparisons: &[Comparison], path: &Path) -> Result<(), ReportError>
         figure(Verdict::Same, "the same"),
         figure(Verdict::CannotTell, "cannot be told"),
     ];
-    let sides = comparisons.first().map_or(String::new(), |c| format!("A: {}. B: {}.", c.a, c.b));
+    let setting = match comparisons {
+        [Comparison { rounds: Some(rounds), .. }] => format!("{rounds} rounds in turn"),
+        all => format!("{} of recordings", count(all.len(), "comparison")),
+    };
     let page = Page {
         title: "Comparison of A and B".to_string(),
-        setting: if comparisons.len() == 1 { sides } else { String::new() },
+        setting,
         figures: networks.take(2).chain(counts).collect(),
         facts: Vec::<Fact>::new(),
         sections: &sections?,
