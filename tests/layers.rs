@@ -12,7 +12,7 @@ const CRATES: [(&str, &str); 3] = [
          < team kernel < gemm pixel_function < verify peak conv pool softmax sigmoid < registry",
     ),
     ("tuner/engine/src", "util < network < weights image < runtime < plan < session docs"),
-    ("tuner/src", "docs npy < fid < bench < log < measure < planner < autotune < compare < report < cli"),
+    ("tuner/src", "docs npy < fid < bench < log < measure < planner < autotune < report < compare < cli"),
 ];
 
 fn root() -> PathBuf {

@@ -1,7 +1,7 @@
 //! Measures the kernels on this machine and plans a network: [`autotune()`].
 //!
 //! Its stages are modules, each of which imports those before it alone: `bench`, `log`, `measure`,
-//! `planner`, `autotune`, `compare`, `report`, `cli`. [`fid`] compares sets of images by their features, and needs
+//! `planner`, `autotune`, `report`, `compare`, `cli`. [`fid`] compares sets of images by their features, and needs
 //! none of the others.
 
 mod autotune;

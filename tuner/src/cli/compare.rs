@@ -10,9 +10,9 @@ use serde::Serialize;
 use crate::cli::{Answer, Failure, Meter, OutputArgs, model_options, planned_model};
 use crate::compare::live::{Contender, is_program};
 use crate::compare::side::{Side, of_plan, sides};
-use crate::compare::{Comparison, live, recorded};
+use crate::compare::{Comparison, live, page, recorded};
 use crate::log::journal;
-use crate::report::{compared, count, paragraphs, percent};
+use crate::report::{count, paragraphs, percent};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct CompareArgs {
@@ -87,10 +87,10 @@ pub fn compare(args: &CompareArgs, out: &mut dyn Write) -> Result<bool, Failure>
     };
     let is_slower = args.fail_above.is_some_and(|share| comparisons.iter().any(|c| c.is_slower_by(share)));
     if let Some(path) = &args.html {
-        compared::write(&comparisons, path)?;
+        page::write(&comparisons, path)?;
     }
-    let page = args.html.as_ref().map(|path| path.display().to_string());
-    let answer = Compared { comparisons, fail_above: args.fail_above, is_slower, page, notes };
+    let written = args.html.as_ref().map(|path| path.display().to_string());
+    let answer = Compared { comparisons, fail_above: args.fail_above, is_slower, page: written, notes };
     args.output.print(&answer, out)?;
     Ok(!is_slower)
 }
@@ -258,7 +258,7 @@ fn folders(a: &Path, b: &Path, notes: &mut Vec<String>) -> Result<Vec<Comparison
 impl Answer for Compared {
     fn text(&self, width: usize) -> String {
         let parts: Vec<String> =
-            self.comparisons.iter().map(|comparison| compared::text(comparison, width)).collect();
+            self.comparisons.iter().map(|comparison| page::text(comparison, width)).collect();
         let mut last = self.notes.clone();
         last.extend(self.page.as_ref().map(|page| format!("page: {page}")));
         if let Some(share) = self.fail_above {

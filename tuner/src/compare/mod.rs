@@ -7,6 +7,7 @@
 
 pub mod interval;
 pub mod live;
+pub mod page;
 pub mod recorded;
 pub mod side;
 

@@ -3,28 +3,27 @@
 //! `data` reads the plan with every time checked, `traffic` counts bytes and operations, `numbers` has
 //! the rows of a [`dataset`]. `charts`, `networks`, `blocks` (as `bars`), `strip`, `predicted` and
 //! `roofline` (with `axis`) draw on a `canvas`. `sections` brings charts and numbers in order; `html`
-//! and `page` write the pages around them, which begin with `facts`; `files` has all files. `compared` shows two sides, `candidates` one
-//! problem as a table.
+//! and `page` write the pages around them, which begin with `facts`; `files` has all files. `candidates` shows one problem as
+//! a table.
 
-mod axis;
+pub mod axis;
 mod bars;
 mod blocks;
 mod candidates;
-mod canvas;
+pub mod canvas;
 mod charts;
-pub mod compared;
 mod data;
-mod dataset;
-mod facts;
-mod files;
-mod html;
+pub mod dataset;
+pub mod facts;
+pub mod files;
+pub mod html;
 mod networks;
 mod numbers;
 mod page;
 mod predicted;
 pub mod rewrites;
 mod roofline;
-mod sections;
+pub mod sections;
 mod strip;
 mod table;
 mod text;

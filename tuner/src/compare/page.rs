@@ -12,14 +12,12 @@ use crate::report::canvas::{
     BODY, CENTRE, Canvas, DrawError, Drawn, GREY, GRID, INK, MARGIN, OTHER, RIGHT, SMALL, TITLE, WIDTH, bold,
     fit, picture, rgb, text_style, text_width,
 };
-use crate::report::data::percent;
 use crate::report::dataset::{Chart, Dataset};
 use crate::report::facts::{Fact, Figure};
 use crate::report::files::ReportError;
 use crate::report::html::Page;
 use crate::report::sections::Section;
-use crate::report::table::Table;
-use crate::report::text::{count, more, paragraphs, short, time_text};
+use crate::report::{Table, count, more, paragraphs, percent, short, time_text};
 
 /// A comparison as lines of at most `width` characters.
 pub fn text(comparison: &Comparison, width: usize) -> String {
