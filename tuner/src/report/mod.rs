@@ -2,7 +2,7 @@
 //!
 //! `data` reads the plan with every time checked, `traffic` counts bytes and operations, `numbers` has
 //! the rows of a [`dataset`]. `charts`, `networks`, `blocks` (as `bars`), `strip`, `predicted` and
-//! `roofline` (with `axis`) draw on a `canvas`. `sections` brings charts and numbers in order; `html`
+//! `roofline` (with `axis` and `roofs`) draw on a `canvas`. `sections` brings charts and numbers in order; `html`
 //! and `page` write the pages around them, which begin with `facts`; `files` has all files.
 
 mod axis;
@@ -21,6 +21,7 @@ mod page;
 mod predicted;
 pub mod rewrites;
 mod roofline;
+mod roofs;
 mod sections;
 mod strip;
 mod table;
