@@ -14,6 +14,7 @@ mod folders;
 mod images;
 mod lists;
 mod log;
+mod machine;
 mod norms;
 mod plan;
 mod print;
