@@ -9,7 +9,7 @@ const CRATES: [(&str, &str); 3] = [
     (
         "kernels/src",
         "shape tier error < arch < cpu memory < tensor < vector problem shape_text filter \
-         < team kernel < gemm pixel_function < verify peak conv pool softmax sigmoid < registry",
+         < team kernel < gemm pixel_function < verify peak bandwidth conv pool softmax sigmoid < registry",
     ),
     ("tuner/engine/src", "util < network < weights image < runtime < plan < session docs"),
     ("tuner/src", "docs npy < fid < bench < log < measure < planner < autotune < report < compare < cli"),

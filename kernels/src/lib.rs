@@ -13,7 +13,7 @@
 //! | `conv`, `pool`, `softmax`, `sigmoid` | the implementations, a file or a folder a family; `pixel_function` is what the last two share |
 //! | [`verify`] | the naive oracle, its tolerance, and whole tensors in f64 |
 //! | [`registry`] | the table of all kernels, and how to add one |
-//! | [`team`], [`peak`] | how workers share a step; what a core does at most |
+//! | [`team`], [`peak`], [`bandwidth`] | how workers share a step; what a core multiplies and reads at most |
 //!
 //! Users import the names below the modules from the root. Inside the library, names are imported
 //! from their modules, so that the build script knows which code a kernel is made of.
@@ -23,6 +23,7 @@
 #![cfg_attr(test, allow(dead_code, unused_imports, reason = "unit tests have no kernels: registry.rs"))]
 
 pub mod arch;
+pub mod bandwidth;
 mod conv;
 pub mod cpu;
 /// The guides: new kernels, and benchmarks.

@@ -16,7 +16,7 @@ fn prepared() -> Folder {
 }
 
 /// Every command that prints results.
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 18] = [
     "tune --model conv2d_bn --shape n1h9w9c16k24r3s3 --budget 1 --threads 1 --out q.json",
     "tune --shapes two.txt --budget 1 --threads 1 --out s.json",
     "run --model mixed10 --plan p.json --repeat 5",
@@ -33,6 +33,8 @@ const COMMANDS: [&str; 16] = [
     "merge l.jsonl l.jsonl --out m.jsonl",
     "report --plan p.json --out r",
     "peak --threads 1",
+    "machine --threads 2",
+    "plans",
 ];
 
 fn assert_fits(args: &str, out: &str) {

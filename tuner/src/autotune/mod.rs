@@ -1,6 +1,7 @@
 //! The order of the stages: set-up, candidates, planning, whole networks, the plan.
 
 pub mod calibration;
+pub mod commit;
 pub mod error;
 pub mod file;
 pub mod network;

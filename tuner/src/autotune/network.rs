@@ -11,6 +11,7 @@ use engine::weights::Weights;
 use kernels::Dtype;
 
 use crate::autotune::calibration::calibration;
+use crate::autotune::commit::commit;
 use crate::autotune::error::TuneError;
 use crate::autotune::options::Options;
 use crate::autotune::planning::{Planned, plan};
@@ -153,10 +154,12 @@ fn written(
         machine: setup.machine.clone(),
         cores_allowed: Some(available()),
         tool: TOOL.to_string(),
+        commit: commit(),
         created: now(),
         predicted_ms: predicted.map(|seconds| seconds * 1e3),
         overhead_us: Some(us(prediction.overhead)),
         measured_ms: Some(best.timing.median * 1e3),
+        bandwidth: Some(setup.bandwidth()),
         budget_s: Some(options.budget.as_secs_f64()),
         measuring_s: Some(setup.seconds()),
         in_network_budget_s: planned.missing_s.map(|seconds| budget_for(seconds, options.budget)),

@@ -3,16 +3,17 @@
 use std::time::{Duration, Instant};
 
 use engine::network::Precision;
-use engine::plan::{CoreDistance, LoadRecord, Noise, WeightResidency};
+use engine::plan::{BandwidthRecord, CoreDistance, LoadRecord, Noise, WeightResidency};
 use engine::runtime::{Machine, Threads, available};
 use engine::util::{create_folder, median};
 use kernels::Problem;
 
 use crate::autotune::error::TuneError;
 use crate::autotune::options::Options;
+use crate::bench::bandwidth::{bandwidth, sizes};
 use crate::bench::{
     CoreDistanceMonitor, LoadMonitor, POLICY, Report, RunQueueMonitor, RunTally, Stage, StageProgress,
-    Warning, noise, weight_bytes, weights_come_from,
+    Topology, Warning, noise, weight_bytes, weights_come_from,
 };
 use crate::log::{Log, LogError};
 use crate::measure::{Job, MeasureContext, Outcome, ProblemResult, ensure_measured, measure_all};
@@ -186,6 +187,13 @@ impl<'a> Setup<'a> {
             load: load(),
             steal_share: stolen_s / cores_s.max(1e-9),
         }
+    }
+
+    /// What the workers' cores read.
+    pub fn bandwidth(&self) -> BandwidthRecord {
+        let cpu = &self.options.cpu;
+        let sizes = sizes(&cpu.caches, &Topology::detect(), self.threads.count());
+        self.threads.install(|| bandwidth(cpu, &self.threads, sizes))
     }
 
     /// Whether others have had the cores for more than goes unnoticed so far.

@@ -73,6 +73,25 @@ impl Conditions {
     }
 }
 
+/// What a core does by the instructions of a tier while all threads measure at once, in GFLOP/s: the
+/// mean, in the best of some rounds. 0 where the tier is not there.
+pub fn best_peak(cpu: &Cpu, tier: Tier, threads: &Threads) -> f64 {
+    best_of_rounds(threads, || tier_peak(cpu, tier, POLICY.peak_sample_us).unwrap_or(0.0))
+}
+
+/// The clock of a core while all threads measure at once, in GHz.
+pub fn best_clock(threads: &Threads) -> f64 {
+    best_of_rounds(threads, || clock(POLICY.peak_sample_us))
+}
+
+/// In billions, rounded to hundredths.
+fn best_of_rounds(threads: &Threads, measure: impl Fn() -> f64 + Sync) -> f64 {
+    let mut team = Team::new(threads.count());
+    let mut round = || means(threads, &mut team, || vec![measure()]).iter().sum::<f64>() / 1e9;
+    let best = (0..POLICY.peak_rounds).map(|_| round()).fold(0.0, f64::max);
+    (best * 100.0).round() / 100.0
+}
+
 /// The means of what all threads measure at once.
 pub fn means(threads: &Threads, team: &mut Team, measure: impl Fn() -> Vec<f64> + Sync) -> Vec<f64> {
     let all = each_worker(threads, team, measure);

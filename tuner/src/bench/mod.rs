@@ -1,8 +1,10 @@
 //! One prepared kernel, timed; and what else the machine did meanwhile.
 
+pub mod bandwidth;
 pub mod conditions;
 pub mod contention;
 pub mod core_distance;
+pub mod cpufreq;
 pub mod inputs;
 pub mod load;
 pub mod noise;
@@ -13,6 +15,7 @@ pub mod residency;
 pub mod rounds;
 pub mod samples;
 pub mod timer;
+pub mod topology;
 
 pub use conditions::Conditions;
 pub use contention::{RunCount, RunQueueMonitor, RunTally, undisturbed};
@@ -26,3 +29,4 @@ pub use residency::{weight_bytes, weights_come_from};
 pub use rounds::Rounds;
 pub use samples::Samples;
 pub use timer::{Bench, BenchContext, each_in_turn};
+pub use topology::Topology;

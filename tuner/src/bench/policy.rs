@@ -14,6 +14,11 @@ pub struct Policy {
     pub cold: ColdCaches,
     /// Microseconds of one sample of clock and peak.
     pub conditions_sample_us: usize,
+    /// Microseconds of one measurement of clock and peak for their own sake (`tuner peak`).
+    pub peak_sample_us: usize,
+    /// Such measurements, of which the best counts: whatever else runs only takes away.
+    pub peak_rounds: usize,
+    pub bandwidth: BandwidthPolicy,
     /// Rounds of two in turn that do not count. Memory is touched for the first time in them.
     pub pair_warm_up: usize,
     pub noise: NoisePolicy,
@@ -60,6 +65,22 @@ pub struct CoreDistancePolicy {
     pub pause: Duration,
     /// Looks at a line after which a worker lets others use its core.
     pub spins: usize,
+}
+
+/// What the cores read in a second, by where it is.
+pub struct BandwidthPolicy {
+    /// Length of a measurement. A first half as much moves the bytes to where they fit.
+    pub sample: Duration,
+    /// Measurements, of which the best counts: whatever else runs only takes away.
+    pub rounds: usize,
+    /// The bytes of a cache are its share of a worker divided by this: others pass through it too.
+    pub kept: usize,
+    /// They are so many times those of the next nearer cache at least, which has some of them.
+    pub beyond: f64,
+    /// The bytes of the memory are so many times those of the last caches, of which little is kept.
+    pub memory: usize,
+    /// Their least and their most, of all workers together.
+    pub memory_bytes: [usize; 2],
 }
 
 /// How cold weights and scratch are when a candidate is timed.
@@ -253,6 +274,16 @@ pub const POLICY: Policy = Policy {
     core_distance: CoreDistancePolicy { exchanges: 16, turns: 4, pause: ms(20), spins: 10_000 },
     cold: ColdCaches { kept: 2, parts: 4 },
     conditions_sample_us: 40,
+    peak_sample_us: 30_000,
+    peak_rounds: 3,
+    bandwidth: BandwidthPolicy {
+        sample: ms(6),
+        rounds: 3,
+        kept: 2,
+        beyond: 1.5,
+        memory: 4,
+        memory_bytes: [64 << 20, 512 << 20],
+    },
     pair_warm_up: 2,
     noise: NoisePolicy { problems: 3, rounds: 24, least_tie: 0.01, widest_tie: 0.02 },
     race: RacePolicy {

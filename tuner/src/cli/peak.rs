@@ -4,11 +4,10 @@ use std::io::Write;
 
 use engine::runtime::available;
 use engine::util::ns;
-use kernels::peak::tier_peak;
-use kernels::{Cpu, Team, Tier};
+use kernels::Team;
 use serde::Serialize;
 
-use crate::bench::conditions::{means, tiers};
+use crate::bench::conditions::{best_peak, tiers};
 use crate::bench::core_distance::core_to_core;
 use crate::cli::{Answer, Failure, IsaArgs, OutputArgs, threads};
 use crate::report::{Table, short};
@@ -39,12 +38,6 @@ struct Peak {
     gflops_a_core: f64,
 }
 
-/// Length of a measurement.
-const MICROSECONDS: usize = 30_000;
-
-/// Measurements, of which the best counts: whatever else runs only takes away.
-const ROUNDS: usize = 3;
-
 pub fn peak(args: &PeakArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let cpu = args.isa.cpu();
     let most = args.threads.map_or_else(available, usize::from);
@@ -55,8 +48,9 @@ pub fn peak(args: &PeakArgs, out: &mut dyn Write) -> Result<(), Failure> {
     };
     let mut peaks = Vec::new();
     for count in 1..=most {
+        let threads = threads(count)?;
         for &tier in &tiers {
-            let gflops_a_core = a_core(&cpu, tier, count)?;
+            let gflops_a_core = best_peak(&cpu, tier, &threads);
             peaks.push(Peak { isa: tier.to_string(), threads: count, gflops_a_core });
         }
     }
@@ -74,16 +68,4 @@ impl Answer for Peaks {
             self.core_to_core_ns.map_or(String::new(), |ns| format!("\n{ns:.0} ns from core to core\n"));
         table.fold(width) + &latency
     }
-}
-
-/// GFLOP/s of a core while `count` threads measure at once: their mean, in the best of some rounds.
-fn a_core(cpu: &Cpu, tier: Tier, count: usize) -> Result<f64, Failure> {
-    let threads = threads(count)?;
-    let mut team = Team::new(count);
-    let mut round = || {
-        let measure = || vec![tier_peak(cpu, tier, MICROSECONDS).unwrap_or(0.0)];
-        means(&threads, &mut team, measure).iter().sum::<f64>() / 1e9
-    };
-    let best = (0..ROUNDS).map(|_| round()).fold(0.0, f64::max);
-    Ok((best * 100.0).round() / 100.0)
 }

@@ -3,21 +3,21 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use engine::util::files::one_line;
 
 use crate::cli::infer::Stopped;
 use crate::cli::interrupt::Interrupted;
 use crate::cli::{
-    Failure, TuneArgs, bench, check, compare, explain, fid, list, merge, peak, plans, report, run, shapes,
-    spot, stdin, transfer, tune,
+    Failure, TuneArgs, bench, check, compare, explain, fid, list, machine, manual, merge, peak, plans,
+    report, run, shapes, spot, stdin, transfer, tune,
 };
 
 /// Convolution kernels for CPUs: measured, planned, run.
 ///
 /// Without a command it tunes: `tuner --model MODEL`.
 #[derive(Debug, Parser)]
-#[command(name = "tuner", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(name = "tuner", version = env!("TUNER_VERSION"), args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -61,6 +61,12 @@ enum Command {
     Transfer(transfer::TransferArgs),
     /// Measure the fused multiply-adds that the cores do in a second
     Peak(peak::PeakArgs),
+    /// Say what this machine is and can do, and how quiet it is
+    Machine(machine::MachineArgs),
+    /// Print the completions of a shell
+    Completions(manual::CompletionsArgs),
+    /// Write the manual pages, one a command
+    Man(manual::ManArgs),
 }
 
 /// Exit statuses: something was found to be wrong; the input is wrong.
@@ -162,6 +168,9 @@ fn dispatch(cli: Cli, out: &mut (dyn Write + Send)) -> Result<bool, Failure> {
         Some(Command::Compare(args)) => return compare::compare(&args, out),
         Some(Command::Transfer(args)) => transfer::transfer(&args, out)?,
         Some(Command::Peak(args)) => peak::peak(&args, out)?,
+        Some(Command::Machine(args)) => machine::machine(&args, out)?,
+        Some(Command::Completions(args)) => manual::completions(&args, Cli::command(), out)?,
+        Some(Command::Man(args)) => manual::man(&args, Cli::command(), out)?,
     }
     Ok(true)
 }

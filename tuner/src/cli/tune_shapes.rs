@@ -12,6 +12,7 @@ use engine::util::{now, us};
 use engine::{Machine, Plan};
 use serde::Serialize;
 
+use crate::autotune::commit::commit;
 use crate::autotune::record::{gflops, lead, record};
 use crate::autotune::setup::{Measured, Setup};
 use crate::bench::Progress;
@@ -164,8 +165,10 @@ fn plan(model: String, list: &[Listed], setup: &Setup, measured: &Measured) -> P
         machine: setup.machine.clone(),
         cores_allowed: Some(available()),
         tool: TOOL.to_string(),
+        commit: commit(),
         created: now(),
         predicted_ms: Some(total_us(&steps) / 1e3),
+        bandwidth: Some(setup.bandwidth()),
         budget_s: Some(setup.options.budget.as_secs_f64()),
         measuring_s: Some(setup.seconds()),
         noise: Some(setup.noise(measured, None)),

@@ -38,6 +38,11 @@ impl LogAxis {
         (share.clamp(0.0, 1.0) * f64::from(self.pixels)).round() as i32
     }
 
+    /// The least and the largest value on the axis.
+    pub fn ends(&self) -> [f64; 2] {
+        [self.from, self.to].map(|end| 10f64.powf(end))
+    }
+
     /// Values of one digit on the axis, fewer of them where it spans many decades.
     pub fn marks(&self) -> Vec<f64> {
         let digits: &[f64] = match self.to - self.from {

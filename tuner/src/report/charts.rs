@@ -92,7 +92,7 @@ pub fn shape(conv: &Conv) -> String {
 }
 
 /// The first few of a list, and how many more there are.
-fn list(items: &[String], most: usize) -> String {
+pub fn list(items: &[String], most: usize) -> String {
     let shown = items[..items.len().min(most)].join(", ");
     if items.len() > most { format!("{shown} and {} more", items.len() - most) } else { shown }
 }

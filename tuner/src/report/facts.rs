@@ -31,6 +31,7 @@ pub fn facts(plan: &Plan) -> Vec<Fact> {
         off(plan).map_or(String::new(), |ratio| format!(": {} against what was predicted", more(ratio)));
     let of = if plan.is_of_list() { "" } else { " on the features, relative L2" };
     let error = plan.rel_error.filter(|e| e.is_finite());
+    let commit = plan.commit.as_ref().map_or(String::new(), |commit| format!(", commit {commit}"));
     let mut facts = vec![
         fact("model", plan.model.clone()),
         fact("machine", format!("{}, {}", machine.cpu, machine.os)),
@@ -40,7 +41,7 @@ pub fn facts(plan: &Plan) -> Vec<Fact> {
         fact("error bound", format!("{:e}{of}", plan.max_rel_error)),
         fact("measured error", error.map_or("not measured".to_string(), |e| format!("{e:.1e} against f64"))),
         fact("time", format!("{}{off}", times(plan))),
-        fact("made by", format!("{}, {}", plan.tool, date(plan.created))),
+        fact("made by", format!("{}{commit}, {}", plan.tool, date(plan.created))),
     ];
     if let Some(shape) = &plan.shape {
         facts.insert(1, fact("shape", shape.clone()));

@@ -11,6 +11,7 @@ use crate::report::canvas::DrawError;
 use crate::report::facts::facts;
 use crate::report::html::Page;
 use crate::report::roofline::peaks;
+use crate::report::roofs::roofs;
 use crate::report::sections::{Section, sections};
 use crate::report::{data, numbers, page};
 
@@ -106,6 +107,7 @@ fn numbers(plan: &Plan, sections: &[Section]) -> Value {
         "batch": plan.batch,
         "machine": plan.machine,
         "tool": plan.tool,
+        "commit": plan.commit,
         "created": plan.created,
         "predicted_ms": plan.predicted_ms,
         "measured_ms": plan.measured_ms,
@@ -113,6 +115,7 @@ fn numbers(plan: &Plan, sections: &[Section]) -> Value {
         "max_rel_error": plan.max_rel_error,
         "facts": facts.collect::<serde_json::Map<_, _>>(),
         "peaks": numbers::peaks(&peaks(plan)).objects(),
+        "roofs": numbers::roofs(&roofs(plan)).objects(),
         "problems": indexes.flat_map(|index| index.data.objects()).collect::<Vec<_>>(),
         "charts": charts.collect::<Vec<_>>(),
     })

@@ -2,9 +2,9 @@
 //!
 //! `data` reads the plan with every time checked, `traffic` counts bytes and operations, `numbers` has
 //! the rows of a [`dataset`]. `charts`, `networks`, `blocks` (as `bars`), `strip`, `predicted` and
-//! `roofline` (with `axis`) draw on a `canvas`. `sections` brings charts and numbers in order; `html`
-//! and `page` write the pages around them, which begin with `facts`; `files` has all files. `candidates` shows one problem as
-//! a table.
+//! `roofline` (with `axis` and `roofs`) draw on a `canvas`. `sections` brings charts and numbers in
+//! order; `html` and `page` write the pages around them, which begin with `facts`; `files` has all
+//! files. `candidates` shows one problem as a table.
 
 pub mod axis;
 mod bars;
@@ -23,6 +23,7 @@ mod page;
 mod predicted;
 pub mod rewrites;
 mod roofline;
+mod roofs;
 pub mod sections;
 mod strip;
 mod table;

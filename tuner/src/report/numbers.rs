@@ -9,6 +9,7 @@ use crate::report::dataset::Dataset;
 use crate::report::networks::{Scale, timed};
 use crate::report::predicted::Pair;
 use crate::report::roofline::Peak;
+use crate::report::roofs::{Roof, bound, peak};
 use crate::report::table::layers_text;
 use crate::report::text::date;
 use crate::report::traffic::Work;
@@ -74,7 +75,7 @@ pub fn predicted(pairs: &[Pair]) -> Dataset {
     data
 }
 
-pub fn roofline(plan: &Plan, works: &[Work]) -> Dataset {
+pub fn roofline(plan: &Plan, works: &[Work], roofs: &[Roof]) -> Dataset {
     let mut data = Dataset::new(&[
         ["layers", "layers"],
         ["problem", "problem"],
@@ -87,12 +88,13 @@ pub fn roofline(plan: &Plan, works: &[Work]) -> Dataset {
         ["destination_mib", "destination, MiB"],
         ["weights_mib", "packed weights, MiB"],
         ["time_us", "µs, median"],
+        ["read_gb_s", "bytes over time, GB/s"],
+        ["bound", "nearest limit"],
+        ["share_of_bound", "share of that limit"],
     ]);
     for work in works {
-        let step = work.view.step;
-        let record = plan.measurements.iter().find(|record| record.problem == step.problem);
-        let peak = record.and_then(|record| record.conditions.as_ref()?.peak(&step.kernel));
-        let peak = peak.map(|peak| peak * plan.threads as f64);
+        let (step, peak) = (work.view.step, peak(plan, work));
+        let bound = bound(work, peak, roofs).filter(|_| !roofs.is_empty());
         let [source, destination, weights] = work.mib;
         data.row([
             json!(layers_text(&step.layers)),
@@ -106,6 +108,9 @@ pub fn roofline(plan: &Plan, works: &[Work]) -> Dataset {
             json!(destination),
             json!(weights),
             json!(work.view.us()),
+            json!(work.effective / work.intensity),
+            json!(bound.map(|bound| bound.limit.to_string())),
+            json!(bound.map(|bound| bound.share)),
         ]);
     }
     data
@@ -115,6 +120,14 @@ pub fn peaks(peaks: &[Peak]) -> Dataset {
     let mut data = Dataset::new(&[["tier", "instructions"], ["gops", "peak of all threads, G operations/s"]]);
     for Peak { tier, rate } in peaks {
         data.row([json!(tier), json!(rate)]);
+    }
+    data
+}
+
+pub fn roofs(roofs: &[Roof]) -> Dataset {
+    let mut data = Dataset::new(&[["level", "level"], ["gb_s", "read by all threads, GB/s"]]);
+    for Roof { level, rate } in roofs {
+        data.row([json!(level.to_string()), json!(rate)]);
     }
     data
 }

@@ -1,4 +1,5 @@
-//! The rates of the convolution steps by their arithmetic intensity, below the peaks of the cores.
+//! The rates of the convolution steps by their arithmetic intensity, below the peaks of the cores and
+//! the roofs of what they read.
 
 use engine::Plan;
 use engine::util::median;
@@ -11,6 +12,7 @@ use crate::report::canvas::{
 };
 use crate::report::charts::setting;
 use crate::report::data::positive;
+use crate::report::roofs::{self, Roof};
 use crate::report::text::{count, short};
 use crate::report::traffic::Work;
 
@@ -39,30 +41,38 @@ pub fn peaks(plan: &Plan) -> Vec<Peak> {
     peaks
 }
 
-/// What is known of the roof, in words.
-pub fn about(plan: &Plan, peaks: &[Peak]) -> String {
+/// What is known of peaks and roofs, in words.
+pub fn about(plan: &Plan, peaks: &[Peak], roofs: &[Roof]) -> String {
     let clock = plan.noise.and_then(|noise| noise.clock_ghz).map(|[_, median, _]| median);
     let clock = positive(clock).map(|ghz| format!(" The cores ran at {} GHz, the median.", short(ghz)));
-    let clock = clock.unwrap_or_default();
-    match peaks.is_empty() {
-        true => format!("There are no roof lines: the plan has no measured peak.{clock}"),
+    let (clock, cores) = (clock.unwrap_or_default(), count(plan.threads, "core"));
+    let flat = match peaks.is_empty() {
+        true => format!("There is no flat roof: the plan has no measured peak.{clock}"),
         false => format!(
-            "Dashed lines are the measured peaks of {}, the median over the problems.{clock} There is no sloped \
-             roof: the plan has no measured bandwidth of the memory.",
-            count(plan.threads, "core")
+            "Dashed lines are the measured peaks of {cores}, the median over the problems; they limit the executed \
+             rates.{clock}"
         ),
-    }
+    };
+    let sloped = match roofs.is_empty() {
+        true => "There is no sloped roof: the plan has no measured bandwidth.".to_string(),
+        false => format!(
+            "Sloped lines are what {cores} read from each cache and from the memory, measured; they limit the \
+             effective rates of steps that read all their bytes from there."
+        ),
+    };
+    format!("{flat} {sloped}")
 }
 
 const HEIGHT: i32 = 470;
 const LEFT: i32 = MARGIN + 66;
 const LINE: i32 = 18;
 
-/// The area of the points.
+/// The area of the points, left of the names of the peaks.
 struct Frame {
     x: LogAxis,
     y: LogAxis,
     top: i32,
+    right: i32,
 }
 
 impl Frame {
@@ -75,16 +85,20 @@ impl Frame {
     }
 }
 
-pub fn draw(plan: &Plan, works: &[Work], peaks: &[Peak]) -> Result<String, DrawError> {
+pub fn draw(plan: &Plan, works: &[Work], peaks: &[Peak], roofs: &[Roof]) -> Result<String, DrawError> {
     let mut about = wrap(&setting(plan), BODY, ROOM);
-    about.extend(wrap(&self::about(plan, peaks), BODY, ROOM));
-    let top = MARGIN + TITLE + 8 + LINE * about.len() as i32 + 8;
+    about.extend(wrap(&self::about(plan, peaks, roofs), BODY, ROOM));
+    let right =
+        WIDTH - MARGIN - peaks.iter().map(|peak| text_width(&name(peak), SMALL) + 8).max().unwrap_or(0);
     let rates = works.iter().flat_map(|work| [work.effective, work.executed]);
-    let frame = Frame {
-        x: LogAxis::of(works.iter().map(|work| work.intensity), WIDTH - MARGIN - LEFT),
-        y: LogAxis::of(rates.chain(peaks.iter().map(|peak| peak.rate)), HEIGHT),
-        top,
-    };
+    let y = LogAxis::of(rates.chain(peaks.iter().map(|peak| peak.rate)), HEIGHT);
+    let highest = peaks.last().map_or(y.ends()[1], |peak| peak.rate);
+    let intensities: Vec<f64> = works.iter().map(|work| work.intensity).collect();
+    let x = LogAxis::of(roofs::intensities(&intensities, roofs, highest).into_iter(), right - LEFT);
+    let names = roofs::names(roofs, |roof| LEFT + x.at(y.ends()[1] / roof.rate), right);
+    let rows = names.iter().map(|name| name.row + 1).max().unwrap_or(0);
+    let top = MARGIN + TITLE + 8 + LINE * about.len() as i32 + 8 + roofs::ROW * rows;
+    let frame = Frame { x, y, top, right };
     let legend = legend(works);
     let last = legend.last().map_or(0, |(.., line)| *line);
     picture(frame.bottom() + 80 + LINE * (last + 1) + MARGIN, |canvas| {
@@ -94,6 +108,8 @@ pub fn draw(plan: &Plan, works: &[Work], peaks: &[Peak]) -> Result<String, DrawE
             canvas.text(line, (MARGIN, y), text_style(BODY, GREY))?;
         }
         draw_axes(canvas, &frame)?;
+        draw_roofs(canvas, &frame, roofs, highest)?;
+        roofs::draw_names(canvas, &names, top)?;
         draw_peaks(canvas, &frame, peaks)?;
         draw_points(canvas, &frame, works)?;
         draw_legend(canvas, &legend, frame.bottom() + 66)
@@ -101,7 +117,7 @@ pub fn draw(plan: &Plan, works: &[Work], peaks: &[Peak]) -> Result<String, DrawE
 }
 
 fn draw_axes(canvas: &Canvas, frame: &Frame) -> Drawn {
-    let (right, bottom) = (WIDTH - MARGIN, frame.bottom());
+    let (right, bottom) = (frame.right, frame.bottom());
     for mark in frame.x.marks() {
         let x = LEFT + frame.x.at(mark);
         canvas.line((x, frame.top), (x, bottom + 4), GRID)?;
@@ -121,18 +137,34 @@ fn draw_axes(canvas: &Canvas, frame: &Frame) -> Drawn {
     canvas.text("G operations a second", (MARGIN + 4, (frame.top + bottom) / 2), style)
 }
 
-/// Dashed lines with their names above, at the left.
+/// The lines of what the cores read: below the highest peak they are a roof, above it they only lead
+/// to their names.
+fn draw_roofs(canvas: &Canvas, frame: &Frame, roofs: &[Roof], highest: f64) -> Drawn {
+    let ([left, _], [lowest, top]) = (frame.x.ends(), frame.y.ends());
+    for Roof { rate, .. } in roofs {
+        let intensity = |of: f64| (of / rate).max(left);
+        let at = |intensity: f64| frame.at(intensity, intensity * rate);
+        canvas.line(at(intensity(highest)), at(intensity(top)), GREY)?;
+        canvas.line(at(intensity(lowest)), at(intensity(highest)), INK)?;
+    }
+    Ok(())
+}
+
+fn name(peak: &Peak) -> String {
+    fit(&format!("{}: {} G/s", peak.tier, short(peak.rate)), SMALL, ROOM / 4)
+}
+
+/// Dashed lines with their names at the right.
 fn draw_peaks(canvas: &Canvas, frame: &Frame, peaks: &[Peak]) -> Drawn {
     let mut free = i32::MAX;
     for peak in peaks {
         let y = frame.bottom() - frame.y.at(peak.rate);
-        for x in (LEFT..WIDTH - MARGIN - 6).step_by(12) {
+        for x in (LEFT..frame.right - 6).step_by(12) {
             canvas.line((x, y), (x + 7, y), INK)?;
         }
-        let text = format!("{}: {} G operations/s", peak.tier, short(peak.rate));
         // Peaks that are close have their names one above the other.
-        let at = (y - 9).min(free);
-        canvas.text(&fit(&text, SMALL, ROOM / 2), (LEFT + 6, at), bold(text_style(SMALL, INK)))?;
+        let at = y.min(free);
+        canvas.text(&name(peak), (frame.right + 8, at), bold(text_style(SMALL, INK)))?;
         free = at - 14;
     }
     Ok(())
@@ -191,6 +223,8 @@ fn draw_legend(canvas: &Canvas, legend: &[(&str, i32, i32)], top: i32) -> Drawn 
 
 #[cfg(test)]
 mod tests {
+    use engine::plan::BandwidthRecord;
+
     use super::*;
     use crate::report::data::steps;
     use crate::report::tests::{assert_has, plan};
@@ -202,9 +236,21 @@ mod tests {
         let peaks = peaks(&plan);
         assert_eq!((peaks.len(), peaks[0].tier.as_str(), peaks[0].rate), (1, "avx512", 200.0));
         let steps = steps(&plan);
-        let svg = draw(&plan, &works(&steps), &peaks).expect("a chart");
-        assert_has(&svg, &["avx512: 200 G operations/s", "no measured bandwidth"]);
-        let svg = draw(&plan, &[], &[]).expect("a chart");
-        assert_has(&svg, &["no roof lines", "no convolution has a measured time"]);
+        let svg = draw(&plan, &works(&steps), &peaks, &[]).expect("a chart");
+        assert_has(&svg, &["avx512: 200 G/s", "no measured bandwidth"]);
+        let svg = draw(&plan, &[], &[], &[]).expect("a chart");
+        assert_has(&svg, &["no flat roof", "no convolution has a measured time"]);
+    }
+
+    #[test]
+    fn roofs_are_what_all_threads_read_and_have_names() {
+        let rates = [Some(150.0), Some(80.0), None, Some(10.0)];
+        let plan = Plan { threads: 2, bandwidth: Some(BandwidthRecord::of(rates)), ..plan() };
+        let (steps, roofs) = (steps(&plan), roofs::roofs(&plan));
+        assert_eq!(roofs.iter().map(|roof| roof.rate).collect::<Vec<_>>(), [300.0, 160.0, 20.0]);
+        let svg = draw(&plan, &works(&steps), &peaks(&plan), &roofs).expect("a chart");
+        assert_has(&svg, &["L1: 300 GB/s", "L2: 160 GB/s", "memory: 20.0 GB/s", "Sloped lines"]);
+        let svg = draw(&plan, &[], &[], &roofs).expect("a chart");
+        assert_has(&svg, &["memory: 20.0 GB/s"]);
     }
 }

@@ -9,6 +9,7 @@ use crate::report::data::{ProblemView, StepView};
 use crate::report::dataset::{Chart, Dataset};
 use crate::report::networks::{contest, pareto, scales, scaling, streams};
 use crate::report::predicted::pairs;
+use crate::report::roofs::{roofs, sentences};
 use crate::report::text::count;
 use crate::report::traffic::works;
 use crate::report::{numbers, predicted, roofline, strip};
@@ -84,17 +85,24 @@ fn network(plan: &Plan, steps: &[StepView]) -> Result<Section, DrawError> {
 }
 
 fn rates(plan: &Plan, steps: &[StepView]) -> Result<Section, DrawError> {
-    let (works, peaks) = (works(steps), roofline::peaks(plan));
-    let svg = roofline::draw(plan, &works, &peaks)?;
-    let section = section("rates", "Rate by arithmetic intensity")
+    let (works, peaks, roofs) = (works(steps), roofline::peaks(plan), roofs(plan));
+    let svg = roofline::draw(plan, &works, &peaks, &roofs)?;
+    let mut section = section("rates", "Rate by arithmetic intensity")
         .says(
             "A point is a convolution step. Its intensity is the operations of the direct computation over the \
              bytes of source, destination and packed weights, without the padding of the weights to whole \
              vectors. The effective rate counts the operations of the direct computation. The executed rate \
              counts those of the kernel: Winograd's and Strassen's kernels execute fewer.",
         )
-        .shows("roofline", "Roofline of the convolutions", svg, numbers::roofline(plan, &works));
-    Ok(section)
+        .shows("roofline", "Roofline of the convolutions", svg, numbers::roofline(plan, &works, &roofs));
+    if !roofs.is_empty() {
+        section = section.says(
+            "A step is nearest to the limit that alone would take the largest share of its time: its arithmetic at \
+             the peak, or its bytes at the roof of the level furthest from the cores that can deliver them in \
+             that time.",
+        );
+    }
+    Ok(sentences(plan, &works, &roofs).into_iter().fold(section, Section::says))
 }
 
 fn candidates(plan: &Plan, problems: &[ProblemView]) -> Result<Section, DrawError> {

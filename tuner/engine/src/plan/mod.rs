@@ -1,5 +1,6 @@
 //! Plans: the file, its records, and how it fits a graph.
 
+pub mod bandwidth;
 pub mod error;
 pub mod list;
 pub mod reasons;
@@ -11,6 +12,7 @@ pub mod step;
 pub mod store;
 pub mod variants;
 
+pub use bandwidth::{BandwidthRecord, MemoryLevel};
 pub use reasons::{CandidateOutcome, StepReason, VariantReason};
 pub use records::{
     Alternative, BlockVariantRecord, CandidateRecord, ConditionsRecord, CoreDistance, LoadRecord,

@@ -11,6 +11,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::network::Calibration;
+use crate::plan::bandwidth::BandwidthRecord;
 use crate::plan::error::{PlanError, field, json_error};
 use crate::plan::records::{
     BlockVariantRecord, MemoryBytes, NetworkRecord, Noise, ParetoPoint, Planning, ProblemRecord, RuleRecord,
@@ -82,6 +83,9 @@ pub struct Plan {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cores_allowed: Option<usize>,
     pub tool: String,
+    /// The commit that the tuner was built from; none where it was built without git.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     /// When, in seconds since 1970.
     pub created: u64,
     /// Sum of what was predicted for the steps and around them.
@@ -101,6 +105,9 @@ pub struct Plan {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub planning: Option<Planning>,
     pub noise: Option<Noise>,
+    /// What the cores read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<BandwidthRecord>,
     /// The ranges of activations, where a tensor is u8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
