@@ -112,6 +112,12 @@ impl TuneArgs {
         check_writable(&path)?;
         Ok(path)
     }
+
+    /// What a signal leaves of a tuning.
+    pub fn left(&self, machine: &Machine) -> String {
+        let log = machine.folder(&self.host.results).join(journal::FILE);
+        format!("what was measured is in {}, and the next tuning goes on from there", log.display())
+    }
 }
 
 /// The most images of one inference.

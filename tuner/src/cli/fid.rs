@@ -249,7 +249,6 @@ struct Network<'a> {
     choice: PlanChoice,
     /// Those of the side that has run.
     streams: Option<(Way, Vec<Stream>)>,
-    interrupt: Interrupt,
     /// Notes that were printed.
     noted: HashSet<String>,
 }
@@ -291,16 +290,7 @@ impl<'a> Network<'a> {
         print_notes(&weights.notes());
         print_notes(crowded(choice.plan.threads).iter().chain(&choice.notes));
         let preprocessing = args.preprocess.unwrap_or_else(|| Preprocessing::usual(&model, &weights));
-        Ok(Self {
-            args,
-            model,
-            weights,
-            preprocessing,
-            choice,
-            streams: None,
-            interrupt: Interrupt::watch()?,
-            noted: HashSet::new(),
-        })
+        Ok(Self { args, model, weights, preprocessing, choice, streams: None, noted: HashSet::new() })
     }
 
     /// The name of the preprocessing.
@@ -358,8 +348,9 @@ impl<'a> Network<'a> {
         };
         let (loaders, batch, streams) = (way.loaders, way.batch, way.streams);
         let work = Work { images: images.count(), loaders, batch, streams };
-        let streams = work.run(self.interrupt.flag(), |number| images.load(number), prepare, each)?;
-        self.interrupt.check()?;
+        let interrupt = Interrupt::watch();
+        let streams = work.run(interrupt.flag(), |number| images.load(number), prepare, each)?;
+        interrupt.check()?;
         self.streams = Some((way, streams));
         Ok(images.notes.iter().cloned().chain(seen.finish(images)?).collect())
     }

@@ -140,7 +140,7 @@ impl Inference<'_> {
         before: impl FnOnce(&mut dyn Write) -> Result<(), Failure>,
         out: &mut dyn Write,
     ) -> Result<Vec<Stream>, Failure> {
-        let interrupt = Interrupt::watch()?;
+        let interrupt = Interrupt::watch();
         let (columns, images) = (self.columns(), self.images);
         let (file, done) = match self.output {
             Output::File(place) => {
@@ -228,7 +228,7 @@ impl Sink<'_> {
             return Ok(());
         }
         let shape = [&[self.inference.images.count()], &self.shape[..]].concat();
-        self.out.write_all(&header(&shape)).map_err(standard_output)
+        Ok(self.out.write_all(&header(&shape))?)
     }
 
     /// Whether the first image of a batch ends the run.
@@ -273,7 +273,7 @@ impl Sink<'_> {
         if matches!(output, Output::Stdout) {
             let none = || vec![f32::NAN; self.shape.iter().product()];
             let values = row.as_ref().map_or_else(|_| none(), |values| values.to_vec());
-            self.out.write_all(&bytes(&values)).map_err(standard_output)?;
+            self.out.write_all(&bytes(&values))?;
         }
         let Some(file) = &mut self.file else { return Ok(()) };
         file.write(&Row { image, values: row.as_ref().copied().map_err(String::as_str) })
@@ -327,8 +327,4 @@ impl Rate {
         let detail = format!("{} of {}, {} a second, {left:.0} s left", self.done, self.all, short(rate));
         self.meter.show(&self.what, self.done as f64 / self.all as f64, &detail);
     }
-}
-
-fn standard_output(error: std::io::Error) -> Failure {
-    format!("standard output: cannot write: {error}").into()
 }

@@ -15,6 +15,7 @@ mod latency;
 mod layer_names;
 mod list;
 mod merge;
+mod messages;
 pub mod npy;
 mod output;
 mod peak;
@@ -42,14 +43,10 @@ use args::{
     size, threads,
 };
 use images::{Batch, Images};
+use messages::notes as print_notes;
 use output::{Answer, OutputArgs};
 pub use program::main;
 use progress::Meter;
-
-/// Prints notes on standard error.
-fn print_notes<'a>(notes: impl IntoIterator<Item = &'a String>) {
-    notes.into_iter().for_each(|note| eprintln!("note: {}", stdin::shown(note)));
-}
 
 /// Any error of a command: one line.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
