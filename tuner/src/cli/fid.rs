@@ -19,7 +19,7 @@ use crate::cli::infer::{Rate, StreamsArg, Way};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::plan_choice::{PlanChoiceArgs, PlanChoiceFor};
 use crate::cli::preprocess::{preset, preset_help};
-use crate::cli::{Answer, Failure, HostArgs, Images, OutputArgs, crowded, print_notes, stdin, threads};
+use crate::cli::{Answer, Failure, HostArgs, Images, OutputArgs, crowded, print_notes, stdin, threads_of};
 use crate::fid::{FidStatistics, KernelDistance, KernelDistanceOptions, frechet_distance, kernel_distance};
 use crate::report::count;
 
@@ -332,8 +332,8 @@ impl<'a> Network<'a> {
             if let Some((_, streams)) = ready {
                 return Ok(streams);
             }
-            let PlanChoice { plan, graph, choices, .. } = &self.choice;
-            let (cpu, threads) = (self.args.host.isa.cpu(), threads(plan.threads)?);
+            let PlanChoice { plan, graph, choices, origin, .. } = &self.choice;
+            let (cpu, threads) = (self.args.host.isa.cpu(), threads_of(plan, origin.file())?);
             let calibration = plan.calibration.as_ref();
             let network =
                 PreparedNetwork::new(graph.clone(), choices, calibration, &self.weights, &cpu, &threads)?;

@@ -12,7 +12,7 @@ use crate::cli::images::{Image, Seen};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::npy::{bytes, header};
 use crate::cli::results::{Columns, Content, Place, ResultFile, Row};
-use crate::cli::{Failure, Images, Meter, print_notes};
+use crate::cli::{Failure, Images, Meter, print_notes, thread_count};
 use crate::report::{count, short};
 
 /// Why a run has ended before its end, and what is left of its results.
@@ -73,8 +73,8 @@ impl StreamsArg {
         if text == "auto" {
             return Ok(Self::Auto);
         }
-        let count = text.parse().ok().filter(|count| (1..=1024).contains(count));
-        count.map(Self::Count).ok_or_else(|| "expected auto or a number from 1 to 1024".into())
+        let count = thread_count(text).map_err(|error| error.replace("expected", "expected auto or"));
+        count.map(Self::Count)
     }
 }
 

@@ -26,12 +26,14 @@ pub struct Measured<'a> {
 }
 
 impl Measured<'_> {
-    /// Latencies of full batches, and the seconds of their steps; images repeat to fill a batch.
+    /// Latencies of full batches, and the seconds of their steps where these are kept; images repeat to
+    /// fill a batch.
     pub fn measure(
         &self,
         Stream { threads, network }: &mut Stream,
         images: &[f32],
         repeat: usize,
+        keeps_steps: bool,
     ) -> (Latencies, Vec<Vec<f64>>) {
         let (batch, size) = (network.graph().batch, self.model.input().iter().product());
         let full: Vec<f32> = images.chunks(size).cycle().take(batch).flatten().copied().collect();
@@ -52,7 +54,7 @@ impl Measured<'_> {
                 if turn.round >= POLICY.repeat_warm_up {
                     runs.add(run);
                     latency_ms.push((run.seconds * 1e6).round() / 1e3);
-                    let seconds = network.step_seconds();
+                    let seconds = keeps_steps.then(|| network.step_seconds()).into_iter().flatten();
                     steps.iter_mut().zip(seconds).for_each(|(list, seconds)| list.push(seconds));
                 }
             });

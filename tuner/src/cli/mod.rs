@@ -40,7 +40,7 @@ mod warnings;
 use args::{
     FileOption, HostArgs, ImageArgs, ImageSize, IsaArgs, ModelArgs, PlanArgs, PlanFilter, TuneArgs, at_size,
     check_distinct, conv_output, crowded, model_options, of_size, planned_model, results_folder, shards,
-    size, threads,
+    size, thread_count, threads, threads_of,
 };
 use images::{Batch, Images};
 use messages::notes as print_notes;

@@ -219,8 +219,8 @@ pub fn quoted(text: &str) -> String {
     cut(&one_line(text), QUOTED)
 }
 
-/// A text of at most so many characters, with `…` for those in its middle.
-fn cut(text: &str, most: usize) -> String {
+/// A text of at most `most` characters, with `…` for those in its middle.
+pub fn cut(text: &str, most: usize) -> String {
     let count = text.chars().count();
     if count <= most {
         return text.to_owned();
