@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 mod check;
+mod faults;
 mod fid;
 mod folders;
 mod images;
