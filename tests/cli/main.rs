@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 mod check;
 mod compare;
+mod faults;
 mod fid;
 mod folders;
 mod images;

@@ -153,7 +153,8 @@ impl Raised for tuner::TuneError {
         match self {
             Self::Memory(error) => PyMemoryError::new_err(error.to_string()),
             Self::Prepare(error) => error.raised(),
-            Self::Write(error) => error.raised(),
+            Self::Plan(error) => error.raised(),
+            Self::Write(error) => PyOSError::new_err(error.to_string()),
             Self::Folder(error) => of_input(&error, TuneError::new_err),
             other => TuneError::new_err(other.to_string()),
         }

@@ -1,5 +1,7 @@
 //! Why a tuning came to nothing.
 
+use std::path::PathBuf;
+
 use engine::runtime::PrepareError;
 use engine::{InputError, MemoryError, PlanError, ThreadsError};
 
@@ -24,13 +26,33 @@ pub enum TuneError {
     /// Weights are missing or wrong.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
-    /// The plan can't be written, or weights can't be read to tell them from others.
+    /// Weights can't be read to tell them from others.
     #[error(transparent)]
-    Write(#[from] PlanError),
+    Plan(#[from] PlanError),
+    /// The plan can't be written.
+    #[error(transparent)]
+    Write(#[from] NotWritten),
     /// The folder of plans can't be made or written to.
     #[error(transparent)]
     Folder(#[from] InputError),
     /// The observer has ended the tuning.
     #[error("the tuning was stopped")]
     Stopped,
+}
+
+/// A plan that is not in its file.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}; {}", where_it_is(plan))]
+pub struct NotWritten {
+    /// Why it is not.
+    pub error: Box<PlanError>,
+    /// The file that has it, or why there is none.
+    pub plan: Result<PathBuf, PlanError>,
+}
+
+fn where_it_is(plan: &Result<PathBuf, PlanError>) -> String {
+    match plan {
+        Ok(path) => format!("the plan is in {}", path.display()),
+        Err(error) => format!("{error}; what was measured is in the log"),
+    }
 }

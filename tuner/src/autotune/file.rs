@@ -10,9 +10,9 @@ use engine::plan::store::file_name;
 use engine::runtime::weight_cache::fingerprint;
 use engine::util::create_folder;
 use engine::util::files::check_writable;
-use engine::{InputError, Machine, Model, Plan, Weights};
+use engine::{InputError, Machine, Model, Plan, PlanError, Weights};
 
-use crate::autotune::error::TuneError;
+use crate::autotune::error::{NotWritten, TuneError};
 use crate::autotune::network::autotune;
 use crate::autotune::options::Options;
 use crate::bench::Observer;
@@ -45,8 +45,22 @@ pub fn plan_file(results: &Path, model: &Model, weights: &Weights, options: &Opt
 /// same competes with the new one.
 ///
 /// # Errors
-/// Of [`autotune`], and if the file can't be written, which is found before anything is measured.
+/// Of [`autotune`], and if the file can't be written, which is found before anything is measured. Where
+/// it can't be written any more at the end, the plan is in another file, which the error names.
 pub fn autotune_to(
+    file: &Path,
+    model: &Model,
+    weights: &Weights,
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Plan, TuneError> {
+    let plan = autotune_for(file, model, weights, options, observer)?;
+    write(&plan, file)?;
+    Ok(plan)
+}
+
+/// As [`autotune_to`], without writing the plan.
+pub fn autotune_for(
     file: &Path,
     model: &Model,
     weights: &Weights,
@@ -58,9 +72,39 @@ pub fn autotune_to(
     }
     check_writable(file)?;
     let earlier = earlier(file, model, options).or_else(|| options.earlier.clone());
-    let plan = autotune(model, weights, &Options { earlier, ..options.clone() }, observer)?;
-    plan.write(file)?;
-    Ok(plan)
+    autotune(model, weights, &Options { earlier, ..options.clone() }, observer)
+}
+
+/// Writes a plan to its file, or else to one in the folder of temporary files.
+///
+/// # Errors
+/// If it is not in its file.
+pub fn write(plan: &Plan, file: &Path) -> Result<(), NotWritten> {
+    plan.write(file).map_err(|error| {
+        let (error, plan) = (Box::new(error), kept(plan));
+        NotWritten { error, plan }
+    })
+}
+
+/// The file that has a plan which was to be written to `path`.
+pub fn place(path: PathBuf, written: &Result<(), NotWritten>) -> PathBuf {
+    match written {
+        Err(NotWritten { plan: Ok(elsewhere), .. }) => elsewhere.clone(),
+        _ => path,
+    }
+}
+
+/// Writes a plan to a new file in the folder of temporary files.
+fn kept(plan: &Plan) -> Result<PathBuf, PlanError> {
+    let new = tempfile::Builder::new().prefix("plan-").suffix(".json").tempfile();
+    let folder = std::env::temp_dir().display().to_string();
+    let new = new.map_err(|source| InputError::Folder { folder, source })?;
+    plan.write(new.path())?;
+    let (_, path) = new.keep().map_err(|error| {
+        let file = error.file.path().display().to_string();
+        InputError::Write { file, source: error.error }
+    })?;
+    Ok(path)
 }
 
 /// The plan that is there for the same, on a machine like this.
@@ -124,6 +168,19 @@ mod tests {
         let request = engine::Request::new(&model).threads(1);
         let found = request.find(results.path(), &weights).expect("readable");
         assert_eq!((found.origin, found.plan.created), (PlanOrigin::Newest(file), plan.created));
+    }
+
+    #[test]
+    fn a_plan_that_cannot_be_written_is_kept_elsewhere() {
+        let (model, options) = (Model::block("mixed10").expect("a block"), options());
+        let plan = engine::Request::new(&model).threads(options.threads).untuned();
+        let folder = tempfile::tempdir().expect("a folder");
+        let error = write(&plan, folder.path()).expect_err("a folder is no file");
+        let kept = error.plan.as_ref().expect("kept");
+        assert_eq!(Plan::read(kept).expect("a plan").steps, plan.steps);
+        let text = error.to_string();
+        assert!(text.contains(&format!("the plan is in {}", kept.display())), "{text}");
+        std::fs::remove_file(kept).expect("removed");
     }
 
     #[test]

@@ -153,8 +153,8 @@ impl<'a> Setup<'a> {
                 });
             }
         }
-        if let Some(reason) = self.log.as_ref().and_then(Log::failure) {
-            self.progress.warning(&Warning::NotLogged { reason });
+        if let Some(warning) = self.log.as_ref().and_then(Log::finish) {
+            self.progress.warning(&warning);
         }
     }
 

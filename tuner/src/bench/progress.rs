@@ -48,6 +48,11 @@ pub enum Warning {
         /// Why.
         reason: String,
     },
+    /// The log could not be written for a while; what was measured then was written later.
+    LoggedLater {
+        /// Why it could not.
+        reason: String,
+    },
     /// Other processes use the cores before anything is measured.
     Busy {
         /// How many, on average.
@@ -77,6 +82,7 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::NotLogged { reason } => write!(f, "{reason}; measurements are not logged"),
+            Self::LoggedLater { reason } => write!(f, "{reason}; what was measured is logged all the same"),
             Self::Busy { cores, of } => write!(
                 f,
                 "other processes use {cores:.1} of {of} cores; a choice is better where they are quiet"

@@ -9,7 +9,7 @@ use engine::network::models::{input_arrays, is_network, networks_and_blocks};
 use engine::network::{Activation, BF16_ERROR, F32_ERROR, INT8_ERROR};
 use engine::plan::Bounds;
 use engine::plan::store::plan_or_newest;
-use engine::runtime::{Threads, available, physical_cores};
+use engine::runtime::{Threads, available, expected_threads, most_threads, physical_cores};
 use engine::util::create_folder;
 use engine::util::files::{check_writable, resolved};
 use engine::weights::HeadOptions;
@@ -112,6 +112,12 @@ impl TuneArgs {
         check_writable(&path)?;
         Ok(path)
     }
+
+    /// What a signal leaves of a tuning.
+    pub fn left(&self, machine: &Machine) -> String {
+        let log = machine.folder(&self.host.results).join(journal::FILE);
+        format!("what was measured is in {}, and the next tuning goes on from there", log.display())
+    }
 }
 
 /// The most images of one inference.
@@ -213,7 +219,7 @@ impl ImageArgs {
 #[derive(Clone, Debug, clap::Args)]
 pub struct HostArgs {
     /// Worker threads; the physical cores this process may use by default
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_parser = thread_count)]
     pub threads: Option<u16>,
     /// Images of one inference
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -298,6 +304,12 @@ impl PlanArgs {
         }
         Ok((path, plan))
     }
+}
+
+/// Reads a number of threads to start.
+pub fn thread_count(text: &str) -> Result<u16, String> {
+    let count = text.parse().ok().filter(|&count: &u16| (1..=most_threads()).contains(&count.into()));
+    count.ok_or_else(|| format!("expected a number from 1, {}", expected_threads()))
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -470,6 +482,14 @@ pub fn crowded(threads: usize) -> Option<String> {
     })
 }
 
+/// The threads that the user asks for, or those of the machine.
 pub fn threads(count: usize) -> Result<Threads, TuneError> {
     Ok(Threads::new(count)?)
+}
+
+/// The threads of a plan; `file` has it, unless it is the built-in choice.
+pub fn threads_of(plan: &Plan, file: Option<&Path>) -> Result<Threads, Failure> {
+    let Some(file) = file else { return Ok(threads(plan.threads)?) };
+    plan.check_thread_count(file)?;
+    Ok(Threads::new(plan.threads).map_err(|error| format!("{}: threads: {error}", file.display()))?)
 }

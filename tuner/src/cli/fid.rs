@@ -19,7 +19,7 @@ use crate::cli::infer::{Rate, StreamsArg, Way};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::plan_choice::{PlanChoiceArgs, PlanChoiceFor};
 use crate::cli::preprocess::{preset, preset_help};
-use crate::cli::{Answer, Failure, HostArgs, Images, OutputArgs, crowded, print_notes, stdin, threads};
+use crate::cli::{Answer, Failure, HostArgs, Images, OutputArgs, crowded, print_notes, stdin, threads_of};
 use crate::fid::{FidStatistics, KernelDistance, KernelDistanceOptions, frechet_distance, kernel_distance};
 use crate::report::count;
 
@@ -249,7 +249,6 @@ struct Network<'a> {
     choice: PlanChoice,
     /// Those of the side that has run.
     streams: Option<(Way, Vec<Stream>)>,
-    interrupt: Interrupt,
     /// Notes that were printed.
     noted: HashSet<String>,
 }
@@ -291,16 +290,7 @@ impl<'a> Network<'a> {
         print_notes(&weights.notes());
         print_notes(crowded(choice.plan.threads).iter().chain(&choice.notes));
         let preprocessing = args.preprocess.unwrap_or_else(|| Preprocessing::usual(&model, &weights));
-        Ok(Self {
-            args,
-            model,
-            weights,
-            preprocessing,
-            choice,
-            streams: None,
-            interrupt: Interrupt::watch()?,
-            noted: HashSet::new(),
-        })
+        Ok(Self { args, model, weights, preprocessing, choice, streams: None, noted: HashSet::new() })
     }
 
     /// The name of the preprocessing.
@@ -342,8 +332,8 @@ impl<'a> Network<'a> {
             if let Some((_, streams)) = ready {
                 return Ok(streams);
             }
-            let PlanChoice { plan, graph, choices, .. } = &self.choice;
-            let (cpu, threads) = (self.args.host.isa.cpu(), threads(plan.threads)?);
+            let PlanChoice { plan, graph, choices, origin, .. } = &self.choice;
+            let (cpu, threads) = (self.args.host.isa.cpu(), threads_of(plan, origin.file())?);
             let calibration = plan.calibration.as_ref();
             let network =
                 PreparedNetwork::new(graph.clone(), choices, calibration, &self.weights, &cpu, &threads)?;
@@ -358,8 +348,9 @@ impl<'a> Network<'a> {
         };
         let (loaders, batch, streams) = (way.loaders, way.batch, way.streams);
         let work = Work { images: images.count(), loaders, batch, streams };
-        let streams = work.run(self.interrupt.flag(), |number| images.load(number), prepare, each)?;
-        self.interrupt.check()?;
+        let interrupt = Interrupt::watch();
+        let streams = work.run(interrupt.flag(), |number| images.load(number), prepare, each)?;
+        interrupt.check()?;
         self.streams = Some((way, streams));
         Ok(images.notes.iter().cloned().chain(seen.finish(images)?).collect())
     }

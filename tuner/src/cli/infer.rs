@@ -12,7 +12,7 @@ use crate::cli::images::{Image, Seen};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::npy::{bytes, header};
 use crate::cli::results::{Columns, Content, Place, ResultFile, Row};
-use crate::cli::{Failure, Images, Meter, print_notes};
+use crate::cli::{Failure, Images, Meter, print_notes, thread_count};
 use crate::report::{count, short};
 
 /// Why a run has ended before its end, and what is left of its results.
@@ -73,8 +73,8 @@ impl StreamsArg {
         if text == "auto" {
             return Ok(Self::Auto);
         }
-        let count = text.parse().ok().filter(|count| (1..=1024).contains(count));
-        count.map(Self::Count).ok_or_else(|| "expected auto or a number from 1 to 1024".into())
+        let count = thread_count(text).map_err(|error| error.replace("expected", "expected auto or"));
+        count.map(Self::Count)
     }
 }
 
@@ -140,7 +140,7 @@ impl Inference<'_> {
         before: impl FnOnce(&mut dyn Write) -> Result<(), Failure>,
         out: &mut dyn Write,
     ) -> Result<Vec<Stream>, Failure> {
-        let interrupt = Interrupt::watch()?;
+        let interrupt = Interrupt::watch();
         let (columns, images) = (self.columns(), self.images);
         let (file, done) = match self.output {
             Output::File(place) => {
@@ -228,7 +228,7 @@ impl Sink<'_> {
             return Ok(());
         }
         let shape = [&[self.inference.images.count()], &self.shape[..]].concat();
-        self.out.write_all(&header(&shape)).map_err(standard_output)
+        Ok(self.out.write_all(&header(&shape))?)
     }
 
     /// Whether the first image of a batch ends the run.
@@ -273,7 +273,7 @@ impl Sink<'_> {
         if matches!(output, Output::Stdout) {
             let none = || vec![f32::NAN; self.shape.iter().product()];
             let values = row.as_ref().map_or_else(|_| none(), |values| values.to_vec());
-            self.out.write_all(&bytes(&values)).map_err(standard_output)?;
+            self.out.write_all(&bytes(&values))?;
         }
         let Some(file) = &mut self.file else { return Ok(()) };
         file.write(&Row { image, values: row.as_ref().copied().map_err(String::as_str) })
@@ -327,8 +327,4 @@ impl Rate {
         let detail = format!("{} of {}, {} a second, {left:.0} s left", self.done, self.all, short(rate));
         self.meter.show(&self.what, self.done as f64 / self.all as f64, &detail);
     }
-}
-
-fn standard_output(error: std::io::Error) -> Failure {
-    format!("standard output: cannot write: {error}").into()
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use engine::util::files::write_atomically;
 use serde::Serialize;
 
-use crate::cli::{Answer, Failure, OutputArgs};
+use crate::cli::{Answer, Failure, OutputArgs, messages};
 use crate::log::LogError;
 use crate::log::file::{lock, read};
 use crate::log::schema::Line;
@@ -43,7 +43,7 @@ pub fn merge(args: &MergeArgs, out: &mut dyn Write) -> Result<(), Failure> {
     for path in &args.logs {
         let (lines, torn) = read(path)?;
         if torn > 0 {
-            eprintln!("note: {}: {} left out", path.display(), count(torn, "torn line"));
+            messages::note(format!("{}: {} left out", path.display(), count(torn, "torn line")));
         }
         for line in lines {
             let json = serde_json::to_string(&line)? + "\n";

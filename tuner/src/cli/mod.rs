@@ -20,6 +20,7 @@ mod machine;
 mod machine_text;
 mod manual;
 mod merge;
+mod messages;
 pub mod npy;
 mod output;
 mod peak;
@@ -44,17 +45,13 @@ mod warnings;
 use args::{
     FileOption, HostArgs, ImageArgs, ImageSize, IsaArgs, ModelArgs, PlanArgs, PlanFilter, TuneArgs, at_size,
     check_distinct, conv_output, crowded, model_options, of_size, planned_model, results_folder, shards,
-    size, threads,
+    size, thread_count, threads, threads_of,
 };
 use images::{Batch, Images};
+use messages::notes as print_notes;
 use output::{Answer, OutputArgs};
 pub use program::main;
 use progress::Meter;
-
-/// Prints notes on standard error.
-fn print_notes<'a>(notes: impl IntoIterator<Item = &'a String>) {
-    notes.into_iter().for_each(|note| eprintln!("note: {}", stdin::shown(note)));
-}
 
 /// Any error of a command: one line.
 type Failure = Box<dyn std::error::Error + Send + Sync>;

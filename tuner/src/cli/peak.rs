@@ -9,13 +9,13 @@ use serde::Serialize;
 
 use crate::bench::conditions::{best_peak, tiers};
 use crate::bench::core_distance::core_to_core;
-use crate::cli::{Answer, Failure, IsaArgs, OutputArgs, threads};
+use crate::cli::{Answer, Failure, IsaArgs, OutputArgs, thread_count, threads};
 use crate::report::{Table, short};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct PeakArgs {
     /// Measure 1 to N threads at once; the cores this process may use by default
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = thread_count)]
     threads: Option<u16>,
     #[command(flatten)]
     isa: IsaArgs,

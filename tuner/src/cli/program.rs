@@ -4,13 +4,12 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use engine::util::files::one_line;
 
 use crate::cli::infer::Stopped;
-use crate::cli::interrupt::Interrupted;
+use crate::cli::interrupt::{self, Interrupted};
 use crate::cli::{
-    Failure, TuneArgs, bench, check, compare, explain, fid, list, machine, manual, merge, peak, plans,
-    report, run, shapes, spot, stdin, transfer, tune,
+    Failure, TuneArgs, bench, check, compare, explain, fid, list, machine, manual, merge, messages, peak,
+    plans, report, run, shapes, spot, stdin, transfer, tune,
 };
 
 /// Convolution kernels for CPUs: measured, planned, run.
@@ -76,34 +75,37 @@ const FAILED: u8 = 2;
 /// The whole program, on this process's arguments.
 pub fn main() -> ExitCode {
     kernels::arch::pages::return_large_blocks();
+    interrupt::handle();
     let status = run_command();
     stdin::remove();
     status
 }
 
 fn run_command() -> ExitCode {
+    let mut out = Stdout { closed: false };
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
             // One line: clap's own first paragraph, its tips and usage left out.
             let text = error.to_string();
             let first: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
-            eprintln!("{} (see --help)", first.join(" "));
+            messages::line(format!("{} (see --help)", first.join(" ")));
             return ExitCode::from(FAILED);
         }
-        Err(help) => {
-            let _ = help.print();
-            return ExitCode::SUCCESS;
-        }
+        Err(help) => return ended(out.unless_closed(help.print()).map(|()| true).map_err(Failure::from)),
     };
-    let mut out = Stdout { closed: false };
     let copied = stdin::copy().map_err(|error| format!("standard input: cannot read: {error}").into());
     let result = copied.and_then(|()| dispatch(cli, &mut out));
-    match result.and_then(|right| Ok(out.flush().map(|()| right)?)) {
+    ended(result.and_then(|right| Ok(out.flush().map(|()| right)?)))
+}
+
+/// The exit status, after the message that belongs to it.
+fn ended(result: Result<bool, Failure>) -> ExitCode {
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(WRONG),
         Err(failure) => {
-            eprintln!("error: {}", one_line(&stdin::shown(&failure.to_string())));
+            messages::error(&failure);
             let cause = failure.downcast_ref::<Stopped>().map_or(&failure, |stopped| &stopped.error);
             let interrupted = cause.downcast_ref::<Interrupted>();
             ExitCode::from(interrupted.map_or(FAILED, |interrupted| interrupted.status()))
@@ -112,7 +114,7 @@ fn run_command() -> ExitCode {
 }
 
 /// Standard output. Once its reader has gone, as `head` does, the rest is dropped: what a command
-/// finds, and so its exit status, does not depend on who reads it.
+/// finds, and so its exit status, does not depend on who reads it. Other errors name it.
 struct Stdout {
     closed: bool,
 }
@@ -123,6 +125,9 @@ impl Stdout {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 self.closed = true;
                 Ok(T::default())
+            }
+            Err(error) => {
+                Err(io::Error::new(error.kind(), format!("standard output: cannot write: {error}")))
             }
             done => done,
         }

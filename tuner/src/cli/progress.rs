@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
 use crate::bench::{Observer, Stage, Warning};
+use crate::cli::messages;
 
 /// Positions of a full bar.
 const LENGTH: u64 = 1000;
@@ -33,7 +34,7 @@ impl Meter {
     /// `what` is so far done, from 0 to 1; `detail` says at what it is.
     pub fn show(&mut self, what: &str, done: f64, detail: &str) {
         if !self.is_terminal {
-            self.line(Instant::now(), what, done, detail).iter().for_each(|line| eprintln!("{line}"));
+            self.line(Instant::now(), what, done, detail).iter().for_each(messages::line);
             return;
         }
         self.bar.take_if(|bar| bar.prefix() != what);
@@ -67,12 +68,11 @@ impl Observer for Meter {
     }
 
     fn warning(&mut self, warning: &Warning) {
-        let kind =
-            if matches!(warning, Warning::Wrong { .. } | Warning::Busy { .. }) { "warning" } else { "note" };
-        let text = format!("{kind}: {warning}");
+        let is_note = !matches!(warning, Warning::Wrong { .. } | Warning::Busy { .. });
+        let print = || if is_note { messages::note(warning) } else { messages::warning(warning) };
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(print),
+            None => print(),
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::cli::plan_choice::{PlanChoiceArgs, PlanChoiceFor};
 use crate::cli::results::Place;
 use crate::cli::{
     Failure, FileOption, HostArgs, ImageArgs, Images, ModelArgs, OutputArgs, check_distinct, crowded,
-    print_notes, results, shards, stdin, threads,
+    print_notes, results, shards, stdin, threads, threads_of,
 };
 
 #[derive(Clone, Debug, clap::Args)]
@@ -131,7 +131,7 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
     // The key of packed weights that are to be written, and what to know of those that are there.
     let cache = RefCell::new((None, None));
     let prepare = || {
-        let threads = threads(count)?;
+        let threads = threads_of(&plan, file)?;
         let (network, key, note) = inputs.session(graph, &choices, plan.calibration.as_ref(), &threads)?;
         *cache.borrow_mut() = (key, note);
         Ok::<_, Failure>(Stream { threads, network })

@@ -6,7 +6,7 @@ use std::path::Path;
 use engine::Weights;
 use engine::network::{CandidateId, Choice, Graph, Step};
 use engine::plan::{CandidateRecord, Plan, PlanStep, WeightResidency};
-use engine::runtime::{Machine, graph};
+use engine::runtime::{Machine, Threads, graph};
 use engine::util::{Interval, median, ratio};
 use kernels::Cpu;
 use serde::Serialize;
@@ -15,7 +15,7 @@ use crate::bench::timer::in_turn;
 use crate::bench::{
     Bench, BenchContext, CoreDistanceMonitor, Inputs, POLICY, Progress, Rounds, Stage, StageProgress,
 };
-use crate::cli::{Answer, Failure, Meter, OutputArgs, PlanArgs, planned_model, threads};
+use crate::cli::{Answer, Failure, Meter, OutputArgs, PlanArgs, planned_model, threads_of};
 use crate::report::{RUNS, Table, count, is_edited, layers_text, short, wrap};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -108,7 +108,7 @@ pub fn spot(args: &SpotArgs, out: &mut dyn Write) -> Result<bool, Failure> {
     let (graph, choices) = network(&path, &plan, &cpu)?;
     let mut pairs = pairs(&path, &plan, &graph, &choices, &cpu)?;
     pairs.truncate(args.steps.into());
-    let entries = measure(&plan, &pairs, &cpu)?;
+    let entries = measure(&plan, threads_of(&plan, Some(&path))?, &pairs, &cpu)?;
     let count = |verdict| entries.iter().filter(|entry| entry.verdict == verdict).count();
     let [lost, unclear] = [Verdict::Lost, Verdict::CannotTell].map(count);
     let edited = plan.steps.iter().filter(|step| is_edited(&plan, step)).count();
@@ -151,10 +151,9 @@ fn pairs<'a>(
     Ok(pairs)
 }
 
-fn measure(plan: &Plan, pairs: &[Pair], cpu: &Cpu) -> Result<Vec<Entry>, Failure> {
+fn measure(plan: &Plan, threads: Threads, pairs: &[Pair], cpu: &Cpu) -> Result<Vec<Entry>, Failure> {
     let (tie, weights_from) =
         plan.noise.map_or((0.02, WeightResidency::Dram), |noise| (noise.tie, noise.weights_from));
-    let threads = threads(plan.threads)?;
     let (mut meter, distance) = (Meter::default(), CoreDistanceMonitor::default());
     let progress = Progress::new(&mut meter);
     let stage = StageProgress::new(&progress, Stage::Recheck);

@@ -7,7 +7,7 @@ use engine::runtime::{PreparedNetwork, Threads, graph};
 use engine::{Machine, Model, Plan};
 use serde::Serialize;
 
-use crate::autotune::file::{autotune_to, plan_file};
+use crate::autotune::file::{autotune_for, place, plan_file, write};
 use crate::autotune::options::Options;
 use crate::cli::classes::{ClassNames, Classes, NotFinite};
 use crate::cli::detail::{detail, pareto, search_sentence};
@@ -17,7 +17,7 @@ use crate::cli::tune_shapes::tune_shapes;
 use crate::cli::warnings::{audit, warn_of_noise};
 use crate::cli::{
     Answer, Batch, Failure, Images, Meter, TuneArgs, at_size, check_distinct, conv_output, crowded,
-    model_options, print_notes, shards, threads,
+    interrupt, model_options, print_notes, shards, threads,
 };
 use crate::report::{count, paragraphs, sections};
 
@@ -41,7 +41,10 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let Options { threads: workers, batch, .. } = options;
     let path = args.output_file(&machine, plan_file(&args.host.results, &model, &weights, &options))?;
     print_notes(&crowded(workers));
-    let plan = autotune_to(&path, &model, &weights, &options, &mut Meter::default())?;
+    interrupt::tell_what_is_left(args.left(&machine));
+    let plan = autotune_for(&path, &model, &weights, &options, &mut Meter::default())?;
+    let written = write(&plan, &path);
+    let path = place(path, &written);
     plan.noise.iter().for_each(warn_of_noise);
     audit(&plan);
     let workers = count(workers, "thread");
@@ -75,7 +78,7 @@ pub fn tune(args: &TuneArgs, out: &mut dyn Write) -> Result<(), Failure> {
         print_notes(&note);
         classify(&model, &names, session, &threads, &images, out)?;
     }
-    Ok(())
+    Ok(written?)
 }
 
 /// All images of the user.

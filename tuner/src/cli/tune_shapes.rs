@@ -13,12 +13,13 @@ use engine::{Machine, Plan};
 use serde::Serialize;
 
 use crate::autotune::commit::commit;
+use crate::autotune::file::{place, write};
 use crate::autotune::record::{gflops, lead, record};
 use crate::autotune::setup::{Measured, Setup};
 use crate::bench::Progress;
 use crate::cli::shape_list::{Listed, read};
 use crate::cli::warnings::warn_of_noise;
-use crate::cli::{Answer, Failure, Meter, TuneArgs, detail, stdin};
+use crate::cli::{Answer, Failure, Meter, TuneArgs, detail, interrupt, stdin};
 use crate::measure::{CandidateResult, Job, ProblemResult};
 use crate::planner::ranking::winner;
 use crate::planner::{costs, is_eligible};
@@ -114,6 +115,7 @@ pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<
         format!("shapes-{name}-{list_id}-t{}{batch}-e{:e}.json", options.threads, options.bounds.error);
     let machine = Machine::of(&options.cpu);
     let file = args.output_file(&machine, machine.folder(&args.host.results).join(default))?;
+    interrupt::tell_what_is_left(args.left(&machine));
     let mut meter = Meter::default();
     let progress = Progress::new(&mut meter);
     let work = list.iter().map(|listed| (listed.problem(), listed.count)).collect();
@@ -123,7 +125,8 @@ pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<
     let measured = setup.measure(&jobs, 1.0);
     let plan = plan(model_of_list(&name), &list, &setup, &measured);
     plan.noise.iter().for_each(warn_of_noise);
-    plan.write(&file)?;
+    let written = write(&plan, &file);
+    let file = place(file, &written);
     let multiply_adds = list.iter().map(|l| l.conv.multiply_adds() * l.count as u64).sum();
     let total_us = total_us(&plan.steps);
     let outcome = Outcome {
@@ -138,7 +141,8 @@ pub fn tune_shapes(args: &TuneArgs, path: &Path, out: &mut dyn Write) -> Result<
         rules: &plan.rules,
         measurements: &plan.measurements,
     };
-    args.output.print(&outcome, out)
+    args.output.print(&outcome, out)?;
+    Ok(written?)
 }
 
 /// Sum of the isolated times, each as often as it occurs.

@@ -3,6 +3,7 @@
 use engine::plan::{Noise, Plan};
 
 use crate::bench::POLICY;
+use crate::cli::messages;
 use crate::report::{count, more, percent, time_text};
 
 /// Warns of rounds whose times say little about quiet ones.
@@ -34,7 +35,8 @@ pub fn warn_of_noise(noise: &Noise) {
         }
     }
     if !causes.is_empty() {
-        eprintln!("warning: the machine was not quiet: {}; tune again when it is", causes.join("; "));
+        let causes = causes.join("; ");
+        messages::warning(format!("the machine was not quiet: {causes}; tune again when it is"));
     }
 }
 
@@ -51,5 +53,7 @@ pub fn audit(plan: &Plan) {
     let list = list.collect::<Vec<_>>().join(", ");
     let [takes, expected] = [measured, predicted].map(|ms| time_text(ms * 1e3));
     let off = more(measured / predicted);
-    eprintln!("warning: the network takes {takes}, predicted were {expected}, {off}; furthest off: {list}");
+    messages::warning(format!(
+        "the network takes {takes}, predicted were {expected}, {off}; furthest off: {list}"
+    ));
 }

@@ -4,6 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use engine::util::temporary::{in_one_step, is_at};
+
 use crate::log::schema::{Line, SCHEMA};
 
 /// Why a log is not used.
@@ -21,21 +23,25 @@ pub enum LogError {
 
 const FILE_KIND: &str = "JSON lines that `tuner tune` appended";
 
-/// Appends a line, whole: under a lock, and after ending what another writer may have left torn.
-pub fn append(path: &Path, line: &Line) -> Result<(), LogError> {
-    append_to(path, line, lock)
+/// A line as the log has it.
+pub fn text_of(line: &Line) -> Result<String, serde_json::Error> {
+    Ok(serde_json::to_string(line)? + "\n")
 }
 
-fn append_to(path: &Path, line: &Line, lock: impl FnOnce(&Path) -> io::Result<File>) -> Result<(), LogError> {
+/// Appends whole lines, all or none: under a lock, and after ending what another writer may have left
+/// torn.
+pub fn append(path: &Path, lines: &str) -> Result<(), LogError> {
+    append_to(path, lines, lock)
+}
+
+fn append_to(path: &Path, lines: &str, lock: impl FnOnce(&Path) -> io::Result<File>) -> Result<(), LogError> {
     let write = || {
         let mut file = lock(path)?;
-        let mut text = String::new();
-        if ends_torn(&mut file)? {
-            text.push('\n');
-        }
-        text += &serde_json::to_string(line)?;
-        text.push('\n');
-        file.write_all(text.as_bytes())
+        let end = if ends_torn(&mut file)? { "\n" } else { "" };
+        let length = file.metadata()?.len();
+        in_one_step(|| file.write_all([end, lines].concat().as_bytes()))
+            // Of lines that do not fit on a disk, none is there when they are tried again.
+            .inspect_err(|_| drop(file.set_len(length)))
     };
     write().map_err(|source| LogError::Io { file: path.display().to_string(), source })
 }
@@ -66,18 +72,6 @@ const NO_LOCKS: i32 = if cfg!(target_os = "linux") { 37 } else { 77 };
 /// Whether locking failed because the file system has no locks, as some of a network have not.
 fn has_no_locks(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Unsupported || (cfg!(unix) && error.raw_os_error() == Some(NO_LOCKS))
-}
-
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt;
-    let own = file.metadata()?;
-    Ok(std::fs::metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino())))
-}
-
-#[cfg(not(unix))]
-fn is_at(_: &File, path: &Path) -> io::Result<bool> {
-    Ok(path.exists())
 }
 
 fn ends_torn(file: &mut File) -> io::Result<bool> {
@@ -116,6 +110,18 @@ pub fn read(path: &Path) -> Result<(Vec<Line>, usize), LogError> {
 mod tests {
     use super::*;
     use crate::log::schema::Time;
+
+    fn append(path: &Path, line: &Line) -> Result<(), LogError> {
+        super::append(path, &text_of(line).expect("a text"))
+    }
+
+    fn append_to(
+        path: &Path,
+        line: &Line,
+        lock: impl FnOnce(&Path) -> io::Result<File>,
+    ) -> Result<(), LogError> {
+        super::append_to(path, &text_of(line).expect("a text"), lock)
+    }
 
     fn line(run: usize, round: usize) -> Line {
         let times = (0..50).map(|number| Time(number, 1000 + number as u64, 0)).collect();

@@ -13,13 +13,14 @@
 //! measured, so that what is compared was measured within seconds. A line is written whole, under a
 //! lock on the file where the file system has locks: several tuners may append at once, and one
 //! that is killed leaves at most a torn last line, which readers pass over and the next writer
-//! ends.
+//! ends. Lines that cannot be written, as where a disk is full for a while, are kept and tried again
+//! with the next.
 //!
 //! A tuning goes on from the rounds of the newest run of the same machine, threads and types that
 //! went furthest with a problem. Candidates of a kernel whose code has changed since are left out.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::network::{Precision, TOOL};
@@ -28,8 +29,8 @@ use engine::runtime::Machine;
 use engine::util::ns;
 use kernels::Problem;
 
-use crate::bench::POLICY;
-use crate::log::file::{LogError, append, read};
+use crate::bench::{POLICY, Warning};
+use crate::log::file::{LogError, append, read, text_of};
 use crate::log::history::{Histories, History, nearest};
 use crate::log::schema::{Done, Line, LoggedCandidate, METHOD, Run, SCHEMA, Time};
 
@@ -43,8 +44,41 @@ pub struct Log {
     histories: Histories,
     /// Core-to-core latency in seconds of the machine's workers when they are near.
     pub nearest: Option<f64>,
-    /// Why it could not be written, once.
-    failed: OnceLock<String>,
+    unwritten: Mutex<Unwritten>,
+}
+
+/// Bytes of lines that are kept for a disk that is full. What comes after them is not logged: without
+/// a line in between, later ones may mean nothing.
+const KEPT: usize = 16 << 20;
+
+/// Lines that could not be written yet.
+#[derive(Debug, Default)]
+struct Unwritten {
+    lines: String,
+    /// Why, the first time.
+    reason: Option<String>,
+    /// There were more than are kept.
+    is_full: bool,
+}
+
+impl Unwritten {
+    /// Writes a line behind those that could not be written before.
+    fn add(&mut self, path: &Path, line: &Line) {
+        match text_of(line) {
+            Ok(text) if !self.is_full && self.lines.len() + text.len() <= KEPT => self.lines += &text,
+            _ => self.is_full = true,
+        }
+        if !self.is_full {
+            self.write(path);
+        }
+    }
+
+    fn write(&mut self, path: &Path) {
+        match append(path, &self.lines) {
+            Ok(()) => self.lines.clear(),
+            Err(error) => drop(self.reason.get_or_insert_with(|| error.to_string())),
+        }
+    }
 }
 
 impl Log {
@@ -87,9 +121,10 @@ impl Log {
         };
         let histories = Histories::of(lines, nearest, like);
         let name = run.run.clone();
-        append(&path, &Line::Run(run))?;
         let nearest = nearest.map(|ns| ns * 1e-9);
-        Ok(Self { path, run: name, histories, nearest, failed: OnceLock::new() })
+        let log = Self { path, run: name, histories, nearest, unwritten: Mutex::default() };
+        log.append(&Line::Run(run));
+        Ok(log)
     }
 
     /// What earlier runs have found out about a problem while the cores were quiet and near.
@@ -97,17 +132,24 @@ impl Log {
         self.histories.furthest(&problem.to_string(), POLICY.contention.busy_share)
     }
 
-    /// Why lines could not be written; nothing is written after the first that could not.
-    pub fn failure(&self) -> Option<String> {
-        self.failed.get().cloned()
+    fn unwritten(&self) -> std::sync::MutexGuard<'_, Unwritten> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn append(&self, line: &Line) {
-        if self.failed.get().is_none()
-            && let Err(error) = append(&self.path, line)
-        {
-            let _ = self.failed.set(error.to_string());
+        self.unwritten().add(&self.path, line);
+    }
+
+    /// Tries once more to write what could not be written; what to tell of the lines that could not.
+    pub fn finish(&self) -> Option<Warning> {
+        let mut unwritten = self.unwritten();
+        if !unwritten.lines.is_empty() {
+            unwritten.write(&self.path);
         }
+        let Unwritten { lines, reason, is_full } = &*unwritten;
+        let reason = reason.clone()?;
+        let is_whole = lines.is_empty() && !is_full;
+        Some(if is_whole { Warning::LoggedLater { reason } } else { Warning::NotLogged { reason } })
     }
 }
 
@@ -165,6 +207,35 @@ mod tests {
     use kernels::Cpu;
 
     use super::*;
+
+    #[test]
+    fn lines_that_could_not_be_written_are_written_with_the_next() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (at, away) = (folder.path().join(FILE), folder.path().join("away"));
+        let machine = Machine::of(&Cpu::detect());
+        let open = || {
+            Log::open(folder.path(), &machine, 1, Precision::F32, WeightResidency::Dram, false)
+                .expect("a log")
+        };
+        let problem = Problem::Conv("n1h5w5c8k8r3s3".parse().expect("a shape"));
+        let log = open();
+        let mut journal = Journal::new(Some(&log), &problem);
+        journal.candidates(vec![LoggedCandidate::default()]);
+        assert_eq!(log.finish(), None);
+        // A folder of its name can no more be written than a full disk.
+        std::fs::rename(&at, &away).expect("moved");
+        std::fs::create_dir(&at).expect("a folder");
+        (0..3).for_each(|_| journal.round(vec![Time(0, 1000, 0)], None));
+        assert!(matches!(log.finish(), Some(Warning::NotLogged { .. })));
+        std::fs::remove_dir(&at).expect("removed");
+        std::fs::rename(&away, &at).expect("moved");
+        journal.round(vec![Time(0, 1000, 0)], None);
+        assert!(matches!(log.finish(), Some(Warning::LoggedLater { .. })));
+        let kept = journal.history;
+        let log = open();
+        assert_eq!(log.history(&problem), Some(&kept));
+        assert_eq!(kept.rounds.len(), 4);
+    }
 
     #[test]
     fn what_is_added_after_a_visit_that_took_all_from_the_log_is_found_again() {

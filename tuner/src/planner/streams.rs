@@ -6,14 +6,14 @@
 use std::time::Instant;
 
 use engine::plan::StreamsRecord;
-use engine::runtime::{PreparedNetwork, Stream, ThreadsError, streams};
+use engine::runtime::{PreparedNetwork, Stream, ThreadsError, start_thread, streams};
 use engine::util::{median, ratio};
 
 use crate::bench::{POLICY, Report, Stage, StageProgress};
 use crate::planner::context::built_in_images;
 
 /// Images a second of streams that each run as many batches as they can.
-fn images_a_second(streams: &mut [Stream], images: &[f32]) -> f64 {
+fn images_a_second(streams: &mut [Stream], images: &[f32]) -> Result<f64, ThreadsError> {
     let run = |Stream { threads, network }: &mut Stream| {
         let batch = network.graph().batch;
         threads.install(|| {
@@ -27,10 +27,15 @@ fn images_a_second(streams: &mut [Stream], images: &[f32]) -> f64 {
         })
     };
     match streams {
-        [one] => run(one),
+        [one] => Ok(run(one)),
         all => std::thread::scope(|scope| {
-            let threads: Vec<_> = all.iter_mut().map(|stream| scope.spawn(move || run(stream))).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap_or_default()).sum()
+            let count = all.len();
+            let start = |stream| {
+                let started = start_thread(scope, move || run(stream));
+                started.map_err(|error| ThreadsError { count, reason: error.to_string() })
+            };
+            let threads = all.iter_mut().map(start).collect::<Result<Vec<_>, _>>()?;
+            Ok(threads.into_iter().map(|thread| thread.join().unwrap_or_default()).sum())
         }),
     }
 }
@@ -60,7 +65,7 @@ pub fn measure_streams(
     let mut rates = vec![Vec::new(); ways.len()];
     for round in 0..=policy.rounds {
         for ((_, streams), rates) in ways.iter_mut().zip(&mut rates) {
-            let rate = images_a_second(streams, &images);
+            let rate = images_a_second(streams, &images)?;
             // The first round is to warm up.
             if round > 0 {
                 rates.push(rate);

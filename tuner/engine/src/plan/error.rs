@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::network::ScaleError;
-use crate::util::files::InputError;
+use crate::util::files::{InputError, cut, one_line, quoted};
 use crate::util::words;
 
 #[derive(Debug, thiserror::Error)]
@@ -35,18 +35,17 @@ pub enum PlanError {
 }
 
 pub(crate) fn json_error(path: &Path, field: impl Into<String>, source: serde_json::Error) -> PlanError {
-    PlanError::Json { file: path.display().to_string(), field: field.into(), source }
+    PlanError::Json { file: path.display().to_string(), field: quoted(&field.into()), source }
 }
 
 pub(crate) fn field(path: &Path, field: &str, found: impl ToString, expected: impl ToString) -> PlanError {
-    let short = |text: String| match text.char_indices().nth(200) {
-        Some((end, _)) => format!("{}..", &text[..end]),
-        None => text,
-    };
     PlanError::Field {
         file: path.display().to_string(),
-        field: field.to_string(),
-        found: short(found.to_string()).replace('\n', " "),
-        expected: expected.to_string(),
+        field: quoted(field),
+        found: quoted(&found.to_string()),
+        expected: cut(&one_line(&expected.to_string()), EXPECTED),
     }
 }
+
+/// The most characters of what is expected.
+const EXPECTED: usize = 160;

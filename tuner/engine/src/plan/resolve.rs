@@ -11,15 +11,36 @@ use crate::network::{
     tuning_to_json,
 };
 use crate::plan::error::{PlanError, field};
+use crate::plan::records::StreamsRecord;
 use crate::plan::schema::{Bounds, Plan, PlanRequest};
 use crate::plan::step::PlanStep;
-use crate::runtime::Machine;
 use crate::runtime::weight_cache::fingerprint;
+use crate::runtime::{Machine, expected_threads, most_threads};
 use crate::util::names;
 use crate::weights::Weights;
 
+/// The most threads and images of a plan.
+const MAX_BATCH: usize = 4096;
+
 fn tuning_text(tuning: &Map<String, Value>) -> String {
     Value::Object(tuning.clone()).to_string()
+}
+
+/// What is expected where a tuning is none of those that a kernel offers: the nearest.
+fn expected_tuning(found: &Map<String, Value>, offered: &[Tuning]) -> String {
+    let distance = |tuning: &&Tuning| {
+        let values = tuning.iter().map(|(name, value)| match found.get(name).and_then(Value::as_u64) {
+            Some(found) => (usize::from(found != value as u64), found.abs_diff(value as u64)),
+            None => (1, u64::MAX),
+        });
+        values.fold((0, 0u64), |(all, far), (differs, by)| (all + differs, far.saturating_add(by)))
+    };
+    let nearest = offered.iter().min_by_key(distance).map(|tuning| tuning_text(&tuning_to_json(tuning)));
+    match (offered.len(), nearest) {
+        (1, Some(only)) => only,
+        (count, Some(nearest)) => format!("one of {count} tunings, of which {nearest} is the nearest"),
+        (_, None) => "none".to_owned(),
+    }
 }
 
 impl Plan {
@@ -39,15 +60,31 @@ impl Plan {
         for (name, found, asked) in
             [("threads", self.threads, wanted.threads), ("batch", self.batch, wanted.batch)]
         {
-            if !(1..=4096).contains(&found) {
-                return Err(field(path, name, found, "a number from 1 to 4096"));
+            if !(1..=MAX_BATCH).contains(&found) {
+                return Err(field(path, name, found, format!("a number from 1 to {MAX_BATCH}")));
             }
             if let Some(asked) = asked.filter(|asked| *asked != found) {
                 return Err(field(path, name, found, format!("{asked} as --{name} asks")));
             }
         }
+        self.check_thread_count(path)?;
         if !(self.max_rel_error > 0.0 && self.max_rel_error.is_finite()) {
             return Err(field(path, "max_rel_error", self.max_rel_error, "a number above 0"));
+        }
+        Ok(())
+    }
+
+    /// Checks that this machine can run so many threads as the plan states.
+    pub fn check_thread_count(&self, path: &Path) -> Result<(), PlanError> {
+        let most = most_threads();
+        if self.threads > most {
+            return Err(field(path, "threads", self.threads, expected_threads()));
+        }
+        for (index, StreamsRecord { streams, threads, .. }) in self.streams.iter().enumerate() {
+            if streams.checked_mul(*threads).is_none_or(|all| !(1..=most).contains(&all)) {
+                let found = format!("{streams} of {threads} threads each");
+                return Err(field(path, &format!("streams[{index}]"), found, expected_threads()));
+            }
         }
         Ok(())
     }
@@ -207,8 +244,7 @@ impl Plan {
             Some(tuning) => tuning.clone(),
             None if step.is_top => offered[0].clone(),
             None => {
-                let list: Vec<String> = offered.iter().map(|t| tuning_text(&tuning_to_json(t))).collect();
-                let expected = format!("one of {}", list.join(" "));
+                let expected = expected_tuning(&planned.tuning, &offered);
                 return Err(field(path, &at("tuning"), tuning_text(&planned.tuning), expected));
             }
         };

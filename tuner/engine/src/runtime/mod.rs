@@ -21,4 +21,6 @@ pub use prepared::{PrepareError, PrepareOptions, PreparedNetwork};
 pub use reference::Reference;
 pub use run::{NotFinite, NotFiniteOutput, StepSeconds};
 pub use streams::{Loaded, Ran, Stream, Work, are_worth_splitting, streams};
-pub use threads::{Threads, ThreadsError, available, physical_cores};
+pub use threads::{
+    Threads, ThreadsError, available, expected_threads, most_threads, physical_cores, start_thread,
+};

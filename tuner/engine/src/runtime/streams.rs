@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::runtime::prepared::PreparedNetwork;
 use crate::runtime::run::NotFinite;
-use crate::runtime::threads::{Threads, ThreadsError};
+use crate::runtime::threads::{Threads, ThreadsError, expected_threads, most_threads, start_thread};
 use crate::util::in_order::InOrder;
 
 /// Batches that each stream may be ahead of the one whose turn it is: a slow image does not stop
@@ -85,8 +85,12 @@ impl Stream {
 /// Streams of a network, on `threads` threads each.
 ///
 /// # Errors
-/// If the system does not start the threads.
+/// If they are more than are of use, or the system does not start them.
 pub fn streams(network: &PreparedNetwork, count: usize, threads: usize) -> Result<Vec<Stream>, ThreadsError> {
+    let all = count.saturating_mul(threads.max(1));
+    if all > most_threads() {
+        return Err(ThreadsError { count: all, reason: format!("expected {}", expected_threads()) });
+    }
     let stream = |_| Ok(Stream { threads: Threads::new(threads)?, network: network.fork(threads) });
     (0..count).map(stream).collect()
 }
@@ -150,7 +154,10 @@ impl Work {
         };
         std::thread::scope(|scope| {
             let _queues = queues();
-            (0..loaders.max(1)).for_each(|_| drop(scope.spawn(load_all)));
+            // Fewer do where the system starts no more; without any, `spawn` panics.
+            if (0..loaders.max(1)).filter(|_| start_thread(scope, load_all).is_ok()).count() == 0 {
+                scope.spawn(load_all);
+            }
             let run_all = || {
                 let mut streams = prepare()?;
                 std::thread::scope(|scope| {

@@ -1,6 +1,8 @@
 //! Worker threads: the one place that calls rayon.
 
 use std::collections::HashSet;
+use std::io;
+use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 use kernels::arch::denormals::FlushToZero;
 use kernels::{Member, Team};
@@ -15,12 +17,43 @@ pub struct Threads {
     pinned: bool,
 }
 
-/// The system does not start so many threads.
+/// More threads than are of use, or than the system starts.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start {count} threads: {reason}")]
 pub struct ThreadsError {
     pub count: usize,
     pub reason: String,
+}
+
+/// Stack of a thread in bytes: what Rust gives one, whatever the environment says.
+const STACK: usize = 2 << 20;
+
+/// How many threads may share a core. Workers wait for each other, so that more of them take many times
+/// as long.
+const PER_CORE: usize = 4;
+
+/// As many threads are accepted on any machine.
+const ANYWHERE: usize = 16;
+
+/// The most threads that are started for a network.
+pub fn most_threads() -> usize {
+    (PER_CORE * available()).max(ANYWHERE)
+}
+
+/// What is expected in place of a number of threads that is too large.
+pub fn expected_threads() -> String {
+    format!("at most {}, for the cores that this process may use", most_threads())
+}
+
+/// Starts a thread of a scope.
+///
+/// # Errors
+/// If the system does not.
+pub fn start_thread<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    body: impl FnOnce() -> T + Send + 'scope,
+) -> io::Result<ScopedJoinHandle<'scope, T>> {
+    Builder::new().stack_size(STACK).spawn_scoped(scope, body)
 }
 
 /// Cores that this process may use.
@@ -79,12 +112,15 @@ impl Threads {
         if count == 1 {
             return Ok(Self { pool: None, count, pinned: false });
         }
+        if count > most_threads() {
+            return Err(ThreadsError { count, reason: format!("expected {}", expected_threads()) });
+        }
         let cores = Some(cores()).filter(|cores| cores.len() == count);
         let pinned = cores.is_some();
         let cores = cores.unwrap_or_default();
         let stay = move |index: usize| cores.get(index).copied().into_iter().for_each(stay_on);
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(count).start_handler(stay).build();
-        let pool = pool.map_err(|error| ThreadsError { count, reason: error.to_string() })?;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(count).stack_size(STACK).start_handler(stay);
+        let pool = pool.build().map_err(|error| ThreadsError { count, reason: error.to_string() })?;
         Ok(Self { pool: Some(pool), count, pinned })
     }
 
@@ -172,6 +208,13 @@ mod tests {
             let all = threads.map(&[0; 8], |_| half());
             assert!(all.iter().chain([&half()]).all(|half| *half > 0.0), "{all:?}");
         }
+    }
+
+    #[test]
+    fn many_times_as_many_threads_as_cores_are_refused() {
+        assert!(most_threads() >= 16 && most_threads() >= 4 * available());
+        let error = Threads::new(most_threads() + 1).expect_err("too many").to_string();
+        assert!(error.contains(&format!("expected at most {}", most_threads())), "{error}");
     }
 
     #[test]

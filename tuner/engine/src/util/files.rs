@@ -4,6 +4,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::util::temporary::Temporary;
+
 /// Why a file could not be read or written, in one line: the file, what was found and expected.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
@@ -57,7 +59,7 @@ pub fn check_writable(path: &Path) -> Result<(), InputError> {
     let checked = match std::fs::metadata(&target) {
         Ok(there) if there.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
         Ok(there) if !there.is_file() => Ok(()),
-        _ => tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder_of(&target)).map(drop),
+        _ => Temporary::create_in(folder_of(&target)).map(drop),
     };
     checked.map_err(|source| write_error(path, source))
 }
@@ -93,9 +95,6 @@ pub fn text_id(text: &str) -> String {
     format!("{:08x}", crc32fast::hash(text.as_bytes()))
 }
 
-/// How the names of temporary files start.
-const TEMPORARY: &str = ".tuner-";
-
 fn folder_of(file: &Path) -> &Path {
     file.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
 }
@@ -119,7 +118,7 @@ pub struct AtomicFile {
 }
 
 enum Out {
-    Temporary(tempfile::NamedTempFile),
+    Temporary(Temporary),
     /// What is no regular file.
     Device(std::fs::File),
 }
@@ -157,8 +156,8 @@ impl AtomicFile {
         let finish = || match out.into_inner()? {
             Out::Device(_) => Ok(()),
             Out::Temporary(file) => {
-                file.as_file().sync_all()?;
-                file.persist(&target).map(drop).map_err(|error| error.error)
+                file.file().sync_all()?;
+                file.persist(&target)
             }
         };
         finish().map_err(|source| write_error(&path, source))
@@ -174,13 +173,7 @@ impl Out {
         if std::fs::metadata(target).is_ok_and(|there| !there.is_file()) {
             return Ok(Self::Device(std::fs::OpenOptions::new().write(true).open(target)?));
         }
-        let mut builder = tempfile::Builder::new();
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            builder.permissions(std::fs::Permissions::from_mode(0o666));
-        }
-        Ok(Self::Temporary(builder.prefix(TEMPORARY).tempfile_in(folder_of(target))?))
+        Ok(Self::Temporary(Temporary::create_in(folder_of(target))?))
     }
 }
 
@@ -194,10 +187,47 @@ fn write_error(path: &Path, source: io::Error) -> InputError {
     InputError::Write { file: file_name(path), source }
 }
 
-/// Text from outside as part of a message: control characters escaped, so that it stays one line.
+/// Text from outside as part of a message: control characters, ends of lines and what changes the
+/// direction of a text escaped, so that it stays one line that says what it is.
 pub fn one_line(text: &str) -> String {
-    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    text.trim().chars().map(escaped).collect()
+    let mut line = String::with_capacity(text.len());
+    for c in text.trim().chars() {
+        match c {
+            '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                line.extend(c.escape_default());
+            }
+            c if c.is_control() => line.extend(c.escape_default()),
+            c => line.push(c),
+        }
+    }
+    line
+}
+
+/// The most characters of a message.
+const MESSAGE: usize = 300;
+
+/// The most characters of a value that a message quotes.
+const QUOTED: usize = 90;
+
+/// A whole message: [`one_line`] of at most [`MESSAGE`] characters.
+pub fn message(text: &str) -> String {
+    cut(&one_line(text), MESSAGE)
+}
+
+/// A value from outside as part of a message: [`one_line`] of at most [`QUOTED`] characters.
+pub fn quoted(text: &str) -> String {
+    cut(&one_line(text), QUOTED)
+}
+
+/// A text of at most `most` characters, with `…` for those in its middle.
+pub fn cut(text: &str, most: usize) -> String {
+    let count = text.chars().count();
+    if count <= most {
+        return text.to_owned();
+    }
+    let head = (most - 1) / 2;
+    let tail = count - (most - 1 - head);
+    text.chars().take(head).chain(['…']).chain(text.chars().skip(tail)).collect()
 }
 
 /// What the first bytes of a file of no known format say, as part of a message.
@@ -248,8 +278,24 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         let error = write_atomically(&folder.path().join("none/x.file"), b"").unwrap_err().to_string();
         assert!(error.contains("x.file: cannot write") && !error.contains('\n'), "{error}");
-        assert!(!error.contains(TEMPORARY), "{error}");
+        assert!(!error.contains(crate::util::temporary::PREFIX), "{error}");
         write_atomically(folder.path(), b"").unwrap_err();
+    }
+
+    #[test]
+    fn what_is_quoted_stays_one_line_and_short() {
+        assert_eq!(
+            one_line(" a\x1b[31m\n\u{7}b\u{202e}c\u{2028}é "),
+            "a\\u{1b}[31m\\n\\u{7}b\\u{202e}c\\u{2028}é"
+        );
+        assert_eq!(quoted("winograd"), "winograd");
+        for (text, most) in [(quoted(&"é".repeat(91)), QUOTED), (message(&"\n\u{7}".repeat(1000)), MESSAGE)]
+        {
+            assert_eq!(text.chars().count(), most);
+            assert!(text.contains('…'), "{text}");
+        }
+        let text = message(&format!("a{}z", "b".repeat(300)));
+        assert!(text.starts_with("abb") && text.ends_with("bbz"), "{text}");
     }
 
     #[cfg(unix)]

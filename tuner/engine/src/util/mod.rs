@@ -6,6 +6,7 @@ pub mod names;
 pub mod random;
 pub mod read_at;
 pub mod stats;
+pub mod temporary;
 pub mod words;
 
 pub use files::{create_folder, now};

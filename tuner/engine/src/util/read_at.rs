@@ -20,11 +20,16 @@ pub fn read_exact_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<()> 
     let read = std::os::unix::fs::FileExt::read_exact_at(file, buffer, at);
     #[cfg(not(unix))]
     let read = from_position(file, at, |mut file| file.read_exact(buffer));
-    read.map_err(|error| if error.kind() == io::ErrorKind::UnexpectedEof { too_short() } else { error })
+    read.map_err(|error| match (error.kind(), file.metadata()) {
+        (io::ErrorKind::UnexpectedEof, Ok(there)) => too_short(there.len(), at + buffer.len() as u64),
+        _ => error,
+    })
 }
 
-fn too_short() -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, "the file ends too early")
+/// The error of a file that has `found` bytes, and must have more.
+pub fn too_short(found: u64, expected: u64) -> io::Error {
+    let text = format!("truncated: the file ends too early, found {found} bytes of at least {expected}");
+    io::Error::new(io::ErrorKind::UnexpectedEof, text)
 }
 
 /// Where the system has no reads at a position: one reader at a time, as handles share theirs.
@@ -72,7 +77,7 @@ impl Section {
     pub fn read_exact_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
         match at.checked_add(buffer.len() as u64) {
             Some(end) if end <= self.len => read_exact_at(&self.file, buffer, self.start + at),
-            _ => Err(too_short()),
+            end => Err(too_short(self.start + self.len, self.start.saturating_add(end.unwrap_or(u64::MAX)))),
         }
     }
 

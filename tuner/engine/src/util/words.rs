@@ -3,6 +3,8 @@
 use serde_json::Error;
 use serde_json::error::Category;
 
+use crate::util::files::quoted;
+
 /// How the parser calls types, and how a reader does.
 const TYPES: [(&str, &str); 12] = [
     ("usize", "a whole number"),
@@ -41,18 +43,18 @@ pub fn of_json(error: &Error) -> String {
 /// `invalid type: string "one", expected usize` as `found string "one", expected a whole number`.
 fn of_data(text: &str) -> String {
     if let Some(name) = text.strip_prefix("missing field ") {
-        return format!("{name} is missing");
+        return format!("{} is missing", quoted(name));
     }
     let found = ["invalid type: ", "invalid value: "].into_iter().find_map(|start| text.strip_prefix(start));
     let Some((found, expected)) = found.and_then(|found| found.rsplit_once(", expected ")) else {
-        return text.to_owned();
+        return quoted(text);
     };
     let expected = match TYPES.iter().find(|(name, _)| *name == expected) {
         Some((_, words)) => words,
         None if expected.starts_with("struct ") => "an object",
         None => expected,
     };
-    format!("found {found}, expected {expected}")
+    format!("found {}, expected {}", quoted(found), quoted(expected))
 }
 
 #[cfg(test)]

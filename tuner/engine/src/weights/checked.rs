@@ -14,9 +14,7 @@ use crate::weights::head::{DenseNames, HeadChain, HeadOptions, HeadParts};
 use crate::weights::keras_config;
 use crate::weights::names::{ConvTensors, Name, NormTensors};
 use crate::weights::naming::{self, Axes, LayerNames, Naming};
-use crate::weights::tensor_file::{
-    Container, Elements, MAGIC, Opened, ReadError, TensorFile, TensorInfo, Tensors,
-};
+use crate::weights::tensor_file::{Container, Elements, MAGIC, Opened, TensorFile, TensorInfo, Tensors};
 use crate::weights::{CONTAINERS, NAMING_SCHEMES};
 
 #[derive(Debug)]
@@ -328,10 +326,7 @@ impl CheckedFile {
 
     fn read(&self, Tensor { shown, in_file, info }: &Tensor) -> Result<Vec<f32>, WeightsError> {
         self.file.read_f32(in_file, info).map_err(|error| {
-            let error = match error {
-                ReadError::Damaged(reason) => ReadError::Damaged(format!("tensor {shown}: {reason}")),
-                error => error,
-            };
+            let error = error.at(format!("tensor {shown}"));
             WeightsError::of(error, &self.name, self.container.name)
         })
     }

@@ -11,6 +11,9 @@ pub enum WeightsError {
     /// The file breaks a rule of its own format.
     #[error("{file}: damaged {format} file: {reason}")]
     Damaged { file: String, format: &'static str, reason: String },
+    /// The file keeps to its format, in a way that this program does not read.
+    #[error("{file}: {format} file that is not supported: {reason}")]
+    Unsupported { file: String, format: &'static str, reason: String },
     /// The file is of no known container, or its layers are not those of the network.
     #[error("{file}: found {found}, expected {expected}")]
     Content { file: String, found: String, expected: String },
@@ -43,6 +46,7 @@ impl WeightsError {
         match error {
             ReadError::Io(source) => Self::Read { file, source },
             ReadError::Damaged(reason) => Self::Damaged { file, format, reason: one_line(&reason) },
+            ReadError::Unsupported(reason) => Self::Unsupported { file, format, reason: one_line(&reason) },
             ReadError::Content { found, expected } => Self::Content { file, found, expected },
         }
     }

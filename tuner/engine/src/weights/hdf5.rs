@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use hdf5_pure::{DType, Dataset, Error, Group, Layout, make_f32_type};
+use hdf5_pure::{DType, Dataset, Error, FormatError, Group, Layout, make_f32_type};
 
 use crate::util::files::one_line;
 use crate::util::read_at::Section;
 use crate::util::words;
-use crate::weights::paged_file::PagedFile;
+use crate::weights::paged_file::{LINK, PagedFile};
 use crate::weights::tensor_file::{Container, Elements, Opened, ReadError, TensorFile, TensorInfo, Tensors};
 
 pub(super) const HDF5: Container = Container {
@@ -43,20 +43,20 @@ const MODEL_CONFIG: &str = "model_config";
 /// Reads the tree of groups and the header of every dataset.
 pub(super) fn open(section: Section) -> Result<Opened, ReadError> {
     let pages = PagedFile::new(section.clone());
-    let tree = hdf5_pure::File::from_source(pages).map_err(ReadError::damaged)?;
+    let tree = hdf5_pure::File::from_source(pages).map_err(read_error)?;
     let (mut tensors, mut datasets) = (Tensors::new(), BTreeMap::new());
     let mut groups = vec![(Vec::new(), tree.root())];
     let mut groups_left = MAX_GROUPS;
     while let Some((path, group)) = groups.pop() {
         let path_of = |name: String| [&path[..], &[name]].concat();
-        let members = group.iter_datasets().map_err(ReadError::damaged)?;
+        let members = group.iter_datasets().map_err(read_error)?;
         let label = if members.len() == 0 { None } else { name_of(&group, &path)? };
         for (name, dataset) in members {
             let name = path_of(name).join("/");
             tensors.insert(name.clone(), info(&dataset, label.clone()));
             datasets.insert(name, dataset);
         }
-        for (name, child) in group.iter_groups().map_err(ReadError::damaged)? {
+        for (name, child) in group.iter_groups().map_err(read_error)? {
             if path.is_empty() && NO_WEIGHTS.contains(&&name[..]) {
                 continue;
             }
@@ -67,11 +67,37 @@ pub(super) fn open(section: Section) -> Result<Opened, ReadError> {
             groups.push((path_of(name), child));
         }
     }
-    let config = tree.root().attrs().map_err(ReadError::damaged)?.remove(MODEL_CONFIG);
+    let config = tree.root().attrs().map_err(read_error)?.remove(MODEL_CONFIG);
     let model_config = config.as_ref().and_then(|text| text.as_str()).map(serde_json::from_str).transpose();
     let model_config = model_config
         .map_err(|error| ReadError::Damaged(format!("{MODEL_CONFIG}: {}", words::of_json(&error))))?;
     Ok(Opened { tensors, file: Box::new(Hdf5 { section, datasets }), model_config, others: Vec::new() })
+}
+
+/// What an error of the reader says of a file: that it is damaged, or that it is HDF5 which is not read.
+fn read_error(error: Error) -> ReadError {
+    let Error::Format(format) = &error else {
+        return match error {
+            Error::Io(source) => ReadError::Io(source),
+            error => ReadError::damaged(error),
+        };
+    };
+    let unsupported = |reason: &str| ReadError::Unsupported(reason.to_owned());
+    match format {
+        FormatError::Source(reason) if reason == LINK => unsupported(LINK),
+        FormatError::NestingDepthExceeded => unsupported("headers or attributes in more parts than are read"),
+        FormatError::ChunkedReadError(reason) if reason.contains("cannot be enumerated") => {
+            unsupported("chunks in a version 2 B-tree, as several unlimited dimensions have them")
+        }
+        FormatError::UnsupportedMessage(_)
+        | FormatError::UnsupportedFilteredHeapObject
+        | FormatError::UnsupportedVirtualLayout
+        | FormatError::UnsupportedExternalStorage
+        | FormatError::UnsupportedSohmReference
+        | FormatError::UnsupportedFilter(_)
+        | FormatError::UnsupportedZfp(_) => ReadError::Unsupported(error.to_string()),
+        _ => ReadError::damaged(error),
+    }
 }
 
 /// The attribute `name` of a group that has one.
@@ -79,7 +105,7 @@ fn name_of(group: &Group, path: &[String]) -> Result<Option<String>, ReadError> 
     if path.last().is_none_or(|last| last != LABELLED) {
         return Ok(None);
     }
-    let attributes = group.attrs().map_err(ReadError::damaged)?;
+    let attributes = group.attrs().map_err(read_error)?;
     Ok(attributes.get("name").and_then(|name| name.as_str()).map(str::to_owned))
 }
 
@@ -101,17 +127,13 @@ impl TensorFile for Hdf5 {
     fn read_f32(&self, name: &str, tensor: &TensorInfo) -> Result<Vec<f32>, ReadError> {
         let count = tensor.count()?;
         let dataset = self.datasets.get(name).ok_or_else(|| ReadError::damaged("not found"))?;
-        let decoded = |error| match error {
-            Error::Io(source) => ReadError::Io(source),
-            error => ReadError::damaged(error),
-        };
         let values = match plain_values(dataset, count, self.section.size()) {
             Some(at) => self.section.read_f32_at(at, count)?,
             None if tensor.elements == Elements::F64 => {
-                let values = dataset.read_f64().map_err(decoded)?;
+                let values = dataset.read_f64().map_err(read_error)?;
                 values.into_iter().map(|value| value as f32).collect()
             }
-            None => dataset.read_f32().map_err(decoded)?,
+            None => dataset.read_f32().map_err(read_error)?,
         };
         if values.len() != count {
             return Err(ReadError::Damaged(format!("found {} values, expected {count}", values.len())));

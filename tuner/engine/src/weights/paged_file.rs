@@ -14,6 +14,12 @@ const PAGE: usize = 4096;
 /// Pages that are kept.
 const KEPT: usize = 1024;
 
+/// What HDF5 has in place of the address of something that is not in the file.
+const NO_ADDRESS: u64 = u64::MAX;
+
+/// Why nothing is read from [`NO_ADDRESS`]: a soft link of an old group has it.
+pub(super) const LINK: &str = "an object without an address, as a soft link is one";
+
 /// The file, and the pages of it that were read lately.
 #[derive(Debug)]
 pub(super) struct PagedFile {
@@ -37,6 +43,9 @@ impl Source for PagedFile {
     }
 
     fn read_at(&self, offset: u64, mut buffer: &mut [u8]) -> Result<(), FormatError> {
+        if offset == NO_ADDRESS {
+            return Err(FormatError::Source(LINK.to_owned()));
+        }
         let available = self.len().saturating_sub(offset);
         if buffer.len() as u64 > available {
             let available = usize::try_from(available).unwrap_or(usize::MAX);

@@ -143,10 +143,7 @@ fn open_shard(index: &Path, shard: &str) -> Result<(Tensors, Safetensors), ReadE
     let file = File::open(&path).and_then(Section::whole);
     let file =
         file.map_err(|error| content(format!("{} that cannot be read ({error})", file_name(&path))))?;
-    open(file).map_err(|error| match error {
-        ReadError::Damaged(reason) => ReadError::Damaged(format!("{}: {reason}", one_line(shard))),
-        error => error,
-    })
+    open(file).map_err(|error| error.at(one_line(shard)))
 }
 
 impl TensorFile for Shards {

@@ -127,6 +127,8 @@ pub(super) enum ReadError {
     Io(io::Error),
     /// The file breaks the rules of its format.
     Damaged(String),
+    /// It keeps to them, in a way that this program does not read.
+    Unsupported(String),
     /// It keeps to them, but holds something that is not read, or lacks what should be in it.
     Content {
         found: String,
@@ -137,6 +139,18 @@ pub(super) enum ReadError {
 impl ReadError {
     pub fn damaged(reason: impl Display) -> Self {
         Self::Damaged(reason.to_string())
+    }
+
+    /// The error with what a message says first of where it is.
+    pub fn at(self, place: impl Display) -> Self {
+        match self {
+            Self::Damaged(reason) => Self::Damaged(format!("{place}: {reason}")),
+            Self::Unsupported(reason) => Self::Unsupported(format!("{place}: {reason}")),
+            Self::Io(source) if source.kind() == io::ErrorKind::UnexpectedEof => {
+                Self::Damaged(format!("{place}: {source}"))
+            }
+            error => error,
+        }
     }
 }
 
