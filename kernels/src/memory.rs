@@ -6,6 +6,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use crate::arch::pages::Edge;
 use crate::arch::pages::Region;
 
 /// Alignment of buffers and of parts of scratch, in bytes: a cache line and an AVX-512 register.
@@ -48,6 +49,40 @@ fn cut(bytes: usize) -> Option<(NonNull<f32>, Arc<Region>)> {
     Some((ptr, region))
 }
 
+/// The edge at which buffers are guarded: 0 for none, as [`guard`] numbers them.
+#[cfg(debug_assertions)]
+static GUARDED: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);
+
+/// From now on each new buffer lies at pages that nobody may touch, so that a kernel that reads or
+/// writes beyond one ends the process; none ends that. For tests: builds with debug assertions have it,
+/// on Linux. Such buffers are aligned to elements only where the guarded edge is their end.
+#[cfg(debug_assertions)]
+pub fn guard(edge: Option<Edge>) {
+    let number = match edge {
+        None => 0,
+        Some(Edge::Start) => 1,
+        Some(Edge::End) => 2,
+    };
+    GUARDED.store(number, std::sync::atomic::Ordering::Relaxed);
+}
+
+/// Memory at guarded pages, where that is asked for.
+#[cfg(debug_assertions)]
+fn guarded(len: usize) -> Option<(NonNull<f32>, Arc<Region>)> {
+    let edge = match GUARDED.load(std::sync::atomic::Ordering::Relaxed) {
+        1 => Edge::Start,
+        2 => Edge::End,
+        _ => return None,
+    };
+    let region = Region::guarded(len * size_of::<f32>(), edge)?;
+    Some((NonNull::new(region.start.cast())?, Arc::new(region)))
+}
+
+#[cfg(not(debug_assertions))]
+fn guarded(_: usize) -> Option<(NonNull<f32>, Arc<Region>)> {
+    None
+}
+
 // SAFETY: a `Buffer` owns its memory as a `Vec<f32>` does.
 unsafe impl Send for Buffer {}
 // SAFETY: `&Buffer` gives only reads and raw pointers.
@@ -62,6 +97,9 @@ impl Buffer {
 
     /// `len` zeros.
     pub fn zeroed(len: usize) -> Self {
+        if let Some((ptr, region)) = guarded(len) {
+            return Self { ptr, len, region: Some(region) };
+        }
         let layout = Self::layout(len);
         if layout.size() >= FROM_REGION
             && let Some((ptr, region)) = cut(layout.pad_to_align().size())

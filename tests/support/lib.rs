@@ -7,6 +7,7 @@
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod emulated;
+mod guarded;
 mod memory;
 pub mod network;
 
@@ -358,7 +359,7 @@ impl Subject {
         context: String,
     ) -> Trial<'a> {
         let numerics = self.kernel.numerics(&case.problem, tuning);
-        let (kernel, src) = (&*self.kernel, source(case, formats.src, &seen.src));
+        let (kernel, src) = (&*self.kernel, source(case, formats.src, &seen.src, GUARD));
         let (filters, expected) = (&given.filters, &seen.expected);
         Trial { kernel, case, tuning, formats, numerics, filters, expected, is_exact: false, src, context }
     }
@@ -388,7 +389,7 @@ impl Trial<'_> {
     /// Runs a step with `workers` threads into memory full of sentinels.
     fn run(&self, step: &dyn Prepared, workers: usize) -> (Buffer, Vec<Placement>) {
         let Self { case, formats, src: (src, src_at), context, .. } = self;
-        let (placements, len) = place(&case.problem.dst(), formats.dst.dtype, case.halo, case.layout);
+        let (placements, len) = place(&case.problem.dst(), formats.dst.dtype, case.halo, case.layout, GUARD);
         let mut dst = Buffer::zeroed(len);
         dst.as_mut_slice().fill(SENTINEL);
         let needed = step.scratch_of_team(workers);

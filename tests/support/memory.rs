@@ -14,17 +14,24 @@ pub const GUARD: usize = 21;
 /// Channels between two ranges of a wide tensor.
 const GAP: usize = 3;
 
-/// Where tensors of these shapes lie, and the elements of the buffer that holds them.
-pub fn place(shapes: &[Shape], dtype: Dtype, halo: Padding, layout: Layout) -> (Vec<Placement>, usize) {
+/// Where tensors of these shapes lie, with so many elements around each, and the elements of the buffer
+/// that holds them.
+pub fn place(
+    shapes: &[Shape],
+    dtype: Dtype,
+    halo: Padding,
+    layout: Layout,
+    guard: usize,
+) -> (Vec<Placement>, usize) {
     let packed = |end, shape: Shape, halo| Placement::with_pixel_pitch(end, dtype, shape, halo, shape.c);
-    let mut end = GUARD;
+    let mut end = guard;
     let placements = match layout {
         Layout::Packed => {
             let Padding { top, bottom, left, right } = halo;
             let turned = Padding { top: left, bottom: top, left: right, right: bottom };
             let place = |(&shape, halo)| {
                 let placement = packed(end, shape, halo);
-                end += placement.elements() + GUARD;
+                end += placement.elements() + guard;
                 placement
             };
             shapes.iter().zip([halo, Padding::default(), turned].into_iter().cycle()).map(place).collect()
@@ -32,7 +39,7 @@ pub fn place(shapes: &[Shape], dtype: Dtype, halo: Padding, layout: Layout) -> (
         Layout::Slices => {
             let channels = shapes.iter().map(|s| s.c + GAP).sum::<usize>() + GAP;
             let whole = packed(end, Shape { c: channels, ..shapes[0] }, halo);
-            end += whole.elements() + GUARD;
+            end += whole.elements() + guard;
             let mut first = 0;
             let slice = |shape: &Shape| {
                 first += GAP;
@@ -88,10 +95,10 @@ pub fn each_pixel(p: &Placement, images: usize, mut visit: impl FnMut(usize, Opt
     }
 }
 
-/// A source among NaN, with zeros in its halo.
-pub fn source(case: &Case, format: Format, values: &[f32]) -> (Buffer, Placement) {
+/// A source among so many NaN, with zeros in its halo.
+pub fn source(case: &Case, format: Format, values: &[f32], guard: usize) -> (Buffer, Placement) {
     let shape = case.problem.src();
-    let (placements, len) = place(&[shape], format.dtype, format.halo, case.layout);
+    let (placements, len) = place(&[shape], format.dtype, format.halo, case.layout, guard);
     let mut buffer = Buffer::zeroed(len);
     buffer.as_mut_slice().fill(NAN);
     let bytes = bytemuck::cast_slice_mut(buffer.as_mut_slice());

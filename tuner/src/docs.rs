@@ -22,3 +22,6 @@ pub mod python {}
 
 #[doc = include_str!("../docs/command-line.md")]
 pub mod command_line {}
+
+#[doc = include_str!("../docs/dependencies.md")]
+pub mod dependencies {}

@@ -5,6 +5,19 @@
 #[cfg(target_os = "linux")]
 const HUGE_PAGE: usize = 2 << 20;
 
+/// Bytes of a page, or a multiple of them.
+#[cfg(target_os = "linux")]
+const PAGE: usize = 64 << 10;
+
+/// Which end of memory lies at a page that nobody may touch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edge {
+    /// What reads before the first byte ends the process.
+    Start,
+    /// What reads behind the last byte ends it.
+    End,
+}
+
 /// A zeroed region of memory that is given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Region {
@@ -43,8 +56,42 @@ impl Region {
         Some(Self { start, len, mapping: (base, mapped) })
     }
 
+    /// Exactly `len` zeroed bytes that begin or end where a page begins that nobody may touch: what
+    /// reads or writes one byte beyond that edge ends the process.
+    #[cfg(target_os = "linux")]
+    pub fn guarded(len: usize, edge: Edge) -> Option<Self> {
+        use libc::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_NONE, PROT_READ, PROT_WRITE};
+        let inner = len.max(1).checked_next_multiple_of(PAGE)?;
+        let mapped = inner.checked_add(2 * PAGE)?;
+        // SAFETY: a fresh anonymous mapping overlaps nothing.
+        let base = unsafe {
+            libc::mmap(std::ptr::null_mut(), mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        };
+        if base == libc::MAP_FAILED {
+            return None;
+        }
+        let base: *mut u8 = base.cast();
+        let first = base.wrapping_add(PAGE);
+        // SAFETY: the pages lie in the mapping, between the first and the last.
+        if unsafe { libc::mprotect(first.cast(), inner, PROT_READ | PROT_WRITE) } != 0 {
+            // SAFETY: mapped above, and nothing points into it.
+            unsafe { libc::munmap(base.cast(), mapped) };
+            return None;
+        }
+        let start = match edge {
+            Edge::Start => first,
+            Edge::End => first.wrapping_add(inner - len),
+        };
+        Some(Self { start, len, mapping: (base, mapped) })
+    }
+
     #[cfg(not(target_os = "linux"))]
     pub fn new(_: usize) -> Option<Self> {
+        None
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub fn guarded(_: usize, _: Edge) -> Option<Self> {
         None
     }
 }

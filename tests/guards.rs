@@ -1,0 +1,42 @@
+//! Every row between pages that nobody may touch: a kernel that reads or writes one byte beyond an operand,
+//! its packed weights or its scratch ends this process, with a signal.
+//!
+//! The edge is that of all buffers of a process: so these tests are a process of their own, and one test.
+
+#![cfg(all(target_os = "linux", debug_assertions))]
+
+use std::collections::HashSet;
+
+use cross_checks::{Case, Subject};
+use engine::network::{Graph, Model, problems};
+use kernels::memory::{Edge, guard};
+use kernels::{PoolKind, Problem, table};
+
+/// All problems of InceptionV3 and of its block variants, at their size.
+fn cases() -> Vec<Case> {
+    let kinds = [PoolKind::Average, PoolKind::AverageCountingBorder];
+    let all = kinds.into_iter().flat_map(|kind| problems(&Graph::new(&Model::inception_v3(), 1, kind)));
+    let mut seen = HashSet::new();
+    let distinct = all.map(|(problem, _)| problem).filter(|problem| seen.insert(problem.to_string()));
+    let more = [Problem::Sigmoid { batch: 1, channels: 1000 }, Problem::Softmax { batch: 3, channels: 1001 }];
+    distinct.chain(more).map(Case::packed).collect()
+}
+
+#[test]
+fn no_row_touches_a_byte_beyond_its_operands() {
+    let cases = cases();
+    for edge in [Edge::End, Edge::Start] {
+        guard(Some(edge));
+        for row in table() {
+            // The oracle reads no operands by vectors, and takes minutes.
+            let Some(subject) = Subject::of(row.id).filter(|_| row.id != "reference") else { continue };
+            let supported = cases.iter().filter(|case| subject.kernel.supports(&case.problem).is_ok());
+            for (turn, case) in supported.enumerate() {
+                let tunings = subject.kernel.tunings(&case.problem);
+                let tuning = &tunings[turn * 7 % tunings.len()];
+                subject.touch(case, tuning, 1 + turn % 3);
+            }
+        }
+    }
+    guard(None);
+}
