@@ -30,7 +30,7 @@ fn the_machine_is_described_with_what_it_can_do() {
 fn every_command_has_completions_and_a_page() {
     let folder = Folder::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        folder.prints(&format!("completions {shell}"), &["tuner", "machine", "--max-memory"]);
+        folder.prints(&format!("completions {shell}"), &["tuner", "machine", "max-memory"]);
     }
     folder.refuses("completions csh", &["csh", "bash"]);
     folder.prints("man --out deep/man1", &["deep/man1"]);

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use engine::plan::BandwidthRecord;
 use engine::runtime::Threads;
 use kernels::arch::pages::prefer_huge_pages;
-use kernels::bandwidth::read_rate;
+use kernels::bandwidth::Reader;
 use kernels::cpu::Caches;
 use kernels::{Cpu, Team};
 
@@ -43,9 +43,10 @@ pub fn bandwidth(cpu: &Cpu, threads: &Threads, sizes: [Option<usize>; 4]) -> Ban
     threads.region(&mut Team::new(threads.count()), |member| {
         let (memory, start) = touched(most);
         let read = |bytes: usize| {
+            let mut reader = Reader::new(&memory[start..start + bytes]);
             let round = |_| {
                 member.wait();
-                read_rate(cpu, &memory[start..start + bytes], sample)
+                reader.rate(cpu, sample)
             };
             (0..rounds).map(round).collect::<Vec<f64>>()
         };

@@ -69,7 +69,8 @@ pub struct CoreDistancePolicy {
 
 /// What the cores read in a second, by where it is.
 pub struct BandwidthPolicy {
-    /// Length of a measurement. A first half as much moves the bytes to where they fit.
+    /// Length of a measurement, less than another process's turn on a core. A first half as much moves
+    /// the bytes to where they fit.
     pub sample: Duration,
     /// Measurements, of which the best counts: whatever else runs only takes away.
     pub rounds: usize,
@@ -277,8 +278,8 @@ pub const POLICY: Policy = Policy {
     peak_sample_us: 30_000,
     peak_rounds: 3,
     bandwidth: BandwidthPolicy {
-        sample: ms(6),
-        rounds: 3,
+        sample: ms(2),
+        rounds: 8,
         kept: 2,
         beyond: 1.5,
         memory: 4,
