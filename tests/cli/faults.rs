@@ -11,22 +11,28 @@ const RUN: &str = "run --model conv2d_bn --shape n1h9w9c16k24r3s3 --threads 1";
 
 /// Runs a line of the shell in which `$T` is the program.
 fn shell(folder: &Folder, line: &str) -> Ran {
-    let program = folder.command("");
-    let mut command = Command::new("sh");
-    command.args(["-c", line]).current_dir(&folder.0).stdin(Stdio::null()).env("T", program.get_program());
-    command.env_remove("TUNER_ISA").env_remove("TUNER_RESULTS").env("XDG_DATA_HOME", folder.at("data"));
-    start(command)
+    let mut shell = Command::new("sh");
+    shell.args(["-c", line]).env("T", PROGRAM);
+    start(folder.prepared(shell, ""))
 }
 
 /// Starts the program; what it prints is kept.
 fn spawn(folder: &Folder, args: &str) -> Child {
-    let mut command = folder.command(args);
+    let mut command = folder.command_for_signals(args);
     command.env("TMPDIR", folder.at("tmp")).stdout(Stdio::piped()).stderr(Stdio::piped());
     fs::create_dir_all(folder.at("tmp")).expect("a folder");
     command.spawn().expect("it starts")
 }
 
+/// Sends a signal, once the program handles it.
 fn signal(child: &Child, name: &str) {
+    let mask_of = |status: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or_default();
+        u64::from_str_radix(mask.trim(), 16).unwrap_or_default()
+    };
+    let status = || fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+    // The bit of SIGTERM, whose handler is the last.
+    wait_until("a handler", || mask_of(&status()) >> 14 & 1 == 1);
     let kill = Command::new("kill").args(["-s", name, &child.id().to_string()]).status();
     assert!(kill.expect("a signal").success());
 }
@@ -111,7 +117,7 @@ fn a_signal_ends_what_measures_and_checks() {
         ["check --threads 1", "spot --plan p.json --steps 1000", "run --model mixed10 --repeat 1000000"]
     {
         let child = spawn(&folder, args);
-        sleep(Duration::from_millis(300));
+        sleep(Duration::from_millis(100));
         signal(&child, "TERM");
         let ran = ended(child);
         assert_eq!(ran.status, Some(143), "{args}: {}", ran.err);
@@ -227,7 +233,7 @@ fn labels_of_control_characters_are_shown_escaped() {
 #[test]
 fn more_threads_than_are_of_use_are_refused_by_option_or_field() {
     let most = engine::runtime::most_threads();
-    let expected = format!("at most {most}, for the cores that this process may use");
+    let expected = format!("1 to {most}, for the cores that this process may use");
     let folder = Folder::with_plan(&SMALL_PLAN);
     for option in ["--threads", "--streams"] {
         refuses_in_short(&folder, &format!("run {SMALL} {option} {}", most + 1), &[option, &expected]);

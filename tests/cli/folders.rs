@@ -156,8 +156,8 @@ fn a_signal_ends_a_run_behind_what_is_at_work_and_it_can_be_gone_on_with() {
     folder.write("list.txt", all.join("\n"));
     for (signal, status, ending) in [("INT", 130, "csv"), ("TERM", 143, "npy")] {
         let args = format!("{RUN} list.txt --threads 2 --output y.{ending}");
-        let mut child =
-            folder.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+        let mut command = folder.command_for_signals(&args);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
         let start = Instant::now();
         let partial = || names_in(&folder).into_iter().find(|name| name.contains("partial"));
         let written =

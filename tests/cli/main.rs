@@ -27,6 +27,9 @@ mod tune;
 mod variants;
 mod words;
 
+/// The program.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_tuner-for-tests");
+
 /// A convolution that is measured and run in no time.
 const SMALL: &str = "--model conv2d_bn --shape n1h9w9c16k24r3s3";
 /// Its output, and its input.
@@ -102,7 +105,18 @@ impl Folder {
     }
 
     fn command(&self, args: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tuner-for-tests"));
+        self.prepared(Command::new(PROGRAM), args)
+    }
+
+    /// As [`Self::command`], of a program that ignores no signal: these tests may run in the background
+    /// of a shell, which ignores SIGINT there.
+    fn command_for_signals(&self, args: &str) -> Command {
+        let mut env = Command::new("env");
+        env.args(["--default-signal=INT,TERM", PROGRAM]);
+        self.prepared(env, args)
+    }
+
+    fn prepared(&self, mut command: Command, args: &str) -> Command {
         command.args(args.split_whitespace()).current_dir(&self.0).stdin(Stdio::null());
         command.env_remove("TUNER_ISA").env_remove("TUNER_RESULTS");
         command.env("XDG_DATA_HOME", self.at("data"));

@@ -309,7 +309,7 @@ impl PlanArgs {
 /// Reads a number of threads to start.
 pub fn thread_count(text: &str) -> Result<u16, String> {
     let count = text.parse().ok().filter(|&count: &u16| (1..=most_threads()).contains(&count.into()));
-    count.ok_or_else(|| format!("expected a number from 1, {}", expected_threads()))
+    count.ok_or_else(|| format!("expected {}", expected_threads()))
 }
 
 fn positive(text: &str) -> Result<f64, String> {

@@ -90,7 +90,8 @@ impl Refusal {
     /// What a decoder says. Its words for a read beyond the end are those of buffers.
     pub fn damaged(found: impl std::fmt::Display) -> Self {
         let found = found.to_string();
-        let is_short = found.contains("fill whole buffer") || found.contains("unexpected end of file");
+        let words = found.to_ascii_lowercase();
+        let is_short = ["fill whole buffer", "unexpected end of file"].iter().any(|end| words.contains(end));
         Self::Damaged(if is_short { "a file that ends too early".to_owned() } else { found })
     }
 }

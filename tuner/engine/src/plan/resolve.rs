@@ -19,7 +19,7 @@ use crate::runtime::{Machine, expected_threads, most_threads};
 use crate::util::names;
 use crate::weights::Weights;
 
-/// The most threads and images of a plan.
+/// The most images of an inference by a plan.
 const MAX_BATCH: usize = 4096;
 
 fn tuning_text(tuning: &Map<String, Value>) -> String {
@@ -57,17 +57,17 @@ impl Plan {
             let text = |shape: &Option<String>| shape.clone().unwrap_or_else(|| "absent".to_string());
             return Err(field(path, "shape", text(&self.shape), text(&wanted.shape)));
         }
+        if !(1..=MAX_BATCH).contains(&self.batch) {
+            return Err(field(path, "batch", self.batch, format!("a number from 1 to {MAX_BATCH}")));
+        }
+        self.check_thread_count(path)?;
         for (name, found, asked) in
             [("threads", self.threads, wanted.threads), ("batch", self.batch, wanted.batch)]
         {
-            if !(1..=MAX_BATCH).contains(&found) {
-                return Err(field(path, name, found, format!("a number from 1 to {MAX_BATCH}")));
-            }
             if let Some(asked) = asked.filter(|asked| *asked != found) {
                 return Err(field(path, name, found, format!("{asked} as --{name} asks")));
             }
         }
-        self.check_thread_count(path)?;
         if !(self.max_rel_error > 0.0 && self.max_rel_error.is_finite()) {
             return Err(field(path, "max_rel_error", self.max_rel_error, "a number above 0"));
         }
@@ -77,7 +77,7 @@ impl Plan {
     /// Checks that this machine can run so many threads as the plan states.
     pub fn check_thread_count(&self, path: &Path) -> Result<(), PlanError> {
         let most = most_threads();
-        if self.threads > most {
+        if !(1..=most).contains(&self.threads) {
             return Err(field(path, "threads", self.threads, expected_threads()));
         }
         for (index, StreamsRecord { streams, threads, .. }) in self.streams.iter().enumerate() {

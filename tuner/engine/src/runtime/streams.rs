@@ -113,6 +113,8 @@ pub struct Work {
     pub streams: usize,
 }
 
+const NO_THREAD: &str = "the system starts no thread";
+
 impl Work {
     /// Loads images by number, and runs them on the streams that `prepare` gives while the first
     /// are loaded; `each` gets batch after batch, in order and on the calling thread. In memory are
@@ -121,6 +123,9 @@ impl Work {
     ///
     /// # Errors
     /// Of `prepare` and of `each`, which end the run.
+    ///
+    /// # Panics
+    /// If the system starts no thread. Where it starts some, these do it all.
     pub fn run<I: Loaded, E, S: AsMut<[Stream]>>(
         self,
         stop: &AtomicBool,
@@ -154,21 +159,20 @@ impl Work {
         };
         std::thread::scope(|scope| {
             let _queues = queues();
-            // Fewer do where the system starts no more; without any, `spawn` panics.
-            if (0..loaders.max(1)).filter(|_| start_thread(scope, load_all).is_ok()).count() == 0 {
-                scope.spawn(load_all);
-            }
+            let started = (0..loaders.max(1)).filter(|_| start_thread(scope, load_all).is_ok()).count();
+            assert!(started > 0, "{NO_THREAD}");
             let run_all = || {
                 let mut streams = prepare()?;
-                std::thread::scope(|scope| {
-                    for stream in streams.as_mut() {
-                        scope.spawn(|| {
-                            let _queues = queues();
-                            while let Some((number, images)) = take_batch() {
-                                ran.put(number, stream.run(images));
-                            }
-                        });
+                let run = |stream: &mut Stream| {
+                    let _queues = queues();
+                    while let Some((number, images)) = take_batch() {
+                        ran.put(number, stream.run(images));
                     }
+                };
+                std::thread::scope(|scope| {
+                    let start = |stream| start_thread(scope, move || run(stream)).is_ok();
+                    let started = streams.as_mut().iter_mut().map(start).filter(|started| *started).count();
+                    assert!(started > 0, "{NO_THREAD}");
                     let _queues = queues();
                     let done = std::iter::from_fn(|| ran.take()).try_for_each(&mut each);
                     ran.abandon();

@@ -40,9 +40,9 @@ pub fn most_threads() -> usize {
     (PER_CORE * available()).max(ANYWHERE)
 }
 
-/// What is expected in place of a number of threads that is too large.
+/// What is expected in place of a number of threads that is none or too large.
 pub fn expected_threads() -> String {
-    format!("at most {}, for the cores that this process may use", most_threads())
+    format!("1 to {}, for the cores that this process may use", most_threads())
 }
 
 /// Starts a thread of a scope.
@@ -214,7 +214,7 @@ mod tests {
     fn many_times_as_many_threads_as_cores_are_refused() {
         assert!(most_threads() >= 16 && most_threads() >= 4 * available());
         let error = Threads::new(most_threads() + 1).expect_err("too many").to_string();
-        assert!(error.contains(&format!("expected at most {}", most_threads())), "{error}");
+        assert!(error.contains(&format!("expected 1 to {}", most_threads())), "{error}");
     }
 
     #[test]

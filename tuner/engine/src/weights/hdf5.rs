@@ -85,6 +85,9 @@ fn read_error(error: Error) -> ReadError {
     let unsupported = |reason: &str| ReadError::Unsupported(reason.to_owned());
     match format {
         FormatError::Source(reason) if reason == LINK => unsupported(LINK),
+        FormatError::UnexpectedEof { expected, available } => {
+            ReadError::Damaged(format!("truncated: found {available} bytes of {expected}"))
+        }
         FormatError::NestingDepthExceeded => unsupported("headers or attributes in more parts than are read"),
         FormatError::ChunkedReadError(reason) if reason.contains("cannot be enumerated") => {
             unsupported("chunks in a version 2 B-tree, as several unlimited dimensions have them")
