@@ -78,6 +78,7 @@ impl<I: Isa> pulp::WithSimd for Reading<'_, '_, I> {
 }
 
 impl<'a> Reader<'a> {
+    /// Begins with the first of them.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, next: 0 }
     }
