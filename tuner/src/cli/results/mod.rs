@@ -103,7 +103,9 @@ impl ResultFile {
         }
         let target = resolved(path);
         let partial = partial(&target, id);
-        if !resume && partial.exists() {
+        // A run that was killed at once has left no row, and may have left a file.
+        let is_empty = partial.metadata().is_ok_and(|there| there.len() == 0);
+        if !resume && partial.exists() && !is_empty {
             // Not one that is written now.
             File::open(&partial)
                 .map_err(|error| failed(&partial, error))
@@ -115,7 +117,9 @@ impl ResultFile {
             let expected = "expected the same weights and options, or no --resume";
             return Err(format!("{}: found the results of another run, {expected}", file_name(&other)).into());
         }
-        let there = [&partial, &target].into_iter().find(|file| resume && file.exists());
+        let there = [&partial, &target]
+            .into_iter()
+            .find(|file| resume && file.exists() && !(is_empty && *file == &partial));
         let (rows, written) = if let Some(there) = there {
             let file = OpenOptions::new().read(true).write(true).open(there);
             let file = file.map_err(|error| failed(there, error))?;
@@ -127,8 +131,9 @@ impl ResultFile {
             }
             resumed
         } else {
-            let file = OpenOptions::new().read(true).write(true).create_new(true).open(&partial);
-            let file = file.map_err(|error| failed(&partial, error))?;
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(is_empty).create_new(!is_empty);
+            let file = options.open(&partial).map_err(|error| failed(&partial, error))?;
             lock(&file, &partial)?;
             ((format.create)(file, columns).map_err(|error| failed(path, error))?, 0)
         };
@@ -214,6 +219,23 @@ mod tests {
 
     fn name(number: usize) -> String {
         format!("{number}, \"x\".jpg")
+    }
+
+    #[test]
+    fn a_run_that_was_killed_before_its_first_row_hinders_no_other() {
+        for (ending, resume) in
+            [("npy", true), ("npy", false), ("csv", true), ("jsonl", false), ("parquet", true)]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(format!("y.{ending}"));
+            std::fs::write(partial(&path, ID), "").unwrap();
+            let (mut file, done) =
+                ResultFile::open(place(&path, resume), &columns(1, classes()), &name).unwrap();
+            assert_eq!(done, 0, "{ending}");
+            write(&mut file, 0);
+            file.finish().unwrap();
+            assert!(path.exists() && !partial(&path, ID).exists(), "{ending}");
+        }
     }
 
     /// Row `number`; that of number 1 has no values.
