@@ -3,6 +3,7 @@
 pub mod calibration;
 pub mod error;
 pub mod file;
+pub mod memory;
 pub mod network;
 pub mod options;
 pub mod planning;

@@ -5,6 +5,9 @@ use std::collections::HashSet;
 use kernels::arch::denormals::FlushToZero;
 use kernels::{Member, Team};
 
+/// Bytes of the stack of a thread, of which the system provides what is touched.
+pub const STACK: usize = 2 << 20;
+
 /// A pool of worker threads and the team they form.
 #[derive(Debug)]
 pub struct Threads {
@@ -83,7 +86,8 @@ impl Threads {
         let pinned = cores.is_some();
         let cores = cores.unwrap_or_default();
         let stay = move |index: usize| cores.get(index).copied().into_iter().for_each(stay_on);
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(count).start_handler(stay).build();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(count).stack_size(STACK);
+        let pool = pool.start_handler(stay).build();
         let pool = pool.map_err(|error| ThreadsError { count, reason: error.to_string() })?;
         Ok(Self { pool: Some(pool), count, pinned })
     }
