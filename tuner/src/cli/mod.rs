@@ -9,6 +9,7 @@ mod detail;
 mod explain;
 mod fid;
 mod findings;
+mod heap;
 pub mod image_paths;
 mod images;
 mod infer;
@@ -43,6 +44,7 @@ use args::{
     check_distinct, conv_output, crowded, model_options, of_size, planned_model, results_folder, shards,
     size, threads,
 };
+pub use heap::Heap;
 use images::{Batch, Images};
 use output::{Answer, OutputArgs};
 pub use program::main;
