@@ -171,7 +171,8 @@ impl Filter {
         Self { dims, weights, bias: None, norms: Vec::new(), expected: None }
     }
 
-    /// Without weights: a kernel prepared from it has memory for packed weights, but none in it.
+    /// Without weights: a kernel prepared from it has packed weights of the size that it needs, whose
+    /// memory is [deferred](crate::Buffer::deferred) until they are filled in.
     pub fn dims_only(dims: [usize; 4]) -> Self {
         Self { dims, weights: Vec::new(), bias: None, norms: Vec::new(), expected: None }
     }

@@ -212,6 +212,7 @@ pub trait Prepared: Send + Sync {
     /// - Every unit of the phase is given to one caller at a time, and all units of the phases
     ///   before have returned.
     /// - `scratch` has what [`Self::scratch`] asks for, and is this caller's alone.
+    /// - Packed weights of [`Filter::dims_only`] have been filled in.
     #[allow(unsafe_code, reason = "workers share a destination; by the contract they write disjoint parts")]
     unsafe fn run(&self, phase: usize, units: Range<usize>, io: &Io, scratch: &mut Scratch);
 }

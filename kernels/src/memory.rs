@@ -25,8 +25,19 @@ pub const fn round_up(elements: usize) -> usize {
 pub struct Buffer {
     ptr: NonNull<f32>,
     len: usize,
-    /// The region it is cut from; `None` if it is allocated.
-    region: Option<Arc<Region>>,
+    source: Source,
+}
+
+/// Where the memory of a buffer is from.
+#[derive(Debug)]
+enum Source {
+    /// None has been taken yet.
+    Deferred,
+    Heap,
+    /// It is cut from a region, which is there as long as its buffers.
+    Region {
+        _whole: Arc<Region>,
+    },
 }
 
 /// Bytes of a region, unless one buffer needs more.
@@ -42,7 +53,8 @@ fn cut(bytes: usize) -> Option<(NonNull<f32>, Arc<Region>)> {
     let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
     let (region, used) = match current.take() {
         Some((region, used)) if used + bytes <= region.len => (region, used),
-        _ => (Arc::new(Region::new(bytes.max(REGION))?), 0),
+        // Where a whole region does not fit in the address space, one for this buffer may.
+        _ => (Arc::new(Region::new(bytes.max(REGION)).or_else(|| Region::new(bytes))?), 0),
     };
     let ptr = NonNull::new(region.start.wrapping_add(used).cast())?;
     *current = Some((Arc::clone(&region), used + bytes));
@@ -98,34 +110,43 @@ impl Buffer {
     /// `len` zeros.
     pub fn zeroed(len: usize) -> Self {
         if let Some((ptr, region)) = guarded(len) {
-            return Self { ptr, len, region: Some(region) };
+            return Self { ptr, len, source: Source::Region { _whole: region } };
         }
         let layout = Self::layout(len);
         if layout.size() >= FROM_REGION
             && let Some((ptr, region)) = cut(layout.pad_to_align().size())
         {
-            return Self { ptr, len, region: Some(region) };
+            return Self { ptr, len, source: Source::Region { _whole: region } };
         }
         // SAFETY: the layout is never empty.
         let ptr = unsafe { alloc_zeroed(layout) }.cast();
         let ptr = NonNull::new(ptr).unwrap_or_else(|| handle_alloc_error(layout));
-        Self { ptr, len, region: None }
+        Self { ptr, len, source: Source::Heap }
     }
 
-    /// All elements.
+    /// `len` zeros whose memory is taken when [`Self::as_mut_slice`] is first called.
+    pub fn deferred(len: usize) -> Self {
+        Self { ptr: NonNull::dangling(), len, source: Source::Deferred }
+    }
+
+    /// All elements; none while their memory is [deferred](Self::deferred).
     pub fn as_slice(&self) -> &[f32] {
+        let len = if matches!(self.source, Source::Deferred) { 0 } else { self.len };
         // SAFETY: `len` initialised elements are owned: cut from a region for this buffer
         // alone, or allocated.
-        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
+        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), len) }
     }
 
     /// All elements.
     pub fn as_mut_slice(&mut self) -> &mut [f32] {
+        if matches!(self.source, Source::Deferred) {
+            *self = Self::zeroed(self.len);
+        }
         // SAFETY: as above, and `self` is borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
     }
 
-    /// Elements.
+    /// Elements, whether their memory is there or deferred.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -135,7 +156,7 @@ impl Buffer {
         self.len == 0
     }
 
-    /// The first element.
+    /// The first element; dangling while the memory is [deferred](Self::deferred).
     pub fn as_ptr(&self) -> *const f32 {
         self.ptr.as_ptr()
     }
@@ -143,7 +164,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if self.region.is_none() {
+        if matches!(self.source, Source::Heap) {
             // SAFETY: allocated by `zeroed` with the same layout.
             unsafe { dealloc(self.ptr.as_ptr().cast(), Self::layout(self.len)) }
         }
@@ -170,5 +191,23 @@ impl Scratch {
         let pitch = round_up(elements);
         assert!(index < workers && workers * pitch <= buffer.len(), "scratch is too small");
         Self { worker: buffer.as_ptr().cast_mut().wrapping_add(index * pitch), index, workers }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deferred_buffer_has_zeros_once_it_is_written() {
+        for len in [0, 5, FROM_REGION] {
+            let mut buffer = Buffer::deferred(len);
+            assert_eq!((buffer.len(), buffer.as_slice()), (len, &[][..]));
+            buffer.as_mut_slice().iter_mut().for_each(|value| *value += 1.0);
+            assert_eq!(buffer.as_slice(), vec![1.0; len]);
+            assert_eq!(buffer.as_ptr().align_offset(ALIGN), 0);
+        }
+        // More than any address space has.
+        assert_eq!(Buffer::deferred(usize::MAX / 8).len(), usize::MAX / 8);
     }
 }

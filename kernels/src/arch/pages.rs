@@ -25,7 +25,7 @@ pub(crate) struct Region {
     pub start: *mut u8,
     /// Bytes.
     pub len: usize,
-    /// The mapping around it, and its bytes.
+    /// What is mapped: the same, or also the guarded pages around it.
     mapping: (*mut u8, usize),
 }
 
@@ -50,10 +50,16 @@ impl Region {
         }
         let base: *mut u8 = base.cast();
         let start = base.wrapping_add(base.align_offset(HUGE_PAGE));
+        let before = start.addr() - base.addr();
+        let outside = [(base, before), (start.wrapping_add(len), mapped - before - len)];
+        for (part, bytes) in outside.into_iter().filter(|(_, bytes)| *bytes > 0) {
+            // SAFETY: whole pages of the mapping outside of the region, which nobody has seen.
+            unsafe { libc::munmap(part.cast(), bytes) };
+        }
         // SAFETY: the range lies in the mapping. Without huge pages the advice fails, and the
         // region is on small ones.
         unsafe { libc::madvise(start.cast(), len, libc::MADV_HUGEPAGE) };
-        Some(Self { start, len, mapping: (base, mapped) })
+        Some(Self { start, len, mapping: (start, len) })
     }
 
     /// Exactly `len` zeroed bytes that begin or end where a page begins that nobody may touch: what
@@ -117,6 +123,16 @@ pub fn prefer_huge_pages(memory: &mut [u8]) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = memory;
+}
+
+/// Makes all threads take small blocks from one heap, where each would have reserved up to 128 MiB of
+/// the address space for its own. Does nothing on other systems than GNU/Linux.
+pub fn share_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: sets a number; a refusal leaves it as it was.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
 }
 
 /// Makes the heap give large blocks back to the system as soon as they are freed: from now on each

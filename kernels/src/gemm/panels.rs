@@ -198,13 +198,14 @@ impl Panels {
         let filters: Vec<&Folded> = filters.into_iter().collect();
         let list = split(segments, lanes, vectors, depth);
         let last = list.last().expect("a problem has at least one segment");
-        let mut weights = Buffer::zeroed(last.offset + round_up(depth * last.vectors * lanes));
+        let len = last.offset + round_up(depth * last.vectors * lanes);
+        let is_dims_only = filters.iter().all(|folded| folded.is_dims_only());
+        let mut weights = if is_dims_only { Buffer::deferred(len) } else { Buffer::zeroed(len) };
         let mut biases = Buffer::zeroed(last.bias + last.vectors * lanes);
         for panel in &list {
             let folded = filters[panel.segment];
-            let packed = &mut weights.as_mut_slice()[panel.offset..][..depth * panel.vectors * lanes];
             if !folded.is_dims_only() {
-                fill(panel, packed);
+                fill(panel, &mut weights.as_mut_slice()[panel.offset..][..depth * panel.vectors * lanes]);
             }
             biases.as_mut_slice()[panel.bias..][..panel.width]
                 .copy_from_slice(&folded.bias[panel.channels()]);

@@ -10,8 +10,8 @@ use crate::plan::error::PlanError;
 use crate::plan::request::Request;
 use crate::plan::schema::Plan;
 use crate::runtime::{
-    Loaded, Machine, MemoryError, NotFinite, PrepareError, PreparedNetwork, Ran, Stream, Threads,
-    ThreadsError, Work, are_worth_splitting, ensure_runs, graph, streams,
+    Loaded, Machine, MemoryError, NotFinite, PrepareError, PreparedNetwork, Ran, Running, Stream, Threads,
+    ThreadsError, Work, are_worth_splitting, ensure_network, graph, streams,
 };
 use crate::weights::Weights;
 
@@ -89,7 +89,10 @@ impl<'a> SessionBuilder<'a> {
         }
         plan.check_calibration(path, self.weights)?;
         let (graph, choices) = plan.network(path, &graph(&model, self.weights, plan.batch), &cpu)?;
-        ensure_runs(&model.name, &graph)?;
+        let threads_each = (plan.threads / self.streams).max(1);
+        let running =
+            Running { streams: self.streams, threads_each, ..Running::one(plan.threads, graph.batch) };
+        ensure_network(&model.name, &graph, &choices, &cpu, running)?;
         let threads = Threads::new(plan.threads)?;
         let calibration = plan.calibration.as_ref();
         let network = PreparedNetwork::new(graph, &choices, calibration, self.weights, &cpu, &threads)?;

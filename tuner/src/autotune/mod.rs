@@ -4,6 +4,7 @@ pub mod calibration;
 pub mod commit;
 pub mod error;
 pub mod file;
+pub mod memory;
 pub mod network;
 pub mod options;
 pub mod planning;

@@ -13,6 +13,7 @@ use kernels::Dtype;
 use crate::autotune::calibration::calibration;
 use crate::autotune::commit::commit;
 use crate::autotune::error::TuneError;
+use crate::autotune::memory::ensure_compared;
 use crate::autotune::options::Options;
 use crate::autotune::planning::{Planned, plan};
 use crate::autotune::record::{plan_step, record};
@@ -52,6 +53,7 @@ fn tuned(
     let graph = graph(model, weights, options.batch);
     ensure_runs(&model.to_string(), &graph)?;
     ensure_bound(&graph, options.threads, &options.bounds)?;
+    ensure_compared(&model.to_string(), &graph, options)?;
     let progress = Progress::new(observer);
     let work = graph.problems().into_iter().map(|(problem, steps)| (problem, steps.len())).collect();
     let setup = Setup::new(options, work, &progress)?;

@@ -65,7 +65,7 @@ impl<'a> Setup<'a> {
         work: Vec<(Problem, usize)>,
         progress: &'a dyn Report,
     ) -> Result<Self, TuneError> {
-        ensure_measured(work.iter().map(|(problem, _)| problem), &options.cpu)?;
+        ensure_measured(work.iter().map(|(problem, _)| problem), &options.cpu, options.threads)?;
         let threads = Threads::new(options.threads)?;
         let machine = Machine::of(&options.cpu);
         let precision = Precision::within(options.bounds.error);

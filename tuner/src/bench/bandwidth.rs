@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use engine::plan::BandwidthRecord;
 use engine::runtime::Threads;
+use engine::runtime::memory::ensure_more;
 use kernels::arch::pages::prefer_huge_pages;
 use kernels::bandwidth::Reader;
 use kernels::cpu::Caches;
@@ -38,6 +39,9 @@ pub fn sizes(caches: &Caches, topology: &Topology, workers: usize) -> [Option<us
 /// What a core reads while all workers read so many bytes each: the mean, in the best of some rounds.
 pub fn bandwidth(cpu: &Cpu, threads: &Threads, sizes: [Option<usize>; 4]) -> BandwidthRecord {
     let BandwidthPolicy { sample, rounds, .. } = POLICY.bandwidth;
+    // Where memory is short, it is for what is tuned.
+    let is_there = |bytes: &usize| ensure_more("bandwidth", (2 * bytes * threads.count()) as u128, 0).is_ok();
+    let sizes = sizes.map(|bytes| bytes.filter(is_there));
     let most = sizes.into_iter().flatten().max().unwrap_or(0);
     let workers = Mutex::new(Vec::new());
     threads.region(&mut Team::new(threads.count()), |member| {

@@ -85,8 +85,9 @@ pub fn bench(args: &BenchArgs, out: &mut dyn Write) -> Result<bool, Failure> {
         (None, conv) => conv.iter().map(|conv| listed(conv, args.batch)).collect(),
     };
     let problems: Vec<Problem> = list.iter().map(Listed::problem).collect();
-    ensure_measured(&problems, &cpu)?;
-    let threads = threads(args.threads.map_or_else(engine::runtime::physical_cores, usize::from))?;
+    let count = args.threads.map_or_else(engine::runtime::physical_cores, usize::from);
+    ensure_measured(&problems, &cpu, count)?;
+    let threads = threads(count)?;
     print_notes(&crowded(threads.count()));
     let mut meter = Meter::default();
     let progress = Progress::new(&mut meter);

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use engine::network::Activation;
 use engine::runtime::{self, NotFiniteOutput};
+use engine::util::bounded::{self, Limit};
 use engine::util::files::{file_name, one_line};
 use engine::util::words;
 use engine::{InputError, Model, Weights};
@@ -60,6 +61,9 @@ impl ClassNames {
     }
 }
 
+/// More than the names of any classes.
+const MOST: Limit = Limit { of: "labels", mib: 4 };
+
 /// Reads the names of `classes` outputs; of one output, those of the two classes that it decides.
 ///
 /// One a line of UTF-8, or JSON: a list of names, `{"0": [id, name]}` as Keras's
@@ -67,7 +71,8 @@ impl ClassNames {
 /// lines at the end count for nothing.
 pub fn load_labels(path: &Path, classes: usize) -> Result<Vec<String>, InputError> {
     let file = file_name(path);
-    let bytes = std::fs::read(path).map_err(|source| InputError::Read { file: file.clone(), source })?;
+    let bytes =
+        bounded::read(path, MOST).map_err(|source| InputError::Read { file: file.clone(), source })?;
     let format = |found: &str, expected: &str| {
         let (file, found, expected) = (file.clone(), found.to_owned(), expected.to_owned());
         InputError::Format { file, found, expected }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use engine::image::Preprocessing;
 use engine::network::models::FID;
-use engine::runtime::{PreparedNetwork, Ran, Stream, Work, ensure_runs};
+use engine::runtime::{PreparedNetwork, Ran, Stream, Work, ensure_network};
 use engine::util::files::{check_writable, resolved};
 use engine::weights::HeadOptions;
 use engine::{Model, PlanChoice, Weights};
@@ -284,7 +284,6 @@ impl<'a> Network<'a> {
             weights: &weights,
         };
         let choice = wanted.find()?;
-        ensure_runs(&model.name, &choice.graph)?;
         let synthetic = "the weights are synthetic, so that the distance means nothing".to_owned();
         print_notes(&weights.is_synthetic().then_some(synthetic));
         print_notes(&weights.notes());
@@ -328,6 +327,11 @@ impl<'a> Network<'a> {
         let way = Way::of(images, &self.choice.plan, self.args.streams, is_bounded);
         let same = |of: &Way| (of.streams, of.threads) == (way.streams, way.threads);
         let ready = self.streams.take().filter(|(of, _)| same(of));
+        if ready.is_none() {
+            let PlanChoice { plan, graph, choices, .. } = &self.choice;
+            let (name, cpu) = (&self.model.name, self.args.host.isa.cpu());
+            ensure_network(name, graph, choices, &cpu, way.running(plan.threads, images))?;
+        }
         let prepare = || {
             if let Some((_, streams)) = ready {
                 return Ok(streams);

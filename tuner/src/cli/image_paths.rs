@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use engine::InputError;
 use engine::image::is_image;
+use engine::util::bounded::{self, Limit};
 use glob::MatchOptions;
 use walkdir::{DirEntry, WalkDir};
 
@@ -26,6 +27,9 @@ pub struct ImagePaths {
     /// What is left out of folders.
     pub note: Option<String>,
 }
+
+/// Paths of millions of images.
+const MOST: Limit = Limit { of: "a list of images", mib: 256 };
 
 /// Files of folders that are left out.
 #[derive(Default)]
@@ -54,7 +58,7 @@ impl ImagePaths {
                 continue;
             }
             let before = paths.len();
-            let bytes = std::fs::read(path).map_err(|error| unreadable(path, error))?;
+            let bytes = bounded::read(path, MOST).map_err(|error| unreadable(path, error))?;
             let text = String::from_utf8(bytes)
                 .map_err(|_| wrong(path, "bytes that are no text", "a path a line"))?;
             for line in text.trim_start_matches('\u{feff}').lines().filter(|line| !line.trim().is_empty()) {

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
 use engine::network::Activation;
-use engine::runtime::{Ran, Stream, Work, are_worth_splitting, streams};
+use engine::runtime::{Ran, Running, Stream, Work, are_worth_splitting, streams};
 use engine::{Model, Plan};
 
 use crate::cli::classes::{Classes, NotFinite};
@@ -95,6 +95,12 @@ impl Way {
         };
         let loaders = if images.are_files() && !is_bounded { threads.min(images.count()) } else { 1 };
         Self { streams, threads: threads_each, loaders, batch }
+    }
+
+    /// As the estimate of memory takes it, of images that `threads` prepare the network for.
+    pub fn running(self, threads: usize, images: &Images) -> Running {
+        let Self { streams, threads: threads_each, loaders, .. } = self;
+        Running { threads, streams, threads_each, loaders, images: images.count() }
     }
 
     /// The streams, of a network that all threads have prepared.

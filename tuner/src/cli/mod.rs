@@ -9,6 +9,7 @@ mod detail;
 mod explain;
 mod fid;
 mod findings;
+mod heap;
 pub mod image_paths;
 mod images;
 mod infer;
@@ -47,6 +48,7 @@ use args::{
     check_distinct, conv_output, crowded, model_options, of_size, planned_model, results_folder, shards,
     size, thread_count, threads, threads_of,
 };
+pub use heap::Heap;
 use images::{Batch, Images};
 use messages::notes as print_notes;
 use output::{Answer, OutputArgs};

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use engine::runtime::limits::Limits;
 
 use crate::cli::infer::Stopped;
 use crate::cli::interrupt::{self, Interrupted};
@@ -70,12 +71,15 @@ enum Command {
 
 /// Exit statuses: something was found to be wrong; the input is wrong.
 const WRONG: u8 = 1;
-const FAILED: u8 = 2;
+pub const FAILED: u8 = 2;
 
 /// The whole program, on this process's arguments.
 pub fn main() -> ExitCode {
     kernels::arch::pages::return_large_blocks();
     interrupt::handle();
+    if Limits::default().mapped().is_some() {
+        kernels::arch::pages::share_heap();
+    }
     let status = run_command();
     stdin::remove();
     status

@@ -8,7 +8,7 @@ use engine::network::models::network_names;
 use engine::network::{Calibration, Choice, Graph};
 use engine::runtime::prepared::PrepareOptions;
 use engine::runtime::weight_cache::{self, WeightCache, WeightCacheError};
-use engine::runtime::{PrepareError, PreparedNetwork, Stream, Threads, ensure_runs, graph};
+use engine::runtime::{PrepareError, PreparedNetwork, Stream, Threads, ensure_network, ensure_runs, graph};
 use engine::util::files::{check_writable, text_id};
 use engine::{Model, Plan, PlanChoice, Weights};
 use kernels::Cpu;
@@ -119,13 +119,13 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
     if let Some(path) = args.output.as_ref().filter(|_| !args.writes_to_stdout()) {
         results::check(path)?;
     }
-    ensure_runs(&inputs.model.to_string(), &graph)?;
     let batch = graph.batch;
     let measured = Measured { model: &inputs.model, choices: &choices, plan: file, cpu: &inputs.cpu };
     let images = inputs.images()?;
     let mut seen = Seen::new(&images, args.images.preprocess.write_input.as_ref())?;
     let asked = if args.profile { StreamsArg::Count(1) } else { args.streams };
     let way = Way::of(&images, &plan, asked, args.plan.max_memory.is_some());
+    ensure_network(&inputs.model.to_string(), &graph, &choices, &inputs.cpu, way.running(count, &images))?;
     let id = inputs.result_id(&plan)?;
     let inference = inputs.inference(&images, &id);
     // The key of packed weights that are to be written, and what to know of those that are there.

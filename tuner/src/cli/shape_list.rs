@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use engine::util::bounded::{self, Limit};
 use kernels::{Conv, Problem};
 
 use crate::cli::Failure;
@@ -20,14 +21,17 @@ impl Listed {
     }
 }
 
+/// More than the shapes of any network.
+const MOST: Limit = Limit { of: "a list of shapes", mib: 1 };
+
 /// How often a shape may occur.
-const MOST: usize = 10_000;
+const MOST_OFTEN: usize = 10_000;
 
 /// Reads a list, which may begin with a byte order mark; shapes that come twice are one, and all
 /// take `batch` images where that is given.
 pub fn read(path: &Path, batch: Option<usize>) -> Result<Vec<Listed>, Failure> {
     let file = path.display();
-    let bytes = std::fs::read(path).map_err(|error| format!("{file}: cannot read: {error}"))?;
+    let bytes = bounded::read(path, MOST).map_err(|error| format!("{file}: cannot read: {error}"))?;
     let text = String::from_utf8(bytes).map_err(|_| format!("{file}: found bytes that are no text"))?;
     let mut list: Vec<Listed> = Vec::new();
     for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
@@ -60,8 +64,8 @@ fn parse(line: &str) -> Result<Listed, String> {
         None => 1,
         Some(word) => {
             let number = word.strip_prefix('*').and_then(|number| number.parse().ok());
-            let number = number.filter(|count| (1..=MOST).contains(count));
-            number.ok_or_else(|| format!("found `{word}`, expected *N with N from 1 to {MOST}"))?
+            let number = number.filter(|count| (1..=MOST_OFTEN).contains(count));
+            number.ok_or_else(|| format!("found `{word}`, expected *N with N from 1 to {MOST_OFTEN}"))?
         }
     };
     match words.next() {

@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use engine::InputError;
+use engine::util::bounded::{Limit, read_from};
 use engine::util::files::{coordinate, file_name, one_line, starts_like, write_with};
 use flate2::bufread::DeflateDecoder;
 use rawzip::{CompressionMethod, ZipArchive, ZipArchiveWriter, ZipSliceArchive, ZipSliceEntry};
@@ -21,8 +22,9 @@ const COUNT: &str = "count";
 /// The most features of an image that a file may have: a covariance of half a gigabyte.
 pub const MAX_DIMS: usize = 8192;
 
-/// The largest file that is read.
-const MAX_BYTES: u64 = (MAX_DIMS * MAX_DIMS * 8) as u64 + (1 << 20);
+/// The largest file, and the largest member of one.
+const MOST: Limit =
+    Limit { of: "statistics", mib: ((MAX_DIMS * MAX_DIMS * size_of::<f64>()) >> 20) as u64 + 1 };
 
 /// How far a covariance may be from symmetric, in parts of the standard deviations.
 const ASYMMETRY: f64 = 1e-6;
@@ -57,12 +59,15 @@ fn archive_of(arrays: &[(&str, Vec<u8>)], out: &mut dyn Write) -> Result<(), raw
 /// Reads an archive, and checks that it has a mean and a covariance.
 pub(super) fn read(path: &Path) -> Result<Normal, InputError> {
     let file = file_name(path);
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|reader| reader.take(MAX_BYTES).read_to_end(&mut bytes));
-    read.map_err(|source| InputError::Read { file: file.clone(), source })?;
-    if !bytes.starts_with(b"PK") {
-        return Err(format_error(&file, &starts_like(&bytes[..bytes.len().min(8)])));
+    let failed = |source| InputError::Read { file: file.clone(), source };
+    let mut start = Vec::new();
+    let reader = File::open(path).map_err(failed)?;
+    (&reader).take(8).read_to_end(&mut start).map_err(failed)?;
+    if !start.starts_with(b"PK") {
+        return Err(format_error(&file, &starts_like(&start)));
     }
+    let length = reader.metadata().map_or(0, |file| file.len());
+    let bytes = read_from((&start[..]).chain(reader), length, MOST).map_err(failed)?;
     let damaged = |error: rawzip::Error| format_error(&file, &format!("a damaged archive: {error}"));
     let zip = ZipArchive::from_slice(&bytes[..]).map_err(damaged)?;
     let archive = Archive { members: members(&zip).map_err(damaged)?, file: file.clone() };
@@ -165,12 +170,16 @@ impl Archive<'_> {
             let expected = if types == [I64] { "<i8" } else { "<f8 or <f4" };
             return Err(InputError::Type { file: self.file.clone(), name: name.to_owned(), found, expected });
         }
-        let mut bytes = Vec::new();
-        reader.take(MAX_BYTES).read_to_end(&mut bytes).map_err(damaged)?;
         let size = if found == F32 { 4 } else { 8 };
         let expected = header.shape.iter().try_fold(size, |bytes: usize, extent| bytes.checked_mul(*extent));
+        // A byte more tells whether one is left over; what it inflates to is read no further.
+        let most = expected.map_or(0, |bytes| bytes as u64).min(MOST.mib << 20);
+        let mut bytes = Vec::new();
+        reader.take(most + 1).read_to_end(&mut bytes).map_err(damaged)?;
         if expected != Some(bytes.len()) {
-            return Err(self.format(&format!("{name} of {:?} with {} bytes", header.shape, bytes.len())));
+            let more = if bytes.len() as u64 > most { "more than " } else { "" };
+            let found = bytes.len().min(most as usize);
+            return Err(self.format(&format!("{name} of {:?} with {more}{found} bytes", header.shape)));
         }
         Ok((header, bytes))
     }

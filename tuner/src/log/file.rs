@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use engine::util::bounded::{self, Limit};
 use engine::util::temporary::{in_one_step, is_at};
 
 use crate::log::schema::{Line, SCHEMA};
@@ -84,11 +85,14 @@ fn ends_torn(file: &mut File) -> io::Result<bool> {
     Ok(last != *b"\n")
 }
 
+/// More than years of measuring leave.
+const MOST: Limit = Limit { of: "a log", mib: 256 };
+
 /// All whole lines of a log, and how many others there are.
 /// An error if none of its lines is one of a log, or one is of another version.
 pub fn read(path: &Path) -> Result<(Vec<Line>, usize), LogError> {
     let file = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|source| LogError::Io { file: file.clone(), source })?;
+    let bytes = bounded::read(path, MOST).map_err(|source| LogError::Io { file: file.clone(), source })?;
     let (mut lines, mut torn) = (Vec::new(), 0);
     let parts = bytes.split(|&byte| byte == b'\n').enumerate().filter(|(_, part)| !part.is_empty());
     for (index, part) in parts {

@@ -4,10 +4,8 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use engine::MemoryError;
-use engine::network::{Graph, Precision, Step, available, block_variant};
-use engine::runtime::{elements, ensure};
-use kernels::{Cpu, Formats, Problem};
+use engine::network::{Graph, Precision, Step, block_variant};
+use kernels::Problem;
 
 use crate::bench::{POLICY, Stage, StageProgress};
 use crate::measure::problem::measure;
@@ -31,24 +29,6 @@ pub fn jobs(graphs: &[Graph]) -> Vec<Job> {
     };
     let all = graphs.iter().flat_map(block_variant::problems).map(job);
     all.filter(|job| seen.insert(job.problem.to_string())).collect()
-}
-
-/// Refuses problems of which one does not fit in memory while each of its candidates has tensors of
-/// its own. The error says how much the first that does not needs and how much there is.
-pub fn ensure_measured<'a>(
-    problems: impl IntoIterator<Item = &'a Problem>,
-    cpu: &Cpu,
-) -> Result<(), MemoryError> {
-    for problem in problems {
-        let (kernels, _) = available(cpu, problem);
-        let tunings: usize = kernels.iter().map(|a| a.kernel.tunings(problem).len()).sum();
-        // Those that are left, and some tunings more or the best of each kernel in all formats.
-        let in_all_formats = kernels.len() * POLICY.race.finalists * Formats::ALL.len();
-        let candidates = tunings.min(POLICY.race.most + POLICY.search.at_a_time.max(in_all_formats));
-        let [src, dst, filters] = elements(problem);
-        ensure(&problem.to_string(), src + filters + candidates as u128 * (src + dst + 2 * filters))?;
-    }
-    Ok(())
 }
 
 /// Measures problems, giving each a share, by its work, of the time since the start; trying what

@@ -195,7 +195,8 @@ fn read(path: &Path, file: &str) -> Result<Vec<u8>, ImageError> {
         return Err(damaged(file, &starts_like(&bytes)).into());
     }
     let length = reader.metadata().map_or(0, |metadata| metadata.len().min(MAX_BYTES));
-    bytes.reserve_exact((length as usize).saturating_sub(bytes.len()));
+    let left = (length as usize).saturating_sub(bytes.len());
+    bytes.try_reserve_exact(left).map_err(|error| failed(error.into()))?;
     reader.take(MAX_BYTES).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)
 }

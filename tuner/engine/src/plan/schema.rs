@@ -19,6 +19,7 @@ use crate::plan::records::{
 };
 use crate::plan::step::PlanStep;
 use crate::runtime::Machine;
+use crate::util::bounded::{self, Limit};
 use crate::util::files::write_atomically;
 use crate::util::words;
 
@@ -244,9 +245,12 @@ impl Plan {
     }
 }
 
+/// Some hundred times as much as the plan of a network has.
+const MOST: Limit = Limit { of: "a plan", mib: 64 };
+
 fn read_text(path: &Path) -> Result<String, PlanError> {
     let file = || path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|source| PlanError::Read { file: file(), source })?;
+    let bytes = bounded::read(path, MOST).map_err(|source| PlanError::Read { file: file(), source })?;
     String::from_utf8(bytes).map_err(|_| no_plan(path, "found bytes that are no text"))
 }
 

@@ -5,23 +5,27 @@ use kernels::{MAX_ELEMENTS, Problem};
 
 use crate::network::{Graph, Precision};
 use crate::runtime::layout::arena_elements;
+use crate::runtime::limits::Limits;
 
 /// A model or a problem needs more bytes of memory than there are.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{what}: needs about {:.1} GiB of memory, expected at most {:.1} GiB, {limit}",
-    gib(*.needed), gib(*.available)
+    "{what}: needs about {} of memory, expected at most {}, {limit}",
+    rounded(*.needed), rounded(*.available)
 )]
 pub struct MemoryError {
     pub what: String,
     pub needed: u128,
     pub available: u128,
     /// What sets the limit.
-    pub limit: &'static str,
+    pub limit: String,
 }
 
-fn gib(bytes: u128) -> f64 {
-    bytes as f64 / (1u64 << 30) as f64
+fn rounded(bytes: u128) -> String {
+    match bytes >> 20 {
+        mib @ 0..1024 => format!("{mib} MiB"),
+        mib => format!("{:.1} GiB", mib as f64 / 1024.0),
+    }
 }
 
 /// How many times as large as their filter packed weights are at most, by and large.
@@ -75,7 +79,7 @@ pub fn ensure_runs(what: &str, graph: &Graph) -> Result<(), MemoryError> {
             what: what.to_string(),
             needed,
             available,
-            limit: "the most for one tensor",
+            limit: "the most for one tensor".to_owned(),
         });
     }
     ensure(
@@ -93,30 +97,28 @@ pub fn ensure_checked<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> Re
     Ok(())
 }
 
-/// Refuses what needs more memory than there is.
+/// Refuses what needs so many elements of f32 more than the process has already.
 pub fn ensure(what: &str, elements: u128) -> Result<(), MemoryError> {
-    let bytes = elements * size_of::<f32>() as u128;
-    match memory().map(u128::from) {
-        Some(available) if bytes > available => {
-            let (what, limit) = (what.to_string(), "which is what there is");
-            Err(MemoryError { what, needed: bytes, available, limit })
-        }
-        _ => Ok(()),
-    }
+    ensure_more(what, elements * size_of::<f32>() as u128, 0)
 }
 
-/// Bytes that this process may still take: what the system has, what the limits of its group and
-/// its own address space leave; none where the system does not say.
-fn memory() -> Option<u64> {
-    let field = |path: &str, name: &str, place: usize| -> Option<u64> {
-        let text = std::fs::read_to_string(path).ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        line.split_whitespace().nth(place)?.parse().ok()
-    };
-    let system = field("/proc/meminfo", "MemAvailable:", 0).map(|kib| kib << 10);
-    let group = field("/sys/fs/cgroup/memory.max", "", 0)
-        .zip(field("/sys/fs/cgroup/memory.current", "", 0))
-        .map(|(most, now)| most.saturating_sub(now));
-    let process = field("/proc/self/limits", "Max address space", 0);
-    [system, group, process].into_iter().flatten().min()
+/// Refuses what takes so many bytes more than the process has already, where a limit is lower than
+/// both. `reserved` bytes of the address space are taken on top, but no memory.
+pub fn ensure_more(what: &str, more: u128, reserved: usize) -> Result<(), MemoryError> {
+    let limits = Limits::default();
+    let taken = limits.taken();
+    let of_address_space = reserved as u128 + more;
+    let checks = [
+        (limits.resident(), taken.resident, more),
+        (limits.mapped(), taken.mapped, of_address_space),
+        (limits.data(), taken.data, of_address_space),
+    ];
+    for (limit, taken, more) in checks {
+        let needed = u128::from(taken) + more;
+        if let Some(limit) = limit.filter(|limit| needed > u128::from(limit.available)) {
+            let (what, available) = (what.to_owned(), u128::from(limit.available));
+            return Err(MemoryError { what, needed, available, limit: limit.name });
+        }
+    }
+    Ok(())
 }

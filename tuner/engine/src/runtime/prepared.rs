@@ -172,7 +172,7 @@ fn preparation_order(graph: &Graph) -> Vec<usize> {
 
 /// The format of each tensor: its type, and the halo that its most demanding reader wants, or a
 /// given one if that is wider.
-fn formats(graph: &Graph, choices: &[Choice], types: &[Dtype], halos: &[Padding]) -> Vec<Format> {
+pub(super) fn formats(graph: &Graph, choices: &[Choice], types: &[Dtype], halos: &[Padding]) -> Vec<Format> {
     let halos = halos.iter().copied().chain(std::iter::repeat(Padding::default()));
     let mut list: Vec<Format> =
         types.iter().zip(halos).map(|(&dtype, halo)| Format { dtype, halo }).collect();
@@ -181,6 +181,13 @@ fn formats(graph: &Graph, choices: &[Choice], types: &[Dtype], halos: &[Padding]
         *halo = halo.with(choice.formats.src.halo);
     }
     list
+}
+
+/// Elements of scratch for a team: the most that a step needs which all workers share, or which each
+/// takes solo.
+pub(super) fn scratch(graph: &Graph, prepared: &[&dyn Prepared], solo: bool, workers: usize) -> usize {
+    let those = prepared.iter().enumerate().filter(|(index, _)| graph.is_per_worker(*index) == solo);
+    those.map(|(_, step)| step.scratch_of_team(workers)).max().unwrap_or(0)
 }
 
 impl PreparedNetwork {
@@ -271,10 +278,8 @@ impl PreparedNetwork {
             prepared,
         };
         let steps: Vec<Ready> = graph.steps.iter().zip(prepared).map(ready).collect();
-        let scratch = |solo: bool, workers: usize| {
-            let those = steps.iter().enumerate().filter(|(index, _)| graph.is_per_worker(*index) == solo);
-            those.map(|(_, step)| step.prepared.scratch_of_team(workers)).max().unwrap_or(0)
-        };
+        let prepared: Vec<&dyn Prepared> = steps.iter().map(|step| &*step.prepared).collect();
+        let scratch = |solo: bool, workers: usize| scratch(&graph, &prepared, solo, workers);
         let worker_memory = |_| WorkerMemory {
             team: Team::new(1),
             arena: Buffer::zeroed(sizes.per_worker),

@@ -25,8 +25,9 @@ pub struct ThreadsError {
     pub reason: String,
 }
 
-/// Stack of a thread in bytes: what Rust gives one, whatever the environment says.
-const STACK: usize = 2 << 20;
+/// Stack of a thread in bytes: what Rust gives one, whatever the environment says. The system provides
+/// what is touched.
+pub const STACK: usize = 2 << 20;
 
 /// How many threads may share a core. Workers wait for each other, so that more of them take many times
 /// as long.

@@ -1,5 +1,6 @@
 //! What all others use and what uses none of them: errors, files, statistics, random numbers.
 
+pub mod bounded;
 pub mod files;
 pub mod in_order;
 pub mod names;

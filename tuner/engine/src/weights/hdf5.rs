@@ -40,6 +40,9 @@ struct Hdf5 {
 /// Where a saved model has its description: an attribute of the root.
 const MODEL_CONFIG: &str = "model_config";
 
+/// More than any description.
+pub(super) const MAX_CONFIG: u64 = 8 << 20;
+
 /// Reads the tree of groups and the header of every dataset.
 pub(super) fn open(section: Section) -> Result<Opened, ReadError> {
     let pages = PagedFile::new(section.clone());
@@ -68,7 +71,12 @@ pub(super) fn open(section: Section) -> Result<Opened, ReadError> {
         }
     }
     let config = tree.root().attrs().map_err(read_error)?.remove(MODEL_CONFIG);
-    let model_config = config.as_ref().and_then(|text| text.as_str()).map(serde_json::from_str).transpose();
+    let text = config.as_ref().and_then(|text| text.as_str());
+    if let Some(found) = text.map(str::len).filter(|&length| length as u64 > MAX_CONFIG) {
+        let reason = format!("{MODEL_CONFIG}: found {found} bytes, expected at most {MAX_CONFIG}");
+        return Err(ReadError::Damaged(reason));
+    }
+    let model_config = text.map(serde_json::from_str).transpose();
     let model_config = model_config
         .map_err(|error| ReadError::Damaged(format!("{MODEL_CONFIG}: {}", words::of_json(&error))))?;
     Ok(Opened { tensors, file: Box::new(Hdf5 { section, datasets }), model_config, others: Vec::new() })
@@ -130,6 +138,7 @@ impl TensorFile for Hdf5 {
     fn read_f32(&self, name: &str, tensor: &TensorInfo) -> Result<Vec<f32>, ReadError> {
         let count = tensor.count()?;
         let dataset = self.datasets.get(name).ok_or_else(|| ReadError::damaged("not found"))?;
+        ensure_chunks(dataset, tensor, count)?;
         let values = match plain_values(dataset, count, self.section.size()) {
             Some(at) => self.section.read_f32_at(at, count)?,
             None if tensor.elements == Elements::F64 => {
@@ -142,6 +151,27 @@ impl TensorFile for Hdf5 {
             return Err(ReadError::Damaged(format!("found {} values, expected {count}", values.len())));
         }
         Ok(values)
+    }
+}
+
+/// How much larger than its tensor a chunk may be, in bytes: writers choose chunks of up to 1 MiB
+/// for tensors that may grow.
+const CHUNK_SLACK: u64 = 1 << 20;
+
+/// Refuses chunks that are larger than their tensor: reading one takes its whole size.
+fn ensure_chunks(dataset: &Dataset, tensor: &TensorInfo, count: usize) -> Result<(), ReadError> {
+    let Layout::Chunked { chunk_shape, .. } = dataset.layout().map_err(ReadError::damaged)? else {
+        return Ok(());
+    };
+    let size = if tensor.elements == Elements::F64 { size_of::<f64>() } else { size_of::<f32>() } as u64;
+    let most = (count as u64).saturating_mul(size).saturating_add(CHUNK_SLACK);
+    let bytes = chunk_shape.iter().try_fold(size, |bytes, extent| bytes.checked_mul(*extent));
+    match bytes {
+        Some(bytes) if bytes <= most => Ok(()),
+        _ => Err(ReadError::Damaged(format!(
+            "found chunks of {chunk_shape:?} for shape {:?}, expected at most {most} bytes",
+            tensor.shape
+        ))),
     }
 }
 

@@ -31,11 +31,11 @@ pub(super) const SAFETENSORS_INDEX: Container = Container {
     open: open_index,
 };
 
-/// The longest header that the format allows.
-const MAX_HEADER: u64 = 100_000_000;
+/// More than the header of any network.
+const MAX_HEADER: u64 = 16 << 20;
 
 /// More than any index.
-const MAX_INDEX: u64 = 64 << 20;
+const MAX_INDEX: u64 = 16 << 20;
 
 #[derive(Debug)]
 struct Safetensors {

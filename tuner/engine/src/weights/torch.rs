@@ -32,7 +32,7 @@ pub(super) const TORCH_LEGACY: Container = Container {
 const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e";
 
 /// More than the description of any network.
-const MAX_PICKLE: u64 = 64 << 20;
+const MAX_PICKLE: u64 = 16 << 20;
 
 /// Containers in containers, at most.
 const MAX_DEPTH: usize = 16;

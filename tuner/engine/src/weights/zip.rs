@@ -6,8 +6,9 @@ use std::path::Path;
 use crate::util::read_at::Section;
 use crate::util::words;
 use crate::weights::archive::{bytes, member, members};
+use crate::weights::hdf5::{self, MAX_CONFIG};
 use crate::weights::tensor_file::{Container, Opened, ReadError};
-use crate::weights::{hdf5, torch};
+use crate::weights::torch;
 
 pub(super) const ZIP: Container = Container {
     name: "zip",
@@ -19,9 +20,6 @@ pub(super) const ZIP: Container = Container {
 /// Weights and description in Keras's archives.
 const KERAS_WEIGHTS: &str = "model.weights.h5";
 const KERAS_CONFIG: &str = "config.json";
-
-/// More than any description.
-const MAX_CONFIG: u64 = 64 << 20;
 
 fn open(section: Section, _: &Path) -> Result<Opened, ReadError> {
     let members = members(&section)?;
