@@ -209,12 +209,12 @@ const MESSAGE: usize = 300;
 /// The most characters of a value that a message quotes.
 const QUOTED: usize = 90;
 
-/// A whole message: [`one_line`] of at most [`MESSAGE`] characters.
+/// A whole message: [`one_line`] of at most `MESSAGE` characters.
 pub fn message(text: &str) -> String {
     cut(&one_line(text), MESSAGE)
 }
 
-/// A value from outside as part of a message: [`one_line`] of at most [`QUOTED`] characters.
+/// A value from outside as part of a message: [`one_line`] of at most `QUOTED` characters.
 pub fn quoted(text: &str) -> String {
     cut(&one_line(text), QUOTED)
 }
