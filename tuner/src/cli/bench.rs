@@ -17,7 +17,9 @@ use crate::bench::{
 use crate::cli::args::PrecisionArg;
 use crate::cli::check::rows;
 use crate::cli::shape_list::{Listed, read};
-use crate::cli::{Answer, Failure, IsaArgs, Meter, OutputArgs, crowded, print_notes, stdin, threads};
+use crate::cli::{
+    Answer, Failure, IsaArgs, Meter, OutputArgs, crowded, print_notes, stdin, thread_count, threads,
+};
 use crate::measure::{MeasureBudget, MeasureContext, ensure_measured, measure_kernels};
 use crate::report::{COLUMNS, Candidates, convolution, count, paragraphs, percent, sections, shape};
 
@@ -33,7 +35,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "ID")]
     kernel: Option<String>,
     /// Worker threads; the physical cores this process may use by default
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_parser = thread_count)]
     threads: Option<u16>,
     /// Images of an inference, in place of the n of the shapes
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]

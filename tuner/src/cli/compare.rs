@@ -7,7 +7,7 @@ use engine::Plan;
 use engine::plan::store::in_folder;
 use serde::Serialize;
 
-use crate::cli::{Answer, Failure, Meter, OutputArgs, model_options, planned_model};
+use crate::cli::{Answer, Failure, Meter, OutputArgs, model_options, planned_model, thread_count};
 use crate::compare::live::{Contender, is_program};
 use crate::compare::side::{Side, of_plan, sides};
 use crate::compare::{Comparison, live, page, recorded};
@@ -50,7 +50,7 @@ struct LiveArgs {
     #[arg(long, requires = "live")]
     model: Option<String>,
     /// The threads of both programs
-    #[arg(long, requires = "live", conflicts_with = "plan", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, requires = "live", conflicts_with = "plan", value_parser = thread_count)]
     threads: Option<u16>,
     /// The images of an inference of both programs
     #[arg(long, requires = "live", conflicts_with = "plan", value_parser = clap::value_parser!(u16).range(1..=1024))]

@@ -18,12 +18,12 @@ use crate::bench::progress::Silent;
 use crate::bench::{
     LoadMonitor, POLICY, Progress, Stage, StageProgress, Topology, noise, weight_bytes, weights_come_from,
 };
-use crate::cli::{Failure, IsaArgs, OutputArgs, threads};
+use crate::cli::{Failure, IsaArgs, OutputArgs, thread_count, threads};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct MachineArgs {
     /// Measure on N threads at once, besides one; the cores this process may use by default
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = thread_count)]
     threads: Option<u16>,
     #[command(flatten)]
     isa: IsaArgs,
