@@ -15,6 +15,7 @@ mod folders;
 mod images;
 mod lists;
 mod log;
+mod memory;
 mod norms;
 mod plan;
 mod print;
