@@ -17,6 +17,7 @@ mod images;
 mod lists;
 mod log;
 mod machine;
+mod memory;
 mod norms;
 mod plan;
 mod print;

@@ -217,7 +217,7 @@ fn a_memory_bound_is_kept_by_the_process_or_refused_with_the_least_possible() {
 /// The most memory that a process has had, in KiB, seen while it runs. What the system counts for a
 /// process that has ended includes what its parent had when it was started.
 #[cfg(target_os = "linux")]
-fn peak_kib(mut command: Command) -> u64 {
+pub fn peak_kib(mut command: Command) -> u64 {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;

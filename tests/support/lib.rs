@@ -290,6 +290,11 @@ impl Subject {
                 continue;
             }
             let mut filled = trial.prepare(&hollow);
+            let sizes = |step: &dyn Prepared| {
+                let buffers = step.packed().iter().map(|buffer| buffer.len()).collect::<Vec<_>>();
+                (buffers, step.packed_bytes(), step.scratch())
+            };
+            assert_eq!(sizes(&*filled), sizes(&*real), "{}: sizes without weights", trial.context);
             assert_eq!(filled.packed_mut().len(), real.packed().len(), "{}", trial.context);
             for (to, from) in zip(filled.packed_mut(), real.packed()) {
                 to.as_mut_slice().copy_from_slice(from.as_slice());

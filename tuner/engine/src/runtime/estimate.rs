@@ -36,9 +36,9 @@ impl Running {
     }
 }
 
-/// Code, tables and stack of the program that it has not touched before it prepares a network, in
-/// bytes.
-const PROGRAM: usize = 4 << 20;
+/// Code, tables and stack of the program, and headers of weights, that it has not touched before it
+/// prepares a network, in bytes.
+const PROGRAM: usize = 18 << 20;
 
 /// What a thread touches of its stack, and what the heap keeps for it, in bytes.
 const A_THREAD: usize = 64 << 10;
@@ -86,17 +86,18 @@ pub fn bytes(graph: &Graph, choices: &[Choice], cpu: &Cpu, running: Running) -> 
     let in_one_piece = if graph.batch > 1 { at_work } else { 0 };
     let loaded = images.min(loaders + 3 * at_work) + in_one_piece;
     let results = images.min(2 * at_work);
-    let run = of_run(all) + split + loaded * image + results * result;
-    Some(PROGRAM + running.started() * A_THREAD + all.weights + filters_at_once(graph, threads) + run)
+    let filters = filters_at_once(graph, threads);
+    let preparing = filters + loaded * image;
+    let run = filters.min(KEPT * threads) + of_run(all) + split + loaded * image + results * result;
+    Some(PROGRAM + running.started() * A_THREAD + all.weights + preparing.max(run))
 }
 
-/// Bytes of the filters that are read and packed at once, one layer a thread and the largest at that,
-/// or of what the heap keeps of them.
+/// Bytes of the filters that are read and packed at once: one layer a thread, and the largest at that.
 fn filters_at_once(graph: &Graph, threads: usize) -> usize {
     let of_step = |problem| elements(problem)[2] as usize * size_of::<f32>();
     let mut filters: Vec<usize> = graph.steps.iter().map(|step| of_step(&step.problem)).collect();
     filters.sort_unstable_by(|a, b| b.cmp(a));
-    filters.iter().take(threads).sum::<usize>().min(KEPT * threads)
+    filters.iter().take(threads).sum()
 }
 
 /// Bytes of a network as so many workers run it, without memory for it; none where it can't be

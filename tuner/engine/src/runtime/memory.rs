@@ -66,11 +66,9 @@ pub fn least_bytes(graph: &Graph, threads: usize, precision: Precision) -> usize
     process_bytes(graph, threads) + (weights + arena_elements(graph)) * precision.bytes()
 }
 
-/// Refuses a network that does not fit in memory when it runs.
+/// Refuses a network that does not fit in memory whatever its kernels and types; see
+/// [`crate::runtime::estimate`] for one whose kernels are known.
 pub fn ensure_runs(what: &str, graph: &Graph) -> Result<(), MemoryError> {
-    let filters = || graph.steps.iter().map(|step| elements(&step.problem)[2]);
-    let largest = filters().max().unwrap_or(0);
-    let images = graph.tensors[0].elements() as u128;
     let largest_tensor = graph.tensors.iter().map(|tensor| tensor.elements() as u128).max().unwrap_or(0);
     if largest_tensor > MAX_ELEMENTS {
         let [needed, available] =
@@ -82,10 +80,10 @@ pub fn ensure_runs(what: &str, graph: &Graph) -> Result<(), MemoryError> {
             limit: "the most for one tensor".to_owned(),
         });
     }
-    ensure(
-        what,
-        2 * images + arena_elements(graph) as u128 + filters().sum::<u128>() + (PACKED - 1) * largest,
-    )
+    let filters: u128 = graph.steps.iter().map(|step| elements(&step.problem)[2]).sum();
+    let images = graph.tensors[0].elements() as u128;
+    let in_u8 = (arena_elements(graph) as u128 + filters) / size_of::<f32>() as u128;
+    ensure(what, images + in_u8)
 }
 
 /// Refuses problems of which one does not fit in memory with one kernel at a time.

@@ -183,3 +183,32 @@ fn plain_values(dataset: &Dataset, count: usize, len: u64) -> Option<u64> {
     let is_inside = address.checked_add(bytes)? <= len;
     (is_inside && size == bytes && dataset.datatype().ok()? == make_f32_type()).then_some(address)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use hdf5_pure::{FileBuilder, MaxExtent};
+
+    use super::*;
+
+    #[test]
+    fn chunks_may_be_larger_than_their_tensor_by_a_mebibyte() {
+        for (chunk, is_read) in [(64, true), (1 << 18, true), (1 << 19, false)] {
+            let mut builder = FileBuilder::new();
+            let dataset = builder.create_dataset("w").with_f32_data(&[1.0; 8]).with_shape(&[8]);
+            dataset.with_maxshape(&[MaxExtent::Unlimited]).with_chunks(&[chunk]);
+            let bytes = builder.finish().expect("a file");
+            let mut file = tempfile::tempfile().expect("a file");
+            file.write_all(&bytes).expect("written");
+            let opened = open(Section::whole(file).expect("an open file")).expect("a tree");
+            match opened.file.read_f32("w", &opened.tensors["w"]) {
+                Ok(values) => assert!(is_read && values == [1.0; 8]),
+                Err(ReadError::Damaged(reason)) => {
+                    assert!(!is_read && reason.contains("expected at most 1048608 bytes"), "{reason}");
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    }
+}
