@@ -165,12 +165,17 @@ impl Archive<'_> {
             let expected = if types == [I64] { "<i8" } else { "<f8 or <f4" };
             return Err(InputError::Type { file: self.file.clone(), name: name.to_owned(), found, expected });
         }
-        let mut bytes = Vec::new();
-        reader.take(MAX_BYTES).read_to_end(&mut bytes).map_err(damaged)?;
         let size = if found == F32 { 4 } else { 8 };
-        let expected = header.shape.iter().try_fold(size, |bytes: usize, extent| bytes.checked_mul(*extent));
-        if expected != Some(bytes.len()) {
-            return Err(self.format(&format!("{name} of {:?} with {} bytes", header.shape, bytes.len())));
+        let expected =
+            header.shape.iter().try_fold(size, |bytes: u64, extent| bytes.checked_mul(*extent as u64));
+        let mut bytes = Vec::new();
+        // No more than the shape states, and a byte to see that there is more.
+        let most = expected.map_or(0, |expected| expected.min(MAX_BYTES)) + 1;
+        reader.take(most).read_to_end(&mut bytes).map_err(damaged)?;
+        if expected != Some(bytes.len() as u64) {
+            let or_more = if bytes.len() as u64 == most { " or more" } else { "" };
+            let found = format!("{name} of {:?} with {} bytes{or_more}", header.shape, bytes.len());
+            return Err(self.format(&found));
         }
         Ok((header, bytes))
     }
