@@ -23,6 +23,8 @@ import numpy as np
 CORPUS = Path(__file__).parent / "corpus"
 TARGETS = "safetensors", "hdf5", "npy"
 BATCH = 100
+# What a batch takes at most; HDF5's own library does not end on some files.
+SECONDS = 30
 
 
 def changed(content: bytes, rng: random.Random) -> bytes:
@@ -93,12 +95,17 @@ def print_all(paths: list[str]) -> None:
 
 
 def lines(command: list[str], paths: list[Path]) -> tuple[list[str], int]:
-    """What a reader prints of each file, and how often it died."""
+    """What a reader prints of each file, and how often it died or did not end."""
     found, deaths = [], 0
     while len(found) < len(paths):
         rest = [str(path) for path in paths[len(found) :]]
-        run = subprocess.run(command + rest, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        complete = [line for line in run.stdout.split("\n")[:-1] if line.startswith(("ok", "error"))]
+        with tempfile.TemporaryFile("w+") as out:
+            try:
+                subprocess.run(command + rest, stdout=out, stderr=subprocess.DEVNULL, timeout=SECONDS)
+            except subprocess.TimeoutExpired:
+                pass
+            out.seek(0)
+            complete = [line for line in out.read().split("\n")[:-1] if line.startswith(("ok", "error"))]
         found += complete
         if len(complete) < len(rest):
             found.append("died")
@@ -141,6 +148,10 @@ def main() -> int:
             theirs, _ = lines([sys.executable, __file__, "--read"], paths)
             dead += died
             for path, own, other in zip(paths, ours, theirs):
+                if own == "died":
+                    kept = Path(tempfile.gettempdir()) / f"died-{path.name}"
+                    kept.write_bytes(path.read_bytes())
+                    print(f"{kept}: the program died")
                 taken["ours"] += own.startswith("ok")
                 taken["theirs"] += other.startswith("ok")
                 if not (own.startswith("ok") and other.startswith("ok")):
