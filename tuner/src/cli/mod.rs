@@ -9,6 +9,7 @@ mod detail;
 mod explain;
 mod fid;
 mod findings;
+pub mod fuzz;
 mod heap;
 pub mod image_paths;
 mod images;

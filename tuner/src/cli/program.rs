@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -90,10 +91,7 @@ fn run_command() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
-            // One line: clap's own first paragraph, its tips and usage left out.
-            let text = error.to_string();
-            let first: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
-            messages::line(format!("{} (see --help)", first.join(" ")));
+            messages::line(in_one_line(&error));
             return ExitCode::from(FAILED);
         }
         Err(help) => return ended(out.unless_closed(help.print()).map(|()| true).map_err(Failure::from)),
@@ -101,6 +99,21 @@ fn run_command() -> ExitCode {
     let copied = stdin::copy().map_err(|error| format!("standard input: cannot read: {error}").into());
     let result = copied.and_then(|()| dispatch(cli, &mut out));
     ended(result.and_then(|right| Ok(out.flush().map(|()| right)?)))
+}
+
+/// clap's own first paragraph, its tips and usage left out.
+fn in_one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let first: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    format!("{} (see --help)", first.join(" "))
+}
+
+/// Whether words, of which the first is the program's name, are a command; the message if not.
+pub fn check_words(words: impl IntoIterator<Item = OsString>) -> Result<(), String> {
+    match Cli::try_parse_from(words) {
+        Err(error) if error.use_stderr() => Err(in_one_line(&error)),
+        _ => Ok(()),
+    }
 }
 
 /// The exit status, after the message that belongs to it.

@@ -210,3 +210,17 @@ impl Archive<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_array_is_read_no_further_than_its_shape_states() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let long = [npy::header(F64, &[2]), vec![0; 1 << 20]].concat();
+        archive_of(&[(MEAN, long)], &mut file.as_file()).expect("written");
+        let error = read(file.path()).map(drop).expect_err("more values than the shape has").to_string();
+        assert!(error.contains("found mu of [2] with 17 bytes or more"), "{error}");
+    }
+}

@@ -51,6 +51,9 @@ pub fn decode(bytes: Vec<u8>) -> Result<Decoded, Refusal> {
             let layout = Orientation::from_exif(orientation).unwrap_or(Orientation::NoTransforms);
             Ok(Decoded { layout, ..Decoded::upright(pixels) })
         }
+        ImageFormat::Png if !has_whole_palette(&bytes) => {
+            Err(Refusal::damaged("a PNG whose palette ends in a colour"))
+        }
         ImageFormat::WebP if !has_riff_length(&bytes) => Err(Refusal::damaged("a truncated WebP")),
         kind => other(&bytes, kind),
     }
@@ -68,6 +71,20 @@ const PNG_METADATA: u64 = 16 << 20;
 /// The width that the header of a PNG states: of its rows of up to 8 bytes a pixel some are kept.
 fn png_width(bytes: &[u8]) -> u64 {
     bytes.get(16..).and_then(|rest| rest.first_chunk()).map_or(0, |width| u32::from_be_bytes(*width).into())
+}
+
+/// Whether the palettes of a PNG have whole colours. The decoder would read beyond the last of others.
+fn has_whole_palette(bytes: &[u8]) -> bool {
+    let mut rest = bytes.get(8..).unwrap_or_default();
+    while let Some((&[a, b, c, d, ref kind @ ..], body)) = rest.split_first_chunk::<8>() {
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        if kind == b"PLTE" && !length.is_multiple_of(3) {
+            return false;
+        }
+        // A checksum follows.
+        rest = body.get(length.saturating_add(4)..).unwrap_or_default();
+    }
+    true
 }
 
 /// PNG, WebP and BMP.

@@ -96,8 +96,10 @@ impl Refusal {
     }
 }
 
-/// The most pixels accepted, so that a small file cannot ask for all memory.
-pub const MAX_PIXELS: usize = 200_000_000;
+/// The most pixels accepted, so that a small file cannot ask for all memory; fewer where parsers are
+/// fuzzed, in little memory and many times a second.
+#[allow(unexpected_cfgs, reason = "cargo-fuzz sets it")]
+pub const MAX_PIXELS: usize = if cfg!(fuzzing) { 1_000_000 } else { 200_000_000 };
 
 /// The number of pixels, which is checked before memory is asked for.
 pub fn checked_size(width: usize, height: usize) -> Result<usize, Refusal> {

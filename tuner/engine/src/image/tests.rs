@@ -164,6 +164,13 @@ fn truncated_files_of_every_format_are_refused_in_one_line() {
 }
 
 #[test]
+fn a_palette_that_ends_in_a_colour_is_refused() {
+    let torn = include_bytes!("../../../../tests/fuzz/corpus/png/torn_palette");
+    let message = refusal(torn, &Model::inception_v3());
+    assert!(message.contains("a PNG whose palette ends in a colour"), "{message}");
+}
+
+#[test]
 fn damaged_files_never_panic() {
     let small = gradient().crop_imm(0, 0, 61, 47);
     let files = [

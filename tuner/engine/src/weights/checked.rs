@@ -7,15 +7,16 @@ use kernels::{BatchNorm, Filter};
 
 use crate::network::models::MAX_CHANNELS;
 use crate::network::{ConvSpec, Spec};
-use crate::util::files::{coordinate, file_name, starts_like};
+use crate::util::files::coordinate;
 use crate::util::read_at::Section;
+use crate::weights::NAMING_SCHEMES;
+use crate::weights::container_file::ContainerFile;
 use crate::weights::error::WeightsError;
 use crate::weights::head::{DenseNames, HeadChain, HeadOptions, HeadParts};
 use crate::weights::keras_config;
 use crate::weights::names::{ConvTensors, Name, NormTensors};
 use crate::weights::naming::{self, Axes, LayerNames, Naming};
-use crate::weights::tensor_file::{Container, Elements, MAGIC, Opened, TensorFile, TensorInfo, Tensors};
-use crate::weights::{CONTAINERS, NAMING_SCHEMES};
+use crate::weights::tensor_file::{Container, Elements, Opened, TensorFile, TensorInfo, Tensors};
 
 #[derive(Debug)]
 pub(super) struct CheckedFile {
@@ -53,20 +54,8 @@ impl CheckedFile {
     /// Opens a file by its container, reads its names by their scheme, and checks presence, shape
     /// and type of all that a spec needs.
     pub fn open(path: &Path, spec: &Spec, options: &HeadOptions) -> Result<Self, WeightsError> {
-        let name = file_name(path);
-        let read = |source| WeightsError::Read { file: name.clone(), source };
-        let section = std::fs::File::open(path).and_then(Section::whole).map_err(read)?;
-        let mut magic = vec![0; section.size().min(MAGIC) as usize];
-        section.read_exact_at(&mut magic, 0).map_err(read)?;
-        let known = CONTAINERS.iter().find(|(container, _)| (container.recognises)(&magic));
-        let (container, usual_naming) = known.ok_or_else(|| WeightsError::Content {
-            file: name.clone(),
-            found: starts_like(&magic),
-            expected: CONTAINERS.each_ref().map(|(container, _)| container.title).join(" or "),
-        })?;
-        let opened = (container.open)(section.clone(), path);
-        let Opened { tensors, file, model_config, others } =
-            opened.map_err(|error| WeightsError::of(error, &name, container.name))?;
+        let ContainerFile { name, section, container, usual_naming, opened } = ContainerFile::open(path)?;
+        let Opened { tensors, file, model_config, others } = opened;
         let naming = NAMING_SCHEMES.into_iter().find(|naming| (naming.recognises)(&tensors));
         let naming = naming.unwrap_or(usual_naming);
         let names = naming::File {

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use hdf5_pure::{DType, Dataset, Error, FormatError, Group, Layout, make_f32_type};
+use hdf5_pure::{
+    DType, Dataset, Datatype, DatatypeByteOrder, Error, FormatError, Group, Layout, make_f32_type,
+    make_f64_type,
+};
 
 use crate::util::files::one_line;
 use crate::util::read_at::Section;
@@ -123,8 +126,8 @@ fn name_of(group: &Group, path: &[String]) -> Result<Option<String>, ReadError> 
 /// A header that cannot be read shows as the tensor's type.
 fn info(dataset: &Dataset, group: Option<String>) -> TensorInfo {
     let (shape, elements) = match (dataset.shape(), dataset.dtype()) {
-        (Ok(shape), Ok(DType::F32)) => (shape, Elements::F32),
-        (Ok(shape), Ok(DType::F64)) => (shape, Elements::F64),
+        (Ok(shape), Ok(DType::F32)) => (shape, ieee(dataset, Elements::F32, &make_f32_type())),
+        (Ok(shape), Ok(DType::F64)) => (shape, ieee(dataset, Elements::F64, &make_f64_type())),
         (Ok(shape), Ok(other)) => (shape, Elements::Other(one_line(&other.to_string()).into())),
         (Err(error), _) | (_, Err(error)) => {
             (vec![], Elements::Other(one_line(&format!("unknown ({error})")).into()))
@@ -132,6 +135,20 @@ fn info(dataset: &Dataset, group: Option<String>) -> TensorInfo {
     };
     let shape = shape.into_iter().map(|size| usize::try_from(size).unwrap_or(usize::MAX)).collect();
     TensorInfo { group, shape, elements }
+}
+
+/// The elements, if their bits lie as `usual` has them, whichever byte comes first. HDF5 has numbers with
+/// other biases and places of exponents, which the reader would take for these.
+fn ieee(dataset: &Dataset, elements: Elements, usual: &Datatype) -> Elements {
+    use DatatypeByteOrder::{BigEndian, LittleEndian};
+    let layout = |datatype: &Datatype| match datatype {
+        Datatype::FloatingPoint { layout, byte_order: LittleEndian | BigEndian, .. } => Some(*layout),
+        _ => None,
+    };
+    match dataset.datatype() {
+        Ok(datatype) if layout(&datatype) == layout(usual) => elements,
+        _ => Elements::Other(format!("{elements} of another layout").into()),
+    }
 }
 
 impl TensorFile for Hdf5 {

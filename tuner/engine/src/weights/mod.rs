@@ -6,6 +6,7 @@
 mod activation_means;
 mod archive;
 mod checked;
+mod container_file;
 pub mod error;
 mod hdf5;
 mod head;
@@ -25,6 +26,7 @@ mod torch_names;
 mod torch_values;
 mod zip;
 
+pub use container_file::{SeeTensor, for_each_tensor};
 pub use error::WeightsError;
 pub use head::HeadOptions;
 pub use source::Weights;

@@ -91,6 +91,8 @@ pub enum Stored {
     Plain,
     Chunked,
     BigEndian,
+    /// With another bias of exponents than f32's.
+    Biased,
 }
 
 fn add_variables(group: &mut GroupBuilder, variables: &Tensors, stored: Stored) {
@@ -105,6 +107,13 @@ fn add_variables(group: &mut GroupBuilder, variables: &Tensors, stored: Stored) 
                 let byte_order = DatatypeByteOrder::BigEndian;
                 let datatype = Datatype::FloatingPoint { size, byte_order, layout };
                 let bytes = values.iter().flat_map(|value| value.to_be_bytes()).collect();
+                dataset.with_raw_data(datatype, bytes, values.len() as u64)
+            }
+            Stored::Biased => {
+                let mut datatype = make_f32_type();
+                let Datatype::FloatingPoint { layout, .. } = &mut datatype else { panic!("f32") };
+                layout.exponent_bias += 1;
+                let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
                 dataset.with_raw_data(datatype, bytes, values.len() as u64)
             }
         }

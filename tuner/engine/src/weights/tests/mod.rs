@@ -245,6 +245,12 @@ fn values_that_lie_outside_the_file_are_damage_of_their_tensor() {
 }
 
 #[test]
+fn numbers_of_another_layout_of_bits_are_no_f32() {
+    let message = refusal(&legacy_bytes(0, None, &filters(true), Stored::Biased), &spec());
+    assert!(message.contains("has type f32 of another layout, expected f32, f16, bf16 or f64"), "{message}");
+}
+
+#[test]
 fn damaged_files_are_refused_or_read_but_never_panic() {
     let (_folder, path) = write(b"");
     let read = |bytes: &[u8]| {
