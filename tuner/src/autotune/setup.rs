@@ -65,10 +65,11 @@ impl<'a> Setup<'a> {
         work: Vec<(Problem, usize)>,
         progress: &'a dyn Report,
     ) -> Result<Self, TuneError> {
-        ensure_measured(work.iter().map(|(problem, _)| problem), &options.cpu, options.threads)?;
+        let precision = Precision::within(options.bounds.error);
+        let problems = work.iter().map(|(problem, _)| problem);
+        ensure_measured(problems, &options.cpu, precision, options.threads)?;
         let threads = Threads::new(options.threads)?;
         let machine = Machine::of(&options.cpu);
-        let precision = Precision::within(options.bounds.error);
         let bytes = weight_bytes(work.iter().map(|(problem, count)| (problem, *count)), precision);
         let weights_from = weights_come_from(bytes, &options.cpu);
         let mut setup = Self {

@@ -88,7 +88,7 @@ pub fn bench(args: &BenchArgs, out: &mut dyn Write) -> Result<bool, Failure> {
     };
     let problems: Vec<Problem> = list.iter().map(Listed::problem).collect();
     let count = args.threads.map_or_else(engine::runtime::physical_cores, usize::from);
-    ensure_measured(&problems, &cpu, count)?;
+    ensure_measured(&problems, &cpu, precision(args), count)?;
     let threads = threads(count)?;
     print_notes(&crowded(threads.count()));
     let mut meter = Meter::default();

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use engine::MemoryError;
-use engine::network::{SupportedKernel, available};
+use engine::network::{Precision, SupportedKernel, available};
 use engine::runtime::estimate::reserved;
 use engine::runtime::{elements, ensure_more};
 use kernels::{Cpu, Filter, Formats, Problem};
@@ -16,10 +16,11 @@ use crate::bench::POLICY;
 pub fn ensure_measured<'a>(
     problems: impl IntoIterator<Item = &'a Problem>,
     cpu: &Cpu,
+    types: Precision,
     threads: usize,
 ) -> Result<(), MemoryError> {
     for problem in problems {
-        ensure_more(&problem.to_string(), bytes(problem, cpu, threads), reserved(threads))?;
+        ensure_more(&problem.to_string(), bytes(problem, cpu, types, threads), reserved(threads))?;
     }
     Ok(())
 }
@@ -27,7 +28,7 @@ pub fn ensure_measured<'a>(
 /// Bytes that measuring a problem takes at most: inputs, sources and destinations, the packed weights
 /// of the candidates that are there at a time, the scratch that they share, and what passes through
 /// the caches between two of them.
-fn bytes(problem: &Problem, cpu: &Cpu, threads: usize) -> u128 {
+fn bytes(problem: &Problem, cpu: &Cpu, types: Precision, threads: usize) -> u128 {
     let (kernels, _) = available(cpu, problem);
     let mut packed = Vec::new();
     let mut scratch = 0;
@@ -43,8 +44,10 @@ fn bytes(problem: &Problem, cpu: &Cpu, threads: usize) -> u128 {
         }
     }
     packed.sort_unstable_by_key(|bytes| Reverse(*bytes));
-    // Those that are left, and some tunings more or the best of each kernel in all formats.
-    let in_all_formats = kernels.len() * POLICY.race.finalists * Formats::ALL.len();
+    // Those that are left, and some tunings more or, in lower types, the best of each kernel in all
+    // formats.
+    let formats = if types == Precision::F32 { 0 } else { Formats::ALL.len() };
+    let in_all_formats = kernels.len() * POLICY.race.finalists * formats;
     let at_once = packed.len().min(POLICY.race.most + POLICY.search.at_a_time.max(in_all_formats));
     let [src, dst, filters] = elements(problem).map(|elements| elements * size_of::<f32>() as u128);
     let packed = packed[..at_once].iter().sum::<usize>() as u128;
