@@ -25,3 +25,6 @@ pub mod command_line {}
 
 #[doc = include_str!("../docs/dependencies.md")]
 pub mod dependencies {}
+
+#[doc = include_str!("../docs/robustness.md")]
+pub mod robustness {}
