@@ -72,6 +72,11 @@ class Runner:
             process.communicate()
             return True
 
+    def go_on(self, words: str, output: str) -> None:
+        """Rows appear as they come: a file that is there can be gone on with."""
+        resumed = any(path.name.startswith(output) for path in self.folder.iterdir())
+        self.run(words + (" --resume" if resumed else ""))
+
     def left_over(self) -> list:
         return [str(path) for path in self.folder.rglob(".tuner-*")]
 
@@ -115,9 +120,7 @@ def tune(runner: Runner, after: float) -> bool:
 def write_results(runner: Runner, after: float) -> bool:
     words = "run --model mixed10 --threads 1 --input block.npy --output y.npy"
     was_killed = runner.killed(words, after)
-    # Rows appear as they come: a file that is there can be gone on with.
-    resumed = any(path.name.startswith("y.npy") for path in runner.folder.iterdir())
-    runner.run(words + (" --resume" if resumed else ""))
+    runner.go_on(words, "y.npy")
     result = (runner.folder / "y.npy").read_bytes()
     expect(result == (runner.folder / "expected.npy").read_bytes(), "other results than without a kill")
     return was_killed
@@ -126,8 +129,7 @@ def write_results(runner: Runner, after: float) -> bool:
 def write_cache(runner: Runner, after: float) -> bool:
     words = "run --model mixed10 --threads 1 --input one.npy --packed packed --output z.npy"
     was_killed = runner.killed(words, after)
-    (runner.folder / "z.npy").unlink(missing_ok=True)
-    runner.run(words)
+    runner.go_on(words, "z.npy")
     result = (runner.folder / "z.npy").read_bytes()
     expect(result == (runner.folder / "one-expected.npy").read_bytes(), "other results by the weight cache")
     return was_killed

@@ -83,7 +83,7 @@ fn a_tuning_that_the_address_space_has_no_room_for_is_refused() {
 #[test]
 fn runs_end_with_a_result_or_a_line_whatever_the_limit_is() {
     let folder = Folder::new();
-    for mb in (40..400).step_by(40) {
+    for mb in (80..400).step_by(40) {
         for args in [RUN_BLOCK.to_owned(), format!("run {SMALL} --threads 2"), "list".to_owned()] {
             let ran = limited(&folder, &format!("-v {mb}000"), &args);
             if ran.status != Some(0) {

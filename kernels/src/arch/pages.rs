@@ -6,7 +6,7 @@
 const HUGE_PAGE: usize = 2 << 20;
 
 /// Bytes of a page, or a multiple of them.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", debug_assertions))]
 const PAGE: usize = 64 << 10;
 
 /// Which end of memory lies at a page that nobody may touch.
@@ -64,7 +64,7 @@ impl Region {
 
     /// Exactly `len` zeroed bytes that begin or end where a page begins that nobody may touch: what
     /// reads or writes one byte beyond that edge ends the process.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", debug_assertions))]
     pub fn guarded(len: usize, edge: Edge) -> Option<Self> {
         use libc::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_NONE, PROT_READ, PROT_WRITE};
         let inner = len.max(1).checked_next_multiple_of(PAGE)?;
@@ -96,7 +96,7 @@ impl Region {
         None
     }
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(all(not(target_os = "linux"), debug_assertions))]
     pub fn guarded(_: usize, _: Edge) -> Option<Self> {
         None
     }
