@@ -200,7 +200,6 @@ fn wrong_uses_of_run_are_refused() {
         ("run --model mixed3 --features".to_string(), "--features"),
         (format!("{RUN} --json"), "--repeat"),
         (format!("{RUN} --repeat 0"), "--repeat"),
-        (format!("{RUN} --repeat 1 --json --profile"), "--profile"),
         (format!("{RUN} --output nowhere/y.npy"), "nowhere/y.npy"),
         (format!("{RUN} --output ."), "cannot write"),
         ("run".to_string(), "--model"),

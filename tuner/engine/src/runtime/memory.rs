@@ -111,12 +111,14 @@ pub fn ensure_more(what: &str, more: u128, reserved: usize) -> Result<(), Memory
         (limits.mapped(), taken.mapped, of_address_space),
         (limits.data(), taken.data, of_address_space),
     ];
-    for (limit, taken, more) in checks {
+    let failed = checks.into_iter().filter_map(|(limit, taken, more)| {
         let needed = u128::from(taken) + more;
-        if let Some(limit) = limit.filter(|limit| needed > u128::from(limit.available)) {
-            let (what, available) = (what.to_owned(), u128::from(limit.available));
-            return Err(MemoryError { what, needed, available, limit: limit.name });
-        }
+        Some((limit.filter(|limit| needed > u128::from(limit.available))?, needed))
+    });
+    // Of several, the lowest.
+    if let Some((limit, needed)) = failed.min_by_key(|(limit, _)| limit.available) {
+        let (what, available) = (what.to_owned(), u128::from(limit.available));
+        return Err(MemoryError { what, needed, available, limit: limit.name });
     }
     Ok(())
 }
