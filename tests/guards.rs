@@ -42,7 +42,9 @@ fn no_row_touches_a_byte_beyond_its_operands() {
             // The oracle reads no operands by vectors, and takes minutes.
             let Some(subject) = Subject::of(row.id).filter(|_| row.id != "reference") else { continue };
             let supported = cases.iter().filter(|case| subject.kernel.supports(&case.problem).is_ok());
-            for (turn, case) in supported.enumerate() {
+            // Reads before the start are rarer: a third of the cases look for them.
+            let step = if edge == Edge::End { 1 } else { 3 };
+            for (turn, case) in supported.enumerate().step_by(step) {
                 let tunings = subject.kernel.tunings(&case.problem);
                 let tuning = &tunings[turn * 7 % tunings.len()];
                 subject.touch(case, tuning, 1 + turn % 3);
