@@ -61,12 +61,12 @@ def compare(args: argparse.Namespace, other: Path) -> dict:
     if ran.returncode not in (0, 1):
         sys.exit(f"error: {' '.join(command)}: {ran.stderr.strip()}")
     found = json.loads(ran.stdout)["comparisons"][0]
-    slower = [row["name"] for row in found["problems"] if row["ratio"] and row["ratio"][1] > 1 + args.fail_above / 100]
+    rows = [row for row in found["problems"] if row["ratio"]]
     return {
         "status": ran.returncode,
         "seconds": round(time.monotonic() - start, 1),
         "network": found["network"]["ratio"],
-        "slower": len(slower),
+        "slower": sum(row["ratio"][1] > 1 + args.fail_above / 100 for row in rows),
         "problems": len(found["problems"]),
     }
 

@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
-use cross_checks::{Case, Data, EPILOGUES, Layout, RELU, Subject, conv, conv_with, cpu};
-use engine::network::{Graph, Model, problems};
+use cross_checks::{
+    Case, Data, EPILOGUES, Layout, RELU, Subject, conv, conv_with, cpu, problems_of_inception_v3,
+};
 use kernels::{
     Conv, Epilogue, Filter, Format, Formats, MAX_SEGMENTS, Padding, Pool, PoolKind, Problem, Tier, Tuning,
     Unsupported, Window, table,
@@ -80,31 +81,6 @@ fn same(kernel: [usize; 2], stride: [usize; 2]) -> Window {
 }
 
 const KINDS: [PoolKind; 3] = [PoolKind::Max, PoolKind::Average, PoolKind::AverageCountingBorder];
-
-/// All distinct problems of InceptionV3 with both ends of its head, those of all forms of its
-/// blocks, and the average pools of both frameworks, on images of a few pixels. Global pools stay
-/// as they are.
-fn problems_of_inception_v3() -> Vec<Case> {
-    let mut distinct: Vec<Problem> = Vec::new();
-    for average in [PoolKind::Average, PoolKind::AverageCountingBorder] {
-        for (problem, _) in problems(&Graph::new(&Model::inception_v3(), 1, average)) {
-            if !distinct.contains(&problem) {
-                distinct.push(problem);
-            }
-        }
-    }
-    distinct.push(Problem::Sigmoid { batch: 1, channels: 1000 });
-    for problem in &mut distinct {
-        match problem {
-            Problem::Pool(Pool { image, window, .. }) if window.kernel == *image => (),
-            Problem::Conv(Conv { image, .. }) | Problem::Pool(Pool { image, .. }) => {
-                *image = [image[0].min(9), image[1].min(11)];
-            }
-            Problem::Softmax { .. } | Problem::Sigmoid { .. } => (),
-        }
-    }
-    distinct.into_iter().map(Case::packed).collect()
-}
 
 /// Few channels, but enough of them and of pixels for each tuning to be offered.
 fn check_all_tunings(id: &str) {

@@ -5,32 +5,14 @@
 
 #![cfg(all(target_os = "linux", debug_assertions))]
 
-use std::collections::HashSet;
-
-use cross_checks::{Case, Subject};
-use engine::network::{Graph, Model, problems};
+use cross_checks::{Case, Subject, problems_of_inception_v3};
 use kernels::memory::{Edge, guard};
-use kernels::{Conv, Pool, PoolKind, Problem, table};
+use kernels::{Problem, table};
 
-/// All problems of InceptionV3 and of its block variants, with their channels, on images that take seconds
-/// in all, with tails of every tile.
+/// The problems of InceptionV3, and a softmax that ends within a vector.
 fn cases() -> Vec<Case> {
-    let kinds = [PoolKind::Average, PoolKind::AverageCountingBorder];
-    let all = kinds.into_iter().flat_map(|kind| problems(&Graph::new(&Model::inception_v3(), 1, kind)));
-    let mut seen = HashSet::new();
-    let small = all.map(|(mut problem, _)| {
-        match &mut problem {
-            Problem::Pool(Pool { image, window, .. }) if window.kernel == *image => (),
-            Problem::Conv(Conv { image, .. }) | Problem::Pool(Pool { image, .. }) => {
-                *image = [image[0].min(9), image[1].min(11)];
-            }
-            _ => (),
-        }
-        problem
-    });
-    let distinct = small.filter(|problem| seen.insert(problem.to_string()));
-    let more = [Problem::Sigmoid { batch: 1, channels: 1000 }, Problem::Softmax { batch: 3, channels: 1001 }];
-    distinct.chain(more).map(Case::packed).collect()
+    let softmax = Case::packed(Problem::Softmax { batch: 3, channels: 1001 });
+    problems_of_inception_v3().into_iter().chain([softmax]).collect()
 }
 
 #[test]

@@ -118,20 +118,19 @@ def tune(runner: Runner, after: float) -> bool:
 
 
 def write_results(runner: Runner, after: float) -> bool:
-    words = "run --model mixed10 --threads 1 --input block.npy --output y.npy"
-    was_killed = runner.killed(words, after)
-    runner.go_on(words, "y.npy")
-    result = (runner.folder / "y.npy").read_bytes()
-    expect(result == (runner.folder / "expected.npy").read_bytes(), "other results than without a kill")
-    return was_killed
+    return writes_the_same(runner, after, "--input block.npy --output y.npy", "y.npy", "expected.npy")
 
 
 def write_cache(runner: Runner, after: float) -> bool:
-    words = "run --model mixed10 --threads 1 --input one.npy --packed packed --output z.npy"
+    return writes_the_same(runner, after, "--input one.npy --packed packed --output z.npy", "z.npy", "one-expected.npy")
+
+
+def writes_the_same(runner: Runner, after: float, options: str, output: str, expected: str) -> bool:
+    words = f"run --model mixed10 --threads 1 {options}"
     was_killed = runner.killed(words, after)
-    runner.go_on(words, "z.npy")
-    result = (runner.folder / "z.npy").read_bytes()
-    expect(result == (runner.folder / "one-expected.npy").read_bytes(), "other results by the weight cache")
+    runner.go_on(words, output)
+    result = (runner.folder / output).read_bytes()
+    expect(result == (runner.folder / expected).read_bytes(), f"{output}: other results than without a kill")
     return was_killed
 
 

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use cross_checks::walk;
+
 /// The sources of each crate, and their folders or files from the lowest layer to the highest: one
 /// imports only those up to its layer. That no crate names one above it is Cargo's to check.
 const CRATES: [(&str, &str); 3] = [
@@ -17,12 +19,6 @@ const CRATES: [(&str, &str); 3] = [
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// All files below a folder.
-fn walk(folder: &Path) -> Vec<PathBuf> {
-    let paths = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
-    paths.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
 /// Modules of a crate, like `conv::direct`, with their code: without comments and tests.

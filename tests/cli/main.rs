@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
+use cross_checks::walk;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -222,12 +223,6 @@ impl Folder {
         self.succeeds(&format!("{RUN_BLOCK} --batch {images} --plan p.json --output y.npy"));
         self.images("y.npy", images, BLOCK_OUTPUT)
     }
-}
-
-/// All files below a folder.
-fn walk(folder: &Path) -> Vec<PathBuf> {
-    let paths = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
-    paths.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
 /// The first file below a folder whose name ends so.

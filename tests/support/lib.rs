@@ -8,6 +8,7 @@
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod emulated;
 mod guarded;
+mod inception;
 mod memory;
 pub mod network;
 
@@ -15,8 +16,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io::Write;
 use std::iter::zip;
+use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, OnceLock};
 
+pub use inception::problems_of_inception_v3;
 use kernels::verify::{Expected, all_pixels, as_seen, expected, over_scales};
 use kernels::{
     BatchNorm, Buffer, Conv, Cpu, Dtype, Epilogue, Filter, Format, Formats, Io, Kernel, KernelEntry,
@@ -30,6 +33,12 @@ pub fn cpu() -> Cpu {
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     let cpu = emulated::with_tiles(cpu);
     cpu
+}
+
+/// All files below a folder.
+pub fn walk(folder: &Path) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    paths.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
 /// Deterministic pseudo-random numbers.
