@@ -11,6 +11,9 @@ pub trait Isa: Lanes {
     /// The tier it belongs to.
     const TIER: Tier;
 
+    /// Whether [`Self::fma`] rounds once.
+    const FUSES: bool = true;
+
     /// The proof, where the processor has the instructions.
     fn detect() -> Option<Self>;
 
@@ -24,6 +27,13 @@ pub trait Isa: Lanes {
     fn fma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
         self.mul_add_f32s(a, b, c)
     }
+
+    /// The larger of `x` and `floor`; NaN where `x` is NaN, so that ReLU does not hide it.
+    #[inline(always)]
+    fn at_least(self, floor: Self::f32s, x: Self::f32s) -> Self::f32s {
+        // The second operand is the result where one is NaN.
+        self.max_f32s(floor, x)
+    }
 }
 
 /// The 128-bit vectors that every target has.
@@ -31,6 +41,7 @@ pub type Plain = pulp::Scalar128b;
 
 impl Isa for Plain {
     const TIER: Tier = Tier::Plain;
+    const FUSES: bool = false;
 
     fn detect() -> Option<Self> {
         Some(pulp::Scalar128b)
@@ -40,6 +51,12 @@ impl Isa for Plain {
     fn fma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
         use pulp::Simd;
         self.add_f32s(self.mul_f32s(a, b), c)
+    }
+
+    #[inline(always)]
+    fn at_least(self, floor: Self::f32s, x: Self::f32s) -> Self::f32s {
+        use pulp::Simd;
+        self.select_f32s(self.less_than_f32s(x, floor), floor, x)
     }
 }
 

@@ -55,11 +55,15 @@ pub struct Numerics {
     pub rounding: Dtype,
     /// RMS error as a multiple of that of a direct sum in f32.
     pub growth: f64,
+    /// Each element is computed by the same operations in the same order, whatever the width of the
+    /// vectors: its bits are those of any other kernel that says so, of all tiers with fused
+    /// multiply-add.
+    pub reproducible: bool,
 }
 
 impl Numerics {
     /// A direct sum in f32.
-    pub const DIRECT_F32: Self = Self { rounding: Dtype::F32, growth: 1.0 };
+    pub const DIRECT_F32: Self = Self { rounding: Dtype::F32, growth: 1.0, reproducible: false };
 }
 
 /// An implementation. Stateless; holding one proves that its instructions are there.

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::cpu::{Cpu, Isa};
 use crate::error::Unsupported;
-use crate::kernel::{Io, Kernel, Prepared, Request, Signature};
+use crate::kernel::{Io, Kernel, Numerics, Prepared, Request, Signature, Tuning};
 use crate::memory::Scratch;
 use crate::problem::Problem;
 use crate::tensor::{View, ViewMut};
@@ -19,7 +19,7 @@ pub trait PixelFunction: Send + Sync + 'static {
 
     fn takes(problem: &Problem) -> bool;
 
-    /// Computes `channels` values.
+    /// Computes `channels` values, by the same operations whatever the width of the vectors.
     ///
     /// # Safety
     /// So many can be read from `x` and written to `y`.
@@ -40,6 +40,10 @@ impl<I: Isa, F: PixelFunction> PixelKernel<I, F> {
 impl<I: Isa, F: PixelFunction> Kernel for PixelKernel<I, F> {
     fn supports(&self, problem: &Problem) -> Result<(), Unsupported> {
         if F::takes(problem) { Ok(()) } else { Err(Unsupported::Kind(F::KIND)) }
+    }
+
+    fn numerics(&self, _: &Problem, _: &Tuning) -> Numerics {
+        Numerics { reproducible: I::FUSES, ..Numerics::DIRECT_F32 }
     }
 
     fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {

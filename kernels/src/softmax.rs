@@ -26,19 +26,19 @@ impl PixelFunction for Function {
         let (x, out) =
             unsafe { (std::slice::from_raw_parts(x, channels), std::slice::from_raw_parts_mut(y, channels)) };
         let largest = x.iter().fold(f32::NEG_INFINITY, |m, &v| m.max(v));
-        let mut sum = isa.splat_f32s(0.0);
         for c in steps() {
             // SAFETY: `channels - c` elements are left in both.
             unsafe {
                 let power = load_first(isa, x.as_ptr().add(c), channels - c);
                 let power = exp(isa, isa.sub_f32s(power, isa.splat_f32s(largest)));
                 store_first(isa, out.as_mut_ptr().add(c), power, channels - c);
-                sum = isa.add_f32s(sum, load_first(isa, out.as_ptr().add(c), channels - c));
             }
         }
         // Maximum and power pass NaN over. Zero times what is not finite is NaN.
         let finite: f32 = x.iter().map(|v| v * 0.0).sum();
-        let scale = isa.splat_f32s(1.0 / isa.reduce_sum_f32s(sum) + finite);
+        // In f64 the sum is the same whatever the width of vectors.
+        let sum: f64 = out.iter().map(|&power| f64::from(power)).sum();
+        let scale = isa.splat_f32s((1.0 / sum) as f32 + finite);
         for c in steps() {
             // SAFETY: as above.
             unsafe {

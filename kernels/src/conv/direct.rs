@@ -105,8 +105,11 @@ impl<I: Isa, M: Multiply<I, Source: Element>> Kernel for Direct<I, M> {
         formats
     }
 
-    fn numerics(&self, _: &Problem, _: &Tuning) -> Numerics {
-        Numerics { rounding: M::Source::DTYPE, growth: 1.0 }
+    /// A sum that is not in parts adds its products tap by tap.
+    fn numerics(&self, problem: &Problem, tuning: &Tuning) -> Numerics {
+        let is_whole = problem.as_conv().is_ok_and(|conv| tuning.get("depth") >= conv.depth());
+        let rounding = M::Source::DTYPE;
+        Numerics { rounding, reproducible: I::FUSES && is_whole && rounding == Dtype::F32, growth: 1.0 }
     }
 
     fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {

@@ -90,7 +90,7 @@ impl<I: Isa, M: Multiply<I>> Kernel for Im2col<I, M> {
     }
 
     fn numerics(&self, _: &Problem, _: &Tuning) -> Numerics {
-        Numerics { rounding: M::Pixel::DTYPE, growth: 1.0 }
+        Numerics { rounding: M::Pixel::DTYPE, ..Numerics::DIRECT_F32 }
     }
 
     fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {

@@ -117,7 +117,8 @@ impl PreparedIm2col {
                         y.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
                     }
                     if epilogue.relu {
-                        y.iter_mut().for_each(|y| *y = y.max(0.0));
+                        // NaN stays NaN, which `max` would replace.
+                        y.iter_mut().for_each(|y| *y = if *y < 0.0 { 0.0 } else { *y });
                     }
                 }
             });

@@ -156,7 +156,7 @@ impl<I: Isa> pulp::WithSimd for Pass<'_, I> {
                     unsafe {
                         let y = load_first(isa, at, left);
                         let y = if relu {
-                            isa.max_f32s(zero, y)
+                            isa.at_least(zero, y)
                         } else {
                             let scale = load_first(isa, norm.scale.as_ptr().add(k), left);
                             let shift = load_first(isa, norm.shift.as_ptr().add(k), left);

@@ -206,7 +206,7 @@ unsafe fn store_whole<I: Isa, M: Multiply<I>, T: Element, const MR: usize, const
             // SAFETY: by the caller.
             unsafe {
                 let bias = load::<I>(finish.bias.add(first));
-                let y = isa.max_f32s(floor, isa.add_f32s(scaled::<I, M>(isa, y, finish, j), bias));
+                let y = isa.at_least(floor, isa.add_f32s(scaled::<I, M>(isa, y, finish, j), bias));
                 narrow_first(isa, pixel.wrapping_add(first), y, I::F32_LANES);
             }
         }
@@ -274,7 +274,7 @@ pub unsafe fn block<I: Isa, M: Multiply<I>, const MR: usize, const NR: usize>(
                     y = isa.add_f32s(y, load_first(isa, dst, width));
                 }
                 if finish.relu {
-                    y = isa.max_f32s(zero, y);
+                    y = isa.at_least(zero, y);
                 }
                 let at = pixel.wrapping_add(first * finish.dtype.bytes());
                 narrow_first_to(isa, finish.dtype, at, y, width);

@@ -10,7 +10,8 @@
 //!
 //! Sums of u8 are of f32, in which they are exact. Means may be stored as another type.
 //!
-//! A NaN may or may not win against numbers in a maximum of bf16. A mean with a NaN is NaN.
+//! A maximum or a mean with a NaN is NaN. In a maximum of bf16 that holds for NaN without a sign, as
+//! [`rounded`](crate::vector) makes them.
 
 use std::marker::PhantomData;
 
@@ -66,7 +67,7 @@ impl<I: Isa> End<I> {
         // SAFETY: by the caller.
         let bias = unsafe { load_first(isa, self.bias.wrapping_add(from), width) };
         let y = isa.fma(value, self.scale, bias);
-        if self.epilogue.relu { isa.max_f32s(isa.splat_f32s(0.0), y) } else { y }
+        if self.epilogue.relu { isa.at_least(isa.splat_f32s(0.0), y) } else { y }
     }
 
     /// Ends a vector of f32, and writes the first `width` channels of it.
@@ -101,7 +102,7 @@ pub fn order_bias<I: Isa>(dtype: Dtype, bias: &[f32], ordered: &mut [f32]) {
 }
 
 macro_rules! join_f32 {
-    ($join:ident, $operation:ident) => {
+    ($join:ident, |$isa:ident, $a:ident, $b:ident| $joined:expr) => {
         impl<I: Isa> Join<I> for $join<f32> {
             type Element = f32;
             type Vector = I::f32s;
@@ -114,8 +115,8 @@ macro_rules! join_f32 {
             }
 
             #[inline(always)]
-            fn join(isa: I, a: I::f32s, b: I::f32s) -> I::f32s {
-                isa.$operation(a, b)
+            fn join($isa: I, $a: I::f32s, $b: I::f32s) -> I::f32s {
+                $joined
             }
 
             #[inline(always)]
@@ -127,8 +128,8 @@ macro_rules! join_f32 {
     };
 }
 
-join_f32!(Max, max_f32s);
-join_f32!(Sum, add_f32s);
+join_f32!(Max, |isa, a, b| isa.select_f32s(isa.equal_f32s(a, a), isa.at_least(a, b), a));
+join_f32!(Sum, |isa, a, b| isa.add_f32s(a, b));
 
 impl<I: Isa> Join<I> for Max<bf16> {
     type Element = bf16;

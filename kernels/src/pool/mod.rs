@@ -24,7 +24,7 @@ use half::bf16;
 
 use crate::cpu::{Cpu, Isa};
 use crate::error::Unsupported;
-use crate::kernel::{Io, Kernel, Prepared, Request, Signature, Tuning};
+use crate::kernel::{Io, Kernel, Numerics, Prepared, Request, Signature, Tuning};
 use crate::memory::{Buffer, Scratch};
 use crate::problem::{Pool, PoolKind, Problem};
 use crate::tensor::{Dtype, Format, Formats, Pitch};
@@ -52,6 +52,11 @@ impl<I: Isa> Kernel for Pooling<I> {
             return Err(Unsupported::Shape { what: "padding", found, expected: "less than the window" });
         }
         Ok(())
+    }
+
+    /// An element is joined of its window's alone, in the order of the window.
+    fn numerics(&self, _: &Problem, _: &Tuning) -> Numerics {
+        Numerics { reproducible: I::FUSES, ..Numerics::DIRECT_F32 }
     }
 
     /// From a type to the same; means also from u8 to f32 and back. A maximum of u8 has no bias.

@@ -243,7 +243,8 @@ pub(crate) fn taps(
 }
 
 pub(crate) fn finish(value: f64, epilogue: Epilogue) -> f64 {
-    if epilogue.relu { value.max(0.0) } else { value }
+    // NaN stays NaN, which `max` would replace.
+    if epilogue.relu && value < 0.0 { 0.0 } else { value }
 }
 
 fn conv_pixel(conv: &Conv, end: Epilogue, filter: &Filter, at: Pixel, src: &Source, outputs: &mut Expected) {
@@ -277,7 +278,11 @@ fn pool_pixel(pool: &Pool, shifts: &[f64], at: Pixel, src: &Source, outputs: &mu
     taps(&pool.window, pool.image, at, |_, _, y, x| {
         count += 1;
         for ((value, square), &x) in values.iter_mut().zip(&mut squares).zip(src.pixel(at.n, y, x)) {
-            *value = if pool.kind == PoolKind::Max { value.max(x) } else { *value + x };
+            *value = match pool.kind {
+                PoolKind::Max if x.is_nan() || *value < x => x,
+                PoolKind::Max => *value,
+                _ => *value + x,
+            };
             *square += x * x;
         }
     });

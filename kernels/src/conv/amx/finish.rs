@@ -10,7 +10,7 @@ use super::PreparedAmx;
 use super::element::TilePixel;
 use super::pixels::{Cut, Tile};
 use crate::arch::amx::{ROWS, TILE};
-use crate::cpu::{Avx512, Avx512Bf16};
+use crate::cpu::{Avx512, Avx512Bf16, Isa};
 use crate::gemm::panels::Panel;
 use crate::tensor::{Dtype, ViewMut};
 use crate::vector::{from_whole, load, narrow_first, narrow_first_to};
@@ -96,7 +96,7 @@ impl<T: TilePixel> End<T> {
                 .isa
                 .mul_f32s(from_whole(self.isa, self.isa.transmute_u32s_f32s(sum)), self.scales[vector]);
         }
-        self.isa.max_f32s(self.floor, self.isa.add_f32s(sum, self.bias[vector]))
+        self.isa.at_least(self.floor, self.isa.add_f32s(sum, self.bias[vector]))
     }
 
     /// One or two whole vectors in bf16.

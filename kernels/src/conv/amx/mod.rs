@@ -109,7 +109,7 @@ impl<T: TilePixel> Kernel for AmxConv<T> {
     }
 
     fn numerics(&self, _: &Problem, _: &Tuning) -> Numerics {
-        Numerics { rounding: T::DTYPE, growth: 1.0 }
+        Numerics { rounding: T::DTYPE, ..Numerics::DIRECT_F32 }
     }
 
     fn prepare_checked(&self, request: &Request) -> Result<Box<dyn Prepared>, Unsupported> {

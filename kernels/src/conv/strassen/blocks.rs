@@ -326,7 +326,7 @@ impl<I: Isa> Run<'_, I> {
                         sum = isa.add_f32s(sum, unsafe { load::<I>(bias.wrapping_add(channel)) });
                     }
                     // SAFETY: by the caller.
-                    unsafe { store::<I>(pixel.wrapping_add(channel), isa.max_f32s(floor, sum)) };
+                    unsafe { store::<I>(pixel.wrapping_add(channel), isa.at_least(floor, sum)) };
                 }
             }
         }

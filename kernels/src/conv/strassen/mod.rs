@@ -32,7 +32,7 @@
 mod blocks;
 
 use super::{
-    Buffer, Conv, Cpu, Dtype, Format, Formats, Isa, Kernel, Numerics, Prepared, Problem, Request, Tuning,
+    Buffer, Conv, Cpu, Format, Formats, Isa, Kernel, Numerics, Prepared, Problem, Request, Tuning,
     Unsupported,
 };
 use crate::filter::Folded;
@@ -98,7 +98,7 @@ impl<I: Isa> Kernel for Strassen<I> {
     }
 
     fn numerics(&self, _: &Problem, tuning: &Tuning) -> Numerics {
-        Numerics { rounding: Dtype::F32, growth: f64::from(1 << tuning.get("levels")) }
+        Numerics { growth: f64::from(1 << tuning.get("levels")), ..Numerics::DIRECT_F32 }
     }
 
     fn multiply_adds(&self, problem: &Problem, tuning: &Tuning) -> u64 {

@@ -37,8 +37,8 @@ mod transformed;
 use std::marker::PhantomData;
 
 use super::{
-    Conv, Cpu, Dtype, Format, Formats, Isa, Kernel, Numerics, Prepared, Problem, Request, Tuning,
-    Unsupported, Window,
+    Conv, Cpu, Format, Formats, Isa, Kernel, Numerics, Prepared, Problem, Request, Tuning, Unsupported,
+    Window,
 };
 use crate::conv::winograd::engine::PreparedTransform;
 use crate::gemm::multiply::Single;
@@ -125,7 +125,7 @@ impl<I: Isa, M: Transformed<I>> Kernel for Winograd<I, M> {
             true => tiling.growth() * transformed::growth(tiling.conv.depth()),
             false => tiling.growth(),
         };
-        Numerics { rounding: Dtype::F32, growth: tiling(problem, tuning).map_or(1.0, of_tiling) }
+        Numerics { growth: tiling(problem, tuning).map_or(1.0, of_tiling), ..Numerics::DIRECT_F32 }
     }
 
     fn multiply_adds(&self, problem: &Problem, tuning: &Tuning) -> u64 {

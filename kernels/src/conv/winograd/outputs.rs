@@ -32,7 +32,7 @@ impl Outputs {
         let is_whole = self.inside[1] == M && self.width >= I::F32_LANES;
         let mut at = self.first.wrapping_add(i * self.pitch[0]).cast::<T>();
         for (j, value) in values.into_iter().enumerate() {
-            let value = isa.max_f32s(floor, isa.add_f32s(value, bias));
+            let value = isa.at_least(floor, isa.add_f32s(value, bias));
             // SAFETY: by the caller.
             unsafe {
                 if is_whole {
