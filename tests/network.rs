@@ -16,7 +16,8 @@ use engine::network::{BlockInfo, BlockVariant, Graph, Model, NETWORK, Slice, def
 use engine::runtime::Reference;
 use engine::util::relative_l2;
 use engine::weights::synthetic;
-use kernels::{PoolKind, Problem, Shape, Tier};
+use engine::{Request, Session, Weights};
+use kernels::{Cpu, PoolKind, Problem, Shape, Tier};
 use serde_json::Value;
 
 /// Nodes at which Keras's outputs were taken.
@@ -228,6 +229,39 @@ fn a_session_gives_the_same_result_every_time() {
         session.run(&network.threads, &image, 1);
         assert_eq!(session.output(1), first);
     }
+}
+
+/// FNV-1a of the bits of the features and probabilities of three images, by the reproducible choice.
+const REPRODUCIBLE_BITS: u64 = 0x2e3a_92c0_c3f5_fd19;
+
+#[test]
+fn the_reproducible_choice_gives_the_same_bits_on_all_tiers_threads_and_batches() {
+    let model = Model::inception_v3();
+    let weights = Weights::synthetic(&model, 1);
+    let images = synthetic::image(3, 299, 299, 3, 0);
+    for (tier, threads, batch) in
+        [(Tier::Avx2, 1, 1), (Tier::Avx512, 2, 3), (Tier::Avx2, 3, 2), (Tier::Amx, 2, 1)]
+    {
+        let cpu = Cpu::detect().limited_to(tier);
+        let request = Request::new(&model).cpu(&cpu).threads(threads).batch(batch);
+        let plan = match request.reproducible(&weights) {
+            Ok(choice) => choice.plan,
+            Err(error) => {
+                assert!(cpu.tier() == Tier::Plain && error.to_string().contains("expected avx2"), "{error}");
+                continue;
+            }
+        };
+        let session = Session::builder(&model, &weights).plan(&plan).any_machine().build();
+        let output = session.expect("a session").run(&images).expect("images");
+        let values = [output.features(), output.probabilities()].map(|values| values.expect("a network"));
+        let bytes = values.concat().into_iter().flat_map(|value| value.to_bits().to_le_bytes());
+        let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        let found = bytes.fold(0xcbf2_9ce4_8422_2325, hash);
+        assert_eq!(found, REPRODUCIBLE_BITS, "{found:#x}: {tier}, {threads} threads, batch {batch}");
+    }
+    let plain = Cpu::detect().limited_to(Tier::Plain);
+    let refusal = Request::new(&model).cpu(&plain).reproducible(&weights).expect_err("no fused operations");
+    assert!(refusal.to_string().contains("expected avx2"), "{refusal}");
 }
 
 #[test]

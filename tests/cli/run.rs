@@ -1,5 +1,7 @@
 //! Running: inputs, outputs, weights, latencies.
 
+use kernels::{Cpu, Tier};
+
 use super::*;
 
 const RUN: &str = "run --model conv2d_bn --shape n1h9w9c16k24r3s3 --threads 1";
@@ -16,6 +18,31 @@ fn results_do_not_depend_on_how_images_are_batched() {
     let one = run(1);
     for batch in [2, 5, 7] {
         assert_close(&run(batch), &one);
+    }
+}
+
+#[test]
+fn reproducible_results_are_the_same_bytes_on_all_threads_batches_and_tiers() {
+    let folder = Folder::new();
+    folder.small_input("x.npy", 5);
+    let run = |more: &str| {
+        let shape = "--model conv2d_bn --shape n1h9w9c16k24r3s3";
+        let out = folder.succeeds(&format!("run {shape} --reproducible --input x.npy --output y.npy {more}"));
+        assert!(out.starts_with("plan: reproducible choice\n"), "{out}");
+        folder.read("y.npy")
+    };
+    if Cpu::detect().tier() == Tier::Plain {
+        return drop(folder.refuses(&format!("{RUN} --reproducible"), &["--reproducible", "expected avx2"]));
+    }
+    let one = run("--threads 1");
+    assert_eq!(run("--threads 2 --batch 3"), one);
+    assert_eq!(run("--threads 3 --batch 5 --isa avx2"), one);
+    folder.refuses(
+        &format!("{RUN} --reproducible --isa plain"),
+        &["--reproducible: n1h9w9c16k24r3s3", "expected avx2"],
+    );
+    for other in ["--plan p.json", "--require-plan", "--precision bf16", "--max-memory 100"] {
+        folder.refuses(&format!("{RUN} --reproducible {other}"), &["--reproducible"]);
     }
 }
 

@@ -145,6 +145,8 @@ pub struct PlanArgs {
     file: Option<PathBuf>,
     /// The newest or the nearest of this machine, or one that is tuned now if there is a budget.
     auto: bool,
+    /// That of the same bits on all processors.
+    reproducible: bool,
 }
 
 /// A plan, and its file where it has one.
@@ -166,6 +168,9 @@ impl PlanArgs {
         let (request, Network { model, weights, .. }) = (target.request(&network.model), network);
         if let Some(file) = &self.file {
             return Ok(request.read(file, weights).map_err(Raised::raised)?.into());
+        }
+        if self.reproducible {
+            return Ok(request.reproducible(weights).map_err(Raised::raised)?.into());
         }
         if !self.auto {
             return Ok(Chosen { plan: request.untuned(), file: None, notes: Vec::new() });
@@ -190,7 +195,7 @@ impl PlanArgs {
                     .notes
                     .push(format!("{file}: made for threads={threads} and batch={batch}, the nearest plan"));
             }
-            PlanOrigin::Named(_) | PlanOrigin::Newest(_) => {}
+            PlanOrigin::Named(_) | PlanOrigin::Newest(_) | PlanOrigin::Reproducible => {}
         }
         Ok(found.into())
     }

@@ -57,6 +57,17 @@ def test_results_do_not_depend_on_threads_streams_and_batches_of_a_call(preproce
         assert same(session(images[:1]).probabilities, one.probabilities[:1])
 
 
+def test_the_reproducible_choice_gives_the_same_bits_whatever_threads_and_batches(preprocessed):
+    images = preprocessed(3)
+    one = Session.open(plan="reproducible", threads=1)
+    two = Session.open(plan="reproducible", threads=2, batch=3)
+    assert same(one(images).features, two(images).features)
+    assert same(one(images).probabilities, two(images).probabilities)
+    assert one.plan is None and "reproducible choice" in repr(one)
+    with pytest.raises(ValueError, match="precision is 'int8', expected 'f32'"):
+        Session.open(plan="reproducible", precision="int8")
+
+
 @pytest.mark.parametrize(
     "arguments, kind, text",
     [

@@ -141,8 +141,9 @@ pub fn run(args: &RunArgs, out: &mut (dyn Write + Send)) -> Result<(), Failure> 
         let notes = crowded(count).into_iter().chain(notes).chain(images.notes.iter().cloned());
         print_notes(&notes.chain(cache.1.clone()).collect::<Vec<_>>());
         if args.prints_text() {
-            let file = file.map(|path| path.display().to_string());
-            writeln!(out, "plan: {}", stdin::shown(&file.unwrap_or_else(|| "built-in choice".to_string())))?;
+            let without = if args.plan.reproducible { "reproducible choice" } else { "built-in choice" };
+            let file = file.map_or_else(|| without.to_owned(), |path| path.display().to_string());
+            writeln!(out, "plan: {}", stdin::shown(&file))?;
         }
         Ok(())
     };
@@ -254,7 +255,8 @@ impl<'a> Inputs<'a> {
         let what =
             format!("{model} {:?} {shape:?} {of_classes:?} {:e}", model.shape_text(), plan.max_rel_error);
         let made_up = weights.is_synthetic().then(|| weights.description());
-        Ok(text_id(&format!("{what} {content:?} {made_up:?} {preprocessing:?}")))
+        let bits = if args.plan.reproducible { " reproducible" } else { "" };
+        Ok(text_id(&format!("{what} {content:?} {made_up:?} {preprocessing:?}{bits}")))
     }
 
     fn inference<'b>(&'b self, images: &'b Images<'b>, id: &'b str) -> Inference<'b> {

@@ -101,6 +101,24 @@ pub fn default_choices(graph: &Graph, cpu: &Cpu) -> Vec<Choice> {
     graph.steps.iter().map(|step| default_choice(&step.problem, cpu)).collect()
 }
 
+/// Choices in f32 that give the same bits on all processors with fused multiply-add, whatever the
+/// batch and the number of threads: of each step the first candidate and tuning that do. The index of
+/// a step for which there is none as the error.
+pub fn reproducible_choices(graph: &Graph, cpu: &Cpu) -> Result<Vec<Choice>, usize> {
+    let of_kernel = |SupportedKernel { row, kernel }: &SupportedKernel, problem: &Problem| {
+        let tuning =
+            kernel.tunings(problem).into_iter().find(|t| kernel.numerics(problem, t).reproducible)?;
+        let formats = *Precision::F32.formats(&**kernel, problem, &tuning).first()?;
+        Some(Choice { row, tuning, formats })
+    };
+    let of_step = |(index, step): (usize, &Step)| {
+        let (list, _) = available(cpu, &step.problem);
+        let mut candidates = list.iter().filter(|a| a.row.role == Role::Candidate);
+        candidates.find_map(|a| of_kernel(a, &step.problem)).ok_or(index)
+    };
+    graph.steps.iter().enumerate().map(of_step).collect()
+}
+
 /// A network in the smallest types that a precision allows: of each step the first candidate of the
 /// types that take the fewest bytes over all steps, by its default tuning. None if no candidate
 /// computes a step.

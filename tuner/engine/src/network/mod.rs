@@ -18,7 +18,7 @@ pub use builder::BlockInfo;
 pub use calibration::{Calibration, ScaleError, Scales, scales};
 pub use candidates::{
     Excluded, SupportedKernel, available, built_in, choice_reading, default_choice, default_choices,
-    lowest_choices, supported,
+    lowest_choices, reproducible_choices, supported,
 };
 pub use choice::{
     CandidateId, Choice, StepFormats, TOOL, multiply_adds, problem_name, tuning_text, tuning_to_json,

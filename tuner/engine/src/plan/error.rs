@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use kernels::Tier;
+
 use crate::network::ScaleError;
 use crate::util::files::{InputError, cut, one_line, quoted};
 use crate::util::words;
@@ -30,6 +32,9 @@ pub enum PlanError {
     /// A folder has no plan.
     #[error("{folder}: found no plan, expected --plan PLAN.json or one that `tuner --model M` made")]
     None { folder: String },
+    /// No kernel of the processor gives results with the bits of other processors.
+    #[error("{problem}: tier {tier} gives other bits than other processors, expected avx2 or above")]
+    NotReproducible { tier: Tier, problem: String },
     #[error(transparent)]
     Write(#[from] InputError),
 }

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use kernels::{Cpu, PoolKind};
 
-use crate::network::{Block, Choice, F32_ERROR, Graph, Model, Step, TOOL, built_in};
+use crate::network::{
+    Block, Choice, F32_ERROR, Graph, Model, Step, TOOL, built_in, problem_name, reproducible_choices,
+};
 use crate::plan::error::{PlanError, field};
 use crate::plan::schema::{Bounds, Plan, PlanRequest, SCHEMA};
 use crate::plan::step::PlanStep;
@@ -96,6 +98,22 @@ impl<'a> Request<'a> {
         let variants = Block::all(plain).iter().map(variant).collect();
         let plan = self.unmeasured(&graph, &choices, variants);
         PlanChoice { plan, graph, choices, origin: PlanOrigin::BuiltIn, notes: Vec::new() }
+    }
+
+    /// A plan whose results have the same bits on every processor with fused multiply-add, on any
+    /// number of threads and in any batch: each sum is computed in one order, in f32. It is made
+    /// without measurements, and takes about twice the time of a tuned one.
+    ///
+    /// # Errors
+    /// If the processor, or what it is limited to, has no fused multiply-add.
+    pub fn reproducible(&self, weights: &Weights) -> Result<PlanChoice, PlanError> {
+        let graph = graph(self.model, weights, self.looked_for().1);
+        let choices = reproducible_choices(&graph, &self.cpu).map_err(|step| PlanError::NotReproducible {
+            tier: self.cpu.tier(),
+            problem: problem_name(&graph.steps[step]),
+        })?;
+        let plan = self.unmeasured(&graph, &choices, Vec::new());
+        Ok(PlanChoice { plan, graph, choices, origin: PlanOrigin::Reproducible, notes: Vec::new() })
     }
 
     /// A plan of which no time is known.
@@ -260,6 +278,8 @@ pub enum PlanOrigin {
     },
     /// It is made without measurements.
     BuiltIn,
+    /// It is that of [`Request::reproducible`].
+    Reproducible,
 }
 
 impl PlanOrigin {
@@ -267,7 +287,7 @@ impl PlanOrigin {
     pub fn file(&self) -> Option<&Path> {
         match self {
             Self::Named(file) | Self::Newest(file) | Self::Nearest { file, .. } => Some(file),
-            Self::BuiltIn => None,
+            Self::BuiltIn | Self::Reproducible => None,
         }
     }
 }
