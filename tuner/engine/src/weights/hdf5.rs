@@ -155,7 +155,7 @@ impl TensorFile for Hdf5 {
     fn read_f32(&self, name: &str, tensor: &TensorInfo) -> Result<Vec<f32>, ReadError> {
         let count = tensor.count()?;
         let dataset = self.datasets.get(name).ok_or_else(|| ReadError::damaged("not found"))?;
-        ensure_chunks(dataset, tensor, count)?;
+        ensure_chunks(dataset, tensor, count, self.section.size())?;
         let values = match plain_values(dataset, count, self.section.size()) {
             Some(at) => self.section.read_f32_at(at, count)?,
             None if tensor.elements == Elements::F64 => {
@@ -175,13 +175,27 @@ impl TensorFile for Hdf5 {
 /// for tensors that may grow.
 const CHUNK_SLACK: u64 = 1 << 20;
 
-/// Refuses chunks that are larger than their tensor: reading one takes its whole size.
-fn ensure_chunks(dataset: &Dataset, tensor: &TensorInfo, count: usize) -> Result<(), ReadError> {
+/// How much larger than its file a tensor in chunks may be, and how large in any file. Chunks may be
+/// compressed, or not be there at all; reading takes the memory of all.
+const MOST_OF_FILE: u64 = 64;
+const MOST_OF_ANY: u64 = 16 << 20;
+
+/// Refuses chunks that are larger than their tensor, of which each takes its whole size to read, and
+/// tensors that their file cannot have.
+fn ensure_chunks(dataset: &Dataset, tensor: &TensorInfo, count: usize, len: u64) -> Result<(), ReadError> {
     let Layout::Chunked { chunk_shape, .. } = dataset.layout().map_err(ReadError::damaged)? else {
         return Ok(());
     };
     let size = if tensor.elements == Elements::F64 { size_of::<f64>() } else { size_of::<f32>() } as u64;
-    let most = (count as u64).saturating_mul(size).saturating_add(CHUNK_SLACK);
+    let whole = (count as u64).saturating_mul(size);
+    let most_of_file = len.saturating_mul(MOST_OF_FILE).max(MOST_OF_ANY);
+    if whole > most_of_file {
+        return Err(ReadError::Damaged(format!(
+            "found shape {:?} in chunks of a file of {len} bytes, expected at most {most_of_file} bytes",
+            tensor.shape
+        )));
+    }
+    let most = whole.saturating_add(CHUNK_SLACK);
     let bytes = chunk_shape.iter().try_fold(size, |bytes, extent| bytes.checked_mul(*extent));
     match bytes {
         Some(bytes) if bytes <= most => Ok(()),
@@ -208,6 +222,27 @@ mod tests {
     use hdf5_pure::{FileBuilder, MaxExtent};
 
     use super::*;
+
+    #[test]
+    fn a_tensor_in_chunks_is_no_larger_than_its_file_can_have() {
+        for (rows, is_read) in [(1 << 12, true), (1 << 26, false)] {
+            let mut builder = FileBuilder::new();
+            let zeros = vec![0.0; 1 << 12];
+            let dataset = builder.create_dataset("w").with_f32_data(&zeros).with_shape(&[1 << 12]);
+            dataset.with_maxshape(&[MaxExtent::Unlimited]).with_chunks(&[1 << 12]);
+            let mut file = tempfile::tempfile().expect("a file");
+            file.write_all(&builder.finish().expect("a file")).expect("written");
+            let opened = open(Section::whole(file).expect("an open file")).expect("a tree");
+            // As a file says it whose chunks are not there.
+            let info = TensorInfo { shape: vec![rows], ..opened.tensors["w"].clone() };
+            match opened.file.read_f32("w", &info) {
+                Ok(values) => assert!(is_read && values == zeros),
+                Err(error) => {
+                    assert!(!is_read && format!("{error:?}").contains("in chunks of a file of"), "{error:?}")
+                }
+            }
+        }
+    }
 
     #[test]
     fn chunks_may_be_larger_than_their_tensor_by_a_mebibyte() {
