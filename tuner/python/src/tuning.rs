@@ -77,8 +77,8 @@ pub fn tuned(file: &Path, network: &Network, options: &Options, listener: &Liste
     std::thread::scope(|scope| {
         let mut recorder = Recorder { unheard: &unheard, is_to_stop: &is_to_stop };
         let Network { model, weights, .. } = network;
-        let tuning =
-            scope.spawn(move || autotune_to(file, model, weights, options, &mut recorder).map_err(Box::new));
+        let tune = move || autotune_to(file, model, weights, options, &mut recorder).map_err(Box::new);
+        let tuning = std::thread::Builder::new().spawn_scoped(scope, tune)?;
         let mut heard = Ok(());
         while heard.is_ok() && !tuning.is_finished() {
             std::thread::sleep(POLL);

@@ -13,6 +13,7 @@
 //! columns filtered first, which is less work, and leaves less than the output.
 
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use pulp::Arch;
 
@@ -98,17 +99,30 @@ impl<T: Copy + Into<f32> + Sync> Resize<'_, T> {
     fn all(&self) -> Vec<f32> {
         let [height, width] = self.window.size;
         let mut output = vec![0.0; height * width * 3];
-        let threads = if self.samples.len() < LARGE { 1 } else { THREADS };
-        let rows = height.div_ceil(threads);
-        std::thread::scope(|scope| {
-            let mut parts = output.chunks_mut(rows * width * 3).enumerate();
-            let (_, own) = parts.next().unwrap_or_default();
-            for (part, lines) in parts {
-                scope.spawn(move || self.rows_from(part * rows, lines));
-            }
-            self.rows_from(0, own);
-        });
+        if self.samples.len() < LARGE {
+            self.rows_from(0, &mut output);
+            return output;
+        }
+        self.in_parts(height.div_ceil(THREADS), &mut output);
         output
+    }
+
+    /// The output in parts of so many rows, on several threads.
+    fn in_parts(&self, rows: usize, output: &mut [f32]) {
+        let parts = Mutex::new(output.chunks_mut(rows * self.window.size[1] * 3).enumerate());
+        let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let compute = || {
+            while let Some((part, lines)) = next() {
+                self.rows_from(part * rows, lines);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..THREADS {
+                // Where the system starts none, this thread computes all parts.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, compute);
+            }
+            compute();
+        });
     }
 
     /// Some rows of the output.
