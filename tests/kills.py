@@ -6,8 +6,10 @@
 
 Four commands in turn are killed by SIGKILL: a tuning, a run that writes results, a run that writes a
 weight cache, and a merge of logs.  After each kill the files must be whole or absent; the same command
-then runs to its end, and gives what it gives without a kill, and no temporary file is left.  `--stop N`
-stops a tuning for N seconds as well (SIGSTOP, SIGCONT): it ends with a plan.  Python needs no packages.
+then runs to its end, and gives what it gives without a kill, and no temporary file is left.  `--minutes M`
+is a soak: the commands come in random order for so long, and what earlier ones have left stays there.
+`--stop N` stops a tuning for N seconds as well (SIGSTOP, SIGCONT): it ends with a plan.  Python needs no
+packages.
 """
 
 import argparse
@@ -175,6 +177,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tuner", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--minutes", type=float, help="a soak of so long, in place of a number of kills")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--stop", type=float, default=0.0, metavar="SECONDS")
     args = parser.parse_args()
@@ -186,13 +189,17 @@ def main() -> int:
         if args.stop:
             stop(runner, args.stop)
             print(f"stopped for {args.stop} s: a plan")
-        runs = 0
-        while sum(killed.values()) < args.kills:
-            kind = min(killed, key=killed.get)
+        runs, start = 0, time.monotonic()
+        is_over = lambda: sum(killed.values()) >= args.kills
+        if args.minutes:
+            is_over = lambda: time.monotonic() - start > 60 * args.minutes
+        while not is_over():
+            kind = chance.choice(list(COMMANDS)) if args.minutes else min(killed, key=killed.get)
             command, most = COMMANDS[kind]
-            for old in ("p.json", "y.npy", "packed", "z.npy"):
-                (runner.folder / old).unlink(missing_ok=True)
-            shutil.rmtree(runner.folder / "results", ignore_errors=True)
+            if not args.minutes or chance.random() < 0.2:
+                for old in ("p.json", "y.npy", "packed", "z.npy"):
+                    (runner.folder / old).unlink(missing_ok=True)
+                shutil.rmtree(runner.folder / "results", ignore_errors=True)
             runs += 1
             try:
                 killed[kind] += command(runner, chance.random() * most)
@@ -202,7 +209,9 @@ def main() -> int:
                 print(f"error: {kind}, run {runs}: {failure}", file=sys.stderr)
                 return 1
     kinds = ", ".join(f"{count} of {kind}" for kind, count in killed.items())
-    print(f"{sum(killed.values())} kills ({kinds}) in {runs} runs: nothing lost, nothing half-written, nothing left over")
+    minutes = (time.monotonic() - start) / 60
+    print(f"{sum(killed.values())} kills ({kinds}) in {runs} runs and {minutes:.0f} minutes: nothing lost, nothing "
+          "half-written, nothing left over")
     return 0
 
 
